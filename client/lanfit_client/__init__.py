@@ -1,0 +1,1 @@
+"""A client machine: joins, trains, hands back."""

@@ -1,0 +1,1 @@
+"""The server machine: asks, listens, deals, collects."""

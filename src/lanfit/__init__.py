@@ -1,0 +1,3 @@
+"""lanfit: model.fit() on all the machines you have."""
+
+__version__ = "0.1.0"

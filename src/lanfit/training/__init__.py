@@ -1,0 +1,1 @@
+"""Step 4: the training loop, what it asks of a backend, and the metrics."""

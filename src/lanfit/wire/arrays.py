@@ -1,0 +1,112 @@
+"""Raw arrays in one contiguous block of bytes: the table that describes them, and views into the block.
+
+A block is what travels: a model's weights, a shard, a result. Its arrays lie one after the other as raw
+little-endian bytes, each starting at a multiple of 64 so that a view of it is aligned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from lanfit.errors import LocalProtocolError, RemoteProtocolError
+
+ALIGNMENT = 64
+#: The dtypes that may travel, by their NumPy names.
+DTYPES = frozenset(
+    {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
+    | {"float16", "float32", "float64"}
+)
+AnyArray = NDArray[np.generic]
+
+
+class ArraySpec(msgspec.Struct, frozen=True, array_like=True):
+    """Name, dtype (a NumPy name) and shape of one array; no bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the raw array, in Python integers: a peer's huge shape can't overflow."""
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+class BlockSpec(msgspec.Struct, frozen=True):
+    """A block of arrays by content: `id` is the hex SHA-256 of its bytes, padding included."""
+
+    id: str
+    arrays: tuple[ArraySpec, ...]
+
+
+def spec_of(name: str, array: AnyArray) -> ArraySpec:
+    return ArraySpec(name, array.dtype.name, tuple(int(n) for n in array.shape))
+
+
+def offsets(arrays: Sequence[ArraySpec]) -> tuple[list[int], int]:
+    """Return the offset of each array in its block, and the size of the block, in bytes."""
+    starts, position = [], 0
+    for spec in arrays:
+        starts.append(position)
+        position += -(-spec.nbytes // ALIGNMENT) * ALIGNMENT
+    return starts, position
+
+
+def block_size(arrays: Sequence[ArraySpec]) -> int:
+    """Size of the block in bytes."""
+    return offsets(arrays)[1]
+
+
+def check_specs(arrays: Sequence[ArraySpec], limit: int) -> None:
+    """Check a table that a peer sent, before anything is allocated.
+
+    Raises:
+        RemoteProtocolError: a dtype is not allowed, a dimension is negative, a name stands twice, or the block is
+            larger than `limit` bytes.
+    """
+    names = set()
+    for spec in arrays:
+        if spec.dtype not in DTYPES:
+            raise RemoteProtocolError(f"array {spec.name!r} has dtype {spec.dtype!r}, which may not travel")
+        if any(n < 0 for n in spec.shape) or len(spec.shape) > 16:
+            raise RemoteProtocolError(f"array {spec.name!r} has the impossible shape {spec.shape}")
+        if spec.name in names:
+            raise RemoteProtocolError(f"two arrays are named {spec.name!r}")
+        names.add(spec.name)
+    size = block_size(arrays)
+    if size > limit:
+        raise RemoteProtocolError(f"a block of {size} bytes was announced; at most {limit} are accepted here")
+
+
+def views(block: memoryview, arrays: Sequence[ArraySpec]) -> dict[str, AnyArray]:
+    """Return the arrays as views into the block, by name; writable when the block is."""
+    starts, size = offsets(arrays)
+    if len(block) < size:
+        raise LocalProtocolError(f"a block of {len(block)} bytes is too short for arrays of {size}")
+    return {
+        spec.name: np.frombuffer(block, dtype=spec.dtype, count=prod(spec.shape), offset=start).reshape(spec.shape)
+        for spec, start in zip(arrays, starts, strict=True)
+    }
+
+
+def pieces(arrays: Mapping[str, AnyArray]) -> Iterator[memoryview]:
+    """The bytes of a block in order, as views of the arrays and short paddings: nothing is copied."""
+    for array in arrays.values():
+        data = np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
+        yield data
+        if padding := -len(data) % ALIGNMENT:
+            yield memoryview(bytes(padding))
+
+
+def block_of(arrays: Mapping[str, AnyArray]) -> BlockSpec:
+    """Describe arrays as a block; reads every byte once, for the hash."""
+    digest = hashlib.sha256()
+    for piece in pieces(arrays):
+        digest.update(piece)
+    return BlockSpec(digest.hexdigest(), tuple(spec_of(name, array) for name, array in arrays.items()))

@@ -1,0 +1,213 @@
+"""The control messages after login, as msgpack maps tagged with `type`.
+
+Big things do not travel in messages: a message names a block (`BlockSpec`), the side that wants it sends `Fetch`, and
+the other side answers with data frames. The tables in docs/protocol.md are made from this module.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from lanfit.wire.arrays import BlockSpec
+
+
+class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What every control message is."""
+
+
+# --- either side ------------------------------------------------------------------------------------------------
+
+
+class Ping(Message, frozen=True, tag="ping"):
+    """Are you there? Sent when nothing else was for a while."""
+
+
+class Pong(Message, frozen=True, tag="pong"):
+    """I am here: the answer to a ping."""
+
+
+class Fetch(Message, frozen=True, tag="fetch"):
+    """Send me this block from this byte on, in data frames of this stream."""
+
+    block: str
+    stream: int
+    offset: int = 0
+
+
+# --- client to server -------------------------------------------------------------------------------------------
+
+
+class Join(Message, frozen=True, tag="join"):
+    """The first message of a client: who it is and what it has."""
+
+    name: str
+    version: str
+    backend: str
+    device: str
+    threads: int
+    free_memory: int
+    """Bytes; 0 when it is not known."""
+
+
+class Progress(Message, frozen=True, tag="progress"):
+    """How far a task is; at least once a second while it trains."""
+
+    run: str
+    task: str
+    epoch: int
+    """The epoch that runs, from 1."""
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    samples_per_second: float
+    state: str = "training"
+
+
+class Epoch(Message, frozen=True, tag="epoch"):
+    """One finished epoch: a line of the history."""
+
+    run: str
+    task: str
+    epoch: int
+    """From 0, as in Keras' CSVLogger."""
+    metrics: dict[str, float]
+
+
+class LogLines(Message, frozen=True, tag="log"):
+    """Lines for the client's log on the server."""
+
+    run: str
+    lines: tuple[str, ...]
+
+
+class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a task gave, without the arrays.
+
+    The block holds the model's weights under the names and in the order of the server's own table, then `history`,
+    float64, one row an epoch and one column for each name in `metrics`.
+    """
+
+    run: str
+    task: str
+    attempt: int
+    block: BlockSpec
+    metrics: tuple[str, ...]
+    best_epoch: int
+    """The epoch whose weights these are, from 0."""
+    seconds: dict[str, float]
+    backend: str
+    device: str
+    threads: int
+    bytes_received: int
+
+
+class Offer(Message, frozen=True, tag="offer"):
+    """Here is a result that you have not acknowledged; fetch its block when you can."""
+
+    result: Result
+
+
+class Commit(Message, frozen=True, tag="commit"):
+    """That was all of the block: put the result on disk and acknowledge it."""
+
+    block: str
+
+
+class Failed(Message, frozen=True, tag="failed"):
+    """A task could not be trained here."""
+
+    run: str
+    task: str
+    error: str
+    hint: str
+    log: tuple[str, ...]
+
+
+class Leave(Message, frozen=True, tag="leave"):
+    """I go on purpose; do not wait for me."""
+
+    reason: str
+
+
+# --- server to client -------------------------------------------------------------------------------------------
+
+
+class Welcome(Message, frozen=True, tag="welcome"):
+    """You are in, under this name."""
+
+    version: str
+    name: str
+    collecting: bool
+    """True when this server trains nothing and only takes in finished results."""
+
+
+class Status(Message, frozen=True, tag="status"):
+    """What you are waiting for, in a sentence."""
+
+    text: str
+
+
+class FitTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Train this model on this shard."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+    target: str
+    """How the model's target is made from the shard: see lanfit.data.labels."""
+    compile: str
+    """JSON: optimizer, loss and metrics, as lanfit.models.compiling reads them."""
+    architecture: str
+    """JSON of the model; only known layers are built."""
+    threads: int
+    """0: as the client has it."""
+
+
+class Lease(Message, frozen=True, tag="lease"):
+    """A task is yours."""
+
+    run: str
+    task: str
+    attempt: int
+    owner: str
+    """The client that the shard was dealt to: its name is in the file names."""
+    fit: FitTask
+    model: BlockSpec
+    """The starting weights, in the model's order."""
+    shard: BlockSpec
+    """x_train, y_train, x_validation, y_validation as they are in the files; subtract, multiply: the normalizer."""
+
+
+class Ack(Message, frozen=True, tag="ack"):
+    """The result with this block is on disk: you may forget it."""
+
+    block: str
+
+
+class Reject(Message, frozen=True, tag="reject"):
+    """The result with this block is of no use, for this reason: forget it."""
+
+    block: str
+    reason: str
+
+
+class Cancel(Message, frozen=True, tag="cancel"):
+    """Stop this task: nobody needs it any more."""
+
+    run: str
+    task: str
+
+
+class RunEnded(Message, frozen=True, tag="ended"):
+    """The run is over."""
+
+    run: str
+    status: str
+    """done, partial, failed or interrupted."""
+    text: str
+
+
+FromClient = Ping | Pong | Fetch | Join | Progress | Epoch | LogLines | Offer | Commit | Failed | Leave
+FromServer = Ping | Pong | Fetch | Welcome | Status | Lease | Ack | Reject | Cancel | RunEnded
+AnyMessage = FromClient | FromServer
