@@ -1,0 +1,66 @@
+"""How much memory this machine can still give; asked before something large is read or allocated.
+
+An estimate for clear errors, not an allocator: nothing is reserved.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def free_memory() -> int:
+    """Bytes that can be allocated without swapping, a container's limit included; 0 when it is not known."""
+    if sys.platform == "win32":
+        return _windows()
+    found = [size for size in (_meminfo(), _cgroup()) if size > 0]
+    if found:
+        return min(found)
+    try:  # macOS does not tell what is free without a subprocess: all the memory is at least an upper bound
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 0
+
+
+def readable_size(size: int) -> str:
+    """Bytes for people: `1.5 GB`."""
+    value, units = float(size), ["bytes", "kB", "MB", "GB", "TB", "PB", "EB"]
+    while value >= 1000 and len(units) > 1:
+        value /= 1000
+        units.pop(0)
+    return f"{value:.0f} {units[0]}" if units[0] == "bytes" else f"{value:,.1f} {units[0]}"
+
+
+def _meminfo() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), 0)
+
+
+def _cgroup() -> int:
+    """What a container (control group version 2) may still use."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = int((folder / "memory.max").read_text())
+        return max(1, limit - int((folder / "memory.current").read_text()))
+    except (OSError, ValueError):  # no such file, or "max": no limit
+        return 0
+
+
+def _windows() -> int:
+    import ctypes
+
+    class Status(ctypes.Structure):
+        _fields_ = [
+            ("length", ctypes.c_uint32),
+            ("load", ctypes.c_uint32),
+            *((name, ctypes.c_uint64) for name in ("total", "free", "page", "page_free", "virtual", "virtual_free")),
+            ("extended", ctypes.c_uint64),
+        ]
+
+    status = Status(length=ctypes.sizeof(Status))
+    kernel = getattr(ctypes, "windll").kernel32  # noqa: B009  (only Windows has the attribute)
+    return int(status.free) if kernel.GlobalMemoryStatusEx(ctypes.byref(status)) else 0

@@ -1,0 +1,116 @@
+"""Files are found, paired in natural order and read; what is wrong with them is said by name."""
+
+import random
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lanfit.data import files
+from lanfit.data.files import Pair, describe, find_pairs, natural_key, read_array
+from lanfit.data.memory import free_memory, readable_size
+from lanfit.errors import InputError
+
+
+def touch(folder, *names):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).write_text("1\n")
+    return folder
+
+
+def test_numbers_in_names_sort_as_numbers():
+    names = ["part-10.csv", "part-2.csv", "Part-1.csv", "part-2b.csv", "10.csv", "9.csv", "a.csv"]
+    random.Random(0).shuffle(names)
+    assert sorted(names, key=natural_key) == [
+        "9.csv", "10.csv", "a.csv", "Part-1.csv", "part-2.csv", "part-2b.csv", "part-10.csv",
+    ]  # fmt: skip
+
+
+@given(names=st.lists(st.text(max_size=12), unique=True, max_size=12), seed=st.integers())
+def test_any_names_have_one_order(names, seed):
+    shuffled = names[:]
+    random.Random(seed).shuffle(shuffled)
+    assert sorted(shuffled, key=natural_key) == sorted(names, key=natural_key)
+
+
+def test_files_pair_in_natural_order_and_what_is_no_data_is_skipped(tmp_path):
+    x = touch(tmp_path / "X", "part-10.csv", "part-2.NPZ", ".gitkeep", ".hidden.csv", "README.md", "Thumbs.db")
+    y = touch(tmp_path / "Y", "b-1.csv", "b-11.csv", ".gitkeep")
+    assert find_pairs(x, y) == [Pair(x / "part-2.NPZ", y / "b-1.csv"), Pair(x / "part-10.csv", y / "b-11.csv")]
+    assert find_pairs(x, None) == [Pair(x / "part-2.NPZ", None), Pair(x / "part-10.csv", None)]
+
+
+def test_unequal_numbers_of_files_are_listed_on_both_sides(tmp_path):
+    x = touch(tmp_path / "X", "a.csv", "b.csv")
+    y = touch(tmp_path / "Y", "c.csv")
+    with pytest.raises(InputError, match=r"X has 2 files \(a.csv, b.csv\), but .*Y has 1 file \(c.csv\)"):
+        find_pairs(x, y)
+
+
+@pytest.mark.parametrize("which", ["X", "Y"])
+def test_missing_and_empty_folders_are_named(tmp_path, which):
+    good = touch(tmp_path / "good", "a.csv")
+    folder = tmp_path / which
+    folders = (folder, good) if which == "X" else (good, folder)
+    with pytest.raises(InputError, match=rf"there is no folder .*{which}"):
+        find_pairs(*folders)
+    touch(folder, "README.md", ".gitkeep")
+    with pytest.raises(InputError, match=rf"{which} holds no data"):
+        find_pairs(*folders)
+
+
+def test_a_file_of_another_kind_is_named_with_what_is_read(tmp_path):
+    x = touch(tmp_path / "X", "a.csv", "notes.txt")
+    with pytest.raises(InputError, match=r"notes.txt is of a kind that is not read") as caught:
+        find_pairs(x, None)
+    assert ".npz and .csv" in caught.value.hint
+
+
+def test_a_folder_among_the_files_is_named(tmp_path):
+    x = touch(tmp_path / "X", "a.csv")
+    (x / "more").mkdir()
+    with pytest.raises(InputError, match="more is a folder"):
+        find_pairs(x, None)
+
+
+def test_a_file_that_vanished_is_an_error_with_its_name(tmp_path):
+    for name in ("gone.csv", "gone.npz"):
+        with pytest.raises(InputError, match=name):
+            read_array(tmp_path / name)
+
+
+def test_both_formats_give_the_same_rows(tmp_path):
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    np.savez(tmp_path / "x.npz", x)
+    np.savetxt(tmp_path / "x.csv", x, delimiter=",")
+    np.testing.assert_array_equal(read_array(tmp_path / "x.npz"), read_array(tmp_path / "x.csv"))
+    assert describe(tmp_path / "x.csv") == describe(tmp_path / "x.npz")
+
+
+def test_more_than_the_free_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    np.savez(tmp_path / "x.npz", np.zeros((1000, 10), np.uint8))
+    monkeypatch.setattr(files, "free_memory", lambda: 9_999)
+    with pytest.raises(InputError, match=r"shape \(1000, 10\), 10.0 kB, but 10.0 kB of memory are free"):
+        read_array(tmp_path / "x.npz")
+    monkeypatch.setattr(files, "free_memory", lambda: 0)  # not known: not a reason to refuse
+    assert read_array(tmp_path / "x.npz").shape == (1000, 10)
+
+
+def test_free_memory_is_a_plausible_number_of_bytes():
+    assert 1 << 24 < free_memory() < 1 << 46
+
+
+def test_sizes_are_shown_with_a_unit():
+    assert [readable_size(n) for n in (0, 999, 1500, 2_500_000, 10**15, 10**19, 10**22)] == [
+        "0 bytes", "999 bytes", "1.5 kB", "2.5 MB", "1.0 PB", "10.0 EB", "10,000.0 EB",
+    ]  # fmt: skip
+
+
+def test_without_pandas_a_csv_file_is_refused_with_the_way_to_get_it(tmp_path, monkeypatch):
+    (tmp_path / "x.csv").write_text("1,2\n")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match=r"x.csv is a csv file, and reading those needs pandas"):
+        read_array(tmp_path / "x.csv")

@@ -1,0 +1,214 @@
+"""npz files with one plain array are read to the bit; nothing else gets in, whatever the bytes are."""
+
+import io
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from lanfit.data import npz
+from lanfit.data.files import describe, read_array
+from lanfit.errors import InputError
+
+DTYPES = ["bool", "int8", "uint8", "<i2", ">i4", "int64", "uint64", "float16", "<f4", ">f4", "float64"]
+
+
+def npy(array, version=None):
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, version=version)
+    return file.getvalue()
+
+
+def header(text, version=b"\x01\x00"):
+    data = text.encode("latin-1")
+    return b"\x93NUMPY" + version + len(data).to_bytes(2, "little") + data
+
+
+def save(path, *members, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for number, data in enumerate(members):
+            archive.writestr(f"arr_{number}.npy", data)
+    return path
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), dtype=st.sampled_from(DTYPES), compressed=st.booleans(), column_major=st.booleans())
+def test_every_plain_array_comes_back_to_the_bit_in_native_order(tmp_path, data, dtype, compressed, column_major):
+    array = data.draw(arrays(dtype, array_shapes(max_dims=4, max_side=5)))
+    array = np.asfortranarray(array) if column_major else array
+    (np.savez_compressed if compressed else np.savez)(tmp_path / "x.npz", array)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(npz, "BLOCK_BYTES", 24)
+        ours = read_array(tmp_path / "x.npz")
+    np.testing.assert_array_equal(ours, array)
+    assert ours.dtype == array.dtype.newbyteorder("=")
+    assert ours.dtype.isnative
+    assert describe(tmp_path / "x.npz").shape == array.shape
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_other_compressions_and_headers_are_read_too(tmp_path, compression):
+    array = np.arange(10.0)
+    path = save(tmp_path / "x.npz", npy(array, version=(2, 0)), compression=compression)
+    np.testing.assert_array_equal(read_array(path), array)
+
+
+def test_an_array_that_compresses_600_to_1_is_honest(tmp_path):
+    np.savez_compressed(tmp_path / "x.npz", np.zeros((1000, 1000), np.uint8))
+    assert (tmp_path / "x.npz").stat().st_size < 1_000_000 / 600
+    assert not read_array(tmp_path / "x.npz").any()
+
+
+def test_several_arrays_are_named(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.ones(3), labels=np.ones(3))
+    with pytest.raises(InputError, match=r"x.npz holds 2 arrays: images, labels") as caught:
+        read_array(tmp_path / "x.npz")
+    assert caught.value.hint == "Keep one array per file."
+
+
+def test_pickled_objects_are_refused_and_never_run(tmp_path):
+    marker = tmp_path / "ran"
+
+    class Bomb:
+        def __reduce__(self):
+            return (marker.write_text, ("x",))
+
+    np.savez(tmp_path / "x.npz", np.array([Bomb(), None], dtype=object))
+    with pytest.raises(InputError, match="pickled Python objects"):
+        read_array(tmp_path / "x.npz")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array(["a", "b"]),
+        np.array([1j]),
+        np.array(["2020-01-01"], "datetime64[D]"),
+        np.zeros(2, [("a", "f4"), ("b", "i4")]),
+        np.array([b"x"]),
+    ],
+)
+def test_values_that_are_no_plain_numbers_are_named_by_type(tmp_path, array):
+    np.savez(tmp_path / "x.npz", array)
+    with pytest.raises(InputError, match=r"not plain numbers"):
+        read_array(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("array", [np.float32(3), np.zeros((0, 4)), np.zeros((4, 0))])
+def test_an_array_without_rows_is_refused_with_its_shape(tmp_path, array):
+    np.savez(tmp_path / "x.npz", array)
+    with pytest.raises(InputError, match=r"holds no rows: its array has the shape \("):
+        read_array(tmp_path / "x.npz")
+
+
+def test_a_file_that_is_no_zip_or_empty_or_without_array_is_named(tmp_path):
+    path = tmp_path / "x.npz"
+    for content in (b"", b"hello", npy(np.ones(3))):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"x.npz can't be read as an npz file"):
+            read_array(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "hello")
+    with pytest.raises(InputError, match=r"x.npz holds no array"):
+        read_array(path)
+
+
+@pytest.mark.parametrize("order", [False, True])
+def test_fewer_and_more_bytes_than_declared_are_refused(tmp_path, order):
+    good = npy(np.asfortranarray(np.ones((6, 5))) if order else np.ones((6, 5)))
+    for data, message in [(good[:-1], "1 bytes of the array are missing"), (good + b"x", "more bytes")]:
+        with pytest.raises(InputError, match=message):
+            read_array(save(tmp_path / "x.npz", data))
+
+
+def test_a_huge_declared_array_is_refused_without_allocating(tmp_path):
+    text = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000000, 1000), }\n"
+    with pytest.raises(InputError, match=r"8.0 PB, but .* of memory are free"):
+        read_array(save(tmp_path / "x.npz", header(text)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 5), }\n",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (True, 5), }\n",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (2,)*3, }\n",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (" + "1," * 40 + "), }\n",
+        "{'descr': 'nonsense', 'fortran_order': False, 'shape': (2,), }\n",
+        "{'descr': '<f8', 'shape': (2,), }\n",
+        "(" * 3000 + "\n",
+        "__import__('os').getcwd()\n",
+    ],
+)
+def test_a_header_with_nonsense_in_it_is_refused(tmp_path, text):
+    with pytest.raises(InputError, match=r"x.npz can't be read as an npz file"):
+        read_array(save(tmp_path / "x.npz", header(text) + bytes(64)))
+
+
+def test_a_header_of_version_3_is_refused(tmp_path):
+    with pytest.raises(InputError, match="version"):
+        read_array(save(tmp_path / "x.npz", header("{}", version=b"\x03\x00")))
+
+
+GOOD = io.BytesIO()
+np.savez_compressed(GOOD, np.arange(60, dtype=np.int16).reshape(20, 3))
+STORED = io.BytesIO()
+np.savez(STORED, np.arange(60, dtype=np.int16).reshape(20, 3))
+
+
+@settings(max_examples=2000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    content=st.sampled_from([GOOD.getvalue(), STORED.getvalue()]),
+    edits=st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=4)), min_size=1, max_size=4),
+    cut=st.none() | st.integers(0, 2000),
+)
+@example(GOOD.getvalue(), [(0, b"P")], 100)
+def test_a_damaged_file_is_refused_or_still_the_same_array(tmp_path, content, edits, cut):
+    data = bytearray(content)
+    for position, new in edits:
+        position %= len(data)
+        data[position : position + len(new)] = new
+    path = tmp_path / "x.npz"
+    path.write_bytes(data[: cut % len(data)] if cut else data)
+    try:
+        array = read_array(path)
+    except InputError as error:
+        refused = error
+    else:
+        refused = None
+        assert array.tobytes() == np.arange(60, dtype=np.int16).tobytes()
+    if refused:
+        assert "x.npz" in refused.message
+        assert refused.hint
+
+
+@pytest.mark.filterwarnings("ignore:invalid escape sequence")  # Python's parser on a spoilt header
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(edits=st.lists(st.tuples(st.integers(0, 127), st.binary(min_size=1, max_size=6)), min_size=1, max_size=4))
+def test_a_damaged_array_header_in_a_sound_zip_gives_an_array_or_an_input_error(tmp_path, edits):
+    data = bytearray(npy(np.arange(60, dtype=np.int16).reshape(20, 3)))
+    for position, new in edits:
+        data[position : position + len(new)] = new
+    path = save(tmp_path / "x.npz", bytes(data), compression=zipfile.ZIP_STORED)
+    try:
+        array = read_array(path)
+    except InputError as error:
+        refused = error
+    else:
+        refused = None
+        assert array.dtype.kind in "biuf"
+    if refused:
+        assert "x.npz" in refused.message
+
+
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.binary(max_size=300))
+def test_random_bytes_are_an_input_error(tmp_path, content):
+    path = tmp_path / "x.npz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"x\.npz"):
+        read_array(path)
