@@ -1,0 +1,139 @@
+"""The normalizers: constants from the training rows, and their application to raw rows.
+
+Everything is computed in float64 and cast once to float32, in chunks, so that temporary memory stays small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanfit.errors import InputError
+
+AnyArray = NDArray[np.generic]
+Float64 = NDArray[np.float64]
+NORMALIZERS = ("none", "scale", "minmax", "zscore")
+CHUNK_VALUES = 1 << 18
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean, sum of squared distances from the mean (M2), minimum and maximum.
+
+    Of each column for rows of one dimension, shape (columns,); of the whole array otherwise, shape (). `count` is the
+    number of values behind each mean.
+    """
+
+    count: int
+    mean: Float64
+    m2: Float64
+    minimum: Float64
+    maximum: Float64
+
+    @classmethod
+    def of(cls, x: AnyArray) -> Moments:
+        """Of at least one row, shaped as the model takes it: (rows, columns), or (rows, ...)."""
+        axis = 0 if x.ndim == 2 else None
+        total: Moments | None = None
+        for chunk in _chunks(x):
+            values = x[chunk].astype(np.float64)
+            mean = np.asarray(values.mean(axis=axis))
+            moments = cls(
+                len(values) if axis == 0 else values.size,
+                mean,
+                np.asarray(np.square(values - mean).sum(axis=axis)),
+                np.asarray(values.min(axis=axis)),
+                np.asarray(values.max(axis=axis)),
+            )
+            total = moments if total is None else total.merge(moments)
+        if total is None:
+            raise ValueError("no rows have no moments")
+        return total
+
+    def merge(self, other: Moments) -> Moments:
+        """Moments of both sets of rows together (Chan, Golub, LeVeque 1979, formulas 2.1)."""
+        count = self.count + other.count
+        delta = other.mean - self.mean
+        return Moments(
+            count,
+            np.asarray(self.mean + delta * (other.count / count)),
+            np.asarray(self.m2 + other.m2 + np.square(delta) * (self.count * (other.count / count))),
+            np.minimum(self.minimum, other.minimum),
+            np.maximum(self.maximum, other.maximum),
+        )
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """`(x - subtract) * multiply`; both float64 of shape (columns,) for rows of one dimension, else ()."""
+
+    name: str
+    subtract: Float64
+    multiply: Float64
+
+    def apply(self, x: AnyArray) -> NDArray[np.float32]:
+        """Normalize raw rows; returns new float32 of the same shape."""
+        out = np.empty(x.shape, np.float32)
+        as_is = not self.subtract.any() and bool((self.multiply == 1).all())
+        for chunk in _chunks(x):
+            if as_is:
+                out[chunk] = x[chunk]
+            else:
+                values = x[chunk].astype(np.float64)
+                values -= self.subtract
+                values *= self.multiply
+                out[chunk] = values
+        return out
+
+    def to_json(self) -> dict[str, object]:
+        """For preprocessing.json: name, subtract, multiply; the constants as numbers or lists, exact in float64."""
+        return {"name": self.name, "subtract": self.subtract.tolist(), "multiply": self.multiply.tolist()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, object]) -> Normalizer:
+        """Read what `to_json` made.
+
+        Raises:
+            InputError: something is missing, or no number.
+        """
+        try:
+            name = str(data["name"])
+            subtract, multiply = (np.asarray(data[key], np.float64) for key in ("subtract", "multiply"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"this is no saved normalizer: {error!r}", "Take the file as lanfit wrote it.") from error
+        if subtract.shape != multiply.shape or not np.isfinite([subtract, multiply]).all():
+            raise InputError("the constants of the saved normalizer do not fit", "Take the file as lanfit wrote it.")
+        return cls(name, subtract, multiply)
+
+
+def fit_normalizer(name: str, moments: Moments) -> Normalizer:
+    """The constants of a normalizer; a constant column gets multiply 0, and so gives zeros.
+
+    `scale` divides by the largest absolute value, `minmax` maps to [0, 1], `zscore` to mean 0 and population standard
+    deviation 1, `none` changes nothing.
+
+    Raises:
+        InputError: no such normalizer.
+    """
+    if name not in NORMALIZERS:
+        raise InputError(f'there is no normalizer "{name}"', f"Choose one of {', '.join(NORMALIZERS)}.")
+    if name == "none":
+        return Normalizer(name, np.zeros(()), np.ones(()))
+    low, high = moments.minimum, moments.maximum
+    subtract, divide = {
+        "scale": (np.zeros_like(low), np.maximum(np.abs(low), np.abs(high))),
+        "minmax": (low, high - low),
+        "zscore": (moments.mean, np.sqrt(moments.m2 / moments.count)),
+    }[name]
+    # A constant is told by its extremes: its M2 need not be 0, because the mean is rounded.
+    constant = (low == high) | (divide < np.finfo(np.float64).tiny)
+    multiply = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, divide))
+    return Normalizer(name, np.asarray(subtract), np.asarray(multiply))
+
+
+def _chunks(x: AnyArray) -> Iterator[slice]:
+    step = max(1, CHUNK_VALUES // max(1, x[:1].size))
+    return (slice(start, start + step) for start in range(0, len(x), step))

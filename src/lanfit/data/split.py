@@ -1,0 +1,206 @@
+"""Draws rows: which are held out, which go to which shard. Plain NumPy, index for index what scikit-learn draws.
+
+Works on counts and class numbers only, never on the data. `RandomState` is used because its streams are frozen for
+ever and are scikit-learn's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanfit.errors import InputError
+from lanfit.seeds import derive_seed
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Row numbers of one client: what it trains on, and what it judges epochs by."""
+
+    train: Rows
+    validation: Rows
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where every row goes: each stands in exactly one of the arrays."""
+
+    shards: tuple[Shard, ...]
+    test: Rows
+    warnings: tuple[str, ...]
+
+
+def split_rows(rows: int, fraction: float, seed: int, classes: NDArray[np.generic] | None = None) -> tuple[Rows, Rows]:
+    """Draw ceil(fraction * rows) rows to hold out; return the kept and the held-out row numbers, both shuffled.
+
+    Equals scikit-learn's `train_test_split(test_size=fraction, random_state=seed, stratify=classes)`. With classes
+    each gets its share: the whole part of it first, and what is missing then goes to the largest fractions, ties by
+    lot. A class with one row, where scikit-learn gives up, takes part in no share: its row is drawn by lot.
+
+    Raises:
+        InputError: the fraction is not in [0, 1), or no row would be kept.
+    """
+    if not 0 <= fraction < 1:
+        raise InputError(f"a share of {fraction} can't be held out", "Give a number from 0 up to, not including, 1.")
+    held = ceil(fraction * rows)
+    if held >= rows:
+        raise InputError(
+            f"of {rows} row{'s' * (rows != 1)} {held} would be held out, which leaves none", "Give more rows."
+        )
+    if held == 0:
+        return np.arange(rows), np.empty(0, np.int64)
+    random = np.random.RandomState(seed)
+    lone = None if classes is None else _rows_alone_in_their_class(classes)
+    if classes is None or lone is None or lone.all():
+        order = random.permutation(rows).astype(np.int64)
+        return order[held:], order[:held]
+    keep, out = [], []
+    if lone.any():  # drawn only then, so that the stream stays scikit-learn's otherwise
+        order = random.permutation(rows)
+        out.append(order[:held][lone[order[:held]]])
+        keep.append(order[held:][lone[order[held:]]])
+    several = np.flatnonzero(~lone)
+    _, codes, sizes = np.unique(classes[several], return_inverse=True, return_counts=True)
+    draws = held - sum(map(len, out))
+    kept_of = _shares(sizes, len(several) - draws, random)
+    held_of = _shares(sizes - kept_of, draws, random)
+    members = np.split(several[np.argsort(codes, kind="stable")], np.cumsum(sizes)[:-1])
+    for rows_of_class, kept, taken in zip(members, kept_of, held_of, strict=True):
+        shuffled = rows_of_class[random.permutation(len(rows_of_class))]
+        keep.append(shuffled[:kept])
+        out.append(shuffled[kept : kept + taken])
+    kept_rows, held_rows = (random.permutation(np.concatenate(part)).astype(np.int64) for part in (keep, out))
+    return kept_rows, held_rows
+
+
+def deal(rows: int, shards: int, seed: int, classes: NDArray[np.generic] | None = None) -> list[Rows]:
+    """Deal all rows into shards whose sizes differ by at most one; return ascending row numbers of each.
+
+    Equals the test folds of scikit-learn's `KFold(shards, shuffle=True, random_state=seed)`, with classes those of
+    `StratifiedKFold`: lay the rows out class by class and give them round to the shards, so that each gets its share
+    of every class; which row of a class goes to which of these places is drawn by lot. When no class has as many rows
+    as there are shards, where scikit-learn gives up, the rows are dealt without regard to classes.
+
+    Raises:
+        InputError: fewer rows than shards, or no shard.
+    """
+    if shards < 1 or shards > rows:
+        raise InputError(
+            f"{rows} rows can't be dealt to {shards} clients: each needs at least one", "Use fewer clients."
+        )
+    if shards == 1:
+        return [np.arange(rows)]
+    random = np.random.RandomState(seed)
+    if classes is None or np.unique(classes, return_counts=True)[1].max() < shards:
+        order = np.arange(rows)
+        random.shuffle(order)
+        return [np.sort(part).astype(np.int64) for part in np.array_split(order, shards)]
+    _, first, inverse = np.unique(classes, return_index=True, return_inverse=True)
+    codes = np.argsort(np.argsort(first))[inverse]  # classes numbered as they first appear
+    round_robin = np.arange(rows) % shards
+    starts = np.concatenate([[0], np.cumsum(np.bincount(codes))])
+    shard_of = np.empty(rows, np.int64)
+    for code, (start, stop) in enumerate(pairwise(starts)):
+        places = np.sort(round_robin[start:stop])
+        random.shuffle(places)
+        shard_of[codes == code] = places
+    return [np.flatnonzero(shard_of == shard) for shard in range(shards)]
+
+
+def plan_rows(
+    rows: int,
+    shards: int,
+    test_split: float,
+    validation_split: float,
+    seed: int,
+    classes: NDArray[np.generic] | None = None,
+) -> Plan:
+    """Draw the test rows, deal the rest into shards, draw each shard's validation rows.
+
+    Raises:
+        InputError: too few rows for that; the numbers are named.
+    """
+    rest, test = split_rows(rows, test_split, derive_seed(seed, "test"), classes)
+    if len(rest) < shards:
+        raise InputError(
+            f"of {rows} rows {len(test)} are test rows, and the other {len(rest)} are too few for {shards} clients",
+            "Use fewer clients, more rows or a smaller --test-split.",
+        )
+    warnings = _split_warnings("test rows", classes, len(test))
+    warnings += _deal_warnings(_of(classes, rest), shards)
+    planned: list[Shard] = []
+    small: dict[str, list[str]] = {}
+    for number, fold in enumerate(deal(len(rest), shards, derive_seed(seed, "deal"), _of(classes, rest))):
+        shard = rest[fold]
+        try:
+            train, validation = split_rows(
+                len(shard), validation_split, derive_seed(seed, "validation", number), _of(classes, shard)
+            )
+        except InputError as error:
+            raise InputError(
+                f"shard {number + 1} of {shards} has {len(shard)} row{'s' * (len(shard) != 1)}: {error.message}",
+                "Use fewer clients, more rows, or set --validation-split 0.",
+            ) from error
+        planned.append(Shard(shard[train], shard[validation]))
+        for text in _split_warnings("validation rows", _of(classes, shard), len(validation)):
+            small.setdefault(text, []).append(str(number + 1))
+    warnings += [f"shard {', '.join(numbers)}: {text}" for text, numbers in small.items()]
+    return Plan(tuple(planned), test, tuple(warnings))
+
+
+def _of(classes: NDArray[np.generic] | None, rows: Rows) -> NDArray[np.generic] | None:
+    return None if classes is None else classes[rows]
+
+
+def _rows_alone_in_their_class(classes: NDArray[np.generic]) -> NDArray[np.bool_]:
+    _, codes, sizes = np.unique(classes, return_inverse=True, return_counts=True)
+    return np.asarray(sizes[codes] == 1)
+
+
+def _shares(sizes: NDArray[np.intp], draws: int, random: np.random.RandomState) -> NDArray[np.intp]:
+    """How many of `draws` rows each class gives: its proportion rounded down, the largest fractions rounded up."""
+    if draws == 0:
+        return np.zeros_like(sizes)
+    exact = sizes / sizes.sum() * draws
+    shares = np.floor(exact)
+    missing = int(draws - shares.sum())
+    fractions = exact - shares
+    for fraction in np.unique(fractions)[::-1]:
+        if missing <= 0:
+            break
+        (tied,) = np.nonzero(fractions == fraction)
+        chosen = random.choice(tied, size=min(len(tied), missing), replace=False)
+        shares[chosen] += 1
+        missing -= len(chosen)
+    return np.asarray(shares, np.intp)
+
+
+def _split_warnings(what: str, classes: NDArray[np.generic] | None, held: int) -> list[str]:
+    if classes is None or held == 0:
+        return []
+    names, sizes = np.unique(classes, return_counts=True)
+    warnings = []
+    if (sizes < 2).any():
+        warnings.append(f"{_named(names[sizes < 2])} only one row: chance decides whether it is among the {what}")
+    if held < len(names):
+        warnings.append(f"the {held} {what} can't have one of each of the {len(names)} classes")
+    return warnings
+
+
+def _deal_warnings(classes: NDArray[np.generic] | None, shards: int) -> list[str]:
+    if classes is None or shards == 1:
+        return []
+    names, sizes = np.unique(classes, return_counts=True)
+    small = names[sizes < shards]
+    return [f"{_named(small)} fewer rows than the {shards} clients: dealt at random"] if len(small) else []
+
+
+def _named(names: NDArray[np.generic]) -> str:
+    shown = ", ".join(str(name) for name in names[:10]) + (", …" if len(names) > 10 else "")
+    return f"class {shown} has" if len(names) == 1 else f"classes {shown} have"

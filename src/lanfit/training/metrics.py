@@ -1,0 +1,75 @@
+"""Scores of predictions, equal to scikit-learn's, in NumPy alone: clients have no scikit-learn.
+
+Works on what a model predicted and on the targets that `lanfit.data.labels.make_target` made; computes no loss.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanfit.data.labels import Target
+
+AnyArray = NDArray[Any]
+
+
+def metrics(target: Target, y_true: AnyArray, y_pred: AnyArray) -> dict[str, float]:
+    """The scores that fit the target: accuracy, precision, recall, f1 of classes, else mae and r2."""
+    if target.is_classification:
+        return classification_metrics(target, y_true, y_pred)
+    return regression_metrics(y_true, y_pred)
+
+
+def classification_metrics(target: Target, y_true: AnyArray, y_pred: AnyArray) -> dict[str, float]:
+    """Accuracy, and macro averages of precision, recall and F1 over all classes that are true or predicted somewhere.
+
+    As scikit-learn's with `average="macro", zero_division=0`. The predicted class is the largest output, with one
+    sigmoid output (`Target.BINARY`) whether it is above 0.5.
+
+    Args:
+        y_true: labels (any shape), or rows of one-hot outputs (`Target.ONE_HOT`).
+        y_pred: the model's outputs, shape (rows, ..., outputs).
+    """
+    if target is Target.BINARY:
+        true, predicted = y_true.reshape(-1) > 0.5, y_pred.reshape(-1) > 0.5
+    else:
+        true = y_true.argmax(axis=-1).reshape(-1) if target is Target.ONE_HOT else y_true.reshape(-1)
+        predicted = y_pred.argmax(axis=-1).reshape(-1)
+    if len(true) != len(predicted) or len(true) == 0:
+        raise ValueError(f"{len(true)} labels can't be compared with {len(predicted)} predictions")
+    true, predicted = true.astype(np.intp), predicted.astype(np.intp)
+    outputs = int(max(true.max(), predicted.max())) + 1
+    hits = np.bincount(true[true == predicted], minlength=outputs).astype(np.float64)
+    support = np.bincount(true, minlength=outputs)
+    guesses = np.bincount(predicted, minlength=outputs)
+    seen = (support + guesses) > 0
+    hits, support, guesses = hits[seen], support[seen], guesses[seen]
+    return {
+        "accuracy": float(np.mean(true == predicted)),
+        "precision": float(np.mean(hits / np.maximum(guesses, 1))),
+        "recall": float(np.mean(hits / np.maximum(support, 1))),
+        "f1": float(np.mean(2 * hits / (support + guesses))),
+    }
+
+
+def regression_metrics(y_true: AnyArray, y_pred: AnyArray) -> dict[str, float]:
+    """Mean absolute error, and R² averaged over the outputs, as scikit-learn's with their defaults.
+
+    A constant target gives R² 1 when it is met exactly, else 0; a single row has no R² (NaN).
+
+    Args:
+        y_true, y_pred: shape (rows, ...), each place after the rows an output of its own.
+    """
+    if len(y_true) == 0 or y_true.size != y_pred.size or len(y_true) != len(y_pred):
+        raise ValueError(f"targets of shape {y_true.shape} can't be compared with predictions of {y_pred.shape}")
+    true = y_true.reshape(len(y_true), -1).astype(np.float64)
+    errors = y_pred.reshape(len(y_pred), -1) - true
+    mae = float(np.mean(np.abs(errors)))
+    if len(true) < 2:
+        return {"mae": mae, "r2": float("nan")}
+    left = np.sum(errors**2, axis=0)
+    spread = np.sum((true - true.mean(axis=0)) ** 2, axis=0)
+    ratio = np.divide(left, spread, out=(left != 0).astype(np.float64), where=spread != 0)
+    return {"mae": mae, "r2": float(np.mean(1 - ratio))}
