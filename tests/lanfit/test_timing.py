@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import pytest
 
@@ -116,6 +117,29 @@ def test_many_threads_lose_no_span_and_count_no_second_twice():
             thread.join()
     assert (timings.span("step").count, timings.span("part").count) == (4000, 4000)
     assert 0 < timings.seconds["step"] <= timings.seconds["all"]
+
+
+def test_threads_that_switch_at_every_look_at_the_clock_lose_no_time():
+    looks = []
+
+    def clock():
+        time.sleep(0)  # lets the other threads run, here of all places
+        looks.append(float(len(looks)))
+        return looks[-1]
+
+    timings = Timings(clock)
+
+    def work():
+        for _ in range(300):
+            with timings.span("step"):
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert timings.seconds["step"] == sum(looks[1::2]) - sum(looks[0::2])
 
 
 def test_merging_adds_seconds_and_counts(timings, clock):

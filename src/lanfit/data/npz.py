@@ -43,7 +43,7 @@ def describe_npz(path: Path) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
 
 
 def read_npz_blocks(path: Path) -> Iterator[NDArray[np.generic]]:
-    """Yield the rows in order, in blocks of about 8 MiB, in the machine's own byte order.
+    """Yield the rows in order, in blocks of about 8 MiB, in the file's own byte order.
 
     A column-major array comes as one block, because its rows lie scattered over the whole file.
 
@@ -56,7 +56,7 @@ def read_npz_blocks(path: Path) -> Iterator[NDArray[np.generic]]:
             array = np.empty(shape[::-1], dtype)
             _fill(stream, array)
             _expect_end(stream)
-            yield _native(array).transpose()
+            yield _sound(array).transpose()
             return
         row_bytes = prod(shape[1:]) * dtype.itemsize
         step = max(1, BLOCK_BYTES // row_bytes)
@@ -65,7 +65,7 @@ def read_npz_blocks(path: Path) -> Iterator[NDArray[np.generic]]:
             _fill(stream, block)
             if start + step >= shape[0]:
                 _expect_end(stream)  # before the last block is given away: the checksum is compared at the end
-            yield _native(block)
+            yield _sound(block)
 
 
 @contextmanager
@@ -131,7 +131,6 @@ def _expect_end(stream: IO[bytes]) -> None:
         raise ValueError("there are more bytes than its array declares")
 
 
-def _native(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    if array.dtype == np.bool_:
-        return np.not_equal(array.view(np.uint8), 0)  # whatever bytes the file had, True is 1
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+def _sound(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Whatever bytes a file had for booleans, True is 1 from here on."""
+    return np.not_equal(array.view(np.uint8), 0) if array.dtype == np.bool_ else array

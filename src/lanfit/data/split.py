@@ -54,7 +54,7 @@ def split_rows(rows: int, fraction: float, seed: int, classes: NDArray[np.generi
             f"of {rows} row{'s' * (rows != 1)} {held} would be held out, which leaves none", "Give more rows."
         )
     if held == 0:
-        return np.arange(rows), np.empty(0, np.int64)
+        return np.arange(rows, dtype=np.int64), np.empty(0, np.int64)
     random = np.random.RandomState(seed)
     lone = None if classes is None else _rows_alone_in_their_class(classes)
     if classes is None or lone is None or lone.all():
@@ -95,7 +95,7 @@ def deal(rows: int, shards: int, seed: int, classes: NDArray[np.generic] | None 
             f"{rows} rows can't be dealt to {shards} clients: each needs at least one", "Use fewer clients."
         )
     if shards == 1:
-        return [np.arange(rows)]
+        return [np.arange(rows, dtype=np.int64)]
     random = np.random.RandomState(seed)
     if classes is None or np.unique(classes, return_counts=True)[1].max() < shards:
         order = np.arange(rows)
@@ -110,7 +110,7 @@ def deal(rows: int, shards: int, seed: int, classes: NDArray[np.generic] | None 
         places = np.sort(round_robin[start:stop])
         random.shuffle(places)
         shard_of[codes == code] = places
-    return [np.flatnonzero(shard_of == shard) for shard in range(shards)]
+    return [np.flatnonzero(shard_of == shard).astype(np.int64) for shard in range(shards)]
 
 
 def plan_rows(

@@ -56,6 +56,13 @@ def test_other_compressions_and_headers_are_read_too(tmp_path, compression):
     np.testing.assert_array_equal(read_array(path), array)
 
 
+def test_booleans_with_odd_bytes_become_0_and_1(tmp_path):
+    data = npy(np.zeros(4, np.bool_))
+    ours = read_array(save(tmp_path / "x.npz", data[:-4] + bytes([0, 1, 2, 255])))
+    assert ours.dtype == np.bool_
+    assert ours.view(np.uint8).tolist() == [0, 1, 1, 1]
+
+
 def test_an_array_that_compresses_600_to_1_is_honest(tmp_path):
     np.savez_compressed(tmp_path / "x.npz", np.zeros((1000, 1000), np.uint8))
     assert (tmp_path / "x.npz").stat().st_size < 1_000_000 / 600

@@ -8,6 +8,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 from lanfit.data.split import deal, plan_rows, split_rows
 from lanfit.errors import InputError
+from lanfit.seeds import derive_seed
 
 SEEDS = st.integers(0, 2**32 - 1)
 FRACTIONS = st.floats(0.001, 0.99)
@@ -137,6 +138,21 @@ def test_the_same_seed_plans_the_same_and_another_seed_another():
     first, again, other = (plan_rows(100, 3, 0.2, 0.1, seed) for seed in (5, 5, 6))
     assert first.test.tolist() == again.test.tolist() != other.test.tolist()
     assert first.shards[2].train.tolist() == again.shards[2].train.tolist()
+
+
+def test_each_draw_of_a_plan_has_its_own_seed_and_is_scikit_learns():
+    labels = np.random.default_rng(0).integers(0, 3, 200)
+    plan = plan_rows(200, 3, 0.2, 0.1, seed=7, classes=labels)
+    options = {"test_size": 0.2, "random_state": derive_seed(7, "test"), "stratify": labels}
+    rest, test = train_test_split(np.arange(200), **options)
+    np.testing.assert_array_equal(plan.test, test)
+    folds = StratifiedKFold(3, shuffle=True, random_state=derive_seed(7, "deal")).split(rest, labels[rest])
+    for number, (_, fold) in enumerate(folds):
+        rows = rest[fold]
+        options = {"test_size": 0.1, "random_state": derive_seed(7, "validation", number), "stratify": labels[rows]}
+        train, validation = train_test_split(rows, **options)
+        np.testing.assert_array_equal(plan.shards[number].train, train)
+        np.testing.assert_array_equal(plan.shards[number].validation, validation)
 
 
 def test_every_class_reaches_every_shard_in_its_proportion():
