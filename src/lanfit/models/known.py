@@ -1,0 +1,156 @@
+"""The built-in Keras classes and functions that a model may be made of, as names: nothing of Keras is imported here.
+
+Only what is listed is ever built (`lanfit.models.architecture`). A test compares the lists with the installed Keras,
+so that a new release shows what it brought. What is missing on purpose stands in `REFUSED`, with the reason.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: Classes of keras.layers that are refused, and why; the words complete "is not accepted: it".
+REFUSED: Final = {
+    "Lambda": "carries code",
+    "TFSMLayer": "carries a TensorFlow program",
+    "TorchModuleWrapper": "carries a pickled PyTorch module",
+    "JaxLayer": "carries code",
+    "FlaxLayer": "carries code",
+    "StringLookup": "keeps its vocabulary outside the weights",
+    "IntegerLookup": "keeps its vocabulary outside the weights",
+    "TextVectorization": "keeps its vocabulary outside the weights",
+}
+
+LAYERS: Final = _words(
+    """
+    Activation ActivityRegularization AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D
+    AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D Add AdditiveAttention AlphaDropout Attention AugMix
+    AutoContrast Average AveragePooling1D AveragePooling2D AveragePooling3D BatchNormalization Bidirectional
+    CategoryEncoding CenterCrop Concatenate ContrastLimitedAdaptiveHistogramEqualization Conv1D Conv1DTranspose Conv2D
+    Conv2DTranspose Conv3D Conv3DTranspose ConvLSTM1D ConvLSTM2D ConvLSTM3D Cropping1D Cropping2D Cropping3D CutMix
+    Dense DepthwiseConv1D DepthwiseConv2D Discretization Dot Dropout ELU EinsumDense Embedding Equalization Flatten GRU
+    GRUCell GaussianDropout GaussianNoise GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D
+    GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D GroupNormalization GroupQueryAttention HashedCrossing
+    Hashing Identity InputLayer LSTM LSTMCell LayerNormalization LeakyReLU Masking MaxNumBoundingBoxes MaxPooling1D
+    MaxPooling2D MaxPooling3D Maximum MelSpectrogram Minimum MixUp MultiHeadAttention Multiply Normalization PReLU
+    Permute Pipeline RMSNormalization RNN RandAugment RandomBrightness RandomColorDegeneration RandomColorJitter
+    RandomContrast RandomCrop RandomElasticTransform RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale
+    RandomHue RandomInvert RandomPerspective RandomPosterization RandomRotation RandomSaturation RandomSharpness
+    RandomShear RandomTranslation RandomZoom ReLU RepeatVector Rescaling Reshape Resizing ReversibleEmbedding
+    STFTSpectrogram SeparableConv1D SeparableConv2D SimpleRNN SimpleRNNCell Softmax Solarization SpatialDropout1D
+    SpatialDropout2D SpatialDropout3D SpectralNormalization StackedRNNCells Subtract TimeDistributed UnitNormalization
+    UpSampling1D UpSampling2D UpSampling3D Wrapper ZeroPadding1D ZeroPadding2D ZeroPadding3D
+    """
+)
+MODELS: Final = frozenset({"Sequential", "Functional", "Model"})
+ACTIVATIONS: Final = _words(
+    """
+    celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear log_sigmoid
+    log_softmax mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid
+    sparsemax squareplus tanh tanh_shrink threshold
+    """
+)
+INITIALIZERS: Final = _words(
+    """
+    Constant GlorotNormal GlorotUniform HeNormal HeUniform Identity LecunNormal LecunUniform Ones Orthogonal
+    RandomNormal RandomUniform STFT TruncatedNormal VarianceScaling Zeros
+    """
+)
+REGULARIZERS: Final = frozenset({"L1", "L2", "L1L2", "OrthogonalRegularizer"})
+CONSTRAINTS: Final = frozenset({"MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm"})
+SCHEDULES: Final = _words(
+    """
+    CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay PiecewiseConstantDecay PolynomialDecay
+    """
+)
+#: Not Lamb: Keras 3.15.1 can't read an .h5 that was compiled with it. Not MultiOptimizer and OptimizerMap.
+OPTIMIZERS: Final = _words(
+    """
+    Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lion Muon Nadam RMSprop SGD ScheduleFreeAdamW
+    """
+)
+LOSSES: Final = _words(
+    """
+    BinaryCrossentropy BinaryFocalCrossentropy CTC CategoricalCrossentropy CategoricalFocalCrossentropy
+    CategoricalHinge Circle CosineSimilarity Dice Hinge Huber KLDivergence LogCosh MeanAbsoluteError
+    MeanAbsolutePercentageError MeanSquaredError MeanSquaredLogarithmicError Poisson SparseCategoricalCrossentropy
+    SquaredHinge Tversky
+    """
+)
+#: Metrics that a name is enough for.
+METRICS: Final = _words(
+    """
+    AUC Accuracy BinaryAccuracy BinaryCrossentropy BinaryIoU CategoricalAccuracy CategoricalCrossentropy
+    CategoricalHinge ConcordanceCorrelation CosineSimilarity F1Score FBetaScore FalseNegatives FalsePositives Hinge
+    KLDivergence LogCoshError MeanAbsoluteError MeanAbsolutePercentageError MeanSquaredError
+    MeanSquaredLogarithmicError PearsonCorrelation Poisson Precision R2Score Recall RootMeanSquaredError
+    SparseCategoricalAccuracy SparseCategoricalCrossentropy SparseTopKCategoricalAccuracy SquaredHinge
+    TopKCategoricalAccuracy TrueNegatives TruePositives
+    """
+)
+#: Metrics that need more than a name: only as the configuration of an object.
+CONFIGURED_METRICS: Final = _words(
+    """
+    IoU MeanIoU MeanMetricWrapper OneHotIoU OneHotMeanIoU PrecisionAtRecall RecallAtPrecision SensitivityAtSpecificity
+    SpecificityAtSensitivity
+    """
+)
+#: Names that Keras' `compile` reads by the shape of the output.
+ACCURACIES: Final = frozenset({"accuracy", "acc", "crossentropy", "ce"})
+
+_SHORT: Final = {
+    "mse": "mean_squared_error",
+    "mae": "mean_absolute_error",
+    "mape": "mean_absolute_percentage_error",
+    "msle": "mean_squared_logarithmic_error",
+    "bce": "binary_crossentropy",
+}
+
+
+def snake_case(name: str) -> str:
+    """Return the name of a class as Keras spells it in lower case: `KLDivergence` is `kl_divergence`."""
+    name = re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+
+
+def _names(classes: frozenset[str], short: dict[str, str]) -> dict[str, str]:
+    """All spellings that Keras takes for a class in strings, and the long one of each."""
+    long = {snake_case(name) for name in classes}
+    names = {name: name for name in long} | {name: snake_case(name) for name in classes}
+    return names | short | {alias.upper(): name for alias, name in short.items()}
+
+
+#: Spelling → class, e.g. "adam" → "Adam". Keras compares optimizers without regard to case.
+OPTIMIZER_NAMES: Final = {name.lower(): name for name in OPTIMIZERS}
+#: Spelling → the long name, e.g. "mse" and "MeanSquaredError" → "mean_squared_error".
+LOSS_NAMES: Final = _names(LOSSES, _SHORT | {"kld": "kl_divergence"})
+METRIC_NAMES: Final = _names(METRICS, _SHORT) | {name: name for name in ACCURACIES}
+
+#: (module, class) of everything that may be built, as Keras 3 writes it in a configuration.
+CLASSES: Final = frozenset(
+    (module, name)
+    for module, names in {
+        "keras": {"Sequential", "Model", "DTypePolicy"},
+        "keras.models": MODELS,
+        "keras.src.models.functional": {"Functional"},
+        "keras.dtype_policies": {"DTypePolicy", "DTypePolicyMap"},
+        "keras.layers": LAYERS,
+        "keras.initializers": INITIALIZERS,
+        "keras.regularizers": REGULARIZERS,
+        "keras.constraints": CONSTRAINTS,
+        "keras.optimizers": OPTIMIZERS | {"LossScaleOptimizer"},
+        "keras.optimizers.schedules": SCHEDULES,
+        "keras.losses": LOSSES | {"CategoricalGeneralizedCrossEntropy"},
+        "keras.metrics": METRICS | CONFIGURED_METRICS,
+        "keras.random": {"SeedGenerator"},
+    }.items()
+    for name in names
+)
+#: Functions that a configuration may name.
+FUNCTIONS: Final = ACTIVATIONS | {snake_case(name) for name in LOSSES | METRICS}
+FUNCTION_MODULES: Final = frozenset({"builtins", "keras.activations", "keras.losses", "keras.metrics"})

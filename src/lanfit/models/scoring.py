@@ -1,0 +1,166 @@
+"""The check of one batch before anyone is asked to work, and the score of given weights. For the model process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanfit.errors import InputError
+from lanfit.models.architecture import build, first_line
+from lanfit.models.compiling import compile_model, loss_name, read_spec
+from lanfit.models.loading import LoadedModel
+from lanfit.models.weights import bakes_weights, set_weights
+from lanfit.wire.arrays import AnyArray
+
+#: Losses that take probabilities, unless they are told `from_logits`.
+_PROBABILITIES = frozenset(
+    {
+        "binary_crossentropy",
+        "binary_focal_crossentropy",
+        "categorical_crossentropy",
+        "categorical_focal_crossentropy",
+        "sparse_categorical_crossentropy",
+    }
+)
+
+
+class Scorer:
+    """A built model that scores one set of weights after another on rows."""
+
+    def __init__(self, architecture: str, compile_json: str) -> None:
+        """Raises InputError if the architecture or the compile options are refused."""
+        self._architecture = architecture
+        self._spec = read_spec(compile_json)
+        self._model = self._build()
+
+    def score(
+        self, weights: Mapping[str, AnyArray], x: AnyArray, y: AnyArray, batch_size: int = 256
+    ) -> tuple[float, NDArray[np.float32]]:
+        """Return the loss over all rows as Keras computes it (regularization included), and the predictions.
+
+        `x` is normalized, (rows, *input_shape); the predictions are (rows, *output_shape).
+
+        Raises:
+            InputError: the weights do not fit the model.
+        """
+        if bakes_weights(self._model):
+            self._model = self._build()
+        set_weights(self._model, weights)
+        scores = self._model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
+        return float(scores["loss"]), np.asarray(self._model.predict(x, batch_size=batch_size, verbose=0))
+
+    def _build(self) -> Any:
+        model = build(self._architecture)
+        compile_model(model, self._spec)
+        return model
+
+
+def check_batch(loaded: LoadedModel, compile_json: str, x_batch: AnyArray, y_batch: AnyArray) -> None:
+    """Send one batch through the model: shapes, label form, and a loss that is a number.
+
+    Raises:
+        InputError: rows or targets do not fit the model or the loss, or the loss is not finite; says why.
+    """
+    spec = read_spec(compile_json)
+    loss = loss_name(spec)
+    _check_rows(loaded, x_batch)
+    _check_targets(loaded, loss, y_batch)
+    model = build(loaded.architecture)
+    set_weights(model, loaded.weights)
+    compile_model(model, spec)
+    for name, array in loaded.weights.items():
+        if not np.isfinite(array).all():
+            raise InputError(f"the model's weight {name!r} holds NaN or infinity", "Use a model saved before that.")
+    try:
+        predictions = model(x_batch, training=False)
+        value = float(model.compute_loss(x=x_batch, y=y_batch, y_pred=predictions, training=False))
+        model.compute_metrics(x_batch, y_batch, predictions)
+    except Exception as error:
+        raise InputError(
+            f"a batch of {_form(x_batch)} with targets of {_form(y_batch)} does not go through the model "
+            f"and its loss {loss}: {first_line(error)}",
+            "Check that model, loss, metrics and data belong together.",
+        ) from error
+    from_logits = isinstance(spec.loss, dict) and bool(spec.loss["config"].get("from_logits"))
+    output = np.asarray(predictions, dtype=np.float64)
+    if not np.isfinite(output).all():
+        raise InputError(
+            "the model's output holds NaN or infinity on the first batch",
+            "Are the values of the rows very large? Choose a normalizer, e.g. --normalizer minmax.",
+        )
+    if loss in _PROBABILITIES and not from_logits and (output.min() < 0 or output.max() > 1 + 1e-3):
+        raise InputError(
+            f"the loss {loss} takes probabilities, but the model's output goes from {output.min():.3g} to "
+            f"{output.max():.3g} (its last activation is {loaded.output_activation or 'none'})",
+            'End the model with activation="softmax" (one unit: "sigmoid"), or compile it with from_logits=True.',
+        )
+    if not np.isfinite(value):
+        raise InputError(
+            f"the loss {loss} of the first batch is {value}",
+            "Do the targets suit the loss? A logarithm, for one, takes no negative targets.",
+        )
+
+
+def _form(array: AnyArray) -> str:
+    return f"{array.dtype.name} {array.shape}"
+
+
+def _check_rows(loaded: LoadedModel, x: AnyArray) -> None:
+    need, have = loaded.input_shape, x.shape[1:]
+    if len(need) != len(have) or any(n not in (None, h) for n, h in zip(need, have, strict=False)):
+        raise InputError(
+            f"a row of the data has the shape {have}, the model's input is {need}",
+            "Use a model with this input shape, or data of that shape.",
+        )
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        raise InputError("the first batch holds NaN or infinity", "Remove these rows or fill the gaps.")
+    if np.dtype(loaded.input_dtype).kind in "iu" and x.dtype.kind == "f" and (x != np.floor(x)).any():
+        raise InputError(
+            f"the model takes whole numbers ({loaded.input_dtype}), but the first batch holds fractions",
+            "Leave the normalizer at none: numbers that stand for words or classes are not scaled.",
+        )
+
+
+def _check_targets(loaded: LoadedModel, loss: str, y: AnyArray) -> None:
+    output, target = loaded.output_shape, y.shape[1:]
+    classes = output[-1] if output else None
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise InputError("the targets of the first batch hold NaN or infinity", "Remove these rows or fill the gaps.")
+    if loss == "sparse_categorical_crossentropy":
+        if target not in (output[:-1], (*output[:-1], 1)):
+            one_hot = target == output
+            raise InputError(
+                f"the loss {loss} takes one whole number a row, but a row of the targets has the shape {target} "
+                f"(the model's output is {output})",
+                "These look like one-hot rows: use --loss categorical_crossentropy."
+                if one_hot
+                else "Give labels from 0 on, one for each row.",
+            )
+        if classes == 1:
+            raise InputError(
+                f"the model has 1 output, and the loss {loss} needs one for each class",
+                'For two classes use --loss binary_crossentropy with activation="sigmoid", or 2 outputs.',
+            )
+        if y.size and classes is not None and not 0 <= int(y.min()) <= int(y.max()) < classes:
+            raise InputError(
+                f"labels go from {int(y.min())} to {int(y.max())}, but the model has {classes} outputs: "
+                f"0 to {classes - 1}",
+                "Number the classes from 0 on, or give the model as many outputs as there are classes.",
+            )
+        return
+    if loss == "ctc":
+        return
+    if len(target) == len(output) - 1 and classes == 1:
+        target = (*target, 1)  # Keras adds this axis itself
+    if len(target) != len(output) or any(n not in (None, t) for n, t in zip(output, target, strict=False)):
+        integers = y.shape[1:] in ((), (1,)) and y.dtype.kind in "iub" and classes != 1
+        raise InputError(
+            f"the model's output is {output}, the targets are {y.shape[1:] or '(), one number a row'}; "
+            f"the loss {loss} compares them value by value",
+            "Are these class numbers? Use --loss sparse_categorical_crossentropy."
+            if integers
+            else "The model must end in as many units as the targets have values.",
+        )

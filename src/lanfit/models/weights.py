@@ -1,0 +1,62 @@
+"""The weights of a Keras model as arrays by name, out of the model and into it again. No files here.
+
+The order is that of `model.weights`, which the architecture alone decides. The names are labels for people and tables:
+Keras gives a variable another path when the model came from a file of another format, so nothing is found by them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lanfit.errors import InputError
+from lanfit.wire.arrays import AnyArray
+
+
+def weight_names(model: Any) -> list[str]:
+    """Return a name for each of `model.weights`, in order: the variable's path, made unique."""
+    names: list[str] = []
+    seen: dict[str, int] = {}
+    for variable in model.weights:
+        seen[variable.path] = count = seen.get(variable.path, 0) + 1
+        names.append(variable.path if count == 1 else f"{variable.path}:{count}")
+    return names
+
+
+def get_weights(model: Any, names: Iterable[str] | None = None) -> dict[str, AnyArray]:
+    """Return copies of the model's weights in the model's order, under `names` (default: `weight_names`)."""
+    import keras
+
+    names = weight_names(model) if names is None else names
+    return {name: keras.ops.convert_to_numpy(variable) for name, variable in zip(names, model.weights, strict=True)}
+
+
+def set_weights(model: Any, weights: Mapping[str, AnyArray]) -> None:
+    """Put weights into a model, in order.
+
+    Raises:
+        InputError: number, shapes or dtypes are not those of the model; nothing was changed.
+    """
+    hint = "Weights and architecture must be of one model."
+    if len(weights) != len(model.weights):
+        raise InputError(f"the model has {len(model.weights)} arrays of weights, given are {len(weights)}", hint)
+    for variable, (name, array) in zip(model.weights, weights.items(), strict=True):
+        have, need = (array.shape, array.dtype.name), (tuple(variable.shape), str(variable.dtype))
+        if have != need:
+            raise InputError(f"the weight {name!r} is {have[1]} {have[0]}, the model needs {need[1]} {need[0]}", hint)
+    for variable, array in zip(model.weights, weights.values(), strict=True):
+        variable.assign(array)
+    for layer in _settled_layers(model):
+        layer.finalize_state()
+
+
+def bakes_weights(model: Any) -> bool:
+    """True if a compiled step holds values of weights as constants, as with an adapted `Normalization`.
+
+    Such a model must be built and compiled anew when it gets other weights.
+    """
+    return bool(_settled_layers(model))
+
+
+def _settled_layers(model: Any) -> list[Any]:
+    return [layer for layer in model._flatten_layers() if hasattr(layer, "finalize_state")]

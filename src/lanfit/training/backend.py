@@ -1,0 +1,63 @@
+"""What the training loop asks of whatever computes. The loop decides what and when; a backend only computes.
+
+The life of a task: `load`, `start`, then for each epoch `train` (several calls), `finish_epoch`, `validate` (several
+calls), `finish_validation`, and `weights` when they are worth keeping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanfit.wire.arrays import AnyArray
+
+Rows = NDArray[np.int64]
+"""Indices of rows, in the order in which they are to be used."""
+
+
+class Backend(Protocol):
+    """Trains one model at a time, and stays warm from one task to the next of the same model."""
+
+    def load(self, architecture: str, compile_json: str, weights: Mapping[str, AnyArray]) -> None:
+        """Take the model of the next task. Raises InputError if it is refused."""
+        ...
+
+    def start(
+        self, seed: int, batch_size: int, x: AnyArray, y: AnyArray, x_validation: AnyArray, y_validation: AnyArray
+    ) -> None:
+        """Go back to the loaded weights, a fresh optimizer and the random state of this seed, and take the rows.
+
+        Nothing is left of what was trained before: the same calls give the same weights, to the bit.
+        """
+        ...
+
+    def train(self, rows: Rows) -> float:
+        """Train on these rows of `x`, in this order, in batches; return the mean loss of the epoch so far.
+
+        The last batch of a call is cut short if it must be: only the last call of an epoch may do that.
+        """
+        ...
+
+    def finish_epoch(self) -> dict[str, float]:
+        """Return `loss` and the metrics of the epoch, and begin the next count."""
+        ...
+
+    def validate(self, rows: Rows) -> float:
+        """Score these rows of `x_validation`, without training; return the mean loss so far."""
+        ...
+
+    def finish_validation(self) -> dict[str, float]:
+        """Return `loss` and the metrics over the validated rows, and begin the next count."""
+        ...
+
+    def weights(self) -> dict[str, AnyArray]:
+        """Return copies of the weights under the names they were loaded with."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """The optimizer's learning rate now."""
+        ...

@@ -1,0 +1,159 @@
+"""The fit loop: epochs over rows in an order of our own, progress at least once a second, the best epoch kept.
+
+It knows no network and no Keras. It stops when the report raises.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanfit.errors import TrainingError
+from lanfit.seeds import derive_seed
+from lanfit.training.backend import Backend, Rows
+from lanfit.wire.arrays import AnyArray
+
+#: How long one call of the backend should take: the time between two reports, and to a cancel.
+REPORT_SECONDS: Final = 0.25
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """What to do with the rows."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit gave."""
+
+    weights: dict[str, AnyArray]
+    """Of the best epoch, under the names and in the order they were loaded with."""
+    metrics: tuple[str, ...]
+    """The columns of the history, as Keras names them: loss, …, val_loss, …"""
+    history: NDArray[np.float64]
+    """(epochs, metrics)"""
+    best_epoch: int
+    """From 0: the lowest val_loss, or loss if there are no validation rows."""
+    seconds: dict[str, float]
+    """compile, train, validate"""
+
+
+class Report(Protocol):
+    """Who is told how it goes. What it raises ends the training."""
+
+    def on_progress(self, epoch: int, step: int, steps: int, loss: float, samples_per_second: float) -> None:
+        """`step` of `steps` batches of an epoch (from 0) are done; `loss` is the epoch's mean so far."""
+        ...
+
+    def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
+        """An epoch (from 0) is done; `metrics` is its line of the history."""
+        ...
+
+
+def epoch_order(seed: int, epoch: int, rows: int) -> Rows:
+    """The order of the rows in an epoch. It depends on nothing else, so any epoch can be repeated alone.
+
+    RandomState, because NumPy promises that its stream never changes.
+    """
+    return np.random.RandomState(derive_seed(seed, "epoch", epoch)).permutation(rows).astype(np.int64)
+
+
+def fit(
+    backend: Backend,
+    job: FitJob,
+    x: AnyArray,
+    y: AnyArray,
+    x_validation: AnyArray,
+    y_validation: AnyArray,
+    report: Report,
+) -> FitResult:
+    """Train the loaded model and return the weights of its best epoch. No validation rows is fine.
+
+    Raises:
+        TrainingError: the loss became NaN or infinite; names epoch and learning rate.
+    """
+    seconds = dict.fromkeys(("compile", "train", "validate"), 0.0)
+    begin = perf_counter()
+    backend.start(job.seed, job.batch_size, x, y, x_validation, y_validation)
+    seconds["compile"] = perf_counter() - begin
+
+    pace, validation_pace = _Pace(job.batch_size), _Pace(job.batch_size)
+    steps = math.ceil(len(x) / job.batch_size)
+    history: list[dict[str, float]] = []
+    best_epoch, best_loss, weights = 0, math.inf, dict[str, AnyArray]()
+    for epoch in range(job.epochs):
+        begin = perf_counter()
+        for done, loss in pace.run(backend.train, epoch_order(job.seed, epoch, len(x))):
+            _check_finite(backend, job, epoch, "loss", loss)
+            speed = done / (perf_counter() - begin)
+            report.on_progress(epoch, math.ceil(done / job.batch_size), steps, loss, speed)
+        metrics = backend.finish_epoch()
+        seconds["train"] += perf_counter() - begin
+
+        if len(x_validation):
+            begin = perf_counter()
+            for _, validation_loss in validation_pace.run(backend.validate, np.arange(len(x_validation))):
+                _check_finite(backend, job, epoch, "validation loss", validation_loss)
+                report.on_progress(epoch, steps, steps, loss, speed)
+            metrics |= {f"val_{name}": value for name, value in backend.finish_validation().items()}
+            seconds["validate"] += perf_counter() - begin
+
+        history.append(metrics)
+        report.on_epoch(epoch, metrics)
+        epoch_loss = metrics.get("val_loss", metrics["loss"])
+        if epoch_loss < best_loss:
+            best_epoch, best_loss, weights = epoch, epoch_loss, backend.weights()
+
+    for name, array in weights.items():
+        if not np.isfinite(array).all():
+            raise _diverged(backend, job, best_epoch, f"the weight {name!r} holds NaN or infinity")
+    columns = tuple(history[0]) if history else ()
+    table = np.array([[line[name] for name in columns] for line in history], dtype=np.float64)
+    return FitResult(weights, columns, table, best_epoch, seconds)
+
+
+@dataclass
+class _Pace:
+    """How many batches one call of the backend gets, so that it takes about `REPORT_SECONDS`.
+
+    It follows the clock, and results do not depend on it.
+    """
+
+    batch_size: int
+    batches: int = field(default=1, init=False)
+
+    def run(self, call: Callable[[Rows], float], rows: Rows) -> Iterator[tuple[int, float]]:
+        """Call with one piece of the rows after the other; yield how many rows are done, and what was returned."""
+        done = 0
+        while done < len(rows):
+            piece = rows[done : done + self.batches * self.batch_size]
+            begin = perf_counter()
+            loss = call(piece)
+            taken = max(perf_counter() - begin, 1e-6)
+            batches = math.ceil(len(piece) / self.batch_size)
+            self.batches = max(1, min(8 * self.batches, int(batches * REPORT_SECONDS / taken)))
+            done += len(piece)
+            yield done, loss
+
+
+def _check_finite(backend: Backend, job: FitJob, epoch: int, what: str, loss: float) -> None:
+    if not math.isfinite(loss):
+        raise _diverged(backend, job, epoch, f"the {what} became {loss}")
+
+
+def _diverged(backend: Backend, job: FitJob, epoch: int, what: str) -> TrainingError:
+    rate = backend.learning_rate
+    return TrainingError(
+        f"{what} in epoch {epoch + 1} of {job.epochs} (learning rate {rate:g})",
+        f"Lower the learning rate, e.g. --learning-rate {rate / 10:g}, or choose a normalizer.",
+    )
