@@ -7,6 +7,7 @@ code is looked up, imported or run by the check, and nothing of Keras is needed 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Final, NoReturn
 
 from lanfit.errors import InputError
@@ -161,6 +162,8 @@ def _refuse(what: str, layer: str, reason: str, origin: object = None) -> NoRetu
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, shortened: Keras' own messages can fill a screen."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0] if len(lines[0]) <= 300 else lines[0][:297] + "..."
+    """The line of an error's text that says most, shortened: Keras' own messages can fill a screen."""
+    text = re.sub(r"\{\{[^}]*\}\}", "", str(error).rpartition("Exception encountered: ")[2]).strip()
+    text = text or type(error).__name__
+    line = text.splitlines()[0]
+    return line if len(line) <= 300 else line[:297] + "..."

@@ -33,7 +33,8 @@ def write_model(path: Path, architecture: str, compile_json: str, weights: Mappi
     """
     import h5py
 
-    model = _assemble(architecture, compile_json, weights)
+    model = _assemble(architecture, weights)
+    compile_model(model, with_long_names(read_spec(compile_json)))
     with written_whole(path) as temporary:
         model.save(temporary)
         with h5py.File(temporary, "a") as file:
@@ -59,7 +60,7 @@ def write_final(
     """
     import keras
 
-    model = _assemble(architecture, compile_json, weights)
+    model = _assemble(architecture, weights)
     if subtract is not None and multiply is not None:
         shape = tuple(model.inputs[0].shape[1:])
         raw = keras.Input(shape, dtype="float32", name="raw")
@@ -67,7 +68,9 @@ def write_final(
         centered = keras.layers.Rescaling(1.0, offset, name="subtract", dtype="float32")(raw)
         scaled = keras.layers.Rescaling(scale, name="multiply", dtype="float32")(centered)
         model = keras.Model(raw, model(scaled), name=f"{model.name}_on_raw_rows")
-        compile_model(model, with_long_names(read_spec(compile_json)))
+    compile_model(model, with_long_names(read_spec(compile_json)))
+    # Keras warns on loading a .keras whose optimizer has no state yet.
+    model.optimizer.build(model.trainable_variables)
     with written_whole(path) as temporary:
         model.save(temporary)
 
@@ -90,10 +93,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _assemble(architecture: str, compile_json: str, weights: Mapping[str, AnyArray]) -> Any:
+def _assemble(architecture: str, weights: Mapping[str, AnyArray]) -> Any:
     model = build(architecture)
     set_weights(model, weights)
-    compile_model(model, with_long_names(read_spec(compile_json)))
     return model
 
 

@@ -79,9 +79,10 @@ def check_batch(loaded: LoadedModel, compile_json: str, x_batch: AnyArray, y_bat
         value = float(model.compute_loss(x=x_batch, y=y_batch, y_pred=predictions, training=False))
         model.compute_metrics(x_batch, y_batch, predictions)
     except Exception as error:
+        metrics = ", ".join(metric if isinstance(metric, str) else metric["class_name"] for metric in spec.metrics)
         raise InputError(
-            f"a batch of {_form(x_batch)} with targets of {_form(y_batch)} does not go through the model "
-            f"and its loss {loss}: {first_line(error)}",
+            f"a batch of {_form(x_batch)} with targets of {_form(y_batch)} does not go through the model, its loss "
+            f"{loss} and the metrics {metrics or '(none)'}: {first_line(error)}",
             "Check that model, loss, metrics and data belong together.",
         ) from error
     from_logits = isinstance(spec.loss, dict) and bool(spec.loss["config"].get("from_logits"))

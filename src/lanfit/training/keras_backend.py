@@ -59,21 +59,21 @@ class KerasBackend:
 
         keras.utils.set_random_seed(seed)
         if self._model is None:
-            self._model = build(self._architecture)
-            set_weights(self._model, self._start_weights)
-            compile_model(self._model, self._spec)
-            self._model.optimizer.build(self._model.trainable_variables)
+            model = build(self._architecture)
+            set_weights(model, self._start_weights)
+            compile_model(model, self._spec)
+            model.optimizer.build(model.trainable_variables)
+            self._model = model
         else:
             self._put_back()
 
         self._batch_size = tf.constant(batch_size, tf.int32)
         self._rows = resident(x), resident(y)
         self._validation_rows = resident(x_validation), resident(y_validation)
-        form = [(array.dtype, *array.shape[1:]) for array in self._rows]
-        key = str(form)
-        if key not in self._loops:
-            self._loops[key] = self._compile()
-        self._train, self._validate = self._loops[key]
+        form = tuple((array.dtype, *array.shape[1:]) for array in self._rows)
+        if form not in self._loops:
+            self._loops[form] = self._compile()
+        self._train, self._validate = self._loops[form]
         self._model.reset_metrics()
 
     def train(self, rows: Rows) -> float:

@@ -1,0 +1,169 @@
+"""The check of one batch, and scores of given weights, against what Keras itself says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lanfit.errors import InputError
+from lanfit.models.compiling import CompileSpec, override
+from lanfit.models.loading import LoadedModel, load_model
+from lanfit.models.scoring import Scorer, check_batch
+from lanfit.models.weights import get_weights
+
+pytestmark = pytest.mark.keras
+
+X = np.random.RandomState(0).rand(20, 4).astype(np.float32)
+LABELS = np.arange(20) % 3
+
+
+def net(units: int = 3, activation: str | None = "softmax") -> Any:
+    import keras
+    from keras import layers
+
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            layers.Dense(5, activation="relu", kernel_regularizer="l2"),
+            layers.Dropout(0.5),
+            layers.Dense(units, activation=activation),
+        ]
+    )
+
+
+@pytest.fixture
+def loaded(tmp_path: Path) -> Any:
+    """Make a `LoadedModel` the way the model process does, through a file."""
+
+    def make(model: Any) -> LoadedModel:
+        model.save(tmp_path / "net.keras")
+        return load_model(tmp_path / "net.keras")
+
+    return make
+
+
+def compiled(loss: str, metrics: tuple[str, ...] = ()) -> str:
+    return override(CompileSpec(), "adam", loss, metrics=metrics).to_json()
+
+
+def test_a_score_is_keras_own_loss_with_regularization_and_its_predictions() -> None:
+    first, second = net(), net()
+    scorer = Scorer(first.to_json(), compiled("sparse_categorical_crossentropy"))
+    for model in (first, second, first):
+        loss, predictions = scorer.score(get_weights(model), X, LABELS, batch_size=7)
+        model.compile(loss="sparse_categorical_crossentropy")
+        assert loss == pytest.approx(model.evaluate(X, LABELS, verbose=0), rel=1e-6)
+        np.testing.assert_allclose(predictions, model.predict(X, verbose=0), rtol=1e-6)
+        probability = predictions[np.arange(20), LABELS]
+        penalty = 0.01 * float((get_weights(model)[next(iter(get_weights(model)))] ** 2).sum())
+        assert loss == pytest.approx(-np.log(probability).mean() + penalty, rel=1e-5)
+
+
+def test_a_model_with_an_adapted_layer_is_scored_with_the_weights_given() -> None:
+    import keras
+
+    def adapted(scale: float) -> Any:
+        layer = keras.layers.Normalization()
+        layer.adapt(X * scale)
+        return keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(1)])
+
+    first, second = adapted(1), adapted(9)
+    scorer = Scorer(first.to_json(), compiled("mse"))
+    for model in (first, second):
+        _, predictions = scorer.score(get_weights(model), X, LABELS)
+        np.testing.assert_allclose(predictions, model.predict(X, verbose=0), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_of_another_model_are_refused() -> None:
+    scorer = Scorer(net().to_json(), compiled("mse"))
+    with pytest.raises(InputError, match="needs"):
+        scorer.score(get_weights(net(units=4)), X, LABELS)
+    with pytest.raises(InputError, match="arrays"):
+        scorer.score({}, X, LABELS)
+
+
+def one_hot(labels: Any, classes: int = 3) -> Any:
+    return np.eye(classes, dtype=np.float32)[labels]
+
+
+@pytest.mark.parametrize(
+    ("units", "activation", "loss", "y"),
+    [
+        (3, "softmax", "sparse_categorical_crossentropy", LABELS),
+        (3, "softmax", "sparse_categorical_crossentropy", LABELS[:, None].astype(np.uint8)),
+        (3, "softmax", "categorical_crossentropy", one_hot(LABELS)),
+        (1, "sigmoid", "binary_crossentropy", LABELS % 2),
+        (1, "sigmoid", "bce", (LABELS % 2)[:, None]),
+        (1, None, "mse", X[:, 0]),
+        (4, None, "mae", X),
+    ],
+)
+def test_a_batch_that_fits_passes(units: int, activation: Any, loss: str, y: Any, loaded: Any) -> None:
+    given = loaded(net(units, activation))
+    assert given.output_shape == (units,)
+    check_batch(given, compiled(loss, ("accuracy",)), X, y)
+
+
+def broken_weights() -> Any:
+    model = net()
+    model.layers[0].kernel.assign(np.full((4, 5), np.nan, np.float32))
+    return model
+
+
+SPARSE = "sparse_categorical_crossentropy"
+MISTAKES: dict[str, tuple[Any, str, Any, Any, str, str]] = {
+    "rows of another shape": (net, SPARSE, X[:, :3], LABELS, r"\(3,\).*input is \(4,\)", ""),
+    "rows of another rank": (net, SPARSE, X[:, :, None], LABELS, r"\(4, 1\).*input is \(4,\)", ""),
+    "NaN in the rows": (net, SPARSE, np.where(X > 0.9, np.nan, X), LABELS, "first batch holds NaN", ""),
+    "NaN in the targets": (lambda: net(1, None), "mse", X, np.full(20, np.nan), "targets .* NaN", ""),
+    "one-hot rows for the sparse loss": (net, SPARSE, X, one_hot(LABELS), r"shape \(3,\)", "categorical_crossentropy"),
+    "labels for the dense loss": (net, "categorical_crossentropy", X, LABELS, r"output is \(3,\)", SPARSE),
+    "class numbers for mse": (lambda: net(10, None), "mse", X, LABELS, r"\(10,\), the targets are \(\)", SPARSE),
+    "a label above the outputs": (net, SPARSE, X, LABELS + 1, "1 to 3, but the model has 3 outputs", "from 0"),
+    "a label below zero": (net, SPARSE, X, LABELS - 1, "-1 to 1", "from 0"),
+    "one output for classes": (lambda: net(1), SPARSE, X, LABELS * 0, "1 output", "binary_crossentropy"),
+    "too many targets": (lambda: net(2, None), "mse", X, X, r"\(2,\), the targets are \(4,\)", "units"),
+    "no softmax": (lambda: net(3, None), SPARSE, X * 100, LABELS, "takes probabilities", "softmax"),
+    "no sigmoid": (lambda: net(1, None), "bce", X * 100, LABELS % 2, "takes probabilities", "sigmoid"),
+    "NaN in the weights": (broken_weights, SPARSE, X, LABELS, "weight '.*kernel' holds NaN", ""),
+    "values that overflow": (lambda: net(1, None), "mse", X * np.float32(1e38), X[:, 0], "NaN or inf|is inf", ""),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_with_its_cause_and_a_way_out(mistake: str, loaded: Any) -> None:
+    make, loss, x, y, message, hint = MISTAKES[mistake]
+    with pytest.raises(InputError, match=message) as error:
+        check_batch(loaded(make()), compiled(loss), x, y)
+    assert error.value.hint
+    assert hint in error.value.hint
+
+
+def test_logits_are_fine_when_the_loss_is_told(loaded: Any) -> None:
+    import keras
+
+    model = net(3, None)
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    given = loaded(model)
+    check_batch(given, given.compile, X * 100, LABELS)
+    with pytest.raises(InputError):
+        check_batch(given, compiled(SPARSE), X * 100, LABELS)
+
+
+def test_fractions_for_a_model_of_words_are_named(loaded: Any) -> None:
+    import keras
+
+    words = keras.Sequential(
+        [keras.Input((4,), dtype="int32"), keras.layers.Embedding(10, 2), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
+    check_batch(loaded(words), compiled("mse"), np.ones((20, 4), np.int32), X[:, 0])
+    with pytest.raises(InputError, match="int32"):
+        check_batch(loaded(words), compiled("mse"), X, X[:, 0])
+
+
+def test_what_only_keras_can_tell_is_an_error_of_the_input_too(loaded: Any) -> None:
+    with pytest.raises(InputError, match=r"metrics mae: Incompatible shapes: \[20\] vs. \[20,3\]"):
+        check_batch(loaded(net()), compiled(SPARSE, ("mae",)), X, LABELS)
