@@ -6,9 +6,16 @@ the other side answers with data frames. The tables in docs/protocol.md are made
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 from lanfit.wire.arrays import BlockSpec
+
+#: A block's id: the hex SHA-256 of its bytes.
+BlockId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Stream = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,9 +36,9 @@ class Pong(Message, frozen=True, tag="pong"):
 class Fetch(Message, frozen=True, tag="fetch"):
     """Send me this block from this byte on, in data frames of this stream."""
 
-    block: str
-    stream: int
-    offset: int = 0
+    block: BlockId
+    stream: Stream
+    offset: Offset = 0
 
 
 # --- client to server -------------------------------------------------------------------------------------------

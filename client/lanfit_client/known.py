@@ -1,0 +1,88 @@
+"""The servers that this machine has joined: one that shows another fingerprint is refused before anything is said.
+
+A JSON file that people may edit. Whether to ask the user about a changed fingerprint is the caller's decision.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from lanfit.errors import InputError, RefusedError
+from lanfit.net.connect import ServerIdentity
+from lanfit.net.tls import format_fingerprint, parse_fingerprint, write_private
+
+
+class KnownServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A server as the file has it."""
+
+    server_id: str
+    """Hex."""
+    fingerprint: str
+    """Hex."""
+
+
+class FingerprintChanged(RefusedError):
+    """Another fingerprint is known for this address."""
+
+    def __init__(self, address: str, known: bytes, shown: bytes, path: Path) -> None:
+        super().__init__(
+            f"{address} shows the fingerprint {format_fingerprint(shown)}, "
+            f"but this machine knows it with {format_fingerprint(known)}: another server, or someone in between",
+            f"compare with what the server shows; if the change is wanted, delete {address!r} from {path}",
+        )
+        self.address, self.known, self.shown = address, known, shown
+
+
+class KnownServers:
+    """The pinned servers in a file; read each time it is asked, so that an edit counts at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def check(self, address: str, fingerprint: bytes) -> None:
+        """Raise when this address is known with another fingerprint; goes as `known` into `lanfit.net.connect`.
+
+        Raises:
+            FingerprintChanged: it is.
+            InputError: the file can't be read.
+        """
+        known = self.fingerprint(address)
+        if known is not None and known != fingerprint:
+            raise FingerprintChanged(address, known, fingerprint, self.path)
+
+    def fingerprint(self, address: str) -> bytes | None:
+        """The fingerprint that is known for `host:port`, if any."""
+        found = self._read().get(address)
+        return parse_fingerprint(found.fingerprint) if found else None
+
+    def remember(self, address: str, server: ServerIdentity) -> None:
+        """Pin a server after a join."""
+        servers = self._read()
+        entry = KnownServer(server.server_id.hex(), format_fingerprint(server.fingerprint))
+        if servers.get(address) != entry:
+            self._write({**servers, address: entry})
+
+    def forget(self, address: str) -> None:
+        """Trust whatever this address shows next."""
+        servers = self._read()
+        if servers.pop(address, None):
+            self._write(servers)
+
+    def _read(self) -> dict[str, KnownServer]:
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=dict[str, KnownServer])
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise InputError(
+                f"{self.path} can't be read: {error}", "repair it, or delete it to trust every server anew"
+            ) from error
+
+    def _write(self, servers: dict[str, KnownServer]) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            write_private(self.path, msgspec.json.format(msgspec.json.encode(servers), indent=2).decode() + "\n")
+        except OSError as error:
+            raise InputError(f"{self.path} can't be written: {error}", "check the folder and its rights") from error

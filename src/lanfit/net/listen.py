@@ -1,0 +1,231 @@
+"""The server's end: takes connections, lets in who knows the passphrase, and hands over their links.
+
+Who is admitted at all is the gate's decision (the server's gate.py); what a link is used for is the caller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from lanfit.errors import ConnectionFailed, InputError
+from lanfit.net.link import Link, make_budget
+from lanfit.net.pulse import LinkTimes
+from lanfit.net.secure import open_tls
+from lanfit.net.tls import ALPN, Identity, server_context
+from lanfit.net.transport import Wire
+from lanfit.wire.auth import Guesses, Knocks, LoggedIn, Refusal, Refused, ServerLogin, State, WrongProof
+from lanfit.wire.session import Session, Side
+
+#: From the connection to the exchange, and from the exchange to the proof.
+LOGIN_SECONDS = 10.0
+#: Connections that are not yet logged in.
+LOGINS = 32
+#: Connections beyond those, which are told that there is no room; more wait in the system's queue.
+REFUSALS = 32
+#: What a client that finds no room is told to wait, in seconds.
+FULL_SECONDS = 2
+
+log = logging.getLogger(__name__)
+
+OnLink = Callable[[Link, bytes, str], Awaitable[None]]
+
+
+class Gate(Protocol):
+    """Who may try to log in. Addresses are IP addresses as text."""
+
+    def admit(self, address: str, client_id: bytes) -> bytes | Refused:
+        """Return the stretched passphrase for this client to prove, or why it may not even try."""
+        ...
+
+    def failed(self, address: str, client_id: bytes) -> None:
+        """This client guessed wrong."""
+        ...
+
+    def joined(self, address: str, client_id: bytes) -> None:
+        """This client proved that it knows the passphrase."""
+        ...
+
+
+class Listener:
+    """A server that listens; made by `listen`."""
+
+    def __init__(self, sockets: list[socket.socket], identity: Identity, gate: Gate, on_link: OnLink) -> None:
+        self.addresses: list[tuple[str, int]] = [sock.getsockname()[:2] for sock in sockets]
+        self.port: int = self.addresses[0][1]
+        self._identity, self._gate, self._on_link = identity, gate, on_link
+        self._context = server_context(identity)
+        self._times = LinkTimes()
+        self._login_seconds = LOGIN_SECONDS
+        self._budget = make_budget()
+        self._room = asyncio.Semaphore(LOGINS + REFUSALS)
+        self._logging_in = 0
+        self._sockets = sockets
+        self._connections: set[asyncio.Task[None]] = set()
+        self._accepting: list[asyncio.Task[None]] = []
+
+    def start(self, times: LinkTimes, login_seconds: float) -> None:
+        """Begin to take connections."""
+        self._times, self._login_seconds = times, login_seconds
+        self._accepting = [asyncio.create_task(self._accept(sock)) for sock in self._sockets]
+
+    async def close(self) -> None:
+        """Stop listening; end the logins, and the links with what `on_link` does on them."""
+        tasks = [*self._accepting, *self._connections]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for sock in self._sockets:
+            sock.close()
+
+    async def _accept(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._room.acquire()
+            try:
+                connection, address = await loop.sock_accept(sock)
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError as error:  # no descriptors left, or a connection that died in the queue
+                self._room.release()
+                log.warning("a connection could not be taken: %s", error)
+                await asyncio.sleep(0.1)
+                continue
+            task = asyncio.create_task(self._serve(connection, plain_address(address[0]), address[1]))
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+
+    async def _serve(self, connection: socket.socket, address: str, port: int) -> None:
+        wire = Wire()
+        self._logging_in += 1
+        try:
+            client_id = await self._let_in(connection, wire, address, full=self._logging_in > LOGINS)
+        except (OSError, ConnectionFailed, TimeoutError) as error:
+            log.info("%s did not log in: %s", address, error or "it took too long")
+            wire.abort("the login failed")
+            return
+        finally:
+            self._logging_in -= 1
+            self._room.release()
+        if client_id is None:
+            await wire.close("refused")
+            return
+        link = Link(wire, f"{address}:{port}", self._times, self._budget)
+        try:
+            await self._on_link(link, client_id, address)
+        except ConnectionFailed as error:
+            log.info("%s", error.message)
+        finally:
+            await link.close("the server is done with it")
+
+    async def _let_in(self, connection: socket.socket, wire: Wire, address: str, full: bool) -> bytes | None:
+        """Do the TLS handshake and the login; return the client's id, or None when it was refused."""
+        loop = asyncio.get_running_loop()
+        seconds = FULL_SECONDS if full else self._login_seconds
+        login = ServerLogin(self._identity.server_id, self._identity.salt, self._identity.fingerprint)
+        guessing: bytes | None = None
+        try:
+            async with asyncio.timeout(seconds) as deadline:
+                transport = await open_tls(connection, wire, self._context, server_side=True, seconds=seconds)
+                if transport.get_extra_info("ssl_object").selected_alpn_protocol() != ALPN:
+                    raise ConnectionFailed("it speaks TLS, but it is no lanfit client")
+                wire.begin(Session(Side.SERVER, login))
+                if full:
+                    login.refuse(Refusal.FULL, FULL_SECONDS)
+                    wire.flush()
+                    return None
+                while True:
+                    match await wire.next_event():
+                        case Knocks(client_id):
+                            answer = self._gate.admit(address, client_id)
+                            if isinstance(answer, Refused):
+                                login.refuse(answer.why, answer.seconds)
+                                wire.flush()
+                                return None
+                            login.admit(answer)
+                            wire.flush()
+                        case Guesses(client_id):
+                            guessing = client_id
+                            deadline.reschedule(loop.time() + seconds)
+                        case WrongProof(client_id):
+                            self._gate.failed(address, client_id)
+                            return None
+                        case LoggedIn(client_id):
+                            self._gate.joined(address, client_id)
+                            return client_id
+                        case _:
+                            return None
+        except TimeoutError:
+            if guessing is not None and login.state is State.PROOF:
+                self._gate.failed(address, guessing)
+            raise
+
+
+async def listen(
+    host: str,
+    port: int,
+    identity: Identity,
+    gate: Gate,
+    on_link: OnLink,
+    *,
+    times: LinkTimes | None = None,
+    login_seconds: float = LOGIN_SECONDS,
+) -> Listener:
+    """Listen on an address or name ("" and "0.0.0.0": all interfaces) and a port (0: any free one).
+
+    `on_link(link, client_id, address)` is awaited for each client that logged in; when it returns, its link is closed.
+
+    Raises:
+        InputError: the name is unknown, the address is not of this machine, or the port is in use.
+    """
+    if not 0 <= port <= 65535:
+        raise InputError(f"{port} is no port", "choose one from 1 to 65535")
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise InputError(f"{host!r} is no address or name of this machine: {error}", "try 0.0.0.0") from error
+    sockets: list[socket.socket] = []
+    try:
+        for family, address in dict.fromkeys((info[0], info[4][:2]) for info in found):
+            if family not in (socket.AF_INET, socket.AF_INET6):
+                continue
+            # Port 0 is any free one, but the same for all addresses of a name.
+            wanted = sockets[0].getsockname()[1] if sockets else port
+            sock = _bound(family, str(address[0]), wanted)
+            sock.setblocking(False)
+            sockets.append(sock)
+        listener = Listener(sockets, identity, gate, on_link)
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    listener.start(times or LinkTimes(), login_seconds)
+    return listener
+
+
+def plain_address(address: str) -> str:
+    """An IP address without its zone, and an IPv4 one that came in IPv6 clothes as IPv4."""
+    return address.partition("%")[0].removeprefix("::ffff:")
+
+
+def _bound(family: int, address: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((address, port), family=family, backlog=128)
+    except OSError as error:
+        # create_server words the address into the text; the number is what tells the causes apart.
+        if error.errno in (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1)):
+            raise InputError(
+                f"port {port} is in use on {address}",
+                "end the program that uses it, perhaps another lanfit server, or choose another one with --port",
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, getattr(errno, "WSAEACCES", -1)):
+            raise InputError(f"port {port} may not be used here", "choose one above 1023 with --port") from error
+        if error.errno in (errno.EADDRNOTAVAIL, getattr(errno, "WSAEADDRNOTAVAIL", -1)):
+            raise InputError(
+                f"{address} is no address of this machine", "try 0.0.0.0, which stands for all of them"
+            ) from error
+        raise InputError(f"port {port} of {address} can't be used: {error}", "choose another one") from error

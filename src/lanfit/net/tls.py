@@ -1,0 +1,179 @@
+"""TLS 1.3 and the server's identity: its key, its certificate, its id and its salt, in one file.
+
+The certificate is signed by nobody: what proves it to a client is the login (wire/auth.py), which covers the
+certificate's fingerprint.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import logging
+import os
+import re
+import ssl
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from lanfit.errors import InputError
+from lanfit.wire.auth import ID_BYTES
+
+ALPN = "lanfit/1"
+IDENTITY_FILE = "identity.pem"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who a server is; stays the same as long as its state folder does. The key is only in the file."""
+
+    server_id: bytes
+    salt: bytes
+    fingerprint: bytes
+    """SHA-256 of the certificate's DER."""
+    path: Path
+    """The PEM file with key and certificate."""
+
+    @classmethod
+    def load_or_create(cls, state_dir: Path) -> Identity:
+        """Read the identity from a state folder; make it first if there is none.
+
+        Raises:
+            InputError: the file is there but no identity, or it can't be written.
+        """
+        path = state_dir / IDENTITY_FILE
+        try:
+            if not path.exists():
+                state_dir.mkdir(parents=True, exist_ok=True)
+                write_private(path, _new_identity())
+            text = path.read_text("ascii")
+            _keep_private(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path} can't be read or written: {error}", "check the folder and its rights") from error
+        try:
+            return cls(_field(text, "server id"), _field(text, "salt"), _certificate_fingerprint(text), path)
+        except ValueError as error:
+            raise InputError(
+                f"{path} is no identity of a lanfit server: {error}",
+                "move it away to get a new one; clients that know the old fingerprint will refuse the new one",
+            ) from error
+
+
+def server_context(identity: Identity) -> ssl.SSLContext:
+    """TLS of a server: 1.3 only, no tickets, ALPN."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0  # nothing is resumed: every connection logs in
+    context.set_alpn_protocols([ALPN])
+    try:
+        context.load_cert_chain(identity.path)
+    except ssl.SSLError as error:
+        raise InputError(
+            f"the key in {identity.path} does not fit its certificate ({error.reason})",
+            "move the file away to get a new one; clients that know the old fingerprint will refuse the new one",
+        ) from error
+    return context
+
+
+def client_context() -> ssl.SSLContext:
+    """TLS of a client: 1.3 only, ALPN, no certificate authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.set_alpn_protocols([ALPN])
+    # Right here, wrong elsewhere: nobody signs the certificate of a machine in a LAN. The login that follows fails
+    # unless both ends saw the same certificate, so who stands in the middle is found out without an authority.
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def fingerprint_of(der: bytes) -> bytes:
+    """The fingerprint of a certificate: SHA-256 of its DER, 32 bytes."""
+    return hashlib.sha256(der).digest()
+
+
+def format_fingerprint(fingerprint: bytes) -> str:
+    """A fingerprint as people see it: 64 hex digits, one word to double-click on."""
+    return fingerprint.hex()
+
+
+def parse_fingerprint(text: str) -> bytes:
+    """Read a fingerprint as people type it: hex digits, in any case, with or without colons and spaces.
+
+    Raises:
+        InputError: these are not 32 bytes.
+    """
+    digits = re.sub(r"[\s:]", "", text).lower()
+    if not re.fullmatch(r"[0-9a-f]{64}", digits):
+        raise InputError(
+            f"{text.strip()[:80]!r} is no fingerprint: it has {len(digits)} characters",
+            "copy the 64 hex digits that the server shows",
+        )
+    return bytes.fromhex(digits)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file whole or not at all, readable by its owner only."""
+    # mkstemp makes the file with mode 0600, so there is no moment in which others can read it.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _keep_private(path: Path) -> None:
+    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
+        log.warning("%s could be read by others; its rights are now 0600", path)
+        path.chmod(0o600)
+
+
+def _new_identity() -> str:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "lanfit")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        # No clock decides about this certificate: a machine whose date is wrong must be able to join.
+        .not_valid_before(datetime.datetime(2000, 1, 1, tzinfo=datetime.UTC))
+        .not_valid_after(datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC))
+        .sign(key, hashes.SHA256())
+    )
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ) + certificate.public_bytes(serialization.Encoding.PEM)
+    # Readers of PEM skip text in front of the blocks (RFC 7468, section 2).
+    return (
+        "The identity of a lanfit server. Keep it secret; without it, clients that joined must be told to trust anew.\n"
+        f"server id: {os.urandom(ID_BYTES).hex()}\nsalt: {os.urandom(ID_BYTES).hex()}\n" + pem.decode()
+    )
+
+
+def _field(text: str, name: str) -> bytes:
+    found = re.search(rf"^{name}: ([0-9a-f]{{{2 * ID_BYTES}}})$", text, re.MULTILINE)
+    if not found:
+        raise ValueError(f"it has no line {name!r}")
+    return bytes.fromhex(found[1])
+
+
+def _certificate_fingerprint(text: str) -> bytes:
+    found = re.search("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", text, re.DOTALL)
+    if not found:
+        raise ValueError("it has no certificate")
+    return fingerprint_of(ssl.PEM_cert_to_DER_cert(found[0] + "\n"))

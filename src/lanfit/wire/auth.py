@@ -1,0 +1,370 @@
+"""The login: SPAKE2 over the stretched passphrase, bound to the server's certificate; two state machines.
+
+Frames in, frames and events out. The tables below are the login: the machines run on them, and docs/protocol.md is
+made from them. Nothing here knows a socket, who is banned, or what a client may do once it is in.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import os
+import struct
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from lanfit.errors import LocalProtocolError, RemoteProtocolError
+from lanfit.wire.frames import Frame, Kind, Size, encode_frame
+
+PROTOCOL = b"lanfit/1"
+MAGIC = b"LANFIT\r\n"
+VERSION = 1
+#: Suite 1: scrypt N=2^15 r=8 p=1, SPAKE2 on Ed25519, HKDF and HMAC with SHA-256.
+SUITE = 1
+NONCE_BYTES = 32
+ID_BYTES = 16
+
+CLIENT_HELLO = struct.Struct("!8sHH32s16s")
+SERVER_HELLO = struct.Struct("!HB32s16s16s")
+REFUSE = struct.Struct("!BI")
+EXCHANGE_BYTES = 33
+PROOF_BYTES = 32
+
+
+def _exactly(size: int) -> Size:
+    return Size(size, size)
+
+
+#: What each side may receive before login; every frame has one size.
+LOGIN_TO_SERVER = {
+    Kind.CLIENT_HELLO: _exactly(CLIENT_HELLO.size),
+    Kind.CLIENT_EXCHANGE: _exactly(EXCHANGE_BYTES),
+    Kind.CLIENT_PROOF: _exactly(PROOF_BYTES),
+}
+LOGIN_TO_CLIENT = {
+    Kind.SERVER_HELLO: _exactly(SERVER_HELLO.size),
+    Kind.SERVER_EXCHANGE: _exactly(EXCHANGE_BYTES),
+    Kind.SERVER_PROOF: _exactly(PROOF_BYTES),
+    Kind.REFUSE: _exactly(REFUSE.size),
+}
+
+
+class Refusal(enum.IntEnum):
+    """Why a server lets nobody in; the sentence is the user's, {seconds} is when to try again."""
+
+    sentence: str
+
+    def __new__(cls, code: int, sentence: str) -> Refusal:
+        member = int.__new__(cls, code)
+        member._value_ = code
+        member.sentence = sentence
+        return member
+
+    VERSION = 1, "the server speaks another version of the protocol"
+    BANNED = 2, "too many wrong passphrases came from this address: the server listens to it again in {seconds} s"
+    FULL = 3, "the server is busy letting others in: there is room again in about {seconds} s"
+    NOT_READY = 4, "the server is still being set up: it has no passphrase yet"
+    PASSPHRASE = 5, "wrong passphrase"
+
+
+class State(enum.Enum):
+    """Where a login is; each side has its own meaning for what it waits for."""
+
+    HELLO = "waits for the hello"
+    DECISION = "waits for its own side"
+    EXCHANGE = "waits for the exchange message"
+    PROOF = "waits for the proof"
+    DONE = "logged in"
+    REFUSED = "refused"
+
+
+class Act(enum.Enum):
+    """What moves a login besides a frame."""
+
+    PASSWORD = "the stretched passphrase is given"
+    ADMIT = "the gate admits the client"
+    REFUSE = "the gate refuses the client"
+    NO_COMMON_VERSION = "no version in common"
+    WRONG_PROOF = "the proof is wrong"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of a login's table: in this state, on this, to that state."""
+
+    state: State
+    on: Kind | Act
+    to: State
+    does: str
+
+
+CLIENT_LOGIN = (
+    Step(State.HELLO, Kind.SERVER_HELLO, State.DECISION, "checks version and suite, asks for the password"),
+    Step(State.DECISION, Act.PASSWORD, State.EXCHANGE, "sends CLIENT_EXCHANGE"),
+    Step(State.EXCHANGE, Kind.SERVER_EXCHANGE, State.PROOF, "sends CLIENT_PROOF: the client proves itself first"),
+    Step(State.PROOF, Kind.SERVER_PROOF, State.DONE, "the proof is right: sends and takes messages from now on"),
+    Step(State.HELLO, Kind.REFUSE, State.REFUSED, "tells why"),
+    Step(State.DECISION, Kind.REFUSE, State.REFUSED, "tells why"),
+    Step(State.EXCHANGE, Kind.REFUSE, State.REFUSED, "tells why"),
+    Step(State.PROOF, Kind.REFUSE, State.REFUSED, "tells why"),
+)
+SERVER_LOGIN = (
+    Step(State.HELLO, Kind.CLIENT_HELLO, State.DECISION, "checks magic and version, asks the gate"),
+    Step(State.HELLO, Act.NO_COMMON_VERSION, State.REFUSED, "sends REFUSE"),
+    Step(State.HELLO, Act.REFUSE, State.REFUSED, "sends REFUSE"),
+    Step(State.DECISION, Act.ADMIT, State.EXCHANGE, "sends SERVER_HELLO"),
+    Step(State.DECISION, Act.REFUSE, State.REFUSED, "sends REFUSE"),
+    Step(State.EXCHANGE, Kind.CLIENT_EXCHANGE, State.PROOF, "sends SERVER_EXCHANGE"),
+    Step(State.PROOF, Kind.CLIENT_PROOF, State.DONE, "the proof is right: sends SERVER_PROOF"),
+    Step(State.PROOF, Act.WRONG_PROOF, State.REFUSED, "sends REFUSE; the gate counts a failed guess"),
+)
+
+
+@dataclass(frozen=True)
+class NeedPassword:
+    """Client: stretch the passphrase with this salt (in a thread: it takes 0.1 s) and give it to `password`."""
+
+    salt: bytes
+
+
+@dataclass(frozen=True)
+class Knocks:
+    """Server: a client said hello; answer with `admit` or `refuse`."""
+
+    client_id: bytes
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """Server: the exchange is done, and the client has one guess: its proof."""
+
+    client_id: bytes
+
+
+@dataclass(frozen=True)
+class LoggedIn:
+    """The peer knows the passphrase; `peer_id` is the client's id or the server's."""
+
+    peer_id: bytes
+
+
+@dataclass(frozen=True)
+class WrongProof:
+    """Server: a guess failed; the refusal is on its way."""
+
+    client_id: bytes
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The server refuses, before any guess was made; the client learns it, or the server did it by itself."""
+
+    why: Refusal
+    seconds: int
+
+
+LoginEvent = NeedPassword | Knocks | Guesses | LoggedIn | WrongProof | Refused
+
+
+def stretch(passphrase: str, salt: bytes) -> bytes:
+    """Return the 32 bytes that the exchange uses for a passphrase: scrypt over its NFC form; takes about 0.1 s."""
+    secret = unicodedata.normalize("NFC", passphrase).encode()
+    return hashlib.scrypt(secret, salt=salt, n=2**15, r=8, p=1, maxmem=64 * 1024 * 1024, dklen=32)
+
+
+def transcript(client_hello: bytes, server_hello: bytes, fingerprint: bytes) -> bytes:
+    """SHA-256 over the length-prefixed parts that both sides must have seen alike (security: what the proofs cover)."""
+    digest = hashlib.sha256()
+    for part in (PROTOCOL, client_hello, server_hello, fingerprint):
+        digest.update(struct.pack("!I", len(part)) + part)
+    return digest.digest()
+
+
+class _Login:
+    """What both state machines share: the table, and the frames to send."""
+
+    table: ClassVar[tuple[Step, ...]]
+
+    def __init__(self, fingerprint: bytes) -> None:
+        self.state = State.HELLO
+        self._fingerprint = fingerprint
+        self._output: list[bytes] = []
+        self._handlers: dict[Kind, Callable[[bytes], list[LoginEvent]]] = {}
+
+    def receive(self, frame: Frame) -> list[LoginEvent]:
+        """Take in a frame; return what happened.
+
+        Raises:
+            RemoteProtocolError: the frame may not come now, or says what it must not say.
+        """
+        if not any(step.state is self.state and step.on is frame.kind for step in self.table):
+            raise RemoteProtocolError(f"{frame.kind.name} came while the login {self.state.value}")
+        return self._handlers[frame.kind](frame.payload)
+
+    def take_output(self) -> bytes:
+        """The bytes to send now; they are given out once."""
+        output = b"".join(self._output)
+        self._output.clear()
+        return output
+
+    def _move(self, on: Kind | Act) -> None:
+        for step in self.table:
+            if step.state is self.state and step.on is on:
+                self.state = step.to
+                return
+        raise LocalProtocolError(f"a login that {self.state.value} can't go on with: {on.name}")
+
+    def _send(self, kind: Kind, payload: bytes) -> None:
+        self._output.append(encode_frame(kind, payload))
+
+
+class _Exchange:
+    """The SPAKE2 exchange of one side and the two proofs that come out of it."""
+
+    def __init__(
+        self, is_client: bool, password: bytes, client_id: bytes, server_id: bytes, fingerprint: bytes
+    ) -> None:
+        # Imported late: computing its constants takes a tenth of a second, which `lanfit --help` need not wait for.
+        from spake2 import SPAKE2_A, SPAKE2_B
+
+        side = SPAKE2_A if is_client else SPAKE2_B
+        self._spake = side(password, idA=b"client" + client_id, idB=b"server" + server_id + fingerprint)
+        self.message: bytes = self._spake.start()
+
+    def proofs(self, message: bytes, th: bytes) -> tuple[bytes, bytes]:
+        """Return the client's and the server's proof, from the peer's message and the transcript's hash."""
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+        from spake2.ed25519_basic import NotOnCurve
+        from spake2.spake2 import SPAKEError
+
+        try:
+            key = self._spake.finish(message)
+        except (SPAKEError, NotOnCurve, ValueError, AssertionError) as error:
+            raise RemoteProtocolError("the exchange message is no point of the group") from error
+
+        def proof(who: bytes) -> bytes:
+            derived = HKDF(SHA256(), 32, salt=th, info=PROTOCOL + b" confirm " + who).derive(key)
+            return hmac.digest(derived, th, "sha256")
+
+        return proof(b"client"), proof(b"server")
+
+
+class ClientLogin(_Login):
+    """The client's side: `hello()` once, then frames in, and `password()` when it is asked for.
+
+    `fingerprint` is the SHA-256 of the certificate that this side saw: what binds the login to its TLS connection.
+    """
+
+    table = CLIENT_LOGIN
+
+    def __init__(self, client_id: bytes, fingerprint: bytes) -> None:
+        super().__init__(fingerprint)
+        self._client_id = client_id
+        self._hello = CLIENT_HELLO.pack(MAGIC, VERSION, VERSION, os.urandom(NONCE_BYTES), client_id)
+        self._send(Kind.CLIENT_HELLO, self._hello)
+        self._handlers = {
+            Kind.SERVER_HELLO: self._on_hello,
+            Kind.SERVER_EXCHANGE: self._on_exchange,
+            Kind.SERVER_PROOF: self._on_proof,
+            Kind.REFUSE: self._on_refuse,
+        }
+        self._th = self._server_id = self._expected = b""
+        self._exchange: _Exchange | None = None
+
+    def password(self, stretched: bytes) -> None:
+        """Go on with the stretched passphrase, after NeedPassword."""
+        self._move(Act.PASSWORD)
+        self._exchange = _Exchange(True, stretched, self._client_id, self._server_id, self._fingerprint)
+        self._send(Kind.CLIENT_EXCHANGE, self._exchange.message)
+
+    def _on_hello(self, payload: bytes) -> list[LoginEvent]:
+        version, suite, _nonce, self._server_id, salt = SERVER_HELLO.unpack(payload)
+        if (version, suite) != (VERSION, SUITE):
+            raise RemoteProtocolError(f"the server chose version {version}, suite {suite}, which was not offered")
+        self._th = transcript(self._hello, payload, self._fingerprint)
+        self._move(Kind.SERVER_HELLO)
+        return [NeedPassword(salt)]
+
+    def _on_exchange(self, payload: bytes) -> list[LoginEvent]:
+        assert self._exchange is not None
+        ours, self._expected = self._exchange.proofs(payload, self._th)
+        self._exchange = None
+        self._move(Kind.SERVER_EXCHANGE)
+        self._send(Kind.CLIENT_PROOF, ours)
+        return []
+
+    def _on_proof(self, payload: bytes) -> list[LoginEvent]:
+        if not hmac.compare_digest(payload, self._expected):
+            raise RemoteProtocolError("the server's proof is wrong: it does not know the passphrase")
+        self._move(Kind.SERVER_PROOF)
+        return [LoggedIn(self._server_id)]
+
+    def _on_refuse(self, payload: bytes) -> list[LoginEvent]:
+        code, seconds = REFUSE.unpack(payload)
+        if code not in {member.value for member in Refusal}:
+            raise RemoteProtocolError(f"the server refused with the unknown code {code}")
+        self._move(Kind.REFUSE)
+        return [Refused(Refusal(code), seconds)]  # type: ignore[call-arg]  # mypy reads __new__; Enum looks it up
+
+
+class ServerLogin(_Login):
+    """The server's side of one connection: frames in; `admit` or `refuse` after Knocks."""
+
+    table = SERVER_LOGIN
+
+    def __init__(self, server_id: bytes, salt: bytes, fingerprint: bytes) -> None:
+        super().__init__(fingerprint)
+        self._server_id, self._salt = server_id, salt
+        self._handlers = {
+            Kind.CLIENT_HELLO: self._on_hello,
+            Kind.CLIENT_EXCHANGE: self._on_exchange,
+            Kind.CLIENT_PROOF: self._on_proof,
+        }
+        self._client_hello = self._client_id = self._th = self._password = b""
+        self._expected = self._ours = b""
+
+    def admit(self, stretched: bytes) -> None:
+        """Go on: this client may try to prove that it knows the passphrase, whose stretched form is given."""
+        self._move(Act.ADMIT)
+        hello = SERVER_HELLO.pack(VERSION, SUITE, os.urandom(NONCE_BYTES), self._server_id, self._salt)
+        self._th = transcript(self._client_hello, hello, self._fingerprint)
+        self._password = stretched
+        self._send(Kind.SERVER_HELLO, hello)
+
+    def refuse(self, why: Refusal, seconds: int = 0) -> None:
+        """Send the client away, before or after its hello."""
+        self._move(Act.REFUSE)
+        self._send(Kind.REFUSE, REFUSE.pack(why, seconds))
+
+    def _on_hello(self, payload: bytes) -> list[LoginEvent]:
+        magic, lowest, highest, _nonce, client_id = CLIENT_HELLO.unpack(payload)
+        if magic != MAGIC:
+            raise RemoteProtocolError("the peer is no lanfit client")
+        if not lowest <= VERSION <= highest:
+            self._move(Act.NO_COMMON_VERSION)
+            self._send(Kind.REFUSE, REFUSE.pack(Refusal.VERSION, 0))
+            return [Refused(Refusal.VERSION, 0)]
+        self._client_hello, self._client_id = payload, client_id
+        self._move(Kind.CLIENT_HELLO)
+        return [Knocks(client_id)]
+
+    def _on_exchange(self, payload: bytes) -> list[LoginEvent]:
+        exchange = _Exchange(False, self._password, self._client_id, self._server_id, self._fingerprint)
+        self._password = b""
+        self._expected, self._ours = exchange.proofs(payload, self._th)
+        self._move(Kind.CLIENT_EXCHANGE)
+        self._send(Kind.SERVER_EXCHANGE, exchange.message)
+        return [Guesses(self._client_id)]
+
+    def _on_proof(self, payload: bytes) -> list[LoginEvent]:
+        if not hmac.compare_digest(payload, self._expected):
+            self._move(Act.WRONG_PROOF)
+            self._send(Kind.REFUSE, REFUSE.pack(Refusal.PASSPHRASE, 0))
+            return [WrongProof(self._client_id)]
+        self._move(Kind.CLIENT_PROOF)
+        self._send(Kind.SERVER_PROOF, self._ours)
+        return [LoggedIn(self._client_id)]

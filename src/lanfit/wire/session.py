@@ -1,0 +1,164 @@
+"""One side of one connection: the login, then messages and blocks. Bytes in, events out.
+
+The session checks who may say what, and when. It does no I/O, asks no clock, and does not decide who gets in or what
+a message leads to.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+from lanfit.errors import LocalProtocolError, RemoteProtocolError
+from lanfit.wire.auth import LOGIN_TO_CLIENT, LOGIN_TO_SERVER, ClientLogin, LoggedIn, LoginEvent, ServerLogin
+from lanfit.wire.frames import (
+    CONTROL_LIMIT,
+    CONTROL_LIMIT_FROM_CLIENT,
+    OPEN_TO_CLIENT,
+    OPEN_TO_SERVER,
+    Chunk,
+    Frame,
+    FrameReader,
+    Kind,
+    encode_data_header,
+    encode_frame,
+    feed,
+)
+from lanfit.wire.messages import AnyMessage, Fetch, FromClient, FromServer, Message
+
+#: How many blocks a peer may ask for before it has got one of them.
+UNANSWERED_FETCHES = 16
+
+Event = LoginEvent | AnyMessage | Chunk
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+class Side(enum.Enum):
+    """Which side of the connection this is."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
+class Session:
+    """A connection without its socket: feed it bytes, send what it gives out.
+
+    With a login it begins there, and is open after LoggedIn; without one (`login=None`) it is open at once, for links
+    in memory. After a RemoteProtocolError it takes nothing any more.
+    """
+
+    def __init__(self, side: Side, login: ClientLogin | ServerLogin | None) -> None:
+        self.side = side
+        self.login = login
+        is_client = side is Side.CLIENT
+        self._open_sizes = OPEN_TO_CLIENT if is_client else OPEN_TO_SERVER
+        self._ours: Any = FromClient if is_client else FromServer
+        self._limit = CONTROL_LIMIT_FROM_CLIENT if is_client else CONTROL_LIMIT
+        self._decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(
+            FromServer if is_client else FromClient
+        )
+        self.is_open = login is None
+        self._broken = False
+        self._next_stream = 0
+        self._asked_of_us: set[int] = set()
+        login_sizes = LOGIN_TO_CLIENT if is_client else LOGIN_TO_SERVER
+        self._reader = FrameReader(self._open_sizes if self.is_open else login_sizes)
+
+    # --- bytes in
+
+    def get_buffer(self, sizehint: int = -1) -> memoryview:
+        """Where the next bytes from the peer go; never empty."""
+        return self._reader.get_buffer(sizehint)
+
+    def buffer_updated(self, count: int) -> list[Event]:
+        """Take in `count` bytes that were written to the buffer; return what happened.
+
+        Raises:
+            RemoteProtocolError: the peer broke the protocol, now or before.
+        """
+        if self._broken:
+            raise RemoteProtocolError("the peer broke the protocol before; nothing more is taken from it")
+        try:
+            arrived = self._reader.buffer_updated(count)
+            if arrived is None:
+                return []
+            if isinstance(arrived, Chunk):
+                return [arrived]
+            if arrived.kind is Kind.CONTROL:
+                return [self._message(arrived)]
+            return self._login_frame(arrived)
+        except RemoteProtocolError:
+            self._broken = True
+            raise
+
+    def receive_bytes(self, data: bytes | bytearray | memoryview) -> list[Event]:
+        """Take in bytes that already lie somewhere; return what happened."""
+        return [event for events in feed(self, data) for event in events]
+
+    def _login_frame(self, frame: Frame) -> list[Event]:
+        assert self.login is not None  # the reader lets no login frame through when there is none
+        events: list[Event] = [*self.login.receive(frame)]
+        if any(isinstance(event, LoggedIn) for event in events):
+            self.is_open = True
+            self._reader.sizes = self._open_sizes
+        return events
+
+    def _message(self, frame: Frame) -> AnyMessage:
+        try:
+            message = self._decoder.decode(frame.payload)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise RemoteProtocolError(f"a message came that can't be read: {error}") from error
+        if isinstance(message, Fetch):
+            if message.stream in self._asked_of_us:
+                raise RemoteProtocolError(f"stream {message.stream} was asked for twice")
+            if len(self._asked_of_us) >= UNANSWERED_FETCHES:
+                raise RemoteProtocolError(f"more than {UNANSWERED_FETCHES} blocks were asked for at once")
+            self._asked_of_us.add(message.stream)
+        return message
+
+    # --- bytes out
+
+    def take_output(self) -> bytes:
+        """What the login wants sent now; given out once."""
+        return self.login.take_output() if self.login else b""
+
+    def encode(self, message: Message) -> bytes:
+        """Return the bytes of a message.
+
+        Raises:
+            LocalProtocolError: the login is not done, this side may not say this, or the message is too large.
+        """
+        name = type(message).__name__
+        if not self.is_open:
+            raise LocalProtocolError(f"{name} was about to be sent before the login was done")
+        if not isinstance(message, self._ours):
+            raise LocalProtocolError(f"{name} was about to be sent by a {self.side.value}, which may not say it")
+        payload = _encoder.encode(message)
+        if len(payload) > self._limit:
+            raise LocalProtocolError(f"{name} has {len(payload)} bytes; a {self.side.value} may send {self._limit}")
+        return encode_frame(Kind.CONTROL, payload)
+
+    def begin_fetch(self, block_id: str, into: memoryview, offset: int) -> tuple[int, bytes]:
+        """Ask for a block from `offset` on, to fill `into` (writable bytes) to its end; return stream and bytes."""
+        stream = self._next_stream
+        request = self.encode(Fetch(block=block_id, stream=stream, offset=offset))
+        self._reader.expect(stream, into, offset)
+        self._next_stream += 1
+        return stream, request
+
+    def drop_fetch(self, stream: int) -> None:
+        """Nobody wants the rest of this stream: its memory is not written to any more."""
+        self._reader.drop(stream)
+
+    def encode_data_header(self, stream: int, offset: int, size: int) -> bytes:
+        """Return what stands before the `size` bytes of a piece of a block that the peer fetches."""
+        if stream not in self._asked_of_us:
+            raise LocalProtocolError(f"data was about to be sent on stream {stream}, which the peer did not ask for")
+        return encode_data_header(stream, offset, size)
+
+    def end_answer(self, stream: int) -> None:
+        """All of the block that the peer fetched was sent."""
+        self._asked_of_us.discard(stream)
