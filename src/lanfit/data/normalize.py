@@ -74,6 +74,11 @@ class Normalizer:
     subtract: Float64
     multiply: Float64
 
+    @classmethod
+    def of(cls, name: str, arrays: Mapping[str, AnyArray]) -> Normalizer:
+        """The normalizer whose constants are the arrays `subtract` and `multiply`, as they travel with a shard."""
+        return cls(name, np.asarray(arrays["subtract"], np.float64), np.asarray(arrays["multiply"], np.float64))
+
     def apply(self, x: AnyArray) -> NDArray[np.float32]:
         """Normalize raw rows; returns new float32 of the same shape."""
         out = np.empty(x.shape, np.float32)

@@ -126,6 +126,18 @@ def override(
     )
 
 
+def check_name(kind: str, name: str) -> None:
+    """Check the name of an "optimizer" or a "loss".
+
+    Raises:
+        InputError: Keras has none of that name; the nearest is given.
+    """
+    if kind == "optimizer":
+        optimizer_config(name)
+    else:
+        _known(name, known.LOSS_NAMES, "loss", "--loss")
+
+
 def optimizer_config(name: str) -> KerasObject:
     """Return the configuration of a Keras optimizer with its defaults.
 

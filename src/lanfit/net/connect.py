@@ -35,6 +35,10 @@ class TryLater(ConnectionFailed):
         self.retry_after = retry_after
 
 
+class WrongPassphrase(RefusedError):
+    """The server does not know this passphrase."""
+
+
 async def connect(
     host: str,
     port: int,
@@ -53,7 +57,7 @@ async def connect(
     each answer of the login.
 
     Raises:
-        RefusedError: wrong passphrase, version, or fingerprint.
+        RefusedError: wrong passphrase (WrongPassphrase), version, or fingerprint.
         TryLater: refused for now.
         ConnectionFailed: no way to the server, or no lanfit server there.
         InputError: `host` or `port` can't be one.
@@ -187,7 +191,7 @@ async def _log_in(
 def _refusal(why: Refusal, seconds: int, address: str) -> RefusedError | TryLater:
     message = f"{address}: {why.sentence.format(seconds=seconds)}"
     if why is Refusal.PASSPHRASE:
-        return RefusedError(message, "the server shows the passphrase; upper and lower case are different")
+        return WrongPassphrase(message, "the server shows the passphrase; upper and lower case are different")
     if why is Refusal.VERSION:
         return RefusedError(message, "install the same lanfit on both machines")
     return TryLater(message, "it is tried again by itself", float(max(1, seconds)))

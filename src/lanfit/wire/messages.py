@@ -106,7 +106,6 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backend: str
     device: str
     threads: int
-    bytes_received: int
 
 
 class Offer(Message, frozen=True, tag="offer"):
@@ -163,10 +162,14 @@ class FitTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int
     target: str
     """How the model's target is made from the shard: see lanfit.data.labels."""
+    normalizer: str
+    """The name of the normalizer; its constants travel with the shard."""
     compile: str
     """JSON: optimizer, loss and metrics, as lanfit.models.compiling reads them."""
     architecture: str
     """JSON of the model; only known layers are built."""
+    output_shape: tuple[int | None, ...]
+    """Of the model, without the batch dimension."""
     threads: int
     """0: as the client has it."""
 

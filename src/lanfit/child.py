@@ -1,0 +1,177 @@
+"""A child process that exchanges messages with its parent over its standard input and output.
+
+The server's model process and the client's trainer are such children: they import the backend, and may die of what they
+load or compute without taking the network process with them. Arrays never pass through the pipe: messages name files.
+Knows nothing of what the messages mean.
+
+A message on the pipe is a 4-byte little-endian length and a msgpack object. The child ends when its input does, so it
+never outlives its parent, however that ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import struct
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, BinaryIO, Generic, TypeVar
+
+import msgspec
+
+from lanfit.errors import TrainingError
+
+_LENGTH = struct.Struct("<I")
+M = TypeVar("M")
+#: How many of its last lines of output are kept of a child, to be shown when it dies.
+KEPT_LINES = 40
+
+
+def own_group() -> dict[str, Any]:
+    """Arguments of `subprocess` that keep a Ctrl-C at the terminal from the child: its parent tells it when to end."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+    return {"start_new_session": True}
+
+
+class Child(Generic[M]):
+    """The parent's end. Made by `start`; `M` is the union of the messages that the child sends."""
+
+    def __init__(self, process: asyncio.subprocess.Process, replies: type[M], name: str) -> None:
+        self._process = process
+        self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(replies)
+        self._name = name
+        self.last_lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._reading_errors = asyncio.create_task(self._read_errors())
+
+    @classmethod
+    async def start(
+        cls, module: str, replies: Any, name: str, environment: Mapping[str, str] | None = None
+    ) -> Child[M]:
+        """Start `python -P -m module` as a child.
+
+        Args:
+            replies: the type (a tagged union) of the messages that the child sends.
+            name: what to call it in errors.
+            environment: variables to set beside the inherited ones.
+        """
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            module,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(environment or {})},
+            **own_group(),
+        )
+        return cls(process, replies, name)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def _read_errors(self) -> None:
+        assert self._process.stderr is not None
+        while True:
+            try:
+                line = await self._process.stderr.readline()
+            except ValueError:  # a line longer than the reader's limit: its rest follows
+                continue
+            if not line:
+                return
+            self.last_lines.append(line.decode(errors="replace").rstrip())
+
+    async def send(self, message: object) -> None:
+        """Send a message; silently nothing when the child has ended (`receive` says so)."""
+        assert self._process.stdin is not None
+        body = msgspec.msgpack.encode(message)
+        with contextlib.suppress(ConnectionError):
+            self._process.stdin.write(_LENGTH.pack(len(body)) + body)
+            await self._process.stdin.drain()
+
+    async def receive(self) -> M:
+        """Return the child's next message.
+
+        Raises:
+            TrainingError: the child has ended; the error has its exit code and last lines.
+        """
+        assert self._process.stdout is not None
+        try:
+            (length,) = _LENGTH.unpack(await self._process.stdout.readexactly(_LENGTH.size))
+            return self._decoder.decode(await self._process.stdout.readexactly(length))
+        except asyncio.IncompleteReadError:
+            code = await self._process.wait()
+            await self._reading_errors
+            last = "\n".join(self.last_lines)
+            why = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+            raise TrainingError(f"the {self._name} {why}", f"its last lines:\n{last}" if last else "") from None
+
+    async def stop(self) -> None:
+        """End the child and wait until it is gone: its input is closed, and when that is not enough it is killed."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            await asyncio.wait_for(self._process.wait(), 2)
+        except TimeoutError:
+            self.kill()
+            await self._process.wait()
+        await self._reading_errors
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
+
+class Parent(Generic[M]):
+    """The child's end. `M` is the union of the messages that the parent sends."""
+
+    def __init__(self, requests: Any) -> None:
+        # What libraries print must not end up between our messages: descriptor 1 becomes another name of stderr.
+        self._output: BinaryIO = os.fdopen(os.dup(1), "wb")
+        os.dup2(2, 1)
+        self._input = sys.stdin.buffer
+        self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(requests)
+        self._lock = threading.Lock()
+
+    def send(self, message: object) -> None:
+        """Send a message; from any thread."""
+        body = msgspec.msgpack.encode(message)
+        with self._lock:
+            self._output.write(_LENGTH.pack(len(body)) + body)
+            self._output.flush()
+
+    def receive(self) -> M:
+        """Return the parent's next message; ends the process when the parent is gone."""
+        head = self._input.read(_LENGTH.size)
+        if len(head) == _LENGTH.size:
+            (length,) = _LENGTH.unpack(head)
+            body = self._input.read(length)
+            if len(body) == length:
+                return self._decoder.decode(body)
+        # No clean-up of the backend's threads: they may be in the middle of a computation.
+        os._exit(0)
+
+    def listen(self, handle: Callable[[M], None]) -> None:
+        """Hand every message to `handle` in a thread, so that a busy child still notices its parent's end."""
+
+        def loop() -> None:
+            while True:
+                handle(self.receive())
+
+        threading.Thread(target=loop, name="parent", daemon=True).start()
+
+
+def backend_environment(backend: str, threads: int | None) -> Sequence[tuple[str, str]]:
+    """Variables that must be set before a backend is imported."""
+    return [
+        ("KERAS_BACKEND", backend),
+        ("TF_CPP_MIN_LOG_LEVEL", "2"),
+        ("PYTHONUNBUFFERED", "1"),
+        *([("OMP_NUM_THREADS", str(threads))] if threads else []),
+    ]

@@ -1,0 +1,44 @@
+"""The command `lanfit`. Each subcommand is imported when it is used, so that help and questions come at once."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from lanfit import __version__
+
+#: Subcommand → the module that has it, its name there, and what it does.
+COMMANDS = {
+    "server": ("lanfit_server.cli", "server", "Ask for a job, let clients in, train on them, collect the models."),
+    "client": ("lanfit_client.cli", "client", "Join a server and train for it."),
+    "demo": ("lanfit_server.cli", "demo", "Show the whole thing on this machine: the digits, a server, two clients."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand only to run it or to show its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, name, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, _, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lanfit")
+def main() -> None:
+    """model.fit() on all the machines you have."""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Files that matter: written whole or not at all, and blocks of arrays in memory-mapped files.
+
+Arrays pass between the processes of one machine through such files, and a block that arrives is received straight into
+one. Nothing here knows what the arrays mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from lanfit.errors import LanfitError
+from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, block_size, pieces, views
+
+
+class BlockFile:
+    """A block of arrays in a memory-mapped file. Close it before the file is renamed or removed (Windows insists)."""
+
+    def __init__(self, path: Path, mapped: mmap.mmap) -> None:
+        self.path = path
+        self._mapped = mapped
+        self.view = memoryview(mapped)
+
+    @classmethod
+    def create(cls, path: Path, size: int) -> BlockFile:
+        """Make a file of `size` zero bytes, its room on disk already taken where the system can.
+
+        Raises:
+            LanfitError: the disk is full.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        size = max(size, 1)  # an empty file can't be mapped
+        with path.open("w+b") as file:
+            try:
+                file.truncate(size)
+                if hasattr(os, "posix_fallocate"):
+                    # Writing to a mapped hole of a full disk would kill the process instead of raising.
+                    os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as wrong:
+                file.close()
+                path.unlink(missing_ok=True)
+                if wrong.errno in (errno.ENOSPC, errno.EFBIG):
+                    raise LanfitError(
+                        f"the disk is full: {path} needs {size:,} bytes", "make room, then start again"
+                    ) from None
+                raise
+            return cls(path, mmap.mmap(file.fileno(), size))
+
+    @classmethod
+    def open(cls, path: Path) -> BlockFile:
+        """Map an existing file for reading."""
+        with path.open("rb") as file:
+            return cls(path, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+    @classmethod
+    def write(cls, path: Path, arrays: Mapping[str, AnyArray]) -> BlockSpec:
+        """Write arrays as a block, and return its description."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            for piece in pieces(arrays):
+                file.write(piece)
+        return block_of(arrays)
+
+    def arrays(self, specs: Sequence[ArraySpec]) -> dict[str, AnyArray]:
+        """The arrays as views into the file."""
+        return views(self.view[: block_size(specs)], specs)
+
+    def sync(self) -> None:
+        """Return when the bytes are on disk."""
+        self._mapped.flush()
+        sync_file(self.path)
+
+    def close(self) -> None:
+        """Unmap the file; a mapping that arrays still look into goes when they do."""
+        with contextlib.suppress(BufferError):
+            self.view.release()
+            self._mapped.close()
+
+
+class ArrayFile(msgspec.Struct, frozen=True):
+    """A block of arrays in a file of this machine: what processes tell each other instead of arrays."""
+
+    path: str
+    block: BlockSpec
+
+    @classmethod
+    def write(cls, path: Path, arrays: Mapping[str, AnyArray]) -> ArrayFile:
+        return cls(str(path), BlockFile.write(path, arrays))
+
+    def load(self) -> dict[str, AnyArray]:
+        """The arrays as read-only views into the file."""
+        return BlockFile.open(Path(self.path)).arrays(self.block.arrays)
+
+
+def sync_file(path: Path) -> None:
+    """Return when the bytes of a file are on disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the entries of a folder are on disk; nothing on systems that can't."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: Path, content: bytes | str, mode: int = 0o644) -> None:
+    """Write a file so that after a crash either the old or the new content is there, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        move_whole(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def move_whole(temporary: Path, path: Path) -> None:
+    """Give a finished (and synced) file its name, for good."""
+    os.replace(temporary, path)
+    sync_folder(path.parent)

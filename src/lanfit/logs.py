@@ -1,0 +1,62 @@
+"""Files that people read while training goes on: histories, logs. One write a line: a crash tears at most one."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def harmless(text: str) -> str:
+    """Text of a peer without control characters: a log must not steer the terminal it is shown on."""
+    return _CONTROL.sub("\ufffd", text)
+
+
+class HistoryFile:
+    """A history in the form of Keras' CSVLogger: the epoch from 0, then the metrics by name."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin a new history; what was there is replaced."""
+        self._path = path
+        self._columns: list[str] = []
+        path.unlink(missing_ok=True)
+
+    def add(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Append one epoch. The first one decides the columns."""
+        if not self._columns:
+            self._columns = sorted(metrics)
+            append(self._path, csv_line(["epoch", *self._columns]))
+        append(self._path, csv_line([epoch, *(metrics.get(name, "") for name in self._columns)]))
+
+    def write(self, history: Mapping[str, Sequence[float]]) -> None:
+        """Replace it with a whole history: a list of numbers for each metric."""
+        self._columns = sorted(history)
+        rows = zip(*(history[name] for name in self._columns), strict=True)
+        lines = [csv_line(["epoch", *self._columns]), *(csv_line([epoch, *row]) for epoch, row in enumerate(rows))]
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text("".join(lines), encoding="utf-8", newline="")
+
+
+def append_log(path: Path, lines: Sequence[str]) -> None:
+    """Append lines to a log, each with the local time, without control characters."""
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+    append(path, "".join(f"{stamp} {harmless(line)}\n" for line in lines))
+
+
+def csv_line(cells: Sequence[object]) -> str:
+    """One CSV line, quoted where needed."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    return buffer.getvalue()
+
+
+def append(path: Path, text: str) -> None:
+    """Append text to a file in one write; the file and its folder are made when needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8", newline="") as file:
+        file.write(text)

@@ -1,0 +1,36 @@
+"""Where a passphrase comes from when nobody types it: a file, or the environment. Never an argument."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lanfit.errors import InputError
+
+PASSPHRASE_VARIABLE = "LANFIT_PASSPHRASE"
+
+
+def given_passphrase(file: Path | None) -> str | None:
+    """The passphrase from the file, else from the environment, else None.
+
+    Raises:
+        InputError: there is no such file, it can't be read, or its first line is empty.
+    """
+    return read_passphrase_file(file) if file is not None else os.environ.get(PASSPHRASE_VARIABLE) or None
+
+
+def read_passphrase_file(path: Path) -> str:
+    """Return the first line of a file, without its end.
+
+    Raises:
+        InputError: there is no such file, it can't be read, or its first line is empty.
+    """
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            line = file.readline().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(f"the passphrase file {path} can't be read: {why}", "check its name and its rights") from None
+    if not line.strip():
+        raise InputError(f"the first line of the passphrase file {path} is empty", "write the passphrase there")
+    return line

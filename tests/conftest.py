@@ -1,0 +1,16 @@
+"""What tests share: nothing of the machine's environment, and no process that outlives its test."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# Before anything imports Keras, here or in a child.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+@pytest.fixture(autouse=True)
+def _no_passphrase_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LANFIT_PASSPHRASE", raising=False)

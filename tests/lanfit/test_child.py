@@ -1,0 +1,100 @@
+"""A child process and its parent, with a real child: this module, started as a program."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from lanfit.child import Child, Parent
+from lanfit.errors import TrainingError
+
+
+class Say(msgspec.Struct, tag="say"):
+    text: str
+
+
+class Die(msgspec.Struct, tag="die"):
+    code: int
+
+
+class Said(msgspec.Struct, tag="said"):
+    text: str
+    loss: float
+
+
+async def start(monkeypatch: pytest.MonkeyPatch) -> Child[Said]:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
+    return await Child.start("test_child", Said, "parrot")
+
+
+def test_what_a_library_prints_does_not_disturb_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk() -> None:
+        child = await start(monkeypatch)
+        await child.send(Say("hello"))
+        answer = await child.receive()
+        assert answer.text == "HELLO"
+        assert answer.loss != answer.loss, "NaN must arrive as NaN"
+        await child.stop()
+        assert "printed: hello" in child.last_lines
+
+    asyncio.run(talk())
+
+
+def test_the_death_of_a_child_is_told_with_its_last_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk() -> None:
+        child = await start(monkeypatch)
+        await child.send(Say("my last words"))
+        await child.receive()
+        await child.send(Die(7))
+        with pytest.raises(TrainingError, match="the parrot ended with exit code 7") as died:
+            await child.receive()
+        assert "my last words" in died.value.hint
+
+    asyncio.run(talk())
+
+
+def test_a_killed_child_is_told_by_its_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk() -> None:
+        child = await start(monkeypatch)
+        child.kill()
+        with pytest.raises(TrainingError, match="was killed by signal 9"):
+            await child.receive()
+
+    asyncio.run(talk())
+
+
+def test_a_child_ends_when_its_parent_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk() -> psutil.Process:
+        child = await start(monkeypatch)
+        await child.send(Say("are you there"))
+        await child.receive()
+        process = psutil.Process(child.pid)
+        assert child._process.stdin is not None
+        child._process.stdin.close()
+        await child._process.wait()
+        return process
+
+    assert not asyncio.run(talk()).is_running()
+
+
+def main() -> None:
+    """The parrot."""
+    parent: Parent[Say | Die] = Parent(Say | Die)
+    while True:
+        match parent.receive():
+            case Say(text):
+                sys.stdout.write(f"printed: {text}\n")
+                sys.stdout.flush()
+                parent.send(Said(text.upper(), float("nan")))
+            case Die(code):
+                sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
