@@ -32,7 +32,7 @@ class FingerprintChanged(RefusedError):
             f"but this machine knows it with {format_fingerprint(known)}: another server, or someone in between",
             f"compare with what the server shows; if the change is wanted, delete {address!r} from {path}",
         )
-        self.address, self.known, self.shown = address, known, shown
+        self.address, self.known, self.shown, self.path = address, known, shown, path
 
 
 class KnownServers:

@@ -1,0 +1,261 @@
+"""The agent: the client's network half. Finds its server, joins, answers messages; goes on across lost links.
+
+What a task is and how it is trained is work.py's business. Imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from lanfit import __version__
+from lanfit.data.memory import free_memory
+from lanfit.errors import ConnectionFailed, RemoteProtocolError
+from lanfit.files import BlockFile
+from lanfit.logs import harmless
+from lanfit.net.connect import ServerIdentity, TryLater, connect
+from lanfit.net.link import Link
+from lanfit.wire.arrays import block_size
+from lanfit.wire.messages import (
+    Ack,
+    AnyMessage,
+    Cancel,
+    Commit,
+    Failed,
+    Fetch,
+    Join,
+    Lease,
+    Leave,
+    Message,
+    Offer,
+    Reject,
+    RunEnded,
+    Status,
+    Welcome,
+)
+from lanfit.workspace import Workspace
+from lanfit_client.known import KnownServers
+from lanfit_client.state import ClientState
+from lanfit_client.work import Worker
+
+#: Seconds between two reports of progress, and between two attempts to reach the server.
+REPORT_SECONDS = 0.5
+RETRY_SECONDS = 1.0
+#: How often a wait is said again, in seconds.
+REMIND_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where to join; with a fingerprint, only the server that has it."""
+
+    host: str
+    port: int
+    fingerprint: bytes | None = None
+
+
+class Agent:
+    """One client of one server.
+
+    Args:
+        name: what the client would like to be called.
+        threads: of its trainer.
+        say: called with lines for the user.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        state: ClientState,
+        workspace: Workspace,
+        name: str,
+        threads: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self.worker = Worker(state, workspace, threads, self._send_soon, say)
+        self._server = server
+        self._state = state
+        self._known = KnownServers(state.known_servers)
+        self._name = name
+        self._say = say
+        self._link: Link | None = None
+        self._identity: ServerIdentity | None = None
+        self._given_name = name
+        self._join_seconds = 0.0
+        self._unsent: list[Message] = []
+        self._sending: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Start the trainer: it imports its backend while the agent joins."""
+        await self.worker.trainer.start()
+
+    async def run(self, passphrase: str, *, once: bool) -> None:
+        """Join and work; with `once` until a run has ended, else for ever.
+
+        Raises:
+            RefusedError: the server does not let this client in, or is not the one that it was.
+        """
+        while True:
+            link = await self._join(passphrase)
+            ended = False
+            try:
+                ended = await self._serve(link)
+            except ConnectionFailed as lost:
+                self._say(f"{lost.message}. Work goes on here; looking for the server again.")
+            # Not in a `finally`: when this is cancelled, `close` says goodbye on the link.
+            self._link = None
+            await link.close("the client is done with it")
+            if ended and once:
+                return
+
+    # --- joining ------------------------------------------------------------------------------------------------
+
+    async def _join(self, passphrase: str) -> Link:
+        """Log in, however long the server takes to be there."""
+        began, said, reason = time.monotonic(), 0.0, ""
+        while True:
+            attempt = time.monotonic()
+            wait = RETRY_SECONDS
+            try:
+                link, identity = await connect(
+                    self._server.host,
+                    self._server.port,
+                    self._state.client_id,
+                    passphrase,
+                    expect_fingerprint=self._server.fingerprint,
+                    known=self._known.check,
+                )
+            except ConnectionFailed as failed:
+                if isinstance(failed, TryLater):
+                    wait = failed.retry_after
+                now = time.monotonic()
+                if failed.message != reason or now - said >= REMIND_SECONDS:
+                    waited = f" ({now - began:.0f} s so far)" if reason else ""
+                    self._say(
+                        f"{failed.message}; {failed.hint}. Trying again every {wait:.0f} s{waited}; Ctrl-C ends it."
+                    )
+                    said, reason = now, failed.message
+                await asyncio.sleep(wait)
+                continue
+            self._join_seconds = time.monotonic() - attempt
+            self._known.remember(f"{self._server.host}:{self._server.port}", identity)
+            self._identity = identity
+            return link
+
+    async def _serve(self, link: Link) -> bool:
+        """Work for the server at the other end; returns whether a run ended."""
+        worker = self.worker
+        ready = worker.trainer.ready
+        await link.send(
+            Join(
+                name=self._name,
+                version=__version__,
+                backend=ready.backend if ready else "tensorflow",
+                device=ready.device if ready else "cpu",
+                threads=worker.trainer.threads,
+                free_memory=free_memory(),
+            )
+        )
+        reporting = asyncio.create_task(self._report(link))
+        try:
+            while True:
+                if await self._handle(link, await link.receive()):
+                    return True
+        finally:
+            for task in (reporting, *self._sending):
+                task.cancel()
+            await asyncio.gather(reporting, *self._sending, return_exceptions=True)
+
+    async def _report(self, link: Link) -> None:
+        """Report progress while there is any."""
+        with contextlib.suppress(ConnectionFailed):
+            while True:
+                if (progress := self.worker.progress()) is not None:
+                    await link.send(progress)
+                await asyncio.sleep(REPORT_SECONDS)
+
+    # --- messages -----------------------------------------------------------------------------------------------
+
+    async def _handle(self, link: Link, message: AnyMessage) -> bool:
+        """Do what a message says; returns whether a run ended."""
+        worker = self.worker
+        assert self._identity is not None
+        match message:
+            case Welcome():
+                self._welcome(link, message)
+            case Status(text):
+                self._say(f"Waiting: {harmless(text)}.")
+            case Lease():
+                server_id = self._identity.server_id
+                await worker.lease(message, server_id, self._given_name, link, self._join_seconds)
+            case Fetch():
+                self._start(self._deliver(link, message))
+            case Ack(block):
+                worker.outbox.remove(block)
+                self._say("The server has the result on disk.")
+            case Reject(block, reason):
+                worker.outbox.remove(block)
+                self._say(f"The server refused a result: {harmless(reason)}.")
+            case Cancel(run, task):
+                await worker.cancel(run, task)
+                self._say(f"Task {task} is not needed any more: another client finished it.")
+            case RunEnded(run, _, text):
+                await worker.end_run(run)
+                self._say(f"{harmless(text)}.")
+                return True
+            case _:
+                raise RemoteProtocolError(f"the server sent {type(message).__name__}, which is not for a client")
+        return False
+
+    def _welcome(self, link: Link, welcome: Welcome) -> None:
+        """In: from now on messages can be sent, beginning with what could not be before."""
+        assert self._identity is not None
+        self._given_name = welcome.name
+        self._say(f"Joined {link.peer} as {welcome.name}.")
+        self._link = link
+        unsent, self._unsent = self._unsent, []
+        waiting = [Offer(entry.result) for entry in self.worker.outbox.for_server(self._identity.server_id)]
+        if waiting:
+            self._say(f"Offering {len(waiting)} finished results that were not acknowledged yet.")
+        for message in [*unsent, *waiting]:
+            self._send_soon(message)
+
+    def _send_soon(self, message: Message) -> None:
+        """Send a message if there is a link. Without one only a failure is kept: results wait in the outbox."""
+        if self._link is not None:
+            self._start(self._link.send(message))
+        elif isinstance(message, Failed):
+            self._unsent.append(message)
+
+    def _start(self, sending: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(_ignoring_the_end(sending))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _deliver(self, link: Link, fetch: Fetch) -> None:
+        """Send a result's block, and ask for it to be put on disk."""
+        entry = self.worker.outbox.get(fetch.block)
+        if entry is None:
+            raise RemoteProtocolError("the server asked for a block that it was not offered")
+        block = BlockFile.open(self.worker.outbox.block(fetch.block))
+        size = block_size(entry.result.block.arrays)
+        await link.send_block(fetch, [block.view[:size]])
+        await link.send(Commit(fetch.block))
+
+    async def close(self, reason: str = "") -> None:
+        """Say goodbye, and end the trainer."""
+        if self._link is not None and not self._link.closed.is_set():
+            with contextlib.suppress(ConnectionFailed):
+                await self._link.send(Leave(reason))
+                await self._link.close(reason)
+        await self.worker.close()
+
+
+async def _ignoring_the_end(sending: Coroutine[Any, Any, None]) -> None:
+    """Await something on a link; when the link ends meanwhile, the reading side notices."""
+    with contextlib.suppress(ConnectionFailed):
+        await sending

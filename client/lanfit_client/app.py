@@ -1,0 +1,155 @@
+"""Puts the client together: where to join, the passphrase, the agent. The command line is a skin over this."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from lanfit.errors import InputError
+from lanfit.job import Value
+from lanfit.loop import LoopThread
+from lanfit.net.connect import WrongPassphrase
+from lanfit.net.tls import format_fingerprint, parse_fingerprint
+from lanfit.passphrase import PASSPHRASE_VARIABLE, given_passphrase
+from lanfit.terminal import Terminal
+from lanfit.workspace import Workspace
+from lanfit_client.agent import Agent, Server
+from lanfit_client.known import FingerprintChanged, KnownServers
+from lanfit_client.settings import DEFAULT_PORT, FIELDS
+from lanfit_client.state import ClientState
+
+#: A typed passphrase may be wrong this often in all; a fake server must not get endless guesses.
+ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says. `given` answers questions, `settings` (client.toml) are their defaults."""
+
+    workspace: Workspace
+    given: Mapping[str, Value]
+    settings: Mapping[str, Value]
+    passphrase_file: Path | None = None
+    fingerprint: str | None = None
+    once: bool = False
+    child: bool = False
+    """Started by a server on this machine: the passphrase comes on standard input, whose end ends the client."""
+
+    def value(self, key: str) -> Value:
+        given = self.given.get(key)
+        return self.settings.get(key) if given is None else given
+
+
+class Client:
+    """A client from its questions to its end."""
+
+    def __init__(self, options: Options, terminal: Terminal) -> None:
+        self._options = options
+        self._terminal = terminal
+        self._typed = 0
+
+    def run(self) -> int:
+        """Join and work; returns the exit code.
+
+        Raises:
+            InputError: an answer is wrong or missing.
+            RefusedError: the server does not let this client in.
+            KeyboardInterrupt: it was ended by Ctrl-C, or by the end of the server that started it.
+        """
+        options = self._options
+        fingerprint = parse_fingerprint(options.fingerprint) if options.fingerprint else None
+        server = Server(str(self._ask("host", None)), int(str(self._ask("port", str(DEFAULT_PORT)))), fingerprint)
+        state = ClientState.take(options.workspace)
+        name = str(options.value("name") or socket.gethostname())
+        threads = int(str(options.value("threads") or os.cpu_count() or 1))
+        try:
+            with LoopThread() as loop:
+                agent = Agent(server, state, options.workspace, name, threads, self._terminal.say)
+                try:
+                    loop.call(agent.start())
+                    self._work(loop, agent)
+                finally:
+                    loop.call(agent.close("it was ended"))
+                    self._say_what_is_kept(agent)
+                return 4 if agent.worker.failures else 0
+        finally:
+            state.lock.release()
+
+    def _ask(self, key: str, default: str | None) -> Value:
+        given = self._options.given.get(key)
+        if given is not None:
+            return given
+        field = FIELDS[key]
+        setting = self._options.settings.get(key)
+        default = default if setting is None else str(setting)
+        return self._terminal.ask(
+            field.question, "the argument HOST[:PORT]", lambda text: field.read(text, field.question), default=default
+        )
+
+    def _work(self, loop: LoopThread, agent: Agent) -> None:
+        passphrase = self._passphrase()
+        while True:
+            try:
+                loop.call(agent.run(passphrase, once=self._options.once))
+                return
+            except FingerprintChanged as changed:
+                if not self._trusts(changed):
+                    raise
+            except WrongPassphrase as wrong:
+                if not 0 < self._typed < ATTEMPTS:
+                    raise
+                self._terminal.say(f"{wrong.message}.")
+                passphrase = self._type_passphrase()
+
+    # --- what is asked ------------------------------------------------------------------------------------------
+
+    def _passphrase(self) -> str:
+        if self._options.child:
+            passphrase = sys.stdin.readline().rstrip("\n")
+            threading.Thread(target=_end_with_input, daemon=True).start()
+            return passphrase
+        given = given_passphrase(self._options.passphrase_file)
+        return self._type_passphrase() if given is None else given
+
+    def _type_passphrase(self) -> str:
+        if self._terminal.interactive:
+            self._typed += 1
+        flag = f"--passphrase-file or {PASSPHRASE_VARIABLE}"
+        return self._terminal.ask("Passphrase", flag, _not_empty, default=None, secret=True)
+
+    def _trusts(self, changed: FingerprintChanged) -> bool:
+        """At a terminal the user decides about a server that is not the one it was."""
+        if not self._terminal.interactive:
+            return False
+        self._terminal.say(f"{changed.message}.\n  {changed.hint}.")
+        question = f"Trust {format_fingerprint(changed.shown)} from now on? (y/N)"
+        trusted = self._terminal.ask(question, "--fingerprint", lambda text: text.lower() in ("y", "yes"), default="N")
+        if trusted:
+            KnownServers(changed.path).forget(changed.address)
+        return trusted
+
+    def _say_what_is_kept(self, agent: Agent) -> None:
+        if waiting := len(agent.worker.outbox):
+            self._terminal.say(
+                f"{waiting} finished result{'s wait' if waiting > 1 else ' waits'} here for the server; "
+                "start the client again to deliver."
+            )
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise InputError("the passphrase is empty", "the server shows it")
+    return text
+
+
+def _end_with_input() -> None:
+    """End this process as Ctrl-C does once standard input ends: its other end was the server's."""
+    while sys.stdin.buffer.read(4096):
+        pass
+    _thread.interrupt_main()

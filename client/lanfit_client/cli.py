@@ -1,0 +1,56 @@
+"""The command `lanfit client`: reads the command line, and nothing more."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from lanfit.commands import interrupt_on_termination, reported
+from lanfit.job import Value, read_file
+from lanfit.terminal import Terminal
+from lanfit.workspace import find_workspace
+from lanfit_client.settings import FIELDS, split_address
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("address", required=False, metavar="[HOST[:PORT]]")
+@click.option("--passphrase-file", type=click.Path(path_type=Path), help="A file whose first line is the passphrase.")
+@click.option("--fingerprint", help="The fingerprint that the server shows: join no other one.")
+@click.option("--name", help="What to call this client.  [default: the machine's name]")
+@click.option("--threads", help="Threads of the trainer.  [default: the machine's cores]")
+@click.option("--workspace", type=click.Path(path_type=Path), help="The folder for models, logs and state.")
+@click.option("--once", is_flag=True, help="End when a run has ended; otherwise stay for the next one.")
+@click.option("--child", is_flag=True, hidden=True)
+def client(
+    address: str | None,
+    passphrase_file: Path | None,
+    fingerprint: str | None,
+    name: str | None,
+    threads: str | None,
+    workspace: Path | None,
+    once: bool,
+    child: bool,
+) -> None:
+    """Join the server at HOST and train for it.
+
+    HOST alone means port 8470. What is not given is asked.
+    """
+    interrupt_on_termination()
+    terminal = Terminal()
+    with reported():
+        place = find_workspace(workspace, Path.cwd())
+        settings = read_file(place.client_settings, "settings file", FIELDS) if place.client_settings.exists() else {}
+        host, port = split_address(address) if address else (None, None)
+        if host is not None and port is None:
+            port = str(settings.get("port") or 8470)
+        texts = {"host": host, "port": port, "name": name, "threads": threads}
+        given: dict[str, Value] = {
+            key: FIELDS[key].read(value, FIELDS[key].question or FIELDS[key].flag)
+            for key, value in texts.items()
+            if value is not None
+        }
+        from lanfit_client.app import Client, Options
+
+        sys.exit(Client(Options(place, given, settings, passphrase_file, fingerprint, once, child), terminal).run())

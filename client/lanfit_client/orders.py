@@ -1,0 +1,86 @@
+"""What the agent orders of its trainer, and what the trainer answers. Arrays pass through files, named here."""
+
+from __future__ import annotations
+
+import msgspec
+
+from lanfit.files import ArrayFile
+from lanfit.wire.messages import FitTask
+
+# --- from the agent ---------------------------------------------------------------------------------------------
+
+
+class Fit(msgspec.Struct, frozen=True, tag="fit"):
+    """Train a model on a shard; write the result's block to `result`, and the model to `copy` for the client itself."""
+
+    number: int
+    """Which order this is; the answers to it carry it."""
+    fit: FitTask
+    model: ArrayFile
+    shard: ArrayFile
+    result: str
+    copy: str
+
+
+class Stop(msgspec.Struct, frozen=True, tag="stop"):
+    """Stop working on an order, at the next chance; the answer is NotTrained."""
+
+    number: int
+
+
+Order = Fit | Stop
+
+# --- from the trainer -------------------------------------------------------------------------------------------
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The backend is imported."""
+
+    backend: str
+    device: str
+    threads: int
+    seconds: float
+    """What the import took."""
+
+
+class Step(msgspec.Struct, frozen=True, tag="step"):
+    """How far the task is; epochs count from 1."""
+
+    number: int
+    state: str
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    samples_per_second: float
+
+
+class EpochDone(msgspec.Struct, frozen=True, tag="epoch"):
+    """An epoch is finished; epochs count from 0 here, as in Keras' CSVLogger."""
+
+    number: int
+    epoch: int
+    metrics: dict[str, float]
+
+
+class Trained(msgspec.Struct, frozen=True, tag="trained"):
+    """The task is done."""
+
+    number: int
+    block: ArrayFile
+    metrics: tuple[str, ...]
+    best_epoch: int
+    seconds: dict[str, float]
+
+
+class NotTrained(msgspec.Struct, frozen=True, tag="not trained"):
+    """The task was stopped, or failed."""
+
+    number: int
+    stopped: bool
+    error: str
+    hint: str
+
+
+Answer = Ready | Step | EpochDone | Trained | NotTrained

@@ -1,0 +1,46 @@
+"""What a client can be told: one table for its questions and for client/client.toml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lanfit.job import Field, commented, text, whole
+
+DEFAULT_PORT = 8470
+
+#: The fields of client.toml; a line that is set there becomes the default.
+FIELDS: Mapping[str, Field] = {
+    field.key: field
+    for field in (
+        Field("host", text, "The server's IP address or name.", "Server IP", "none: it is asked", "192.168.1.20"),
+        Field("port", whole(1, 65535), "The server's TCP port, from 1 to 65535.", "Port", example=DEFAULT_PORT),
+        Field(
+            "name",
+            text,
+            "What to call this client; the server makes it unique.",
+            default="the machine's name",
+            example="lab-07",
+        ),
+        Field("threads", whole(1), "Threads of the trainer.", default="the machine's cores", example=4),
+    )
+}
+
+
+def split_address(address: str) -> tuple[str, str | None]:
+    """Split `HOST`, `HOST:PORT` or `[IPV6]:PORT`; the port is None when there is none."""
+    if address.startswith("["):
+        host, _, rest = address[1:].partition("]")
+        return host, rest.removeprefix(":") or None
+    if address.count(":") == 1:
+        host, _, port = address.partition(":")
+        return host, port
+    return address, None
+
+
+TITLE = """Settings of `python client` on this machine. A line without its # becomes the default of a question or
+flag: it does not answer it, and a flag still wins."""
+
+
+def settings_file() -> str:
+    """The text of client/client.toml."""
+    return commented(TITLE, FIELDS.values(), lambda field: None)

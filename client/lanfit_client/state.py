@@ -1,0 +1,47 @@
+"""What a client machine remembers: its id, the servers that it knows, its outbox and its cache. One client a folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from lanfit.files import write_whole
+from lanfit.lock import FolderLock, take_free
+from lanfit.workspace import Workspace
+
+ID_BYTES = 16
+
+
+@dataclass(frozen=True)
+class ClientState:
+    """A locked folder in `client/state/`: a second client in the same workspace gets the next one."""
+
+    lock: FolderLock
+    client_id: bytes
+
+    @classmethod
+    def take(cls, workspace: Workspace) -> ClientState:
+        """Lock the first free folder, and make what is missing in it."""
+        lock = take_free(workspace.client_state)
+        path = lock.folder / "client_id"
+        try:
+            client_id = bytes.fromhex(path.read_text("ascii"))
+        except (FileNotFoundError, ValueError):
+            client_id = b""
+        if len(client_id) != ID_BYTES:
+            client_id = os.urandom(ID_BYTES)
+            write_whole(path, client_id.hex())
+        return cls(lock, client_id)
+
+    @property
+    def outbox(self) -> Path:
+        return self.lock.folder / "outbox"
+
+    @property
+    def cache(self) -> Path:
+        return self.lock.folder / "cache"
+
+    @property
+    def known_servers(self) -> Path:
+        return self.lock.folder / "known_servers"

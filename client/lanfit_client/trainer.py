@@ -1,0 +1,126 @@
+"""The trainer: a child process that holds the backend and stays warm between tasks. Knows no network.
+
+Imports the backend at once, while the agent joins and receives.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+
+from lanfit.child import Parent
+from lanfit.data.labels import Target, make_target
+from lanfit.data.normalize import Normalizer
+from lanfit.errors import LanfitError
+from lanfit.files import ArrayFile
+from lanfit.timing import Timings
+from lanfit.wire.arrays import AnyArray
+from lanfit_client.orders import EpochDone, Fit, NotTrained, Order, Ready, Step, Stop, Trained
+
+THREADS_VARIABLE = "LANFIT_THREADS"
+
+
+class Stopped(Exception):
+    """The agent does not want the order any more."""
+
+
+class Reporter:
+    """Tells the agent how far an order is, and raises Stopped in the middle of training when it is not wanted."""
+
+    def __init__(self, order: Fit, parent: Parent[Order], stopped: set[int]) -> None:
+        self._order = order
+        self._parent = parent
+        self._stopped = stopped
+
+    def on_progress(self, epoch: int, step: int, steps: int, loss: float, samples_per_second: float) -> None:
+        """Called during an epoch (from 0) with the loss so far."""
+        if self._order.number in self._stopped:
+            raise Stopped
+        epochs = self._order.fit.epochs
+        state = "training"
+        self._parent.send(Step(self._order.number, state, epoch + 1, epochs, step, steps, loss, samples_per_second))
+
+    def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Called after each epoch (from 0) with its line of the history."""
+        self._parent.send(EpochDone(self._order.number, epoch, dict(metrics)))
+
+
+class Trainer:
+    """Takes orders one by one; a stop reaches also the one that is being trained."""
+
+    def __init__(self) -> None:
+        self._parent: Parent[Order] = Parent(Order)
+        self._orders: queue.SimpleQueue[Fit] = queue.SimpleQueue()
+        self._stopped: set[int] = set()
+
+    def run(self) -> None:
+        """Work until the agent is gone."""
+        self._parent.listen(self._take)
+        began = time.perf_counter()
+        threads = int(os.environ.get(THREADS_VARIABLE, "0"))
+        from lanfit.models.runtime import prepare_keras
+
+        prepare_keras(threads)
+        from lanfit.training.keras_backend import KerasBackend
+
+        self._backend = KerasBackend()
+        self._parent.send(Ready("tensorflow", "cpu", threads, time.perf_counter() - began))
+        while True:
+            order = self._orders.get()
+            self._parent.send(self._work(order))
+
+    def _take(self, order: Order) -> None:
+        """In the listening thread: note what is wanted."""
+        if isinstance(order, Stop):
+            self._stopped.add(order.number)
+        else:
+            self._orders.put(order)
+
+    def _work(self, order: Fit) -> Trained | NotTrained:
+        try:
+            return self._train(order)
+        except Stopped:
+            return NotTrained(order.number, True, "the task was stopped", "")
+        except LanfitError as wrong:
+            return NotTrained(order.number, False, wrong.message, wrong.hint)
+        except MemoryError:
+            return NotTrained(
+                order.number, False, "the trainer ran out of memory", "use smaller batches, or more clients"
+            )
+        except Exception as wrong:  # noqa: BLE001 - whatever a backend raises fails the task, not the trainer
+            traceback.print_exc()
+            lines = str(wrong).strip().splitlines() or [""]
+            return NotTrained(order.number, False, f"{type(wrong).__name__}: {lines[0]}", "see the client's log")
+
+    def _train(self, order: Fit) -> Trained:
+        from lanfit.models.export import write_model
+        from lanfit.training.loop import FitJob, fit
+
+        task, timings = order.fit, Timings()
+        with timings.span("prepare"):
+            rows = order.shard.load()
+            x, y = _part(order, rows, "train")
+            x_validation, y_validation = _part(order, rows, "validation")
+            self._backend.load(task.architecture, task.compile, order.model.load())
+        job = FitJob(task.epochs, task.batch_size, task.seed)
+        reporter = Reporter(order, self._parent, self._stopped)
+        result = fit(self._backend, job, x, y, x_validation, y_validation, reporter)
+        block = ArrayFile.write(Path(order.result), {**result.weights, "history": result.history})
+        write_model(Path(order.copy), task.architecture, task.compile, result.weights)
+        seconds = {**result.seconds, **timings.seconds}
+        return Trained(order.number, block, result.metrics, result.best_epoch, seconds)
+
+
+def _part(order: Fit, rows: Mapping[str, AnyArray], name: str) -> tuple[AnyArray, AnyArray]:
+    """The training or validation rows of a shard as the model takes them: normalized inputs, targets."""
+    task = order.fit
+    x = Normalizer.of(task.normalizer, rows).apply(rows[f"x_{name}"])
+    return x, make_target(Target(task.target), rows[f"y_{name}"], x, task.output_shape)
+
+
+if __name__ == "__main__":
+    Trainer().run()
