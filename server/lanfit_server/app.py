@@ -1,0 +1,240 @@
+"""Puts the server together: answers, model process, cluster, run. The command line is a skin over this."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+
+from lanfit.data.labels import target_of
+from lanfit.data.prepare import ShardRows
+from lanfit.errors import LanfitError
+from lanfit.job import Job
+from lanfit.lock import scratch_folder
+from lanfit.loop import LoopThread
+from lanfit.net.addresses import lan_address
+from lanfit.net.listen import Listener
+from lanfit.net.tls import Identity, format_fingerprint
+from lanfit.terminal import Terminal
+from lanfit.wire.arrays import AnyArray
+from lanfit.wire.auth import stretch
+from lanfit_server.asking import JobQuestions
+from lanfit_server.catching_up import CatchingUp
+from lanfit_server.clusters import Hopeless
+from lanfit_server.clusters.lan import LanCluster
+from lanfit_server.clusters.local import LocalClients
+from lanfit_server.collect import Desk, OpenRun
+from lanfit_server.coordinator import Coordinator
+from lanfit_server.display import Display
+from lanfit_server.evaluate import Done, ModelProcess
+from lanfit_server.finish import finish
+from lanfit_server.gate import GateKeeper
+from lanfit_server.gathering import Gathering
+from lanfit_server.journal import Journal
+from lanfit_server.ledger import RunRecord
+from lanfit_server.methods.fit import Fit
+from lanfit_server.opening import Options
+from lanfit_server.passphrase import make_passphrase
+from lanfit_server.prepare import new_run_id, open_run, read_data, record_of, use_data
+from lanfit_server.questions import Answers
+from lanfit_server.state import KeptPassphrase
+from lanfit_server.summary import Summary
+
+
+class Server:
+    """A server after its first question; use it once.
+
+    Args:
+        models: the model process; ended by who started it.
+    """
+
+    def __init__(
+        self, options: Options, answers: Answers, terminal: Terminal, loop: LoopThread, models: ModelProcess
+    ) -> None:
+        self._options = options
+        self._workspace = options.workspace
+        self._answers = answers
+        self._terminal = terminal
+        self._display = Display()
+        self._loop = loop
+        self._models = models
+
+    def run(self, host: str) -> list[Summary]:
+        """Listen, ask on, train or collect."""
+        with contextlib.ExitStack() as closing:
+            self._prepare_to_listen()
+            closing.callback(lambda: self._loop.call(self._close_network()))
+            self._answers.ask("port", check=lambda port: self._listen(host, int(str(port))))
+            self._say_join_line(host)
+            training = self._answers.start_training()
+            self._scratch = scratch_folder(self._workspace.server_state / "scratch")
+            closing.callback(self._scratch.remove)
+            return [self._train(host, closing)] if training else self._collect(host)
+
+    # --- the network --------------------------------------------------------------------------------------------
+
+    def _prepare_to_listen(self) -> None:
+        state = self._workspace.server_state
+        self._identity = Identity.load_or_create(state)
+        self._gate_file = state / "gate.json"
+        self._gate = GateKeeper(self._gate_file)
+        self._kept = KeptPassphrase(state)
+        self._desk = Desk(self._workspace, self._identity.server_id)
+        self._cluster = LanCluster(self._desk)
+
+    def _listen(self, host: str, port: int) -> None:
+        self._listener: Listener = self._loop.call(self._cluster.open(host, port, self._identity, self._gate))
+
+    async def _close_network(self) -> None:
+        await self._cluster.close()
+        # In the loop's thread, as everything with the ledgers.
+        self._desk.close()
+
+    def _say_join_line(self, host: str) -> None:
+        """Print the line to run on a client."""
+        shown = lan_address() if host in ("0.0.0.0", "::", "") else host
+        program = "python client" if (self._workspace.root / "client" / "__main__.py").is_file() else "lanfit client"
+        address = f"[{shown}]:{self._listener.port}" if ":" in shown else f"{shown}:{self._listener.port}"
+        fingerprint = format_fingerprint(self._identity.fingerprint)
+        self._terminal.say(f"Listening on {host}, port {self._listener.port}. On each client run:")
+        self._terminal.say(f"\n    {program} {address} --fingerprint {fingerprint}\n")
+
+    def _open_gate(self, host: str) -> str | None:
+        """Question 6: from now on clients can log in. Returns the passphrase, None for the kept one."""
+        kept = self._kept.load() if self._cluster.collecting else None
+        passphrase = self._options.passphrase or self._answers.passphrase(
+            self._options.passphrase_file, host, make_passphrase, keep=kept is not None
+        )
+        stretched = kept if passphrase is None else stretch(passphrase, self._identity.salt)
+        assert stretched is not None  # without a kept one a passphrase is made
+        self._gate.stretched = self._stretched = stretched
+        return passphrase
+
+    # --- training -----------------------------------------------------------------------------------------------
+
+    def _train(self, host: str, closing: contextlib.ExitStack) -> Summary:
+        passphrases: list[str | None] = []
+        questions = JobQuestions(
+            self._answers, self._terminal, self._workspace, self._models, self._loop, self._scratch.folder
+        )
+        asked = questions.ask(host, self._listener.port, lambda: passphrases.append(self._open_gate(host)))
+        job, loaded = asked.job, asked.loaded
+        self._say("Reading the data …")
+        data = read_data(
+            job, self._workspace, asked.compiled.loss, loaded.input_shape, loaded.output_shape, self._scratch.folder
+        )
+        for line in (*data.notes, *data.warnings):
+            self._say(f"Note: {line}.")
+        self._say(
+            f"{data.rows:,} rows: {data.train:,} to train on in {len(data.shards)} shards, "
+            f"{data.validation:,} for validation, {data.test:,} for the server's test."
+        )
+        target = target_of(asked.compiled.loss, job.order, loaded.output_shape)
+        self._loop.call(self._models.ask(use_data(data, target, self._scratch.folder), Done))
+        record = record_of(
+            new_run_id(self._workspace), job, self._identity.server_id, loaded, asked.compiled, data, job.model
+        )
+        run = self._loop.call(self._begin(record))
+        journal = Journal(run.folder)
+        closing.callback(journal.close)
+        began = time.monotonic()
+        method = Fit(job.clients, job.seed)
+        coordinator = self._loop.call(self._coordinate(job, run, method, journal, data.shards, loaded.weights.load()))
+        if job.local:
+            self._start_local(job, passphrases[0], closing)
+        status = self._run_to_its_end(coordinator)
+        summary = self._loop.call(
+            finish(run, job, method, coordinator.course, self._cluster.roster, self._models, status, began)
+        )
+        self._loop.call(self._end(run, journal, coordinator, status))
+        return summary
+
+    async def _end(self, run: OpenRun, journal: Journal, coordinator: Coordinator, status: str) -> None:
+        run.end(status)
+        journal.event("ended", status=status)
+        await coordinator.end(status)
+        await self._forget_passphrase()
+
+    def _say(self, text: str) -> None:
+        self._display.say(text)
+
+    async def _begin(self, record: RunRecord) -> OpenRun:
+        run = open_run(self._workspace, record)
+        self._desk.open(run)
+        self._kept.keep(self._stretched)
+        return run
+
+    async def _coordinate(
+        self,
+        job: Job,
+        run: OpenRun,
+        method: Fit,
+        journal: Journal,
+        shards: Sequence[ShardRows],
+        weights: Mapping[str, AnyArray],
+    ) -> Coordinator:
+        return Coordinator(job, run, method, self._cluster, self._models, journal, self._display, shards, weights)
+
+    def _start_local(self, job: Job, passphrase: str | None, closing: contextlib.ExitStack) -> None:
+        """Start clients on this machine; they are ended with the server."""
+        assert passphrase is not None
+        fingerprint = format_fingerprint(self._identity.fingerprint)
+        clients = LocalClients(self._workspace, self._listener.port, passphrase, fingerprint, job.threads or 1)
+        clients.on_death = lambda name, why: self._say(f"The local client {name}: {why}")
+        clients.on_giving_up = lambda name: self._cluster.events.put_nowait(
+            Hopeless(name, f"the local client {name} ended again and again")
+        )
+        closing.callback(lambda: self._loop.call(clients.stop()))
+        self._loop.call(clients.start(job.local))
+
+    def _run_to_its_end(self, coordinator: Coordinator) -> str:
+        """Returns the status."""
+        running = self._loop.submit(coordinator.run())
+        try:
+            with self._display.table(self._cluster.roster.members, self._notes):
+                self._loop.result(running)
+            return coordinator.status()
+        except KeyboardInterrupt:
+            self._say("Interrupted: what is done is kept. Ctrl-C again ends at once.")
+            self._loop.call(coordinator.score_the_rest())
+            return "interrupted"
+        except LanfitError:
+            # What was committed stays in the ledger: a server that only collects can finish it.
+            self._loop.call(coordinator.end("failed"))
+            raise
+
+    def _notes(self) -> list[str]:
+        """What stands below the live table."""
+        bans = self._gate.bans()
+        if not bans:
+            return []
+        listed = ", ".join(f"{ban.address} for {ban.seconds:.0f} s" for ban in bans)
+        return [f"refused after wrong passphrases: {listed} (in {self._gate_file}; delete it to let them try again)"]
+
+    async def _forget_passphrase(self) -> None:
+        if not self._desk.unfinished():
+            self._kept.forget()
+
+    # --- collecting ---------------------------------------------------------------------------------------------
+
+    def _collect(self, host: str) -> list[Summary]:
+        """Take in what clients still hold, then bring the runs that it belongs to up to date."""
+        self._cluster.collecting = True
+        self._cluster.waiting_for = "the server only collects finished results"
+        self._open_gate(host)
+        wanted = int(str(self._answers.given("clients") or 0))
+        gathering = self._loop.call(self._gather(wanted))
+        try:
+            self._loop.call(gathering.run())
+        except KeyboardInterrupt:
+            self._say("Interrupted: what was delivered is kept.")
+        summaries = []
+        for run in gathering.runs:
+            catching_up = CatchingUp(self._workspace, self._models, self._scratch.folder / run, self._say)
+            summaries.append(self._loop.call(catching_up.run(self._desk.opened(run), self._cluster.roster)))
+        self._loop.call(gathering.end())
+        self._loop.call(self._forget_passphrase())
+        return summaries
+
+    async def _gather(self, wanted: int) -> Gathering:
+        return Gathering(self._cluster, self._desk, self._display, wanted)

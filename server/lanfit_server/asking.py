@@ -1,0 +1,164 @@
+"""Questions 4 to 16: from answers to a job that fits the model. The model is read while the operator answers on."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lanfit.data.files import find_pairs
+from lanfit.errors import InputError
+from lanfit.job import COMPILED, FIELDS, Job, Value, make_job
+from lanfit.loop import LoopThread
+from lanfit.models.compiling import check_name
+from lanfit.terminal import Terminal
+from lanfit.workspace import Workspace
+from lanfit_server.evaluate import Compile, Compiled, Loaded, LoadModel, ModelProcess
+from lanfit_server.questions import Answers, find_model, models_in
+
+
+@dataclass(frozen=True)
+class AskedJob:
+    """A job, and what its model holds."""
+
+    job: Job
+    loaded: Loaded
+    compiled: Compiled
+
+
+class JobQuestions:
+    """Asks for a job.
+
+    Args:
+        scratch: where the model's weights are put.
+        open_gate: asks question 6 and lets clients in.
+    """
+
+    def __init__(
+        self,
+        answers: Answers,
+        terminal: Terminal,
+        workspace: Workspace,
+        models: ModelProcess,
+        loop: LoopThread,
+        scratch: Path,
+    ) -> None:
+        self._answers = answers
+        self._terminal = terminal
+        self._workspace = workspace
+        self._models = models
+        self._loop = loop
+        self._scratch = scratch
+
+    def ask(self, host: str, port: int, open_gate: Callable[[], None]) -> AskedJob:
+        """Ask for all of it, in the contract's order.
+
+        Raises:
+            InputError: an answer is wrong, or answers do not fit together.
+        """
+        ask = self._answers.ask
+        name = self._ask_model()
+        loading = self._load(name)
+        values: dict[str, Value] = {"host": host, "port": port}
+        values |= {key: value for key in NEVER_ASKED if (value := self._answers.given(key)) is not None}
+        local = int(str(values.get("local") or 0))
+        values["clients"] = ask("clients", check=lambda n: _enough_clients(n, local), default=local or None)
+        open_gate()
+        values["epochs"] = ask("epochs")
+        values["batch_size"] = ask("batch_size")
+        name, loaded = self._loaded(name, loading)
+        values["model"] = name
+        values["optimizer"] = self._ask_compiled("optimizer", loaded.optimizer)
+        values["loss"] = self._ask_compiled("loss", loaded.loss)
+        values["data"] = ask("data")
+        values["normalizer"] = ask("normalizer")
+        values["method"] = ask("method")
+        values["order"] = ask("order", check=self._check_files)
+        if local and values.get("threads") is None:
+            values["threads"] = max(1, (os.cpu_count() or 1) // local)
+        job = make_job(values)
+        return AskedJob(job, loaded, self._compile(job))
+
+    # --- the model ----------------------------------------------------------------------------------------------
+
+    def _ask_model(self) -> str:
+        found = models_in(self._workspace)
+        if not found and self._answers.given("model") is None and not self._terminal.interactive:
+            find_model(self._workspace, "")
+        newest = found[0].name if found else None
+        return str(
+            self._answers.ask("model", check=lambda name: find_model(self._workspace, str(name)), default=newest)
+        )
+
+    def _load(self, name: str) -> concurrent.futures.Future[Loaded]:
+        path = find_model(self._workspace, name)
+        return self._loop.submit(self._models.ask(LoadModel(str(path), str(self._scratch / "weights.block")), Loaded))
+
+    def _loaded(self, name: str, loading: concurrent.futures.Future[Loaded]) -> tuple[str, Loaded]:
+        """Wait for the model; at a terminal one that can't be used is explained and asked for again."""
+        while True:
+            if not loading.done():
+                self._terminal.say(f"Reading {name}: Keras is still being imported …")
+            try:
+                loaded = self._loop.result(loading)
+            except InputError as wrong:
+                if not self._terminal.interactive or self._answers.was_given("model"):
+                    raise
+                self._terminal.say(f"  {wrong.message}\n  {wrong.hint}")
+                name = self._ask_model()
+                loading = self._load(name)
+                continue
+            path = self._workspace.relative(find_model(self._workspace, name))
+            compiled = f"compiled with {loaded.optimizer}, {loaded.loss}" if loaded.loss else "not compiled"
+            sizes = f"{_shape(loaded.input_shape)} → {_shape(loaded.output_shape)}"
+            self._terminal.say(f"{path}: {loaded.parameters:,} parameters, {sizes}, {compiled}.")
+            return path, loaded
+
+    def _ask_compiled(self, key: str, compiled: str) -> Value:
+        """Optimizer or loss: the compiled one is the default; without one there is no default."""
+
+        def check(value: Value) -> None:
+            if value == COMPILED:
+                if not compiled:
+                    raise InputError(
+                        f"the model is not compiled: it has no {key}",
+                        f"compile it and save it again, or give --optimizer and --loss, e.g. {EXAMPLES[key]}",
+                    )
+                return
+            check_name(key, str(value))
+
+        shown = f"{compiled}, as compiled" if compiled else ""
+        return self._answers.ask(
+            key, check=check, default=COMPILED, shown_default=shown or "none: the model is not compiled"
+        )
+
+    def _compile(self, job: Job) -> Compiled:
+        def chosen(value: str) -> str | None:
+            return None if value == COMPILED else value
+
+        request = Compile(chosen(job.optimizer), chosen(job.loss), job.learning_rate, job.metrics)
+        return self._loop.call(self._models.ask(request, Compiled))
+
+    # --- the data -----------------------------------------------------------------------------------------------
+
+    def _check_files(self, order: Value) -> None:
+        """Missing folders and files show here, before anything is read."""
+        find_pairs(self._workspace.inputs, self._workspace.targets if order == "XY" else None)
+
+
+NEVER_ASKED = tuple(key for key, field in FIELDS.items() if not field.question)
+EXAMPLES = {"optimizer": "--optimizer adam", "loss": "--loss sparse_categorical_crossentropy"}
+
+
+def _enough_clients(clients: Value, local: int) -> None:
+    if int(str(clients)) < local:
+        raise InputError(
+            f"{local} local clients were asked for (--local), but only {clients} clients take part (--clients)",
+            "local clients count among the clients: raise --clients or lower --local",
+        )
+
+
+def _shape(shape: tuple[int | None, ...]) -> str:
+    return "×".join("?" if n is None else str(n) for n in shape[1:]) or "1"

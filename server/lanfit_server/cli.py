@@ -1,0 +1,106 @@
+"""The commands `lanfit server` and `lanfit demo`: read the command line, print the outcome, and nothing more."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lanfit.commands import INTERRUPTED, interrupt_on_termination, reported
+from lanfit.job import FIELDS, Value, read_file
+from lanfit.terminal import Terminal
+from lanfit.workspace import Workspace, find_workspace
+
+EXIT_CODES = {"done": 0, "partial": 4, "failed": 4, "interrupted": INTERRUPTED}
+
+
+def job_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A flag for every field of a job, in the order of the questions."""
+    for field in reversed(FIELDS.values()):
+        note = f"  [default: {field.default}]" if field.default else ""
+        text = field.help + note
+        # click takes `--epochs -3` for two flags once it is told is_flag=False.
+        option = click.option(field.flag, field.key, help=text, is_flag=True) if field.key == "collect" else None
+        command = (option or click.option(field.flag, field.key, help=text))(command)
+    return command
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@job_flags
+@click.option("--passphrase-file", type=click.Path(path_type=Path), help="A file whose first line is the passphrase.")
+@click.option("--job", type=click.Path(path_type=Path), help="A job file: what it answers is not asked.")
+@click.option("--workspace", type=click.Path(path_type=Path), help="The folder with model/ and dataset/.")
+@click.option("--yes", is_flag=True, help="Take the default of every question that is left.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json on standard output, and nothing else there.")
+def server(
+    passphrase_file: Path | None,
+    job: Path | None,
+    workspace: Path | None,
+    yes: bool,
+    as_json: bool,
+    **flags: str | bool | None,
+) -> None:
+    """Ask for a job, let clients in, train on them, collect their models.
+
+    What is not given by a flag or in a job file is asked.
+    """
+    interrupt_on_termination()
+    with reported(as_json=as_json):
+        place = find_workspace(workspace, Path.cwd())
+        given: dict[str, Value] = read_file(job, "job file", FIELDS) if job is not None else {}
+        given |= {
+            key: FIELDS[key].read(value, FIELDS[key].flag) for key, value in flags.items() if value not in (None, False)
+        }
+        _run(place, given, passphrase_file, Terminal(take_defaults=yes), as_json)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--workspace", type=click.Path(path_type=Path), help="The folder to work in.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json on standard output, and nothing else there.")
+def demo(workspace: Path | None, as_json: bool) -> None:
+    """Show the whole thing on this machine.
+
+    A server and two clients, in processes of their own: the digits, a small convolutional model, five epochs.
+    """
+    interrupt_on_termination()
+    with reported(as_json=as_json):
+        from lanfit_server.passphrase import make_passphrase
+        from lanfit_server.samples import demo_workspace
+
+        place = demo_workspace(find_workspace(workspace, Path.cwd()), workspace or Path.cwd())
+        given: dict[str, Value] = {
+            "host": "127.0.0.1",
+            "port": 0,  # any free one
+            "collect": False,
+            "model": "model/digits.h5",
+            "clients": 2,
+            "local": 2,
+            "normalizer": "minmax",
+        }
+        _run(place, given, None, Terminal(take_defaults=True), as_json, passphrase=make_passphrase())
+
+
+def _run(
+    place: Workspace,
+    given: dict[str, Value],
+    passphrase_file: Path | None,
+    terminal: Terminal,
+    as_json: bool,
+    passphrase: str | None = None,
+) -> None:
+    """Run a server, print how it went, and exit."""
+    from lanfit_server.opening import Options, run_server
+
+    summaries = run_server(Options(place, given, passphrase_file, passphrase), terminal)
+    from lanfit_server.summary import lines
+
+    for summary in summaries:
+        folder, collected = place.run_folder(summary.run), place.collected(summary.run)
+        if not as_json:
+            print("\n".join(lines(summary, place.relative(folder), place.relative(collected))))
+    if as_json and summaries:
+        print(summaries[-1].to_json().decode(), end="")
+    sys.exit(max((EXIT_CODES[summary.status] for summary in summaries), default=0))

@@ -1,0 +1,272 @@
+"""Clients over TCP: the listener, one link a client, and what to do with each of its messages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lanfit import __version__
+from lanfit.errors import ConnectionFailed, LanfitError, RemoteProtocolError
+from lanfit.files import BlockFile
+from lanfit.logs import harmless
+from lanfit.net.link import Link
+from lanfit.net.listen import Listener, listen
+from lanfit.net.tls import Identity
+from lanfit.wire.arrays import AnyArray, BlockSpec, block_size, pieces
+from lanfit.wire.messages import (
+    Ack,
+    AnyMessage,
+    Cancel,
+    Commit,
+    Epoch,
+    Failed,
+    Fetch,
+    Join,
+    Lease,
+    Leave,
+    LogLines,
+    Offer,
+    Progress,
+    Reject,
+    Result,
+    RunEnded,
+    Status,
+    Welcome,
+)
+from lanfit_server.clusters import EpochEnded, Event, Joined, Left, Logged, Returned, TaskFailed
+from lanfit_server.collect import Desk, Known, Refuse, Take
+from lanfit_server.gate import GateKeeper
+from lanfit_server.roster import Member, Roster
+
+log = logging.getLogger("lanfit.server")
+#: A client that is logged in says who it is within this many seconds.
+JOIN_SECONDS = 10.0
+
+
+@dataclass
+class Delivery:
+    """A result on its way in."""
+
+    result: Result
+    block: BlockFile
+    fetching: asyncio.Task[None]
+    began: float
+
+
+@dataclass
+class Session:
+    """One client's link, and what is under way on it."""
+
+    name: str
+    link: Link
+    deliveries: dict[str, Delivery] = field(default_factory=dict)
+    sending: set[asyncio.Task[None]] = field(default_factory=set)
+    reason: str = ""
+    left: bool = False
+    counted: tuple[int, int] = (0, 0)
+
+    def count(self, member: Member) -> None:
+        """Add to the member's bytes, as it sees them, what came over this link since the last time."""
+        received, sent = self.link.bytes_sent, self.link.bytes_received
+        member.bytes_received += received - self.counted[0]
+        member.bytes_sent += sent - self.counted[1]
+        self.counted = (received, sent)
+
+    async def close(self) -> None:
+        """Drop everything that is under way."""
+        tasks = [*self.sending, *(delivery.fetching for delivery in self.deliveries.values())]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for delivery in self.deliveries.values():
+            delivery.block.close()
+            delivery.block.path.unlink(missing_ok=True)
+        await self.link.close(self.reason)
+
+
+class LanCluster:
+    """A cluster of whoever knows the address and the passphrase."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.roster = Roster()
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.collecting = False
+        self.waiting_for = "the operator is still answering questions"
+        self._desk = desk
+        self._sessions: dict[str, Session] = {}
+        self._blocks: dict[str, tuple[BlockSpec, Mapping[str, AnyArray]]] = {}
+        self._listener: Listener | None = None
+
+    async def open(self, host: str, port: int, identity: Identity, gate: GateKeeper) -> Listener:
+        """Listen; clients are let in as soon as the gate has a passphrase.
+
+        Raises:
+            InputError: the address or port can't be listened on.
+        """
+        self._listener = await listen(host, port, identity, gate, self._serve)
+        return self._listener
+
+    # --- what the coordinator asks for --------------------------------------------------------------------------
+
+    def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> None:
+        self._blocks[spec.id] = (spec, arrays)
+
+    async def lease(self, client: str, lease: Lease) -> None:
+        await self._send(client, lease)
+
+    async def cancel(self, client: str, run: str, task: str) -> None:
+        await self._send(client, Cancel(run, task))
+
+    async def tell(self, client: str, text: str) -> None:
+        await self._send(client, Status(text))
+
+    async def tell_all(self, text: str) -> None:
+        """Tell everybody who is here, and everybody who comes from now on, what they are waiting for."""
+        self.waiting_for = text
+        await asyncio.gather(*(self.tell(name, text) for name in list(self._sessions)))
+
+    async def end_run(self, ended: Mapping[str, RunEnded]) -> None:
+        await asyncio.gather(*(self._send(name, message) for name, message in ended.items()))
+
+    async def close(self) -> None:
+        if self._listener is not None:
+            await self._listener.close()
+        for session in list(self._sessions.values()):
+            session.reason = session.reason or "the server ends"
+            await session.close()
+
+    async def _send(self, client: str, message: AnyMessage) -> None:
+        session = self._sessions.get(client)
+        if session is not None:
+            # The reading side notices the end of a link and reports it.
+            with contextlib.suppress(ConnectionFailed):
+                await session.link.send(message)
+
+    # --- what clients ask for -----------------------------------------------------------------------------------
+
+    async def _serve(self, link: Link, client_id: bytes, address: str) -> None:
+        """Serve one logged-in client until its link ends."""
+        join = await asyncio.wait_for(link.receive(), JOIN_SECONDS)
+        if not isinstance(join, Join):
+            raise RemoteProtocolError(f"{link.peer} began with {type(join).__name__} instead of Join")
+        member = self.roster.join(client_id, address, join, time.monotonic())
+        session = Session(member.name, link)
+        earlier = self._sessions.get(member.name)
+        self._sessions[member.name] = session
+        if earlier is not None:
+            earlier.reason = "the same client joined again"
+            await earlier.close()
+        try:
+            await link.send(Welcome(__version__, member.name, self.collecting))
+            await link.send(Status(self.waiting_for))
+            self.events.put_nowait(Joined(member.name))
+            while True:
+                message = await link.receive()
+                member.last_seen = time.monotonic()
+                session.count(member)
+                await self._handle(session, message)
+        except ConnectionFailed as ended:
+            session.reason = session.reason or ended.message
+        except LanfitError as wrong:
+            session.reason = wrong.message
+            log.warning("%s: %s", member.name, harmless(wrong.message))
+        finally:
+            await self._leave(session)
+
+    async def _leave(self, session: Session) -> None:
+        member = self.roster[session.name]
+        session.count(member)
+        if self._sessions.get(session.name) is session:
+            del self._sessions[session.name]
+            self.roster.leave(session.name, "left" if session.left else "lost", time.monotonic())
+            self.events.put_nowait(Left(session.name, session.reason, lost=not session.left))
+        await session.close()
+
+    async def _handle(self, session: Session, message: AnyMessage) -> None:
+        name = session.name
+        match message:
+            case Progress():
+                self.roster.progress(name, message, time.monotonic())
+            case Epoch():
+                self.events.put_nowait(EpochEnded(name, message.run, message.task, message.epoch, message.metrics))
+            case LogLines():
+                self.events.put_nowait(Logged(name, message.run, message.lines))
+            case Fetch():
+                self._send_block(session, message)
+            case Offer():
+                await self._offered(session, message.result)
+            case Commit():
+                await self._delivered(session, message.block)
+            case Failed():
+                error = f"{message.error}. {message.hint}".strip() if message.hint else message.error
+                self.events.put_nowait(Logged(name, message.run, (error, *message.log)))
+                self.events.put_nowait(TaskFailed(name, message.run, message.task, harmless(error)))
+            case Leave():
+                session.left = True
+                session.reason = harmless(message.reason)
+            case _:
+                raise RemoteProtocolError(f"{name} sent {type(message).__name__}, which is not for a server")
+
+    def _send_block(self, session: Session, fetch: Fetch) -> None:
+        if fetch.block not in self._blocks:
+            raise RemoteProtocolError(f"{session.name} asked for a block that it was not offered")
+        spec, arrays = self._blocks[fetch.block]
+        if not 0 <= fetch.offset <= block_size(spec.arrays):
+            raise RemoteProtocolError(f"{session.name} asked for a block from byte {fetch.offset} on")
+        if self.roster[session.name].state != "training":
+            self.roster[session.name].state = "receiving"
+        task = asyncio.create_task(_ignoring_the_end(session.link.send_block(fetch, pieces(arrays))))
+        session.sending.add(task)
+        task.add_done_callback(session.sending.discard)
+
+    async def _offered(self, session: Session, result: Result) -> None:
+        if result.block.id in session.deliveries:
+            raise RemoteProtocolError(f"{session.name} offered the same result twice at a time")
+        decision = self._desk.consider(session.name, result)
+        match decision:
+            case Known():
+                await session.link.send(Ack(result.block.id))
+            case Refuse(reason):
+                log.warning("%s: a result was refused: %s", session.name, harmless(reason))
+                await session.link.send(Reject(result.block.id, reason))
+            case Take(path, size):
+                self.roster[session.name].state = "sending"
+                block = BlockFile.create(path, size)
+                fetching = asyncio.create_task(
+                    _ignoring_the_end(session.link.fetch(result.block.id, block.view[:size]))
+                )
+                session.deliveries[result.block.id] = Delivery(result, block, fetching, time.monotonic())
+
+    async def _delivered(self, session: Session, block_id: str) -> None:
+        delivery = session.deliveries.get(block_id)
+        if delivery is None:
+            raise RemoteProtocolError(f"{session.name} committed a result that it had not offered")
+        try:
+            # The bytes came on the same link before the commit: this only waits when the client lies.
+            await asyncio.wait_for(asyncio.shield(delivery.fetching), JOIN_SECONDS)
+        except TimeoutError:
+            raise RemoteProtocolError(f"{session.name} committed a result that it did not deliver") from None
+        del session.deliveries[block_id]
+        result = delivery.result
+        loop = asyncio.get_running_loop()
+        reason = await loop.run_in_executor(None, self._desk.store, result, delivery.block)
+        if reason is not None:
+            await session.link.send(Reject(block_id, reason))
+            self.events.put_nowait(TaskFailed(session.name, result.run, result.task, reason))
+            return
+        self._desk.commit(session.name, result)
+        self.roster[session.name].state = "waiting"
+        took = time.monotonic() - delivery.began
+        self.events.put_nowait(Returned(session.name, result.run, result.task, took))
+        await session.link.send(Ack(block_id))
+
+
+async def _ignoring_the_end(transfer: Coroutine[Any, Any, None]) -> None:
+    """Await a transfer; when the link ends meanwhile, the reading side reports it."""
+    with contextlib.suppress(ConnectionFailed):
+        await transfer

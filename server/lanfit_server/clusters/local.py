@@ -1,0 +1,92 @@
+"""Clients on this machine: the same client program in processes of its own, over loopback, through the same login."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import deque
+from collections.abc import Callable
+
+from lanfit.child import KEPT_LINES, own_group
+from lanfit.workspace import Workspace
+
+
+class LocalClients:
+    """Starts clients on this machine and ends them; a client that dies is started again a few times."""
+
+    MOST_RESTARTS = 2
+
+    def __init__(self, workspace: Workspace, port: int, passphrase: str, fingerprint: str, threads: int) -> None:
+        self._workspace = workspace
+        self._port = port
+        self._secrets = f"{passphrase}\n".encode()
+        self._fingerprint = fingerprint
+        self._threads = threads
+        self._tasks: list[asyncio.Task[None]] = []
+        self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self.on_death: Callable[[str, str], None] = lambda name, why: None
+        self.on_giving_up: Callable[[str], None] = lambda name: None
+
+    async def start(self, count: int) -> None:
+        """Start clients `local-1` … `local-<count>`."""
+        self._tasks = [asyncio.create_task(self._keep_alive(f"local-{number + 1}")) for number in range(count)]
+
+    async def _keep_alive(self, name: str) -> None:
+        for _ in range(self.MOST_RESTARTS + 1):
+            process = await self._start_one(name)
+            last: deque[str] = deque(maxlen=KEPT_LINES)
+            assert process.stderr is not None
+            while line := await process.stderr.readline():
+                last.append(line.decode(errors="replace").rstrip())
+            code = await process.wait()
+            if code == 0:
+                return
+            self.on_death(name, f"it ended with exit code {code}: " + " / ".join(list(last)[-3:]))
+        self.on_giving_up(name)
+
+    async def _start_one(self, name: str) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",
+            "-m",
+            "lanfit_client",
+            f"127.0.0.1:{self._port}",
+            "--once",
+            "--child",
+            "--name",
+            name,
+            "--workspace",
+            str(self._workspace.root),
+            "--threads",
+            str(self._threads),
+            "--fingerprint",
+            self._fingerprint,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            **own_group(),
+        )
+        # The passphrase goes through the pipe, which stays open: its end tells the client that we are gone.
+        self._processes[name] = process
+        assert process.stdin is not None
+        process.stdin.write(self._secrets)
+        return process
+
+    async def stop(self) -> None:
+        """End all of them, and wait until they are gone."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(_end(process) for process in self._processes.values()))
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        await asyncio.wait_for(process.wait(), 5)
+    except TimeoutError:
+        process.kill()
+        await process.wait()

@@ -1,0 +1,199 @@
+"""The desk where results come in: checks what is offered against the run's own table, and stores what is delivered.
+
+Takes results of every run of this workspace, also of runs that a killed server left behind. Trusts no size, name or
+shape of a client; never reads a file format. Sends nothing: the cluster does, after asking here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lanfit.errors import RemoteProtocolError
+from lanfit.files import BlockFile, move_whole
+from lanfit.wire.arrays import AnyArray, ArraySpec, block_size
+from lanfit.wire.messages import Result
+from lanfit.workspace import Workspace
+from lanfit_server.ledger import Ledger, RunRecord, StoredResult
+
+HISTORY = "history"
+_LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_METRIC = re.compile(r"[A-Za-z0-9_./@-]{1,64}")
+
+
+@dataclass(frozen=True)
+class Take:
+    """Fetch the block into this file, then commit it."""
+
+    path: Path
+    size: int
+
+
+@dataclass(frozen=True)
+class Known:
+    """It is on disk already: acknowledge it again."""
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """It is of no use, for this reason."""
+
+    reason: str
+
+
+class OpenRun:
+    """A run of this workspace that results may come in for."""
+
+    def __init__(self, workspace: Workspace, run: str, ledger: Ledger, record: RunRecord) -> None:
+        self.run = run
+        self.workspace = workspace
+        self.folder = workspace.run_folder(run)
+        self.ledger = ledger
+        self.record = record
+
+    def block(self, task: str) -> Path:
+        """Where the block of a committed result lies."""
+        return self.folder / "results" / f"{task}.block"
+
+    def load(self, stored: StoredResult) -> dict[str, AnyArray]:
+        """The arrays of a committed result: the weights in the model's order, then the history."""
+        return BlockFile.open(self.block(stored.task)).arrays(stored.result.block.arrays)
+
+    def model_path(self, owner: str) -> Path:
+        """Where the model of a client is collected."""
+        return self.workspace.collected(self.run) / f"{owner}.h5"
+
+    def history(self, stored: StoredResult) -> dict[str, list[float]]:
+        """The history of a committed result: a list of numbers for each metric, one an epoch."""
+        columns: list[list[float]] = self.load(stored)[HISTORY].T.tolist()
+        return dict(zip(stored.result.metrics, columns, strict=True))
+
+    def validation_metrics(self, stored: StoredResult) -> dict[str, float]:
+        """What the client measured in its best epoch: on its validation rows, or on its training rows without any."""
+        best = {name: values[stored.result.best_epoch] for name, values in self.history(stored).items()}
+        validation = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
+        return validation or best
+
+    def owner(self, task: str) -> str | None:
+        """The client that the task's shard was dealt to; None for a task that the run does not have."""
+        return next((owned.owner for owned in self.ledger.tasks() if owned.key == task), None)
+
+    def end(self, status: str) -> None:
+        """The run has ended. The blocks of a run that is done are in its model files, and are removed."""
+        self.ledger.end_run(status)
+        if status == "done":
+            shutil.rmtree(self.folder / "results", ignore_errors=True)
+
+    def check(self, result: Result) -> None:
+        """Hold what is offered against the run's own table, before anything is allocated.
+
+        Raises:
+            RemoteProtocolError: it does not fit.
+        """
+        *weights, history = result.block.arrays or (ArraySpec("", "", ()),)
+        if tuple(weights) != self.record.weights:
+            raise RemoteProtocolError(f"the result of {result.task} has other weights than the model of run {self.run}")
+        epochs = history.shape[0] if len(history.shape) == 2 else 0
+        if (
+            history != ArraySpec(HISTORY, "float64", (epochs, len(result.metrics)))
+            or not 1 <= epochs <= self.record.epochs
+        ):
+            raise RemoteProtocolError(f"the result of {result.task} has a history of shape {history.shape}")
+        if len(result.metrics) > 64 or not all(_METRIC.fullmatch(name) for name in result.metrics):
+            raise RemoteProtocolError(f"the result of {result.task} has metrics with impossible names")
+        if not 0 <= result.best_epoch < epochs:
+            raise RemoteProtocolError(f"the result of {result.task} has best epoch {result.best_epoch} of {epochs}")
+        if len(result.seconds) > 32 or not all(
+            _METRIC.fullmatch(name) and math.isfinite(value) and value >= 0 for name, value in result.seconds.items()
+        ):
+            raise RemoteProtocolError(f"the result of {result.task} has impossible timings")
+
+
+class Desk:
+    """Takes in results. All paths are made of names that this server chose."""
+
+    def __init__(self, workspace: Workspace, server_id: bytes) -> None:
+        self._workspace = workspace
+        self._server_id = server_id
+        self._runs: dict[str, OpenRun] = {}
+
+    def open(self, run: OpenRun) -> None:
+        """Take results of this run from now on."""
+        self._runs[run.run] = run
+
+    def opened(self, run: str) -> OpenRun:
+        """A run that results came in for."""
+        return self._runs[run]
+
+    def find(self, run: str) -> OpenRun | None:
+        """The run of this server with that id; opens what an earlier server left behind."""
+        if run in self._runs:
+            return self._runs[run]
+        if not _LABEL.fullmatch(run) or not (self._workspace.run_folder(run) / Ledger.FILE).is_file():
+            return None
+        return self._reopen(run)
+
+    def _reopen(self, run: str) -> OpenRun | None:
+        ledger = Ledger(self._workspace.run_folder(run))
+        record = ledger.record
+        if record is None or record.server_id != self._server_id:
+            ledger.close()
+            return None
+        self._runs[run] = OpenRun(self._workspace, run, ledger, record)
+        return self._runs[run]
+
+    def unfinished(self) -> list[OpenRun]:
+        """The runs in this workspace that a server of this identity began and did not end, oldest first."""
+        folders = sorted(path.parent.name for path in self._workspace.logs.glob(f"*/{Ledger.FILE}"))
+        found = (self.find(name) for name in folders)
+        return [run for run in found if run is not None and run.ledger.status == "unfinished"]
+
+    def consider(self, client: str, result: Result) -> Take | Known | Refuse:
+        """Decide about a result that a client offers.
+
+        Raises:
+            RemoteProtocolError: the offer does not fit the run that it names.
+        """
+        run = self.find(result.run)
+        if run is None:
+            return Refuse(f"this server has no run {result.run!r}")
+        if run.owner(result.task) is None:
+            return Refuse(f"run {run.run} has no task {result.task!r}")
+        if run.ledger.result(result.task) is not None:
+            return Known()
+        run.check(result)
+        return Take(run.folder / "results" / f"{result.task}.{client}.part", block_size(result.block.arrays))
+
+    def store(self, result: Result, received: BlockFile) -> str | None:
+        """Put a delivered block on disk under its final name; returns why it was refused, or None. From any thread."""
+        run = self._runs[result.run]
+        reason = _not_finite(received, run.record.weights)
+        if reason is None:
+            received.sync()
+        received.close()
+        if reason is None:
+            move_whole(received.path, run.block(result.task))
+        else:
+            received.path.unlink(missing_ok=True)
+        return reason
+
+    def commit(self, client: str, result: Result) -> None:
+        """Write a stored result into the ledger. After this it may be acknowledged, and not before."""
+        self._runs[result.run].ledger.commit(StoredResult(result.task, client, result))
+
+    def close(self) -> None:
+        for run in self._runs.values():
+            run.ledger.close()
+        self._runs.clear()
+
+
+def _not_finite(block: BlockFile, weights: tuple[ArraySpec, ...]) -> str | None:
+    for name, array in block.arrays(weights).items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            return f"its weights {name!r} hold NaN or infinity"
+    return None

@@ -1,0 +1,84 @@
+"""Question 3 answered with n: trains nothing, and takes in what clients still hold for runs of this server."""
+
+from __future__ import annotations
+
+import asyncio
+
+from lanfit.wire.messages import RunEnded
+from lanfit_server.clusters import Joined, Left, Returned, TaskFailed
+from lanfit_server.clusters.lan import LanCluster
+from lanfit_server.collect import Desk
+from lanfit_server.display import Display
+
+REMIND_SECONDS = 30.0
+
+
+class Gathering:
+    """Waits for deliveries.
+
+    Args:
+        wanted: end when so many clients have delivered; 0: when no unfinished run lacks a result any more, or never
+            when there is none.
+    """
+
+    def __init__(self, cluster: LanCluster, desk: Desk, display: Display, wanted: int) -> None:
+        self._cluster = cluster
+        self._desk = desk
+        self._display = display
+        self._wanted = wanted
+        self._missing = {
+            (run.run, task.key)
+            for run in desk.unfinished()
+            for task in run.ledger.tasks()
+            if run.ledger.result(task.key) is None
+        }
+        self._may_end = bool(self._missing) or wanted > 0
+        self.delivered: set[str] = set()
+        self.runs: list[str] = []
+
+    def waiting_for(self) -> str:
+        """What is waited for, in a sentence."""
+        if self._wanted:
+            return f"{len(self.delivered)} of {self._wanted} clients have delivered."
+        if self._missing:
+            return f"{len(self._missing)} results of unfinished runs are still missing."
+        return "No run is unfinished; whatever comes is taken in. Ctrl-C ends."
+
+    @property
+    def _is_done(self) -> bool:
+        if not self._may_end:
+            return False
+        return len(self.delivered) >= self._wanted if self._wanted else not self._missing
+
+    async def end(self) -> None:
+        """Tell the clients that nothing more is waited for."""
+        ended = {
+            name: RunEnded("", "done", "the server has collected the results")
+            for name in self._cluster.roster.connected
+        }
+        await self._cluster.end_run(ended)
+
+    async def run(self) -> None:
+        """Return when everything that is waited for has come."""
+        self._display.say(f"Collecting: {self.waiting_for()}")
+        while not self._is_done:
+            try:
+                event = await asyncio.wait_for(self._cluster.events.get(), REMIND_SECONDS)
+            except TimeoutError:
+                self._display.say(f"Still collecting: {self.waiting_for()}")
+                continue
+            match event:
+                case Joined(client):
+                    self._display.say(f"{client} is here.")
+                case Left(client, reason, _):
+                    self._display.say(f"{client} is gone ({reason}).")
+                case Returned(client, run, task, _):
+                    self.delivered.add(client)
+                    self._missing.discard((run, task))
+                    if run not in self.runs:
+                        self.runs.append(run)
+                    self._display.say(f"{client} delivered {task} of run {run}. {self.waiting_for()}")
+                case TaskFailed(client, run, task, error):
+                    self._display.say(f"{client} could not deliver {task} of run {run}: {error}")
+                case _:
+                    pass

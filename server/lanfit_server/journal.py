@@ -1,0 +1,58 @@
+"""What is written about a run while it goes on: events, histories, logs. The summary is made at the end (finish.py)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from lanfit.logs import HistoryFile, append, append_log
+
+log = logging.getLogger("lanfit.server")
+
+
+class Journal:
+    """The files of one run, in `logs/<run>/`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._histories: dict[str, HistoryFile] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self._handler = logging.FileHandler(folder / "server.log", encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger = logging.getLogger("lanfit")
+        logger.addHandler(self._handler)
+        logger.setLevel(logging.INFO)
+
+    def event(self, kind: str, **facts: str | int | float | None) -> None:
+        """Append a line to events.jsonl, and the same to server.log."""
+        line = msgspec.json.encode({"time": time.time(), "event": kind, **facts})
+        append(self._folder / "events.jsonl", line.decode() + "\n")
+        log.info("%s %s", kind, " ".join(f"{key}={value}" for key, value in facts.items()))
+
+    def _client(self, name: str) -> Path:
+        return self._folder / "clients" / name
+
+    def start_history(self, owner: str) -> None:
+        """An attempt begins: its history replaces that of an earlier one."""
+        self._histories[owner] = HistoryFile(self._client(owner) / "history.csv")
+
+    def epoch(self, owner: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Append an epoch to the owner's history.csv."""
+        self._histories[owner].add(epoch, metrics)
+
+    def whole_history(self, owner: str, history: Mapping[str, Sequence[float]]) -> None:
+        """Replace the owner's history.csv with that of its result: a link may have been down for some epochs."""
+        self.start_history(owner)
+        self._histories[owner].write(history)
+
+    def client_log(self, name: str, lines: Sequence[str]) -> None:
+        """Append lines that a client sent to its client.log."""
+        append_log(self._client(name) / "client.log", lines)
+
+    def close(self) -> None:
+        logging.getLogger("lanfit").removeHandler(self._handler)
+        self._handler.close()

@@ -1,0 +1,159 @@
+"""What a run must not forget: its job, who owns which task, and the results that were acknowledged. SQLite, one a run.
+
+One connection, used by one thread (the SQLite that Python 3.11 brings can corrupt a write-ahead log with two). A method
+that returns has its change on disk.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from lanfit.data.normalize import Normalizer
+from lanfit.wire.arrays import AnyArray, ArraySpec
+from lanfit.wire.messages import Result
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS run (record BLOB NOT NULL, status TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS tasks (key TEXT PRIMARY KEY, position INTEGER NOT NULL, owner TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS results (
+    task TEXT PRIMARY KEY REFERENCES tasks (key), client TEXT NOT NULL, result BLOB NOT NULL
+);
+"""
+
+
+class Preprocessing(msgspec.Struct, frozen=True):
+    """`preprocessing.json`: what inputs and labels went through. An input becomes `(x - subtract) * multiply`.
+
+    The constants are one number for all values, or one a column; exact in float64.
+    """
+
+    normalizer: str
+    subtract: float | list[float]
+    multiply: float | list[float]
+    labels: tuple[str, ...] | None
+    """Names of the classes 0, 1, …; None when the files hold integers."""
+
+    @classmethod
+    def of(cls, normalizer: Normalizer) -> Preprocessing:
+        return cls(normalizer.name, normalizer.subtract.tolist(), normalizer.multiply.tolist(), None)
+
+    def constants(self) -> dict[str, AnyArray]:
+        """`subtract` and `multiply` as float64 arrays, as they travel with a shard."""
+        return {"subtract": np.asarray(self.subtract, np.float64), "multiply": np.asarray(self.multiply, np.float64)}
+
+    def to_json(self) -> bytes:
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided before the first client was asked to work."""
+
+    run: str
+    server_id: bytes
+    job: str
+    """The job file's text."""
+    model: str
+    """The model's file, as people read it."""
+    parameters: int
+    epochs: int
+    architecture: str
+    compile: str
+    loss: str
+    target: str
+    input_shape: tuple[int | None, ...]
+    output_shape: tuple[int | None, ...]
+    weights: tuple[ArraySpec, ...]
+    """The table that results are held against."""
+    preprocessing: Preprocessing
+    samples: tuple[int, ...]
+    """Rows of each shard, validation rows included."""
+    train: int
+    validation: int
+    test: int
+
+
+class OwnedTask(msgspec.Struct, frozen=True):
+    """A task and the client that its shard was dealt to."""
+
+    key: str
+    owner: str
+
+
+class StoredResult(msgspec.Struct, frozen=True):
+    """A result that was acknowledged: its block lies in `results/<task>.block`."""
+
+    task: str
+    client: str
+    result: Result
+
+
+class Ledger:
+    """The ledger of one run, in `logs/<run>/ledger.sqlite`."""
+
+    FILE = "ledger.sqlite"
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(folder / self.FILE, isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.executescript(_SCHEMA)
+
+    def open_run(self, record: RunRecord) -> None:
+        """Begin: from here on the run counts as unfinished."""
+        self._db.execute("INSERT INTO run VALUES (?, 'unfinished')", (msgspec.msgpack.encode(record),))
+
+    @property
+    def record(self) -> RunRecord | None:
+        row = self._db.execute("SELECT record FROM run").fetchone()
+        return msgspec.msgpack.decode(row[0], type=RunRecord) if row else None
+
+    @property
+    def status(self) -> str:
+        """`unfinished`, `done`, `partial`, `failed` or `interrupted`."""
+        row = self._db.execute("SELECT status FROM run").fetchone()
+        return str(row[0]) if row else "unfinished"
+
+    def end_run(self, status: str) -> None:
+        self._db.execute("UPDATE run SET status = ?", (status,))
+
+    def deal(self, tasks: Sequence[OwnedTask]) -> None:
+        """Write down who owns which task."""
+        with self._transaction():
+            self._db.executemany(
+                "INSERT INTO tasks VALUES (?, ?, ?)",
+                [(task.key, position, task.owner) for position, task in enumerate(tasks)],
+            )
+
+    def tasks(self) -> list[OwnedTask]:
+        """All tasks, in task order."""
+        return [OwnedTask(*row) for row in self._db.execute("SELECT key, owner FROM tasks ORDER BY position")]
+
+    def commit(self, stored: StoredResult) -> None:
+        """Take a result in. The first one of a task counts; a second one changes nothing."""
+        self._db.execute(
+            "INSERT OR IGNORE INTO results VALUES (?, ?, ?)",
+            (stored.task, stored.client, msgspec.msgpack.encode(stored.result)),
+        )
+
+    def result(self, task: str) -> StoredResult | None:
+        row = self._db.execute("SELECT task, client, result FROM results WHERE task = ?", (task,)).fetchone()
+        return StoredResult(row[0], row[1], msgspec.msgpack.decode(row[2], type=Result)) if row else None
+
+    def results(self) -> list[StoredResult]:
+        """All results, in task order."""
+        found = (self.result(task.key) for task in self.tasks())
+        return [result for result in found if result is not None]
+
+    def _transaction(self) -> sqlite3.Connection:
+        # In autocommit mode the connection's context manager would not begin one.
+        self._db.execute("BEGIN IMMEDIATE")
+        return self._db
+
+    def close(self) -> None:
+        self._db.close()

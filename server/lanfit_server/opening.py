@@ -1,0 +1,83 @@
+"""Question 1 comes at once: while the operator answers it, everything else is imported and the model process starts."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import socket
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lanfit.errors import InputError
+from lanfit.job import FIELDS, Value, read_file
+from lanfit.loop import LoopThread
+from lanfit.terminal import Terminal
+from lanfit.workspace import Workspace
+from lanfit_server.questions import Answers
+
+if TYPE_CHECKING:
+    from lanfit_server.evaluate import ModelProcess
+    from lanfit_server.summary import Summary
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says; what `given` answers (flags, then the job file) is not asked."""
+
+    workspace: Workspace
+    given: Mapping[str, Value]
+    passphrase_file: Path | None = None
+    passphrase: str | None = None
+
+
+def run_server(options: Options, terminal: Terminal) -> list[Summary]:
+    """Run a server from its first question to its end; returns the summaries of the runs that ended or grew.
+
+    Raises:
+        LanfitError: something was wrong; what to do is in it.
+        KeyboardInterrupt: Ctrl-C before a run had begun.
+    """
+    settings = options.workspace.server_settings
+    defaults = read_file(settings, "settings file", FIELDS) if settings.exists() else {}
+    answers = Answers(terminal, options.given, defaults)
+    with LoopThread() as loop:
+        starting: concurrent.futures.Future[ModelProcess] = concurrent.futures.Future()
+        threading.Thread(target=_start, args=(loop, starting), daemon=True).start()
+        try:
+            host = str(answers.ask("host", check=can_listen))
+            from lanfit_server.app import Server
+
+            return Server(options, answers, terminal, loop, loop.result(starting)).run(host)
+        finally:
+            loop.call(loop.result(starting).stop())
+
+
+def _start(loop: LoopThread, starting: concurrent.futures.Future[ModelProcess]) -> None:
+    """Start the model process, whose imports take seconds, then import what the server itself needs."""
+    try:
+        from lanfit_server.evaluate import ModelProcess
+
+        starting.set_result(loop.call(ModelProcess.start()))
+    except BaseException as error:  # noqa: BLE001 - it is raised where the process is needed
+        starting.set_exception(error)
+        return
+    import lanfit_server.app  # noqa: F401
+
+
+def can_listen(host: Value) -> None:
+    """Raise unless this machine has the address.
+
+    Raises:
+        InputError: it has not, or nobody knows the name.
+    """
+    try:
+        for family, kind, protocol, _, address in socket.getaddrinfo(str(host), 0, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind, protocol) as trial:
+                trial.bind(address)
+    except OSError as wrong:
+        raise InputError(
+            f"this machine can't listen on {host}: {wrong.strerror or wrong}",
+            "take 0.0.0.0 for all interfaces, 127.0.0.1 for this machine alone, or an address of this machine",
+        ) from None

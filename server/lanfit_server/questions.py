@@ -1,0 +1,167 @@
+"""The server's answers: from flags, the job file, or questions in the contract's order. Starts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from lanfit.errors import InputError
+from lanfit.job import FIELDS, Value, commented, default_of, yes_or_no
+from lanfit.passphrase import PASSPHRASE_VARIABLE, given_passphrase
+from lanfit.terminal import Terminal
+from lanfit.workspace import Workspace
+
+TITLE = """Settings of `python server` on this machine. A line without its # becomes the default of a question or
+flag: it does not answer it, and a flag or a job file still wins."""
+
+
+def settings_file() -> str:
+    """The text of server/server.toml."""
+    return commented(TITLE, FIELDS.values(), lambda field: default_of(field.key))
+
+
+class Answers:
+    """Asks for what flags and the job file have not said.
+
+    Args:
+        given: values of flags and of the job file: what they answer is not asked.
+        settings: values of server.toml: they become defaults of questions.
+    """
+
+    def __init__(self, terminal: Terminal, given: Mapping[str, Value], settings: Mapping[str, Value]) -> None:
+        self._terminal = terminal
+        self._given = given
+        self._settings = settings
+
+    def given(self, key: str) -> Value:
+        """What was said without asking: by a flag, by the job file, or for what is never asked by server.toml."""
+        value = self._given.get(key)
+        if value is None and not FIELDS[key].question:
+            value = self._settings.get(key)
+        return value
+
+    def was_given(self, key: str) -> bool:
+        """Whether a flag or the job file has said it."""
+        return self._given.get(key) is not None
+
+    def ask(
+        self,
+        key: str,
+        check: Callable[[Value], object] = lambda value: None,
+        *,
+        default: Value = None,
+        shown_default: str = "",
+    ) -> Value:
+        """Return the value of a field: given, or asked for.
+
+        Args:
+            check: raises InputError for a value that is well formed but wrong.
+            default: instead of the built-in default.
+            shown_default: what to show for it.
+
+        Raises:
+            InputError: what was given is wrong, or the question could not be answered.
+        """
+        field = FIELDS[key]
+        given = self._given.get(key)
+        if given is not None:
+            check(given)
+            return given
+        if (setting := self._settings.get(key)) is not None:
+            default, shown_default = setting, ""
+        elif default is None:
+            default = default_of(key)
+
+        def accept(text: str) -> Value:
+            value = default if text == _DEFAULT else field.read(text, f"{field.question} ({field.flag})")
+            check(value)
+            return value
+
+        return self._terminal.ask(
+            field.question,
+            field.flag,
+            accept,
+            default=None if default is None and not shown_default else _DEFAULT,
+            shown_default=shown_default or _shown(default),
+        )
+
+    def start_training(self) -> bool:
+        """Question 3, whose answers are the other way round: n is `collect`."""
+        if (given := self._given.get("collect")) is not None:
+            return not given
+        field = FIELDS["collect"]
+        default = "n" if self._settings.get("collect") else "Y"
+
+        def accept(text: str) -> bool:
+            try:
+                return yes_or_no(text)
+            except ValueError as wrong:
+                raise InputError(f"{field.question} ({field.flag}): {wrong}", "answer Y or n") from None
+
+        return self._terminal.ask(field.question, field.flag, accept, default=default)
+
+    def passphrase(self, file: Path | None, host: str, make: Callable[[], str], *, keep: bool) -> str | None:
+        """Question 6: the passphrase, or None to keep the one of the unfinished run.
+
+        Args:
+            make: makes one of four words.
+            keep: whether an unfinished run has one that can be kept.
+
+        Raises:
+            InputError: the file can't be read, or the passphrase is too easy for a LAN.
+        """
+        from lanfit_server.passphrase import too_easy
+
+        def accept(text: str) -> str:
+            if reason := too_easy(text, host):
+                raise InputError(
+                    f"the passphrase is too easy for a network: {reason}", "take four words, or leave it empty"
+                )
+            return text
+
+        if (given := given_passphrase(file)) is not None:
+            return accept(given)
+        shown = "as in the unfinished run" if keep else "four words are made"
+        answer = self._terminal.ask(
+            "Passphrase",
+            f"--passphrase-file or {PASSPHRASE_VARIABLE}",
+            lambda text: None if text == _DEFAULT else accept(text),
+            default=_DEFAULT,
+            shown_default=shown,
+            secret=True,
+        )
+        if answer is not None or keep:
+            return answer
+        made = make()
+        self._terminal.say(f"The passphrase is: {made}")
+        return made
+
+
+#: Stands for an empty answer; nobody can type it.
+_DEFAULT = "\0default"
+
+
+def _shown(value: Value) -> str:
+    return ",".join(value) if isinstance(value, tuple) else "" if value is None else str(value)
+
+
+def find_model(workspace: Workspace, name: str) -> Path:
+    """The model file that an answer names: a file in `model/`, or a path.
+
+    Raises:
+        InputError: there is none.
+    """
+    for path in (workspace.models / name, workspace.root / name, Path(name).expanduser()):
+        if path.is_file():
+            return path
+    found = ", ".join(path.name for path in models_in(workspace)) or "no model at all"
+    raise InputError(
+        f"there is no model {name!r}: {workspace.relative(workspace.models)}/ has {found}",
+        "save one with Keras' model.save('model/name.h5'), or give its path to --model",
+    )
+
+
+def models_in(workspace: Workspace) -> list[Path]:
+    """The model files of a workspace, newest first; of equal age by name."""
+    found = [path for path in workspace.models.glob("*") if path.suffix in (".h5", ".keras") and path.is_file()]
+    return sorted(found, key=lambda path: (-path.stat().st_mtime, path.name))

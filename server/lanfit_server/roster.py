@@ -1,0 +1,108 @@
+"""Who takes part: every client that has joined, under a unique name, and how it is doing. Pure: time is passed in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lanfit.data.files import natural_key
+from lanfit.wire.messages import Join, Progress
+
+_NOT_A_LABEL = re.compile(r"[^A-Za-z0-9._-]+")
+#: Names that Windows does not let a file have.
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def label(name: str) -> str:
+    """Make a file-name-safe label of what a client calls itself: `[A-Za-z0-9._-]{1,64}`, never hidden or reserved."""
+    safe = _NOT_A_LABEL.sub("-", name).strip("-.")[:64].rstrip("-.")
+    return f"client-{safe}"[:64] if not safe or _RESERVED.fullmatch(safe) else safe
+
+
+@dataclass
+class Member:
+    """A client: what it said of itself, and what is known of its work. Rates are samples a second, times seconds."""
+
+    name: str
+    client_id: bytes
+    address: str
+    backend: str
+    device: str
+    threads: int
+    free_memory: int
+    connected: bool = True
+    state: str = "joined"
+    progress: float = 0.0
+    """Of its task, 0 to 1."""
+    epoch: str = ""
+    loss: float | None = None
+    samples_per_second: float | None = None
+    last_seen: float = 0.0
+    """On the server's monotonic clock."""
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Roster:
+    """All clients of this server, in the order in which they first joined."""
+
+    def __init__(self) -> None:
+        self._members: dict[str, Member] = {}
+
+    def __getitem__(self, name: str) -> Member:
+        return self._members[name]
+
+    def members(self) -> Sequence[Member]:
+        return list(self._members.values())
+
+    @property
+    def connected(self) -> list[str]:
+        """The names of the clients that are here, in natural order: the order in which shards are dealt."""
+        return sorted((m.name for m in self._members.values() if m.connected), key=natural_key)
+
+    def join(self, client_id: bytes, address: str, said: Join, now: float) -> Member:
+        """Take in a client; one that was here before gets its name back."""
+        known = next((m for m in self._members.values() if m.client_id == client_id), None)
+        if known is None:
+            known = Member(
+                self._unique(label(said.name)),
+                client_id,
+                address,
+                said.backend,
+                said.device,
+                said.threads,
+                said.free_memory,
+            )
+            self._members[known.name] = known
+        known.address, known.backend, known.device = address, said.backend, said.device
+        known.threads, known.free_memory = said.threads, said.free_memory
+        known.connected, known.state, known.last_seen = True, "waiting", now
+        return known
+
+    def _unique(self, name: str) -> str:
+        # Names become files, and files on Windows and macOS do not tell capitals apart.
+        taken = {other.lower() for other in self._members}
+        unique, number = name, 1
+        while unique.lower() in taken:
+            number += 1
+            suffix = f"-{number}"
+            unique = name[: 64 - len(suffix)] + suffix
+        return unique
+
+    def leave(self, name: str, state: str, now: float) -> None:
+        """The client is gone: `lost`, or `left` when it said so."""
+        member = self._members[name]
+        member.connected, member.state, member.last_seen = False, state, now
+        member.samples_per_second = None
+
+    def progress(self, name: str, said: Progress, now: float) -> None:
+        """Note how far a client is with its task."""
+        member = self._members[name]
+        done = max(0, said.epoch - 1) + (said.step / said.steps if said.steps else 0)
+        member.state, member.last_seen = said.state, now
+        member.progress = min(1.0, done / said.epochs) if said.epochs else 0.0
+        member.epoch = f"{said.epoch}/{said.epochs}"
+        member.loss = said.loss
+        member.samples_per_second = said.samples_per_second

@@ -1,0 +1,41 @@
+"""The sample of the demo: the digits and a small model, as they lie in a clone or in an installed package."""
+
+from __future__ import annotations
+
+import shutil
+from importlib import resources
+from pathlib import Path
+
+from lanfit.errors import InputError
+from lanfit.workspace import Workspace
+
+FILES = ("model/digits.h5", "dataset/X/digits.csv", "dataset/Y/digits.csv")
+
+
+def demo_workspace(workspace: Workspace, start: Path) -> Workspace:
+    """The workspace itself when it holds just the digits, as a clone does; else `start/lanfit`, made with them."""
+    if _holds_the_digits(workspace):
+        return workspace
+    own = Workspace((start / "lanfit").resolve())
+    for name in FILES:
+        target = own.root / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(_sample(name), target)
+    if not _holds_the_digits(own):
+        raise InputError(f"{own.root}/dataset holds other files than the digits", "start the demo in another folder")
+    return own
+
+
+def _holds_the_digits(workspace: Workspace) -> bool:
+    data = [path.name for folder in (workspace.inputs, workspace.targets) for path in folder.glob("*.*")]
+    return data == ["digits.csv", "digits.csv"] and (workspace.root / FILES[0]).is_file()
+
+
+def _sample(name: str) -> Path:
+    """A sample file: inside the installed package, or beside it in a clone."""
+    package = Path(str(resources.files("lanfit_server")))
+    for path in (package / "samples" / name, package.parents[1] / name):
+        if path.is_file():
+            return path
+    raise InputError(f"the sample {name} is missing from this installation", "install lanfit again")

@@ -1,0 +1,134 @@
+"""The end of a run in figures: `summary.json`, and the few lines that are printed of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from lanfit_server.ledger import RunRecord
+
+#: The parts of a client's time, in the order in which they come; each is in `seconds`, 0 when it did not happen.
+SECONDS = ("join", "receive", "import", "compile", "train", "validate", "send", "wait")
+
+
+class ModelFacts(msgspec.Struct, frozen=True):
+    file: str
+    parameters: int
+
+
+class DataFacts(msgspec.Struct, frozen=True):
+    """Rows by what they are used for; `labels` are the names of the classes, null when they are integers already."""
+
+    source: str
+    samples: int
+    train: int
+    validation: int
+    test: int
+    normalizer: str
+    labels: tuple[str, ...] | None
+
+
+class Bytes(msgspec.Struct, frozen=True):
+    """As the client sees them."""
+
+    received: int
+    sent: int
+
+
+class ClientFacts(msgspec.Struct, frozen=True):
+    """One client and its model; `samples` are the rows of its shard, validation rows included."""
+
+    name: str
+    backend: str
+    device: str
+    threads: int
+    samples: int
+    tasks: int
+    status: str
+    model: str | None
+    history: dict[str, list[float]]
+    best_epoch: int | None
+    metrics: dict[str, float]
+    seconds: dict[str, float]
+    bytes: Bytes
+    errors: tuple[str, ...] = ()
+
+
+class FinalFacts(msgspec.Struct, frozen=True):
+    """The outcome: the file, whose model it is, and its metrics."""
+
+    model: str
+    client: str
+    metrics: dict[str, float]
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """`summary.json`."""
+
+    run: str
+    status: str
+    method: str
+    seed: int
+    metrics_from: str
+    model: ModelFacts
+    data: DataFacts
+    clients: tuple[ClientFacts, ...]
+    rounds: tuple[()] = ()
+    final: FinalFacts | None
+    seconds: dict[str, float]
+    error: str | None = None
+
+    def to_json(self) -> bytes:
+        """Indented JSON; a number that is not finite is null."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def data_facts(record: RunRecord, source: str) -> DataFacts:
+    return DataFacts(
+        source=source,
+        samples=record.train + record.validation + record.test,
+        train=record.train,
+        validation=record.validation,
+        test=record.test,
+        normalizer=record.preprocessing.normalizer,
+        labels=record.preprocessing.labels,
+    )
+
+
+def all_seconds(measured: Mapping[str, float]) -> dict[str, float]:
+    """Every part of a client's time, rounded to a tenth of a millisecond."""
+    return {name: round(measured.get(name, 0.0), 4) for name in (*SECONDS, *sorted(set(measured) - set(SECONDS)))}
+
+
+def lines(summary: Summary, folder: str, collected: str) -> Sequence[str]:
+    """The summary as a table for people."""
+    names = list(dict.fromkeys(key for client in summary.clients for key in client.metrics))
+    head = ["client", "rows", "status", "seconds", *names]
+    rows = [
+        [
+            client.name,
+            str(client.samples),
+            client.status,
+            f"{client.seconds['train']:.1f}",
+            *(f"{client.metrics[name]:.4f}" if name in client.metrics else "" for name in names),
+        ]
+        for client in summary.clients
+    ]
+    widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
+    table = [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [head, *rows]
+    ]
+    where = "on the server's test rows" if summary.metrics_from == "server" else "on the clients' validation rows"
+    text = [f"Run {summary.run}: {summary.status}, {summary.seconds['total']:.1f} s. Measured {where}:", "", *table, ""]
+    if summary.error:
+        text.append(f"Why: {summary.error}")
+    for client in summary.clients:
+        text += [f"  {client.name}: {error}" for error in client.errors]
+    if summary.final is not None:
+        text.append(f"The best is {summary.final.client}'s: {summary.final.model} takes raw data.")
+    if any(client.model for client in summary.clients):
+        text.append(f"Models: {collected}/")
+    text.append(f"Logs:   {folder}/")
+    return text

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lanfit.files import ArrayFile
+from lanfit.wire.messages import Result
+from lanfit.workspace import Workspace
+from lanfit_client.outbox import Entry, Outbox
+from lanfit_client.settings import split_address
+from lanfit_client.state import ClientState
+
+
+def add(outbox: Outbox, task: str, server: bytes = b"s" * 16, value: float = 1.0) -> Entry:
+    file = ArrayFile.write(outbox.new_block(task), {"w": np.full(3, value)})
+    result = Result("run-1", task, 1, file.block, ("loss",), 0, {}, "tensorflow", "cpu", 1)
+    entry = Entry(server, result)
+    outbox.add(outbox.new_block(task), entry)
+    return entry
+
+
+def test_results_survive_a_restart_and_are_offered_to_their_own_server_alone(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    ours, theirs = add(outbox, "shard-1"), add(outbox, "shard-2", b"o" * 16, value=2.0)
+    again = Outbox(tmp_path)
+    assert len(again) == 2
+    assert list(again.for_server(b"s" * 16)) == [ours]
+    assert again.find(b"o" * 16, "run-1", "shard-2") == theirs
+    assert again.find(b"s" * 16, "run-1", "shard-2") is None
+    again.remove(ours.result.block.id)
+    assert list(Outbox(tmp_path).for_server(b"s" * 16)) == []
+    assert len(Outbox(tmp_path)) == 1
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_was_not_finished_is_removed_and_what_is_no_result_is_left_alone(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    entry = add(outbox, "shard-1")
+    ArrayFile.write(outbox.new_block("shard-2"), {"w": np.zeros(3)})
+    (tmp_path / "torn.result").write_bytes(b"\x81")
+    again = Outbox(tmp_path)
+    assert again.get(entry.result.block.id) == entry
+    assert len(again) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "torn.result", f"{entry.result.block.id}.block", f"{entry.result.block.id}.result",
+    }  # fmt: skip
+
+
+def test_a_second_client_in_one_workspace_gets_a_state_and_an_id_of_its_own(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    first, second = ClientState.take(place), ClientState.take(place)
+    assert first.client_id != second.client_id
+    assert first.lock.folder != second.lock.folder
+    first.lock.release()
+    again = ClientState.take(place)
+    assert again.client_id == first.client_id
+    again.lock.release()
+    second.lock.release()
+
+
+def test_addresses_are_split_into_host_and_port() -> None:
+    assert split_address("10.0.0.1") == ("10.0.0.1", None)
+    assert split_address("lab-server:8471") == ("lab-server", "8471")
+    assert split_address("fe80::1") == ("fe80::1", None)
+    assert split_address("[fe80::1]:8471") == ("fe80::1", "8471")
+    assert split_address("[fe80::1]") == ("fe80::1", None)

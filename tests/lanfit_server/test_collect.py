@@ -1,0 +1,205 @@
+"""The desk: what a hostile or confused client offers is refused before anything is allocated or written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lanfit.errors import RemoteProtocolError
+from lanfit.files import BlockFile
+from lanfit.wire.arrays import ArraySpec, BlockSpec, block_of, block_size, pieces
+from lanfit.wire.messages import Result
+from lanfit.workspace import Workspace
+from lanfit_server.collect import Desk, Known, OpenRun, Refuse, Take
+from lanfit_server.ledger import Ledger, OwnedTask, Preprocessing, RunRecord
+
+SERVER = b"s" * 16
+WEIGHTS = (ArraySpec("dense/kernel", "float32", (3, 2)), ArraySpec("dense/bias", "float32", (2,)))
+ARRAYS = {
+    "dense/kernel": np.ones((3, 2), np.float32),
+    "dense/bias": np.zeros(2, np.float32),
+    "history": np.array([[0.5, 0.6], [0.4, 0.7]]),
+}
+
+
+def record(run: str) -> RunRecord:
+    return RunRecord(
+        run=run, server_id=SERVER, job="", model="net.h5", parameters=8, epochs=5, architecture="{}", compile="{}",
+        loss="mean_squared_error", target="values", input_shape=(None, 3), output_shape=(None, 2), weights=WEIGHTS,
+        preprocessing=Preprocessing("none", 0.0, 1.0, None), samples=(10, 10), train=16, validation=4, test=5,
+    )  # fmt: skip
+
+
+def result(**changes: object) -> Result:
+    fields: dict[str, object] = {
+        "run": "run-1", "task": "shard-1", "attempt": 1, "block": block_of(ARRAYS), "metrics": ("loss", "val_loss"),
+        "best_epoch": 1, "seconds": {"train": 1.5}, "backend": "tensorflow", "device": "cpu", "threads": 2,
+    }  # fmt: skip
+    return Result(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def desk_in(folder: Path) -> Desk:
+    """A desk with one open run of two tasks, as after dealing."""
+    place = Workspace(folder)
+    ledger = Ledger(place.run_folder("run-1"))
+    ledger.open_run(record("run-1"))
+    ledger.deal([OwnedTask("shard-1", "lab-1"), OwnedTask("shard-2", "lab-2")])
+    desk = Desk(place, SERVER)
+    desk.open(OpenRun(place, "run-1", ledger, record("run-1")))
+    return desk
+
+
+def deliver(desk: Desk, offered: Result, arrays: dict[str, np.ndarray]) -> str | None:
+    """What the cluster does with an offer that is taken."""
+    take = desk.consider("lab-1", offered)
+    assert isinstance(take, Take)
+    assert take.size == block_size(offered.block.arrays)
+    block = BlockFile.create(take.path, take.size)
+    block.view[: take.size] = b"".join(bytes(piece) for piece in pieces(arrays))
+    reason = desk.store(offered, block)
+    if reason is None:
+        desk.commit("lab-1", offered)
+    return reason
+
+
+def test_a_result_is_stored_and_known_from_then_on_also_to_a_desk_that_is_opened_later(tmp_path: Path) -> None:
+    desk = desk_in(tmp_path)
+    assert deliver(desk, result(), ARRAYS) is None
+    assert desk.consider("lab-1", result()) == Known()
+    desk.close()
+    later = Desk(Workspace(tmp_path), SERVER)
+    assert later.consider("lab-1", result()) == Known()
+    run = later.opened("run-1")
+    (stored,) = run.ledger.results()
+    np.testing.assert_array_equal(run.load(stored)["dense/kernel"], ARRAYS["dense/kernel"])
+    assert run.history(stored) == {"loss": [0.5, 0.4], "val_loss": [0.6, 0.7]}
+    assert run.validation_metrics(stored) == {"loss": 0.7}
+    assert [found.run for found in later.unfinished()] == ["run-1"]
+    run.end("done")
+    assert later.unfinished() == []
+    assert not (run.folder / "results").exists()
+    later.close()
+
+
+def test_only_the_first_of_two_results_counts(tmp_path: Path) -> None:
+    desk = desk_in(tmp_path)
+    deliver(desk, result(), ARRAYS)
+    desk.commit("lab-2", result(best_epoch=0))
+    (stored,) = desk.opened("run-1").ledger.results()
+    assert (stored.client, stored.result.best_epoch) == ("lab-1", 1)
+    desk.close()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused_and_leave_nothing(tmp_path: Path, bad: float) -> None:
+    desk = desk_in(tmp_path)
+    arrays = {**ARRAYS, "dense/bias": np.array([0, bad], np.float32)}
+    reason = deliver(desk, result(block=block_of(arrays)), arrays)
+    assert reason == "its weights 'dense/bias' hold NaN or infinity"
+    assert list((tmp_path / "logs" / "run-1" / "results").iterdir()) == []
+    assert desk.opened("run-1").ledger.results() == []
+    desk.close()
+
+
+@pytest.mark.parametrize("run", ["run-2", "../run-1", "", "..", "run-1/", "a" * 65, "run-1\0"])
+def test_a_run_that_this_server_does_not_have_is_refused(tmp_path: Path, run: str) -> None:
+    desk = desk_in(tmp_path)
+    assert isinstance(desk.consider("lab-1", result(run=run)), Refuse)
+    desk.close()
+
+
+def test_a_run_of_another_server_is_refused(tmp_path: Path) -> None:
+    desk_in(tmp_path).close()
+    other = Desk(Workspace(tmp_path), b"o" * 16)
+    assert isinstance(other.consider("lab-1", result()), Refuse)
+    assert other.unfinished() == []
+    other.close()
+
+
+def test_a_task_that_the_run_does_not_have_is_refused(tmp_path: Path) -> None:
+    desk = desk_in(tmp_path)
+    assert isinstance(desk.consider("lab-1", result(task="shard-3")), Refuse)
+    desk.close()
+
+
+def with_arrays(*arrays: ArraySpec) -> BlockSpec:
+    return BlockSpec("0" * 64, arrays)
+
+
+HISTORY = ArraySpec("history", "float64", (2, 2))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"block": with_arrays()},
+        {"block": with_arrays(HISTORY)},
+        {"block": with_arrays(*WEIGHTS)},
+        {"block": with_arrays(*reversed(WEIGHTS), HISTORY)},
+        {"block": with_arrays(WEIGHTS[0], ArraySpec("dense/bias", "float64", (2,)), HISTORY)},
+        {"block": with_arrays(WEIGHTS[0], ArraySpec("dense/bias", "float32", (2**40,)), HISTORY)},
+        {"block": with_arrays(*WEIGHTS, ArraySpec("history", "float64", (2**40, 2)))},
+        {"block": with_arrays(*WEIGHTS, ArraySpec("history", "float64", (6, 2)))},
+        {"block": with_arrays(*WEIGHTS, ArraySpec("history", "float64", (0, 2)))},
+        {"block": with_arrays(*WEIGHTS, ArraySpec("history", "float32", (2, 2)))},
+        {"block": with_arrays(*WEIGHTS, HISTORY, ArraySpec("more", "float64", (2, 2)))},
+        {"metrics": ("loss",)},
+        {"metrics": ("loss", "../../x y")},
+        {"best_epoch": 2},
+        {"best_epoch": -1},
+        {"seconds": {"train": float("nan")}},
+        {"seconds": {"train": -1.0}},
+        {"seconds": {"\x1b[2J": 1.0}},
+        {"seconds": {f"s{i}": 1.0 for i in range(40)}},
+    ],
+)
+def test_what_does_not_fit_the_runs_own_table_breaks_the_protocol(tmp_path: Path, changes: dict[str, object]) -> None:
+    desk = desk_in(tmp_path)
+    with pytest.raises(RemoteProtocolError):
+        desk.consider("lab-1", result(**changes))
+    assert not (tmp_path / "logs" / "run-1" / "results").exists()
+    desk.close()
+
+
+specs = st.builds(
+    ArraySpec,
+    st.sampled_from(["dense/kernel", "dense/bias", "history"]) | st.text(max_size=5),
+    st.sampled_from(["float32", "float64", "object", "int8"]),
+    st.lists(st.integers(-5, 2**62), max_size=4).map(tuple),
+)
+
+
+@given(
+    arrays=st.lists(specs, max_size=5).map(tuple),
+    metrics=st.lists(st.text(max_size=5), max_size=4).map(tuple),
+    best=st.integers(-(2**40), 2**40),
+)
+def test_no_offer_makes_the_desk_do_anything_but_answer(
+    tmp_path_factory: pytest.TempPathFactory, arrays: tuple[ArraySpec, ...], metrics: tuple[str, ...], best: int
+) -> None:
+    folder = tmp_path_factory.mktemp("desk")
+    desk = desk_in(folder)
+    offer = result(block=BlockSpec("0" * 64, arrays), metrics=metrics, best_epoch=best)
+    try:
+        decision = desk.consider("lab-1", offer)
+    except RemoteProtocolError:
+        decision = None
+    assert decision is None or (isinstance(decision, Take) and arrays[:2] == WEIGHTS)
+    desk.close()
+
+
+def test_a_ledger_keeps_a_record_as_it_was(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    assert ledger.record is None
+    ledger.open_run(record("run-9"))
+    ledger.close()
+    again = Ledger(tmp_path)
+    assert again.record == record("run-9")
+    assert again.status == "unfinished"
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(again.record), type=RunRecord) == record("run-9")
+    again.close()

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lanfit.wire.messages import Join, Progress
+from lanfit_server.display import row
+from lanfit_server.roster import Roster, label
+
+
+def join(name: str) -> Join:
+    return Join(name=name, version="0.1", backend="tensorflow", device="cpu", threads=2, free_memory=0)
+
+
+def test_a_second_client_of_the_same_name_gets_a_number_and_a_returning_one_its_own_name() -> None:
+    roster = Roster()
+    assert roster.join(b"a", "10.0.0.1", join("lab"), 0).name == "lab"
+    assert roster.join(b"b", "10.0.0.2", join("LAB"), 0).name == "LAB-2"
+    roster.leave("lab", "lost", 1)
+    assert roster.connected == ["LAB-2"]
+    assert roster.join(b"a", "10.0.0.9", join("lab"), 2).name == "lab"
+    assert roster.connected == ["LAB-2", "lab"] or roster.connected == ["lab", "LAB-2"]
+    assert roster["lab"].address == "10.0.0.9"
+
+
+def test_clients_are_in_natural_order_whoever_came_first() -> None:
+    roster = Roster()
+    for name in ("pc-10", "pc-2", "pc-1"):
+        roster.join(name.encode(), "10.0.0.1", join(name), 0)
+    assert roster.connected == ["pc-1", "pc-2", "pc-10"]
+
+
+@given(st.lists(st.text(max_size=90), max_size=8))
+def test_whatever_clients_call_themselves_their_names_are_safe_and_differ_as_file_names(names: list[str]) -> None:
+    roster = Roster()
+    given_names = [roster.join(bytes([i]), "10.0.0.1", join(name), 0).name for i, name in enumerate(names)]
+    assert len({name.lower() for name in given_names}) == len(names)
+    for name in given_names:
+        assert re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name)
+        assert not name.startswith((".", "-"))
+        assert not name.endswith(".")
+
+
+def test_names_that_windows_reserves_and_paths_become_labels() -> None:
+    assert label("CON") == "client-CON"
+    assert label("nul.txt") == "client-nul.txt"
+    assert label("../../etc/passwd") == "etc-passwd"
+    assert label("../..") == "client-"
+    assert label("Büro 3") == "B-ro-3"
+
+
+def test_progress_is_shown_as_a_share_of_all_epochs() -> None:
+    roster = Roster()
+    roster.join(b"a", "10.0.0.1", join("lab"), 0)
+    roster.progress("lab", Progress("r", "t", 3, 4, 5, 10, 0.25, 1234.5), 10.0)
+    member = roster["lab"]
+    assert member.progress == (2 + 0.5) / 4
+    cells = row(member, 10.5)
+    assert cells == ("lab", "tensorflow/cpu", "training", "██████      62% 3/4", "0.2500", "1,234", "now")
+    roster.leave("lab", "lost", 11.0)
+    assert row(member, 41.0)[2] == "lost"
+    assert row(member, 41.0)[-1] == "30 s ago"

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from lanfit.errors import LocalProtocolError
+from lanfit_server.methods import Task
+from lanfit_server.methods.fit import Fit
+from lanfit_server.tasks import MOST_FAILURES, State, TaskTable
+
+NAMES = ("lab-1", "lab-2", "lab-3", "spare")
+
+
+def table_of(*owners: str) -> TaskTable:
+    table = TaskTable()
+    for number, owner in enumerate(owners):
+        table.add(Task(f"shard-{number + 1}", number, number), owner)
+    return table
+
+
+def leases(table: TaskTable, *clients: str) -> list[tuple[str, str, int]]:
+    return [(each.client, each.task.key, each.attempt) for each in table.assign(clients)]
+
+
+def test_everyone_gets_its_own_shard() -> None:
+    table = table_of("lab-1", "lab-2")
+    assert leases(table, "lab-2", "lab-1") == [("lab-2", "shard-2", 1), ("lab-1", "shard-1", 1)]
+    assert leases(table, "lab-1", "lab-2") == []
+
+
+def test_a_spare_client_takes_nothing_while_the_owner_is_here() -> None:
+    table = table_of("lab-1")
+    assert leases(table, "spare", "lab-1") == [("lab-1", "shard-1", 1)]
+
+
+def test_the_task_of_a_lost_client_goes_to_whoever_is_free() -> None:
+    table = table_of("lab-1", "lab-2")
+    leases(table, "lab-1", "lab-2")
+    assert table.lose("lab-1") == table["shard-1"].task
+    assert leases(table, "lab-2") == []
+    assert table.commit("shard-2")
+    assert leases(table, "lab-2") == [("lab-2", "shard-1", 2)]
+
+
+def test_a_returning_owner_gets_its_task_back() -> None:
+    table = table_of("lab-1", "lab-2")
+    leases(table, "lab-1", "lab-2")
+    table.lose("lab-1")
+    assert leases(table, "lab-1", "lab-2") == [("lab-1", "shard-1", 2)]
+
+
+def test_a_failed_task_is_tried_elsewhere_once_and_then_given_up() -> None:
+    table = table_of("lab-1", "lab-2")
+    leases(table, "lab-1", "lab-2")
+    table.commit("shard-2")
+    assert table.fail("shard-1", "lab-1", "NaN")
+    assert leases(table, "lab-1", "lab-2") == [("lab-2", "shard-1", 2)]
+    assert not table.fail("shard-1", "lab-2", "NaN")
+    assert table["shard-1"].state is State.GIVEN_UP
+    assert table["shard-1"].failures == ["NaN", "NaN"]
+    assert table.open == []
+
+
+def test_a_client_that_is_alone_tries_again_itself() -> None:
+    table = table_of("lab-1")
+    leases(table, "lab-1")
+    assert table.fail("shard-1", "lab-1", "out of memory")
+    assert leases(table, "lab-1") == [("lab-1", "shard-1", 2)]
+
+
+def test_a_failure_of_someone_who_no_longer_holds_the_task_changes_nothing() -> None:
+    table = table_of("lab-1")
+    leases(table, "lab-1")
+    assert table.fail("shard-1", "spare", "late")
+    assert table["shard-1"].state is State.LEASED
+    assert table["shard-1"].failures == []
+
+
+def test_a_late_result_counts_once() -> None:
+    table = table_of("lab-1", "lab-2")
+    leases(table, "lab-1", "lab-2")
+    table.lose("lab-1")
+    assert table.commit("shard-1")
+    assert not table.commit("shard-1")
+
+
+def test_what_the_table_does_not_allow_is_our_own_error() -> None:
+    table = table_of("lab-1")
+    with pytest.raises(LocalProtocolError, match="waiting: it can't lose"):
+        table["shard-1"].move("lose")
+
+
+class Life(RuleBasedStateMachine):
+    """Clients come, go, fail and deliver in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = table_of("lab-1", "lab-2", "lab-3")
+        self.connected: set[str] = set()
+        self.committed: set[str] = set()
+
+    @rule(name=st.sampled_from(NAMES))
+    def join(self, name: str) -> None:
+        self.connected.add(name)
+
+    @rule(name=st.sampled_from(NAMES))
+    def go(self, name: str) -> None:
+        self.connected.discard(name)
+        self.table.lose(name)
+
+    @rule()
+    def assign(self) -> None:
+        for each in self.table.assign(sorted(self.connected)):
+            assert each.client in self.connected
+            assert each.attempt >= 1
+
+    @rule(name=st.sampled_from(NAMES))
+    def deliver(self, name: str) -> None:
+        held = self.table.held_by(name)
+        if held is not None:
+            assert self.table.commit(held.task.key)
+            self.committed.add(held.task.key)
+
+    @rule(name=st.sampled_from(NAMES), key=st.sampled_from(["shard-1", "shard-2", "shard-3"]))
+    def fail(self, name: str, key: str) -> None:
+        self.table.fail(key, name, "bad luck")
+
+    @rule(key=st.sampled_from(["shard-1", "shard-2", "shard-3"]))
+    def late_result(self, key: str) -> None:
+        assert self.table.commit(key) == (key not in self.committed)
+        self.committed.add(key)
+
+    @precondition(lambda self: self.connected)
+    @rule()
+    def nobody_is_idle_while_there_is_something_to_do(self) -> None:
+        self.table.assign(sorted(self.connected))
+        idle = [name for name in self.connected if self.table.held_by(name) is None]
+        for record in self.table.open:
+            if record.state is State.WAITING:
+                fit = [name for name in idle if name not in record.failed_at]
+                owner_will_do_it = record.owner in self.connected and record.owner not in record.failed_at
+                assert record.owner not in fit
+                assert owner_will_do_it or not fit, f"{record} waits while {fit} are idle"
+
+    @invariant()
+    def what_is_committed_stays_committed(self) -> None:
+        for key in self.committed:
+            assert self.table[key].state is State.COMMITTED
+
+    @invariant()
+    def nobody_holds_two_tasks(self) -> None:
+        holders = [record.holder for record in self.table.records() if record.holder]
+        assert len(holders) == len(set(holders))
+        assert all(len(record.failures) <= MOST_FAILURES for record in self.table.records())
+
+
+Life.TestCase.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)
+TestLife = Life.TestCase
+
+
+def test_the_best_model_is_that_of_the_lowest_loss_in_whatever_order_results_come() -> None:
+    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
+        method = Fit(3, seed=5)
+        tasks = method.start()
+        for index in order:
+            assert method.on_result(tasks[index], [0.5, 0.2, float("nan")][index]) == ()
+        assert method.finish().best == tasks[1]
+
+
+def test_equal_losses_are_won_by_the_first_shard_and_nothing_by_nobody() -> None:
+    method = Fit(2, seed=0)
+    assert method.finish().best is None
+    first, second = method.start()
+    method.on_result(second, 0.1)
+    method.on_result(first, 0.1)
+    assert method.finish().best == first
+
+
+def test_the_seeds_of_tasks_depend_on_the_run_and_the_shard_alone() -> None:
+    assert [task.seed for task in Fit(2, 1).start()] == [task.seed for task in Fit(3, 1).start()][:2]
+    assert len({task.seed for seed in (0, 1) for task in Fit(3, seed).start()}) == 6
