@@ -1,0 +1,49 @@
+# make setup | demo | test | check | bench. Each makes .venv first if there is none.
+VENV ?= .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+PYTEST_WORKERS ?= 2
+
+.PHONY: help setup demo test check bench clean
+help:
+	@echo "make setup   $(VENV) with lanfit, its extras and the tools"
+	@echo "make demo    the whole thing on this machine: the digits, a server, two clients"
+	@echo "make test    all tests"
+	@echo "make check   ruff, mypy, architecture"
+	@echo "make bench   the measurements; takes some minutes"
+
+setup: $(VENV)/.ready
+
+# Made anew when the dependencies change. With uv if there is one, else with venv and pip.
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) or sys.maxsize < 2**32)' || \
+		{ echo "lanfit needs a 64-bit Python 3.11 or later; this is $$($(PYTHON) --version). Try: make PYTHON=python3.11"; exit 2; }
+	@echo "Making $(VENV); the first time this takes a minute or two, most of it TensorFlow."
+	@if command -v uv >/dev/null 2>&1; then \
+		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
+		uv pip install --quiet --python $(BIN)/python -e '.[server,dev]'; \
+	else \
+		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[server,dev]'; \
+	fi
+	@touch $@
+
+demo: setup
+	@$(BIN)/lanfit demo
+
+test: setup
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench: setup
+	$(BIN)/python bench/startup.py
+	$(BIN)/python bench/timing.py
+	$(BIN)/python bench/push.py
+	$(BIN)/python bench/training.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
