@@ -96,17 +96,25 @@ class Listener:
                 continue
             task = asyncio.create_task(self._serve(connection, plain_address(address[0]), address[1]))
             self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._connections.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a connection ended with a bug", exc_info=error)
 
     async def _serve(self, connection: socket.socket, address: str, port: int) -> None:
         wire = Wire()
         self._logging_in += 1
         try:
             client_id = await self._let_in(connection, wire, address, full=self._logging_in > LOGINS)
-        except (OSError, ConnectionFailed, TimeoutError) as error:
+        except (OSError, ConnectionFailed) as error:  # TimeoutError is an OSError
             log.info("%s did not log in: %s", address, error or "it took too long")
             wire.abort("the login failed")
             return
+        except BaseException:
+            wire.abort("the login was given up")
+            raise
         finally:
             self._logging_in -= 1
             self._room.release()

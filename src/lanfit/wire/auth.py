@@ -7,19 +7,18 @@ made from them. Nothing here knows a socket, who is banned, or what a client may
 from __future__ import annotations
 
 import enum
-import hashlib
 import hmac
 import os
 import struct
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from lanfit.errors import LocalProtocolError, RemoteProtocolError
+from lanfit.wire.exchange import EXCHANGE_BYTES, PROOF_BYTES, Exchange, transcript
+from lanfit.wire.exchange import stretch as stretch
 from lanfit.wire.frames import Frame, Kind, Size, encode_frame
 
-PROTOCOL = b"lanfit/1"
 MAGIC = b"LANFIT\r\n"
 VERSION = 1
 #: Suite 1: scrypt N=2^15 r=8 p=1, SPAKE2 on Ed25519, HKDF and HMAC with SHA-256.
@@ -30,8 +29,6 @@ ID_BYTES = 16
 CLIENT_HELLO = struct.Struct("!8sHH32s16s")
 SERVER_HELLO = struct.Struct("!HB32s16s16s")
 REFUSE = struct.Struct("!BI")
-EXCHANGE_BYTES = 33
-PROOF_BYTES = 32
 
 
 def _exactly(size: int) -> Size:
@@ -77,8 +74,8 @@ class State(enum.Enum):
     DECISION = "waits for its own side"
     EXCHANGE = "waits for the exchange message"
     PROOF = "waits for the proof"
-    DONE = "logged in"
-    REFUSED = "refused"
+    DONE = "is done"
+    REFUSED = "was refused"
 
 
 class Act(enum.Enum):
@@ -169,20 +166,6 @@ class Refused:
 LoginEvent = NeedPassword | Knocks | Guesses | LoggedIn | WrongProof | Refused
 
 
-def stretch(passphrase: str, salt: bytes) -> bytes:
-    """Return the 32 bytes that the exchange uses for a passphrase: scrypt over its NFC form; takes about 0.1 s."""
-    secret = unicodedata.normalize("NFC", passphrase).encode()
-    return hashlib.scrypt(secret, salt=salt, n=2**15, r=8, p=1, maxmem=64 * 1024 * 1024, dklen=32)
-
-
-def transcript(client_hello: bytes, server_hello: bytes, fingerprint: bytes) -> bytes:
-    """SHA-256 over the length-prefixed parts that both sides must have seen alike (security: what the proofs cover)."""
-    digest = hashlib.sha256()
-    for part in (PROTOCOL, client_hello, server_hello, fingerprint):
-        digest.update(struct.pack("!I", len(part)) + part)
-    return digest.digest()
-
-
 class _Login:
     """What both state machines share: the table, and the frames to send."""
 
@@ -221,38 +204,6 @@ class _Login:
         self._output.append(encode_frame(kind, payload))
 
 
-class _Exchange:
-    """The SPAKE2 exchange of one side and the two proofs that come out of it."""
-
-    def __init__(
-        self, is_client: bool, password: bytes, client_id: bytes, server_id: bytes, fingerprint: bytes
-    ) -> None:
-        # Imported late: computing its constants takes a tenth of a second, which `lanfit --help` need not wait for.
-        from spake2 import SPAKE2_A, SPAKE2_B
-
-        side = SPAKE2_A if is_client else SPAKE2_B
-        self._spake = side(password, idA=b"client" + client_id, idB=b"server" + server_id + fingerprint)
-        self.message: bytes = self._spake.start()
-
-    def proofs(self, message: bytes, th: bytes) -> tuple[bytes, bytes]:
-        """Return the client's and the server's proof, from the peer's message and the transcript's hash."""
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-        from spake2.ed25519_basic import NotOnCurve
-        from spake2.spake2 import SPAKEError
-
-        try:
-            key = self._spake.finish(message)
-        except (SPAKEError, NotOnCurve, ValueError, AssertionError) as error:
-            raise RemoteProtocolError("the exchange message is no point of the group") from error
-
-        def proof(who: bytes) -> bytes:
-            derived = HKDF(SHA256(), 32, salt=th, info=PROTOCOL + b" confirm " + who).derive(key)
-            return hmac.digest(derived, th, "sha256")
-
-        return proof(b"client"), proof(b"server")
-
-
 class ClientLogin(_Login):
     """The client's side: `hello()` once, then frames in, and `password()` when it is asked for.
 
@@ -273,12 +224,12 @@ class ClientLogin(_Login):
             Kind.REFUSE: self._on_refuse,
         }
         self._th = self._server_id = self._expected = b""
-        self._exchange: _Exchange | None = None
+        self._exchange: Exchange | None = None
 
     def password(self, stretched: bytes) -> None:
         """Go on with the stretched passphrase, after NeedPassword."""
         self._move(Act.PASSWORD)
-        self._exchange = _Exchange(True, stretched, self._client_id, self._server_id, self._fingerprint)
+        self._exchange = Exchange(True, stretched, self._client_id, self._server_id, self._fingerprint)
         self._send(Kind.CLIENT_EXCHANGE, self._exchange.message)
 
     def _on_hello(self, payload: bytes) -> list[LoginEvent]:
@@ -353,7 +304,7 @@ class ServerLogin(_Login):
         return [Knocks(client_id)]
 
     def _on_exchange(self, payload: bytes) -> list[LoginEvent]:
-        exchange = _Exchange(False, self._password, self._client_id, self._server_id, self._fingerprint)
+        exchange = Exchange(False, self._password, self._client_id, self._server_id, self._fingerprint)
         self._password = b""
         self._expected, self._ours = exchange.proofs(payload, self._th)
         self._move(Kind.CLIENT_EXCHANGE)

@@ -109,7 +109,7 @@ class Session:
     def _message(self, frame: Frame) -> AnyMessage:
         try:
             message = self._decoder.decode(frame.payload)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RemoteProtocolError(f"a message came that can't be read: {error}") from error
         if isinstance(message, Fetch):
             if message.stream in self._asked_of_us:

@@ -1,0 +1,441 @@
+"""Logging in over real sockets: who gets in, who is told why not, and who is cut off."""
+
+import asyncio
+import logging
+import socket
+import ssl
+import struct
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from lanfit.errors import ConnectionFailed, InputError, LanfitError, RefusedError
+from lanfit.net import connect as connect_module
+from lanfit.net.connect import ServerIdentity, TryLater, connect
+from lanfit.net.listen import LOGINS, listen, plain_address
+from lanfit.net.tls import Identity, client_context, format_fingerprint
+from lanfit.wire.auth import (
+    CLIENT_HELLO,
+    LOGIN_TO_CLIENT,
+    MAGIC,
+    ClientLogin,
+    NeedPassword,
+    Refusal,
+    Refused,
+)
+from lanfit.wire.frames import Frame, FrameReader, Kind, encode_frame, feed
+from lanfit.wire.messages import Join, Welcome
+
+PASSPHRASE = "tiger lamp seven oceans"
+CLIENT_ID = b"c" * 16
+WAIT = 20.0
+HELLO = encode_frame(Kind.CLIENT_HELLO, CLIENT_HELLO.pack(MAGIC, 1, 1, bytes(32), CLIENT_ID))
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 60))
+
+
+async def open_tls(port: int, alpn: bool = True) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A TLS connection of somebody who need not keep to the protocol."""
+    context = client_context()
+    if not alpn:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="")
+
+
+async def seconds_until_cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> float:
+    loop = asyncio.get_running_loop()
+    begin = loop.time()
+    try:
+        async with asyncio.timeout(WAIT):
+            await reader.read()
+    except OSError:
+        pass
+    finally:
+        writer.transport.abort()
+    return loop.time() - begin
+
+
+def test_who_knows_the_passphrase_gets_a_link(serve: Any) -> None:
+    async def test() -> None:
+        async with serve() as server:
+            link, identity = await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
+            assert identity == ServerIdentity(server.identity.server_id, server.identity.fingerprint)
+            assert await server.gate.joins.get() == CLIENT_ID
+            there = await server.links.get()
+            await link.send(Join("lab-07", "0.1.0", "numpy", "cpu", 1, 0))
+            assert isinstance(await there.receive(), Join)
+            await there.send(Welcome("0.1.0", "lab-07", collecting=False))
+            assert isinstance(await link.receive(), Welcome)
+            assert there.peer.startswith("127.0.0.1:")
+            assert server.gate.failures.empty()
+            await link.close()
+
+    run(test())
+
+
+def test_a_wrong_passphrase_is_refused_and_shown_nowhere(serve: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    guess = "gorilla umbrella guess"
+
+    async def test() -> None:
+        async with serve() as server:
+            with pytest.raises(RefusedError, match="wrong passphrase") as refused:
+                await connect("127.0.0.1", server.port, CLIENT_ID, guess)
+            assert refused.value.exit_code == 3
+            assert await server.gate.failures.get() == "127.0.0.1"
+            shown = f"{refused.value!r} {refused.value.hint} {server.gate.joins} {server.listener!r} {caplog.text}"
+            for secret in (guess, PASSPHRASE, server.gate.stretched.hex(), str(server.gate.stretched)):
+                assert secret not in shown
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("refusal", "seconds"),
+    [(Refused(Refusal.BANNED, 77), 77), (Refused(Refusal.NOT_READY, 2), 2), (Refused(Refusal.FULL, 5), 5)],
+)
+def test_who_is_refused_for_now_learns_when_to_come_back(serve: Any, refusal: Refused, seconds: int) -> None:
+    async def test() -> None:
+        async with serve() as server:
+            server.gate.refusal = refusal
+            with pytest.raises(TryLater) as refused:
+                await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
+            assert refused.value.retry_after == seconds
+            assert server.gate.failures.empty()
+            server.gate.refusal = None
+            link, _ = await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
+            await link.close()
+
+    run(test())
+
+
+def test_another_version_is_refused_with_what_to_do(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with serve() as server:
+            monkeypatch.setattr("lanfit.wire.auth.VERSION", 2)
+            login = ClientLogin(CLIENT_ID, bytes(32))
+            monkeypatch.setattr("lanfit.wire.auth.VERSION", 1)
+            monkeypatch.setattr(connect_module, "ClientLogin", lambda *_: login)
+            with pytest.raises(RefusedError, match="another version") as refused:
+                await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
+            assert "install the same lanfit" in refused.value.hint
+            assert server.gate.admitted == []
+
+    run(test())
+
+
+@pytest.mark.parametrize("way", ["expected", "known"])
+def test_another_fingerprint_is_refused_before_anything_is_said(serve: Any, way: str) -> None:
+    def known(address: str, fingerprint: bytes) -> None:
+        raise RefusedError(f"{address} is known with another fingerprint than {fingerprint.hex()}")
+
+    async def test() -> None:
+        async with serve() as server:
+            options: dict[str, Any] = {"expect_fingerprint": b"x" * 32} if way == "expected" else {"known": known}
+            with pytest.raises(RefusedError, match=format_fingerprint(server.identity.fingerprint)) as refused:
+                await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE, **options)
+            assert f"127.0.0.1:{server.port}" in refused.value.message
+            assert server.gate.admitted == []
+
+    run(test())
+
+
+def test_the_expected_fingerprint_is_let_in(serve: Any) -> None:
+    async def test() -> None:
+        async with serve() as server:
+            asked: list[tuple[str, bytes]] = []
+            link, _ = await connect(
+                "127.0.0.1",
+                server.port,
+                CLIENT_ID,
+                PASSPHRASE,
+                expect_fingerprint=server.identity.fingerprint,
+                known=lambda address, fingerprint: asked.append((address, fingerprint)),
+            )
+            assert asked == [(f"127.0.0.1:{server.port}", server.identity.fingerprint)]
+            await link.close()
+
+    run(test())
+
+
+# --- what is at the other end is no server
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def failure(port: int, host: str = "127.0.0.1", timeout: float = 10.0) -> LanfitError:
+    async def test() -> LanfitError:
+        try:
+            link, _ = await connect(host, port, CLIENT_ID, PASSPHRASE, timeout=timeout)
+        except LanfitError as error:
+            return error
+        await link.close()
+        raise AssertionError("it connected")
+
+    return asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def test_nobody_listening_is_told_as_refused() -> None:
+    error = failure(free_port())
+    assert isinstance(error, ConnectionFailed)
+    assert "refused the connection" in error.message
+    assert "start the server" in error.hint
+
+
+def test_an_unknown_name_is_told_as_one() -> None:
+    error = failure(8470, host="no..name")
+    assert "no machine named 'no..name'" in error.message
+    assert "IP address" in error.hint
+
+
+def test_a_port_that_is_none_is_wrong_input() -> None:
+    assert isinstance(failure(70000), InputError)
+
+
+def test_every_way_of_not_getting_through_has_its_own_message_and_hint() -> None:
+    errors = [
+        connect_module._unreachable(error, "10.0.0.5:8470", 10.0)
+        for error in (
+            TimeoutError(),
+            ConnectionRefusedError(111, "Connection refused"),
+            OSError(113, "No route to host"),
+            OSError(99, "Something else"),
+        )
+    ]
+    assert "firewall" in errors[0].message
+    assert "8470" in errors[0].hint
+    assert "no way to" in errors[2].message
+    assert len({error.message for error in errors}) == 4
+    assert all(error.hint and "10.0.0.5:8470" in error.message for error in errors)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b""])
+def test_something_else_that_answers_is_told_as_no_lanfit_server(answer: bytes) -> None:
+    async def test() -> LanfitError:
+        async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(answer)
+            await reader.read(100)
+            writer.close()
+
+        async with await asyncio.start_server(other, "127.0.0.1", 0) as server:
+            with pytest.raises(ConnectionFailed) as failed:
+                await connect("127.0.0.1", server.sockets[0].getsockname()[1], CLIENT_ID, PASSPHRASE)
+            return failed.value
+
+    error = asyncio.run(asyncio.wait_for(test(), 60))
+    assert "no lanfit server" in error.message
+    assert error.hint
+
+
+def test_another_tls_server_is_told_as_no_lanfit_server(identity: Identity) -> None:
+    async def test() -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(identity.path)
+
+        async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        async with await asyncio.start_server(other, "127.0.0.1", 0, ssl=context) as server:
+            with pytest.raises(ConnectionFailed, match=r"no lanfit server .* another TLS server"):
+                await connect("127.0.0.1", server.sockets[0].getsockname()[1], CLIENT_ID, PASSPHRASE)
+
+    run(test())
+
+
+def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        error = failure(silent.getsockname()[1], timeout=0.2)
+    assert "did not answer within 0.2 s" in error.message
+
+
+def test_a_server_that_goes_away_during_the_login_is_told_so(serve: Any) -> None:
+    async def test() -> None:
+        async with serve() as server:
+            server.gate.admit = lambda *_: (_ for _ in ()).throw(ConnectionFailed("gone"))
+            with pytest.raises(ConnectionFailed, match="did not come to its end"):
+                await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
+
+    run(test())
+
+
+# --- who does not keep to the protocol
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        struct.pack("!IB", 2**32 - 1, Kind.CLIENT_HELLO),
+        struct.pack("!IB", 2**31, Kind.DATA) + bytes(1000),
+        encode_frame(Kind.CONTROL, b"\x81\xa4type\xa4ping"),
+        encode_frame(Kind.CLIENT_HELLO, bytes(CLIENT_HELLO.size)),
+        HELLO + HELLO,
+        HELLO + encode_frame(Kind.CLIENT_EXCHANGE, b"A" + b"\xff" * 32),
+        bytes(100_000),
+    ],
+)
+def test_garbage_is_cut_off_at_once(serve: Any, garbage: bytes) -> None:
+    async def test() -> None:
+        async with serve() as server:
+            reader, writer = await open_tls(server.port)
+            writer.write(garbage)
+            assert await seconds_until_cut(reader, writer) < 5
+            link, _ = await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
+            await link.close()
+
+    run(test())
+
+
+def test_who_speaks_no_tls_is_cut_off_at_once(serve: Any) -> None:
+    async def test() -> None:
+        async with serve() as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: lan\r\n\r\n")
+            assert await seconds_until_cut(reader, writer) < 5
+            reader, writer = await open_tls(server.port, alpn=False)
+            assert await seconds_until_cut(reader, writer) < 5
+
+    run(test())
+
+
+@pytest.mark.parametrize("sent", [b"", HELLO[:30], HELLO])
+def test_half_a_login_is_cut_off_when_its_time_is_up(serve: Any, sent: bytes) -> None:
+    async def test() -> None:
+        async with serve(login_seconds=0.4) as server:
+            reader, writer = await open_tls(server.port)
+            writer.write(sent)
+            assert 0.2 < await seconds_until_cut(reader, writer) < 5
+            assert server.gate.failures.empty()
+
+    run(test())
+
+
+def test_a_byte_now_and_then_does_not_keep_a_login_alive_nor_others_out(serve: Any) -> None:
+    async def test() -> None:
+        async with serve(login_seconds=0.6) as server:
+            reader, writer = await open_tls(server.port)
+
+            async def trickle() -> None:
+                for byte in HELLO[:-1]:
+                    writer.write(bytes([byte]))
+                    await asyncio.sleep(0.05)
+
+            dripping = asyncio.create_task(trickle())
+            link, _ = await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
+            assert await seconds_until_cut(reader, writer) < 2.5
+            dripping.cancel()
+            await link.close()
+
+    run(test())
+
+
+def test_no_more_than_32_logins_at_once_and_the_next_is_told_to_come_back(serve: Any) -> None:
+    async def test() -> None:
+        async with serve(login_seconds=1.0) as server:
+            silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(LOGINS)]
+            with pytest.raises(TryLater, match="busy") as refused:
+                await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
+            assert refused.value.retry_after > 0
+            for reader, writer in silent:
+                await seconds_until_cut(reader, writer)
+            link, _ = await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
+            await link.close()
+
+    run(test())
+
+
+def test_a_hundred_silent_connections_end_by_themselves(serve: Any) -> None:
+    async def test() -> None:
+        async with serve(login_seconds=0.3) as server:
+            silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(100)]
+            for reader, writer in silent:
+                await seconds_until_cut(reader, writer)
+            link, _ = await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
+            await link.close()
+
+    run(test())
+
+
+async def guess_half(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Go as far as the exchange, and then owe the proof."""
+    reader, writer = await open_tls(port)
+    login, frames = ClientLogin(CLIENT_ID, bytes(32)), FrameReader(LOGIN_TO_CLIENT)
+    writer.write(login.take_output())
+    while True:
+        for frame in feed(frames, await reader.read(1)):
+            if isinstance(frame, Frame) and frame.kind is Kind.SERVER_EXCHANGE:
+                return reader, writer
+            if isinstance(frame, Frame):
+                assert isinstance(login.receive(frame)[0], NeedPassword)
+                login.password(bytes(32))
+                writer.write(login.take_output())
+
+
+def test_a_guess_that_is_never_confirmed_counts_as_failed(serve: Any) -> None:
+    async def test() -> None:
+        async with serve(login_seconds=0.5) as server:
+            reader, writer = await guess_half(server.port)
+            await seconds_until_cut(reader, writer)
+            assert await server.gate.failures.get() == "127.0.0.1"
+
+    run(test())
+
+
+def test_a_link_cut_before_the_proof_does_not_count(serve: Any) -> None:
+    async def test() -> None:
+        async with serve() as server:
+            _, writer = await guess_half(server.port)
+            writer.transport.abort()
+            link, _ = await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
+            assert server.gate.failures.empty()
+            await link.close()
+
+    run(test())
+
+
+# --- where the server listens
+
+
+def test_a_port_in_use_is_named(serve: Any) -> None:
+    async def test() -> None:
+        async with serve() as server:
+            with pytest.raises(InputError, match=f"port {server.port} is in use") as error:
+                await listen("127.0.0.1", server.port, server.identity, server.gate, server.on_link)
+            assert "--port" in error.value.hint
+
+    run(test())
+
+
+@pytest.mark.parametrize(("host", "complaint"), [("192.0.2.1", "no address of this machine"), ("no..name", "no..name")])
+def test_an_address_that_is_not_ours_is_named(identity: Identity, host: str, complaint: str) -> None:
+    async def never(*_: object) -> None: ...
+
+    with pytest.raises(InputError, match=complaint):
+        asyncio.run(listen(host, 0, identity, None, never))  # type: ignore[arg-type]
+
+
+def test_a_closed_listener_takes_its_links_and_its_port_with_it(serve: Any) -> None:
+    async def test() -> None:
+        async with serve() as server:
+            link, _ = await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
+            assert server.listener.addresses == [("127.0.0.1", server.port)]
+        await asyncio.wait_for(link.closed.wait(), WAIT)
+        with pytest.raises(ConnectionFailed, match="refused"):
+            await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
+
+    run(test())
+
+
+def test_an_address_is_the_same_in_all_its_clothes() -> None:
+    assert plain_address("::ffff:10.0.0.5") == "10.0.0.5"
+    assert plain_address("fe80::1%eth0") == "fe80::1"

@@ -1,0 +1,115 @@
+import hashlib
+import os
+import ssl
+import stat
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from lanfit.errors import InputError
+from lanfit.net.tls import (
+    Identity,
+    client_context,
+    fingerprint_of,
+    format_fingerprint,
+    parse_fingerprint,
+    server_context,
+    write_private,
+)
+
+
+def test_an_identity_is_made_once_and_read_again(tmp_path: Path) -> None:
+    first = Identity.load_or_create(tmp_path / "new" / "state")
+    assert Identity.load_or_create(tmp_path / "new" / "state") == first
+    assert Identity.load_or_create(tmp_path / "other").fingerprint != first.fingerprint
+    assert (len(first.server_id), len(first.salt), len(first.fingerprint)) == (16, 16, 32)
+    assert os.listdir(first.path.parent) == [first.path.name]
+
+
+def test_the_file_holds_a_p256_key_and_its_own_certificate(tmp_path: Path) -> None:
+    identity = Identity.load_or_create(tmp_path)
+    pem = identity.path.read_bytes()
+    key, certificate = load_pem_private_key(pem, None), x509.load_pem_x509_certificate(pem)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    assert isinstance(key.curve, ec.SECP256R1)
+    assert key.public_key() == certificate.public_key()
+    certificate.verify_directly_issued_by(certificate)
+    assert identity.fingerprint == hashlib.sha256(certificate.public_bytes(Encoding.DER)).digest()
+    assert identity.fingerprint == fingerprint_of(certificate.public_bytes(Encoding.DER))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights as on POSIX")
+def test_only_the_owner_may_read_the_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = Identity.load_or_create(tmp_path).path
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path.chmod(0o644)
+    Identity.load_or_create(tmp_path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "could be read by others" in caplog.text
+
+
+def test_the_key_is_not_shown(tmp_path: Path) -> None:
+    identity = Identity.load_or_create(tmp_path)
+    secret = identity.path.read_text().split("-----")[2].split()[0]
+    assert secret not in repr(identity)
+
+
+@pytest.mark.parametrize("damage", ["empty", "no server id", "no certificate", "binary", "cut"])
+def test_a_damaged_identity_is_named_with_what_to_do(tmp_path: Path, damage: str) -> None:
+    path = Identity.load_or_create(tmp_path).path
+    text = path.read_text()
+    path.write_bytes(
+        {
+            "empty": b"",
+            "no server id": text.replace("server id", "id").encode(),
+            "no certificate": text.partition("-----BEGIN CERT")[0].encode(),
+            "binary": b"\xff\xfe\x00" * 100,
+            "cut": text[:-60].encode(),
+        }[damage]
+    )
+    with pytest.raises(InputError, match=r"identity\.pem") as error:
+        Identity.load_or_create(tmp_path)
+    assert error.value.hint
+
+
+def test_a_key_that_does_not_fit_its_certificate_is_named(tmp_path: Path) -> None:
+    one, other = (Identity.load_or_create(tmp_path / name) for name in ("one", "other"))
+    marker = "-----BEGIN CERTIFICATE"
+    mixed = one.path.read_text().partition(marker)[0] + "".join(other.path.read_text().partition(marker)[1:])
+    one.path.write_text(mixed)
+    with pytest.raises(InputError, match="does not fit"):
+        server_context(Identity.load_or_create(tmp_path / "one"))
+
+
+def test_tls_is_1_3_only_and_resumes_nothing(tmp_path: Path) -> None:
+    server = server_context(Identity.load_or_create(tmp_path))
+    assert server.minimum_version is ssl.TLSVersion.TLSv1_3
+    assert client_context().minimum_version is ssl.TLSVersion.TLSv1_3
+    assert server.num_tickets == 0
+
+
+def test_fingerprints_are_read_as_people_type_them() -> None:
+    fingerprint = bytes(range(32))
+    text = format_fingerprint(fingerprint)
+    assert len(text) == 64
+    pairs = [text[i : i + 2] for i in range(0, 64, 2)]
+    for typed in (text, text.upper(), ":".join(pairs), " ".join(pairs) + "\n"):
+        assert parse_fingerprint(typed) == fingerprint
+
+
+@pytest.mark.parametrize("typed", ["", "abc", "g" * 64, "0" * 63, "0" * 65])
+def test_what_is_no_fingerprint_is_wrong_input(typed: str) -> None:
+    with pytest.raises(InputError, match="no fingerprint"):
+        parse_fingerprint(typed)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_private(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_private(path, "new \ud800")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]

@@ -1,0 +1,30 @@
+from pathlib import Path
+
+import pytest
+
+from lanfit.wire import document
+
+PROTOCOL = Path(__file__).parents[3] / "docs" / "protocol.md"
+
+
+def test_the_tables_in_the_protocol_document_are_those_of_the_code() -> None:
+    text = PROTOCOL.read_text("utf-8")
+    assert document.fill(text) == text, "run: python -m lanfit.wire.document docs/protocol.md"
+
+
+def test_the_tables_tell_the_docstrings_of_messages_and_fields() -> None:
+    table = document.TABLES["from-client"]()
+    assert "**`join`** The first message of a client: who it is and what it has." in table
+    assert "| `free_memory` | int | Bytes; 0 when it is not known. |" in table
+
+
+def test_a_document_that_lacks_a_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="places for"):
+        document.fill("<!-- table: frames -->\n<!-- end -->")
+
+
+def test_writing_the_tables_twice_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "protocol.md"
+    path.write_text(PROTOCOL.read_text("utf-8").replace("CLIENT_PROOF", "STALE"), "utf-8")
+    document.main([str(path)])
+    assert path.read_text("utf-8") == PROTOCOL.read_text("utf-8")

@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+
+import pytest
+from lanfit_client.known import FingerprintChanged, KnownServers
+
+from lanfit.errors import InputError, RefusedError
+from lanfit.net.connect import ServerIdentity
+
+ADDRESS = "192.168.1.20:8470"
+SERVER = ServerIdentity(b"s" * 16, b"f" * 32)
+OTHER = b"o" * 32
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "known_servers"
+
+
+def test_an_unknown_address_may_show_any_fingerprint(path: Path) -> None:
+    KnownServers(path).check(ADDRESS, OTHER)
+    assert not path.exists()
+
+
+def test_a_server_is_remembered_over_a_restart(path: Path) -> None:
+    KnownServers(path).remember(ADDRESS, SERVER)
+    known = KnownServers(path)
+    assert known.fingerprint(ADDRESS) == SERVER.fingerprint
+    known.check(ADDRESS, SERVER.fingerprint)
+    known.check("192.168.1.21:8470", OTHER)
+
+
+def test_another_fingerprint_at_a_known_address_is_refused_naming_the_file_to_edit(path: Path) -> None:
+    known = KnownServers(path)
+    known.remember(ADDRESS, SERVER)
+    with pytest.raises(FingerprintChanged) as changed:
+        known.check(ADDRESS, OTHER)
+    error = changed.value
+    assert isinstance(error, RefusedError)
+    assert error.exit_code == 3
+    assert (error.address, error.known, error.shown) == (ADDRESS, SERVER.fingerprint, OTHER)
+    assert SERVER.fingerprint.hex() in error.message
+    assert OTHER.hex() in error.message
+    assert str(path) in error.hint
+    assert ADDRESS in error.hint
+
+
+def test_the_file_can_be_read_and_edited_by_people(path: Path) -> None:
+    known = KnownServers(path)
+    known.remember(ADDRESS, SERVER)
+    known.remember("lab.example:8470", ServerIdentity(b"t" * 16, OTHER))
+    content = json.loads(path.read_text())
+    assert content[ADDRESS] == {"server_id": (b"s" * 16).hex(), "fingerprint": (b"f" * 32).hex()}
+    assert len(path.read_text().splitlines()) > 4
+    del content[ADDRESS]
+    path.write_text(json.dumps(content))
+    known.check(ADDRESS, OTHER)
+    with pytest.raises(FingerprintChanged):
+        known.check("lab.example:8470", SERVER.fingerprint)
+
+
+def test_a_server_can_be_forgotten_and_remembered_anew(path: Path) -> None:
+    known = KnownServers(path)
+    known.remember(ADDRESS, SERVER)
+    known.forget(ADDRESS)
+    known.forget(ADDRESS)
+    known.remember(ADDRESS, ServerIdentity(SERVER.server_id, OTHER))
+    assert known.fingerprint(ADDRESS) == OTHER
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"a": 1}', b'{"a": {"server_id": "x"}}', b'"\xff"', b"\xff\xfe"])
+def test_a_damaged_file_trusts_nobody_and_is_named(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="known_servers") as error:
+        KnownServers(path).check(ADDRESS, OTHER)
+    assert error.value.hint
+    with pytest.raises(InputError, match="known_servers"):
+        KnownServers(path).remember(ADDRESS, SERVER)
+    assert path.read_bytes() == content
+
+
+def test_an_edited_fingerprint_that_is_none_trusts_nobody(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text(json.dumps({ADDRESS: {"server_id": "00", "fingerprint": "shortened"}}))
+    with pytest.raises(InputError, match="no fingerprint"):
+        KnownServers(path).check(ADDRESS, OTHER)
