@@ -2,10 +2,10 @@ import json
 from pathlib import Path
 
 import pytest
-from lanfit_client.known import FingerprintChanged, KnownServers
 
 from lanfit.errors import InputError, RefusedError
 from lanfit.net.connect import ServerIdentity
+from lanfit_client.known import FingerprintChanged, KnownServers
 
 ADDRESS = "192.168.1.20:8470"
 SERVER = ServerIdentity(b"s" * 16, b"f" * 32)

@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
+from lanfit.wire.auth import Refusal, Refused
 from lanfit_server.gate import (
     FIRST_BAN,
     GUESSES,
@@ -14,8 +16,6 @@ from lanfit_server.gate import (
     GateKeeper,
     subject,
 )
-
-from lanfit.wire.auth import Refusal, Refused
 
 STRANGER, FRIEND = b"s" * 16, b"f" * 16
 HOME = "192.168.1.7"

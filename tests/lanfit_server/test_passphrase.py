@@ -2,9 +2,9 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from lanfit_server.passphrase import WORDS, make_passphrase, read_passphrase_file, too_easy
 
 from lanfit.errors import InputError
+from lanfit_server.passphrase import WORDS, make_passphrase, read_passphrase_file, too_easy
 
 LAN = "0.0.0.0"
 

@@ -1,6 +1,6 @@
 """The tables of docs/protocol.md, made from the code, so that the document can't say anything else.
 
-    python -m lanfit.wire.document docs/protocol.md
+    python docs/tables.py docs/protocol.md
 
 writes them between their markers. The prose around them is written by hand.
 """
