@@ -30,6 +30,7 @@ from lanfit.wire.auth import (
     stretch,
     transcript,
 )
+from lanfit.wire.exchange import Exchange
 from lanfit.wire.frames import Frame, FrameReader, Kind, encode_frame, feed
 
 CLIENT_ID, SERVER_ID, SALT = b"c" * 16, b"s" * 16, b"salt" * 4
@@ -99,6 +100,16 @@ def test_a_login_over_another_certificate_fails_though_the_passphrase_is_right()
     client_events, server_events, _, _ = log_in(client, server)
     assert client_events[-1] == Refused(Refusal.PASSPHRASE, 0)
     assert server_events[-1] == WrongProof(CLIENT_ID)
+
+
+@pytest.mark.parametrize("changed", ["fingerprint", "client id", "server id", "password", "transcript"])
+def test_the_proofs_cover_everything_that_both_sides_must_agree_on(changed: str) -> None:
+    ours = {"password": PASSWORD, "client id": CLIENT_ID, "server id": SERVER_ID, "fingerprint": FINGERPRINT}
+    theirs = {name: value[::-1] + b"!" if name == changed else value for name, value in ours.items()}
+    client, server = Exchange(True, *ours.values()), Exchange(False, *theirs.values())
+    th = bytes(32)
+    assert client.message != server.message
+    assert client.proofs(server.message, th) != server.proofs(client.message, th if changed in ours else b"1" * 32)
 
 
 def test_without_the_binding_the_same_login_would_succeed() -> None:
