@@ -160,7 +160,7 @@ def test_a_message_overtakes_a_long_block(joined: Joined) -> None:
 
 def test_pings_are_answered_and_never_received(joined: Joined) -> None:
     async def test() -> None:
-        async with joined() as (client, server):
+        async with joined(LinkTimes(ping=100, dead=1000)) as (client, server):
             before = client.bytes_received
             await client.send(Ping())
             async with asyncio.timeout(WAIT):

@@ -45,6 +45,7 @@ def test_the_file_holds_a_p256_key_and_its_own_certificate(tmp_path: Path) -> No
 def test_only_the_owner_may_read_the_key(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = Identity.load_or_create(tmp_path).path
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not caplog.records  # from its first moment
     path.chmod(0o644)
     Identity.load_or_create(tmp_path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
