@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 
+from lanfit.durable import write_whole
 from lanfit.errors import InputError, RefusedError
 from lanfit.net.connect import ServerIdentity
-from lanfit.net.tls import format_fingerprint, parse_fingerprint, write_private
+from lanfit.net.tls import format_fingerprint, parse_fingerprint
 
 
 class KnownServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -82,7 +83,6 @@ class KnownServers:
 
     def _write(self, servers: dict[str, KnownServer]) -> None:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_private(self.path, msgspec.json.format(msgspec.json.encode(servers), indent=2).decode() + "\n")
+            write_whole(self.path, msgspec.json.format(msgspec.json.encode(servers), indent=2) + b"\n", mode=0o600)
         except OSError as error:
             raise InputError(f"{self.path} can't be written: {error}", "check the folder and its rights") from error

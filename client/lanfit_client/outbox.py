@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from lanfit.files import move_whole, sync_file, write_whole
+from lanfit.durable import move_whole, sync_file, write_whole
 from lanfit.wire.messages import Result
 
 log = logging.getLogger("lanfit.client")

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from lanfit.files import write_whole
+from lanfit.durable import write_whole
 from lanfit.lock import FolderLock, take_free
 from lanfit.workspace import Workspace
 

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lanfit.durable import move_whole
 from lanfit.errors import RemoteProtocolError
-from lanfit.files import BlockFile, move_whole
+from lanfit.files import BlockFile
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_size
 from lanfit.wire.messages import Result
 from lanfit.workspace import Workspace

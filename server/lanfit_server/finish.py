@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from lanfit.files import ArrayFile, write_whole
+from lanfit.durable import write_whole
+from lanfit.files import ArrayFile
 from lanfit.job import Job
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from lanfit.net.tls import write_private
+from lanfit.durable import write_whole
 from lanfit.wire.auth import Refusal, Refused
 
 GUESSES = 3
@@ -206,8 +206,7 @@ class GateKeeper:
 
     def _save(self) -> None:
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             state = self._gate.state(self._shift())
-            write_private(self._path, msgspec.json.format(msgspec.json.encode(state)).decode() + "\n")
+            write_whole(self._path, msgspec.json.format(msgspec.json.encode(state)) + b"\n", mode=0o600)
         except OSError as error:  # a full disk must keep nobody out
             log.warning("%s can't be written, its bans end with this server: %s", self._path, error)

@@ -1,4 +1,4 @@
-"""Passphrases: making one, reading one from a file, and telling whether one is too easy.
+"""Passphrases: making one, and telling whether one is too easy.
 
 What the passphrase does is in lanfit.wire.auth. No function here logs or repeats a passphrase.
 """
@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import secrets
 from importlib import resources
-from pathlib import Path
 
-from lanfit.errors import InputError
 from lanfit.net.addresses import is_loopback
 
 WORDS = 4
@@ -41,23 +39,6 @@ def too_easy(passphrase: str, host: str) -> str | None:
         return None
     warning = judged["feedback"]["warning"].rstrip(".")
     return warning[:1].lower() + warning[1:] or "it can be guessed: take four words that don't belong together"
-
-
-def read_passphrase_file(path: Path) -> str:
-    """Return the first line of a file, without its end.
-
-    Raises:
-        InputError: there is no such file, it can't be read, or its first line is empty.
-    """
-    try:
-        with path.open(encoding="utf-8-sig") as file:
-            line = file.readline().rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"the passphrase file {path} can't be read: {why}", "check its name and its rights") from None
-    if not line.strip():
-        raise InputError(f"the first line of the passphrase file {path} is empty", "write the passphrase there")
-    return line
 
 
 def _words() -> list[str]:

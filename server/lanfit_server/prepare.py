@@ -12,7 +12,8 @@ import numpy as np
 
 from lanfit.data.labels import target_of
 from lanfit.data.prepare import DataRequest, Prepared, prepare
-from lanfit.files import ArrayFile, BlockFile, write_whole
+from lanfit.durable import write_whole
+from lanfit.files import ArrayFile, BlockFile
 from lanfit.job import Job, to_toml
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_size
 from lanfit.workspace import Workspace

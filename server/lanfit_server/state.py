@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lanfit.net.tls import write_private
+from lanfit.durable import write_whole
 
 
 class KeptPassphrase:
@@ -21,8 +21,7 @@ class KeptPassphrase:
             return None
 
     def keep(self, stretched: bytes) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_private(self._path, stretched.hex())
+        write_whole(self._path, stretched.hex(), mode=0o600)
 
     def forget(self) -> None:
         self._path.unlink(missing_ok=True)

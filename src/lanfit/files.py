@@ -1,4 +1,4 @@
-"""Files that matter: written whole or not at all, and blocks of arrays in memory-mapped files.
+"""Blocks of arrays in memory-mapped files.
 
 Arrays pass between the processes of one machine through such files, and a block that arrives is received straight into
 one. Nothing here knows what the arrays mean.
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from lanfit.durable import sync_file
 from lanfit.errors import LanfitError
 from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, block_size, pieces, views
 
@@ -96,42 +97,3 @@ class ArrayFile(msgspec.Struct, frozen=True):
     def load(self) -> dict[str, AnyArray]:
         """The arrays as read-only views into the file."""
         return BlockFile.open(Path(self.path)).arrays(self.block.arrays)
-
-
-def sync_file(path: Path) -> None:
-    """Return when the bytes of a file are on disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-def sync_folder(folder: Path) -> None:
-    """Return when the entries of a folder are on disk; nothing on systems that can't."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_whole(path: Path, content: bytes | str, mode: int = 0o644) -> None:
-    """Write a file so that after a crash either the old or the new content is there, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        move_whole(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def move_whole(temporary: Path, path: Path) -> None:
-    """Give a finished (and synced) file its name, for good."""
-    os.replace(temporary, path)
-    sync_folder(path.parent)

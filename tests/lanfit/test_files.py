@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lanfit.durable import write_whole
 from lanfit.errors import LanfitError, LocalProtocolError
-from lanfit.files import ArrayFile, BlockFile, write_whole
+from lanfit.files import ArrayFile, BlockFile
 from lanfit.lock import FolderLock, scratch_folder, take_free
 from lanfit.wire.arrays import block_of, block_size
 from lanfit.workspace import Workspace, find_workspace
@@ -116,3 +117,11 @@ def test_paths_are_shown_from_the_workspace(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     assert place.relative(tmp_path / "model" / "a.h5") == "model/a.h5"
     assert place.relative(Path("/elsewhere/a.h5")) == str(Path("/elsewhere/a.h5"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_a_private_file_is_private_also_when_it_replaces_one_that_was_not(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    write_whole(path, "old", mode=0o644)
+    write_whole(path, "new", mode=0o600)
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from lanfit.errors import InputError
-from lanfit_server.passphrase import WORDS, make_passphrase, read_passphrase_file, too_easy
+from lanfit.passphrase import read_passphrase_file
+from lanfit_server.passphrase import WORDS, make_passphrase, too_easy
 
 LAN = "0.0.0.0"
 

@@ -7,15 +7,14 @@ optimizer, and can be trained on at once. (An .h5 that Keras itself wrote after 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lanfit.durable import written_whole
 from lanfit.errors import InputError
 from lanfit.models.architecture import build
 from lanfit.models.compiling import compile_model, read_spec, with_long_names
@@ -73,24 +72,6 @@ def write_final(
     model.optimizer.build(model.trainable_variables)
     with written_whole(path) as temporary:
         model.save(temporary)
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder with the same ending; on success it takes the place of `path`.
-
-    The content is on disk before the name is: a crash leaves the old file or the new one, never half of one.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _assemble(architecture: str, weights: Mapping[str, AnyArray]) -> Any:

@@ -13,10 +13,10 @@ import os
 import re
 import ssl
 import stat
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from lanfit.durable import write_whole
 from lanfit.errors import InputError
 from lanfit.wire.auth import ID_BYTES
 
@@ -47,8 +47,7 @@ class Identity:
         path = state_dir / IDENTITY_FILE
         try:
             if not path.exists():
-                state_dir.mkdir(parents=True, exist_ok=True)
-                write_private(path, _new_identity())
+                write_whole(path, _new_identity(), mode=0o600)
             text = path.read_text("ascii")
             _keep_private(path)
         except (OSError, UnicodeDecodeError) as error:
@@ -113,21 +112,6 @@ def parse_fingerprint(text: str) -> bytes:
             "copy the 64 hex digits that the server shows",
         )
     return bytes.fromhex(digits)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file whole or not at all, readable by its owner only."""
-    # mkstemp makes the file with mode 0600, so there is no moment in which others can read it.
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _keep_private(path: Path) -> None:

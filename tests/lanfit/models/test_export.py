@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lanfit.durable import written_whole
 from lanfit.errors import InputError
 from lanfit.models import known
 from lanfit.models.compiling import override
-from lanfit.models.export import write_final, write_model, written_whole
+from lanfit.models.export import write_final, write_model
 from lanfit.models.weights import get_weights
 
 pytestmark = pytest.mark.keras

@@ -17,7 +17,6 @@ from lanfit.net.tls import (
     format_fingerprint,
     parse_fingerprint,
     server_context,
-    write_private,
 )
 
 
@@ -105,12 +104,3 @@ def test_fingerprints_are_read_as_people_type_them() -> None:
 def test_what_is_no_fingerprint_is_wrong_input(typed: str) -> None:
     with pytest.raises(InputError, match="no fingerprint"):
         parse_fingerprint(typed)
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    write_private(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        write_private(path, "new \ud800")
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["file"]

@@ -1,0 +1,57 @@
+"""Files that matter: written whole or not at all, and on disk before they have their name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary path in the same folder with the same ending; on success it takes the place of `path`.
+
+    After a crash either the old or the new content is there, whole.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        sync_file(temporary)
+        move_whole(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes | str, mode: int = 0o644) -> None:
+    """Write a file whole or not at all; with mode 0o600 nobody else can ever read it."""
+    data = content.encode() if isinstance(content, str) else content
+    with written_whole(path) as temporary:
+        temporary.unlink(missing_ok=True)  # a leftover of a process with our id would keep its mode
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+
+
+def move_whole(temporary: Path, path: Path) -> None:
+    """Give a finished and synced file its name, for good."""
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Return when the bytes of a file are on disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when the entries of a folder are on disk; nothing on systems that can't."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
