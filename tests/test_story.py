@@ -171,6 +171,25 @@ def test_a_typed_passphrase_may_be_wrong_twice(place: Place, tmp_path: Path) -> 
             worker.finish()
 
 
+def test_a_client_asks_for_address_port_and_passphrase(place: Place, tmp_path: Path) -> None:
+    with place.server(*flags(free_port(), 1)) as server:
+        port = port_of(server)
+        (tmp_path / "a").mkdir()
+        with Program("client", "--once", folder=tmp_path / "a", terminal=True, passphrase=None) as worker:
+            for question, answer in (
+                ("Server IP: ", "127.0.0.1"),
+                ("Port .*: ", "eighty"),
+                ("'eighty' is not a whole number from 1 to 65535", str(port)),
+                ("Passphrase: ", PASSPHRASE),
+            ):
+                worker.expect(question)
+                worker.type(answer)
+            server.finish()
+            worker.finish()
+    # Not in a workspace: one is made.
+    assert list((tmp_path / "a" / "lanfit" / "model" / "trained").glob("*/*.h5"))
+
+
 def test_a_client_waits_for_a_server_that_is_not_up_yet(place: Place, tmp_path: Path) -> None:
     port = free_port()
     with client(tmp_path / "a", port, "early") as worker:
@@ -253,7 +272,8 @@ def test_clients_deliver_what_they_trained_for_a_killed_server_to_the_same_serve
         server.kill()
         for worker in (first, second):
             worker.expect("Trained shard-")
-        with place.server(answers=f"127.0.0.1\n{port}\nn\n", passphrase=PASSPHRASE) as again:
+        # An empty answer at the passphrase: the one of the unfinished run.
+        with place.server(answers=f"127.0.0.1\n{port}\nn\n\n", passphrase=None) as again:
             again.finish()
             for worker in (first, second):
                 worker.finish()
@@ -262,6 +282,7 @@ def test_clients_deliver_what_they_trained_for_a_killed_server_to_the_same_serve
     assert [each["metrics"]["accuracy"] > 0.9 for each in summary["clients"]] == [True, True]
     assert summary["final"]["metrics"]["accuracy"] > 0.9
     assert not list((tmp_path / "a" / "client" / "state" / "1" / "outbox").iterdir())
+    assert not (place.root / "server" / "state" / "stretched_passphrase").exists(), "kept longer than needed"
 
 
 def test_a_runs_own_job_file_repeats_it_to_the_bit(place: Place) -> None:
