@@ -117,7 +117,7 @@ def override(
             f"Give {' and '.join(missing)}, or save the model after model.compile(...).",
         )
     if learning_rate is not None:
-        chosen = {**chosen, "config": {**(chosen.get("config") or {}), "learning_rate": learning_rate}}
+        chosen = _with_learning_rate(chosen, learning_rate)
     return CompileSpec(
         optimizer=chosen,
         loss=loss or spec.loss,
@@ -187,6 +187,16 @@ def compile_model(model: Any, spec: CompileSpec, steps_per_execution: int = 1) -
             f"Keras {keras.__version__} does not compile the model: {first_line(error)}",
             "Check the options of optimizer, loss and metrics, or give others: --optimizer, --loss, --metrics.",
         ) from error
+
+
+def _with_learning_rate(optimizer: KerasObject, rate: float) -> KerasObject:
+    config = optimizer.get("config") or {}
+    if "inner_optimizer" in config:  # the one that mixed precision puts around another
+        return {
+            **optimizer,
+            "config": {**config, "inner_optimizer": _with_learning_rate(config["inner_optimizer"], rate)},
+        }
+    return {**optimizer, "config": {**config, "learning_rate": rate}}
 
 
 def _checked(spec: CompileSpec) -> CompileSpec:

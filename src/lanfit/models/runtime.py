@@ -16,7 +16,8 @@ def prepare_keras(threads: int = 0) -> None:
         RuntimeError: TensorFlow is already running with another number of threads.
     """
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # TensorFlow's own log is about drivers that are not there; what goes wrong comes as an exception anyway.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
     if threads:

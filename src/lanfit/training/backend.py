@@ -1,7 +1,7 @@
 """What the training loop asks of whatever computes. The loop decides what and when; a backend only computes.
 
 The life of a task: `load`, `start`, then for each epoch `train` (several calls), `finish_epoch`, `validate` (several
-calls), `finish_validation`, and `weights` when they are worth keeping.
+calls), `finish_validation`, and `weights` when they are worth keeping; at last `release`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Backend(Protocol):
     ) -> None:
         """Go back to the loaded weights, a fresh optimizer and the random state of this seed, and take the rows.
 
-        Nothing is left of what was trained before: the same calls give the same weights, to the bit.
+        Nothing is left of what was trained before: the same calls give the same weights, to the bit. The arrays must
+        not change until `release`.
         """
         ...
 
@@ -55,6 +56,10 @@ class Backend(Protocol):
 
     def weights(self) -> dict[str, AnyArray]:
         """Return copies of the weights under the names they were loaded with."""
+        ...
+
+    def release(self) -> None:
+        """Let go of the rows: their files may be deleted now. The model stays."""
         ...
 
     @property

@@ -5,7 +5,6 @@ Everything that training changes in a model is put back for each task: weights, 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -93,6 +92,9 @@ class KerasBackend:
     def weights(self) -> dict[str, AnyArray]:
         return get_weights(self._model, self._start_weights)
 
+    def release(self) -> None:
+        self._rows = self._validation_rows = (None, None)
+
     @property
     def learning_rate(self) -> float:
         return float(self._model.optimizer.learning_rate)
@@ -124,11 +126,9 @@ class KerasBackend:
 
         What is to be copied comes from a freshly made model and optimizer, so nothing about their insides is assumed.
         """
-        import keras
-
         model = self._model
         set_weights(model, self._start_weights)
-        fresh_optimizer = keras.saving.deserialize_keras_object(json.loads(self._spec.to_json())["optimizer"])
+        fresh_optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
         fresh_optimizer.build(model.trainable_variables)
         _copy(fresh_optimizer.variables, model.optimizer.variables)
         weights = {id(variable) for variable in model.weights}

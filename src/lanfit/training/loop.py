@@ -82,6 +82,21 @@ def fit(
     Raises:
         TrainingError: the loss became NaN or infinite; names epoch and learning rate.
     """
+    try:
+        return _fit(backend, job, x, y, x_validation, y_validation, report)
+    finally:
+        backend.release()
+
+
+def _fit(
+    backend: Backend,
+    job: FitJob,
+    x: AnyArray,
+    y: AnyArray,
+    x_validation: AnyArray,
+    y_validation: AnyArray,
+    report: Report,
+) -> FitResult:
     seconds = dict.fromkeys(("compile", "train", "validate"), 0.0)
     begin = perf_counter()
     backend.start(job.seed, job.batch_size, x, y, x_validation, y_validation)

@@ -12,17 +12,37 @@ from typing import Any
 
 import numpy as np
 
-from lanfit.wire.arrays import AnyArray
+from lanfit.wire.arrays import ALIGNMENT, AnyArray
+
+#: The dtypes of memory that TensorFlow takes as it lies, if it is aligned as our blocks are.
+_SHARED = frozenset({"float32", "int8", "int16", "int32", "int64", "uint8"})
 
 
 def resident(array: AnyArray) -> Any:
-    """Return an array as a tensor in main memory; Keras, too, takes every float as float32."""
+    """Return an array as a tensor in main memory; Keras, too, takes every float as float32.
+
+    Memory that is writable and aligned is shared, not copied: the array must not change while the tensor is in use.
+    (`tf.convert_to_tensor` copies twice on the way.)
+    """
     import tensorflow as tf
 
-    if array.dtype.kind == "f" and array.dtype != np.float32:
-        array = array.astype(np.float32)
-    with tf.device("CPU:0"):
-        return tf.convert_to_tensor(array)
+    if array.dtype.kind == "f":
+        array = np.asarray(array, np.float32)
+    if not array.size or array.dtype.name not in _SHARED:
+        with tf.device("CPU:0"):
+            return tf.convert_to_tensor(array)
+    if array.ctypes.data % ALIGNMENT or not (array.flags.writeable and array.flags.c_contiguous):
+        array = _aligned_copy(array)
+    plain: Any = np.asarray(array)  # a memory-mapped array is a subclass
+    return tf.experimental.dlpack.from_dlpack(plain.__dlpack__())
+
+
+def _aligned_copy(array: AnyArray) -> AnyArray:
+    buffer = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % ALIGNMENT
+    copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    np.copyto(copy, array)
+    return copy
 
 
 def compiled_loop(

@@ -157,6 +157,14 @@ def test_a_schedule_survives_and_a_learning_rate_replaces_it() -> None:
     assert replaced["config"]["learning_rate"] == 0.1
 
 
+def test_a_learning_rate_reaches_the_optimizer_inside_that_of_mixed_precision() -> None:
+    inner = {"module": "keras.optimizers", "class_name": "Adam", "config": {}, "registered_name": None}
+    outer = {"class_name": "LossScaleOptimizer", "config": {"inner_optimizer": inner}}
+    changed = override(whole(optimizer_config=outer, loss="mse"), learning_rate=0.25).optimizer
+    assert changed is not None
+    assert changed["config"]["inner_optimizer"]["config"] == {"learning_rate": 0.25}
+
+
 @pytest.mark.parametrize(
     ("wrong", "right"),
     [({"optimizer": "adm"}, "'adam'"), ({"loss": "spars_categorical_crossentropy"}, "'sparse_"), ({"loss": "MES"}, "")],

@@ -156,6 +156,7 @@ def test_a_final_model_has_the_constants_of_each_column(tmp_path: Path) -> None:
     subtract, multiply = np.float32([1, 2, 0.5, 7]), np.float32([0.5, 0, 3, 1e-3])
     write_final(tmp_path / "final.keras", *parts(model), subtract, multiply)
     with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         final = keras.models.load_model(tmp_path / "final.keras")
     assert not [warning for warning in caught if issubclass(warning.category, UserWarning)]
     np.testing.assert_array_equal(final.predict(x, verbose=0), model.predict((x - subtract) * multiply, verbose=0))

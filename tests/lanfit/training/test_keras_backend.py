@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 
 from lanfit.errors import InputError, TrainingError
-from lanfit.models.compiling import CompileSpec, compile_model, override
+from lanfit.models.compiling import CompileSpec, compile_model, override, read_config
 from lanfit.models.weights import get_weights, set_weights
 from lanfit.training import keras_backend, loop
 from lanfit.training.keras_backend import KerasBackend
 from lanfit.training.loop import FitJob, FitResult, epoch_order, fit
+from lanfit.training.tensorflow_steps import resident
 
 pytestmark = pytest.mark.keras
 
@@ -54,7 +56,7 @@ def adapted() -> Any:
     from keras import layers
 
     layer = layers.Normalization()
-    layer.adapt(X * 3)
+    layer.adapt(X * RANDOM.uniform(2, 9))
     return keras.Sequential([keras.Input((6, 6, 1)), layer, layers.Flatten(), layers.Dense(3, activation="softmax")])
 
 
@@ -153,6 +155,23 @@ def test_a_result_does_not_depend_on_the_tasks_before_it(net: Callable[[], Any])
         again = train(backend, given, job)
         assert_equal(again.weights, fresh.weights)
         np.testing.assert_array_equal(again.history, fresh.history)
+
+
+def test_the_loss_scale_of_mixed_precision_is_put_back_too() -> None:
+    import keras
+    from keras import layers
+
+    half = [layers.Flatten(), layers.Dense(8, activation="relu", dtype="mixed_float16")]
+    model = keras.Sequential([keras.Input((6, 6, 1)), *half, layers.Dense(3, activation="softmax")])
+    model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01), dynamic_growth_steps=3), loss=SPARSE)
+    compiled = read_config(json.dumps(model.get_compile_config()))
+    assert compiled is not None
+    given, job = (model.to_json(), compiled.to_json(), get_weights(model)), FitJob(2, 16, 5)
+    backend = KerasBackend()
+    first, second = train(backend, given, job), train(backend, given, job)
+    assert_equal(first.weights, second.weights)
+    np.testing.assert_array_equal(first.history, second.history)
+    assert_equal(backend.weights(), get_weights(plain_fit(*given[:1], compiled, given[2], job)[0]))
 
 
 def test_the_same_seed_repeats_and_another_seed_does_not() -> None:
@@ -281,3 +300,28 @@ def test_a_cancelled_task_leaves_nothing_behind() -> None:
     again = train(backend, given, job)
     assert_equal(again.weights, fresh.weights)
     np.testing.assert_array_equal(again.history, fresh.history)
+
+
+@pytest.mark.parametrize(
+    "dtype", ["float16", "float32", "float64", "bool", "int8", "int32", "int64", "uint8", "uint16"]
+)
+@pytest.mark.parametrize("form", ["whole", "shifted", "strided", "read only", "empty", "transposed"])
+def test_any_array_becomes_a_tensor_of_the_same_numbers(dtype: str, form: str) -> None:
+    array = RANDOM.randint(0, 2, (40, 3)).astype(dtype)
+    array = {"shifted": array[1:], "strided": array[::2, :2], "empty": array[:0], "transposed": array.T}.get(
+        form, array
+    )
+    array.flags.writeable = form != "read only"
+    tensor = resident(array)
+    assert tuple(tensor.shape) == array.shape
+    assert tensor.dtype.name == ("float32" if array.dtype.kind == "f" else dtype)
+    np.testing.assert_array_equal(tensor.numpy(), array)
+
+
+def test_aligned_rows_are_not_copied() -> None:
+    memory = np.zeros(4096, np.uint8)
+    start = -memory.ctypes.data % 64
+    array = memory[start : start + 2048].view(np.float32)
+    tensor = resident(array)
+    array[3] = 7
+    assert float(tensor[3]) == 7

@@ -25,6 +25,7 @@ class LinearRegression:
     def __init__(self, learning_rate: float = 0.1) -> None:
         self.learning_rate = learning_rate
         self.calls: list[tuple[str, list[int]]] = []
+        self.released = 0
 
     def load(self, architecture: str, compile_json: str, weights: Mapping[str, AnyArray]) -> None:
         self.first = {name: np.array(array) for name, array in weights.items()}
@@ -60,6 +61,9 @@ class LinearRegression:
 
     def weights(self) -> dict[str, AnyArray]:
         return {"w": self.w.copy()}
+
+    def release(self) -> None:
+        self.released += 1
 
 
 class Notes:
@@ -257,3 +261,10 @@ def test_a_report_that_raises_ends_the_training_at_once() -> None:
     with pytest.raises(Cancelled):
         run(backend, FitJob(100, 1, 0), Cancelling())
     assert len(backend.calls) == 1
+    assert backend.released == 1
+
+
+def test_the_rows_are_let_go_at_the_end() -> None:
+    backend = LinearRegression()
+    run(backend, FitJob(2, 8, 0))
+    assert backend.released == 1
