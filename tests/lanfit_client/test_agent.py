@@ -1,0 +1,188 @@
+"""The agent and a real trainer, against a server that is played by the test: real TLS, real login, real training."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lanfit.data.labels import Target
+from lanfit.files import BlockFile
+from lanfit.models.loading import load_model
+from lanfit.net.link import Link
+from lanfit.net.listen import listen
+from lanfit.net.tls import Identity
+from lanfit.wire.arrays import AnyArray, block_of, block_size, pieces
+from lanfit.wire.auth import stretch
+from lanfit.wire.messages import (
+    Ack,
+    AnyMessage,
+    Commit,
+    Epoch,
+    Fetch,
+    FitTask,
+    Join,
+    Lease,
+    LogLines,
+    Offer,
+    Progress,
+    RunEnded,
+    Welcome,
+)
+from lanfit.workspace import Workspace
+from lanfit_client.agent import REPORT_SECONDS, Agent, Server
+from lanfit_client.state import ClientState
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 120
+pytestmark = pytest.mark.keras
+
+
+class Door:
+    """Lets everybody in who knows the passphrase."""
+
+    def __init__(self, stretched: bytes) -> None:
+        self._stretched = stretched
+
+    def admit(self, address: str, client_id: bytes) -> bytes:
+        return self._stretched
+
+    def failed(self, address: str, client_id: bytes) -> None:
+        raise AssertionError("the passphrase was right")
+
+    def joined(self, address: str, client_id: bytes) -> None:
+        pass
+
+
+class Stage:
+    """A server whose lines the test speaks."""
+
+    def __init__(self) -> None:
+        self.links: asyncio.Queue[Link] = asyncio.Queue()
+
+    async def __call__(self, link: Link, client_id: bytes, address: str) -> None:
+        self.links.put_nowait(link)
+        await link.closed.wait()
+
+
+@asynccontextmanager
+async def playing(folder: Path, said: list[str]) -> AsyncIterator[tuple[Stage, Agent, asyncio.Task[None]]]:
+    """A stage, and an agent that is on its way to it."""
+    identity = Identity.load_or_create(folder / "server")
+    stage = Stage()
+    listener = await listen("127.0.0.1", 0, identity, Door(stretch("a b c d", identity.salt)), stage)
+    state = ClientState.take(Workspace(folder))
+    agent = Agent(Server("127.0.0.1", listener.port), state, Workspace(folder), "lab", 1, said.append)
+    await agent.start()
+    running = asyncio.create_task(agent.run("a b c d", once=True))
+    try:
+        async with asyncio.timeout(PATIENCE):
+            yield stage, agent, running
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await agent.close()
+        await listener.close()
+        state.lock.release()
+
+
+def task() -> tuple[Lease, dict[str, dict[str, AnyArray]]]:
+    """A lease of two epochs on 96 rows of noise, and the blocks that go with it, by id."""
+    loaded = load_model(ROOT / "model" / "digits.h5")
+    random = np.random.default_rng(0)
+    rows = {
+        "x_train": random.random((96, 8, 8, 1), np.float32),
+        "y_train": random.integers(0, 10, 96),
+        "x_validation": random.random((8, 8, 8, 1), np.float32),
+        "y_validation": random.integers(0, 10, 8),
+        "subtract": np.array(0.0),
+        "multiply": np.array(1.0),
+    }
+    model, shard = block_of(loaded.weights), block_of(rows)
+    fit = FitTask(2, 32, 7, Target.CLASSES, "minmax", loaded.compile or "", loaded.architecture, (None, 10), 0)
+    return Lease("run-1", "shard-1", 1, "lab", fit, model, shard), {model.id: loaded.weights, shard.id: rows}
+
+
+async def until(link: Link, kind: type[AnyMessage], seen: list[AnyMessage]) -> AnyMessage:
+    """The next message of a kind; the others are noted."""
+    while not isinstance(message := await link.receive(), kind):
+        seen.append(message)
+    return message
+
+
+def test_a_result_is_kept_until_it_is_acknowledged_and_offered_again_over_a_new_link(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    async def play() -> None:
+        lease, blocks = task()
+        seen: list[AnyMessage] = []
+        async with playing(tmp_path, said) as (stage, agent, running):
+            link = await stage.links.get()
+            assert isinstance(await link.receive(), Join)
+            await link.send(Welcome("0", "lab", False))
+            await link.send(lease)
+            for _ in range(2):
+                fetch = await until(link, Fetch, seen)
+                assert isinstance(fetch, Fetch)
+                await link.send_block(fetch, pieces(blocks[fetch.block]))
+            offer = await until(link, Offer, seen)
+            assert isinstance(offer, Offer)
+            # The same task again, from a server that had lost sight of it: it is not trained twice.
+            await link.send(lease)
+            assert [message.epoch for message in seen if isinstance(message, Epoch)] == [0, 1]
+            assert {message.task for message in seen if isinstance(message, Progress)} == {"shard-1"}
+            assert any(isinstance(message, LogLines) for message in seen)
+            await link.close("the server dies before it fetches")
+
+            link = await stage.links.get()
+            assert isinstance(await link.receive(), Join)
+            await link.send(Welcome("0", "lab", True))
+            seen.clear()
+            again = await until(link, Offer, seen)
+            assert again == offer
+            size = block_size(offer.result.block.arrays)
+            received = BlockFile.create(tmp_path / "received", size)
+            fetching = asyncio.create_task(link.fetch(offer.result.block.id, received.view[:size]))
+            commit = await until(link, Commit, seen)
+            await fetching
+            assert commit == Commit(offer.result.block.id)
+            arrays = received.arrays(offer.result.block.arrays)
+            assert block_of(arrays) == offer.result.block
+            assert [*arrays] == [*(spec.name for spec in lease.model.arrays), "history"]
+            assert arrays["history"].shape == (2, len(offer.result.metrics))
+            assert len(agent.worker.outbox) == 1
+            await link.send(Ack(offer.result.block.id))
+            await link.send(RunEnded("run-1", "done", "it is over"))
+            await running
+            assert len(agent.worker.outbox) == 0
+            assert agent.worker.failures == 0
+
+    asyncio.run(play())
+    assert (tmp_path / "model" / "trained" / "run-1" / "lab.h5").is_file()
+    assert any("The server has the result on disk" in line for line in said)
+    assert not list(tmp_path.rglob("*.part"))
+    assert not (tmp_path / "client" / "state" / "1" / "cache").exists()
+
+
+def test_progress_is_reported_at_least_once_a_second_while_there_is_a_task(tmp_path: Path) -> None:
+    """Also while nothing new is known: here the shard never comes."""
+    assert 0 < REPORT_SECONDS <= 1
+
+    async def play() -> None:
+        lease, _ = task()
+        async with playing(tmp_path, []) as (stage, _, _):
+            link = await stage.links.get()
+            await link.receive()
+            await link.send(Welcome("0", "lab", False))
+            await link.send(lease)
+            reports: list[Progress] = []
+            while len(reports) < 3:
+                if isinstance(message := await link.receive(), Progress):
+                    reports.append(message)
+            assert {report.state for report in reports} == {"receiving"}
+
+    asyncio.run(play())
