@@ -1,7 +1,7 @@
 """Many steps of a Keras model in one call of TensorFlow, over rows that stay where they are.
 
 `model.fit` feeds each step through a tf.data pipeline: against its best setting that costs a small dense network about
-a fifth of its speed, a convolutional one some per cent (bench/training.py). Here the rows of a batch are gathered inside
+a fifth of its speed, a convolutional one some per cent (bench/training.py). Here the rows of a batch are taken inside
 the compiled loop, so a call may take any number of batches without compiling again, and nothing is set up or taken down
 between calls. The step is Keras' own `train_step`: weights equal those of `model.fit` to the bit.
 """
