@@ -238,3 +238,11 @@ def test_a_client_without_a_host_name_that_exists_says_so(tmp_path: Path) -> Non
 def test_a_missing_passphrase_file_is_named(place: Place, tmp_path: Path) -> None:
     said = refused(place, *flags(free_port(), 2), "--passphrase-file", tmp_path / "nothing.txt", passphrase=None)
     assert "nothing.txt" in said
+
+
+def test_a_model_whose_architecture_is_too_large_to_be_sent_is_refused(place: Place) -> None:
+    layers = "[keras.layers.ReLU(name=f'{i}' + 'x' * 50_000) for i in range(20)]"
+    code = f"model = keras.Sequential([keras.Input((64,)), *{layers}, keras.layers.Dense(10)])\n"
+    keras_model(place.root / "model" / "large.keras", code + "model.compile('adam', 'mse')")
+    said = refused(place, *flags(free_port(), 2, model="large.keras"))
+    assert "can be sent to clients" in said

@@ -17,7 +17,7 @@ from lanfit.child import Parent
 from lanfit.data.labels import Target, make_target
 from lanfit.data.memory import free_memory
 from lanfit.data.normalize import Normalizer
-from lanfit.errors import LanfitError
+from lanfit.errors import InputError, LanfitError
 from lanfit.files import ArrayFile
 from lanfit.models.compiling import CompileSpec, loss_name, override, read_spec
 from lanfit.models.export import write_final, write_model
@@ -26,6 +26,7 @@ from lanfit.models.runtime import limit_memory, prepare_keras
 from lanfit.models.scoring import Scorer, check_batch
 from lanfit.training.metrics import metrics
 from lanfit.wire.arrays import AnyArray
+from lanfit.wire.messages import LARGEST_ARCHITECTURE
 from lanfit_server.evaluate import (
     Compile,
     Compiled,
@@ -83,6 +84,12 @@ class ModelHolder:
     def _load(self, path: Path, weights: Path) -> Loaded:
         limit_memory(max(LEAST_MEMORY, MEMORY_FACTOR * path.stat().st_size, free_memory()))
         loaded = load_model(path)
+        size = len(loaded.architecture.encode()) + len((loaded.compile or "").encode())
+        if size > LARGEST_ARCHITECTURE:
+            raise InputError(
+                f"{path.name} has an architecture of {size:,} bytes; {LARGEST_ARCHITECTURE:,} can be sent to clients",
+                "use a model with fewer layers",
+            )
         spec = read_spec(loaded.compile) if loaded.compile else CompileSpec()
         self._loaded, self._architecture = loaded, loaded.architecture
         self._output_shape = (None, *loaded.output_shape)

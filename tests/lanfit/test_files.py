@@ -123,5 +123,6 @@ def test_paths_are_shown_from_the_workspace(tmp_path: Path) -> None:
 def test_a_private_file_is_private_also_when_it_replaces_one_that_was_not(tmp_path: Path) -> None:
     path = tmp_path / "secret"
     write_whole(path, "old", mode=0o644)
+    (tmp_path / f".secret.{os.getpid()}").write_text("left by a killed process that had our id")
     write_whole(path, "new", mode=0o600)
     assert path.stat().st_mode & 0o777 == 0o600

@@ -154,6 +154,10 @@ class Status(Message, frozen=True, tag="status"):
     text: str
 
 
+#: What the JSON of a model and of how it is compiled may take together, in bytes: it travels in a control message.
+LARGEST_ARCHITECTURE = 900 * 1024
+
+
 class FitTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Train this model on this shard."""
 
