@@ -65,6 +65,7 @@ class Agent:
         name: what the client would like to be called.
         threads: of its trainer.
         say: called with lines for the user.
+        remembers: whether servers are pinned in the state folder; not for a client that a server started itself.
     """
 
     def __init__(
@@ -75,11 +76,13 @@ class Agent:
         name: str,
         threads: int,
         say: Callable[[str], None],
+        *,
+        remembers: bool = True,
     ) -> None:
         self.worker = Worker(state, workspace, threads, self._send_soon, say)
         self._server = server
         self._state = state
-        self._known = KnownServers(state.known_servers)
+        self._known = KnownServers(state.known_servers) if remembers else None
         self._name = name
         self._say = say
         self._link: Link | None = None
@@ -127,7 +130,7 @@ class Agent:
                     self._state.client_id,
                     passphrase,
                     expect_fingerprint=self._server.fingerprint,
-                    known=self._known.check,
+                    known=self._known.check if self._known else None,
                 )
             except ConnectionFailed as failed:
                 if isinstance(failed, TryLater):
@@ -142,7 +145,8 @@ class Agent:
                 await asyncio.sleep(wait)
                 continue
             self._join_seconds = time.monotonic() - attempt
-            self._known.remember(f"{self._server.host}:{self._server.port}", identity)
+            if self._known is not None:
+                self._known.remember(f"{self._server.host}:{self._server.port}", identity)
             self._identity = identity
             return link
 

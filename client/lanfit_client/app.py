@@ -70,7 +70,8 @@ class Client:
         threads = int(str(options.value("threads") or os.cpu_count() or 1))
         try:
             with LoopThread() as loop:
-                agent = Agent(server, state, options.workspace, name, threads, self._terminal.say)
+                say, remembers = self._terminal.say, not options.child
+                agent = Agent(server, state, options.workspace, name, threads, say, remembers=remembers)
                 try:
                     loop.call(agent.start())
                     self._work(loop, agent)

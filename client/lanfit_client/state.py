@@ -44,4 +44,5 @@ class ClientState:
 
     @property
     def known_servers(self) -> Path:
-        return self.lock.folder / "known_servers"
+        """Shared by all clients of a workspace: what one knows of a server, the others know, too."""
+        return self.lock.folder.parent / "known_servers"

@@ -131,9 +131,7 @@ class Server:
         )
         target = target_of(asked.compiled.loss, job.order, loaded.output_shape)
         self._loop.call(self._models.ask(use_data(data, target, self._scratch.folder), Done))
-        record = record_of(
-            new_run_id(self._workspace), job, self._identity.server_id, loaded, asked.compiled, data, job.model
-        )
+        record = record_of(new_run_id(self._workspace), job, self._identity.server_id, loaded, asked.compiled, data)
         run = self._loop.call(self._begin(record))
         journal = Journal(run.folder)
         closing.callback(journal.close)

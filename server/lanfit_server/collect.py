@@ -150,9 +150,15 @@ class Desk:
 
     def unfinished(self) -> list[OpenRun]:
         """The runs in this workspace that a server of this identity began and did not end, oldest first."""
-        folders = sorted(path.parent.name for path in self._workspace.logs.glob(f"*/{Ledger.FILE}"))
-        found = (self.find(name) for name in folders)
-        return [run for run in found if run is not None and run.ledger.status == "unfinished"]
+        found = []
+        for name in sorted(path.parent.name for path in self._workspace.logs.glob(f"*/{Ledger.FILE}")):
+            was_open = name in self._runs
+            run = self.find(name)
+            if run is not None and run.ledger.status == "unfinished":
+                found.append(run)
+            elif run is not None and not was_open:
+                self._runs.pop(name).ledger.close()
+        return found
 
     def consider(self, client: str, result: Result) -> Take | Known | Refuse:
         """Decide about a result that a client offers.

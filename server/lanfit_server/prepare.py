@@ -68,15 +68,13 @@ def use_data(data: Prepared, target: str, scratch: Path) -> UseData:
     return UseData(ArrayFile.write(scratch / "test.block", arrays), target, data.normalizer.name)
 
 
-def record_of(
-    run: str, job: Job, server_id: bytes, loaded: Loaded, compiled: Compiled, data: Prepared, model: str
-) -> RunRecord:
+def record_of(run: str, job: Job, server_id: bytes, loaded: Loaded, compiled: Compiled, data: Prepared) -> RunRecord:
     """What is written down about a run before it begins."""
     return RunRecord(
         run=run,
         server_id=server_id,
         job=to_toml(job),
-        model=model,
+        model=job.model,
         parameters=loaded.parameters,
         epochs=job.epochs,
         architecture=loaded.architecture,
