@@ -1,82 +1,121 @@
-"""Reads csv files of numbers: comma-separated, UTF-8, with or without a header line.
+"""Reads csv files, packed or not: numbers in blocks, or labels exactly.
 
 The fast reader is pandas' C engine; only when it refuses a file is the file read once more, slowly, to name the line
-and column. Semicolons, decimal commas and text labels are not read.
+and column. How a file is laid out is found out in `layout`.
 """
 
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lanfit.data.compressed import open_bytes
+from lanfit.data.layout import Layout, bounded_lines, find_layout, records, text_of
+from lanfit.data.pieces import AnyArray, Piece, rows_differ
+from lanfit.data.tables import is_number, is_row, no_number
+from lanfit.data.text_labels import Labels, labels_of_texts
 from lanfit.errors import InputError
 
-BLOCK_VALUES = 1 << 20
-_HINT = "lanfit reads numbers with a decimal point, separated by commas, the same count in every line."
-#: pandas must neither guess missing values nor take a first column for row names.
-_OPTIONS = {"header": None, "index_col": False, "na_filter": False, "engine": "c"}
-#: Cells that make a first line data although they are no numbers: were it taken for a header, a row would be lost.
-_NO_NAMES = frozenset({"", "na", "n/a", "nan", "-nan", "<na>", "#n/a", "null", "none", "true", "false"})
+#: Small blocks stay in the processor's cache: a million values take a third longer.
+BLOCK_VALUES = 1 << 18
+_HINT = (
+    "lanfit reads numbers separated by commas, semicolons or tabs, the same count in every line; decimal commas "
+    "only where commas do not separate, thousands separators never."
+)
 
 
-def describe_csv(path: Path) -> tuple[int, int]:
-    """Count the rows and columns of the file, without converting a cell.
-
-    Raises:
-        InputError: not text, or no rows in it.
-    """
-    with _errors_named(path), _open(path) as file:
-        _, width = _start(file)
-        rows = sum(1 for line in file if line.strip(" \t\r\n"))
-    if rows == 0 or width == 0:
-        raise InputError(f"{path} holds no rows", "Every line is one row; a first line with names is no row.")
-    return rows, width
-
-
-def column_names(path: Path) -> list[str] | None:
-    """The cells of the header line, or None when the first line is data."""
-    with _errors_named(path), _open(path) as file:
-        return _start(file)[0]
-
-
-def read_csv_blocks(path: Path) -> Iterator[NDArray[np.generic]]:
-    """Yield the rows in order as float32 of shape (rows of the block, columns), about 4 MiB each.
+def open_csv(path: Path) -> Piece:
+    """The rows of a csv file as float32, shape (rows, columns).
 
     Raises:
-        InputError: a cell that is no number, a line with more or fewer cells, not UTF-8, no rows; file, line and
-            column are named.
+        InputError: not UTF-8 text or no rows; and, while reading: a cell that is no number, a line with more or fewer
+            cells; file, line and column are named.
     """
-    pandas = _pandas(path)
-    with _errors_named(path), _open(path) as file:
-        _, width = _start(file)
-        size = max(1, BLOCK_VALUES // width)
-        for frame in pandas.read_csv(file, dtype=np.float64, chunksize=size, **_OPTIONS):
-            with np.errstate(over="ignore"):  # 1e39 becomes inf, which the check of all values names
-                block = frame.to_numpy(np.float32)
-            yield _of_width(block, width)
+    with _errors_named(path):
+        layout = find_layout(path)
+    shape = (layout.rows, layout.width)
+    return Piece(str(path), shape, np.dtype(np.float32), partial(_blocks, path, layout), _notes(layout), layout.header)
 
 
-def read_csv_exactly(path: Path) -> NDArray[np.generic]:
-    """Read the whole file as int64 when every cell is an integer (True and False: bool), else as float64.
+def read_csv_labels(path: Path) -> Labels:
+    """Read all cells of a csv file as labels, shape (rows, columns).
 
-    Shape (rows, columns). For labels, where float32 would join integers above 2**24.
+    A first line that reads like a header is a row if each of its cells stands again in its column: a file of words
+    needs no header.
 
     Raises:
-        InputError: as `read_csv_blocks`.
+        InputError: as `open_csv`, or the labels are not all words or all numbers.
     """
-    pandas = _pandas(path)
-    with _errors_named(path), _open(path) as file:
-        _, width = _start(file)
-        frame = pandas.read_csv(file, low_memory=False, **_OPTIONS)
-        if any(not isinstance(dtype, np.dtype) or dtype.kind not in "biuf" for dtype in frame.dtypes):
-            raise ValueError("a column holds text")
-        return _of_width(frame.to_numpy(np.result_type(*frame.dtypes)), width)
+    with _errors_named(path):
+        layout = find_layout(path)
+    places: dict[str, int] = {}
+    blocks: list[NDArray[np.int32]] = []
+    for frame in _frames(path, layout, str, numbers=False):
+        blocks.append(codes := np.empty(frame.shape, np.int32))
+        for column in frame:
+            found, texts = frame[column].factorize()
+            if any(not text.strip() for text in texts) or (found < 0).any():
+                raise _error(path, layout, ValueError("a cell is empty"), numbers=False)
+            codes[:, column] = np.array([places.setdefault(text, len(places)) for text in texts], np.int32)[found]
+    codes = np.concatenate(blocks)
+    if len(codes) != layout.rows:
+        raise rows_differ(str(path), layout.rows, len(codes))
+    texts, notes, header = [text.strip() for text in places], _notes(layout), layout.header
+    if header and is_row(header, ({texts[code] for code in np.unique(column)} for column in codes.T)):
+        first = [places.setdefault(name, len(places)) for name in header]
+        codes = np.concatenate([np.array([first], np.int32), codes])
+        notes = (*notes, "its first line is a label, not a header")
+    labels = labels_of_texts(str(path), codes, list(places), layout.decimal)
+    return replace(labels, notes=notes + labels.notes)
+
+
+class _Bytes:
+    """A stream as pandas' parser takes it at once; of an `io` object pandas would first decode every byte."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self._stream = stream
+
+    def read(self, size: int = -1) -> bytes:
+        return self._stream.read(size)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._stream)
+
+
+def _blocks(path: Path, layout: Layout) -> Iterator[AnyArray]:
+    for frame in _frames(path, layout, np.float64):
+        with np.errstate(over="ignore"):  # 1e39 becomes inf, which the check of all values names
+            yield frame.to_numpy(np.float32)
+
+
+def _frames(path: Path, layout: Layout, dtype: type, *, numbers: bool = True) -> Iterator[Any]:
+    """Blocks of rows as pandas reads them, all cells of them as `dtype`."""
+    size = max(1, BLOCK_VALUES // layout.width)
+    with _errors_named(path, layout, numbers=numbers), open_bytes(path) as stream:
+        stream.read(layout.start)
+        for frame in _pandas(path).read_csv(_Bytes(stream), dtype=dtype, chunksize=size, **_options(layout)):
+            if frame.shape[1] != layout.width:
+                raise ValueError(f"the first line has {layout.width} cells, the next {frame.shape[1]}")
+            yield frame
+
+
+def _options(layout: Layout) -> dict[str, Any]:
+    """pandas must neither guess missing values nor take a first column for row names."""
+    fixed = {"header": None, "index_col": False, "na_filter": False, "engine": "c"}
+    return {"sep": layout.separator, "decimal": layout.decimal, **fixed}
+
+
+def _notes(layout: Layout) -> tuple[str, ...]:
+    return (f"read with {' and '.join(layout.notes)}",) if layout.notes else ()
 
 
 def _pandas(path: Path) -> Any:
@@ -87,70 +126,42 @@ def _pandas(path: Path) -> Any:
     return pandas
 
 
-def _open(path: Path) -> TextIO:
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _start(file: TextIO) -> tuple[list[str] | None, int]:
-    """Read the header line if there is one, leave the file at the first line of data; return header and width."""
-    first = next((cells for cells in csv.reader(file, strict=True) if not _blank(cells)), [])
-    if any(not _is_number(cell) and cell.strip().lower() not in _NO_NAMES for cell in first):
-        return first, len(first)
-    file.seek(0)
-    return None, len(first)
-
-
-def _of_width(block: NDArray[np.generic], width: int) -> NDArray[np.generic]:
-    if block.shape[1] != width:
-        raise ValueError(f"the first line has {width} cells, the next {block.shape[1]}")
-    return block
-
-
 @contextmanager
-def _errors_named(path: Path) -> Iterator[None]:
+def _errors_named(path: Path, layout: Layout | None = None, *, numbers: bool = True) -> Iterator[None]:
     """Turn what pandas and csv raise into an InputError that names the line and the column."""
     try:
         yield
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no UTF-8 text", "Save it as csv in UTF-8.") from error
-    except OSError as error:
-        raise InputError(
-            f"{path} can't be read: {error}", "Check that the file is there, and who may read it."
-        ) from error
     except (ValueError, OverflowError, MemoryError, csv.Error) as error:
-        raise InputError(f"{path}, {_cause(path) or str(error).strip()}", _HINT) from error
+        raise _error(path, layout, error, numbers) from error
 
 
-def _cause(path: Path) -> str:
+def _error(path: Path, layout: Layout | None, reason: Exception, numbers: bool) -> InputError:
+    cause = _cause(path, layout, numbers) if layout else ""
+    return InputError(f"{path}, {cause or str(reason).strip()}", _HINT)
+
+
+def _cause(path: Path, layout: Layout, numbers: bool) -> str:
     """Read the file slowly and say where the first line is that breaks the rules; empty if none is found."""
     try:
-        with _open(path) as file:
-            header, width = _start(file)
-            file.seek(0)
-            reader = csv.reader(file, strict=True)
-            lines = (cells for cells in reader if not _blank(cells))
-            if header is not None:
+        with open_bytes(path) as stream:
+            lines = records(bounded_lines(text_of(stream)), layout.separator)
+            if layout.header is not None:
                 next(lines)
-            for cells in lines:
-                if len(cells) != width:
-                    return f"line {reader.line_num} has {len(cells)} cells, the first line {width}"
+            for line, cells in lines:
+                if len(cells) != layout.width:
+                    return f"line {line} has {len(cells)} cells, the first line {layout.width}"
                 for column, cell in enumerate(cells):
-                    if not _is_number(cell) or cell.strip().lower().lstrip("+-") == "nan":
-                        name = column + 1 if header is None else f'"{header[column]}"'
-                        what = f'"{cell[:40]}" is not a number' if cell.strip() else "the cell is empty"
-                        return f"line {reader.line_num}, column {name}: {what}"
-    except (csv.Error, OSError, ValueError):
+                    if _is_wrong(cell, layout.decimal) if numbers else not cell.strip():
+                        name = column + 1 if layout.header is None else f'"{layout.header[column]}"'
+                        return f"line {line}, column {name}: {no_number(cell)}"
+    except UnicodeDecodeError:
+        return "a line is no UTF-8 text"
+    except (csv.Error, ValueError):
         pass  # what pandas said is told instead
     return ""
 
 
-def _blank(cells: list[str]) -> bool:
-    return not cells or (len(cells) == 1 and not cells[0].strip(" \t"))
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+def _is_wrong(cell: str, decimal: str) -> bool:
+    return not is_number(cell, decimal) or cell.strip().lower().lstrip("+-") == "nan"

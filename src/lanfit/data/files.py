@@ -1,26 +1,25 @@
-"""Finds the files of X and Y, pairs them in natural order, and reads npz and csv into arrays.
+"""Finds the files of X and Y, pairs them in natural order, and picks the reader by the ending of a name.
 
-One module a format (`npz`, `csvs`); what is done with the rows is decided in `prepare`.
+One module a format (`npz`, `csvs`, `xlsx`); what is done with the rows is decided in `prepare`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lanfit.data.csvs import column_names, describe_csv, read_csv_blocks, read_csv_exactly
-from lanfit.data.memory import free_memory, readable_size
-from lanfit.data.npz import describe_npz, read_npz_blocks
+from lanfit.data.compressed import PACKINGS
+from lanfit.data.csvs import open_csv, read_csv_labels
+from lanfit.data.npz import open_npz, read_npz_labels
+from lanfit.data.pieces import Piece
+from lanfit.data.text_labels import Labels
+from lanfit.data.xlsx import open_xlsx, read_xlsx_labels
 from lanfit.errors import InputError
 
-AnyArray = NDArray[np.generic]
-ENDINGS = (".npz", ".csv")
+ENDINGS = (".npz", ".xlsx", ".csv", *(f".csv{packing}" for packing in PACKINGS))
+_ALL = f"{', '.join(ENDINGS[:-1])} and {ENDINGS[-1]}"
 #: What people and their systems leave in a folder beside the data; hidden files are skipped as well.
 _SKIPPED = frozenset({"readme.md", "thumbs.db", "desktop.ini"})
 
@@ -31,18 +30,6 @@ class Pair:
 
     x: Path
     y: Path | None
-
-
-@dataclass(frozen=True)
-class Declared:
-    """What a file says it holds: the shape with its rows first, and the dtype it is read as."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
-
-    @property
-    def nbytes(self) -> int:
-        return prod(self.shape) * self.dtype.itemsize
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
@@ -69,88 +56,51 @@ def find_pairs(x_dir: Path, y_dir: Path | None) -> list[Pair]:
     return [Pair(x, y) for x, y in zip(xs, ys, strict=True)]
 
 
-def describe(path: Path) -> Declared:
-    """Find out shape and dtype without reading the values; csv files count as float32.
+def open_file(path: Path, npz_key: str | None = None) -> Piece:
+    """Find out what a file of numbers holds; csv and xlsx are read as float32, npz in its own dtype.
+
+    Args:
+        npz_key: which array of an npz file is read; needed if there are several.
 
     Raises:
-        InputError: the file can't be read, or declares more than the memory that is free.
+        InputError: the file can't be read, or holds something else.
     """
-    if _format(path) == ".npz":
-        declared = Declared(*describe_npz(path))
-    else:
-        declared = Declared(describe_csv(path), np.dtype(np.float32))
-    free = free_memory()
-    if free and declared.nbytes > free:
-        raise InputError(
-            f"{path} declares an array of shape {declared.shape}, {readable_size(declared.nbytes)}, "
-            f"but {readable_size(free)} of memory are free",
-            "Use fewer rows, a smaller dtype (uint8, float16), or a machine with more memory.",
-        )
-    return declared
+    kind = _kind(path)
+    if kind == ".npz":
+        return open_npz(path, npz_key)
+    return open_xlsx(path) if kind == ".xlsx" else open_csv(path)
 
 
-def read_blocks(path: Path, declared: Declared | None = None) -> Iterator[AnyArray]:
-    """Yield the rows in order, a few MiB at a time; together they are what `describe` said (asked if not given).
+def read_labels(path: Path, npz_key: str | None = None) -> Labels:
+    """Read a whole file as labels, exactly: integers stay integers, words are coded.
 
     Raises:
-        InputError: the file is damaged or holds something else than numbers.
+        InputError: as `open_file`, or the labels are not all words or all numbers.
     """
-    declared = declared or describe(path)
-    rows = 0
-    for block in read_npz_blocks(path) if _format(path) == ".npz" else read_csv_blocks(path):
-        rows += len(block)
-        if block.shape[1:] != declared.shape[1:] or rows > declared.shape[0]:
-            break
-        yield block
-    if rows != declared.shape[0]:
-        raise InputError(
-            f"{path} looks like {declared.shape[0]} rows, but {rows} could be read",
-            "Look for line breaks inside quotes.",
-        )
+    kind = _kind(path)
+    if kind == ".npz":
+        return read_npz_labels(path, npz_key)
+    return read_xlsx_labels(path) if kind == ".xlsx" else read_csv_labels(path)
 
 
-def read_array(path: Path, *, exact: bool = False) -> AnyArray:
-    """Read the whole file: npz in its own dtype, csv as float32 with shape (rows, columns).
-
-    With `exact` a csv of integers gives int64 and any other float64: labels must not be rounded.
-
-    Raises:
-        InputError: as `describe` and `read_blocks`.
-    """
-    declared = describe(path)
-    if exact and _format(path) == ".csv":
-        return read_csv_exactly(path)
-    array = np.empty(declared.shape, declared.dtype)
-    row = 0
-    for block in read_blocks(path, declared):
-        array[row : row + len(block)] = block
-        row += len(block)
-    return array
-
-
-def column_label(path: Path, column: int) -> str:
-    """How a column (from 0) of a file is named in messages: by its header if there is one, else by number from 1."""
-    names = column_names(path) if _format(path) == ".csv" else None
-    return f'column "{names[column]}"' if names else f"column {column + 1}"
-
-
-def _format(path: Path) -> str:
-    ending = path.suffix.lower()
-    if ending not in ENDINGS:
-        raise InputError(f"{path} is of a kind that is not read", f"lanfit reads {' and '.join(ENDINGS)} files.")
+def _kind(path: Path) -> str:
+    name = path.name.lower()
+    ending = next((ending for ending in ENDINGS if name.endswith(ending)), None)
+    if ending is None:
+        raise InputError(f"{path} is of a kind that is not read", f"lanfit reads {_ALL} files.")
     return ending
 
 
 def _data_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}", f"Make it and put {' or '.join(ENDINGS)} files into it.")
+        raise InputError(f"there is no folder {folder}", f"Make it and put {_ALL} files into it.")
     found = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower() not in _SKIPPED]
     for path in found:
         if path.is_dir():
             raise InputError(f"{path} is a folder", f"Put the files themselves into {folder}.")
-        _format(path)
+        _kind(path)
     if not found:
-        raise InputError(f"{folder} holds no data", f"Put {' or '.join(ENDINGS)} files into it.")
+        raise InputError(f"{folder} holds no data", f"Put {_ALL} files into it.")
     return sorted(found, key=lambda path: natural_key(path.name))
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from enum import StrEnum
+from functools import partial
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lanfit.data.normalize import NO_NORMALIZER, Normalizer
 from lanfit.data.shapes import fit_row, matches, shown
 from lanfit.errors import InputError
 
@@ -104,8 +106,21 @@ def arrange(target: Target, y: AnyArray, output_shape: Shape, where: str = "the 
     )
 
 
-def check_labels(target: Target, y: AnyArray, output_shape: Shape, where: str) -> None:
-    """Check every target of a file.
+def check_order(loss: str, order: str) -> None:
+    """Refuse a loss of classes where the input is its own target.
+
+    Raises:
+        InputError: order XX with a categorical cross-entropy.
+    """
+    if target_of(loss, "XY", (None, 2)) in (Target.CLASSES, Target.ONE_HOT) and order.upper() == "XX":
+        raise InputError(
+            f"with order XX the model learns to put out its input, and the loss {loss} is for classes",
+            "Use --order XY, or a loss for numbers, e.g. --loss mean_squared_error.",
+        )
+
+
+def check_labels(target: Target, y: AnyArray, output_shape: Shape, where: str, first_row: int = 0) -> None:
+    """Check every target of a file, or of the part of it that begins at `first_row` (from 0).
 
     Raises:
         InputError: wrong shape, not finite, or labels that are no integers, negative or above the model's outputs;
@@ -114,33 +129,59 @@ def check_labels(target: Target, y: AnyArray, output_shape: Shape, where: str) -
     if target is Target.INPUT:
         return
     y = arrange(target, y, output_shape, where)
+    refuse = partial(_refuse, y, where, first_row)
     if y.dtype.kind == "f":
-        _refuse(~np.isfinite(y), y, "the value {} in {place} is no finite number", where, "Remove or repair the row.")
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(y.astype(np.float32, copy=False))
+        refuse(~finite, "the value {} in {place} is no finite number that float32 holds", "Remove or repair the row.")
     outputs = output_shape[-1]
     if target is Target.BINARY:
         text = "label {} in {place}, but this loss takes 0 and 1"
-        _refuse((y != 0) & (y != 1), y, text, where, "Write the two classes as 0 and 1.")
+        refuse((y != 0) & (y != 1), text, "Write the two classes as 0 and 1.")
     elif target is Target.ONE_HOT and y.ndim == len(output_shape):
         bad = (y < 0).any(axis=-1) | (np.abs(y.sum(axis=-1, dtype=np.float64) - 1) > 1e-3)
         text = "{} in {place} is no one-hot row: its values must be 0 or more and add up to 1"
-        _refuse(bad, y, text, where, "Write one-hot rows, or integer labels, one a row.")
+        refuse(bad, text, "Write one-hot rows, or integer labels, one a row.")
     elif target.is_classification:
         if y.dtype.kind == "f":
             text = "label {} in {place} is no integer"
-            _refuse(y != np.floor(y), y, text, where, "For numbers that are no classes choose another --loss.")
-        _refuse(y < 0, y, "label {} in {place} is negative", where, "Labels are counted from 0.")
+            refuse(y != np.floor(y), text, "For numbers that are no classes choose another --loss.")
+        refuse(y < 0, "label {} in {place} is negative", "Labels are counted from 0.")
         if outputs is not None:
             text = f"label {{}} in {{place}}, but the model has {outputs} outputs (0-{outputs - 1})"
-            _refuse(y >= outputs, y, text, where, "Labels are counted from 0; the model needs one output for each.")
+            refuse(y >= outputs, text, "Labels are counted from 0; the model needs one output for each.")
 
 
-def make_target(target: Target, y: AnyArray, x_normalized: AnyArray, output_shape: Shape) -> AnyArray:
+def check_words(target: Target, words: Sequence[str], output_shape: Shape) -> None:
+    """Check that a model can tell so many labels apart.
+
+    Raises:
+        InputError: there are more labels than it has outputs; they are named.
+    """
+    outputs = 2 if target is Target.BINARY else output_shape[-1]
+    if outputs is not None and len(words) > outputs:
+        named = ", ".join(words[:10]) + (", …" if len(words) > 10 else "")
+        takes = "this loss takes two" if target is Target.BINARY else f"the model has {outputs} outputs"
+        raise InputError(
+            f"there are {len(words)} different labels ({named}), but {takes}",
+            "Use a model with one output for each label, or look for labels that are misspelt.",
+        )
+
+
+def make_target(
+    target: Target,
+    y: AnyArray,
+    x_normalized: AnyArray,
+    output_shape: Shape,
+    normalizer: Normalizer = NO_NORMALIZER,
+) -> AnyArray:
     """Convert targets, or any slice of their rows, to what Keras' `fit` takes.
 
     Args:
         y: as in the files; not looked at for `Target.INPUT`.
         x_normalized: float32, the same rows.
         output_shape: of the model, rows first: (None, 10).
+        normalizer: applied to `Target.VALUES`, and to nothing else.
 
     Returns:
         float32 of the shape of the model's output; `Target.CLASSES`: int32 without the dimension of the classes.
@@ -160,13 +201,13 @@ def make_target(target: Target, y: AnyArray, x_normalized: AnyArray, output_shap
         encoded = np.zeros((y.size, outputs), np.float32)
         encoded[np.arange(y.size), y.reshape(-1).astype(np.int64)] = 1
         return encoded.reshape(*y.shape, outputs)
-    return y.astype(np.float32)
+    return normalizer.apply(y) if target is Target.VALUES else y.astype(np.float32)
 
 
-def _refuse(bad: NDArray[np.bool_], y: AnyArray, text: str, where: str, hint: str) -> None:
+def _refuse(y: AnyArray, where: str, first_row: int, bad: NDArray[np.bool_], text: str, hint: str) -> None:
     """Raise for the first row that holds something bad, if there is one."""
     if not bad.any():
         return
     index = np.unravel_index(int(bad.argmax()), bad.shape)
     value = np.array2string(y[index], threshold=8, separator=", ")
-    raise InputError(text.format(value, place=f"{where}, row {index[0] + 1}"), hint)
+    raise InputError(text.format(value, place=f"{where}, row {first_row + int(index[0]) + 1}"), hint)

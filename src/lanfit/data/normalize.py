@@ -67,6 +67,21 @@ class Moments:
 
 
 @dataclass(frozen=True)
+class Inverse:
+    """`y * multiply + add`: what a normalizer did to targets, undone; shapes as in `Normalizer`."""
+
+    multiply: Float64
+    add: Float64
+
+    def apply(self, y: AnyArray) -> NDArray[np.float32]:
+        """Bring predictions, or normalized targets, back to original units; returns new float32 of the same shape."""
+        out = np.empty(y.shape, np.float32)
+        for chunk in _chunks(y):
+            out[chunk] = y[chunk].astype(np.float64) * self.multiply + self.add
+        return out
+
+
+@dataclass(frozen=True)
 class Normalizer:
     """`(x - subtract) * multiply`; both float64 of shape (columns,) for rows of one dimension, else ()."""
 
@@ -93,6 +108,11 @@ class Normalizer:
                 out[chunk] = values
         return out
 
+    def inverse(self) -> Inverse:
+        """The way back; a constant column, whose values were all made 0, gets its value again."""
+        back = np.divide(1.0, self.multiply, out=np.zeros_like(self.multiply), where=self.multiply != 0)
+        return Inverse(back, self.subtract)
+
     def to_json(self) -> dict[str, object]:
         """For preprocessing.json: name, subtract, multiply; the constants as numbers or lists, exact in float64."""
         return {"name": self.name, "subtract": self.subtract.tolist(), "multiply": self.multiply.tolist()}
@@ -114,6 +134,10 @@ class Normalizer:
         return cls(name, subtract, multiply)
 
 
+#: Changes nothing.
+NO_NORMALIZER = Normalizer("none", np.zeros(()), np.ones(()))
+
+
 def fit_normalizer(name: str, moments: Moments) -> Normalizer:
     """The constants of a normalizer; a constant column gets multiply 0, and so gives zeros.
 
@@ -126,7 +150,7 @@ def fit_normalizer(name: str, moments: Moments) -> Normalizer:
     if name not in NORMALIZERS:
         raise InputError(f'there is no normalizer "{name}"', f"Choose one of {', '.join(NORMALIZERS)}.")
     if name == "none":
-        return Normalizer(name, np.zeros(()), np.ones(()))
+        return NO_NORMALIZER
     low, high = moments.minimum, moments.maximum
     subtract, divide = {
         "scale": (np.zeros_like(low), np.maximum(np.abs(low), np.abs(high))),

@@ -1,7 +1,7 @@
-"""Reads the one array of an npz file, block by block, so that no more than a block is held beside its destination.
+"""Reads one array of an npz file, block by block, so that no more than a block is held beside its destination.
 
 Never unpickles. The header of the .npy member is read before anything is allocated for it; whether what it declares
-fits in memory is the caller's to check.
+fits where the rows go is checked there.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from math import prod
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
-from numpy.typing import NDArray
 
+from lanfit.data.pieces import AnyArray, Piece, check_memory, check_plain
+from lanfit.data.text_labels import Labels, labels_of_array
 from lanfit.errors import InputError
 
 BLOCK_BYTES = 8 << 20
@@ -31,28 +33,39 @@ _DAMAGED = (
 )  # fmt: skip
 
 
-def describe_npz(path: Path) -> tuple[tuple[int, ...], np.dtype[np.generic]]:
-    """Shape and dtype that the file's array declares; reads its header only.
+def open_npz(path: Path, key: str | None = None) -> Piece:
+    """The array of an npz file, or the one that `key` names, in its own dtype; reads its header only.
+
+    A column-major array is read as one block, because its rows lie scattered over the whole file.
 
     Raises:
-        InputError: damaged, not exactly one array, or no plain numbers in it.
+        InputError: damaged, not exactly one array and no key, or no plain numbers in it; and, while reading: its bytes
+            are fewer or more than declared, or their checksum is wrong.
     """
-    with _damage_named(path), zipfile.ZipFile(path) as archive, _open_array(archive, path) as stream:
-        shape, _, dtype = _read_header(stream, path)
-        return shape, dtype.newbyteorder("=")
+    return _open(path, key, text=False)
 
 
-def read_npz_blocks(path: Path) -> Iterator[NDArray[np.generic]]:
-    """Yield the rows in order, in blocks of about 8 MiB, in the file's own byte order.
-
-    A column-major array comes as one block, because its rows lie scattered over the whole file.
+def read_npz_labels(path: Path, key: str | None = None) -> Labels:
+    """Read the array of an npz file as labels: plain numbers, or text.
 
     Raises:
-        InputError: as `describe_npz`; or the bytes are fewer or more than declared, or their checksum is wrong.
+        InputError: as `open_npz`, or the labels are not all words or all numbers.
     """
-    with _damage_named(path), zipfile.ZipFile(path) as archive, _open_array(archive, path) as stream:
-        shape, column_major, dtype = _read_header(stream, path)
+    return labels_of_array(str(path), _open(path, key, text=True).whole())
+
+
+def _open(path: Path, key: str | None, *, text: bool) -> Piece:
+    with _damage_named(path), zipfile.ZipFile(path) as archive, _open_array(archive, path, key) as stream:
+        shape, _, dtype = _read_header(stream, path, text)
+    return Piece(str(path), shape, dtype.newbyteorder("="), partial(_blocks, path, key, text))
+
+
+def _blocks(path: Path, key: str | None, text: bool) -> Iterator[AnyArray]:
+    """Yield the rows in order, in blocks of about 8 MiB, in the file's own byte order."""
+    with _damage_named(path), zipfile.ZipFile(path) as archive, _open_array(archive, path, key) as stream:
+        shape, column_major, dtype = _read_header(stream, path, text)
         if column_major and len(shape) > 1:
+            check_memory(f"{path} declares a column-major array of shape {shape},", prod(shape) * dtype.itemsize)
             array = np.empty(shape[::-1], dtype)
             _fill(stream, array)
             _expect_end(stream)
@@ -84,17 +97,22 @@ def _damage_named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _open_array(archive: zipfile.ZipFile, path: Path) -> IO[bytes]:
-    names = [name for name in archive.namelist() if name.endswith(".npy")]
+def _open_array(archive: zipfile.ZipFile, path: Path, key: str | None) -> IO[bytes]:
+    names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
     if not names:
         raise InputError(f"{path} holds no array", 'Save one array into it: numpy.savez("x.npz", x).')
-    if len(names) > 1:
-        arrays = ", ".join(name.removesuffix(".npy") for name in names)
-        raise InputError(f"{path} holds {len(names)} arrays: {arrays}", "Keep one array per file.")
-    return archive.open(names[0])
+    arrays = ", ".join(name[:40] for name in names[:20]) + (", …" if len(names) > 20 else "")
+    if key is None and len(names) > 1:
+        raise InputError(
+            f"{path} holds {len(names)} arrays: {arrays}",
+            "Keep one array per file, or name the one to read with --npz-key NAME (X_NAME,Y_NAME if they differ).",
+        )
+    if key is not None and names.count(key) != 1:
+        raise InputError(f'{path} does not hold one array "{key}", but {arrays}', "Give --npz-key one of these names.")
+    return archive.open(f"{names[0] if key is None else key}.npy")
 
 
-def _read_header(stream: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+def _read_header(stream: IO[bytes], path: Path, text: bool) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Read shape, column-major or not, and dtype of a .npy stream, and leave it at the first byte of the data."""
     version = npy.read_magic(stream)
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -108,14 +126,14 @@ def _read_header(stream: IO[bytes], path: Path) -> tuple[tuple[int, ...], bool, 
             f"{path} holds pickled Python objects, which lanfit never loads",
             "Save an array of plain numbers; rows of unequal length have to be padded first.",
         )
-    if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise InputError(f"{path} holds values of type {dtype}, not plain numbers", "Save integers or floats.")
+    if not (text and dtype.kind == "U" and dtype.itemsize):
+        check_plain(str(path), dtype)
     if not shape or 0 in shape:
         raise InputError(f"{path} holds no rows: its array has the shape {shape}", "The first dimension is the rows.")
     return shape, column_major, dtype
 
 
-def _fill(stream: IO[bytes], array: NDArray[np.generic]) -> None:
+def _fill(stream: IO[bytes], array: AnyArray) -> None:
     buffer = array.reshape(-1).view(np.uint8).data
     position = 0
     while position < len(buffer):
@@ -131,6 +149,6 @@ def _expect_end(stream: IO[bytes]) -> None:
         raise ValueError("there are more bytes than its array declares")
 
 
-def _sound(array: NDArray[np.generic]) -> NDArray[np.generic]:
+def _sound(array: AnyArray) -> AnyArray:
     """Whatever bytes a file had for booleans, True is 1 from here on."""
     return np.not_equal(array.view(np.uint8), 0) if array.dtype == np.bool_ else array

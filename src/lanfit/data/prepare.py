@@ -1,29 +1,31 @@
-"""From a folder of files to shards that can be sent: reads, checks, splits, reshapes, fits the normalizer.
+"""From a source of rows to shards that can be sent: reads, checks, splits, reshapes, fits the normalizers.
 
-Y is read first, because classes decide who gets which row. Then every row of X goes straight from its file to its
-final place, so that beside the final array only a block of some MiB is held. X is not normalized here: shards travel
+Labels are read first, because classes decide who gets which row. Then every row goes straight from its file to its
+final place, so that beside the final arrays only a block of some MiB is held. Nothing is normalized here: shards travel
 raw, in their own dtype.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import accumulate
+from math import prod
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.data.files import Declared, Pair, column_label, describe, find_pairs, read_array, read_blocks
-from lanfit.data.labels import Target, arrange, check_labels, class_ids
-from lanfit.data.memory import free_memory, readable_size
-from lanfit.data.normalize import Moments, Normalizer, fit_normalizer
+from lanfit.data.labels import Target
+from lanfit.data.normalize import NO_NORMALIZER, Moments, Normalizer, fit_normalizer
+from lanfit.data.pieces import AnyArray, Piece, check_memory
 from lanfit.data.shapes import fit_row, shown
+from lanfit.data.sources import Source, files_source, in_order
 from lanfit.data.split import Plan, plan_rows
+from lanfit.data.targets import Check, Targets, common_row, targets_of
 from lanfit.errors import InputError
 
-AnyArray = NDArray[np.generic]
 Shape = tuple[int | None, ...]
 #: Makes the array in which rows get their final place: name ("x" or "y"), shape, dtype. The server gives memory-mapped
 #: files, which its model process and its connections read without a copy.
@@ -34,8 +36,9 @@ Allocate = Callable[[str, tuple[int, ...], np.dtype[np.generic]], AnyArray]
 class DataRequest:
     """What is to be read, and for which model. Shapes are Keras', rows first: (None, 8, 8, 1)."""
 
-    x_dir: Path
+    x_dir: Path | None
     y_dir: Path | None
+    """The folders; not looked at when `prepare` is given another source."""
     input_shape: Shape
     output_shape: Shape
     target: Target
@@ -45,6 +48,12 @@ class DataRequest:
     validation_split: float
     normalizer: str
     seed: int
+    npz_key: str | None = None
+    """Which array of npz files is read: one name, or "x_name,y_name"."""
+    samples: int | None = None
+    """Use only so many rows, with classes in their proportions."""
+    normalize_targets: str = "none"
+    """The normalizer of the targets; numbers only."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,14 @@ class Prepared:
     normalizer: Normalizer
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    moments: Moments
+    """Of the training rows of X: what the normalizer was fitted on, to be merged with those of others."""
+    target_moments: Moments | None = None
+    """Of the targets of the training rows; None when they are classes or the input."""
+    target_normalizer: Normalizer = NO_NORMALIZER
+    """For `make_target`; its `inverse` brings predictions back to original units."""
+    labels: tuple[str, ...] | None = None
+    """The words behind labels 0, 1, …; None when labels are numbers."""
 
     @property
     def train(self) -> int:
@@ -91,66 +108,79 @@ def in_memory(name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) ->
     Raises:
         InputError: there is not as much free.
     """
-    size, free = int(np.prod(shape, dtype=object)) * dtype.itemsize, free_memory()
-    if free and size > free:
-        raise InputError(
-            f"the rows of {name.upper()} take {readable_size(size)}, but {readable_size(free)} of memory are free",
-            "Use fewer rows, a smaller dtype (uint8, float16), or a machine with more memory.",
-        )
+    check_memory(f"the rows of {name.upper()} take", prod(shape) * dtype.itemsize)
     return np.empty(shape, dtype)
 
 
-def prepare(request: DataRequest, allocate: Allocate = in_memory) -> Prepared:
-    """Read and check the files, draw who gets which rows, put them there, fit the normalizer.
+def prepare(request: DataRequest, allocate: Allocate = in_memory, source: Source | None = None) -> Prepared:
+    """Read and check the rows, draw who gets which, put them there, fit the normalizers.
+
+    Args:
+        source: where the rows come from, if not from the folders of the request.
 
     Raises:
         InputError: anything about files, shapes, labels, values or sizes that does not fit; nothing was changed.
     """
-    pairs = find_pairs(request.x_dir, request.y_dir)
-    declared = [describe(pair.x) for pair in pairs]
-    row_shape = _model_row(request, pairs, declared)
-    y = _read_targets(request, pairs, declared)
+    if request.normalize_targets != "none" and request.target is not Target.VALUES:
+        raise InputError(
+            "only targets that are numbers can be normalized, and here they are "
+            + ("the input" if request.target is Target.INPUT else "classes"),
+            "Leave out --normalize-targets, or use a loss for numbers.",
+        )
+    source = source or _files_of(request)
+    row_shape = _model_row(request, source.x)
+    targets = targets_of(source, request.target, request.output_shape)
     plan = plan_rows(
-        len(y),
+        source.rows,
         request.shards,
         request.test_split,
         request.validation_split,
         request.seed,
-        class_ids(request.target, y),
+        targets.classes,
+        own_test=source.test,
+        samples=request.samples,
+        words=targets.words,
     )
     _check_batch(plan, request.batch_size)
-    place = _places(plan, len(y))
-    final_y = allocate("y", y.shape, y.dtype)
-    final_y[place] = y
-    final_x = allocate("x", (len(y), *row_shape), np.result_type(*(d.dtype for d in declared)))
-    _scatter(pairs, declared, place, final_x)
+    place, rows = _places(plan, source.rows)
+    final_y = allocate("y", (rows, *targets.row), targets.dtype)
+    _scatter(targets.pieces, place, final_y, targets.check)
+    final_x = allocate("x", (rows, *row_shape), np.result_type(*(piece.dtype for piece in source.x)))
+    _scatter(source.x, place, final_x, _check_values)
     shards, test = _cut(plan, final_x, final_y)
-    moments = reduce(Moments.merge, (Moments.of(shard.x_train) for shard in shards))
+    moments = _moments(shard.x_train for shard in shards)
+    target_moments = _moments(shard.y_train for shard in shards) if request.target is Target.VALUES else None
     return Prepared(
-        rows=len(y),
+        rows=rows,
         shards=shards,
         x_test=final_x[test:],
         y_test=final_y[test:],
         normalizer=fit_normalizer(request.normalizer, moments),
-        notes=_notes(request, declared[0].shape[1:], row_shape, y),
+        notes=(*source.notes, *_notes(request, source, row_shape, targets)),
         warnings=plan.warnings,
+        moments=moments,
+        target_moments=target_moments,
+        target_normalizer=fit_normalizer(request.normalize_targets, target_moments)
+        if target_moments
+        else NO_NORMALIZER,
+        labels=targets.words,
     )
 
 
-def _model_row(request: DataRequest, pairs: Sequence[Pair], declared: Sequence[Declared]) -> tuple[int, ...]:
-    """The shape of a row as the model takes it; all files must agree."""
-    row = declared[0].shape[1:]
-    for pair, found in zip(pairs, declared, strict=True):
-        if found.shape[1:] != row:
-            raise InputError(
-                f"{pair.x} has rows of {shown(found.shape[1:])} values, but {pairs[0].x} has rows of {shown(row)}",
-                "All files of X must have the same columns.",
-            )
+def _files_of(request: DataRequest) -> Source:
+    if request.x_dir is None:
+        raise InputError("there is no folder of inputs", "Name one.")
+    return files_source(request.x_dir, request.y_dir, request.target, request.npz_key)
+
+
+def _model_row(request: DataRequest, pieces: Sequence[Piece]) -> tuple[int, ...]:
+    """The shape of a row as the model takes it; all pieces must agree."""
+    row = common_row("X", [(piece.name, piece.shape[1:]) for piece in pieces])
     wanted = request.input_shape[1:]
     fitted = fit_row(row, wanted)
     if fitted is None:
         raise InputError(
-            f"{pairs[0].x} has rows of {shown(row)} values, but the model takes {shown(wanted)}",
+            f"{pieces[0].name} has rows of {shown(row)} values, but the model takes {shown(wanted)}",
             "Check that the files belong to this model; a csv row needs as many columns as the model takes values.",
         )
     if request.target is Target.INPUT and fit_row(fitted, request.output_shape[1:]) is None:
@@ -160,31 +190,6 @@ def _model_row(request: DataRequest, pairs: Sequence[Pair], declared: Sequence[D
             "Use a model whose output has as many values as its input, or order XY.",
         )
     return fitted
-
-
-def _read_targets(request: DataRequest, pairs: Sequence[Pair], declared: Sequence[Declared]) -> AnyArray:
-    """All targets in the order of the files, checked; with order XX as many rows of nothing."""
-    if request.target is Target.INPUT:
-        return np.empty((sum(found.shape[0] for found in declared), 0), np.uint8)
-    files: list[AnyArray] = []
-    for pair, found in zip(pairs, declared, strict=True):
-        if pair.y is None:
-            raise InputError("there are no files of Y, and this loss needs targets", "Use order XX, or name a folder.")
-        y = read_array(pair.y, exact=request.target.is_classification)
-        if len(y) != found.shape[0]:
-            raise InputError(
-                f"{pair.x} has {found.shape[0]} rows, but {pair.y} has {len(y)}",
-                "Files pair in natural order, row by row: each pair needs the same number of rows.",
-            )
-        check_labels(request.target, y, request.output_shape, str(pair.y))
-        files.append(arrange(request.target, y, request.output_shape, str(pair.y)))
-        if files[-1].shape[1:] != files[0].shape[1:]:
-            raise InputError(
-                f"{pair.y} has rows of {shown(files[-1].shape[1:])} values, "
-                f"but {pairs[0].y} has rows of {shown(files[0].shape[1:])}",
-                "All files of Y must have the same columns.",
-            )
-    return files[0] if len(files) == 1 else np.concatenate(files)
 
 
 def _check_batch(plan: Plan, batch_size: int) -> None:
@@ -197,29 +202,35 @@ def _check_batch(plan: Plan, batch_size: int) -> None:
         )
 
 
-def _places(plan: Plan, rows: int) -> NDArray[np.int64]:
-    """Where each row goes: shard after shard, training before validation rows, the test rows last."""
+def _places(plan: Plan, rows: int) -> tuple[NDArray[np.int64], int]:
+    """Where each row goes, -1 for those not used, and how many are: shard after shard, the test rows last."""
     order = np.concatenate([*(part for shard in plan.shards for part in (shard.train, shard.validation)), plan.test])
     place = np.full(rows, -1, np.int64)
     place[order] = np.arange(len(order))
-    if len(order) != rows or (place < 0).any():
-        raise AssertionError(f"the plan deals {len(order)} of {rows} rows, or one of them twice")
-    return place
+    if np.count_nonzero(place >= 0) != len(order):
+        raise AssertionError(f"the plan deals one of {rows} rows twice")
+    return place, len(order)
 
 
-def _scatter(pairs: Sequence[Pair], declared: Sequence[Declared], place: NDArray[np.int64], final_x: AnyArray) -> None:
-    """Read X block by block, and put every row where it belongs."""
-    start = 0
-    for pair, found in zip(pairs, declared, strict=True):
-        row = 0
-        for block in read_blocks(pair.x, found):
-            _check_values(block, pair.x, row)
-            final_x[place[start + row : start + row + len(block)]] = block.reshape(-1, *final_x.shape[1:])
+def _scatter(pieces: Sequence[Piece], place: NDArray[np.int64], final: AnyArray, check: Check) -> None:
+    """Read block by block, the files at the same time, and put every row where it belongs."""
+
+    def read(piece: Piece, row: int) -> None:
+        first = row
+        for block in piece.blocks():
+            check(piece, block, row - first)
+            to = place[row : row + len(block)]
+            rows = block.reshape(-1, *final.shape[1:])
+            if (to < 0).any():
+                rows, to = rows[to >= 0], to[to >= 0]
+            final[to] = rows
             row += len(block)
-        start += row
+
+    starts = accumulate((len(piece) for piece in pieces), initial=0)
+    in_order(lambda job: read(*job), list(zip(pieces, starts, strict=False)))
 
 
-def _check_values(block: AnyArray, path: Path, first_row: int) -> None:
+def _check_values(piece: Piece, block: AnyArray, first_row: int) -> None:
     """Refuse what is not finite, or is not once it is float32, as which every model takes it."""
     if block.dtype.kind != "f":
         return
@@ -227,11 +238,16 @@ def _check_values(block: AnyArray, path: Path, first_row: int) -> None:
         bad = ~np.isfinite(block.astype(np.float32, copy=False))
     if bad.any():
         index = np.unravel_index(int(bad.argmax()), bad.shape)
-        column = f", {column_label(path, int(index[1]))}" if block.ndim == 2 else ""
+        column = f", {piece.column(int(index[1]))}" if block.ndim == 2 else ""
         raise InputError(
-            f"{path}, row {first_row + int(index[0]) + 1}{column}: {block[index]} is not a number that float32 holds",
+            f"{piece.name}, row {first_row + int(index[0]) + 1}{column}: {block[index]} is not a number that float32 "
+            "holds",
             "Remove or repair the row; a model that sees one such value learns nothing.",
         )
+
+
+def _moments(arrays: Iterable[AnyArray]) -> Moments:
+    return reduce(Moments.merge, map(Moments.of, arrays))
 
 
 def _cut(plan: Plan, x: AnyArray, y: AnyArray) -> tuple[tuple[ShardRows, ...], int]:
@@ -245,10 +261,10 @@ def _cut(plan: Plan, x: AnyArray, y: AnyArray) -> tuple[tuple[ShardRows, ...], i
     return tuple(shards), position
 
 
-def _notes(request: DataRequest, row: tuple[int, ...], row_shape: tuple[int, ...], y: AnyArray) -> tuple[str, ...]:
-    notes = []
+def _notes(request: DataRequest, source: Source, row_shape: tuple[int, ...], targets: Targets) -> tuple[str, ...]:
+    notes, row = [], source.x[0].shape[1:]
     if row != row_shape:
         notes.append(f"rows of {shown(row)} values are read as {shown(row_shape)}, the model's input")
-    if request.target is Target.ONE_HOT and y.ndim < len(request.output_shape):
+    if request.target is Target.ONE_HOT and len(targets.row) + 1 < len(request.output_shape):
         notes.append(f"integer labels are one-hot encoded into the model's {request.output_shape[-1]} outputs")
     return tuple(notes)

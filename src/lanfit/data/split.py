@@ -6,6 +6,7 @@ ever and are scikit-learn's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
@@ -53,6 +54,22 @@ def split_rows(rows: int, fraction: float, seed: int, classes: NDArray[np.generi
         raise InputError(
             f"of {rows} row{'s' * (rows != 1)} {held} would be held out, which leaves none", "Give more rows."
         )
+    return _draw(rows, held, seed, classes)
+
+
+def sample_rows(rows: int, samples: int, seed: int, classes: NDArray[np.generic] | None = None) -> Rows:
+    """Draw so many rows, with classes in their proportions; return ascending row numbers.
+
+    Raises:
+        InputError: there are not as many, or none is wanted.
+    """
+    if not 1 <= samples <= rows:
+        raise InputError(f"{samples} rows can't be taken of {rows}", f"Give a number of samples from 1 to {rows}.")
+    return np.arange(rows, dtype=np.int64) if samples == rows else np.sort(_draw(rows, samples, seed, classes)[1])
+
+
+def _draw(rows: int, held: int, seed: int, classes: NDArray[np.generic] | None) -> tuple[Rows, Rows]:
+    """The kept and the `held` held-out row numbers, drawn as `split_rows` says."""
     if held == 0:
         return np.arange(rows, dtype=np.int64), np.empty(0, np.int64)
     random = np.random.RandomState(seed)
@@ -113,6 +130,44 @@ def deal(rows: int, shards: int, seed: int, classes: NDArray[np.generic] | None 
     return [np.flatnonzero(shard_of == shard).astype(np.int64) for shard in range(shards)]
 
 
+def folds(
+    rows: int,
+    k: int,
+    seed: int,
+    classes: NDArray[np.generic] | None = None,
+    words: Sequence[str] | None = None,
+) -> list[tuple[Rows, Rows]]:
+    """The training and the held-out row numbers of each of k folds, ascending.
+
+    Equal to `KFold(k, shuffle=True, random_state=seed).split`, with classes to `StratifiedKFold`'s.
+
+    Args:
+        words: what messages call the classes, if they have names.
+
+    Raises:
+        InputError: k is below 2 or above the rows, or above the rows of a class; they are named.
+    """
+    if not 2 <= k <= rows:
+        raise InputError(
+            f"{rows} row{'s' * (rows != 1)} can't be cut into {k} folds", f"Use --folds 2 to {max(2, rows)}."
+        )
+    if classes is not None:
+        names, sizes = np.unique(classes, return_counts=True)
+        if sizes.min() < k:
+            few = ", ".join(
+                f"{_word(name, words)} ({size} row{'s' * (size != 1)})"
+                for name, size in list(zip(names, sizes, strict=True))
+                if size < k
+            )
+            raise InputError(
+                f"{k} folds need {k} rows of every class, but there are fewer of {few}",
+                f"Use --folds {sizes.min()}, fewer clients, or more rows."
+                if sizes.min() > 1
+                else "Use more rows of it, or leave the class out.",
+            )
+    return [(np.setdiff1d(np.arange(rows), held, assume_unique=True), held) for held in deal(rows, k, seed, classes)]
+
+
 def plan_rows(
     rows: int,
     shards: int,
@@ -120,20 +175,32 @@ def plan_rows(
     validation_split: float,
     seed: int,
     classes: NDArray[np.generic] | None = None,
+    *,
+    own_test: int = 0,
+    samples: int | None = None,
+    words: Sequence[str] | None = None,
 ) -> Plan:
     """Draw the test rows, deal the rest into shards, draw each shard's validation rows.
+
+    Args:
+        own_test: so many of the last rows are the test rows, and none is drawn.
+        samples: use only so many rows; of `own_test` in their proportion, but at least one.
+        words: what messages call the classes, if they have names.
 
     Raises:
         InputError: too few rows for that; the numbers are named.
     """
-    rest, test = split_rows(rows, test_split, derive_seed(seed, "test"), classes)
+    rest, test = _pools(rows, test_split, seed, classes, own_test, samples)
+    rows = len(rest) + len(test)
     if len(rest) < shards:
         raise InputError(
             f"of {rows} rows {len(test)} are test rows, and the other {len(rest)} are too few for {shards} clients",
             "Use fewer clients, more rows or a smaller --test-split.",
         )
-    warnings = _split_warnings("test rows", classes, len(test))
-    warnings += _deal_warnings(_of(classes, rest), shards)
+    warnings = (
+        [] if own_test else _split_warnings("test rows", _of(classes, np.concatenate([rest, test])), len(test), words)
+    )
+    warnings += _deal_warnings(_of(classes, rest), shards, words)
     planned: list[Shard] = []
     small: dict[str, list[str]] = {}
     for number, fold in enumerate(deal(len(rest), shards, derive_seed(seed, "deal"), _of(classes, rest))):
@@ -148,10 +215,38 @@ def plan_rows(
                 "Use fewer clients, more rows, or set --validation-split 0.",
             ) from error
         planned.append(Shard(shard[train], shard[validation]))
-        for text in _split_warnings("validation rows", _of(classes, shard), len(validation)):
+        for text in _split_warnings("validation rows", _of(classes, shard), len(validation), words):
             small.setdefault(text, []).append(str(number + 1))
     warnings += [f"shard {', '.join(numbers)}: {text}" for text, numbers in small.items()]
     return Plan(tuple(planned), test, tuple(warnings))
+
+
+def _pools(
+    rows: int,
+    test_split: float,
+    seed: int,
+    classes: NDArray[np.generic] | None,
+    own_test: int,
+    samples: int | None,
+) -> tuple[Rows, Rows]:
+    """The rows to be dealt, and the test rows."""
+    if samples is not None and not 1 <= samples <= rows:
+        raise InputError(f"{samples} rows can't be taken of {rows}", f"Give a number of samples from 1 to {rows}.")
+    every = np.arange(rows, dtype=np.int64)
+    if not own_test:
+        used = every if samples is None else sample_rows(rows, samples, derive_seed(seed, "samples"), classes)
+        rest, test = split_rows(len(used), test_split, derive_seed(seed, "test"), _of(classes, used))
+        return used[rest], used[test]
+    rest, test = every[: rows - own_test], every[rows - own_test :]
+    if samples is None:
+        return rest, test
+    kept = min(max(1, round(samples * own_test / rows)), own_test)
+    if not 1 <= samples - kept <= len(rest):
+        raise InputError(f"{samples} row{'s' * (samples != 1)} can't be training and test rows", "Use more samples.")
+    return (
+        rest[sample_rows(len(rest), samples - kept, derive_seed(seed, "samples"), _of(classes, rest))],
+        test[sample_rows(len(test), kept, derive_seed(seed, "samples", "test"), _of(classes, test))],
+    )
 
 
 def _of(classes: NDArray[np.generic] | None, rows: Rows) -> NDArray[np.generic] | None:
@@ -181,26 +276,34 @@ def _shares(sizes: NDArray[np.intp], draws: int, random: np.random.RandomState) 
     return np.asarray(shares, np.intp)
 
 
-def _split_warnings(what: str, classes: NDArray[np.generic] | None, held: int) -> list[str]:
+def _split_warnings(
+    what: str, classes: NDArray[np.generic] | None, held: int, words: Sequence[str] | None
+) -> list[str]:
     if classes is None or held == 0:
         return []
     names, sizes = np.unique(classes, return_counts=True)
     warnings = []
     if (sizes < 2).any():
-        warnings.append(f"{_named(names[sizes < 2])} only one row: chance decides whether it is among the {what}")
+        warnings.append(
+            f"{_named(names[sizes < 2], words)} only one row: chance decides whether it is among the {what}"
+        )
     if held < len(names):
         warnings.append(f"the {held} {what} can't have one of each of the {len(names)} classes")
     return warnings
 
 
-def _deal_warnings(classes: NDArray[np.generic] | None, shards: int) -> list[str]:
+def _deal_warnings(classes: NDArray[np.generic] | None, shards: int, words: Sequence[str] | None) -> list[str]:
     if classes is None or shards == 1:
         return []
     names, sizes = np.unique(classes, return_counts=True)
     small = names[sizes < shards]
-    return [f"{_named(small)} fewer rows than the {shards} clients: dealt at random"] if len(small) else []
+    return [f"{_named(small, words)} fewer rows than the {shards} clients: dealt at random"] if len(small) else []
 
 
-def _named(names: NDArray[np.generic]) -> str:
-    shown = ", ".join(str(name) for name in names[:10]) + (", …" if len(names) > 10 else "")
+def _named(names: NDArray[np.generic], words: Sequence[str] | None) -> str:
+    shown = ", ".join(_word(name, words) for name in names[:10]) + (", …" if len(names) > 10 else "")
     return f"class {shown} has" if len(names) == 1 else f"classes {shown} have"
+
+
+def _word(name: np.generic, words: Sequence[str] | None) -> str:
+    return str(name) if words is None else words[int(name)]

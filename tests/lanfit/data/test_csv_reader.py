@@ -1,14 +1,24 @@
 """csv files of numbers are read as they are meant; anything else is an error that names file, line and column."""
 
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+
 import numpy as np
 import pandas
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lanfit.data import csvs
-from lanfit.data.files import column_label, describe, read_array
+from lanfit.data import compressed, csvs, layout
+from lanfit.data.files import open_file, read_labels
 from lanfit.errors import InputError
+
+
+def read_array(path, *, exact=False):
+    return read_labels(path).values if exact else open_file(path).whole()
 
 
 @pytest.fixture
@@ -44,7 +54,7 @@ def test_all_these_spell_the_same_two_rows(write, text):
     for exact in (False, True):
         np.testing.assert_array_equal(read_array(path, exact=exact), [[1, 2], [3, 4]])
     assert read_array(path).dtype == np.float32
-    assert describe(path).shape == (2, 2)
+    assert open_file(path).shape == (2, 2)
 
 
 def test_integers_survive_exactly_where_float32_would_join_them(write):
@@ -70,39 +80,53 @@ def test_many_blocks_give_the_same_rows_as_pandas(write, monkeypatch):
     np.testing.assert_allclose(read_array(path), x, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("a,b\n1,2\n3,x\n", r'line 3, column "b": "x" is not a number'),
-        ("1,2\n3,cat\n", r'line 2, column 2: "cat" is not a number'),
-        ("1,2\n\n3,nan\n", r'line 3, column 2: "nan" is not a number'),
-        ("1,nan\n3,4\n", r'line 1, column 2: "nan" is not a number'),
-        ("a,b\n1,\n", r'line 2, column "b": the cell is empty'),
-        ("1,2\n3\n", r"line 2 has 1 cells, the first line 2"),
-        ("1,2\n3,4,5\n", r"line 2 has 3 cells, the first line 2"),
-        ("a,b\n1,2,3\n4,5,6\n", r"line 2 has 3 cells, the first line 2"),
-        ("a,b,c\n1,2\n3,4\n", r"line 2 has 2 cells, the first line 3"),
-        ("1,2,\n3,4,\n", r"line 1, column 3: the cell is empty"),
-        ("a;b\n1;2\n", r'line 2, column "a;b": "1;2" is not a number'),
-        ("1_000,2\n3,4\n", r"x.csv, "),
-        ('1,"2\n3,4\n', r"x.csv, unexpected end of data"),
-        ('1,2\n3,"4\n5,6\n', r"x.csv, .*EOF inside string"),
-        ('"', r"x.csv, unexpected end of data"),
-        ('""', r"holds no rows"),
-        ("", "holds no rows"),
-        ("\n \n", "holds no rows"),
-        ("a,b\n", "holds no rows"),
-        (b"\xff\xfe1\x00,\x002\x00\n\x00", "no UTF-8 text"),
-        ("größe\n1\n".encode("latin-1"), "no UTF-8 text"),
-    ],
-)
+BROKEN = [
+    ("a,b\n1,\n", r'line 2, column "b": the cell is empty'),
+    ("1,2\n3\n", r"line 2 has 1 cells, the first line 2"),
+    ("1,2\n3,4,5\n", r"line 2 has 3 cells, the first line 2"),
+    ("a,b\n1,2,3\n4,5,6\n", r"line 2 has 3 cells, the first line 2"),
+    ("a,b,c\n1,2\n3,4\n", r"line 2 has 2 cells, the first line 3"),
+    ("1,2,\n3,4,\n", r"line 1, column 3: the cell is empty"),
+    ('1,"2\n3,4\n', r"x.csv, unexpected end of data"),
+    ('1,2\n3,4\n3,"4\n5,6\n', r"x.csv, .*EOF inside string"),
+    ('"', r"x.csv, unexpected end of data"),
+    ('""', r"holds no rows"),
+    ("", "holds no rows"),
+    ("\n \n", "holds no rows"),
+    ("a,b\n", "holds no rows"),
+    (",a\n0,1\n", "line 1: column 1 has no name"),
+    ("a,b\n1,2\n3,\0\n", "zero bytes"),
+    (b"\xff\xfe1\x00,\x002\x00\n\x00", "no UTF-8 text"),
+    ("größe\n1\n".encode("latin-1"), "no UTF-8 text"),
+]
+NO_NUMBERS = [
+    ("a,b\n1,2\n3,x\n", r'line 3, column "b": "x" is not a number'),
+    ("1,2\n3,cat\n", r'line 2, column 2: "cat" is not a number'),
+    ("1,2\n\n3,nan\n", r'line 3, column 2: "nan" is not a number'),
+    ("1,nan\n3,4\n", r'line 1, column 2: "nan" is not a number'),
+    ("1_000,2\n3,4\n", r'line 1, column 1: "1_000" is not a number'),
+    ("a;b\n1.5;2\n1,5;2\n", r'line 3, column "a": "1,5" is not a number'),
+    ("a;b\n1;2\n1.234,5;2\n", r'line 3, column "a": "1.234,5" is not a number'),
+    ("a\tb\n1,5\t2\n1,5\t2.5\n", r'line 2, column "a": "1,5" is not a number'),
+    ('a,b\n"1,5",2\n', r'line 2, column "a": "1,5" is not a number'),
+    ("12.03.2020,1\n13.03.2020,2\n", r'line 1, column 1: "12.03.2020" is not a number'),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN + NO_NUMBERS)
 def test_what_is_wrong_is_named_with_line_and_column(write, text, message):
     path = write(text)
-    for exact in (False, True):
-        with pytest.raises(InputError, match=message) as caught:
-            read_array(path, exact=exact)
-        assert "x.csv" in caught.value.message
-        assert caught.value.hint
+    with pytest.raises(InputError, match=message) as caught:
+        read_array(path)
+    assert "x.csv" in caught.value.message
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN)
+def test_a_file_of_labels_that_is_broken_is_named_in_the_same_words(write, text, message):
+    with pytest.raises(InputError, match=message) as caught:
+        read_array(write(text), exact=True)
+    assert "x.csv" in caught.value.message
 
 
 def test_an_error_far_behind_the_first_block_is_found(write, monkeypatch):
@@ -115,8 +139,8 @@ def test_an_error_far_behind_the_first_block_is_found(write, monkeypatch):
 
 
 def test_a_column_is_called_by_its_header_or_its_number(write):
-    assert column_label(write("a,b\n1,2\n"), 1) == 'column "b"'
-    assert column_label(write("1,2\n1,2\n"), 1) == "column 2"
+    assert open_file(write("a,b\n1,2\n")).column(1) == 'column "b"'
+    assert open_file(write("1,2\n1,2\n")).column(1) == "column 2"
 
 
 CELLS = st.sampled_from(
@@ -162,3 +186,147 @@ def test_a_damaged_table_never_loses_or_gains_a_row_unseen(write, position, byte
         return
     lines = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     assert rows in {sum(bool(line.strip(b" \t")) for line in lines) - k for k in (0, 1)}
+
+
+@pytest.mark.parametrize(
+    ("text", "notes"),
+    [
+        ("1.5,2\n3,4\n", ()),
+        ("a;b\n1.5;2\n3;4\n", ("read with semicolons between the cells",)),
+        ("a\tb\n1.5\t2\n3\t4\n", ("read with tabs between the cells",)),
+        ("a;b\n1,5;2\n3;4\n", ("read with semicolons between the cells and decimal commas",)),
+        ("1,5;2\r\n3;4\r\n", ("read with semicolons between the cells and decimal commas",)),
+        ("1,5\t2\n3\t4\n", ("read with tabs between the cells and decimal commas",)),
+        ("\ufeff1,5;2\r3;4,0\r", ("read with semicolons between the cells and decimal commas",)),
+        ('"a";"b"\n"1,5";"2"\n3;4\n', ("read with semicolons between the cells and decimal commas",)),
+        ('"a;b","c"\n1.5,2\n3,4\n', ()),
+        ('"a;x","c;y"\n1.5,2\n3,4\n', ()),
+        ('"a, b";"c"\n1.5;2\n3;4\n', ("read with semicolons between the cells",)),
+        ('" a ", b\n "1.5" ,2\n3,4\n', ()),
+    ],
+)
+def test_separators_and_decimal_signs_are_found_and_what_is_unusual_is_said(write, text, notes):
+    if text.startswith('" a "'):  # quotes inside a cell are no quotes
+        with pytest.raises(InputError, match="is not a number"):
+            read_array(write(text))
+        return
+    piece = open_file(write(text))
+    np.testing.assert_array_equal(piece.whole(), [[1.5, 2], [3, 4]])
+    assert piece.notes == notes
+
+
+@pytest.mark.parametrize("text", ["price\n12,5\n13,75\n", "price\n12,5\n13,75", "\n\nprice\r\n12,5\r\n\r\n13,75\r\n"])
+def test_one_column_has_decimal_commas_where_a_comma_can_not_separate(write, text):
+    piece = open_file(write(text))
+    assert piece.whole().tolist() == [[12.5], [13.75]]
+    assert piece.notes == ("read with decimal commas",)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("decimal", [".", ","])
+@pytest.mark.parametrize("header", [True, False])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_what_pandas_writes_is_read_to_the_bit(write, separator, decimal, header, end):
+    if separator == decimal:
+        return
+    x = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
+    frame = pandas.DataFrame(x.astype(np.float64), columns=["a", "b b", "ç"])
+    text = frame.to_csv(sep=separator, decimal=decimal, header=header, index=False, lineterminator=end)
+    for mark in ("", "\ufeff"):
+        np.testing.assert_array_equal(read_array(write(mark + text)), x)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\n\n", "\r\n \r\n", "\n\t\n"])
+def test_lines_are_counted_alike_wherever_the_blocks_end(write, monkeypatch, chunk, end):
+    monkeypatch.setattr(layout, "CHUNK", chunk)
+    path = write(end.join(["a,b", *["1,2"] * 9]))
+    assert open_file(path).shape == (9, 2)
+    assert read_array(path).tolist() == [[1, 2]] * 9
+
+
+def test_a_line_without_end_is_refused_instead_of_read(write, monkeypatch):
+    monkeypatch.setattr(layout, "MAX_LINE", 1000)
+    monkeypatch.setattr(layout, "CHUNK", 500)
+    for text in ("1," * 2000, "1,2\n" + "3," * 2000, "1,2\n3,4\n" + "5" * 5000 + ",6\n"):
+        with pytest.raises(InputError, match=r"a line is longer than 1.0 kB"):
+            read_array(write(text))
+
+
+PACK = {
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zip": lambda data, *more: zipped([("data.csv", data), *more]),
+}
+
+
+def zipped(members):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("ending", PACK)
+def test_packed_files_are_read_like_any_other(write, ending):
+    x = np.random.default_rng(0).normal(size=(9000, 5)).astype(np.float32)
+    text = "\ufeff" + pandas.DataFrame(x.astype(float), columns=list("abcde")).to_csv(index=False, sep=";", decimal=",")
+    path = write(PACK[ending](text.encode()), f"x.csv{ending.upper()}")
+    piece = open_file(path)
+    np.testing.assert_array_equal(piece.whole(), x)
+    assert piece.column(1) == 'column "b"'
+    labels = read_labels(write(PACK[ending](b"kind\ncat\ndog\ncat\n"), f"x.csv{ending}"))
+    assert (labels.values.ravel().tolist(), labels.words) == ([0, 1, 0], ("cat", "dog"))
+
+
+def test_errors_in_packed_files_name_the_line(write):
+    with pytest.raises(InputError, match=r'x.csv.xz, line 3, column "b": "x" is not a number'):
+        read_array(write(lzma.compress(b"a,b\n1,2\n3,x\n"), "x.csv.xz"))
+
+
+@pytest.mark.parametrize("ending", PACK)
+def test_a_packed_file_that_is_damaged_is_named(write, ending):
+    good = PACK[ending](b"a,b\n" + b"".join(b"%d,%d\n" % (i, i * i) for i in range(500)))
+    for data in (good[: len(good) // 2], b"hello", bytes(30)):
+        with pytest.raises(InputError, match=rf"x.csv\{ending} can't be read") as caught:
+            read_array(write(data, f"x.csv{ending}"))
+        assert "damaged or cut short" in caught.value.hint
+
+
+def test_a_packed_file_that_grows_without_end_is_refused(write, monkeypatch):
+    monkeypatch.setattr(compressed, "ALLOWANCE", 1 << 20)
+    with pytest.raises(InputError, match=r"x.csv.xz, .*, unpacks to more than 1,000 times its size") as caught:
+        open_file(write(lzma.compress(b"0,0\n" * (2 << 20)), "x.csv.xz"))
+    assert "unpack it yourself" in caught.value.hint
+
+
+def test_a_zip_has_one_file_besides_what_macos_adds(write):
+    more = [("__MACOSX/._data.csv", b"x"), (".DS_Store", b"x"), ("folder/", b"")]
+    assert read_array(write(PACK[".zip"](b"1,2\n", *more), "x.csv.zip")).tolist() == [[1, 2]]
+    with pytest.raises(InputError, match=r"x.csv.zip holds 2 files"):
+        read_array(write(PACK[".zip"](b"1,2\n", ("more.csv", b"1")), "x.csv.zip"))
+    with pytest.raises(InputError, match=r"x.csv.zip holds 0 files"):
+        read_array(write(zipped([]), "x.csv.zip"))
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    ending=st.sampled_from(sorted(PACK)),
+    edits=st.lists(st.tuples(st.integers(0, 2000), st.binary(max_size=4)), min_size=1, max_size=4),
+    cut=st.none() | st.integers(0, 2000),
+)
+def test_a_damaged_packed_file_is_refused_or_still_a_table(write, ending, edits, cut):
+    data = bytearray(PACK[ending](b"a,b\n" + b"".join(b"%d,%d\n" % (i, i) for i in range(40))))
+    for position, new in edits:
+        position %= len(data)
+        data[position : position + len(new)] = new
+    path = write(bytes(data[: cut % len(data)] if cut else data), f"x.csv{ending}")
+    try:
+        assert read_array(path).shape[1] >= 1
+    except InputError as error:
+        refused = error
+    else:
+        return
+    assert "x.csv" in refused.message

@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from lanfit.data import npz
-from lanfit.data.files import describe, read_array
+from lanfit.data.files import open_file
 from lanfit.errors import InputError
+
+
+def read_array(path):
+    return open_file(path).whole()
+
 
 DTYPES = ["bool", "int8", "uint8", "<i2", ">i4", "int64", "uint64", "float16", "<f4", ">f4", "float64"]
 
@@ -46,7 +51,7 @@ def test_every_plain_array_comes_back_to_the_bit_in_native_order(tmp_path, data,
     np.testing.assert_array_equal(ours, array)
     assert ours.dtype == array.dtype.newbyteorder("=")
     assert ours.dtype.isnative
-    assert describe(tmp_path / "x.npz").shape == array.shape
+    assert open_file(tmp_path / "x.npz").shape == array.shape
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
@@ -73,7 +78,7 @@ def test_several_arrays_are_named(tmp_path):
     np.savez(tmp_path / "x.npz", images=np.ones(3), labels=np.ones(3))
     with pytest.raises(InputError, match=r"x.npz holds 2 arrays: images, labels") as caught:
         read_array(tmp_path / "x.npz")
-    assert caught.value.hint == "Keep one array per file."
+    assert "--npz-key" in caught.value.hint
 
 
 def test_pickled_objects_are_refused_and_never_run(tmp_path):

@@ -1,0 +1,91 @@
+"""Opens files that are packed (.gz, .bz2, .xz, .zip) like any other: as a stream of bytes, with a bound on its length.
+
+Nothing is unpacked to a disk, and no more than a buffer is held in memory.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+from lanfit.data.memory import readable_size
+from lanfit.errors import InputError
+
+PACKINGS = (".gz", ".bz2", ".xz", ".zip")
+#: What deflate can do at most. Files of one endlessly repeated value, packed with xz, pass it: those are refused.
+MAX_RATIO = 1000
+ALLOWANCE = 64 << 20
+
+
+@contextmanager
+def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file for reading, unpacked if its name ends in one of `PACKINGS`.
+
+    Raises:
+        InputError: on opening or reading: it can't be read, is damaged, or unpacks to more than 1,000 times its size.
+    """
+    packing = path.suffix.lower()
+    try:
+        with ExitStack() as stack:
+            plain = stack.enter_context(path.open("rb"))
+            if packing not in PACKINGS:
+                yield plain
+                return
+            limit = max(ALLOWANCE, MAX_RATIO * path.stat().st_size)
+            unpacked = stack.enter_context(_unpack(path, packing, plain, stack))
+            yield io.BufferedReader(_Bounded(path, unpacked, limit), 1 << 18)
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise InputError(
+            f"{path} can't be read: {error}", "Check that the file is there, and who may read it."
+        ) from error
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, RuntimeError) as error:
+        raise InputError(
+            f"{path} can't be read: {error}", "It may be damaged or cut short: copy or pack it again, without password."
+        ) from error
+
+
+def _unpack(path: Path, packing: str, plain: IO[bytes], stack: ExitStack) -> IO[bytes]:
+    if packing == ".zip":
+        archive = stack.enter_context(zipfile.ZipFile(plain))
+        members = [info for info in archive.infolist() if not _is_clutter(info.filename)]
+        if len(members) != 1:
+            raise InputError(f"{path} holds {len(members)} files", "Pack one csv file into each zip file.")
+        return archive.open(members[0])
+    if packing == ".gz":
+        return cast(IO[bytes], gzip.GzipFile(fileobj=plain))
+    return bz2.BZ2File(plain) if packing == ".bz2" else lzma.LZMAFile(plain)
+
+
+def _is_clutter(name: str) -> bool:
+    """Folders, and what macOS adds to every archive."""
+    return name.endswith("/") or name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith(".")
+
+
+class _Bounded(io.RawIOBase):
+    """Another stream, which ends with an error when more comes out of it than is allowed."""
+
+    def __init__(self, path: Path, stream: IO[bytes], limit: int) -> None:
+        self._path, self._stream, self._left = path, stream, limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            size = readable_size(self._path.stat().st_size)
+            raise InputError(
+                f"{self._path}, {size}, unpacks to more than {MAX_RATIO:,} times its size",
+                "If you trust it, unpack it yourself and put the csv file here.",
+            )
+        buffer[: len(data)] = data
+        return len(data)

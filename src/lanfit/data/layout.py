@@ -1,0 +1,171 @@
+"""Finds out how a csv file is laid out: separator, decimal sign, header, rows; reads every byte once and no number.
+
+The rules look at the file alone and never at chance, so that a file is always read in the same way.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+from lanfit.data.compressed import open_bytes
+from lanfit.data.memory import readable_size
+from lanfit.data.tables import is_header, unnamed_column
+from lanfit.errors import InputError
+
+SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
+"""In the order in which they are tried: a comma may be a decimal sign in a file separated by the others."""
+CHUNK = 1 << 20
+MAX_LINE = 64 << 20
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a csv file is read."""
+
+    separator: str
+    decimal: str
+    header: tuple[str, ...] | None
+    start: int
+    """Bytes before the first line of data."""
+    width: int
+    rows: int
+    """Lines of data that are not blank."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is unusual about it, to be said behind "read with "."""
+        found = [f"{SEPARATORS[self.separator]} between the cells"] if self.separator != "," and self.width > 1 else []
+        return (*found, "decimal commas") if self.decimal == "," else tuple(found)
+
+
+def find_layout(path: Path) -> Layout:
+    """Read the first two lines for separator and header, and all bytes for the number of lines and the decimal sign.
+
+    The separator is the first of tab, semicolon and comma that cuts both lines into the same number of cells, at least
+    two; a first line without any of them is a file of one column. Where the comma does not separate, it is the decimal
+    sign if there are commas and no points.
+
+    Raises:
+        InputError: no rows, or it can't be read.
+        UnicodeDecodeError, csv.Error, ValueError: not UTF-8, no text, quotes or lines without end.
+    """
+    with open_bytes(path) as stream:
+        separator, header, start, width = _read_head(stream)
+    with open_bytes(path) as stream:
+        stream.read(start)
+        rows, commas, points = _count(stream, b" " if separator == "\t" else b" \t")
+    if rows == 0 or width == 0:
+        raise InputError(f"{path} holds no rows", "Every line is one row; a first line with names is no row.")
+    decimal = "," if separator != "," and commas and not points else "."
+    return Layout(separator, decimal, header, start, width, rows)
+
+
+def text_of(stream: io.BufferedReader) -> TextIO:
+    """The text in a stream of bytes, line ends as they are."""
+    return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+
+
+def records(lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str]]]:
+    """Cells of every line that is not blank, and the number of the line (of its last, if quotes go over several)."""
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    return ((reader.line_num, cells) for cells in reader if not _blank(cells))
+
+
+def bounded_lines(text: TextIO) -> Iterator[str]:
+    """The lines of a text; an endless one is an error instead of all the memory."""
+    for line in iter(lambda: text.readline(MAX_LINE + 1), ""):
+        if len(line) > MAX_LINE:
+            raise _endless()
+        yield line
+
+
+def _read_head(stream: io.BufferedReader) -> tuple[str, tuple[str, ...] | None, int, int]:
+    """Separator, header, bytes before the data, and number of columns."""
+    bom = len(_BOM) if stream.peek(len(_BOM)).startswith(_BOM) else 0
+    seen: list[str] = []
+    rest = bounded_lines(text_of(stream))
+
+    def lines() -> Iterator[str]:
+        yield from seen
+        for line in rest:
+            seen.append(line)
+            yield line
+
+    separator, first = _choose(lines)
+    if first is None:
+        return separator, None, bom, 0
+    line, cells = first
+    if not is_header(cells):
+        return separator, None, bom, len(cells)
+    if unnamed := unnamed_column(cells):
+        raise ValueError(
+            f"line {line}: column {unnamed} has no name. An index that pandas wrote is left out with "
+            "to_csv(index=False); the first line names all columns or none"
+        )
+    start = bom + sum(len(text.encode()) for text in seen[:line])
+    return separator, tuple(cell.strip() for cell in cells), start, len(cells)
+
+
+def _choose(lines: Callable[[], Iterator[str]]) -> tuple[str, tuple[int, list[str]] | None]:
+    """The separator, and the first line as it cuts it."""
+    heads: dict[str, list[tuple[int, list[str]]]] = {}
+    for separator in SEPARATORS:
+        try:
+            heads[separator] = head = list(islice(records(lines(), separator), 2))
+        except csv.Error:
+            if separator == ",":
+                raise
+            continue
+        widths = {len(cells) for _, cells in head}
+        if len(widths) == 1 and widths != {1}:
+            return separator, head[0]
+    if not heads[","]:
+        return ",", None
+    separator = max(reversed(heads), key=lambda s: len(heads[s][0][1]))
+    if len(heads[separator][0][1]) == 1 and ";" in heads:
+        separator = ";"
+    return separator, heads[separator][0]
+
+
+def _count(stream: io.BufferedReader, blanks: bytes) -> tuple[int, bool, bool]:
+    """Lines that are not blank, and whether there are commas and points."""
+    rows, commas, points, rest = 0, False, False, b""
+    while True:
+        chunk = stream.read(CHUNK)
+        if b"\0" in chunk:
+            raise ValueError("it holds zero bytes, so it is no text")
+        commas, points = commas or b"," in chunk, points or b"." in chunk
+        lines = rest + chunk
+        held = b"\r" if chunk and lines.endswith(b"\r") else b""  # the \n may be in the next chunk
+        lines = lines[: len(lines) - len(held)]
+        if b"\r" in lines:
+            lines = lines.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        cut = lines.rfind(b"\n") + 1
+        rows += _not_blank(lines[:cut], blanks)
+        rest = lines[cut:] + held
+        if not chunk:
+            return rows + bool(rest.strip(blanks)), commas, points
+        if len(rest) > MAX_LINE:
+            raise _endless()
+
+
+def _not_blank(lines: bytes, blanks: bytes) -> int:
+    """Of whole lines, how many are not blank. Blank lines are rare, so first it is asked if there can be one."""
+    if lines.startswith(b"\n") or any(end in lines for end in (b"\n\n", b" \n", b"\t\n")):
+        return sum(bool(line.strip(blanks)) for line in lines.split(b"\n"))
+    return lines.count(b"\n")
+
+
+def _blank(cells: list[str]) -> bool:
+    return not cells or (len(cells) == 1 and not cells[0].strip(" \t"))
+
+
+def _endless() -> ValueError:
+    return ValueError(f"a line is longer than {readable_size(MAX_LINE)}")

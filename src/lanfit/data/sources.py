@@ -1,0 +1,119 @@
+"""Where rows come from: folders of files, or arrays in memory. All that is different between them ends here.
+
+A source knows its rows before they are read; the sets of Keras are made into one in `keras_sets`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from lanfit.data.files import find_pairs, open_file, read_labels
+from lanfit.data.labels import Target
+from lanfit.data.pieces import AnyArray, Piece
+from lanfit.data.text_labels import Labels, labels_of_array
+from lanfit.errors import InputError
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The rows of a job in order: pieces of inputs, and for each the same rows' targets, which are of one kind."""
+
+    x: tuple[Piece, ...]
+    y: tuple[Piece, ...] = ()
+    """Numbers, if they are what is predicted."""
+    labels: tuple[Labels, ...] = ()
+    """Labels, if classes are."""
+    test: int = 0
+    """So many of the last rows are the source's own test rows; 0: they are drawn."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return sum(map(len, self.x))
+
+
+def files_source(x_dir: Path, y_dir: Path | None, target: Target, npz_key: str | None = None) -> Source:
+    """The files of two folders.
+
+    Args:
+        y_dir: not looked at with `Target.INPUT`.
+        npz_key: which array of npz files is read: one name, or "x_name,y_name".
+
+    Raises:
+        InputError: anything about the files that does not fit.
+    """
+    pairs = find_pairs(x_dir, None if target is Target.INPUT else y_dir)
+    x_key, y_key = _keys(npz_key)
+    x = tuple(in_order(lambda pair: open_file(pair.x, x_key), pairs))
+    if target is Target.INPUT:
+        return Source(x, notes=gathered(x))
+    files = [pair.y for pair in pairs if pair.y is not None]
+    if not files:
+        raise InputError("there are no files of Y, and this loss needs targets", "Use order XX, or name a folder.")
+    if target.is_classification:
+        labels = tuple(in_order(lambda path: read_labels(path, y_key), files))
+        return Source(x, labels=labels, notes=gathered((*x, *labels)))
+    y = tuple(in_order(lambda path: open_file(path, y_key), files))
+    return Source(x, y, notes=gathered((*x, *y)))
+
+
+def arrays_source(
+    parts: Sequence[tuple[str, AnyArray, AnyArray | None]], target: Target, test: int = 0, notes: tuple[str, ...] = ()
+) -> Source:
+    """Arrays in memory, which are not copied.
+
+    Args:
+        parts: what messages call it, inputs, and targets (not looked at with `Target.INPUT`); rows first.
+        test: so many of the last rows of all parts are the test rows; 0: they are drawn.
+
+    Raises:
+        InputError: no rows, other values than numbers (or, as labels, text), or targets are missing.
+    """
+    x = tuple(Piece.of(name, inputs) for name, inputs, _ in parts)
+    if target is Target.INPUT:
+        return Source(x, test=test, notes=notes)
+    targets = [(f"y of {name}", y) for name, _, y in parts if y is not None]
+    if len(targets) < len(parts):
+        raise InputError(f"{parts[0][0]} has no targets, and this loss needs some", "Use order XX, or give y.")
+    if target.is_classification:
+        labels = tuple(labels_of_array(name, y) for name, y in targets)
+        return Source(x, labels=labels, test=test, notes=(*notes, *gathered(labels)))
+    return Source(x, tuple(Piece.of(name, y) for name, y in targets), test=test, notes=notes)
+
+
+def in_order(function: Callable[[A], B], items: Iterable[A]) -> list[B]:
+    """Call the function for all items at the same time, a thread a core; results, and the first error, in order."""
+    items = list(items)
+    if len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as pool:
+        return list(pool.map(function, items))
+
+
+def gathered(pieces: Iterable[Piece | Labels]) -> tuple[str, ...]:
+    """What is unusual about files, one sentence for all files of which the same is to be said."""
+    found: dict[str, list[str]] = {}
+    for piece in pieces:
+        for note in piece.notes:
+            found.setdefault(note, []).append(Path(piece.name).name)
+    return tuple(
+        f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {note}"
+        for note, names in found.items()
+    )
+
+
+def _keys(npz_key: str | None) -> tuple[str | None, str | None]:
+    if npz_key is None:
+        return None, None
+    keys = [key.strip() for key in npz_key.split(",")]
+    if len(keys) > 2 or not all(keys):
+        raise InputError(f'"{npz_key}" does not name arrays', "Give one name, or X_NAME,Y_NAME.")
+    return keys[0], keys[-1]

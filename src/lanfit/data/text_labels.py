@@ -1,0 +1,132 @@
+"""Labels that are words: they become integers, in sorted order, the same in every file of a job.
+
+A label that reads as a number is a number, in every format; a file, and a job, has either words or numbers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanfit.data.pieces import AnyArray, check_plain
+from lanfit.data.tables import is_number, to_number
+from lanfit.errors import InputError
+
+MAX_LENGTH = 200
+MAX_LABELS = 10_000
+_BOOLEANS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of one file or array, exactly as written, rows first."""
+
+    name: str
+    values: AnyArray
+    """Numbers; or, where there are words, int32: for each label its place in `words`."""
+    words: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def labels_of_array(name: str, array: AnyArray) -> Labels:
+    """The labels in an array: numbers are taken as they are.
+
+    Raises:
+        InputError: neither numbers nor text, or as `labels_of_texts`.
+    """
+    if array.dtype.kind == "U":
+        if array.dtype.itemsize > 4 * MAX_LENGTH:
+            raise InputError(f"{name} holds text too long for labels", f"A label has at most {MAX_LENGTH} characters.")
+        array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
+        if (array.view(np.uint32) > sys.maxunicode).any():
+            raise InputError(f"{name} holds text that can't be read: four bytes are no character", "Save it again.")
+        texts, codes = np.unique(array, return_inverse=True)
+        return labels_of_texts(name, codes.reshape(array.shape), texts.tolist())
+    check_plain(name, array.dtype)
+    return Labels(name, array)
+
+
+def labels_of_texts(name: str, codes: NDArray[Any], texts: Sequence[str], decimal: str = ".") -> Labels:
+    """Labels from text cells: numbers (int64, or float64, or booleans) if all read as such, words if none does.
+
+    Args:
+        codes: for each cell its place in `texts`, rows first.
+        texts: the different cells; blanks around them are removed, and said.
+
+    Raises:
+        InputError: words and numbers, an empty or unreadable label, or too many; the row, from 1, is named.
+    """
+
+    def row(place: int) -> str:
+        return f"{name}, row {int((codes == place).reshape(len(codes), -1).any(axis=1).argmax()) + 1}"
+
+    stripped = [text.strip() for text in texts]
+    for place, text in enumerate(stripped):
+        if not text:
+            raise InputError(f"{row(place)}: the label is empty", "Every row needs its label.")
+    if all(text.lower() in _BOOLEANS for text in stripped):
+        return Labels(name, np.array([_BOOLEANS[text.lower()] for text in stripped], np.bool_)[codes])
+    numbers = [is_number(text, decimal) for text in stripped]
+    if all(numbers):
+        exact = [to_number(text, decimal) for text in stripped]
+        return Labels(name, np.array(exact, np.int64 if all(type(n) is int for n in exact) else np.float64)[codes])
+    if any(numbers):
+        number, word = numbers.index(True), numbers.index(False)
+        raise InputError(
+            f'{row(number)}: "{_short(stripped[number])}" is a number, but "{_short(stripped[word])}" '
+            f"({row(word).rpartition(', ')[2]}) is not",
+            "Labels are all words or all numbers; columns of numbers hold numbers only.",
+        )
+    words = sorted(set(stripped))
+    if len(words) > MAX_LABELS:
+        raise InputError(
+            f"{name} has {len(words):,} different labels, more than {MAX_LABELS:,}", "Check that this is the label."
+        )
+    for place, text in enumerate(stripped):
+        if len(text) > MAX_LENGTH or not _is_plain(text):
+            what = f"is longer than {MAX_LENGTH} characters" if len(text) > MAX_LENGTH else "holds control characters"
+            raise InputError(f'{row(place)}: the label "{_short(text)}" {what}', "Use short names as labels.")
+    places = {word: np.int32(place) for place, word in enumerate(words)}
+    notes = [] if stripped == list(texts) else ["blanks around labels are left out"]
+    return Labels(name, np.array([places[text] for text in stripped], np.int32)[codes], tuple(words), tuple(notes))
+
+
+def unite(files: Sequence[Labels]) -> tuple[list[AnyArray], tuple[str, ...] | None]:
+    """Give all files one numbering, by the sorted words of all; None when labels are numbers, which stay.
+
+    Raises:
+        InputError: some files have words, some numbers; or all together too many words.
+    """
+    worded = next((labels for labels in files if labels.words), None)
+    if worded is None:
+        return [labels.values for labels in files], None
+    for labels in files:
+        if labels.words is None:
+            raise InputError(
+                f"{labels.name}, row 1: {labels.values.flat[0]} is a number, but the labels in {worded.name} are words",
+                "Labels are all words or all numbers.",
+            )
+    names = tuple(sorted({word for labels in files for word in labels.words or ()}))
+    if len(names) > MAX_LABELS:
+        raise InputError(
+            f"the files have {len(names):,} different labels, more than {MAX_LABELS:,}", "Check that this is the label."
+        )
+    place = {name: np.int32(number) for number, name in enumerate(names)}
+    return [np.array([place[w] for w in labels.words or ()], np.int32)[labels.values] for labels in files], names
+
+
+def _is_plain(text: str) -> bool:
+    """No control characters, and nothing that UTF-8 can't hold."""
+    return all(ord(c) >= 32 and not 0x7F <= ord(c) < 0xA0 and not 0xD800 <= ord(c) < 0xE000 for c in text)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else text[:40] + "…"
