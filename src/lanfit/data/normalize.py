@@ -160,7 +160,8 @@ def fit_normalizer(name: str, moments: Moments) -> Normalizer:
     # A constant is told by its extremes: its M2 need not be 0, because the mean is rounded.
     constant = (low == high) | (divide < np.finfo(np.float64).tiny)
     multiply = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, divide))
-    return Normalizer(name, np.asarray(subtract), np.asarray(multiply))
+    # Its value is subtracted whatever the normalizer, so that the way back gives it again.
+    return Normalizer(name, np.where(constant, low, subtract), np.asarray(multiply))
 
 
 def _chunks(x: AnyArray) -> Iterator[slice]:

@@ -153,17 +153,13 @@ def folds(
         )
     if classes is not None:
         names, sizes = np.unique(classes, return_counts=True)
-        if sizes.min() < k:
-            few = ", ".join(
-                f"{_word(name, words)} ({size} row{'s' * (size != 1)})"
-                for name, size in list(zip(names, sizes, strict=True))
-                if size < k
-            )
+        few = [(_word(name, words), int(size)) for name, size in zip(names, sizes, strict=True) if size < k]
+        if few:
+            shown = ", ".join(f"{name} ({size} row{'s' * (size != 1)})" for name, size in few[:10])
+            least = min(size for _, size in few)
             raise InputError(
-                f"{k} folds need {k} rows of every class, but there are fewer of {few}",
-                f"Use --folds {sizes.min()}, fewer clients, or more rows."
-                if sizes.min() > 1
-                else "Use more rows of it, or leave the class out.",
+                f"{k} folds need {k} rows of every class, but there are fewer of {shown}",
+                f"Use --folds {least}, or more rows." if least > 1 else "Use more rows, or leave the class out.",
             )
     return [(np.setdiff1d(np.arange(rows), held, assume_unique=True), held) for held in deal(rows, k, seed, classes)]
 

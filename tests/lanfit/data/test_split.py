@@ -6,7 +6,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
-from lanfit.data.split import deal, plan_rows, split_rows
+from lanfit.data.split import deal, folds, plan_rows, sample_rows, split_rows
 from lanfit.errors import InputError
 from lanfit.seeds import derive_seed
 
@@ -180,3 +180,96 @@ def test_too_many_clients_for_the_rows_are_refused_with_the_numbers():
         deal(3, 4, 0)
     with pytest.raises(InputError, match=r"shard 1 of 3 has 1 row.*leaves none"):
         plan_rows(3, 3, 0.0, 0.1, 0)
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+@pytest.mark.parametrize("k", [2, 3, 7])
+def test_folds_are_scikit_learns_for_the_same_seed(stratified, k):
+    classes = np.random.default_rng(1).permutation(np.repeat([5, 2, 9], [20, 9, 13])) if stratified else None
+    splitter = StratifiedKFold if stratified else KFold
+    expected = splitter(k, shuffle=True, random_state=3).split(np.zeros(42), classes)
+    ours = folds(42, k, 3, classes)
+    assert len(ours) == k
+    for (train, held), (their_train, their_held) in zip(ours, expected, strict=True):
+        np.testing.assert_array_equal(train, their_train)
+        np.testing.assert_array_equal(held, their_held)
+
+
+def test_more_folds_than_rows_of_a_class_name_the_class_and_its_rows():
+    classes = np.repeat([0, 1, 2], [10, 4, 1])
+    with pytest.raises(InputError, match=r"5 folds need 5 rows of every class, .* fewer of 1 \(4 rows\), 2 \(1 row\)"):
+        folds(15, 5, 0, classes)
+    with pytest.raises(InputError, match=r"fewer of cat \(4 rows\)") as caught:
+        folds(14, 5, 0, classes[:14], words=("ape", "cat"))
+    assert "--folds 4" in caught.value.hint
+    assert len(folds(14, 4, 0, classes[:14])) == 4
+
+
+@pytest.mark.parametrize("k", [-1, 0, 1, 6])
+def test_folds_are_two_at_least_and_not_more_than_rows(k):
+    with pytest.raises(InputError, match=f"5 rows can't be cut into {k} folds"):
+        folds(5, k, 0)
+
+
+@given(rows=st.integers(2, 60), data=st.data(), seed=st.integers(0, 2**32 - 1), kinds=st.integers(1, 4))
+def test_a_sample_is_what_scikit_learn_would_hold_out(rows, data, seed, kinds):
+    samples = data.draw(st.integers(1, rows - 1))
+    classes = np.arange(rows) % kinds
+    sample = sample_rows(rows, samples, seed, classes)
+    assert len(set(sample.tolist())) == samples
+    assert (np.diff(sample) > 0).all()
+    counts, sizes = np.bincount(classes[sample], minlength=kinds), np.bincount(classes, minlength=kinds)
+    assert (np.abs(counts - samples * sizes / rows) < 1 + 1e-9).all() or sizes.min() == 1
+    if kinds <= samples <= rows - kinds and sizes.min() > 1:
+        _, expected = train_test_split(np.arange(rows), test_size=samples, stratify=classes, random_state=seed)
+        np.testing.assert_array_equal(sample, np.sort(expected))
+    np.testing.assert_array_equal(sample_rows(rows, rows, seed, classes), np.arange(rows))
+
+
+@pytest.mark.parametrize("samples", [-1, 0, 11])
+def test_a_sample_of_no_or_too_many_rows_is_refused(samples):
+    with pytest.raises(InputError, match=f"{samples} rows can't be taken of 10"):
+        sample_rows(10, samples, 0)
+    for own_test in (0, 3):
+        with pytest.raises(InputError, match=f"{samples} rows can't be taken of 10"):
+            plan_rows(10, 1, 0.2, 0.1, 0, own_test=own_test, samples=samples)
+
+
+def test_rows_that_are_test_rows_already_stay_that():
+    plan = plan_rows(100, 3, 0.5, 0.1, 0, np.arange(100) % 2, own_test=20)
+    assert plan.test.tolist() == list(range(80, 100))
+    dealt = np.concatenate([np.concatenate([shard.train, shard.validation]) for shard in plan.shards])
+    assert sorted(dealt.tolist()) == list(range(80))
+
+
+def test_a_sample_takes_its_share_of_training_and_test_rows_and_of_each_class():
+    classes = np.tile([0, 0, 1], 70)
+    plan = plan_rows(210, 2, 0.2, 0.1, 0, classes, own_test=30, samples=70)
+    assert len(plan.test) == 10
+    assert plan.test.min() >= 180
+    dealt = np.concatenate([np.concatenate([shard.train, shard.validation]) for shard in plan.shards])
+    assert len(set(dealt.tolist())) == len(dealt) == 60
+    assert dealt.max() < 180
+    assert np.bincount(classes[dealt]).tolist() == [40, 20]
+    again = plan_rows(210, 2, 0.2, 0.1, 0, classes, own_test=30, samples=70)
+    np.testing.assert_array_equal(plan.shards[0].train, again.shards[0].train)
+    assert (plan_rows(210, 2, 0.2, 0.1, 1, classes, own_test=30, samples=70).test != plan.test).any()
+
+
+def test_a_sample_without_own_test_rows_is_planned_like_so_many_rows():
+    plan = plan_rows(500, 2, 0.2, 0.1, 0, np.arange(500) % 2, samples=100)
+    used = np.concatenate([plan.test, *(np.concatenate([s.train, s.validation]) for s in plan.shards)])
+    assert len(set(used.tolist())) == len(used) == 100
+    assert len(plan.test) == 20
+
+
+def test_one_sample_can_not_be_a_training_and_a_test_row():
+    with pytest.raises(InputError, match="1 row can't be training and test rows"):
+        plan_rows(100, 1, 0.2, 0.0, 0, own_test=20, samples=1)
+
+
+def test_warnings_name_words():
+    assert (
+        "class yak has only one row"
+        in plan_rows(11, 1, 0.2, 0, 0, np.array([0] * 10 + [1]), words=("ox", "yak")).warnings[0]
+    )
