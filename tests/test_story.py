@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from running import (
     PASSPHRASE,
@@ -382,6 +383,32 @@ def test_a_learning_rate_that_explodes_fails_with_its_name_and_the_epoch(place: 
     assert summary["final"] is None
     for cause in ("one: ", "epoch 1", "learning rate 1e+09"):
         assert cause in summary["error"]
+
+
+def test_csv_xlsx_and_npz_go_together_and_labels_may_be_words(place: Place) -> None:
+    from openpyxl import Workbook
+
+    x = np.loadtxt(place.root / "dataset/X/digits.csv", delimiter=",", skiprows=1)
+    y = np.loadtxt(place.root / "dataset/Y/digits.csv", delimiter=",", skiprows=1, dtype=int)
+    words = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])[y]
+    for folder in ("X", "Y"):
+        (place.root / "dataset" / folder / "digits.csv").unlink()
+    np.savetxt(place.root / "dataset/X/part-1.csv", x[:600], delimiter=";", fmt="%g")
+    book = Workbook()
+    for row in x[600:1200]:
+        book.active.append(row.tolist())
+    book.save(place.root / "dataset/X/part-2.xlsx")
+    np.savez(place.root / "dataset/X/part-10.npz", other=x[:3], rows=x[1200:].astype(np.uint8))
+    for part, some in (("1", words[:600]), ("2", words[600:1200]), ("10", words[1200:])):
+        (place.root / f"dataset/Y/part-{part}.csv").write_text("digit\n" + "\n".join(some) + "\n")
+    settings = {"local": 1, "normalizer": "minmax", "epochs": 8, "npz_key": "rows"}
+    with place.server(*flags(free_port(), 1, **settings)) as server:
+        server.finish()
+    summary = place.summary()
+    assert summary["data"]["labels"] == sorted(set(words.tolist()))
+    assert summary["data"]["samples"] == 1797
+    # The labels are paired with their rows, whatever file they came from.
+    assert summary["final"]["metrics"]["accuracy"] > 0.9
 
 
 def test_the_demo_shows_the_whole_thing_from_nothing(tmp_path: Path) -> None:

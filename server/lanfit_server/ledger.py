@@ -39,8 +39,8 @@ class Preprocessing(msgspec.Struct, frozen=True):
     """Names of the classes 0, 1, …; None when the files hold integers."""
 
     @classmethod
-    def of(cls, normalizer: Normalizer) -> Preprocessing:
-        return cls(normalizer.name, normalizer.subtract.tolist(), normalizer.multiply.tolist(), None)
+    def of(cls, normalizer: Normalizer, labels: tuple[str, ...] | None) -> Preprocessing:
+        return cls(normalizer.name, normalizer.subtract.tolist(), normalizer.multiply.tolist(), labels)
 
     def constants(self) -> dict[str, AnyArray]:
         """`subtract` and `multiply` as float64 arrays, as they travel with a shard."""

@@ -45,6 +45,7 @@ def read_data(
         validation_split=job.validation_split,
         normalizer=job.normalizer,
         seed=job.seed,
+        npz_key=job.npz_key,
     )
 
     def allocate(name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> AnyArray:
@@ -84,7 +85,7 @@ def record_of(run: str, job: Job, server_id: bytes, loaded: Loaded, compiled: Co
         input_shape=loaded.input_shape,
         output_shape=loaded.output_shape,
         weights=loaded.weights.block.arrays,
-        preprocessing=Preprocessing.of(data.normalizer),
+        preprocessing=Preprocessing.of(data.normalizer, data.labels),
         samples=tuple(len(shard.x_train) + len(shard.x_validation) for shard in data.shards),
         train=data.train,
         validation=data.validation,

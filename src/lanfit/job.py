@@ -46,6 +46,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     local: int = 0
     threads: int | None = None
     seed: int = 0
+    npz_key: str | None = None
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
@@ -255,6 +256,13 @@ FIELDS: dict[str, Field] = {
             "Threads of each trainer.",
             default="the machine's cores; for local clients the cores divided by their number",
             example=4,
+        ),
+        Field(
+            "npz_key",
+            text,
+            "Which array of npz files with several is read: a name, or X_NAME,Y_NAME.",
+            default="the only one",
+            example="x_train,y_train",
         ),
         Field("seed", whole(0, 2**32 - 1), "The seed that splits, shuffles and initial states derive from."),
     )

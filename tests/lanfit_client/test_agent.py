@@ -31,6 +31,7 @@ from lanfit.wire.messages import (
     Offer,
     Progress,
     RunEnded,
+    Status,
     Welcome,
 )
 from lanfit.workspace import Workspace
@@ -133,6 +134,9 @@ def test_a_result_is_kept_until_it_is_acknowledged_and_offered_again_over_a_new_
             assert isinstance(offer, Offer)
             # The same task again, from a server that had lost sight of it: it is not trained twice.
             await link.send(lease)
+            await link.send(Status("the lease before this was read"))
+            while not any("the lease before this was read" in line for line in said):
+                await asyncio.sleep(0)
             assert [message.epoch for message in seen if isinstance(message, Epoch)] == [0, 1]
             assert {message.task for message in seen if isinstance(message, Progress)} == {"shard-1"}
             assert any(isinstance(message, LogLines) for message in seen)
@@ -164,6 +168,7 @@ def test_a_result_is_kept_until_it_is_acknowledged_and_offered_again_over_a_new_
     asyncio.run(play())
     assert (tmp_path / "model" / "trained" / "run-1" / "lab.h5").is_file()
     assert any("The server has the result on disk" in line for line in said)
+    assert len([line for line in said if "receiving" in line]) == 1, "it took the same task twice"
     assert not list(tmp_path.rglob("*.part"))
     assert not (tmp_path / "client" / "state" / "1" / "cache").exists()
 
