@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
+
+import numpy as np
 
 from lanfit.data.compressed import open_bytes
 from lanfit.data.memory import readable_size
@@ -22,6 +25,7 @@ SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 """In the order in which they are tried: a comma may be a decimal sign in a file separated by the others."""
 CHUNK = 1 << 20
 MAX_LINE = 64 << 20
+_BLANK = re.compile(rb"\n[ \t]*\n")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -136,31 +140,35 @@ def _choose(lines: Callable[[], Iterator[str]]) -> tuple[str, tuple[int, list[st
 
 def _count(stream: io.BufferedReader, blanks: bytes) -> tuple[int, bool, bool]:
     """Lines that are not blank, and whether there are commas and points."""
-    rows, commas, points, rest = 0, False, False, b""
+    rows, commas, points, rest, held = 0, False, False, b"", b""
     while True:
-        chunk = stream.read(CHUNK)
-        if b"\0" in chunk:
+        read = stream.read(CHUNK)
+        if b"\0" in read:
             raise ValueError("it holds zero bytes, so it is no text")
-        commas, points = commas or b"," in chunk, points or b"." in chunk
-        lines = rest + chunk
-        held = b"\r" if chunk and lines.endswith(b"\r") else b""  # the \n may be in the next chunk
-        lines = lines[: len(lines) - len(held)]
-        if b"\r" in lines:
-            lines = lines.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        cut = lines.rfind(b"\n") + 1
-        rows += _not_blank(lines[:cut], blanks)
-        rest = lines[cut:] + held
-        if not chunk:
-            return rows + bool(rest.strip(blanks)), commas, points
+        commas, points = commas or b"," in read, points or b"." in read
+        chunk, held = held + read, b""
+        if b"\r" in chunk:
+            if read and chunk.endswith(b"\r"):  # its \n may be in the next chunk
+                chunk, held = chunk[:-1], b"\r"
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        first, last = chunk.find(b"\n"), chunk.rfind(b"\n")
+        if first < 0:
+            rest += chunk
+        else:
+            rows += bool((rest + chunk[:first]).strip(blanks)) + _not_blank(chunk, first, last, blanks)
+            rest = chunk[last + 1 :]
         if len(rest) > MAX_LINE:
             raise _endless()
+        if not read:
+            return rows + bool(rest.strip(blanks)), commas, points
 
 
-def _not_blank(lines: bytes, blanks: bytes) -> int:
-    """Of whole lines, how many are not blank. Blank lines are rare, so first it is asked if there can be one."""
-    if lines.startswith(b"\n") or any(end in lines for end in (b"\n\n", b" \n", b"\t\n")):
-        return sum(bool(line.strip(blanks)) for line in lines.split(b"\n"))
-    return lines.count(b"\n")
+def _not_blank(text: bytes, first: int, last: int, blanks: bytes) -> int:
+    """How many lines between two line ends are not blank. Blank ones are rare, so first it is asked if there is one."""
+    if _BLANK.search(text, first, last + 1):
+        return sum(bool(line.strip(blanks)) for line in text[first + 1 : last].split(b"\n"))
+    # three times as fast as bytes.count
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8, last - first, first) == ord("\n")))
 
 
 def _blank(cells: list[str]) -> bool:

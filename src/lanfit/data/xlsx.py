@@ -218,6 +218,8 @@ def _check_archive(path: Path) -> None:
             tail = b""
             with archive.open(member) as stream:
                 while chunk := stream.read(1 << 20):
+                    if b"<!DOCTYPE" in chunk and member.filename.endswith(".xml"):
+                        raise ValueError("it defines a document type, which no sheet does")  # entities can be bombs
                     if member.filename.startswith("xl/worksheets/"):
                         chunk = tail + chunk
                         tail = chunk[-_TAIL:]

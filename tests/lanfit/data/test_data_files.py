@@ -2,6 +2,7 @@
 
 import random
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanfit.data import pieces
-from lanfit.data.files import Pair, find_pairs, natural_key, open_file
+from lanfit.data.files import ENDINGS, Pair, find_pairs, natural_key, open_file
 from lanfit.data.memory import free_memory, readable_size
 from lanfit.errors import InputError
 
@@ -71,6 +72,11 @@ def test_a_file_of_another_kind_is_named_with_what_is_read(tmp_path):
     with pytest.raises(InputError, match=r"notes.txt is of a kind that is not read") as caught:
         find_pairs(x, None)
     assert ".npz, .xlsx, .csv" in caught.value.hint
+
+
+def test_the_readme_of_the_data_folder_lists_every_format():
+    readme = (Path(__file__).parents[3] / "dataset" / "README.md").read_text(encoding="utf-8")
+    assert [ending for ending in ENDINGS if f"`{ending}`" not in readme] == []
 
 
 def test_a_folder_among_the_files_is_named(tmp_path):

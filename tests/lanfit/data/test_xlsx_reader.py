@@ -196,6 +196,13 @@ def test_a_bomb_that_lies_about_its_size_is_refused(tmp_path, reader):
         values(path)
 
 
+def test_xml_that_defines_entities_is_refused(save, reader):
+    bomb = b'<!DOCTYPE x [<!ENTITY a "1"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'
+    path = rebuilt(save([[1]]), lambda name, data: bomb + data if name == "xl/worksheets/sheet1.xml" else data)
+    with pytest.raises(InputError, match="it defines a document type"):
+        values(path)
+
+
 def test_a_stray_cell_in_the_last_corner_is_named_before_a_table_of_17_billion_cells_is_made(save, monkeypatch):
     path = save([[1, 2]], change=lambda sheet: sheet.cell(1048576, 16384, 7))
     with pytest.raises(InputError, match=r"reaches to cell XFD1048576, a table of 17,179,869,184 cells") as caught:
