@@ -240,6 +240,16 @@ def test_a_missing_passphrase_file_is_named(place: Place, tmp_path: Path) -> Non
     assert "nothing.txt" in said
 
 
+def test_one_batch_goes_through_the_model_before_anyone_is_asked_to_work(place: Place) -> None:
+    """Shapes fit, labels fit: only trying shows that this loss gets no probabilities."""
+    code = "model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])\n"
+    code += "model.compile('adam', 'sparse_categorical_crossentropy')"
+    keras_model(place.root / "model" / "linear.h5", code)
+    said = refused(place, *flags(free_port(), 2, model="linear.h5"))
+    assert "takes probabilities" in said
+    assert 'activation="softmax"' in said
+
+
 def test_a_model_whose_architecture_is_too_large_to_be_sent_is_refused(place: Place) -> None:
     layers = "[keras.layers.ReLU(name=f'{i}' + 'x' * 50_000) for i in range(20)]"
     code = f"model = keras.Sequential([keras.Input((64,)), *{layers}, keras.layers.Dense(10)])\n"

@@ -101,7 +101,7 @@ class Coordinator:
             self._display.waiting(
                 f"Waiting for {self._job.clients - here} more of {self._job.clients} clients{waited}."
             )
-            event = await self._next_event(f"{text} (waiting{waited})")
+            event = await self._next_event("")
             if event is not None:
                 await self._handle(event)
         # What was left in the queue is from before the deal.

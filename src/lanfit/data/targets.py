@@ -49,8 +49,7 @@ def targets_of(source: Source, target: Target, output_shape: Shape) -> Targets:
         if len(x) != len(y):
             raise InputError(
                 f"{x.name} has {len(x)} rows, but {y.name} has {len(y)}",
-                "Files pair in natural order, row by row: each pair needs the same number of rows. A first line of names is "
-                "no row.",
+                "Files pair in natural order, row by row: both need the same number of rows; a line of names is none.",
             )
     if source.y:
         return _numbers(source.y, target, output_shape)

@@ -277,7 +277,7 @@ def outcome(path, reading=values):
     return None
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=EDITS, cut=st.none() | st.integers(0, 6000))
 @example([(0, b"P")], 100)
 def test_a_damaged_file_is_refused_or_still_the_same_table(tmp_path, reader, edits, cut):
@@ -291,7 +291,7 @@ def test_a_damaged_file_is_refused_or_still_the_same_table(tmp_path, reader, edi
 
 
 @pytest.mark.filterwarnings("ignore")  # what openpyxl thinks of a spoilt sheet
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=EDITS, part=st.sampled_from(PARTS), labels=st.booleans())
 def test_damaged_xml_in_a_sound_archive_gives_a_table_or_an_input_error(tmp_path, reader, edits, part, labels):
     def change(name, data):
