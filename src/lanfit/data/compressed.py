@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from lanfit.data.memory import readable_size
+from lanfit.data.pieces import unreadable
 from lanfit.errors import InputError
 
 PACKINGS = (".gz", ".bz2", ".xz", ".zip")
@@ -43,9 +44,7 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
             unpacked = stack.enter_context(_unpack(path, packing, plain, stack))
             yield io.BufferedReader(_Bounded(path, unpacked, limit), 1 << 18)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise InputError(
-            f"{path} can't be read: {error}", "Check that the file is there, and who may read it."
-        ) from error
+        raise unreadable(path, error) from error
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, RuntimeError) as error:
         raise InputError(
             f"{path} can't be read: {error}", "It may be damaged or cut short: copy or pack it again, without password."

@@ -140,16 +140,13 @@ def _choose(lines: Callable[[], Iterator[str]]) -> tuple[str, tuple[int, list[st
 
 def _count(stream: io.BufferedReader, blanks: bytes) -> tuple[int, bool, bool]:
     """Lines that are not blank, and whether there are commas and points."""
-    rows, commas, points, rest, held = 0, False, False, b"", b""
+    rows, commas, points, rest = 0, False, False, b""
     while True:
-        read = stream.read(CHUNK)
-        if b"\0" in read:
+        chunk = stream.read(CHUNK)
+        if b"\0" in chunk:
             raise ValueError("it holds zero bytes, so it is no text")
-        commas, points = commas or b"," in read, points or b"." in read
-        chunk, held = held + read, b""
-        if b"\r" in chunk:
-            if read and chunk.endswith(b"\r"):  # its \n may be in the next chunk
-                chunk, held = chunk[:-1], b"\r"
+        commas, points = commas or b"," in chunk, points or b"." in chunk
+        if b"\r" in chunk:  # \r\n cut in two by a block makes a blank line, which is not counted
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         first, last = chunk.find(b"\n"), chunk.rfind(b"\n")
         if first < 0:
@@ -159,7 +156,7 @@ def _count(stream: io.BufferedReader, blanks: bytes) -> tuple[int, bool, bool]:
             rest = chunk[last + 1 :]
         if len(rest) > MAX_LINE:
             raise _endless()
-        if not read:
+        if not chunk:
             return rows + bool(rest.strip(blanks)), commas, points
 
 

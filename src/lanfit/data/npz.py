@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from lanfit.data.pieces import AnyArray, Piece, check_memory, check_plain
+from lanfit.data.pieces import AnyArray, Piece, check_memory, check_plain, unreadable
 from lanfit.data.text_labels import Labels, labels_of_array
 from lanfit.errors import InputError
 
@@ -86,9 +86,7 @@ def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InputError(
-            f"{path} can't be read: {error}", "Check that the file is there, and who may read it."
-        ) from error
+        raise unreadable(path, error) from error
     except _DAMAGED as error:
         reason = str(error) or type(error).__name__
         raise InputError(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,11 @@ class Piece:
     def column(self, index: int) -> str:
         """How a column (from 0) is named in messages: by its header if there is one, else by its number from 1."""
         return f'column "{self.columns[index]}"' if self.columns else f"column {index + 1}"
+
+
+def unreadable(path: Path, reason: OSError) -> InputError:
+    """The error for a file that is not there, or not for us."""
+    return InputError(f"{path} can't be read: {reason}", "Check that the file is there, and who may read it.")
 
 
 def rows_differ(name: str, said: int, read: int) -> InputError:

@@ -18,6 +18,8 @@ from lanfit.data.pieces import AnyArray, Piece
 from lanfit.data.text_labels import Labels, labels_of_array
 from lanfit.errors import InputError
 
+#: Each holds a block of some MiB.
+THREADS = max(2, min(8, os.cpu_count() or 1))
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -90,11 +92,11 @@ def arrays_source(
 
 
 def in_order(function: Callable[[A], B], items: Iterable[A]) -> list[B]:
-    """Call the function for all items at the same time, a thread a core; results, and the first error, in order."""
+    """Call the function for all items at the same time, in threads; results, and the first error, in order."""
     items = list(items)
     if len(items) < 2:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(min(len(items), os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(len(items), THREADS)) as pool:
         return list(pool.map(function, items))
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lanfit.data.memory import readable_size
-from lanfit.data.pieces import Piece, check_memory
+from lanfit.data.pieces import Piece, check_memory, unreadable
 from lanfit.data.tables import is_header, is_row, no_number, unnamed_column
 from lanfit.data.text_labels import Labels, labels_of_texts
 from lanfit.errors import InputError
@@ -248,9 +248,7 @@ def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise InputError(
-            f"{path} can't be read: {error}", "Check that the file is there, and who may read it."
-        ) from error
+        raise unreadable(path, error) from error
     except (OSError, *_DAMAGED) as error:
         raise _damaged(path, error) from error
 
