@@ -26,6 +26,7 @@ LAYERS = [
         "child",
         "workspace",
         "job",
+        "fields",
         "commands",
     },
     {"wire", "data", "models"},

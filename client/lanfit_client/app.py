@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lanfit.errors import InputError
-from lanfit.job import Value
+from lanfit.fields import Value
 from lanfit.loop import LoopThread
 from lanfit.net.connect import WrongPassphrase
 from lanfit.net.tls import format_fingerprint, parse_fingerprint

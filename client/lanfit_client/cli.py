@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from lanfit.commands import interrupt_on_termination, reported
-from lanfit.job import Value, read_file
+from lanfit.fields import Value, read_file
 from lanfit.terminal import Terminal
 from lanfit.workspace import find_workspace
 from lanfit_client.settings import FIELDS, split_address

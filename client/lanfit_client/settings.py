@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lanfit.job import Field, commented, text, whole
+from lanfit.fields import Field, commented, text, whole
 
 DEFAULT_PORT = 8470
 

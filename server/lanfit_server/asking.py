@@ -10,7 +10,8 @@ from pathlib import Path
 
 from lanfit.data.files import find_pairs
 from lanfit.errors import InputError
-from lanfit.job import COMPILED, FIELDS, Job, Value, make_job
+from lanfit.fields import Value
+from lanfit.job import COMPILED, FIELDS, Job, make_job
 from lanfit.loop import LoopThread
 from lanfit.models.compiling import check_name
 from lanfit.terminal import Terminal

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lanfit.errors import LanfitError
-from lanfit.job import FIELDS, Job, make_job, read_toml
+from lanfit.fields import read_toml
+from lanfit.job import FIELDS, Job, make_job
 from lanfit.workspace import Workspace
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from lanfit.commands import INTERRUPTED, interrupt_on_termination, reported
-from lanfit.job import FIELDS, Value, read_file
+from lanfit.fields import Value, read_file
+from lanfit.job import FIELDS
 from lanfit.terminal import Terminal
 from lanfit.workspace import Workspace, find_workspace
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lanfit.errors import InputError
-from lanfit.job import FIELDS, Value, read_file
+from lanfit.fields import Value, read_file
+from lanfit.job import FIELDS
 from lanfit.loop import LoopThread
 from lanfit.terminal import Terminal
 from lanfit.workspace import Workspace

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lanfit.errors import InputError
-from lanfit.job import FIELDS, Value, commented, default_of, yes_or_no
+from lanfit.fields import Value, commented, yes_or_no
+from lanfit.job import FIELDS, default_of
 from lanfit.passphrase import PASSPHRASE_VARIABLE, given_passphrase
 from lanfit.terminal import Terminal
 from lanfit.workspace import Workspace

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanfit.errors import InputError
-from lanfit.job import FIELDS, Job, default_of, make_job, read_file, read_toml, to_toml
+from lanfit.fields import read_file, read_toml
+from lanfit.job import FIELDS, Job, default_of, make_job, to_toml
 
 ROOT = Path(__file__).resolve().parents[2]
 
