@@ -7,7 +7,6 @@ take the server with it.
 from __future__ import annotations
 
 import queue
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from lanfit.files import ArrayFile
 from lanfit.models.compiling import CompileSpec, loss_name, override, read_spec
 from lanfit.models.export import write_final, write_model
 from lanfit.models.loading import LoadedModel, load_model
+from lanfit.models.member import Member
 from lanfit.models.runtime import limit_memory, prepare_keras
 from lanfit.models.scoring import Scorer, check_batch
 from lanfit.training.metrics import metrics
@@ -131,9 +131,7 @@ class ModelHolder:
 
         rows = self._test
         assert rows is not None  # the server sends the constants before it asks for a final model
-        none = rows.normalizer.name == "none"
-        write = partial(write_final, path, self._architecture, self._compile, weights)
-        write() if none else write(rows.normalizer.subtract, rows.normalizer.multiply)
+        write_final(path, self._architecture, self._compile, Member(weights, rows.normalizer))
         if not len(rows.x):
             return {}
         model = keras.models.load_model(path)

@@ -1,4 +1,4 @@
-"""Models written so that plain Keras opens them: .h5 like the one given, .keras with the normalizer in front.
+"""Models written so that plain Keras opens them: .h5 like the one given, .keras with the normalizers around it.
 
 Both open with `keras.models.load_model(path)`, without lanfit and without custom objects, compiled with a fresh
 optimizer, and can be trained on at once. (An .h5 that Keras itself wrote after training must be compiled anew before
@@ -8,17 +8,12 @@ optimizer, and can be trained on at once. (An .h5 that Keras itself wrote after 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lanfit.durable import written_whole
-from lanfit.errors import InputError
-from lanfit.models.architecture import build
 from lanfit.models.compiling import compile_model, read_spec, with_long_names
-from lanfit.models.weights import set_weights
+from lanfit.models.member import Member, bare_model, raw_model
 from lanfit.wire.arrays import AnyArray
 
 
@@ -32,7 +27,7 @@ def write_model(path: Path, architecture: str, compile_json: str, weights: Mappi
     """
     import h5py
 
-    model = _assemble(architecture, weights)
+    model = bare_model(architecture, weights)
     compile_model(model, with_long_names(read_spec(compile_json)))
     with written_whole(path) as temporary:
         model.save(temporary)
@@ -40,55 +35,22 @@ def write_model(path: Path, architecture: str, compile_json: str, weights: Mappi
             file.pop("optimizer_weights", None)
 
 
-def write_final(
-    path: Path,
-    architecture: str,
-    compile_json: str,
-    weights: Mapping[str, AnyArray],
-    subtract: AnyArray | None = None,
-    multiply: AnyArray | None = None,
-) -> None:
-    """Write a model as .keras that takes raw rows, whole or not at all.
+def write_final(path: Path, architecture: str, compile_json: str, member: Member) -> None:
+    """Write a trained model as .keras that takes raw rows and predicts in original units, whole or not at all.
 
-    `(x - subtract) * multiply` becomes two `Rescaling` layers in front. The constants are one number, or one for each
-    value of a row (shape of the model's input, or flat with as many numbers). Without them nothing is put in front, and
-    the model keeps the dtype of its input.
+    The layers around it are those of `raw_model`.
 
     Raises:
-        InputError: the parts are not of one model, or the constants do not fit its input.
+        InputError: the parts are not of one model, or the constants do not fit its input or output.
     """
-    import keras
-
-    model = _assemble(architecture, weights)
-    if subtract is not None and multiply is not None:
-        shape = tuple(model.inputs[0].shape[1:])
-        raw = keras.Input(shape, dtype="float32", name="raw")
-        offset, scale = _constants(subtract, -1.0, shape), _constants(multiply, 1.0, shape)
-        centered = keras.layers.Rescaling(1.0, offset, name="subtract", dtype="float32")(raw)
-        scaled = keras.layers.Rescaling(scale, name="multiply", dtype="float32")(centered)
-        model = keras.Model(raw, model(scaled), name=f"{model.name}_on_raw_rows")
+    model = raw_model(architecture, member)
     compile_model(model, with_long_names(read_spec(compile_json)))
+    save_whole(path, model)
+
+
+def save_whole(path: Path, model: Any) -> None:
+    """Write a compiled model that was not trained since as .keras, whole or not at all."""
     # Keras warns on loading a .keras whose optimizer has no state yet.
     model.optimizer.build(model.trainable_variables)
     with written_whole(path) as temporary:
         model.save(temporary)
-
-
-def _assemble(architecture: str, weights: Mapping[str, AnyArray]) -> Any:
-    model = build(architecture)
-    set_weights(model, weights)
-    return model
-
-
-def _constants(values: AnyArray, sign: float, shape: tuple[int | None, ...]) -> float | list[Any]:
-    """One number, or nested lists in the shape of a row: what a Keras configuration can hold."""
-    array = sign * np.asarray(values, dtype=np.float64) + 0.0  # no negative zeros
-    if array.size == 1:
-        return float(array.reshape(()))
-    if None in shape or array.size != prod(n or 0 for n in shape):
-        raise InputError(
-            f"the normalizer has {array.size} constants, but a row of the model has the shape {shape}",
-            "The constants must be those of the data that the model was trained on.",
-        )
-    nested: list[Any] = array.reshape([n or 0 for n in shape]).tolist()
-    return nested

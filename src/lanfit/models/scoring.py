@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanfit.data.normalize import NO_NORMALIZER, Normalizer
 from lanfit.errors import InputError
 from lanfit.models.architecture import build, first_line
 from lanfit.models.compiling import compile_model, loss_name, read_spec
 from lanfit.models.loading import LoadedModel
+from lanfit.models.member import model_in_original_units
 from lanfit.models.weights import bakes_weights, set_weights
 from lanfit.wire.arrays import AnyArray
 
@@ -30,10 +32,15 @@ _PROBABILITIES = frozenset(
 class Scorer:
     """A built model that scores one set of weights after another on rows."""
 
-    def __init__(self, architecture: str, compile_json: str) -> None:
-        """Raises InputError if the architecture or the compile options are refused."""
+    def __init__(self, architecture: str, compile_json: str, targets: Normalizer = NO_NORMALIZER) -> None:
+        """With `targets`, what training normalized its targets with, loss and predictions are in original units.
+
+        Raises:
+            InputError: the architecture or the compile options are refused, or the constants do not fit the output.
+        """
         self._architecture = architecture
         self._spec = read_spec(compile_json)
+        self._targets = targets
         self._model = self._build()
 
     def score(
@@ -41,7 +48,7 @@ class Scorer:
     ) -> tuple[float, NDArray[np.float32]]:
         """Return the loss over all rows as Keras computes it (regularization included), and the predictions.
 
-        `x` is normalized, (rows, *input_shape); the predictions are (rows, *output_shape).
+        `x` is normalized, (rows, *input_shape); `y` is not; the predictions are (rows, *output_shape).
 
         Raises:
             InputError: the weights do not fit the model.
@@ -53,7 +60,7 @@ class Scorer:
         return float(scores["loss"]), np.asarray(self._model.predict(x, batch_size=batch_size, verbose=0))
 
     def _build(self) -> Any:
-        model = build(self._architecture)
+        model = model_in_original_units(build(self._architecture), self._targets)
         compile_model(model, self._spec)
         return model
 

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lanfit.data.normalize import NO_NORMALIZER, Moments, Normalizer, fit_normalizer
 from lanfit.durable import written_whole
 from lanfit.errors import InputError
 from lanfit.models import known
 from lanfit.models.compiling import override
 from lanfit.models.export import write_final, write_model
+from lanfit.models.member import Member
 from lanfit.models.weights import get_weights
 
 pytestmark = pytest.mark.keras
@@ -41,6 +43,15 @@ def net(units: int = 3, activation: str | None = "softmax", shape: tuple[int, ..
 
 def parts(model: Any, loss: str = "sparse_categorical_crossentropy", metrics: tuple[str, ...] = ("accuracy",)) -> Any:
     return model.to_json(), override(None, "adam", loss, 0.01, metrics).to_json(), get_weights(model)
+
+
+def constants(subtract: Any, multiply: Any) -> Normalizer:
+    return Normalizer("minmax", np.asarray(subtract, np.float64), np.asarray(multiply, np.float64))
+
+
+def final(path: Path, model: Any, *normalizers: Normalizer, loss: str = "sparse_categorical_crossentropy") -> None:
+    architecture, compiled, weights = parts(model, loss, ())
+    write_final(path, architecture, compiled, Member(weights, *normalizers))
 
 
 def rows(shape: tuple[int, ...] = (4,), count: int = 32) -> Any:
@@ -135,7 +146,7 @@ def test_a_final_model_takes_raw_bytes_in_a_process_without_lanfit(tmp_path: Pat
     model = net(shape=(4, 4, 1))
     x = np.random.RandomState(1).randint(0, 256, (16, 4, 4, 1)).astype(np.uint8)
     subtract, multiply = np.float32([10.0]), np.float32([1 / 245])
-    write_final(tmp_path / "final.keras", *parts(model), subtract, multiply)
+    final(tmp_path / "final.keras", model, constants(subtract, multiply))
     said = in_a_plain_process(tmp_path / "final.keras", x, tmp_path)
     expected = model.predict((x.astype(np.float32) - subtract) * multiply, verbose=0)
     np.testing.assert_allclose(said["predictions"], expected, rtol=1e-5, atol=1e-6)
@@ -154,15 +165,15 @@ def test_a_final_model_has_the_constants_of_each_column(tmp_path: Path) -> None:
 
     model, x = net(), rows()
     subtract, multiply = np.float32([1, 2, 0.5, 7]), np.float32([0.5, 0, 3, 1e-3])
-    write_final(tmp_path / "final.keras", *parts(model), subtract, multiply)
+    final(tmp_path / "final.keras", model, constants(subtract, multiply))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        final = keras.models.load_model(tmp_path / "final.keras")
+        opened = keras.models.load_model(tmp_path / "final.keras")
     assert not [warning for warning in caught if issubclass(warning.category, UserWarning)]
-    np.testing.assert_array_equal(final.predict(x, verbose=0), model.predict((x - subtract) * multiply, verbose=0))
-    assert [type(layer).__name__ for layer in final.layers] == ["InputLayer", "Rescaling", "Rescaling", "Sequential"]
-    assert final.input_shape == (None, 4)
-    assert int(final.optimizer.iterations) == 0
+    np.testing.assert_array_equal(opened.predict(x, verbose=0), model.predict((x - subtract) * multiply, verbose=0))
+    assert [type(layer).__name__ for layer in opened.layers] == ["InputLayer", "Rescaling", "Rescaling", "Sequential"]
+    assert opened.input_shape == (None, 4)
+    assert int(opened.optimizer.iterations) == 0
 
 
 def test_constants_of_columns_fit_a_model_that_reshapes_them(tmp_path: Path) -> None:
@@ -170,15 +181,17 @@ def test_constants_of_columns_fit_a_model_that_reshapes_them(tmp_path: Path) -> 
 
     model, x = net(shape=(2, 2, 1)), rows((2, 2, 1))
     subtract, multiply = np.arange(4, dtype=np.float32), np.full(4, 0.5, np.float32)
-    write_final(tmp_path / "final.keras", *parts(model), subtract, multiply)
+    final(tmp_path / "final.keras", model, constants(subtract, multiply))
     expected = model.predict((x.reshape(-1, 4) - subtract).reshape(x.shape) * np.float32(0.5), verbose=0)
-    final = keras.models.load_model(tmp_path / "final.keras")
-    np.testing.assert_array_equal(final.predict(x, verbose=0), expected)
+    opened = keras.models.load_model(tmp_path / "final.keras")
+    np.testing.assert_array_equal(opened.predict(x, verbose=0), expected)
 
 
 def test_constants_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"3 constants.*\(4,\)"):
-        write_final(tmp_path / "final.keras", *parts(net()), np.ones(3), np.ones(3))
+        final(tmp_path / "final.keras", net(), constants(np.ones(3), np.ones(3)))
+    with pytest.raises(InputError, match=r"2 constants.*output.*\(3,\)"):
+        final(tmp_path / "final.keras", net(), NO_NORMALIZER, constants(np.ones(2), np.ones(2)))
     assert not list(tmp_path.iterdir())
 
 
@@ -188,13 +201,64 @@ def test_without_a_normalizer_nothing_is_put_in_front_and_the_dtype_stays(tmp_pa
     words = keras.Sequential(
         [keras.Input((4,), dtype="int32"), keras.layers.Embedding(10, 2), keras.layers.Flatten(), keras.layers.Dense(1)]
     )
-    write_final(tmp_path / "final.keras", *parts(words, "mse", ("mae",)))
-    final = keras.models.load_model(tmp_path / "final.keras")
-    assert str(final.inputs[0].dtype) == "int32"
-    assert [layer.name for layer in final.layers] == [layer.name for layer in words.layers]
+    final(tmp_path / "final.keras", words, loss="mse")
+    opened = keras.models.load_model(tmp_path / "final.keras")
+    assert str(opened.inputs[0].dtype) == "int32"
+    assert [layer.name for layer in opened.layers] == [layer.name for layer in words.layers]
     x = rows().astype(np.int32)
-    np.testing.assert_array_equal(final.predict(x, verbose=0), words.predict(x, verbose=0))
-    assert np.isfinite(final.fit(x, np.zeros(32), verbose=0).history["loss"]).all()
+    np.testing.assert_array_equal(opened.predict(x, verbose=0), words.predict(x, verbose=0))
+    assert np.isfinite(opened.fit(x, np.zeros(32), verbose=0).history["loss"]).all()
+
+
+def regression(units: int, **options: Any) -> Any:
+    import keras
+
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(6), keras.layers.Dense(units)], **options)
+
+
+def trained_on_normalized_targets(model: Any, targets: Normalizer, x: Any, y: Any) -> Any:
+    import keras
+
+    model.compile(keras.optimizers.Adam(0.03), "mse")
+    model.fit(x, targets.apply(y), epochs=30, verbose=0)
+    return model
+
+
+@pytest.mark.parametrize("units", [1, 3])
+def test_a_regression_on_zscored_targets_predicts_in_original_units(units: int, tmp_path: Path) -> None:
+    import keras
+
+    x = rows(count=200)
+    y = 1000 + x @ np.arange(4 * units, dtype=np.float32).reshape(4, units) * 50
+    inputs, targets = (fit_normalizer("zscore", Moments.of(array)) for array in (x, y))
+    model = trained_on_normalized_targets(regression(units), targets, inputs.apply(x), y)
+    final(tmp_path / "final.keras", model, inputs, targets, loss="mse")
+    opened = keras.models.load_model(tmp_path / "final.keras")
+    expected = targets.inverse().apply(model.predict(inputs.apply(x), verbose=0))
+    np.testing.assert_allclose(opened.predict(x, verbose=0), expected, rtol=1e-5)
+    relative = opened.evaluate(x, y, verbose=0) / y.var()
+    assert relative < 0.1, "the loss of the file is in original units too"
+    assert [layer.name for layer in opened.layers] == ["raw", "subtract", "multiply", model.name, "original_units"]
+
+
+def test_a_constant_target_gets_its_value_again(tmp_path: Path) -> None:
+    import keras
+
+    targets = fit_normalizer("minmax", Moments.of(np.array([[5.0, 1.0], [5.0, 3.0]])))
+    final(tmp_path / "final.keras", regression(2), NO_NORMALIZER, targets, loss="mse")
+    opened = keras.models.load_model(tmp_path / "final.keras")
+    assert (opened.predict(rows(), verbose=0)[:, 0] == 5).all()
+
+
+@pytest.mark.parametrize("name", ["raw", "subtract", "original_units"])
+def test_a_model_may_be_called_what_we_call_a_layer(name: str, tmp_path: Path) -> None:
+    import keras
+
+    model, both = regression(1, name=name), constants(3, 0.5)
+    final(tmp_path / "final.keras", model, both, both, loss="mse")
+    opened = keras.models.load_model(tmp_path / "final.keras")
+    expected = model.predict((rows() - 3) / 2, verbose=0) * 2 + 3
+    np.testing.assert_allclose(opened.predict(rows(), verbose=0), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_weights_of_another_model_are_refused_and_the_old_file_stays(tmp_path: Path) -> None:

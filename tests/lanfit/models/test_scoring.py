@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lanfit.data.normalize import Moments, fit_normalizer
 from lanfit.errors import InputError
 from lanfit.models.compiling import CompileSpec, override
 from lanfit.models.loading import LoadedModel, load_model
@@ -75,6 +76,34 @@ def test_a_model_with_an_adapted_layer_is_scored_with_the_weights_given() -> Non
     for model in (first, second):
         _, predictions = scorer.score(get_weights(model), X, LABELS)
         np.testing.assert_allclose(predictions, model.predict(X, verbose=0), rtol=1e-5, atol=1e-6)
+
+
+def test_with_normalized_targets_loss_and_predictions_are_in_original_units() -> None:
+    import keras
+
+    y = 500 + 100 * X[:, :2]
+    targets = fit_normalizer("zscore", Moments.of(y))
+    scorer = Scorer(net(2, None).to_json(), compiled("mae"), targets)
+    for _ in range(2):
+        model = net(2, None)
+        loss, predictions = scorer.score(get_weights(model), X, y, batch_size=7)
+        expected = targets.inverse().apply(model.predict(X, verbose=0))
+        np.testing.assert_allclose(predictions, expected, rtol=1e-5)
+        penalty = float(keras.ops.sum(model.losses))
+        assert loss == pytest.approx(np.abs(y - expected).mean() + penalty, rel=1e-5)
+
+
+def test_an_adapted_layer_and_normalized_targets_go_together() -> None:
+    import keras
+
+    layer = keras.layers.Normalization()
+    layer.adapt(X * 7)
+    model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(1)])
+    targets = fit_normalizer("minmax", Moments.of(X[:, :1] * 9 + 1))
+    scorer = Scorer(model.to_json(), compiled("mse"), targets)
+    for _ in range(2):
+        _, predictions = scorer.score(get_weights(model), X, X[:, :1])
+        np.testing.assert_allclose(predictions, targets.inverse().apply(model.predict(X, verbose=0)), rtol=1e-5)
 
 
 def test_weights_of_another_model_are_refused() -> None:
