@@ -20,6 +20,7 @@ from lanfit.models import known
 from lanfit.models.compiling import override
 from lanfit.models.export import write_final, write_model
 from lanfit.models.member import Member
+from lanfit.models.merge import write_ensemble
 from lanfit.models.weights import get_weights
 
 pytestmark = pytest.mark.keras
@@ -158,6 +159,17 @@ def test_a_collected_h5_opens_and_trains_in_a_process_without_lanfit(tmp_path: P
     write_model(tmp_path / "net.h5", *parts(model))
     said = in_a_plain_process(tmp_path / "net.h5", rows(), tmp_path)
     np.testing.assert_allclose(said["predictions"], model.predict(rows(), verbose=0), rtol=1e-5, atol=1e-6)
+
+
+def test_an_ensemble_opens_and_trains_in_a_process_without_lanfit(tmp_path: Path) -> None:
+    models = [net(), net()]
+    architecture, compiled, _ = parts(models[0])
+    members = [Member(get_weights(model), constants(3, 0.5)) for model in models]
+    write_ensemble(tmp_path / "ensemble.keras", architecture, compiled, members)
+    said = in_a_plain_process(tmp_path / "ensemble.keras", rows(), tmp_path)
+    expected = np.mean([model.predict((rows() - 3) / 2, verbose=0) for model in models], axis=0)
+    np.testing.assert_allclose(said["predictions"], expected, rtol=1e-5, atol=1e-6)
+    assert said["loss"][1] < said["loss"][0]
 
 
 def test_a_final_model_has_the_constants_of_each_column(tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""Several trained models of one architecture made into one: their average, or an ensemble of them side by side.
+
+Who is merged with whom, and which count each has, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lanfit.errors import InputError
+from lanfit.models.compiling import compile_model, read_spec, with_long_names
+from lanfit.models.export import save_whole
+from lanfit.models.member import Member, raw_model
+from lanfit.wire.arrays import AnyArray
+
+
+def average(weights: Sequence[Mapping[str, AnyArray]], counts: Sequence[int]) -> dict[str, AnyArray]:
+    """Return the mean of sets of weights, each weighted by its count of rows (McMahan et al. 2017, algorithm 1).
+
+    Summed in float64 in the order given, then cast to the dtype of the first set. The statistics of a batch
+    normalization are averaged like weights; arrays that are not floating point (counters, seeds) are those of the
+    first set.
+
+    Raises:
+        InputError: there is nothing to average, or the sets are not of one model.
+    """
+    total = float(sum(counts))
+    if len(weights) != len(counts) or min(counts, default=0) < 0 or total <= 0:
+        raise InputError(
+            f"{len(weights)} sets of weights can't be averaged by the counts {list(counts)}",
+            "Average the results of at least one client that has rows.",
+        )
+    first = {name: (array.shape, array.dtype) for name, array in weights[0].items()}
+    for number, other in enumerate(weights[1:], 2):
+        if {name: (array.shape, array.dtype) for name, array in other.items()} != first:
+            raise InputError(
+                f"set {number} of the weights has other names, shapes or dtypes than the first",
+                "Only models of one architecture can be averaged.",
+            )
+    return {name: _mean([each[name] for each in weights], counts, total) for name in weights[0]}
+
+
+def _mean(arrays: Sequence[AnyArray], counts: Sequence[int], total: float) -> AnyArray:
+    if arrays[0].dtype.kind != "f":
+        return arrays[0].copy()
+    # One array at a time: all clients' weights in float64 at once would be a multiple of the model.
+    mean = np.zeros(arrays[0].shape, np.float64)
+    for array, count in zip(arrays, counts, strict=True):
+        mean += array.astype(np.float64) * count
+    mean /= total
+    return mean.astype(arrays[0].dtype)
+
+
+def ensemble_model(architecture: str, compile_json: str, members: Sequence[Member]) -> Any:
+    """Return a compiled `keras.Model` that takes raw rows and predicts the mean of the members' predictions.
+
+    Each member stands in it with its own normalizers, as `model_1`, `model_2`, ...; one alone is that one.
+
+    Raises:
+        InputError: there is no member, or `raw_model` refuses one.
+    """
+    import keras
+
+    if not members:
+        raise InputError("an ensemble of no models can't predict", "Give the results of at least one client.")
+    if len(members) == 1:
+        ensemble = raw_model(architecture, members[0])
+    else:
+        models = [raw_model(architecture, member, f"model_{number}") for number, member in enumerate(members, 1)]
+        dtypes = {str(model.inputs[0].dtype) for model in models}
+        dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
+        rows = keras.Input(tuple(models[0].inputs[0].shape[1:]), dtype=dtype, name="raw")
+        mean = keras.layers.Average(name="average", dtype="float32")([model(rows) for model in models])
+        ensemble = keras.Model(rows, mean, name="ensemble")
+    compile_model(ensemble, with_long_names(read_spec(compile_json)))
+    return ensemble
+
+
+def write_ensemble(path: Path, architecture: str, compile_json: str, members: Sequence[Member]) -> None:
+    """Write the `ensemble_model` of some members as .keras, whole or not at all.
+
+    Raises:
+        InputError: as `ensemble_model`.
+    """
+    save_whole(path, ensemble_model(architecture, compile_json, members))
