@@ -36,6 +36,25 @@ class Bytes(msgspec.Struct, frozen=True):
     sent: int
 
 
+class FoldFacts(msgspec.Struct, frozen=True):
+    """One fold (from 1) of a client: `scores` on its held-out rows, `metrics` on the server's test rows."""
+
+    fold: int
+    model: str | None
+    history: dict[str, list[float]]
+    best_epoch: int | None
+    scores: dict[str, float]
+    metrics: dict[str, float]
+
+
+class MergedFacts(msgspec.Struct, frozen=True):
+    """A model made of all clients' models: `average` or `ensemble`."""
+
+    name: str
+    model: str
+    metrics: dict[str, float]
+
+
 class ClientFacts(msgspec.Struct, frozen=True):
     """One client and its model; `samples` are the rows of its shard, validation rows included."""
 
@@ -53,6 +72,9 @@ class ClientFacts(msgspec.Struct, frozen=True):
     seconds: dict[str, float]
     bytes: Bytes
     errors: tuple[str, ...] = ()
+    folds: tuple[FoldFacts, ...] = ()
+    mean: dict[str, float] = {}
+    sd: dict[str, float] = {}
 
 
 class FinalFacts(msgspec.Struct, frozen=True):
@@ -76,6 +98,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     clients: tuple[ClientFacts, ...]
     rounds: tuple[()] = ()
     final: FinalFacts | None
+    merged: tuple[MergedFacts, ...] = ()
     seconds: dict[str, float]
     error: str | None = None
 

@@ -9,12 +9,21 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+#: Control characters but tab and newline, and what UTF-8 or XML can't hold.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+#: What makes a spreadsheet take text for a formula; the wide ones do so in East Asian settings.
+_FORMULA = tuple("=+-@\t\n\r＝＋－＠")
 
 
 def harmless(text: str) -> str:
     """Text of a peer without control characters: a log must not steer the terminal it is shown on."""
     return _CONTROL.sub("\ufffd", text)
+
+
+def harmless_cell(text: str) -> str:
+    """Text for a cell of a CSV file or a workbook: harmless, and never a formula."""
+    cleaned = harmless(text)
+    return f"'{cleaned}" if text.startswith(_FORMULA) else cleaned
 
 
 class HistoryFile:
@@ -49,9 +58,10 @@ def append_log(path: Path, lines: Sequence[str]) -> None:
 
 
 def csv_line(cells: Sequence[object]) -> str:
-    """One CSV line, quoted where needed."""
+    """One CSV line, quoted where needed; text is made harmless."""
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerow(cells)
+    safe = [harmless_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+    csv.writer(buffer, lineterminator="\n").writerow(safe)
     return buffer.getvalue()
 
 

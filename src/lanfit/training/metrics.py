@@ -25,18 +25,14 @@ def metrics(target: Target, y_true: AnyArray, y_pred: AnyArray) -> dict[str, flo
 def classification_metrics(target: Target, y_true: AnyArray, y_pred: AnyArray) -> dict[str, float]:
     """Accuracy, and macro averages of precision, recall and F1 over all classes that are true or predicted somewhere.
 
-    As scikit-learn's with `average="macro", zero_division=0`. The predicted class is the largest output, with one
-    sigmoid output (`Target.BINARY`) whether it is above 0.5.
+    As scikit-learn's with `average="macro", zero_division=0`.
 
     Args:
         y_true: labels (any shape), or rows of one-hot outputs (`Target.ONE_HOT`).
         y_pred: the model's outputs, shape (rows, ..., outputs).
     """
-    if target is Target.BINARY:
-        true, predicted = y_true.reshape(-1) > 0.5, y_pred.reshape(-1) > 0.5
-    else:
-        true = y_true.argmax(axis=-1).reshape(-1) if target is Target.ONE_HOT else y_true.reshape(-1)
-        predicted = y_pred.argmax(axis=-1).reshape(-1)
+    true = (y_true if target is Target.CLASSES else predicted_classes(target, y_true)).reshape(-1)
+    predicted = predicted_classes(target, y_pred).reshape(-1)
     if len(true) != len(predicted) or len(true) == 0:
         raise ValueError(f"{len(true)} labels can't be compared with {len(predicted)} predictions")
     true, predicted = true.astype(np.intp), predicted.astype(np.intp)
@@ -52,6 +48,21 @@ def classification_metrics(target: Target, y_true: AnyArray, y_pred: AnyArray) -
         "recall": float(np.mean(hits / np.maximum(support, 1))),
         "f1": float(np.mean(2 * hits / (support + guesses))),
     }
+
+
+def predicted_classes(target: Target, outputs: AnyArray) -> NDArray[np.intp]:
+    """The class of the largest output; of one sigmoid output (`Target.BINARY`) whether it is above 0.5.
+
+    Args:
+        outputs: shape (rows, ..., outputs): the model's, or one-hot targets.
+
+    Returns:
+        Shape (rows, ...); binary (rows, 1).
+    """
+    if target is Target.BINARY:
+        return (outputs.reshape(-1, 1) > 0.5).astype(np.intp)
+    largest: NDArray[np.intp] = outputs.argmax(axis=-1)
+    return largest
 
 
 def regression_metrics(y_true: AnyArray, y_pred: AnyArray) -> dict[str, float]:

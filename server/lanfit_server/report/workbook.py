@@ -1,0 +1,210 @@
+"""`report.xlsx`: the summary, all histories and the predictions on the test rows, for people. Computes no figure.
+
+Numbers are numbers, and text is text, whatever it begins with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from lanfit.durable import written_whole
+from lanfit.logs import harmless_cell
+from lanfit_server.report.predictions import Cell, Predictions, Table, table_of
+from lanfit_server.summary import SECONDS, ClientFacts, Summary
+
+#: Widths of columns, in characters.
+_FIRST_COLUMN, _OTHER_COLUMNS = 22, 14
+#: Number formats: four digits, as everywhere, but not 0.0000 for 1e-7.
+_USUAL, _EXTREME = "0.0000", "0.00E+00"
+
+
+def write_report(path: Path, summary: Summary, predictions: Predictions | None) -> None:
+    """Write the workbook, whole or not at all: sheets "summary", "histories" and, if there are any, "predictions".
+
+    Epochs are counted from 1. Rows are written as they are made, so memory does not grow with their number.
+
+    Raises:
+        InputError: the targets do not have the shape that the predictions ask for.
+    """
+    from openpyxl import Workbook
+
+    table = table_of(predictions) if predictions is not None else None
+    book = Workbook(write_only=True)
+    book.properties.creator = "lanfit"
+    book.properties.title = f"Run {summary.run}"
+    _write_summary(_Sheet(book, "summary", frozen="B1"), summary, table)
+    _write_histories(_Sheet(book, "histories", frozen="D2"), summary.clients)
+    if table is not None:
+        sheet = _Sheet(book, "predictions", frozen="B2")
+        sheet.heads(table.heads)
+        for row in table.rows:
+            sheet.line(row)
+    with written_whole(path) as temporary:
+        book.save(temporary)
+
+
+def _write_summary(sheet: _Sheet, summary: Summary, table: Table | None) -> None:
+    model, data = summary.model, summary.data
+    where = "the server's test rows" if summary.metrics_from == "server" else "the clients' validation rows"
+    facts: dict[str, Cell] = {
+        "run": summary.run,
+        "status": summary.status,
+        "why": summary.error,
+        "method": summary.method,
+        "seed": summary.seed,
+        "model": model.file,
+        "parameters": model.parameters,
+        "data": data.source,
+        "rows": data.samples,
+        "training rows": data.train,
+        "validation rows": data.validation,
+        "test rows": data.test,
+        "normalizer": data.normalizer,
+        "labels": None if data.labels is None else ", ".join(data.labels),
+        "metrics measured on": where,
+        "seconds, total": summary.seconds.get("total"),
+        "seconds, training": summary.seconds.get("train"),
+        "in predictions": table.left_out if table is not None and table.left_out else None,
+    }
+    sheet.section("Run")
+    for name, value in facts.items():
+        if value is not None:
+            sheet.line([name, value])
+    _write_outcome(sheet, summary)
+    _write_clients(sheet, summary.clients)
+    if any(client.folds for client in summary.clients):
+        _write_folds(sheet, summary.clients)
+
+
+def _write_outcome(sheet: _Sheet, summary: Summary) -> None:
+    """The models that the run as a whole has given."""
+    models: list[tuple[list[Cell], dict[str, float]]] = []
+    if summary.final is not None:
+        of = f"the best client's: {summary.final.client}"
+        models.append((["final", of, summary.final.model], summary.final.metrics))
+    models += [([one.name, "all clients' models", one.model], one.metrics) for one in summary.merged]
+    if not models:
+        return
+    sheet.section("Models")
+    scores = _names(metrics for _, metrics in models)
+    sheet.heads(["model", "made of", "file", *scores])
+    for cells, metrics in models:
+        sheet.line([*cells, *(metrics.get(name) for name in scores)])
+
+
+def _write_clients(sheet: _Sheet, clients: Sequence[ClientFacts]) -> None:
+    sheet.section("Clients")
+    scores = _names(client.metrics for client in clients)
+    seconds = list(dict.fromkeys([*SECONDS, *_names(client.seconds for client in clients)]))
+    sheet.heads(
+        ["client", "status", "rows", *scores, "best epoch", "backend", "device", "threads", "tasks"]
+        + [f"seconds, {name}" for name in seconds]
+        + ["bytes received", "bytes sent", "model", "errors"]
+    )
+    for client in clients:
+        cells: list[Cell] = [client.name, client.status, client.samples]
+        cells += [client.metrics.get(name) for name in scores]
+        cells += [_from_one(client.best_epoch), client.backend, client.device, client.threads, client.tasks]
+        cells += [client.seconds.get(name) for name in seconds]
+        cells += [client.bytes.received, client.bytes.sent, client.model, "; ".join(client.errors) or None]
+        sheet.line(cells)
+
+
+def _write_folds(sheet: _Sheet, clients: Sequence[ClientFacts]) -> None:
+    """Every fold, and below those of a client the mean and the standard deviation of their scores."""
+    sheet.section("Folds")
+    folds = [fold for client in clients for fold in client.folds]
+    scores, metrics = _names(fold.scores for fold in folds), _names(fold.metrics for fold in folds)
+    sheet.heads(
+        ["client", "fold", "best epoch"]
+        + [f"{name}, held-out rows" for name in scores]
+        + [f"{name}, test rows" for name in metrics]
+        + ["model"]
+    )
+    for client in clients:
+        for fold in client.folds:
+            cells: list[Cell] = [client.name, fold.fold, _from_one(fold.best_epoch)]
+            cells += [fold.scores.get(name) for name in scores]
+            cells += [fold.metrics.get(name) for name in metrics]
+            sheet.line([*cells, fold.model])
+        for name, values in (("mean", client.mean), ("sd", client.sd)):
+            if values:
+                sheet.line([client.name, name, None, *(values.get(score) for score in scores)])
+
+
+def _write_histories(sheet: _Sheet, clients: Sequence[ClientFacts]) -> None:
+    """One line an epoch: of every fold, or of the one training of a client without folds."""
+    histories = [
+        (client.name, fold.fold if fold else None, fold.history if fold else client.history)
+        for client in clients
+        for fold in client.folds or (None,)
+    ]
+    metrics = _names(history for _, _, history in histories)
+    sheet.heads(["client", "fold", "epoch", *metrics])
+    for client, number, history in histories:
+        columns = [history.get(name, []) for name in metrics]
+        for epoch, values in enumerate(zip_longest(*columns), 1):
+            sheet.line([client, number, epoch, *values])
+
+
+def _names(all_metrics: Iterable[Mapping[str, object]]) -> list[str]:
+    """Every name once, in the order in which they come."""
+    return list(dict.fromkeys(name for metrics in all_metrics for name in metrics))
+
+
+def _from_one(epoch: int | None) -> int | None:
+    return None if epoch is None else epoch + 1
+
+
+class _Sheet:
+    """A sheet that is written from top to bottom."""
+
+    def __init__(self, book: Any, name: str, frozen: str) -> None:
+        from openpyxl.cell import Cell as MadeCell
+        from openpyxl.styles import Alignment, Font
+
+        self._sheet = book.create_sheet(name)
+        self._make = MadeCell
+        # Looking a style up for every cell takes as long as writing the cell: each is looked up once, here.
+        head, usual, extreme = (MadeCell(self._sheet, 1, 1) for _ in range(3))
+        head.font, head.alignment = Font(bold=True), Alignment(wrap_text=True, vertical="top")
+        usual.number_format, extreme.number_format = _USUAL, _EXTREME
+        self._head, self._usual, self._extreme = head._style, usual._style, extreme._style
+        self._sheet.freeze_panes = frozen
+        self._sheet.sheet_format.defaultColWidth = _OTHER_COLUMNS
+        self._sheet.column_dimensions["A"].width = _FIRST_COLUMN
+
+    def section(self, title: str) -> None:
+        """Begin a part of the sheet, below what there is."""
+        if self._sheet._rows is not None:
+            self._sheet.append([])
+        self.heads([title])
+
+    def heads(self, names: Iterable[str]) -> None:
+        """Append a line of bold text."""
+        self._sheet.append([self._text(name, self._head) for name in names])
+
+    def line(self, cells: Iterable[Cell]) -> None:
+        """Append a line of numbers and text."""
+        self._sheet.append([self._made(cell) for cell in cells])
+
+    def _made(self, value: Cell) -> Any:
+        if isinstance(value, str):
+            return self._text(value)
+        if not isinstance(value, float):
+            return value
+        if not isfinite(value):
+            return self._text(str(value))  # Excel has no such number
+        if value.is_integer():
+            return value
+        style = self._usual if 1e-3 <= abs(value) < 1e6 else self._extreme
+        return self._make(self._sheet, 1, 1, value, style)
+
+    def _text(self, text: str, style: Any = None) -> Any:
+        cell = self._make(self._sheet, 1, 1, harmless_cell(text), style)
+        cell.data_type = "s"  # also of what openpyxl takes for an error, such as #N/A
+        return cell

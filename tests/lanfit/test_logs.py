@@ -1,0 +1,52 @@
+"""What is written for people: nothing in it steers a terminal or a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lanfit.logs import HistoryFile, append_log, csv_line, harmless, harmless_cell
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1+1", "\n=1+1", "＝1+1"])
+def test_text_that_a_spreadsheet_takes_for_a_formula_gets_a_quote_in_front(text: str) -> None:
+    assert harmless_cell(text) == "'" + text
+
+
+def test_a_return_before_a_formula_is_no_way_around_it() -> None:
+    assert harmless_cell("\r=1+1") == "'\ufffd=1+1"
+
+
+@pytest.mark.parametrize("text", ["cat", "a=b", "3-4", "", "naïve – 猫", "'quoted'", " =1"])
+def test_other_text_stays_as_it_is(text: str) -> None:
+    assert harmless_cell(text) == text
+
+
+@given(st.text(st.characters()))
+def test_harmless_text_can_be_written_as_utf_8_and_has_no_control_characters(text: str) -> None:
+    cleaned = harmless_cell(text)
+    cleaned.encode("utf-8")
+    assert not any(ord(letter) < 32 and letter not in "\t\n" for letter in cleaned)
+    assert not cleaned.startswith(("=", "+", "-", "@", "\t", "\r"))
+
+
+def test_half_of_a_surrogate_pair_does_not_break_a_log(tmp_path: Path) -> None:
+    append_log(tmp_path / "x.log", ["half \ud800 and \x1b[2J"])
+    assert (tmp_path / "x.log").read_text("utf-8").endswith("half \ufffd and \ufffd[2J\n")
+    assert harmless("\uffff") == "\ufffd"
+
+
+def test_numbers_in_a_csv_line_stay_numbers_and_text_is_harmless() -> None:
+    [cells] = csv.reader(io.StringIO(csv_line([-1.5, "-1.5", "a,b", "=cmd|' /C calc'!A0", 3])))
+    assert cells == ["-1.5", "'-1.5", "a,b", "'=cmd|' /C calc'!A0", "3"]
+
+
+def test_a_metric_named_like_a_formula_is_harmless_in_a_history(tmp_path: Path) -> None:
+    file = HistoryFile(tmp_path / "history.csv")
+    file.add(0, {"loss": -0.5, "=evil": 1.0})
+    assert (tmp_path / "history.csv").read_text("utf-8") == "epoch,'=evil,loss\n0,1.0,-0.5\n"

@@ -1,0 +1,153 @@
+"""Histories as pictures, looked at through their pixels."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from lanfit_server.report.charts import draw_history, metrics_of
+
+HISTORY = {"accuracy": [0.5, 0.7, 0.8], "loss": [2.0, 1.0, 0.7], "val_accuracy": [0.4, 0.6, 0.5], "val_loss": [2, 1, 2]}
+BLUE, ORANGE = (31, 119, 180), (255, 127, 14)
+
+
+def draw(
+    folder: Path, history: Mapping[str, Sequence[float]], title: str = "lab-1", best_epoch: int | None = None
+) -> Path:
+    path = folder / "history.png"
+    draw_history(path, history, title, best_epoch)
+    return path
+
+
+def pixels(path: Path) -> NDArray[np.uint8]:
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+def count(path: Path, color: tuple[int, int, int]) -> int:
+    return int((pixels(path) == color).all(axis=-1).sum())
+
+
+def test_the_loss_comes_first_and_the_others_in_their_order() -> None:
+    assert metrics_of(HISTORY) == ["loss", "accuracy"]
+    assert metrics_of({"val_mae": [1.0], "r2": [1.0], "val_loss": [1.0]}) == ["loss", "mae", "r2"]
+
+
+def test_training_and_validation_are_two_lines(tmp_path: Path) -> None:
+    both = draw(tmp_path, HISTORY)
+    assert count(both, BLUE) > 500
+    assert count(both, ORANGE) > 500
+    one = draw(tmp_path, {"loss": [2.0, 1.0]})
+    assert count(one, BLUE) > 300
+    assert count(one, ORANGE) == 0
+
+
+def test_there_is_a_panel_for_each_metric_three_in_a_row(tmp_path: Path) -> None:
+    sizes = {}
+    for metrics in (1, 2, 3, 4, 6, 7):
+        picture = pixels(draw(tmp_path, {f"metric {n}": [1.0, 2.0] for n in range(metrics)}))
+        sizes[metrics] = picture.shape[:2]
+    assert sizes[1][1] < sizes[2][1] < sizes[3][1] == sizes[4][1] == sizes[6][1] == sizes[7][1]
+    assert sizes[1][0] == sizes[2][0] == sizes[3][0] < sizes[4][0] == sizes[6][0] < sizes[7][0]
+
+
+def test_the_best_epoch_is_marked_where_it_is(tmp_path: Path) -> None:
+    unmarked = pixels(draw(tmp_path, {"loss": [3.0, 1.0, 2.0]}))
+    places = []
+    for best in (0, 1, 2):
+        changed = (pixels(draw(tmp_path, {"loss": [3.0, 1.0, 2.0]}, best_epoch=best)) != unmarked).any(axis=-1)
+        column = int(changed.sum(axis=0).argmax())
+        assert changed[:, column].sum() > 50, "no vertical line"
+        places.append(column)
+    assert places[1] - places[0] == pytest.approx(places[2] - places[1], abs=4)
+    assert places[0] < places[1]
+
+
+def test_the_same_history_gives_the_same_bytes_and_another_one_others(tmp_path: Path) -> None:
+    first = draw(tmp_path, HISTORY, best_epoch=1).read_bytes()
+    assert draw(tmp_path, HISTORY, best_epoch=1).read_bytes() == first
+    assert draw(tmp_path, HISTORY, best_epoch=2).read_bytes() != first
+    assert draw(tmp_path, HISTORY, "lab-2", best_epoch=1).read_bytes() != first
+    assert draw(tmp_path, HISTORY | {"loss": [2.0, 1.0, 0.8]}, best_epoch=1).read_bytes() != first
+
+
+def test_a_picture_does_not_say_what_drew_it_or_when(tmp_path: Path) -> None:
+    with Image.open(draw(tmp_path, HISTORY)) as image:
+        assert set(image.info) <= {"dpi"}
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 31, 1000])
+def test_one_epoch_can_be_seen_and_so_can_a_thousand(tmp_path: Path, epochs: int) -> None:
+    values = np.linspace(1, 0, epochs).tolist()
+    path = draw(tmp_path, {"loss": values, "val_loss": [value + 1 for value in values]}, best_epoch=epochs - 1)
+    curves = pixels(path)[: pixels(path).shape[0] - 50]  # without the legend
+    for color in (BLUE, ORANGE):
+        assert (curves == color).all(axis=-1).sum() >= 4
+
+
+def test_a_value_between_two_that_are_missing_is_a_dot_even_in_a_long_history(tmp_path: Path) -> None:
+    values = [float("nan")] * 100
+    values[50] = 1.0
+    curves = pixels(draw(tmp_path, {"loss": values}))[:-50]
+    assert (curves == BLUE).all(axis=-1).sum() >= 4
+
+
+def test_what_is_not_finite_is_left_out(tmp_path: Path) -> None:
+    nan, infinity = float("nan"), float("inf")
+    whole = draw(tmp_path, {"loss": [1.0, nan, 2.0]}).read_bytes()
+    for value in (infinity, -infinity, 1e300):
+        assert draw(tmp_path, {"loss": [1.0, value, 2.0]}).read_bytes() == whole
+
+
+def test_a_history_without_any_number_says_so(tmp_path: Path) -> None:
+    nothing = draw(tmp_path, {"loss": [float("nan")] * 3})
+    assert count(nothing, BLUE) == 0
+    assert nothing.read_bytes() != draw(tmp_path, {"loss": [1.0] * 3}).read_bytes()
+
+
+def test_a_history_without_an_epoch_is_a_picture_without_panels(tmp_path: Path) -> None:
+    assert pixels(draw(tmp_path, {})).size > 0
+    assert pixels(draw(tmp_path, {"loss": []})).size > 0
+
+
+@pytest.mark.parametrize("text", ["$\\frac{$", "$x_1$", "a\nb", "\x1b[2J", "x" * 300, "{0}%s"])
+def test_no_name_makes_it_fail(tmp_path: Path, text: str) -> None:
+    draw(tmp_path, {text: [1.0, 2.0], f"val_{text}": [1.0, 2.0]}, text)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.floats(width=64), min_size=1, max_size=8))
+def test_no_number_makes_it_fail(tmp_path_factory: pytest.TempPathFactory, values: list[float]) -> None:
+    draw(tmp_path_factory.mktemp("any"), {"loss": values}, best_epoch=0)
+
+
+def test_a_picture_is_written_whole_and_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    (tmp_path / "history.png").write_bytes(b"old")
+    draw(tmp_path, HISTORY)
+    assert [path.name for path in tmp_path.iterdir()] == ["history.png"]
+    with pytest.raises(TypeError):
+        draw(tmp_path, {"loss": [object()]})  # type: ignore[list-item]
+    assert [path.name for path in tmp_path.iterdir()] == ["history.png"]
+    assert count(tmp_path / "history.png", BLUE) > 0
+
+
+def test_drawing_needs_no_display_and_no_pyplot(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from lanfit_server.report.charts import draw_history;"
+        "draw_history(Path(sys.argv[1]), {'loss': [1.0, 2.0]}, 'x', None);"
+        "print('matplotlib.pyplot' in sys.modules, 'tkinter' in sys.modules)"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "x.png"], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert found.stdout.split() == ["False", "False"]
