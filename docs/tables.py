@@ -149,6 +149,16 @@ def _field_docs(struct: type) -> dict[str, str]:
     return told
 
 
+_PARTS = (
+    messages.Result,
+    messages.Model,
+    messages.FitTask,
+    messages.Fold,
+    messages.OwnRows,
+    messages.Runtime,
+    BlockSpec,
+    ArraySpec,
+)
 _EITHER = (messages.Ping, messages.Pong, messages.Fetch)
 
 TABLES: dict[str, Callable[[], str]] = {
@@ -161,9 +171,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "either": lambda: "\n\n".join(_struct(one, f"`{one.__struct_config__.tag}`") for one in _EITHER),
     "from-client": lambda: _messages(messages.FromClient, but=_EITHER),
     "from-server": lambda: _messages(messages.FromServer, but=_EITHER),
-    "parts": lambda: "\n\n".join(
-        _struct(one, one.__name__) for one in (messages.Result, messages.FitTask, BlockSpec, ArraySpec)
-    ),
+    "parts": lambda: "\n\n".join(_struct(one, one.__name__) for one in _PARTS),
 }
 
 

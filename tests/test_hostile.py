@@ -35,7 +35,7 @@ from lanfit.wire.messages import (
 
 pytestmark = pytest.mark.story
 JOIN = Join("../../evil\x1b[2J", "0", "tensorflow", "cpu", 1, 0)
-RESULT = Result("nothing", "shard-1", 1, BlockSpec("0" * 64, ()), (), 0, {}, "tensorflow", "cpu", 1)
+RESULT = Result("nothing", "shard-1", 1, BlockSpec("0" * 64, ()), (), 0, {}, {}, "tensorflow", "cpu", 1)
 
 
 async def receive(link: Link, kind: type[Message]) -> Message:
@@ -137,7 +137,7 @@ def test_a_result_that_does_not_fit_the_task_is_cut_off_and_the_task_goes_to_ano
             lease = await receive(link, Lease)
             assert isinstance(lease, Lease)
             huge = BlockSpec("0" * 64, (ArraySpec("w", "float32", (2**40,)),))
-            await link.send(Offer(Result(lease.run, lease.task, 1, huge, (), 0, {}, "tensorflow", "cpu", 1)))
+            await link.send(Offer(Result(lease.run, lease.task, 1, huge, (), 0, {}, {}, "tensorflow", "cpu", 1)))
             await is_cut(link)
 
         asyncio.run(deliver_something_else())
@@ -151,6 +151,7 @@ def test_a_result_that_does_not_fit_the_task_is_cut_off_and_the_task_goes_to_ano
 def test_weights_that_are_not_finite_are_refused_and_the_task_is_tried_elsewhere(place: Place, tmp_path: Path) -> None:
     import numpy as np
 
+    from lanfit.models.member import Member
     from lanfit.wire.arrays import block_of, pieces
 
     with place.server(*flags(free_port(), 1)) as server:
@@ -162,10 +163,13 @@ def test_weights_that_are_not_finite_are_refused_and_the_task_is_tried_elsewhere
             await link.send(Join("broken", "0", "tensorflow", "cpu", 1, 0))
             lease = await receive(link, Lease)
             assert isinstance(lease, Lease)
-            arrays = {spec.name: np.full(spec.shape, np.nan, spec.dtype) for spec in lease.model.arrays}
+            arrays = {spec.name: np.full(spec.shape, np.nan, spec.dtype) for spec in lease.weights.arrays}
+            arrays |= Member({}).constants()
             arrays["history"] = np.zeros((1, 1))
             block = block_of(arrays)
-            await link.send(Offer(Result(lease.run, lease.task, 1, block, ("loss",), 0, {}, "tensorflow", "cpu", 1)))
+            await link.send(
+                Offer(Result(lease.run, lease.task, 1, block, ("loss",), 0, {}, {}, "tensorflow", "cpu", 1))
+            )
             fetch = await receive(link, Fetch)
             assert isinstance(fetch, Fetch)
             await link.send_block(fetch, pieces(arrays))

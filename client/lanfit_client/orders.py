@@ -16,7 +16,7 @@ class Fit(msgspec.Struct, frozen=True, tag="fit"):
     number: int
     """Which order this is; the answers to it carry it."""
     fit: FitTask
-    model: ArrayFile
+    weights: ArrayFile
     shard: ArrayFile
     result: str
     copy: str
@@ -71,6 +71,8 @@ class Trained(msgspec.Struct, frozen=True, tag="trained"):
     block: ArrayFile
     metrics: tuple[str, ...]
     best_epoch: int
+    scores: dict[str, float]
+    """On the rows that the fold holds out; empty without folds."""
     seconds: dict[str, float]
 
 

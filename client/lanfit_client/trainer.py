@@ -11,15 +11,19 @@ import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lanfit.child import Parent
-from lanfit.data.labels import Target, make_target
-from lanfit.data.normalize import Normalizer
 from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
+from lanfit.models.member import HISTORY, Member
 from lanfit.timing import Timings
-from lanfit.wire.arrays import AnyArray
+from lanfit.training.folds import rows_of_fold, rows_of_shard
+from lanfit.wire.messages import Model
 from lanfit_client.orders import EpochDone, Fit, NotTrained, Order, Ready, Step, Stop, Trained
+
+if TYPE_CHECKING:
+    from lanfit.training.judging import Judge
 
 THREADS_VARIABLE = "LANFIT_THREADS"
 
@@ -56,6 +60,7 @@ class Trainer:
         self._parent: Parent[Order] = Parent(Order)
         self._orders: queue.SimpleQueue[Fit] = queue.SimpleQueue()
         self._stopped: set[int] = set()
+        self._judging: Judge | None = None
 
     def run(self) -> None:
         """Work until the agent is gone."""
@@ -102,24 +107,28 @@ class Trainer:
 
         task, timings = order.fit, Timings()
         with timings.span("prepare"):
-            rows = order.shard.load()
-            x, y = _part(order, rows, "train")
-            x_validation, y_validation = _part(order, rows, "validation")
-            self._backend.load(task.architecture, task.compile, order.model.load())
+            shard = order.shard.load()
+            rows = rows_of_fold(task.model, shard, task.fold) if task.fold else rows_of_shard(task.model, shard)
+            self._backend.load(task.model.architecture, task.model.compile, order.weights.load())
         job = FitJob(task.epochs, task.batch_size, task.seed)
         reporter = Reporter(order, self._parent, self._stopped)
-        result = fit(self._backend, job, x, y, x_validation, y_validation, reporter)
-        block = ArrayFile.write(Path(order.result), {**result.weights, "history": result.history})
-        write_model(Path(order.copy), task.architecture, task.compile, result.weights)
+        result = fit(self._backend, job, rows.x, rows.y, rows.x_validation, rows.y_validation, reporter)
+        with timings.span("score"):
+            member = Member(result.weights, rows.normalizer, rows.targets)
+            scores = self._judge(task.model).score([member], *rows.held_out) if rows.held_out else {}
+        arrays = {**result.weights, **member.constants(), HISTORY: result.history}
+        block = ArrayFile.write(Path(order.result), arrays)
+        write_model(Path(order.copy), task.model.architecture, task.model.compile, result.weights)
         seconds = {**result.seconds, **timings.seconds}
-        return Trained(order.number, block, result.metrics, result.best_epoch, seconds)
+        return Trained(order.number, block, result.metrics, result.best_epoch, scores, seconds)
 
+    def _judge(self, model: Model) -> Judge:
+        """What scores this model; stays warm while the model is the same."""
+        from lanfit.training.judging import Judge
 
-def _part(order: Fit, rows: Mapping[str, AnyArray], name: str) -> tuple[AnyArray, AnyArray]:
-    """The training or validation rows of a shard as the model takes them: normalized inputs, targets."""
-    task = order.fit
-    x = Normalizer.of(task.normalizer, rows).apply(rows[f"x_{name}"])
-    return x, make_target(Target(task.target), rows[f"y_{name}"], x, task.output_shape)
+        if self._judging is None or self._judging.model != model:
+            self._judging = Judge(model)
+        return self._judging
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class TrainerProcess:
 
     async def train(self, order: Fit) -> None:
         """Give the trainer a task; a trainer with another number of threads than the task wants is replaced."""
-        wanted = order.fit.threads or self.threads
+        wanted = order.fit.runtime.threads or self.threads
         if wanted != self.threads:
             await self.close()
             self.threads = wanted

@@ -122,7 +122,7 @@ class Worker:
         lease = work.lease
         began = time.perf_counter()
         try:
-            model = await self._fetch(link, lease.model)
+            weights = await self._fetch(link, lease.weights)
             shard = await self._fetch(link, lease.shard)
         except ConnectionFailed:
             if self._work is work:
@@ -133,14 +133,15 @@ class Worker:
             return
         work.seconds["receive"] = time.perf_counter() - began
         work.step = Step(work.number, "preparing", 0, lease.fit.epochs, 0, 0, 0.0, 0.0)
-        work.history = HistoryFile(self._workspace.trained_logs(lease.run, work.name) / "history.csv")
+        fold = f"-fold-{lease.fit.fold.number}" if lease.fit.fold else ""
+        work.history = HistoryFile(self._workspace.trained_logs(lease.run, work.name) / f"history{fold}.csv")
         order = Fit(
             number=work.number,
             fit=lease.fit,
-            model=model,
+            weights=weights,
             shard=shard,
             result=str(self.outbox.new_block(lease.task)),
-            copy=str(self._workspace.trained(lease.run) / f"{work.name}.h5"),
+            copy=str(self._workspace.trained(lease.run) / f"{work.name}{fold}.h5"),
         )
         if self.trainer.ready is None:
             self._say("Waiting for the backend to be imported; training begins then.")
@@ -192,6 +193,7 @@ class Worker:
             block=trained.block.block,
             metrics=trained.metrics,
             best_epoch=trained.best_epoch,
+            scores=trained.scores,
             seconds={**work.seconds, "import": ready.seconds, **trained.seconds},
             backend=ready.backend,
             device=ready.device,

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from lanfit.data.labels import target_of
-from lanfit.data.prepare import ShardRows
 from lanfit.errors import LanfitError
 from lanfit.job import Job
 from lanfit.lock import scratch_folder
@@ -18,7 +16,9 @@ from lanfit.net.tls import Identity, format_fingerprint
 from lanfit.terminal import Terminal
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.auth import stretch
+from lanfit.wire.messages import Model, Survey
 from lanfit_server.asking import JobQuestions
+from lanfit_server.assembly import Assembly
 from lanfit_server.catching_up import CatchingUp
 from lanfit_server.clusters import Hopeless
 from lanfit_server.clusters.lan import LanCluster
@@ -26,17 +26,31 @@ from lanfit_server.clusters.local import LocalClients
 from lanfit_server.collect import Desk, OpenRun
 from lanfit_server.coordinator import Coordinator
 from lanfit_server.display import Display
-from lanfit_server.evaluate import Done, ModelProcess
-from lanfit_server.finish import finish
+from lanfit_server.evaluate import Done, ModelProcess, TryBatch, UseData, UseModel
+from lanfit_server.finish import Finish
 from lanfit_server.gate import GateKeeper
 from lanfit_server.gathering import Gathering
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import RunRecord
-from lanfit_server.methods.fit import Fit
+from lanfit_server.methods.choose import method_of
 from lanfit_server.opening import Options
 from lanfit_server.passphrase import make_passphrase
-from lanfit_server.prepare import new_run_id, open_run, read_data, record_of, use_data
+from lanfit_server.prepare import (
+    RunData,
+    dealt,
+    first_batch,
+    model_of,
+    new_run_id,
+    open_run,
+    own_rows,
+    read_data,
+    record_of,
+    targets_of_test,
+    test_rows,
+)
+from lanfit_server.provision import Provision, serve
 from lanfit_server.questions import Answers
+from lanfit_server.scoring import ClientScores
 from lanfit_server.state import KeptPassphrase
 from lanfit_server.summary import Summary
 
@@ -118,34 +132,56 @@ class Server:
             self._answers, self._terminal, self._workspace, self._models, self._loop, self._scratch.folder
         )
         asked = questions.ask(host, self._listener.port, lambda: passphrases.append(self._open_gate(host)))
-        job, loaded = asked.job, asked.loaded
+        job, loaded, model = asked.job, asked.loaded, model_of(asked.job, asked.loaded, asked.compiled)
+        self._loop.call(self._models.ask(UseModel(model), Done))
+        if job.local:
+            self._start_local(job, passphrases[0], closing)
+        weights = loaded.weights.load()
+        data, targets = self._survey(job, model, weights) if job.data == "client" else self._read(job, model)
+        record = record_of(new_run_id(self._workspace), job, self._identity.server_id, loaded, model, data)
+        run = self._loop.call(self._begin(record))
+        journal = Journal(run.folder)
+        closing.callback(journal.close)
+        began = time.monotonic()
+        method = method_of(job)
+        provision = self._loop.call(self._provide(job, run, data, weights))
+        scores = None
+        if data.owners and data.test:
+            scores = ClientScores(self._cluster, provision, self._display, data.owners, 60 * job.deadline)
+        coordinator = Coordinator(job, run, method, self._cluster, self._models, journal, self._display, provision)
+        status = self._run_to_its_end(coordinator, scores)
+        finish = Finish(run, job, method, coordinator.course, self._models, self._scratch.folder, targets, scores)
+        summary = self._loop.call(finish.end(self._cluster.roster, status, began))
+        self._loop.call(self._end(run, journal, coordinator, status))
+        return summary
+
+    def _read(self, job: Job, model: Model) -> tuple[RunData, AnyArray | None]:
+        """Read the server's data, try one batch, and give the model process the test rows; returns their targets."""
         self._say("Reading the data …")
-        data = read_data(
-            job, self._workspace, asked.compiled.loss, loaded.input_shape, loaded.output_shape, self._scratch.folder
-        )
+        data = read_data(job, self._workspace, model, self._scratch.folder)
         for line in (*data.notes, *data.warnings):
             self._say(f"Note: {line}.")
         self._say(
             f"{data.rows:,} rows: {data.train:,} to train on in {len(data.shards)} shards, "
             f"{data.validation:,} for validation, {data.test:,} for the server's test."
         )
-        target = target_of(asked.compiled.loss, job.order, loaded.output_shape)
-        self._loop.call(self._models.ask(use_data(data, target, self._scratch.folder), Done))
-        record = record_of(new_run_id(self._workspace), job, self._identity.server_id, loaded, asked.compiled, data)
-        run = self._loop.call(self._begin(record))
-        journal = Journal(run.folder)
-        closing.callback(journal.close)
-        began = time.monotonic()
-        method = Fit(job.clients, job.seed)
-        coordinator = self._loop.call(self._coordinate(job, run, method, journal, data.shards, loaded.weights.load()))
-        if job.local:
-            self._start_local(job, passphrases[0], closing)
-        status = self._run_to_its_end(coordinator)
-        summary = self._loop.call(
-            finish(run, job, method, coordinator.course, self._cluster.roster, self._models, status, began)
-        )
-        self._loop.call(self._end(run, journal, coordinator, status))
-        return summary
+        run_data = dealt(data)
+        self._loop.call(self._models.ask(TryBatch(first_batch(run_data, self._scratch.folder)), Done))
+        self._loop.call(self._models.ask(UseData(test_rows(data, self._scratch.folder)), Done))
+        return run_data, targets_of_test(data, job)
+
+    def _survey(self, job: Job, model: Model, weights: Mapping[str, AnyArray]) -> tuple[RunData, None]:
+        """Let the clients read and check their own data."""
+        assembly = Assembly(self._cluster, self._display)
+
+        async def survey() -> RunData:
+            order = Survey(model, own_rows(job), serve(self._cluster, weights))
+            return await assembly.survey(job.clients, order)
+
+        return self._loop.call(survey()), None
+
+    async def _provide(self, job: Job, run: OpenRun, data: RunData, weights: Mapping[str, AnyArray]) -> Provision:
+        return Provision(job, run, self._cluster, data, weights)
 
     async def _end(self, run: OpenRun, journal: Journal, coordinator: Coordinator, status: str) -> None:
         run.end(status)
@@ -162,17 +198,6 @@ class Server:
         self._kept.keep(self._stretched)
         return run
 
-    async def _coordinate(
-        self,
-        job: Job,
-        run: OpenRun,
-        method: Fit,
-        journal: Journal,
-        shards: Sequence[ShardRows],
-        weights: Mapping[str, AnyArray],
-    ) -> Coordinator:
-        return Coordinator(job, run, method, self._cluster, self._models, journal, self._display, shards, weights)
-
     def _start_local(self, job: Job, passphrase: str | None, closing: contextlib.ExitStack) -> None:
         """Start clients on this machine; they are ended with the server."""
         assert passphrase is not None
@@ -185,9 +210,9 @@ class Server:
         closing.callback(lambda: self._loop.call(clients.stop()))
         self._loop.call(clients.start(job.local))
 
-    def _run_to_its_end(self, coordinator: Coordinator) -> str:
+    def _run_to_its_end(self, coordinator: Coordinator, scores: ClientScores | None) -> str:
         """Returns the status."""
-        running = self._loop.submit(coordinator.run())
+        running = self._loop.submit(coordinator.run(scores))
         try:
             with self._display.table(self._cluster.roster.members, self._notes):
                 self._loop.result(running)

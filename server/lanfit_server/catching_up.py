@@ -7,16 +7,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from lanfit.errors import LanfitError
 from lanfit.fields import read_toml
+from lanfit.files import ArrayFile
 from lanfit.job import FIELDS, Job, make_job
+from lanfit.wire.arrays import AnyArray
 from lanfit.workspace import Workspace
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
-from lanfit_server.evaluate import Done, ModelProcess, Restore
-from lanfit_server.finish import finish
-from lanfit_server.methods.fit import Fit
-from lanfit_server.prepare import read_data, use_data
+from lanfit_server.evaluate import Done, ModelProcess, UseData, UseModel
+from lanfit_server.finish import Finish
+from lanfit_server.methods.choose import method_of
+from lanfit_server.prepare import read_data, targets_of_test, test_rows
 from lanfit_server.roster import Roster
 from lanfit_server.scoring import score
 from lanfit_server.summary import Summary
@@ -40,30 +44,36 @@ class CatchingUp:
         began = time.monotonic()
         record = run.record
         job = make_job(read_toml(record.job, f"job of run {run.run}", FIELDS))
-        await self._models.ask(Restore(record.architecture, record.compile, record.output_shape), Done)
-        await self._use_data(run, job)
-        method, course = Fit(job.clients, job.seed), Course()
+        await self._models.ask(UseModel(record.model), Done)
+        targets = await self._use_data(run, job)
+        method, course = method_of(job), Course()
         tasks = {task.key: task for task in method.start()}
         for owned in run.ledger.tasks():
-            course.table.add(tasks[owned.key], owned.owner)
+            course.table.add(tasks[owned.key], owned.owner, bound=record.own is not None)
         for stored in run.ledger.results():
             task, owner = tasks[stored.task], course.table[stored.task].owner
             course.table.commit(stored.task)
-            course.metrics[stored.task] = await score(run, stored, owner, self._models)
+            course.metrics[stored.task] = await score(run, stored, task, owner, self._models)
             method.on_result(task, course.metrics[stored.task].get("loss", float("nan")))
         status = "partial" if course.table.open else "done"
-        summary = await finish(run, job, method, course, roster, self._models, status, began)
+        finish = Finish(run, job, method, course, self._models, self._scratch, targets)
+        summary = await finish.end(roster, status, began)
         if status == "done":
             run.end(status)
         return summary
 
-    async def _use_data(self, run: OpenRun, job: Job) -> None:
-        """Read the run's data again for its test rows; without them the clients' own figures must do."""
-        record = run.record
-        try:
-            data = await asyncio.to_thread(
-                read_data, job, self._workspace, record.loss, record.input_shape, record.output_shape, self._scratch
-            )
-            await self._models.ask(use_data(data, record.target, self._scratch), Done)
-        except LanfitError as wrong:
-            self._say(f"The models of run {run.run} can't be scored by the server: {wrong.message}.")
+    async def _use_data(self, run: OpenRun, job: Job) -> AnyArray | None:
+        """Read the run's data again for its test rows; without them the clients' own figures must do.
+
+        Returns the targets of the test rows, None without any.
+        """
+        rows = ArrayFile.write(self._scratch / "none.block", {"x": np.empty(0), "y": np.empty(0)})
+        targets: AnyArray | None = None
+        if run.record.own is None:
+            try:
+                data = await asyncio.to_thread(read_data, job, self._workspace, run.record.model, self._scratch)
+                rows, targets = test_rows(data, self._scratch), targets_of_test(data, job)
+            except LanfitError as wrong:
+                self._say(f"The models of run {run.run} can't be scored by the server: {wrong.message}.")
+        await self._models.ask(UseData(rows), Done)
+        return targets

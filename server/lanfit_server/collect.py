@@ -16,13 +16,13 @@ import numpy as np
 
 from lanfit.durable import move_whole
 from lanfit.errors import RemoteProtocolError
-from lanfit.files import BlockFile
+from lanfit.files import ArrayFile, BlockFile
+from lanfit.models.member import HISTORY, Member
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_size
 from lanfit.wire.messages import Result
 from lanfit.workspace import Workspace
 from lanfit_server.ledger import Ledger, RunRecord, StoredResult
 
-HISTORY = "history"
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METRIC = re.compile(r"[A-Za-z0-9_./@-]{1,64}")
 
@@ -61,13 +61,25 @@ class OpenRun:
         """Where the block of a committed result lies."""
         return self.folder / "results" / f"{task}.block"
 
+    def client_folder(self, owner: str) -> Path:
+        """Where the histories and logs of a client lie."""
+        return self.folder / "clients" / owner
+
     def load(self, stored: StoredResult) -> dict[str, AnyArray]:
         """The arrays of a committed result: the weights in the model's order, then the history."""
         return BlockFile.open(self.block(stored.task)).arrays(stored.result.block.arrays)
 
-    def model_path(self, owner: str) -> Path:
-        """Where the model of a client is collected."""
-        return self.workspace.collected(self.run) / f"{owner}.h5"
+    def file(self, stored: StoredResult) -> ArrayFile:
+        """The block of a committed result, for the model process."""
+        return ArrayFile(str(self.block(stored.task)), stored.result.block)
+
+    def member(self, stored: StoredResult) -> Member:
+        """The model in a committed result, with the normalizers that it was trained behind."""
+        return Member.of(self.load(stored), self.record.model.normalizer, self.record.model.target_normalizer)
+
+    def collected(self, name: str) -> Path:
+        """Where a model of this run is collected."""
+        return self.workspace.collected(self.run) / name
 
     def history(self, stored: StoredResult) -> dict[str, list[float]]:
         """The history of a committed result: a list of numbers for each metric, one an epoch."""
@@ -96,8 +108,8 @@ class OpenRun:
         Raises:
             RemoteProtocolError: it does not fit.
         """
-        *weights, history = result.block.arrays or (ArraySpec("", "", ()),)
-        if tuple(weights) != self.record.weights:
+        *arrays, history = result.block.arrays or (ArraySpec("", "", ()),)
+        if tuple(arrays) != (*self.record.weights, *self.record.constants):
             raise RemoteProtocolError(f"the result of {result.task} has other weights than the model of run {self.run}")
         epochs = history.shape[0] if len(history.shape) == 2 else 0
         if (
@@ -109,6 +121,8 @@ class OpenRun:
             raise RemoteProtocolError(f"the result of {result.task} has metrics with impossible names")
         if not 0 <= result.best_epoch < epochs:
             raise RemoteProtocolError(f"the result of {result.task} has best epoch {result.best_epoch} of {epochs}")
+        if len(result.scores) > 64 or not all(_METRIC.fullmatch(name) for name in result.scores):
+            raise RemoteProtocolError(f"the result of {result.task} has scores with impossible names")
         if len(result.seconds) > 32 or not all(
             _METRIC.fullmatch(name) and math.isfinite(value) and value >= 0 for name, value in result.seconds.items()
         ):
@@ -179,7 +193,7 @@ class Desk:
     def store(self, result: Result, received: BlockFile) -> str | None:
         """Put a delivered block on disk under its final name; returns why it was refused, or None. From any thread."""
         run = self._runs[result.run]
-        reason = _not_finite(received, run.record.weights)
+        reason = _not_finite(received, (*run.record.weights, *run.record.constants))
         if reason is None:
             received.sync()
         received.close()
@@ -199,8 +213,8 @@ class Desk:
         self._runs.clear()
 
 
-def _not_finite(block: BlockFile, weights: tuple[ArraySpec, ...]) -> str | None:
-    for name, array in block.arrays(weights).items():
+def _not_finite(block: BlockFile, specs: tuple[ArraySpec, ...]) -> str | None:
+    for name, array in block.arrays(specs).items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            return f"its weights {name!r} hold NaN or infinity"
+            return f"its array {name!r} holds NaN or infinity"
     return None

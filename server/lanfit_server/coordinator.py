@@ -1,4 +1,4 @@
-"""Runs a method over a cluster: waits for clients, deals shards, leases tasks, takes in results, ends the run.
+"""Runs a method over a cluster: deals shards, leases tasks, takes in results, ends the run.
 
 Decisions are made elsewhere (methods/, tasks.py); this is the shell around them. It knows no socket.
 """
@@ -7,26 +7,35 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from lanfit.data.prepare import ShardRows
 from lanfit.errors import TrainingError
 from lanfit.job import Job
-from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
-from lanfit.wire.messages import FitTask, Lease, RunEnded
-from lanfit_server.clusters import Cluster, EpochEnded, Event, Hopeless, Joined, Left, Logged, Returned, TaskFailed
+from lanfit.wire.messages import Cancel, RunEnded
+from lanfit_server.assembly import Assembly, joined
+from lanfit_server.clusters import (
+    REMIND_SECONDS,
+    Cluster,
+    EpochEnded,
+    Event,
+    Hopeless,
+    Joined,
+    Left,
+    Logged,
+    Returned,
+    TaskFailed,
+    next_event,
+)
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import ClientTimes, Course
 from lanfit_server.display import Display
 from lanfit_server.evaluate import ModelProcess
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import OwnedTask
-from lanfit_server.methods import Method, Task
-from lanfit_server.scoring import score
-from lanfit_server.tasks import State
-
-#: How often a wait is said again, in seconds.
-REMIND_SECONDS = 30.0
+from lanfit_server.methods import Method
+from lanfit_server.provision import Provision
+from lanfit_server.scoring import ClientScores, score
+from lanfit_server.tasks import Record, State
 
 
 class Coordinator:
@@ -41,8 +50,7 @@ class Coordinator:
         models: ModelProcess,
         journal: Journal,
         display: Display,
-        shards: Sequence[ShardRows],
-        weights: Mapping[str, AnyArray],
+        provision: Provision,
     ) -> None:
         self.course = Course()
         self._job = job
@@ -52,118 +60,106 @@ class Coordinator:
         self._models = models
         self._journal = journal
         self._display = display
-        self._shards = [self._serve_shard(rows) for rows in shards]
-        self._weights = self._serve(weights)
+        self._provision = provision
         self._scoring: list[asyncio.Task[None]] = []
         self._standing_by: set[str] = set()
+        self._gone: dict[str, float] = {}
 
-    def _serve(self, arrays: Mapping[str, AnyArray]) -> BlockSpec:
-        spec = block_of(arrays)
-        self._cluster.serve_block(spec, arrays)
-        return spec
+    async def run(self, client_scores: ClientScores | None = None) -> None:
+        """Return when every task is committed or given up, and scored.
 
-    def _serve_shard(self, rows: ShardRows) -> BlockSpec:
-        arrays = {
-            "x_train": rows.x_train,
-            "y_train": rows.y_train,
-            "x_validation": rows.x_validation,
-            "y_validation": rows.y_validation,
-        }
-        return self._serve({**arrays, **self._run.record.preprocessing.constants()})
+        Args:
+            client_scores: what compares models where the server has no test rows.
 
-    async def run(self) -> None:
-        """Return when every task is committed or given up, and scored."""
+        Raises:
+            InputError: a shard does not fit into its client's memory.
+            TrainingError: a client that is needed will never come.
+        """
         with self.course.timings.span("wait"):
-            await self._gather()
-        self._deal()
+            owners = self._provision.data.owners or await Assembly(self._cluster, self._display).gather(
+                self._job.clients, self._handle
+            )
+        self._deal(owners)
         with self.course.timings.span("train"):
             await self._train()
             await asyncio.gather(*self._scoring)
+        if client_scores is not None:
+            await self._judge(client_scores)
 
-    async def _next_event(self, waiting_for: str) -> Event | None:
-        """The next event, or None after a while in which nothing happened: then it was said what is waited for."""
-        try:
-            return await asyncio.wait_for(self._cluster.events.get(), REMIND_SECONDS)
-        except TimeoutError:
-            if waiting_for:
-                self._display.say(waiting_for)
-            return None
-
-    # --- waiting for clients, dealing ---------------------------------------------------------------------------
-
-    async def _gather(self) -> None:
-        began = time.monotonic()
-        while len(self._cluster.roster.connected) < self._job.clients:
-            here = len(self._cluster.roster.connected)
-            text = f"{here} of {self._job.clients} clients are here; training begins when all are"
-            await self._tell_all(text)
-            waited = f", for {time.monotonic() - began:.0f} s now" if time.monotonic() - began > 1 else ""
-            self._display.waiting(
-                f"Waiting for {self._job.clients - here} more of {self._job.clients} clients{waited}."
-            )
-            event = await self._next_event("")
-            if event is not None:
-                await self._handle(event)
-        # What was left in the queue is from before the deal.
-        while not self._cluster.events.empty():
-            await self._handle(self._cluster.events.get_nowait())
-        self._display.waiting("")
-
-    async def _tell_all(self, text: str) -> None:
-        await asyncio.gather(*(self._cluster.tell(name, text) for name in self._cluster.roster.connected))
-
-    def _deal(self) -> None:
+    def _deal(self, owners: Sequence[str]) -> None:
         """Deal the shards to the clients in the natural order of their names: who joined first makes no difference."""
-        owners = self._cluster.roster.connected[: self._job.clients]
+        data = self._provision.data
+        for shard, owner in enumerate(owners):
+            self._provision.check_memory(shard, self._cluster.roster[owner])
+            if owner not in self._cluster.roster.connected:
+                self._gone[owner] = time.monotonic()
         for task in self._method.start():
-            self.course.table.add(task, owners[task.shard])
+            self.course.table.add(task, owners[task.shard], bound=data.owners is not None)
         self._run.ledger.deal([OwnedTask(record.task.key, record.owner) for record in self.course.table.records()])
-        for record in self.course.table.records():
-            rows = self._run.record.samples[record.task.shard]
-            self._journal.event("dealt", task=record.task.key, client=record.owner, rows=rows)
+        for shard, owner in enumerate(owners):
+            self._journal.event("dealt", shard=shard + 1, client=owner, rows=data.samples[shard])
 
     # --- training -----------------------------------------------------------------------------------------------
 
     async def _train(self) -> None:
         while self.course.table.open:
             await self._lease_out()
-            event = await self._next_event(self._waiting_line())
+            event = await next_event(self._cluster, min(REMIND_SECONDS, self._until_deadline()))
             if event is not None:
                 await self._handle(event)
+            else:
+                self._give_up_the_lost()
+                self._remind()
 
-    def _waiting_line(self) -> str:
-        if self._cluster.roster.connected:
-            return ""
-        tasks = ", ".join(record.owner for record in self.course.table.open)
-        return f"No client is connected; the shards of {tasks} wait. Start the clients again, or end with Ctrl-C."
+    def _remind(self) -> None:
+        """Say what is waited for, when nobody works on it."""
+        waiting = [r for r in self.course.table.open if r.state is State.WAITING and r.owner in self._gone]
+        if not self._cluster.roster.connected and not self._provision.data.owners:
+            owners = ", ".join(dict.fromkeys(record.owner for record in self.course.table.open))
+            self._display.say(
+                f"No client is connected; the shards of {owners} wait. Start the clients again, or end with Ctrl-C."
+            )
+        elif self._provision.data.owners and waiting:
+            for name in dict.fromkeys(record.owner for record in waiting):
+                left = self._deadline(name) - time.monotonic()
+                self._display.say(
+                    f"Waiting for {name}, whose own rows nobody else has; without it the run ends in {left:.0f} s "
+                    "(--deadline)."
+                )
+
+    def _deadline(self, name: str) -> float:
+        """When a client that is gone has been waited for long enough, on the monotonic clock."""
+        return self._gone[name] + 60 * self._job.deadline
+
+    def _until_deadline(self) -> float:
+        """Seconds until the next client that is gone is given up; only those are whose rows are their own."""
+        if not self._provision.data.owners:
+            return REMIND_SECONDS
+        waited_for = {record.owner for record in self.course.table.open} & self._gone.keys()
+        return max(0.0, min((self._deadline(name) - time.monotonic() for name in waited_for), default=REMIND_SECONDS))
+
+    def _give_up_the_lost(self) -> None:
+        for name in list(self._gone):
+            if self._provision.data.owners and time.monotonic() >= self._deadline(name):
+                reason = f"{name} was gone for {self._job.deadline:g} minutes (--deadline); its rows are its own"
+                for task in self.course.table.give_up(name, reason):
+                    self._journal.event("given up", task=task.key, client=name)
+                    self._display.say(f"{task.key} is given up: {reason}.")
 
     async def _lease_out(self) -> None:
         for assignment in self.course.table.assign(self._cluster.roster.connected):
             task = assignment.task
             self._times(assignment.client).leased = time.monotonic()
-            self._journal.start_history(assignment.owner)
+            self._journal.start_history(assignment.owner, task.suffix)
             self._journal.event("leased", task=task.key, client=assignment.client, attempt=assignment.attempt)
             if assignment.client != assignment.owner:
                 self._display.say(f"{assignment.client} takes over the shard of {assignment.owner}.")
-            await self._cluster.lease(assignment.client, self._lease(task, assignment.owner, assignment.attempt))
+            lease = self._provision.lease(task, assignment.owner, assignment.attempt)
+            await self._cluster.send(assignment.client, lease)
         idle = {name for name in self._cluster.roster.connected if self.course.table.held_by(name) is None}
         for name in sorted(idle - self._standing_by):
             await self._cluster.tell(name, f"run {self._run.run} goes on with other clients; this one stands by")
         self._standing_by = idle
-
-    def _lease(self, task: Task, owner: str, attempt: int) -> Lease:
-        fit = FitTask(
-            epochs=self._job.epochs,
-            batch_size=self._job.batch_size,
-            seed=task.seed,
-            target=self._run.record.target,
-            normalizer=self._run.record.preprocessing.normalizer,
-            compile=self._run.record.compile,
-            architecture=self._run.record.architecture,
-            output_shape=self._run.record.output_shape,
-            threads=self._job.threads or 0,
-        )
-        return Lease(self._run.run, task.key, attempt, owner, fit, self._weights, self._shards[task.shard])
 
     def _times(self, client: str) -> ClientTimes:
         return self.course.times.setdefault(client, ClientTimes(time.monotonic()))
@@ -175,20 +171,23 @@ class Coordinator:
         match event:
             case Joined():
                 self._times(name)
+                self._gone.pop(name, None)
                 # It may have been started anew while its old link seemed alive; if it still trains, it goes on.
                 table.lose(name)
                 member = self._cluster.roster[name]
                 self._journal.event("joined", client=name, address=member.address, backend=member.backend)
-                self._display.say(f"{name} joined from {member.address} ({member.backend}, {member.threads} threads).")
+                self._display.say(joined(self._cluster, name))
             case Hopeless(_, reason):
                 raise TrainingError(reason, "the lines above say why")
             case Left():
                 self._journal.event("left", client=name, reason=event.reason)
+                self._gone[name] = time.monotonic()
                 task = table.lose(name)
-                what = f"; its task {task.key} waits for the next free client, or for its return" if task else ""
+                who = "its return" if self._provision.data.owners else "the next free client, or for its return"
+                what = f"; its task {task.key} waits for {who}" if task else ""
                 self._display.say(f"{name} {'was lost' if event.lost else 'left'} ({event.reason}){what}.")
             case EpochEnded() if event.run == self._run.run and event.task in table:
-                self._epoch(table[event.task].owner, event)
+                self._epoch(table[event.task], event)
             case Logged() if event.run == self._run.run:
                 self._journal.client_log(name, event.lines)
             case Returned() if event.run == self._run.run:
@@ -200,18 +199,19 @@ class Coordinator:
             case _:
                 pass
 
-    def _epoch(self, owner: str, event: EpochEnded) -> None:
-        if self.course.table[event.task].holder == event.client:
-            self._journal.epoch(owner, event.epoch, event.metrics)
+    def _epoch(self, record: Record, event: EpochEnded) -> None:
+        if record.holder == event.client:
+            self._journal.epoch(record.owner, record.task.suffix, event.epoch, event.metrics)
             shown = "  ".join(f"{key} {value:.4g}" for key, value in event.metrics.items())
-            self._display.detail(f"{event.client}: epoch {event.epoch + 1}/{self._job.epochs}  {shown}")
+            fold = f" fold {record.task.fold}," if record.task.fold else ""
+            self._display.detail(f"{event.client}:{fold} epoch {event.epoch + 1}/{self._job.epochs}  {shown}")
 
     async def _returned(self, event: Returned) -> None:
         holder = self.course.table[event.task].holder
         if not self.course.table.commit(event.task):
             return
         if holder is not None and holder != event.client:
-            await self._cluster.cancel(holder, self._run.run, event.task)
+            await self._cluster.send(holder, Cancel(self._run.run, event.task))
         times = self._times(event.client)
         times.returned, times.sending = time.monotonic(), event.seconds
         self._journal.event("returned", task=event.task, client=event.client)
@@ -228,13 +228,26 @@ class Coordinator:
         record = self.course.table[task]
         stored = self._run.ledger.result(task)
         assert stored is not None
-        self._journal.whole_history(record.owner, self._run.history(stored))
-        metrics = await score(self._run, stored, record.owner, self._models)
+        self._journal.whole_history(record.owner, record.task.suffix, self._run.history(stored))
+        metrics = await score(self._run, stored, record.task, record.owner, self._models)
         self.course.metrics[task] = metrics
         self._method.on_result(record.task, metrics.get("loss", float("nan")))
         shown = "  ".join(f"{key} {value:.4f}" for key, value in metrics.items())
         self._journal.event("scored", task=task, client=record.owner, **metrics)
-        self._display.say(f"{record.owner} is done: {shown}")
+        what = f"{record.owner}, fold {record.task.fold} of {self._job.folds}," if record.task.fold else record.owner
+        self._display.say(f"{what} is done: {shown}")
+
+    async def _judge(self, scores: ClientScores) -> None:
+        """Compare the clients' models by the test rows of all clients: each is sent round."""
+        for task in self._method.finish().by_shard.values():
+            stored = self._run.ledger.result(task.key)
+            if stored is None:
+                continue
+            metrics = await scores.of(task.key, [self._run.file(stored)])
+            if metrics:
+                self.course.metrics[task.key] = metrics
+                self._method.judge(task, metrics.get("loss", float("nan")))
+                self._journal.event("scored by clients", task=task.key, **metrics)
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -254,10 +267,10 @@ class Coordinator:
 
     async def end(self, status: str) -> None:
         """Tell every client how the run ended, and how its own model did."""
-        ended = {}
+        ended, chosen = {}, self._method.finish().by_shard.values()
         for name in self._cluster.roster.connected:
-            own = next((r for r in self.course.table.records() if r.owner == name), None)
-            metrics = self.course.metrics.get(own.task.key, {}) if own else {}
+            best = next((task for task in chosen if self.course.table[task.key].owner == name), None)
+            metrics = self.course.metrics.get(best.key, {}) if best else {}
             scores = ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
             text = f"run {self._run.run} is over: {status}" + (f"; your model: {scores}" if scores else "")
             ended[name] = RunEnded(self._run.run, status, text)

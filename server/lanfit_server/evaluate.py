@@ -14,6 +14,7 @@ import msgspec
 from lanfit import errors
 from lanfit.child import Child, backend_environment
 from lanfit.files import ArrayFile
+from lanfit.wire.messages import Model
 
 # --- asked of the model process ---------------------------------------------------------------------------------
 
@@ -34,21 +35,35 @@ class Compile(msgspec.Struct, frozen=True, tag="compile"):
     metrics: tuple[str, ...] | None = None
 
 
-class UseData(msgspec.Struct, frozen=True, tag="data"):
-    """Keep the server's test rows (x, y; subtract, multiply of the normalizer), and let a batch go through the model.
+class UseModel(msgspec.Struct, frozen=True, tag="use"):
+    """From now on models are this one: the one that was loaded and compiled, or that of an earlier run."""
 
-    The batch is made of `x_batch`, `y_batch`, rows of the training data.
-    """
+    model: Model
+
+
+class UseData(msgspec.Struct, frozen=True, tag="data"):
+    """Keep the server's test rows, `x` and `y` as the files hold them."""
 
     arrays: ArrayFile
-    target: str
-    normalizer: str
+
+
+class TryBatch(msgspec.Struct, frozen=True, tag="try"):
+    """Let a batch of training rows (`x_train`, `y_train`, the normalizers' constants) go through the loaded model."""
+
+    arrays: ArrayFile
 
 
 class Score(msgspec.Struct, frozen=True, tag="score"):
-    """Score these weights on the test rows."""
+    """Score what results hold, weights and constants, on the test rows; of several the outputs are averaged."""
 
-    weights: ArrayFile
+    members: tuple[ArrayFile, ...]
+
+
+class Predict(msgspec.Struct, frozen=True, tag="predict"):
+    """Let a result's model predict the test rows, in original units; `predictions` is written to `path`."""
+
+    member: ArrayFile
+    path: str
 
 
 class WriteModel(msgspec.Struct, frozen=True, tag="write"):
@@ -59,21 +74,24 @@ class WriteModel(msgspec.Struct, frozen=True, tag="write"):
 
 
 class WriteFinal(msgspec.Struct, frozen=True, tag="final"):
-    """Write these weights as a model that takes raw data, and score the written file on the raw test rows."""
+    """Write results as one model that takes raw data, and score the written file on the raw test rows.
+
+    Of several members the outputs are averaged.
+    """
 
     path: str
-    weights: ArrayFile
+    members: tuple[ArrayFile, ...]
 
 
-class Restore(msgspec.Struct, frozen=True, tag="restore"):
-    """Take up a model of an earlier run, without its file."""
+class Average(msgspec.Struct, frozen=True, tag="average"):
+    """Average what results hold, each counted as often as it has rows, into a block at `path`."""
 
-    architecture: str
-    compile: str
-    output_shape: tuple[int | None, ...]
+    path: str
+    members: tuple[ArrayFile, ...]
+    rows: tuple[int, ...]
 
 
-Request = LoadModel | Compile | UseData | Score | WriteModel | WriteFinal | Restore
+Request = LoadModel | Compile | UseModel | UseData | TryBatch | Score | Predict | WriteModel | WriteFinal | Average
 
 # --- its answers ------------------------------------------------------------------------------------------------
 
@@ -104,6 +122,12 @@ class Scored(msgspec.Struct, frozen=True, tag="scored"):
     metrics: dict[str, float]
 
 
+class Written(msgspec.Struct, frozen=True, tag="written"):
+    """The block that was asked for."""
+
+    arrays: ArrayFile
+
+
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """It is done."""
 
@@ -116,7 +140,7 @@ class Problem(msgspec.Struct, frozen=True, tag="problem"):
     hint: str
 
 
-Reply = Loaded | Compiled | Scored | Done | Problem
+Reply = Loaded | Compiled | Scored | Written | Done | Problem
 R = TypeVar("R")
 
 

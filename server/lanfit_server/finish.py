@@ -1,116 +1,154 @@
-"""Steps 6 and 7: from committed results to the final model, its constants and the summary."""
+"""Steps 6 and 7: from committed results to the final and the merged models, the report and the summary."""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+
+from lanfit.data.labels import Target
 from lanfit.durable import write_whole
 from lanfit.files import ArrayFile
 from lanfit.job import Job
+from lanfit.logs import HistoryFile
+from lanfit.wire.arrays import AnyArray
+from lanfit_server.client_facts import client_facts
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
-from lanfit_server.evaluate import ModelProcess, Scored, WriteFinal
-from lanfit_server.methods import Method
+from lanfit_server.evaluate import Average, Done, ModelProcess, Predict, Score, Scored, WriteFinal, WriteModel, Written
+from lanfit_server.ledger import Preprocessing, StoredResult
+from lanfit_server.methods import Method, Outcome
+from lanfit_server.report.predictions import Predictions
+from lanfit_server.report.workbook import write_report
 from lanfit_server.roster import Roster
-from lanfit_server.summary import (
-    Bytes,
-    ClientFacts,
-    FinalFacts,
-    ModelFacts,
-    Summary,
-    all_seconds,
-    data_facts,
-)
-from lanfit_server.tasks import Record, State
+from lanfit_server.scoring import ClientScores, draw
+from lanfit_server.summary import FinalFacts, MergedFacts, ModelFacts, Summary, data_facts
 
 
-async def finish(
-    run: OpenRun,
-    job: Job,
-    method: Method,
-    course: Course,
-    roster: Roster,
-    models: ModelProcess,
-    status: str,
-    began: float,
-) -> Summary:
-    """Write `final.keras`, `preprocessing.json` and `summary.json`; return the summary.
+@dataclass(frozen=True)
+class Finish:
+    """Ends a run.
 
     Args:
-        status: done, partial, failed or interrupted.
-        began: when the run began, on the monotonic clock.
+        scratch: a folder for what is only needed meanwhile.
+        targets: of the server's test rows, as the files hold them (with order XX the inputs); None without test rows.
+        scores: what compares models where the server has no test rows.
     """
-    final = await _final(run, method, course, models)
-    if final is not None:
-        write_whole(run.workspace.collected(run.run) / "preprocessing.json", run.record.preprocessing.to_json())
-    now = time.monotonic()
-    clients = tuple(_client(run, record, course, roster, now) for record in course.table.records())
-    seconds = course.timings.seconds
-    errors = [error for client in clients for error in client.errors]
-    summary = Summary(
-        run=run.run,
-        status=status,
-        method=job.method,
-        seed=job.seed,
-        metrics_from="server" if run.record.test else "clients",
-        model=ModelFacts(run.record.model, run.record.parameters),
-        data=data_facts(run.record, job.data),
-        clients=clients,
-        final=final,
-        seconds={"total": round(now - began, 4), "train": round(seconds.get("train", 0.0), 4)},
-        error=errors[-1] if errors and status != "done" else None,
-    )
-    write_whole(run.folder / "summary.json", summary.to_json())
-    return summary
 
+    run: OpenRun
+    job: Job
+    method: Method
+    course: Course
+    models: ModelProcess
+    scratch: Path
+    targets: AnyArray | None
+    scores: ClientScores | None = None
 
-async def _final(run: OpenRun, method: Method, course: Course, models: ModelProcess) -> FinalFacts | None:
-    best = method.finish().best
-    stored = run.ledger.result(best.key) if best is not None else None
-    if best is None or stored is None:
-        return None
-    path = run.workspace.collected(run.run) / "final.keras"
-    weights = ArrayFile(str(run.block(best.key)), stored.result.block)
-    scored = await models.ask(WriteFinal(str(path), weights), Scored)
-    metrics = scored.metrics or course.metrics.get(best.key, {})
-    return FinalFacts(run.workspace.relative(path), course.table[best.key].owner, metrics)
+    async def end(self, roster: Roster, status: str, began: float) -> Summary:
+        """Write models, `preprocessing.json`, `summary.json` and `report.xlsx`; return the summary.
 
+        Args:
+            status: done, partial, failed or interrupted.
+            began: when the run began, on the monotonic clock.
+        """
+        run, outcome = self.run, self.method.finish()
+        await self._best_of_folds(outcome)
+        final = await self._final(outcome)
+        merged = await self._merged()
+        now = time.monotonic()
+        clients = client_facts(run, self.course, outcome, roster, now)
+        seconds = self.course.timings.seconds
+        errors = [error for client in clients for error in client.errors]
+        summary = Summary(
+            run=run.run,
+            status=status,
+            method=self.job.method,
+            seed=self.job.seed,
+            metrics_from="server" if self.targets is not None else "clients",
+            model=ModelFacts(run.record.file, run.record.parameters),
+            data=data_facts(run.record, self.job.data),
+            clients=clients,
+            final=final,
+            merged=merged,
+            seconds={"total": round(now - began, 4), "train": round(seconds.get("train", 0.0), 4)},
+            error=errors[-1] if errors and status != "done" else None,
+        )
+        await asyncio.to_thread(write_report, run.folder / "report.xlsx", summary, await self._predictions(outcome))
+        write_whole(run.folder / "summary.json", summary.to_json())
+        return summary
 
-def _client(run: OpenRun, record: Record, course: Course, roster: Roster, now: float) -> ClientFacts:
-    """The facts about the client that a shard was dealt to, and about its model, whoever trained it."""
-    stored = run.ledger.result(record.task.key)
-    result = stored.result if stored else None
-    trainer = stored.client if stored else record.owner
-    member = next((m for m in roster.members() if m.name == trainer), None)
-    times = course.times.get(trainer)
-    measured = dict(result.seconds) if result else {}
-    if times is not None:
-        measured["send"] = times.sending
-        measured["wait"] = times.waited(now)
-    model = run.model_path(record.owner)
-    return ClientFacts(
-        name=record.owner,
-        backend=result.backend if result else member.backend if member else "",
-        device=result.device if result else member.device if member else "",
-        threads=result.threads if result else member.threads if member else 0,
-        samples=run.record.samples[record.task.shard],
-        tasks=1 if result else 0,
-        status=_status(record),
-        model=run.workspace.relative(model) if model.exists() else None,
-        history=run.history(stored) if stored else {},
-        best_epoch=result.best_epoch if result else None,
-        metrics=course.metrics.get(record.task.key, {}),
-        seconds=all_seconds(measured),
-        bytes=Bytes(member.bytes_received, member.bytes_sent) if member else Bytes(0, 0),
-        errors=tuple(record.failures),
-    )
+    def _best(self, outcome: Outcome) -> StoredResult | None:
+        return self.run.ledger.result(outcome.best.key) if outcome.best is not None else None
 
+    async def _best_of_folds(self, outcome: Outcome) -> None:
+        """The best fold's model, history and curves are the client's."""
+        for task in outcome.by_shard.values():
+            stored = self.run.ledger.result(task.key)
+            if task.fold and stored is not None:
+                owner = self.course.table[task.key].owner
+                path = self.run.collected(f"{owner}.h5")
+                await self.models.ask(WriteModel(str(path), self.run.file(stored)), Done)
+                await draw(self.run, stored, owner, "")
+                HistoryFile(self.run.client_folder(owner) / "history.csv").write(self.run.history(stored))
 
-def _status(record: Record) -> str:
-    match record.state:
-        case State.COMMITTED:
-            return "done"
-        case State.GIVEN_UP:
-            return "failed"
-        case State.WAITING | State.LEASED:
-            return "interrupted"
+    async def _final(self, outcome: Outcome) -> FinalFacts | None:
+        stored = self._best(outcome)
+        if stored is None:
+            return None
+        run, path = self.run, self.run.collected("final.keras")
+        scored = await self.models.ask(WriteFinal(str(path), (run.file(stored),)), Scored)
+        member = run.member(stored)
+        preprocessing = Preprocessing.of(member.normalizer, member.targets, run.record.labels)
+        write_whole(path.parent / "preprocessing.json", preprocessing.to_json())
+        metrics = scored.metrics or self.course.metrics.get(stored.task, {})
+        return FinalFacts(run.workspace.relative(path), self.course.table[stored.task].owner, metrics)
+
+    async def _merged(self) -> tuple[MergedFacts, ...]:
+        """What the operator wants made of all models together, in task order."""
+        run, stored = self.run, self.run.ledger.results()
+        if not self.job.merge or not stored:
+            return ()
+        files = tuple(run.file(each) for each in stored)
+        made = []
+        for name in self.job.merge:
+            if name == "average":
+                path = run.collected("average.h5")
+                metrics = await self._average(path, files, stored)
+            else:
+                path = run.collected("ensemble.keras")
+                metrics = (await self.models.ask(WriteFinal(str(path), files), Scored)).metrics
+                metrics = metrics or await self._scored_by_clients(name, files)
+            made.append(MergedFacts(name, run.workspace.relative(path), metrics))
+        return tuple(made)
+
+    async def _average(
+        self, path: Path, files: tuple[ArrayFile, ...], stored: Sequence[StoredResult]
+    ) -> dict[str, float]:
+        shards = {record.task.key: record.task.shard for record in self.course.table.records()}
+        rows = tuple(self.run.record.samples[shards[each.task]] for each in stored)
+        written = await self.models.ask(Average(str(self.scratch / "average.block"), files, rows), Written)
+        await self.models.ask(WriteModel(str(path), written.arrays), Done)
+        scored = await self.models.ask(Score((written.arrays,)), Scored)
+        return scored.metrics or await self._scored_by_clients("average", [written.arrays])
+
+    async def _scored_by_clients(self, name: str, files: Sequence[ArrayFile]) -> dict[str, float]:
+        return await self.scores.of(name, files) if self.scores is not None else {}
+
+    async def _predictions(self, outcome: Outcome) -> Predictions | None:
+        stored = self._best(outcome)
+        if stored is None or self.targets is None:
+            return None
+        target = Target(self.run.record.model.target)
+        y = self.run.member(stored).normalizer.apply(self.targets) if target is Target.INPUT else self.targets
+        path = str(self.scratch / "predictions.block")
+        written = await self.models.ask(Predict(self.run.file(stored), path), Written)
+        return Predictions(
+            target=target,
+            y=y,
+            predictions=np.asarray(written.arrays.load()["predictions"], np.float32),
+            labels=self.run.record.labels,
+        )

@@ -36,18 +36,18 @@ class Journal:
     def _client(self, name: str) -> Path:
         return self._folder / "clients" / name
 
-    def start_history(self, owner: str) -> None:
+    def start_history(self, owner: str, suffix: str) -> None:
         """An attempt begins: its history replaces that of an earlier one."""
-        self._histories[owner] = HistoryFile(self._client(owner) / "history.csv")
+        self._histories[owner + suffix] = HistoryFile(self._client(owner) / f"history{suffix}.csv")
 
-    def epoch(self, owner: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Append an epoch to the owner's history.csv."""
-        self._histories[owner].add(epoch, metrics)
+    def epoch(self, owner: str, suffix: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Append an epoch to the owner's history.csv, or to that of a fold."""
+        self._histories[owner + suffix].add(epoch, metrics)
 
-    def whole_history(self, owner: str, history: Mapping[str, Sequence[float]]) -> None:
-        """Replace the owner's history.csv with that of its result: a link may have been down for some epochs."""
-        self.start_history(owner)
-        self._histories[owner].write(history)
+    def whole_history(self, owner: str, suffix: str, history: Mapping[str, Sequence[float]]) -> None:
+        """Replace a history.csv with that of its result: a link may have been down for some epochs."""
+        self.start_history(owner, suffix)
+        self._histories[owner + suffix].write(history)
 
     def client_log(self, name: str, lines: Sequence[str]) -> None:
         """Append lines that a client sent to its client.log."""

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
+from msgspec import UNSET, UnsetType
 
-from lanfit.data.normalize import Normalizer
-from lanfit.wire.arrays import AnyArray, ArraySpec
-from lanfit.wire.messages import Result
+from lanfit.data.normalize import NO_NORMALIZER, Normalizer
+from lanfit.wire.arrays import ArraySpec
+from lanfit.wire.messages import Model, OwnRows, Result
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (record BLOB NOT NULL, status TEXT NOT NULL);
@@ -24,6 +24,14 @@ CREATE TABLE IF NOT EXISTS results (
     task TEXT PRIMARY KEY REFERENCES tasks (key), client TEXT NOT NULL, result BLOB NOT NULL
 );
 """
+
+
+class TargetConstants(msgspec.Struct, frozen=True):
+    """A target became `(y - subtract) * multiply`; a prediction `p` means `p / multiply + subtract`."""
+
+    normalizer: str
+    subtract: float | list[float]
+    multiply: float | list[float]
 
 
 class Preprocessing(msgspec.Struct, frozen=True):
@@ -37,14 +45,17 @@ class Preprocessing(msgspec.Struct, frozen=True):
     multiply: float | list[float]
     labels: tuple[str, ...] | None
     """Names of the classes 0, 1, …; None when the files hold integers."""
+    targets: TargetConstants | UnsetType = UNSET
+    """What targets went through; left out when they were not normalized."""
 
     @classmethod
-    def of(cls, normalizer: Normalizer, labels: tuple[str, ...] | None) -> Preprocessing:
-        return cls(normalizer.name, normalizer.subtract.tolist(), normalizer.multiply.tolist(), labels)
-
-    def constants(self) -> dict[str, AnyArray]:
-        """`subtract` and `multiply` as float64 arrays, as they travel with a shard."""
-        return {"subtract": np.asarray(self.subtract, np.float64), "multiply": np.asarray(self.multiply, np.float64)}
+    def of(cls, normalizer: Normalizer, targets: Normalizer, labels: tuple[str, ...] | None) -> Preprocessing:
+        constants = (normalizer.name, normalizer.subtract.tolist(), normalizer.multiply.tolist())
+        if targets.name == NO_NORMALIZER.name:
+            return cls(*constants, labels)
+        return cls(
+            *constants, labels, TargetConstants(targets.name, targets.subtract.tolist(), targets.multiply.tolist())
+        )
 
     def to_json(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
@@ -57,19 +68,19 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     server_id: bytes
     job: str
     """The job file's text."""
-    model: str
+    file: str
     """The model's file, as people read it."""
     parameters: int
     epochs: int
-    architecture: str
-    compile: str
-    loss: str
-    target: str
-    input_shape: tuple[int | None, ...]
-    output_shape: tuple[int | None, ...]
+    model: Model
     weights: tuple[ArraySpec, ...]
     """The table that results are held against."""
-    preprocessing: Preprocessing
+    constants: tuple[ArraySpec, ...]
+    """Of the normalizers: what follows the weights in a result."""
+    labels: tuple[str, ...] | None
+    """Names of the classes 0, 1, …; None when the files hold integers."""
+    own: OwnRows | None
+    """How clients draw their own rows; None when the server deals them."""
     samples: tuple[int, ...]
     """Rows of each shard, validation rows included."""
     train: int

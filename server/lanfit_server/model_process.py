@@ -7,41 +7,47 @@ take the server with it.
 from __future__ import annotations
 
 import queue
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lanfit.child import Parent
 from lanfit.data.labels import Target, make_target
 from lanfit.data.memory import free_memory
-from lanfit.data.normalize import Normalizer
 from lanfit.errors import InputError, LanfitError
 from lanfit.files import ArrayFile
 from lanfit.models.compiling import CompileSpec, loss_name, override, read_spec
 from lanfit.models.export import write_final, write_model
 from lanfit.models.loading import LoadedModel, load_model
 from lanfit.models.member import Member
+from lanfit.models.merge import average, write_ensemble
 from lanfit.models.runtime import limit_memory, prepare_keras
-from lanfit.models.scoring import Scorer, check_batch
+from lanfit.models.scoring import check_batch
+from lanfit.training.folds import convert
+from lanfit.training.judging import Judge
 from lanfit.training.metrics import metrics
 from lanfit.wire.arrays import AnyArray
-from lanfit.wire.messages import LARGEST_ARCHITECTURE
+from lanfit.wire.messages import LARGEST_ARCHITECTURE, Model
 from lanfit_server.evaluate import (
+    Average,
     Compile,
     Compiled,
     Done,
     Loaded,
     LoadModel,
+    Predict,
     Problem,
     Reply,
     Request,
-    Restore,
     Score,
     Scored,
+    TryBatch,
     UseData,
+    UseModel,
     WriteFinal,
     WriteModel,
+    Written,
 )
 
 #: What loading a model may take: this many times the file, and this much at least. In bytes.
@@ -54,11 +60,9 @@ class ModelHolder:
 
     def __init__(self) -> None:
         self._loaded: LoadedModel | None = None
-        self._architecture = ""
-        self._compile = ""
-        self._output_shape: tuple[int | None, ...] = ()
-        self._scorer: Scorer | None = None
-        self._test: _TestRows | None = None
+        self._model: Model
+        self._judge: Judge
+        self._test: tuple[AnyArray, AnyArray] = (np.empty(0), np.empty(0))
 
     def answer(self, request: Request) -> Reply:
         """Do what is asked."""
@@ -67,19 +71,28 @@ class ModelHolder:
                 return self._load(Path(path), Path(weights))
             case Compile():
                 return self._choose(request)
-            case Restore(architecture, compiled, output_shape):
-                self._architecture, self._compile, self._output_shape = architecture, compiled, output_shape
-                self._scorer = self._test = None
+            case UseModel(model):
+                self._model, self._judge = model, Judge(model)
                 return Done()
-            case UseData():
-                return self._use(request)
-            case Score(weights):
-                return Scored(self._score(_weights(weights)))
-            case WriteModel(path, weights):
-                write_model(Path(path), self._architecture, self._compile, _weights(weights))
+            case UseData(file):
+                arrays = file.load()
+                self._test = arrays["x"], arrays["y"]
                 return Done()
-            case WriteFinal(path, weights):
-                return Scored(self._write_final(Path(path), _weights(weights)))
+            case TryBatch(file):
+                return self._try(file.load())
+            case Score(files):
+                return Scored(self._judge.score(self._members(files), *self._test))
+            case Predict(file, path):
+                _, predictions = self._judge.judge(self._members([file]), *self._test)
+                return Written(ArrayFile.write(Path(path), {"predictions": predictions}))
+            case WriteModel(path, file):
+                member = self._members([file])[0]
+                write_model(Path(path), self._model.architecture, self._model.compile, member.weights)
+                return Done()
+            case WriteFinal(path, files):
+                return Scored(self._write_final(Path(path), self._members(files)))
+            case Average(path, files, rows):
+                return Written(self._average(Path(path), self._members(files), rows))
 
     def _load(self, path: Path, weights: Path) -> Loaded:
         limit_memory(max(LEAST_MEMORY, MEMORY_FACTOR * path.stat().st_size, free_memory()))
@@ -91,14 +104,13 @@ class ModelHolder:
                 "use a model with fewer layers",
             )
         spec = read_spec(loaded.compile) if loaded.compile else CompileSpec()
-        self._loaded, self._architecture = loaded, loaded.architecture
-        self._output_shape = (None, *loaded.output_shape)
+        self._loaded = loaded
         return Loaded(
             architecture=loaded.architecture,
             optimizer=str(spec.optimizer["class_name"]).lower() if spec.optimizer else "",
             loss=loss_name(spec) if spec.loss else "",
             input_shape=(None, *loaded.input_shape),
-            output_shape=self._output_shape,
+            output_shape=(None, *loaded.output_shape),
             parameters=loaded.parameters,
             weights=ArrayFile.write(weights, loaded.weights),
         )
@@ -107,58 +119,40 @@ class ModelHolder:
         assert self._loaded is not None  # the server loads a model first
         spec = read_spec(self._loaded.compile) if self._loaded.compile else None
         spec = override(spec, request.optimizer, request.loss, request.learning_rate, request.metrics)
-        self._compile = spec.to_json()
-        return Compiled(self._compile, loss_name(spec))
+        return Compiled(spec.to_json(), loss_name(spec))
 
-    def _use(self, request: UseData) -> Done:
-        self._test = rows = _TestRows(request, self._output_shape)
-        if self._loaded is not None:
-            check_batch(self._loaded, self._compile, rows.x_batch, rows.y_batch)
+    def _try(self, arrays: dict[str, AnyArray]) -> Done:
+        assert self._loaded is not None
+        member = Member.of(arrays, self._model.normalizer, self._model.target_normalizer)
+        x, y = convert(self._model, member.normalizer, member.targets, arrays["x_train"], arrays["y_train"])
+        check_batch(self._loaded, self._model.compile, x, y)
         return Done()
 
-    def _score(self, weights: dict[str, AnyArray]) -> dict[str, float]:
-        rows = self._test
-        if rows is None or not len(rows.x):
-            return {}
-        if self._scorer is None:
-            self._scorer = Scorer(self._architecture, self._compile)
-        loss, predictions = self._scorer.score(weights, rows.x, rows.y)
-        return {"loss": loss, **metrics(rows.target, rows.y, predictions)}
+    def _members(self, files: Sequence[ArrayFile]) -> list[Member]:
+        return [Member.of(file.load(), self._model.normalizer, self._model.target_normalizer) for file in files]
 
-    def _write_final(self, path: Path, weights: dict[str, AnyArray]) -> dict[str, float]:
-        """Write the final model; its metrics are those of the written file on raw rows, not those of its parts."""
+    def _write_final(self, path: Path, members: list[Member]) -> dict[str, float]:
+        """Write a final model; its metrics are those of the written file on raw rows, not those of its parts."""
         import keras
 
-        rows = self._test
-        assert rows is not None  # the server sends the constants before it asks for a final model
-        write_final(path, self._architecture, self._compile, Member(weights, rows.normalizer))
-        if not len(rows.x):
+        model = self._model
+        if len(members) > 1:
+            write_ensemble(path, model.architecture, model.compile, members)
+        else:
+            write_final(path, model.architecture, model.compile, members[0])
+        x, y = self._test
+        if not len(x):
             return {}
-        model = keras.models.load_model(path)
-        loss = float(model.evaluate(rows.raw, rows.y, batch_size=256, verbose=0, return_dict=True)["loss"])
-        predictions = np.asarray(model.predict(rows.raw, batch_size=256, verbose=0))
-        return {"loss": loss, **metrics(rows.target, rows.y, predictions)}
+        target = Target(model.target)
+        y = make_target(target, y, members[0].normalizer.apply(x), model.output_shape)
+        written = keras.models.load_model(path)
+        loss = float(written.evaluate(x, y, batch_size=256, verbose=0, return_dict=True)["loss"])
+        predictions = np.asarray(written.predict(x, batch_size=256, verbose=0))
+        return {"loss": loss, **metrics(target, y, predictions)}
 
-
-class _TestRows:
-    """The server's test rows, raw and as the model takes them, and a batch of training rows."""
-
-    def __init__(self, request: UseData, output_shape: tuple[int | None, ...]) -> None:
-        arrays = request.arrays.load()
-        self.target = Target(request.target)
-        self.normalizer = Normalizer.of(request.normalizer, arrays)
-        self.raw = arrays["x"]
-        self.x = self.normalizer.apply(self.raw)
-        self.y = make_target(self.target, arrays["y"], self.x, output_shape)
-        self.x_batch = self.normalizer.apply(arrays["x_batch"])
-        self.y_batch = make_target(self.target, arrays["y_batch"], self.x_batch, output_shape)
-
-
-def _weights(file: ArrayFile) -> dict[str, AnyArray]:
-    """The weights in a result's block: all of it but the history."""
-    arrays: dict[str, Any] = file.load()
-    arrays.pop("history", None)
-    return arrays
+    def _average(self, path: Path, members: list[Member], rows: Sequence[int]) -> ArrayFile:
+        weights = average([member.weights for member in members], rows)
+        return ArrayFile.write(path, {**weights, **members[0].constants()})
 
 
 def _kind(error: LanfitError) -> str:

@@ -1,4 +1,4 @@
-"""Before any client is asked to work: read and check the data, let one batch through the model, write the job down.
+"""Before any client is asked to work: from a job and its model to the rows of the run, and what is written down of it.
 
 After this the run exists, with its folder and ledger; when anything is wrong, nothing of it does.
 """
@@ -6,87 +6,177 @@ After this the run exists, with its folder and ledger; when anything is wrong, n
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from lanfit.data.labels import target_of
-from lanfit.data.prepare import DataRequest, Prepared, prepare
+from lanfit.data.labels import Target, class_ids, target_of
+from lanfit.data.normalize import Normalizer
+from lanfit.data.prepare import DataRequest, Prepared, ShardRows, prepare
+from lanfit.data.sources import Source
 from lanfit.durable import write_whole
+from lanfit.errors import InputError
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.job import Job, to_toml
-from lanfit.wire.arrays import AnyArray, ArraySpec, block_size
+from lanfit.models.member import Member
+from lanfit.training.folds import check_folds
+from lanfit.wire.arrays import AnyArray, ArraySpec, block_of, block_size
+from lanfit.wire.messages import Fold, Model, OwnRows
 from lanfit.workspace import Workspace
 from lanfit_server.collect import OpenRun
-from lanfit_server.evaluate import Compiled, Loaded, UseData
-from lanfit_server.ledger import Ledger, Preprocessing, RunRecord
-
-Shape = tuple[int | None, ...]
+from lanfit_server.evaluate import Compiled, Loaded
+from lanfit_server.ledger import Ledger, RunRecord
 
 
-def read_data(
-    job: Job, workspace: Workspace, loss: str, input_shape: Shape, output_shape: Shape, scratch: Path
-) -> Prepared:
+@dataclass(frozen=True)
+class RunData:
+    """The rows of a run, wherever they are."""
+
+    shards: Sequence[Mapping[str, AnyArray]]
+    """What is sent with the tasks of each shard: its rows, if the server has them, and the normalizers' constants."""
+    samples: tuple[int, ...]
+    """Rows of each shard, validation rows included."""
+    train: int
+    validation: int
+    test: int
+    normalizer: Normalizer
+    targets: Normalizer
+    labels: tuple[str, ...] | None
+    own: OwnRows | None = None
+    owners: tuple[str, ...] | None = None
+    """Whose rows they are, where a shard is bound to its client."""
+
+    @property
+    def rows(self) -> int:
+        """Rows of all shards."""
+        return sum(self.samples)
+
+
+def model_of(job: Job, loaded: Loaded, compiled: Compiled) -> Model:
+    """What the job asks of the model that was loaded."""
+    return Model(
+        architecture=loaded.architecture,
+        compile=compiled.compile,
+        input_shape=loaded.input_shape,
+        output_shape=loaded.output_shape,
+        target=target_of(compiled.loss, job.order, loaded.output_shape),
+        normalizer=job.normalizer,
+        target_normalizer=job.normalize_targets,
+    )
+
+
+def read_data(job: Job, workspace: Workspace, model: Model, scratch: Path, source: Source | None = None) -> Prepared:
     """Steps 1 and 2: files to shards, in memory-mapped files under `scratch`.
+
+    Args:
+        source: where rows come from, if not from the workspace's folders.
 
     Raises:
         InputError: whatever is wrong with the data.
     """
-    target = target_of(loss, job.order, output_shape)
     request = DataRequest(
         x_dir=workspace.inputs,
         y_dir=workspace.targets if job.order == "XY" else None,
-        input_shape=input_shape,
-        output_shape=output_shape,
-        target=target,
+        input_shape=model.input_shape,
+        output_shape=model.output_shape,
+        target=Target(model.target),
         shards=job.clients,
         batch_size=job.batch_size,
         test_split=job.test_split,
-        validation_split=job.validation_split,
+        # Each fold draws its own validation rows, out of its training rows.
+        validation_split=0.0 if job.method == "kfold" else job.validation_split,
         normalizer=job.normalizer,
         seed=job.seed,
         npz_key=job.npz_key,
+        samples=job.samples or None,
+        normalize_targets=job.normalize_targets,
     )
 
     def allocate(name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> AnyArray:
         spec = ArraySpec(name, dtype.name, shape)
         return BlockFile.create(scratch / f"{name}.block", block_size([spec])).arrays([spec])[name]
 
-    return prepare(request, allocate)
+    data = prepare(request, allocate, source)
+    if job.method == "kfold":
+        for number, shard in enumerate(data.shards, 1):
+            _check_folds(job, model, shard, data.labels, f"shard {number} of {len(data.shards)}")
+    return data
 
 
-def use_data(data: Prepared, target: str, scratch: Path) -> UseData:
-    """What the model process needs to score models: the test rows, the normalizer, and a batch to try."""
-    first = data.shards[0]
-    arrays = {
-        "x": data.x_test,
-        "y": data.y_test,
-        "x_batch": first.x_train[:32],
-        "y_batch": first.y_train[:32],
-        "subtract": data.normalizer.subtract,
-        "multiply": data.normalizer.multiply,
-    }
-    return UseData(ArrayFile.write(scratch / "test.block", arrays), target, data.normalizer.name)
+def own_rows(job: Job) -> OwnRows:
+    """How clients draw the rows of their own files."""
+    folds = job.folds if job.method == "kfold" else 0
+    return OwnRows(job.batch_size, job.test_split, 0.0 if folds else job.validation_split, folds, job.seed, job.npz_key)
 
 
-def record_of(run: str, job: Job, server_id: bytes, loaded: Loaded, compiled: Compiled, data: Prepared) -> RunRecord:
+def fold_of(job: Job, number: int) -> Fold:
+    """A fold of a job; all shards are cut with the job's own seed, so that anyone can draw the same folds."""
+    return Fold(number, job.folds, job.seed, job.validation_split)
+
+
+def _check_folds(job: Job, model: Model, shard: ShardRows, words: tuple[str, ...] | None, where: str) -> None:
+    classes = class_ids(Target(model.target), shard.y_train)
+    try:
+        check_folds(fold_of(job, 1), len(shard.x_train), classes, job.batch_size, words)
+    except InputError as wrong:
+        raise InputError(f"{where} has {len(shard.x_train)} rows: {wrong.message}", wrong.hint) from wrong
+
+
+def dealt(data: Prepared) -> RunData:
+    """The rows that the server deals out."""
+    constants = Member({}, data.normalizer, data.target_normalizer).constants()
+    shards = [
+        {
+            "x_train": rows.x_train,
+            "y_train": rows.y_train,
+            "x_validation": rows.x_validation,
+            "y_validation": rows.y_validation,
+            **constants,
+        }
+        for rows in data.shards
+    ]
+    samples = tuple(len(rows.x_train) + len(rows.x_validation) for rows in data.shards)
+    return RunData(
+        shards, samples, data.train, data.validation, data.test, data.normalizer, data.target_normalizer, data.labels
+    )
+
+
+def test_rows(data: Prepared, scratch: Path) -> ArrayFile:
+    """The server's test rows, for the model process."""
+    return ArrayFile.write(scratch / "test.block", {"x": data.x_test, "y": data.y_test})
+
+
+def targets_of_test(data: Prepared, job: Job) -> AnyArray | None:
+    """What the models should predict for the test rows, as the files hold it; None without test rows."""
+    if not data.test:
+        return None
+    return data.x_test if job.order == "XX" else data.y_test
+
+
+def first_batch(data: RunData, scratch: Path) -> ArrayFile:
+    """A batch of training rows to try, for the model process."""
+    shard = data.shards[0]
+    batch = {name: array[:32] if name.endswith("_train") else array for name, array in shard.items()}
+    return ArrayFile.write(scratch / "batch.block", batch)
+
+
+def record_of(run: str, job: Job, server_id: bytes, loaded: Loaded, model: Model, data: RunData) -> RunRecord:
     """What is written down about a run before it begins."""
     return RunRecord(
         run=run,
         server_id=server_id,
         job=to_toml(job),
-        model=job.model,
+        file=job.model,
         parameters=loaded.parameters,
         epochs=job.epochs,
-        architecture=loaded.architecture,
-        compile=compiled.compile,
-        loss=compiled.loss,
-        target=target_of(compiled.loss, job.order, loaded.output_shape),
-        input_shape=loaded.input_shape,
-        output_shape=loaded.output_shape,
+        model=model,
         weights=loaded.weights.block.arrays,
-        preprocessing=Preprocessing.of(data.normalizer, data.labels),
-        samples=tuple(len(shard.x_train) + len(shard.x_validation) for shard in data.shards),
+        constants=block_of(Member({}, data.normalizer, data.targets).constants()).arrays,
+        labels=data.labels,
+        own=data.own,
+        samples=data.samples,
         train=data.train,
         validation=data.validation,
         test=data.test,

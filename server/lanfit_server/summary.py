@@ -37,22 +37,17 @@ class Bytes(msgspec.Struct, frozen=True):
 
 
 class FoldFacts(msgspec.Struct, frozen=True):
-    """One fold (from 1) of a client: `scores` on its held-out rows, `metrics` on the server's test rows."""
+    """One fold of a client's rows, and its model."""
 
     fold: int
+    """From 1."""
     model: str | None
     history: dict[str, list[float]]
     best_epoch: int | None
     scores: dict[str, float]
+    """On the rows that the fold holds out."""
     metrics: dict[str, float]
-
-
-class MergedFacts(msgspec.Struct, frozen=True):
-    """A model made of all clients' models: `average` or `ensemble`."""
-
-    name: str
-    model: str
-    metrics: dict[str, float]
+    """On the server's test rows."""
 
 
 class ClientFacts(msgspec.Struct, frozen=True):
@@ -71,10 +66,19 @@ class ClientFacts(msgspec.Struct, frozen=True):
     metrics: dict[str, float]
     seconds: dict[str, float]
     bytes: Bytes
-    errors: tuple[str, ...] = ()
     folds: tuple[FoldFacts, ...] = ()
     mean: dict[str, float] = {}
+    """Of the folds' scores; `sd` is their population standard deviation, as `numpy.std` computes it."""
     sd: dict[str, float] = {}
+    errors: tuple[str, ...] = ()
+
+
+class MergedFacts(msgspec.Struct, frozen=True):
+    """A model made of the clients' models: `average` of their weights, or `ensemble` of their outputs."""
+
+    name: str
+    model: str
+    metrics: dict[str, float]
 
 
 class FinalFacts(msgspec.Struct, frozen=True):
@@ -114,9 +118,36 @@ def data_facts(record: RunRecord, source: str) -> DataFacts:
         train=record.train,
         validation=record.validation,
         test=record.test,
-        normalizer=record.preprocessing.normalizer,
-        labels=record.preprocessing.labels,
+        normalizer=record.model.normalizer,
+        labels=record.labels,
     )
+
+
+#: Why one should not expect much of it.
+ON_AVERAGING = (
+    "Averaging models that were trained apart rarely helps: each found its own solution, and half-way between two "
+    "solutions there is often none."
+)
+
+
+def _folds(clients: Sequence[ClientFacts]) -> list[str]:
+    """Cross-validation in words: what the folds' models did on rows that they had not seen."""
+    told = [
+        f"{client.name}, {len(client.folds)} folds: "
+        + "  ".join(f"{name} {client.mean[name]:.4f} ± {client.sd[name]:.4f}" for name in client.mean)
+        for client in clients
+        if client.mean
+    ]
+    return ["Mean ± standard deviation over the rows that folds held out:", *told, ""] if told else []
+
+
+def _merged(merged: Sequence[MergedFacts]) -> list[str]:
+    told = [
+        f"{each.name}: {'  '.join(f'{name} {value:.4f}' for name, value in each.metrics.items())}  ({each.model})"
+        for each in merged
+    ]
+    averaged = any(each.name == "average" for each in merged)
+    return [*told, *([ON_AVERAGING] if averaged else []), ""] if told else []
 
 
 def all_seconds(measured: Mapping[str, float]) -> dict[str, float]:
@@ -145,6 +176,8 @@ def lines(summary: Summary, folder: str, collected: str) -> Sequence[str]:
     ]
     where = "on the server's test rows" if summary.metrics_from == "server" else "on the clients' validation rows"
     text = [f"Run {summary.run}: {summary.status}, {summary.seconds['total']:.1f} s. Measured {where}:", "", *table, ""]
+    text += _folds(summary.clients)
+    text += _merged(summary.merged)
     if summary.error:
         text.append(f"Why: {summary.error}")
     for client in summary.clients:

@@ -39,6 +39,8 @@ class Record:
 
     task: Task
     owner: str
+    bound: bool = False
+    """Nobody but the owner can do it: the rows are its own."""
     state: State = State.WAITING
     holder: str | None = None
     attempt: int = 0
@@ -75,8 +77,8 @@ class TaskTable:
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
 
-    def add(self, task: Task, owner: str) -> None:
-        self._records[task.key] = Record(task, owner)
+    def add(self, task: Task, owner: str, *, bound: bool = False) -> None:
+        self._records[task.key] = Record(task, owner, bound)
 
     def __getitem__(self, key: str) -> Record:
         return self._records[key]
@@ -119,11 +121,13 @@ class TaskTable:
     def _next_for(self, name: str, connected: Sequence[str]) -> Record | None:
         waiting = [r for r in self._records.values() if r.state is State.WAITING and self._may(r, name, connected)]
         own = [r for r in waiting if r.owner == name]
-        others = [r for r in waiting if r.owner not in connected or r.owner in r.failed_at]
+        others = [r for r in waiting if not r.bound and (r.owner not in connected or r.owner in r.failed_at)]
         return next(iter(own + others), None)
 
     @staticmethod
     def _may(record: Record, name: str, connected: Sequence[str]) -> bool:
+        if record.bound:
+            return record.owner == name
         return name not in record.failed_at or all(other in record.failed_at for other in connected)
 
     def lose(self, client: str) -> Task | None:
@@ -133,6 +137,14 @@ class TaskTable:
             return None
         record.move("lose")
         return record.task
+
+    def give_up(self, owner: str, reason: str) -> list[Task]:
+        """Wait no longer for the tasks that only this client can do; returns them."""
+        given_up = [record for record in self.open if record.bound and record.owner == owner]
+        for record in given_up:
+            record.failures.append(reason)
+            record.move("give up")
+        return [record.task for record in given_up]
 
     def fail(self, key: str, client: str, error: str) -> bool:
         """The task failed at this client; returns whether it is tried again.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,19 @@ def positive(text: str) -> float:
     return number
 
 
+def samples(text: str) -> int:
+    """A number of rows; 0 for `all` of them."""
+    return 0 if text.strip().lower() == "all" else whole(0)(text)
+
+
+def minutes(text: str) -> float:
+    """A time: a number of minutes, or one with its unit, as in `90s`, `10m`, `2h`."""
+    word = text.strip().lower()
+    units = {"s": 1 / 60, "m": 1.0, "h": 60.0}
+    unit = units.get(word[-1:], 0.0)
+    return positive(word[:-1]) * unit if unit else positive(word)
+
+
 def choice(options: Mapping[str, str], *, upper: bool = False) -> Callable[[str], str]:
     """A parser of one of some words; the keys of `options` are the numbers that are answers, too."""
 
@@ -68,6 +81,17 @@ def choice(options: Mapping[str, str], *, upper: bool = False) -> Callable[[str]
             return word
         listed = ", ".join(f"{key} {name}" if key != name else name for key, name in options.items())
         raise ValueError(f"{text!r} is not one of: {listed}{did_you_mean(word, options.values())}")
+
+    return parse
+
+
+def several(options: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """A parser of one or more of some words, returned in the order of `options`."""
+    one = choice({name: name for name in options})
+
+    def parse(text: str) -> tuple[str, ...]:
+        chosen = {one(name) for name in names(text)}
+        return tuple(name for name in options if name in chosen)
 
     return parse
 

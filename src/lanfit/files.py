@@ -66,6 +66,8 @@ class BlockFile:
         with path.open("wb") as file:
             for piece in pieces(arrays):
                 file.write(piece)
+            if not file.tell():
+                file.write(b"\0")  # an empty file can't be mapped
         return block_of(arrays)
 
     def arrays(self, specs: Sequence[ArraySpec]) -> dict[str, AnyArray]:

@@ -7,14 +7,30 @@ from collections.abc import Mapping
 import msgspec
 
 from lanfit.errors import InputError
-from lanfit.fields import Field, Value, choice, fraction, names, positive, text, whole, yes_or_no
+from lanfit.fields import (
+    Field,
+    Value,
+    choice,
+    fraction,
+    minutes,
+    names,
+    positive,
+    samples,
+    several,
+    text,
+    whole,
+    yes_or_no,
+)
 
 #: The optimizer or loss that the model was compiled with.
 COMPILED = "compiled"
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run does. `None` means: as the optimizer or the model file has it, or as the machine is (threads)."""
+    """What a run does. `None`: not at all, or as the optimizer, the model file or the machine has it.
+
+    `samples` is a number of rows, 0 for all; `deadline` is in minutes.
+    """
 
     host: str = "0.0.0.0"
     port: int = 8470
@@ -26,6 +42,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     optimizer: str = COMPILED
     loss: str = COMPILED
     data: str = "files"
+    dataset: str | None = None
+    samples: int = 0
     normalizer: str = "none"
     method: str = "fit"
     order: str = "XY"
@@ -37,12 +55,23 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     seed: int = 0
     npz_key: str | None = None
+    dataset_args: str | None = None
+    normalize_targets: str = "none"
+    folds: int = 10
+    patience: int | None = None
+    merge: tuple[str, ...] | None = None
+    backend: str | None = None
+    device: str = "auto"
+    deadline: float = 10.0
 
 
 NORMALIZER_CHOICES = {"0": "none", "1": "scale", "2": "minmax", "3": "zscore"}
-METHOD_CHOICES = {"2": "fit"}
-DATA_CHOICES = {"1": "files"}
+METHOD_CHOICES = {"1": "kfold", "2": "fit"}
+DATA_CHOICES = {"1": "files", "2": "client", "3": "keras"}
 ORDER_CHOICES = {"XY": "XY", "XX": "XX"}
+BACKENDS = ("tensorflow", "jax", "torch")
+DEVICES = ("auto", "cpu", "gpu")
+MERGES = ("average", "ensemble")
 
 #: The fields in the order in which they are asked for (see docs/decisions/0002-one-table-of-settings.md).
 FIELDS: dict[str, Field] = {
@@ -93,14 +122,40 @@ FIELDS: dict[str, Field] = {
             "Loss",
             "the compiled one",
         ),
-        Field("data", choice(DATA_CHOICES), "Where the data is: 1 files, in dataset/X and dataset/Y.", "Data"),
+        Field(
+            "data",
+            choice(DATA_CHOICES),
+            "Where the data is: 1 files here, in dataset/X and dataset/Y; 2 such files on each client; "
+            "3 a keras data set.",
+            "Data (1 files, 2 client, 3 keras)",
+        ),
+        Field(
+            "dataset",
+            text,
+            "With --data keras: the name of the data set in keras.datasets.",
+            "Data set of Keras",
+            example="fashion_mnist",
+        ),
+        Field(
+            "samples",
+            samples,
+            "Use only so many rows, classes in their proportions.",
+            "How many rows",
+            "all",
+            "all",
+        ),
         Field(
             "normalizer",
             choice(NORMALIZER_CHOICES),
             "How inputs are normalized: 0 none, 1 scale, 2 minmax, 3 zscore.",
             "Normalizer (0 none, 1 scale, 2 minmax, 3 zscore)",
         ),
-        Field("method", choice(METHOD_CHOICES), "How clients train: 2 fit.", "Training method (2 fit)"),
+        Field(
+            "method",
+            choice(METHOD_CHOICES),
+            "How clients train: 1 kfold, a fresh model for each fold of the client's rows; 2 fit, one model.",
+            "Training method (1 kfold, 2 fit)",
+        ),
         Field(
             "order",
             choice(ORDER_CHOICES, upper=True),
@@ -139,6 +194,50 @@ FIELDS: dict[str, Field] = {
             example="x_train,y_train",
         ),
         Field("seed", whole(0, 2**32 - 1), "The seed that splits, shuffles and initial states derive from."),
+        Field(
+            "dataset_args",
+            text,
+            "Arguments of the Keras data set's loader.",
+            default="its own",
+            example="num_words=10000",
+        ),
+        Field(
+            "normalize_targets",
+            choice(NORMALIZER_CHOICES),
+            "How targets are normalized, for regression; final.keras predicts in original units all the same.",
+        ),
+        Field("folds", whole(2), "Folds of method kfold."),
+        Field(
+            "patience",
+            whole(1),
+            "Stop training after so many epochs without a lower validation loss.",
+            default="never",
+            example=3,
+        ),
+        Field(
+            "merge",
+            several(MERGES),
+            "Make of the clients' models, with method fit: average, ensemble, or average,ensemble.",
+            default="nothing",
+            example=("average", "ensemble"),
+        ),
+        Field(
+            "backend",
+            choice({name: name for name in BACKENDS}),
+            "What trains on the clients: tensorflow, jax or torch, all through Keras.",
+            default="what each client has",
+            example="jax",
+        ),
+        Field(
+            "device",
+            choice({name: name for name in DEVICES}),
+            "What clients train on: cpu, gpu, or auto for a gpu where there is one.",
+        ),
+        Field(
+            "deadline",
+            minutes,
+            "With --data client: how long the run waits for a lost client, in minutes, or as 90s, 2h.",
+        ),
     )
 }
 DEFAULTS = Job()
@@ -161,6 +260,13 @@ def make_job(values: Mapping[str, Value]) -> Job:
         raise InputError(
             f"{job.local} local clients were asked for (--local), but only {job.clients} clients take part (--clients)",
             "local clients count among the clients: raise --clients or lower --local",
+        )
+    if job.data == "keras" and job.dataset is None:
+        raise InputError("no data set is named (--dataset)", "with --data keras give one, e.g. --dataset mnist")
+    if job.merge and job.method != "fit":
+        raise InputError(
+            f"--merge {','.join(job.merge)} is for method fit, and this job's method is {job.method}",
+            "models of folds saw different rows and normalizers: leave out --merge, or take --method fit",
         )
     return job
 

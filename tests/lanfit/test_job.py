@@ -51,7 +51,7 @@ def test_numbers_and_words_are_both_answers(key: str, text: str, value: object) 
         ("learning_rate", "0", "above 0"),
         ("normalizer", "minmix", "did you mean 'minmax'"),
         ("normalizer", "7", "0 none, 1 scale, 2 minmax, 3 zscore"),
-        ("method", "kfold", "2 fit"),
+        ("method", "fitt", "2 fit"),
         ("model", "  ", "empty"),
         ("metrics", " , ", "empty"),
         ("collect", "perhaps", "neither"),
@@ -72,7 +72,7 @@ def test_every_field_of_a_job_is_in_the_table_and_only_those() -> None:
 def test_the_questions_come_in_the_contracts_order() -> None:
     assert [key for key, field in FIELDS.items() if field.question] == [
         "host", "port", "collect", "model", "clients", "epochs", "batch_size", "optimizer", "loss", "data",
-        "normalizer", "method", "order",
+        "dataset", "samples", "normalizer", "method", "order",
     ]  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import pytest
 from lanfit.data.labels import Target
 from lanfit.files import BlockFile
 from lanfit.models.loading import load_model
+from lanfit.models.member import CONSTANTS, Member
 from lanfit.net.link import Link
 from lanfit.net.listen import listen
 from lanfit.net.tls import Identity
@@ -28,9 +29,11 @@ from lanfit.wire.messages import (
     Join,
     Lease,
     LogLines,
+    Model,
     Offer,
     Progress,
     RunEnded,
+    Runtime,
     Status,
     Welcome,
 )
@@ -100,12 +103,13 @@ def task() -> tuple[Lease, dict[str, dict[str, AnyArray]]]:
         "y_train": random.integers(0, 10, 96),
         "x_validation": random.random((8, 8, 8, 1), np.float32),
         "y_validation": random.integers(0, 10, 8),
-        "subtract": np.array(0.0),
-        "multiply": np.array(1.0),
+        **Member({}).constants(),
     }
-    model, shard = block_of(loaded.weights), block_of(rows)
-    fit = FitTask(2, 32, 7, Target.CLASSES, "minmax", loaded.compile or "", loaded.architecture, (None, 10), 0)
-    return Lease("run-1", "shard-1", 1, "lab", fit, model, shard), {model.id: loaded.weights, shard.id: rows}
+    weights, shard = block_of(loaded.weights), block_of(rows)
+    compiled = loaded.compile or ""
+    model = Model(loaded.architecture, compiled, (None, 8, 8, 1), (None, 10), Target.CLASSES, "minmax", "none")
+    fit = FitTask(model, 2, 32, 7, 0, Runtime(), None, None)
+    return Lease("run-1", "shard-1", 1, "lab", fit, weights, shard), {weights.id: loaded.weights, shard.id: rows}
 
 
 async def until(link: Link, kind: type[AnyMessage], seen: list[AnyMessage]) -> AnyMessage:
@@ -156,7 +160,7 @@ def test_a_result_is_kept_until_it_is_acknowledged_and_offered_again_over_a_new_
             assert commit == Commit(offer.result.block.id)
             arrays = received.arrays(offer.result.block.arrays)
             assert block_of(arrays) == offer.result.block
-            assert [*arrays] == [*(spec.name for spec in lease.model.arrays), "history"]
+            assert [*arrays] == [*(spec.name for spec in lease.weights.arrays), *CONSTANTS, "history"]
             assert arrays["history"].shape == (2, len(offer.result.metrics))
             assert len(agent.worker.outbox) == 1
             await link.send(Ack(offer.result.block.id))

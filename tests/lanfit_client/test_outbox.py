@@ -14,7 +14,7 @@ from lanfit_client.state import ClientState
 
 def add(outbox: Outbox, task: str, server: bytes = b"s" * 16, value: float = 1.0) -> Entry:
     file = ArrayFile.write(outbox.new_block(task), {"w": np.full(3, value)})
-    result = Result("run-1", task, 1, file.block, ("loss",), 0, {}, "tensorflow", "cpu", 1)
+    result = Result("run-1", task, 1, file.block, ("loss",), 0, {}, {}, "tensorflow", "cpu", 1)
     entry = Entry(server, result)
     outbox.add(outbox.new_block(task), entry)
     return entry

@@ -12,33 +12,37 @@ from hypothesis import strategies as st
 
 from lanfit.errors import RemoteProtocolError
 from lanfit.files import BlockFile
+from lanfit.models.member import Member
 from lanfit.wire.arrays import ArraySpec, BlockSpec, block_of, block_size, pieces
-from lanfit.wire.messages import Result
+from lanfit.wire.messages import Model, Result
 from lanfit.workspace import Workspace
 from lanfit_server.collect import Desk, Known, OpenRun, Refuse, Take
-from lanfit_server.ledger import Ledger, OwnedTask, Preprocessing, RunRecord
+from lanfit_server.ledger import Ledger, OwnedTask, RunRecord
 
 SERVER = b"s" * 16
 WEIGHTS = (ArraySpec("dense/kernel", "float32", (3, 2)), ArraySpec("dense/bias", "float32", (2,)))
 ARRAYS = {
     "dense/kernel": np.ones((3, 2), np.float32),
     "dense/bias": np.zeros(2, np.float32),
+    **Member({}).constants(),
     "history": np.array([[0.5, 0.6], [0.4, 0.7]]),
 }
 
 
 def record(run: str) -> RunRecord:
     return RunRecord(
-        run=run, server_id=SERVER, job="", model="net.h5", parameters=8, epochs=5, architecture="{}", compile="{}",
-        loss="mean_squared_error", target="values", input_shape=(None, 3), output_shape=(None, 2), weights=WEIGHTS,
-        preprocessing=Preprocessing("none", 0.0, 1.0, None), samples=(10, 10), train=16, validation=4, test=5,
+        run=run, server_id=SERVER, job="", file="net.h5", parameters=8, epochs=5,
+        model=Model("{}", "{}", (None, 3), (None, 2), "values", "none", "none"), weights=WEIGHTS,
+        constants=block_of(Member({}).constants()).arrays, labels=None, own=None, samples=(10, 10),
+        train=16, validation=4, test=5,
     )  # fmt: skip
 
 
 def result(**changes: object) -> Result:
     fields: dict[str, object] = {
         "run": "run-1", "task": "shard-1", "attempt": 1, "block": block_of(ARRAYS), "metrics": ("loss", "val_loss"),
-        "best_epoch": 1, "seconds": {"train": 1.5}, "backend": "tensorflow", "device": "cpu", "threads": 2,
+        "best_epoch": 1, "scores": {}, "seconds": {"train": 1.5}, "backend": "tensorflow",
+        "device": "cpu", "threads": 2,
     }  # fmt: skip
     return Result(**{**fields, **changes})  # type: ignore[arg-type]
 
@@ -100,7 +104,7 @@ def test_weights_that_are_not_finite_are_refused_and_leave_nothing(tmp_path: Pat
     desk = desk_in(tmp_path)
     arrays = {**ARRAYS, "dense/bias": np.array([0, bad], np.float32)}
     reason = deliver(desk, result(block=block_of(arrays)), arrays)
-    assert reason == "its weights 'dense/bias' hold NaN or infinity"
+    assert reason == "its array 'dense/bias' holds NaN or infinity"
     assert list((tmp_path / "logs" / "run-1" / "results").iterdir()) == []
     assert desk.opened("run-1").ledger.results() == []
     desk.close()

@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from lanfit.errors import LocalProtocolError
 from lanfit_server.methods import Task
-from lanfit_server.methods.fit import Fit
+from lanfit_server.methods.fit import fit
 from lanfit_server.tasks import MOST_FAILURES, State, TaskTable
 
 NAMES = ("lab-1", "lab-2", "lab-3", "spare")
@@ -162,7 +162,7 @@ TestLife = Life.TestCase
 
 def test_the_best_model_is_that_of_the_lowest_loss_in_whatever_order_results_come() -> None:
     for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
-        method = Fit(3, seed=5)
+        method = fit(3, seed=5)
         tasks = method.start()
         for index in order:
             assert method.on_result(tasks[index], [0.5, 0.2, float("nan")][index]) == ()
@@ -170,7 +170,7 @@ def test_the_best_model_is_that_of_the_lowest_loss_in_whatever_order_results_com
 
 
 def test_equal_losses_are_won_by_the_first_shard_and_nothing_by_nobody() -> None:
-    method = Fit(2, seed=0)
+    method = fit(2, seed=0)
     assert method.finish().best is None
     first, second = method.start()
     method.on_result(second, 0.1)
@@ -179,5 +179,5 @@ def test_equal_losses_are_won_by_the_first_shard_and_nothing_by_nobody() -> None
 
 
 def test_the_seeds_of_tasks_depend_on_the_run_and_the_shard_alone() -> None:
-    assert [task.seed for task in Fit(2, 1).start()] == [task.seed for task in Fit(3, 1).start()][:2]
-    assert len({task.seed for seed in (0, 1) for task in Fit(3, seed).start()}) == 6
+    assert [task.seed for task in fit(2, 1).start()] == [task.seed for task in fit(3, 1).start()][:2]
+    assert len({task.seed for seed in (0, 1) for task in fit(3, seed).start()}) == 6

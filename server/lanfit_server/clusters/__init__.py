@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lanfit.wire.arrays import AnyArray, BlockSpec
-from lanfit.wire.messages import Lease, RunEnded
+from lanfit.wire.messages import Cancel, Lease, RunEnded, ScoreTask, Survey, Surveyed
 from lanfit_server.roster import Roster
 
 
@@ -69,6 +69,35 @@ class Logged:
 
 
 @dataclass(frozen=True)
+class SurveyDone:
+    """A client has told what its own files hold; `arrays` are those of the block that came with it, as they came."""
+
+    client: str
+    surveyed: Surveyed
+    arrays: Mapping[str, AnyArray]
+
+
+@dataclass(frozen=True)
+class SurveyFailed:
+    """A client's own files can't be used."""
+
+    client: str
+    error: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class ScoreDone:
+    """A client has scored a model on its own test rows."""
+
+    client: str
+    run: str
+    task: str
+    rows: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Hopeless:
     """This client will not come, and no other can take its place."""
 
@@ -76,7 +105,9 @@ class Hopeless:
     reason: str
 
 
-Event = Hopeless | Joined | Left | EpochEnded | Returned | TaskFailed | Logged
+Event = Hopeless | Joined | Left | EpochEnded | Returned | TaskFailed | Logged | SurveyDone | SurveyFailed | ScoreDone
+#: How often a wait is said again, in seconds.
+REMIND_SECONDS = 30.0
 
 
 class Cluster(Protocol):
@@ -89,12 +120,8 @@ class Cluster(Protocol):
         """Let clients fetch this block: its arrays are sent as they lie in memory."""
         ...
 
-    async def lease(self, client: str, lease: Lease) -> None:
-        """Send a task to a client; nothing happens when it is gone, its `Left` is on the way."""
-        ...
-
-    async def cancel(self, client: str, run: str, task: str) -> None:
-        """Tell a client to stop a task that somebody else has finished."""
+    async def send(self, client: str, message: Lease | Cancel | Survey | ScoreTask) -> None:
+        """Send an order to a client; nothing happens when it is gone, its `Left` is on the way."""
         ...
 
     async def tell(self, client: str, text: str) -> None:
@@ -108,3 +135,11 @@ class Cluster(Protocol):
     async def close(self) -> None:
         """Let go of all clients, and end what was started for them."""
         ...
+
+
+async def next_event(cluster: Cluster, seconds: float) -> Event | None:
+    """The next event, or None after so many seconds in which nothing happened."""
+    try:
+        return await asyncio.wait_for(cluster.events.get(), seconds)
+    except TimeoutError:
+        return None

@@ -17,17 +17,15 @@ from lanfit.logs import harmless
 from lanfit.net.link import Link
 from lanfit.net.listen import Listener, listen
 from lanfit.net.tls import Identity
-from lanfit.wire.arrays import AnyArray, BlockSpec, block_size, pieces
+from lanfit.wire.arrays import AnyArray, BlockSpec, block_size, pieces, views
 from lanfit.wire.messages import (
     Ack,
     AnyMessage,
-    Cancel,
     Commit,
     Epoch,
     Failed,
     Fetch,
     Join,
-    Lease,
     Leave,
     LogLines,
     Offer,
@@ -36,12 +34,29 @@ from lanfit.wire.messages import (
     Result,
     RunEnded,
     Status,
+    Surveyed,
+    Unsuitable,
     Welcome,
 )
-from lanfit_server.clusters import EpochEnded, Event, Joined, Left, Logged, Returned, TaskFailed
+from lanfit.wire.messages import (
+    Scored as ScoredMessage,
+)
+from lanfit_server.clusters import (
+    EpochEnded,
+    Event,
+    Joined,
+    Left,
+    Logged,
+    Returned,
+    ScoreDone,
+    SurveyDone,
+    SurveyFailed,
+    TaskFailed,
+)
 from lanfit_server.collect import Desk, Known, Refuse, Take
 from lanfit_server.gate import GateKeeper
 from lanfit_server.roster import Member, Roster
+from lanfit_server.survey import check_survey
 
 log = logging.getLogger("lanfit.server")
 #: A client that is logged in says who it is within this many seconds.
@@ -116,14 +131,15 @@ class LanCluster:
     def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> None:
         self._blocks[spec.id] = (spec, arrays)
 
-    async def lease(self, client: str, lease: Lease) -> None:
-        await self._send(client, lease)
-
-    async def cancel(self, client: str, run: str, task: str) -> None:
-        await self._send(client, Cancel(run, task))
+    async def send(self, client: str, message: AnyMessage) -> None:
+        session = self._sessions.get(client)
+        if session is not None:
+            # The reading side notices the end of a link and reports it.
+            with contextlib.suppress(ConnectionFailed):
+                await session.link.send(message)
 
     async def tell(self, client: str, text: str) -> None:
-        await self._send(client, Status(text))
+        await self.send(client, Status(text))
 
     async def tell_all(self, text: str) -> None:
         """Tell everybody who is here, and everybody who comes from now on, what they are waiting for."""
@@ -131,7 +147,7 @@ class LanCluster:
         await asyncio.gather(*(self.tell(name, text) for name in list(self._sessions)))
 
     async def end_run(self, ended: Mapping[str, RunEnded]) -> None:
-        await asyncio.gather(*(self._send(name, message) for name, message in ended.items()))
+        await asyncio.gather(*(self.send(name, message) for name, message in ended.items()))
 
     async def close(self) -> None:
         if self._listener is not None:
@@ -139,13 +155,6 @@ class LanCluster:
         for session in list(self._sessions.values()):
             session.reason = session.reason or "the server ends"
             await session.close()
-
-    async def _send(self, client: str, message: AnyMessage) -> None:
-        session = self._sessions.get(client)
-        if session is not None:
-            # The reading side notices the end of a link and reports it.
-            with contextlib.suppress(ConnectionFailed):
-                await session.link.send(message)
 
     # --- what clients ask for -----------------------------------------------------------------------------------
 
@@ -206,6 +215,12 @@ class LanCluster:
                 error = f"{message.error}. {message.hint}".strip() if message.hint else message.error
                 self.events.put_nowait(Logged(name, message.run, (error, *message.log)))
                 self.events.put_nowait(TaskFailed(name, message.run, message.task, harmless(error)))
+            case Surveyed():
+                self._start(session, self._surveyed(session, message))
+            case Unsuitable(error, hint):
+                self.events.put_nowait(SurveyFailed(name, harmless(error), harmless(hint)))
+            case ScoredMessage(run, task, rows, metrics):
+                self.events.put_nowait(ScoreDone(name, run, task, rows, metrics))
             case Leave():
                 session.left = True
                 session.reason = harmless(message.reason)
@@ -220,9 +235,24 @@ class LanCluster:
             raise RemoteProtocolError(f"{session.name} asked for a block from byte {fetch.offset} on")
         if self.roster[session.name].state != "training":
             self.roster[session.name].state = "receiving"
-        task = asyncio.create_task(_ignoring_the_end(session.link.send_block(fetch, pieces(arrays))))
+        self._start(session, session.link.send_block(fetch, pieces(arrays)))
+
+    def _start(self, session: Session, transfer: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(_ignoring_the_end(transfer))
         session.sending.add(task)
         task.add_done_callback(session.sending.discard)
+
+    async def _surveyed(self, session: Session, surveyed: Surveyed) -> None:
+        """Fetch what a client tells of its own files; what can't be is a failed survey."""
+        try:
+            check_survey(surveyed)
+            block = bytearray(block_size(surveyed.block.arrays))
+            await session.link.fetch(surveyed.block.id, memoryview(block))
+        except RemoteProtocolError as wrong:
+            self.events.put_nowait(SurveyFailed(session.name, wrong.message, "is its lanfit the same as the server's?"))
+            return
+        arrays = views(memoryview(block), surveyed.block.arrays)
+        self.events.put_nowait(SurveyDone(session.name, surveyed, arrays))
 
     async def _offered(self, session: Session, result: Result) -> None:
         if result.block.id in session.deliveries:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ class Moments:
     Of each column for rows of one dimension, shape (columns,); of the whole array otherwise, shape (). `count` is the
     number of values behind each mean.
     """
+
+    ARRAYS: ClassVar = ("mean", "m2", "minimum", "maximum")
 
     count: int
     mean: Float64
@@ -52,6 +55,15 @@ class Moments:
         if total is None:
             raise ValueError("no rows have no moments")
         return total
+
+    def to_arrays(self, prefix: str = "") -> dict[str, AnyArray]:
+        """All but the count, to travel."""
+        return {prefix + name: getattr(self, name) for name in self.ARRAYS}
+
+    @classmethod
+    def from_arrays(cls, count: int, arrays: Mapping[str, AnyArray], prefix: str = "") -> Moments:
+        """What `to_arrays` made, in that order."""
+        return cls(count, *(np.asarray(arrays[prefix + name], np.float64) for name in cls.ARRAYS))
 
     def merge(self, other: Moments) -> Moments:
         """Moments of both sets of rows together (Chan, Golub, LeVeque 1979, formulas 2.1)."""
@@ -90,9 +102,14 @@ class Normalizer:
     multiply: Float64
 
     @classmethod
-    def of(cls, name: str, arrays: Mapping[str, AnyArray]) -> Normalizer:
+    def of(cls, name: str, arrays: Mapping[str, AnyArray], prefix: str = "") -> Normalizer:
         """The normalizer whose constants are the arrays `subtract` and `multiply`, as they travel with a shard."""
-        return cls(name, np.asarray(arrays["subtract"], np.float64), np.asarray(arrays["multiply"], np.float64))
+        subtract, multiply = (np.asarray(arrays[prefix + key], np.float64) for key in ("subtract", "multiply"))
+        return cls(name, subtract, multiply)
+
+    def constants(self, prefix: str = "") -> dict[str, AnyArray]:
+        """The arrays from which `of` makes the same normalizer."""
+        return {f"{prefix}subtract": self.subtract, f"{prefix}multiply": self.multiply}
 
     def apply(self, x: AnyArray) -> NDArray[np.float32]:
         """Normalize raw rows; returns new float32 of the same shape."""
@@ -134,6 +151,8 @@ class Normalizer:
         return cls(name, subtract, multiply)
 
 
+#: What the constants of a normalizer of targets are called when they travel.
+OF_TARGETS = "target_"
 #: Changes nothing.
 NO_NORMALIZER = Normalizer("none", np.zeros(()), np.ones(()))
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -121,6 +122,25 @@ def unite(files: Sequence[Labels]) -> tuple[list[AnyArray], tuple[str, ...] | No
         )
     place = {name: np.int32(number) for number, name in enumerate(names)}
     return [np.array([place[w] for w in labels.words or ()], np.int32)[labels.values] for labels in files], names
+
+
+def words_to_array(words: Sequence[str]) -> NDArray[np.uint8]:
+    """Names of classes, to travel: JSON as bytes."""
+    return np.frombuffer(msgspec.json.encode(list(words)), np.uint8)
+
+
+def words_from_array(array: AnyArray) -> tuple[str, ...]:
+    """What `words_to_array` made of sorted words, checked: it may come from a peer.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    words = msgspec.json.decode(array.tobytes(), type=tuple[str, ...])
+    if not 1 <= len(words) <= MAX_LABELS or list(words) != sorted(set(words)):
+        raise ValueError(f"{len(words)} names of classes are not sorted, or too many or too few")
+    if not all(0 < len(word) <= MAX_LENGTH and _is_plain(word) for word in words):
+        raise ValueError("a name of a class is no label")
+    return words
 
 
 def _is_plain(text: str) -> bool:

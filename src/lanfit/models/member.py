@@ -12,11 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from lanfit.data.normalize import NO_NORMALIZER, Normalizer
+from lanfit.data.normalize import NO_NORMALIZER, OF_TARGETS, Normalizer
 from lanfit.errors import InputError
 from lanfit.models.architecture import build
 from lanfit.models.weights import set_weights
 from lanfit.wire.arrays import AnyArray
+
+HISTORY = "history"
+#: The arrays of a result that are no weights, in their order behind them. Names of weights have a slash.
+CONSTANTS = (*NO_NORMALIZER.constants(), *NO_NORMALIZER.constants(OF_TARGETS))
+NOT_WEIGHTS = frozenset({*CONSTANTS, HISTORY})
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,19 @@ class Member:
     weights: Mapping[str, AnyArray]
     normalizer: Normalizer = NO_NORMALIZER
     targets: Normalizer = NO_NORMALIZER
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, AnyArray], normalizer: str, targets: str) -> Member:
+        """The member in the arrays of a result: weights, then the constants of the normalizers with these names."""
+        return cls(
+            {name: array for name, array in arrays.items() if name not in NOT_WEIGHTS},
+            Normalizer.of(normalizer, arrays),
+            Normalizer.of(targets, arrays, OF_TARGETS),
+        )
+
+    def constants(self) -> dict[str, AnyArray]:
+        """The arrays that stand beside the weights."""
+        return {**self.normalizer.constants(), **self.targets.constants(OF_TARGETS)}
 
 
 def bare_model(architecture: str, weights: Mapping[str, AnyArray]) -> Any:

@@ -91,8 +91,9 @@ class LogLines(Message, frozen=True, tag="log"):
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a task gave, without the arrays.
 
-    The block holds the model's weights under the names and in the order of the server's own table, then `history`,
-    float64, one row an epoch and one column for each name in `metrics`.
+    The block holds the model's weights under the names and in the order of the server's own table; then, float64, the
+    constants of the normalizers that it was trained behind: subtract, multiply, target_subtract, target_multiply; then
+    `history`, float64, one row an epoch and one column for each name in `metrics`.
     """
 
     run: str
@@ -102,6 +103,8 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: tuple[str, ...]
     best_epoch: int
     """The epoch whose weights these are, from 0."""
+    scores: dict[str, float]
+    """Metrics on the rows that the fold holds out; empty without folds."""
     seconds: dict[str, float]
     backend: str
     device: str
@@ -128,6 +131,38 @@ class Failed(Message, frozen=True, tag="failed"):
     error: str
     hint: str
     log: tuple[str, ...]
+
+
+class Surveyed(Message, frozen=True, tag="surveyed"):
+    """What my own files hold, without a row of them: fetch the block, and say what comes next."""
+
+    train: int
+    validation: int
+    test: int
+    values: int
+    """How many values each mean of the inputs is of."""
+    target_values: int
+    """The same of the targets; 0 when they are classes or the input."""
+    block: BlockSpec
+    """mean, m2, minimum, maximum of the training rows, target_mean, … of their targets, float64; and `labels`, the
+    names of the classes as JSON in uint8, unless labels are numbers."""
+    notes: tuple[str, ...]
+
+
+class Unsuitable(Message, frozen=True, tag="unsuitable"):
+    """My own files can't be used for this model."""
+
+    error: str
+    hint: str
+
+
+class Scored(Message, frozen=True, tag="scored"):
+    """How a model did on my own test rows."""
+
+    run: str
+    task: str
+    rows: int
+    metrics: dict[str, float]
 
 
 class Leave(Message, frozen=True, tag="leave"):
@@ -158,24 +193,69 @@ class Status(Message, frozen=True, tag="status"):
 LARGEST_ARCHITECTURE = 900 * 1024
 
 
-class FitTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Train this model on this shard."""
+class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A model without its weights, and what it is asked to predict."""
 
+    architecture: str
+    """JSON of the model; only known layers are built."""
+    compile: str
+    """JSON: optimizer, loss and metrics, as lanfit.models.compiling reads them."""
+    input_shape: tuple[int | None, ...]
+    """As Keras has it: the batch comes first. The output's likewise."""
+    output_shape: tuple[int | None, ...]
+    target: str
+    """How the model's target is made from rows: see lanfit.data.labels."""
+    normalizer: str
+    """The name of the normalizer; its constants travel with the shard."""
+    target_normalizer: str
+    """The same for targets that are numbers."""
+
+
+class OwnRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a client draws the rows of its own files, of which nothing leaves it."""
+
+    batch_size: int
+    test_split: float
+    validation_split: float
+    folds: int
+    """0: none are wanted."""
+    seed: int
+    npz_key: str | None
+
+
+class Fold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Train on all but one fold of the shard, which is then scored."""
+
+    number: int
+    """From 1."""
+    of: int
+    seed: int
+    """What the folds are drawn with."""
+    validation_split: float
+    """The share of the fold's training rows by which its best epoch is found."""
+
+
+class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is to compute. Empty, or 0: as the client has it."""
+
+    backend: str = ""
+    device: str = ""
+    threads: int = 0
+
+
+class FitTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Train a model on a shard."""
+
+    model: Model
     epochs: int
     batch_size: int
     seed: int
-    target: str
-    """How the model's target is made from the shard: see lanfit.data.labels."""
-    normalizer: str
-    """The name of the normalizer; its constants travel with the shard."""
-    compile: str
-    """JSON: optimizer, loss and metrics, as lanfit.models.compiling reads them."""
-    architecture: str
-    """JSON of the model; only known layers are built."""
-    output_shape: tuple[int | None, ...]
-    """Of the model, without the batch dimension."""
-    threads: int
-    """0: as the client has it."""
+    patience: int
+    """Stop after so many epochs without a lower validation loss; 0: never."""
+    runtime: Runtime
+    fold: Fold | None
+    own: OwnRows | None
+    """Train on the client's own rows: the shard then holds no rows."""
 
 
 class Lease(Message, frozen=True, tag="lease"):
@@ -187,10 +267,11 @@ class Lease(Message, frozen=True, tag="lease"):
     owner: str
     """The client that the shard was dealt to: its name is in the file names."""
     fit: FitTask
-    model: BlockSpec
+    weights: BlockSpec
     """The starting weights, in the model's order."""
     shard: BlockSpec
-    """x_train, y_train, x_validation, y_validation as they are in the files; subtract, multiply: the normalizer."""
+    """x_train, y_train, x_validation, y_validation as they are in the files; the normalizers' constants, as in a
+    result; for own rows whose labels are words `labels`, the names of the classes of all clients, as JSON in uint8."""
 
 
 class Ack(Message, frozen=True, tag="ack"):
@@ -204,6 +285,27 @@ class Reject(Message, frozen=True, tag="reject"):
 
     block: str
     reason: str
+
+
+class Survey(Message, frozen=True, tag="survey"):
+    """Read and check your own files for this model, let a batch through it, and tell what is in them."""
+
+    model: Model
+    own: OwnRows
+    weights: BlockSpec
+
+
+class ScoreTask(Message, frozen=True, tag="score"):
+    """Score a model on your own test rows. Several members are scored as one: their outputs are averaged."""
+
+    run: str
+    task: str
+    model: Model
+    own: OwnRows
+    shard: BlockSpec
+    """As in the lease of a task."""
+    members: tuple[BlockSpec, ...]
+    """Weights and constants, as in a result."""
 
 
 class Cancel(Message, frozen=True, tag="cancel"):
@@ -222,6 +324,21 @@ class RunEnded(Message, frozen=True, tag="ended"):
     text: str
 
 
-FromClient = Ping | Pong | Fetch | Join | Progress | Epoch | LogLines | Offer | Commit | Failed | Leave
-FromServer = Ping | Pong | Fetch | Welcome | Status | Lease | Ack | Reject | Cancel | RunEnded
+FromClient = (
+    Ping
+    | Pong
+    | Fetch
+    | Join
+    | Progress
+    | Epoch
+    | LogLines
+    | Offer
+    | Commit
+    | Failed
+    | Surveyed
+    | Unsuitable
+    | Scored
+    | Leave
+)
+FromServer = Ping | Pong | Fetch | Welcome | Status | Lease | Survey | ScoreTask | Ack | Reject | Cancel | RunEnded
 AnyMessage = FromClient | FromServer

@@ -27,7 +27,7 @@ from lanfit.wire.session import UNANSWERED_FETCHES, Event, Session, Side
 
 BLOCK = "ab" * 32
 FINGERPRINT = b"f" * 32
-RESULT = Result("run", "task", 1, BlockSpec(BLOCK, ()), ("loss",), 0, {"train": 1.5}, "numpy", "cpu", 1)
+RESULT = Result("run", "task", 1, BlockSpec(BLOCK, ()), ("loss",), 0, {}, {"train": 1.5}, "numpy", "cpu", 1)
 FROM_CLIENT = [
     Join("lab-07", "0.1.0", "tensorflow", "cpu", 2, 0),
     Epoch("run", "task", 0, {"loss": 0.5}),

@@ -1,0 +1,112 @@
+"""Before the first task: waits until enough clients are here, and asks them for their own data when the job says so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+from lanfit.errors import InputError, TrainingError
+from lanfit.wire.messages import Survey
+from lanfit_server.clusters import (
+    REMIND_SECONDS,
+    Cluster,
+    Event,
+    Hopeless,
+    Joined,
+    Left,
+    SurveyDone,
+    SurveyFailed,
+    next_event,
+)
+from lanfit_server.display import Display
+from lanfit_server.prepare import RunData
+from lanfit_server.survey import Told, unite
+
+Handle = Callable[[Event], Awaitable[None]]
+
+
+class Assembly:
+    """Gets the clients of a run together."""
+
+    def __init__(self, cluster: Cluster, display: Display) -> None:
+        self._cluster = cluster
+        self._display = display
+
+    async def gather(self, wanted: int, handle: Handle | None = None) -> list[str]:
+        """Wait until so many clients are here; return their names in natural order, which is who gets which shard.
+
+        Args:
+            handle: told of every event meanwhile.
+
+        Raises:
+            TrainingError: one of them will never come.
+        """
+        handle = handle or self._say
+        roster, events, began = self._cluster.roster, self._cluster.events, time.monotonic()
+        while len(roster.connected) < wanted:
+            here = len(roster.connected)
+            text = f"{here} of {wanted} clients are here; training begins when all are"
+            for name in roster.connected:
+                await self._cluster.tell(name, text)
+            waited = f", for {time.monotonic() - began:.0f} s now" if time.monotonic() - began > 1 else ""
+            self._display.waiting(f"Waiting for {wanted - here} more of {wanted} clients{waited}.")
+            event = await next_event(self._cluster, REMIND_SECONDS)
+            if event is not None:
+                await handle(event)
+        # What was left in the queue is from before the deal.
+        while not events.empty():
+            await handle(events.get_nowait())
+        self._display.waiting("")
+        return roster.connected[:wanted]
+
+    async def survey(self, wanted: int, order: Survey) -> RunData:
+        """Let so many clients read and check their own files; return what they hold together.
+
+        Raises:
+            InputError: files of a client can't be used, or do not go with those of others; it is named.
+            TrainingError: one of the clients will never come.
+        """
+        owners = await self.gather(wanted)
+        self._display.say(f"{', '.join(owners)} read and check their own files …")
+        told: dict[str, Told] = {}
+        for name in owners:
+            await self._cluster.send(name, order)
+        while len(told) < len(owners):
+            missing = ", ".join(name for name in owners if name not in told)
+            event = await next_event(self._cluster, REMIND_SECONDS)
+            match event:
+                case None:
+                    self._display.say(f"Waiting for {missing} to read and check their own files.")
+                case SurveyDone(client, surveyed, arrays) if client in owners:
+                    told[client] = Told.of(client, surveyed, arrays)
+                    self._display.say(
+                        f"{client} has {surveyed.train:,} rows to train on, {surveyed.validation:,} for validation, "
+                        f"{surveyed.test:,} for its test." + "".join(f"\n  Note: {note}." for note in surveyed.notes)
+                    )
+                case SurveyFailed(client, error, hint) if client in owners:
+                    raise InputError(f"{client}'s own files can't be used: {error}", hint)
+                case Joined(client) if client in owners and client not in told:
+                    await self._cluster.send(client, order)
+                case _:
+                    await self._say(event)
+        data, notes = unite([told[name] for name in owners], order.model, order.own)
+        for note in notes:
+            self._display.say(f"Note: {note}.")
+        return data
+
+    async def _say(self, event: Event) -> None:
+        match event:
+            case Joined(name):
+                self._display.say(joined(self._cluster, name))
+            case Left(name, reason, lost):
+                self._display.say(f"{name} {'was lost' if lost else 'left'} ({reason}).")
+            case Hopeless(_, reason):
+                raise TrainingError(reason, "the lines above say why")
+            case _:
+                pass
+
+
+def joined(cluster: Cluster, name: str) -> str:
+    """What is said about a client that is here."""
+    member = cluster.roster[name]
+    return f"{name} joined from {member.address} ({member.backend}, {member.threads} threads)."

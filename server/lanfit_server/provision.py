@@ -1,0 +1,99 @@
+"""What clients are given to work with: leases, and the blocks of weights and rows that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from lanfit.data.memory import readable_size
+from lanfit.errors import InputError
+from lanfit.files import ArrayFile
+from lanfit.job import Job
+from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
+from lanfit.wire.messages import FitTask, Lease, Runtime, ScoreTask
+from lanfit_server.clusters import Cluster
+from lanfit_server.collect import OpenRun
+from lanfit_server.methods import Task
+from lanfit_server.prepare import RunData, fold_of
+from lanfit_server.roster import Member
+
+#: What training holds of the weights: themselves, gradients, and the two moments of an optimizer such as Adam.
+COPIES_OF_WEIGHTS = 4
+FLOAT32 = 4
+
+
+class Provision:
+    """The orders of one run.
+
+    Args:
+        weights: the model's starting weights.
+    """
+
+    def __init__(
+        self, job: Job, run: OpenRun, cluster: Cluster, data: RunData, weights: Mapping[str, AnyArray]
+    ) -> None:
+        self.data = data
+        self._job = job
+        self._run = run
+        self._cluster = cluster
+        self._shards = [serve(cluster, shard) for shard in data.shards]
+        self._weights = serve(cluster, weights)
+        self._weight_bytes = sum(array.nbytes for array in weights.values())
+
+    def lease(self, task: Task, owner: str, attempt: int) -> Lease:
+        """A task as it is sent."""
+        job, record = self._job, self._run.record
+        fit = FitTask(
+            model=record.model,
+            epochs=job.epochs,
+            batch_size=job.batch_size,
+            seed=task.seed,
+            patience=job.patience or 0,
+            runtime=Runtime(job.backend or "", "" if job.device == "auto" else job.device, job.threads or 0),
+            fold=fold_of(job, task.fold) if task.fold else None,
+            own=record.own,
+        )
+        return Lease(self._run.run, task.key, attempt, owner, fit, self._weights, self._shards[task.shard])
+
+    def score(self, task: str, shard: int, members: Sequence[ArrayFile]) -> ScoreTask:
+        """An order to score models of this run on a client's own test rows."""
+        record = self._run.record
+        assert record.own is not None  # only then clients have test rows
+        for file in members:
+            self._cluster.serve_block(file.block, file.load())
+        blocks = tuple(file.block for file in members)
+        return ScoreTask(self._run.run, task, record.model, record.own, self._shards[shard], blocks)
+
+    def check_memory(self, shard: int, member: Member) -> None:
+        """Refuse to send a shard to a client that has no room for it.
+
+        An estimate: the rows as float32, which is what trains, and the weights with what an optimizer keeps of them.
+
+        Raises:
+            InputError: it will not fit; what would is said.
+        """
+        rows = [array for name, array in self.data.shards[shard].items() if name.startswith(("x_", "y_"))]
+        row_bytes = FLOAT32 * sum(array.size for array in rows)
+        model_bytes = COPIES_OF_WEIGHTS * self._weight_bytes
+        free = member.free_memory
+        if not free or row_bytes + model_bytes <= free:
+            return
+        said = f"{member.name} has {readable_size(free)} of memory free"
+        if model_bytes > free:
+            raise InputError(
+                f"{said}, but training the model takes {readable_size(model_bytes)}",
+                "Close other programs there, use a machine with more memory, or a smaller model.",
+            )
+        samples = self.data.samples[shard]
+        fit = int(samples * (free - model_bytes) / row_bytes)
+        raise InputError(
+            f"{said}, but its shard of {samples:,} rows takes {readable_size(row_bytes)}, and the model "
+            f"{readable_size(model_bytes)}",
+            f"{fit:,} rows would fit: use {-(-self.data.rows // max(1, fit))} clients or more, or --samples.",
+        )
+
+
+def serve(cluster: Cluster, arrays: Mapping[str, AnyArray]) -> BlockSpec:
+    """Let clients fetch these arrays."""
+    spec = block_of(arrays)
+    cluster.serve_block(spec, arrays)
+    return spec

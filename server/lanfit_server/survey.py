@@ -1,0 +1,164 @@
+"""What clients tell of their own files, held against each other: one set of constants and one list of labels for all.
+
+Pure: numbers and names in, a decision out; no row is ever seen here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+
+from lanfit.data.labels import Target, check_words
+from lanfit.data.normalize import NO_NORMALIZER, OF_TARGETS, Moments, fit_normalizer
+from lanfit.data.text_labels import MAX_LABELS, MAX_LENGTH, words_from_array, words_to_array
+from lanfit.errors import InputError, RemoteProtocolError
+from lanfit.models.member import Member
+from lanfit.wire.arrays import AnyArray, ArraySpec, check_specs
+from lanfit.wire.messages import Model, OwnRows, Surveyed
+from lanfit_server.prepare import RunData
+
+LABELS = "labels"
+_SAME_VERSION = "Is its lanfit the same version as the server's?"
+_LARGEST = 4 * MAX_LABELS * MAX_LENGTH
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one client has told, read."""
+
+    client: str
+    train: int
+    validation: int
+    test: int
+    moments: Moments
+    targets: Moments | None
+    labels: tuple[str, ...] | None
+
+    @classmethod
+    def of(cls, client: str, surveyed: Surveyed, arrays: Mapping[str, AnyArray]) -> Told:
+        """Read it.
+
+        Raises:
+            InputError: it is impossible.
+        """
+        try:
+            labels = words_from_array(arrays[LABELS]) if LABELS in arrays else None
+        except ValueError as wrong:
+            raise InputError(f"{client} tells impossible labels: {wrong}", _SAME_VERSION) from None
+        if not all(np.isfinite(array).all() for name, array in arrays.items() if name != LABELS):
+            raise InputError(f"{client} tells statistics of its rows that are no numbers", _SAME_VERSION)
+        return cls(
+            client,
+            surveyed.train,
+            surveyed.validation,
+            surveyed.test,
+            Moments.from_arrays(surveyed.values, arrays),
+            Moments.from_arrays(surveyed.target_values, arrays, OF_TARGETS) if surveyed.target_values else None,
+            labels,
+        )
+
+
+def check_survey(surveyed: Surveyed) -> None:
+    """Check the table of a survey before its block is fetched.
+
+    Raises:
+        RemoteProtocolError: it is not what a survey holds.
+    """
+    arrays = surveyed.block.arrays
+    check_specs(arrays, _LARGEST)
+    if min(surveyed.train, surveyed.values) < 1 or min(surveyed.validation, surveyed.test, surveyed.target_values) < 0:
+        raise RemoteProtocolError("a survey tells impossible numbers of rows")
+    table = {spec.name: spec for spec in arrays}
+    expected = _like(Moments.ARRAYS, "", table)
+    if surveyed.target_values:
+        expected += _like(Moments.ARRAYS, OF_TARGETS, table)
+    labels = table.get(LABELS)
+    if labels is not None:
+        expected.append(ArraySpec(LABELS, "uint8", (labels.shape[0] if len(labels.shape) == 1 else -1,)))
+    if list(arrays) != expected:
+        raise RemoteProtocolError(f"a survey has the arrays {', '.join(table)}")
+
+
+def _like(names: Sequence[str], prefix: str, table: Mapping[str, ArraySpec]) -> list[ArraySpec]:
+    first = table.get(prefix + names[0])
+    return [ArraySpec(prefix + name, "float64", first.shape if first else ()) for name in names]
+
+
+def unite(told: Sequence[Told], model: Model, own: OwnRows) -> tuple[RunData, tuple[str, ...]]:
+    """What the rows of all clients are together, and what is to be said about it.
+
+    The constants are those that one fit over the training rows of all would give (Chan et al. 1979).
+
+    Raises:
+        InputError: clients have different columns or kinds of labels, or too many labels; who has what is named.
+    """
+    _check_alike(told)
+    moments = reduce(Moments.merge, (each.moments for each in told))
+    target_moments = [each.targets for each in told if each.targets is not None]
+    normalizer = fit_normalizer(model.normalizer, moments)
+    targets = (
+        fit_normalizer(model.target_normalizer, reduce(Moments.merge, target_moments))
+        if target_moments
+        else NO_NORMALIZER
+    )
+    labels, notes = _unite_labels(told, model)
+    shard: dict[str, AnyArray] = Member({}, normalizer, targets).constants()
+    if labels is not None:
+        shard[LABELS] = words_to_array(labels)
+    data = RunData(
+        shards=[shard] * len(told),
+        samples=tuple(each.train + each.validation for each in told),
+        train=sum(each.train for each in told),
+        validation=sum(each.validation for each in told),
+        test=sum(each.test for each in told),
+        normalizer=normalizer,
+        targets=targets,
+        labels=labels,
+        own=own,
+        owners=tuple(each.client for each in told),
+    )
+    return data, notes
+
+
+def _check_alike(told: Sequence[Told]) -> None:
+    first = told[0]
+    for each in told[1:]:
+        if each.moments.mean.shape != first.moments.mean.shape:
+            raise InputError(
+                f"{each.client} has rows of {each.moments.mean.size} columns, {first.client} of "
+                f"{first.moments.mean.size}",
+                "All clients need the same columns in dataset/X.",
+            )
+        if (each.targets is None) != (first.targets is None) or (
+            each.targets is not None
+            and first.targets is not None
+            and each.targets.mean.shape != first.targets.mean.shape
+        ):
+            raise InputError(
+                f"the targets of {each.client} have another shape than those of {first.client}",
+                "All clients need the same columns in dataset/Y.",
+            )
+        if (each.labels is None) != (first.labels is None):
+            words, numbers = (each, first) if each.labels else (first, each)
+            raise InputError(
+                f"the labels of {words.client} are words, those of {numbers.client} are numbers",
+                "All clients need one or the other in dataset/Y.",
+            )
+
+
+def _unite_labels(told: Sequence[Told], model: Model) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """All labels in sorted order, and which clients lack some: that is fine, and said."""
+    words = tuple(sorted({word for each in told for word in each.labels or ()}))
+    if not words:
+        return None, ()
+    check_words(Target(model.target), words, model.output_shape)
+    notes = []
+    for each in told:
+        missing = [word for word in words if word not in (each.labels or ())]
+        if missing:
+            named = ", ".join(missing[:10]) + (", …" if len(missing) > 10 else "")
+            notes.append(f"{each.client} has no rows of {named}: the labels of all clients are united")
+    return words, tuple(notes)
