@@ -10,13 +10,15 @@ from lanfit.data.files import natural_key
 from lanfit.wire.messages import Join, Progress
 
 _NOT_A_LABEL = re.compile(r"[^A-Za-z0-9._-]+")
-#: Names that Windows does not let a file have.
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+#: Names that Windows does not let a file have, and those of the models that a run makes itself.
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|average|ensemble|final", re.IGNORECASE)
+#: How the files of a fold end.
+_FOLD = re.compile(r"-(fold-\d+)$", re.IGNORECASE)
 
 
 def label(name: str) -> str:
     """Make a file-name-safe label of what a client calls itself: `[A-Za-z0-9._-]{1,64}`, never hidden or reserved."""
-    safe = _NOT_A_LABEL.sub("-", name).strip("-.")[:64].rstrip("-.")
+    safe = _FOLD.sub(r"_\1", _NOT_A_LABEL.sub("-", name).strip("-.")[:64].rstrip("-."))
     return f"client-{safe}"[:64] if not safe or _RESERVED.fullmatch(safe) else safe
 
 

@@ -62,3 +62,10 @@ def test_progress_is_shown_as_a_share_of_all_epochs() -> None:
     roster.leave("lab", "lost", 11.0)
     assert row(member, 41.0)[2] == "lost"
     assert row(member, 41.0)[-1] == "30 s ago"
+
+
+def test_no_client_is_called_like_a_file_that_the_run_makes_itself() -> None:
+    roster = Roster()
+    names = [roster.join(bytes([i]), "10.0.0.1", join(name), 0).name for i, name in enumerate(("average", "lab"))]
+    assert names == ["client-average", "lab"]
+    assert roster.join(b"x", "10.0.0.1", join("lab-fold-3"), 0).name == "lab_fold-3"

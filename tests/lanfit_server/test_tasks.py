@@ -51,6 +51,44 @@ def test_a_returning_owner_gets_its_task_back() -> None:
     assert leases(table, "lab-1", "lab-2") == [("lab-1", "shard-1", 2)]
 
 
+def test_nobody_takes_over_a_task_that_is_bound_to_its_owner() -> None:
+    table = TaskTable()
+    table.add(Task("shard-1", 0, 0), "lab-1", bound=True)
+    table.add(Task("shard-2", 1, 0), "lab-2", bound=True)
+    leases(table, "lab-1", "lab-2")
+    table.lose("lab-1")
+    table.commit("shard-2")
+    assert leases(table, "lab-2", "spare") == []
+    assert leases(table, "lab-1", "lab-2") == [("lab-1", "shard-1", 2)]
+    # What failed there is tried there again, because nobody else could.
+    assert table.fail("shard-1", "lab-1", "NaN")
+    assert leases(table, "lab-1", "lab-2") == [("lab-1", "shard-1", 3)]
+
+
+def test_only_what_is_bound_to_a_client_is_given_up_with_it_and_a_late_result_counts() -> None:
+    table = table_of("lab-1")
+    table.add(Task("shard-2", 1, 0), "lab-1", bound=True)
+    leases(table, "lab-1")
+    assert [task.key for task in table.give_up("lab-1", "gone")] == ["shard-2"]
+    assert table["shard-2"].state is State.GIVEN_UP
+    assert table["shard-2"].failures == ["gone"]
+    assert table["shard-1"].state is State.LEASED
+    assert table.commit("shard-2")
+
+
+def test_a_client_works_off_its_folds_one_after_another() -> None:
+    table = TaskTable()
+    for fold in (1, 2):
+        for shard, owner in enumerate(("lab-1", "lab-2")):
+            table.add(Task(f"shard-{shard + 1}-fold-{fold}", shard, 0, fold), owner)
+    assert [each[1] for each in leases(table, "lab-1", "lab-2")] == ["shard-1-fold-1", "shard-2-fold-1"]
+    table.commit("shard-1-fold-1")
+    assert leases(table, "lab-1", "lab-2") == [("lab-1", "shard-1-fold-2", 1)]
+    table.commit("shard-1-fold-2")
+    # It has nothing left, and the other one's fold is the other one's while that is here.
+    assert leases(table, "lab-1", "lab-2") == []
+
+
 def test_a_failed_task_is_tried_elsewhere_once_and_then_given_up() -> None:
     table = table_of("lab-1", "lab-2")
     leases(table, "lab-1", "lab-2")
