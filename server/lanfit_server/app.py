@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lanfit.errors import LanfitError
 from lanfit.job import Job
@@ -48,7 +48,7 @@ from lanfit_server.prepare import (
     targets_of_test,
     test_rows,
 )
-from lanfit_server.provision import Provision, serve
+from lanfit_server.provision import Provision, check_memory, serve
 from lanfit_server.questions import Answers
 from lanfit_server.scoring import ClientScores
 from lanfit_server.state import KeptPassphrase
@@ -137,7 +137,14 @@ class Server:
         if job.local:
             self._start_local(job, passphrases[0], closing)
         weights = loaded.weights.load()
-        data, targets = self._survey(job, model, weights) if job.data == "client" else self._read(job, model)
+        if job.data == "client":
+            owners = self._gather(job.clients)
+            data, targets = self._survey(job, model, weights, owners), None
+        else:
+            data, targets = self._read(job, model)
+            owners = self._gather(job.clients)
+            for shard, owner in enumerate(owners):
+                check_memory(data, shard, weights, self._cluster.roster[owner])
         record = record_of(new_run_id(self._workspace), job, self._identity.server_id, loaded, model, data)
         run = self._loop.call(self._begin(record))
         journal = Journal(run.folder)
@@ -146,9 +153,11 @@ class Server:
         method = method_of(job)
         provision = self._loop.call(self._provide(job, run, data, weights))
         scores = None
-        if data.owners and data.test:
-            scores = ClientScores(self._cluster, provision, self._display, data.owners, 60 * job.deadline)
-        coordinator = Coordinator(job, run, method, self._cluster, self._models, journal, self._display, provision)
+        if data.own is not None and data.test:
+            scores = ClientScores(self._cluster, provision, self._display, owners, 60 * job.deadline)
+        coordinator = Coordinator(
+            job, run, method, self._cluster, self._models, journal, self._display, provision, owners
+        )
         status = self._run_to_its_end(coordinator, scores)
         finish = Finish(run, job, method, coordinator.course, self._models, self._scratch.folder, targets, scores)
         summary = self._loop.call(finish.end(self._cluster.roster, status, began))
@@ -170,15 +179,19 @@ class Server:
         self._loop.call(self._models.ask(UseData(test_rows(data, self._scratch.folder)), Done))
         return run_data, targets_of_test(data, job)
 
-    def _survey(self, job: Job, model: Model, weights: Mapping[str, AnyArray]) -> tuple[RunData, None]:
+    def _gather(self, clients: int) -> list[str]:
+        """Wait for the clients."""
+        with self._display.table(self._cluster.roster.members, self._notes):
+            return self._loop.call(Assembly(self._cluster, self._display).gather(clients))
+
+    def _survey(self, job: Job, model: Model, weights: Mapping[str, AnyArray], owners: Sequence[str]) -> RunData:
         """Let the clients read and check their own data."""
-        assembly = Assembly(self._cluster, self._display)
 
         async def survey() -> RunData:
             order = Survey(model, own_rows(job), serve(self._cluster, weights))
-            return await assembly.survey(job.clients, order)
+            return await Assembly(self._cluster, self._display).survey(owners, order)
 
-        return self._loop.call(survey()), None
+        return self._loop.call(survey())
 
     async def _provide(self, job: Job, run: OpenRun, data: RunData, weights: Mapping[str, AnyArray]) -> Provision:
         return Provision(job, run, self._cluster, data, weights)
@@ -246,7 +259,7 @@ class Server:
         self._cluster.waiting_for = "the server only collects finished results"
         self._open_gate(host)
         wanted = int(str(self._answers.given("clients") or 0))
-        gathering = self._loop.call(self._gather(wanted))
+        gathering = self._loop.call(self._collector(wanted))
         try:
             self._loop.call(gathering.run())
         except KeyboardInterrupt:
@@ -259,5 +272,5 @@ class Server:
         self._loop.call(self._forget_passphrase())
         return summaries
 
-    async def _gather(self, wanted: int) -> Gathering:
+    async def _collector(self, wanted: int) -> Gathering:
         return Gathering(self._cluster, self._desk, self._display, wanted)

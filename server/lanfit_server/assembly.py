@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
 
 from lanfit.errors import InputError, TrainingError
 from lanfit.wire.messages import Survey
@@ -22,8 +22,6 @@ from lanfit_server.display import Display
 from lanfit_server.prepare import RunData
 from lanfit_server.survey import Told, unite
 
-Handle = Callable[[Event], Awaitable[None]]
-
 
 class Assembly:
     """Gets the clients of a run together."""
@@ -32,16 +30,14 @@ class Assembly:
         self._cluster = cluster
         self._display = display
 
-    async def gather(self, wanted: int, handle: Handle | None = None) -> list[str]:
-        """Wait until so many clients are here; return their names in natural order, which is who gets which shard.
+    async def gather(self, wanted: int) -> list[str]:
+        """Wait until so many clients are here.
 
-        Args:
-            handle: told of every event meanwhile.
+        Returns their names in natural order, which is who gets which shard: who joined first makes no difference.
 
         Raises:
             TrainingError: one of them will never come.
         """
-        handle = handle or self._say
         roster, events, began = self._cluster.roster, self._cluster.events, time.monotonic()
         while len(roster.connected) < wanted:
             here = len(roster.connected)
@@ -52,21 +48,20 @@ class Assembly:
             self._display.waiting(f"Waiting for {wanted - here} more of {wanted} clients{waited}.")
             event = await next_event(self._cluster, REMIND_SECONDS)
             if event is not None:
-                await handle(event)
+                await self._say(event)
         # What was left in the queue is from before the deal.
         while not events.empty():
-            await handle(events.get_nowait())
+            await self._say(events.get_nowait())
         self._display.waiting("")
         return roster.connected[:wanted]
 
-    async def survey(self, wanted: int, order: Survey) -> RunData:
-        """Let so many clients read and check their own files; return what they hold together.
+    async def survey(self, owners: Sequence[str], order: Survey) -> RunData:
+        """Let clients read and check their own files; return what they hold together.
 
         Raises:
             InputError: files of a client can't be used, or do not go with those of others; it is named.
             TrainingError: one of the clients will never come.
         """
-        owners = await self.gather(wanted)
         self._display.say(f"{', '.join(owners)} read and check their own files …")
         told: dict[str, Told] = {}
         for name in owners:
@@ -94,7 +89,7 @@ class Assembly:
             self._display.say(f"Note: {note}.")
         return data
 
-    async def _say(self, event: Event) -> None:
+    async def _say(self, event: Event | None) -> None:
         match event:
             case Joined(name):
                 self._display.say(joined(self._cluster, name))

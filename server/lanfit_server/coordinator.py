@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from lanfit.errors import TrainingError
 from lanfit.job import Job
 from lanfit.wire.messages import Cancel, RunEnded
-from lanfit_server.assembly import Assembly, joined
+from lanfit_server.assembly import joined
 from lanfit_server.clusters import (
     REMIND_SECONDS,
     Cluster,
@@ -39,7 +39,11 @@ from lanfit_server.tasks import Record, State
 
 
 class Coordinator:
-    """One run of a method on a cluster."""
+    """One run of a method on a cluster.
+
+    Args:
+        owners: the client that each shard is dealt to.
+    """
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Coordinator:
         journal: Journal,
         display: Display,
         provision: Provision,
+        owners: Sequence[str],
     ) -> None:
         self.course = Course()
         self._job = job
@@ -61,6 +66,7 @@ class Coordinator:
         self._journal = journal
         self._display = display
         self._provision = provision
+        self._owners = owners
         self._scoring: list[asyncio.Task[None]] = []
         self._standing_by: set[str] = set()
         self._gone: dict[str, float] = {}
@@ -72,29 +78,23 @@ class Coordinator:
             client_scores: what compares models where the server has no test rows.
 
         Raises:
-            InputError: a shard does not fit into its client's memory.
             TrainingError: a client that is needed will never come.
         """
-        with self.course.timings.span("wait"):
-            owners = self._provision.data.owners or await Assembly(self._cluster, self._display).gather(
-                self._job.clients, self._handle
-            )
-        self._deal(owners)
+        self._deal()
         with self.course.timings.span("train"):
             await self._train()
             await asyncio.gather(*self._scoring)
         if client_scores is not None:
             await self._judge(client_scores)
 
-    def _deal(self, owners: Sequence[str]) -> None:
-        """Deal the shards to the clients in the natural order of their names: who joined first makes no difference."""
-        data = self._provision.data
-        for shard, owner in enumerate(owners):
-            self._provision.check_memory(shard, self._cluster.roster[owner])
-            if owner not in self._cluster.roster.connected:
-                self._gone[owner] = time.monotonic()
+    def _deal(self) -> None:
+        data, owners = self._provision.data, self._owners
+        for name in self._cluster.roster.connected:
+            self._joined(name)
+        for owner in set(owners) - set(self._cluster.roster.connected):
+            self._gone[owner] = time.monotonic()
         for task in self._method.start():
-            self.course.table.add(task, owners[task.shard], bound=data.owners is not None)
+            self.course.table.add(task, owners[task.shard], bound=data.own is not None)
         self._run.ledger.deal([OwnedTask(record.task.key, record.owner) for record in self.course.table.records()])
         for shard, owner in enumerate(owners):
             self._journal.event("dealt", shard=shard + 1, client=owner, rows=data.samples[shard])
@@ -114,12 +114,12 @@ class Coordinator:
     def _remind(self) -> None:
         """Say what is waited for, when nobody works on it."""
         waiting = [r for r in self.course.table.open if r.state is State.WAITING and r.owner in self._gone]
-        if not self._cluster.roster.connected and not self._provision.data.owners:
+        if not self._cluster.roster.connected and not self._provision.data.own:
             owners = ", ".join(dict.fromkeys(record.owner for record in self.course.table.open))
             self._display.say(
                 f"No client is connected; the shards of {owners} wait. Start the clients again, or end with Ctrl-C."
             )
-        elif self._provision.data.owners and waiting:
+        elif self._provision.data.own and waiting:
             for name in dict.fromkeys(record.owner for record in waiting):
                 left = self._deadline(name) - time.monotonic()
                 self._display.say(
@@ -133,14 +133,14 @@ class Coordinator:
 
     def _until_deadline(self) -> float:
         """Seconds until the next client that is gone is given up; only those are whose rows are their own."""
-        if not self._provision.data.owners:
+        if not self._provision.data.own:
             return REMIND_SECONDS
         waited_for = {record.owner for record in self.course.table.open} & self._gone.keys()
         return max(0.0, min((self._deadline(name) - time.monotonic() for name in waited_for), default=REMIND_SECONDS))
 
     def _give_up_the_lost(self) -> None:
         for name in list(self._gone):
-            if self._provision.data.owners and time.monotonic() >= self._deadline(name):
+            if self._provision.data.own and time.monotonic() >= self._deadline(name):
                 reason = f"{name} was gone for {self._job.deadline:g} minutes (--deadline); its rows are its own"
                 for task in self.course.table.give_up(name, reason):
                     self._journal.event("given up", task=task.key, client=name)
@@ -170,12 +170,10 @@ class Coordinator:
         name = event.client
         match event:
             case Joined():
-                self._times(name)
                 self._gone.pop(name, None)
                 # It may have been started anew while its old link seemed alive; if it still trains, it goes on.
                 table.lose(name)
-                member = self._cluster.roster[name]
-                self._journal.event("joined", client=name, address=member.address, backend=member.backend)
+                self._joined(name)
                 self._display.say(joined(self._cluster, name))
             case Hopeless(_, reason):
                 raise TrainingError(reason, "the lines above say why")
@@ -183,7 +181,7 @@ class Coordinator:
                 self._journal.event("left", client=name, reason=event.reason)
                 self._gone[name] = time.monotonic()
                 task = table.lose(name)
-                who = "its return" if self._provision.data.owners else "the next free client, or for its return"
+                who = "its return" if self._provision.data.own else "the next free client, or for its return"
                 what = f"; its task {task.key} waits for {who}" if task else ""
                 self._display.say(f"{name} {'was lost' if event.lost else 'left'} ({event.reason}){what}.")
             case EpochEnded() if event.run == self._run.run and event.task in table:
@@ -198,6 +196,11 @@ class Coordinator:
                 self._failed(event)
             case _:
                 pass
+
+    def _joined(self, name: str) -> None:
+        self._times(name)
+        member = self._cluster.roster[name]
+        self._journal.event("joined", client=name, address=member.address, backend=member.backend)
 
     def _epoch(self, record: Record, event: EpochEnded) -> None:
         if record.holder == event.client:

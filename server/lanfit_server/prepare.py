@@ -45,8 +45,7 @@ class RunData:
     targets: Normalizer
     labels: tuple[str, ...] | None
     own: OwnRows | None = None
-    owners: tuple[str, ...] | None = None
-    """Whose rows they are, where a shard is bound to its client."""
+    """How clients draw their own rows; None when the server deals them."""
 
     @property
     def rows(self) -> int:

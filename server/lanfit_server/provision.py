@@ -37,7 +37,6 @@ class Provision:
         self._cluster = cluster
         self._shards = [serve(cluster, shard) for shard in data.shards]
         self._weights = serve(cluster, weights)
-        self._weight_bytes = sum(array.nbytes for array in weights.values())
 
     def lease(self, task: Task, owner: str, attempt: int) -> Lease:
         """A task as it is sent."""
@@ -63,33 +62,34 @@ class Provision:
         blocks = tuple(file.block for file in members)
         return ScoreTask(self._run.run, task, record.model, record.own, self._shards[shard], blocks)
 
-    def check_memory(self, shard: int, member: Member) -> None:
-        """Refuse to send a shard to a client that has no room for it.
 
-        An estimate: the rows as float32, which is what trains, and the weights with what an optimizer keeps of them.
+def check_memory(data: RunData, shard: int, weights: Mapping[str, AnyArray], member: Member) -> None:
+    """Refuse to send a shard to a client that has no room for it.
 
-        Raises:
-            InputError: it will not fit; what would is said.
-        """
-        rows = [array for name, array in self.data.shards[shard].items() if name.startswith(("x_", "y_"))]
-        row_bytes = FLOAT32 * sum(array.size for array in rows)
-        model_bytes = COPIES_OF_WEIGHTS * self._weight_bytes
-        free = member.free_memory
-        if not free or row_bytes + model_bytes <= free:
-            return
-        said = f"{member.name} has {readable_size(free)} of memory free"
-        if model_bytes > free:
-            raise InputError(
-                f"{said}, but training the model takes {readable_size(model_bytes)}",
-                "Close other programs there, use a machine with more memory, or a smaller model.",
-            )
-        samples = self.data.samples[shard]
-        fit = int(samples * (free - model_bytes) / row_bytes)
+    An estimate: the rows as float32, which is what trains, and the weights with what an optimizer keeps of them.
+
+    Raises:
+        InputError: it will not fit; what would is said.
+    """
+    rows = [array for name, array in data.shards[shard].items() if name.startswith(("x_", "y_"))]
+    row_bytes = FLOAT32 * sum(array.size for array in rows)
+    model_bytes = COPIES_OF_WEIGHTS * sum(array.nbytes for array in weights.values())
+    free = member.free_memory
+    if not free or row_bytes + model_bytes <= free:
+        return
+    said = f"{member.name} has {readable_size(free)} of memory free"
+    if model_bytes > free:
         raise InputError(
-            f"{said}, but its shard of {samples:,} rows takes {readable_size(row_bytes)}, and the model "
-            f"{readable_size(model_bytes)}",
-            f"{fit:,} rows would fit: use {-(-self.data.rows // max(1, fit))} clients or more, or --samples.",
+            f"{said}, but training the model takes {readable_size(model_bytes)}",
+            "Close other programs there, use a machine with more memory, or a smaller model.",
         )
+    samples = data.samples[shard]
+    fit = int(samples * (free - model_bytes) / row_bytes)
+    raise InputError(
+        f"{said}, but its shard of {samples:,} rows takes {readable_size(row_bytes)}, and the model "
+        f"{readable_size(model_bytes)}",
+        f"{fit:,} rows would fit: use {-(-data.rows // max(1, fit))} clients or more, or --samples.",
+    )
 
 
 def serve(cluster: Cluster, arrays: Mapping[str, AnyArray]) -> BlockSpec:

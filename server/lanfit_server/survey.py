@@ -118,7 +118,6 @@ def unite(told: Sequence[Told], model: Model, own: OwnRows) -> tuple[RunData, tu
         targets=targets,
         labels=labels,
         own=own,
-        owners=tuple(each.client for each in told),
     )
     return data, notes
 
