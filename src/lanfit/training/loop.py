@@ -30,6 +30,8 @@ class FitJob:
     epochs: int
     batch_size: int
     seed: int
+    patience: int | None = None
+    """Stop after so many epochs in a row without a new best one; None: never."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class FitResult:
     metrics: tuple[str, ...]
     """The columns of the history, as Keras names them: loss, …, val_loss, …"""
     history: NDArray[np.float64]
-    """(epochs, metrics)"""
+    """(epochs, metrics); fewer epochs than asked for if patience ended it"""
     best_epoch: int
     """From 0: the lowest val_loss, or loss if there are no validation rows."""
     seconds: dict[str, float]
@@ -128,6 +130,8 @@ def _fit(
         epoch_loss = metrics.get("val_loss", metrics["loss"])
         if epoch_loss < best_loss:
             best_epoch, best_loss, weights = epoch, epoch_loss, backend.weights()
+        elif job.patience is not None and epoch - best_epoch >= job.patience:
+            break
 
     for name, array in weights.items():
         if not np.isfinite(array).all():

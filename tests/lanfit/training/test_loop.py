@@ -268,3 +268,46 @@ def test_the_rows_are_let_go_at_the_end() -> None:
     backend = LinearRegression()
     run(backend, FitJob(2, 8, 0))
     assert backend.released == 1
+
+
+class Scripted(LinearRegression):
+    """Goes through given losses, whatever the rows."""
+
+    def __init__(self, losses: list[float]) -> None:
+        super().__init__()
+        self.script = losses
+        self.epoch = -1
+
+    def finish_epoch(self) -> dict[str, float]:
+        self.epoch += 1
+        self.w = np.full(3, float(self.epoch))
+        return {"loss": self.script[self.epoch]}
+
+    def finish_validation(self) -> dict[str, float]:
+        return {"loss": 1.0}
+
+
+@given(losses=st.lists(st.integers(0, 5).map(float), min_size=1, max_size=12), patience=st.integers(0, 4))
+def test_patience_ends_it_where_keras_early_stopping_would(losses: list[float], patience: int) -> None:
+    """Keras' own rule, retold: `wait` epochs in a row without a lower loss; see the test against Keras itself."""
+    notes = Notes()
+    result = run(Scripted(losses), FitJob(len(losses), 8, 0, patience), notes, validation=0)
+    best, wait, expected = math.inf, 0, 0
+    for loss in losses:
+        expected += 1
+        best, wait = (loss, 0) if loss < best else (best, wait + 1)
+        if wait and wait >= patience:
+            break
+    assert len(result.history) == len(notes.epochs) == expected
+    assert result.best_epoch == int(np.argmin(losses[:expected]))
+    np.testing.assert_array_equal(result.weights["w"], np.full(3, float(result.best_epoch)))
+
+
+def test_without_patience_every_epoch_is_trained() -> None:
+    result = run(LinearRegression(learning_rate=0.0), FitJob(7, 8, 0))
+    assert (len(result.history), result.best_epoch) == (7, 0)
+
+
+def test_patience_looks_at_the_validation_loss_where_there_is_one() -> None:
+    result = run(Scripted([5.0, 4.0, 3.0, 2.0, 1.0]), FitJob(5, 8, 0, patience=2))
+    assert (len(result.history), result.best_epoch) == (3, 0)
