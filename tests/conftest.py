@@ -7,7 +7,7 @@ import os
 import pytest
 
 # Before anything imports Keras, here or in a child.
-os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ["KERAS_BACKEND"] = os.environ.get("LANFIT_TEST_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 

@@ -1,21 +1,20 @@
-"""The backend that trains with Keras 3 on TensorFlow. It stays warm: a model that comes again is not compiled again.
+"""The backend that trains with Keras 3, on TensorFlow, JAX or PyTorch. It stays warm: a model is compiled only once.
 
-Everything that training changes in a model is put back for each task: weights, optimizer, random state, metrics.
+Everything that training changes in a model is put back for each task: weights, optimizer, random state, metrics. How
+many steps are run in one call is the business of the modules behind steps.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lanfit.models.architecture import build, check_architecture
 from lanfit.models.compiling import CompileSpec, compile_model, read_spec
 from lanfit.models.weights import bakes_weights, get_weights, set_weights
 from lanfit.training.backend import Rows
-from lanfit.training.tensorflow_steps import compiled_loop, resident
+from lanfit.training.steps import Loop, steps_of
 from lanfit.wire.arrays import AnyArray
-
-_Loop = Callable[[Any, Any, Any, Any], None]
 
 
 class KerasBackend:
@@ -26,10 +25,10 @@ class KerasBackend:
         self._spec = CompileSpec()
         self._start_weights: Mapping[str, AnyArray] = {}
         self._model: Any = None
-        self._loops: dict[object, tuple[_Loop, _Loop]] = {}
-        self._train: _Loop
-        self._validate: _Loop
-        self._batch_size: Any
+        self._loops: dict[object, tuple[Loop, Loop]] = {}
+        self._train: Loop
+        self._validate: Loop
+        self._batch_size: int
         self._rows: tuple[Any, Any]
         self._validation_rows: tuple[Any, Any]
 
@@ -54,7 +53,6 @@ class KerasBackend:
             InputError: the model can't be built, or the weights do not fit it.
         """
         import keras
-        import tensorflow as tf
 
         keras.utils.set_random_seed(seed)
         if self._model is None:
@@ -66,12 +64,14 @@ class KerasBackend:
         else:
             self._put_back()
 
-        self._batch_size = tf.constant(batch_size, tf.int32)
-        self._rows = resident(x), resident(y)
-        self._validation_rows = resident(x_validation), resident(y_validation)
+        steps = steps_of(keras.backend.backend())
+        self._batch_size = batch_size
+        self._rows = steps.resident(x), steps.resident(y)
+        self._validation_rows = steps.resident(x_validation), steps.resident(y_validation)
         form = tuple((array.dtype, *array.shape[1:]) for array in self._rows)
         if form not in self._loops:
-            self._loops[form] = self._compile()
+            self._make_variables()
+            self._loops[form] = steps.loops(self._model, *self._rows)
         self._train, self._validate = self._loops[form]
         self._model.reset_metrics()
 
@@ -99,21 +99,15 @@ class KerasBackend:
     def learning_rate(self) -> float:
         return float(self._model.optimizer.learning_rate)
 
-    def _compile(self) -> tuple[_Loop, _Loop]:
+    def _make_variables(self) -> None:
+        """Losses and metrics make their variables when they are first used, which a compiled function must not do."""
         model, (x, y) = self._model, self._rows
-        # Losses and metrics make their variables when they are first used, which a compiled function must not do.
         predictions = model(x[:1], training=False)
         model.compute_loss(x=x[:1], y=y[:1], y_pred=predictions, training=False)
         model.compute_metrics(x[:1], y[:1], predictions)
-        return (
-            compiled_loop(model.train_step, x, y, model.jit_compile),
-            compiled_loop(model.test_step, x, y, model.jit_compile),
-        )
 
-    def _run(self, loop: _Loop, data: tuple[Any, Any], rows: Rows) -> float:
-        import tensorflow as tf
-
-        loop(*data, tf.constant(rows, tf.int64), self._batch_size)
+    def _run(self, loop: Loop, data: tuple[Any, Any], rows: Rows) -> float:
+        loop(*data, rows, self._batch_size)
         return float(self._model.get_metrics_result()["loss"])
 
     def _take_metrics(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Many steps of a Keras model in one call of TensorFlow, over rows that stay where they are.
+"""Many steps of a Keras model on TensorFlow, compiled as one call, over rows that stay where they are.
 
 `model.fit` feeds each step through a tf.data pipeline: against its best setting that costs a small dense network about
 a fifth of its speed, a convolutional one some per cent (bench/training.py). Here the rows of a batch are taken inside
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lanfit.training.backend import Rows
 from lanfit.wire.arrays import ALIGNMENT, AnyArray
 
 #: The dtypes of memory that TensorFlow takes as it lies, if it is aligned as our blocks are.
@@ -46,13 +47,12 @@ def _aligned_copy(array: AnyArray) -> AnyArray:
     return copy
 
 
-def compiled_loop(
-    step: Callable[[Any], Any], x: Any, y: Any, jit_compile: bool
-) -> Callable[[Any, Any, Any, Any], None]:
-    """Return `loop(x, y, rows, batch_size)`, which runs a Keras step on each batch of the rows, in order.
+def loops(model: Any, x: Any, y: Any) -> tuple[Callable[..., None], Callable[..., None]]:
+    """Return the loops that train and that score a compiled model, compiled for any number of rows like these."""
+    return _loop(model.train_step, x, y, model.jit_compile), _loop(model.test_step, x, y, model.jit_compile)
 
-    It is compiled here, for any number of rows like those of `x` and `y`.
-    """
+
+def _loop(step: Callable[[Any], Any], x: Any, y: Any, jit_compile: bool) -> Callable[..., None]:
     import tensorflow as tf
 
     one_step = tf.function(step, reduce_retracing=True, jit_compile=jit_compile)
@@ -76,7 +76,9 @@ def compiled_loop(
         tf.TensorSpec([None], tf.int64),
         tf.TensorSpec([], tf.int32),
     ]
-    compiled: Callable[[Any, Any, Any, Any], None] = tf.function(
-        loop, input_signature=signature, autograph=False
-    ).get_concrete_function()
-    return compiled
+    compiled = tf.function(loop, input_signature=signature, autograph=False).get_concrete_function()
+
+    def call(x: Any, y: Any, rows: Rows, batch_size: int) -> None:
+        compiled(x, y, tf.constant(rows, tf.int64), tf.constant(batch_size, tf.int32))
+
+    return call

@@ -13,9 +13,10 @@ import pytest
 from lanfit.errors import InputError, TrainingError
 from lanfit.models.compiling import CompileSpec, compile_model, override, read_config
 from lanfit.models.weights import get_weights, set_weights
-from lanfit.training import keras_backend, loop
+from lanfit.training import loop
 from lanfit.training.keras_backend import KerasBackend
 from lanfit.training.loop import FitJob, FitResult, epoch_order, fit
+from lanfit.training.steps import steps_of
 from lanfit.training.tensorflow_steps import resident
 
 pytestmark = pytest.mark.keras
@@ -79,15 +80,18 @@ def train(backend: KerasBackend, model: tuple[str, str, Any], job: FitJob, rows:
 
 
 def plain_fit(
-    architecture: str, compiled: CompileSpec, weights: Any, job: FitJob
+    architecture: str, compiled: CompileSpec, weights: Any, job: FitJob, validation: int = 21, stopping: Any = None
 ) -> tuple[Any, list[dict[str, float]]]:
-    """What Keras does by itself, an epoch at a time."""
+    """What Keras does by itself, an epoch at a time; `stopping` is its callback that may end it."""
     import keras
 
     keras.utils.set_random_seed(job.seed)
     model = keras.models.model_from_json(architecture)
     set_weights(model, weights)
     compile_model(model, compiled)
+    stopping = stopping or keras.callbacks.Callback()
+    stopping.set_model(model)
+    stopping.on_train_begin()
     history = []
     for epoch in range(job.epochs):
         order = epoch_order(job.seed, epoch, len(X))
@@ -97,9 +101,16 @@ def plain_fit(
             batch_size=job.batch_size,
             shuffle=False,
             verbose=0,
-            validation_data=(X_VALIDATION, Y_VALIDATION),
+            validation_data=(X_VALIDATION[:validation], Y_VALIDATION[:validation]) if validation else None,
         )
         history.append({name: values[0] for name, values in done.history.items()})
+        for variable in model.trainable_variables:
+            # On JAX, averaged weights share their arrays with the optimizer, and the next `fit` fails.
+            variable.assign(keras.ops.copy(variable))
+        stopping.on_epoch_end(epoch, history[-1])
+        if model.stop_training:
+            break
+    stopping.on_train_end()
     return model, history
 
 
@@ -139,6 +150,24 @@ def test_every_kind_of_optimizer_equals_plain_keras_cold_and_warm(compiled: Comp
     for _ in range(2):
         train(backend, given, job)
         assert_equal(backend.weights(), get_weights(plain))
+
+
+@pytest.mark.parametrize(("patience", "validation"), [(0, 21), (2, 21), (3, 0)])
+def test_patience_ends_a_fit_where_keras_early_stopping_does(patience: int, validation: int) -> None:
+    """Equal to the bit: the number of epochs, the history, and the weights that are restored."""
+    import keras
+
+    model, job, compiled = mlp(), FitJob(60, 25, 5, patience), spec(learning_rate=0.05)
+    backend = KerasBackend()
+    backend.load(model.to_json(), compiled.to_json(), get_weights(model))
+    result = fit(backend, job, X, Y, X_VALIDATION[:validation], Y_VALIDATION[:validation], Quiet())
+    stopping = keras.callbacks.EarlyStopping("val_loss" if validation else "loss", patience=patience)
+    stopping.restore_best_weights = True
+    plain, history = plain_fit(model.to_json(), compiled, get_weights(model), job, validation, stopping)
+    assert 1 < len(result.history) < job.epochs
+    assert result.history.tolist() == [[line[name] for name in result.metrics] for line in history]
+    assert result.best_epoch == stopping.best_epoch
+    assert_equal(result.weights, get_weights(plain))
 
 
 @pytest.mark.parametrize("net", [mlp, cnn, adapted])
@@ -196,22 +225,25 @@ def test_results_do_not_depend_on_the_number_of_steps_in_a_call(monkeypatch: pyt
 
 
 def test_a_model_that_comes_again_is_not_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
     compiled_again: list[int] = []
-    compiled_loop = keras_backend.compiled_loop
+    steps = steps_of(keras.backend.backend())
+    loops = steps.loops
 
     def counting(*args: Any) -> Any:
         compiled_again.append(1)
-        return compiled_loop(*args)
+        return loops(*args)
 
-    monkeypatch.setattr(keras_backend, "compiled_loop", counting)
+    monkeypatch.setattr(steps, "loops", counting)
     model, other = mlp(), mlp()
     backend = KerasBackend()
     train(backend, (model.to_json(), spec().to_json(), get_weights(model)), FitJob(1, 16, 0))
     first = len(compiled_again)
     train(backend, (model.to_json(), spec().to_json(), get_weights(other)), FitJob(3, 9, 1), rows=33)
-    assert (first, len(compiled_again)) == (2, 2)
+    assert (first, len(compiled_again)) == (1, 1)
     train(backend, (model.to_json(), spec("sgd").to_json(), get_weights(other)), FitJob(1, 16, 0))
-    assert len(compiled_again) == 4
+    assert len(compiled_again) == 2
 
 
 def test_rows_may_lie_in_a_file_and_have_any_dtype_that_keras_takes(tmp_path: Path) -> None:

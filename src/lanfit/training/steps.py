@@ -1,0 +1,34 @@
+"""What a Keras backend must give to train with: arrays as it takes them, and many steps of a model in one call.
+
+One module for each backend, because only the loops differ: tensorflow_steps, jax_steps, torch_steps. They import their
+backend inside their functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from lanfit.training import jax_steps, tensorflow_steps, torch_steps
+from lanfit.training.backend import Rows
+from lanfit.wire.arrays import AnyArray
+
+Loop = Callable[[Any, Any, Rows, int], None]
+"""`loop(x, y, rows, batch_size)` runs a step on each batch of the rows, in order; metrics add up in the model."""
+
+
+class Steps(Protocol):
+    """What such a module offers."""
+
+    def resident(self, array: AnyArray) -> Any:
+        """Return the array for the loops; every float as float32, as Keras has it. It must not change meanwhile."""
+        ...
+
+    def loops(self, model: Any, x: Any, y: Any) -> tuple[Loop, Loop]:
+        """Return the loops that train and that score a compiled model, for rows like those of `x` and `y`."""
+        ...
+
+
+def steps_of(backend: str) -> Steps:
+    """The steps of the backend that Keras runs on."""
+    return {"tensorflow": tensorflow_steps, "jax": jax_steps, "torch": torch_steps}[backend]

@@ -1,0 +1,36 @@
+"""What holds on TensorFlow holds on the other backends: the tests of the Keras backend, in a process that runs it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).with_name("test_keras_backend.py")
+#: Equal to plain Keras to the bit, cold and warm, with averaged weights too; repeated by seed; not compiled again.
+CHOSEN = {
+    "jax": "AdamW or same_seed or comes_again",
+    # PyTorch's dropout draws from a stream that the loader of `model.fit` draws from, too: a model without it.
+    "torch": "(equal_plain_keras and cnn) or same_seed or (before_it and cnn)",
+}
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_backend_trains_as_plain_keras_does(backend: str) -> None:
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(TESTS)]
+    done = subprocess.run(
+        [*command, "-k", CHOSEN[backend]],
+        env={**os.environ, "LANFIT_TEST_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert " passed" in done.stdout
