@@ -34,6 +34,7 @@ from lanfit.wire.messages import (
     Offer,
     Reject,
     RunEnded,
+    Runtime,
     Status,
     Welcome,
 )
@@ -63,7 +64,8 @@ class Agent:
 
     Args:
         name: what the client would like to be called.
-        threads: of its trainer.
+        runtime: of its trainer.
+        fixed: which parts of the runtime no task may change, because they were given on the command line.
         say: called with lines for the user.
         remembers: whether servers are pinned in the state folder; not for a client that a server started itself.
     """
@@ -74,12 +76,13 @@ class Agent:
         state: ClientState,
         workspace: Workspace,
         name: str,
-        threads: int,
+        runtime: Runtime,
         say: Callable[[str], None],
         *,
+        fixed: frozenset[str] = frozenset(),
         remembers: bool = True,
     ) -> None:
-        self.worker = Worker(state, workspace, threads, self._send_soon, say)
+        self.worker = Worker(state, workspace, runtime, fixed, self._send_soon, say)
         self._server = server
         self._state = state
         self._known = KnownServers(state.known_servers) if remembers else None
@@ -93,8 +96,16 @@ class Agent:
         self._sending: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Start the trainer: it imports its backend while the agent joins."""
-        await self.worker.trainer.start()
+        """Start the trainer: it imports its backend while the agent joins.
+
+        Raises:
+            InputError: the backend is not installed, or finds no GPU where one was asked for.
+        """
+        trainer = self.worker.trainer
+        await trainer.start()
+        if trainer.runtime.device == "gpu":  # only the backend knows whether there is one
+            self._say(f"Importing {trainer.runtime.backend}, to see whether it finds a GPU.")
+            await trainer.settled()
 
     async def run(self, passphrase: str, *, once: bool) -> None:
         """Join and work; with `once` until a run has ended, else for ever.
@@ -153,14 +164,14 @@ class Agent:
     async def _serve(self, link: Link) -> bool:
         """Work for the server at the other end; returns whether a run ended."""
         worker = self.worker
-        ready = worker.trainer.ready
+        ready, runtime = worker.trainer.ready, worker.trainer.runtime
         await link.send(
             Join(
                 name=self._name,
                 version=__version__,
-                backend=ready.backend if ready else "tensorflow",
-                device=ready.device if ready else "cpu",
-                threads=worker.trainer.threads,
+                backend=runtime.backend,
+                device=ready.device if ready else runtime.device,
+                threads=runtime.threads,
                 free_memory=free_memory(),
             )
         )

@@ -14,10 +14,12 @@ from pathlib import Path
 from lanfit.errors import InputError
 from lanfit.fields import Value
 from lanfit.loop import LoopThread
+from lanfit.models.runtime import check_backend, default_backend
 from lanfit.net.connect import WrongPassphrase
 from lanfit.net.tls import format_fingerprint, parse_fingerprint
 from lanfit.passphrase import PASSPHRASE_VARIABLE, given_passphrase
 from lanfit.terminal import Terminal
+from lanfit.wire.messages import Runtime
 from lanfit.workspace import Workspace
 from lanfit_client.agent import Agent, Server
 from lanfit_client.known import FingerprintChanged, KnownServers
@@ -63,15 +65,21 @@ class Client:
             KeyboardInterrupt: it was ended by Ctrl-C, or by the end of the server that started it.
         """
         options = self._options
+        runtime = Runtime(
+            backend=str(options.value("backend") or default_backend()),
+            device=str(options.value("device") or "auto"),
+            threads=int(str(options.value("threads") or os.cpu_count() or 1)),
+        )
+        check_backend(runtime.backend)
+        fixed = frozenset(options.given) & frozenset(Runtime.__struct_fields__)
         fingerprint = parse_fingerprint(options.fingerprint) if options.fingerprint else None
         server = Server(str(self._ask("host", None)), int(str(self._ask("port", str(DEFAULT_PORT)))), fingerprint)
         state = ClientState.take(options.workspace)
         name = str(options.value("name") or socket.gethostname())
-        threads = int(str(options.value("threads") or os.cpu_count() or 1))
         try:
             with LoopThread() as loop:
                 say, remembers = self._terminal.say, not options.child
-                agent = Agent(server, state, options.workspace, name, threads, say, remembers=remembers)
+                agent = Agent(server, state, options.workspace, name, runtime, say, fixed=fixed, remembers=remembers)
                 try:
                     loop.call(agent.start())
                     self._work(loop, agent)

@@ -19,6 +19,8 @@ from lanfit_client.settings import FIELDS, split_address
 @click.option("--passphrase-file", type=click.Path(path_type=Path), help="A file whose first line is the passphrase.")
 @click.option("--fingerprint", help="The fingerprint that the server shows: join no other one.")
 @click.option("--name", help="What to call this client.  [default: the machine's name]")
+@click.option("--backend", help="What computes: tensorflow, jax or torch.  [default: what is installed]")
+@click.option("--device", help="What it computes on: auto, cpu or gpu.  [default: auto]")
 @click.option("--threads", help="Threads of the trainer.  [default: the machine's cores]")
 @click.option("--workspace", type=click.Path(path_type=Path), help="The folder for models, logs and state.")
 @click.option("--once", is_flag=True, help="End when a run has ended; otherwise stay for the next one.")
@@ -28,6 +30,8 @@ def client(
     passphrase_file: Path | None,
     fingerprint: str | None,
     name: str | None,
+    backend: str | None,
+    device: str | None,
     threads: str | None,
     workspace: Path | None,
     once: bool,
@@ -45,7 +49,7 @@ def client(
         host, port = split_address(address) if address else (None, None)
         if host is not None and port is None:
             port = str(settings.get("port") or 8470)
-        texts = {"host": host, "port": port, "name": name, "threads": threads}
+        texts = {"host": host, "port": port, "name": name, "backend": backend, "device": device, "threads": threads}
         given: dict[str, Value] = {
             key: FIELDS[key].read(value, FIELDS[key].question or FIELDS[key].flag)
             for key, value in texts.items()

@@ -38,9 +38,23 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
     backend: str
     device: str
+    """cpu or gpu: what was found"""
     threads: int
     seconds: float
     """What the import took."""
+    device_name: str = ""
+    """Of the GPU, if the backend tells."""
+
+    def __str__(self) -> str:
+        device = f"{self.device} ({self.device_name})" if self.device_name else self.device
+        return f"{self.backend} on {device}, {self.threads} threads"
+
+
+class NotReady(msgspec.Struct, frozen=True, tag="not ready"):
+    """The backend can't be used as the runtime wants it; the trainer ends."""
+
+    error: str
+    hint: str
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):
@@ -85,4 +99,4 @@ class NotTrained(msgspec.Struct, frozen=True, tag="not trained"):
     hint: str
 
 
-Answer = Ready | Step | EpochDone | Trained | NotTrained
+Answer = Ready | NotReady | Step | EpochDone | Trained | NotTrained

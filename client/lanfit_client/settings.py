@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lanfit.fields import Field, commented, text, whole
+from lanfit.fields import Field, choice, commented, text, whole
+from lanfit.job import BACKENDS, DEVICES
 
 DEFAULT_PORT = 8470
 
@@ -20,6 +21,20 @@ FIELDS: Mapping[str, Field] = {
             "What to call this client; the server makes it unique.",
             default="the machine's name",
             example="lab-07",
+        ),
+        Field(
+            "backend",
+            choice({name: name for name in BACKENDS}),
+            "What computes, through Keras: tensorflow, jax or torch.",
+            default="what the job says; else the first that is installed",
+            example="jax",
+        ),
+        Field(
+            "device",
+            choice({name: name for name in DEVICES}),
+            "What it computes on: auto (a GPU if the backend finds one), cpu or gpu.",
+            default="what the job says; else auto",
+            example="cpu",
         ),
         Field("threads", whole(1), "Threads of the trainer.", default="the machine's cores", example=4),
     )

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import queue
+import threading
 import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from lanfit.child import Parent
 from lanfit.errors import LanfitError
@@ -19,13 +22,14 @@ from lanfit.files import ArrayFile
 from lanfit.models.member import HISTORY, Member
 from lanfit.timing import Timings
 from lanfit.training.folds import rows_of_fold, rows_of_shard
-from lanfit.wire.messages import Model
-from lanfit_client.orders import EpochDone, Fit, NotTrained, Order, Ready, Step, Stop, Trained
+from lanfit.wire.messages import Model, Runtime
+from lanfit_client.orders import EpochDone, Fit, NotReady, NotTrained, Order, Ready, Step, Stop, Trained
 
 if TYPE_CHECKING:
     from lanfit.training.judging import Judge
 
-THREADS_VARIABLE = "LANFIT_THREADS"
+#: The variable in which a trainer finds its `Runtime`, as JSON.
+RUNTIME_VARIABLE = "LANFIT_RUNTIME"
 
 
 class Stopped(Exception):
@@ -66,14 +70,19 @@ class Trainer:
         """Work until the agent is gone."""
         self._parent.listen(self._take)
         began = time.perf_counter()
-        threads = int(os.environ.get(THREADS_VARIABLE, "0"))
+        runtime = msgspec.json.decode(os.environ[RUNTIME_VARIABLE], type=Runtime)
         from lanfit.models.runtime import prepare_keras
 
-        prepare_keras(threads)
+        try:
+            device = prepare_keras(runtime.backend, runtime.threads, runtime.device)
+        except LanfitError as wrong:
+            self._parent.send(NotReady(wrong.message, wrong.hint))
+            threading.Event().wait()  # until the agent ends this process
         from lanfit.training.keras_backend import KerasBackend
 
         self._backend = KerasBackend()
-        self._parent.send(Ready("tensorflow", "cpu", threads, time.perf_counter() - began))
+        seconds = time.perf_counter() - began
+        self._parent.send(Ready(runtime.backend, device.kind, runtime.threads, seconds, device.name))
         while True:
             order = self._orders.get()
             self._parent.send(self._work(order))
@@ -110,7 +119,7 @@ class Trainer:
             shard = order.shard.load()
             rows = rows_of_fold(task.model, shard, task.fold) if task.fold else rows_of_shard(task.model, shard)
             self._backend.load(task.model.architecture, task.model.compile, order.weights.load())
-        job = FitJob(task.epochs, task.batch_size, task.seed)
+        job = FitJob(task.epochs, task.batch_size, task.seed, task.patience or None)
         reporter = Reporter(order, self._parent, self._stopped)
         result = fit(self._backend, job, rows.x, rows.y, rows.x_validation, rows.y_validation, reporter)
         with timings.span("score"):

@@ -1,63 +1,104 @@
-"""The agent's end of its trainer: starts it, hears it, and starts another when it dies."""
+"""The agent's end of its trainer: starts it, hears it, starts another when it dies or a task wants another runtime."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from lanfit.child import Child, backend_environment
-from lanfit.errors import TrainingError
-from lanfit_client.orders import Answer, Fit, Order, Ready, Stop
-from lanfit_client.trainer import THREADS_VARIABLE
+from lanfit.errors import InputError, LanfitError, TrainingError
+from lanfit.models.runtime import check_backend
+from lanfit.wire.messages import Runtime
+from lanfit_client.orders import Answer, Fit, NotReady, Order, Ready, Stop
+from lanfit_client.trainer import RUNTIME_VARIABLE
 
 
 class TrainerProcess:
-    """A trainer that is replaced when it dies.
+    """A trainer that is replaced when it dies, and when a task wants another runtime.
 
     Args:
-        threads: of the backend.
+        runtime: what to run with where a task says nothing else.
+        fixed: which parts of it no task may change.
         on_answer: called with everything that the trainer says.
         on_death: called with the reason and the trainer's last lines when it dies.
     """
 
     def __init__(
         self,
-        threads: int,
+        runtime: Runtime,
+        fixed: frozenset[str],
         on_answer: Callable[[Answer], None],
         on_death: Callable[[TrainingError, Sequence[str]], None],
     ) -> None:
+        self._own = runtime
+        self._fixed = fixed
         self._on_answer = on_answer
         self._on_death = on_death
         self._child: Child[Answer] | None = None
         self._listening: asyncio.Task[None] | None = None
-        self.threads = threads
+        self._settled = asyncio.Event()
+        self._refused: LanfitError | None = None
+        self.runtime = runtime
         self.ready: Ready | None = None
 
     async def start(self) -> None:
-        """Start a trainer, which begins to import its backend."""
-        environment = {**dict(backend_environment("tensorflow", self.threads)), THREADS_VARIABLE: str(self.threads)}
-        self.ready = None
+        """Start a trainer, which begins to import its backend.
+
+        Raises:
+            InputError: the backend is not installed.
+        """
+        runtime = self.runtime
+        check_backend(runtime.backend)
+        environment = dict(backend_environment(runtime.backend, runtime.threads))
+        environment[RUNTIME_VARIABLE] = msgspec.json.encode(runtime).decode()
+        self.ready = self._refused = None
+        self._settled.clear()
         self._child = await Child.start("lanfit_client.trainer", Answer, "trainer", environment)
         self._listening = asyncio.create_task(self._listen(self._child))
+
+    async def settled(self) -> None:
+        """Wait until the trainer has its backend.
+
+        Raises:
+            InputError: the backend can't be used as the runtime wants it.
+            TrainingError: the trainer died.
+        """
+        await self._settled.wait()
+        if self._refused is not None:
+            raise self._refused
 
     async def _listen(self, child: Child[Answer]) -> None:
         while True:
             try:
                 answer = await child.receive()
             except TrainingError as died:
-                self._child = None
+                self._child, self._refused = None, died
+                self._settled.set()
                 self._on_death(died, list(child.last_lines))
                 return
             if isinstance(answer, Ready):
                 self.ready = answer
+                self._settled.set()
             self._on_answer(answer)
+            if isinstance(answer, NotReady):
+                self._child, self._refused = None, InputError(answer.error, answer.hint)
+                self._settled.set()
+                await child.stop()
+                return
 
     async def train(self, order: Fit) -> None:
-        """Give the trainer a task; a trainer with another number of threads than the task wants is replaced."""
-        wanted = order.fit.runtime.threads or self.threads
-        if wanted != self.threads:
+        """Give the trainer a task; a trainer with another runtime than the task wants is replaced.
+
+        Raises:
+            InputError: the task wants a backend that is not installed; the trainer stays as it is.
+        """
+        wanted = combined(self._own, order.fit.runtime, self._fixed)
+        if wanted != self.runtime:
+            check_backend(wanted.backend)
             await self.close()
-            self.threads = wanted
+            self.runtime = wanted
         if self._child is None:
             await self.start()
         await self._send(order)
@@ -78,3 +119,9 @@ class TrainerProcess:
         if self._child is not None:
             child, self._child = self._child, None
             await child.stop()
+
+
+def combined(own: Runtime, wanted: Runtime, fixed: frozenset[str]) -> Runtime:
+    """What a task wants, and for the rest this client's own; what is fixed stays the client's own in any case."""
+    changes = {key: value for key, value in msgspec.structs.asdict(wanted).items() if value and key not in fixed}
+    return msgspec.structs.replace(own, **changes)

@@ -18,9 +18,9 @@ from lanfit.files import ArrayFile, BlockFile
 from lanfit.logs import HistoryFile, append_log
 from lanfit.net.link import Link
 from lanfit.wire.arrays import BlockSpec, block_size, check_specs
-from lanfit.wire.messages import Epoch, Failed, Lease, LogLines, Message, Offer, Progress, Result
+from lanfit.wire.messages import Epoch, Failed, Lease, LogLines, Message, Offer, Progress, Result, Runtime
 from lanfit.workspace import Workspace
-from lanfit_client.orders import Answer, EpochDone, Fit, NotTrained, Ready, Step, Trained
+from lanfit_client.orders import Answer, EpochDone, Fit, NotReady, NotTrained, Ready, Step, Trained
 from lanfit_client.outbox import Entry, Outbox
 from lanfit_client.state import ClientState
 from lanfit_client.trainers import TrainerProcess
@@ -48,6 +48,7 @@ class Worker:
     """Does one task at a time.
 
     Args:
+        runtime, fixed: of the trainer; see TrainerProcess.
         send: called with every message for the server; the agent sends it when there is a link.
         say: called with lines for the client's user.
     """
@@ -56,12 +57,13 @@ class Worker:
         self,
         state: ClientState,
         workspace: Workspace,
-        threads: int,
+        runtime: Runtime,
+        fixed: frozenset[str],
         send: Callable[[Message], None],
         say: Callable[[str], None],
     ) -> None:
         self.outbox = Outbox(state.outbox)
-        self.trainer = TrainerProcess(threads, self._on_answer, self._on_death)
+        self.trainer = TrainerProcess(runtime, fixed, self._on_answer, self._on_death)
         self.failures = 0
         self._cache = state.cache
         self._workspace = workspace
@@ -145,7 +147,10 @@ class Worker:
         )
         if self.trainer.ready is None:
             self._say("Waiting for the backend to be imported; training begins then.")
-        await self.trainer.train(order)
+        try:
+            await self.trainer.train(order)
+        except LanfitError as wrong:
+            self._fail(work, wrong, ())
 
     async def _fetch(self, link: Link, spec: BlockSpec) -> ArrayFile:
         """Receive a block into a memory-mapped file, unless it lies there already."""
@@ -166,8 +171,10 @@ class Worker:
     def _on_answer(self, answer: Answer) -> None:
         work = self._work
         if isinstance(answer, Ready):
-            self._say(f"The backend is ready: {answer.backend} on {answer.device}, {answer.threads} threads.")
-        if isinstance(answer, Ready) or work is None or answer.number != work.number:
+            self._say(f"The backend is ready: {answer}.")
+        if isinstance(answer, NotReady) and work is not None and (work.receiving is None or work.receiving.done()):
+            self._fail(work, TrainingError(answer.error, answer.hint), ())
+        if isinstance(answer, Ready | NotReady) or work is None or answer.number != work.number:
             return
         match answer:
             case Step():

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -24,6 +25,7 @@ from lanfit.wire.messages import (
     AnyMessage,
     Commit,
     Epoch,
+    Failed,
     Fetch,
     FitTask,
     Join,
@@ -40,6 +42,7 @@ from lanfit.wire.messages import (
 from lanfit.workspace import Workspace
 from lanfit_client.agent import REPORT_SECONDS, Agent, Server
 from lanfit_client.state import ClientState
+from lanfit_client.trainers import combined
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE = 120
@@ -80,7 +83,8 @@ async def playing(folder: Path, said: list[str]) -> AsyncIterator[tuple[Stage, A
     stage = Stage()
     listener = await listen("127.0.0.1", 0, identity, Door(stretch("a b c d", identity.salt)), stage)
     state = ClientState.take(Workspace(folder))
-    agent = Agent(Server("127.0.0.1", listener.port), state, Workspace(folder), "lab", 1, said.append)
+    runtime = Runtime("tensorflow", "auto", 1)
+    agent = Agent(Server("127.0.0.1", listener.port), state, Workspace(folder), "lab", runtime, said.append)
     await agent.start()
     running = asyncio.create_task(agent.run("a b c d", once=True))
     try:
@@ -195,3 +199,66 @@ def test_progress_is_reported_at_least_once_a_second_while_there_is_a_task(tmp_p
             assert {report.state for report in reports} == {"receiving"}
 
     asyncio.run(play())
+
+
+def test_a_task_gets_the_backend_and_the_patience_that_it_wants_or_fails_with_a_hint(tmp_path: Path) -> None:
+    """The trainer is replaced for it, and again for the next task."""
+    said: list[str] = []
+    lease, blocks = task()
+
+    def wanting(number: int, backend: str = "", device: str = "") -> Lease:
+        fit = msgspec.structs.replace(lease.fit, epochs=60, patience=1, runtime=Runtime(backend, device))
+        return msgspec.structs.replace(lease, task=f"shard-{number}", fit=fit)
+
+    async def play() -> None:
+        seen: list[AnyMessage] = []
+        async with playing(tmp_path, said) as (stage, _, running):
+            link = await stage.links.get()
+            joined = await link.receive()
+            assert isinstance(joined, Join)
+            assert (joined.backend, joined.threads) == ("tensorflow", 1)
+            await link.send(Welcome("0", "lab", False))
+            await link.send(wanting(1, "jax", "cpu"))
+            for _ in range(2):
+                fetch = await until(link, Fetch, seen)
+                assert isinstance(fetch, Fetch)
+                await link.send_block(fetch, pieces(blocks[fetch.block]))
+            offer = await until(link, Offer, seen)
+            assert isinstance(offer, Offer)
+            assert (offer.result.backend, offer.result.device, offer.result.threads) == ("jax", "cpu", 1)
+            epochs = [message.epoch for message in seen if isinstance(message, Epoch)]
+            assert offer.result.best_epoch + 2 == len(epochs) < 60
+
+            await link.send(wanting(2, "theano"))
+            failed = await until(link, Failed, seen)
+            assert isinstance(failed, Failed)
+            assert failed.error == "'theano' is no backend"
+            assert "jax" in failed.hint
+
+            await link.send(wanting(3, "", "gpu"))
+            failed = await until(link, Failed, seen)
+            assert isinstance(failed, Failed)
+            assert "tensorflow finds only the cpu of this machine" in failed.error
+            assert "--device cpu" in failed.hint
+
+            await link.send(wanting(4))
+            offer = await until(link, Offer, seen)
+            assert isinstance(offer, Offer)
+            assert (offer.result.backend, offer.result.device, offer.result.threads) == ("tensorflow", "cpu", 1)
+            await link.send(RunEnded("run-1", "done", "it is over"))
+            await running
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+        asyncio.run(play())
+    assert "The backend is ready: jax on cpu, 1 threads." in said
+
+
+def test_what_is_fixed_on_the_command_line_wins_over_the_task() -> None:
+    own = Runtime("tensorflow", "auto", 4)
+    wanted = Runtime("jax", "gpu", 2)
+    assert combined(own, wanted, frozenset()) == wanted
+    assert combined(own, Runtime(), frozenset()) == own
+    assert combined(own, Runtime(threads=2), frozenset({"backend"})) == Runtime("tensorflow", "auto", 2)
+    assert combined(own, wanted, frozenset({"backend", "threads"})) == Runtime("tensorflow", "gpu", 4)
+    assert combined(own, wanted, frozenset({"device", "host"})) == Runtime("jax", "auto", 2)

@@ -1,21 +1,92 @@
-"""Bringing up Keras in a process of its own: backend, threads, memory. To be called before anything imports Keras."""
+"""Bringing up Keras in a process of its own: backend, threads, device, memory. To be called before anything imports it.
+
+Which backends are installed is found out without importing them, so a process that only wants to know stays light.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
+from dataclasses import dataclass
+
+from lanfit.errors import InputError
+from lanfit.job import BACKENDS
 
 
-def prepare_keras(threads: int = 0) -> None:
-    """Import Keras on TensorFlow so that results depend on the job and `threads` alone.
+@dataclass(frozen=True)
+class Device:
+    """What a backend computes on: "cpu" or "gpu", and what the GPU is called, as far as the backend tells."""
 
-    `threads` is how many cores one operation may use; 0 leaves it to TensorFlow. Must be the first thing in a process
-    that touches Keras. What a `keras.json` of this user says does not count.
+    kind: str = "cpu"
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.name})" if self.name else self.kind
+
+
+def installed_backends() -> list[str]:
+    """The backends that can be imported here, best first."""
+    if importlib.util.find_spec("keras") is None:
+        return []
+    return [backend for backend in BACKENDS if importlib.util.find_spec(backend) is not None]
+
+
+def default_backend() -> str:
+    """The first backend that is installed; the first of all where none is."""
+    return (installed_backends() or BACKENDS)[0]
+
+
+def check_backend(backend: str) -> None:
+    """Check that a backend is one of ours and can be imported here. It may have been named by a peer.
 
     Raises:
+        InputError: it is not.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"{backend!r} is no backend", f"Use one of {', '.join(BACKENDS)}.")
+    installed = installed_backends()
+    if backend not in installed:
+        others = f", or use what is installed: --backend {' or '.join(installed)}" if installed else ""
+        raise InputError(
+            f"the backend {backend} is not installed here",
+            f'In the clone, with the Python of its .venv: python -m pip install -e ".[{backend}]"{others}.',
+        )
+
+
+def prepare_keras(backend: str = "tensorflow", threads: int = 0, device: str = "auto") -> Device:
+    """Import Keras so that results depend on the job, the backend, the device and `threads` alone; return the device.
+
+    Must be the first thing in a process that touches Keras. What a `keras.json` of this user says does not count.
+
+    Args:
+        threads: how many cores one operation may use; 0 leaves it to the backend.
+        device: "cpu" uses no GPU even if there is one, "gpu" nothing else, "auto" what the backend finds.
+
+    Raises:
+        InputError: the backend is not installed, or finds no GPU where one was asked for.
         RuntimeError: TensorFlow is already running with another number of threads.
     """
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    check_backend(backend)
+    os.environ["KERAS_BACKEND"] = backend
+    start = {"tensorflow": _start_tensorflow, "jax": _start_jax, "torch": _start_torch}[backend]
+    found = start(threads, device == "cpu")
+    if device == "gpu" and found.kind != "gpu":
+        raise InputError(
+            f"a GPU was asked for (--device gpu), but {backend} finds only the {found} of this machine",
+            f"Use --device cpu or auto; or install the GPU's driver and the build of {backend} that is made for it.",
+        )
+    import keras
+
+    keras.config.set_floatx("float32")
+    keras.config.set_epsilon(1e-7)
+    keras.config.set_image_data_format("channels_last")
+    # Keras advises against .h5 each time it writes one.
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    return found
+
+
+def _start_tensorflow(threads: int, no_gpu: bool) -> Device:
     # TensorFlow's own log is about drivers that are not there; what goes wrong comes as an exception anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
@@ -24,13 +95,38 @@ def prepare_keras(threads: int = 0) -> None:
         # Inter-op threads only overlap independent operations: they do not change results.
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
-    import keras
+    if no_gpu:
+        tf.config.set_visible_devices([], "GPU")
+    elif gpus := tf.config.list_physical_devices("GPU"):
+        return Device("gpu", tf.config.experimental.get_device_details(gpus[0]).get("device_name", ""))
+    return Device()
 
-    keras.config.set_floatx("float32")
-    keras.config.set_epsilon(1e-7)
-    keras.config.set_image_data_format("channels_last")
-    # Keras advises against .h5 each time it writes one.
-    logging.getLogger("absl").setLevel(logging.ERROR)
+
+def _start_jax(threads: int, no_gpu: bool) -> Device:
+    if threads:
+        # XLA reads the size of its pool of threads from these, the newer name first.
+        os.environ["PJRT_NPROC"] = os.environ["NPROC"] = str(threads)
+    if no_gpu:
+        os.environ["JAX_PLATFORMS"] = "cpu"
+    import jax
+
+    first = jax.devices()[0]
+    return Device() if first.platform == "cpu" else Device("gpu", first.device_kind)
+
+
+def _start_torch(threads: int, no_gpu: bool) -> Device:
+    if no_gpu:
+        os.environ["KERAS_TORCH_DEVICE"] = "cpu"  # read by Keras when it is imported
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+        torch.set_num_interop_threads(threads)
+    if no_gpu:
+        return Device()
+    if torch.backends.mps.is_available():
+        return Device("gpu", "Apple MPS")
+    return Device("gpu", torch.cuda.get_device_name(0)) if torch.cuda.is_available() else Device()
 
 
 def limit_memory(limit: int) -> bool:

@@ -10,12 +10,22 @@ from pathlib import Path
 
 import pytest
 
+from lanfit.errors import InputError
+from lanfit.job import BACKENDS
+from lanfit.models.runtime import check_backend, default_backend, installed_backends
+
+#: On Linux, how many threads XLA's pool has.
+POOL = "sum('XLAEigen' in open(f'/proc/self/task/{t}/comm').read() for t in os.listdir('/proc/self/task'))"
 pytestmark = pytest.mark.keras
 
 
-def run(code: str, **environment: str) -> str:
+def run(code: str, *arguments: str, **environment: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **environment}
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -37,11 +47,70 @@ def test_threads_and_backend_are_ours_whatever_the_users_keras_json_says(tmp_pat
     assert json.loads(said) == ["tensorflow", "float32", 1e-7, "channels_last", 3, 3]
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_on_the_processor_every_backend_that_is_installed_comes_up_with_its_threads(backend: str) -> None:
+    if backend not in installed_backends():
+        pytest.skip(f"{backend} is not installed")
+    code = (
+        "import sys, os\n"
+        "from lanfit.models.runtime import prepare_keras\n"
+        "device = prepare_keras(sys.argv[1], 3, 'cpu')\n"
+        "import keras, json\n"
+        "keras.ops.convert_to_numpy(keras.ops.ones((2, 2)) @ keras.ops.ones((2, 2)))\n"
+        "print(json.dumps([str(device), keras.backend.backend(), keras.config.image_data_format(), threads()]))\n"
+    )
+    threads = {
+        "tensorflow": "import tensorflow as tf; return tf.config.threading.get_intra_op_parallelism_threads()",
+        "jax": f"return {POOL} if sys.platform == 'linux' else 3",
+        "torch": "import torch; return torch.get_num_threads()",
+    }[backend]
+    said = run(f"def threads():\n    {threads}\n{code}", backend, KERAS_BACKEND="nonsense").splitlines()[-1]
+    assert json.loads(said) == ["cpu", backend, "channels_last", 3]
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_a_gpu_that_is_not_there_is_named_with_what_was_found(backend: str) -> None:
+    """Where there is one, it is hidden from the process: what this looks like is the same everywhere."""
+    code = (
+        "import sys\n"
+        "from lanfit.errors import InputError\n"
+        "from lanfit.models.runtime import prepare_keras\n"
+        "try:\n"
+        "    prepare_keras(sys.argv[1], 1, 'gpu')\n"
+        "except InputError as wrong:\n"
+        "    print(wrong.message, '|', wrong.hint)\n"
+    )
+    said = run(code, backend, CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu").splitlines()[-1]
+    assert said.startswith(
+        f"a GPU was asked for (--device gpu), but {backend} finds only the cpu of this machine | Use "
+    )
+
+
+def test_a_backend_that_is_not_installed_is_named_with_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = {"keras", "jax"}
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name in here else None)
+    assert (installed_backends(), default_backend()) == (["jax"], "jax")
+    check_backend("jax")
+    with pytest.raises(InputError, match="the backend torch is not installed here") as error:
+        check_backend("torch")
+    assert 'python -m pip install -e ".[torch]", or use what is installed: --backend jax' in error.value.hint
+    with pytest.raises(InputError, match="'theano' is no backend") as error:
+        check_backend("theano")
+    assert "tensorflow, jax, torch" in error.value.hint
+    here.remove("keras")
+    assert (installed_backends(), default_backend()) == ([], "tensorflow")
+    with pytest.raises(InputError, match="the backend tensorflow is not installed here") as error:
+        check_backend("tensorflow")
+    assert error.value.hint.endswith('pip install -e ".[tensorflow]".')
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts all writable memory")
 def test_beyond_the_memory_limit_python_and_tensorflow_fail_but_within_it_they_work() -> None:
     code = (
         "from lanfit.models.runtime import limit_memory, prepare_keras\n"
-        "prepare_keras(1)\n"
+        "prepare_keras(threads=1)\n"
         "import keras, numpy as np\n"
         "keras.ops.zeros((10,))\n"
         "assert limit_memory(1 << 28)\n"
