@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -131,14 +133,19 @@ def test_no_number_makes_it_fail(tmp_path_factory: pytest.TempPathFactory, value
     draw(tmp_path_factory.mktemp("any"), {"loss": values}, best_epoch=0)
 
 
-def test_a_picture_is_written_whole_and_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+def test_a_picture_is_written_whole_or_the_old_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "history.png").write_bytes(b"old")
-    draw(tmp_path, HISTORY)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            draw(tmp_path, HISTORY)
+    assert (tmp_path / "history.png").read_bytes() == b"old"
+    assert count(draw(tmp_path, HISTORY), BLUE) > 0
     assert [path.name for path in tmp_path.iterdir()] == ["history.png"]
-    with pytest.raises(TypeError):
-        draw(tmp_path, {"loss": [object()]})  # type: ignore[list-item]
-    assert [path.name for path in tmp_path.iterdir()] == ["history.png"]
-    assert count(tmp_path / "history.png", BLUE) > 0
 
 
 def test_drawing_needs_no_display_and_no_pyplot(tmp_path: Path) -> None:
