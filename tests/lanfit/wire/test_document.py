@@ -6,27 +6,27 @@ import pytest
 DOCS = Path(__file__).parents[3] / "docs"
 PROTOCOL = DOCS / "protocol.md"
 sys.path.insert(0, str(DOCS))
-import tables as document  # noqa: E402
+import tables as documents  # noqa: E402
+from tables_markdown import fill  # noqa: E402
 
 
 def test_the_tables_in_the_protocol_document_are_those_of_the_code() -> None:
-    text = PROTOCOL.read_text("utf-8")
-    assert document.fill(text) == text, "run: python docs/tables.py docs/protocol.md"
+    assert documents.filled(PROTOCOL) == PROTOCOL.read_text("utf-8"), "run: python docs/tables.py docs/protocol.md"
 
 
 def test_the_tables_tell_the_docstrings_of_messages_and_fields() -> None:
-    table = document.TABLES["from-client"]()
+    table = documents.DOCUMENTS["protocol.md"]["from-client"]()
     assert "**`join`** The first message of a client: who it is and what it has." in table
     assert "| `free_memory` | int | Bytes; 0 when it is not known. |" in table
 
 
 def test_a_document_that_lacks_a_table_is_refused() -> None:
     with pytest.raises(ValueError, match="places for"):
-        document.fill("<!-- table: frames -->\n<!-- end -->")
+        fill("<!-- table: frames -->\n<!-- end -->", documents.DOCUMENTS["protocol.md"])
 
 
 def test_writing_the_tables_twice_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "protocol.md"
     path.write_text(PROTOCOL.read_text("utf-8").replace("CLIENT_PROOF", "STALE"), "utf-8")
-    document.main([str(path)])
+    documents.main([str(path)])
     assert path.read_text("utf-8") == PROTOCOL.read_text("utf-8")

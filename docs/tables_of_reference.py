@@ -1,0 +1,124 @@
+"""The tables of docs/reference.md: questions, flags, settings, exit codes. `docs/tables.py` writes them there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Container, Mapping
+
+import click
+from tables_markdown import table
+
+from lanfit import errors, job
+from lanfit.cli import main
+from lanfit.commands import INTERRUPTED
+from lanfit.fields import Field, Value
+from lanfit.passphrase import PASSPHRASE_VARIABLE
+from lanfit_client import settings
+from lanfit_server.cli import EXIT_CODES
+
+#: The passphrase is no field, because it never stands in a file; it is asked after this one.
+_BEFORE_THE_PASSPHRASE = "clients"
+_PASSPHRASE: list[object] = [
+    "Passphrase",
+    f"`--passphrase-file`, or the variable `{PASSPHRASE_VARIABLE}`",
+    "–",
+    "text",
+    "four words are made",
+    "What a client must know to be let in. It is never an argument, and never in a job file.",
+]
+
+
+def answers(field: Field) -> str:
+    """What a field takes, in the words in which a wrong answer is refused."""
+    try:
+        value = field.parse("?")
+    except ValueError as refused:
+        told = re.fullmatch(r".*? is (?:not|neither) (?:one of: )?(.+)", str(refused), re.DOTALL)
+        return told[1].replace(" nor ", " or ") if told else str(refused)
+    return "names, with commas between them" if isinstance(value, tuple) else "text"
+
+
+def default(field: Field, value: Value) -> str:
+    """The default of a field in words, else the built-in value, else a dash."""
+    if field.default or value is None:
+        return field.default or "–"
+    if isinstance(value, tuple):
+        return ",".join(value) or "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _questions() -> str:
+    rows: list[list[object]] = []
+    for field in job.FIELDS.values():
+        if field.question:
+            rows.append([re.sub(r" \([^)]*\)$", "", field.question), *_told(field)])
+        if field.key == "collect":
+            rows[-1][4] = "Y"  # the question is the other way round
+        if field.key == _BEFORE_THE_PASSPHRASE:
+            rows.append(_PASSPHRASE)
+    numbered = [[number, *row] for number, row in enumerate(rows, 1)]
+    return table(["#", "question", "flag", "key", "answers", "default", "what it is"], numbered)
+
+
+def _told(field: Field) -> list[object]:
+    value = default(field, job.default_of(field.key))
+    return [f"`{field.flag}`", f"`{field.key}`", answers(field), value, field.help]
+
+
+def _never_asked() -> str:
+    rows = [_told(field) for field in job.FIELDS.values() if not field.question]
+    return table(["flag", "key", "answers", "default", "what it is"], rows)
+
+
+def command(name: str) -> click.Command:
+    """A subcommand of `lanfit`."""
+    found = main.get_command(click.Context(main), name)
+    assert found is not None, name
+    return found
+
+
+def _flags(name: str, *, but: Container[str | None] = (), fields: Mapping[str, Field] | None = None) -> str:
+    """The argument and the flags of a command without those of the names in `but`; `fields` say what some take."""
+    rows = []
+    for parameter in command(name).params:
+        if parameter.name in but or getattr(parameter, "hidden", False):
+            continue
+        field = (fields or {}).get(parameter.name or "")
+        takes = answers(field) if field else parameter.type.name
+        if isinstance(parameter, click.Option):
+            flag = ", ".join(f"`{flag}`" for flag in parameter.opts)
+            text = re.sub(r"\s*\[default: (.*)\]$", r" Default: \1.", parameter.help or "")
+            rows.append([flag, "–" if parameter.is_flag else takes, text])
+        else:
+            rows.append([f"`{parameter.metavar}`", takes, (command(name).help or "").partition("\n")[0]])
+    return table(["flag", "takes", "what it does"], rows)
+
+
+def _client_settings() -> str:
+    rows = [
+        [f"`{field.key}`", answers(field), default(field, field.example), field.help]
+        for field in settings.FIELDS.values()
+    ]
+    return table(["key", "answers", "default", "what it is"], rows)
+
+
+def _exit_codes() -> str:
+    """Every code with what it stands for: how runs end, and which errors end a program with it."""
+    meanings: dict[int, list[str]] = {0: [], INTERRUPTED: ["Ctrl-C, or a request to terminate."]}
+    for status, code in EXIT_CODES.items():
+        meanings.setdefault(code, []).append(f"The run's status is {status}.")
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.LanfitError) and kind is not errors.LanfitError:
+            meanings.setdefault(kind.exit_code, []).append((kind.__doc__ or "").strip().partition("\n")[0])
+    return table(["code", "when"], [(code, " ".join(told)) for code, told in sorted(meanings.items())])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "questions": _questions,
+    "never-asked": _never_asked,
+    "server-flags": lambda: _flags("server", but=job.FIELDS),
+    "client-flags": lambda: _flags("client", fields=settings.FIELDS),
+    "client-settings": _client_settings,
+    "demo-flags": lambda: _flags("demo"),
+    "exit-codes": _exit_codes,
+}

@@ -1,0 +1,121 @@
+"""The reference says what the code says, whatever fields and flags there are."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from lanfit import errors, fields, job
+from lanfit.cli import COMMANDS
+from lanfit.fields import Field
+from lanfit_client import settings
+from lanfit_server.cli import EXIT_CODES
+
+DOCS = Path(__file__).parents[1] / "docs"
+REFERENCE = DOCS / "reference.md"
+sys.path.insert(0, str(DOCS))
+import tables as documents  # noqa: E402
+import tables_of_reference as reference  # noqa: E402
+
+
+def lines(name: str) -> list[list[str]]:
+    """The cells of a table, without its heads."""
+    text = reference.TABLES[name]()
+    return [re.split(r" (?<!\\)\| ", line.strip("| ")) for line in text.splitlines()[2:]]
+
+
+def test_the_tables_in_the_reference_are_those_of_the_code() -> None:
+    assert documents.filled(REFERENCE) == REFERENCE.read_text("utf-8"), "run: python docs/tables.py docs/reference.md"
+
+
+def test_writing_the_tables_twice_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "reference.md"
+    path.write_text(REFERENCE.read_text("utf-8").replace("batch_size", "stale"), "utf-8")
+    documents.main([str(path)])
+    assert path.read_text("utf-8") == REFERENCE.read_text("utf-8")
+
+
+def test_questions_are_numbered_in_the_order_in_which_the_tutorial_is_asked_them() -> None:
+    """A test runs the tutorial, so its order is the real one; it may leave out what is asked only sometimes."""
+    tutorial = (DOCS / "tutorial.md").read_text("utf-8").partition("```console questions\n")[2].partition("```")[0]
+    shown = [re.sub(r"( \([^)]*\))? \[.*", "", line).rstrip(": ") for line in tutorial.splitlines()]
+    questions = [line[1] for line in lines("questions")]
+    assert [question for question in questions if question in shown] == shown
+    assert [int(line[0]) for line in lines("questions")] == list(range(1, len(questions) + 1))
+
+
+def test_every_field_has_one_line() -> None:
+    listed = [line[3] for line in lines("questions")] + [line[1] for line in lines("never-asked")]
+    assert sorted(set(listed) - {"–"}) == sorted(f"`{key}`" for key in job.FIELDS)
+    assert len(listed) == len(job.FIELDS) + 1, "the fields and the passphrase"
+    assert [line[0] for line in lines("client-settings")] == [f"`{key}`" for key in settings.FIELDS]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_flag_of_every_command_is_in_the_reference(name: str) -> None:
+    text = REFERENCE.read_text("utf-8")
+    for parameter in reference.command(name).params:
+        if isinstance(parameter, click.Option):
+            assert parameter.hidden or all(f"`{flag}`" in text for flag in parameter.opts), parameter.opts
+        else:
+            assert f"`{parameter.metavar}`" in text
+    assert f"`lanfit {name}`" in text
+
+
+def test_hidden_flags_are_not_told() -> None:
+    assert "--child" not in REFERENCE.read_text("utf-8")
+
+
+def test_a_default_stands_in_the_words_of_the_field_or_as_its_value() -> None:
+    assert reference.default(job.FIELDS["model"], None) == job.FIELDS["model"].default
+    assert reference.default(job.FIELDS["epochs"], 5) == "5"
+    assert reference.default(job.FIELDS["local"], 0) == "0"
+    assert reference.default(job.FIELDS["seed"], ("average", "ensemble")) == "average,ensemble"
+    assert [reference.default(job.FIELDS["seed"], value) for value in ((), None, False)] == ["none", "–", "false"]
+    by_flag = {line[2]: line for line in lines("questions")}
+    assert by_flag["`--collect`"][4:6] == ["Y or n", "Y"]
+
+
+@pytest.mark.parametrize(
+    ("parse", "told"),
+    [
+        (fields.whole(2), "a whole number of at least 2"),
+        (fields.whole(1, 9), "a whole number from 1 to 9"),
+        (fields.fraction, "a share of the rows: 0 or more, less than 1, as in 0.2"),
+        (fields.positive, "a number above 0"),
+        (fields.choice({"1": "kfold", "2": "fit"}), "1 kfold, 2 fit"),
+        (fields.choice({"XY": "XY", "XX": "XX"}, upper=True), "XY, XX"),
+        (fields.yes_or_no, "Y or n"),
+        (fields.text, "text"),
+        (fields.names, "names, with commas between them"),
+    ],
+)
+def test_answers_are_told_in_the_words_in_which_a_wrong_one_is_refused(parse: object, told: str) -> None:
+    assert reference.answers(Field("new", parse, "A field of tomorrow.")) == told  # type: ignore[arg-type]
+
+
+def test_a_field_that_is_added_gets_its_line_without_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    def parse(text: str) -> str:
+        raise ValueError("write NAME=VALUE")
+
+    asked = Field("cheese", parse, "Which | cheese.", "Cheese (1 brie)", default="brie")
+    never = Field("wine_cellar", fields.text, "Where it is.", default="below")
+    added = {"host": job.FIELDS["host"], "clients": job.FIELDS["clients"], "cheese": asked, "wine_cellar": never}
+    monkeypatch.setattr(job, "FIELDS", added)
+    monkeypatch.setattr(job, "default_of", lambda key: None)
+    cheese = "4 | Cheese | `--cheese` | `cheese` | write NAME=VALUE | brie | Which \\| cheese."
+    assert cheese in reference.TABLES["questions"]()
+    assert lines("never-asked") == [["`--wine-cellar`", "`wine_cellar`", "text", "below", "Where it is."]]
+
+
+def test_every_exit_code_is_explained() -> None:
+    told = {int(code): text for code, text in lines("exit-codes")}
+    kinds = [errors.InputError, errors.RefusedError, errors.TrainingError, errors.ConnectionFailed]
+    assert set(told) == {0, *EXIT_CODES.values(), *(kind.exit_code for kind in kinds)}
+    for kind in kinds:
+        assert (kind.__doc__ or "") in told[kind.exit_code]
+    assert all("done" in told[0] if status == "done" else status in told[code] for status, code in EXIT_CODES.items())
