@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 from tables_markdown import table
 
+from lanfit.mistakes import MISTAKES
 from lanfit.wire import auth, exchange, frames, messages, session
 from lanfit.wire.arrays import ArraySpec, BlockSpec
 
@@ -74,7 +75,11 @@ def _steps(steps: Sequence[auth.Step]) -> str:
 
 
 def _refusals() -> str:
-    rows = [(int(why), why.name, why.sentence.format(seconds="*n*")) for why in auth.Refusal]
+    def sentence(why: auth.Refusal) -> str:
+        said = MISTAKES[f"join.{why.name.lower().replace('_', '-')}"].message.removeprefix("{address}: ")
+        return said.format(seconds="*n*")
+
+    rows = [(int(why), why.name, sentence(why)) for why in auth.Refusal]
     return table(["code", "name", "what the user reads"], rows)
 
 

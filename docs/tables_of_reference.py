@@ -11,6 +11,7 @@ from tables_markdown import table
 from lanfit import errors, job
 from lanfit.cli import main
 from lanfit.commands import INTERRUPTED
+from lanfit.errors import InputError
 from lanfit.fields import Field, Value
 from lanfit.passphrase import PASSPHRASE_VARIABLE
 from lanfit_client import settings
@@ -32,9 +33,9 @@ def answers(field: Field) -> str:
     """What a field takes, in the words in which a wrong answer is refused."""
     try:
         value = field.parse("?")
-    except ValueError as refused:
-        told = re.fullmatch(r".*? is (?:not|neither) (?:one of: )?(.+)", str(refused), re.DOTALL)
-        return told[1].replace(" nor ", " or ") if told else str(refused)
+    except InputError as refused:
+        told = re.fullmatch(r".*? is (?:not|neither) (?:one of: )?(.+)", refused.message, re.DOTALL)
+        return told[1].replace(" nor ", " or ") if told else refused.message
     return "names, with commas between them" if isinstance(value, tuple) else "text"
 
 

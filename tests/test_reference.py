@@ -100,7 +100,7 @@ def test_answers_are_told_in_the_words_in_which_a_wrong_one_is_refused(parse: ob
 
 def test_a_field_that_is_added_gets_its_line_without_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     def parse(text: str) -> str:
-        raise ValueError("write NAME=VALUE")
+        raise errors.InputError("write NAME=VALUE")
 
     asked = Field("cheese", parse, "Which | cheese.", "Cheese (1 brie)", default="brie")
     never = Field("wine_cellar", fields.text, "Where it is.", default="below")

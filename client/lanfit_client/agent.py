@@ -150,7 +150,7 @@ class Agent:
                 if failed.message != reason or now - said >= REMIND_SECONDS:
                     waited = f" ({now - began:.0f} s so far)" if reason else ""
                     self._say(
-                        f"{failed.message}; {failed.hint}. Trying again every {wait:.0f} s{waited}; Ctrl-C ends it."
+                        f"{failed.message}. {failed.hint} Trying again every {wait:.0f} s{waited}; Ctrl-C ends it."
                     )
                     said, reason = now, failed.message
                 await asyncio.sleep(wait)

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lanfit.errors import InputError
 from lanfit.fields import Value
 from lanfit.loop import LoopThread
+from lanfit.mistakes import mistake
 from lanfit.models.runtime import check_backend, default_backend
 from lanfit.net.connect import WrongPassphrase
 from lanfit.net.tls import format_fingerprint, parse_fingerprint
@@ -113,7 +113,7 @@ class Client:
             except WrongPassphrase as wrong:
                 if not 0 < self._typed < ATTEMPTS:
                     raise
-                self._terminal.say(f"{wrong.message}.")
+                self._terminal.explain(wrong)
                 passphrase = self._type_passphrase()
 
     # --- what is asked ------------------------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class Client:
         """At a terminal the user decides about a server that is not the one it was."""
         if not self._terminal.interactive:
             return False
-        self._terminal.say(f"{changed.message}.\n  {changed.hint}.")
+        self._terminal.explain(changed)
         question = f"Trust {format_fingerprint(changed.shown)} from now on? (y/N)"
         trusted = self._terminal.ask(question, "--fingerprint", lambda text: text.lower() in ("y", "yes"), default="N")
         if trusted:
@@ -153,7 +153,7 @@ class Client:
 
 def _not_empty(text: str) -> str:
     if not text:
-        raise InputError("the passphrase is empty", "the server shows it")
+        raise mistake("passphrase.empty")
     return text
 
 

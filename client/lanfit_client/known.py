@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 
 from lanfit.durable import write_whole
-from lanfit.errors import InputError, RefusedError
+from lanfit.errors import RefusedError
+from lanfit.mistakes import mistake, texts
 from lanfit.net.connect import ServerIdentity
 from lanfit.net.tls import format_fingerprint, parse_fingerprint
 
@@ -28,11 +29,8 @@ class FingerprintChanged(RefusedError):
     """Another fingerprint is known for this address."""
 
     def __init__(self, address: str, known: bytes, shown: bytes, path: Path) -> None:
-        super().__init__(
-            f"{address} shows the fingerprint {format_fingerprint(shown)}, "
-            f"but this machine knows it with {format_fingerprint(known)}: another server, or someone in between",
-            f"compare with what the server shows; if the change is wanted, delete {address!r} from {path}",
-        )
+        shows, knows = format_fingerprint(shown), format_fingerprint(known)
+        super().__init__(*texts("join.changed-fingerprint", address=address, shown=shows, known=knows, file=path))
         self.address, self.known, self.shown, self.path = address, known, shown, path
 
 
@@ -77,12 +75,10 @@ class KnownServers:
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"{self.path} can't be read: {error}", "repair it, or delete it to trust every server anew"
-            ) from error
+            raise mistake("known-servers.unreadable", file=self.path, reason=error) from error
 
     def _write(self, servers: dict[str, KnownServer]) -> None:
         try:
             write_whole(self.path, msgspec.json.format(msgspec.json.encode(servers), indent=2) + b"\n", mode=0o600)
         except OSError as error:
-            raise InputError(f"{self.path} can't be written: {error}", "check the folder and its rights") from error
+            raise mistake("known-servers.unwritable", file=self.path, reason=error) from error

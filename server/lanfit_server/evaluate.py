@@ -138,6 +138,7 @@ class Problem(msgspec.Struct, frozen=True, tag="problem"):
     kind: str
     message: str
     hint: str
+    code: str
 
 
 Reply = Loaded | Compiled | Scored | Written | Done | Problem
@@ -167,7 +168,7 @@ class ModelProcess:
         # Who is cancelled while it waits must not leave an answer behind that the next one would take for its own.
         reply = await asyncio.shield(self._exchange(request))
         if isinstance(reply, Problem):
-            raise getattr(errors, reply.kind)(reply.message, reply.hint)
+            raise getattr(errors, reply.kind)(reply.message, reply.hint, reply.code)
         if not isinstance(reply, answer):
             raise errors.LocalProtocolError(f"the model process answered {type(request)} with {type(reply)}")
         return reply

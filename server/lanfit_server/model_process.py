@@ -15,8 +15,9 @@ import numpy as np
 from lanfit.child import Parent
 from lanfit.data.labels import Target, make_target
 from lanfit.data.memory import free_memory
-from lanfit.errors import InputError, LanfitError
+from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
+from lanfit.mistakes import mistake
 from lanfit.models.compiling import CompileSpec, loss_name, override, read_spec
 from lanfit.models.export import write_final, write_model
 from lanfit.models.loading import LoadedModel, load_model
@@ -99,10 +100,7 @@ class ModelHolder:
         loaded = load_model(path)
         size = len(loaded.architecture.encode()) + len((loaded.compile or "").encode())
         if size > LARGEST_ARCHITECTURE:
-            raise InputError(
-                f"{path.name} has an architecture of {size:,} bytes; {LARGEST_ARCHITECTURE:,} can be sent to clients",
-                "use a model with fewer layers",
-            )
+            raise mistake("model.too-large-to-send", file=path.name, size=size, most=LARGEST_ARCHITECTURE)
         spec = read_spec(loaded.compile) if loaded.compile else CompileSpec()
         self._loaded = loaded
         return Loaded(
@@ -155,9 +153,10 @@ class ModelHolder:
         return ArrayFile.write(path, {**weights, **members[0].constants()})
 
 
-def _kind(error: LanfitError) -> str:
-    """The nearest class of the error tree: what the server can make of it."""
-    return next(cls.__name__ for cls in type(error).__mro__ if cls.__module__ == "lanfit.errors")
+def _problem(error: LanfitError) -> Problem:
+    """The error as an answer, by its nearest class of the error tree: what the server can make of it."""
+    kind = next(cls.__name__ for cls in type(error).__mro__ if cls.__module__ == "lanfit.errors")
+    return Problem(kind, error.message, error.hint, error.code)
 
 
 def main() -> None:
@@ -172,9 +171,9 @@ def main() -> None:
         try:
             reply = holder.answer(request)
         except LanfitError as wrong:
-            reply = Problem(_kind(wrong), wrong.message, wrong.hint)
+            reply = _problem(wrong)
         except MemoryError:
-            reply = Problem("InputError", "the model process ran out of memory", "use a smaller model or fewer rows")
+            reply = _problem(mistake("model.out-of-memory"))
         parent.send(reply)
 
 

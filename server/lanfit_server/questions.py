@@ -96,8 +96,8 @@ class Answers:
         def accept(text: str) -> bool:
             try:
                 return yes_or_no(text)
-            except ValueError as wrong:
-                raise InputError(f"{field.question} ({field.flag}): {wrong}", "answer Y or n") from None
+            except InputError as wrong:
+                raise wrong.at(f"{field.question} ({field.flag})") from None
 
         return self._terminal.ask(field.question, field.flag, accept, default=default)
 

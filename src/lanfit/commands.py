@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import sys
 from collections.abc import Iterator
@@ -10,8 +11,11 @@ from collections.abc import Iterator
 import msgspec
 
 from lanfit.errors import LanfitError
+from lanfit.mistakes import mistake
 
 INTERRUPTED = 130
+
+log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -20,16 +24,30 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
     try:
         yield
     except LanfitError as wrong:
-        if as_json:
-            print(msgspec.json.encode({"error": wrong.message, "hint": wrong.hint}).decode())
-        print(f"Error: {wrong.message}", file=sys.stderr)
-        if wrong.hint:
-            print(f"  → {wrong.hint}", file=sys.stderr)
+        _report(wrong, as_json)
         sys.exit(wrong.exit_code)
+    except OSError as error:  # a disk that is full, a folder that may not be written to: nobody can foresee where
+        log.debug("the system refused", exc_info=error)
+        why = error.strerror or str(error) or type(error).__name__
+        refused = mistake("system.refused", reason=f"{why}: {error.filename}" if error.filename else why)
+        _report(refused, as_json)
+        sys.exit(refused.exit_code)
     except KeyboardInterrupt:
         if as_json:
-            print(msgspec.json.encode({"error": "interrupted", "hint": "start again"}).decode())
+            _print_json("interrupted", "Start again.", "interrupted")
         sys.exit(INTERRUPTED)
+
+
+def _report(wrong: LanfitError, as_json: bool) -> None:
+    if as_json:
+        _print_json(wrong.message, wrong.hint, wrong.code)
+    print(f"Error: {wrong.message}", file=sys.stderr)
+    if wrong.hint:
+        print(f"  → {wrong.hint}", file=sys.stderr)
+
+
+def _print_json(error: str, hint: str, code: str) -> None:
+    print(msgspec.json.encode({"error": error, "hint": hint, "code": code}).decode())
 
 
 def interrupt_on_termination() -> None:

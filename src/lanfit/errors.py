@@ -1,7 +1,8 @@
 """The one error tree of lanfit.
 
 Every error that a user can meet says what happened and where (`message`) and what to do next (`hint`), and knows
-the exit code of the command that it ends.
+the exit code of the command that it ends. What they say, and the `code` by which scripts tell them apart, stands in
+`lanfit.mistakes`; only what is no user's mistake, the protocol errors, is worded where it is raised.
 
     LanfitError              4   failed
     ├── InputError           2   wrong input: a file, an answer, a flag
@@ -14,16 +15,23 @@ the exit code of the command that it ends.
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class LanfitError(Exception):
     """Something that the user must know: what happened, and what to do next."""
 
     exit_code = 4
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", code: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.code = code
+
+    def at(self, where: str, about: str = "") -> Self:
+        """The same error with the place in front of it, and what is to be said about that place behind the hint."""
+        return type(self)(f"{where}: {self.message}", f"{self.hint} {about}".strip(), self.code)
 
 
 class InputError(LanfitError):

@@ -1,7 +1,7 @@
 """One kind of field for all that can be told to lanfit: as a flag, at a question, in a job file or a settings file.
 
 Reads and checks values; asks nothing. A value is text on the command line, at a question and (after `str`) in a file,
-so there is one way to parse it.
+so there is one way to parse it. Parsers raise InputError.
 """
 
 from __future__ import annotations
@@ -13,47 +13,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lanfit.errors import InputError
+from lanfit.errors import InputError, LanfitError
+from lanfit.mistakes import counted, mistake
 
 Value = str | int | float | bool | tuple[str, ...] | None
 
 
 def whole(least: int, most: int | None = None) -> Callable[[str], int]:
     """A parser of whole numbers from `least` to `most`."""
-    wanted = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
 
     def parse(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
-            raise ValueError(f"{text!r} is not {wanted}") from None
+            raise wrong(text) from None
         if number < least or (most is not None and number > most):
-            raise ValueError(f"{number} is not {wanted}")
+            raise wrong(number)
         return number
+
+    def wrong(value: str | int) -> LanfitError:
+        if most is None:
+            return mistake("value.not-whole", value=value, least=least)
+        return mistake("value.not-whole-in-range", value=value, least=least, most=most)
 
     return parse
 
 
 def fraction(text: str) -> float:
     """A share of the rows: 0 or more, less than 1."""
-    wanted = "a share of the rows: 0 or more, less than 1, as in 0.2"
-    try:
-        number = float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not {wanted}") from None
+    number = _number(text)
     if not 0 <= number < 1:
-        raise ValueError(f"{text} is not {wanted}")
+        raise mistake("value.not-a-share", value=text)
     return number
 
 
 def positive(text: str) -> float:
     """A finite number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a number above 0") from None
+    number = _number(text)
     if not 0 < number < float("inf"):
-        raise ValueError(f"{text} is not a number above 0")
+        raise mistake("value.not-positive", value=text)
     return number
 
 
@@ -70,6 +68,14 @@ def minutes(text: str) -> float:
     return positive(word[:-1]) * unit if unit else positive(word)
 
 
+def _number(text: str) -> float:
+    """The number, or NaN, which is in no range."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
+
+
 def choice(options: Mapping[str, str], *, upper: bool = False) -> Callable[[str], str]:
     """A parser of one of some words; the keys of `options` are the numbers that are answers, too."""
 
@@ -80,7 +86,7 @@ def choice(options: Mapping[str, str], *, upper: bool = False) -> Callable[[str]
         if word in options.values():
             return word
         listed = ", ".join(f"{key} {name}" if key != name else name for key, name in options.items())
-        raise ValueError(f"{text!r} is not one of: {listed}{did_you_mean(word, options.values())}")
+        raise mistake("value.no-choice", value=text, choices=listed, guess=did_you_mean(word, options.values()))
 
     return parse
 
@@ -103,13 +109,13 @@ def yes_or_no(answer: str) -> bool:
         return True
     if word in ("n", "no", "false", "0"):
         return False
-    raise ValueError(f"{answer!r} is neither Y nor n")
+    raise mistake("value.not-yes-or-no", value=answer)
 
 
 def text(value: str) -> str:
     """Any text but an empty one."""
     if not value.strip():
-        raise ValueError("it is empty")
+        raise mistake("value.empty")
     return value.strip()
 
 
@@ -117,7 +123,7 @@ def names(value: str) -> tuple[str, ...]:
     """Names with commas or spaces between them."""
     found = tuple(value.replace(",", " ").split())
     if not found:
-        raise ValueError("it is empty")
+        raise mistake("value.empty")
     return found
 
 
@@ -154,8 +160,8 @@ class Field:
         raw_text = ",".join(map(str, raw)) if isinstance(raw, list | tuple) else str(raw)
         try:
             return self.parse(raw_text)
-        except ValueError as wrong:
-            raise InputError(f"{where}: {wrong}", self.help) from None
+        except InputError as wrong:
+            raise wrong.at(where, self.help) from None
 
 
 def read_file(path: Path, kind: str, known: Mapping[str, Field]) -> dict[str, Value]:
@@ -164,14 +170,15 @@ def read_file(path: Path, kind: str, known: Mapping[str, Field]) -> dict[str, Va
     Raises:
         InputError: the file is missing, is no TOML, or has unknown keys or wrong values.
     """
+    kind = f"{kind} {path}"
     try:
-        return read_toml(path.read_bytes().decode("utf-8-sig"), f"{kind} {path}", known)
+        return read_toml(path.read_bytes().decode("utf-8-sig"), kind, known)
     except FileNotFoundError:
-        raise InputError(f"there is no {kind} {path}", "check the path") from None
+        raise mistake("settings.missing", kind=kind) from None
     except UnicodeDecodeError:
-        raise InputError(f"the {kind} {path} is not UTF-8 text", "save it as UTF-8") from None
+        raise mistake("settings.not-utf8", kind=kind) from None
     except OSError as wrong:
-        raise InputError(f"the {kind} {path} can't be read: {wrong.strerror or wrong}", "check the path") from None
+        raise mistake("settings.unreadable", kind=kind, reason=wrong.strerror or wrong) from None
 
 
 def read_toml(document_text: str, kind: str, known: Mapping[str, Field]) -> dict[str, Value]:
@@ -183,25 +190,24 @@ def read_toml(document_text: str, kind: str, known: Mapping[str, Field]) -> dict
     try:
         document: dict[str, Any] = tomllib.loads(document_text)
     except tomllib.TOMLDecodeError as wrong:
-        raise InputError(f"the {kind} is no TOML: {wrong}", "one `key = value` a line, text in quotes") from None
+        raise mistake("settings.not-toml", kind=kind, reason=wrong) from None
     values: dict[str, Value] = {}
-    errors: list[str] = []
+    errors: list[LanfitError] = []
     for key, raw in document.items():
         if key == "passphrase":
-            errors.append(f"a passphrase never stands in a {kind}; use --passphrase-file or LANFIT_PASSPHRASE")
+            errors.append(mistake("settings.passphrase"))
         elif key not in known:
-            errors.append(f"{key} is no key of a {kind}{did_you_mean(key, known)}")
+            errors.append(mistake("settings.unknown-key", key=key, guess=did_you_mean(key, known)))
         elif isinstance(raw, dict):
-            errors.append(f"{key}: a table is not a value")
+            errors.append(mistake("settings.table", key=key))
         else:
             try:
                 values[key] = known[key].read(raw, key)
             except InputError as wrong:
-                errors.append(wrong.message)
+                errors.append(wrong)
     if errors:
-        count = f"{len(errors)} errors" if len(errors) > 1 else "an error"
-        listed = "".join(f"\n  - {error}" for error in errors)
-        raise InputError(f"{count} in the {kind}:{listed}", "correct the file and start again; nothing was changed")
+        listed = "".join(f"\n  - {error.message}. {error.hint}" for error in errors)
+        raise mistake("settings.wrong", count=counted(len(errors), "error"), kind=kind, errors=listed)
     return values
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from lanfit.durable import sync_file
-from lanfit.errors import LanfitError
+from lanfit.mistakes import mistake
 from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, block_size, pieces, views
 
 
@@ -47,9 +47,7 @@ class BlockFile:
                 file.close()
                 path.unlink(missing_ok=True)
                 if wrong.errno in (errno.ENOSPC, errno.EFBIG):
-                    raise LanfitError(
-                        f"the disk is full: {path} needs {size:,} bytes", "make room, then start again"
-                    ) from None
+                    raise mistake("disk.full", file=path, size=size) from None
                 raise
             return cls(path, mmap.mmap(file.fileno(), size))
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import msgspec
 
-from lanfit.errors import InputError
 from lanfit.fields import (
     Field,
     Value,
@@ -21,6 +20,7 @@ from lanfit.fields import (
     whole,
     yes_or_no,
 )
+from lanfit.mistakes import mistake
 
 #: The optimizer or loss that the model was compiled with.
 COMPILED = "compiled"
@@ -257,17 +257,11 @@ def make_job(values: Mapping[str, Value]) -> Job:
     """
     job = Job(**{key: value for key, value in values.items() if value is not None})  # type: ignore[arg-type]
     if job.local > job.clients:
-        raise InputError(
-            f"{job.local} local clients were asked for (--local), but only {job.clients} clients take part (--clients)",
-            "local clients count among the clients: raise --clients or lower --local",
-        )
+        raise mistake("job.more-local-than-clients", local=job.local, clients=job.clients)
     if job.data == "keras" and job.dataset is None:
-        raise InputError("no data set is named (--dataset)", "with --data keras give one, e.g. --dataset mnist")
+        raise mistake("job.no-dataset")
     if job.merge and job.method != "fit":
-        raise InputError(
-            f"--merge {','.join(job.merge)} is for method fit, and this job's method is {job.method}",
-            "models of folds saw different rows and normalizers: leave out --merge, or take --method fit",
-        )
+        raise mistake("job.merge-without-fit", merge=",".join(job.merge), method=job.method)
     return job
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 
 PASSPHRASE_VARIABLE = "LANFIT_PASSPHRASE"
 
@@ -30,7 +30,7 @@ def read_passphrase_file(path: Path) -> str:
             line = file.readline().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise InputError(f"the passphrase file {path} can't be read: {why}", "check its name and its rights") from None
+        raise mistake("passphrase.unreadable-file", file=path, reason=why) from None
     if not line.strip():
-        raise InputError(f"the first line of the passphrase file {path} is empty", "write the passphrase there")
+        raise mistake("passphrase.empty-file", file=path)
     return line

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TextIO, TypeVar
 
-from lanfit.errors import InputError
+from lanfit.errors import InputError, LanfitError
+from lanfit.mistakes import mistake
 
 T = TypeVar("T")
 
@@ -30,6 +31,10 @@ class Terminal:
     def say(self, text: str = "") -> None:
         """Print a line for people."""
         print(text, file=self._talk, flush=True)
+
+    def explain(self, wrong: LanfitError) -> None:
+        """Print an error that does not end the program, and what to do about it."""
+        self.say(f"  {wrong.message}" + (f"\n  → {wrong.hint}" if wrong.hint else ""))
 
     def ask(
         self,
@@ -63,16 +68,13 @@ class Terminal:
                 line = self._read_line(prompt, secret)
                 if not line:
                     self._talk.write("\n")
-                    raise InputError(
-                        f"the input ended at the question {question!r}", f"answer it with {flag}, or with a line more"
-                    )
+                    raise mistake("question.input-ended", question=question, flag=flag)
                 if not self.interactive:
                     self._talk.write("\n")
                 answer = line.strip("\r\n") if secret else line.strip()
             if not answer:
                 if default is None:
-                    wrong = InputError(f"the question {question!r} has no default", f"answer it with {flag}")
-                    self._explain_or_raise(wrong)
+                    self._explain_or_raise(mistake("question.no-default", question=question, flag=flag))
                     continue
                 answer = default
             try:
@@ -80,10 +82,10 @@ class Terminal:
             except InputError as wrong:
                 self._explain_or_raise(wrong)
 
-    def _explain_or_raise(self, wrong: InputError) -> None:
+    def _explain_or_raise(self, wrong: LanfitError) -> None:
         if self.take_defaults or not self.interactive:
             raise wrong
-        self.say(f"  {wrong.message}" + (f"\n  {wrong.hint}" if wrong.hint else ""))
+        self.explain(wrong)
 
     def _read_line(self, prompt: str, secret: bool) -> str:
         # The echo is off before the prompt invites to type.

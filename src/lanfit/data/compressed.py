@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 
 from lanfit.data.memory import readable_size
 from lanfit.data.pieces import unreadable
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 
 PACKINGS = (".gz", ".bz2", ".xz", ".zip")
 #: What deflate can do at most. Files of one endlessly repeated value, packed with xz, pass it: those are refused.
@@ -46,9 +46,7 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise unreadable(path, error) from error
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, RuntimeError) as error:
-        raise InputError(
-            f"{path} can't be read: {error}", "It may be damaged or cut short: copy or pack it again, without password."
-        ) from error
+        raise mistake("packed.damaged", file=path, reason=error) from error
 
 
 def _unpack(path: Path, packing: str, plain: IO[bytes], stack: ExitStack) -> IO[bytes]:
@@ -56,7 +54,7 @@ def _unpack(path: Path, packing: str, plain: IO[bytes], stack: ExitStack) -> IO[
         archive = stack.enter_context(zipfile.ZipFile(plain))
         members = [info for info in archive.infolist() if not _is_clutter(info.filename)]
         if len(members) != 1:
-            raise InputError(f"{path} holds {len(members)} files", "Pack one csv file into each zip file.")
+            raise mistake("packed.not-one-file", file=path, count=len(members))
         return archive.open(members[0])
     if packing == ".gz":
         return cast(IO[bytes], gzip.GzipFile(fileobj=plain))
@@ -82,9 +80,6 @@ class _Bounded(io.RawIOBase):
         self._left -= len(data)
         if self._left < 0:
             size = readable_size(self._path.stat().st_size)
-            raise InputError(
-                f"{self._path}, {size}, unpacks to more than {MAX_RATIO:,} times its size",
-                "If you trust it, unpack it yourself and put the csv file here.",
-            )
+            raise mistake("packed.bomb", file=self._path, size=size, ratio=MAX_RATIO)
         buffer[: len(data)] = data
         return len(data)

@@ -21,16 +21,13 @@ from numpy.typing import NDArray
 from lanfit.data.compressed import open_bytes
 from lanfit.data.layout import Layout, bounded_lines, find_layout, records, text_of
 from lanfit.data.pieces import AnyArray, Piece, rows_differ
-from lanfit.data.tables import is_number, is_row, no_number
+from lanfit.data.tables import is_blank, is_number, is_row
 from lanfit.data.text_labels import Labels, labels_of_texts
-from lanfit.errors import InputError
+from lanfit.errors import LanfitError
+from lanfit.mistakes import mistake
 
 #: Small blocks stay in the processor's cache: a million values take half as long again.
 BLOCK_VALUES = 1 << 17
-_HINT = (
-    "lanfit reads numbers separated by commas, semicolons or tabs, the same count in every line; decimal commas "
-    "only where commas do not separate, thousands separators never."
-)
 
 
 def open_csv(path: Path) -> Piece:
@@ -122,45 +119,49 @@ def _pandas(path: Path) -> Any:
     try:
         import pandas
     except ImportError as error:
-        raise InputError(f"{path} is a csv file, and reading those needs pandas", "pip install pandas") from error
+        raise mistake("csv.no-pandas", file=path) from error
     return pandas
 
 
 @contextmanager
 def _errors_named(path: Path, layout: Layout | None = None, *, numbers: bool = True) -> Iterator[None]:
-    """Turn what pandas and csv raise into an InputError that names the line and the column."""
+    """Turn what pandas and csv raise into an error that names the line and the column."""
     try:
         yield
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is no UTF-8 text", "Save it as csv in UTF-8.") from error
-    except (ValueError, OverflowError, MemoryError, csv.Error) as error:
+        raise mistake("csv.not-utf8", file=path) from error
+    except csv.Error as error:
+        raise mistake("csv.quotes", file=path, reason=error) from error
+    except (ValueError, OverflowError, MemoryError) as error:
         raise _error(path, layout, error, numbers) from error
 
 
-def _error(path: Path, layout: Layout | None, reason: Exception, numbers: bool) -> InputError:
-    cause = _cause(path, layout, numbers) if layout else ""
-    return InputError(f"{path}, {cause or str(reason).strip()}", _HINT)
+def _error(path: Path, layout: Layout | None, reason: Exception, numbers: bool) -> LanfitError:
+    cause = _cause(path, layout, numbers) if layout else None
+    return cause or mistake("csv.unreadable", file=path, reason=str(reason).strip())
 
 
-def _cause(path: Path, layout: Layout, numbers: bool) -> str:
-    """Read the file slowly and say where the first line is that breaks the rules; empty if none is found."""
+def _cause(path: Path, layout: Layout, numbers: bool) -> LanfitError | None:
+    """Read the file slowly and say where the first line is that breaks the rules; None if none is found."""
     try:
         with open_bytes(path) as stream:
-            lines = records(bounded_lines(text_of(stream)), layout.separator)
+            lines = records(bounded_lines(path, text_of(stream)), layout.separator)
             if layout.header is not None:
                 next(lines)
             for line, cells in lines:
                 if len(cells) != layout.width:
-                    return f"line {line} has {len(cells)} cells, the first line {layout.width}"
+                    return mistake("csv.uneven-line", file=path, line=line, found=len(cells), expected=layout.width)
                 for column, cell in enumerate(cells):
-                    if _is_wrong(cell, layout.decimal) if numbers else not cell.strip():
-                        name = column + 1 if layout.header is None else f'"{layout.header[column]}"'
-                        return f"line {line}, column {name}: {no_number(cell)}"
+                    name = column + 1 if layout.header is None else f'"{layout.header[column]}"'
+                    if is_blank(cell):
+                        return mistake("csv.empty-cell", file=path, line=line, column=name)
+                    if numbers and _is_wrong(cell, layout.decimal):
+                        return mistake("csv.not-a-number", file=path, line=line, column=name, cell=cell[:40])
     except UnicodeDecodeError:
-        return "a line is no UTF-8 text"
-    except (csv.Error, ValueError):
-        pass  # what pandas said is told instead
-    return ""
+        return mistake("csv.not-utf8", file=path)
+    except csv.Error as error:
+        return mistake("csv.quotes", file=path, reason=error)
+    return None  # what pandas said is told instead
 
 
 def _is_wrong(cell: str, decimal: str) -> bool:

@@ -16,7 +16,7 @@ from lanfit.data.npz import open_npz, read_npz_labels
 from lanfit.data.pieces import Piece
 from lanfit.data.text_labels import Labels
 from lanfit.data.xlsx import open_xlsx, read_xlsx_labels
-from lanfit.errors import InputError
+from lanfit.mistakes import counted, mistake
 
 ENDINGS = (".npz", ".xlsx", ".csv", *(f".csv{packing}" for packing in PACKINGS))
 _ALL = f"{', '.join(ENDINGS[:-1])} and {ENDINGS[-1]}"
@@ -49,10 +49,7 @@ def find_pairs(x_dir: Path, y_dir: Path | None) -> list[Pair]:
         return [Pair(x, None) for x in xs]
     ys = _data_files(y_dir)
     if len(xs) != len(ys):
-        raise InputError(
-            f"{x_dir} has {_listed(xs)}, but {y_dir} has {_listed(ys)}",
-            "Files pair in order, the first of X with the first of Y: both folders need the same number of files.",
-        )
+        raise mistake("folder.counts-differ", x_folder=x_dir, x_files=_listed(xs), y_folder=y_dir, y_files=_listed(ys))
     return [Pair(x, y) for x, y in zip(xs, ys, strict=True)]
 
 
@@ -87,23 +84,23 @@ def _kind(path: Path) -> str:
     name = path.name.lower()
     ending = next((ending for ending in ENDINGS if name.endswith(ending)), None)
     if ending is None:
-        raise InputError(f"{path} is of a kind that is not read", f"lanfit reads {_ALL} files.")
+        raise mistake("file.unknown-kind", file=path, kinds=_ALL)
     return ending
 
 
 def _data_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}", f"Make it and put {_ALL} files into it.")
+        raise mistake("folder.missing", folder=folder, kinds=_ALL)
     found = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower() not in _SKIPPED]
     for path in found:
         if path.is_dir():
-            raise InputError(f"{path} is a folder", f"Put the files themselves into {folder}.")
+            raise mistake("folder.in-folder", path=path, folder=folder)
         _kind(path)
     if not found:
-        raise InputError(f"{folder} holds no data", f"Put {_ALL} files into it.")
+        raise mistake("folder.empty", folder=folder, kinds=_ALL)
     return sorted(found, key=lambda path: natural_key(path.name))
 
 
 def _listed(paths: Sequence[Path]) -> str:
     shown = ", ".join(path.name for path in paths[:10]) + (", …" if len(paths) > 10 else "")
-    return f"{len(paths)} file{'s' * (len(paths) != 1)} ({shown})"
+    return f"{counted(len(paths), 'file')} ({shown})"

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from enum import StrEnum
 from functools import partial
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.data.normalize import NO_NORMALIZER, Normalizer
 from lanfit.data.shapes import fit_row, matches, shown
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 
 AnyArray = NDArray[Any]
 Shape = Sequence[int | None]
@@ -100,10 +100,7 @@ def arrange(target: Target, y: AnyArray, output_shape: Shape, where: str = "the 
         Target.CLASSES: f"one label for each of {shown(output[:-1])} places" if output[:-1] else "one label",
         Target.ONE_HOT: f"one label, or {shown(output)} one-hot values",
     }.get(target, f"{shown(output)}, the shape of the model's output")
-    raise InputError(
-        f"{where} has rows of {shown(row)}, but here a row must be {takes}",
-        "Check that the file belongs to this model, and that the loss (--loss) is the right one.",
-    )
+    raise mistake("targets.wrong-shape", file=where, shape=shown(row), wanted=takes)
 
 
 def check_order(loss: str, order: str) -> None:
@@ -113,10 +110,7 @@ def check_order(loss: str, order: str) -> None:
         InputError: order XX with a categorical cross-entropy.
     """
     if target_of(loss, "XY", (None, 2)) in (Target.CLASSES, Target.ONE_HOT) and order.upper() == "XX":
-        raise InputError(
-            f"with order XX the model learns to put out its input, and the loss {loss} is for classes",
-            "Use --order XY, or a loss for numbers, e.g. --loss mean_squared_error.",
-        )
+        raise mistake("targets.classes-with-xx", loss=loss)
 
 
 def check_labels(target: Target, y: AnyArray, output_shape: Shape, where: str, first_row: int = 0) -> None:
@@ -129,27 +123,28 @@ def check_labels(target: Target, y: AnyArray, output_shape: Shape, where: str, f
     if target is Target.INPUT:
         return
     y = arrange(target, y, output_shape, where)
-    refuse = partial(_refuse, y, where, first_row)
+    first = partial(_first, y, first_row)
     if y.dtype.kind == "f":
         with np.errstate(over="ignore"):
             finite = np.isfinite(y.astype(np.float32, copy=False))
-        refuse(~finite, "the value {} in {place} is no finite number that float32 holds", "Remove or repair the row.")
+        if bad := first(~finite):
+            raise mistake("targets.not-finite", file=where, row=bad.row, value=bad.value)
     outputs = output_shape[-1]
     if target is Target.BINARY:
-        text = "label {} in {place}, but this loss takes 0 and 1"
-        refuse((y != 0) & (y != 1), text, "Write the two classes as 0 and 1.")
+        if bad := first((y != 0) & (y != 1)):
+            raise mistake("labels.not-0-or-1", file=where, row=bad.row, value=bad.value)
     elif target is Target.ONE_HOT and y.ndim == len(output_shape):
-        bad = (y < 0).any(axis=-1) | (np.abs(y.sum(axis=-1, dtype=np.float64) - 1) > 1e-3)
-        text = "{} in {place} is no one-hot row: its values must be 0 or more and add up to 1"
-        refuse(bad, text, "Write one-hot rows, or integer labels, one a row.")
+        if bad := first((y < 0).any(axis=-1) | (np.abs(y.sum(axis=-1, dtype=np.float64) - 1) > 1e-3)):
+            raise mistake("labels.not-one-hot", file=where, row=bad.row, value=bad.value)
     elif target.is_classification:
-        if y.dtype.kind == "f":
-            text = "label {} in {place} is no integer"
-            refuse(y != np.floor(y), text, "For numbers that are no classes choose another --loss.")
-        refuse(y < 0, "label {} in {place} is negative", "Labels are counted from 0.")
-        if outputs is not None:
-            text = f"label {{}} in {{place}}, but the model has {outputs} outputs (0-{outputs - 1})"
-            refuse(y >= outputs, text, "Labels are counted from 0; the model needs one output for each.")
+        if y.dtype.kind == "f" and (bad := first(y != np.floor(y))):
+            raise mistake("labels.not-whole", file=where, row=bad.row, value=bad.value)
+        if bad := first(y < 0):
+            raise mistake("labels.negative", file=where, row=bad.row, value=bad.value)
+        if outputs is not None and (bad := first(y >= outputs)):
+            raise mistake(
+                "labels.above-outputs", file=where, row=bad.row, value=bad.value, outputs=outputs, last=outputs - 1
+            )
 
 
 def check_words(target: Target, words: Sequence[str], output_shape: Shape) -> None:
@@ -161,11 +156,9 @@ def check_words(target: Target, words: Sequence[str], output_shape: Shape) -> No
     outputs = 2 if target is Target.BINARY else output_shape[-1]
     if outputs is not None and len(words) > outputs:
         named = ", ".join(words[:10]) + (", …" if len(words) > 10 else "")
-        takes = "this loss takes two" if target is Target.BINARY else f"the model has {outputs} outputs"
-        raise InputError(
-            f"there are {len(words)} different labels ({named}), but {takes}",
-            "Use a model with one output for each label, or look for labels that are misspelt.",
-        )
+        if target is Target.BINARY:
+            raise mistake("labels.more-than-two", count=len(words), labels=named)
+        raise mistake("labels.more-than-outputs", count=len(words), labels=named, outputs=outputs)
 
 
 def make_target(
@@ -197,17 +190,23 @@ def make_target(
     if target is Target.ONE_HOT and y.ndim < len(output_shape):
         outputs = output_shape[-1]
         if outputs is None:
-            raise InputError("labels can't be one-hot encoded for an open number of outputs", "Give one-hot rows.")
+            raise mistake("labels.open-outputs")
         encoded = np.zeros((y.size, outputs), np.float32)
         encoded[np.arange(y.size), y.reshape(-1).astype(np.int64)] = 1
         return encoded.reshape(*y.shape, outputs)
     return normalizer.apply(y) if target is Target.VALUES else y.astype(np.float32)
 
 
-def _refuse(y: AnyArray, where: str, first_row: int, bad: NDArray[np.bool_], text: str, hint: str) -> None:
-    """Raise for the first row that holds something bad, if there is one."""
+class _Bad(NamedTuple):
+    """A target that can't be used, and its row, from 1."""
+
+    row: int
+    value: str
+
+
+def _first(y: AnyArray, first_row: int, bad: NDArray[np.bool_]) -> _Bad | None:
+    """The first target that is bad, if there is one."""
     if not bad.any():
-        return
+        return None
     index = np.unravel_index(int(bad.argmax()), bad.shape)
-    value = np.array2string(y[index], threshold=8, separator=", ")
-    raise InputError(text.format(value, place=f"{where}, row {first_row + int(index[0]) + 1}"), hint)
+    return _Bad(first_row + int(index[0]) + 1, np.array2string(y[index], threshold=8, separator=", "))

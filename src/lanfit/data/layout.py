@@ -19,7 +19,8 @@ import numpy as np
 from lanfit.data.compressed import open_bytes
 from lanfit.data.memory import readable_size
 from lanfit.data.tables import is_header, unnamed_column
-from lanfit.errors import InputError
+from lanfit.errors import LanfitError
+from lanfit.mistakes import mistake
 
 SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
 """In the order in which they are tried: a comma may be a decimal sign in a file separated by the others."""
@@ -57,16 +58,16 @@ def find_layout(path: Path) -> Layout:
     sign if there are commas and no points.
 
     Raises:
-        InputError: no rows, or it can't be read.
-        UnicodeDecodeError, csv.Error, ValueError: not UTF-8, no text, quotes or lines without end.
+        InputError: no rows, no text, a line without end, a column without name, or it can't be read.
+        UnicodeDecodeError, csv.Error: not UTF-8, quotes without end.
     """
     with open_bytes(path) as stream:
-        separator, header, start, width = _read_head(stream)
+        separator, header, start, width = _read_head(path, stream)
     with open_bytes(path) as stream:
         stream.read(start)
-        rows, commas, points = _count(stream, b" " if separator == "\t" else b" \t")
+        rows, commas, points = _count(path, stream, b" " if separator == "\t" else b" \t")
     if rows == 0 or width == 0:
-        raise InputError(f"{path} holds no rows", "Every line is one row; a first line with names is no row.")
+        raise mistake("csv.no-rows", file=path)
     decimal = "," if separator != "," and commas and not points else "."
     return Layout(separator, decimal, header, start, width, rows)
 
@@ -82,19 +83,19 @@ def records(lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[st
     return ((reader.line_num, cells) for cells in reader if not _blank(cells))
 
 
-def bounded_lines(text: TextIO) -> Iterator[str]:
-    """The lines of a text; an endless one is an error instead of all the memory."""
+def bounded_lines(path: Path, text: TextIO) -> Iterator[str]:
+    """The lines of a file's text; an endless one is an error instead of all the memory."""
     for line in iter(lambda: text.readline(MAX_LINE + 1), ""):
         if len(line) > MAX_LINE:
-            raise _endless()
+            raise _endless(path)
         yield line
 
 
-def _read_head(stream: io.BufferedReader) -> tuple[str, tuple[str, ...] | None, int, int]:
+def _read_head(path: Path, stream: io.BufferedReader) -> tuple[str, tuple[str, ...] | None, int, int]:
     """Separator, header, bytes before the data, and number of columns."""
     bom = len(_BOM) if stream.peek(len(_BOM)).startswith(_BOM) else 0
     seen: list[str] = []
-    rest = bounded_lines(text_of(stream))
+    rest = bounded_lines(path, text_of(stream))
 
     def lines() -> Iterator[str]:
         yield from seen
@@ -109,10 +110,7 @@ def _read_head(stream: io.BufferedReader) -> tuple[str, tuple[str, ...] | None, 
     if not is_header(cells):
         return separator, None, bom, len(cells)
     if unnamed := unnamed_column(cells):
-        raise ValueError(
-            f"line {line}: column {unnamed} has no name. An index that pandas wrote is left out with "
-            "to_csv(index=False); the first line names all columns or none"
-        )
+        raise mistake("csv.unnamed-column", file=path, line=line, column=unnamed)
     start = bom + sum(len(text.encode()) for text in seen[:line])
     return separator, tuple(cell.strip() for cell in cells), start, len(cells)
 
@@ -138,13 +136,13 @@ def _choose(lines: Callable[[], Iterator[str]]) -> tuple[str, tuple[int, list[st
     return separator, heads[separator][0]
 
 
-def _count(stream: io.BufferedReader, blanks: bytes) -> tuple[int, bool, bool]:
+def _count(path: Path, stream: io.BufferedReader, blanks: bytes) -> tuple[int, bool, bool]:
     """Lines that are not blank, and whether there are commas and points."""
     rows, commas, points, rest = 0, False, False, b""
     while True:
         chunk = stream.read(CHUNK)
         if b"\0" in chunk:
-            raise ValueError("it holds zero bytes, so it is no text")
+            raise mistake("csv.not-text", file=path)
         commas, points = commas or b"," in chunk, points or b"." in chunk
         if b"\r" in chunk:  # \r\n cut in two by a block makes a blank line, which is not counted
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -155,7 +153,7 @@ def _count(stream: io.BufferedReader, blanks: bytes) -> tuple[int, bool, bool]:
             rows += bool((rest + chunk[:first]).strip(blanks)) + _not_blank(chunk, first, last, blanks)
             rest = chunk[last + 1 :]
         if len(rest) > MAX_LINE:
-            raise _endless()
+            raise _endless(path)
         if not chunk:
             return rows + bool(rest.strip(blanks)), commas, points
 
@@ -172,5 +170,5 @@ def _blank(cells: list[str]) -> bool:
     return not cells or (len(cells) == 1 and not cells[0].strip(" \t"))
 
 
-def _endless() -> ValueError:
-    return ValueError(f"a line is longer than {readable_size(MAX_LINE)}")
+def _endless(path: Path) -> LanfitError:
+    return mistake("csv.endless-line", file=path, size=readable_size(MAX_LINE))

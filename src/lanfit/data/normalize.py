@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 
 AnyArray = NDArray[np.generic]
 Float64 = NDArray[np.float64]
@@ -145,9 +145,9 @@ class Normalizer:
             name = str(data["name"])
             subtract, multiply = (np.asarray(data[key], np.float64) for key in ("subtract", "multiply"))
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"this is no saved normalizer: {error!r}", "Take the file as lanfit wrote it.") from error
+            raise mistake("normalizer.not-saved", reason=repr(error)) from error
         if subtract.shape != multiply.shape or not np.isfinite([subtract, multiply]).all():
-            raise InputError("the constants of the saved normalizer do not fit", "Take the file as lanfit wrote it.")
+            raise mistake("normalizer.constants")
         return cls(name, subtract, multiply)
 
 
@@ -167,7 +167,7 @@ def fit_normalizer(name: str, moments: Moments) -> Normalizer:
         InputError: no such normalizer.
     """
     if name not in NORMALIZERS:
-        raise InputError(f'there is no normalizer "{name}"', f"Choose one of {', '.join(NORMALIZERS)}.")
+        raise mistake("normalizer.unknown", name=name, known=", ".join(NORMALIZERS))
     if name == "none":
         return NO_NORMALIZER
     low, high = moments.minimum, moments.maximum

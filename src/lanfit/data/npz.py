@@ -21,9 +21,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from lanfit.data.pieces import AnyArray, Piece, check_memory, check_plain, unreadable
+from lanfit.data.pieces import AnyArray, Piece, check_fits, check_plain, unreadable
 from lanfit.data.text_labels import Labels, labels_of_array
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 
 BLOCK_BYTES = 8 << 20
 #: What zipfile, its decompressors and NumPy's header reader raise on a damaged file.
@@ -65,7 +65,7 @@ def _blocks(path: Path, key: str | None, text: bool) -> Iterator[AnyArray]:
     with _damage_named(path), zipfile.ZipFile(path) as archive, _open_array(archive, path, key) as stream:
         shape, column_major, dtype = _read_header(stream, path, text)
         if column_major and len(shape) > 1:
-            check_memory(f"{path} declares a column-major array of shape {shape},", prod(shape) * dtype.itemsize)
+            check_fits(str(path), shape, dtype)
             array = np.empty(shape[::-1], dtype)
             _fill(stream, array)
             _expect_end(stream)
@@ -88,25 +88,18 @@ def _damage_named(path: Path) -> Iterator[None]:
     except OSError as error:
         raise unreadable(path, error) from error
     except _DAMAGED as error:
-        reason = str(error) or type(error).__name__
-        raise InputError(
-            f"{path} can't be read as an npz file: {reason}",
-            "It may be damaged or cut short: copy or save it again (numpy.savez).",
-        ) from error
+        raise mistake("npz.damaged", file=path, reason=str(error) or type(error).__name__) from error
 
 
 def _open_array(archive: zipfile.ZipFile, path: Path, key: str | None) -> IO[bytes]:
     names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
     if not names:
-        raise InputError(f"{path} holds no array", 'Save one array into it: numpy.savez("x.npz", x).')
+        raise mistake("npz.no-array", file=path)
     arrays = ", ".join(name[:40] for name in names[:20]) + (", …" if len(names) > 20 else "")
     if key is None and len(names) > 1:
-        raise InputError(
-            f"{path} holds {len(names)} arrays: {arrays}",
-            "Keep one array per file, or name the one to read with --npz-key NAME (X_NAME,Y_NAME if they differ).",
-        )
+        raise mistake("npz.several-arrays", file=path, count=len(names), arrays=arrays)
     if key is not None and names.count(key) != 1:
-        raise InputError(f'{path} does not hold one array "{key}", but {arrays}', "Give --npz-key one of these names.")
+        raise mistake("npz.no-such-array", file=path, key=key, arrays=arrays)
     return archive.open(f"{names[0] if key is None else key}.npy")
 
 
@@ -120,14 +113,11 @@ def _read_header(stream: IO[bytes], path: Path, text: bool) -> tuple[tuple[int, 
     if any(type(n) is not int or n < 0 for n in shape) or len(shape) > 16:
         raise ValueError(f"an array of the impossible shape {shape}")
     if dtype.hasobject:
-        raise InputError(
-            f"{path} holds pickled Python objects, which lanfit never loads",
-            "Save an array of plain numbers; rows of unequal length have to be padded first.",
-        )
+        raise mistake("npz.pickled", file=path)
     if not (text and dtype.kind == "U" and dtype.itemsize):
         check_plain(str(path), dtype)
     if not shape or 0 in shape:
-        raise InputError(f"{path} holds no rows: its array has the shape {shape}", "The first dimension is the rows.")
+        raise mistake("npz.no-rows", file=path, shape=shape)
     return shape, column_major, dtype
 
 

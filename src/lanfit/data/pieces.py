@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.data.memory import free_memory, readable_size
-from lanfit.errors import InputError
+from lanfit.errors import LanfitError
+from lanfit.mistakes import mistake
 
 AnyArray = NDArray[Any]
 BLOCK_BYTES = 8 << 20
@@ -46,9 +47,7 @@ class Piece:
         """
         check_plain(name, array.dtype)
         if array.ndim == 0 or array.size == 0:
-            raise InputError(
-                f"{name} holds no rows: it has the shape {array.shape}", "The first dimension is the rows."
-            )
+            raise mistake("file.no-rows", file=name, shape=array.shape)
         return cls(name, array.shape, array.dtype.newbyteorder("="), partial(_slices, array))
 
     def __len__(self) -> int:
@@ -80,7 +79,7 @@ class Piece:
         Raises:
             InputError: as `blocks`, or they take more memory than is free.
         """
-        check_memory(f"{self.name} declares an array of shape {self.shape},", self.nbytes)
+        check_fits(self.name, self.shape, self.dtype)
         array = np.empty(self.shape, self.dtype)
         row = 0
         for block in self.blocks():
@@ -93,14 +92,14 @@ class Piece:
         return f'column "{self.columns[index]}"' if self.columns else f"column {index + 1}"
 
 
-def unreadable(path: Path, reason: OSError) -> InputError:
+def unreadable(path: Path, reason: OSError) -> LanfitError:
     """The error for a file that is not there, or not for us."""
-    return InputError(f"{path} can't be read: {reason}", "Check that the file is there, and who may read it.")
+    return mistake("file.unreadable", file=path, reason=reason.strerror or reason)
 
 
-def rows_differ(name: str, said: int, read: int) -> InputError:
+def rows_differ(name: str, said: int, read: int) -> LanfitError:
     """The error for a file in which other rows were found than expected."""
-    return InputError(f"{name} looks like {said} rows, but {read} could be read", "Look for line breaks inside quotes.")
+    return mistake("file.rows-differ", file=name, expected=said, found=read)
 
 
 def check_plain(name: str, dtype: np.dtype[Any]) -> None:
@@ -110,21 +109,34 @@ def check_plain(name: str, dtype: np.dtype[Any]) -> None:
         InputError: another type; it is named.
     """
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise InputError(f"{name} holds values of type {dtype}, not plain numbers", "Save integers or floats.")
+        raise mistake("file.no-plain-numbers", file=name, dtype=dtype)
 
 
-def check_memory(what: str, size: int, hint: str = "") -> None:
+def check_fits(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Refuse to hold an array that is larger than the memory that is free.
+
+    Raises:
+        InputError: it is; its name and shape are in the message.
+    """
+    size = prod(shape) * dtype.itemsize
+    if free := free_if_less(size):
+        raise mistake("file.larger-than-memory", file=name, shape=shape, size=readable_size(size), free=free)
+
+
+def check_memory(what: str, size: int) -> None:
     """Refuse to take more memory than is free.
 
     Raises:
         InputError: `size` bytes are not free.
     """
+    if free := free_if_less(size):
+        raise mistake("rows.larger-than-memory", what=what, size=readable_size(size), free=free)
+
+
+def free_if_less(size: int) -> str:
+    """How much memory is free, for people, if it is less than `size` bytes; else an empty text."""
     free = free_memory()
-    if free and size > free:
-        raise InputError(
-            f"{what} {readable_size(size)}, but {readable_size(free)} of memory are free",
-            hint or "Use fewer rows, a smaller dtype (uint8, float16), or a machine with more memory.",
-        )
+    return readable_size(free) if free and size > free else ""
 
 
 def _slices(array: AnyArray) -> Iterator[AnyArray]:

@@ -16,7 +16,7 @@ from lanfit.data.files import find_pairs, open_file, read_labels
 from lanfit.data.labels import Target
 from lanfit.data.pieces import AnyArray, Piece
 from lanfit.data.text_labels import Labels, labels_of_array
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 
 #: Each holds a block of some MiB.
 THREADS = max(2, min(8, os.cpu_count() or 1))
@@ -59,7 +59,7 @@ def files_source(x_dir: Path, y_dir: Path | None, target: Target, npz_key: str |
         return Source(x, notes=gathered(x))
     files = [pair.y for pair in pairs if pair.y is not None]
     if not files:
-        raise InputError("there are no files of Y, and this loss needs targets", "Use order XX, or name a folder.")
+        raise mistake("targets.no-files")
     if target.is_classification:
         labels = tuple(in_order(lambda path: read_labels(path, y_key), files))
         return Source(x, labels=labels, notes=gathered((*x, *labels)))
@@ -84,7 +84,7 @@ def arrays_source(
         return Source(x, test=test, notes=notes)
     targets = [(f"y of {name}", y) for name, _, y in parts if y is not None]
     if len(targets) < len(parts):
-        raise InputError(f"{parts[0][0]} has no targets, and this loss needs some", "Use order XX, or give y.")
+        raise mistake("targets.none", name=parts[0][0])
     if target.is_classification:
         labels = tuple(labels_of_array(name, y) for name, y in targets)
         return Source(x, labels=labels, test=test, notes=(*notes, *gathered(labels)))
@@ -117,5 +117,5 @@ def _keys(npz_key: str | None) -> tuple[str | None, str | None]:
         return None, None
     keys = [key.strip() for key in npz_key.split(",")]
     if len(keys) > 2 or not all(keys):
-        raise InputError(f'"{npz_key}" does not name arrays', "Give one name, or X_NAME,Y_NAME.")
+        raise mistake("npz.wrong-key", key=npz_key)
     return keys[0], keys[-1]

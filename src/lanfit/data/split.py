@@ -14,7 +14,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.errors import InputError
+from lanfit.mistakes import counted, mistake
 from lanfit.seeds import derive_seed
 
 Rows = NDArray[np.int64]
@@ -47,13 +47,9 @@ def split_rows(rows: int, fraction: float, seed: int, classes: NDArray[np.generi
     Raises:
         InputError: the fraction is not in [0, 1), or no row would be kept.
     """
-    if not 0 <= fraction < 1:
-        raise InputError(f"a share of {fraction} can't be held out", "Give a number from 0 up to, not including, 1.")
-    held = ceil(fraction * rows)
+    held = _held(rows, fraction)
     if held >= rows:
-        raise InputError(
-            f"of {rows} row{'s' * (rows != 1)} {held} would be held out, which leaves none", "Give more rows."
-        )
+        raise mistake("split.none-left", rows=counted(rows, "row"), held=held)
     return _draw(rows, held, seed, classes)
 
 
@@ -63,9 +59,15 @@ def sample_rows(rows: int, samples: int, seed: int, classes: NDArray[np.generic]
     Raises:
         InputError: there are not as many, or none is wanted.
     """
-    if not 1 <= samples <= rows:
-        raise InputError(f"{samples} rows can't be taken of {rows}", f"Give a number of samples from 1 to {rows}.")
+    _check_samples(samples, rows)
     return np.arange(rows, dtype=np.int64) if samples == rows else np.sort(_draw(rows, samples, seed, classes)[1])
+
+
+def _held(rows: int, fraction: float) -> int:
+    """How many rows are held out."""
+    if not 0 <= fraction < 1:
+        raise mistake("split.share", share=fraction)
+    return ceil(fraction * rows)
 
 
 def _draw(rows: int, held: int, seed: int, classes: NDArray[np.generic] | None) -> tuple[Rows, Rows]:
@@ -108,9 +110,7 @@ def deal(rows: int, shards: int, seed: int, classes: NDArray[np.generic] | None 
         InputError: fewer rows than shards, or no shard.
     """
     if shards < 1 or shards > rows:
-        raise InputError(
-            f"{rows} rows can't be dealt to {shards} clients: each needs at least one", "Use fewer clients."
-        )
+        raise mistake("split.more-shards-than-rows", rows=counted(rows, "row"), shards=shards)
     if shards == 1:
         return [np.arange(rows, dtype=np.int64)]
     random = np.random.RandomState(seed)
@@ -148,19 +148,16 @@ def folds(
         InputError: k is below 2 or above the rows, or above the rows of a class; they are named.
     """
     if not 2 <= k <= rows:
-        raise InputError(
-            f"{rows} row{'s' * (rows != 1)} can't be cut into {k} folds", f"Use --folds 2 to {max(2, rows)}."
-        )
+        raise mistake("split.folds", rows=counted(rows, "row"), folds=k, most=max(2, rows))
     if classes is not None:
         names, sizes = np.unique(classes, return_counts=True)
         few = [(_word(name, words), int(size)) for name, size in zip(names, sizes, strict=True) if size < k]
         if few:
-            shown = ", ".join(f"{name} ({size} row{'s' * (size != 1)})" for name, size in few[:10])
+            shown = ", ".join(f"{name} ({counted(size, 'row')})" for name, size in few[:10])
             least = min(size for _, size in few)
-            raise InputError(
-                f"{k} folds need {k} rows of every class, but there are fewer of {shown}",
-                f"Use --folds {least}, or more rows." if least > 1 else "Use more rows, or leave the class out.",
-            )
+            if least == 1:
+                raise mistake("split.class-of-one-row", folds=k, classes=shown)
+            raise mistake("split.folds-of-a-class", folds=k, classes=shown, least=least)
     return [(np.setdiff1d(np.arange(rows), held, assume_unique=True), held) for held in deal(rows, k, seed, classes)]
 
 
@@ -189,10 +186,7 @@ def plan_rows(
     rest, test = _pools(rows, test_split, seed, classes, own_test, samples)
     rows = len(rest) + len(test)
     if len(rest) < shards:
-        raise InputError(
-            f"of {rows} rows {len(test)} are test rows, and the other {len(rest)} are too few for {shards} clients",
-            "Use fewer clients, more rows or a smaller --test-split.",
-        )
+        raise mistake("split.too-few-rows", rows=counted(rows, "row"), test=len(test), rest=len(rest), shards=shards)
     warnings = (
         [] if own_test else _split_warnings("test rows", _of(classes, np.concatenate([rest, test])), len(test), words)
     )
@@ -201,20 +195,27 @@ def plan_rows(
     small: dict[str, list[str]] = {}
     for number, fold in enumerate(deal(len(rest), shards, derive_seed(seed, "deal"), _of(classes, rest))):
         shard = rest[fold]
-        try:
-            train, validation = split_rows(
-                len(shard), validation_split, derive_seed(seed, "validation", number), _of(classes, shard)
+        if (held := _held(len(shard), validation_split)) >= len(shard):
+            raise mistake(
+                "split.none-left-of-shard",
+                shard=number + 1,
+                shards=shards,
+                rows=counted(len(shard), "row"),
+                held=held,
             )
-        except InputError as error:
-            raise InputError(
-                f"shard {number + 1} of {shards} has {len(shard)} row{'s' * (len(shard) != 1)}: {error.message}",
-                "Use fewer clients, more rows, or set --validation-split 0.",
-            ) from error
+        train, validation = split_rows(
+            len(shard), validation_split, derive_seed(seed, "validation", number), _of(classes, shard)
+        )
         planned.append(Shard(shard[train], shard[validation]))
         for text in _split_warnings("validation rows", _of(classes, shard), len(validation), words):
             small.setdefault(text, []).append(str(number + 1))
     warnings += [f"shard {', '.join(numbers)}: {text}" for text, numbers in small.items()]
     return Plan(tuple(planned), test, tuple(warnings))
+
+
+def _check_samples(samples: int, rows: int) -> None:
+    if not 1 <= samples <= rows:
+        raise mistake("split.samples", samples=samples, rows=rows)
 
 
 def _pools(
@@ -226,8 +227,8 @@ def _pools(
     samples: int | None,
 ) -> tuple[Rows, Rows]:
     """The rows to be dealt, and the test rows."""
-    if samples is not None and not 1 <= samples <= rows:
-        raise InputError(f"{samples} rows can't be taken of {rows}", f"Give a number of samples from 1 to {rows}.")
+    if samples is not None:
+        _check_samples(samples, rows)
     every = np.arange(rows, dtype=np.int64)
     if not own_test:
         used = every if samples is None else sample_rows(rows, samples, derive_seed(seed, "samples"), classes)
@@ -238,7 +239,7 @@ def _pools(
         return rest, test
     kept = min(max(1, round(samples * own_test / rows)), own_test)
     if not 1 <= samples - kept <= len(rest):
-        raise InputError(f"{samples} row{'s' * (samples != 1)} can't be training and test rows", "Use more samples.")
+        raise mistake("split.samples-too-few", samples=counted(samples, "row"))
     return (
         rest[sample_rows(len(rest), samples - kept, derive_seed(seed, "samples"), _of(classes, rest))],
         test[sample_rows(len(test), kept, derive_seed(seed, "samples", "test"), _of(classes, test))],

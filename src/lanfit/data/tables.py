@@ -46,9 +46,9 @@ def unnamed_column(names: Sequence[str]) -> int | None:
     return next((number for number, name in enumerate(names, 1) if not name.strip(_BLANKS)), None)
 
 
-def no_number(cell: str) -> str:
-    """What is said of a cell that is no number."""
-    return f'"{cell[:40]}" is not a number' if cell.strip(_BLANKS) else "the cell is empty"
+def is_blank(cell: str) -> bool:
+    """Whether a cell holds nothing."""
+    return not cell.strip(_BLANKS)
 
 
 def _is_name(cell: str) -> bool:

@@ -17,7 +17,7 @@ from lanfit.data.pieces import AnyArray, Piece
 from lanfit.data.shapes import shown
 from lanfit.data.sources import Source
 from lanfit.data.text_labels import Labels, unite
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 
 #: Looks at a block before it is put to its place: the piece it is of, the block, the number of its first row there.
 Check = Callable[[Piece, AnyArray, int], None]
@@ -47,10 +47,7 @@ def targets_of(source: Source, target: Target, output_shape: Shape) -> Targets:
     given: Sequence[Piece | Labels] = source.y or source.labels
     for x, y in zip(source.x, given, strict=True):
         if len(x) != len(y):
-            raise InputError(
-                f"{x.name} has {len(x)} rows, but {y.name} has {len(y)}",
-                "Files pair in natural order, row by row: both need the same number of rows; a line of names is none.",
-            )
+            raise mistake("rows.unequal", x_file=x.name, x_rows=len(x), y_file=y.name, y_rows=len(y))
     if source.y:
         return _numbers(source.y, target, output_shape)
     return _labels(source.labels, target, output_shape)
@@ -65,9 +62,13 @@ def common_row(what: str, rows: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[
     first_name, first = rows[0]
     for name, row in rows:
         if row != first:
-            raise InputError(
-                f"{name} has rows of {shown(row)} values, but {first_name} has rows of {shown(first)}",
-                f"All files of {what} must have the same columns.",
+            raise mistake(
+                "rows.other-columns",
+                file=name,
+                shape=shown(row),
+                first_file=first_name,
+                first_shape=shown(first),
+                folder=what,
             )
     return first
 

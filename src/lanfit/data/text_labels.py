@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lanfit.data.pieces import AnyArray, check_plain
 from lanfit.data.tables import is_number, to_number
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 
 MAX_LENGTH = 200
 MAX_LABELS = 10_000
@@ -45,10 +45,10 @@ def labels_of_array(name: str, array: AnyArray) -> Labels:
     """
     if array.dtype.kind == "U":
         if array.dtype.itemsize > 4 * MAX_LENGTH:
-            raise InputError(f"{name} holds text too long for labels", f"A label has at most {MAX_LENGTH} characters.")
+            raise mistake("labels.too-long-array", file=name, most=MAX_LENGTH)
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
         if (array.view(np.uint32) > sys.maxunicode).any():
-            raise InputError(f"{name} holds text that can't be read: four bytes are no character", "Save it again.")
+            raise mistake("labels.no-characters", file=name)
         texts, codes = np.unique(array, return_inverse=True)
         return labels_of_texts(name, codes.reshape(array.shape), texts.tolist())
     check_plain(name, array.dtype)
@@ -66,13 +66,13 @@ def labels_of_texts(name: str, codes: NDArray[Any], texts: Sequence[str], decima
         InputError: words and numbers, an empty or unreadable label, or too many; the row, from 1, is named.
     """
 
-    def row(place: int) -> str:
-        return f"{name}, row {int((codes == place).reshape(len(codes), -1).any(axis=1).argmax()) + 1}"
+    def row(place: int) -> int:
+        return int((codes == place).reshape(len(codes), -1).any(axis=1).argmax()) + 1
 
     stripped = [text.strip() for text in texts]
     for place, text in enumerate(stripped):
         if not text:
-            raise InputError(f"{row(place)}: the label is empty", "Every row needs its label.")
+            raise mistake("labels.empty", file=name, row=row(place))
     if all(text.lower() in _BOOLEANS for text in stripped):
         return Labels(name, np.array([_BOOLEANS[text.lower()] for text in stripped], np.bool_)[codes])
     numbers = [is_number(text, decimal) for text in stripped]
@@ -81,20 +81,22 @@ def labels_of_texts(name: str, codes: NDArray[Any], texts: Sequence[str], decima
         return Labels(name, np.array(exact, np.int64 if all(type(n) is int for n in exact) else np.float64)[codes])
     if any(numbers):
         number, word = numbers.index(True), numbers.index(False)
-        raise InputError(
-            f'{row(number)}: "{_short(stripped[number])}" is a number, but "{_short(stripped[word])}" '
-            f"({row(word).rpartition(', ')[2]}) is not",
-            "Labels are all words or all numbers; columns of numbers hold numbers only.",
+        raise mistake(
+            "labels.mixed",
+            file=name,
+            row=row(number),
+            number=_short(stripped[number]),
+            word=_short(stripped[word]),
+            word_row=row(word),
         )
     words = sorted(set(stripped))
     if len(words) > MAX_LABELS:
-        raise InputError(
-            f"{name} has {len(words):,} different labels, more than {MAX_LABELS:,}", "Check that this is the label."
-        )
+        raise mistake("labels.too-many", file=name, count=len(words), most=MAX_LABELS)
     for place, text in enumerate(stripped):
-        if len(text) > MAX_LENGTH or not _is_plain(text):
-            what = f"is longer than {MAX_LENGTH} characters" if len(text) > MAX_LENGTH else "holds control characters"
-            raise InputError(f'{row(place)}: the label "{_short(text)}" {what}', "Use short names as labels.")
+        if len(text) > MAX_LENGTH:
+            raise mistake("labels.too-long", file=name, row=row(place), label=_short(text), most=MAX_LENGTH)
+        if not _is_plain(text):
+            raise mistake("labels.control-characters", file=name, row=row(place), label=_short(text))
     places = {word: np.int32(place) for place, word in enumerate(words)}
     notes = [] if stripped == list(texts) else ["blanks around labels are left out"]
     return Labels(name, np.array([places[text] for text in stripped], np.int32)[codes], tuple(words), tuple(notes))
@@ -111,15 +113,11 @@ def unite(files: Sequence[Labels]) -> tuple[list[AnyArray], tuple[str, ...] | No
         return [labels.values for labels in files], None
     for labels in files:
         if labels.words is None:
-            raise InputError(
-                f"{labels.name}, row 1: {labels.values.flat[0]} is a number, but the labels in {worded.name} are words",
-                "Labels are all words or all numbers.",
-            )
+            number = labels.values.flat[0]
+            raise mistake("labels.mixed-files", file=labels.name, number=number, words_file=worded.name)
     names = tuple(sorted({word for labels in files for word in labels.words or ()}))
     if len(names) > MAX_LABELS:
-        raise InputError(
-            f"the files have {len(names):,} different labels, more than {MAX_LABELS:,}", "Check that this is the label."
-        )
+        raise mistake("labels.too-many-in-all", count=len(names), most=MAX_LABELS)
     place = {name: np.int32(number) for number, name in enumerate(names)}
     return [np.array([place[w] for w in labels.words or ()], np.int32)[labels.values] for labels in files], names
 

@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 from lanfit.data.memory import readable_size
-from lanfit.data.pieces import Piece, check_memory, unreadable
-from lanfit.data.tables import is_header, is_row, no_number, unnamed_column
+from lanfit.data.pieces import Piece, free_if_less, unreadable
+from lanfit.data.tables import is_blank, is_header, is_row, unnamed_column
 from lanfit.data.text_labels import Labels, labels_of_texts
-from lanfit.errors import InputError
+from lanfit.errors import LanfitError
+from lanfit.mistakes import mistake
 
 MAX_RATIO = 100
 #: Memory that a cell takes while it is read, and that a byte of the unpacked file can come to.
@@ -36,10 +37,6 @@ _DAMAGED = (
     zipfile.BadZipFile, zlib.error, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
     RuntimeError, SyntaxError, ArithmeticError, MemoryError,
 )  # fmt: skip
-_HINT = (
-    "The first sheet has one line of names, then numbers. Merged cells have a value in the first only, a formula has "
-    "one only after the program that computes it saved the file, and errors like #N/A count as empty."
-)
 
 Cell = Any
 """None or "", bool, int, float, str, or a date or time."""
@@ -73,7 +70,7 @@ def open_xlsx(path: Path) -> Piece:
         for row, cells in enumerate(sheet.rows):
             for column, cell in enumerate(cells):
                 if not isinstance(cell, (float, int)):
-                    raise InputError(f"{sheet.where(row, column)}: {_no_number(cell)}", _HINT)
+                    raise _no_number(sheet.where(row, column), cell)
     with _damage_named(path), np.errstate(over="ignore"):
         array = np.array(sheet.rows, np.float64).astype(np.float32)
     return replace(Piece.of(str(path), array), notes=sheet.notes, columns=sheet.header)
@@ -113,7 +110,7 @@ def _label(sheet: _Sheet, row: int, column: int) -> str:
     cell = sheet.rows[row][column]
     if isinstance(cell, (bool, int, float)) or (isinstance(cell, str) and cell.strip()):
         return _written(cell)
-    raise InputError(f"{sheet.where(row, column)}: {_no_number(cell)}", _HINT)
+    raise _no_number(sheet.where(row, column), cell)
 
 
 def _written(cell: Cell) -> str:
@@ -123,10 +120,13 @@ def _written(cell: Cell) -> str:
     return "" if cell is None else str(cell)
 
 
-def _no_number(cell: Cell) -> str:
+def _no_number(where: str, cell: Cell) -> LanfitError:
     if isinstance(cell, (datetime.date, datetime.time, datetime.timedelta)):
-        return f"{cell} is a date or time, not a number"
-    return no_number(_written(cell))
+        return mistake("xlsx.date", cell=where, date=cell)
+    text = _written(cell)
+    if is_blank(text):
+        return mistake("xlsx.empty-cell", cell=where)
+    return mistake("xlsx.not-a-number", cell=where, text=text[:40])
 
 
 def _read_sheet(path: Path) -> _Sheet:
@@ -136,7 +136,7 @@ def _read_sheet(path: Path) -> _Sheet:
     rows, notes = _cells(path)
     kept = [(place, cells) for place, cells in enumerate(rows, 1) if any(cell not in (None, "") for cell in cells)]
     if not kept:
-        raise InputError(f"{path} holds no rows: its first sheet is empty", "Put the data on the first sheet.")
+        raise mistake("xlsx.empty-sheet", file=path)
     right = max(len(cells) for _, cells in kept)
     kept = [
         (place, cells if len(cells) == right else [*cells, *[None] * (right - len(cells))]) for place, cells in kept
@@ -154,12 +154,9 @@ def _read_sheet(path: Path) -> _Sheet:
         return sheet
     texts = [_written(cell).strip() for cell in table[0]]
     if unnamed := unnamed_column(texts):
-        raise InputError(
-            f"{sheet.where(0, unnamed - 1)}: the column has no name",
-            "Names stand in one line, in a cell for each column, none of them merged; nothing stands above them.",
-        )
+        raise mistake("xlsx.unnamed-column", cell=sheet.where(0, unnamed - 1))
     if len(table) == 1:
-        raise InputError(f"{path} holds no rows: its first sheet has names only", _HINT)
+        raise mistake("xlsx.only-names", file=path)
     return replace(sheet, header=tuple(texts), rows=table[1:], places=places[1:])
 
 
@@ -182,9 +179,7 @@ def _cells(path: Path) -> tuple[Sequence[Sequence[Cell]], tuple[str, ...]]:
     except ImportError as error:
         if reason:
             raise _damaged(path, reason) from reason
-        raise InputError(
-            f"{path} is an xlsx file, and reading those needs python-calamine", "pip install python-calamine"
-        ) from error
+        raise mistake("xlsx.no-reader", file=path) from error
     with _damage_named(path):
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         try:
@@ -208,11 +203,16 @@ def _check_archive(path: Path) -> None:
         members = archive.infolist()
         size = sum(member.file_size for member in members)
         if size > MAX_RATIO * path.stat().st_size:
-            raise InputError(
-                f"{path} unpacks to more than {MAX_RATIO} times its size, which no honest sheet does",
-                "If you trust it, save it as csv.",
+            raise mistake("xlsx.bomb", file=path, ratio=MAX_RATIO)
+        if free := free_if_less(needed := size * FACTOR):
+            raise mistake(
+                "xlsx.larger-than-memory",
+                file=path,
+                unpacked=readable_size(size),
+                factor=FACTOR,
+                size=readable_size(needed),
+                free=free,
             )
-        check_memory(f"{path} unpacks to {readable_size(size)} and needs up to {FACTOR} times that,", size * FACTOR)
         for member in members:
             reach = [0, 0]
             tail = b""
@@ -226,11 +226,16 @@ def _check_archive(path: Path) -> None:
                         reach = [max(pair) for pair in zip(reach, _reach(chunk), strict=True)]
             cells = reach[0] * reach[1]
             last = f"{column_letters(reach[1] - 1)}{reach[0]}"
-            check_memory(
-                f"{path} ({member.filename}) reaches to cell {last}, a table of {cells:,} cells,",
-                cells * CELL_BYTES,
-                "Delete stray cells behind the table, or save the sheet as csv.",
-            )
+            if free := free_if_less(needed := cells * CELL_BYTES):
+                raise mistake(
+                    "xlsx.stray-cell",
+                    file=path,
+                    sheet=member.filename,
+                    last=last,
+                    cells=cells,
+                    size=readable_size(needed),
+                    free=free,
+                )
 
 
 def _reach(xml: bytes) -> tuple[int, int]:
@@ -253,8 +258,5 @@ def _damage_named(path: Path) -> Iterator[None]:
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, reason: Exception) -> InputError:
-    return InputError(
-        f"{path} can't be read as an xlsx file: {str(reason) or type(reason).__name__}",
-        "It may be cut short, protected by a password, or of an older kind: open it and save it as .xlsx again.",
-    )
+def _damaged(path: Path, reason: Exception) -> LanfitError:
+    return mistake("xlsx.damaged", file=path, reason=str(reason) or type(reason).__name__)

@@ -9,7 +9,8 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lanfit.errors import ConnectionFailed, InputError, RefusedError
+from lanfit.errors import ConnectionFailed, LanfitError, RefusedError
+from lanfit.mistakes import mistake, texts
 from lanfit.net.link import Link, make_budget
 from lanfit.net.pulse import LinkTimes
 from lanfit.net.secure import open_tls
@@ -30,8 +31,8 @@ class ServerIdentity:
 class TryLater(ConnectionFailed):
     """The server refused for now: banned, full, or still being set up."""
 
-    def __init__(self, message: str, hint: str, retry_after: float) -> None:
-        super().__init__(message, hint)
+    def __init__(self, retry_after: float, *said: str) -> None:
+        super().__init__(*said)
         self.retry_after = retry_after
 
 
@@ -68,10 +69,11 @@ async def connect(
     try:
         fingerprint = await _handshake(connection, wire, address, timeout)
         if expect_fingerprint is not None and fingerprint != expect_fingerprint:
-            raise RefusedError(
-                f"{address} has the fingerprint {format_fingerprint(fingerprint)}, "
-                f"but {format_fingerprint(expect_fingerprint)} is expected",
-                "compare with what the server shows; if it differs, something stands between you and the server",
+            raise mistake(
+                "join.other-fingerprint",
+                address=address,
+                shown=format_fingerprint(fingerprint),
+                expected=format_fingerprint(expect_fingerprint),
             )
         if known is not None:
             known(address, fingerprint)
@@ -86,14 +88,14 @@ async def _reach(host: str, port: int, address: str, timeout: float) -> socket.s
     """Return a TCP connection; the addresses of a name are tried in turn."""
     loop = asyncio.get_running_loop()
     if not 1 <= port <= 65535:
-        raise InputError(f"{port} is no port", "give one from 1 to 65535, as the server shows it")
+        raise mistake("connect.no-port", port=port)
     try:
         async with asyncio.timeout(timeout):
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except TimeoutError:
-        raise ConnectionFailed(f"the name {host!r} was not found within {timeout:g} s", _USE_ADDRESS) from None
+        raise mistake("connect.name-not-found-in-time", host=host, seconds=timeout) from None
     except (OSError, UnicodeError) as error:
-        raise ConnectionFailed(f"no machine named {host!r} is known here", _USE_ADDRESS) from error
+        raise mistake("connect.unknown-name", host=host) from error
     failure: OSError | None = None
     for family, kind, protocol, _, target in found:
         connection = socket.socket(family, kind, protocol)
@@ -113,27 +115,14 @@ async def _reach(host: str, port: int, address: str, timeout: float) -> socket.s
     raise _unreachable(failure, address, timeout) from failure
 
 
-_USE_ADDRESS = "check the spelling, or use the IP address that the server shows"
-
-
-def _unreachable(error: OSError, address: str, timeout: float) -> ConnectionFailed:
+def _unreachable(error: OSError, address: str, timeout: float) -> LanfitError:
     if isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT:
-        return ConnectionFailed(
-            f"nothing answered at {address} within {timeout:g} s: a firewall, most likely, or a wrong address",
-            "check the address, that both machines are in the same network, and that the server's firewall lets "
-            f"TCP port {address.rpartition(':')[2]} in",
-        )
+        return mistake("connect.no-answer", address=address, seconds=timeout, port=address.rpartition(":")[2])
     if isinstance(error, ConnectionRefusedError):
-        return ConnectionFailed(
-            f"{address} refused the connection: the machine is there, but no server listens on this port",
-            "start the server, or check the port",
-        )
+        return mistake("connect.nobody-listens", address=address)
     if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN):
-        return ConnectionFailed(
-            f"there is no way to {address}: {error.strerror}",
-            "check the address, and that both machines are in the same network",
-        )
-    return ConnectionFailed(f"{address} can't be reached: {error.strerror or error}", "check address and network")
+        return mistake("connect.no-way", address=address, reason=error.strerror)
+    return mistake("connect.failed", address=address, reason=error.strerror or error)
 
 
 async def _handshake(connection: socket.socket, wire: Wire, address: str, timeout: float) -> bytes:
@@ -141,20 +130,14 @@ async def _handshake(connection: socket.socket, wire: Wire, address: str, timeou
     try:
         transport = await open_tls(connection, wire, client_context(), server_side=False, seconds=timeout)
     except TimeoutError:
-        raise ConnectionFailed(
-            f"{address} takes connections, but did not answer within {timeout:g} s: no lanfit server, or a busy one",
-            "check the port; if it is right, try again in a moment",
-        ) from None
+        raise mistake("connect.silent", address=address, seconds=timeout) from None
     except OSError as error:
-        raise ConnectionFailed(f"no lanfit server is at {address}: something else answers there", _OTHER) from error
+        raise mistake("connect.no-lanfit", address=address) from error
     tls: ssl.SSLObject | ssl.SSLSocket = transport.get_extra_info("ssl_object")
     certificate = tls.getpeercert(binary_form=True)
     if tls.selected_alpn_protocol() != ALPN or not certificate:
-        raise ConnectionFailed(f"no lanfit server is at {address}: another TLS server answers there", _OTHER)
+        raise mistake("connect.other-tls", address=address)
     return fingerprint_of(certificate)
-
-
-_OTHER = "check the port that the server shows"
 
 
 async def _log_in(
@@ -168,13 +151,9 @@ async def _log_in(
             async with asyncio.timeout(timeout):
                 event = await wire.next_event()
         except TimeoutError:
-            raise ConnectionFailed(
-                f"{address} did not go on with the login for {timeout:g} s", "try again in a moment"
-            ) from None
+            raise mistake("join.silent", address=address, seconds=timeout) from None
         except ConnectionFailed as error:
-            raise ConnectionFailed(
-                f"the login at {address} did not come to its end: {error.message}", "try again in a moment"
-            ) from None
+            raise mistake("join.cut-short", address=address, reason=error.message) from None
         match event:
             case NeedPassword(salt):
                 # scrypt takes 0.1 s; the loop has other things to do meanwhile.
@@ -185,13 +164,19 @@ async def _log_in(
             case Refused(why, seconds):
                 raise _refusal(why, seconds, address)
             case _:
-                raise ConnectionFailed(f"{address} sent messages before the login was done", _OTHER)
+                raise mistake("join.too-early", address=address)
 
 
-def _refusal(why: Refusal, seconds: int, address: str) -> RefusedError | TryLater:
-    message = f"{address}: {why.sentence.format(seconds=seconds)}"
-    if why is Refusal.PASSPHRASE:
-        return WrongPassphrase(message, "the server shows the passphrase; upper and lower case are different")
-    if why is Refusal.VERSION:
-        return RefusedError(message, "install the same lanfit on both machines")
-    return TryLater(message, "it is tried again by itself", float(max(1, seconds)))
+def _refusal(why: Refusal, seconds: int, address: str) -> LanfitError:
+    match why:
+        case Refusal.PASSPHRASE:
+            return WrongPassphrase(*texts("join.passphrase", address=address))
+        case Refusal.VERSION:
+            return mistake("join.version", address=address)
+        case Refusal.BANNED:
+            said = texts("join.banned", address=address, seconds=seconds)
+        case Refusal.FULL:
+            said = texts("join.full", address=address, seconds=seconds)
+        case Refusal.NOT_READY:
+            said = texts("join.not-ready", address=address)
+    return TryLater(float(max(1, seconds)), *said)

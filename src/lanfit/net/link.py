@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from lanfit.errors import ConnectionFailed
+from lanfit.errors import LanfitError
+from lanfit.mistakes import mistake
 from lanfit.net.pulse import Dead, LinkTimes, Pulse, Reading
 from lanfit.net.transport import Wire
 from lanfit.wire.frames import Chunk, slices
@@ -171,8 +172,8 @@ class Link:
         if self.closed.is_set():
             raise self._ended()
 
-    def _ended(self) -> ConnectionFailed:
-        return ConnectionFailed(f"the link to {self.peer} ended: {self.reason}")
+    def _ended(self) -> LanfitError:
+        return mistake("link.ended", peer=self.peer, reason=self.reason)
 
     def _on_event(self, event: Event) -> None:
         if isinstance(event, Chunk):

@@ -12,7 +12,8 @@ import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from lanfit.errors import ConnectionFailed, InputError
+from lanfit.errors import ConnectionFailed, LanfitError
+from lanfit.mistakes import mistake
 from lanfit.net.link import Link, make_budget
 from lanfit.net.pulse import LinkTimes
 from lanfit.net.secure import open_tls
@@ -190,12 +191,12 @@ async def listen(
         InputError: the name is unknown, the address is not of this machine, or the port is in use.
     """
     if not 0 <= port <= 65535:
-        raise InputError(f"{port} is no port", "choose one from 1 to 65535")
+        raise mistake("listen.no-port", port=port)
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
-        raise InputError(f"{host!r} is no address or name of this machine: {error}", "try 0.0.0.0") from error
+        raise mistake("listen.unknown-name", host=host, reason=error) from error
     sockets: list[socket.socket] = []
     try:
         for family, address in dict.fromkeys((info[0], info[4][:2]) for info in found):
@@ -224,16 +225,15 @@ def _bound(family: int, address: str, port: int) -> socket.socket:
     try:
         return socket.create_server((address, port), family=family, backlog=128)
     except OSError as error:
-        # create_server words the address into the text; the number is what tells the causes apart.
-        if error.errno in (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1)):
-            raise InputError(
-                f"port {port} is in use on {address}",
-                "end the program that uses it, perhaps another lanfit server, or choose another one with --port",
-            ) from error
-        if error.errno in (errno.EACCES, errno.EPERM, getattr(errno, "WSAEACCES", -1)):
-            raise InputError(f"port {port} may not be used here", "choose one above 1023 with --port") from error
-        if error.errno in (errno.EADDRNOTAVAIL, getattr(errno, "WSAEADDRNOTAVAIL", -1)):
-            raise InputError(
-                f"{address} is no address of this machine", "try 0.0.0.0, which stands for all of them"
-            ) from error
-        raise InputError(f"port {port} of {address} can't be used: {error}", "choose another one") from error
+        raise _unusable(error, address, port) from error
+
+
+def _unusable(error: OSError, address: str, port: int) -> LanfitError:
+    # create_server words the address into the text; the number is what tells the causes apart.
+    if error.errno in (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1)):
+        return mistake("listen.port-in-use", port=port, address=address)
+    if error.errno in (errno.EACCES, errno.EPERM, getattr(errno, "WSAEACCES", -1)):
+        return mistake("listen.port-forbidden", port=port)
+    if error.errno in (errno.EADDRNOTAVAIL, getattr(errno, "WSAEADDRNOTAVAIL", -1)):
+        return mistake("listen.other-machine", address=address)
+    return mistake("listen.failed", port=port, address=address, reason=error)

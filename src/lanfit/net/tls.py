@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lanfit.durable import write_whole
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 from lanfit.wire.auth import ID_BYTES
 
 ALPN = "lanfit/1"
@@ -51,14 +51,11 @@ class Identity:
             text = path.read_text("ascii")
             _keep_private(path)
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} can't be read or written: {error}", "check the folder and its rights") from error
+            raise mistake("identity.unusable", file=path, reason=error) from error
         try:
             return cls(_field(text, "server id"), _field(text, "salt"), _certificate_fingerprint(text), path)
         except ValueError as error:
-            raise InputError(
-                f"{path} is no identity of a lanfit server: {error}",
-                "move it away to get a new one; clients that know the old fingerprint will refuse the new one",
-            ) from error
+            raise mistake("identity.damaged", file=path, reason=error) from error
 
 
 def server_context(identity: Identity) -> ssl.SSLContext:
@@ -70,10 +67,7 @@ def server_context(identity: Identity) -> ssl.SSLContext:
     try:
         context.load_cert_chain(identity.path)
     except ssl.SSLError as error:
-        raise InputError(
-            f"the key in {identity.path} does not fit its certificate ({error.reason})",
-            "move the file away to get a new one; clients that know the old fingerprint will refuse the new one",
-        ) from error
+        raise mistake("identity.other-key", file=identity.path, reason=error.reason) from error
     return context
 
 
@@ -107,10 +101,7 @@ def parse_fingerprint(text: str) -> bytes:
     """
     digits = re.sub(r"[\s:]", "", text).lower()
     if not re.fullmatch(r"[0-9a-f]{64}", digits):
-        raise InputError(
-            f"{text.strip()[:80]!r} is no fingerprint: it has {len(digits)} characters",
-            "copy the 64 hex digits that the server shows",
-        )
+        raise mistake("fingerprint.malformed", text=text.strip()[:80], length=len(digits))
     return bytes.fromhex(digits)
 
 

@@ -50,21 +50,13 @@ LOGIN_TO_CLIENT = {
 
 
 class Refusal(enum.IntEnum):
-    """Why a server lets nobody in; the sentence is the user's, {seconds} is when to try again."""
+    """Why a server lets nobody in; each has a sentence of its name among the mistakes (`join.banned`)."""
 
-    sentence: str
-
-    def __new__(cls, code: int, sentence: str) -> Refusal:
-        member = int.__new__(cls, code)
-        member._value_ = code
-        member.sentence = sentence
-        return member
-
-    VERSION = 1, "the server speaks another version of the protocol"
-    BANNED = 2, "too many wrong passphrases came from this address: the server listens to it again in {seconds} s"
-    FULL = 3, "the server is busy letting others in: there is room again in about {seconds} s"
-    NOT_READY = 4, "the server is still being set up: it has no passphrase yet"
-    PASSPHRASE = 5, "wrong passphrase"
+    VERSION = 1
+    BANNED = 2
+    FULL = 3
+    NOT_READY = 4
+    PASSPHRASE = 5
 
 
 class State(enum.Enum):
@@ -259,7 +251,7 @@ class ClientLogin(_Login):
         if code not in {member.value for member in Refusal}:
             raise RemoteProtocolError(f"the server refused with the unknown code {code}")
         self._move(Kind.REFUSE)
-        return [Refused(Refusal(code), seconds)]  # type: ignore[call-arg]  # mypy reads __new__; Enum looks it up
+        return [Refused(Refusal(code), seconds)]
 
 
 class ServerLogin(_Login):

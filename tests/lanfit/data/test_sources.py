@@ -330,7 +330,7 @@ def test_a_column_major_array_larger_than_memory_is_refused(tmp_path, monkeypatc
     (tmp_path / "X").mkdir()
     np.savez(tmp_path / "X" / "x.npz", np.asfortranarray(X))
     monkeypatch.setattr(pieces, "free_memory", lambda: X.nbytes - 1)
-    with pytest.raises(InputError, match=r"x.npz declares a column-major array"):
+    with pytest.raises(InputError, match=r"x.npz declares an array of shape"):
         prepare(request_of(x_dir=tmp_path / "X", **XX), mapped(tmp_path))
 
 

@@ -112,7 +112,7 @@ def test_more_labels_than_anybody_has_and_texts_are_refused(monkeypatch):
     monkeypatch.setattr(text_labels, "MAX_LABELS", 3)
     with pytest.raises(InputError, match="y has 4 different labels, more than 3"):
         labels_of_array("y", np.array(list("abcd")))
-    with pytest.raises(InputError, match="the files have 4 different labels"):
+    with pytest.raises(InputError, match="the files of Y have 4 different labels"):
         unite([labels_of_array("y", np.array(list("ab"))), labels_of_array("z", np.array(list("cd")))])
     with pytest.raises(InputError, match="is longer than 200 characters"):
         labels_of_texts("y", np.array([0]), ["x" * 201])

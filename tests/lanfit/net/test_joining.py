@@ -133,7 +133,7 @@ def test_another_version_is_refused_with_what_to_do(serve: Any, monkeypatch: pyt
             monkeypatch.setattr(connect_module, "ClientLogin", lambda *_: login)
             with pytest.raises(RefusedError, match="another version") as refused:
                 await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
-            assert "install the same lanfit" in refused.value.hint
+            assert "Install the same lanfit" in refused.value.hint
             assert server.gate.admitted == []
 
     run(test())
@@ -198,7 +198,7 @@ def test_nobody_listening_is_told_as_refused() -> None:
     error = failure(free_port())
     assert isinstance(error, ConnectionFailed)
     assert "refused the connection" in error.message
-    assert "start the server" in error.hint
+    assert "Start the server" in error.hint
 
 
 def test_an_unknown_name_is_told_as_one() -> None:

@@ -1,0 +1,36 @@
+"""The table of all errors that a user can meet: what each says, and what to do about it. One module an area.
+
+Decides nothing: who finds a mistake raises `mistake(code, …)`. A code is an area and some words, as `csv.empty-cell`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lanfit.errors import LanfitError
+from lanfit.mistakes import answers, files, models, net, rows
+from lanfit.mistakes.entry import Mistake
+
+MISTAKES: Mapping[str, Mistake] = {
+    **answers.MISTAKES,
+    **files.MISTAKES,
+    **rows.MISTAKES,
+    **models.MISTAKES,
+    **net.MISTAKES,
+}
+
+
+def mistake(code: str, /, **fields: object) -> LanfitError:
+    """The error of this code, in its own class; `fields` are what its templates name."""
+    return MISTAKES[code].kind(*texts(code, **fields))
+
+
+def texts(code: str, /, **fields: object) -> tuple[str, str, str]:
+    """Message, hint and code: what the constructor of every error takes; for errors that carry more than that."""
+    found = MISTAKES[code]
+    return found.message.format(**fields), found.hint.format(**fields), code
+
+
+def counted(number: int, what: str) -> str:
+    """A number with its noun, as a field: `1 row`, `2 rows`."""
+    return f"{number} {what}{'s' * (number != 1)}"

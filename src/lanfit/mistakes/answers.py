@@ -1,0 +1,149 @@
+"""What can be wrong with answers: flags, questions, job and settings files, the workspace, the passphrase."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lanfit.errors import InputError, LanfitError
+from lanfit.mistakes.entry import Mistake
+
+_PATH = "Check the path, and who may read it."
+
+MISTAKES: Mapping[str, Mistake] = {
+    # --- values: of flags, at questions, in files; where it stood comes in front, what the value means behind ---
+    "value.not-whole": Mistake(
+        InputError,
+        "{value!r} is not a whole number of at least {least}",
+        "Write it in digits.",
+    ),
+    "value.not-whole-in-range": Mistake(
+        InputError,
+        "{value!r} is not a whole number from {least} to {most}",
+        "Write it in digits.",
+    ),
+    "value.not-a-share": Mistake(
+        InputError,
+        "{value!r} is not a share of the rows: 0 or more, less than 1, as in 0.2",
+        "Write it with a point.",
+    ),
+    "value.not-positive": Mistake(
+        InputError,
+        "{value!r} is not a number above 0",
+        "Write it with a point, as in 0.001.",
+    ),
+    "value.no-choice": Mistake(
+        InputError,
+        "{value!r} is not one of: {choices}{guess}",
+        "Give the number or the word.",
+    ),
+    "value.not-yes-or-no": Mistake(
+        InputError,
+        "{value!r} is neither Y nor n",
+        "Answer Y or n.",
+    ),
+    "value.empty": Mistake(
+        InputError,
+        "it is empty",
+        "Give a value, or leave it out.",
+    ),
+    # --- questions ---
+    "question.input-ended": Mistake(
+        InputError,
+        "the input ended at the question {question!r}",
+        "Answer it with {flag}, or with a line more.",
+    ),
+    "question.no-default": Mistake(
+        InputError,
+        "the question {question!r} has no default",
+        "Answer it with {flag}.",
+    ),
+    # --- job files and settings files ---
+    "settings.missing": Mistake(
+        InputError,
+        "there is no {kind}",
+        _PATH,
+    ),
+    "settings.unreadable": Mistake(
+        InputError,
+        "the {kind} can't be read: {reason}",
+        _PATH,
+    ),
+    "settings.not-utf8": Mistake(
+        InputError,
+        "the {kind} is not UTF-8 text",
+        "Save it as UTF-8.",
+    ),
+    "settings.not-toml": Mistake(
+        InputError,
+        "the {kind} is no TOML: {reason}",
+        "Write one `key = value` a line, text in quotes.",
+    ),
+    "settings.wrong": Mistake(
+        InputError,
+        "{count} in the {kind}:{errors}",
+        "Correct the file and start again; nothing was changed.",
+    ),
+    "settings.passphrase": Mistake(
+        InputError,
+        "a passphrase never stands in a file of settings",
+        "Use --passphrase-file or LANFIT_PASSPHRASE.",
+    ),
+    "settings.unknown-key": Mistake(
+        InputError,
+        "{key} is no setting{guess}",
+        "Its keys are the flags without their dashes.",
+    ),
+    "settings.table": Mistake(
+        InputError,
+        "{key}: a table is not a value",
+        "Write one `key = value` a line, and no [sections].",
+    ),
+    # --- answers that do not fit together ---
+    "job.no-dataset": Mistake(
+        InputError,
+        "no data set is named (--dataset)",
+        "with --data keras give one, e.g. --dataset mnist",
+    ),
+    "job.merge-without-fit": Mistake(
+        InputError,
+        "--merge {merge} is for method fit, and this job's method is {method}",
+        "models of folds saw different rows and normalizers: leave out --merge, or take --method fit",
+    ),
+    "job.more-local-than-clients": Mistake(
+        InputError,
+        "{local} local clients were asked for (--local), but only {clients} clients take part (--clients)",
+        "Local clients count among the clients: raise --clients or lower --local.",
+    ),
+    # --- where things are ---
+    "workspace.is-a-file": Mistake(
+        InputError,
+        "the workspace {path} is a file",
+        "Give a folder to --workspace.",
+    ),
+    "system.refused": Mistake(
+        LanfitError,
+        "the system does not allow what is needed: {reason}",
+        "Check who may read and write there, and that the disk has room; then start again.",
+    ),
+    "disk.full": Mistake(
+        LanfitError,
+        "the disk is full: {file} needs {size:,} bytes",
+        "Make room, then start again.",
+    ),
+    # --- the passphrase ---
+    "passphrase.unreadable-file": Mistake(
+        InputError,
+        "the passphrase file {file} can't be read: {reason}",
+        "Check its name and its rights.",
+    ),
+    "passphrase.empty-file": Mistake(
+        InputError,
+        "the first line of the passphrase file {file} is empty",
+        "Write the passphrase there.",
+    ),
+    "passphrase.empty": Mistake(
+        InputError,
+        "the passphrase is empty",
+        "The server shows it.",
+    ),
+}

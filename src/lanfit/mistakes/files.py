@@ -1,0 +1,238 @@
+"""What can be wrong with the files of X and Y: that they are there, what kind they are, and what a reader meets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lanfit.errors import InputError
+from lanfit.mistakes.entry import Mistake
+
+_CSV = (
+    "lanfit reads numbers separated by commas, semicolons or tabs, the same count in every line; decimal commas "
+    "only where commas do not separate, thousands separators never."
+)
+_XLSX = (
+    "The first sheet has one line of names, then numbers. Merged cells have a value in the first only, a formula has "
+    "one only after the program that computes it saved the file, and errors like #N/A count as empty."
+)
+_NPZ = "Keep one array per file, or name the one to read with --npz-key NAME (X_NAME,Y_NAME if they differ)."
+_LESS = "Use fewer rows, a smaller dtype (uint8, float16), or a machine with more memory."
+
+MISTAKES: Mapping[str, Mistake] = {
+    # --- the folders ---
+    "folder.missing": Mistake(
+        InputError,
+        "there is no folder {folder}",
+        "Make it and put {kinds} files into it.",
+    ),
+    "folder.empty": Mistake(
+        InputError,
+        "{folder} holds no data",
+        "Put {kinds} files into it.",
+    ),
+    "folder.in-folder": Mistake(
+        InputError,
+        "{path} is a folder",
+        "Put the files themselves into {folder}.",
+    ),
+    "folder.counts-differ": Mistake(
+        InputError,
+        "{x_folder} has {x_files}, but {y_folder} has {y_files}",
+        "Files pair in order, the first of X with the first of Y: both folders need the same number of files.",
+    ),
+    # --- every file ---
+    "file.unknown-kind": Mistake(
+        InputError,
+        "{file} is of a kind that is not read",
+        "lanfit reads {kinds} files.",
+    ),
+    "file.unreadable": Mistake(
+        InputError,
+        "{file} can't be read: {reason}",
+        "Check that the file is there, and who may read it.",
+    ),
+    "file.rows-differ": Mistake(
+        InputError,
+        "{file} looks like {expected} rows, but {found} could be read",
+        "Look for line breaks inside quotes.",
+    ),
+    "file.no-rows": Mistake(
+        InputError,
+        "{file} holds no rows: it has the shape {shape}",
+        "The first dimension is the rows.",
+    ),
+    "file.no-plain-numbers": Mistake(
+        InputError,
+        "{file} holds values of type {dtype}, not plain numbers",
+        "Save integers or floats.",
+    ),
+    "file.larger-than-memory": Mistake(
+        InputError,
+        "{file} declares an array of shape {shape}, {size}, but {free} of memory are free",
+        _LESS,
+    ),
+    # --- packed files ---
+    "packed.damaged": Mistake(
+        InputError,
+        "{file} can't be read: {reason}",
+        "It may be damaged or cut short: copy or pack it again, without password.",
+    ),
+    "packed.not-one-file": Mistake(
+        InputError,
+        "{file} holds {count} files, not one",
+        "Pack one csv file into each zip file.",
+    ),
+    "packed.bomb": Mistake(
+        InputError,
+        "{file}, {size}, unpacks to more than {ratio:,} times its size",
+        "If you trust it, unpack it yourself and put the csv file here.",
+    ),
+    # --- csv ---
+    "csv.no-pandas": Mistake(
+        InputError,
+        "{file} is a csv file, and reading those needs pandas",
+        "Install it: `pip install pandas`.",
+    ),
+    "csv.no-rows": Mistake(
+        InputError,
+        "{file} holds no rows",
+        "Every line is one row; a first line with names is no row.",
+    ),
+    "csv.not-text": Mistake(
+        InputError,
+        "{file} holds zero bytes, so it is no text",
+        "Save it as csv in UTF-8: a sheet that was only renamed to .csv can't be read.",
+    ),
+    "csv.not-utf8": Mistake(
+        InputError,
+        "{file} is no UTF-8 text",
+        "Save it as csv in UTF-8.",
+    ),
+    "csv.endless-line": Mistake(
+        InputError,
+        "{file} has a line longer than {size}",
+        "Every line is one row; check that the line ends were not lost.",
+    ),
+    "csv.unnamed-column": Mistake(
+        InputError,
+        "{file}, line {line}: column {column} has no name",
+        "The first line names all columns or none. An index that pandas wrote is left out with to_csv(index=False).",
+    ),
+    "csv.uneven-line": Mistake(
+        InputError,
+        "{file}, line {line} has {found} cells, the first line {expected}",
+        _CSV,
+    ),
+    "csv.not-a-number": Mistake(
+        InputError,
+        '{file}, line {line}, column {column}: "{cell}" is not a number',
+        _CSV,
+    ),
+    "csv.empty-cell": Mistake(
+        InputError,
+        "{file}, line {line}, column {column}: the cell is empty",
+        "Every cell needs a value: fill the gap, or leave the row out.",
+    ),
+    "csv.quotes": Mistake(
+        InputError,
+        "{file} has a quote that does not end, or stands where none may be: {reason}",
+        'A cell that begins with " ends with "; a " inside it is written twice.',
+    ),
+    "csv.unreadable": Mistake(
+        InputError,
+        "{file} can't be read as a csv file: {reason}",
+        _CSV,
+    ),
+    # --- xlsx ---
+    "xlsx.no-reader": Mistake(
+        InputError,
+        "{file} is an xlsx file, and reading those needs python-calamine",
+        "Install it: `pip install python-calamine`.",
+    ),
+    "xlsx.damaged": Mistake(
+        InputError,
+        "{file} can't be read as an xlsx file: {reason}",
+        "It may be cut short, protected by a password, or of an older kind: open it and save it as .xlsx again.",
+    ),
+    "xlsx.bomb": Mistake(
+        InputError,
+        "{file} unpacks to more than {ratio} times its size, which no honest sheet does",
+        "If you trust it, save it as csv.",
+    ),
+    "xlsx.larger-than-memory": Mistake(
+        InputError,
+        "{file} unpacks to {unpacked} and needs up to {factor} times that, {size}, but {free} of memory are free",
+        "Use fewer rows, save it as csv, or use a machine with more memory.",
+    ),
+    "xlsx.stray-cell": Mistake(
+        InputError,
+        "{file} ({sheet}) reaches to cell {last}: {cells:,} cells take {size}, but {free} of memory are free",
+        "Delete stray cells behind the table, or save the sheet as csv.",
+    ),
+    "xlsx.empty-sheet": Mistake(
+        InputError,
+        "{file} holds no rows: its first sheet is empty",
+        "Put the data on the first sheet.",
+    ),
+    "xlsx.only-names": Mistake(
+        InputError,
+        "{file} holds no rows: its first sheet has names only",
+        "Put the rows below the names, on the first sheet.",
+    ),
+    "xlsx.unnamed-column": Mistake(
+        InputError,
+        "{cell}: the column has no name",
+        "Names stand in one line, in a cell for each column, none of them merged; nothing stands above them.",
+    ),
+    "xlsx.not-a-number": Mistake(
+        InputError,
+        '{cell}: "{text}" is not a number',
+        _XLSX,
+    ),
+    "xlsx.empty-cell": Mistake(
+        InputError,
+        "{cell}: the cell is empty",
+        _XLSX,
+    ),
+    "xlsx.date": Mistake(
+        InputError,
+        "{cell}: {date} is a date or time, not a number",
+        "Write dates as numbers, such as days since the first one, or leave the column out.",
+    ),
+    # --- npz ---
+    "npz.damaged": Mistake(
+        InputError,
+        "{file} can't be read as an npz file: {reason}",
+        "It may be damaged or cut short: copy or save it again (numpy.savez).",
+    ),
+    "npz.no-array": Mistake(
+        InputError,
+        "{file} holds no array",
+        'Save one array into it: numpy.savez("x.npz", x).',
+    ),
+    "npz.several-arrays": Mistake(
+        InputError,
+        "{file} holds {count} arrays: {arrays}",
+        _NPZ,
+    ),
+    "npz.no-such-array": Mistake(
+        InputError,
+        '{file} does not hold one array "{key}", but {arrays}',
+        "Give --npz-key one of these names.",
+    ),
+    "npz.wrong-key": Mistake(
+        InputError,
+        '"{key}" does not name arrays',
+        "Give --npz-key one name, or X_NAME,Y_NAME.",
+    ),
+    "npz.pickled": Mistake(
+        InputError,
+        "{file} holds pickled Python objects, which lanfit never loads",
+        "Save an array of plain numbers; rows of unequal length have to be padded first.",
+    ),
+    "npz.no-rows": Mistake(
+        InputError,
+        "{file} holds no rows: its array has the shape {shape}",
+        "The first dimension is the rows.",
+    ),
+}

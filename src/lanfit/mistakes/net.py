@@ -1,0 +1,190 @@
+"""What can go wrong between machines: listening, the server's identity, finding a server, joining it, losing it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lanfit.errors import ConnectionFailed, InputError, RefusedError
+from lanfit.mistakes.entry import Mistake
+
+_NEW_IDENTITY = "Move it away to get a new one; clients that know the old fingerprint will refuse the new one."
+_RIGHTS = "Check the folder and its rights."
+_SPELLING = "Check the spelling, or use the IP address that the server shows."
+_PORT = "Check the port that the server shows."
+_MOMENT = "Try again in a moment."
+_BY_ITSELF = "It is tried again by itself."
+
+MISTAKES: Mapping[str, Mistake] = {
+    # --- the server listens ---
+    "listen.no-port": Mistake(
+        InputError,
+        "{port} is no port",
+        "Choose one from 1 to 65535.",
+    ),
+    "listen.unknown-name": Mistake(
+        InputError,
+        "{host!r} is no address or name of this machine: {reason}",
+        "Try 0.0.0.0, which stands for all its addresses.",
+    ),
+    "listen.port-in-use": Mistake(
+        InputError,
+        "port {port} is in use on {address}",
+        "End the program that uses it, perhaps another lanfit server, or choose another one with --port.",
+    ),
+    "listen.port-forbidden": Mistake(
+        InputError,
+        "port {port} may not be used here",
+        "Choose one above 1023 with --port.",
+    ),
+    "listen.other-machine": Mistake(
+        InputError,
+        "{address} is no address of this machine",
+        "Try 0.0.0.0, which stands for all of them.",
+    ),
+    "listen.failed": Mistake(
+        InputError,
+        "port {port} of {address} can't be used: {reason}",
+        "Choose another one with --port.",
+    ),
+    # --- the server's identity ---
+    "identity.unusable": Mistake(
+        InputError,
+        "{file} can't be read or written: {reason}",
+        _RIGHTS,
+    ),
+    "identity.damaged": Mistake(
+        InputError,
+        "{file} is no identity of a lanfit server: {reason}",
+        _NEW_IDENTITY,
+    ),
+    "identity.other-key": Mistake(
+        InputError,
+        "the key in {file} does not fit its certificate ({reason})",
+        _NEW_IDENTITY,
+    ),
+    "fingerprint.malformed": Mistake(
+        InputError,
+        "{text!r} is no fingerprint: it has {length} characters",
+        "Copy the 64 hex digits that the server shows.",
+    ),
+    # --- a client looks for its server ---
+    "connect.no-port": Mistake(
+        InputError,
+        "{port} is no port",
+        "Give one from 1 to 65535, as the server shows it.",
+    ),
+    "connect.name-not-found-in-time": Mistake(
+        ConnectionFailed,
+        "the name {host!r} was not found within {seconds:g} s",
+        _SPELLING,
+    ),
+    "connect.unknown-name": Mistake(
+        ConnectionFailed,
+        "no machine named {host!r} is known here",
+        _SPELLING,
+    ),
+    "connect.no-answer": Mistake(
+        ConnectionFailed,
+        "nothing answered at {address} within {seconds:g} s: a firewall, most likely, or a wrong address",
+        "Check the address, that both machines are in the same network, and that the server's firewall lets TCP port "
+        "{port} in.",
+    ),
+    "connect.nobody-listens": Mistake(
+        ConnectionFailed,
+        "{address} refused the connection: the machine is there, but no server listens on this port",
+        "Start the server, or check the port.",
+    ),
+    "connect.no-way": Mistake(
+        ConnectionFailed,
+        "there is no way to {address}: {reason}",
+        "Check the address, and that both machines are in the same network.",
+    ),
+    "connect.failed": Mistake(
+        ConnectionFailed,
+        "{address} can't be reached: {reason}",
+        "Check address and network.",
+    ),
+    "connect.silent": Mistake(
+        ConnectionFailed,
+        "{address} takes connections, but did not answer within {seconds:g} s: no lanfit server, or a busy one",
+        "Check the port; if it is right, try again in a moment.",
+    ),
+    "connect.no-lanfit": Mistake(
+        ConnectionFailed,
+        "no lanfit server is at {address}: something else answers there",
+        _PORT,
+    ),
+    "connect.other-tls": Mistake(
+        ConnectionFailed,
+        "no lanfit server is at {address}: another TLS server answers there",
+        _PORT,
+    ),
+    # --- it logs in ---
+    "join.silent": Mistake(
+        ConnectionFailed,
+        "{address} did not go on with the login for {seconds:g} s",
+        _MOMENT,
+    ),
+    "join.cut-short": Mistake(
+        ConnectionFailed,
+        "the login at {address} did not come to its end: {reason}",
+        _MOMENT,
+    ),
+    "join.too-early": Mistake(
+        ConnectionFailed,
+        "{address} sent messages before the login was done",
+        _PORT,
+    ),
+    "join.other-fingerprint": Mistake(
+        RefusedError,
+        "{address} has the fingerprint {shown}, but {expected} is expected",
+        "Compare with what the server shows; if it differs, something stands between you and the server.",
+    ),
+    "join.changed-fingerprint": Mistake(
+        RefusedError,
+        "{address} shows the fingerprint {shown}, but this machine knows it with {known}: another server, or someone "
+        "in between",
+        "Compare with what the server shows; if the change is wanted, delete {address!r} from {file}.",
+    ),
+    "join.passphrase": Mistake(
+        RefusedError,
+        "{address}: wrong passphrase",
+        "The server shows the passphrase; upper and lower case are different.",
+    ),
+    "join.version": Mistake(
+        RefusedError,
+        "{address}: the server speaks another version of the protocol",
+        "Install the same lanfit on both machines.",
+    ),
+    "join.banned": Mistake(
+        ConnectionFailed,
+        "{address}: too many wrong passphrases came from this address: the server listens to it again in {seconds} s",
+        _BY_ITSELF,
+    ),
+    "join.full": Mistake(
+        ConnectionFailed,
+        "{address}: the server is busy letting others in: there is room again in about {seconds} s",
+        _BY_ITSELF,
+    ),
+    "join.not-ready": Mistake(
+        ConnectionFailed,
+        "{address}: the server is still being set up: it has no passphrase yet",
+        _BY_ITSELF,
+    ),
+    "known-servers.unreadable": Mistake(
+        InputError,
+        "{file} can't be read: {reason}",
+        "Repair it, or delete it to trust every server anew.",
+    ),
+    "known-servers.unwritable": Mistake(
+        InputError,
+        "{file} can't be written: {reason}",
+        _RIGHTS,
+    ),
+    # --- a link that stood ---
+    "link.ended": Mistake(
+        ConnectionFailed,
+        "the link to {peer} ended: {reason}",
+        _BY_ITSELF,
+    ),
+}

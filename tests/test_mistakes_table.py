@@ -1,0 +1,155 @@
+"""The table of mistakes and the code that raises them fit together: nothing is worded twice, missing or left over."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+import pytest
+from test_architecture import modules
+
+from lanfit import errors
+from lanfit.mistakes import MISTAKES, mistake, texts
+
+#: Worded where they are raised: no user's mistake, but a bug of ours or a peer that breaks the protocol.
+PROTOCOL = {"LocalProtocolError", "RemoteProtocolError"}
+#: Calls that carry an error which was worded elsewhere.
+CARRIED = {
+    ("lanfit.child", "TrainingError"): "a process that died: its last lines are the hint",
+    ("lanfit.net.transport", "ConnectionFailed"): "only a reason: the link and the login put it into their sentences",
+    ("lanfit.net.listen", "ConnectionFailed"): "a line of the server's log",
+    ("lanfit_client.work", "TrainingError"): "what the trainer process said",
+}
+NOT_YET = {
+    "lanfit.data.prepare",
+    "lanfit.data.keras_sets",
+    "lanfit.models.architecture",
+    "lanfit.models.compiling",
+    "lanfit.models.export",
+    "lanfit.models.loading",
+    "lanfit.models.scoring",
+    "lanfit.models.weights",
+    "lanfit.training.loop",
+    "lanfit_server.asking",
+    "lanfit_server.coordinator",
+    "lanfit_server.opening",
+    "lanfit_server.questions",
+    "lanfit_server.samples",
+}
+
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules().items()}
+
+
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Every call in a module, with the last part of the name that is called."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name | ast.Attribute):
+            yield node.func.id if isinstance(node.func, ast.Name) else node.func.attr, node
+
+
+def family() -> set[str]:
+    """The names of all classes of errors, also of those that a module defines for itself."""
+    names = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+    bases = {
+        node.name: {base.id for base in node.bases if isinstance(base, ast.Name)}
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    while more := {name for name, above in bases.items() if above & names} - names:
+        names |= more
+    return names
+
+
+def takes_a_text(node: ast.AST) -> bool:
+    return any(name == "texts" for name, _ in calls(node))
+
+
+def lookups() -> Iterator[tuple[str, str, set[str]]]:
+    """Module, code and field names of every call that takes a text from the table."""
+    for module, tree in TREES.items():
+        for name, call in calls(tree):
+            if name in ("mistake", "texts") and module != "lanfit.mistakes":
+                [code] = call.args
+                assert isinstance(code, ast.Constant), f"{module}: the code is not written out: {ast.unparse(call)}"
+                yield module, code.value, {keyword.arg or "**" for keyword in call.keywords}
+
+
+LOOKUPS = list(lookups())
+
+
+def test_every_error_is_worded_in_the_table() -> None:
+    """Errors are made by `mistake`, or of what `texts` gives, by the caller or by the class itself."""
+    worded = {
+        node.name
+        for tree in TREES.values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and takes_a_text(node)
+    }
+    kinds = family() - PROTOCOL - worded
+    for module in set(TREES) - NOT_YET:
+        for name, call in calls(TREES[module]):
+            if name in kinds and (module, name) not in CARRIED:
+                assert any(isinstance(part, ast.Starred) for part in call.args), f"{module}: {ast.unparse(call)[:120]}"
+
+
+def test_what_is_carried_from_elsewhere_still_is() -> None:
+    found = {(module, name) for module, tree in TREES.items() for name, _ in calls(tree)}
+    assert set(CARRIED) <= found
+
+
+def test_every_line_of_the_table_is_used() -> None:
+    assert {code for _, code, _ in LOOKUPS} == set(MISTAKES)
+
+
+def test_who_raises_a_mistake_gives_what_its_sentences_name() -> None:
+    for module, code, fields in LOOKUPS:
+        assert fields == MISTAKES[code].fields, f"{module}: {code}"
+
+
+def test_no_code_is_written_twice() -> None:
+    written = [
+        key.value
+        for module, tree in TREES.items()
+        if module.startswith("lanfit.mistakes.")
+        for table in ast.walk(tree)
+        if isinstance(table, ast.Dict)
+        for key in table.keys
+        if isinstance(key, ast.Constant)
+    ]
+    assert sorted(written) == sorted(MISTAKES)
+
+
+@pytest.mark.parametrize("code", sorted(MISTAKES))
+def test_a_mistake_says_what_happened_and_what_to_do(code: str) -> None:
+    """No capital in front of what happened and no full stop behind it; what to do is one sentence or more."""
+    entry = MISTAKES[code]
+    assert re.fullmatch(r"[a-z0-9-]+\.[a-z0-9-]+", code)
+    assert issubclass(entry.kind, errors.LanfitError)
+    assert entry.kind.__name__ not in PROTOCOL
+    assert not entry.message.endswith(".")
+    assert entry.message[0].islower() or entry.message.startswith(("{", '"'))
+    assert entry.hint.endswith(".")
+    assert entry.hint[0].isupper() or entry.hint.startswith(("lanfit", "{"))
+
+
+def test_a_mistake_becomes_an_error_of_its_class_with_its_code() -> None:
+    wrong = mistake("csv.empty-cell", file="x.csv", line=3, column=2)
+    assert type(wrong) is errors.InputError
+    assert wrong.message == "x.csv, line 3, column 2: the cell is empty"
+    assert wrong.hint == MISTAKES["csv.empty-cell"].hint
+    assert wrong.code == "csv.empty-cell"
+    assert texts("csv.empty-cell", file="x.csv", line=3, column=2) == (wrong.message, wrong.hint, wrong.code)
+
+
+def test_an_error_can_be_told_of_a_place_and_keeps_its_code() -> None:
+    wrong = mistake("value.empty").at("--model", "A file.")
+    assert type(wrong) is errors.InputError
+    assert wrong.message == "--model: it is empty"
+    assert wrong.hint == "Give a value, or leave it out. A file."
+    assert wrong.code == "value.empty"
+
+
+def test_the_modules_that_are_named_here_exist() -> None:
+    assert set(TREES) >= NOT_YET
