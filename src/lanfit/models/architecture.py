@@ -128,7 +128,9 @@ def _check_object(value: dict[str, Any], module: str, layer: str) -> str:
     if "module" not in value and module and name in known.MODELS:
         origin = "keras.models"
     if not isinstance(origin, str) or (origin, name) not in known.CLASSES:
-        _refuse(f"the class {name} from {origin!r}", here, "is not built into Keras", origin)
+        # The latter are the operations of Keras 2: TFOpLambda and SlicingOpLambda.
+        operation = str(origin).startswith("keras.src.ops.") or name.endswith("OpLambda")
+        _refuse(f"the class {name} from {origin!r}", here, "is not built into Keras", operation)
     if registered not in (None, name):
         _refuse(f"the class {name}", here, f"is registered as {registered!r}, which is not Keras' own")
     if config is not None and not isinstance(config, dict):
@@ -152,8 +154,8 @@ def _numbers(value: object, depth: int = 0) -> bool:
     return isinstance(value, (bool, int, float))
 
 
-def _refuse(what: str, layer: str, reason: str, origin: object = None) -> NoReturn:
-    if isinstance(origin, str) and origin.startswith("keras.src.ops."):
+def _refuse(what: str, layer: str, reason: str, operation: bool = False) -> NoReturn:
+    if operation:
         hint = "Write the operation as a layer, e.g. keras.layers.Add() for `a + b`: an .h5 can't hold bare operations."
     else:
         hint = "Models travel as known layers and raw arrays, never as code: build it from Keras' own layers."

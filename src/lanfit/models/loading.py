@@ -1,7 +1,7 @@
 """A model file taken apart: architecture, weights, and what it was compiled with. Nothing in the file is run.
 
-Reads .h5 and .keras of Keras 3. What is in the file is checked before Keras sees it: the architecture against the list
-of built-in classes, and the sizes that the file claims against the size it has.
+Reads .h5 and .keras of Keras 3 and 2. What is in the file is checked before Keras sees it: the architecture against the
+list of built-in classes, and the sizes that the file claims against the size it has.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from lanfit.errors import InputError
-from lanfit.models.architecture import MAX_BYTES, check_architecture, first_line, parse
+from lanfit.models.architecture import MAX_BYTES, build, check_architecture, first_line, parse
 from lanfit.models.compiling import read_config
+from lanfit.models.keras2 import translate_architecture, translate_options
 from lanfit.models.weights import get_weights
 from lanfit.wire.arrays import DTYPES, AnyArray
 
@@ -47,26 +48,34 @@ class LoadedModel:
 
 
 def load_model(path: Path) -> LoadedModel:
-    """Load an .h5 or .keras file of Keras 3 without running anything in it.
+    """Load an .h5 or .keras file of Keras 3 or 2 without running anything in it.
 
     Raises:
         InputError: the file is missing, no model or damaged; a layer, loss or metric is not built into Keras; the
             model has several inputs or outputs, or no fixed input shape.
     """
     path = Path(path)
-    config, compiled = _read(path)
+    config, compiled, version = _read(path)
+    old = version.startswith("2.")
     try:
-        check_architecture(config, h5=path.suffix == ".h5")
+        if old:
+            config, compiled = translate_architecture(config), compiled and translate_options(compiled)
+        check_architecture(config, h5=path.suffix == ".h5" and not old)
         spec = read_config(compiled) if compiled else None
+        model = build(config) if old else None
     except InputError as error:
         raise InputError(f"{path.name}: {error.message}", error.hint) from error
 
     import keras
 
     try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
+        if model is None:
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
+        else:
+            model.load_weights(path)
     except Exception as error:
-        raise _error(path, f"Keras {keras.__version__} can't load it: {first_line(error)}") from error
+        by = f", saved by Keras {version}" if old else ""
+        raise _error(path, f"Keras {keras.__version__} can't load it{by}: {first_line(error)}") from error
     _check_arrays(path, model)
     architecture = model.to_json()
     check_architecture(architecture)
@@ -91,8 +100,8 @@ def _error(path: Path, what: str, hint: str = _RESAVE) -> InputError:
     return InputError(f"{path.name}: {what}", hint)
 
 
-def _read(path: Path) -> tuple[str, str]:
-    """Return the JSON of a file's model and of its compile options ("" if it has none)."""
+def _read(path: Path) -> tuple[str, str, str]:
+    """Return the JSON of a file's model, that of its compile options, and Keras' version ("" for what it lacks)."""
     if not path.exists():
         raise InputError(f"there is no model file {path}", "Give the name of a file in model/, or a path to one.")
     if path.is_dir():
@@ -109,7 +118,7 @@ def _read(path: Path) -> tuple[str, str]:
         raise _error(path, f"this is no {kind} file, or a damaged one: {first_line(error)}") from error
 
 
-def _read_h5(path: Path) -> tuple[str, str]:
+def _read_h5(path: Path) -> tuple[str, str, str]:
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -119,14 +128,16 @@ def _read_h5(path: Path) -> tuple[str, str]:
                 "the file holds no architecture, weights at most",
                 "Was it written by save_weights? Save the whole model: model.save('net.keras').",
             )
-        _check_version(path, _text(file.attrs.get("keras_version", "")))
+        version = _checked_version(path, _text(file.attrs.get("keras_version", "")))
         _check_h5(path, file, path.stat().st_size)
-        return _text(file.attrs["model_config"]), _text(file.attrs.get("training_config", ""))
+        return _text(file.attrs["model_config"]), _text(file.attrs.get("training_config", "")), version
 
 
-def _read_keras(path: Path) -> tuple[str, str]:
+def _read_keras(path: Path) -> tuple[str, str, str]:
     import h5py
 
+    if h5py.is_hdf5(path):  # as TensorFlow up to 2.12 wrote everything that ends so
+        raise _error(path, "the file ends in .keras, but it is an HDF5 file", f"Rename it to {path.stem}.h5.")
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if not {member.filename for member in members}.issuperset(_ARCHIVE):
@@ -140,13 +151,17 @@ def _read_keras(path: Path) -> tuple[str, str]:
             if archive.getinfo(name).file_size > MAX_BYTES:
                 raise _error(path, f"{name} has more than {MAX_BYTES:,} bytes", "Use a smaller model.")
         metadata = parse(archive.read("metadata.json").decode(), "metadata.json")
-        _check_version(path, str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else "")
+        version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
+        version = _checked_version(path, version)
+        if version.startswith("2.12."):
+            what = f"the file is in the first form of .keras, which only Keras {version} reads"
+            raise _error(path, what, "Save it there as .h5: model.save('net.h5').")
         with archive.open("model.weights.h5") as weights, h5py.File(weights, "r") as file:
             _check_h5(path, file, archive.getinfo("model.weights.h5").file_size)
         config = parse(archive.read("config.json").decode(), "config.json")
     # The compile options are looked at apart, so that a loss of the user's own is named as that.
     compiled = config.pop("compile_config", None) if isinstance(config, dict) else None
-    return json.dumps(config), json.dumps(compiled) if compiled else ""
+    return json.dumps(config), json.dumps(compiled) if compiled else "", version
 
 
 def _check_h5(path: Path, file: Any, size: int) -> None:
@@ -173,9 +188,10 @@ def _check_h5(path: Path, file: Any, size: int) -> None:
     look(file)
 
 
-def _check_version(path: Path, version: str) -> None:
-    if version and version.partition(".")[0] != "3":
-        raise _error(path, f"the model was saved by Keras {version}", "Only Keras 3 files can be read. " + _RESAVE)
+def _checked_version(path: Path, version: str) -> str:
+    if version and version.partition(".")[0] not in ("2", "3"):
+        raise _error(path, f"the model was saved by Keras {version}", "Files of Keras 2 and 3 can be read. " + _RESAVE)
+    return version
 
 
 def _text(value: bytes | str) -> str:
