@@ -26,7 +26,7 @@ from lanfit_server.clusters.local import LocalClients
 from lanfit_server.collect import Desk, OpenRun
 from lanfit_server.coordinator import Coordinator
 from lanfit_server.display import Display
-from lanfit_server.evaluate import Done, ModelProcess, TryBatch, UseData, UseModel
+from lanfit_server.evaluate import Done, LoadedSet, ModelProcess, TryBatch, UseData, UseModel
 from lanfit_server.finish import Finish
 from lanfit_server.gate import GateKeeper
 from lanfit_server.gathering import Gathering
@@ -39,7 +39,6 @@ from lanfit_server.prepare import (
     RunData,
     dealt,
     first_batch,
-    model_of,
     new_run_id,
     open_run,
     own_rows,
@@ -51,6 +50,7 @@ from lanfit_server.prepare import (
 from lanfit_server.provision import Provision, check_memory, serve
 from lanfit_server.questions import Answers
 from lanfit_server.scoring import ClientScores
+from lanfit_server.sets import source_of
 from lanfit_server.state import KeptPassphrase
 from lanfit_server.summary import Summary
 
@@ -132,7 +132,7 @@ class Server:
             self._answers, self._terminal, self._workspace, self._models, self._loop, self._scratch.folder
         )
         asked = questions.ask(host, self._listener.port, lambda: passphrases.append(self._open_gate(host)))
-        job, loaded, model = asked.job, asked.loaded, model_of(asked.job, asked.loaded, asked.compiled)
+        job, loaded, model = asked.job, asked.loaded, asked.model
         self._loop.call(self._models.ask(UseModel(model), Done))
         if job.local:
             self._start_local(job, passphrases[0], closing)
@@ -141,7 +141,7 @@ class Server:
             owners = self._gather(job.clients)
             data, targets = self._survey(job, model, weights, owners), None
         else:
-            data, targets = self._read(job, model)
+            data, targets = self._read(job, model, asked.keras_set)
             owners = self._gather(job.clients)
             for shard, owner in enumerate(owners):
                 check_memory(data, shard, weights, self._cluster.roster[owner])
@@ -164,10 +164,11 @@ class Server:
         self._loop.call(self._end(run, journal, coordinator, status))
         return summary
 
-    def _read(self, job: Job, model: Model) -> tuple[RunData, AnyArray | None]:
+    def _read(self, job: Job, model: Model, keras_set: LoadedSet | None) -> tuple[RunData, AnyArray | None]:
         """Read the server's data, try one batch, and give the model process the test rows; returns their targets."""
         self._say("Reading the data …")
-        data = read_data(job, self._workspace, model, self._scratch.folder)
+        source = source_of(keras_set, model) if keras_set else None
+        data = read_data(job, self._workspace, model, self._scratch.folder, source)
         for line in (*data.notes, *data.warnings):
             self._say(f"Note: {line}.")
         self._say(

@@ -1,39 +1,49 @@
-"""Questions 4 to 16: from answers to a job that fits the model. The model is read while the operator answers on."""
+"""Questions 4 to 16: from answers to a job that fits the model.
+
+The model, and then the data set of Keras, are loaded while the operator answers on.
+"""
 
 from __future__ import annotations
 
 import concurrent.futures
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from lanfit.data.files import find_pairs
+from lanfit.data.keras_sets import check_set
 from lanfit.errors import InputError
 from lanfit.fields import Value
 from lanfit.job import COMPILED, FIELDS, Job, make_job
 from lanfit.loop import LoopThread
 from lanfit.models.compiling import check_name
 from lanfit.terminal import Terminal
+from lanfit.wire.messages import Model
 from lanfit.workspace import Workspace
-from lanfit_server.evaluate import Compile, Compiled, Loaded, LoadModel, ModelProcess
+from lanfit_server.evaluate import Compile, Compiled, Loaded, LoadedSet, LoadModel, ModelProcess
+from lanfit_server.prepare import model_of
 from lanfit_server.questions import Answers, find_model, models_in
+from lanfit_server.sets import load_set
 
 
 @dataclass(frozen=True)
 class AskedJob:
-    """A job, and what its model holds."""
+    """A job, what its model file holds and what is made of it, and the set of Keras to train on, if it is one."""
 
     job: Job
     loaded: Loaded
-    compiled: Compiled
+    model: Model
+    keras_set: LoadedSet | None
 
 
 class JobQuestions:
     """Asks for a job.
 
     Args:
-        scratch: where the model's weights are put.
+        scratch: where the model's weights and the arrays of a set are put.
         open_gate: asks question 6 and lets clients in.
     """
 
@@ -73,14 +83,16 @@ class JobQuestions:
         values["model"] = name
         values["optimizer"] = self._ask_compiled("optimizer", loaded.optimizer)
         values["loss"] = self._ask_compiled("loss", loaded.loss)
-        values["data"] = ask("data")
+        compiled = self._compile(values)
+        values |= self._ask_data()
+        loading_set = self._load_set(values, loaded)
         values["normalizer"] = ask("normalizer")
         values["method"] = ask("method")
-        values["order"] = ask("order", check=self._check_files)
+        values["order"] = ask("order", check=lambda order: self._check_files(values["data"], order))
         if local and values.get("threads") is None:
             values["threads"] = max(1, (os.cpu_count() or 1) // local)
         job = make_job(values)
-        return AskedJob(job, loaded, self._compile(job))
+        return AskedJob(job, loaded, model_of(job, loaded, compiled), self._loaded_set(job, loading_set))
 
     # --- the model ----------------------------------------------------------------------------------------------
 
@@ -135,18 +147,42 @@ class JobQuestions:
             key, check=check, default=COMPILED, shown_default=shown or "none: the model is not compiled"
         )
 
-    def _compile(self, job: Job) -> Compiled:
-        def chosen(value: str) -> str | None:
-            return None if value == COMPILED else value
-
-        request = Compile(chosen(job.optimizer), chosen(job.loss), job.learning_rate, job.metrics)
+    def _compile(self, values: Mapping[str, Value]) -> Compiled:
+        chosen = {key: values.get(key) for key in ("optimizer", "loss", "learning_rate", "metrics")}
+        request = msgspec.convert({key: None if value == COMPILED else value for key, value in chosen.items()}, Compile)
         return self._loop.call(self._models.ask(request, Compiled))
 
     # --- the data -----------------------------------------------------------------------------------------------
 
-    def _check_files(self, order: Value) -> None:
+    def _ask_data(self) -> dict[str, Value]:
+        """Questions 11 to 13. Naming a set says that the data is one; `--samples` is not asked for of files."""
+        answers = self._answers
+        named = answers.was_given("dataset") and not answers.was_given("data")
+        if (data := "keras" if named else answers.ask("data")) == "keras":
+            dataset = check_set(str(answers.ask("dataset", check=lambda name: check_set(str(name)))))
+            return {"data": data, "dataset": dataset, "samples": answers.ask("samples", shown_default="all")}
+        # A flag that is for a set of Keras is a mistake, which `make_job` names; a line of server.toml is not meant.
+        found: dict[str, Value] = {"data": data, "dataset": answers.given("dataset")}
+        found["samples"] = answers.unasked("samples") if data == "files" else answers.given("samples")
+        return found if answers.was_given("dataset_args") else {**found, "dataset_args": None}
+
+    def _check_files(self, data: Value, order: Value) -> None:
         """Missing folders and files show here, before anything is read."""
-        find_pairs(self._workspace.inputs, self._workspace.targets if order == "XY" else None)
+        if data == "files":
+            find_pairs(self._workspace.inputs, self._workspace.targets if order == "XY" else None)
+
+    def _load_set(self, values: Mapping[str, Value], model: Loaded) -> concurrent.futures.Future[LoadedSet] | None:
+        if values["data"] != "keras":
+            return None
+        name, args = str(values["dataset"]), str(values.get("dataset_args") or "")
+        return self._loop.submit(load_set(self._models, name, args, model.input_shape, self._scratch))
+
+    def _loaded_set(self, job: Job, loading: concurrent.futures.Future[LoadedSet] | None) -> LoadedSet | None:
+        if loading is None:
+            return None
+        if not loading.done():
+            self._terminal.say(f"Loading {job.dataset}: Keras downloads it on first use …")
+        return self._loop.result(loading)
 
 
 NEVER_ASKED = tuple(key for key, field in FIELDS.items() if not field.question)

@@ -23,6 +23,7 @@ from lanfit_server.methods.choose import method_of
 from lanfit_server.prepare import read_data, targets_of_test, test_rows
 from lanfit_server.roster import Roster
 from lanfit_server.scoring import score
+from lanfit_server.sets import load_set, source_of
 from lanfit_server.summary import Summary
 
 
@@ -71,7 +72,13 @@ class CatchingUp:
         targets: AnyArray | None = None
         if run.record.own is None:
             try:
-                data = await asyncio.to_thread(read_data, job, self._workspace, run.record.model, self._scratch)
+                model, source = run.record.model, None
+                if job.dataset is not None:
+                    self._say(f"Loading {job.dataset} …")
+                    args = job.dataset_args or ""
+                    loaded = await load_set(self._models, job.dataset, args, model.input_shape, self._scratch)
+                    source = source_of(loaded, model)
+                data = await asyncio.to_thread(read_data, job, self._workspace, model, self._scratch, source)
                 rows, targets = test_rows(data, self._scratch), targets_of_test(data, job)
             except LanfitError as wrong:
                 self._say(f"The models of run {run.run} can't be scored by the server: {wrong.message}.")

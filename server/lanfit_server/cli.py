@@ -23,9 +23,12 @@ def job_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     for field in reversed(FIELDS.values()):
         note = f"  [default: {field.default}]" if field.default else ""
         text = field.help + note
-        # click takes `--epochs -3` for two flags once it is told is_flag=False.
-        option = click.option(field.flag, field.key, help=text, is_flag=True) if field.key == "collect" else None
-        command = (option or click.option(field.flag, field.key, help=text))(command)
+        kind: dict[str, Any] = {}
+        if field.key == "collect":
+            kind = {"is_flag": True}
+        elif field.bare:  # not for all: click takes `--epochs -3` for two flags once it is told is_flag=False
+            kind = {"is_flag": False, "flag_value": field.bare}
+        command = click.option(field.flag, field.key, help=text, **kind)(command)
     return command
 
 

@@ -26,6 +26,15 @@ class LoadModel(msgspec.Struct, frozen=True, tag="load"):
     weights: str
 
 
+class LoadSet(msgspec.Struct, frozen=True, tag="set"):
+    """Let Keras load one of its data sets; its arrays are written to `path`, sequences padded to the model's input."""
+
+    name: str
+    args: str
+    input_shape: tuple[int | None, ...]
+    path: str
+
+
 class Compile(msgspec.Struct, frozen=True, tag="compile"):
     """Work out how the loaded model is compiled, with what the operator overrides."""
 
@@ -91,7 +100,9 @@ class Average(msgspec.Struct, frozen=True, tag="average"):
     rows: tuple[int, ...]
 
 
-Request = LoadModel | Compile | UseModel | UseData | TryBatch | Score | Predict | WriteModel | WriteFinal | Average
+Request = (
+    LoadModel | LoadSet | Compile | UseModel | UseData | TryBatch | Score | Predict | WriteModel | WriteFinal | Average
+)
 
 # --- its answers ------------------------------------------------------------------------------------------------
 
@@ -107,6 +118,14 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     output_shape: tuple[int | None, ...]
     parameters: int
     weights: ArrayFile
+
+
+class LoadedSet(msgspec.Struct, frozen=True, tag="set_loaded"):
+    """The arrays of a set, named as in `KerasSet`, and what is to be said about them."""
+
+    name: str
+    arrays: ArrayFile
+    notes: tuple[str, ...]
 
 
 class Compiled(msgspec.Struct, frozen=True, tag="compiled"):
@@ -141,7 +160,7 @@ class Problem(msgspec.Struct, frozen=True, tag="problem"):
     code: str
 
 
-Reply = Loaded | Compiled | Scored | Written | Done | Problem
+Reply = Loaded | LoadedSet | Compiled | Scored | Written | Done | Problem
 R = TypeVar("R")
 
 

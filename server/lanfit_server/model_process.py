@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from lanfit.child import Parent
+from lanfit.data.keras_sets import load_set, padded
 from lanfit.data.labels import Target, make_target
 from lanfit.data.memory import free_memory
 from lanfit.errors import LanfitError
@@ -36,7 +37,9 @@ from lanfit_server.evaluate import (
     Compiled,
     Done,
     Loaded,
+    LoadedSet,
     LoadModel,
+    LoadSet,
     Predict,
     Problem,
     Reply,
@@ -70,6 +73,8 @@ class ModelHolder:
         match request:
             case LoadModel(path, weights):
                 return self._load(Path(path), Path(weights))
+            case LoadSet():
+                return self._load_set(request)
             case Compile():
                 return self._choose(request)
             case UseModel(model):
@@ -112,6 +117,12 @@ class ModelHolder:
             parameters=loaded.parameters,
             weights=ArrayFile.write(weights, loaded.weights),
         )
+
+    def _load_set(self, request: LoadSet) -> LoadedSet:
+        limit_memory(max(LEAST_MEMORY, free_memory()))  # a set may be larger than what its model was allowed
+        found, notes = padded(load_set(request.name, request.args), request.input_shape)
+        arrays = {name: getattr(found, name) for name in ("x_train", "y_train", "x_test", "y_test")}
+        return LoadedSet(found.name, ArrayFile.write(Path(request.path), arrays), notes)
 
     def _choose(self, request: Compile) -> Compiled:
         assert self._loaded is not None  # the server loads a model first

@@ -14,7 +14,7 @@ import numpy as np
 
 from lanfit.data.labels import Target, class_ids, target_of
 from lanfit.data.normalize import Normalizer
-from lanfit.data.prepare import DataRequest, Prepared, ShardRows, prepare
+from lanfit.data.prepare import DataRequest, Prepared, ShardRows, check_target_normalizer, prepare
 from lanfit.data.sources import Source
 from lanfit.durable import write_whole
 from lanfit.errors import InputError
@@ -54,13 +54,19 @@ class RunData:
 
 
 def model_of(job: Job, loaded: Loaded, compiled: Compiled) -> Model:
-    """What the job asks of the model that was loaded."""
+    """What the job asks of the model that was loaded.
+
+    Raises:
+        InputError: targets are to be normalized that are no numbers.
+    """
+    target = target_of(compiled.loss, job.order, loaded.output_shape)
+    check_target_normalizer(job.normalize_targets, Target(target))
     return Model(
         architecture=loaded.architecture,
         compile=compiled.compile,
         input_shape=loaded.input_shape,
         output_shape=loaded.output_shape,
-        target=target_of(compiled.loss, job.order, loaded.output_shape),
+        target=target,
         normalizer=job.normalizer,
         target_normalizer=job.normalize_targets,
     )

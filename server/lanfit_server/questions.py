@@ -36,10 +36,12 @@ class Answers:
 
     def given(self, key: str) -> Value:
         """What was said without asking: by a flag, by the job file, or for what is never asked by server.toml."""
+        return self._given.get(key) if FIELDS[key].question else self.unasked(key)
+
+    def unasked(self, key: str) -> Value:
+        """What was said, or stands in server.toml, for a question that this job does not ask."""
         value = self._given.get(key)
-        if value is None and not FIELDS[key].question:
-            value = self._settings.get(key)
-        return value
+        return self._settings.get(key) if value is None else value
 
     def was_given(self, key: str) -> bool:
         """Whether a flag or the job file has said it."""

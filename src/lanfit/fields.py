@@ -146,6 +146,8 @@ class Field:
     """The default in words, where the value alone does not say it."""
     example: Value = None
     """What a settings file shows where the default is a rule and not a value."""
+    bare: str = ""
+    """What the flag means when it is given without a value; empty: it needs one."""
 
     @property
     def flag(self) -> str:

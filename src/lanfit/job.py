@@ -132,14 +132,14 @@ FIELDS: dict[str, Field] = {
         Field(
             "dataset",
             text,
-            "With --data keras: the name of the data set in keras.datasets.",
+            "The name of a data set in keras.datasets; given as a flag, it means --data keras.",
             "Data set of Keras",
             example="fashion_mnist",
         ),
         Field(
             "samples",
             samples,
-            "Use only so many rows, classes in their proportions.",
+            "With files or a keras data set: use only so many rows, classes in their proportions.",
             "How many rows",
             "all",
             "all",
@@ -197,14 +197,16 @@ FIELDS: dict[str, Field] = {
         Field(
             "dataset_args",
             text,
-            "Arguments of the Keras data set's loader.",
+            "Arguments of the loader of the keras data set, with commas between them.",
             default="its own",
             example="num_words=10000",
         ),
         Field(
             "normalize_targets",
             choice(NORMALIZER_CHOICES),
-            "How targets are normalized, for regression; final.keras predicts in original units all the same.",
+            "How targets are normalized, for regression; without a value: zscore. final.keras predicts in original "
+            "units all the same.",
+            bare="zscore",
         ),
         Field("folds", whole(2), "Folds of method kfold."),
         Field(
@@ -258,11 +260,20 @@ def make_job(values: Mapping[str, Value]) -> Job:
     job = Job(**{key: value for key, value in values.items() if value is not None})  # type: ignore[arg-type]
     if job.local > job.clients:
         raise mistake("job.more-local-than-clients", local=job.local, clients=job.clients)
-    if job.data == "keras" and job.dataset is None:
-        raise mistake("job.no-dataset")
+    _check_data(job)
     if job.merge and job.method != "fit":
         raise mistake("job.merge-without-fit", merge=",".join(job.merge), method=job.method)
     return job
+
+
+def _check_data(job: Job) -> None:
+    if job.data == "keras" and job.dataset is None:
+        raise mistake("job.no-dataset")
+    for flag, value in (("--dataset", job.dataset), ("--dataset-args", job.dataset_args)):
+        if job.data != "keras" and value is not None:
+            raise mistake("job.set-without-keras", flag=flag, value=value, data=job.data)
+    if job.data == "client" and job.samples:
+        raise mistake("job.samples-on-clients", samples=job.samples)
 
 
 def to_toml(job: Job) -> str:

@@ -1,6 +1,6 @@
 """The data sets that come with Keras, loaded by Keras itself, in the one process that has it.
 
-Names are known without Keras. Everything behind `load_set` is plain arrays, and works without Keras.
+Names are known without Keras, and everything behind `load_set` works without it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib import import_module
+from math import prod
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
@@ -57,7 +58,7 @@ SETS: Mapping[str, tuple[_File, ...]] = {
 
 @dataclass(frozen=True)
 class KerasSet:
-    """A set as Keras gives it, rows first. Sequences of unequal length are arrays of objects until `set_source`."""
+    """A set as Keras gives it, rows first. Sequences of unequal length are arrays of objects until `padded`."""
 
     name: str
     x_train: AnyArray
@@ -97,7 +98,7 @@ def load_set(name: str, args: str = "") -> KerasSet:
     try:
         with _bounded_in_time(), redirect_stdout(sys.stderr):
             (x_train, y_train), (x_test, y_test) = load(**given)
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Exception as error:  # Keras raises bare exceptions, and what its files' readers do
         if given and isinstance(error, ValueError):
@@ -135,25 +136,40 @@ def parse_args(name: str, args: str, signature: inspect.Signature) -> dict[str, 
     return given
 
 
-def set_source(found: KerasSet, target: Target, input_shape: Sequence[int | None]) -> Source:
-    """The rows of a set as a source: training rows, then its own test rows, if it has some.
+def padded(found: KerasSet, input_shape: Sequence[int | None]) -> tuple[KerasSet, tuple[str, ...]]:
+    """A set in plain arrays, and what is to be said about it; one that has no sequences stays as it is.
 
     Sequences are cut and padded to the model's input, as `keras.utils.pad_sequences` does by default: zeros in front,
     the last values kept; to the longest one if the model takes any length.
 
     Raises:
-        InputError: the model takes no sequences, or as `arrays_source`.
+        InputError: the model takes no sequences.
     """
-    arrays: list[AnyArray] = [found.x_train, found.x_test]
-    notes: tuple[str, ...] = ()
-    if any(array.dtype == object for array in arrays):
-        arrays, notes = _padded(found.name, arrays, input_shape)
+    parts = (found.x_train, found.x_test)
+    if all(part.dtype != object for part in parts):
+        return found, ()
+    lengths = [len(sequence) for part in parts for sequence in part]
+    length = _length(found.name, max(lengths, default=0), input_shape[1:])
+    cut = sum(size > length for size in lengths)
+    note = (
+        f"{found.name}: sequences are padded with zeros in front to {length} values, as keras.utils.pad_sequences "
+        f"does; of {cut:,} of {len(lengths):,} that are longer the last {length} values are kept"
+    )
+    x_train, x_test = (pad_sequences(part, length) for part in parts)
+    return replace(found, x_train=x_train, x_test=x_test), (note,)
+
+
+def set_source(found: KerasSet, target: Target, notes: tuple[str, ...] = ()) -> Source:
+    """The rows of a set in plain arrays as a source: training rows, then its own test rows, if it has some.
+
+    Raises:
+        InputError: as `arrays_source`.
+    """
     parts = [
-        (f"{found.name}, {what} rows", x, y)
-        for what, x, y in zip(("training", "test"), arrays, (found.y_train, found.y_test), strict=True)
-        if len(x)
+        (f"{found.name}, training rows", found.x_train, found.y_train),
+        (f"{found.name}, test rows", found.x_test, found.y_test),
     ]
-    return arrays_source(parts, target, test=len(found.x_test), notes=notes)
+    return arrays_source([part for part in parts if len(part[1])], target, test=len(found.x_test), notes=notes)
 
 
 def pad_sequences(sequences: AnyArray, length: int) -> NDArray[np.int32]:
@@ -170,25 +186,16 @@ def pad_sequences(sequences: AnyArray, length: int) -> NDArray[np.int32]:
     return padded
 
 
-def _padded(
-    name: str, arrays: Sequence[AnyArray], input_shape: Sequence[int | None]
-) -> tuple[list[AnyArray], tuple[str, ...]]:
-    lengths = [len(sequence) for array in arrays for sequence in array]
-    row = input_shape[1:]
-    longest = max(lengths, default=0)
+def _length(name: str, longest: int, row: Sequence[int | None]) -> int:
+    """How many values of a sequence a model takes whose rows have this shape."""
     sizes = [size for size in row if size is not None]
-    length = int(np.prod(sizes)) if len(sizes) == len(row) else longest
+    length = prod(sizes) if len(sizes) == len(row) else longest
     if not length or fit_row((length,), row) is None:
         raise InputError(
             f"{name} is made of sequences of up to {longest} values, but the model takes rows of {shown(row)}",
             "Use a model whose input is one sequence, e.g. Input((200,)).",
         )
-    cut = sum(size > length for size in lengths)
-    note = (
-        f"{name}: sequences are padded with zeros in front to {length} values, as keras.utils.pad_sequences does; of "
-        f"{cut:,} of {len(lengths):,} that are longer the last {length} values are kept"
-    )
-    return [pad_sequences(array, length) for array in arrays], (note,)
+    return length
 
 
 def _typed(name: str, key: str, value: str, default: Any) -> int | float | str | None:

@@ -121,12 +121,7 @@ def prepare(request: DataRequest, allocate: Allocate = in_memory, source: Source
     Raises:
         InputError: anything about files, shapes, labels, values or sizes that does not fit; nothing was changed.
     """
-    if request.normalize_targets != "none" and request.target is not Target.VALUES:
-        raise InputError(
-            "only targets that are numbers can be normalized, and here they are "
-            + ("the input" if request.target is Target.INPUT else "classes"),
-            "Leave out --normalize-targets, or use a loss for numbers.",
-        )
+    check_target_normalizer(request.normalize_targets, request.target)
     source = source or _files_of(request)
     row_shape = _model_row(request, source.x)
     targets = targets_of(source, request.target, request.output_shape)
@@ -165,6 +160,20 @@ def prepare(request: DataRequest, allocate: Allocate = in_memory, source: Source
         else NO_NORMALIZER,
         labels=targets.words,
     )
+
+
+def check_target_normalizer(normalizer: str, target: Target) -> None:
+    """Refuse to normalize what is no number.
+
+    Raises:
+        InputError: the targets are classes, or the input.
+    """
+    if normalizer != "none" and target is not Target.VALUES:
+        raise InputError(
+            "only targets that are numbers can be normalized, and here they are "
+            + ("the input" if target is Target.INPUT else "classes"),
+            "Leave out --normalize-targets, or use a loss for numbers.",
+        )
 
 
 def _files_of(request: DataRequest) -> Source:

@@ -104,6 +104,16 @@ MISTAKES: Mapping[str, Mistake] = {
         "no data set is named (--dataset)",
         "with --data keras give one, e.g. --dataset mnist",
     ),
+    "job.set-without-keras": Mistake(
+        InputError,
+        "{flag} {value} is for the data sets of Keras, and this job's data is {data}",
+        "leave out {flag}, or take --data keras",
+    ),
+    "job.samples-on-clients": Mistake(
+        InputError,
+        "--samples {samples} is for rows that the server has, and this job's rows are on its clients",
+        "leave out --samples, and put fewer rows into dataset/X and dataset/Y of the clients",
+    ),
     "job.merge-without-fit": Mistake(
         InputError,
         "--merge {merge} is for method fit, and this job's method is {method}",

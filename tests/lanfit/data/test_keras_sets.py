@@ -10,10 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lanfit.data import keras_sets
-from lanfit.data.keras_sets import SETS, KerasSet, check_set, load_set, pad_sequences, parse_args, set_source
+from lanfit.data.keras_sets import SETS, KerasSet, check_set, load_set, pad_sequences, padded, parse_args, set_source
 from lanfit.data.labels import Target
 from lanfit.data.prepare import DataRequest, prepare
 from lanfit.errors import InputError
+
+
+def source_of(found, target, input_shape):
+    plain, notes = padded(found, input_shape)
+    return set_source(plain, target, notes)
 
 
 def request_of(**changes):
@@ -85,7 +90,7 @@ def test_a_loader_without_arguments_says_so():
 
 def test_sequences_are_padded_to_the_models_input_and_it_is_said():
     found = KerasSet("imdb", ragged([3, 1, 5, 0] * 5), np.arange(20) % 2, ragged([2, 9]), np.array([0, 1]))
-    source = set_source(found, Target.BINARY, (None, 4))
+    source = source_of(found, Target.BINARY, (None, 4))
     assert source.x[0].whole()[:4].tolist() == [[0, 1, 2, 3], [0, 0, 0, 1], [2, 3, 4, 5], [0, 0, 0, 0]]
     assert source.x[1].whole().tolist() == [[0, 0, 1, 2], [6, 7, 8, 9]]
     assert source.notes == (
@@ -99,20 +104,20 @@ def test_sequences_are_padded_to_the_models_input_and_it_is_said():
 
 def test_a_model_of_any_length_gets_the_longest_sequence():
     found = KerasSet("imdb", ragged([3, 1]), np.array([0, 1]), ragged([7]), np.array([1]))
-    assert set_source(found, Target.BINARY, (None, None)).x[0].shape == (2, 7)
-    assert set_source(found, Target.BINARY, (None, 5, 2)).x[0].shape == (2, 10)
+    assert source_of(found, Target.BINARY, (None, None)).x[0].shape == (2, 7)
+    assert source_of(found, Target.BINARY, (None, 5, 2)).x[0].shape == (2, 10)
     with pytest.raises(InputError, match=r"sequences of up to 7 values, but the model takes rows of \?×2"):
-        set_source(found, Target.BINARY, (None, None, 2))
+        source_of(found, Target.BINARY, (None, None, 2))
 
 
 def test_sequences_of_equal_length_which_keras_stacks_are_padded_too():
     found = KerasSet("imdb", np.ones((4, 3), object), np.arange(4) % 2, np.ones((2, 3), object), np.arange(2))
-    assert set_source(found, Target.BINARY, (None, 5)).x[1].whole().tolist() == [[0, 0, 1, 1, 1]] * 2
+    assert source_of(found, Target.BINARY, (None, 5)).x[1].whole().tolist() == [[0, 0, 1, 1, 1]] * 2
 
 
 def test_a_set_without_test_rows_lets_them_be_drawn():
     found = KerasSet("boston_housing", np.ones((20, 13)), np.ones(20), np.ones((0, 13)), np.ones(0))
-    source = set_source(found, Target.VALUES, (None, 13))
+    source = source_of(found, Target.VALUES, (None, 13))
     prepared = prepare(request_of(input_shape=(None, 13), output_shape=(None, 1), target=Target.VALUES), source=source)
     assert prepared.test == 4
 
@@ -122,7 +127,7 @@ def test_a_set_of_images_can_be_its_own_target():
     found = KerasSet("mnist", images[:20], np.zeros(20), images[20:], np.zeros(10))
     prepared = prepare(
         request_of(output_shape=(None, 784), target=Target.INPUT, samples=15),
-        source=set_source(found, Target.INPUT, (None, 28, 28)),
+        source=source_of(found, Target.INPUT, (None, 28, 28)),
     )
     assert (prepared.rows, prepared.test, prepared.x_test.dtype) == (15, 5, np.uint8)
 
@@ -175,7 +180,7 @@ def test_fashion_mnist_comes_from_a_prepared_cache_through_keras_own_loader(cach
     np.testing.assert_array_equal(np.concatenate([found.x_train, found.x_test]), x)
     prepared = prepare(
         request_of(input_shape=(None, 28, 28, 1), samples=60),
-        source=set_source(found, Target.CLASSES, (None, 28, 28, 1)),
+        source=source_of(found, Target.CLASSES, (None, 28, 28, 1)),
     )
     assert (prepared.rows, prepared.test) == (60, 10)
     assert np.bincount(prepared.y_test).tolist() == [1] * 10
@@ -200,7 +205,7 @@ def test_sequences_come_through_keras_and_are_padded_as_keras_pads(cache, any_ha
     np.savez(cache / f"{name}.npz", **parts)
     found = load_set(name, "num_words=12,skip_top=2")
     (theirs, labels_theirs), (test, _) = getattr(keras.datasets, name).load_data(num_words=12, skip_top=2)
-    source = set_source(found, Target.BINARY, (None, 9))
+    source = source_of(found, Target.BINARY, (None, 9))
     np.testing.assert_array_equal(source.x[0].whole(), keras.utils.pad_sequences(theirs, 9))
     np.testing.assert_array_equal(source.x[1].whole(), keras.utils.pad_sequences(test, 9))
     np.testing.assert_array_equal(source.labels[0].values, labels_theirs)
