@@ -8,22 +8,15 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from documents import HOWTO, NOT_RUN, TUTORIAL, blocks, commands
 from running import PASSPHRASE, ROOT, Place, Program, assert_same_weights, each_model, flags, free_port, port_of
 
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "server/README.md", "client/README.md")]
 DOCUMENTS += [ROOT / name for name in ("dataset/README.md", "model/README.md", "logs/README.md")]
 DOCUMENTS += sorted((ROOT / "docs").rglob("*.md"))
-TUTORIAL = ROOT / "docs" / "tutorial.md"
-
-
-def blocks(path: Path) -> Iterator[tuple[str, str]]:
-    """The fenced blocks of a document: the word after the fence, and the text."""
-    for found in re.finditer(r"^```([^\n]*)\n(.*?)^```$", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
-        yield found[1].strip(), found[2]
 
 
 def block(path: Path, info: str) -> str:
@@ -131,7 +124,7 @@ OTHERWISE = {
 
 
 def test_every_command_in_the_documents_is_run_by_a_test() -> None:
-    tutorial = {line for info, text in blocks(TUTORIAL) if info.startswith("console") for line in text.splitlines()}
+    run = commands(TUTORIAL).union(*(commands(path) for path in HOWTO.glob("*.md") if path.name not in NOT_RUN))
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     found = 0
     for path in DOCUMENTS:
@@ -142,7 +135,7 @@ def test_every_command_in_the_documents_is_run_by_a_test() -> None:
                     continue
                 found += 1
                 other = next((pattern for pattern in OTHERWISE if re.fullmatch(pattern, command)), None)
-                assert command in tutorial or other, f"{path.name}: nothing runs {command!r}"
+                assert command in run or other, f"{path.name}: nothing runs {command!r}"
                 if extra := re.search(r"-e \.\[(\w+)\]", command):
                     assert extra[1] in extras
     assert found > 10

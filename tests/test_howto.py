@@ -1,0 +1,73 @@
+"""Every how-to is done as it is written: scripts are saved under their names, commands are run in their order."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from documents import HOWTO, NOT_RUN, blocks
+from running import PATIENCE, Place, Program, free_port
+
+
+def do(path: Path, place: Place) -> str:
+    """Do what a how-to says, from top to bottom; returns all that was printed."""
+    said = ""
+    for info, text in blocks(path):
+        if info.startswith("python "):
+            (place.root / info.removeprefix("python ")).write_text(text, encoding="utf-8")
+        elif info == "text says":
+            for line in text.splitlines():
+                assert line in said, line
+        elif info == "console":
+            for line in text.splitlines():
+                command = line.replace("<run>", place.runs[-1] if place.runs else "")
+                if command.startswith("lanfit server "):
+                    command += f" --port {free_port()}"
+                with Program(command=command, folder=place.root) as program:
+                    program.finish(seconds=2 * PATIENCE)
+                said += program.said + program.stdout.decode()
+    return said
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "clone")
+
+
+@pytest.mark.story
+def test_own_data(place: Place) -> None:
+    said = do(HOWTO / "own-data.md", place)
+    assert place.summary()["status"] == "done"
+    assert place.summary()["final"]["metrics"]["accuracy"] > 0.8
+    assert place.summary()["data"]["labels"] == ["class_0", "class_1", "class_2"]
+    assert re.findall(r"^class_\d$", said, re.MULTILINE) == ["class_0"] * 3
+
+
+@pytest.mark.story
+def test_k_fold(place: Place) -> None:
+    do(HOWTO / "k-fold.md", place)
+    summary = place.summary()
+    assert [len(client["folds"]) for client in summary["clients"]] == [3, 3]
+    run = summary["run"]
+    named = re.findall(r"^\| `([^`]+)` \|", (HOWTO / "k-fold.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(named) == 6
+    for name in named:
+        assert (place.root / name.replace("<run>", run).replace("<name>", "local-1")).is_file(), name
+
+
+@pytest.mark.story
+def test_an_autoencoder(place: Place) -> None:
+    shutil.rmtree(place.root / "dataset" / "Y")  # nobody needs it
+    said = do(HOWTO / "autoencoder.md", place)
+    assert set(place.summary()["final"]["metrics"]) == {"loss", "mae", "r2"}
+    usual, strangest = map(float, re.findall(r"usual ([\d.]+), strangest ([\d.]+) in row \d+", said)[0])
+    assert 0 < usual < 0.1
+    assert usual < strangest
+
+
+def test_every_how_to_has_a_test() -> None:
+    tested = Path(__file__).read_text(encoding="utf-8")
+    for path in HOWTO.glob("*.md"):
+        assert path.name in NOT_RUN or f'"{path.name}"' in tested, path.name
