@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 from lanfit.data.labels import Target
 from lanfit.durable import write_whole
+from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.job import Job
 from lanfit.logs import HistoryFile
@@ -27,6 +29,8 @@ from lanfit_server.report.workbook import write_report
 from lanfit_server.roster import Roster
 from lanfit_server.scoring import ClientScores, draw
 from lanfit_server.summary import FinalFacts, MergedFacts, ModelFacts, Summary, data_facts
+
+log = logging.getLogger("lanfit.server")
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,17 @@ class Finish:
             seconds={"total": round(now - began, 4), "train": round(seconds.get("train", 0.0), 4)},
             error=errors[-1] if errors and status != "done" else None,
         )
-        await asyncio.to_thread(write_report, run.folder / "report.xlsx", summary, await self._predictions(outcome))
         write_whole(run.folder / "summary.json", summary.to_json())
+        await self._report(summary, outcome)
         return summary
+
+    async def _report(self, summary: Summary, outcome: Outcome) -> None:
+        """Write the workbook; a run that has its summary does not fail for want of it."""
+        path = self.run.folder / "report.xlsx"
+        try:
+            await asyncio.to_thread(write_report, path, summary, await self._predictions(outcome))
+        except (LanfitError, OSError, ImportError) as wrong:
+            log.warning("%s was not written: %s", path, wrong)
 
     def _best(self, outcome: Outcome) -> StoredResult | None:
         return self.run.ledger.result(outcome.best.key) if outcome.best is not None else None

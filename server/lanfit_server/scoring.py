@@ -6,6 +6,7 @@ Scored by the server on its test rows; where clients have their own data, by all
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ from lanfit_server.methods import Task
 from lanfit_server.provision import Provision
 from lanfit_server.report.charts import draw_history
 
+log = logging.getLogger("lanfit.server")
+_drawing = asyncio.Lock()
+
 
 async def score(run: OpenRun, stored: StoredResult, task: Task, owner: str, models: ModelProcess) -> dict[str, float]:
     """Write `<owner>.h5` and its chart; return metrics: on the server's test rows, else what the client measured."""
@@ -31,10 +35,18 @@ async def score(run: OpenRun, stored: StoredResult, task: Task, owner: str, mode
 
 
 async def draw(run: OpenRun, stored: StoredResult, owner: str, suffix: str) -> None:
-    """Draw the curves of a result into the folder of the client that its shard was dealt to."""
+    """Draw the curves of a result into the folder of the client that its shard was dealt to.
+
+    No result is lost for want of a picture.
+    """
     path = run.client_folder(owner) / f"history{suffix}.png"
     title = f"{owner}{suffix.replace('-', ' ')}"
-    await asyncio.to_thread(draw_history, path, run.history(stored), title, stored.result.best_epoch)
+    try:
+        # One at a time: matplotlib must not draw in two threads at once.
+        async with _drawing:
+            await asyncio.to_thread(draw_history, path, run.history(stored), title, stored.result.best_epoch)
+    except (OSError, ImportError) as wrong:
+        log.warning("%s was not drawn: %s", path, wrong)
 
 
 class ClientScores:

@@ -239,6 +239,7 @@ FIELDS: dict[str, Field] = {
             "deadline",
             minutes,
             "With --data client: how long the run waits for a lost client, in minutes, or as 90s, 2h.",
+            default="10 minutes",
         ),
     )
 }
