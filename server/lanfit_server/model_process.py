@@ -134,7 +134,7 @@ class ModelHolder:
         assert self._loaded is not None
         member = Member.of(arrays, self._model.normalizer, self._model.target_normalizer)
         x, y = convert(self._model, member.normalizer, member.targets, arrays["x_train"], arrays["y_train"])
-        check_batch(self._loaded, self._model.compile, x, y)
+        check_batch(self._model.architecture, self._model.compile, self._loaded.weights, x, y)
         return Done()
 
     def _members(self, files: Sequence[ArrayFile]) -> list[Member]:

@@ -91,7 +91,7 @@ def load_model(path: Path) -> LoadedModel:
         input_shape=tuple(model.inputs[0].shape[1:]),
         input_dtype=str(model.inputs[0].dtype),
         output_shape=tuple(model.outputs[0].shape[1:]),
-        output_activation=_last_activation(model),
+        output_activation=last_activation(model),
         parameters=int(model.count_params()),
     )
 
@@ -211,13 +211,13 @@ def _check_arrays(path: Path, model: Any) -> None:
         raise _error(path, f"the model takes batches of exactly {size} rows", "Use keras.Input without a batch size.")
 
 
-def _last_activation(model: Any) -> str | None:
+def last_activation(model: Any) -> str | None:
     """Keras' name of the activation that the output comes from."""
     import keras
 
     layer = model.outputs[0]._keras_history.operation
     if isinstance(layer, keras.Model):
-        return _last_activation(layer)
+        return last_activation(layer)
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
     activation = getattr(layer, "activation", None)

@@ -12,7 +12,7 @@ from lanfit.data.normalize import NO_NORMALIZER, Normalizer
 from lanfit.errors import InputError
 from lanfit.models.architecture import build, first_line
 from lanfit.models.compiling import compile_model, loss_name, read_spec
-from lanfit.models.loading import LoadedModel
+from lanfit.models.loading import last_activation
 from lanfit.models.member import model_in_original_units
 from lanfit.models.weights import bakes_weights, set_weights
 from lanfit.wire.arrays import AnyArray
@@ -65,20 +65,25 @@ class Scorer:
         return model
 
 
-def check_batch(loaded: LoadedModel, compile_json: str, x_batch: AnyArray, y_batch: AnyArray) -> None:
+def check_batch(
+    architecture: str, compile_json: str, weights: Mapping[str, AnyArray], x_batch: AnyArray, y_batch: AnyArray
+) -> None:
     """Send one batch through the model: shapes, label form, and a loss that is a number.
+
+    Args:
+        x_batch, y_batch: as the model takes them: normalized rows and their targets.
 
     Raises:
         InputError: rows or targets do not fit the model or the loss, or the loss is not finite; says why.
     """
     spec = read_spec(compile_json)
     loss = loss_name(spec)
-    _check_rows(loaded, x_batch)
-    _check_targets(loaded, loss, y_batch)
-    model = build(loaded.architecture)
-    set_weights(model, loaded.weights)
+    model = build(architecture)
+    _check_rows(model, x_batch)
+    _check_targets(tuple(model.outputs[0].shape[1:]), loss, y_batch)
+    set_weights(model, weights)
     compile_model(model, spec)
-    for name, array in loaded.weights.items():
+    for name, array in weights.items():
         if not np.isfinite(array).all():
             raise InputError(f"the model's weight {name!r} holds NaN or infinity", "Use a model saved before that.")
     try:
@@ -102,7 +107,7 @@ def check_batch(loaded: LoadedModel, compile_json: str, x_batch: AnyArray, y_bat
     if loss in _PROBABILITIES and not from_logits and (output.min() < 0 or output.max() > 1 + 1e-3):
         raise InputError(
             f"the loss {loss} takes probabilities, but the model's output goes from {output.min():.3g} to "
-            f"{output.max():.3g} (its last activation is {loaded.output_activation or 'none'})",
+            f"{output.max():.3g} (its last activation is {last_activation(model) or 'none'})",
             'End the model with activation="softmax" (one unit: "sigmoid"), or compile it with from_logits=True.',
         )
     if not np.isfinite(value):
@@ -116,8 +121,8 @@ def _form(array: AnyArray) -> str:
     return f"{array.dtype.name} {array.shape}"
 
 
-def _check_rows(loaded: LoadedModel, x: AnyArray) -> None:
-    need, have = loaded.input_shape, x.shape[1:]
+def _check_rows(model: Any, x: AnyArray) -> None:
+    need, have, dtype = tuple(model.inputs[0].shape[1:]), x.shape[1:], str(model.inputs[0].dtype)
     if len(need) != len(have) or any(n not in (None, h) for n, h in zip(need, have, strict=False)):
         raise InputError(
             f"a row of the data has the shape {have}, the model's input is {need}",
@@ -125,15 +130,15 @@ def _check_rows(loaded: LoadedModel, x: AnyArray) -> None:
         )
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         raise InputError("the first batch holds NaN or infinity", "Remove these rows or fill the gaps.")
-    if np.dtype(loaded.input_dtype).kind in "iu" and x.dtype.kind == "f" and (x != np.floor(x)).any():
+    if np.dtype(dtype).kind in "iu" and x.dtype.kind == "f" and (x != np.floor(x)).any():
         raise InputError(
-            f"the model takes whole numbers ({loaded.input_dtype}), but the first batch holds fractions",
+            f"the model takes whole numbers ({dtype}), but the first batch holds fractions",
             "Leave the normalizer at none: numbers that stand for words or classes are not scaled.",
         )
 
 
-def _check_targets(loaded: LoadedModel, loss: str, y: AnyArray) -> None:
-    output, target = loaded.output_shape, y.shape[1:]
+def _check_targets(output: tuple[int | None, ...], loss: str, y: AnyArray) -> None:
+    target = y.shape[1:]
     classes = output[-1] if output else None
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise InputError("the targets of the first batch hold NaN or infinity", "Remove these rows or fill the gaps.")

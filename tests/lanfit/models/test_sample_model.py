@@ -50,7 +50,7 @@ def test_two_shards_of_the_digits_are_learned_in_ten_epochs() -> None:
     order = np.random.RandomState(0).permutation(len(digits.data))
     x, y = (digits.data[order] / 16).astype(np.float32).reshape(-1, 8, 8, 1), digits.target[order]
     x_test, y_test, shards = x[:360], y[:360], np.array_split(np.arange(360, len(x)), 2)
-    check_batch(model, spec.to_json(), x[:32], y[:32])
+    check_batch(model.architecture, spec.to_json(), model.weights, x[:32], y[:32])
     backend, scorer = KerasBackend(), Scorer(model.architecture, spec.to_json())
     for seed, rows in enumerate(shards):
         validation, train = rows[:72], rows[72:]

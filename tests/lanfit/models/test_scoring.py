@@ -114,6 +114,10 @@ def test_weights_of_another_model_are_refused() -> None:
         scorer.score({}, X, LABELS)
 
 
+def check(loaded: LoadedModel, compile_json: str, x: Any, y: Any) -> None:
+    check_batch(loaded.architecture, compile_json, loaded.weights, x, y)
+
+
 def one_hot(labels: Any, classes: int = 3) -> Any:
     return np.eye(classes, dtype=np.float32)[labels]
 
@@ -133,7 +137,7 @@ def one_hot(labels: Any, classes: int = 3) -> Any:
 def test_a_batch_that_fits_passes(units: int, activation: Any, loss: str, y: Any, loaded: Any) -> None:
     given = loaded(net(units, activation))
     assert given.output_shape == (units,)
-    check_batch(given, compiled(loss, ("accuracy",)), X, y)
+    check(given, compiled(loss, ("accuracy",)), X, y)
 
 
 def broken_weights() -> Any:
@@ -166,7 +170,7 @@ MISTAKES: dict[str, tuple[Any, str, Any, Any, str, str]] = {
 def test_a_mistake_is_named_with_its_cause_and_a_way_out(mistake: str, loaded: Any) -> None:
     make, loss, x, y, message, hint = MISTAKES[mistake]
     with pytest.raises(InputError, match=message) as error:
-        check_batch(loaded(make()), compiled(loss), x, y)
+        check(loaded(make()), compiled(loss), x, y)
     assert error.value.hint
     assert hint in error.value.hint
 
@@ -177,9 +181,9 @@ def test_logits_are_fine_when_the_loss_is_told(loaded: Any) -> None:
     model = net(3, None)
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     given = loaded(model)
-    check_batch(given, given.compile, X * 100, LABELS)
+    check(given, given.compile, X * 100, LABELS)
     with pytest.raises(InputError):
-        check_batch(given, compiled(SPARSE), X * 100, LABELS)
+        check(given, compiled(SPARSE), X * 100, LABELS)
 
 
 def test_fractions_for_a_model_of_words_are_named(loaded: Any) -> None:
@@ -188,11 +192,11 @@ def test_fractions_for_a_model_of_words_are_named(loaded: Any) -> None:
     words = keras.Sequential(
         [keras.Input((4,), dtype="int32"), keras.layers.Embedding(10, 2), keras.layers.Flatten(), keras.layers.Dense(1)]
     )
-    check_batch(loaded(words), compiled("mse"), np.ones((20, 4), np.int32), X[:, 0])
+    check(loaded(words), compiled("mse"), np.ones((20, 4), np.int32), X[:, 0])
     with pytest.raises(InputError, match="int32"):
-        check_batch(loaded(words), compiled("mse"), X, X[:, 0])
+        check(loaded(words), compiled("mse"), X, X[:, 0])
 
 
 def test_what_only_keras_can_tell_is_an_error_of_the_input_too(loaded: Any) -> None:
     with pytest.raises(InputError, match=r"metrics mae: Incompatible shapes: \[20\] vs. \[20,3\]"):
-        check_batch(loaded(net()), compiled(SPARSE, ("mae",)), X, LABELS)
+        check(loaded(net()), compiled(SPARSE, ("mae",)), X, LABELS)
