@@ -59,10 +59,12 @@ def load_model(path: Path) -> LoadedModel:
     old = version.startswith("2.")
     try:
         if old:
-            config, compiled = translate_architecture(config), compiled and translate_options(compiled)
-        check_architecture(config, h5=path.suffix == ".h5" and not old)
+            compiled = compiled and translate_options(compiled)
+            model = build(translate_architecture(config))  # which checks it
+        else:
+            check_architecture(config, h5=path.suffix == ".h5")
+            model = None
         spec = read_config(compiled) if compiled else None
-        model = build(config) if old else None
     except InputError as error:
         raise InputError(f"{path.name}: {error.message}", error.hint) from error
 
