@@ -1,6 +1,6 @@
 """The agent: the client's network half. Finds its server, joins, answers messages; goes on across lost links.
 
-What a task is and how it is trained is work.py's business. Imports no TensorFlow.
+What is done for the server, and how, is the business of errands.py and work.py. Imports no TensorFlow.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from lanfit import __version__
@@ -35,10 +36,13 @@ from lanfit.wire.messages import (
     Reject,
     RunEnded,
     Runtime,
+    ScoreTask,
     Status,
+    Survey,
     Welcome,
 )
 from lanfit.workspace import Workspace
+from lanfit_client.errands import Scoring, Surveying, Training
 from lanfit_client.known import KnownServers
 from lanfit_client.state import ClientState
 from lanfit_client.work import Worker
@@ -67,6 +71,7 @@ class Agent:
         runtime: of its trainer.
         fixed: which parts of the runtime no task may change, because they were given on the command line.
         say: called with lines for the user.
+        data: the folder of the client's own files; in its workspace otherwise.
         remembers: whether servers are pinned in the state folder; not for a client that a server started itself.
     """
 
@@ -80,9 +85,10 @@ class Agent:
         say: Callable[[str], None],
         *,
         fixed: frozenset[str] = frozenset(),
+        data: Path | None = None,
         remembers: bool = True,
     ) -> None:
-        self.worker = Worker(state, workspace, runtime, fixed, self._send_soon, say)
+        self.worker = Worker(state, workspace, data or workspace.dataset, runtime, fixed, self._send_soon, say)
         self._server = server
         self._state = state
         self._known = KnownServers(state.known_servers) if remembers else None
@@ -206,7 +212,12 @@ class Agent:
                 self._say(f"Waiting: {harmless(text)}.")
             case Lease():
                 server_id = self._identity.server_id
-                await worker.lease(message, server_id, self._given_name, link, self._join_seconds)
+                training = Training(worker.means, message, server_id, self._given_name, self._join_seconds)
+                await worker.take(training, link)
+            case Survey():
+                await worker.take(Surveying(worker.means, message), link)
+            case ScoreTask():
+                await worker.take(Scoring(worker.means, message), link)
             case Fetch():
                 self._start(self._deliver(link, message))
             case Ack(block):
@@ -252,14 +263,14 @@ class Agent:
         task.add_done_callback(self._sending.discard)
 
     async def _deliver(self, link: Link, fetch: Fetch) -> None:
-        """Send a result's block, and ask for it to be put on disk."""
-        entry = self.worker.outbox.get(fetch.block)
-        if entry is None:
+        """Send a block that the server was told of; that of a result, it is asked to put on disk."""
+        file = self.worker.block(fetch.block)
+        if file is None:
             raise RemoteProtocolError("the server asked for a block that it was not offered")
-        block = BlockFile.open(self.worker.outbox.block(fetch.block))
-        size = block_size(entry.result.block.arrays)
-        await link.send_block(fetch, [block.view[:size]])
-        await link.send(Commit(fetch.block))
+        block = BlockFile.open(Path(file.path))
+        await link.send_block(fetch, [block.view[: block_size(file.block.arrays)]])
+        if self.worker.outbox.get(fetch.block) is not None:
+            await link.send(Commit(fetch.block))
 
     async def close(self, reason: str = "") -> None:
         """Say goodbye, and end the trainer."""

@@ -75,11 +75,14 @@ class Client:
         fingerprint = parse_fingerprint(options.fingerprint) if options.fingerprint else None
         server = Server(str(self._ask("host", None)), int(str(self._ask("port", str(DEFAULT_PORT)))), fingerprint)
         state = ClientState.take(options.workspace)
+        data = _data_folder(options)
         name = str(options.value("name") or socket.gethostname())
         try:
             with LoopThread() as loop:
                 say, remembers = self._terminal.say, not options.child
-                agent = Agent(server, state, options.workspace, name, runtime, say, fixed=fixed, remembers=remembers)
+                agent = Agent(
+                    server, state, options.workspace, name, runtime, say, fixed=fixed, data=data, remembers=remembers
+                )
                 try:
                     loop.call(agent.start())
                     self._work(loop, agent)
@@ -149,6 +152,21 @@ class Client:
                 f"{waiting} finished result{'s wait' if waiting > 1 else ' waits'} here for the server; "
                 "start the client again to deliver."
             )
+
+
+def _data_folder(options: Options) -> Path | None:
+    """The folder of own files that was named, if any; in client.toml it may be named from the workspace on.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    named = options.value("data")
+    if named is None:
+        return None
+    folder = options.workspace.root / str(named)
+    if not folder.is_dir():
+        raise mistake("own-data.no-folder", folder=folder)
+    return folder
 
 
 def _not_empty(text: str) -> str:

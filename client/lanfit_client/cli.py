@@ -22,6 +22,7 @@ from lanfit_client.settings import FIELDS, split_address
 @click.option("--backend", help="What computes: tensorflow, jax or torch.  [default: what is installed]")
 @click.option("--device", help="What it computes on: auto, cpu or gpu.  [default: auto]")
 @click.option("--threads", help="Threads of the trainer.  [default: the machine's cores]")
+@click.option("--data", help="The folder of this machine's own data, X/ and Y/.  [default: the workspace's dataset/]")
 @click.option("--workspace", type=click.Path(path_type=Path), help="The folder for models, logs and state.")
 @click.option("--once", is_flag=True, help="End when a run has ended; otherwise stay for the next one.")
 @click.option("--child", is_flag=True, hidden=True)
@@ -33,6 +34,7 @@ def client(
     backend: str | None,
     device: str | None,
     threads: str | None,
+    data: str | None,
     workspace: Path | None,
     once: bool,
     child: bool,
@@ -50,6 +52,7 @@ def client(
         if host is not None and port is None:
             port = str(settings.get("port") or 8470)
         texts = {"host": host, "port": port, "name": name, "backend": backend, "device": device, "threads": threads}
+        texts["data"] = str(Path(data).resolve()) if data else data
         given: dict[str, Value] = {
             key: FIELDS[key].read(value, FIELDS[key].question or FIELDS[key].flag)
             for key, value in texts.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from lanfit.files import ArrayFile
-from lanfit.wire.messages import FitTask
+from lanfit.wire.messages import FitTask, Model, OwnRows
 
 # --- from the agent ---------------------------------------------------------------------------------------------
 
@@ -18,17 +18,42 @@ class Fit(msgspec.Struct, frozen=True, tag="fit"):
     fit: FitTask
     weights: ArrayFile
     shard: ArrayFile
+    data: str
+    """The folder of the client's own files, should the task be to train on those."""
     result: str
     copy: str
 
 
+class Survey(msgspec.Struct, frozen=True, tag="survey"):
+    """Read and check the files in `data`, and write what the server is told of them to `result`."""
+
+    number: int
+    model: Model
+    own: OwnRows
+    weights: ArrayFile
+    data: str
+    result: str
+
+
+class Score(msgspec.Struct, frozen=True, tag="score"):
+    """Score members of a model on the test rows of the files in `data`."""
+
+    number: int
+    model: Model
+    own: OwnRows
+    shard: ArrayFile
+    members: tuple[ArrayFile, ...]
+    data: str
+
+
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
-    """Stop working on an order, at the next chance; the answer is NotTrained."""
+    """Stop working on an order, at the next chance; the answer is NotDone."""
 
     number: int
 
 
-Order = Fit | Stop
+Work = Fit | Survey | Score
+Order = Work | Stop
 
 # --- from the trainer -------------------------------------------------------------------------------------------
 
@@ -90,8 +115,29 @@ class Trained(msgspec.Struct, frozen=True, tag="trained"):
     seconds: dict[str, float]
 
 
-class NotTrained(msgspec.Struct, frozen=True, tag="not trained"):
-    """The task was stopped, or failed."""
+class Surveyed(msgspec.Struct, frozen=True, tag="surveyed"):
+    """The own files can be used; counts of rows and values, as in the message to the server."""
+
+    number: int
+    train: int
+    validation: int
+    test: int
+    values: int
+    target_values: int
+    block: ArrayFile
+    notes: tuple[str, ...]
+
+
+class Scored(msgspec.Struct, frozen=True, tag="scored"):
+    """Metrics on the own test rows."""
+
+    number: int
+    rows: int
+    metrics: dict[str, float]
+
+
+class NotDone(msgspec.Struct, frozen=True, tag="not done"):
+    """The order was stopped, or failed."""
 
     number: int
     stopped: bool
@@ -99,4 +145,4 @@ class NotTrained(msgspec.Struct, frozen=True, tag="not trained"):
     hint: str
 
 
-Answer = Ready | NotReady | Step | EpochDone | Trained | NotTrained
+Answer = Ready | NotReady | Step | EpochDone | Trained | Surveyed | Scored | NotDone

@@ -37,6 +37,13 @@ FIELDS: Mapping[str, Field] = {
             example="cpu",
         ),
         Field("threads", whole(1), "Threads of the trainer.", default="the machine's cores", example=4),
+        Field(
+            "data",
+            text,
+            "The folder of this machine's own data, with X/ and Y/ in it.",
+            default="dataset/ in the workspace",
+            example="dataset",
+        ),
     )
 }
 

@@ -23,7 +23,23 @@ from lanfit.models.member import HISTORY, Member
 from lanfit.timing import Timings
 from lanfit.training.folds import rows_of_fold, rows_of_shard
 from lanfit.wire.messages import Model, Runtime
-from lanfit_client.orders import EpochDone, Fit, NotReady, NotTrained, Order, Ready, Step, Stop, Trained
+from lanfit_client.orders import (
+    EpochDone,
+    Fit,
+    NotDone,
+    NotReady,
+    Order,
+    Ready,
+    Score,
+    Scored,
+    Step,
+    Stop,
+    Survey,
+    Surveyed,
+    Trained,
+    Work,
+)
+from lanfit_client.own_rows import OwnFiles, shard_of, statistics, test_rows, try_batch
 
 if TYPE_CHECKING:
     from lanfit.training.judging import Judge
@@ -62,9 +78,10 @@ class Trainer:
 
     def __init__(self) -> None:
         self._parent: Parent[Order] = Parent(Order)
-        self._orders: queue.SimpleQueue[Fit] = queue.SimpleQueue()
+        self._orders: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._stopped: set[int] = set()
         self._judging: Judge | None = None
+        self._own = OwnFiles()
 
     def run(self) -> None:
         """Work until the agent is gone."""
@@ -94,21 +111,45 @@ class Trainer:
         else:
             self._orders.put(order)
 
-    def _work(self, order: Fit) -> Trained | NotTrained:
+    def _work(self, order: Work) -> Trained | Surveyed | Scored | NotDone:
         try:
-            return self._train(order)
+            return self._do(order)
         except Stopped:
-            return NotTrained(order.number, True, "the task was stopped", "")
+            return NotDone(order.number, True, "the task was stopped", "")
         except LanfitError as wrong:
-            return NotTrained(order.number, False, wrong.message, wrong.hint)
+            return NotDone(order.number, False, wrong.message, wrong.hint)
         except MemoryError:
-            return NotTrained(
-                order.number, False, "the trainer ran out of memory", "use smaller batches, or more clients"
-            )
+            return NotDone(order.number, False, "the trainer ran out of memory", "use smaller batches, or more clients")
         except Exception as wrong:  # noqa: BLE001 - whatever a backend raises fails the task, not the trainer
             traceback.print_exc()
             lines = str(wrong).strip().splitlines() or [""]
-            return NotTrained(order.number, False, f"{type(wrong).__name__}: {lines[0]}", "see the client's log")
+            return NotDone(order.number, False, f"{type(wrong).__name__}: {lines[0]}", "see the client's log")
+
+    def _do(self, order: Work) -> Trained | Surveyed | Scored:
+        if order.number in self._stopped:
+            raise Stopped
+        match order:
+            case Fit():
+                return self._train(order)
+            case Survey():
+                return self._survey(order)
+            case Score():
+                return self._score(order)
+
+    def _survey(self, order: Survey) -> Surveyed:
+        rows = self._own.read(Path(order.data), order.model, order.own)
+        try_batch(order.model, order.weights.load(), rows)
+        values = rows.target_moments.count if rows.target_moments else 0
+        block = ArrayFile.write(Path(order.result), statistics(rows))
+        notes = (*rows.notes, *rows.warnings)
+        return Surveyed(order.number, rows.train, rows.validation, rows.test, rows.moments.count, values, block, notes)
+
+    def _score(self, order: Score) -> Scored:
+        model = order.model
+        rows = self._own.read(Path(order.data), model, order.own)
+        members = [Member.of(file.load(), model.normalizer, model.target_normalizer) for file in order.members]
+        metrics = self._judge(model).score(members, *test_rows(rows, order.shard.load()))
+        return Scored(order.number, rows.test, metrics)
 
     def _train(self, order: Fit) -> Trained:
         from lanfit.models.export import write_model
@@ -117,6 +158,10 @@ class Trainer:
         task, timings = order.fit, Timings()
         with timings.span("prepare"):
             shard = order.shard.load()
+            if task.own is not None:
+                shard = shard_of(self._own.read(Path(order.data), task.model, task.own), shard)
+            else:
+                self._own.forget()
             rows = rows_of_fold(task.model, shard, task.fold) if task.fold else rows_of_shard(task.model, shard)
             self._backend.load(task.model.architecture, task.model.compile, order.weights.load())
         job = FitJob(task.epochs, task.batch_size, task.seed, task.patience or None)

@@ -11,7 +11,7 @@ from lanfit.child import Child, backend_environment
 from lanfit.errors import InputError, LanfitError, TrainingError
 from lanfit.models.runtime import check_backend
 from lanfit.wire.messages import Runtime
-from lanfit_client.orders import Answer, Fit, NotReady, Order, Ready, Stop
+from lanfit_client.orders import Answer, Fit, NotReady, Order, Ready, Stop, Work
 from lanfit_client.trainer import RUNTIME_VARIABLE
 
 
@@ -88,13 +88,13 @@ class TrainerProcess:
                 await child.stop()
                 return
 
-    async def train(self, order: Fit) -> None:
-        """Give the trainer a task; a trainer with another runtime than the task wants is replaced.
+    async def do(self, order: Work) -> None:
+        """Give the trainer an order; a trainer with another runtime than a task wants is replaced.
 
         Raises:
             InputError: the task wants a backend that is not installed; the trainer stays as it is.
         """
-        wanted = combined(self._own, order.fit.runtime, self._fixed)
+        wanted = combined(self._own, order.fit.runtime, self._fixed) if isinstance(order, Fit) else self.runtime
         if wanted != self.runtime:
             check_backend(wanted.backend)
             await self.close()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
+from lanfit.data.labels import Target
+from lanfit.data.prepare import check_target_normalizer
 from lanfit.errors import LanfitError
 from lanfit.job import Job
 from lanfit.lock import scratch_folder
@@ -16,7 +18,7 @@ from lanfit.net.tls import Identity, format_fingerprint
 from lanfit.terminal import Terminal
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.auth import stretch
-from lanfit.wire.messages import Model, Survey
+from lanfit.wire.messages import Model, RunEnded, Survey
 from lanfit_server.asking import JobQuestions
 from lanfit_server.assembly import Assembly
 from lanfit_server.catching_up import CatchingUp
@@ -35,6 +37,7 @@ from lanfit_server.ledger import RunRecord
 from lanfit_server.methods.choose import method_of
 from lanfit_server.opening import Options
 from lanfit_server.passphrase import make_passphrase
+from lanfit_server.patience import Patience
 from lanfit_server.prepare import (
     RunData,
     dealt,
@@ -137,14 +140,19 @@ class Server:
         if job.local:
             self._start_local(job, passphrases[0], closing)
         weights = loaded.weights.load()
-        if job.data == "client":
-            owners = self._gather(job.clients)
-            data, targets = self._survey(job, model, weights, owners), None
-        else:
-            data, targets = self._read(job, model, asked.keras_set)
-            owners = self._gather(job.clients)
+        try:
+            if job.data == "client":
+                (data, owners), targets = self._survey(job, model, weights), None
+            else:
+                data, targets = self._read(job, model, asked.keras_set)
+                owners = self._gather(job.clients)
             for shard, owner in enumerate(owners):
                 check_memory(data, shard, weights, self._cluster.roster[owner])
+        except LanfitError:
+            self._loop.call(self._cluster.end_all(RunEnded("", "failed", "no run began: the server says why")))
+            raise
+        if data.labels:
+            self._say(f"Labels: {', '.join(f'{number} {word}' for number, word in enumerate(data.labels))}.")
         record = record_of(new_run_id(self._workspace), job, self._identity.server_id, loaded, model, data)
         run = self._loop.call(self._begin(record))
         journal = Journal(run.folder)
@@ -152,13 +160,16 @@ class Server:
         began = time.monotonic()
         method = method_of(job)
         provision = self._loop.call(self._provide(job, run, data, weights))
+        patience = Patience(self._cluster.roster, 60 * job.deadline if data.own is not None else None)
         scores = None
         if data.own is not None and data.test:
-            scores = ClientScores(self._cluster, provision, self._display, owners, 60 * job.deadline)
+            scores = ClientScores(self._cluster, provision, self._display, owners, patience)
         coordinator = Coordinator(
-            job, run, method, self._cluster, self._models, journal, self._display, provision, owners
+            job, run, method, self._cluster, self._models, journal, self._display, provision, owners, patience
         )
         status = self._run_to_its_end(coordinator, scores)
+        if status == "interrupted":
+            scores = None  # nobody is waited for any more
         finish = Finish(run, job, method, coordinator.course, self._models, self._scratch.folder, targets, scores)
         summary = self._loop.call(finish.end(self._cluster.roster, status, began))
         self._loop.call(self._end(run, journal, coordinator, status))
@@ -185,10 +196,12 @@ class Server:
         with self._display.table(self._cluster.roster.members, self._notes):
             return self._loop.call(Assembly(self._cluster, self._display).gather(clients))
 
-    def _survey(self, job: Job, model: Model, weights: Mapping[str, AnyArray], owners: Sequence[str]) -> RunData:
-        """Let the clients read and check their own data."""
+    def _survey(self, job: Job, model: Model, weights: Mapping[str, AnyArray]) -> tuple[RunData, list[str]]:
+        """Let the clients read and check their own data; returns what they have together, and who they are."""
+        check_target_normalizer(model.target_normalizer, Target(model.target))
+        owners = self._gather(job.clients)
 
-        async def survey() -> RunData:
+        async def survey() -> tuple[RunData, list[str]]:
             order = Survey(model, own_rows(job), serve(self._cluster, weights))
             return await Assembly(self._cluster, self._display).survey(owners, order)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from lanfit.data.files import natural_key
 from lanfit.errors import InputError, TrainingError
+from lanfit.logs import harmless
 from lanfit.wire.messages import Survey
 from lanfit_server.clusters import (
     REMIND_SECONDS,
@@ -55,39 +57,50 @@ class Assembly:
         self._display.waiting("")
         return roster.connected[:wanted]
 
-    async def survey(self, owners: Sequence[str], order: Survey) -> RunData:
-        """Let clients read and check their own files; return what they hold together.
+    async def survey(self, owners: Sequence[str], order: Survey) -> tuple[RunData, list[str]]:
+        """Let clients read and check their own files; return what they hold together, and who they are.
+
+        Who leaves before it has told may be replaced by another; who has told is waited for when training begins.
 
         Raises:
             InputError: files of a client can't be used, or do not go with those of others; it is named.
             TrainingError: one of the clients will never come.
         """
-        self._display.say(f"{', '.join(owners)} read and check their own files …")
-        told: dict[str, Told] = {}
-        for name in owners:
+        asked, wanted = list(owners), len(owners)
+        self._display.say(f"{', '.join(asked)} read and check their own files …")
+        for name in asked:
             await self._cluster.send(name, order)
-        while len(told) < len(owners):
-            missing = ", ".join(name for name in owners if name not in told)
+        told: dict[str, Told] = {}
+        while len(told) < wanted:
             event = await next_event(self._cluster, REMIND_SECONDS)
             match event:
                 case None:
+                    missing = ", ".join(name for name in asked if name not in told) or "another client"
                     self._display.say(f"Waiting for {missing} to read and check their own files.")
-                case SurveyDone(client, surveyed, arrays) if client in owners:
-                    told[client] = Told.of(client, surveyed, arrays)
+                case SurveyDone(client, surveyed, arrays) if client in asked:
+                    told[client] = Told.of(client, order.model, surveyed, arrays)
+                    notes = "".join(f"\n  Note: {harmless(note)}." for note in surveyed.notes)
                     self._display.say(
                         f"{client} has {surveyed.train:,} rows to train on, {surveyed.validation:,} for validation, "
-                        f"{surveyed.test:,} for its test." + "".join(f"\n  Note: {note}." for note in surveyed.notes)
+                        f"{surveyed.test:,} for its test.{notes}"
                     )
-                case SurveyFailed(client, error, hint) if client in owners:
+                case SurveyFailed(client, error, hint) if client in asked:
                     raise InputError(f"{client}'s own files can't be used: {error}", hint)
-                case Joined(client) if client in owners and client not in told:
-                    await self._cluster.send(client, order)
+                case Left(client) if client in asked and client not in told:
+                    asked.remove(client)
+                    await self._say(event)
+                case Joined(client) if client in asked and client not in told:
+                    await self._cluster.send(client, order)  # it came again before its old link was missed
                 case _:
                     await self._say(event)
-        data, notes = unite([told[name] for name in owners], order.model, order.own)
-        for note in notes:
+            for name in [name for name in self._cluster.roster.connected if name not in asked][: wanted - len(asked)]:
+                asked.append(name)
+                await self._cluster.send(name, order)
+        owners = sorted(told, key=natural_key)
+        data, remarks = unite([told[name] for name in owners], order.model, order.own)
+        for note in remarks:
             self._display.say(f"Note: {note}.")
-        return data
+        return data, owners
 
     async def _say(self, event: Event | None) -> None:
         match event:

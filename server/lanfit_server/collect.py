@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,16 +118,24 @@ class OpenRun:
             or not 1 <= epochs <= self.record.epochs
         ):
             raise RemoteProtocolError(f"the result of {result.task} has a history of shape {history.shape}")
-        if len(result.metrics) > 64 or not all(_METRIC.fullmatch(name) for name in result.metrics):
-            raise RemoteProtocolError(f"the result of {result.task} has metrics with impossible names")
+        check_metrics(result.metrics)
         if not 0 <= result.best_epoch < epochs:
             raise RemoteProtocolError(f"the result of {result.task} has best epoch {result.best_epoch} of {epochs}")
-        if len(result.scores) > 64 or not all(_METRIC.fullmatch(name) for name in result.scores):
-            raise RemoteProtocolError(f"the result of {result.task} has scores with impossible names")
+        check_metrics(result.scores)
         if len(result.seconds) > 32 or not all(
             _METRIC.fullmatch(name) and math.isfinite(value) and value >= 0 for name, value in result.seconds.items()
         ):
             raise RemoteProtocolError(f"the result of {result.task} has impossible timings")
+
+
+def check_metrics(names: Collection[str]) -> None:
+    """Check what a client calls its figures: they are shown, and written into files.
+
+    Raises:
+        RemoteProtocolError: a name is impossible, or there are too many.
+    """
+    if len(names) > 64 or not all(_METRIC.fullmatch(name) for name in names):
+        raise RemoteProtocolError("there are metrics with impossible names, or too many of them")
 
 
 class Desk:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lanfit.errors import TrainingError
 from lanfit.job import Job
 from lanfit.wire.messages import Cancel, RunEnded
 from lanfit_server.assembly import joined
 from lanfit_server.clusters import (
-    REMIND_SECONDS,
     Cluster,
     EpochEnded,
     Event,
@@ -33,6 +32,7 @@ from lanfit_server.evaluate import ModelProcess
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import OwnedTask
 from lanfit_server.methods import Method
+from lanfit_server.patience import Patience
 from lanfit_server.provision import Provision
 from lanfit_server.scoring import ClientScores, score
 from lanfit_server.tasks import Record, State
@@ -43,6 +43,7 @@ class Coordinator:
 
     Args:
         owners: the client that each shard is dealt to.
+        patience: with those that are gone, where rows are their own.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Coordinator:
         display: Display,
         provision: Provision,
         owners: Sequence[str],
+        patience: Patience,
     ) -> None:
         self.course = Course()
         self._job = job
@@ -69,7 +71,7 @@ class Coordinator:
         self._owners = owners
         self._scoring: list[asyncio.Task[None]] = []
         self._standing_by: set[str] = set()
-        self._gone: dict[str, float] = {}
+        self._patience = patience
 
     async def run(self, client_scores: ClientScores | None = None) -> None:
         """Return when every task is committed or given up, and scored.
@@ -91,8 +93,6 @@ class Coordinator:
         data, owners = self._provision.data, self._owners
         for name in self._cluster.roster.connected:
             self._joined(name)
-        for owner in set(owners) - set(self._cluster.roster.connected):
-            self._gone[owner] = time.monotonic()
         for task in self._method.start():
             self.course.table.add(task, owners[task.shard], bound=data.own is not None)
         self._run.ledger.deal([OwnedTask(record.task.key, record.owner) for record in self.course.table.records()])
@@ -104,47 +104,35 @@ class Coordinator:
     async def _train(self) -> None:
         while self.course.table.open:
             await self._lease_out()
-            event = await next_event(self._cluster, min(REMIND_SECONDS, self._until_deadline()))
+            bound = dict.fromkeys(record.owner for record in self.course.table.open if record.bound)
+            event = await next_event(self._cluster, self._patience.next_end(bound))
             if event is not None:
                 await self._handle(event)
             else:
-                self._give_up_the_lost()
+                self._give_up(name for name in bound if self._patience.is_over(name))
                 self._remind()
 
     def _remind(self) -> None:
         """Say what is waited for, when nobody works on it."""
-        waiting = [r for r in self.course.table.open if r.state is State.WAITING and r.owner in self._gone]
-        if not self._cluster.roster.connected and not self._provision.data.own:
-            owners = ", ".join(dict.fromkeys(record.owner for record in self.course.table.open))
+        here, waiting = self._cluster.roster.connected, self.course.table.open
+        gone = [name for name in dict.fromkeys(record.owner for record in waiting) if name not in here]
+        if self._provision.data.own is not None:
+            for name in gone:
+                self._display.say(f"Waiting for {name}: {self._patience.sentence(name)}.")
+        elif not here and waiting:
             self._display.say(
-                f"No client is connected; the shards of {owners} wait. Start the clients again, or end with Ctrl-C."
+                f"No client is connected; the shards of {', '.join(gone)} wait. Start the clients again, or end with "
+                "Ctrl-C."
             )
-        elif self._provision.data.own and waiting:
-            for name in dict.fromkeys(record.owner for record in waiting):
-                left = self._deadline(name) - time.monotonic()
-                self._display.say(
-                    f"Waiting for {name}, whose own rows nobody else has; without it the run ends in {left:.0f} s "
-                    "(--deadline)."
-                )
 
-    def _deadline(self, name: str) -> float:
-        """When a client that is gone has been waited for long enough, on the monotonic clock."""
-        return self._gone[name] + 60 * self._job.deadline
-
-    def _until_deadline(self) -> float:
-        """Seconds until the next client that is gone is given up; only those are whose rows are their own."""
-        if not self._provision.data.own:
-            return REMIND_SECONDS
-        waited_for = {record.owner for record in self.course.table.open} & self._gone.keys()
-        return max(0.0, min((self._deadline(name) - time.monotonic() for name in waited_for), default=REMIND_SECONDS))
-
-    def _give_up_the_lost(self) -> None:
-        for name in list(self._gone):
-            if self._provision.data.own and time.monotonic() >= self._deadline(name):
-                reason = f"{name} was gone for {self._job.deadline:g} minutes (--deadline); its rows are its own"
-                for task in self.course.table.give_up(name, reason):
-                    self._journal.event("given up", task=task.key, client=name)
-                    self._display.say(f"{task.key} is given up: {reason}.")
+    def _give_up(self, names: Iterable[str]) -> None:
+        """Wait no longer for these clients, whose rows are their own."""
+        for name in names:
+            waited = f"{60 * self._job.deadline:.0f} s"
+            reason = f"{name} was gone for longer than {waited} (--deadline); its rows are its own"
+            for task in self.course.table.give_up(name, reason):
+                self._journal.event("given up", task=task.key, client=name)
+                self._display.say(f"{task.key} is given up: {reason}.")
 
     async def _lease_out(self) -> None:
         for assignment in self.course.table.assign(self._cluster.roster.connected):
@@ -170,7 +158,6 @@ class Coordinator:
         name = event.client
         match event:
             case Joined():
-                self._gone.pop(name, None)
                 # It may have been started anew while its old link seemed alive; if it still trains, it goes on.
                 table.lose(name)
                 self._joined(name)
@@ -179,10 +166,10 @@ class Coordinator:
                 raise TrainingError(reason, "the lines above say why")
             case Left():
                 self._journal.event("left", client=name, reason=event.reason)
-                self._gone[name] = time.monotonic()
                 task = table.lose(name)
-                who = "its return" if self._provision.data.own else "the next free client, or for its return"
-                what = f"; its task {task.key} waits for {who}" if task else ""
+                what = f"; its task {task.key} waits for the next free client, or for its return" if task else ""
+                if any(record.bound and record.owner == name for record in table.open):
+                    what = f"; {self._patience.sentence(name)}"
                 self._display.say(f"{name} {'was lost' if event.lost else 'left'} ({event.reason}){what}.")
             case EpochEnded() if event.run == self._run.run and event.task in table:
                 self._epoch(table[event.task], event)

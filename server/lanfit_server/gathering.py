@@ -52,11 +52,7 @@ class Gathering:
 
     async def end(self) -> None:
         """Tell the clients that nothing more is waited for."""
-        ended = {
-            name: RunEnded("", "done", "the server has collected the results")
-            for name in self._cluster.roster.connected
-        }
-        await self._cluster.end_run(ended)
+        await self._cluster.end_all(RunEnded("", "done", "the server has collected the results"))
 
     async def run(self) -> None:
         """Return when everything that is waited for has come."""

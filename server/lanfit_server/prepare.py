@@ -113,7 +113,7 @@ def read_data(job: Job, workspace: Workspace, model: Model, scratch: Path, sourc
 def own_rows(job: Job) -> OwnRows:
     """How clients draw the rows of their own files."""
     folds = job.folds if job.method == "kfold" else 0
-    return OwnRows(job.batch_size, job.test_split, 0.0 if folds else job.validation_split, folds, job.seed, job.npz_key)
+    return OwnRows(job.batch_size, job.test_split, job.validation_split, folds, job.seed, job.npz_key)
 
 
 def fold_of(job: Job, number: int) -> Fold:

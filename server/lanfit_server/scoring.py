@@ -8,16 +8,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import time
 from collections.abc import Sequence
 
 from lanfit.files import ArrayFile
-from lanfit_server.clusters import REMIND_SECONDS, Cluster, Joined, ScoreDone, next_event
+from lanfit_server.clusters import Cluster, Joined, Left, ScoreDone, TaskFailed, next_event
 from lanfit_server.collect import OpenRun
 from lanfit_server.display import Display
 from lanfit_server.evaluate import Done, ModelProcess, Score, Scored, WriteModel
 from lanfit_server.ledger import StoredResult
 from lanfit_server.methods import Task
+from lanfit_server.patience import Patience
 from lanfit_server.provision import Provision
 from lanfit_server.report.charts import draw_history
 
@@ -54,43 +54,51 @@ class ClientScores:
 
     Args:
         owners: the clients that have rows.
-        deadline: how long one that is gone is waited for, in seconds.
+        patience: how long one that is gone is waited for.
     """
 
     def __init__(
-        self, cluster: Cluster, provision: Provision, display: Display, owners: Sequence[str], deadline: float
+        self, cluster: Cluster, provision: Provision, display: Display, owners: Sequence[str], patience: Patience
     ) -> None:
         self._cluster = cluster
         self._provision = provision
         self._display = display
         self._owners = owners
-        self._deadline = deadline
+        self._patience = patience
 
     async def of(self, name: str, files: Sequence[ArrayFile]) -> dict[str, float]:
         """Metrics of a model, or of several whose outputs are averaged; of the clients that answered in time."""
         orders = {owner: self._provision.score(name, shard, files) for shard, owner in enumerate(self._owners)}
+        run = next(order.run for order in orders.values())
         answers: dict[str, ScoreDone] = {}
         for owner, order in orders.items():
             await self._cluster.send(owner, order)
-        waited_since = time.monotonic()
-        while missing := [owner for owner in self._owners if owner not in answers]:
-            if not set(missing) & set(self._cluster.roster.connected) and not self._left(waited_since):
-                self._display.say(f"{', '.join(missing)} did not score {name}: gone for longer than --deadline.")
-                break
-            match event := await next_event(self._cluster, min(REMIND_SECONDS, max(0.05, self._left(waited_since)))):
-                case ScoreDone(client, _, task) if client in missing and task == name:
-                    answers[client] = event
-                    waited_since = time.monotonic()
+        missing = self._still_hoped_for(name, self._owners)
+        while missing:
+            match event := await next_event(self._cluster, self._patience.next_end(missing)):
+                case ScoreDone() if event.client in missing and (event.run, event.task) == (run, name):
+                    answers[event.client] = event
+                    missing.remove(event.client)
+                case TaskFailed() if event.client in missing and (event.run, event.task) == (run, name):
+                    missing.remove(event.client)
+                    self._display.say(f"{event.client} could not score {name}: {event.error}.")
                 case Joined(client) if client in missing:
                     await self._cluster.send(client, orders[client])
+                case Left(client, reason) if client in missing:
+                    self._display.say(f"{client} is gone ({reason}); {self._patience.sentence(client)}.")
                 case None:
-                    self._display.say(f"Waiting for {', '.join(missing)} to score {name} on their own test rows.")
+                    missing = self._still_hoped_for(name, missing)
+                    if missing:
+                        self._display.say(f"Waiting for {', '.join(missing)} to score {name} on their own test rows.")
                 case _:
                     pass
         return weighted([answers[owner] for owner in self._owners if owner in answers])
 
-    def _left(self, since: float) -> float:
-        return max(0.0, since + self._deadline - time.monotonic())
+    def _still_hoped_for(self, name: str, owners: Sequence[str]) -> list[str]:
+        for owner in owners:
+            if self._patience.is_over(owner):
+                self._display.say(f"{owner} does not score {name}: it is gone for longer than --deadline.")
+        return [owner for owner in owners if not self._patience.is_over(owner)]
 
 
 def weighted(answers: Sequence[ScoreDone]) -> dict[str, float]:

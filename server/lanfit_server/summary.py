@@ -174,7 +174,7 @@ def lines(summary: Summary, folder: str, collected: str) -> Sequence[str]:
         "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in [head, *rows]
     ]
-    where = "on the server's test rows" if summary.metrics_from == "server" else "on the clients' validation rows"
+    where = "on the server's test rows" if summary.metrics_from == "server" else "by the clients on their own rows"
     text = [f"Run {summary.run}: {summary.status}, {summary.seconds['total']:.1f} s. Measured {where}:", "", *table, ""]
     text += _folds(summary.clients)
     text += _merged(summary.merged)

@@ -13,15 +13,14 @@ import numpy as np
 
 from lanfit.data.labels import Target, check_words
 from lanfit.data.normalize import NO_NORMALIZER, OF_TARGETS, Moments, fit_normalizer
-from lanfit.data.text_labels import MAX_LABELS, MAX_LENGTH, words_from_array, words_to_array
-from lanfit.errors import InputError, RemoteProtocolError
+from lanfit.data.text_labels import LABELS, MAX_LABELS, MAX_LENGTH, words_from_array, words_to_array
+from lanfit.errors import RemoteProtocolError
+from lanfit.mistakes import mistake
 from lanfit.models.member import Member
 from lanfit.wire.arrays import AnyArray, ArraySpec, check_specs
 from lanfit.wire.messages import Model, OwnRows, Surveyed
 from lanfit_server.prepare import RunData
 
-LABELS = "labels"
-_SAME_VERSION = "Is its lanfit the same version as the server's?"
 _LARGEST = 4 * MAX_LABELS * MAX_LENGTH
 
 
@@ -38,27 +37,39 @@ class Told:
     labels: tuple[str, ...] | None
 
     @classmethod
-    def of(cls, client: str, surveyed: Surveyed, arrays: Mapping[str, AnyArray]) -> Told:
+    def of(cls, client: str, model: Model, surveyed: Surveyed, arrays: Mapping[str, AnyArray]) -> Told:
         """Read it.
 
         Raises:
-            InputError: it is impossible.
+            InputError: it is impossible, or can't be of rows of this model.
         """
+        target = Target(model.target)
+        if (surveyed.target_values > 0) != (target is Target.VALUES) or (
+            LABELS in arrays and not target.is_classification
+        ):
+            raise mistake("survey.other-targets", client=client)
         try:
             labels = words_from_array(arrays[LABELS]) if LABELS in arrays else None
         except ValueError as wrong:
-            raise InputError(f"{client} tells impossible labels: {wrong}", _SAME_VERSION) from None
+            raise mistake("survey.impossible-labels", client=client, reason=wrong) from None
         if not all(np.isfinite(array).all() for name, array in arrays.items() if name != LABELS):
-            raise InputError(f"{client} tells statistics of its rows that are no numbers", _SAME_VERSION)
-        return cls(
-            client,
-            surveyed.train,
-            surveyed.validation,
-            surveyed.test,
-            Moments.from_arrays(surveyed.values, arrays),
-            Moments.from_arrays(surveyed.target_values, arrays, OF_TARGETS) if surveyed.target_values else None,
-            labels,
-        )
+            raise mistake("survey.no-numbers", client=client)
+        moments = Moments.from_arrays(surveyed.values, arrays)
+        targets = Moments.from_arrays(surveyed.target_values, arrays, OF_TARGETS) if surveyed.target_values else None
+        _check_moments(client, moments, model.input_shape)
+        if targets is not None:
+            _check_moments(client, targets, model.output_shape)
+        return cls(client, surveyed.train, surveyed.validation, surveyed.test, moments, targets, labels)
+
+
+def _check_moments(client: str, moments: Moments, shape: Sequence[int | None]) -> None:
+    """Whether there can be rows like that. As in `Moments`: one number a column, or one of all values."""
+    columns = shape[1:] if len(shape) == 2 else ()
+    found = moments.mean.shape
+    if len(found) != len(columns) or any(n not in (None, m) for n, m in zip(columns, found, strict=True)):
+        raise mistake("survey.other-shape", client=client)
+    if (moments.m2 < 0).any() or (moments.minimum > moments.maximum).any():
+        raise mistake("survey.impossible-statistics", client=client)
 
 
 def check_survey(surveyed: Surveyed) -> None:
@@ -126,26 +137,23 @@ def _check_alike(told: Sequence[Told]) -> None:
     first = told[0]
     for each in told[1:]:
         if each.moments.mean.shape != first.moments.mean.shape:
-            raise InputError(
-                f"{each.client} has rows of {each.moments.mean.size} columns, {first.client} of "
-                f"{first.moments.mean.size}",
-                "All clients need the same columns in dataset/X.",
+            columns, first_columns = each.moments.mean.size, first.moments.mean.size
+            raise mistake(
+                "survey.other-columns",
+                client=each.client,
+                columns=columns,
+                first=first.client,
+                first_columns=first_columns,
             )
         if (each.targets is None) != (first.targets is None) or (
             each.targets is not None
             and first.targets is not None
             and each.targets.mean.shape != first.targets.mean.shape
         ):
-            raise InputError(
-                f"the targets of {each.client} have another shape than those of {first.client}",
-                "All clients need the same columns in dataset/Y.",
-            )
+            raise mistake("survey.other-target-columns", client=each.client, first=first.client)
         if (each.labels is None) != (first.labels is None):
             words, numbers = (each, first) if each.labels else (first, each)
-            raise InputError(
-                f"the labels of {words.client} are words, those of {numbers.client} are numbers",
-                "All clients need one or the other in dataset/Y.",
-            )
+            raise mistake("survey.words-and-numbers", words=words.client, numbers=numbers.client)
 
 
 def _unite_labels(told: Sequence[Told], model: Model) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:

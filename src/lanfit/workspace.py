@@ -19,12 +19,16 @@ class Workspace:
         return self.root / "model"
 
     @property
+    def dataset(self) -> Path:
+        return self.root / "dataset"
+
+    @property
     def inputs(self) -> Path:
-        return self.root / "dataset" / "X"
+        return self.dataset / "X"
 
     @property
     def targets(self) -> Path:
-        return self.root / "dataset" / "Y"
+        return self.dataset / "Y"
 
     @property
     def logs(self) -> Path:

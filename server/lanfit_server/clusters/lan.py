@@ -53,7 +53,7 @@ from lanfit_server.clusters import (
     SurveyFailed,
     TaskFailed,
 )
-from lanfit_server.collect import Desk, Known, Refuse, Take
+from lanfit_server.collect import Desk, Known, Refuse, Take, check_metrics
 from lanfit_server.gate import GateKeeper
 from lanfit_server.roster import Member, Roster
 from lanfit_server.survey import check_survey
@@ -149,6 +149,10 @@ class LanCluster:
     async def end_run(self, ended: Mapping[str, RunEnded]) -> None:
         await asyncio.gather(*(self.send(name, message) for name, message in ended.items()))
 
+    async def end_all(self, message: RunEnded) -> None:
+        """Tell everybody who is here that the run is over."""
+        await self.end_run(dict.fromkeys(self._sessions, message))
+
     async def close(self) -> None:
         if self._listener is not None:
             await self._listener.close()
@@ -220,6 +224,7 @@ class LanCluster:
             case Unsuitable(error, hint):
                 self.events.put_nowait(SurveyFailed(name, harmless(error), harmless(hint)))
             case ScoredMessage(run, task, rows, metrics):
+                check_metrics(metrics)
                 self.events.put_nowait(ScoreDone(name, run, task, rows, metrics))
             case Leave():
                 session.left = True

@@ -49,7 +49,7 @@ def write_report(path: Path, summary: Summary, predictions: Predictions | None) 
 
 def _write_summary(sheet: _Sheet, summary: Summary, table: Table | None) -> None:
     model, data = summary.model, summary.data
-    where = "the server's test rows" if summary.metrics_from == "server" else "the clients' validation rows"
+    where = "the server's test rows" if summary.metrics_from == "server" else "the clients' own rows"
     facts: dict[str, Cell] = {
         "run": summary.run,
         "status": summary.status,

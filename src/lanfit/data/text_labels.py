@@ -18,6 +18,8 @@ from lanfit.data.pieces import AnyArray, check_plain
 from lanfit.data.tables import is_number, to_number
 from lanfit.mistakes import mistake
 
+#: What the names of classes are called when they travel as an array.
+LABELS = "labels"
 MAX_LENGTH = 200
 MAX_LABELS = 10_000
 _BOOLEANS = {"true": True, "false": False}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lanfit.errors import LanfitError
-from lanfit.mistakes import answers, files, models, net, rows
+from lanfit.mistakes import answers, files, models, net, own_data, rows
 from lanfit.mistakes.entry import Mistake
 
 MISTAKES: Mapping[str, Mistake] = {
@@ -17,6 +17,7 @@ MISTAKES: Mapping[str, Mistake] = {
     **rows.MISTAKES,
     **models.MISTAKES,
     **net.MISTAKES,
+    **own_data.MISTAKES,
 }
 
 

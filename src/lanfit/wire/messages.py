@@ -217,6 +217,7 @@ class OwnRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch_size: int
     test_split: float
     validation_split: float
+    """With folds, of each fold's training rows."""
     folds: int
     """0: none are wanted."""
     seed: int

@@ -1,0 +1,329 @@
+"""What a server can want of this client: train a task, survey its own files, score models. One class for each.
+
+An errand knows which blocks it needs, what to order of the trainer, and what to tell the server of the answer. What is
+at hand, and how blocks and orders travel, is work.py's business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lanfit.errors import LanfitError
+from lanfit.files import ArrayFile
+from lanfit.logs import HistoryFile, append_log
+from lanfit.wire import messages
+from lanfit.wire.arrays import BlockSpec, block_size
+from lanfit.wire.messages import Epoch, Failed, Lease, LogLines, Message, Offer, Progress, Result
+from lanfit.workspace import Workspace
+from lanfit_client import orders
+from lanfit_client.orders import Answer, EpochDone, Ready, Step, Trained
+from lanfit_client.outbox import Entry, Outbox
+
+#: What a server is told of own files must fit into a message: so many notes, and so many characters each.
+MOST_NOTES = 20
+LONGEST_TEXT = 600
+#: What messages quote: cells, but not the names of columns.
+_QUOTED = re.compile(r'(?<!column )".*"|\[.*\]', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Means:
+    """What every errand needs.
+
+    Args:
+        data: the folder of this client's own files, with `X/` and `Y/`.
+        cache: for what is not needed once the run has ended.
+        send: called with every message for the server.
+        say: called with lines for the client's user.
+    """
+
+    workspace: Workspace
+    data: Path
+    outbox: Outbox
+    cache: Path
+    send: Callable[[Message], None]
+    say: Callable[[str], None]
+
+    def presentable(self, text: str) -> str:
+        """An error as a server is told it: without folders of this machine, and without what is in a row."""
+        for folder in (self.data, self.workspace.root):
+            text = text.replace(f"{folder}/", "").replace(f"{folder}\\", "").replace(str(folder), folder.name)
+        return _QUOTED.sub('"…"', text)[:LONGEST_TEXT]
+
+
+class Errand(Protocol):
+    """One thing that a server wants."""
+
+    @property
+    def key(self) -> Hashable:
+        """What tells it from others: the same again is not begun again."""
+        ...
+
+    @property
+    def run(self) -> str:
+        """The run that it is for; empty before there is one."""
+        ...
+
+    @property
+    def blocks(self) -> Sequence[BlockSpec]:
+        """What has to be received for it."""
+        ...
+
+    def is_done(self) -> bool:
+        """Whether it was done before."""
+        ...
+
+    def renew(self, again: Errand) -> None:
+        """The server wants it again while it is at hand."""
+        ...
+
+    def begin(self) -> None:
+        """It is at hand now."""
+        ...
+
+    def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> orders.Work:
+        """What the trainer is to do, with the blocks, which took `receive` seconds."""
+        ...
+
+    def hear(self, answer: Answer, ready: Ready) -> bool:
+        """Take in what the trainer says, and tell the server; returns whether that was all."""
+        ...
+
+    def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:
+        """Tell that it could not be done."""
+        ...
+
+    def progress(self) -> Progress | None:
+        """How far it is, if a server wants to know."""
+        ...
+
+
+class Training:
+    """A leased task."""
+
+    def __init__(self, means: Means, lease: Lease, server_id: bytes, name: str, join_seconds: float) -> None:
+        """`name` is what the server calls this client."""
+        self.lease = lease
+        self.server_id = server_id
+        self._means = means
+        self._name = name
+        self._seconds = {"join": join_seconds}
+        self._step = _step("receiving", lease)
+        self._history: HistoryFile | None = None
+
+    @property
+    def key(self) -> Hashable:
+        return "task", self.lease.run, self.lease.task
+
+    @property
+    def run(self) -> str:
+        return self.lease.run
+
+    @property
+    def blocks(self) -> Sequence[BlockSpec]:
+        return self.lease.weights, self.lease.shard
+
+    def is_done(self) -> bool:
+        return self._means.outbox.find(self.server_id, self.lease.run, self.lease.task) is not None
+
+    def renew(self, again: Errand) -> None:
+        if isinstance(again, Training):
+            self.lease = again.lease  # it counts the attempts
+
+    def begin(self) -> None:
+        lease = self.lease
+        size = block_size(lease.shard.arrays)
+        what = "training on this client's own rows" if lease.fit.own else f"receiving {size:,} bytes of data"
+        self._means.say(f"Task {lease.task} of run {lease.run}: {what}.")
+
+    def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> orders.Fit:
+        lease, workspace = self.lease, self._means.workspace
+        weights, shard = files
+        self._seconds["receive"] = receive
+        self._step = _step("preparing", lease)
+        fold = f"-fold-{lease.fit.fold.number}" if lease.fit.fold else ""
+        self._history = HistoryFile(workspace.trained_logs(lease.run, self._name) / f"history{fold}.csv")
+        return orders.Fit(
+            number=number,
+            fit=lease.fit,
+            weights=weights,
+            shard=shard,
+            data=str(self._means.data),
+            result=str(self._means.outbox.new_block(lease.task)),
+            copy=str(workspace.trained(lease.run) / f"{self._name}{fold}.h5"),
+        )
+
+    def hear(self, answer: Answer, ready: Ready) -> bool:
+        match answer:
+            case Step():
+                self._step = answer
+            case EpochDone(epoch=epoch, metrics=metrics):
+                self._means.send(Epoch(self.lease.run, self.lease.task, epoch, metrics))
+                if self._history is not None:
+                    self._history.add(epoch, metrics)
+                shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+                self._log(f"Epoch {epoch + 1}/{self.lease.fit.epochs}  {shown}")
+            case Trained():
+                self._finish(answer, ready)
+        return isinstance(answer, Trained)
+
+    def _finish(self, trained: Trained, ready: Ready) -> None:
+        outbox = self._means.outbox
+        result = Result(
+            run=self.lease.run,
+            task=self.lease.task,
+            attempt=self.lease.attempt,
+            block=trained.block.block,
+            metrics=trained.metrics,
+            best_epoch=trained.best_epoch,
+            scores=trained.scores,
+            seconds={**self._seconds, "import": ready.seconds, **trained.seconds},
+            backend=ready.backend,
+            device=ready.device,
+            threads=ready.threads,
+        )
+        outbox.add(outbox.new_block(self.lease.task), Entry(self.server_id, result))
+        self._log(f"Trained {self.lease.task}; best epoch {trained.best_epoch + 1}. Handing it back.")
+        self._means.send(Offer(result))
+
+    def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:
+        hint = "" if last_lines else error.hint
+        said = f"{self.lease.task} could not be trained: "
+        self._log(f"{said}{error.message}. {hint}".strip(), f"{said}{self._means.presentable(error.message)}")
+        # What a library prints as it dies may be of the rows; those of this client's own files stay here.
+        lines = () if self.lease.fit.own else tuple(last_lines)
+        message, hint = self._means.presentable(error.message), self._means.presentable(hint)
+        self._means.send(Failed(self.lease.run, self.lease.task, message, hint, lines))
+
+    def _log(self, line: str, told: str = "") -> None:
+        """Tell the user, the client's own log, and, perhaps in other words, the client's log on the server."""
+        self._means.say(line)
+        append_log(self._means.workspace.trained_logs(self.lease.run, self._name) / "client.log", [line])
+        self._means.send(LogLines(self.lease.run, (told or line,)))
+
+    def progress(self) -> Progress:
+        step = self._step
+        return Progress(
+            run=self.lease.run,
+            task=self.lease.task,
+            epoch=step.epoch,
+            epochs=step.epochs,
+            step=step.step,
+            steps=step.steps,
+            loss=step.loss,
+            samples_per_second=step.samples_per_second,
+            state=step.state,
+        )
+
+
+def _step(state: str, lease: Lease) -> Step:
+    return Step(0, state, 0, lease.fit.epochs, 0, 0, 0.0, 0.0)
+
+
+class _Own:
+    """Of an errand about the own files: it may be done again at any time, and gives the same."""
+
+    def is_done(self) -> bool:
+        return False
+
+    def renew(self, again: Errand) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Surveying(_Own):
+    """The own files are read and checked; the server is told counts, statistics and names of labels."""
+
+    means: Means
+    message: messages.Survey
+    run: str = ""
+
+    @property
+    def key(self) -> Hashable:
+        return self.message
+
+    @property
+    def blocks(self) -> Sequence[BlockSpec]:
+        return (self.message.weights,)
+
+    def begin(self) -> None:
+        self.means.say(f"Reading and checking this client's own files in {self.means.data}; their rows stay here.")
+
+    def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> orders.Survey:
+        path = str(self.means.cache / "survey.block")
+        return orders.Survey(number, self.message.model, self.message.own, files[0], str(self.means.data), path)
+
+    def hear(self, answer: Answer, ready: Ready) -> bool:
+        if not isinstance(answer, orders.Surveyed):
+            return False
+        self.means.say(
+            f"{answer.train:,} rows to train on, {answer.validation:,} for validation, {answer.test:,} to test."
+        )
+        for note in answer.notes:
+            self.means.say(f"Note: {note}.")
+        self.means.send(
+            messages.Surveyed(
+                train=answer.train,
+                validation=answer.validation,
+                test=answer.test,
+                values=answer.values,
+                target_values=answer.target_values,
+                block=answer.block.block,
+                notes=tuple(note[:LONGEST_TEXT] for note in answer.notes[:MOST_NOTES]),
+            )
+        )
+        return True
+
+    def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:
+        self.means.say(f"The files in {self.means.data} can't be used: {error.message}. {error.hint}")
+        hint = "" if last_lines else self.means.presentable(error.hint)
+        self.means.send(messages.Unsuitable(self.means.presentable(error.message), hint))
+
+    def progress(self) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Scoring(_Own):
+    """Models are scored on the own test rows."""
+
+    means: Means
+    message: messages.ScoreTask
+
+    @property
+    def key(self) -> Hashable:
+        return self.message
+
+    @property
+    def run(self) -> str:
+        return self.message.run
+
+    @property
+    def blocks(self) -> Sequence[BlockSpec]:
+        return self.message.shard, *self.message.members
+
+    def begin(self) -> None:
+        self.means.say(f"Scoring {self.message.task} of run {self.message.run} on this client's own test rows.")
+
+    def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> orders.Score:
+        shard, *members = files
+        message = self.message
+        return orders.Score(number, message.model, message.own, shard, tuple(members), str(self.means.data))
+
+    def hear(self, answer: Answer, ready: Ready) -> bool:
+        if not isinstance(answer, orders.Scored):
+            return False
+        self.means.send(messages.Scored(self.message.run, self.message.task, answer.rows, answer.metrics))
+        return True
+
+    def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:
+        self.means.say(f"{self.message.task} could not be scored: {error.message}. {error.hint}")
+        told = self.means.presentable(error.message)
+        self.means.send(Failed(self.message.run, self.message.task, told, "", ()))
+
+    def progress(self) -> Progress:
+        return Progress(self.message.run, self.message.task, 0, 0, 0, 0, 0.0, 0.0, "scoring")

@@ -1,0 +1,66 @@
+"""Data on the clients: what is wrong with a client's own files, with what it tells of them, or with all of it together.
+
+Part of the table in lanfit.mistakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lanfit.errors import InputError
+from lanfit.mistakes.entry import Mistake
+
+_SAME_VERSION = "Its lanfit must be of the same version as the server's."
+
+MISTAKES: Mapping[str, Mistake] = {
+    "own-data.no-folder": Mistake(
+        InputError,
+        "there is no folder {folder} (--data)",
+        "Name one that has the folders X and Y.",
+    ),
+    "own-data.labels-changed": Mistake(
+        InputError,
+        "the labels in Y are not those that this client told when the run began",
+        "Leave the files as they are while a run goes on, and begin a new one.",
+    ),
+    "survey.other-targets": Mistake(
+        InputError,
+        "{client} tells of other targets than this model has",
+        _SAME_VERSION,
+    ),
+    "survey.impossible-labels": Mistake(
+        InputError,
+        "{client} tells impossible labels: {reason}",
+        _SAME_VERSION,
+    ),
+    "survey.no-numbers": Mistake(
+        InputError,
+        "{client} tells statistics of its rows that are no numbers",
+        _SAME_VERSION,
+    ),
+    "survey.other-shape": Mistake(
+        InputError,
+        "{client} tells statistics of another shape than the model's rows have",
+        _SAME_VERSION,
+    ),
+    "survey.impossible-statistics": Mistake(
+        InputError,
+        "{client} tells statistics that no rows can have",
+        _SAME_VERSION,
+    ),
+    "survey.other-columns": Mistake(
+        InputError,
+        "{client} has rows of {columns} columns, {first} of {first_columns}",
+        "All clients need the same columns in dataset/X.",
+    ),
+    "survey.other-target-columns": Mistake(
+        InputError,
+        "the targets of {client} have another shape than those of {first}",
+        "All clients need the same columns in dataset/Y.",
+    ),
+    "survey.words-and-numbers": Mistake(
+        InputError,
+        "the labels of {words} are words, those of {numbers} are numbers",
+        "All clients need one or the other in dataset/Y.",
+    ),
+}

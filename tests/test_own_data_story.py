@@ -1,0 +1,240 @@
+"""Data on the clients, from the outside: only weights, counts, constants, names and figures come to the server."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from running import ROOT, Place, assert_same_weights, client, flags, free_port
+
+from lanfit.data.split import plan_rows
+
+pytestmark = pytest.mark.story
+DIGITS = np.loadtxt(ROOT / "dataset/X/digits.csv", delimiter=",", skiprows=1)
+NUMBERS = np.loadtxt(ROOT / "dataset/Y/digits.csv", delimiter=",", skiprows=1).astype(int)
+NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+OWN = {"data": "client", "normalizer": "zscore", "batch_size": 16}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """A server that has a model, and no data at all."""
+    place = Place(tmp_path / "server")
+    shutil.rmtree(place.root / "dataset")
+    (place.root / "dataset").mkdir()
+    return place
+
+
+def write_table(path: Path, rows: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([f"column {number}" for number in range(len(rows[0]))])
+        writer.writerows(rows)
+
+
+def give(folder: Path, rows: np.ndarray, labels: Sequence[object]) -> Path:
+    """Put rows and labels where a client looks for its own."""
+    write_table(folder / "dataset/X/rows.csv", rows.tolist())
+    write_table(folder / "dataset/Y/labels.csv", [[label] for label in labels])
+    return folder
+
+
+def words(rows: np.ndarray) -> list[str]:
+    return [NAMES[number] for number in NUMBERS[rows]]
+
+
+def two_labs(tmp_path: Path) -> tuple[Path, Path, np.ndarray, np.ndarray]:
+    """Two machines with words as labels: the first has no nines, the second no zeros."""
+    first, second = np.arange(0, 500), np.arange(500, 900)
+    first, second = first[NUMBERS[first] != 9], second[NUMBERS[second] != 0]
+    one = give(tmp_path / "a", DIGITS[first], words(first))
+    return one, give(tmp_path / "b", DIGITS[second], words(second)), first, second
+
+
+def training_rows(rows: np.ndarray, *, split: float = 0.1) -> np.ndarray:
+    """The rows that a client trains on: anyone who has them can draw them."""
+    codes = np.unique(words(rows), return_inverse=True)[1]
+    return rows[plan_rows(len(rows), 1, 0.2, split, 0, codes).shards[0].train]
+
+
+def run_two(place: Place, one: Path, two: Path, **job: object) -> None:
+    port = free_port()
+    with (
+        place.server(*flags(port, 2, **{**OWN, **job})) as server,
+        client(one, port, "lab-1") as first,
+        client(two, port, "lab-2") as second,
+    ):
+        server.finish()
+        for each in (first, second):
+            each.finish()
+        place.said = server.said  # type: ignore[attr-defined]
+
+
+def test_two_clients_train_on_their_own_data_with_other_labels_and_nobody_sees_it(place: Place, tmp_path: Path) -> None:
+    from sklearn.preprocessing import StandardScaler
+
+    one, two, first, second = two_labs(tmp_path)
+    run_two(place, one, two)
+    summary = place.summary()
+    assert (summary["status"], summary["metrics_from"]) == ("done", "clients")
+    assert summary["data"]["source"] == "client"
+    assert summary["data"]["samples"] == len(first) + len(second)
+    assert summary["data"]["labels"] == sorted(NAMES)
+    said = place.said  # type: ignore[attr-defined]
+    assert "lab-1 has no rows of nine" in said
+    assert "lab-2 has no rows of zero" in said
+    assert "0 eight, 1 five" in said
+
+    # One fit over the training rows of both, by scikit-learn; the digits' pixels are taken as one array by the model.
+    both = np.concatenate([training_rows(first), training_rows(second)])
+    scaler = StandardScaler().fit(DIGITS[both].reshape(-1, 1))
+    collected = place.root / "model" / "collected" / summary["run"]
+    found = json.loads((collected / "preprocessing.json").read_text())
+    np.testing.assert_allclose(found["subtract"], scaler.mean_[0], rtol=1e-12)
+    np.testing.assert_allclose(1 / found["multiply"], scaler.scale_[0], rtol=1e-12)
+    assert found["labels"] == sorted(NAMES)
+
+    metrics = {each["name"]: each["metrics"] for each in summary["clients"]}
+    assert all(each["accuracy"] > 0.3 for each in metrics.values())
+    assert summary["final"]["metrics"] in metrics.values()
+    assert summary["final"]["metrics"]["loss"] == min(each["loss"] for each in metrics.values())
+    # Nothing of the clients' files is on the server: no row, no name of a folder.
+    row = ",".join(map(str, DIGITS[first[0]].tolist())).encode()
+    for content in place.files().values():
+        assert row not in content
+        assert str(tmp_path / "a").encode() not in content
+
+
+def test_folds_of_own_data_and_the_best_is_found_by_all_test_rows(place: Place, tmp_path: Path) -> None:
+    one, two, first, second = two_labs(tmp_path)
+    run_two(place, one, two, method="kfold", folds=2, epochs=1)
+    summary = place.summary()
+    assert summary["status"] == "done"
+    for each, rows in zip(summary["clients"], (first, second), strict=True):
+        assert [fold["fold"] for fold in each["folds"]] == [1, 2]
+        assert all(fold["scores"]["accuracy"] > 0 for fold in each["folds"])
+        assert each["samples"] == len(rows) - -(-len(rows) // 5)  # all but the test rows
+    assert summary["final"]["metrics"]["loss"] == min(each["metrics"]["loss"] for each in summary["clients"])
+
+
+def test_merged_models_are_scored_by_the_clients(place: Place, tmp_path: Path) -> None:
+    one, two, _, _ = two_labs(tmp_path)
+    run_two(place, one, two, merge="average,ensemble")
+    merged = place.summary()["merged"]
+    assert [each["name"] for each in merged] == ["average", "ensemble"]
+    assert all({"loss", "accuracy", "f1"} <= set(each["metrics"]) for each in merged)
+
+
+def test_an_autoencoder_learns_from_own_data(place: Place, tmp_path: Path) -> None:
+    import keras
+
+    layers = [keras.Input((64,)), keras.layers.Dense(8, activation="relu"), keras.layers.Dense(64)]
+    model = keras.Sequential(layers)
+    model.compile("adam", "mse")
+    model.save(place.root / "model" / "auto.keras")
+    one, two, first, second = two_labs(tmp_path)
+    for folder in (one, two):
+        shutil.rmtree(folder / "dataset" / "Y")
+    run_two(place, one, two, model="auto.keras", order="XX", epochs=1)
+    summary = place.summary()
+    assert summary["status"] == "done"
+    assert summary["data"]["samples"] == len(first) + len(second)
+    assert summary["data"]["labels"] is None
+    assert summary["final"]["metrics"]["loss"] > 0
+
+
+def test_a_client_that_is_killed_and_comes_back_trains_the_same_models(place: Place, tmp_path: Path) -> None:
+    one, two, _, _ = two_labs(tmp_path)
+    run_two(place, one, two, epochs=6)
+    calm = place.summary()
+    port = free_port()
+    with (
+        place.server(*flags(port, 2, **{**OWN, "epochs": 6})) as server,
+        client(one, port, "lab-1") as first,
+        client(two, port, "lab-2") as second,
+    ):
+        second.expect("Epoch 1/6")
+        second.kill()
+        server.expect(r"lab-2 was lost .*nobody else has its rows; it is waited for \d+ s more \(--deadline\)")
+        with client(two, port, "lab-2") as again:
+            server.finish()
+            again.finish()
+            first.finish()
+    stormy = place.summary()
+    assert (stormy["status"], stormy["run"]) == ("done", place.runs[-1])
+    assert stormy["final"]["metrics"] == calm["final"]["metrics"]
+    for name in ("lab-1", "lab-2"):
+        folder = place.root / "model" / "collected"
+        assert_same_weights(folder / calm["run"] / f"{name}.h5", folder / stormy["run"] / f"{name}.h5")
+
+
+def test_a_client_that_is_lost_for_good_is_waited_for_until_the_deadline(place: Place, tmp_path: Path) -> None:
+    one, two, _, _ = two_labs(tmp_path)
+    port = free_port()
+    with (
+        place.server(*flags(port, 2, **{**OWN, "epochs": 30, "deadline": "2s"})) as server,
+        client(one, port, "lab-1") as first,
+        client(two, port, "lab-2") as second,
+    ):
+        second.expect("Epoch 1/30")
+        second.kill()
+        server.expect("lab-2 was lost")
+        server.expect(r"shard-2 is given up: lab-2 was gone for longer than 2 s \(--deadline\)")
+        server.finish(4)
+        first.finish()
+    summary = place.summary()
+    assert summary["status"] == "partial"
+    assert [each["status"] for each in summary["clients"]] == ["done", "failed"]
+    assert summary["final"]["client"] == "lab-1"
+    assert "lab-2 does not score shard-1: it is gone for longer than --deadline" in server.said
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "fewer columns": (
+        lambda folder: write_table(folder / "dataset/X/rows.csv", DIGITS[:400, :63].tolist()),
+        r"lab-2's own files can't be used: X.rows\.csv has rows of 63 values, but the model takes 8×8×1",
+    ),
+    "numbers for words": (
+        lambda folder: write_table(folder / "dataset/Y/labels.csv", NUMBERS[:400, None].tolist()),
+        "the labels of lab-1 are words, those of lab-2 are numbers",
+    ),
+    "text among numbers": (
+        lambda folder: write_table(
+            folder / "dataset/X/rows.csv", [["Ms Secret", *DIGITS[0, 1:]], *DIGITS[1:400].tolist()]
+        ),
+        r'lab-2\'s own files can\'t be used: X.rows\.csv, line 2, column "column 0": "…" is not a number',
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", BAD)
+def test_own_files_that_do_not_fit_are_named_with_their_client(mistake: str, place: Place, tmp_path: Path) -> None:
+    spoil, expected = BAD[mistake]
+    one = give(tmp_path / "a", DIGITS[:400], words(np.arange(400)))
+    two = give(tmp_path / "b", DIGITS[:400], words(np.arange(400)))
+    spoil(two)
+    before, port = place.files(), free_port()
+    with (
+        place.server(*flags(port, 2, **OWN)) as server,
+        client(one, port, "lab-1") as first,
+        client(two, port, "lab-2") as second,
+    ):
+        server.expect("read and check their own files")
+        began = time.monotonic()
+        server.finish(2)
+        assert time.monotonic() - began < 60  # the trainers import their backend meanwhile
+        server.expect(expected)
+        assert "Ms Secret" not in server.said
+        assert str(two) not in server.said
+        first.finish(0)
+        second.finish(0 if mistake == "numbers for words" else 4)
+        second.expect("no run began: the server says why")
+    assert place.files() == before
