@@ -118,7 +118,7 @@ def shard_of(rows: Prepared, dealt: Mapping[str, AnyArray]) -> dict[str, AnyArra
     }
 
 
-def test_rows(rows: Prepared, dealt: Mapping[str, AnyArray]) -> tuple[AnyArray, AnyArray]:
+def rows_to_test(rows: Prepared, dealt: Mapping[str, AnyArray]) -> tuple[AnyArray, AnyArray]:
     """The own test rows: inputs and targets.
 
     Raises:

@@ -39,7 +39,7 @@ from lanfit_client.orders import (
     Trained,
     Work,
 )
-from lanfit_client.own_rows import OwnFiles, shard_of, statistics, test_rows, try_batch
+from lanfit_client.own_rows import OwnFiles, shard_of, statistics, rows_to_test, try_batch
 
 if TYPE_CHECKING:
     from lanfit.training.judging import Judge
@@ -148,7 +148,7 @@ class Trainer:
         model = order.model
         rows = self._own.read(Path(order.data), model, order.own)
         members = [Member.of(file.load(), model.normalizer, model.target_normalizer) for file in order.members]
-        metrics = self._judge(model).score(members, *test_rows(rows, order.shard.load()))
+        metrics = self._judge(model).score(members, *rows_to_test(rows, order.shard.load()))
         return Scored(order.number, rows.test, metrics)
 
     def _train(self, order: Fit) -> Trained:

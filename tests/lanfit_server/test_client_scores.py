@@ -1,0 +1,241 @@
+"""Clients that score models on their own rows, and the time that lost ones are given: a cluster that the test plays."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lanfit.data.labels import Target
+from lanfit.data.normalize import Moments
+from lanfit.errors import InputError
+from lanfit.files import ArrayFile
+from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
+from lanfit.wire.messages import Join, Message, Model, OwnRows, ScoreTask, Survey, Surveyed
+from lanfit_server.assembly import Assembly
+from lanfit_server.clusters import Event, Joined, Left, ScoreDone, SurveyDone, SurveyFailed, TaskFailed
+from lanfit_server.display import Display
+from lanfit_server.patience import Patience
+from lanfit_server.roster import Roster
+from lanfit_server.scoring import ClientScores, weighted
+
+MODEL = Model("{}", "{}", (None, 3), (None, 4), Target.CLASSES, "zscore", "none")
+OWN = OwnRows(8, 0.2, 0.1, 0, 0, None)
+NO_BLOCK = BlockSpec("0" * 64, ())
+
+
+class PlayedCluster:
+    """Clients whose answers the test gives."""
+
+    def __init__(self, *names: str) -> None:
+        self.roster = Roster()
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.sent: list[tuple[str, Message]] = []
+        self.orders = asyncio.Event()
+        for name in names:
+            self.join(name)
+
+    def join(self, name: str) -> None:
+        self.roster.join(name.encode(), "here", Join(name, "0", "tensorflow", "cpu", 1, 0), 0.0)
+        self.events.put_nowait(Joined(name))
+
+    def leave(self, name: str, now: float) -> None:
+        self.roster.leave(name, "lost", now)
+        self.events.put_nowait(Left(name, "it was pulled out", lost=True))
+
+    def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> None:
+        pass
+
+    async def send(self, client: str, message: Message) -> None:
+        self.sent.append((client, message))
+        self.orders.set()
+
+    async def tell(self, client: str, text: str) -> None:
+        pass
+
+    async def end_run(self, ended: Mapping[str, Message]) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def asked(self, *names: str) -> None:
+        """Wait until these were sent an order."""
+        while not set(names) <= {name for name, _ in self.sent}:
+            self.orders.clear()
+            await self.orders.wait()
+
+
+class OneOrder:
+    """Stands in for the provision of a run."""
+
+    def score(self, task: str, shard: int, members: list[ArrayFile]) -> ScoreTask:
+        return ScoreTask("run", task, MODEL, OWN, NO_BLOCK, ())
+
+
+class Said(Display):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def waiting(self, text: str) -> None:
+        pass
+
+
+def play(script: Coroutine[Any, Any, Any]) -> Any:
+    async def within() -> Any:
+        async with asyncio.timeout(20):
+            return await script
+
+    return asyncio.run(within())
+
+
+def scores_of(cluster: PlayedCluster, said: Said, seconds: float, *owners: str) -> ClientScores:
+    return ClientScores(cluster, OneOrder(), said, owners, Patience(cluster.roster, seconds))  # type: ignore[arg-type]
+
+
+def test_figures_are_weighted_by_rows() -> None:
+    answers = [ScoreDone("a", "r", "t", 30, {"loss": 1.0}), ScoreDone("b", "r", "t", 10, {"loss": 3.0})]
+    assert weighted(answers) == {"loss": 1.5}
+    assert weighted([*answers, ScoreDone("c", "r", "t", 0, {})]) == {"loss": 1.5}
+    assert weighted([ScoreDone("c", "r", "t", 0, {})]) == {}
+
+
+def test_a_model_is_sent_round_and_answers_to_other_questions_do_not_count() -> None:
+    async def script() -> None:
+        cluster, said = PlayedCluster("a", "b"), Said()
+        asking = asyncio.create_task(scores_of(cluster, said, 60, "a", "b").of("shard-1", []))
+        await cluster.asked("a", "b")
+        for event in (
+            ScoreDone("a", "run", "shard-2", 5, {"loss": 9.0}),
+            ScoreDone("a", "old run", "shard-1", 5, {"loss": 9.0}),
+            ScoreDone("stranger", "run", "shard-1", 5, {"loss": 9.0}),
+            ScoreDone("a", "run", "shard-1", 5, {"loss": 1.0}),
+            ScoreDone("a", "run", "shard-1", 5, {"loss": 9.0}),
+            ScoreDone("b", "run", "shard-1", 5, {"loss": 2.0}),
+        ):
+            cluster.events.put_nowait(event)
+        assert await asking == {"loss": 1.5}
+
+    play(script())
+
+
+def test_a_client_that_can_not_score_is_said_and_left_out() -> None:
+    async def script() -> None:
+        cluster, said = PlayedCluster("a", "b"), Said()
+        asking = asyncio.create_task(scores_of(cluster, said, 60, "a", "b").of("average", []))
+        await cluster.asked("a", "b")
+        cluster.events.put_nowait(TaskFailed("a", "run", "average", "its files are gone"))
+        cluster.events.put_nowait(ScoreDone("b", "run", "average", 5, {"loss": 2.0}))
+        assert await asking == {"loss": 2.0}
+        assert "a could not score average: its files are gone." in said.lines
+
+    play(script())
+
+
+def test_a_lost_client_is_waited_for_once_and_not_for_every_model() -> None:
+    async def script() -> None:
+        cluster, said = PlayedCluster("a", "b"), Said()
+        scores = scores_of(cluster, said, 0.2, "a", "b")
+        asking = asyncio.create_task(scores.of("one", []))
+        await cluster.asked("a", "b")
+        cluster.leave("b", asyncio.get_running_loop().time())
+        cluster.events.put_nowait(ScoreDone("a", "run", "one", 5, {"loss": 1.0}))
+        assert await asking == {"loss": 1.0}
+        assert any("b is gone (it was pulled out); nobody else has its rows" in line for line in said.lines)
+        cluster.sent.clear()
+        asking = asyncio.create_task(scores.of("two", []))
+        await cluster.asked("a")
+        cluster.events.put_nowait(ScoreDone("a", "run", "two", 5, {"loss": 4.0}))
+        assert await asking == {"loss": 4.0}
+        assert said.lines[-1] == "b does not score two: it is gone for longer than --deadline."
+
+    play(script())
+
+
+def test_a_client_that_comes_back_in_time_gets_the_order_again() -> None:
+    async def script() -> None:
+        cluster, said = PlayedCluster("a"), Said()
+        asking = asyncio.create_task(scores_of(cluster, said, 60, "a").of("one", []))
+        await cluster.asked("a")
+        cluster.leave("a", asyncio.get_running_loop().time())
+        while not any("a is gone" in line for line in said.lines):
+            await asyncio.sleep(0)
+        cluster.sent.clear()
+        cluster.join("a")
+        await cluster.asked("a")
+        cluster.events.put_nowait(ScoreDone("a", "run", "one", 5, {"loss": 1.0}))
+        assert await asking == {"loss": 1.0}
+
+    play(script())
+
+
+def test_clients_that_are_here_are_waited_for_longer_than_the_deadline() -> None:
+    cluster = asyncio.run(make("a"))
+    patience = Patience(cluster.roster, 0.001)
+    assert not patience.is_over("a")
+    assert patience.next_end(["a"]) > 1
+    cluster.roster.leave("a", "lost", 0.0)
+    assert patience.is_over("a")
+    assert patience.next_end(["a"]) == 0
+    assert not Patience(cluster.roster, None).is_over("a")
+
+
+async def make(*names: str) -> PlayedCluster:
+    return PlayedCluster(*names)
+
+
+# --- the survey -----------------------------------------------------------------------------------------------------
+
+ARRAYS = Moments.of(np.arange(12.0).reshape(4, 3)).to_arrays()
+SURVEYED = Surveyed(4, 0, 1, 4, 0, block_of(ARRAYS), ("a note\x1b[2J",))
+ORDER = Survey(MODEL, OWN, NO_BLOCK)
+
+
+def test_a_client_that_leaves_before_it_has_told_may_be_replaced_by_another() -> None:
+    async def script() -> None:
+        cluster, said = PlayedCluster("lab-1", "lab-2"), Said()
+        surveying = asyncio.create_task(Assembly(cluster, said).survey(2, ORDER))
+        await cluster.asked("lab-1", "lab-2")
+        cluster.events.put_nowait(SurveyDone("lab-2", SURVEYED, ARRAYS))
+        cluster.leave("lab-1", 0.0)
+        cluster.join("lab-0")
+        await cluster.asked("lab-0")
+        cluster.events.put_nowait(SurveyDone("lab-0", SURVEYED, ARRAYS))
+        data = await surveying
+        assert data.owners == ("lab-0", "lab-2")
+        assert any("a note" in line for line in said.lines)
+        assert not any("\x1b" in line for line in said.lines)
+
+    play(script())
+
+
+def test_a_client_that_comes_again_before_it_has_told_is_asked_again() -> None:
+    async def script() -> None:
+        cluster, said = PlayedCluster("lab-1"), Said()
+        surveying = asyncio.create_task(Assembly(cluster, said).survey(1, ORDER))
+        await cluster.asked("lab-1")
+        cluster.sent.clear()
+        cluster.join("lab-1")
+        await cluster.asked("lab-1")
+        cluster.events.put_nowait(SurveyDone("lab-1", SURVEYED, ARRAYS))
+        assert (await surveying).owners == ("lab-1",)
+
+    play(script())
+
+
+def test_one_client_whose_files_can_not_be_used_ends_it_and_is_named() -> None:
+    async def script() -> None:
+        cluster = PlayedCluster("lab-1", "lab-2")
+        surveying = asyncio.create_task(Assembly(cluster, Said()).survey(2, ORDER))
+        await cluster.asked("lab-1", "lab-2")
+        cluster.events.put_nowait(SurveyFailed("lab-2", "X/a.csv holds no rows", "put some there"))
+        with pytest.raises(InputError, match=r"lab-2's own files can't be used: X/a\.csv holds no rows"):
+            await surveying
+
+    play(script())
