@@ -20,6 +20,7 @@ CARRIED = {
     ("lanfit.net.transport", "ConnectionFailed"): "only a reason: the link and the login put it into their sentences",
     ("lanfit.net.listen", "ConnectionFailed"): "a line of the server's log",
     ("lanfit_client.work", "TrainingError"): "what the trainer process said",
+    ("lanfit_server.assembly", "InputError"): "what a client said of its own files",
 }
 NOT_YET = {
     "lanfit.data.prepare",

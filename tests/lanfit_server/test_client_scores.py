@@ -200,15 +200,15 @@ ORDER = Survey(MODEL, OWN, NO_BLOCK)
 def test_a_client_that_leaves_before_it_has_told_may_be_replaced_by_another() -> None:
     async def script() -> None:
         cluster, said = PlayedCluster("lab-1", "lab-2"), Said()
-        surveying = asyncio.create_task(Assembly(cluster, said).survey(2, ORDER))
+        surveying = asyncio.create_task(Assembly(cluster, said).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
         cluster.events.put_nowait(SurveyDone("lab-2", SURVEYED, ARRAYS))
         cluster.leave("lab-1", 0.0)
         cluster.join("lab-0")
         await cluster.asked("lab-0")
         cluster.events.put_nowait(SurveyDone("lab-0", SURVEYED, ARRAYS))
-        data = await surveying
-        assert data.owners == ("lab-0", "lab-2")
+        _, owners = await surveying
+        assert owners == ["lab-0", "lab-2"]
         assert any("a note" in line for line in said.lines)
         assert not any("\x1b" in line for line in said.lines)
 
@@ -218,13 +218,13 @@ def test_a_client_that_leaves_before_it_has_told_may_be_replaced_by_another() ->
 def test_a_client_that_comes_again_before_it_has_told_is_asked_again() -> None:
     async def script() -> None:
         cluster, said = PlayedCluster("lab-1"), Said()
-        surveying = asyncio.create_task(Assembly(cluster, said).survey(1, ORDER))
+        surveying = asyncio.create_task(Assembly(cluster, said).survey(["lab-1"], ORDER))
         await cluster.asked("lab-1")
         cluster.sent.clear()
         cluster.join("lab-1")
         await cluster.asked("lab-1")
         cluster.events.put_nowait(SurveyDone("lab-1", SURVEYED, ARRAYS))
-        assert (await surveying).owners == ("lab-1",)
+        assert (await surveying)[1] == ["lab-1"]
 
     play(script())
 
@@ -232,7 +232,7 @@ def test_a_client_that_comes_again_before_it_has_told_is_asked_again() -> None:
 def test_one_client_whose_files_can_not_be_used_ends_it_and_is_named() -> None:
     async def script() -> None:
         cluster = PlayedCluster("lab-1", "lab-2")
-        surveying = asyncio.create_task(Assembly(cluster, Said()).survey(2, ORDER))
+        surveying = asyncio.create_task(Assembly(cluster, Said()).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
         cluster.events.put_nowait(SurveyFailed("lab-2", "X/a.csv holds no rows", "put some there"))
         with pytest.raises(InputError, match=r"lab-2's own files can't be used: X/a\.csv holds no rows"):

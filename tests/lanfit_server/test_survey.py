@@ -62,7 +62,8 @@ def test_constants_merged_from_clients_are_those_of_one_fit_over_all_rows(
         one = fit_normalizer(name, Moments.of(all_rows))
         np.testing.assert_allclose(found.subtract, one.subtract, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(found.multiply, one.multiply, rtol=1e-12)
-    assert (data.train, data.test, data.owners) == (len(rows), len(parts), tuple(client for client, *_ in clients))
+    assert (data.train, data.test, data.own) == (len(rows), len(parts), OWN)
+    assert data.samples == tuple(map(len, parts))
 
 
 @pytest.mark.parametrize(
