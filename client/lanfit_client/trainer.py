@@ -39,7 +39,7 @@ from lanfit_client.orders import (
     Trained,
     Work,
 )
-from lanfit_client.own_rows import OwnFiles, shard_of, statistics, rows_to_test, try_batch
+from lanfit_client.own_rows import OwnFiles, rows_to_test, shard_of, statistics, try_batch
 
 if TYPE_CHECKING:
     from lanfit.training.judging import Judge

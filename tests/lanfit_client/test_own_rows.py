@@ -12,7 +12,7 @@ from lanfit.data.split import plan_rows
 from lanfit.data.text_labels import LABELS, words_to_array
 from lanfit.errors import InputError
 from lanfit.wire.messages import Model, OwnRows
-from lanfit_client.own_rows import OwnFiles, shard_of, statistics, rows_to_test
+from lanfit_client.own_rows import OwnFiles, rows_to_test, shard_of, statistics
 
 X = np.random.RandomState(0).normal(size=(60, 4))
 Y = np.array(["dog", "ant", "cat"])[np.arange(60) % 3]
