@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from pathlib import Path
@@ -65,6 +66,32 @@ def test_an_autoencoder(place: Place) -> None:
     usual, strangest = map(float, re.findall(r"usual ([\d.]+), strangest ([\d.]+) in row \d+", said)[0])
     assert 0 < usual < 0.1
     assert usual < strangest
+
+
+@pytest.mark.story
+def test_data_on_clients(place: Place) -> None:
+    path = HOWTO / "data-on-clients.md"
+    found = dict(blocks(path))
+    (place.root / "sites.py").write_text(found["python sites.py"], encoding="utf-8")
+    with Program(command=found["console"].strip(), folder=place.root) as program:
+        program.finish()
+    port = free_port()
+    with contextlib.ExitStack() as programs:
+        command = f"{found['console server'].strip()} --port {port}"
+        server = programs.enter_context(Program(command=command, folder=place.root))
+        clients = [
+            programs.enter_context(Program(command=line.replace("127.0.0.1", f"127.0.0.1:{port}"), folder=place.root))
+            for line in found["console client"].splitlines()
+        ]
+        server.finish(seconds=2 * PATIENCE)
+        for program in clients:
+            program.finish()
+    for line in found["text says"].splitlines():
+        assert line in server.said
+    summary = place.summary()
+    assert summary["metrics_from"] == "clients"
+    assert summary["data"]["source"] == "client"
+    assert summary["final"]["metrics"]["accuracy"] > 0.8
 
 
 def test_every_how_to_has_a_test() -> None:
