@@ -276,3 +276,22 @@ def assert_same_weights(ours: Path, theirs: Path) -> None:
     assert left
     for name in left:
         np.testing.assert_array_equal(left[name], right[name])
+
+
+def plain_keras(code: str, *arguments: object) -> str:
+    """Run code in a Python that has Keras but knows nothing of lanfit's modules."""
+    guard = "import sys; sys.modules.update(dict.fromkeys(['lanfit', 'lanfit_server', 'lanfit_client']));"
+    command = [sys.executable, "-P", "-c", guard + code, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def refused(place: Place, *arguments: object, **options: object) -> str:
+    """What a server says that ends with exit 2; nothing but its state folder may have changed."""
+    before = place.files()
+    with place.server(*arguments, **options) as server:
+        server.finish(2)
+    assert "Traceback" not in server.said
+    assert "  → " in server.said, "there is no hint"
+    assert server.stdout == b""
+    assert place.files() == before
+    return server.said

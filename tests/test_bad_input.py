@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import Place, client, flags, free_port
+from running import Place, client, flags, free_port, refused
 
 pytestmark = pytest.mark.story
 
@@ -18,18 +18,6 @@ pytestmark = pytest.mark.story
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "work")
-
-
-def refused(place: Place, *arguments: object, **options: object) -> str:
-    """What a server says that ends with exit 2; nothing but its state folder may have changed."""
-    before = place.files()
-    with place.server(*arguments, **options) as server:
-        server.finish(2)
-    assert "Traceback" not in server.said
-    assert "  → " in server.said, "there is no hint"
-    assert server.stdout == b""
-    assert place.files() == before
-    return server.said
 
 
 def no_folder(place: Place) -> None:

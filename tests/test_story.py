@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +17,7 @@ from running import (
     flags,
     free_port,
     lines_of,
+    plain_keras,
     port_of,
 )
 
@@ -28,13 +27,6 @@ pytestmark = pytest.mark.story
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "server")
-
-
-def plain_keras(code: str, *arguments: object) -> str:
-    """Run code in a Python that has Keras but knows nothing of lanfit's modules."""
-    guard = "import sys; sys.modules.update(dict.fromkeys(['lanfit', 'lanfit_server', 'lanfit_client']));"
-    command = [sys.executable, "-P", "-c", guard + code, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_three_clients_fit_and_hand_their_models_back(place: Place, tmp_path: Path) -> None:

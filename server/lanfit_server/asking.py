@@ -84,7 +84,7 @@ class JobQuestions:
         values["optimizer"] = self._ask_compiled("optimizer", loaded.optimizer)
         values["loss"] = self._ask_compiled("loss", loaded.loss)
         compiled = self._compile(values)
-        values |= self._ask_data()
+        values |= ask_data(self._answers)
         loading_set = self._load_set(values, loaded)
         values["normalizer"] = ask("normalizer")
         values["method"] = ask("method")
@@ -154,18 +154,6 @@ class JobQuestions:
 
     # --- the data -----------------------------------------------------------------------------------------------
 
-    def _ask_data(self) -> dict[str, Value]:
-        """Questions 11 to 13. Naming a set says that the data is one; `--samples` is not asked for of files."""
-        answers = self._answers
-        named = answers.was_given("dataset") and not answers.was_given("data")
-        if (data := "keras" if named else answers.ask("data")) == "keras":
-            dataset = check_set(str(answers.ask("dataset", check=lambda name: check_set(str(name)))))
-            return {"data": data, "dataset": dataset, "samples": answers.ask("samples", shown_default="all")}
-        # A flag that is for a set of Keras is a mistake, which `make_job` names; a line of server.toml is not meant.
-        found: dict[str, Value] = {"data": data, "dataset": answers.given("dataset")}
-        found["samples"] = answers.unasked("samples") if data == "files" else answers.given("samples")
-        return found if answers.was_given("dataset_args") else {**found, "dataset_args": None}
-
     def _check_files(self, data: Value, order: Value) -> None:
         """Missing folders and files show here, before anything is read."""
         if data == "files":
@@ -187,6 +175,22 @@ class JobQuestions:
 
 NEVER_ASKED = tuple(key for key, field in FIELDS.items() if not field.question)
 EXAMPLES = {"optimizer": "--optimizer adam", "loss": "--loss sparse_categorical_crossentropy"}
+
+
+def ask_data(answers: Answers) -> dict[str, Value]:
+    """Questions 11 to 13: where the rows are. To name a set is to say that it is one; files are taken whole, unasked.
+
+    Raises:
+        InputError: Keras has no such set.
+    """
+    named = answers.was_given("dataset") and not answers.was_given("data")
+    if (data := "keras" if named else answers.ask("data")) == "keras":
+        dataset = check_set(str(answers.ask("dataset", check=lambda name: check_set(str(name)))))
+        return {"data": data, "dataset": dataset, "samples": answers.ask("samples", shown_default="all")}
+    # A flag that is for a set of Keras is a mistake, which `make_job` names; a line of server.toml is not meant.
+    found: dict[str, Value] = {"data": data, "dataset": answers.given("dataset")}
+    found["samples"] = answers.unasked("samples") if data == "files" else answers.given("samples")
+    return found if answers.was_given("dataset_args") else {**found, "dataset_args": None}
 
 
 def _enough_clients(clients: Value, local: int) -> None:

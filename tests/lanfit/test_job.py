@@ -146,6 +146,26 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes | None, cau
         read_file(path, "job file", FIELDS)
 
 
+@pytest.mark.parametrize(
+    ("values", "cause"),
+    [
+        ({"data": "keras"}, "no data set is named"),
+        ({"dataset": "mnist"}, "--dataset mnist is for the data sets of Keras, and this job's data is files"),
+        ({"data": "client", "dataset_args": "num_words=9"}, "--dataset-args num_words=9 is for the data sets of Keras"),
+        ({"data": "client", "samples": 5}, "--samples 5 is for rows that the server has"),
+    ],
+)
+def test_what_is_said_about_the_data_fits_together(values: dict[str, object], cause: str) -> None:
+    with pytest.raises(InputError, match=cause) as wrong:
+        make_job(values)  # type: ignore[arg-type]
+    assert wrong.value.hint
+
+
+def test_a_job_of_clients_data_may_say_that_all_rows_are_used() -> None:
+    assert make_job({"data": "client", "samples": 0}).samples == 0
+    assert make_job({"data": "files", "samples": 5}).samples == 5
+
+
 def test_the_settings_files_hold_every_setting_at_its_default() -> None:
     from lanfit_client import settings
     from lanfit_server import questions
