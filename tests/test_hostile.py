@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from running import PASSPHRASE, Place, client, flags, free_port, port_of
 
+from lanfit.data.normalize import Moments
 from lanfit.errors import ConnectionFailed
 from lanfit.net.connect import connect
 from lanfit.net.link import Link
@@ -29,7 +30,10 @@ from lanfit.wire.messages import (
     Progress,
     Reject,
     Result,
+    Scored,
     Status,
+    Surveyed,
+    Unsuitable,
     Welcome,
 )
 
@@ -94,7 +98,34 @@ async def news_of_a_run_that_is_not(link: Link) -> None:
     await is_cut(link)
 
 
-LIES = [no_join, unknown_block, commit_of_nothing, result_of_an_unknown_run, news_of_a_run_that_is_not]
+async def survey_of_too_much(link: Link) -> None:
+    """Nobody asked; what it tells of is not even fetched."""
+    await link.send(JOIN)
+    huge = BlockSpec("0" * 64, (ArraySpec("mean", "float64", (2**40,)),))
+    await link.send(Surveyed(1, 0, 0, 1, 0, huge, ("\x1b[2J",)))
+    await link.send(Unsuitable("\x1b[2J", "\x1b[2J"))
+    await link.send(Scored("../..", "shard-1", 10**18, {"../../x": 0.0}))
+    await is_cut(link)
+
+
+async def surveys_without_end(link: Link) -> None:
+    await link.send(JOIN)
+    spec = ArraySpec("mean", "float64", (3,))
+    block = BlockSpec("0" * 64, tuple(ArraySpec(name, spec.dtype, spec.shape) for name in Moments.ARRAYS))
+    for _ in range(2):
+        await link.send(Surveyed(1, 0, 0, 1, 0, block, ()))
+    await is_cut(link)
+
+
+LIES = [
+    survey_of_too_much,
+    surveys_without_end,
+    no_join,
+    unknown_block,
+    commit_of_nothing,
+    result_of_an_unknown_run,
+    news_of_a_run_that_is_not,
+]
 
 
 def test_every_lie_is_cut_off_or_refused_and_the_honest_client_ends_its_run(place: Place, tmp_path: Path) -> None:

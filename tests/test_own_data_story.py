@@ -65,12 +65,13 @@ def training_rows(rows: np.ndarray, *, split: float = 0.1) -> np.ndarray:
     return rows[plan_rows(len(rows), 1, 0.2, split, 0, codes).shards[0].train]
 
 
-def run_two(place: Place, one: Path, two: Path, **job: object) -> None:
+def run_two(place: Place, one: Path, two: Path, *arguments: object, **job: object) -> None:
+    """Run a job; the arguments are of the second client."""
     port = free_port()
     with (
         place.server(*flags(port, 2, **{**OWN, **job})) as server,
         client(one, port, "lab-1") as first,
-        client(two, port, "lab-2") as second,
+        client(two, port, "lab-2", *arguments) as second,
     ):
         server.finish()
         for each in (first, second):
@@ -82,7 +83,8 @@ def test_two_clients_train_on_their_own_data_with_other_labels_and_nobody_sees_i
     from sklearn.preprocessing import StandardScaler
 
     one, two, first, second = two_labs(tmp_path)
-    run_two(place, one, two)
+    (two / "dataset").rename(tmp_path / "elsewhere")
+    run_two(place, one, two, "--data", tmp_path / "elsewhere")
     summary = place.summary()
     assert (summary["status"], summary["metrics_from"]) == ("done", "clients")
     assert summary["data"]["source"] == "client"
@@ -195,6 +197,12 @@ def test_a_client_that_is_lost_for_good_is_waited_for_until_the_deadline(place: 
     assert [each["status"] for each in summary["clients"]] == ["done", "failed"]
     assert summary["final"]["client"] == "lab-1"
     assert "lab-2 does not score shard-1: it is gone for longer than --deadline" in server.said
+
+
+def test_a_folder_of_own_data_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+    with client(tmp_path, 1, "lab-1", "--data", tmp_path / "nowhere") as worker:
+        worker.finish(2)
+        worker.expect(r"there is no folder .*nowhere \(--data\)")
 
 
 BAD: dict[str, tuple[Any, str]] = {

@@ -27,7 +27,7 @@ from lanfit_client.outbox import Entry, Outbox
 MOST_NOTES = 20
 LONGEST_TEXT = 600
 #: What messages quote: cells, but not the names of columns.
-_QUOTED = re.compile(r'(?<!column )".*"|\[.*\]', re.DOTALL)
+_QUOTED = re.compile(r'(column "[^"]*")|".*"|\[.*\]', re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Means:
         """An error as a server is told it: without folders of this machine, and without what is in a row."""
         for folder in (self.data, self.workspace.root):
             text = text.replace(f"{folder}/", "").replace(f"{folder}\\", "").replace(str(folder), folder.name)
-        return _QUOTED.sub('"…"', text)[:LONGEST_TEXT]
+        return _QUOTED.sub(lambda found: found[1] or '"…"', text)[:LONGEST_TEXT]
 
 
 class Errand(Protocol):

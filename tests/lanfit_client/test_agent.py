@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
+from stage import playing, until
 
 from lanfit.data.labels import Target
 from lanfit.files import BlockFile
 from lanfit.models.loading import load_model
 from lanfit.models.member import CONSTANTS, Member
-from lanfit.net.link import Link
-from lanfit.net.listen import listen
-from lanfit.net.tls import Identity
 from lanfit.wire.arrays import AnyArray, block_of, block_size, pieces
-from lanfit.wire.auth import stretch
 from lanfit.wire.messages import (
     Ack,
     AnyMessage,
@@ -39,63 +34,11 @@ from lanfit.wire.messages import (
     Status,
     Welcome,
 )
-from lanfit.workspace import Workspace
-from lanfit_client.agent import REPORT_SECONDS, Agent, Server
-from lanfit_client.state import ClientState
+from lanfit_client.agent import REPORT_SECONDS
 from lanfit_client.trainers import combined
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 120
 pytestmark = pytest.mark.keras
-
-
-class Door:
-    """Lets everybody in who knows the passphrase."""
-
-    def __init__(self, stretched: bytes) -> None:
-        self._stretched = stretched
-
-    def admit(self, address: str, client_id: bytes) -> bytes:
-        return self._stretched
-
-    def failed(self, address: str, client_id: bytes) -> None:
-        raise AssertionError("the passphrase was right")
-
-    def joined(self, address: str, client_id: bytes) -> None:
-        pass
-
-
-class Stage:
-    """A server whose lines the test speaks."""
-
-    def __init__(self) -> None:
-        self.links: asyncio.Queue[Link] = asyncio.Queue()
-
-    async def __call__(self, link: Link, client_id: bytes, address: str) -> None:
-        self.links.put_nowait(link)
-        await link.closed.wait()
-
-
-@asynccontextmanager
-async def playing(folder: Path, said: list[str]) -> AsyncIterator[tuple[Stage, Agent, asyncio.Task[None]]]:
-    """A stage, and an agent that is on its way to it."""
-    identity = Identity.load_or_create(folder / "server")
-    stage = Stage()
-    listener = await listen("127.0.0.1", 0, identity, Door(stretch("a b c d", identity.salt)), stage)
-    state = ClientState.take(Workspace(folder))
-    runtime = Runtime("tensorflow", "auto", 1)
-    agent = Agent(Server("127.0.0.1", listener.port), state, Workspace(folder), "lab", runtime, said.append)
-    await agent.start()
-    running = asyncio.create_task(agent.run("a b c d", once=True))
-    try:
-        async with asyncio.timeout(PATIENCE):
-            yield stage, agent, running
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await agent.close()
-        await listener.close()
-        state.lock.release()
 
 
 def task() -> tuple[Lease, dict[str, dict[str, AnyArray]]]:
@@ -114,13 +57,6 @@ def task() -> tuple[Lease, dict[str, dict[str, AnyArray]]]:
     model = Model(loaded.architecture, compiled, (None, 8, 8, 1), (None, 10), Target.CLASSES, "minmax", "none")
     fit = FitTask(model, 2, 32, 7, 0, Runtime(), None, None)
     return Lease("run-1", "shard-1", 1, "lab", fit, weights, shard), {weights.id: loaded.weights, shard.id: rows}
-
-
-async def until(link: Link, kind: type[AnyMessage], seen: list[AnyMessage]) -> AnyMessage:
-    """The next message of a kind; the others are noted."""
-    while not isinstance(message := await link.receive(), kind):
-        seen.append(message)
-    return message
 
 
 def test_a_result_is_kept_until_it_is_acknowledged_and_offered_again_over_a_new_link(tmp_path: Path) -> None:

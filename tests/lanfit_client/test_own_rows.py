@@ -62,7 +62,8 @@ def test_of_numbers_as_targets_statistics_are_told_and_no_labels(folder: Path) -
 
 def test_rows_are_read_once_and_anew_for_another_model(folder: Path) -> None:
     files = OwnFiles()
-    assert files.read(folder, MODEL, OWN) is (first := files.read(folder, MODEL, OWN))
+    first = files.read(folder, MODEL, OWN)
+    assert files.read(folder, MODEL, OWN) is first
     other = files.read(folder, MODEL, OwnRows(8, 0.5, 0.1, 0, 3, None))
     assert other is not first
     files.forget()

@@ -81,6 +81,7 @@ class Session:
     link: Link
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     sending: set[asyncio.Task[None]] = field(default_factory=set)
+    surveyed: asyncio.Task[None] | None = None
     reason: str = ""
     left: bool = False
     counted: tuple[int, int] = (0, 0)
@@ -220,7 +221,9 @@ class LanCluster:
                 self.events.put_nowait(Logged(name, message.run, (error, *message.log)))
                 self.events.put_nowait(TaskFailed(name, message.run, message.task, harmless(error)))
             case Surveyed():
-                self._start(session, self._surveyed(session, message))
+                if session.surveyed is not None and not session.surveyed.done():
+                    raise RemoteProtocolError(f"{name} told of its own files twice at a time")
+                session.surveyed = self._start(session, self._surveyed(session, message))
             case Unsuitable(error, hint):
                 self.events.put_nowait(SurveyFailed(name, harmless(error), harmless(hint)))
             case ScoredMessage(run, task, rows, metrics):
@@ -242,10 +245,11 @@ class LanCluster:
             self.roster[session.name].state = "receiving"
         self._start(session, session.link.send_block(fetch, pieces(arrays)))
 
-    def _start(self, session: Session, transfer: Coroutine[Any, Any, None]) -> None:
+    def _start(self, session: Session, transfer: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(_ignoring_the_end(transfer))
         session.sending.add(task)
         task.add_done_callback(session.sending.discard)
+        return task
 
     async def _surveyed(self, session: Session, surveyed: Surveyed) -> None:
         """Fetch what a client tells of its own files; what can't be is a failed survey."""
