@@ -152,6 +152,16 @@ def test_every_kind_of_optimizer_equals_plain_keras_cold_and_warm(compiled: Comp
         assert_equal(backend.weights(), get_weights(plain))
 
 
+def test_averaged_weights_are_trained_on_without_validation_rows() -> None:
+    """At the end of an epoch the averages become the weights: on JAX one array is then in two variables."""
+    model, job, compiled = cnn(), FitJob(3, 16, 5), spec("adam", use_ema=True, ema_momentum=0.9)
+    backend = KerasBackend()
+    backend.load(model.to_json(), compiled.to_json(), get_weights(model))
+    fit(backend, job, X, Y, X_VALIDATION[:0], Y_VALIDATION[:0], Quiet())
+    plain, _ = plain_fit(model.to_json(), compiled, get_weights(model), job, validation=0)
+    assert_equal(backend.weights(), get_weights(plain))
+
+
 @pytest.mark.parametrize(("patience", "validation"), [(0, 21), (2, 21), (3, 0)])
 def test_patience_ends_a_fit_where_keras_early_stopping_does(patience: int, validation: int) -> None:
     """Equal to the bit: the number of epochs, the history, and the weights that are restored."""

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).with_name("test_keras_backend.py")
-#: Equal to plain Keras to the bit, cold and warm, with averaged weights too; repeated by seed; not compiled again.
+#: Equal to plain Keras to the bit, cold and warm, with averaged weights too; not compiled again.
 CHOSEN = {
-    "jax": "AdamW or same_seed or comes_again",
+    "jax": "AdamW or averaged_weights or comes_again",
     # PyTorch's dropout draws from a stream that the loader of `model.fit` draws from, too: a model without it.
-    "torch": "(equal_plain_keras and cnn) or same_seed or (before_it and cnn)",
+    "torch": "(equal_plain_keras and cnn) or averaged_weights or same_seed or (before_it and cnn)",
 }
 
 
