@@ -104,7 +104,7 @@ async def survey_of_too_much(link: Link) -> None:
     huge = BlockSpec("0" * 64, (ArraySpec("mean", "float64", (2**40,)),))
     await link.send(Surveyed(1, 0, 0, 1, 0, huge, ("\x1b[2J",)))
     await link.send(Unsuitable("\x1b[2J", "\x1b[2J"))
-    await link.send(Scored("../..", "shard-1", 10**18, {"../../x": 0.0}))
+    await link.send(Scored("../..", "shard-1", 10**18, {"\x1b[2J": 0.0}))
     await is_cut(link)
 
 
