@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,3 +17,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 @pytest.fixture(autouse=True)
 def _no_passphrase_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LANFIT_PASSPHRASE", raising=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with models of two inputs, made by plain Keras in a process of its own."""
+    from provoke import TINY_MODELS
+
+    folder = tmp_path_factory.mktemp("models")
+    subprocess.run([sys.executable, "-c", TINY_MODELS, folder], check=True, capture_output=True)
+    return folder

@@ -125,7 +125,7 @@ class Agent:
             try:
                 ended = await self._serve(link)
             except ConnectionFailed as lost:
-                self._say(f"{lost.message}. Work goes on here; looking for the server again.")
+                self._say(f"{lost.message}. {lost.hint}")
             # Not in a `finally`: when this is cancelled, `close` says goodbye on the link.
             self._link = None
             await link.close("the client is done with it")

@@ -133,7 +133,7 @@ class Client:
         if self._terminal.interactive:
             self._typed += 1
         flag = f"--passphrase-file or {PASSPHRASE_VARIABLE}"
-        return self._terminal.ask("Passphrase", flag, _not_empty, default=None, secret=True)
+        return self._terminal.ask("Passphrase", flag, str, default=None, secret=True)
 
     def _trusts(self, changed: FingerprintChanged) -> bool:
         """At a terminal the user decides about a server that is not the one it was."""
@@ -167,12 +167,6 @@ def _data_folder(options: Options) -> Path | None:
     if not folder.is_dir():
         raise mistake("own-data.no-folder", folder=folder)
     return folder
-
-
-def _not_empty(text: str) -> str:
-    if not text:
-        raise mistake("passphrase.empty")
-    return text
 
 
 def _end_with_input() -> None:

@@ -56,8 +56,9 @@ def test_a_file_that_is_too_short_for_its_arrays_is_refused(tmp_path: Path) -> N
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="only there is room taken at once")
 def test_a_full_disk_is_said_before_anything_is_received(tmp_path: Path) -> None:
-    with pytest.raises(LanfitError, match="the disk is full"):
+    with pytest.raises(LanfitError, match="the disk is full") as caught:
         BlockFile.create(tmp_path / "a.block", 1 << 60)
+    assert caught.value.code == "disk.full"
     assert list(tmp_path.iterdir()) == []
 
 

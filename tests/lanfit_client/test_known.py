@@ -85,3 +85,12 @@ def test_an_edited_fingerprint_that_is_none_trusts_nobody(path: Path) -> None:
     path.write_text(json.dumps({ADDRESS: {"server_id": "00", "fingerprint": "shortened"}}))
     with pytest.raises(InputError, match="no fingerprint"):
         KnownServers(path).check(ADDRESS, OTHER)
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where a folder must be")
+    known = KnownServers(tmp_path / "state" / "known_servers")
+    known._read = dict  # type: ignore[method-assign]
+    with pytest.raises(InputError, match="known_servers can't be written") as error:
+        known.remember(ADDRESS, SERVER)
+    assert error.value.code == "known-servers.unwritable"

@@ -60,8 +60,10 @@ def read_csv_labels(path: Path) -> Labels:
         blocks.append(codes := np.empty(frame.shape, np.int32))
         for column in frame:
             found, texts = frame[column].factorize()
-            if any(not text.strip() for text in texts) or (found < 0).any():
-                raise _error(path, layout, ValueError("a cell is empty"), numbers=False)
+            empty = np.isin(found, [-1, *(code for code, text in enumerate(texts) if not text.strip())])
+            if empty.any():
+                row = int(frame.index[empty.argmax()]) + 1
+                raise _cause(path, layout, numbers=False) or mistake("labels.empty", file=path, row=row)
             codes[:, column] = np.array([places.setdefault(text, len(places)) for text in texts], np.int32)[found]
     codes = np.concatenate(blocks)
     if len(codes) != layout.rows:

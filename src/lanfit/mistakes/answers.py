@@ -151,9 +151,4 @@ MISTAKES: Mapping[str, Mistake] = {
         "the first line of the passphrase file {file} is empty",
         "Write the passphrase there.",
     ),
-    "passphrase.empty": Mistake(
-        InputError,
-        "the passphrase is empty",
-        "The server shows it.",
-    ),
 }

@@ -130,11 +130,6 @@ MISTAKES: Mapping[str, Mistake] = {
         "the login at {address} did not come to its end: {reason}",
         _MOMENT,
     ),
-    "join.too-early": Mistake(
-        ConnectionFailed,
-        "{address} sent messages before the login was done",
-        _PORT,
-    ),
     "join.other-fingerprint": Mistake(
         RefusedError,
         "{address} has the fingerprint {shown}, but {expected} is expected",
@@ -185,6 +180,6 @@ MISTAKES: Mapping[str, Mistake] = {
     "link.ended": Mistake(
         ConnectionFailed,
         "the link to {peer} ended: {reason}",
-        _BY_ITSELF,
+        "Work goes on here; looking for the server again.",
     ),
 }

@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lanfit.errors import ConnectionFailed, LanfitError, RefusedError
+from lanfit.errors import ConnectionFailed, LanfitError, LocalProtocolError, RefusedError
 from lanfit.mistakes import mistake, texts
 from lanfit.net.link import Link, make_budget
 from lanfit.net.pulse import LinkTimes
@@ -164,7 +164,7 @@ async def _log_in(
             case Refused(why, seconds):
                 raise _refusal(why, seconds, address)
             case _:
-                raise mistake("join.too-early", address=address)
+                raise LocalProtocolError(f"{type(event).__name__} came before the login was done")
 
 
 def _refusal(why: Refusal, seconds: int, address: str) -> LanfitError:

@@ -122,6 +122,20 @@ def test_what_is_wrong_is_named_with_line_and_column(write, text, message):
     assert caught.value.hint
 
 
+def test_what_nobody_has_thought_of_is_told_in_the_words_of_pandas(write, monkeypatch):
+    import pandas
+
+    def refuse(*_, **__):
+        raise pandas.errors.ParserError("the moon is in the wrong quarter")
+
+    monkeypatch.setattr(pandas, "read_csv", refuse)
+    with pytest.raises(
+        InputError, match=r"x.csv can't be read as a csv file: the moon is in the wrong quarter"
+    ) as caught:
+        read_array(write("1,2\n3,4\n"))
+    assert caught.value.code == "csv.unreadable"
+
+
 @pytest.mark.parametrize(("text", "message"), BROKEN)
 def test_a_file_of_labels_that_is_broken_is_named_in_the_same_words(write, text, message):
     with pytest.raises(InputError, match=message) as caught:
@@ -330,3 +344,9 @@ def test_a_damaged_packed_file_is_refused_or_still_a_table(write, ending, edits,
     else:
         return
     assert "x.csv" in refused.message
+
+
+def test_a_blank_label_is_named_by_its_row_also_where_it_looks_like_a_blank_line(write):
+    with pytest.raises(InputError, match=r"x.csv, row 2: the label is empty") as caught:
+        csvs.read_csv_labels(write('label\ncat\n" "\ndog\n'))
+    assert caught.value.code == "labels.empty"

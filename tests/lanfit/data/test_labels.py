@@ -125,6 +125,12 @@ def test_what_is_wrong_with_a_label_is_named_with_file_and_row(target, y, output
     assert caught.value.hint
 
 
+def test_labels_need_a_number_of_outputs():
+    with pytest.raises(InputError, match="open number of outputs") as caught:
+        make_target(Target.ONE_HOT, np.array([0, 1]), np.zeros((2, 1), np.float32), (None, None))
+    assert caught.value.code == "labels.open-outputs"
+
+
 @pytest.mark.parametrize("target", [Target.CLASSES, Target.ONE_HOT, Target.BINARY])
 def test_the_largest_label_of_any_integer_type_is_compared_rightly(target):
     output = (None, 1) if target is Target.BINARY else (None, 200)

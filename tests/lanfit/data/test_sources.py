@@ -242,13 +242,19 @@ def test_targets_that_float32_does_not_hold_are_named_by_row(monkeypatch):
             prepare(request_of(**REGRESSION), source=arrays_source([("x", X, y)], Target.VALUES))
 
 
-def test_arrays_that_do_not_pair_are_named():
+def test_arrays_that_do_not_pair_are_named(folders):
     with pytest.raises(InputError, match="x has 60 rows, but y of x has 59"):
         prepare(request_of(), source=arrays_source([("x", X, KINDS[:-1])], Target.CLASSES))
-    with pytest.raises(InputError, match="x has no targets"):
+    with pytest.raises(InputError, match="x has no targets") as caught:
         arrays_source([("x", X, None)], Target.CLASSES)
-    with pytest.raises(InputError, match="x holds no rows"):
+    assert caught.value.code == "targets.none"
+    with pytest.raises(InputError, match="x holds no rows") as caught:
         arrays_source([("x", X[:0], KINDS)], Target.CLASSES)
+    assert caught.value.code == "file.no-rows"
+    x_dir, _ = folders(KINDS)
+    with pytest.raises(InputError, match="no files of Y") as caught:
+        files_source(x_dir, None, Target.VALUES)
+    assert caught.value.code == "targets.no-files"
     with pytest.raises(InputError, match="there is no folder of inputs"):
         prepare(request_of())
 
@@ -343,5 +349,6 @@ def test_the_folder_of_targets_is_not_looked_at_with_order_xx(folders, tmp_path)
 
 def test_allocation_in_memory_is_held_against_what_is_free(monkeypatch):
     monkeypatch.setattr(pieces, "free_memory", lambda: 10)
-    with pytest.raises(InputError, match="the rows of X take 400 bytes, but 10 bytes"):
+    with pytest.raises(InputError, match="the rows of X take 400 bytes, but 10 bytes") as caught:
         in_memory("x", (10, 10), np.dtype(np.float32))
+    assert caught.value.code == "rows.larger-than-memory"

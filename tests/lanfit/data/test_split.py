@@ -163,8 +163,9 @@ def test_every_class_reaches_every_shard_in_its_proportion():
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.0, 2.0, float("nan")])
 def test_a_share_outside_of_0_to_1_is_refused_with_its_number(fraction):
-    with pytest.raises(InputError, match=str(fraction)):
+    with pytest.raises(InputError, match=str(fraction)) as caught:
         split_rows(10, fraction, 0)
+    assert caught.value.code == "split.share"
 
 
 def test_a_share_of_nothing_holds_out_no_row_and_keeps_the_order():
@@ -176,8 +177,9 @@ def test_a_share_of_nothing_holds_out_no_row_and_keeps_the_order():
 def test_too_many_clients_for_the_rows_are_refused_with_the_numbers():
     with pytest.raises(InputError, match=r"of 10 rows 2 are test rows, and the other 8 are too few for 9 clients"):
         plan_rows(10, 9, 0.2, 0.0, 0)
-    with pytest.raises(InputError, match="3 rows can't be dealt to 4 clients"):
+    with pytest.raises(InputError, match="3 rows can't be dealt to 4 clients") as caught:
         deal(3, 4, 0)
+    assert caught.value.code == "split.more-shards-than-rows"
     with pytest.raises(InputError, match=r"shard 1 of 3 has 1 row.*leaves none"):
         plan_rows(3, 3, 0.0, 0.1, 0)
 

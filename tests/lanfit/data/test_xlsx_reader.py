@@ -213,8 +213,9 @@ def test_a_stray_cell_in_the_last_corner_is_named_before_a_table_of_17_billion_c
 def test_a_sheet_that_memory_does_not_hold_is_refused(save, reader, monkeypatch):
     path = save([[1, 2]] * 50)
     monkeypatch.setattr(pieces, "free_memory", lambda: 20_000)
-    with pytest.raises(InputError, match=r"needs up to 8 times that, .* but 20.0 kB of memory are free"):
+    with pytest.raises(InputError, match=r"needs up to 8 times that, .* but 20.0 kB of memory are free") as caught:
         values(path)
+    assert caught.value.code == "xlsx.larger-than-memory"
 
 
 def test_what_calamine_can_not_read_openpyxl_reads(save, monkeypatch):

@@ -5,6 +5,7 @@ import logging
 import socket
 import ssl
 import struct
+import threading
 from collections.abc import Coroutine
 from typing import Any
 
@@ -15,7 +16,7 @@ from lanfit.net import connect as connect_module
 from lanfit.net.connect import ServerIdentity, TryLater, connect
 from lanfit.net.link import Link
 from lanfit.net.listen import LOGINS, listen, plain_address
-from lanfit.net.tls import Identity, client_context, format_fingerprint
+from lanfit.net.tls import Identity, client_context, format_fingerprint, server_context
 from lanfit.wire.auth import (
     CLIENT_HELLO,
     LOGIN_TO_CLIENT,
@@ -208,7 +209,32 @@ def test_an_unknown_name_is_told_as_one() -> None:
 
 
 def test_a_port_that_is_none_is_wrong_input() -> None:
-    assert isinstance(failure(70000), InputError)
+    error = failure(70000)
+    assert isinstance(error, InputError)
+    assert error.code == "connect.no-port"
+
+
+def test_a_name_that_is_not_found_in_time_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = threading.Event()
+
+    def look_up(*_: object, **__: object) -> list[object]:
+        found.wait(WAIT)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+    async def test() -> LanfitError:
+        try:
+            await connect("slow.example", 8470, CLIENT_ID, PASSPHRASE, timeout=0.1)
+        except LanfitError as error:
+            return error
+        finally:
+            found.set()
+        raise AssertionError("it connected")
+
+    error = asyncio.run(test())
+    assert error.code == "connect.name-not-found-in-time"
+    assert "'slow.example' was not found within 0.1 s" in error.message
 
 
 def test_every_way_of_not_getting_through_has_its_own_message_and_hint() -> None:
@@ -224,7 +250,9 @@ def test_every_way_of_not_getting_through_has_its_own_message_and_hint() -> None
     assert "firewall" in errors[0].message
     assert "8470" in errors[0].hint
     assert "no way to" in errors[2].message
-    assert len({error.message for error in errors}) == 4
+    assert [error.code for error in errors] == [
+        "connect.no-answer", "connect.nobody-listens", "connect.no-way", "connect.failed",
+    ]  # fmt: skip
     assert all(error.hint and "10.0.0.5:8470" in error.message for error in errors)
 
 
@@ -266,6 +294,25 @@ def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up() -> No
     with socket.create_server(("127.0.0.1", 0)) as silent:
         error = failure(silent.getsockname()[1], timeout=0.2)
     assert "did not answer within 0.2 s" in error.message
+    assert error.code == "connect.silent"
+
+
+def test_a_server_that_does_not_go_on_with_the_login_is_given_up(identity: Identity) -> None:
+    async def test() -> None:
+        over = asyncio.Event()
+
+        async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await over.wait()
+            writer.close()
+
+        async with await asyncio.start_server(other, "127.0.0.1", 0, ssl=server_context(identity)) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(ConnectionFailed, match="did not go on with the login") as failed:
+                await connect("127.0.0.1", port, CLIENT_ID, PASSPHRASE, timeout=1.0)
+            assert failed.value.code == "join.silent"
+            over.set()
+
+    run(test())
 
 
 def test_a_server_that_goes_away_during_the_login_is_told_so(serve: Any) -> None:
@@ -426,12 +473,39 @@ def test_a_port_in_use_is_named(serve: Any) -> None:
     run(test())
 
 
+async def never(*_: object) -> None:
+    """Nobody comes in."""
+
+
 @pytest.mark.parametrize(("host", "complaint"), [("192.0.2.1", "no address of this machine"), ("no..name", "no..name")])
 def test_an_address_that_is_not_ours_is_named(identity: Identity, host: str, complaint: str) -> None:
-    async def never(*_: object) -> None: ...
-
     with pytest.raises(InputError, match=complaint):
         asyncio.run(listen(host, 0, identity, None, never))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "error", "code"),
+    [
+        ("127.0.0.1", 70000, None, "listen.no-port"),
+        ("no..name", 0, None, "listen.unknown-name"),
+        ("192.0.2.1", 0, None, "listen.other-machine"),
+        ("127.0.0.1", 80, PermissionError(13, "Permission denied"), "listen.port-forbidden"),
+        ("127.0.0.1", 80, OSError(99999, "Something else"), "listen.failed"),
+    ],
+)
+def test_every_way_of_not_listening_has_its_own_words(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch, host: str, port: int, error: OSError | None, code: str
+) -> None:
+    def refuse(*_: object, **__: object) -> socket.socket:
+        assert error is not None
+        raise error
+
+    if error is not None:
+        monkeypatch.setattr(socket, "create_server", refuse)
+    with pytest.raises(InputError) as caught:
+        asyncio.run(listen(host, port, identity, None, never))  # type: ignore[arg-type]
+    assert caught.value.code == code
+    assert str(port or host) in caught.value.message
 
 
 def test_a_closed_listener_takes_its_links_and_its_port_with_it(serve: Any) -> None:

@@ -14,6 +14,11 @@ def test_the_tables_in_the_protocol_document_are_those_of_the_code() -> None:
     assert documents.filled(PROTOCOL) == PROTOCOL.read_text("utf-8"), "run: python docs/tables.py docs/protocol.md"
 
 
+def test_the_table_of_errors_is_that_of_the_code() -> None:
+    path = DOCS / "errors.md"
+    assert documents.filled(path) == path.read_text("utf-8"), "run: python docs/tables.py docs/errors.md"
+
+
 def test_the_tables_tell_the_docstrings_of_messages_and_fields() -> None:
     table = documents.DOCUMENTS["protocol.md"]["from-client"]()
     assert "**`join`** The first message of a client: who it is and what it has." in table

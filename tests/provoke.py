@@ -1,0 +1,156 @@
+"""Provokes the mistakes of the table from the outside: scenarios that spoil something, and what must come of them.
+
+Each is a function that spoils a workspace and says how the command is started then; `provokes` writes it down under the
+codes that it must end with, so that a test can see whether a code has been forgotten.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import string
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from running import Place, Program, flags, free_port
+
+from lanfit.mistakes import MISTAKES
+
+#: A program that makes models in the folder that it is given; each takes rows of two columns.
+TINY_MODELS = """
+import pathlib, sys
+import keras
+
+def save(name, outputs, activation, loss):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(outputs, activation)])
+    model.compile("adam", loss)
+    model.save(pathlib.Path(sys.argv[1]) / f"{name}.h5")
+
+save("classes", 3, "softmax", "sparse_categorical_crossentropy")
+save("one_hot", 3, "softmax", "categorical_crossentropy")
+save("yes_no", 1, "sigmoid", "binary_crossentropy")
+save("numbers", 1, None, "mean_squared_error")
+"""
+
+
+@dataclass(frozen=True)
+class Start:
+    """How the server is started on what was spoilt."""
+
+    changes: Mapping[str, object] = field(default_factory=dict)
+    """Flags beside those that answer every question; with `answers` they are the only ones."""
+    arguments: Sequence[object] = ()
+    answers: str | None = None
+    """Lines for standard input, for the questions that are not answered by flags."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of `Program`."""
+
+
+Spoil = Callable[[Place], Start | None]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What is done, the code that the server must end with, and what must be named beside the table's own words."""
+
+    spoil: Spoil
+    code: str
+    causes: Sequence[str]
+    named: Sequence[str]
+    """Codes of mistakes that are told inside of the message of the first."""
+
+    def __str__(self) -> str:
+        return f"{self.code}-{self.spoil.__name__}"
+
+
+class Scenarios(list[Scenario]):
+    """The scenarios of a module."""
+
+    def provokes(self, code: str, *causes: str, named: Sequence[str] = ()) -> Callable[[Spoil], Spoil]:
+        """Write a scenario down."""
+
+        def add(spoil: Spoil) -> Spoil:
+            self.append(Scenario(spoil, code, causes, named))
+            return spoil
+
+        return add
+
+
+def check(place: Place, scenario: Scenario, **usual: object) -> None:
+    """Run a scenario: exit code, cause and hint are those of the table, no traceback shows, and nothing was changed."""
+    start = scenario.spoil(place) or Start()
+    before = place.files()
+    values = {"port": free_port(), "clients": 2, **usual, **start.changes}
+    arguments = (
+        flags(**values)
+        if start.answers is None
+        else [part for key, value in start.changes.items() for part in (f"--{key.replace('_', '-')}", value)]
+    )
+    with place.server("--json", *start.arguments, *arguments, answers=start.answers, **start.options) as server:
+        server.finish(exit_code(scenario.code))
+    assert "Traceback" not in server.said
+    error = json.loads(server.stdout)
+    assert set(error) == {"error", "hint", "code"}
+    assert error["code"] == scenario.code, error
+    assert_told(scenario.code, error["error"] + "\n" + error["hint"])
+    for code in scenario.named:
+        assert_told(code, error["error"])
+    for cause in scenario.causes:
+        assert cause in error["error"] + error["hint"], error
+    assert f"Error: {error['error']}\n  → {error['hint']}\n" in server.said.replace("\r\n", "\n")
+    assert place.files() == before
+
+
+def hide(place: Place, *libraries: str) -> Mapping[str, Any]:
+    """Options of a program for which these libraries are not installed."""
+    folder = place.root / "server" / "state" / "hidden"
+    folder.mkdir(parents=True)
+    for name in libraries:
+        (folder / f"{name}.py").write_text(f"raise ImportError({name!r})\n")
+    before = os.environ.get("PYTHONPATH")
+    return {"environment": {"PYTHONPATH": os.pathsep.join([str(folder), *([before] if before else [])])}}
+
+
+class Dialogue:
+    """What is said at a terminal, heard once, in order."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._heard = 0
+
+    def hear(self, words: str) -> str:
+        """Wait for these words; returns what was said since the last ones, up to them."""
+        found = self._program.expect(rf"(?s)\A.{{{self._heard}}}(.*?){re.escape(words)}")
+        self._heard = found.end()
+        return found[1]
+
+    def answer(self, question: str, text: str) -> None:
+        """Wait for a question, and type an answer."""
+        self.hear(question)
+        self._program.type(text)
+
+    def explains(self, code: str, question: str) -> None:
+        """The answer is explained in the words of this mistake, and the question comes again."""
+        assert_told(code, self.hear(f"\n{question}"))
+        self._heard -= len(question)
+
+
+def exit_code(code: str) -> int:
+    """What the design says: 2 for wrong input, 3 for a refusal, 4 for all else."""
+    return {"InputError": 2, "RefusedError": 3}.get(MISTAKES[code].kind.__name__, 4)
+
+
+def assert_told(code: str, text: str) -> None:
+    """The message of a mistake, and behind it the hint, stand in a text, whatever their fields hold."""
+    entry = MISTAKES[code]
+    found = re.search(pattern(entry.message) + ".*" + pattern(entry.hint), text, re.DOTALL)
+    assert found, f"{code} is not told by:\n{text}"
+
+
+def pattern(template: str) -> str:
+    """A regular expression for what a template becomes."""
+    return "".join(
+        re.escape(text) + ("" if name is None else ".*?") for text, name, _, _ in string.Formatter().parse(template)
+    )

@@ -1,0 +1,491 @@
+"""Every mistake in the files of X and Y, provoked from the outside: with a tiny model, on a few rows."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import shutil
+import zipfile
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+from provoke import Scenario, Scenarios, Start, check, hide
+from running import Place
+
+pytestmark = pytest.mark.story
+SCENARIOS = Scenarios()
+provokes = SCENARIOS.provokes
+
+ROWS = 12
+#: Twelve rows of two columns, and their labels of three classes.
+X = np.arange(2.0 * ROWS).reshape(ROWS, 2)
+Y = np.arange(ROWS) % 3
+NUMBERS = Start({"model": "numbers.h5"})
+YES_NO = Start({"model": "yes_no.h5"})
+ONE_HOT = Start({"model": "one_hot.h5"})
+
+
+class Tiny(Place):
+    """A workspace with the tiny models and twelve rows that fit them."""
+
+    def __init__(self, root: Path, models: Path) -> None:
+        self.root = root
+        shutil.copytree(models, root / "model")
+        self.x("x.csv", as_csv(X, "a,b"))
+        self.y("y.csv", as_csv(Y.reshape(-1, 1), "label"))
+
+    def x(self, name: str, content: str | bytes) -> None:
+        self._put("X", name, content)
+
+    def y(self, name: str, content: str | bytes) -> None:
+        self._put("Y", name, content)
+
+    def _put(self, folder: str, name: str, content: str | bytes) -> None:
+        """Add a file; one of the same name before the first dot is replaced."""
+        path = self.root / "dataset" / folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob(f"{name.partition('.')[0]}.*"):
+            old.unlink()
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_models: Path) -> Tiny:
+    return Tiny(tmp_path / "work", tiny_models)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_what_is_wrong_with_the_data_is_named(place: Tiny, scenario: Scenario) -> None:
+    check(place, scenario, model="classes.h5", clients=1, batch_size=2)
+
+
+# --- how the files are made -------------------------------------------------------------------------------------
+
+
+def as_csv(rows: np.ndarray, header: str = "") -> str:
+    lines = [header] * bool(header) + [",".join(f"{value:g}" for value in row) for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def words(*labels: str) -> str:
+    """A csv file of labels, twelve of them."""
+    return "label\n" + "\n".join((labels * ROWS)[:ROWS]) + "\n"
+
+
+def labels(*instead: float | str) -> str:
+    """The labels as a csv file, the first of them replaced."""
+    return "label\n" + "\n".join(map(str, [*instead, *Y[len(instead) :]])) + "\n"
+
+
+def as_npz(**arrays: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def declared_npz(header: dict[str, object]) -> bytes:
+    """An npz file with an array of which only the header is there."""
+    member, file = io.BytesIO(), io.BytesIO()
+    np.lib.format.write_array_header_1_0(member, header)
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x.npy", member.getvalue())
+    return file.getvalue()
+
+
+def as_xlsx(rows: Sequence[Sequence[object]], merged: str = "", stray: tuple[int, int] | None = None) -> bytes:
+    from openpyxl import Workbook
+
+    book, file = Workbook(), io.BytesIO()
+    for row in rows:
+        book.active.append(list(row))
+    if merged:
+        book.active.merge_cells(merged)
+    if stray:
+        book.active.cell(*stray).value = 1
+    book.save(file)
+    return file.getvalue()
+
+
+SHEET: list[list[object]] = [["a", "b"], *X.tolist()]
+
+
+def sheet_with(cell: object) -> list[list[object]]:
+    """The sheet with another value in B5."""
+    rows = [list(row) for row in SHEET]
+    rows[4][1] = cell
+    return rows
+
+
+# --- folders and kinds of files ---------------------------------------------------------------------------------
+
+
+@provokes("folder.missing", "dataset/X", ".csv")
+def no_folder(place: Tiny) -> None:
+    shutil.rmtree(place.root / "dataset" / "X")
+
+
+@provokes("folder.empty", "dataset/Y")
+def an_empty_folder(place: Tiny) -> None:
+    (place.root / "dataset" / "Y" / "y.csv").unlink()
+
+
+@provokes("folder.in-folder", "dataset/X/more")
+def a_folder_in_it(place: Tiny) -> None:
+    (place.root / "dataset" / "X" / "more").mkdir()
+
+
+@provokes("folder.counts-differ", "2 files (x2.csv, x.csv)", "1 file (y.csv)")
+def more_files_of_x_than_of_y(place: Tiny) -> None:
+    place.x("x2.csv", as_csv(X))
+
+
+@provokes("file.unknown-kind", "x2.parquet", ".xlsx")
+def a_parquet_file(place: Tiny) -> None:
+    place.x("x2.parquet", b"PAR1")
+
+
+@provokes("file.unreadable", "dataset/X/x.csv", "No such file")
+def a_link_to_nowhere(place: Tiny) -> None:
+    path = place.root / "dataset" / "X" / "x.csv"
+    path.unlink()
+    path.symlink_to("nowhere.csv")
+
+
+@provokes("file.rows-differ", "y.csv", "18 rows", "12")
+def a_line_break_inside_a_cell(place: Tiny) -> None:
+    place.y("y.csv", words('"cat\n"', "dog"))
+
+
+@provokes("file.no-plain-numbers", "x.npz", "complex128")
+def complex_numbers(place: Tiny) -> None:
+    place.x("x.npz", as_npz(x=X.astype(complex)))
+
+
+@provokes("file.larger-than-memory", "y.npz", "1000000000000", "8.0 TB")
+def labels_without_number(place: Tiny) -> None:
+    place.y("y.npz", declared_npz({"descr": "<i8", "fortran_order": False, "shape": (10**12,)}))
+
+
+# --- packed files -----------------------------------------------------------------------------------------------
+
+
+@provokes("packed.damaged", "x.csv.gz")
+def half_a_gz(place: Tiny) -> None:
+    import gzip
+
+    packed = gzip.compress(as_csv(X).encode())
+    place.x("x.csv.gz", packed[: len(packed) // 2])
+
+
+@provokes("packed.not-one-file", "x.csv.zip", "2 files")
+def two_files_in_a_zip(place: Tiny) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.csv", as_csv(X))
+        archive.writestr("b.csv", as_csv(X))
+    place.x("x.csv.zip", file.getvalue())
+
+
+@provokes("packed.bomb", "x.csv.xz", "1,000 times")
+def a_csv_that_unpacks_to_far_more(place: Tiny) -> None:
+    place.x("x.csv.xz", lzma.compress(b"1,2\n" * (17 << 20), preset=0))
+
+
+# --- csv --------------------------------------------------------------------------------------------------------
+
+
+@provokes("csv.no-pandas", "y.csv", "pip install pandas")
+def pandas_is_not_installed(place: Tiny) -> Start:
+    return Start(options=hide(place, "pandas"))
+
+
+@provokes("csv.no-rows", "x.csv")
+def only_names(place: Tiny) -> None:
+    place.x("x.csv", "a,b\n")
+
+
+@provokes("csv.not-text", "x.csv")
+def zero_bytes(place: Tiny) -> None:
+    place.x("x.csv", as_csv(X) + "\0\n")
+
+
+@provokes("csv.not-utf8", "x.csv")
+def latin_1(place: Tiny) -> None:
+    place.x("x.csv", as_csv(X, "größe,b").encode("latin-1"))
+
+
+@provokes("csv.endless-line", "x.csv", "67.1 MB")
+def a_line_without_end(place: Tiny) -> None:
+    place.x("x.csv", b"1," * (33 << 20))
+
+
+@provokes("csv.unnamed-column", "x.csv, line 1: column 1", "to_csv(index=False)")
+def an_index_of_pandas(place: Tiny) -> None:
+    place.x("x.csv", as_csv(np.hstack([np.arange(ROWS).reshape(-1, 1), X]), ",a,b"))
+
+
+@provokes("csv.uneven-line", "x.csv, line 13 has 3 cells, the first line 2")
+def a_cell_too_many(place: Tiny) -> None:
+    place.x("x.csv", as_csv(X, "a,b").replace("22,23\n", "22,23,24\n"))
+
+
+@provokes("csv.not-a-number", 'x.csv, line 4, column "b": "n/a" is not a number')
+def text_in_a_numeric_column(place: Tiny) -> None:
+    place.x("x.csv", as_csv(X, "a,b").replace("4,5\n", "4,n/a\n"))
+
+
+@provokes("csv.empty-cell", 'x.csv, line 4, column "b"')
+def a_gap(place: Tiny) -> None:
+    place.x("x.csv", as_csv(X, "a,b").replace("4,5\n", "4,\n"))
+
+
+@provokes("csv.empty-cell", 'y.csv, line 3, column "dog"')
+def a_row_without_label(place: Tiny) -> None:
+    place.y("y.csv", "cat,dog\n0,1\n1,\n")
+
+
+@provokes("labels.empty", "y.csv, row 1")
+def a_blank_as_label(place: Tiny) -> None:
+    place.y("y.csv", labels('" "'))
+
+
+@provokes("csv.quotes", "x.csv")
+def a_quote_that_does_not_end(place: Tiny) -> None:
+    place.x("x.csv", as_csv(X, "a,b").replace("22,23\n", '22,"23\n'))
+
+
+# --- xlsx -------------------------------------------------------------------------------------------------------
+
+
+@provokes("xlsx.no-reader", "x.xlsx", "pip install python-calamine")
+def nothing_reads_sheets(place: Tiny) -> Start:
+    place.x("x.xlsx", as_xlsx(SHEET))
+    return Start(options=hide(place, "python_calamine", "openpyxl"))
+
+
+@provokes("xlsx.damaged", "x.xlsx")
+def half_an_xlsx(place: Tiny) -> None:
+    sheet = as_xlsx(SHEET)
+    place.x("x.xlsx", sheet[: len(sheet) // 2])
+
+
+@provokes("xlsx.bomb", "x.xlsx", "100 times")
+def a_zip_bomb_named_xlsx(place: Tiny) -> None:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", bytes(20 << 20))
+    place.x("x.xlsx", file.getvalue())
+
+
+@provokes("xlsx.stray-cell", "x.xlsx", "XFD1048576")
+def a_stray_cell(place: Tiny) -> None:
+    place.x("x.xlsx", as_xlsx(SHEET, stray=(1048576, 16384)))
+
+
+@provokes("xlsx.empty-sheet", "x.xlsx")
+def an_empty_sheet(place: Tiny) -> None:
+    place.x("x.xlsx", as_xlsx([]))
+
+
+@provokes("xlsx.only-names", "x.xlsx")
+def a_sheet_of_names(place: Tiny) -> None:
+    place.x("x.xlsx", as_xlsx(SHEET[:1]))
+
+
+@provokes("xlsx.unnamed-column", "x.xlsx, cell B1")
+def merged_headers(place: Tiny) -> None:
+    place.x("x.xlsx", as_xlsx(SHEET, merged="A1:B1"))
+
+
+@provokes("xlsx.not-a-number", 'x.xlsx, cell B5, column "b": "n/a"')
+def text_in_a_numeric_column_of_a_sheet(place: Tiny) -> None:
+    place.x("x.xlsx", as_xlsx(sheet_with("n/a")))
+
+
+@provokes("xlsx.empty-cell", 'x.xlsx, cell B5, column "b"')
+def a_gap_in_a_sheet(place: Tiny) -> None:
+    place.x("x.xlsx", as_xlsx(sheet_with(None)))
+
+
+@provokes("xlsx.date", 'x.xlsx, cell B5, column "b": 2024-02-29')
+def a_date(place: Tiny) -> None:
+    place.x("x.xlsx", as_xlsx(sheet_with(date(2024, 2, 29))))
+
+
+# --- npz --------------------------------------------------------------------------------------------------------
+
+
+@provokes("npz.damaged", "x.npz")
+def an_npz_that_is_none(place: Tiny) -> None:
+    place.x("x.npz", b"PK\x03\x04 and then nothing")
+
+
+@provokes("npz.no-array", "x.npz")
+def an_empty_npz(place: Tiny) -> None:
+    place.x("x.npz", as_npz())
+
+
+@provokes("npz.several-arrays", "x.npz", "x_test, x_train", "--npz-key")
+def two_arrays(place: Tiny) -> None:
+    place.x("x.npz", as_npz(x_test=X, x_train=X))
+
+
+@provokes("npz.no-such-array", "x.npz", '"x"', "x_train")
+def another_name(place: Tiny) -> Start:
+    place.x("x.npz", as_npz(x_train=X))
+    return Start({"npz_key": "x,y"})
+
+
+@provokes("npz.wrong-key", '"x,y,z"', "--npz-key")
+def three_names(place: Tiny) -> Start:
+    return Start({"npz_key": "x,y,z"})
+
+
+@provokes("npz.pickled", "x.npz")
+def pickled_objects(place: Tiny) -> None:
+    place.x("x.npz", as_npz(x=np.array([{"a": 1}], dtype=object)))
+
+
+@provokes("npz.no-rows", "x.npz", "(0, 2)")
+def no_rows(place: Tiny) -> None:
+    place.x("x.npz", as_npz(x=X[:0]))
+
+
+# --- labels -----------------------------------------------------------------------------------------------------
+
+
+@provokes("labels.empty", "y.npz, row 3")
+def an_empty_word(place: Tiny) -> None:
+    place.y("y.npz", as_npz(y=np.array(["cat", "dog", "", *["cat"] * 9])))
+
+
+@provokes("labels.mixed", 'y.csv, row 1: "7"', '"cat" (row 2)')
+def a_number_among_words(place: Tiny) -> None:
+    place.y("y.csv", words("7", "cat"))
+
+
+@provokes("labels.mixed-files", "y2.csv, row 1: 0", "y.csv")
+def words_here_and_numbers_there(place: Tiny) -> None:
+    place.y("y.csv", words("cat", "dog"))
+    place.x("x2.csv", as_csv(X))
+    place.y("y2.csv", labels())
+
+
+@provokes("labels.too-many", "y.csv", "10,001 different labels")
+def a_column_of_names(place: Tiny) -> None:
+    place.y("y.csv", "label\n" + "".join(f"name {number}\n" for number in range(10_001)))
+
+
+@provokes("labels.too-many-in-all", "10,002 different labels")
+def two_columns_of_names(place: Tiny) -> None:
+    x = np.arange(10_002.0).reshape(5001, 2)
+    for number in (1, 2):
+        place.x(f"x{number}.csv", as_csv(x))
+        place.y(f"y{number}.csv", "label\n" + "".join(f"name {number} {row}\n" for row in range(5001)))
+    for name in ("X/x.csv", "Y/y.csv"):
+        (place.root / "dataset" / name).unlink()
+
+
+@provokes("labels.too-long", "y.csv, row 1", "200 characters")
+def an_essay_as_label(place: Tiny) -> None:
+    place.y("y.csv", words("essay " * 50, "cat"))
+
+
+@provokes("labels.control-characters", "y.csv, row 2")
+def a_label_that_rings_the_bell(place: Tiny) -> None:
+    place.y("y.csv", words("cat", "dog\a"))
+
+
+@provokes("labels.too-long-array", "y.npz", "200 characters")
+def an_array_of_essays(place: Tiny) -> None:
+    place.y("y.npz", as_npz(y=np.array(["essay " * 50] * ROWS)))
+
+
+@provokes("labels.no-characters", "y.npz")
+def bytes_that_are_no_characters(place: Tiny) -> None:
+    place.y("y.npz", as_npz(y=np.full(ROWS, 0xFFFFFFFF, "<u4").view("<U1")))
+
+
+@provokes("labels.more-than-outputs", "4 different labels (cat, cow, dog, hen)", "3 outputs")
+def a_class_too_many(place: Tiny) -> None:
+    place.y("y.csv", words("cat", "dog", "cow", "hen"))
+
+
+@provokes("labels.more-than-two", "3 different labels (cat, cow, dog)")
+def three_classes_for_yes_and_no(place: Tiny) -> Start:
+    place.y("y.csv", words("cat", "dog", "cow"))
+    return YES_NO
+
+
+@provokes("labels.not-0-or-1", "label 2", "y.csv, row 3")
+def a_third_class_for_yes_and_no(place: Tiny) -> Start:
+    return YES_NO
+
+
+@provokes("labels.not-one-hot", "[0, 1, 1]", "y.csv, row 2")
+def two_hot(place: Tiny) -> Start:
+    rows = np.eye(3)[Y]
+    rows[1, 2] = 1
+    place.y("y.csv", as_csv(rows))
+    return ONE_HOT
+
+
+@provokes("labels.not-whole", "label 0.5", "y.csv, row 1", "--loss")
+def half_a_label(place: Tiny) -> None:
+    place.y("y.csv", labels(0.5))
+
+
+@provokes("labels.negative", "label -1", "y.csv, row 2")
+def a_negative_label(place: Tiny) -> None:
+    place.y("y.csv", labels(0, -1))
+
+
+@provokes("labels.above-outputs", "label 12", "y.csv, row 3", "3 outputs (0-2)")
+def a_label_above_the_outputs(place: Tiny) -> None:
+    place.y("y.csv", labels(0, 1, 12))
+
+
+# --- targets, and rows that belong together ---------------------------------------------------------------------
+
+
+@provokes("targets.not-finite", "inf", "y.csv, row 4")
+def an_infinite_target(place: Tiny) -> Start:
+    place.y("y.csv", labels(0, 1, 2, "inf"))
+    return NUMBERS
+
+
+@provokes("targets.wrong-shape", "y.csv", "one label")
+def two_columns_of_labels(place: Tiny) -> None:
+    place.y("y.csv", as_csv(np.stack([Y, Y], 1)))
+
+
+@provokes("rows.unequal", "x.csv has 12 rows", "y.csv has 10")
+def rows_without_targets(place: Tiny) -> None:
+    place.y("y.csv", "\n".join(labels().splitlines()[:-2]) + "\n")
+
+
+@provokes("rows.other-columns", "x2.csv has rows of 3", "All files of X")
+def another_number_of_columns(place: Tiny) -> None:
+    place.x("x2.csv", as_csv(np.hstack([X, X[:, :1]])))
+    place.y("y2.csv", labels())
+
+
+# --- too few rows -----------------------------------------------------------------------------------------------
+
+
+@provokes("split.none-left", "12 rows 12")
+def all_rows_for_the_test(place: Tiny) -> Start:
+    return Start({"test_split": 0.99})
+
+
+@provokes("split.none-left-of-shard", "shard 1 of 1 has 9 rows, of which 9", "--validation-split 0")
+def all_rows_for_validation(place: Tiny) -> Start:
+    return Start({"validation_split": 0.99})
+
+
+@provokes("split.too-few-rows", "12 rows 3 are test rows", "20 clients")
+def more_clients_than_rows(place: Tiny) -> Start:
+    return Start({"clients": 20})
