@@ -165,9 +165,14 @@ class LanCluster:
 
     async def _serve(self, link: Link, client_id: bytes, address: str) -> None:
         """Serve one logged-in client until its link ends."""
-        join = await asyncio.wait_for(link.receive(), JOIN_SECONDS)
+        try:
+            join = await asyncio.wait_for(link.receive(), JOIN_SECONDS)
+        except TimeoutError:
+            log.warning("%s logged in and said nothing for %.0f s", link.peer, JOIN_SECONDS)
+            return
         if not isinstance(join, Join):
-            raise RemoteProtocolError(f"{link.peer} began with {type(join).__name__} instead of Join")
+            log.warning("%s began with %s instead of Join", link.peer, type(join).__name__)
+            return
         member = self.roster.join(client_id, address, join, time.monotonic())
         session = Session(member.name, link)
         earlier = self._sessions.get(member.name)
