@@ -44,6 +44,7 @@ bench: setup
 	$(BIN)/python bench/timing.py
 	$(BIN)/python bench/push.py
 	$(BIN)/python bench/training.py
+	$(BIN)/python bench/files.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
