@@ -152,7 +152,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes | None, cau
         ({"data": "keras"}, "no data set is named"),
         ({"dataset": "mnist"}, "--dataset mnist is for the data sets of Keras, and this job's data is files"),
         ({"data": "client", "dataset_args": "num_words=9"}, "--dataset-args num_words=9 is for the data sets of Keras"),
-        ({"data": "client", "samples": 5}, "--samples 5 is for rows that the server has"),
+        ({"data": "client", "samples": 5}, r"how many are used can.t be said here \(--samples 5\)"),
     ],
 )
 def test_what_is_said_about_the_data_fits_together(values: dict[str, object], cause: str) -> None:

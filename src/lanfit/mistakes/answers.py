@@ -102,22 +102,22 @@ MISTAKES: Mapping[str, Mistake] = {
     "job.no-dataset": Mistake(
         InputError,
         "no data set is named (--dataset)",
-        "with --data keras give one, e.g. --dataset mnist",
+        "With --data keras give one, e.g. --dataset mnist.",
     ),
     "job.set-without-keras": Mistake(
         InputError,
         "{flag} {value} is for the data sets of Keras, and this job's data is {data}",
-        "leave out {flag}, or take --data keras",
+        "Leave out {flag}, or take --data keras.",
     ),
     "job.samples-on-clients": Mistake(
         InputError,
-        "--samples {samples} is for rows that the server has, and this job's rows are on its clients",
-        "leave out --samples, and put fewer rows into dataset/X and dataset/Y of the clients",
+        "this job's rows are on its clients: how many are used can't be said here (--samples {samples})",
+        "Leave out --samples, and put fewer rows into dataset/X and dataset/Y of the clients.",
     ),
     "job.merge-without-fit": Mistake(
         InputError,
-        "--merge {merge} is for method fit, and this job's method is {method}",
-        "models of folds saw different rows and normalizers: leave out --merge, or take --method fit",
+        "models of method {method} can't be merged (--merge {merge})",
+        "Models of folds saw different rows and normalizers: leave out --merge, or take --method fit.",
     ),
     "job.more-local-than-clients": Mistake(
         InputError,
