@@ -29,6 +29,7 @@ LAYERS = [
         "job",
         "fields",
         "commands",
+        "system",
     },
     {"wire", "data", "models"},
     {"files"},

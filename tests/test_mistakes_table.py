@@ -19,8 +19,8 @@ CARRIED = {
     ("lanfit.child", "TrainingError"): "a process that died: its last lines are the hint",
     ("lanfit.net.transport", "ConnectionFailed"): "only a reason: the link and the login put it into their sentences",
     ("lanfit.net.listen", "ConnectionFailed"): "a line of the server's log",
+    ("lanfit_client.trainers", "InputError"): "what the trainer process said",
     ("lanfit_client.work", "TrainingError"): "what the trainer process said",
-    ("lanfit_server.assembly", "InputError"): "what a client said of its own files",
 }
 NOT_YET = {
     "lanfit.data.prepare",
@@ -32,11 +32,6 @@ NOT_YET = {
     "lanfit.models.scoring",
     "lanfit.models.weights",
     "lanfit.training.loop",
-    "lanfit_server.asking",
-    "lanfit_server.coordinator",
-    "lanfit_server.opening",
-    "lanfit_server.questions",
-    "lanfit_server.samples",
 }
 
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules().items()}

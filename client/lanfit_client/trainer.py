@@ -19,7 +19,9 @@ import msgspec
 from lanfit.child import Parent
 from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
+from lanfit.mistakes import mistake
 from lanfit.models.member import HISTORY, Member
+from lanfit.system import refused
 from lanfit.timing import Timings
 from lanfit.training.folds import rows_of_fold, rows_of_shard
 from lanfit.wire.messages import Model, Runtime
@@ -116,14 +118,9 @@ class Trainer:
             return self._do(order)
         except Stopped:
             return NotDone(order.number, True, "the task was stopped", "")
-        except LanfitError as wrong:
+        except Exception as failed:  # noqa: BLE001 - whatever a backend raises fails the task, not the trainer
+            wrong = explained(failed)
             return NotDone(order.number, False, wrong.message, wrong.hint)
-        except MemoryError:
-            return NotDone(order.number, False, "the trainer ran out of memory", "use smaller batches, or more clients")
-        except Exception as wrong:  # noqa: BLE001 - whatever a backend raises fails the task, not the trainer
-            traceback.print_exc()
-            lines = str(wrong).strip().splitlines() or [""]
-            return NotDone(order.number, False, f"{type(wrong).__name__}: {lines[0]}", "see the client's log")
 
     def _do(self, order: Work) -> Trained | Surveyed | Scored:
         if order.number in self._stopped:
@@ -183,6 +180,21 @@ class Trainer:
         if self._judging is None or self._judging.model != model:
             self._judging = Judge(model)
         return self._judging
+
+
+def explained(failed: Exception) -> LanfitError:
+    """What a user is told of an exception that an order ended with."""
+    match failed:
+        case LanfitError():
+            return failed
+        case MemoryError():
+            return mistake("training.out-of-memory")
+        case OSError():
+            return refused(failed)
+        case _:
+            traceback.print_exception(failed)
+            first = str(failed).strip().partition("\n")[0]
+            return mistake("training.failed", kind=type(failed).__name__, reason=first)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from lanfit.errors import LanfitError
 from lanfit.job import Job
 from lanfit.lock import scratch_folder
 from lanfit.loop import LoopThread
+from lanfit.mistakes import mistake
 from lanfit.net.addresses import lan_address
 from lanfit.net.listen import Listener
 from lanfit.net.tls import Identity, format_fingerprint
@@ -232,7 +233,7 @@ class Server:
         clients = LocalClients(self._workspace, self._listener.port, passphrase, fingerprint, job.threads or 1)
         clients.on_death = lambda name, why: self._say(f"The local client {name}: {why}")
         clients.on_giving_up = lambda name: self._cluster.events.put_nowait(
-            Hopeless(name, f"the local client {name} ended again and again")
+            Hopeless(name, mistake("client.local-gave-up", client=name))
         )
         closing.callback(lambda: self._loop.call(clients.stop()))
         self._loop.call(clients.start(job.local))

@@ -17,8 +17,9 @@ from lanfit.data.files import find_pairs
 from lanfit.data.keras_sets import check_set
 from lanfit.errors import InputError
 from lanfit.fields import Value
-from lanfit.job import COMPILED, FIELDS, Job, make_job
+from lanfit.job import COMPILED, FIELDS, Job, check_local, make_job
 from lanfit.loop import LoopThread
+from lanfit.mistakes import mistake
 from lanfit.models.compiling import check_name
 from lanfit.terminal import Terminal
 from lanfit.wire.messages import Model
@@ -75,7 +76,7 @@ class JobQuestions:
         values: dict[str, Value] = {"host": host, "port": port}
         values |= {key: value for key in NEVER_ASKED if (value := self._answers.given(key)) is not None}
         local = int(str(values.get("local") or 0))
-        values["clients"] = ask("clients", check=lambda n: _enough_clients(n, local), default=local or None)
+        values["clients"] = ask("clients", check=lambda n: check_local(local, int(str(n))), default=local or None)
         open_gate()
         values["epochs"] = ask("epochs")
         values["batch_size"] = ask("batch_size")
@@ -119,7 +120,7 @@ class JobQuestions:
             except InputError as wrong:
                 if not self._terminal.interactive or self._answers.was_given("model"):
                     raise
-                self._terminal.say(f"  {wrong.message}\n  {wrong.hint}")
+                self._terminal.explain(wrong)
                 name = self._ask_model()
                 loading = self._load(name)
                 continue
@@ -135,10 +136,7 @@ class JobQuestions:
         def check(value: Value) -> None:
             if value == COMPILED:
                 if not compiled:
-                    raise InputError(
-                        f"the model is not compiled: it has no {key}",
-                        f"compile it and save it again, or give --optimizer and --loss, e.g. {EXAMPLES[key]}",
-                    )
+                    raise mistake("compile.incomplete", missing=key, flags=NOT_COMPILED)
                 return
             check_name(key, str(value))
 
@@ -174,7 +172,7 @@ class JobQuestions:
 
 
 NEVER_ASKED = tuple(key for key, field in FIELDS.items() if not field.question)
-EXAMPLES = {"optimizer": "--optimizer adam", "loss": "--loss sparse_categorical_crossentropy"}
+NOT_COMPILED = "--optimizer and --loss, e.g. --optimizer adam --loss sparse_categorical_crossentropy"
 
 
 def ask_data(answers: Answers) -> dict[str, Value]:
@@ -191,14 +189,6 @@ def ask_data(answers: Answers) -> dict[str, Value]:
     found: dict[str, Value] = {"data": data, "dataset": answers.given("dataset")}
     found["samples"] = answers.unasked("samples") if data == "files" else answers.given("samples")
     return found if answers.was_given("dataset_args") else {**found, "dataset_args": None}
-
-
-def _enough_clients(clients: Value, local: int) -> None:
-    if int(str(clients)) < local:
-        raise InputError(
-            f"{local} local clients were asked for (--local), but only {clients} clients take part (--clients)",
-            "local clients count among the clients: raise --clients or lower --local",
-        )
 
 
 def _shape(shape: tuple[int | None, ...]) -> str:

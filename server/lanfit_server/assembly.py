@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 
 from lanfit.data.files import natural_key
-from lanfit.errors import InputError, TrainingError
 from lanfit.logs import harmless
 from lanfit.wire.messages import Survey
 from lanfit_server.clusters import (
@@ -84,8 +83,8 @@ class Assembly:
                         f"{client} has {surveyed.train:,} rows to train on, {surveyed.validation:,} for validation, "
                         f"{surveyed.test:,} for its test.{notes}"
                     )
-                case SurveyFailed(client, error, hint) if client in asked:
-                    raise InputError(f"{client}'s own files can't be used: {error}", hint)
+                case SurveyFailed(client, error) if client in asked:
+                    raise error
                 case Left(client) if client in asked and client not in told:
                     asked.remove(client)
                     await self._say(event)
@@ -108,8 +107,8 @@ class Assembly:
                 self._display.say(joined(self._cluster, name))
             case Left(name, reason, lost):
                 self._display.say(f"{name} {'was lost' if lost else 'left'} ({reason}).")
-            case Hopeless(_, reason):
-                raise TrainingError(reason, "the lines above say why")
+            case Hopeless(_, error):
+                raise error
             case _:
                 pass
 

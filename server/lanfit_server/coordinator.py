@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 
-from lanfit.errors import TrainingError
 from lanfit.job import Job
 from lanfit.wire.messages import Cancel, RunEnded
 from lanfit_server.assembly import joined
@@ -162,8 +161,8 @@ class Coordinator:
                 table.lose(name)
                 self._joined(name)
                 self._display.say(joined(self._cluster, name))
-            case Hopeless(_, reason):
-                raise TrainingError(reason, "the lines above say why")
+            case Hopeless(_, error):
+                raise error
             case Left():
                 self._journal.event("left", client=name, reason=event.reason)
                 task = table.lose(name)

@@ -26,6 +26,7 @@ from lanfit.models.member import Member
 from lanfit.models.merge import average, write_ensemble
 from lanfit.models.runtime import limit_memory, prepare_keras
 from lanfit.models.scoring import check_batch
+from lanfit.system import refused
 from lanfit.training.folds import convert
 from lanfit.training.judging import Judge
 from lanfit.training.metrics import metrics
@@ -185,6 +186,8 @@ def main() -> None:
             reply = _problem(wrong)
         except MemoryError:
             reply = _problem(mistake("model.out-of-memory"))
+        except OSError as error:
+            reply = _problem(refused(error))
         parent.send(reply)
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import concurrent.futures
-import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lanfit.errors import InputError
 from lanfit.fields import Value, read_file
 from lanfit.job import FIELDS
 from lanfit.loop import LoopThread
@@ -68,17 +66,12 @@ def _start(loop: LoopThread, starting: concurrent.futures.Future[ModelProcess]) 
 
 
 def can_listen(host: Value) -> None:
-    """Raise unless this machine has the address.
+    """Check that this machine can listen on the address: takes any free port of it for a moment.
 
     Raises:
-        InputError: it has not, or nobody knows the name.
+        InputError: it can't, or nobody knows the name.
     """
-    try:
-        for family, kind, protocol, _, address in socket.getaddrinfo(str(host), 0, type=socket.SOCK_STREAM):
-            with socket.socket(family, kind, protocol) as trial:
-                trial.bind(address)
-    except OSError as wrong:
-        raise InputError(
-            f"this machine can't listen on {host}: {wrong.strerror or wrong}",
-            "take 0.0.0.0 for all interfaces, 127.0.0.1 for this machine alone, or an address of this machine",
-        ) from None
+    from lanfit.net.binding import addresses_of, bind
+
+    for sock in bind(addresses_of(str(host)), 0):
+        sock.close()

@@ -126,7 +126,7 @@ def _check_folds(job: Job, model: Model, shard: ShardRows, words: tuple[str, ...
     try:
         check_folds(fold_of(job, 1), len(shard.x_train), classes, job.batch_size, words)
     except InputError as wrong:
-        raise InputError(f"{where} has {len(shard.x_train)} rows: {wrong.message}", wrong.hint) from wrong
+        raise wrong.at(f"{where} has {len(shard.x_train)} rows") from None
 
 
 def dealt(data: Prepared) -> RunData:

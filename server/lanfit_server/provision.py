@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from lanfit.data.memory import readable_size
-from lanfit.errors import InputError
 from lanfit.files import ArrayFile
 from lanfit.job import Job
+from lanfit.mistakes import mistake
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
 from lanfit.wire.messages import FitTask, Lease, Runtime, ScoreTask
 from lanfit_server.clusters import Cluster
@@ -77,18 +77,20 @@ def check_memory(data: RunData, shard: int, weights: Mapping[str, AnyArray], mem
     free = member.free_memory
     if not free or row_bytes + model_bytes <= free:
         return
-    said = f"{member.name} has {readable_size(free)} of memory free"
+    name, room, model = member.name, readable_size(free), readable_size(model_bytes)
     if model_bytes > free:
-        raise InputError(
-            f"{said}, but training the model takes {readable_size(model_bytes)}",
-            "Close other programs there, use a machine with more memory, or a smaller model.",
-        )
+        raise mistake("client.no-room-for-model", client=name, free=room, model=model)
     samples = data.samples[shard]
     fit = int(samples * (free - model_bytes) / row_bytes)
-    raise InputError(
-        f"{said}, but its shard of {samples:,} rows takes {readable_size(row_bytes)}, and the model "
-        f"{readable_size(model_bytes)}",
-        f"{fit:,} rows would fit: use {-(-data.rows // max(1, fit))} clients or more, or --samples.",
+    raise mistake(
+        "client.no-room-for-rows",
+        client=name,
+        free=room,
+        rows=samples,
+        size=readable_size(row_bytes),
+        model=model,
+        fit=fit,
+        clients=-(-data.rows // max(1, fit)),
     )
 
 

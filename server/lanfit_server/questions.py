@@ -8,6 +8,7 @@ from pathlib import Path
 from lanfit.errors import InputError
 from lanfit.fields import Value, commented, yes_or_no
 from lanfit.job import FIELDS, default_of
+from lanfit.mistakes import mistake
 from lanfit.passphrase import PASSPHRASE_VARIABLE, given_passphrase
 from lanfit.terminal import Terminal
 from lanfit.workspace import Workspace
@@ -117,9 +118,7 @@ class Answers:
 
         def accept(text: str) -> str:
             if reason := too_easy(text, host):
-                raise InputError(
-                    f"the passphrase is too easy for a network: {reason}", "take four words, or leave it empty"
-                )
+                raise mistake("passphrase.too-easy", reason=reason)
             return text
 
         if (given := given_passphrase(file)) is not None:
@@ -158,10 +157,7 @@ def find_model(workspace: Workspace, name: str) -> Path:
         if path.is_file():
             return path
     found = ", ".join(path.name for path in models_in(workspace)) or "no model at all"
-    raise InputError(
-        f"there is no model {name!r}: {workspace.relative(workspace.models)}/ has {found}",
-        "save one with Keras' model.save('model/name.h5'), or give its path to --model",
-    )
+    raise mistake("model.not-found", name=name, folder=workspace.relative(workspace.models), found=found)
 
 
 def models_in(workspace: Workspace) -> list[Path]:

@@ -6,7 +6,7 @@ import shutil
 from importlib import resources
 from pathlib import Path
 
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 from lanfit.workspace import Workspace
 
 FILES = ("model/digits.h5", "dataset/X/digits.csv", "dataset/Y/digits.csv")
@@ -23,7 +23,7 @@ def demo_workspace(workspace: Workspace, start: Path) -> Workspace:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(_sample(name), target)
     if not _holds_the_digits(own):
-        raise InputError(f"{own.root}/dataset holds other files than the digits", "start the demo in another folder")
+        raise mistake("demo.other-files", folder=own.dataset)
     return own
 
 
@@ -38,4 +38,4 @@ def _sample(name: str) -> Path:
     for path in (package / "samples" / name, package.parents[1] / name):
         if path.is_file():
             return path
-    raise InputError(f"the sample {name} is missing from this installation", "install lanfit again")
+    raise mistake("demo.no-sample", name=name)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from lanfit.errors import LanfitError
-from lanfit.mistakes import mistake
+from lanfit.system import refused
 
 INTERRUPTED = 130
 
@@ -26,12 +26,11 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
     except LanfitError as wrong:
         _report(wrong, as_json)
         sys.exit(wrong.exit_code)
-    except OSError as error:  # a disk that is full, a folder that may not be written to: nobody can foresee where
+    except OSError as error:
         log.debug("the system refused", exc_info=error)
-        why = error.strerror or str(error) or type(error).__name__
-        refused = mistake("system.refused", reason=f"{why}: {error.filename}" if error.filename else why)
-        _report(refused, as_json)
-        sys.exit(refused.exit_code)
+        explained = refused(error)
+        _report(explained, as_json)
+        sys.exit(explained.exit_code)
     except KeyboardInterrupt:
         if as_json:
             _print_json("interrupted", "Start again.", "interrupted")

@@ -259,12 +259,21 @@ def make_job(values: Mapping[str, Value]) -> Job:
         InputError: values contradict each other.
     """
     job = Job(**{key: value for key, value in values.items() if value is not None})  # type: ignore[arg-type]
-    if job.local > job.clients:
-        raise mistake("job.more-local-than-clients", local=job.local, clients=job.clients)
+    check_local(job.local, job.clients)
     _check_data(job)
     if job.merge and job.method != "fit":
         raise mistake("job.merge-without-fit", merge=",".join(job.merge), method=job.method)
     return job
+
+
+def check_local(local: int, clients: int) -> None:
+    """Check that the local clients are not more than all.
+
+    Raises:
+        InputError: they are.
+    """
+    if local > clients:
+        raise mistake("job.more-local-than-clients", local=local, clients=clients)
 
 
 def _check_data(job: Job) -> None:

@@ -13,6 +13,7 @@ from lanfit.data.labels import Target
 from lanfit.data.normalize import Moments
 from lanfit.errors import InputError
 from lanfit.files import ArrayFile
+from lanfit.mistakes import mistake
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
 from lanfit.wire.messages import Join, Message, Model, OwnRows, ScoreTask, Survey, Surveyed
 from lanfit_server.assembly import Assembly
@@ -234,7 +235,8 @@ def test_one_client_whose_files_can_not_be_used_ends_it_and_is_named() -> None:
         cluster = PlayedCluster("lab-1", "lab-2")
         surveying = asyncio.create_task(Assembly(cluster, Said()).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
-        cluster.events.put_nowait(SurveyFailed("lab-2", "X/a.csv holds no rows", "put some there"))
+        wrong = mistake("own-data.unusable", client="lab-2", error="X/a.csv holds no rows", hint="Put some there.")
+        cluster.events.put_nowait(SurveyFailed("lab-2", wrong))
         with pytest.raises(InputError, match=r"lab-2's own files can't be used: X/a\.csv holds no rows"):
             await surveying
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from lanfit.errors import LanfitError
 from lanfit.wire.arrays import AnyArray, BlockSpec
 from lanfit.wire.messages import Cancel, Lease, RunEnded, ScoreTask, Survey, Surveyed
 from lanfit_server.roster import Roster
@@ -82,8 +83,7 @@ class SurveyFailed:
     """A client's own files can't be used."""
 
     client: str
-    error: str
-    hint: str
+    error: LanfitError
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Hopeless:
     """This client will not come, and no other can take its place."""
 
     client: str
-    reason: str
+    error: LanfitError
 
 
 Event = Hopeless | Joined | Left | EpochEnded | Returned | TaskFailed | Logged | SurveyDone | SurveyFailed | ScoreDone

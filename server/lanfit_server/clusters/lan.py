@@ -14,6 +14,7 @@ from lanfit import __version__
 from lanfit.errors import ConnectionFailed, LanfitError, RemoteProtocolError
 from lanfit.files import BlockFile
 from lanfit.logs import harmless
+from lanfit.mistakes import mistake
 from lanfit.net.link import Link
 from lanfit.net.listen import Listener, listen
 from lanfit.net.tls import Identity
@@ -230,7 +231,8 @@ class LanCluster:
                     raise RemoteProtocolError(f"{name} told of its own files twice at a time")
                 session.surveyed = self._start(session, self._surveyed(session, message))
             case Unsuitable(error, hint):
-                self.events.put_nowait(SurveyFailed(name, harmless(error), harmless(hint)))
+                failed = mistake("own-data.unusable", client=name, error=harmless(error), hint=harmless(hint))
+                self.events.put_nowait(SurveyFailed(name, failed))
             case ScoredMessage(run, task, rows, metrics):
                 check_metrics(metrics)
                 self.events.put_nowait(ScoreDone(name, run, task, rows, metrics))
@@ -263,7 +265,8 @@ class LanCluster:
             block = bytearray(block_size(surveyed.block.arrays))
             await session.link.fetch(surveyed.block.id, memoryview(block))
         except RemoteProtocolError as wrong:
-            self.events.put_nowait(SurveyFailed(session.name, wrong.message, "is its lanfit the same as the server's?"))
+            failed = mistake("survey.malformed", client=session.name, reason=wrong.message)
+            self.events.put_nowait(SurveyFailed(session.name, failed))
             return
         arrays = views(memoryview(block), surveyed.block.arrays)
         self.events.put_nowait(SurveyDone(session.name, surveyed, arrays))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lanfit.errors import LanfitError
-from lanfit.mistakes import answers, files, models, net, own_data, rows
+from lanfit.mistakes import answers, client, files, models, net, own_data, rows, server
 from lanfit.mistakes.entry import Mistake
 
 MISTAKES: Mapping[str, Mistake] = {
@@ -16,6 +16,8 @@ MISTAKES: Mapping[str, Mistake] = {
     **files.MISTAKES,
     **rows.MISTAKES,
     **models.MISTAKES,
+    **server.MISTAKES,
+    **client.MISTAKES,
     **net.MISTAKES,
     **own_data.MISTAKES,
 }
@@ -29,7 +31,8 @@ def mistake(code: str, /, **fields: object) -> LanfitError:
 def texts(code: str, /, **fields: object) -> tuple[str, str, str]:
     """Message, hint and code: what the constructor of every error takes; for errors that carry more than that."""
     found = MISTAKES[code]
-    return found.message.format(**fields), found.hint.format(**fields), code
+    # A hint may begin with a field that is empty this time.
+    return found.message.format(**fields), found.hint.format(**fields).strip(), code
 
 
 def counted(number: int, what: str) -> str:

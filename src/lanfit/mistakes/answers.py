@@ -146,6 +146,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "the passphrase file {file} can't be read: {reason}",
         "Check its name and its rights.",
     ),
+    "passphrase.too-easy": Mistake(
+        InputError,
+        "the passphrase is too easy for a network: {reason}",
+        "Take four words, or leave it empty.",
+    ),
     "passphrase.empty-file": Mistake(
         InputError,
         "the first line of the passphrase file {file} is empty",

@@ -23,6 +23,16 @@ MISTAKES: Mapping[str, Mistake] = {
         "the labels in Y are not those that this client told when the run began",
         "Leave the files as they are while a run goes on, and begin a new one.",
     ),
+    "own-data.unusable": Mistake(
+        InputError,
+        "{client}'s own files can't be used: {error}",
+        "{hint} The files are on {client}.",
+    ),
+    "survey.malformed": Mistake(
+        InputError,
+        "{client} tells of its own files what can't be: {reason}",
+        _SAME_VERSION,
+    ),
     "survey.other-targets": Mistake(
         InputError,
         "{client} tells of other targets than this model has",

@@ -6,14 +6,13 @@ Who is admitted at all is the gate's decision (the server's gate.py); what a lin
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from lanfit.errors import ConnectionFailed, LanfitError
-from lanfit.mistakes import mistake
+from lanfit.errors import ConnectionFailed
+from lanfit.net.binding import addresses_of, bind
 from lanfit.net.link import Link, make_budget
 from lanfit.net.pulse import LinkTimes
 from lanfit.net.secure import open_tls
@@ -190,28 +189,10 @@ async def listen(
     Raises:
         InputError: the name is unknown, the address is not of this machine, or the port is in use.
     """
-    if not 0 <= port <= 65535:
-        raise mistake("listen.no-port", port=port)
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError) as error:
-        raise mistake("listen.unknown-name", host=host, reason=error) from error
-    sockets: list[socket.socket] = []
-    try:
-        for family, address in dict.fromkeys((info[0], info[4][:2]) for info in found):
-            if family not in (socket.AF_INET, socket.AF_INET6):
-                continue
-            # Port 0 is any free one, but the same for all addresses of a name.
-            wanted = sockets[0].getsockname()[1] if sockets else port
-            sock = _bound(family, str(address[0]), wanted)
-            sock.setblocking(False)
-            sockets.append(sock)
-        listener = Listener(sockets, identity, gate, on_link)
-    except BaseException:
-        for sock in sockets:
-            sock.close()
-        raise
+    sockets = bind(await asyncio.to_thread(addresses_of, host), port)
+    for sock in sockets:
+        sock.setblocking(False)
+    listener = Listener(sockets, identity, gate, on_link)
     listener.start(times or LinkTimes(), login_seconds)
     return listener
 
@@ -219,21 +200,3 @@ async def listen(
 def plain_address(address: str) -> str:
     """An IP address without its zone, and an IPv4 one that came in IPv6 clothes as IPv4."""
     return address.partition("%")[0].removeprefix("::ffff:")
-
-
-def _bound(family: int, address: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((address, port), family=family, backlog=128)
-    except OSError as error:
-        raise _unusable(error, address, port) from error
-
-
-def _unusable(error: OSError, address: str, port: int) -> LanfitError:
-    # create_server words the address into the text; the number is what tells the causes apart.
-    if error.errno in (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1)):
-        return mistake("listen.port-in-use", port=port, address=address)
-    if error.errno in (errno.EACCES, errno.EPERM, getattr(errno, "WSAEACCES", -1)):
-        return mistake("listen.port-forbidden", port=port)
-    if error.errno in (errno.EADDRNOTAVAIL, getattr(errno, "WSAEADDRNOTAVAIL", -1)):
-        return mistake("listen.other-machine", address=address)
-    return mistake("listen.failed", port=port, address=address, reason=error)

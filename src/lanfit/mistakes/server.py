@@ -1,0 +1,52 @@
+"""What can go wrong on a server beside its answers and its rows: the model it is to train, its clients, the demo.
+
+Part of the table in lanfit.mistakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lanfit.errors import InputError, TrainingError
+from lanfit.mistakes.entry import Mistake
+
+MISTAKES: Mapping[str, Mistake] = {
+    # --- the model that is chosen ---
+    "model.not-found": Mistake(
+        InputError,
+        "there is no model {name!r}: {folder}/ has {found}",
+        "Save one with Keras' model.save('model/name.h5'), or give its path to --model.",
+    ),
+    "compile.incomplete": Mistake(
+        InputError,
+        "the model is not compiled: nothing says its {missing}",
+        "Give {flags}, or save the model after model.compile(...).",
+    ),
+    # --- clients that can't do their part ---
+    "client.no-room-for-model": Mistake(
+        InputError,
+        "{client} has {free} of memory free, but training the model takes {model}",
+        "Close other programs there, use a machine with more memory, or a smaller model.",
+    ),
+    "client.no-room-for-rows": Mistake(
+        InputError,
+        "{client} has {free} of memory free, but its shard of {rows:,} rows takes {size}, and the model {model}",
+        "{fit:,} rows would fit: use {clients} clients or more, or --samples.",
+    ),
+    "client.local-gave-up": Mistake(
+        TrainingError,
+        "the local client {client} ended again and again",
+        "The lines above say why.",
+    ),
+    # --- the demo ---
+    "demo.other-files": Mistake(
+        InputError,
+        "{folder} holds other files than the digits",
+        "Start the demo in another folder.",
+    ),
+    "demo.no-sample": Mistake(
+        InputError,
+        "the sample {name} is missing from this installation",
+        "Install lanfit again.",
+    ),
+}
