@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -27,7 +26,9 @@ from lanfit.data.labels import Target
 from lanfit.data.pieces import AnyArray
 from lanfit.data.shapes import fit_row, shown
 from lanfit.data.sources import Source, arrays_source
-from lanfit.errors import InputError
+from lanfit.errors import LanfitError
+from lanfit.fields import did_you_mean
+from lanfit.mistakes import mistake
 
 _GOOGLE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 _TORONTO = "https://www.cs.toronto.edu/~kriz/"
@@ -76,11 +77,7 @@ def check_set(name: str) -> str:
     wanted = name.strip().lower().replace("-", "_")
     if wanted in SETS:
         return wanted
-    near = get_close_matches(wanted, SETS, 1, 0.5)
-    raise InputError(
-        f'Keras has no data set "{name}"' + (f": did you mean {near[0]}?" if near else ""),
-        f"The sets are {', '.join(SETS)}.",
-    )
+    raise mistake("set.unknown", name=name, guess=did_you_mean(wanted, SETS), known=", ".join(SETS))
 
 
 def load_set(name: str, args: str = "") -> KerasSet:
@@ -98,14 +95,12 @@ def load_set(name: str, args: str = "") -> KerasSet:
     try:
         with _bounded_in_time(), redirect_stdout(sys.stderr):
             (x_train, y_train), (x_test, y_test) = load(**given)
-    except (InputError, MemoryError):
+    except (LanfitError, MemoryError):
         raise
     except Exception as error:  # Keras raises bare exceptions, and what its files' readers do
         if given and isinstance(error, ValueError):
-            raise InputError(
-                f"{name} can't be loaded with {args}: {_first_line(error)}", "Change --dataset-args."
-            ) from error
-        raise InputError(f"{name} can't be loaded: {_first_line(error)}", _what_goes_where(name)) from error
+            raise mistake("set.refused-arguments", name=name, arguments=args, reason=_first_line(error)) from error
+        raise mistake("set.not-loaded", name=name, reason=_first_line(error), files=_what_goes_where(name)) from error
     return KerasSet(name, x_train, y_train, x_test, y_test)
 
 
@@ -124,13 +119,12 @@ def parse_args(name: str, args: str, signature: inspect.Signature) -> dict[str, 
     for item in filter(None, re.split(r"[,\s]+", args.strip())):
         key, equals, value = item.partition("=")
         if not equals or key not in known or not value:
-            near = get_close_matches(key, known, 1, 0.5)
-            raise InputError(
-                f'"{item}" is no argument of {name}'
-                + (f": did you mean {near[0]}=…?" if near and key != near[0] else ""),
-                f"It takes {', '.join(f'{key}={default}' for key, default in known.items())}."
-                if known
-                else "It takes none.",
+            raise mistake(
+                "set.unknown-argument",
+                argument=item,
+                name=name,
+                guess="" if key in known else did_you_mean(key, known),
+                known=", ".join(f"{key}={default}" for key, default in known.items()) or "none",
             )
         given[key] = _typed(name, key, value, known[key])
     return given
@@ -191,10 +185,7 @@ def _length(name: str, longest: int, row: Sequence[int | None]) -> int:
     sizes = [size for size in row if size is not None]
     length = prod(sizes) if len(sizes) == len(row) else longest
     if not length or fit_row((length,), row) is None:
-        raise InputError(
-            f"{name} is made of sequences of up to {longest} values, but the model takes rows of {shown(row)}",
-            "Use a model whose input is one sequence, e.g. Input((200,)).",
-        )
+        raise mistake("set.no-sequences", name=name, longest=longest, shape=shown(row))
     return length
 
 
@@ -207,17 +198,14 @@ def _typed(name: str, key: str, value: str, default: Any) -> int | float | str |
         return float(value) if isinstance(default, float) else int(value)
     except ValueError as error:
         kind = "a number" if isinstance(default, float) else "an integer"
-        raise InputError(
-            f'{key}={value}: {name} takes {kind} for {key}, not "{value}"', f"E.g. {key}={default}."
-        ) from error
+        raise mistake("set.wrong-value", argument=key, value=value, name=name, kind=kind, default=default) from error
 
 
 def _what_goes_where(name: str) -> str:
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     if not os.access(home, os.W_OK):  # as Keras does then
         home = Path("/tmp" if Path("/tmp").is_dir() else gettempdir(), ".keras")
-    files = "; ".join(f"{file.url} to {home / 'datasets' / file.path}" for file in SETS[name])
-    return f"Without internet, or if a file there is cut short, download on another machine and copy: {files}."
+    return "; ".join(f"{file.url} to {home / 'datasets' / file.path}" for file in SETS[name])
 
 
 def _first_line(error: Exception) -> str:

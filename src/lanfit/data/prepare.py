@@ -24,7 +24,7 @@ from lanfit.data.shapes import fit_row, shown
 from lanfit.data.sources import Source, files_source, in_order
 from lanfit.data.split import Plan, plan_rows
 from lanfit.data.targets import Check, Targets, common_row, targets_of
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 
 Shape = tuple[int | None, ...]
 #: Makes the array in which rows get their final place: name ("x" or "y"), shape, dtype. The server gives memory-mapped
@@ -169,16 +169,12 @@ def check_target_normalizer(normalizer: str, target: Target) -> None:
         InputError: the targets are classes, or the input.
     """
     if normalizer != "none" and target is not Target.VALUES:
-        raise InputError(
-            "only targets that are numbers can be normalized, and here they are "
-            + ("the input" if target is Target.INPUT else "classes"),
-            "Leave out --normalize-targets, or use a loss for numbers.",
-        )
+        raise mistake("targets.not-numbers", targets="the input" if target is Target.INPUT else "classes")
 
 
 def _files_of(request: DataRequest) -> Source:
     if request.x_dir is None:
-        raise InputError("there is no folder of inputs", "Name one.")
+        raise mistake("rows.no-folder")
     return files_source(request.x_dir, request.y_dir, request.target, request.npz_key)
 
 
@@ -188,26 +184,17 @@ def _model_row(request: DataRequest, pieces: Sequence[Piece]) -> tuple[int, ...]
     wanted = request.input_shape[1:]
     fitted = fit_row(row, wanted)
     if fitted is None:
-        raise InputError(
-            f"{pieces[0].name} has rows of {shown(row)} values, but the model takes {shown(wanted)}",
-            "Check that the files belong to this model; a csv row needs as many columns as the model takes values.",
-        )
+        raise mistake("rows.other-input", file=pieces[0].name, shape=shown(row), wanted=shown(wanted))
     if request.target is Target.INPUT and fit_row(fitted, request.output_shape[1:]) is None:
-        raise InputError(
-            f"with order XX the input, rows of {shown(fitted)} values, is the target, but the model puts out "
-            f"{shown(request.output_shape[1:])}",
-            "Use a model whose output has as many values as its input, or order XY.",
-        )
+        raise mistake("rows.other-output", shape=shown(fitted), output=shown(request.output_shape[1:]))
     return fitted
 
 
 def _check_batch(plan: Plan, batch_size: int) -> None:
     sizes = [len(shard.train) for shard in plan.shards]
-    if batch_size > min(sizes):
-        raise InputError(
-            f"a batch of {batch_size} rows is larger than the {min(sizes)} training rows of "
-            f"shard {sizes.index(min(sizes)) + 1} of {len(sizes)}",
-            f"Use --batch-size {min(sizes)} or less, fewer clients, or more rows.",
+    if batch_size > (least := min(sizes)):
+        raise mistake(
+            "split.batch-of-shard", batch=batch_size, rows=least, shard=sizes.index(least) + 1, shards=len(sizes)
         )
 
 
@@ -248,11 +235,8 @@ def _check_values(piece: Piece, block: AnyArray, first_row: int) -> None:
     if bad.any():
         index = np.unravel_index(int(bad.argmax()), bad.shape)
         column = f", {piece.column(int(index[1]))}" if block.ndim == 2 else ""
-        raise InputError(
-            f"{piece.name}, row {first_row + int(index[0]) + 1}{column}: {block[index]} is not a number that float32 "
-            "holds",
-            "Remove or repair the row; a model that sees one such value learns nothing.",
-        )
+        row = first_row + int(index[0]) + 1
+        raise mistake("rows.not-finite", file=piece.name, row=row, column=column, value=block[index])
 
 
 def _moments(arrays: Iterable[AnyArray]) -> Moments:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lanfit.errors import LanfitError
-from lanfit.mistakes import answers, client, files, models, net, own_data, rows, server
+from lanfit.mistakes import answers, client, files, models, net, own_data, rows, server, training
 from lanfit.mistakes.entry import Mistake
 
 MISTAKES: Mapping[str, Mistake] = {
@@ -16,6 +16,7 @@ MISTAKES: Mapping[str, Mistake] = {
     **files.MISTAKES,
     **rows.MISTAKES,
     **models.MISTAKES,
+    **training.MISTAKES,
     **server.MISTAKES,
     **client.MISTAKES,
     **net.MISTAKES,

@@ -1,4 +1,4 @@
-"""What can be wrong with a model: its file, what it is made of, how it is compiled, what it makes of the data."""
+"""What can be wrong with a model: its file, what it is made of, its weights."""
 
 from __future__ import annotations
 
@@ -7,15 +7,216 @@ from collections.abc import Mapping
 from lanfit.errors import InputError
 from lanfit.mistakes.entry import Mistake
 
+_RESAVE = "Save it with Keras 3: model.save('net.keras') or model.save('net.h5')."
+_AGAIN = "Save the model again."
+_SMALLER = "Use a smaller model."
+_NO_CODE = "Models travel as known layers and raw arrays, never as code: build it from Keras' own layers."
+_ONE_MODEL = "Weights and architecture must be of one model."
+
 MISTAKES: Mapping[str, Mistake] = {
-    "model.too-large-to-send": Mistake(
+    # --- its file ---
+    "model.missing": Mistake(
         InputError,
-        "{file} has an architecture of {size:,} bytes; {most:,} can be sent to clients",
-        "Use a model with fewer layers.",
+        "there is no model file {path}",
+        "Give the name of a file in model/, or a path to one.",
+    ),
+    "model.folder": Mistake(
+        InputError,
+        "{file}: this is a folder, not a model file",
+        f"A SavedModel can't be read. {_RESAVE}",
+    ),
+    "model.empty": Mistake(
+        InputError,
+        "{file}: the file is empty",
+        _RESAVE,
+    ),
+    "model.unknown-kind": Mistake(
+        InputError,
+        "{file}: a file ending in {ending!r} is no model",
+        f"Models end in .h5 or .keras. {_RESAVE}",
+    ),
+    "model.damaged": Mistake(
+        InputError,
+        "{file}: this is no {kind} file, or a damaged one: {reason}",
+        _RESAVE,
+    ),
+    "model.weights-only": Mistake(
+        InputError,
+        "{file}: the file holds no architecture, weights at most",
+        "Was it written by save_weights? Save the whole model: model.save('net.keras').",
+    ),
+    "model.hdf5-named-keras": Mistake(
+        InputError,
+        "{file}: the file ends in .keras, but it is an HDF5 file",
+        "Rename it to {stem}.h5.",
+    ),
+    "model.no-model-in-zip": Mistake(
+        InputError,
+        "{file}: this is a zip file, but no Keras model: it lacks {parts}",
+        _RESAVE,
+    ),
+    "model.first-keras-format": Mistake(
+        InputError,
+        "{file}: the file is in the first form of .keras, which only Keras {version} reads",
+        "Save it there as .h5: model.save('net.h5').",
+    ),
+    "model.unknown-version": Mistake(
+        InputError,
+        "{file}: the model was saved by Keras {version}",
+        f"Files of Keras 2 and 3 can be read. {_RESAVE}",
+    ),
+    "model.bomb": Mistake(
+        InputError,
+        "{file}: {member} unpacks to {size:,} bytes, too much for its size",
+        _RESAVE,
+    ),
+    "model.too-large": Mistake(
+        InputError,
+        "{file}: the file unpacks to more than {most} GiB",
+        _SMALLER,
+    ),
+    "model.link": Mistake(
+        InputError,
+        "{file}: {name!r} links to somewhere else",
+        _RESAVE,
+    ),
+    "model.array-outside": Mistake(
+        InputError,
+        "{file}: the array {name!r} lies outside the file",
+        _RESAVE,
+    ),
+    "model.array-too-large": Mistake(
+        InputError,
+        "{file}: the array {name!r} claims the shape {shape}, too much for its file",
+        _RESAVE,
+    ),
+    "model.not-loaded": Mistake(
+        InputError,
+        "{file}: Keras {version} can't load it{saved_by}: {reason}",
+        _RESAVE,
     ),
     "model.out-of-memory": Mistake(
         InputError,
         "the model process ran out of memory",
         "Use a smaller model or fewer rows.",
+    ),
+    # --- what it takes and gives ---
+    "model.no-input-shape": Mistake(
+        InputError,
+        "{file}: the model has no input shape yet",
+        "Begin it with keras.Input(shape=...), or call it once.",
+    ),
+    "model.several-arrays": Mistake(
+        InputError,
+        "{file}: the model has {count} {what} arrays ({names})",
+        "Use a model with one {what}.",
+    ),
+    "model.fixed-batch": Mistake(
+        InputError,
+        "{file}: the model takes batches of exactly {size} rows",
+        "Use keras.Input without a batch size.",
+    ),
+    "model.dtype": Mistake(
+        InputError,
+        "{file}: the weight {name!r} has dtype {dtype}, which can't travel",
+        "Use float32.",
+    ),
+    "model.too-large-to-send": Mistake(
+        InputError,
+        "{file} has an architecture of {size:,} bytes; {most:,} can be sent to clients",
+        "Use a model with fewer layers.",
+    ),
+    # --- what it is made of; the file stands in front ---
+    "model.text-too-long": Mistake(
+        InputError,
+        "{what} has {size:,} characters; at most {most:,} are accepted",
+        _SMALLER,
+    ),
+    "model.not-json": Mistake(
+        InputError,
+        "{what} is no JSON that can be read: {reason}",
+        _AGAIN,
+    ),
+    "model.not-keras-2": Mistake(
+        InputError,
+        "{what} can't be read as Keras 2 wrote it: {reason}",
+        "Load the file with the TensorFlow that wrote it, and save it again as .h5.",
+    ),
+    "model.no-model": Mistake(
+        InputError,
+        "the architecture is no Keras model that can travel: its outermost class is {name!r}",
+        "Use a Sequential or a functional model; a subclass of keras.Model carries code.",
+    ),
+    "model.not-built": Mistake(
+        InputError,
+        "this model can't be built by Keras {version}: {reason}",
+        "Load the file with plain Keras of this version, save it again, and use that file.",
+    ),
+    "model.too-deep": Mistake(
+        InputError,
+        "the configuration is nested deeper than {most}",
+        "Use a model of built-in layers.",
+    ),
+    "model.refused-class": Mistake(
+        InputError,
+        "{place}the class {name} is not accepted: it {reason}",
+        _NO_CODE,
+    ),
+    "model.foreign-class": Mistake(
+        InputError,
+        "{place}the class {name} from {module!r} is not accepted: it is not built into Keras",
+        _NO_CODE,
+    ),
+    "model.operation": Mistake(
+        InputError,
+        "{place}the class {name} from {module!r} is not accepted: it is a bare operation",
+        "Write the operation as a layer, e.g. keras.layers.Add() for `a + b`: an .h5 can't hold bare operations.",
+    ),
+    "model.foreign-function": Mistake(
+        InputError,
+        "{place}the function {name!r} from {module!r} is not accepted: it is not built into Keras",
+        _NO_CODE,
+    ),
+    "model.registered": Mistake(
+        InputError,
+        "{place}the {kind} {name} is not accepted: it is registered as {registered!r}, which is not Keras' own",
+        _NO_CODE,
+    ),
+    "model.spoilt-part": Mistake(
+        InputError,
+        "{place}the configuration holds {what}",
+        _AGAIN,
+    ),
+    "model.hard-sigmoid": Mistake(
+        InputError,
+        "layer {layer!r} uses hard_sigmoid, which Keras 3 computes in another way than Keras 2: x / 6 + 0.5 instead of "
+        "0.2 x + 0.5",
+        "Build the model with sigmoid (recurrent_activation='sigmoid') and train it anew.",
+    ),
+    # --- its weights, and several of it made into one ---
+    "weights.count": Mistake(
+        InputError,
+        "the model has {needed} arrays of weights, given are {given}",
+        _ONE_MODEL,
+    ),
+    "weights.other-array": Mistake(
+        InputError,
+        "the weight {name!r} is {dtype} {shape}, the model needs {needed_dtype} {needed_shape}",
+        _ONE_MODEL,
+    ),
+    "weights.other-model": Mistake(
+        InputError,
+        "set {number} of the weights has other names, shapes or dtypes than the first",
+        "Only models of one architecture can be averaged.",
+    ),
+    "weights.no-average": Mistake(
+        InputError,
+        "{sets} sets of weights can't be averaged by the counts {counts}",
+        "Average the results of at least one client that has rows.",
+    ),
+    "weights.no-ensemble": Mistake(
+        InputError,
+        "an ensemble of no models can't predict",
+        "Give the results of at least one client.",
     ),
 }

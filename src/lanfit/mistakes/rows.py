@@ -127,6 +127,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "{name} has no targets, and this loss needs some",
         _NO_TARGETS,
     ),
+    "targets.not-numbers": Mistake(
+        InputError,
+        "only targets that are numbers can be normalized, and here they are {targets}",
+        "Leave out --normalize-targets, or use a loss for numbers.",
+    ),
     # --- rows that belong together ---
     "rows.unequal": Mistake(
         InputError,
@@ -137,6 +142,26 @@ MISTAKES: Mapping[str, Mistake] = {
         InputError,
         "{file} has rows of {shape} values, but {first_file} has rows of {first_shape}",
         "All files of {folder} must have the same columns.",
+    ),
+    "rows.no-folder": Mistake(
+        InputError,
+        "there is no folder of inputs",
+        "Name one.",
+    ),
+    "rows.other-input": Mistake(
+        InputError,
+        "{file} has rows of {shape} values, but the model takes {wanted}",
+        "Check that the files belong to this model; a csv row needs as many columns as the model takes values.",
+    ),
+    "rows.other-output": Mistake(
+        InputError,
+        "with order XX the input, rows of {shape} values, is the target, but the model puts out {output}",
+        "Use a model whose output has as many values as its input, or order XY.",
+    ),
+    "rows.not-finite": Mistake(
+        InputError,
+        "{file}, row {row}{column}: {value} is not a number that float32 holds",
+        "Remove or repair the row; a model that sees one such value learns nothing.",
     ),
     "rows.larger-than-memory": Mistake(
         InputError,
@@ -194,6 +219,47 @@ MISTAKES: Mapping[str, Mistake] = {
         "{folds} folds need {folds} rows of every class, but there are fewer of {classes}",
         "Use more rows, or leave the class out.",
     ),
+    "split.batch-of-shard": Mistake(
+        InputError,
+        "a batch of {batch} rows is larger than the {rows} training rows of shard {shard} of {shards}",
+        "Use --batch-size {rows} or less, fewer clients, or more rows.",
+    ),
+    "split.batch-of-fold": Mistake(
+        InputError,
+        "a batch of {batch} rows is larger than the {rows} training rows of a fold",
+        "Use --batch-size {most} or less, fewer clients, or more rows.",
+    ),
+    # --- the sets of Keras ---
+    "set.unknown": Mistake(
+        InputError,
+        'there is no data set "{name}" in Keras{guess}',
+        "The sets are {known}.",
+    ),
+    "set.unknown-argument": Mistake(
+        InputError,
+        '"{argument}" is no argument of {name}{guess}',
+        "It takes {known}.",
+    ),
+    "set.wrong-value": Mistake(
+        InputError,
+        '{argument}={value}: {name} takes {kind} for {argument}, not "{value}"',
+        "E.g. {argument}={default}.",
+    ),
+    "set.refused-arguments": Mistake(
+        InputError,
+        "{name} can't be loaded with {arguments}: {reason}",
+        "Change --dataset-args.",
+    ),
+    "set.not-loaded": Mistake(
+        InputError,
+        "{name} can't be loaded: {reason}",
+        "Without internet, or if a file there is cut short, download on another machine and copy: {files}.",
+    ),
+    "set.no-sequences": Mistake(
+        InputError,
+        "{name} is made of sequences of up to {longest} values, but the model takes rows of {shape}",
+        "Use a model whose input is one sequence, e.g. Input((200,)).",
+    ),
     # --- normalizers ---
     "normalizer.unknown": Mistake(
         InputError,
@@ -209,5 +275,10 @@ MISTAKES: Mapping[str, Mistake] = {
         InputError,
         "the constants of the saved normalizer do not fit",
         _AS_WRITTEN,
+    ),
+    "normalizer.other-model": Mistake(
+        InputError,
+        "the normalizer has {count} constants, but a row of the model's {what} has the shape {shape}",
+        "The constants must be those of the data that the model was trained on.",
     ),
 }

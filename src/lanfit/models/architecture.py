@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 from lanfit.models import known
 from lanfit.wire.arrays import DTYPES
 
@@ -35,10 +35,7 @@ def check_architecture(architecture: str, *, h5: bool = False) -> None:
     config = parse(architecture, "the architecture")
     outermost = config.get("class_name") if isinstance(config, dict) else None
     if not isinstance(outermost, str) or outermost not in known.MODELS:
-        raise InputError(
-            f"the architecture is no Keras model that can travel: its outermost class is {outermost!r}",
-            "Use a Sequential or a functional model; a subclass of keras.Model carries code.",
-        )
+        raise mistake("model.no-model", name=outermost)
     check_objects(config, _LAYER_MODULE if h5 else "")
 
 
@@ -54,10 +51,7 @@ def build(architecture: str) -> Any:
     try:
         return keras.models.model_from_json(architecture)
     except Exception as error:
-        raise InputError(
-            f"Keras {keras.__version__} can't build this model: {first_line(error)}",
-            "Load the file with plain Keras of this version, save it again, and use that file.",
-        ) from error
+        raise mistake("model.not-built", version=keras.__version__, reason=first_line(error)) from error
 
 
 def parse(text: str, what: str) -> Any:
@@ -67,14 +61,11 @@ def parse(text: str, what: str) -> Any:
         InputError: the text is too long, nested too deeply, or no JSON.
     """
     if len(text) > MAX_BYTES:
-        raise InputError(
-            f"{what} has {len(text):,} characters; at most {MAX_BYTES:,} are accepted",
-            "Use a smaller model.",
-        )
+        raise mistake("model.text-too-long", what=what, size=len(text), most=MAX_BYTES)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{what} is no JSON that can be read: {first_line(error)}", "Save the model again.") from error
+        raise mistake("model.not-json", what=what, reason=first_line(error)) from error
 
 
 def check_objects(config: object, module: str) -> None:
@@ -91,7 +82,7 @@ def check_objects(config: object, module: str) -> None:
 
 def _check(value: object, module: str, layer: str, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise InputError(f"the configuration is nested deeper than {MAX_DEPTH}", "Use a model of built-in layers.")
+        raise mistake("model.too-deep", most=MAX_DEPTH)
     if isinstance(value, list):
         for item in value:
             _check(item, module, layer, depth + 1)
@@ -110,7 +101,8 @@ def _check_object(value: dict[str, Any], module: str, layer: str) -> str:
     own = config.get("name") if isinstance(config, dict) else None
     here = own if isinstance(own, str) else layer
     if not isinstance(name, str):
-        _refuse("an object", here, f"gives its class as {type(name).__name__}, not as a name")
+        what = f"an object whose class is a {type(name).__name__}, not a name"
+        raise mistake("model.spoilt-part", place=_place(here), what=what)
     if name in _ARRAYS:
         _check_array(name, config, layer)
         return layer
@@ -119,29 +111,31 @@ def _check_object(value: dict[str, Any], module: str, layer: str) -> str:
     origin, registered = value.get("module", module), value.get("registered_name")
     if name == "function":
         if not (_is_one_of(config, known.FUNCTIONS) and _is_one_of(origin, known.FUNCTION_MODULES)):
-            _refuse(f"the function {config!r} from {origin!r}", layer, "is not built into Keras")
+            raise mistake("model.foreign-function", place=_place(layer), name=config, module=origin)
         if registered not in (None, "function", config):
-            _refuse(f"the function {config!r}", layer, f"is registered as {registered!r}, which is not Keras' own")
+            raise mistake("model.registered", place=_place(layer), kind="function", name=config, registered=registered)
         return layer
     if name in known.REFUSED:
-        _refuse(f"the class {name}", here, known.REFUSED[name])
+        raise mistake("model.refused-class", place=_place(here), name=name, reason=known.REFUSED[name])
     if "module" not in value and module and name in known.MODELS:
         origin = "keras.models"
     if not isinstance(origin, str) or (origin, name) not in known.CLASSES:
         # The latter are the operations of Keras 2: TFOpLambda and SlicingOpLambda.
-        operation = str(origin).startswith("keras.src.ops.") or name.endswith("OpLambda")
-        _refuse(f"the class {name} from {origin!r}", here, "is not built into Keras", operation)
+        if str(origin).startswith("keras.src.ops.") or name.endswith("OpLambda"):
+            raise mistake("model.operation", place=_place(here), name=name, module=origin)
+        raise mistake("model.foreign-class", place=_place(here), name=name, module=origin)
     if registered not in (None, name):
-        _refuse(f"the class {name}", here, f"is registered as {registered!r}, which is not Keras' own")
+        raise mistake("model.registered", place=_place(here), kind="class", name=name, registered=registered)
     if config is not None and not isinstance(config, dict):
-        _refuse(f"the class {name}", here, f"has a {type(config).__name__} as its configuration")
+        what = f"the class {name} with a {type(config).__name__} for its options"
+        raise mistake("model.spoilt-part", place=_place(here), what=what)
     return here
 
 
 def _check_array(name: str, config: object, layer: str) -> None:
     """Check constants: numbers in nested lists, and a dtype that is not an object."""
     if not (isinstance(config, dict) and _is_one_of(config.get("dtype"), DTYPES) and _numbers(config.get("value"))):
-        _refuse(f"the constant {name}", layer, "is not an array of numbers")
+        raise mistake("model.spoilt-part", place=_place(layer), what=f"a constant {name} that is no array of numbers")
 
 
 def _is_one_of(value: object, names: frozenset[str]) -> bool:
@@ -154,13 +148,8 @@ def _numbers(value: object, depth: int = 0) -> bool:
     return isinstance(value, (bool, int, float))
 
 
-def _refuse(what: str, layer: str, reason: str, operation: bool = False) -> NoReturn:
-    if operation:
-        hint = "Write the operation as a layer, e.g. keras.layers.Add() for `a + b`: an .h5 can't hold bare operations."
-    else:
-        hint = "Models travel as known layers and raw arrays, never as code: build it from Keras' own layers."
-    where = f"layer {layer!r}: " if layer else ""
-    raise InputError(f"{where}{what} is not accepted: it {reason}", hint)
+def _place(layer: str) -> str:
+    return f"layer {layer!r}: " if layer else ""
 
 
 def first_line(error: BaseException) -> str:

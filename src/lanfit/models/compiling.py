@@ -9,19 +9,16 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 from lanfit.models import known
 from lanfit.models.architecture import check_objects, first_line, parse
 
 #: The configuration of one Keras object: module, class_name, config, registered_name.
 KerasObject = dict[str, Any]
-_NOT_KERAS: Final = (
-    "Use one of Keras' own, by name or with its options: what a file or a peer gives is never run as code."
-)
 
 
 class CompileSpec(msgspec.Struct, frozen=True):
@@ -45,7 +42,7 @@ def read_spec(text: str) -> CompileSpec:
     try:
         spec = msgspec.json.decode(text, type=CompileSpec)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise InputError(f"the compile options can't be read: {first_line(error)}") from error
+        raise mistake("compile.unreadable", reason=first_line(error)) from error
     return _checked(spec)
 
 
@@ -60,15 +57,12 @@ def read_config(text: str) -> CompileSpec | None:
     """
     config = parse(text, "the compile options")
     if not isinstance(config, dict):
-        raise InputError("the compile options are no JSON object", "Compile and save the model again.")
+        raise mistake("compile.unreadable", reason="they are no JSON object")
     optimizer = config.get("optimizer", config.get("optimizer_config"))
     losses = _flat(config.get("loss"))
     weights = _flat(config.get("loss_weights"))
     if len(losses) > 1 or len(weights) > 1 or not all(isinstance(weight, (int, float)) for weight in weights):
-        raise InputError(
-            f"the model was compiled with {len(losses)} losses and the loss weights {config.get('loss_weights')!r}",
-            "A model has one output here: compile it with one loss, and metrics=... by keyword.",
-        )
+        raise mistake("compile.several-losses", count=len(losses), weights=config.get("loss_weights"))
     if isinstance(optimizer, str):
         optimizer = optimizer_config(optimizer)
     metrics = [*_flat(config.get("metrics")), *_flat(config.get("weighted_metrics"))]
@@ -85,7 +79,7 @@ def read_config(text: str) -> CompileSpec | None:
             CompileSpec,
         )
     except msgspec.ValidationError as error:
-        raise InputError(f"the compile options can't be read: {error}", "Compile and save the model again.") from error
+        raise mistake("compile.unreadable", reason=error) from error
     return _checked(spec)
 
 
@@ -109,13 +103,11 @@ def override(
     for metric in metrics or ():
         _known(metric, known.METRIC_NAMES, "metric", "--metrics")
     if learning_rate is not None and not 0 < learning_rate < float("inf"):
-        raise InputError(f"the learning rate is {learning_rate}", "Give a positive number, e.g. --learning-rate 0.001.")
+        raise mistake("compile.learning-rate", rate=learning_rate)
     missing = [flag for flag, value in [("--optimizer", chosen), ("--loss", loss or spec.loss)] if value is None]
     if missing or chosen is None:
-        raise InputError(
-            f"the model is not compiled: nothing says its {' and '.join(flag.strip('-') for flag in missing)}",
-            f"Give {' and '.join(missing)}, or save the model after model.compile(...).",
-        )
+        words = " and ".join(flag.strip("-") for flag in missing)
+        raise mistake("compile.incomplete", missing=words, flags=" and ".join(missing))
     if learning_rate is not None:
         chosen = _with_learning_rate(chosen, learning_rate)
     return CompileSpec(
@@ -183,10 +175,7 @@ def compile_model(model: Any, spec: CompileSpec, steps_per_execution: int = 1) -
             steps_per_execution=steps_per_execution,
         )
     except Exception as error:
-        raise InputError(
-            f"Keras {keras.__version__} does not compile the model: {first_line(error)}",
-            "Check the options of optimizer, loss and metrics, or give others: --optimizer, --loss, --metrics.",
-        ) from error
+        raise mistake("compile.refused", version=keras.__version__, reason=first_line(error)) from error
 
 
 def _with_learning_rate(optimizer: KerasObject, rate: float) -> KerasObject:
@@ -205,7 +194,7 @@ def _checked(spec: CompileSpec) -> CompileSpec:
         if isinstance(value, dict):
             check_objects(value, "")
             if value.get("module") != module or not isinstance(value.get("config"), dict):
-                raise InputError(f"{value.get('class_name')!r} is none of {module}", _NOT_KERAS)
+                raise mistake("compile.other-kind", name=value.get("class_name"), module=module)
     if isinstance(spec.loss, str):
         _known(spec.loss, known.LOSS_NAMES, "loss", "--loss")
     for metric in spec.metrics:
@@ -219,7 +208,7 @@ def _known(name: str, names: Mapping[str, str], what: str, flag: str) -> None:
         return
     near = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(name.lower(), names, n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known are: {', '.join(sorted({*names.values()}))}."
-    raise InputError(f"{name!r} is no {what} of Keras", f"{hint} Give it as {flag} or compile the model with it.")
+    raise mistake("compile.unknown-name", name=name, what=what, known=hint, flag=flag)
 
 
 def _flat(value: object) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 from lanfit.models import known
 from lanfit.models.architecture import MAX_DEPTH, first_line, parse
 
@@ -73,10 +73,7 @@ def _translated(text: str, what: str, translate: Any) -> str:
     try:
         return json.dumps(translate(config))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{what} can't be read as Keras 2 wrote it: {first_line(error)}",
-            "Load the file with the TensorFlow that wrote it, and save it again as .h5.",
-        ) from error
+        raise mistake("model.not-keras-2", what=what, reason=first_line(error)) from error
 
 
 def _translate(value: Any, key: str, depth: int) -> Any:
@@ -119,11 +116,7 @@ def _object(value: Json, key: str) -> Json:
 def _layer(name: str, config: Json) -> Json:
     for key, value in config.items():
         if key.endswith("activation") and "hard_sigmoid" in (value, isinstance(value, dict) and value.get("config")):
-            raise InputError(
-                f"layer {config.get('name')!r} uses hard_sigmoid, which Keras 3 computes in another way than Keras 2: "
-                "x / 6 + 0.5 instead of 0.2 x + 0.5",
-                "Build the model with sigmoid (recurrent_activation='sigmoid') and train it anew.",
-            )
+            raise mistake("model.hard-sigmoid", layer=config.get("name"))
     gone = _GONE.get(name, frozenset()) | {k for k, v in _NEUTRAL.items() if config.get(k) == v}
     shape = config.get("batch_input_shape")
     config = {k: v for k, v in config.items() if k not in gone and k != "batch_input_shape"}

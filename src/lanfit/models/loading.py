@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 from lanfit.models.architecture import MAX_BYTES, build, check_architecture, first_line, parse
 from lanfit.models.compiling import read_config
 from lanfit.models.keras2 import translate_architecture, translate_options
@@ -23,7 +24,6 @@ from lanfit.wire.arrays import DTYPES, AnyArray
 MAX_RATIO: Final = 100
 MAX_TOTAL: Final = 16 << 30
 _ARCHIVE: Final = ("metadata.json", "config.json", "model.weights.h5")
-_RESAVE: Final = "Save it with Keras 3: model.save('net.keras') or model.save('net.h5')."
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def load_model(path: Path) -> LoadedModel:
             model = None
         spec = read_config(compiled) if compiled else None
     except InputError as error:
-        raise InputError(f"{path.name}: {error.message}", error.hint) from error
+        raise error.at(path.name) from error
 
     import keras
 
@@ -77,14 +77,16 @@ def load_model(path: Path) -> LoadedModel:
             model.load_weights(path)
     except Exception as error:
         by = f", saved by Keras {version}" if old else ""
-        raise _error(path, f"Keras {keras.__version__} can't load it{by}: {first_line(error)}") from error
+        raise mistake(
+            "model.not-loaded", file=path.name, version=keras.__version__, saved_by=by, reason=first_line(error)
+        ) from error
     _check_arrays(path, model)
     architecture = model.to_json()
     check_architecture(architecture)
     weights = get_weights(model)
     for name, array in weights.items():
         if array.dtype.name not in DTYPES:
-            raise _error(path, f"the weight {name!r} has dtype {array.dtype.name}, which can't travel", "Use float32.")
+            raise mistake("model.dtype", file=path.name, name=name, dtype=array.dtype.name)
     return LoadedModel(
         name=path.stem,
         architecture=architecture,
@@ -98,26 +100,22 @@ def load_model(path: Path) -> LoadedModel:
     )
 
 
-def _error(path: Path, what: str, hint: str = _RESAVE) -> InputError:
-    return InputError(f"{path.name}: {what}", hint)
-
-
 def _read(path: Path) -> tuple[str, str, str]:
     """Return the JSON of a file's model, that of its compile options, and Keras' version ("" for what it lacks)."""
     if not path.exists():
-        raise InputError(f"there is no model file {path}", "Give the name of a file in model/, or a path to one.")
+        raise mistake("model.missing", path=path)
     if path.is_dir():
-        raise _error(path, "this is a folder, not a model file", "A SavedModel can't be read. " + _RESAVE)
+        raise mistake("model.folder", file=path.name)
     if path.stat().st_size == 0:
-        raise _error(path, "the file is empty")
+        raise mistake("model.empty", file=path.name)
     readers = {".h5": _read_h5, ".keras": _read_keras}
     if path.suffix not in readers:
-        raise _error(path, f"a file ending in {path.suffix!r} is no model", "Models end in .h5 or .keras. " + _RESAVE)
+        raise mistake("model.unknown-kind", file=path.name, ending=path.suffix)
     try:
         return readers[path.suffix](path)
     except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, EOFError) as error:
         kind = "HDF5" if path.suffix == ".h5" else ".keras"
-        raise _error(path, f"this is no {kind} file, or a damaged one: {first_line(error)}") from error
+        raise mistake("model.damaged", file=path.name, kind=kind, reason=first_line(error)) from error
 
 
 def _read_h5(path: Path) -> tuple[str, str, str]:
@@ -125,11 +123,7 @@ def _read_h5(path: Path) -> tuple[str, str, str]:
 
     with h5py.File(path, "r") as file:
         if "model_config" not in file.attrs:
-            raise _error(
-                path,
-                "the file holds no architecture, weights at most",
-                "Was it written by save_weights? Save the whole model: model.save('net.keras').",
-            )
+            raise mistake("model.weights-only", file=path.name)
         version = _checked_version(path, _text(file.attrs.get("keras_version", "")))
         _check_h5(path, file, path.stat().st_size)
         return _text(file.attrs["model_config"]), _text(file.attrs.get("training_config", "")), version
@@ -139,31 +133,33 @@ def _read_keras(path: Path) -> tuple[str, str, str]:
     import h5py
 
     if h5py.is_hdf5(path):  # as TensorFlow up to 2.12 wrote everything that ends so
-        raise _error(path, "the file ends in .keras, but it is an HDF5 file", f"Rename it to {path.stem}.h5.")
+        raise mistake("model.hdf5-named-keras", file=path.name, stem=path.stem)
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if not {member.filename for member in members}.issuperset(_ARCHIVE):
-            raise _error(path, f"this is a zip file, but no Keras model: it lacks {' or '.join(_ARCHIVE)}")
+            raise mistake("model.no-model-in-zip", file=path.name, parts=" or ".join(_ARCHIVE))
         for member in members:
             if member.file_size > MAX_RATIO * member.compress_size:
-                raise _error(path, f"{member.filename} unpacks to {member.file_size:,} bytes, too much for its size")
+                raise mistake("model.bomb", file=path.name, member=member.filename, size=member.file_size)
         if sum(member.file_size for member in members) > MAX_TOTAL:
-            raise _error(path, f"the file unpacks to more than {MAX_TOTAL >> 30} GiB", "Use a smaller model.")
-        for name in _ARCHIVE[:2]:
-            if archive.getinfo(name).file_size > MAX_BYTES:
-                raise _error(path, f"{name} has more than {MAX_BYTES:,} bytes", "Use a smaller model.")
-        metadata = parse(archive.read("metadata.json").decode(), "metadata.json")
+            raise mistake("model.too-large", file=path.name, most=MAX_TOTAL >> 30)
+        metadata, config = (_json_in(archive, name, path) for name in _ARCHIVE[:2])
         version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
         version = _checked_version(path, version)
         if version.startswith("2.12."):
-            what = f"the file is in the first form of .keras, which only Keras {version} reads"
-            raise _error(path, what, "Save it there as .h5: model.save('net.h5').")
+            raise mistake("model.first-keras-format", file=path.name, version=version)
         with archive.open("model.weights.h5") as weights, h5py.File(weights, "r") as file:
             _check_h5(path, file, archive.getinfo("model.weights.h5").file_size)
-        config = parse(archive.read("config.json").decode(), "config.json")
     # The compile options are looked at apart, so that a loss of the user's own is named as that.
     compiled = config.pop("compile_config", None) if isinstance(config, dict) else None
     return json.dumps(config), json.dumps(compiled) if compiled else "", version
+
+
+def _json_in(archive: zipfile.ZipFile, name: str, path: Path) -> Any:
+    what, size = f"{path.name}: {name}", archive.getinfo(name).file_size
+    if size > MAX_BYTES:  # before it is unpacked
+        raise mistake("model.text-too-long", what=what, size=size, most=MAX_BYTES)
+    return parse(archive.read(name).decode(), what)
 
 
 def _check_h5(path: Path, file: Any, size: int) -> None:
@@ -176,23 +172,23 @@ def _check_h5(path: Path, file: Any, size: int) -> None:
         nonlocal claimed
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise _error(path, f"{name!r} links to somewhere else")
+                raise mistake("model.link", file=path.name, name=name)
             item = group[name]
             if isinstance(item, h5py.Group):
                 look(item)
             elif item.external or item.is_virtual:
-                raise _error(path, f"the array {name!r} lies outside the file")
+                raise mistake("model.array-outside", file=path.name, name=name)
             else:
                 claimed += item.size * item.dtype.itemsize
                 if claimed > MAX_RATIO * size:
-                    raise _error(path, f"the array {name!r} claims the shape {item.shape}, too much for its file")
+                    raise mistake("model.array-too-large", file=path.name, name=name, shape=item.shape)
 
     look(file)
 
 
 def _checked_version(path: Path, version: str) -> str:
     if version and version.partition(".")[0] not in ("2", "3"):
-        raise _error(path, f"the model was saved by Keras {version}", "Files of Keras 2 and 3 can be read. " + _RESAVE)
+        raise mistake("model.unknown-version", file=path.name, version=version)
     return version
 
 
@@ -203,14 +199,13 @@ def _text(value: bytes | str) -> str:
 def _check_arrays(path: Path, model: Any) -> None:
     """Refuse what has not one input and one output array of known rank and free batch size."""
     if not model.built or not getattr(model, "inputs", None):
-        raise _error(path, "the model has no input shape yet", "Begin it with keras.Input(shape=...), or call it once.")
+        raise mistake("model.no-input-shape", file=path.name)
     for what, arrays in [("input", model.inputs), ("output", model.outputs)]:
         if len(arrays) > 1:
             names = ", ".join(str(array.name) for array in arrays)
-            raise _error(path, f"the model has {len(arrays)} {what} arrays ({names})", f"Use a model with one {what}.")
+            raise mistake("model.several-arrays", file=path.name, count=len(arrays), what=what, names=names)
     if model.inputs[0].shape[0] is not None:
-        size = model.inputs[0].shape[0]
-        raise _error(path, f"the model takes batches of exactly {size} rows", "Use keras.Input without a batch size.")
+        raise mistake("model.fixed-batch", file=path.name, size=model.inputs[0].shape[0])
 
 
 def last_activation(model: Any) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lanfit.data.normalize import NO_NORMALIZER, OF_TARGETS, Normalizer
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 from lanfit.models.architecture import build
 from lanfit.models.weights import set_weights
 from lanfit.wire.arrays import AnyArray
@@ -120,9 +120,6 @@ def _constants(values: AnyArray, shape: tuple[int | None, ...], where: str = "in
     if array.size == 1:
         return float(array.reshape(()))
     if None in shape or array.size != prod(n or 0 for n in shape):
-        raise InputError(
-            f"the normalizer has {array.size} constants, but a row of the model's {where} has the shape {shape}",
-            "The constants must be those of the data that the model was trained on.",
-        )
+        raise mistake("normalizer.other-model", count=array.size, what=where, shape=shape)
     nested: list[Any] = array.reshape([n or 0 for n in shape]).tolist()
     return nested

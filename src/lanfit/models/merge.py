@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 from lanfit.models.compiling import compile_model, read_spec, with_long_names
 from lanfit.models.export import save_whole
 from lanfit.models.member import Member, raw_model
@@ -30,17 +30,11 @@ def average(weights: Sequence[Mapping[str, AnyArray]], counts: Sequence[int]) ->
     """
     total = float(sum(counts))
     if len(weights) != len(counts) or min(counts, default=0) < 0 or total <= 0:
-        raise InputError(
-            f"{len(weights)} sets of weights can't be averaged by the counts {list(counts)}",
-            "Average the results of at least one client that has rows.",
-        )
+        raise mistake("weights.no-average", sets=len(weights), counts=list(counts))
     first = {name: (array.shape, array.dtype) for name, array in weights[0].items()}
     for number, other in enumerate(weights[1:], 2):
         if {name: (array.shape, array.dtype) for name, array in other.items()} != first:
-            raise InputError(
-                f"set {number} of the weights has other names, shapes or dtypes than the first",
-                "Only models of one architecture can be averaged.",
-            )
+            raise mistake("weights.other-model", number=number)
     return {name: _mean([each[name] for each in weights], counts, total) for name in weights[0]}
 
 
@@ -66,7 +60,7 @@ def ensemble_model(architecture: str, compile_json: str, members: Sequence[Membe
     import keras
 
     if not members:
-        raise InputError("an ensemble of no models can't predict", "Give the results of at least one client.")
+        raise mistake("weights.no-ensemble")
     if len(members) == 1:
         ensemble = raw_model(architecture, members[0])
     else:

@@ -10,8 +10,8 @@ import logging
 import os
 from dataclasses import dataclass
 
-from lanfit.errors import InputError
 from lanfit.job import BACKENDS
+from lanfit.mistakes import mistake
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,11 @@ def check_backend(backend: str) -> None:
         InputError: it is not.
     """
     if backend not in BACKENDS:
-        raise InputError(f"{backend!r} is no backend", f"Use one of {', '.join(BACKENDS)}.")
+        raise mistake("backend.unknown", name=backend, known=", ".join(BACKENDS))
     installed = installed_backends()
     if backend not in installed:
         others = f", or use what is installed: --backend {' or '.join(installed)}" if installed else ""
-        raise InputError(
-            f"the backend {backend} is not installed here",
-            f'In the clone, with the Python of its .venv: python -m pip install -e ".[{backend}]"{others}.',
-        )
+        raise mistake("backend.not-installed", name=backend, others=others)
 
 
 def prepare_keras(backend: str = "tensorflow", threads: int = 0, device: str = "auto") -> Device:
@@ -72,10 +69,7 @@ def prepare_keras(backend: str = "tensorflow", threads: int = 0, device: str = "
     start = {"tensorflow": _start_tensorflow, "jax": _start_jax, "torch": _start_torch}[backend]
     found = start(threads, device == "cpu")
     if device == "gpu" and found.kind != "gpu":
-        raise InputError(
-            f"a GPU was asked for (--device gpu), but {backend} finds only the {found} of this machine",
-            f"Use --device cpu or auto; or install the GPU's driver and the build of {backend} that is made for it.",
-        )
+        raise mistake("backend.no-gpu", backend=backend, found=found)
     import keras
 
     keras.config.set_floatx("float32")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.data.normalize import NO_NORMALIZER, Normalizer
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 from lanfit.models.architecture import build, first_line
 from lanfit.models.compiling import compile_model, loss_name, read_spec
 from lanfit.models.loading import last_activation
@@ -85,36 +85,35 @@ def check_batch(
     compile_model(model, spec)
     for name, array in weights.items():
         if not np.isfinite(array).all():
-            raise InputError(f"the model's weight {name!r} holds NaN or infinity", "Use a model saved before that.")
+            raise mistake("batch.broken-weight", name=name)
     try:
         predictions = model(x_batch, training=False)
         value = float(model.compute_loss(x=x_batch, y=y_batch, y_pred=predictions, training=False))
         model.compute_metrics(x_batch, y_batch, predictions)
     except Exception as error:
         metrics = ", ".join(metric if isinstance(metric, str) else metric["class_name"] for metric in spec.metrics)
-        raise InputError(
-            f"a batch of {_form(x_batch)} with targets of {_form(y_batch)} does not go through the model, its loss "
-            f"{loss} and the metrics {metrics or '(none)'}: {first_line(error)}",
-            "Check that model, loss, metrics and data belong together.",
+        raise mistake(
+            "batch.refused",
+            rows=_form(x_batch),
+            targets=_form(y_batch),
+            loss=loss,
+            metrics=metrics or "(none)",
+            reason=first_line(error),
         ) from error
     from_logits = isinstance(spec.loss, dict) and bool(spec.loss["config"].get("from_logits"))
     output = np.asarray(predictions, dtype=np.float64)
     if not np.isfinite(output).all():
-        raise InputError(
-            "the model's output holds NaN or infinity on the first batch",
-            "Are the values of the rows very large? Choose a normalizer, e.g. --normalizer minmax.",
-        )
+        raise mistake("batch.output-not-finite")
     if loss in _PROBABILITIES and not from_logits and (output.min() < 0 or output.max() > 1 + 1e-3):
-        raise InputError(
-            f"the loss {loss} takes probabilities, but the model's output goes from {output.min():.3g} to "
-            f"{output.max():.3g} (its last activation is {last_activation(model) or 'none'})",
-            'End the model with activation="softmax" (one unit: "sigmoid"), or compile it with from_logits=True.',
+        raise mistake(
+            "batch.no-probabilities",
+            loss=loss,
+            least=output.min(),
+            most=output.max(),
+            activation=last_activation(model) or "none",
         )
     if not np.isfinite(value):
-        raise InputError(
-            f"the loss {loss} of the first batch is {value}",
-            "Do the targets suit the loss? A logarithm, for one, takes no negative targets.",
-        )
+        raise mistake("batch.loss-not-finite", loss=loss, value=value)
 
 
 def _form(array: AnyArray) -> str:
@@ -124,45 +123,28 @@ def _form(array: AnyArray) -> str:
 def _check_rows(model: Any, x: AnyArray) -> None:
     need, have, dtype = tuple(model.inputs[0].shape[1:]), x.shape[1:], str(model.inputs[0].dtype)
     if len(need) != len(have) or any(n not in (None, h) for n, h in zip(need, have, strict=False)):
-        raise InputError(
-            f"a row of the data has the shape {have}, the model's input is {need}",
-            "Use a model with this input shape, or data of that shape.",
-        )
+        raise mistake("batch.row-shape", shape=have, wanted=need)
     if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise InputError("the first batch holds NaN or infinity", "Remove these rows or fill the gaps.")
+        raise mistake("batch.not-finite")
     if np.dtype(dtype).kind in "iu" and x.dtype.kind == "f" and (x != np.floor(x)).any():
-        raise InputError(
-            f"the model takes whole numbers ({dtype}), but the first batch holds fractions",
-            "Leave the normalizer at none: numbers that stand for words or classes are not scaled.",
-        )
+        raise mistake("batch.fractions", dtype=dtype)
 
 
 def _check_targets(output: tuple[int | None, ...], loss: str, y: AnyArray) -> None:
     target = y.shape[1:]
     classes = output[-1] if output else None
     if y.dtype.kind == "f" and not np.isfinite(y).all():
-        raise InputError("the targets of the first batch hold NaN or infinity", "Remove these rows or fill the gaps.")
+        raise mistake("batch.targets-not-finite")
     if loss == "sparse_categorical_crossentropy":
         if target not in (output[:-1], (*output[:-1], 1)):
-            one_hot = target == output
-            raise InputError(
-                f"the loss {loss} takes one whole number a row, but a row of the targets has the shape {target} "
-                f"(the model's output is {output})",
-                "These look like one-hot rows: use --loss categorical_crossentropy."
-                if one_hot
-                else "Give labels from 0 on, one for each row.",
-            )
+            if target == output:
+                raise mistake("batch.one-hot-targets", loss=loss, shape=target, output=output)
+            raise mistake("batch.no-labels", loss=loss, shape=target, output=output)
         if classes == 1:
-            raise InputError(
-                f"the model has 1 output, and the loss {loss} needs one for each class",
-                'For two classes use --loss binary_crossentropy with activation="sigmoid", or 2 outputs.',
-            )
-        if y.size and classes is not None and not 0 <= int(y.min()) <= int(y.max()) < classes:
-            raise InputError(
-                f"labels go from {int(y.min())} to {int(y.max())}, but the model has {classes} outputs: "
-                f"0 to {classes - 1}",
-                "Number the classes from 0 on, or give the model as many outputs as there are classes.",
-            )
+            raise mistake("batch.one-output", loss=loss)
+        least, most = (int(y.min()), int(y.max())) if y.size else (0, 0)
+        if classes is not None and not 0 <= least <= most < classes:
+            raise mistake("batch.labels-outside", least=least, most=most, outputs=classes, last=classes - 1)
         return
     if loss == "ctc":
         return
@@ -170,10 +152,7 @@ def _check_targets(output: tuple[int | None, ...], loss: str, y: AnyArray) -> No
         target = (*target, 1)  # Keras adds this axis itself
     if len(target) != len(output) or any(n not in (None, t) for n, t in zip(output, target, strict=False)):
         integers = y.shape[1:] in ((), (1,)) and y.dtype.kind in "iub" and classes != 1
-        raise InputError(
-            f"the model's output is {output}, the targets are {y.shape[1:] or '(), one number a row'}; "
-            f"the loss {loss} compares them value by value",
-            "Are these class numbers? Use --loss sparse_categorical_crossentropy."
-            if integers
-            else "The model must end in as many units as the targets have values.",
-        )
+        shape = y.shape[1:] or "(), one number a row"
+        if integers:
+            raise mistake("batch.class-numbers", output=output, shape=shape, loss=loss)
+        raise mistake("batch.target-shape", output=output, shape=shape, loss=loss)

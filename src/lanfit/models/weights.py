@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 from lanfit.wire.arrays import AnyArray
 
 
@@ -37,13 +37,19 @@ def set_weights(model: Any, weights: Mapping[str, AnyArray]) -> None:
     Raises:
         InputError: number, shapes or dtypes are not those of the model; nothing was changed.
     """
-    hint = "Weights and architecture must be of one model."
     if len(weights) != len(model.weights):
-        raise InputError(f"the model has {len(model.weights)} arrays of weights, given are {len(weights)}", hint)
+        raise mistake("weights.count", needed=len(model.weights), given=len(weights))
     for variable, (name, array) in zip(model.weights, weights.items(), strict=True):
-        have, need = (array.shape, array.dtype.name), (tuple(variable.shape), str(variable.dtype))
-        if have != need:
-            raise InputError(f"the weight {name!r} is {have[1]} {have[0]}, the model needs {need[1]} {need[0]}", hint)
+        dtype, shape = str(variable.dtype), tuple(variable.shape)
+        if (array.dtype.name, array.shape) != (dtype, shape):
+            raise mistake(
+                "weights.other-array",
+                name=name,
+                dtype=array.dtype.name,
+                shape=array.shape,
+                needed_dtype=dtype,
+                needed_shape=shape,
+            )
     for variable, array in zip(model.weights, weights.values(), strict=True):
         variable.assign(array)
     for layer in _settled_layers(model):

@@ -15,7 +15,7 @@ import numpy as np
 from lanfit.data.labels import Target, class_ids, make_target
 from lanfit.data.normalize import NO_NORMALIZER, OF_TARGETS, Moments, Normalizer, fit_normalizer
 from lanfit.data.split import Rows, folds, split_rows
-from lanfit.errors import InputError
+from lanfit.mistakes import mistake
 from lanfit.seeds import derive_seed
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import Fold, Model
@@ -65,10 +65,7 @@ def check_folds(fold: Fold, rows: int, classes: Rows | None, batch_size: int, wo
     train = min(len(rest) for rest, _ in folds(rows, fold.of, fold.seed, classes, words))
     train -= ceil(fold.validation_split * train)
     if batch_size > train:
-        raise InputError(
-            f"a batch of {batch_size} rows is larger than the {train} training rows of a fold",
-            f"Use --batch-size {max(1, train)} or less, fewer clients, or more rows.",
-        )
+        raise mistake("split.batch-of-fold", batch=batch_size, rows=train, most=max(1, train))
 
 
 def rows_of_shard(model: Model, shard: Mapping[str, AnyArray]) -> TaskRows:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.errors import TrainingError
+from lanfit.mistakes import mistake
 from lanfit.seeds import derive_seed
 from lanfit.training.backend import Backend, Rows
 from lanfit.wire.arrays import AnyArray
@@ -135,7 +135,15 @@ def _fit(
 
     for name, array in weights.items():
         if not np.isfinite(array).all():
-            raise _diverged(backend, job, best_epoch, f"the weight {name!r} holds NaN or infinity")
+            rate = backend.learning_rate
+            raise mistake(
+                "training.weight-not-finite",
+                name=name,
+                epoch=best_epoch + 1,
+                epochs=job.epochs,
+                rate=rate,
+                lower=rate / 10,
+            )
     columns = tuple(history[0]) if history else ()
     table = np.array([[line[name] for name in columns] for line in history], dtype=np.float64)
     return FitResult(weights, columns, table, best_epoch, seconds)
@@ -167,12 +175,13 @@ class _Pace:
 
 def _check_finite(backend: Backend, job: FitJob, epoch: int, what: str, loss: float) -> None:
     if not math.isfinite(loss):
-        raise _diverged(backend, job, epoch, f"the {what} became {loss}")
-
-
-def _diverged(backend: Backend, job: FitJob, epoch: int, what: str) -> TrainingError:
-    rate = backend.learning_rate
-    return TrainingError(
-        f"{what} in epoch {epoch + 1} of {job.epochs} (learning rate {rate:g})",
-        f"Lower the learning rate, e.g. --learning-rate {rate / 10:g}, or choose a normalizer.",
-    )
+        rate = backend.learning_rate
+        raise mistake(
+            "training.loss-not-finite",
+            what=what,
+            value=loss,
+            epoch=epoch + 1,
+            epochs=job.epochs,
+            rate=rate,
+            lower=rate / 10,
+        )

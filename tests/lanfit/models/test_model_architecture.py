@@ -270,7 +270,7 @@ def test_keras_builds_what_was_accepted() -> None:
 def test_what_keras_can_not_build_is_an_error_of_the_input() -> None:
     broken = sequential(INPUT, layer("Dense", units=-3))
     check(broken)
-    with pytest.raises(InputError, match=r"can't build this model: .*units=-3"):
+    with pytest.raises(InputError, match=r"can't be built by Keras .*: .*units=-3"):
         build(json.dumps(broken))
 
 
