@@ -134,7 +134,3 @@ def test_an_error_can_be_told_of_a_place_and_keeps_its_code() -> None:
     assert wrong.message == "--model: it is empty"
     assert wrong.hint == "Give a value, or leave it out. A file."
     assert wrong.code == "value.empty"
-
-
-def test_the_modules_that_are_named_here_exist() -> None:
-    assert set(TREES) >= NOT_YET

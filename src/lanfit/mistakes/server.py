@@ -17,11 +17,6 @@ MISTAKES: Mapping[str, Mistake] = {
         "there is no model {name!r}: {folder}/ has {found}",
         "Save one with Keras' model.save('model/name.h5'), or give its path to --model.",
     ),
-    "compile.incomplete": Mistake(
-        InputError,
-        "the model is not compiled: nothing says its {missing}",
-        "Give {flags}, or save the model after model.compile(...).",
-    ),
     # --- clients that can't do their part ---
     "client.no-room-for-model": Mistake(
         InputError,
