@@ -28,7 +28,7 @@ from lanfit.models.runtime import limit_memory, prepare_keras
 from lanfit.models.scoring import check_batch
 from lanfit.system import refused
 from lanfit.training.folds import convert
-from lanfit.training.judging import Judge
+from lanfit.training.judging import Judge, as_predictions
 from lanfit.training.metrics import metrics
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import LARGEST_ARCHITECTURE, Model
@@ -157,7 +157,7 @@ class ModelHolder:
         y = make_target(target, y, members[0].normalizer.apply(x), model.output_shape)
         written = keras.models.load_model(path)
         loss = float(written.evaluate(x, y, batch_size=256, verbose=0, return_dict=True)["loss"])
-        predictions = np.asarray(written.predict(x, batch_size=256, verbose=0))
+        predictions = as_predictions(model, written.predict(x, batch_size=256, verbose=0))
         return {"loss": loss, **metrics(target, y, predictions)}
 
     def _average(self, path: Path, members: list[Member], rows: Sequence[int]) -> ArrayFile:

@@ -147,6 +147,11 @@ def loss_name(spec: CompileSpec) -> str:
     return known.LOSS_NAMES[spec.loss] if spec.loss else ""
 
 
+def takes_logits(spec: CompileSpec) -> bool:
+    """Whether the loss takes what comes before a sigmoid or softmax: it was made with `from_logits=True`."""
+    return isinstance(spec.loss, dict) and bool(spec.loss["config"].get("from_logits"))
+
+
 def with_long_names(spec: CompileSpec) -> CompileSpec:
     """Return the spec with long names only: Keras 3.15.1 can't load its own .h5 with `mse` or `mae` in it."""
     loss = spec.loss if isinstance(spec.loss, dict) else loss_name(spec)

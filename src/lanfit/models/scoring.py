@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lanfit.data.normalize import NO_NORMALIZER, Normalizer
 from lanfit.mistakes import mistake
 from lanfit.models.architecture import build, first_line
-from lanfit.models.compiling import compile_model, loss_name, read_spec
+from lanfit.models.compiling import compile_model, loss_name, read_spec, takes_logits
 from lanfit.models.loading import last_activation
 from lanfit.models.member import model_in_original_units
 from lanfit.models.weights import bakes_weights, set_weights
@@ -100,11 +100,10 @@ def check_batch(
             metrics=metrics or "(none)",
             reason=first_line(error),
         ) from error
-    from_logits = isinstance(spec.loss, dict) and bool(spec.loss["config"].get("from_logits"))
     output = np.asarray(predictions, dtype=np.float64)
     if not np.isfinite(output).all():
         raise mistake("batch.output-not-finite")
-    if loss in _PROBABILITIES and not from_logits and (output.min() < 0 or output.max() > 1 + 1e-3):
+    if loss in _PROBABILITIES and not takes_logits(spec) and (output.min() < 0 or output.max() > 1 + 1e-3):
         raise mistake(
             "batch.no-probabilities",
             loss=loss,

@@ -12,12 +12,21 @@ from numpy.typing import NDArray
 
 from lanfit.data.labels import Target, make_target
 from lanfit.data.normalize import Normalizer
+from lanfit.models.compiling import read_spec, takes_logits
 from lanfit.models.member import Member
 from lanfit.models.merge import ensemble_model
 from lanfit.models.scoring import Scorer
 from lanfit.training.metrics import metrics
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import Model
+
+
+def as_predictions(model: Model, outputs: AnyArray) -> NDArray[np.float32]:
+    """What a model's outputs predict: one logit of a yes-or-no model becomes a probability, all else stays."""
+    values: NDArray[np.float32] = np.asarray(outputs, np.float32)
+    if Target(model.target) is Target.BINARY and takes_logits(read_spec(model.compile)):
+        return np.asarray(0.5 * (1 + np.tanh(0.5 * values)), np.float32)  # the sigmoid, which never overflows
+    return values
 
 
 class Judge:
@@ -47,9 +56,10 @@ class Judge:
         if others:
             together = ensemble_model(self.model.architecture, self.model.compile, members)
             loss = float(together.evaluate(x, targets, batch_size=256, verbose=0, return_dict=True)["loss"])
-            predictions = np.asarray(together.predict(x, batch_size=256, verbose=0))
+            outputs = together.predict(x, batch_size=256, verbose=0)
         else:
-            loss, predictions = self._scorer(first.targets).score(first.weights, normalized, targets)
+            loss, outputs = self._scorer(first.targets).score(first.weights, normalized, targets)
+        predictions = as_predictions(self.model, outputs)
         return {"loss": loss, **metrics(target, targets, predictions)}, predictions
 
     def _scorer(self, targets: Normalizer) -> Scorer:

@@ -1,0 +1,115 @@
+"""The judge: what it says of a model is what plain Keras and scikit-learn say of it on raw rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, f1_score, mean_absolute_error, r2_score
+
+from lanfit.data.labels import Target
+from lanfit.data.normalize import Moments, Normalizer, fit_normalizer
+from lanfit.models.compiling import read_config
+from lanfit.models.member import Member
+from lanfit.models.weights import get_weights
+from lanfit.training.judging import Judge
+from lanfit.wire.messages import Model
+
+pytestmark = pytest.mark.keras
+RANDOM = np.random.default_rng(7)
+X = RANDOM.normal(20, 5, (60, 3)).astype(np.float32)
+
+
+def member(
+    make: Callable[[], Any], target: Target, normalizer: str = "zscore", targets: Normalizer | None = None
+) -> tuple[Any, Model, Member]:
+    """A Keras model, and the same as it travels."""
+    import keras
+
+    keras.utils.set_random_seed(int(RANDOM.integers(1000)))
+    model = make()
+    compiled = read_config(json.dumps(model.get_compile_config()))
+    assert compiled is not None
+    none = fit_normalizer("none", Moments.of(X))
+    named = Model(
+        model.to_json(), compiled.to_json(), (None, 3), (None, *model.output_shape[1:]), target, normalizer,
+        targets.name if targets else "none",
+    )  # fmt: skip
+    return model, named, Member(get_weights(model), fit_normalizer(normalizer, Moments.of(X)), targets or none)
+
+
+def classifier() -> Any:
+    import keras
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4, activation="softmax")])
+    model.compile(optimizer="sgd", loss="sparse_categorical_crossentropy")
+    return model
+
+
+def test_classes_are_scored_as_scikit_learn_scores_them() -> None:
+    y = RANDOM.integers(0, 4, 60)
+    model, named, one = member(classifier, Target.CLASSES)
+    scored, predictions = Judge(named).judge([one], X, y)
+    theirs = model.predict(one.normalizer.apply(X), verbose=0)
+    np.testing.assert_allclose(predictions, theirs, atol=1e-6)
+    assert scored["accuracy"] == pytest.approx(accuracy_score(y, theirs.argmax(axis=1)))
+    assert scored["f1"] == pytest.approx(f1_score(y, theirs.argmax(axis=1), average="macro", zero_division=0))
+    assert scored["loss"] == pytest.approx(model.evaluate(one.normalizer.apply(X), y, verbose=0), rel=1e-5)
+
+
+def test_several_members_are_scored_as_one_each_behind_its_own_normalizer() -> None:
+    y = RANDOM.integers(0, 4, 60)
+    first, named, one = member(classifier, Target.CLASSES)
+    second, _, other = member(classifier, Target.CLASSES, "minmax")
+    other = Member(other.weights, Normalizer("zscore", other.normalizer.subtract, other.normalizer.multiply))
+    _, predictions = Judge(named).judge([one, other], X, y)
+    theirs = [first.predict(one.normalizer.apply(X), verbose=0), second.predict(other.normalizer.apply(X), verbose=0)]
+    np.testing.assert_allclose(predictions, np.mean(theirs, axis=0), atol=1e-6)
+
+
+@pytest.mark.parametrize("logits", [False, True])
+def test_a_yes_or_no_model_is_cut_at_a_half_also_when_it_puts_out_logits(logits: bool) -> None:
+    import keras
+
+    def make() -> Any:
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, activation=None if logits else "sigmoid")])
+        model.compile(optimizer="sgd", loss=keras.losses.BinaryCrossentropy(from_logits=logits))
+        return model
+
+    y = RANDOM.integers(0, 2, 60)
+    model, named, one = member(make, Target.BINARY)
+    scored, predictions = Judge(named).judge([one], X, y)
+    outputs = model.predict(one.normalizer.apply(X), verbose=0)[:, 0]
+    likely = 1 / (1 + np.exp(-outputs.astype(np.float64))) if logits else outputs
+    np.testing.assert_allclose(predictions[:, 0], likely, atol=1e-6)
+    assert 0 < (likely > 0.5).sum() < 60
+    if logits:
+        assert ((outputs > 0.5) != (likely > 0.5)).any(), "the test could not tell the two cuts apart"
+    assert scored["accuracy"] == pytest.approx(accuracy_score(y, likely > 0.5))
+
+
+def test_normalized_targets_are_scored_in_original_units() -> None:
+    import keras
+
+    def make() -> Any:
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        model.compile(optimizer="sgd", loss="mean_squared_error")
+        return model
+
+    y = RANDOM.normal(1000, 50, (60, 1))
+    targets = fit_normalizer("zscore", Moments.of(y))
+    model, named, one = member(make, Target.VALUES, targets=targets)
+    scored, predictions = Judge(named).judge([one], X, y)
+    theirs = targets.inverse().apply(model.predict(one.normalizer.apply(X), verbose=0))
+    np.testing.assert_allclose(predictions, theirs, rtol=1e-5)
+    assert scored["mae"] == pytest.approx(mean_absolute_error(y, theirs), rel=1e-5)
+    assert scored["r2"] == pytest.approx(r2_score(y, theirs), rel=1e-4)
+    assert scored["loss"] == pytest.approx(float(np.mean((theirs - y) ** 2)), rel=1e-4)
+
+
+def test_no_rows_no_scores() -> None:
+    _, named, one = member(classifier, Target.CLASSES)
+    assert Judge(named).score([one], X[:0], np.empty(0, np.int64)) == {}
