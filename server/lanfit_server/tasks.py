@@ -126,9 +126,8 @@ class TaskTable:
 
     @staticmethod
     def _may(record: Record, name: str, connected: Sequence[str]) -> bool:
-        if record.bound:
-            return record.owner == name
-        return name not in record.failed_at or all(other in record.failed_at for other in connected)
+        # What is bound comes back to where it failed: there is nobody else.
+        return record.bound or name not in record.failed_at or all(other in record.failed_at for other in connected)
 
     def lose(self, client: str) -> Task | None:
         """The client is gone: what it held waits again. Returns that task."""

@@ -45,6 +45,11 @@ def test_a_shard_that_does_not_fit_is_named_with_what_would() -> None:
     check_memory(data(250), 0, WEIGHTS, member(16_000 + 10_000))
 
 
+def test_rows_and_model_must_fit_together() -> None:
+    with pytest.raises(InputError, match="its shard of 1,000 rows takes 40.0 kB, and the model 16.0 kB"):
+        check_memory(data(1_000), 0, WEIGHTS, member(16_000 + 40_000 - 1))
+
+
 def test_a_model_that_does_not_fit_is_named_as_that() -> None:
     with pytest.raises(InputError, match=r"lab-7 has 15.0 kB of memory free, but training the model takes 16.0 kB"):
         check_memory(data(1_000), 0, WEIGHTS, member(15_000))
