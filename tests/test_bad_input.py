@@ -17,10 +17,6 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "work")
 
 
-def no_model(place: Place) -> None:
-    (place.root / "model" / "digits.h5").unlink()
-
-
 def not_a_model(place: Place) -> None:
     (place.root / "model" / "digits.h5").write_text("these are not the weights you are looking for")
 
@@ -41,7 +37,6 @@ def nan_in_an_npz(place: Place) -> None:
 @pytest.mark.parametrize(
     ("spoil", "causes"),
     [
-        (no_model, ["no model", "--model"]),
         (not_a_model, ["digits.h5"]),
         (wrong_shape, ["63", "8×8×1"]),
         (nan_in_an_npz, ["dataset/X/digits.npz", "row 17", "column 3", "nan"]),
@@ -62,9 +57,6 @@ def test_wrong_files_are_named(place: Place, spoil: Callable[[Place], None], cau
         ({"optimizer": "adm"}, ["adm", "adam"]),
         ({"loss": "mean_square_error"}, ["mean_square_error", "mean_squared_error"]),
         ({"loss": "mean_squared_error", "metrics": "acuracy"}, ["acuracy", "accuracy"]),
-        ({"clients": 1, "local": 2}, ["--local", "--clients"]),
-        ({"host": "203.0.113.7"}, ["203.0.113.7"]),
-        ({"model": "other.h5"}, ["other.h5", "digits.h5"]),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
@@ -101,12 +93,8 @@ def keras_model(path: Path, code: str) -> None:
             "model.compile('adam', 'mse')",
             ["Odd", "odd_one"],
         ),
-        (
-            "model = keras.Sequential([keras.Input((64,)), keras.layers.Dense(10)])",
-            ["not compiled", "--optimizer", "--loss"],
-        ),
     ],
-    ids=["Lambda", "custom layer", "uncompiled"],
+    ids=["Lambda", "custom layer"],
 )
 @pytest.mark.parametrize("ending", [".h5", ".keras"])
 def test_models_that_cannot_travel_are_refused_by_name(place: Place, code: str, causes: list[str], ending: str) -> None:
@@ -114,14 +102,6 @@ def test_models_that_cannot_travel_are_refused_by_name(place: Place, code: str, 
     said = refused(place, *flags(free_port(), 2, model=f"strange{ending}"))
     for cause in causes:
         assert cause in said
-
-
-def test_a_passphrase_that_is_too_easy_for_a_network_is_refused(place: Place) -> None:
-    said = refused(place, *flags(free_port(), 2, host="0.0.0.0"), passphrase="password")
-    assert "too easy" in said
-    assert "password" not in said.replace("passphrase", "").replace("this is a top-10 common password", "").replace(
-        "common password", ""
-    )
 
 
 def test_one_batch_goes_through_the_model_before_anyone_is_asked_to_work(place: Place) -> None:
@@ -132,11 +112,3 @@ def test_one_batch_goes_through_the_model_before_anyone_is_asked_to_work(place: 
     said = refused(place, *flags(free_port(), 2, model="linear.h5"))
     assert "takes probabilities" in said
     assert 'activation="softmax"' in said
-
-
-def test_a_model_whose_architecture_is_too_large_to_be_sent_is_refused(place: Place) -> None:
-    layers = "[keras.layers.ReLU(name=f'{i}' + 'x' * 50_000) for i in range(20)]"
-    code = f"model = keras.Sequential([keras.Input((64,)), *{layers}, keras.layers.Dense(10)])\n"
-    keras_model(place.root / "model" / "large.keras", code + "model.compile('adam', 'mse')")
-    said = refused(place, *flags(free_port(), 2, model="large.keras"))
-    assert "can be sent to clients" in said

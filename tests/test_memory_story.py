@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from provoke import assert_told
 from running import PASSPHRASE, Place, flags, free_port, port_of
 
 from lanfit.errors import ConnectionFailed
@@ -18,13 +19,17 @@ pytestmark = pytest.mark.story
 
 
 @pytest.mark.parametrize(
-    ("free", "causes"),
+    ("free", "code", "causes"),
     [
-        (500_000, ["small has 500.0 kB of memory free", "its shard of 1,437 rows takes", "rows would fit: use"]),
-        (100_000, ["small has 100.0 kB of memory free", "training the model takes 383.1 kB"]),
+        (500_000, "client.no-room-for-rows", ["small has 500.0 kB of memory free", "its shard of 1,437 rows"]),
+        (
+            100_000,
+            "client.no-room-for-model",
+            ["small has 100.0 kB of memory free", "the model takes 383.1 kB"],
+        ),
     ],
 )
-def test_a_shard_or_model_that_will_not_fit_is_named(tmp_path: Path, free: int, causes: list[str]) -> None:
+def test_a_shard_or_model_that_will_not_fit_is_named(tmp_path: Path, free: int, code: str, causes: list[str]) -> None:
     place = Place(tmp_path / "server")
     before = place.files()
     with place.server(*flags(free_port(), 1)) as server:
@@ -40,6 +45,7 @@ def test_a_shard_or_model_that_will_not_fit_is_named(tmp_path: Path, free: int, 
 
         asyncio.run(join())
         server.finish(2)
+    assert_told(code, server.said)
     for cause in causes:
         assert cause in server.said
     assert place.files() == before

@@ -51,6 +51,16 @@ def test_a_port_in_use_is_named(place: Place, port_in_use: int) -> None:
     check(place, Scenario(spoil, "listen.port-in-use", [str(port_in_use), "127.0.0.1", "--port"], ()))
 
 
+@provokes("listen.unknown-name", "no..name")
+def a_name_that_nobody_has(place: Place) -> Start:
+    return Start({"host": "no..name"})
+
+
+@provokes("listen.other-machine", "203.0.113.7")
+def the_address_of_another_machine(place: Place) -> Start:
+    return Start({"host": "203.0.113.7"})
+
+
 @provokes("identity.unusable", "identity.pem")
 def a_file_where_the_state_goes(place: Place) -> None:
     (place.root / "server").mkdir()

@@ -6,13 +6,14 @@ import csv
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from running import ROOT, Place, assert_same_weights, client, flags, free_port
+from provoke import assert_told
+from running import ROOT, Place, assert_same_weights, client, flags, free_port, plain_keras
 
 from lanfit.data.split import plan_rows
 
@@ -202,36 +203,70 @@ def test_a_client_that_is_lost_for_good_is_waited_for_until_the_deadline(place: 
 def test_a_folder_of_own_data_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     with client(tmp_path, 1, "lab-1", "--data", tmp_path / "nowhere") as worker:
         worker.finish(2)
-        worker.expect(r"there is no folder .*nowhere \(--data\)")
+    assert_told("own-data.no-folder", worker.said)
+    assert "nowhere" in worker.said
 
 
-BAD: dict[str, tuple[Any, str]] = {
-    "fewer columns": (
-        lambda folder: write_table(folder / "dataset/X/rows.csv", DIGITS[:400, :63].tolist()),
-        r"lab-2's own files can't be used: X.rows\.csv has rows of 63 values, but the model takes 8×8×1",
-    ),
-    "numbers for words": (
-        lambda folder: write_table(folder / "dataset/Y/labels.csv", NUMBERS[:400, None].tolist()),
-        "the labels of lab-1 are words, those of lab-2 are numbers",
-    ),
-    "text among numbers": (
-        lambda folder: write_table(
-            folder / "dataset/X/rows.csv", [["Ms Secret", *DIGITS[0, 1:]], *DIGITS[1:400].tolist()]
+def test_labels_that_are_others_than_the_client_has_told_are_named(place: Place, tmp_path: Path) -> None:
+    one, port = give(tmp_path / "a", DIGITS[:400], words(np.arange(400))), free_port()
+    with place.server(*flags(port, 1, **{**OWN, "epochs": 99})) as server:
+        with client(one, port, "lab-1") as first:
+            first.expect("Epoch 1/99")
+            first.kill()
+        server.expect("lab-1 was lost")
+        give(one, DIGITS[:400], [word.upper() for word in words(np.arange(400))])
+        with client(one, port, "lab-1") as again:
+            server.finish(4)
+            again.finish(4)
+    for said in (server.said, again.said):
+        assert_told("own-data.labels-changed", said)
+
+
+def lacking_a_column(folder: Path) -> None:
+    write_table(folder / "dataset/X/rows.csv", DIGITS[:400, :63].tolist())
+
+
+def numbers_for_words(folder: Path) -> None:
+    write_table(folder / "dataset/Y/labels.csv", NUMBERS[:400, None].tolist())
+
+
+def a_name_among_numbers(folder: Path) -> None:
+    write_table(folder / "dataset/X/rows.csv", [["Ms Secret", *DIGITS[0, 1:]], *DIGITS[1:400].tolist()])
+
+
+def model_of_any_columns(place: Place) -> str:
+    """A model for which rows may have any number of values."""
+    code = "import keras; from keras import layers; model = keras.Sequential([keras.Input((None,)), "
+    code += "layers.Embedding(20, 4), layers.GlobalAveragePooling1D(), layers.Dense(10, 'softmax')]); "
+    code += "model.compile('adam', 'sparse_categorical_crossentropy'); model.save(sys.argv[1])"
+    plain_keras(code, place.root / "model" / "any.keras")
+    return "any.keras"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "cause"),
+    [
+        (lacking_a_column, "own-data.unusable", r"rows\.csv has rows of 63 values, but the model takes 8×8×1"),
+        (lacking_a_column, "survey.other-columns", "lab-2 has rows of 63 columns, lab-1 of 64"),
+        (numbers_for_words, "survey.words-and-numbers", "the labels of lab-1 are words, those of lab-2 are numbers"),
+        (
+            a_name_among_numbers,
+            "own-data.unusable",
+            r'lab-2\'s own files can\'t be used: X.rows\.csv, line 2, column "column 0": "…" is not a number',
         ),
-        r'lab-2\'s own files can\'t be used: X.rows\.csv, line 2, column "column 0": "…" is not a number',
-    ),
-}
-
-
-@pytest.mark.parametrize("mistake", BAD)
-def test_own_files_that_do_not_fit_are_named_with_their_client(mistake: str, place: Place, tmp_path: Path) -> None:
-    spoil, expected = BAD[mistake]
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_own_files_that_do_not_fit_are_named_with_their_client(
+    spoil: Callable[[Path], None], code: str, cause: str, place: Place, tmp_path: Path
+) -> None:
     one = give(tmp_path / "a", DIGITS[:400], words(np.arange(400)))
     two = give(tmp_path / "b", DIGITS[:400], words(np.arange(400)))
     spoil(two)
+    model = model_of_any_columns(place) if code == "survey.other-columns" else "digits.h5"
     before, port = place.files(), free_port()
     with (
-        place.server(*flags(port, 2, **OWN)) as server,
+        place.server(*flags(port, 2, **{**OWN, "model": model, "normalizer": "none"})) as server,
         client(one, port, "lab-1") as first,
         client(two, port, "lab-2") as second,
     ):
@@ -239,10 +274,11 @@ def test_own_files_that_do_not_fit_are_named_with_their_client(mistake: str, pla
         began = time.monotonic()
         server.finish(2)
         assert time.monotonic() - began < 60  # the trainers import their backend meanwhile
-        server.expect(expected)
+        assert_told(code, server.said)
+        server.expect(cause)
         assert "Ms Secret" not in server.said
         assert str(two) not in server.said
         first.finish(0)
-        second.finish(0 if mistake == "numbers for words" else 4)
+        second.finish(4 if code == "own-data.unusable" else 0)
         second.expect("no run began: the server says why")
     assert place.files() == before

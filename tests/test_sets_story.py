@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from provoke import Scenario, Start, check
 from running import (
     PASSPHRASE,
     Place,
@@ -268,6 +269,21 @@ def test_a_set_that_is_not_there_and_cannot_be_downloaded_says_what_to_put_where
     assert f"tf-keras-datasets/mnist.npz to {home / 'datasets' / 'mnist.npz'}" in said
 
 
+def test_one_row_of_a_set_is_too_few(place: Place, tmp_path: Path) -> None:
+    def one_image(place: Place) -> Start:
+        fashion_mnist(tmp_path / "keras")
+        dense(place.root / "model" / "fashion.h5", (784,), "layers.Dense(10)", "'mse'")
+        settings = {
+            "model": "fashion.h5",
+            "dataset": "fashion_mnist",
+            "samples": 1,
+            "loss": "sparse_categorical_crossentropy",
+        }
+        return Start(settings, options={"environment": offline(tmp_path / "keras")})
+
+    check(place, Scenario(one_image, "split.samples-too-few", ["1 row can't be"], ()))
+
+
 @pytest.mark.parametrize(
     ("settings", "causes"),
     [
@@ -275,7 +291,6 @@ def test_a_set_that_is_not_there_and_cannot_be_downloaded_says_what_to_put_where
         ({"data": "keras"}, ["Data set of Keras", "--dataset"]),
         ({"dataset": "mnist", "dataset_args": "num_words=3"}, ['"num_words=3" is no argument of mnist']),
         ({"dataset": "mnist", "normalize_targets": "zscore"}, ["only targets that are numbers", "they are classes"]),
-        ({"data": "client", "samples": 100}, ["--samples 100", "on its clients"]),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )

@@ -15,6 +15,7 @@ import msgspec
 
 from lanfit.data.files import find_pairs
 from lanfit.data.keras_sets import check_set
+from lanfit.data.labels import check_order
 from lanfit.errors import InputError
 from lanfit.fields import Value
 from lanfit.job import COMPILED, FIELDS, Job, check_local, make_job
@@ -89,7 +90,7 @@ class JobQuestions:
         loading_set = self._load_set(values, loaded)
         values["normalizer"] = ask("normalizer")
         values["method"] = ask("method")
-        values["order"] = ask("order", check=lambda order: self._check_files(values["data"], order))
+        values["order"] = ask("order", check=lambda order: self._check_order(str(order), compiled.loss, values["data"]))
         if local and values.get("threads") is None:
             values["threads"] = max(1, (os.cpu_count() or 1) // local)
         job = make_job(values)
@@ -152,8 +153,9 @@ class JobQuestions:
 
     # --- the data -----------------------------------------------------------------------------------------------
 
-    def _check_files(self, data: Value, order: Value) -> None:
-        """Missing folders and files show here, before anything is read."""
+    def _check_order(self, order: str, loss: str, data: Value) -> None:
+        """Whether the loss goes with it; missing folders and files show here, too, before anything is read."""
+        check_order(loss, order)
         if data == "files":
             find_pairs(self._workspace.inputs, self._workspace.targets if order == "XY" else None)
 

@@ -165,8 +165,15 @@ class ModelHolder:
         return ArrayFile.write(path, {**weights, **members[0].constants()})
 
 
-def _problem(error: LanfitError) -> Problem:
-    """The error as an answer, by its nearest class of the error tree: what the server can make of it."""
+def problem(failed: LanfitError | MemoryError | OSError) -> Problem:
+    """What went wrong as an answer, by its nearest class of the error tree: what the server can make of it."""
+    match failed:
+        case LanfitError():
+            error = failed
+        case MemoryError():
+            error = mistake("model.out-of-memory")
+        case OSError():
+            error = refused(failed)
     kind = next(cls.__name__ for cls in type(error).__mro__ if cls.__module__ == "lanfit.errors")
     return Problem(kind, error.message, error.hint, error.code)
 
@@ -182,12 +189,8 @@ def main() -> None:
         request = requests.get()
         try:
             reply = holder.answer(request)
-        except LanfitError as wrong:
-            reply = _problem(wrong)
-        except MemoryError:
-            reply = _problem(mistake("model.out-of-memory"))
-        except OSError as error:
-            reply = _problem(refused(error))
+        except (LanfitError, MemoryError, OSError) as failed:
+            reply = problem(failed)
         parent.send(reply)
 
 

@@ -149,7 +149,6 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes | None, cau
 @pytest.mark.parametrize(
     ("values", "cause"),
     [
-        ({"data": "keras"}, "no data set is named"),
         ({"dataset": "mnist"}, "--dataset mnist is for the data sets of Keras, and this job's data is files"),
         ({"data": "client", "dataset_args": "num_words=9"}, "--dataset-args num_words=9 is for the data sets of Keras"),
         ({"data": "client", "samples": 5}, r"how many are used can.t be said here \(--samples 5\)"),
@@ -159,6 +158,12 @@ def test_what_is_said_about_the_data_fits_together(values: dict[str, object], ca
     with pytest.raises(InputError, match=cause) as wrong:
         make_job(values)  # type: ignore[arg-type]
     assert wrong.value.hint
+
+
+def test_a_job_on_a_set_of_keras_names_it() -> None:
+    with pytest.raises(InputError) as wrong:
+        make_job({"data": "keras"})
+    assert wrong.value.code == "job.no-dataset"
 
 
 def test_a_job_of_clients_data_may_say_that_all_rows_are_used() -> None:

@@ -122,6 +122,14 @@ def test_other_columns_are_named_where_the_model_would_take_them() -> None:
         unite(told(what, tell(ROWS), tell(ROWS[:, :2], "lab-2")), what, OWN)
 
 
+def test_targets_of_other_columns_are_named_where_the_model_would_take_them() -> None:
+    what = model(target=Target.VALUES)
+    what = Model(**{**{name: getattr(what, name) for name in what.__struct_fields__}, "output_shape": (None, None)})
+    with pytest.raises(InputError, match="targets of lab-2 have another shape than those of lab-1") as wrong:
+        unite(told(what, tell(ROWS, y=ROWS), tell(ROWS, "lab-2", y=ROWS[:, :2])), what, OWN)
+    assert wrong.value.code == "survey.other-target-columns"
+
+
 def changed(name: str, array: Any) -> tuple[str, Surveyed, dict[str, AnyArray]]:
     client, surveyed, arrays = tell(ROWS, labels=("cat", "dog"))
     return client, surveyed, {**arrays, name: np.asarray(array)}
@@ -138,10 +146,22 @@ IMPOSSIBLE = {
 }
 
 
-@pytest.mark.parametrize("expected", IMPOSSIBLE)
-def test_what_no_files_can_hold_is_refused_and_the_client_is_named(expected: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("survey.no-numbers", "statistics of its rows that are no numbers"),
+        ("survey.impossible-statistics", "statistics that no rows can have"),
+        ("survey.other-shape", "statistics of another shape"),
+        ("survey.other-targets", "other targets than this model has"),
+        ("survey.impossible-labels", "impossible labels: Invalid"),
+        ("survey.impossible-labels", "impossible labels: 2 names"),
+        ("survey.impossible-labels", "impossible labels: a name"),
+    ],
+)
+def test_what_no_files_can_hold_is_refused_and_the_client_is_named(code: str, expected: str) -> None:
     with pytest.raises(InputError, match="lab-1 tells") as wrong:
         told(model(), IMPOSSIBLE[expected])
+    assert wrong.value.code == code
     assert expected.split(": Invalid")[0] in wrong.value.message
     assert wrong.value.hint
 

@@ -13,43 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from provoke import Scenario, Scenarios, Start, check, hide
-from running import Place
+from tiny import ROWS, TINY_JOB, Tiny, X, as_csv, as_npz, labels, words
 
 pytestmark = pytest.mark.story
 SCENARIOS = Scenarios()
 provokes = SCENARIOS.provokes
-
-ROWS = 12
-#: Twelve rows of two columns, and their labels of three classes.
-X = np.arange(2.0 * ROWS).reshape(ROWS, 2)
-Y = np.arange(ROWS) % 3
-NUMBERS = Start({"model": "numbers.h5"})
-YES_NO = Start({"model": "yes_no.h5"})
-ONE_HOT = Start({"model": "one_hot.h5"})
-
-
-class Tiny(Place):
-    """A workspace with the tiny models and twelve rows that fit them."""
-
-    def __init__(self, root: Path, models: Path) -> None:
-        self.root = root
-        shutil.copytree(models, root / "model")
-        self.x("x.csv", as_csv(X, "a,b"))
-        self.y("y.csv", as_csv(Y.reshape(-1, 1), "label"))
-
-    def x(self, name: str, content: str | bytes) -> None:
-        self._put("X", name, content)
-
-    def y(self, name: str, content: str | bytes) -> None:
-        self._put("Y", name, content)
-
-    def _put(self, folder: str, name: str, content: str | bytes) -> None:
-        """Add a file; one of the same name before the first dot is replaced."""
-        path = self.root / "dataset" / folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for old in path.parent.glob(f"{name.partition('.')[0]}.*"):
-            old.unlink()
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 @pytest.fixture
@@ -58,32 +26,11 @@ def place(tmp_path: Path, tiny_models: Path) -> Tiny:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_what_is_wrong_with_the_data_is_named(place: Tiny, scenario: Scenario) -> None:
-    check(place, scenario, model="classes.h5", clients=1, batch_size=2)
+def test_what_is_wrong_with_the_files_is_named(place: Tiny, scenario: Scenario) -> None:
+    check(place, scenario, **TINY_JOB)
 
 
-# --- how the files are made -------------------------------------------------------------------------------------
-
-
-def as_csv(rows: np.ndarray, header: str = "") -> str:
-    lines = [header] * bool(header) + [",".join(f"{value:g}" for value in row) for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def words(*labels: str) -> str:
-    """A csv file of labels, twelve of them."""
-    return "label\n" + "\n".join((labels * ROWS)[:ROWS]) + "\n"
-
-
-def labels(*instead: float | str) -> str:
-    """The labels as a csv file, the first of them replaced."""
-    return "label\n" + "\n".join(map(str, [*instead, *Y[len(instead) :]])) + "\n"
-
-
-def as_npz(**arrays: np.ndarray) -> bytes:
-    file = io.BytesIO()
-    np.savez(file, **arrays)  # type: ignore[arg-type]
-    return file.getvalue()
+# --- how they are made ----------------------------------------------------------------------------------------------
 
 
 def declared_npz(header: dict[str, object]) -> bytes:
@@ -352,140 +299,3 @@ def pickled_objects(place: Tiny) -> None:
 @provokes("npz.no-rows", "x.npz", "(0, 2)")
 def no_rows(place: Tiny) -> None:
     place.x("x.npz", as_npz(x=X[:0]))
-
-
-# --- labels -----------------------------------------------------------------------------------------------------
-
-
-@provokes("labels.empty", "y.npz, row 3")
-def an_empty_word(place: Tiny) -> None:
-    place.y("y.npz", as_npz(y=np.array(["cat", "dog", "", *["cat"] * 9])))
-
-
-@provokes("labels.mixed", 'y.csv, row 1: "7"', '"cat" (row 2)')
-def a_number_among_words(place: Tiny) -> None:
-    place.y("y.csv", words("7", "cat"))
-
-
-@provokes("labels.mixed-files", "y2.csv, row 1: 0", "y.csv")
-def words_here_and_numbers_there(place: Tiny) -> None:
-    place.y("y.csv", words("cat", "dog"))
-    place.x("x2.csv", as_csv(X))
-    place.y("y2.csv", labels())
-
-
-@provokes("labels.too-many", "y.csv", "10,001 different labels")
-def a_column_of_names(place: Tiny) -> None:
-    place.y("y.csv", "label\n" + "".join(f"name {number}\n" for number in range(10_001)))
-
-
-@provokes("labels.too-many-in-all", "10,002 different labels")
-def two_columns_of_names(place: Tiny) -> None:
-    x = np.arange(10_002.0).reshape(5001, 2)
-    for number in (1, 2):
-        place.x(f"x{number}.csv", as_csv(x))
-        place.y(f"y{number}.csv", "label\n" + "".join(f"name {number} {row}\n" for row in range(5001)))
-    for name in ("X/x.csv", "Y/y.csv"):
-        (place.root / "dataset" / name).unlink()
-
-
-@provokes("labels.too-long", "y.csv, row 1", "200 characters")
-def an_essay_as_label(place: Tiny) -> None:
-    place.y("y.csv", words("essay " * 50, "cat"))
-
-
-@provokes("labels.control-characters", "y.csv, row 2")
-def a_label_that_rings_the_bell(place: Tiny) -> None:
-    place.y("y.csv", words("cat", "dog\a"))
-
-
-@provokes("labels.too-long-array", "y.npz", "200 characters")
-def an_array_of_essays(place: Tiny) -> None:
-    place.y("y.npz", as_npz(y=np.array(["essay " * 50] * ROWS)))
-
-
-@provokes("labels.no-characters", "y.npz")
-def bytes_that_are_no_characters(place: Tiny) -> None:
-    place.y("y.npz", as_npz(y=np.full(ROWS, 0xFFFFFFFF, "<u4").view("<U1")))
-
-
-@provokes("labels.more-than-outputs", "4 different labels (cat, cow, dog, hen)", "3 outputs")
-def a_class_too_many(place: Tiny) -> None:
-    place.y("y.csv", words("cat", "dog", "cow", "hen"))
-
-
-@provokes("labels.more-than-two", "3 different labels (cat, cow, dog)")
-def three_classes_for_yes_and_no(place: Tiny) -> Start:
-    place.y("y.csv", words("cat", "dog", "cow"))
-    return YES_NO
-
-
-@provokes("labels.not-0-or-1", "label 2", "y.csv, row 3")
-def a_third_class_for_yes_and_no(place: Tiny) -> Start:
-    return YES_NO
-
-
-@provokes("labels.not-one-hot", "[0, 1, 1]", "y.csv, row 2")
-def two_hot(place: Tiny) -> Start:
-    rows = np.eye(3)[Y]
-    rows[1, 2] = 1
-    place.y("y.csv", as_csv(rows))
-    return ONE_HOT
-
-
-@provokes("labels.not-whole", "label 0.5", "y.csv, row 1", "--loss")
-def half_a_label(place: Tiny) -> None:
-    place.y("y.csv", labels(0.5))
-
-
-@provokes("labels.negative", "label -1", "y.csv, row 2")
-def a_negative_label(place: Tiny) -> None:
-    place.y("y.csv", labels(0, -1))
-
-
-@provokes("labels.above-outputs", "label 12", "y.csv, row 3", "3 outputs (0-2)")
-def a_label_above_the_outputs(place: Tiny) -> None:
-    place.y("y.csv", labels(0, 1, 12))
-
-
-# --- targets, and rows that belong together ---------------------------------------------------------------------
-
-
-@provokes("targets.not-finite", "inf", "y.csv, row 4")
-def an_infinite_target(place: Tiny) -> Start:
-    place.y("y.csv", labels(0, 1, 2, "inf"))
-    return NUMBERS
-
-
-@provokes("targets.wrong-shape", "y.csv", "one label")
-def two_columns_of_labels(place: Tiny) -> None:
-    place.y("y.csv", as_csv(np.stack([Y, Y], 1)))
-
-
-@provokes("rows.unequal", "x.csv has 12 rows", "y.csv has 10")
-def rows_without_targets(place: Tiny) -> None:
-    place.y("y.csv", "\n".join(labels().splitlines()[:-2]) + "\n")
-
-
-@provokes("rows.other-columns", "x2.csv has rows of 3", "All files of X")
-def another_number_of_columns(place: Tiny) -> None:
-    place.x("x2.csv", as_csv(np.hstack([X, X[:, :1]])))
-    place.y("y2.csv", labels())
-
-
-# --- too few rows -----------------------------------------------------------------------------------------------
-
-
-@provokes("split.none-left", "12 rows 12")
-def all_rows_for_the_test(place: Tiny) -> Start:
-    return Start({"test_split": 0.99})
-
-
-@provokes("split.none-left-of-shard", "shard 1 of 1 has 9 rows, of which 9", "--validation-split 0")
-def all_rows_for_validation(place: Tiny) -> Start:
-    return Start({"validation_split": 0.99})
-
-
-@provokes("split.too-few-rows", "12 rows 3 are test rows", "20 clients")
-def more_clients_than_rows(place: Tiny) -> Start:
-    return Start({"clients": 20})

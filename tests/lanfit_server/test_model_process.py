@@ -1,0 +1,78 @@
+"""What the model process answers when something goes wrong in it: an error in the table's words, and it lives on."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from lanfit.data.normalize import NO_NORMALIZER
+from lanfit.errors import InputError, LanfitError
+from lanfit.files import ArrayFile
+from lanfit.mistakes import mistake
+from lanfit.models.member import Member
+from lanfit.wire.messages import Model
+from lanfit_server.evaluate import (
+    Compile,
+    Compiled,
+    Done,
+    Loaded,
+    LoadModel,
+    ModelProcess,
+    Problem,
+    UseModel,
+    WriteFinal,
+    WriteModel,
+)
+from lanfit_server.model_process import problem
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_memory_that_does_not_suffice_is_an_answer() -> None:
+    assert problem(MemoryError()).code == "model.out-of-memory"
+
+
+def test_an_error_is_an_answer_by_its_nearest_class_of_the_tree() -> None:
+    class Special(InputError):
+        """Of a module of its own."""
+
+    assert problem(Special("a", "b", "c")) == Problem("InputError", "a", "b", "c")
+    full = mistake("disk.full", file="weights.block", size=9)
+    assert problem(full) == Problem("LanfitError", full.message, full.hint, "disk.full")
+
+
+@pytest.mark.keras
+def test_what_the_system_refuses_is_an_answer_and_the_process_lives_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file where a folder must be")
+
+    async def ask() -> None:
+        models = await ModelProcess.start()
+        try:
+            digits = str(ROOT / "model" / "digits.h5")
+            with pytest.raises(LanfitError) as wrong:
+                await models.ask(LoadModel(digits, str(tmp_path / "file" / "weights.block")), Loaded)
+            assert wrong.value.code == "system.refused"
+            assert str(tmp_path / "file") in wrong.value.message
+
+            loaded = await models.ask(LoadModel(digits, str(tmp_path / "weights.block")), Loaded)
+            compiled = await models.ask(Compile(), Compiled)
+            shapes = loaded.input_shape, loaded.output_shape
+            model = Model(loaded.architecture, compiled.compile, *shapes, "classes", "none", "none")
+            await models.ask(UseModel(model), Done)
+            member = {**loaded.weights.load(), **Member({}, NO_NORMALIZER, NO_NORMALIZER).constants()}
+            result = ArrayFile.write(tmp_path / "result.block", member)
+            for request in (
+                WriteModel(str(tmp_path / "file" / "a.h5"), result),
+                WriteFinal(str(tmp_path / "file" / "a.keras"), (result,)),
+            ):
+                with pytest.raises(LanfitError) as wrong:
+                    await models.ask(request, Done)
+                assert wrong.value.code == "system.refused"
+            assert await models.ask(WriteModel(str(tmp_path / "a.h5"), result), Done) == Done()
+            assert (tmp_path / "a.h5").is_file()
+        finally:
+            await models.stop()
+
+    asyncio.run(ask())

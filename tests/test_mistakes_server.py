@@ -1,0 +1,191 @@
+"""Mistakes of a server beside those of files and rows, provoked from the outside: model, job, clients, demo."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from provoke import Dialogue, Scenario, Scenarios, Start, assert_told, check, exit_code
+from running import PASSPHRASE, ROOT, Program, flags, free_port, plain_keras, port_of
+from tiny import TINY_JOB, Tiny
+
+from lanfit.errors import ConnectionFailed
+from lanfit.net.connect import connect
+from lanfit.wire.arrays import ArraySpec, BlockSpec
+from lanfit.wire.messages import Join, Survey, Surveyed
+
+pytestmark = pytest.mark.story
+SCENARIOS = Scenarios()
+provokes = SCENARIOS.provokes
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_models: Path) -> Tiny:
+    return Tiny(tmp_path / "work", tiny_models)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_what_is_wrong_with_a_job_is_named(place: Tiny, scenario: Scenario) -> None:
+    check(place, scenario, **TINY_JOB)
+
+
+# --- the model --------------------------------------------------------------------------------------------------
+
+
+@provokes("model.not-found", "'other.h5'", "classes.h5", "--model")
+def a_model_of_another_name(place: Tiny) -> Start:
+    return Start({"model": "other.h5"})
+
+
+@provokes("model.not-found", "no model at all")
+def no_models(place: Tiny) -> None:
+    shutil.rmtree(place.root / "model")
+    (place.root / "model").mkdir()
+
+
+@provokes("compile.incomplete", "optimizer", "--optimizer and --loss")
+def a_model_that_is_not_compiled(place: Tiny) -> None:
+    import h5py
+
+    with h5py.File(place.root / "model" / "classes.h5", "r+") as file:
+        del file.attrs["training_config"]
+
+
+@provokes("model.too-large-to-send", "large.keras")
+def a_model_of_a_million_letters(place: Tiny) -> Start:
+    layers = "[keras.layers.ReLU(name=f'{i}' + 'x' * 50_000) for i in range(20)]"
+    code = f"import keras; model = keras.Sequential([keras.Input((2,)), *{layers}]); "
+    plain_keras(f"{code}model.compile('adam', 'mse'); model.save(sys.argv[1])", place.root / "model" / "large.keras")
+    return Start({"model": "large.keras"})
+
+
+# --- answers that do not fit together ---------------------------------------------------------------------------
+
+
+@provokes("job.more-local-than-clients", "2 local clients", "only 1")
+def more_local_clients_than_all(place: Tiny) -> Start:
+    return Start({"local": 2})
+
+
+@provokes("job.set-without-keras", "--dataset mnist", "this job's data is files")
+def a_set_and_files(place: Tiny) -> Start:
+    return Start({"data": "files", "dataset": "mnist"})
+
+
+@provokes("job.samples-on-clients", "--samples 100")
+def rows_of_others(place: Tiny) -> Start:
+    return Start({"data": "client", "samples": 100})
+
+
+@provokes("job.merge-without-fit", "--merge average", "method kfold")
+def folds_that_are_to_be_merged(place: Tiny) -> Start:
+    return Start({"merge": "average", "method": "kfold"})
+
+
+def test_a_passphrase_that_is_too_easy_for_a_network_is_refused_and_not_repeated(place: Tiny) -> None:
+    with place.server(*flags(free_port(), 2, host="0.0.0.0"), passphrase="dragon") as server:
+        server.finish(2)
+    assert_told("passphrase.too-easy", server.said)
+    assert "dragon" not in server.said
+
+
+def test_at_a_terminal_what_does_not_fit_is_explained_and_asked_again(place: Tiny) -> None:
+    with place.server("--local", 2, terminal=True, passphrase=None) as server:
+        dialogue = Dialogue(server)
+        dialogue.answer("Server IP", "203.0.113.7")
+        dialogue.explains("listen.other-machine", "Server IP")
+        dialogue.answer("Server IP", "no..name")
+        dialogue.explains("listen.unknown-name", "Server IP")
+        dialogue.answer("Server IP", "0.0.0.0")
+        dialogue.answer("Port", str(free_port()))
+        dialogue.answer("Start training", "y")
+        dialogue.answer("Model", "other.h5")
+        dialogue.explains("model.not-found", "Model")
+        dialogue.answer("Model", "classes.h5")
+        dialogue.answer("Number of clients", "1")
+        dialogue.explains("job.more-local-than-clients", "Number of clients")
+        dialogue.answer("Number of clients", "2")
+        dialogue.answer("Passphrase", "dragon")
+        dialogue.explains("passphrase.too-easy", "Passphrase")
+        server.interrupt()
+        server.finish(130)
+    assert "Traceback" not in server.said
+
+
+# --- clients and the system -------------------------------------------------------------------------------------
+
+
+@provokes("client.local-gave-up", "local-1")
+def local_clients_that_end_at_once(place: Tiny) -> Start:
+    (place.root / "client").mkdir()
+    (place.root / "client" / "client.toml").write_text('threads = "many"\n')
+    return Start({"local": 1})
+
+
+def test_a_client_that_tells_what_cannot_be_is_named(place: Tiny) -> None:
+    impossible = Surveyed(0, 0, 0, 1, 0, BlockSpec("0" * 64, (ArraySpec("mean", "float64", (2,)),)), ())
+
+    async def lie(port: int) -> None:
+        link, _ = await connect("127.0.0.1", port, os.urandom(16), PASSPHRASE)
+        await link.send(Join("liar", "0", "tensorflow", "cpu", 1, 0))
+        with contextlib.suppress(ConnectionFailed):
+            while True:
+                if isinstance(await link.receive(), Survey):
+                    await link.send(impossible)
+
+    with place.server(*flags(free_port(), **{**TINY_JOB, "data": "client"})) as server:
+        port = port_of(server)
+        server.expect("Waiting for 1 more")
+        asyncio.run(lie(port))
+        server.finish(2)
+    assert_told("survey.malformed", server.said)
+    assert "liar" in server.said
+
+
+def test_a_folder_that_models_cannot_be_written_to_is_named(place: Tiny) -> None:
+    (place.root / "model" / "collected").write_text("a file where a folder must be")
+    with place.server("--json", *flags(free_port(), **{**TINY_JOB, "local": 1, "epochs": 1})) as server:
+        server.finish(exit_code("system.refused"))
+    assert_told("system.refused", server.said)
+    assert b'"code":"system.refused"' in server.stdout
+    assert "model/collected" in server.said
+    assert "Traceback" not in server.said
+
+
+# --- the demo ---------------------------------------------------------------------------------------------------
+
+
+def other_files(folder: Path) -> dict[str, str]:
+    (folder / "lanfit" / "dataset" / "X").mkdir(parents=True)
+    (folder / "lanfit" / "dataset" / "X" / "mine.csv").write_text("1,2\n")
+    return {}
+
+
+def half_an_installation(folder: Path) -> dict[str, str]:
+    """A server without the samples that lie beside it."""
+    shutil.copytree(ROOT / "server" / "lanfit_server", folder / "installed" / "lanfit_server")
+    path = [str(folder / "installed"), str(ROOT / "src"), str(ROOT / "client")]
+    return {"PYTHONPATH": os.pathsep.join(path)}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code", "cause"),
+    [
+        (other_files, "demo.other-files", "dataset"),
+        (half_an_installation, "demo.no-sample", "model/digits.h5"),
+    ],
+)
+def test_what_keeps_the_demo_from_starting_is_named(
+    spoil: Callable[[Path], dict[str, str]], code: str, cause: str, tmp_path: Path
+) -> None:
+    environment = spoil(tmp_path)
+    with Program("demo", "--json", folder=tmp_path, passphrase=None, environment=environment) as demo:
+        demo.finish(2)
+    assert_told(code, demo.said)
+    assert f'"code":"{code}"'.encode() in demo.stdout
+    assert cause in demo.said
