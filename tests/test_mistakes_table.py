@@ -128,6 +128,11 @@ def test_a_mistake_becomes_an_error_of_its_class_with_its_code() -> None:
     assert texts("csv.empty-cell", file="x.csv", line=3, column=2) == (wrong.message, wrong.hint, wrong.code)
 
 
+def test_a_hint_that_begins_with_nothing_has_no_blank_in_front() -> None:
+    _, hint, _ = texts("own-data.unusable", client="lab-2", error="the trainer died", hint="")
+    assert hint == "The files are on lab-2."
+
+
 def test_an_error_can_be_told_of_a_place_and_keeps_its_code() -> None:
     wrong = mistake("value.empty").at("--model", "A file.")
     assert type(wrong) is errors.InputError
