@@ -131,10 +131,12 @@ class Dialogue:
         self.hear(question)
         self._program.type(text)
 
-    def explains(self, code: str, question: str) -> None:
-        """The answer is explained in the words of this mistake, and the question comes again."""
-        assert_told(code, self.hear(f"\n{question}"))
+    def explains(self, code: str, question: str) -> str:
+        """The answer is explained in the words of this mistake, and the question comes again; returns what was said."""
+        said = self.hear(f"\n{question}")
+        assert_told(code, said)
         self._heard -= len(question)
+        return said
 
 
 def exit_code(code: str) -> int:

@@ -101,8 +101,7 @@ def _check_object(value: dict[str, Any], module: str, layer: str) -> str:
     own = config.get("name") if isinstance(config, dict) else None
     here = own if isinstance(own, str) else layer
     if not isinstance(name, str):
-        what = f"an object whose class is a {type(name).__name__}, not a name"
-        raise mistake("model.spoilt-part", place=_place(here), what=what)
+        raise mistake("model.spoilt-part", place=_place(here), what="an object that does not give its class as a name")
     if name in _ARRAYS:
         _check_array(name, config, layer)
         return layer
@@ -127,8 +126,7 @@ def _check_object(value: dict[str, Any], module: str, layer: str) -> str:
     if registered not in (None, name):
         raise mistake("model.registered", place=_place(here), kind="class", name=name, registered=registered)
     if config is not None and not isinstance(config, dict):
-        what = f"the class {name} with a {type(config).__name__} for its options"
-        raise mistake("model.spoilt-part", place=_place(here), what=what)
+        raise mistake("model.spoilt-part", place=_place(here), what=f"the class {name} without a table of options")
     return here
 
 

@@ -1,0 +1,253 @@
+"""Every mistake that shows when a model meets data, provoked from the outside: before and while it is trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from provoke import Scenario, Scenarios, Start, assert_told, check
+from running import Program, client, flags, free_port, port_of
+from test_mistakes_data import Tiny, as_csv, as_npz, declared_npz, labels
+from test_sets_story import fashion_mnist, offline
+
+pytestmark = pytest.mark.story
+SCENARIOS = Scenarios()
+provokes = SCENARIOS.provokes
+
+ROWS = 12
+X = np.arange(2.0 * ROWS).reshape(ROWS, 2)
+
+#: Models of which it is known what they make of these rows; saved in the folder that is given.
+MODELS = """
+import pathlib, sys
+import keras
+from keras import Input, layers
+
+folder = pathlib.Path(sys.argv[1])
+
+def save(name, loss, *parts):
+    model = keras.Sequential(parts)
+    model.compile("sgd", loss)
+    model.save(folder / f"{name}.h5")
+    return model
+
+sparse = "sparse_categorical_crossentropy"
+save("linear", sparse, Input((2,)), layers.Dense(3, kernel_initializer="ones"))
+save("one_output", sparse, Input((2,)), layers.Dense(1, "sigmoid"))
+save("tokens", "mean_squared_error", Input((2,), dtype="int32"), layers.Embedding(50, 2), layers.Flatten(),
+     layers.Dense(1))
+save("negative", "poisson", Input((2,)), layers.Dense(1, kernel_initializer=keras.initializers.Constant(-1.0)))
+save("sum", "mean_squared_error", Input((2,)), layers.Dense(1, kernel_initializer="ones"))
+save("images", sparse, Input((28, 28)), layers.Flatten(), layers.Dense(10, "softmax"))
+broken = save("broken", "mean_squared_error", Input((2,)), layers.Dense(1, name="end"))
+broken.layers[0].kernel.assign([[float("nan")], [0.0]])
+broken.save(folder / "broken.h5")
+"""
+
+
+@pytest.fixture(scope="session")
+def models(tiny_models: Path) -> Path:
+    """The tiny models with those of this module beside them."""
+    subprocess.run([sys.executable, "-c", MODELS, tiny_models], check=True, capture_output=True)
+    return tiny_models
+
+
+@pytest.fixture
+def place(tmp_path: Path, models: Path) -> Tiny:
+    return Tiny(tmp_path / "work", models)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+def test_what_does_not_go_together_is_named(place: Tiny, scenario: Scenario) -> None:
+    check(place, scenario, model="classes.h5", clients=1, batch_size=2)
+
+
+# --- rows and targets against the model -------------------------------------------------------------------------
+
+
+@provokes("rows.other-input", "x.csv has rows of 3 values", "takes 2")
+def a_column_too_many(place: Tiny) -> None:
+    place.x("x.csv", as_csv(np.hstack([X, X[:, :1]])))
+
+
+@provokes("rows.other-output", "rows of 2 values", "puts out 1")
+def an_input_that_is_no_output(place: Tiny) -> Start:
+    return Start({"model": "numbers.h5", "order": "XX"})
+
+
+@provokes("rows.not-finite", "x.npz, row 5, column 2", "nan")
+def not_a_number(place: Tiny) -> None:
+    x = X.copy()
+    x[4, 1] = np.nan
+    place.x("x.npz", as_npz(x=x))
+
+
+@provokes("rows.declared", "x.npz", "100,000,000,000 rows")
+def rows_that_are_only_declared(place: Tiny) -> Start:
+    place.x("x.npz", declared_npz({"descr": "<f4", "fortran_order": False, "shape": (10**11, 2)}))
+    return Start({"model": "numbers.h5", "order": "XX", "loss": "mean_squared_error"})
+
+
+@provokes("targets.classes-with-xx", "sparse_categorical_crossentropy", "--order XY")
+def xx_with_a_loss_for_classes(place: Tiny) -> Start:
+    return Start({"order": "XX"})
+
+
+@provokes("targets.not-numbers", "classes", "--normalize-targets")
+def classes_to_be_normalized(place: Tiny) -> Start:
+    return Start({"normalize_targets": "zscore"})
+
+
+# --- too few rows -----------------------------------------------------------------------------------------------
+
+
+@provokes("split.samples", "100 rows can't be taken of 12")
+def more_samples_than_rows(place: Tiny) -> Start:
+    return Start({"samples": 100})
+
+
+@provokes("split.batch-of-shard", "a batch of 100 rows", "shard 1 of 1", "--batch-size")
+def a_batch_larger_than_a_shard(place: Tiny) -> Start:
+    return Start({"batch_size": 100})
+
+
+@provokes("split.batch-of-fold", "a batch of 9 rows", "--batch-size")
+def a_batch_larger_than_a_fold(place: Tiny) -> Start:
+    return Start({"model": "numbers.h5", "method": "kfold", "folds": 2, "batch_size": 9})
+
+
+@provokes("split.folds", "20 folds", "--folds 2 to 9")
+def more_folds_than_rows(place: Tiny) -> Start:
+    return Start({"model": "numbers.h5", "method": "kfold", "folds": 20})
+
+
+@provokes("split.folds-of-a-class", "5 folds", "--folds 3")
+def more_folds_than_rows_of_a_class(place: Tiny) -> Start:
+    return Start({"method": "kfold", "folds": 5})
+
+
+@provokes("split.class-of-one-row", "2 folds", "2 (1 row)")
+def a_class_of_one_row(place: Tiny) -> Start:
+    place.y("y.csv", "label\n" + "\n".join(["2", *"01" * 5, "0"]) + "\n")
+    return Start({"method": "kfold", "folds": 2, "test_split": 0})
+
+
+# --- the first batch --------------------------------------------------------------------------------------------
+
+
+@provokes("batch.fractions", "int32", "normalizer")
+def words_that_are_scaled(place: Tiny) -> Start:
+    return Start({"model": "tokens.h5", "normalizer": "minmax"})
+
+
+@provokes("batch.one-output", "binary_crossentropy")
+def one_output_for_classes(place: Tiny) -> Start:
+    place.y("y.csv", labels(*[0] * ROWS))
+    return Start({"model": "one_output.h5"})
+
+
+@provokes("batch.broken-weight", "end")
+def a_model_that_was_spoilt_by_training(place: Tiny) -> Start:
+    return Start({"model": "broken.h5"})
+
+
+@provokes("batch.refused", "metrics mae", "sparse_categorical_crossentropy")
+def a_metric_of_another_shape(place: Tiny) -> Start:
+    return Start({"metrics": "mae"})
+
+
+@provokes("batch.output-not-finite", "--normalizer minmax")
+def rows_that_overflow(place: Tiny) -> Start:
+    place.x("x.csv", as_csv(X * 0 + 3e38))
+    return Start({"model": "sum.h5"})
+
+
+@provokes("batch.no-probabilities", "its last activation is linear", "softmax")
+def no_softmax(place: Tiny) -> Start:
+    return Start({"model": "linear.h5"})
+
+
+@provokes("batch.loss-not-finite", "poisson", "nan")
+def a_logarithm_of_less_than_nothing(place: Tiny) -> Start:
+    place.x("x.csv", as_csv(X + 1))
+    return Start({"model": "negative.h5"})
+
+
+@provokes("compile.refused", "learning_speed")
+def an_option_that_keras_does_not_have(place: Tiny) -> None:
+    with h5py.File(place.root / "model" / "classes.h5", "a") as file:
+        config = json.loads(file.attrs["training_config"])
+        config["optimizer_config"]["config"]["learning_speed"] = 1
+        file.attrs["training_config"] = json.dumps(config)
+
+
+# --- the sets of Keras ------------------------------------------------------------------------------------------
+
+
+@provokes("set.unknown-argument", '"num_word=3"', "did you mean 'num_words'?")
+def a_misspelt_argument_of_a_set(place: Tiny) -> Start:
+    return Start({"dataset": "imdb", "dataset_args": "num_word=3"})
+
+
+@provokes("set.wrong-value", "imdb takes an integer for num_words")
+def an_argument_that_is_no_number(place: Tiny) -> Start:
+    return Start({"dataset": "imdb", "dataset_args": "num_words=many"})
+
+
+@provokes("set.refused-arguments", "test_split=2")
+def an_argument_that_keras_does_not_take(place: Tiny) -> Start:
+    return Start({"dataset": "california_housing", "dataset_args": "test_split=2"})
+
+
+@provokes("set.not-loaded", "imdb.npz")
+def no_internet(place: Tiny) -> Start:
+    return Start({"dataset": "imdb"}, options={"environment": offline(place.root / "server" / "state" / "keras")})
+
+
+@provokes("split.samples-too-few", "1 row")
+def one_sample_of_a_set_with_test_rows(place: Tiny) -> Start:
+    home = place.root / "server" / "state" / "keras"
+    fashion_mnist(home)
+    options = {"environment": offline(home)}
+    return Start({"model": "images.h5", "dataset": "fashion_mnist", "samples": 1}, options=options)
+
+
+# --- clients ----------------------------------------------------------------------------------------------------
+
+
+def refused(folder: Path, *arguments: object, **environment: str) -> str:
+    """What a client says that ends before it looks for its server."""
+    with Program("client", f"127.0.0.1:{free_port()}", *arguments, folder=folder, environment=environment) as worker:
+        worker.finish(2)
+    assert "Traceback" not in worker.said
+    return worker.said
+
+
+def test_a_backend_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    assert_told("backend.not-installed", refused(tmp_path, "--backend", "torch", PYTHONPATH=path))
+
+
+def test_a_gpu_that_is_not_there_is_named(tmp_path: Path) -> None:
+    said = refused(tmp_path, "--backend", "tensorflow", "--device", "gpu", CUDA_VISIBLE_DEVICES="-1")
+    assert_told("backend.no-gpu", said)
+
+
+def test_a_loss_that_becomes_infinite_is_told_by_client_and_server(place: Tiny, tmp_path: Path) -> None:
+    numbers = {"model": "sum.h5", "epochs": 50, "batch_size": 2, "learning_rate": 10}
+    with (
+        place.server(*flags(free_port(), 1, **numbers)) as server,
+        client(tmp_path / "a", port_of(server), "lab-1") as worker,
+    ):
+        server.finish(4)
+        worker.finish(None)
+    for said in (server.said, worker.said):
+        assert_told("training.loss-not-finite", said)
+        assert "Traceback" not in said
