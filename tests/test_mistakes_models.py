@@ -1,4 +1,4 @@
-"""Every mistake in a model file, provoked from the outside: one server at a terminal is given one bad file after another.
+"""Every mistake in a model file, provoked from the outside: one server at a terminal is given one bad file after the other.
 
 At a terminal a model that can't be used is explained and asked for again, so one model process is enough for all.
 """
