@@ -1,4 +1,4 @@
-"""Every mistake in a model file, provoked from the outside: one server at a terminal is given one bad file after the other.
+"""Every mistake in a model file, provoked from the outside, one bad file after the other.
 
 At a terminal a model that can't be used is explained and asked for again, so one model process is enough for all.
 """
@@ -57,7 +57,6 @@ Sequential([Input((2,)), layers.Dense(1, my_act, name="doubling")]).save(folder 
 Sequential([layers.Dense(1)]).save(folder / "open.keras")
 Sequential([Input(batch_shape=(32, 2)), layers.Dense(1)]).save(folder / "fixed.keras")
 Sequential([Input((2,)), layers.Dense(1, dtype="bfloat16", name="small")]).save(folder / "small.keras")
-Sequential([Input((2,)), *[layers.ReLU(name=f"{n}" + "x" * 50_000) for n in range(20)]]).save(folder / "long.keras")
 left, right = Input((2,), name="left"), Input((2,), name="right")
 Model(left, layers.Dense(1)(left + left)).save(folder / "plus.keras")
 Model([left, right], layers.Add()([left, right])).save(folder / "two.keras")
@@ -197,7 +196,6 @@ from_keras("two.keras", "model.several-arrays", "2 input arrays (left, right)", 
 from_keras("ends.keras", "model.several-arrays", "2 output arrays")
 from_keras("fixed.keras", "model.fixed-batch", "32 rows")
 from_keras("small.keras", "model.dtype", "small/kernel", "bfloat16")
-from_keras("long.keras", "model.too-large-to-send")
 from_keras("own.keras", "model.no-model", "'Own'")
 from_keras("lambda.keras", "model.refused-class", "layer 'twice'", "carries code")
 from_keras("odd.keras", "model.foreign-class", "layer 'odd_one'", "Odd")

@@ -13,15 +13,13 @@ import numpy as np
 import pytest
 from provoke import Scenario, Scenarios, Start, assert_told, check
 from running import Program, client, flags, free_port, port_of
-from test_mistakes_data import Tiny, as_csv, as_npz, declared_npz, labels
-from test_sets_story import fashion_mnist, offline
+from test_mistakes_files import declared_npz
+from test_sets_story import offline
+from tiny import ROWS, TINY_JOB, Tiny, X, as_csv, as_npz, labels
 
 pytestmark = pytest.mark.story
 SCENARIOS = Scenarios()
 provokes = SCENARIOS.provokes
-
-ROWS = 12
-X = np.arange(2.0 * ROWS).reshape(ROWS, 2)
 
 #: Models of which it is known what they make of these rows; saved in the folder that is given.
 MODELS = """
@@ -44,7 +42,7 @@ save("tokens", "mean_squared_error", Input((2,), dtype="int32"), layers.Embeddin
      layers.Dense(1))
 save("negative", "poisson", Input((2,)), layers.Dense(1, kernel_initializer=keras.initializers.Constant(-1.0)))
 save("sum", "mean_squared_error", Input((2,)), layers.Dense(1, kernel_initializer="ones"))
-save("images", sparse, Input((28, 28)), layers.Flatten(), layers.Dense(10, "softmax"))
+save("itself", "mean_squared_error", Input((2,)), layers.Dense(2))
 broken = save("broken", "mean_squared_error", Input((2,)), layers.Dense(1, name="end"))
 broken.layers[0].kernel.assign([[float("nan")], [0.0]])
 broken.save(folder / "broken.h5")
@@ -65,7 +63,7 @@ def place(tmp_path: Path, models: Path) -> Tiny:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
 def test_what_does_not_go_together_is_named(place: Tiny, scenario: Scenario) -> None:
-    check(place, scenario, model="classes.h5", clients=1, batch_size=2)
+    check(place, scenario, **TINY_JOB)
 
 
 # --- rows and targets against the model -------------------------------------------------------------------------
@@ -88,15 +86,10 @@ def not_a_number(place: Tiny) -> None:
     place.x("x.npz", as_npz(x=x))
 
 
-@provokes("rows.declared", "x.npz", "100,000,000,000 rows")
+@provokes("rows.larger-than-memory", "100,000,000,000 rows")
 def rows_that_are_only_declared(place: Tiny) -> Start:
     place.x("x.npz", declared_npz({"descr": "<f4", "fortran_order": False, "shape": (10**11, 2)}))
-    return Start({"model": "numbers.h5", "order": "XX", "loss": "mean_squared_error"})
-
-
-@provokes("targets.classes-with-xx", "sparse_categorical_crossentropy", "--order XY")
-def xx_with_a_loss_for_classes(place: Tiny) -> Start:
-    return Start({"order": "XX"})
+    return Start({"model": "itself.h5", "order": "XX"})
 
 
 @provokes("targets.not-numbers", "classes", "--normalize-targets")
@@ -107,11 +100,6 @@ def classes_to_be_normalized(place: Tiny) -> Start:
 # --- too few rows -----------------------------------------------------------------------------------------------
 
 
-@provokes("split.samples", "100 rows can't be taken of 12")
-def more_samples_than_rows(place: Tiny) -> Start:
-    return Start({"samples": 100})
-
-
 @provokes("split.batch-of-shard", "a batch of 100 rows", "shard 1 of 1", "--batch-size")
 def a_batch_larger_than_a_shard(place: Tiny) -> Start:
     return Start({"batch_size": 100})
@@ -120,22 +108,6 @@ def a_batch_larger_than_a_shard(place: Tiny) -> Start:
 @provokes("split.batch-of-fold", "a batch of 9 rows", "--batch-size")
 def a_batch_larger_than_a_fold(place: Tiny) -> Start:
     return Start({"model": "numbers.h5", "method": "kfold", "folds": 2, "batch_size": 9})
-
-
-@provokes("split.folds", "20 folds", "--folds 2 to 9")
-def more_folds_than_rows(place: Tiny) -> Start:
-    return Start({"model": "numbers.h5", "method": "kfold", "folds": 20})
-
-
-@provokes("split.folds-of-a-class", "5 folds", "--folds 3")
-def more_folds_than_rows_of_a_class(place: Tiny) -> Start:
-    return Start({"method": "kfold", "folds": 5})
-
-
-@provokes("split.class-of-one-row", "2 folds", "2 (1 row)")
-def a_class_of_one_row(place: Tiny) -> Start:
-    place.y("y.csv", "label\n" + "\n".join(["2", *"01" * 5, "0"]) + "\n")
-    return Start({"method": "kfold", "folds": 2, "test_split": 0})
 
 
 # --- the first batch --------------------------------------------------------------------------------------------
@@ -208,14 +180,6 @@ def an_argument_that_keras_does_not_take(place: Tiny) -> Start:
 @provokes("set.not-loaded", "imdb.npz")
 def no_internet(place: Tiny) -> Start:
     return Start({"dataset": "imdb"}, options={"environment": offline(place.root / "server" / "state" / "keras")})
-
-
-@provokes("split.samples-too-few", "1 row")
-def one_sample_of_a_set_with_test_rows(place: Tiny) -> Start:
-    home = place.root / "server" / "state" / "keras"
-    fashion_mnist(home)
-    options = {"environment": offline(home)}
-    return Start({"model": "images.h5", "dataset": "fashion_mnist", "samples": 1}, options=options)
 
 
 # --- clients ----------------------------------------------------------------------------------------------------
