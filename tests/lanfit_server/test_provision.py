@@ -46,7 +46,7 @@ def test_a_shard_that_does_not_fit_is_named_with_what_would() -> None:
 
 
 def test_rows_and_model_must_fit_together() -> None:
-    with pytest.raises(InputError, match="its shard of 1,000 rows takes 40.0 kB, and the model 16.0 kB"):
+    with pytest.raises(InputError, match=r"its shard of 1,000 rows takes 40.0 kB, and the model 16.0 kB"):
         check_memory(data(1_000), 0, WEIGHTS, member(16_000 + 40_000 - 1))
 
 
