@@ -287,7 +287,7 @@ def test_one_row_of_a_set_is_too_few(place: Place, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "causes"),
     [
-        ({"dataset": "fashon_mnist"}, ['no data set "fashon_mnist"', "did you mean fashion_mnist?"]),
+        ({"dataset": "fashon_mnist"}, ['no data set "fashon_mnist"', "did you mean 'fashion_mnist'?"]),
         ({"data": "keras"}, ["Data set of Keras", "--dataset"]),
         ({"dataset": "mnist", "dataset_args": "num_words=3"}, ['"num_words=3" is no argument of mnist']),
         ({"dataset": "mnist", "normalize_targets": "zscore"}, ["only targets that are numbers", "they are classes"]),

@@ -46,7 +46,7 @@ def test_to_name_a_set_is_to_say_that_the_data_is_one() -> None:
 
 def test_a_wrong_name_is_refused_at_its_question_and_as_a_flag() -> None:
     for answers, given in (("keras\nmnits\n", {}), ("", {"dataset": "mnits"})):
-        with pytest.raises(InputError, match="did you mean mnist"):
+        with pytest.raises(InputError, match="did you mean 'mnist'"):
             asked(answers, given)
 
 
