@@ -11,7 +11,9 @@ from lanfit.mistakes import MISTAKES
 
 TESTS = Path(__file__).parent
 #: The modules that provoke mistakes with real processes.
-OUTSIDE = [TESTS / f"test_mistakes_{area}.py" for area in ("answers", "files", "rows", "server", "net")]
+OUTSIDE = [
+    TESTS / f"test_mistakes_{area}.py" for area in ("answers", "files", "rows", "models", "training", "server", "net")
+]
 OUTSIDE += [TESTS / f"test_{name}_story.py" for name in ("own_data", "memory", "sets")]
 _API = "the commands never call it so: only who calls the functions can"
 _NETWORK = "it needs a network that misbehaves"
@@ -40,9 +42,9 @@ INSIDE = {
     ),
     "targets.no-files": (_API, "lanfit/data/test_sources.py::test_arrays_that_do_not_pair_are_named"),
     "targets.none": (_API, "lanfit/data/test_sources.py::test_arrays_that_do_not_pair_are_named"),
-    "rows.larger-than-memory": (
-        "the server puts rows into files, not into memory",
-        "lanfit/data/test_sources.py::test_allocation_in_memory_is_held_against_what_is_free",
+    "rows.no-folder": (
+        _API,
+        "lanfit/data/test_prepare.py::test_a_request_without_a_folder_needs_another_source",
     ),
     "split.share": (_CHECKED, "lanfit/data/test_split.py::test_a_share_outside_of_0_to_1_is_refused_with_its_number"),
     "split.more-shards-than-rows": (
@@ -89,6 +91,55 @@ INSIDE = {
     "known-servers.unwritable": (
         "an administrator may write everywhere",
         "lanfit_client/test_known.py::test_a_file_that_cannot_be_written_is_named",
+    ),
+    "set.no-sequences": (
+        "it takes a set of sequences, and the smallest of Keras has 2 MB, which tests do not download",
+        "lanfit/data/test_keras_sets.py::test_a_model_of_any_length_gets_the_longest_sequence",
+    ),
+    "normalizer.other-model": (
+        _API,
+        "lanfit/models/test_export.py::test_constants_that_do_not_fit_are_refused_and_nothing_is_written",
+    ),
+    "model.missing": (
+        _CHECKED,
+        "lanfit/models/test_loading.py::test_a_file_that_is_not_there_or_empty_or_text_is_named",
+    ),
+    "model.folder": (
+        _CHECKED,
+        "lanfit/models/test_loading.py::test_a_folder_and_a_file_of_another_kind_are_refused",
+    ),
+    "weights.count": (_API, "lanfit/models/test_scoring.py::test_weights_of_another_model_are_refused"),
+    "weights.other-array": (_API, "lanfit/models/test_scoring.py::test_weights_of_another_model_are_refused"),
+    "weights.other-model": (_API, "lanfit/models/test_merge.py::test_what_can_not_be_averaged_is_refused"),
+    "weights.no-average": (_API, "lanfit/models/test_merge.py::test_what_can_not_be_averaged_is_refused"),
+    "weights.no-ensemble": (
+        _API,
+        "lanfit/models/test_merge.py::test_an_ensemble_of_one_is_that_one_and_none_is_refused",
+    ),
+    "compile.learning-rate": (
+        _CHECKED,
+        "lanfit/models/test_compiling.py::test_a_learning_rate_that_is_none_is_refused",
+    ),
+    "backend.unknown": (
+        _CHECKED,
+        "lanfit/models/test_runtime.py::test_a_backend_that_is_not_installed_is_named_with_the_line_that_installs_it",
+    ),
+    **dict.fromkeys(
+        (
+            "batch.row-shape",
+            "batch.not-finite",
+            "batch.targets-not-finite",
+            "batch.one-hot-targets",
+            "batch.no-labels",
+            "batch.labels-outside",
+            "batch.class-numbers",
+            "batch.target-shape",
+        ),
+        (_CHECKED, "lanfit/models/test_scoring.py::test_what_is_found_before_in_files_is_found_in_a_batch_too"),
+    ),
+    "training.weight-not-finite": (
+        "a loss that is no number ends nearly every training before: only its very last step can do it",
+        "lanfit/training/test_loop.py::test_weights_that_are_no_numbers_are_not_given_back",
     ),
     "job.no-dataset": (_CHECKED, "lanfit/test_job.py::test_a_job_on_a_set_of_keras_names_it"),
     "model.out-of-memory": (

@@ -106,8 +106,9 @@ def test_a_model_of_any_length_gets_the_longest_sequence():
     found = KerasSet("imdb", ragged([3, 1]), np.array([0, 1]), ragged([7]), np.array([1]))
     assert source_of(found, Target.BINARY, (None, None)).x[0].shape == (2, 7)
     assert source_of(found, Target.BINARY, (None, 5, 2)).x[0].shape == (2, 10)
-    with pytest.raises(InputError, match=r"sequences of up to 7 values, but the model takes rows of \?×2"):
+    with pytest.raises(InputError, match=r"sequences of up to 7 values, but the model takes rows of \?×2") as caught:
         source_of(found, Target.BINARY, (None, None, 2))
+    assert caught.value.code == "set.no-sequences"
 
 
 def test_sequences_of_equal_length_which_keras_stacks_are_padded_too():

@@ -8,7 +8,9 @@ from sklearn.preprocessing import StandardScaler
 
 import lanfit.data.npz as npz
 from lanfit.data.labels import Target
+from lanfit.data.pieces import Piece
 from lanfit.data.prepare import DataRequest, in_memory, prepare
+from lanfit.data.sources import Source
 from lanfit.errors import InputError
 
 
@@ -233,6 +235,19 @@ def test_more_clients_than_rows_are_refused_before_anything_is_allocated(request
 def test_more_than_the_free_memory_is_refused_before_it_is_allocated():
     with pytest.raises(InputError, match=r"the rows of X take 8.0 EB"):
         in_memory("x", (10**9, 10**9), np.dtype(np.float64))
+
+
+def test_a_request_without_a_folder_needs_another_source(request_):
+    with pytest.raises(InputError) as error:
+        prepare(replace(request_, x_dir=None))
+    assert error.value.code == "rows.no-folder"
+
+
+def test_rows_without_number_are_refused_before_a_plan_is_made_of_them(request_):
+    rows = Piece("x.npz", (10**15, 6), np.dtype(np.uint8), lambda: iter(()))
+    with pytest.raises(InputError, match=r"where each of 1,000,000,000,000,000 rows goes takes 28.0 PB") as error:
+        prepare(replace(request_, target=Target.INPUT, output_shape=(None, 6)), source=Source((rows,)))
+    assert error.value.code == "rows.larger-than-memory"
 
 
 def test_damage_that_shows_while_reading_is_an_input_error(folders, request_):

@@ -184,8 +184,9 @@ def test_an_unknown_metric_is_answered_with_the_nearest() -> None:
 
 @pytest.mark.parametrize("rate", [0, -1, float("nan"), float("inf")])
 def test_a_learning_rate_that_is_none_is_refused(rate: float) -> None:
-    with pytest.raises(InputError, match="learning rate"):
+    with pytest.raises(InputError, match="learning rate") as error:
         override(CompileSpec(), "adam", "mse", learning_rate=rate)
+    assert error.value.code == "compile.learning-rate"
 
 
 @pytest.mark.parametrize(

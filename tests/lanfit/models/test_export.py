@@ -200,8 +200,9 @@ def test_constants_of_columns_fit_a_model_that_reshapes_them(tmp_path: Path) -> 
 
 
 def test_constants_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"3 constants.*\(4,\)"):
+    with pytest.raises(InputError, match=r"3 constants.*\(4,\)") as error:
         final(tmp_path / "final.keras", net(), constants(np.ones(3), np.ones(3)))
+    assert error.value.code == "normalizer.other-model"
     with pytest.raises(InputError, match=r"2 constants.*output.*\(3,\)"):
         final(tmp_path / "final.keras", net(), NO_NORMALIZER, constants(np.ones(2), np.ones(2)))
     assert not list(tmp_path.iterdir())

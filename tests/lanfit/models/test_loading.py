@@ -158,7 +158,7 @@ def refused(path: Path) -> InputError:
 @pytest.mark.parametrize("ending", [".h5", ".keras"])
 def test_a_file_that_is_not_there_or_empty_or_text_is_named(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"net{ending}"
-    assert "no model file" in refused(path).message
+    assert refused(path).code == "model.missing"
     path.write_bytes(b"")
     assert "empty" in refused(path).message
     path.write_text("this is no model\n" * 100)
@@ -166,7 +166,7 @@ def test_a_file_that_is_not_there_or_empty_or_text_is_named(ending: str, tmp_pat
 
 
 def test_a_folder_and_a_file_of_another_kind_are_refused(tmp_path: Path) -> None:
-    assert "folder" in refused(tmp_path).message
+    assert refused(tmp_path).code == "model.folder"
     (tmp_path / "net.json").write_text("{}")
     assert "'.json'" in refused(tmp_path / "net.json").message
 

@@ -72,8 +72,9 @@ def test_small_differences_survive_because_the_sum_is_in_float64() -> None:
     ],
 )
 def test_what_can_not_be_averaged_is_refused(weights: Any, counts: list[int], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=message) as error:
         average(weights, counts)
+    assert error.value.code == ("weights.other-model" if message.startswith("set") else "weights.no-average")
 
 
 def sequential() -> Any:
@@ -183,8 +184,9 @@ def test_an_ensemble_of_one_is_that_one_and_none_is_refused() -> None:
     assert [layer.name for layer in alone.layers][-1] == "out"
     for have, given in zip(get_weights(alone).values(), weights[0].values(), strict=True):
         np.testing.assert_array_equal(have, given)
-    with pytest.raises(InputError, match="no models"):
+    with pytest.raises(InputError, match="no models") as error:
         ensemble_model(architecture, SPARSE, [])
+    assert error.value.code == "weights.no-ensemble"
 
 
 @pytest.mark.keras

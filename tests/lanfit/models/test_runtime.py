@@ -98,6 +98,7 @@ def test_a_backend_that_is_not_installed_is_named_with_the_line_that_installs_it
     assert 'python -m pip install -e ".[torch]", or use what is installed: --backend jax' in error.value.hint
     with pytest.raises(InputError, match="'theano' is no backend") as error:
         check_backend("theano")
+    assert error.value.code == "backend.unknown"
     assert "tensorflow, jax, torch" in error.value.hint
     here.remove("keras")
     assert (installed_backends(), default_backend()) == ([], "tensorflow")

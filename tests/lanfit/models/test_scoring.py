@@ -108,10 +108,12 @@ def test_an_adapted_layer_and_normalized_targets_go_together() -> None:
 
 def test_weights_of_another_model_are_refused() -> None:
     scorer = Scorer(net().to_json(), compiled("mse"))
-    with pytest.raises(InputError, match="needs"):
+    with pytest.raises(InputError, match="needs") as error:
         scorer.score(get_weights(net(units=4)), X, LABELS)
-    with pytest.raises(InputError, match="arrays"):
+    assert error.value.code == "weights.other-array"
+    with pytest.raises(InputError, match="arrays") as error:
         scorer.score({}, X, LABELS)
+    assert error.value.code == "weights.count"
 
 
 def check(loaded: LoadedModel, compile_json: str, x: Any, y: Any) -> None:
@@ -173,6 +175,24 @@ def test_a_mistake_is_named_with_its_cause_and_a_way_out(mistake: str, loaded: A
         check(loaded(make()), compiled(loss), x, y)
     assert error.value.hint
     assert hint in error.value.hint
+
+
+def test_what_is_found_before_in_files_is_found_in_a_batch_too(loaded: Any) -> None:
+    model = loaded(net())
+    nan = X * np.float32("nan")
+    for code, loss, x, y in [
+        ("batch.row-shape", SPARSE, X[:, :3], LABELS),
+        ("batch.not-finite", SPARSE, nan, LABELS),
+        ("batch.targets-not-finite", "mse", X, nan[:, :3]),
+        ("batch.one-hot-targets", SPARSE, X, one_hot(LABELS)),
+        ("batch.no-labels", SPARSE, X, X[:, :2]),
+        ("batch.labels-outside", SPARSE, X, LABELS + 1),
+        ("batch.class-numbers", "categorical_crossentropy", X, LABELS),
+        ("batch.target-shape", "mse", X, X),
+    ]:
+        with pytest.raises(InputError) as error:
+            check(model, compiled(loss), x, y)
+        assert error.value.code == code
 
 
 def test_logits_are_fine_when_the_loss_is_told(loaded: Any) -> None:

@@ -245,8 +245,9 @@ def test_weights_that_are_no_numbers_are_not_given_back() -> None:
         def weights(self) -> dict[str, AnyArray]:
             return {"w": self.w * np.inf}
 
-    with pytest.raises(TrainingError, match="weight 'w' holds NaN or infinity"):
+    with pytest.raises(TrainingError, match="weight 'w' holds NaN or infinity") as error:
         run(LastStepDiverges(), FitJob(1, 8, 0), validation=0)
+    assert error.value.code == "training.weight-not-finite"
 
 
 def test_a_report_that_raises_ends_the_training_at_once() -> None:
