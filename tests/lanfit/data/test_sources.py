@@ -336,6 +336,7 @@ def test_a_column_major_array_larger_than_memory_is_refused(tmp_path, monkeypatc
     (tmp_path / "X").mkdir()
     np.savez(tmp_path / "X" / "x.npz", np.asfortranarray(X))
     monkeypatch.setattr(pieces, "free_memory", lambda: X.nbytes - 1)
+    monkeypatch.setattr("lanfit.data.prepare.PLAN_BYTES", 1)  # of so few rows the plan takes more than the rows
     with pytest.raises(InputError, match=r"x.npz declares an array of shape"):
         prepare(request_of(x_dir=tmp_path / "X", **XX), mapped(tmp_path))
 
