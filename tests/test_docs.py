@@ -91,6 +91,10 @@ def test_the_tutorials_flags_and_its_collecting_work(clone: Place) -> None:
         server.expect("Collecting: No run is unfinished")
         server.interrupt()
         server.finish()
+    resume = block(TUTORIAL, "console resume").strip().replace("<run>", clone.runs[-1])
+    with Program(command=resume, folder=clone.root, passphrase=None) as server:
+        server.finish()
+    assert f"Run {clone.runs[-1]}: done" in server.stdout.decode()
 
 
 @pytest.mark.story

@@ -14,7 +14,7 @@ TESTS = Path(__file__).parent
 OUTSIDE = [
     TESTS / f"test_mistakes_{area}.py" for area in ("answers", "files", "rows", "models", "training", "server", "net")
 ]
-OUTSIDE += [TESTS / f"test_{name}_story.py" for name in ("own_data", "memory", "sets")]
+OUTSIDE += [TESTS / f"test_{name}_story.py" for name in ("own_data", "memory", "sets", "resume")]
 _API = "the commands never call it so: only who calls the functions can"
 _NETWORK = "it needs a network that misbehaves"
 _LIES = "a client says so only when it lies"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lanfit.data.labels import Target
 from lanfit.data.prepare import check_target_normalizer
@@ -16,10 +16,12 @@ from lanfit.mistakes import mistake
 from lanfit.net.addresses import lan_address
 from lanfit.net.listen import Listener
 from lanfit.net.tls import Identity, format_fingerprint
+from lanfit.passphrase import given_passphrase
 from lanfit.terminal import Terminal
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.auth import stretch
 from lanfit.wire.messages import Model, RunEnded, Survey
+from lanfit_server import resuming
 from lanfit_server.asking import JobQuestions
 from lanfit_server.assembly import Assembly
 from lanfit_server.catching_up import CatchingUp
@@ -54,7 +56,7 @@ from lanfit_server.prepare import (
 from lanfit_server.provision import Provision, check_memory, serve
 from lanfit_server.questions import Answers
 from lanfit_server.scoring import ClientScores
-from lanfit_server.sets import source_of
+from lanfit_server.sets import load_set, source_of
 from lanfit_server.state import KeptPassphrase
 from lanfit_server.summary import Summary
 
@@ -146,6 +148,7 @@ class Server:
                 (data, owners), targets = self._survey(job, model, weights), None
             else:
                 data, targets = self._read(job, model, asked.keras_set)
+                self._loop.call(self._models.ask(TryBatch(first_batch(data, self._scratch.folder)), Done))
                 owners = self._gather(job.clients)
             for shard, owner in enumerate(owners):
                 check_memory(data, shard, weights, self._cluster.roster[owner])
@@ -155,7 +158,20 @@ class Server:
         if data.labels:
             self._say(f"Labels: {', '.join(f'{number} {word}' for number, word in enumerate(data.labels))}.")
         record = record_of(new_run_id(self._workspace), job, self._identity.server_id, loaded, model, data)
-        run = self._loop.call(self._begin(record))
+        run = self._loop.call(self._begin(record, weights, data))
+        return self._go(job, run, data, weights, owners, targets, closing)
+
+    def _go(
+        self,
+        job: Job,
+        run: OpenRun,
+        data: RunData,
+        weights: Mapping[str, AnyArray],
+        owners: Sequence[str],
+        targets: AnyArray | None,
+        closing: contextlib.ExitStack,
+    ) -> Summary:
+        """Do what is still to be done of a run, and end it."""
         journal = Journal(run.folder)
         closing.callback(journal.close)
         began = time.monotonic()
@@ -176,8 +192,79 @@ class Server:
         self._loop.call(self._end(run, journal, coordinator, status))
         return summary
 
+    # --- going on ------------------------------------------------------------------------------------------------
+
+    def resume(self, run_id: str, host: str) -> list[Summary]:
+        """Go on with a run that an earlier server left behind.
+
+        Raises:
+            InputError: the run is not this server's, or its data is not what it was.
+        """
+        with contextlib.ExitStack() as closing:
+            self._prepare_to_listen()
+            closing.callback(lambda: self._loop.call(self._close_network()))
+            run = self._loop.call(self._reopen(run_id))
+            job, record = resuming.job_of(run), run.record
+            self._answers.ask("port", check=lambda port: self._listen(host, int(str(port))))
+            self._say_join_line(host)
+            self._scratch = scratch_folder(self._workspace.server_state / "scratch")
+            closing.callback(self._scratch.remove)
+            self._cluster.waiting_for = f"the server goes on with run {run_id}"
+            passphrase = self._open_gate_again(host, job)
+            self._say(self._loop.call(self._said_of(run)))
+            self._loop.call(self._models.ask(UseModel(record.model), Done))
+            if job.local:
+                self._start_local(job, passphrase, closing)
+            weights = resuming.weights_of(run)
+            if record.own is not None:
+                data, targets = resuming.own_data_of(run), None
+            else:
+                data, targets = self._read(job, record.model, self._loaded_again(job, record.model))
+                resuming.check_same(run, dict(enumerate(data.shards)))
+            owners = self._loop.call(self._owners_of(run, job))
+            return [self._go(job, run, data, weights, owners, targets, closing)]
+
+    async def _reopen(self, run_id: str) -> OpenRun:
+        run = self._desk.find(run_id)
+        if run is None:
+            raise mistake("resume.other-server", run=run_id)
+        for name, client_id in run.ledger.clients().items():
+            self._cluster.roster.restore(name, client_id, time.monotonic())
+        return run
+
+    async def _said_of(self, run: OpenRun) -> str:
+        done, tasks = len(run.ledger.results()), len(run.ledger.tasks())
+        return f"Going on with run {run.run}: {done} of {tasks} tasks are done. Its clients come back by themselves."
+
+    async def _owners_of(self, run: OpenRun, job: Job) -> list[str]:
+        return resuming.owners_of(run, job)
+
+    def _open_gate_again(self, host: str, job: Job) -> str | None:
+        """Let the run's clients in by the passphrase that they know; returns it where it is known."""
+        kept = None if job.local else self._kept.load()
+        given = self._options.passphrase or given_passphrase(self._options.passphrase_file)
+        if job.local == job.clients and given is None:
+            given = make_passphrase()  # nobody else needs to know it
+        passphrase = given
+        if given is None and kept is None:
+            passphrase = self._answers.passphrase(None, host, make_passphrase, keep=False)
+        stretched = kept if passphrase is None else stretch(passphrase, self._identity.salt)
+        assert stretched is not None  # without a kept one a passphrase is asked for
+        self._gate.stretched = self._stretched = stretched
+        self._kept.keep(stretched)
+        return passphrase
+
+    def _loaded_again(self, job: Job, model: Model) -> LoadedSet | None:
+        if job.dataset is None:
+            return None
+        self._say(f"Loading {job.dataset} …")
+        args = job.dataset_args or ""
+        return self._loop.call(load_set(self._models, job.dataset, args, model.input_shape, self._scratch.folder))
+
+    # --- the data ------------------------------------------------------------------------------------------------
+
     def _read(self, job: Job, model: Model, keras_set: LoadedSet | None) -> tuple[RunData, AnyArray | None]:
-        """Read the server's data, try one batch, and give the model process the test rows; returns their targets."""
+        """Read the server's data, and give the model process the test rows; returns their targets."""
         self._say("Reading the data …")
         source = source_of(keras_set, model) if keras_set else None
         data = read_data(job, self._workspace, model, self._scratch.folder, source)
@@ -187,10 +274,8 @@ class Server:
             f"{data.rows:,} rows: {data.train:,} to train on in {len(data.shards)} shards, "
             f"{data.validation:,} for validation, {data.test:,} for the server's test."
         )
-        run_data = dealt(data)
-        self._loop.call(self._models.ask(TryBatch(first_batch(run_data, self._scratch.folder)), Done))
         self._loop.call(self._models.ask(UseData(test_rows(data, self._scratch.folder)), Done))
-        return run_data, targets_of_test(data, job)
+        return dealt(data), targets_of_test(data, job)
 
     def _gather(self, clients: int) -> list[str]:
         """Wait for the clients."""
@@ -220,8 +305,8 @@ class Server:
     def _say(self, text: str) -> None:
         self._display.say(text)
 
-    async def _begin(self, record: RunRecord) -> OpenRun:
-        run = open_run(self._workspace, record)
+    async def _begin(self, record: RunRecord, weights: Mapping[str, AnyArray], data: RunData) -> OpenRun:
+        run = open_run(self._workspace, record, weights, data)
         self._desk.open(run)
         self._kept.keep(self._stretched)
         return run

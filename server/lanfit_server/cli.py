@@ -36,12 +36,14 @@ def job_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 @job_flags
 @click.option("--passphrase-file", type=click.Path(path_type=Path), help="A file whose first line is the passphrase.")
 @click.option("--job", type=click.Path(path_type=Path), help="A job file: what it answers is not asked.")
+@click.option("--resume", metavar="RUN", help="Go on with a run that an earlier server left unfinished.")
 @click.option("--workspace", type=click.Path(path_type=Path), help="The folder with model/ and dataset/.")
 @click.option("--yes", is_flag=True, help="Take the default of every question that is left.")
 @click.option("--json", "as_json", is_flag=True, help="Print summary.json on standard output, and nothing else there.")
 def server(
     passphrase_file: Path | None,
     job: Path | None,
+    resume: str | None,
     workspace: Path | None,
     yes: bool,
     as_json: bool,
@@ -58,7 +60,7 @@ def server(
         given |= {
             key: FIELDS[key].read(value, FIELDS[key].flag) for key, value in flags.items() if value not in (None, False)
         }
-        _run(place, given, passphrase_file, Terminal(take_defaults=yes), as_json)
+        _run(place, given, passphrase_file, Terminal(take_defaults=yes), as_json, resume=resume)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -94,11 +96,12 @@ def _run(
     terminal: Terminal,
     as_json: bool,
     passphrase: str | None = None,
+    resume: str | None = None,
 ) -> None:
     """Run a server, print how it went, and exit."""
     from lanfit_server.opening import Options, run_server
 
-    summaries = run_server(Options(place, given, passphrase_file, passphrase), terminal)
+    summaries = run_server(Options(place, given, passphrase_file, passphrase, resume), terminal)
     from lanfit_server.summary import lines
 
     for summary in summaries:

@@ -24,6 +24,8 @@ from lanfit.wire.messages import Result
 from lanfit.workspace import Workspace
 from lanfit_server.ledger import Ledger, RunRecord, StoredResult
 
+#: How a run ends that nothing can be added to; with another status a server can go on with it.
+FINISHED = frozenset({"done", "partial"})
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METRIC = re.compile(r"[A-Za-z0-9_./@-]{1,64}")
 
@@ -61,6 +63,16 @@ class OpenRun:
     def block(self, task: str) -> Path:
         """Where the block of a committed result lies."""
         return self.folder / "results" / f"{task}.block"
+
+    @property
+    def weights(self) -> Path:
+        """Where the starting weights lie while the run is unfinished."""
+        return self.folder / "weights.block"
+
+    @property
+    def own_shard(self) -> Path:
+        """Where the constants lie that go to clients with rows of their own, while the run is unfinished."""
+        return self.folder / "shard.block"
 
     def client_folder(self, owner: str) -> Path:
         """Where the histories and logs of a client lie."""
@@ -100,6 +112,9 @@ class OpenRun:
     def end(self, status: str) -> None:
         """The run has ended. The blocks of a run that is done are in its model files, and are removed."""
         self.ledger.end_run(status)
+        if status in FINISHED:
+            self.weights.unlink(missing_ok=True)
+            self.own_shard.unlink(missing_ok=True)
         if status == "done":
             shutil.rmtree(self.folder / "results", ignore_errors=True)
 

@@ -6,6 +6,7 @@ Decisions are made elsewhere (methods/, tasks.py); this is the shell around them
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Iterable, Sequence
 
@@ -35,6 +36,9 @@ from lanfit_server.patience import Patience
 from lanfit_server.provision import Provision
 from lanfit_server.scoring import ClientScores, score
 from lanfit_server.tasks import Record, State
+
+#: How long after a server's restart its clients keep their tasks, so that what they train is not trained twice.
+GRACE_SECONDS = 60.0
 
 
 class Coordinator:
@@ -71,6 +75,7 @@ class Coordinator:
         self._scoring: list[asyncio.Task[None]] = []
         self._standing_by: set[str] = set()
         self._patience = patience
+        self._grace_ends = -math.inf
 
     async def run(self, client_scores: ClientScores | None = None) -> None:
         """Return when every task is committed or given up, and scored.
@@ -89,12 +94,19 @@ class Coordinator:
             await self._judge(client_scores)
 
     def _deal(self) -> None:
-        data, owners = self._provision.data, self._owners
+        data, owners, ledger = self._provision.data, self._owners, self._run.ledger
         for name in self._cluster.roster.connected:
             self._joined(name)
         for task in self._method.start():
             self.course.table.add(task, owners[task.shard], bound=data.own is not None)
-        self._run.ledger.deal([OwnedTask(record.task.key, record.owner) for record in self.course.table.records()])
+        if ledger.tasks():
+            # An earlier server has dealt them: what came back to it is done, and its clients are on their way.
+            self._grace_ends = time.monotonic() + GRACE_SECONDS
+            for stored in ledger.results():
+                self.course.table.commit(stored.task)
+                self._scoring.append(asyncio.create_task(self._score(stored.task)))
+            return
+        ledger.deal([OwnedTask(record.task.key, record.owner) for record in self.course.table.records()])
         for shard, owner in enumerate(owners):
             self._journal.event("dealt", shard=shard + 1, client=owner, rows=data.samples[shard])
 
@@ -104,12 +116,16 @@ class Coordinator:
         while self.course.table.open:
             await self._lease_out()
             bound = dict.fromkeys(record.owner for record in self.course.table.open if record.bound)
-            event = await next_event(self._cluster, self._patience.next_end(bound))
+            event = await next_event(self._cluster, min(self._patience.next_end(bound), self._grace() or math.inf))
             if event is not None:
                 await self._handle(event)
             else:
                 self._give_up(name for name in bound if self._patience.is_over(name))
                 self._remind()
+
+    def _grace(self) -> float:
+        """Seconds for which nobody takes over the tasks of clients of an earlier server."""
+        return max(0.0, self._grace_ends - time.monotonic())
 
     def _remind(self) -> None:
         """Say what is waited for, when nobody works on it."""
@@ -134,7 +150,8 @@ class Coordinator:
                 self._display.say(f"{task.key} is given up: {reason}.")
 
     async def _lease_out(self) -> None:
-        for assignment in self.course.table.assign(self._cluster.roster.connected):
+        expected = self._owners if self._grace() else ()
+        for assignment in self.course.table.assign(self._cluster.roster.connected, expected):
             task = assignment.task
             self._times(assignment.client).leased = time.monotonic()
             self._journal.start_history(assignment.owner, task.suffix)
@@ -186,6 +203,7 @@ class Coordinator:
     def _joined(self, name: str) -> None:
         self._times(name)
         member = self._cluster.roster[name]
+        self._run.ledger.remember(name, member.client_id)
         self._journal.event("joined", client=name, address=member.address, backend=member.backend)
 
     def _epoch(self, record: Record, event: EpochEnded) -> None:

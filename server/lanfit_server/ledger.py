@@ -14,12 +14,13 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from lanfit.data.normalize import NO_NORMALIZER, Normalizer
-from lanfit.wire.arrays import ArraySpec
+from lanfit.wire.arrays import ArraySpec, BlockSpec
 from lanfit.wire.messages import Model, OwnRows, Result
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (record BLOB NOT NULL, status TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tasks (key TEXT PRIMARY KEY, position INTEGER NOT NULL, owner TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS clients (name TEXT PRIMARY KEY, id BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS results (
     task TEXT PRIMARY KEY REFERENCES tasks (key), client TEXT NOT NULL, result BLOB NOT NULL
 );
@@ -75,6 +76,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     model: Model
     weights: tuple[ArraySpec, ...]
     """The table that results are held against."""
+    shards: tuple[BlockSpec, ...]
+    """What is sent with the tasks of each shard: a server that goes on with the run must find the same."""
     constants: tuple[ArraySpec, ...]
     """Of the normalizers: what follows the weights in a result."""
     labels: tuple[str, ...] | None
@@ -140,6 +143,14 @@ class Ledger:
                 "INSERT INTO tasks VALUES (?, ?, ?)",
                 [(task.key, position, task.owner) for position, task in enumerate(tasks)],
             )
+
+    def remember(self, name: str, client_id: bytes) -> None:
+        """Write down what a client is called in this run: one that comes back keeps its name."""
+        self._db.execute("INSERT OR REPLACE INTO clients VALUES (?, ?)", (name, client_id))
+
+    def clients(self) -> dict[str, bytes]:
+        """The ids of the clients by their names."""
+        return dict(self._db.execute("SELECT name, id FROM clients").fetchall())
 
     def tasks(self) -> list[OwnedTask]:
         """All tasks, in task order."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lanfit.fields import Value, read_file
+from lanfit.fields import Value, read_file, yes_or_no
 from lanfit.job import FIELDS
 from lanfit.loop import LoopThread
 from lanfit.terminal import Terminal
@@ -29,6 +29,8 @@ class Options:
     given: Mapping[str, Value]
     passphrase_file: Path | None = None
     passphrase: str | None = None
+    resume: str | None = None
+    """Go on with this run."""
 
 
 def run_server(options: Options, terminal: Terminal) -> list[Summary]:
@@ -41,6 +43,14 @@ def run_server(options: Options, terminal: Terminal) -> list[Summary]:
     settings = options.workspace.server_settings
     defaults = read_file(settings, "settings file", FIELDS) if settings.exists() else {}
     answers = Answers(terminal, options.given, defaults)
+    run = options.resume or _left_behind(options, terminal)
+    if run is not None:
+        from lanfit_server.resuming import finished_summary, job_of_run
+
+        if (summary := finished_summary(options.workspace, run)) is not None:
+            return [summary]
+        job = job_of_run(options.workspace, run)
+        answers = Answers(terminal, {"host": job.host, "port": job.port, **options.given}, defaults)
     with LoopThread() as loop:
         starting: concurrent.futures.Future[ModelProcess] = concurrent.futures.Future()
         threading.Thread(target=_start, args=(loop, starting), daemon=True).start()
@@ -48,9 +58,21 @@ def run_server(options: Options, terminal: Terminal) -> list[Summary]:
             host = str(answers.ask("host", check=can_listen))
             from lanfit_server.app import Server
 
-            return Server(options, answers, terminal, loop, loop.result(starting)).run(host)
+            server = Server(options, answers, terminal, loop, loop.result(starting))
+            return server.run(host) if run is None else server.resume(run, host)
         finally:
             loop.call(loop.result(starting).stop())
+
+
+def _left_behind(options: Options, terminal: Terminal) -> str | None:
+    """The unfinished run of the workspace, if the operator at the terminal wants to go on with it."""
+    if not terminal.interactive or options.given.get("collect") is not None:
+        return None
+    from lanfit_server.resuming import unfinished
+
+    run = unfinished(options.workspace)
+    question = f"Run {run} is unfinished. Go on with it? (Y/n)"
+    return run if run and terminal.ask(question, "--resume", yes_or_no, default="Y") else None
 
 
 def _start(loop: LoopThread, starting: concurrent.futures.Future[ModelProcess]) -> None:

@@ -16,13 +16,13 @@ from lanfit.data.labels import Target, class_ids, target_of
 from lanfit.data.normalize import Normalizer
 from lanfit.data.prepare import DataRequest, Prepared, ShardRows, check_target_normalizer, prepare
 from lanfit.data.sources import Source
-from lanfit.durable import write_whole
+from lanfit.durable import write_whole, written_whole
 from lanfit.errors import InputError
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.job import Job, to_toml
 from lanfit.models.member import Member
 from lanfit.training.folds import check_folds
-from lanfit.wire.arrays import AnyArray, ArraySpec, block_of, block_size
+from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, block_size
 from lanfit.wire.messages import Fold, Model, OwnRows
 from lanfit.workspace import Workspace
 from lanfit_server.collect import OpenRun
@@ -178,6 +178,9 @@ def record_of(run: str, job: Job, server_id: bytes, loaded: Loaded, model: Model
         epochs=job.epochs,
         model=model,
         weights=loaded.weights.block.arrays,
+        shards=tuple(map(block_of, data.shards))
+        if data.own is None
+        else (block_of(data.shards[0]),) * len(data.shards),
         constants=block_of(Member({}, data.normalizer, data.targets).constants()).arrays,
         labels=data.labels,
         own=data.own,
@@ -186,6 +189,13 @@ def record_of(run: str, job: Job, server_id: bytes, loaded: Loaded, model: Model
         validation=data.validation,
         test=data.test,
     )
+
+
+def _blocks_of(data: RunData) -> tuple[BlockSpec, ...]:
+    """What is sent with the tasks of each shard; where rows are the clients' own it is the same for all."""
+    if data.own is not None:
+        return (block_of(data.shards[0]),) * len(data.shards)
+    return tuple(block_of(shard) for shard in data.shards)
 
 
 def new_run_id(workspace: Workspace) -> str:
@@ -198,10 +208,19 @@ def new_run_id(workspace: Workspace) -> str:
     return run
 
 
-def open_run(workspace: Workspace, record: RunRecord) -> OpenRun:
-    """Make the run: its folder with `job.toml` and the ledger."""
+def open_run(workspace: Workspace, record: RunRecord, weights: Mapping[str, AnyArray], data: RunData) -> OpenRun:
+    """Make the run: its folder with `job.toml`, all that is needed to go on with it, and, last, the ledger."""
     folder = workspace.run_folder(record.run)
     write_whole(folder / "job.toml", record.job)
     ledger = Ledger(folder)
+    run = OpenRun(workspace, record.run, ledger, record)
+    _keep(run.weights, weights)
+    if data.own is not None:
+        _keep(run.own_shard, data.shards[0])
     ledger.open_run(record)
-    return OpenRun(workspace, record.run, ledger, record)
+    return run
+
+
+def _keep(path: Path, arrays: Mapping[str, AnyArray]) -> None:
+    with written_whole(path) as temporary:
+        BlockFile.write(temporary, arrays)

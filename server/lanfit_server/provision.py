@@ -35,7 +35,9 @@ class Provision:
         self._job = job
         self._run = run
         self._cluster = cluster
-        self._shards = [serve(cluster, shard) for shard in data.shards]
+        self._shards = run.record.shards
+        for spec, shard in zip(self._shards, data.shards, strict=True):
+            cluster.serve_block(spec, shard)
         self._weights = serve(cluster, weights)
 
     def lease(self, task: Task, owner: str, attempt: int) -> Lease:

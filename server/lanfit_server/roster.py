@@ -56,6 +56,11 @@ class Roster:
     def __getitem__(self, name: str) -> Member:
         return self._members[name]
 
+    def restore(self, name: str, client_id: bytes, now: float) -> None:
+        """Take up a client of an earlier server: it is not here yet, and gets its name when it comes."""
+        member = Member(name, client_id, "", "", "", 0, 0, connected=False, state="lost", last_seen=now)
+        self._members[name] = member
+
     def members(self) -> Sequence[Member]:
         return list(self._members.values())
 

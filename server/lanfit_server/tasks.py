@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -97,7 +97,7 @@ class TaskTable:
     def held_by(self, client: str) -> Record | None:
         return next((r for r in self._records.values() if r.state is State.LEASED and r.holder == client), None)
 
-    def assign(self, clients: Iterable[str]) -> list[Assignment]:
+    def assign(self, clients: Iterable[str], expected: Iterable[str] = ()) -> list[Assignment]:
         """Lease waiting tasks to idle clients.
 
         A client gets its own shard first. Another's shard goes to a client that has nothing else to do, when its
@@ -105,12 +105,13 @@ class TaskTable:
 
         Args:
             clients: the names of all connected clients, in a stable order.
+            expected: those that are thought to be on their way back: nobody takes over what is theirs.
         """
-        connected = list(clients)
+        connected, waited_for = list(clients), set(expected)
         idle = [name for name in connected if self.held_by(name) is None]
         assignments = []
         for name in idle:
-            record = self._next_for(name, connected)
+            record = self._next_for(name, connected, waited_for)
             if record is not None:
                 record.move("lease")
                 record.holder = name
@@ -118,10 +119,11 @@ class TaskTable:
                 assignments.append(Assignment(record.task, record.owner, name, record.attempt))
         return assignments
 
-    def _next_for(self, name: str, connected: Sequence[str]) -> Record | None:
+    def _next_for(self, name: str, connected: Sequence[str], expected: Set[str]) -> Record | None:
         waiting = [r for r in self._records.values() if r.state is State.WAITING and self._may(r, name, connected)]
         own = [r for r in waiting if r.owner == name]
-        others = [r for r in waiting if not r.bound and (r.owner not in connected or r.owner in r.failed_at)]
+        here = expected | set(connected)
+        others = [r for r in waiting if not r.bound and (r.owner not in here or r.owner in r.failed_at)]
         return next(iter(own + others), None)
 
     @staticmethod

@@ -33,7 +33,7 @@ def record(run: str) -> RunRecord:
     return RunRecord(
         run=run, server_id=SERVER, job="", file="net.h5", parameters=8, epochs=5,
         model=Model("{}", "{}", (None, 3), (None, 2), "values", "none", "none"), weights=WEIGHTS,
-        constants=block_of(Member({}).constants()).arrays, labels=None, own=None, samples=(10, 10),
+        shards=(), constants=block_of(Member({}).constants()).arrays, labels=None, own=None, samples=(10, 10),
         train=16, validation=4, test=5,
     )  # fmt: skip
 

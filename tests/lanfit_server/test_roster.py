@@ -69,3 +69,13 @@ def test_no_client_is_called_like_a_file_that_the_run_makes_itself() -> None:
     names = [roster.join(bytes([i]), "10.0.0.1", join(name), 0).name for i, name in enumerate(("average", "lab"))]
     assert names == ["client-average", "lab"]
     assert roster.join(b"x", "10.0.0.1", join("lab-fold-3"), 0).name == "lab_fold-3"
+
+
+def test_a_client_of_an_earlier_server_is_awaited_under_its_name_and_nobody_else_gets_it() -> None:
+    roster = Roster()
+    roster.restore("lab", b"a", 5.0)
+    assert roster.connected == []
+    assert roster["lab"].last_seen == 5.0
+    assert roster.join(b"b", "10.0.0.2", join("lab"), 6).name == "lab-2"
+    assert roster.join(b"a", "10.0.0.1", join("another"), 7).name == "lab"
+    assert roster.connected == ["lab", "lab-2"]

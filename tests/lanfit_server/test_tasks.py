@@ -51,6 +51,13 @@ def test_a_returning_owner_gets_its_task_back() -> None:
     assert leases(table, "lab-1", "lab-2") == [("lab-1", "shard-1", 2)]
 
 
+def test_nobody_takes_over_what_is_of_a_client_that_is_on_its_way_back() -> None:
+    table = table_of("lab-1", "lab-2")
+    table.commit("shard-2")
+    assert table.assign(["lab-2"], expected=["lab-1", "lab-2"]) == []
+    assert [each.task.key for each in table.assign(["lab-2"])] == ["shard-1"]
+
+
 def test_nobody_takes_over_a_task_that_is_bound_to_its_owner() -> None:
     table = TaskTable()
     table.add(Task("shard-1", 0, 0), "lab-1", bound=True)

@@ -17,6 +17,27 @@ MISTAKES: Mapping[str, Mistake] = {
         "there is no model {name!r}: {folder}/ has {found}",
         "Save one with Keras' model.save('model/name.h5'), or give its path to --model.",
     ),
+    # --- a run to go on with ---
+    "resume.no-run": Mistake(
+        InputError,
+        "there is no run {run!r}: {folder}/ has {known}",
+        "Give the name of a folder in logs/ to --resume.",
+    ),
+    "resume.other-server": Mistake(
+        InputError,
+        "run {run} was not begun by this server",
+        "Only the server that began a run can go on with it: use its workspace, with its server/state/.",
+    ),
+    "resume.nothing-kept": Mistake(
+        InputError,
+        "run {run} can't go on: {file} is missing",
+        "Start a new run with --job logs/{run}/job.toml: it gives the same models.",
+    ),
+    "resume.other-data": Mistake(
+        InputError,
+        "the data is not what run {run} began with",
+        "Put the files back as they were, or start a new run.",
+    ),
     # --- clients that can't do their part ---
     "client.no-room-for-model": Mistake(
         InputError,

@@ -1,0 +1,139 @@
+"""A server that is killed goes on where it was: the same models, to the bit, and nobody is asked for anything."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import pytest
+from provoke import assert_told
+from running import Place, assert_same_weights, client, each_model, flags, free_port, port_of
+
+pytestmark = pytest.mark.story
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "server")
+
+
+def only_run(place: Place) -> str:
+    [ledger] = (place.root / "logs").glob("*/ledger.sqlite")
+    return ledger.parent.name
+
+
+def same_models(place: Place, one: str, other: str) -> None:
+    models = list(zip(each_model(place, one), each_model(place, other), strict=True))
+    assert models
+    for ours, theirs in models:
+        assert ours.name == theirs.name
+        assert_same_weights(ours, theirs)
+
+
+def test_a_killed_server_goes_on_with_its_run_and_its_clients_come_back_by_themselves(
+    place: Place, tmp_path: Path
+) -> None:
+    job = {"method": "kfold", "folds": 3, "epochs": 4, "normalizer": "zscore"}
+    port = free_port()
+    with contextlib.ExitStack() as programs:
+        server = programs.enter_context(place.server(*flags(port, 2, **job), "--threads", 1))
+        port_of(server)
+        workers = [programs.enter_context(client(tmp_path / name, port, name)) for name in ("lab-1", "lab-2")]
+        # One fold is on disk, another is being trained.
+        server.expect(r"fold 1 of 3, is done")
+        server.kill()
+        run = only_run(place)
+        again = programs.enter_context(place.server("--resume", run, "--json", passphrase=None))
+        again.expect(rf"Going on with run {run}: [1-5] of 6 tasks are done")
+        again.finish()
+        for worker in workers:
+            worker.finish()
+    assert "Passphrase" not in again.said
+    summary = place.summary(run)
+    assert summary["status"] == "done"
+    assert [each["name"] for each in summary["clients"]] == ["lab-1", "lab-2"]
+    assert [each["tasks"] for each in summary["clients"]] == [3, 3]
+    assert not (place.root / "server" / "state" / "stretched_passphrase").exists(), "kept longer than needed"
+    assert not (place.root / "logs" / run / "weights.block").exists(), "kept longer than needed"
+
+    # What it trained is what a server trains that nobody disturbs.
+    with (
+        place.server(*flags(free_port(), 2, **job), "--threads", 1) as calm,
+        client(tmp_path / "lab-1", port_of(calm), "lab-1") as first,
+        client(tmp_path / "lab-2", port_of(calm), "lab-2") as second,
+    ):
+        calm.finish()
+        first.finish()
+        second.finish()
+    same_models(place, run, place.runs[-1])
+
+    # A run that has ended is only told again.
+    before = place.files()
+    with place.server("--resume", run, "--json", passphrase=None) as told:
+        told.finish()
+    assert told.stdout == again.stdout
+    assert place.files() == before
+
+
+def refused(place: Place, run: str, code: str, *causes: str) -> None:
+    """A server that is to go on with a run says why it can't, and changes nothing."""
+    before = files_but_ledgers(place)
+    with place.server("--resume", run, passphrase=None) as server:
+        server.finish(2)
+    assert_told(code, server.said)
+    assert all(cause in server.said for cause in causes)
+    assert "Traceback" not in server.said
+    assert files_but_ledgers(place) == before
+
+
+def files_but_ledgers(place: Place) -> dict[str, bytes]:
+    """SQLite tidies up after a server that was killed, which changes files but nothing in them."""
+    return {name: content for name, content in place.files().items() if "ledger.sqlite" not in name}
+
+
+def test_what_a_run_needs_to_go_on_is_named_when_it_is_not_what_it_was(place: Place, tmp_path: Path) -> None:
+    with (
+        place.server(*flags(free_port(), 1, epochs=200)) as server,
+        client(tmp_path / "a", port_of(server), "lab-1") as worker,
+    ):
+        server.expect("lab-1: epoch 1/200")
+        server.kill()
+        server.finish(None)
+        worker.kill()
+        worker.finish(None)
+    run = only_run(place)
+    refused(place, "yesterday", "resume.no-run", "yesterday", run)
+
+    file = place.root / "dataset" / "X" / "digits.csv"
+    text = file.read_text(encoding="utf-8")
+    head, first, rest = text.split("\n", 2)
+    file.write_text("\n".join([head, "1" + first[1:], rest]), encoding="utf-8")
+    refused(place, run, "resume.other-data", run)
+    file.write_text(text, encoding="utf-8")
+
+    weights = place.root / "logs" / run / "weights.block"
+    kept = weights.read_bytes()
+    weights.unlink()
+    refused(place, run, "resume.nothing-kept", run, "weights.block")
+    weights.write_bytes(kept)
+
+    shutil.rmtree(place.root / "server" / "state")
+    refused(place, run, "resume.other-server", run)
+
+
+def test_at_a_terminal_a_server_asks_whether_to_go_on(place: Place, tmp_path: Path) -> None:
+    port = free_port()
+    with (
+        place.server(*flags(port, 1, epochs=30), "--threads", 1) as server,
+        client(tmp_path / "a", port, "lab-1") as worker,
+    ):
+        server.expect("lab-1: epoch 1/30")
+        server.kill()
+        run = only_run(place)
+        with place.server(terminal=True, passphrase=None) as again:
+            again.expect(rf"Run {run} is unfinished. Go on with it\? \(Y/n\)")
+            again.type("")
+            again.finish()
+            worker.finish()
+    assert place.summary(run)["status"] == "done"
