@@ -154,21 +154,23 @@ def test_an_autoencoder_learns_from_own_data(place: Place, tmp_path: Path) -> No
     assert summary["final"]["metrics"]["loss"] > 0
 
 
-def test_a_client_that_is_killed_and_comes_back_trains_the_same_models(place: Place, tmp_path: Path) -> None:
+def test_a_client_and_a_server_that_are_killed_and_come_back_give_the_same_models(place: Place, tmp_path: Path) -> None:
     one, two, _, _ = two_labs(tmp_path)
-    run_two(place, one, two, epochs=6)
+    run_two(place, one, two, epochs=20)
     calm = place.summary()
     port = free_port()
     with (
-        place.server(*flags(port, 2, **{**OWN, "epochs": 6})) as server,
+        place.server(*flags(port, 2, **{**OWN, "epochs": 20})) as server,
         client(one, port, "lab-1") as first,
         client(two, port, "lab-2") as second,
     ):
-        second.expect("Epoch 1/6")
+        second.expect("Epoch 1/20")
         second.kill()
         server.expect(r"lab-2 was lost .*nobody else has its rows; it is waited for \d+ s more \(--deadline\)")
-        with client(two, port, "lab-2") as again:
-            server.finish()
+        server.kill()
+        [run] = {path.parent.name for path in (place.root / "logs").glob("*/ledger.sqlite")} - {calm["run"]}
+        with place.server("--resume", run, passphrase=None) as resumed, client(two, port, "lab-2") as again:
+            resumed.finish()
             again.finish()
             first.finish()
     stormy = place.summary()
