@@ -61,7 +61,8 @@ def fashion_mnist(home: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def dense(path: Path, shape: tuple[int, ...], layers: str, compiled: str) -> None:
     """Save a model that plain Keras builds, compiled with Adam."""
-    code = f"import keras; from keras import layers; model = keras.Sequential([keras.Input({shape}), {layers}]); "
+    code = "import keras; from keras import layers; keras.utils.set_random_seed(1); "  # else its weights are drawn anew
+    code += f"model = keras.Sequential([keras.Input({shape}), {layers}]); "
     plain_keras(f"{code}model.compile(keras.optimizers.Adam(0.01), {compiled}); model.save(sys.argv[1])", path)
 
 
