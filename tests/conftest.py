@@ -6,8 +6,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tiny import Tiny
 
 # Before anything imports Keras, here or in a child.
 os.environ["KERAS_BACKEND"] = os.environ.get("LANFIT_TEST_BACKEND", "tensorflow")
@@ -27,3 +31,11 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models")
     subprocess.run([sys.executable, "-c", TINY_MODELS, folder], check=True, capture_output=True)
     return folder
+
+
+@pytest.fixture
+def tiny_place(tmp_path: Path, tiny_models: Path) -> Tiny:
+    """A workspace with these models and twelve rows that fit them."""
+    from tiny import Tiny
+
+    return Tiny(tmp_path / "work", tiny_models)

@@ -8,7 +8,6 @@ import shutil
 import zipfile
 from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,14 +19,9 @@ SCENARIOS = Scenarios()
 provokes = SCENARIOS.provokes
 
 
-@pytest.fixture
-def place(tmp_path: Path, tiny_models: Path) -> Tiny:
-    return Tiny(tmp_path / "work", tiny_models)
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_what_is_wrong_with_the_files_is_named(place: Tiny, scenario: Scenario) -> None:
-    check(place, scenario, **TINY_JOB)
+def test_what_is_wrong_with_the_files_is_named(tiny_place: Tiny, scenario: Scenario) -> None:
+    check(tiny_place, scenario, **TINY_JOB)
 
 
 # --- how they are made ----------------------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from provoke import Scenario, Scenarios, Start, check
@@ -18,14 +16,9 @@ YES_NO = Start({"model": "yes_no.h5"})
 ONE_HOT = Start({"model": "one_hot.h5"})
 
 
-@pytest.fixture
-def place(tmp_path: Path, tiny_models: Path) -> Tiny:
-    return Tiny(tmp_path / "work", tiny_models)
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_what_is_wrong_with_the_rows_is_named(place: Tiny, scenario: Scenario) -> None:
-    check(place, scenario, **TINY_JOB)
+def test_what_is_wrong_with_the_rows_is_named(tiny_place: Tiny, scenario: Scenario) -> None:
+    check(tiny_place, scenario, **TINY_JOB)
 
 
 # --- labels -----------------------------------------------------------------------------------------------------

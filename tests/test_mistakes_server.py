@@ -24,14 +24,9 @@ SCENARIOS = Scenarios()
 provokes = SCENARIOS.provokes
 
 
-@pytest.fixture
-def place(tmp_path: Path, tiny_models: Path) -> Tiny:
-    return Tiny(tmp_path / "work", tiny_models)
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_what_is_wrong_with_a_job_is_named(place: Tiny, scenario: Scenario) -> None:
-    check(place, scenario, **TINY_JOB)
+def test_what_is_wrong_with_a_job_is_named(tiny_place: Tiny, scenario: Scenario) -> None:
+    check(tiny_place, scenario, **TINY_JOB)
 
 
 # --- the model --------------------------------------------------------------------------------------------------
@@ -87,15 +82,15 @@ def folds_that_are_to_be_merged(place: Tiny) -> Start:
     return Start({"merge": "average", "method": "kfold"})
 
 
-def test_a_passphrase_that_is_too_easy_for_a_network_is_refused_and_not_repeated(place: Tiny) -> None:
-    with place.server(*flags(free_port(), 2, host="0.0.0.0"), passphrase="dragon") as server:
+def test_a_passphrase_that_is_too_easy_for_a_network_is_refused_and_not_repeated(tiny_place: Tiny) -> None:
+    with tiny_place.server(*flags(free_port(), 2, host="0.0.0.0"), passphrase="dragon") as server:
         server.finish(2)
     assert_told("passphrase.too-easy", server.said)
     assert "dragon" not in server.said
 
 
-def test_at_a_terminal_what_does_not_fit_is_explained_and_asked_again(place: Tiny) -> None:
-    with place.server("--local", 2, terminal=True, passphrase=None) as server:
+def test_at_a_terminal_what_does_not_fit_is_explained_and_asked_again(tiny_place: Tiny) -> None:
+    with tiny_place.server("--local", 2, terminal=True, passphrase=None) as server:
         dialogue = Dialogue(server)
         dialogue.answer("Server IP", "203.0.113.7")
         dialogue.explains("listen.other-machine", "Server IP")
@@ -127,7 +122,7 @@ def local_clients_that_end_at_once(place: Tiny) -> Start:
     return Start({"local": 1})
 
 
-def test_a_client_that_tells_what_cannot_be_is_named(place: Tiny) -> None:
+def test_a_client_that_tells_what_cannot_be_is_named(tiny_place: Tiny) -> None:
     impossible = Surveyed(0, 0, 0, 1, 0, BlockSpec("0" * 64, (ArraySpec("mean", "float64", (2,)),)), ())
 
     async def lie(port: int) -> None:
@@ -138,7 +133,7 @@ def test_a_client_that_tells_what_cannot_be_is_named(place: Tiny) -> None:
                 if isinstance(await link.receive(), Survey):
                     await link.send(impossible)
 
-    with place.server(*flags(free_port(), **{**TINY_JOB, "data": "client"})) as server:
+    with tiny_place.server(*flags(free_port(), **{**TINY_JOB, "data": "client"})) as server:
         port = port_of(server)
         server.expect("Waiting for 1 more")
         asyncio.run(lie(port))
@@ -147,9 +142,9 @@ def test_a_client_that_tells_what_cannot_be_is_named(place: Tiny) -> None:
     assert "liar" in server.said
 
 
-def test_a_folder_that_models_cannot_be_written_to_is_named(place: Tiny) -> None:
-    (place.root / "model" / "collected").write_text("a file where a folder must be")
-    with place.server("--json", *flags(free_port(), **{**TINY_JOB, "local": 1, "epochs": 1})) as server:
+def test_a_folder_that_models_cannot_be_written_to_is_named(tiny_place: Tiny) -> None:
+    (tiny_place.root / "model" / "collected").write_text("a file where a folder must be")
+    with tiny_place.server("--json", *flags(free_port(), **{**TINY_JOB, "local": 1, "epochs": 1})) as server:
         server.finish(exit_code("system.refused"))
     assert_told("system.refused", server.said)
     assert b'"code":"system.refused"' in server.stdout

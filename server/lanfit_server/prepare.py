@@ -178,9 +178,7 @@ def record_of(run: str, job: Job, server_id: bytes, loaded: Loaded, model: Model
         epochs=job.epochs,
         model=model,
         weights=loaded.weights.block.arrays,
-        shards=tuple(map(block_of, data.shards))
-        if data.own is None
-        else (block_of(data.shards[0]),) * len(data.shards),
+        shards=_blocks_of(data),
         constants=block_of(Member({}, data.normalizer, data.targets).constants()).arrays,
         labels=data.labels,
         own=data.own,

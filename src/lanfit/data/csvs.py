@@ -7,27 +7,32 @@ and column. How a file is laid out is found out in `layout`.
 from __future__ import annotations
 
 import csv
-import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.data.compressed import open_bytes
-from lanfit.data.layout import Layout, bounded_lines, find_layout, records, text_of
+from lanfit.data.layout import Layout, bounded_lines, find_layout, pieces_of, records, text_of
 from lanfit.data.pieces import AnyArray, Piece, rows_differ
 from lanfit.data.tables import is_blank, is_number, is_row
 from lanfit.data.text_labels import Labels, labels_of_texts
+from lanfit.data.threads import CORES, ahead
 from lanfit.errors import LanfitError
 from lanfit.mistakes import mistake
 
 #: Small blocks stay in the processor's cache: a million values take half as long again.
 BLOCK_VALUES = 1 << 17
+#: What is parsed at a time of a plain file: pandas' own work for a call hardly counts, and it stays in the cache.
+PIECE_BYTES = 2 << 20
+#: glibc gives the system back what is freed above twice the largest block that it has seen freed (of up to 32 MiB).
+LARGEST_FREED = 30 << 20
+T = TypeVar("T")
 
 
 def open_csv(path: Path) -> Piece:
@@ -39,8 +44,8 @@ def open_csv(path: Path) -> Piece:
     """
     with _errors_named(path):
         layout = find_layout(path)
-    shape = (layout.rows, layout.width)
-    return Piece(str(path), shape, np.dtype(np.float32), partial(_blocks, path, layout), _notes(layout), layout.header)
+    shape, read = (layout.rows, layout.width), partial(_blocks, path, layout, np.float64, _as_float32)
+    return Piece(str(path), shape, np.dtype(np.float32), read, _notes(layout), layout.header)
 
 
 def read_csv_labels(path: Path) -> Labels:
@@ -56,13 +61,14 @@ def read_csv_labels(path: Path) -> Labels:
         layout = find_layout(path)
     places: dict[str, int] = {}
     blocks: list[NDArray[np.int32]] = []
-    for frame in _frames(path, layout, str, numbers=False):
+    for frame in _blocks(path, layout, str, lambda frame: frame, numbers=False):
+        before = sum(map(len, blocks))
         blocks.append(codes := np.empty(frame.shape, np.int32))
         for column in frame:
             found, texts = frame[column].factorize()
             empty = np.isin(found, [-1, *(code for code, text in enumerate(texts) if not text.strip())])
             if empty.any():
-                row = int(frame.index[empty.argmax()]) + 1
+                row = before + int(empty.argmax()) + 1
                 raise _cause(path, layout, numbers=False) or mistake("labels.empty", file=path, row=row)
             codes[:, column] = np.array([places.setdefault(text, len(places)) for text in texts], np.int32)[found]
     codes = np.concatenate(blocks)
@@ -78,33 +84,50 @@ def read_csv_labels(path: Path) -> Labels:
 
 
 class _Bytes:
-    """A stream as pandas' parser takes it at once; of an `io` object pandas would first decode every byte."""
+    """Bytes as pandas' parser takes them at once; of an `io` object pandas would first decode every byte."""
 
-    def __init__(self, stream: io.BufferedReader) -> None:
-        self._stream = stream
-
-    def read(self, size: int = -1) -> bytes:
-        return self._stream.read(size)
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self.read = read
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(self._stream)
+        """pandas wants to see it, and never asks for it."""
+        raise NotImplementedError
+
+    @classmethod
+    def of(cls, texts: Iterable[bytes]) -> _Bytes:
+        """Each text as a whole, though pandas asks for less: it takes what it gets."""
+        given = filter(None, texts)
+        return cls(lambda size: next(given, b""))
 
 
-def _blocks(path: Path, layout: Layout) -> Iterator[AnyArray]:
-    for frame in _frames(path, layout, np.float64):
-        with np.errstate(over="ignore"):  # 1e39 becomes inf, which the check of all values names
-            yield frame.to_numpy(np.float32)
+def _as_float32(frame: Any) -> AnyArray:
+    with np.errstate(over="ignore"):  # 1e39 becomes inf, which the check of all values names
+        return frame.to_numpy(np.float32)  # type: ignore[no-any-return]
 
 
-def _frames(path: Path, layout: Layout, dtype: type, *, numbers: bool = True) -> Iterator[Any]:
-    """Blocks of rows as pandas reads them, all cells of them as `dtype`."""
-    size = max(1, BLOCK_VALUES // layout.width)
+def _blocks(path: Path, layout: Layout, dtype: type, take: Callable[[Any], T], *, numbers: bool = True) -> Iterator[T]:
+    """Blocks of rows as pandas reads them, all cells of them as `dtype`, and what `take` makes of each.
+
+    A plain file is parsed in several threads, where there are cores for them: pandas lets go of Python's lock. (Its own
+    threads, of pandas 3.1, hold all rows of a file twice, and read only what is on disk and not compressed.)
+    """
+    parse = partial(_pandas(path).read_csv, dtype=dtype, **_options(layout))
+
+    def taken(frame: Any) -> T:
+        if frame.shape[1] != layout.width:
+            raise ValueError(f"the first line has {layout.width} cells, the next {frame.shape[1]}")
+        return take(frame)
+
+    np.empty(
+        LARGEST_FREED, np.uint8
+    )  # else the memory of each piece is given back and asked for again: a fifth of the time
     with _errors_named(path, layout, numbers=numbers), open_bytes(path) as stream:
         stream.read(layout.start)
-        for frame in _pandas(path).read_csv(_Bytes(stream), dtype=dtype, chunksize=size, **_options(layout)):
-            if frame.shape[1] != layout.width:
-                raise ValueError(f"the first line has {layout.width} cells, the next {frame.shape[1]}")
-            yield frame
+        if layout.plain:
+            pieces = pieces_of(stream, layout, PIECE_BYTES)
+            yield from ahead(lambda piece: taken(parse(_Bytes.of(piece))), pieces, CORES)
+        else:
+            yield from map(taken, parse(_Bytes(stream.read), chunksize=max(1, BLOCK_VALUES // layout.width)))
 
 
 def _options(layout: Layout) -> dict[str, Any]:

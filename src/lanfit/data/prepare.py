@@ -22,9 +22,10 @@ from lanfit.data.labels import Target
 from lanfit.data.normalize import NO_NORMALIZER, Moments, Normalizer, fit_normalizer
 from lanfit.data.pieces import AnyArray, Piece, check_memory
 from lanfit.data.shapes import fit_row, shown
-from lanfit.data.sources import Source, files_source, in_order
+from lanfit.data.sources import Source, files_source
 from lanfit.data.split import Plan, plan_rows
 from lanfit.data.targets import Check, Targets, common_row, targets_of
+from lanfit.data.threads import in_order
 from lanfit.mistakes import mistake
 
 #: What a plan takes while it is made, for each row, at least: 28 bytes were measured without classes, 74 with ten.

@@ -5,23 +5,16 @@ A source knows its rows before they are read; the sets of Keras are made into on
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from lanfit.data.files import find_pairs, open_file, read_labels
 from lanfit.data.labels import Target
 from lanfit.data.pieces import AnyArray, Piece
 from lanfit.data.text_labels import Labels, labels_of_array
+from lanfit.data.threads import in_order
 from lanfit.mistakes import mistake
-
-#: Each holds a block of some MiB.
-THREADS = max(2, min(8, os.cpu_count() or 1))
-A = TypeVar("A")
-B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -89,15 +82,6 @@ def arrays_source(
         labels = tuple(labels_of_array(name, y) for name, y in targets)
         return Source(x, labels=labels, test=test, notes=(*notes, *gathered(labels)))
     return Source(x, tuple(Piece.of(name, y) for name, y in targets), test=test, notes=notes)
-
-
-def in_order(function: Callable[[A], B], items: Iterable[A]) -> list[B]:
-    """Call the function for all items at the same time, in threads; results, and the first error, in order."""
-    items = list(items)
-    if len(items) < 2:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(min(len(items), THREADS)) as pool:
-        return list(pool.map(function, items))
 
 
 def gathered(pieces: Iterable[Piece | Labels]) -> tuple[str, ...]:

@@ -80,6 +80,43 @@ def test_many_blocks_give_the_same_rows_as_pandas(write, monkeypatch):
     np.testing.assert_allclose(read_array(path), x, rtol=1e-6)
 
 
+def outcome(path):
+    """The rows, or what is told instead."""
+    try:
+        return open_file(path).whole().tolist()
+    except InputError as error:
+        return error.message
+
+
+PLAIN_LINES = st.sampled_from(["1,2", "3.5,-4e2", "1e39,0", "", " ", "\t", "1,x", "1", "1,2,3", '"5",6'])
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    lines=st.lists(PLAIN_LINES, max_size=12),
+    end=st.sampled_from(["\n", "\r\n", "\r", "\n\n"]),
+    size=st.integers(1, 40),
+    cores=st.sampled_from([1, 2, 3]),
+)
+@example(["1,2", "", "", "", "3,4"], "\n", 4, 2)
+@example(['"5', '6",7', "1,2"], "\n", 3, 2)
+def test_a_file_cut_into_pieces_is_read_as_one_that_is_not(write, lines, end, size, cores):
+    path = write("first,second\n1,2\n" + end.join(lines))
+    whole = outcome(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csvs, "PIECE_BYTES", size)
+        patch.setattr(csvs, "CORES", cores)
+        patch.setattr(csvs, "BLOCK_VALUES", 4)
+        assert outcome(path) == whole
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"), [("1,2\n3,4\n", True), ("1,2\r\n3,4\r\n", True), ('1,2\n"3",4\n', False), ("1,2\r3,4\r", False)]
+)
+def test_only_a_plain_file_is_cut_where_a_line_ends(write, text, plain):
+    assert layout.find_layout(write(text)).plain is plain
+
+
 BROKEN = [
     ("a,b\n1,\n", r'line 2, column "b": the cell is empty'),
     ("1,2\n3\n", r"line 2 has 1 cells, the first line 2"),
@@ -145,6 +182,7 @@ def test_a_file_of_labels_that_is_broken_is_named_in_the_same_words(write, text,
 
 def test_an_error_far_behind_the_first_block_is_found(write, monkeypatch):
     monkeypatch.setattr(csvs, "BLOCK_VALUES", 20)
+    monkeypatch.setattr(csvs, "PIECE_BYTES", 20)
     path = write("a,b\n" + "1,2\n" * 300 + "1,two\n")
     with pytest.raises(InputError, match='line 302, column "b": "two"'):
         read_array(path)
@@ -350,3 +388,12 @@ def test_a_blank_label_is_named_by_its_row_also_where_it_looks_like_a_blank_line
     with pytest.raises(InputError, match=r"x.csv, row 2: the label is empty") as caught:
         csvs.read_csv_labels(write('label\ncat\n" "\ndog\n'))
     assert caught.value.code == "labels.empty"
+
+
+def test_an_empty_label_in_a_later_piece_is_named_by_its_row(write, monkeypatch):
+    monkeypatch.setattr(csvs, "PIECE_BYTES", 8)
+    with pytest.raises(InputError, match=r"x.csv, line 5, column \"label\": the cell is empty"):
+        csvs.read_csv_labels(write("label,n\n" + "cat,1\n" * 3 + " ,2\ndog,1\n"))
+    monkeypatch.setattr(csvs, "_cause", lambda *_, **__: None)
+    with pytest.raises(InputError, match=r"x.csv, row 4: the label is empty"):
+        csvs.read_csv_labels(write("label,n\n" + "cat,1\n" * 3 + " ,2\ndog,1\n"))

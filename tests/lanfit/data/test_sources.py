@@ -1,6 +1,5 @@
 """Whatever the rows come from, files of any kind, arrays or a set with its own test rows, they are prepared alike."""
 
-import threading
 import tracemalloc
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from lanfit.data import pieces
 from lanfit.data.labels import Target, check_order, make_target
 from lanfit.data.prepare import DataRequest, in_memory, prepare
-from lanfit.data.sources import arrays_source, files_source, in_order
+from lanfit.data.sources import arrays_source, files_source
 from lanfit.errors import InputError
 
 ROWS = 60
@@ -278,20 +277,6 @@ def test_xx_with_a_loss_of_classes_is_refused(loss):
         check_order(fine, "XX")
 
 
-def test_files_are_read_at_the_same_time_and_the_first_error_is_the_one_that_is_told():
-    meet = threading.Barrier(2, timeout=30)
-
-    def work(item):
-        if item < 2:
-            meet.wait()  # passes only if two are at work
-        if item:
-            raise InputError(f"file {item}")
-
-    with pytest.raises(InputError, match="file 1"):
-        in_order(work, [0, 1, 2, 3])
-    assert in_order(lambda item: item * 2, [3, 1, 2]) == [6, 2, 4]
-
-
 def mapped(folder):
     def allocate(name, shape, dtype):
         return np.memmap(folder / f"{name}.bin", dtype, "w+", shape=shape) if np.prod(shape) else np.empty(shape, dtype)
@@ -310,7 +295,8 @@ def test_files_larger_than_memory_go_to_mapped_arrays_block_by_block(tmp_path, m
         import pandas
 
         pandas.DataFrame(x.astype(int)).to_csv(x_dir / f"x.{kind}", index=False, header=False)
-        monkeypatch.setattr("lanfit.data.csvs.BLOCK_VALUES", 1 << 15)
+        for name, value in {"PIECE_BYTES": 1 << 18, "LARGEST_FREED": 0}.items():
+            monkeypatch.setattr(f"lanfit.data.csvs.{name}", value)
     else:
         (np.savez if kind == "stored" else np.savez_compressed)(x_dir / "x.npz", x)
         monkeypatch.setattr("lanfit.data.npz.BLOCK_BYTES", 1 << 20)

@@ -124,13 +124,13 @@ def test_a_history_without_an_epoch_is_a_picture_without_panels(tmp_path: Path) 
 
 @pytest.mark.parametrize("text", ["$\\frac{$", "$x_1$", "a\nb", "\x1b[2J", "x" * 300, "{0}%s"])
 def test_no_name_makes_it_fail(tmp_path: Path, text: str) -> None:
-    draw(tmp_path, {text: [1.0, 2.0], f"val_{text}": [1.0, 2.0]}, text)
+    assert count(draw(tmp_path, {text: [1.0, 2.0], f"val_{text}": [1.0, 2.0]}, text), BLUE) > 0
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.floats(width=64), min_size=1, max_size=8))
 def test_no_number_makes_it_fail(tmp_path_factory: pytest.TempPathFactory, values: list[float]) -> None:
-    draw(tmp_path_factory.mktemp("any"), {"loss": values}, best_epoch=0)
+    assert pixels(draw(tmp_path_factory.mktemp("any"), {"loss": values}, best_epoch=0)).size > 0
 
 
 def test_a_picture_is_written_whole_or_the_old_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
