@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Mapping
 import click
 from tables_markdown import table
 
-from lanfit import errors, job
+from lanfit import errors, job, waits
 from lanfit.cli import main
 from lanfit.commands import INTERRUPTED
 from lanfit.errors import InputError
@@ -98,8 +98,13 @@ def _flags(name: str, *, but: Container[str | None] = (), fields: Mapping[str, F
 def _client_settings() -> str:
     rows = [
         [f"`{field.key}`", answers(field), default(field, field.example), field.help]
-        for field in settings.FIELDS.values()
+        for field in settings.SETTINGS.values()
     ]
+    return table(["key", "answers", "default", "what it is"], rows)
+
+
+def _server_settings() -> str:
+    rows = [[f"`{field.key}`", answers(field), field.example, field.help] for field in waits.OF_SERVER.values()]
     return table(["key", "answers", "default", "what it is"], rows)
 
 
@@ -117,6 +122,7 @@ def _exit_codes() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "questions": _questions,
     "never-asked": _never_asked,
+    "server-settings": _server_settings,
     "server-flags": lambda: _flags("server", but=job.FIELDS),
     "client-flags": lambda: _flags("client", fields=settings.FIELDS),
     "client-settings": _client_settings,

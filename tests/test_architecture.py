@@ -30,6 +30,7 @@ LAYERS = [
         "fields",
         "commands",
         "system",
+        "waits",
     },
     {"wire", "data", "models"},
     {"files"},

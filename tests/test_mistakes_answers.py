@@ -123,6 +123,12 @@ def wrong_settings_of_the_server(place: Place) -> None:
     (place.root / "server" / "server.toml").write_text('batch_size = "many"\n')
 
 
+@provokes("settings.waits", "server.toml", "5, 15 and 10 seconds")
+def waits_that_contradict_each_other(place: Place) -> None:
+    (place.root / "server").mkdir()
+    (place.root / "server" / "server.toml").write_text('lost = "10s"\n')
+
+
 def test_a_passphrase_in_a_job_file_is_not_repeated(place: Place) -> None:
     start = job_of(place, b'passphrase = "velvet otter"\n')
     with place.server(*start.arguments) as server:

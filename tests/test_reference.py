@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from lanfit import errors, fields, job
+from lanfit import errors, fields, job, waits
 from lanfit.cli import COMMANDS
 from lanfit.fields import Field
 from lanfit_client import settings
@@ -52,7 +52,8 @@ def test_every_field_has_one_line() -> None:
     listed = [line[3] for line in lines("questions")] + [line[1] for line in lines("never-asked")]
     assert sorted(set(listed) - {"–"}) == sorted(f"`{key}`" for key in job.FIELDS)
     assert len(listed) == len(job.FIELDS) + 1, "the fields and the passphrase"
-    assert [line[0] for line in lines("client-settings")] == [f"`{key}`" for key in settings.FIELDS]
+    assert [line[0] for line in lines("client-settings")] == [f"`{key}`" for key in settings.SETTINGS]
+    assert [line[0] for line in lines("server-settings")] == [f"`{key}`" for key in waits.OF_SERVER]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

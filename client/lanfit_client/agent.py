@@ -20,6 +20,8 @@ from lanfit.files import BlockFile
 from lanfit.logs import harmless
 from lanfit.net.connect import ServerIdentity, TryLater, connect
 from lanfit.net.link import Link
+from lanfit.net.pulse import LinkTimes
+from lanfit.waits import Waits
 from lanfit.wire.arrays import block_size
 from lanfit.wire.messages import (
     Ack,
@@ -52,6 +54,7 @@ REPORT_SECONDS = 0.5
 RETRY_SECONDS = 1.0
 #: How often a wait is said again, in seconds.
 REMIND_SECONDS = 30.0
+DEFAULT_WAITS = Waits()
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Agent:
         say: called with lines for the user.
         data: the folder of the client's own files; in its workspace otherwise.
         remembers: whether servers are pinned in the state folder; not for a client that a server started itself.
+        waits: how long it waits for a server that says nothing.
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Agent:
         fixed: frozenset[str] = frozenset(),
         data: Path | None = None,
         remembers: bool = True,
+        waits: Waits = DEFAULT_WAITS,
     ) -> None:
         self.worker = Worker(state, workspace, data or workspace.dataset, runtime, fixed, self._send_soon, say)
         self._server = server
@@ -98,6 +103,7 @@ class Agent:
         self._identity: ServerIdentity | None = None
         self._given_name = name
         self._join_seconds = 0.0
+        self._times = LinkTimes.of(waits)
         self._unsent: list[Message] = []
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -148,6 +154,7 @@ class Agent:
                     passphrase,
                     expect_fingerprint=self._server.fingerprint,
                     known=self._known.check if self._known else None,
+                    times=self._times,
                 )
             except ConnectionFailed as failed:
                 if isinstance(failed, TryLater):

@@ -19,6 +19,7 @@ from lanfit.net.connect import WrongPassphrase
 from lanfit.net.tls import format_fingerprint, parse_fingerprint
 from lanfit.passphrase import PASSPHRASE_VARIABLE, given_passphrase
 from lanfit.terminal import Terminal
+from lanfit.waits import Waits
 from lanfit.wire.messages import Runtime
 from lanfit.workspace import Workspace
 from lanfit_client.agent import Agent, Server
@@ -76,12 +77,22 @@ class Client:
         server = Server(str(self._ask("host", None)), int(str(self._ask("port", str(DEFAULT_PORT)))), fingerprint)
         state = ClientState.take(options.workspace)
         data = _data_folder(options)
+        waits = Waits.of(options.settings, options.workspace.client_settings)
         name = str(options.value("name") or socket.gethostname())
         try:
             with LoopThread() as loop:
                 say, remembers = self._terminal.say, not options.child
                 agent = Agent(
-                    server, state, options.workspace, name, runtime, say, fixed=fixed, data=data, remembers=remembers
+                    server,
+                    state,
+                    options.workspace,
+                    name,
+                    runtime,
+                    say,
+                    fixed=fixed,
+                    data=data,
+                    remembers=remembers,
+                    waits=waits,
                 )
                 try:
                     loop.call(agent.start())

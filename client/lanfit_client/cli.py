@@ -11,7 +11,7 @@ from lanfit.commands import interrupt_on_termination, reported
 from lanfit.fields import Value, read_file
 from lanfit.terminal import Terminal
 from lanfit.workspace import find_workspace
-from lanfit_client.settings import FIELDS, split_address
+from lanfit_client.settings import FIELDS, SETTINGS, split_address
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,7 +47,7 @@ def client(
     terminal = Terminal()
     with reported():
         place = find_workspace(workspace, Path.cwd())
-        settings = read_file(place.client_settings, "settings file", FIELDS) if place.client_settings.exists() else {}
+        settings = read_file(place.client_settings, "settings file", SETTINGS) if place.client_settings.exists() else {}
         host, port = split_address(address) if address else (None, None)
         if host is not None and port is None:
             port = str(settings.get("port") or 8470)

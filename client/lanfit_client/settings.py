@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lanfit import waits
 from lanfit.fields import Field, choice, commented, text, whole
 from lanfit.job import BACKENDS, DEVICES
 
 DEFAULT_PORT = 8470
 
-#: The fields of client.toml; a line that is set there becomes the default.
+#: What can be said by a flag, at a question, or in client.toml.
 FIELDS: Mapping[str, Field] = {
     field.key: field
     for field in (
@@ -48,6 +49,10 @@ FIELDS: Mapping[str, Field] = {
 }
 
 
+#: What client.toml may hold.
+SETTINGS: Mapping[str, Field] = {**FIELDS, **waits.COMMON}
+
+
 def split_address(address: str) -> tuple[str, str | None]:
     """Split `HOST`, `HOST:PORT` or `[IPV6]:PORT`; the port is None when there is none."""
     if address.startswith("["):
@@ -65,4 +70,4 @@ flag: it does not answer it, and a flag still wins."""
 
 def settings_file() -> str:
     """The text of client/client.toml."""
-    return commented(TITLE, FIELDS.values(), lambda field: None)
+    return commented(TITLE, SETTINGS.values(), lambda field: None)

@@ -18,6 +18,7 @@ from lanfit.net.listen import Listener
 from lanfit.net.tls import Identity, format_fingerprint
 from lanfit.passphrase import given_passphrase
 from lanfit.terminal import Terminal
+from lanfit.waits import Waits
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.auth import stretch
 from lanfit.wire.messages import Model, RunEnded, Survey
@@ -69,7 +70,13 @@ class Server:
     """
 
     def __init__(
-        self, options: Options, answers: Answers, terminal: Terminal, loop: LoopThread, models: ModelProcess
+        self,
+        options: Options,
+        answers: Answers,
+        terminal: Terminal,
+        loop: LoopThread,
+        models: ModelProcess,
+        waits: Waits,
     ) -> None:
         self._options = options
         self._workspace = options.workspace
@@ -78,6 +85,7 @@ class Server:
         self._display = Display()
         self._loop = loop
         self._models = models
+        self._waits = waits
 
     def run(self, host: str) -> list[Summary]:
         """Listen, ask on, train or collect."""
@@ -103,7 +111,9 @@ class Server:
         self._cluster = LanCluster(self._desk)
 
     def _listen(self, host: str, port: int) -> None:
-        self._listener: Listener = self._loop.call(self._cluster.open(host, port, self._identity, self._gate))
+        self._listener: Listener = self._loop.call(
+            self._cluster.open(host, port, self._identity, self._gate, self._waits)
+        )
 
     async def _close_network(self) -> None:
         await self._cluster.close()

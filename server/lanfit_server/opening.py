@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lanfit.fields import Value, read_file, yes_or_no
-from lanfit.job import FIELDS
 from lanfit.loop import LoopThread
 from lanfit.terminal import Terminal
+from lanfit.waits import Waits
 from lanfit.workspace import Workspace
-from lanfit_server.questions import Answers
+from lanfit_server.questions import SETTINGS, Answers
 
 if TYPE_CHECKING:
     from lanfit_server.evaluate import ModelProcess
@@ -41,7 +41,8 @@ def run_server(options: Options, terminal: Terminal) -> list[Summary]:
         KeyboardInterrupt: Ctrl-C before a run had begun.
     """
     settings = options.workspace.server_settings
-    defaults = read_file(settings, "settings file", FIELDS) if settings.exists() else {}
+    defaults = read_file(settings, "settings file", SETTINGS) if settings.exists() else {}
+    waits = Waits.of(defaults, settings)
     answers = Answers(terminal, options.given, defaults)
     run = options.resume or _left_behind(options, terminal)
     if run is not None:
@@ -58,7 +59,7 @@ def run_server(options: Options, terminal: Terminal) -> list[Summary]:
             host = str(answers.ask("host", check=can_listen))
             from lanfit_server.app import Server
 
-            server = Server(options, answers, terminal, loop, loop.result(starting))
+            server = Server(options, answers, terminal, loop, loop.result(starting), waits)
             return server.run(host) if run is None else server.resume(run, host)
         finally:
             loop.call(loop.result(starting).stop())

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from lanfit import waits
 from lanfit.errors import InputError
-from lanfit.fields import Value, commented, yes_or_no
+from lanfit.fields import Field, Value, commented, yes_or_no
 from lanfit.job import FIELDS, default_of
 from lanfit.mistakes import mistake
 from lanfit.passphrase import PASSPHRASE_VARIABLE, given_passphrase
 from lanfit.terminal import Terminal
 from lanfit.workspace import Workspace
 
+#: What server.toml may hold.
+SETTINGS: Mapping[str, Field] = {**FIELDS, **waits.OF_SERVER}
 TITLE = """Settings of `python server` on this machine. A line without its # becomes the default of a question or
 flag: it does not answer it, and a flag or a job file still wins."""
 
 
 def settings_file() -> str:
     """The text of server/server.toml."""
-    return commented(TITLE, FIELDS.values(), lambda field: default_of(field.key))
+    return commented(TITLE, SETTINGS.values(), lambda field: default_of(field.key) if field.key in FIELDS else None)
 
 
 class Answers:

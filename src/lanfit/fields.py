@@ -60,12 +60,16 @@ def samples(text: str) -> int:
     return 0 if text.strip().lower() == "all" else whole(0)(text)
 
 
-def minutes(text: str) -> float:
-    """A time: a number of minutes, or one with its unit, as in `90s`, `10m`, `2h`."""
-    word = text.strip().lower()
-    units = {"s": 1 / 60, "m": 1.0, "h": 60.0}
-    unit = units.get(word[-1:], 0.0)
-    return positive(word[:-1]) * unit if unit else positive(word)
+def duration(unit: str) -> Callable[[str], float]:
+    """A parser of times in `unit`: a number, or one with a unit of its own, as in `90s`, `10m`, `2h`."""
+    seconds = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+    def parse(text: str) -> float:
+        word = text.strip().lower()
+        own = seconds.get(word[-1:])
+        return positive(word[:-1]) * own / seconds[unit] if own else positive(word)
+
+    return parse
 
 
 def _number(text: str) -> float:

@@ -10,8 +10,8 @@ from lanfit.fields import (
     Field,
     Value,
     choice,
+    duration,
     fraction,
-    minutes,
     names,
     positive,
     samples,
@@ -237,7 +237,7 @@ FIELDS: dict[str, Field] = {
         ),
         Field(
             "deadline",
-            minutes,
+            duration("m"),
             "With --data client: how long the run waits for a lost client, in minutes, or as 90s, 2h.",
             default="10 minutes",
         ),

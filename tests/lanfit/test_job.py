@@ -176,8 +176,8 @@ def test_the_settings_files_hold_every_setting_at_its_default() -> None:
     from lanfit_server import questions
 
     for name, text, fields in (
-        ("server/server.toml", questions.settings_file(), FIELDS),
-        ("client/client.toml", settings.settings_file(), settings.FIELDS),
+        ("server/server.toml", questions.settings_file(), questions.SETTINGS),
+        ("client/client.toml", settings.settings_file(), settings.SETTINGS),
     ):
         assert (ROOT / name).read_text(encoding="utf-8") == text, f"{name} is stale"
         assert tomllib.loads(text) == {}, "a line is set"

@@ -17,7 +17,9 @@ from lanfit.logs import harmless
 from lanfit.mistakes import mistake
 from lanfit.net.link import Link
 from lanfit.net.listen import Listener, listen
+from lanfit.net.pulse import LinkTimes
 from lanfit.net.tls import Identity
+from lanfit.waits import Waits
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_size, pieces, views
 from lanfit.wire.messages import (
     Ack,
@@ -119,13 +121,13 @@ class LanCluster:
         self._blocks: dict[str, tuple[BlockSpec, Mapping[str, AnyArray]]] = {}
         self._listener: Listener | None = None
 
-    async def open(self, host: str, port: int, identity: Identity, gate: GateKeeper) -> Listener:
+    async def open(self, host: str, port: int, identity: Identity, gate: GateKeeper, waits: Waits) -> Listener:
         """Listen; clients are let in as soon as the gate has a passphrase.
 
         Raises:
             InputError: the address or port can't be listened on.
         """
-        self._listener = await listen(host, port, identity, gate, self._serve)
+        self._listener = await listen(host, port, identity, gate, self._serve, times=LinkTimes.of(waits))
         return self._listener
 
     # --- what the coordinator asks for --------------------------------------------------------------------------

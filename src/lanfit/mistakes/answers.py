@@ -83,6 +83,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "{count} in the {kind}:{errors}",
         "Correct the file and start again; nothing was changed.",
     ),
+    "settings.waits": Mistake(
+        InputError,
+        "{file}: heartbeat, suspect and lost must grow in this order; they are {told} seconds",
+        "The defaults are 5, 15 and 60.",
+    ),
     "settings.passphrase": Mistake(
         InputError,
         "a passphrase never stands in a file of settings",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lanfit.waits import Waits
+
 
 @dataclass(frozen=True)
 class LinkTimes:
@@ -17,6 +19,11 @@ class LinkTimes:
     """A block that we fetch does not get on for so long: the link is given up."""
     gap: float = 5.0
     """Our own loop stood still for so long (a suspended machine): all deadlines begin anew."""
+
+    @classmethod
+    def of(cls, waits: Waits) -> LinkTimes:
+        """What the settings say."""
+        return cls(ping=waits.heartbeat, dead=waits.lost, stall=waits.no_progress)
 
     @property
     def tick(self) -> float:
