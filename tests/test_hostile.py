@@ -211,7 +211,7 @@ def test_weights_that_are_not_finite_are_refused_and_the_task_is_tried_elsewhere
             return rejected.reason
 
         assert "NaN or infinity" in asyncio.run(deliver_nan())
-        server.expect("broken could not train shard-1: .* it is tried once more")
+        server.expect("broken could not train shard-1: .* it is tried again")
         with client(tmp_path / "a", port, "honest") as worker:
             server.finish()
             worker.finish()

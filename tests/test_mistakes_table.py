@@ -16,7 +16,7 @@ from lanfit.mistakes import MISTAKES, mistake, texts
 PROTOCOL = {"LocalProtocolError", "RemoteProtocolError"}
 #: Calls that carry an error which was worded elsewhere.
 CARRIED = {
-    ("lanfit.child", "TrainingError"): "a process that died: its last lines are the hint",
+    ("lanfit.child", "ChildDied"): "a process that died: its last lines are the hint",
     ("lanfit.net.transport", "ConnectionFailed"): "only a reason: the link and the login put it into their sentences",
     ("lanfit.net.listen", "ConnectionFailed"): "a line of the server's log",
     ("lanfit_client.trainers", "InputError"): "what the trainer process said",

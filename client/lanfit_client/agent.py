@@ -233,9 +233,9 @@ class Agent:
             case Reject(block, reason):
                 worker.outbox.remove(block)
                 self._say(f"The server refused a result: {harmless(reason)}.")
-            case Cancel(run, task):
+            case Cancel(run, task, reason):
                 await worker.cancel(run, task)
-                self._say(f"Task {task} is not needed any more: another client finished it.")
+                self._say(f"Task {task} is not this client's any more: {harmless(reason)}.")
             case RunEnded(run, _, text):
                 await worker.end_run(run)
                 self._say(f"{harmless(text)}.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lanfit.errors import LanfitError
+from lanfit.errors import ChildDied, LanfitError
 from lanfit.files import ArrayFile
 from lanfit.logs import HistoryFile, append_log
 from lanfit.wire import messages
@@ -197,7 +197,8 @@ class Training:
         # What a library prints as it dies may be of the rows; those of this client's own files stay here.
         lines = () if self.lease.fit.own else tuple(last_lines)
         message, hint = self._means.presentable(error.message), self._means.presentable(hint)
-        self._means.send(Failed(self.lease.run, self.lease.task, message, hint, lines))
+        died = isinstance(error, ChildDied)
+        self._means.send(Failed(self.lease.run, self.lease.task, message, hint, lines, died))
 
     def _log(self, line: str, told: str = "") -> None:
         """Tell the user, the client's own log, and, perhaps in other words, the client's log on the server."""

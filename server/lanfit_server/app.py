@@ -60,6 +60,7 @@ from lanfit_server.scoring import ClientScores
 from lanfit_server.sets import load_set, source_of
 from lanfit_server.state import KeptPassphrase
 from lanfit_server.summary import Summary
+from lanfit_server.tidying import remove_oldest
 
 
 class Server:
@@ -192,14 +193,24 @@ class Server:
         if data.own is not None and data.test:
             scores = ClientScores(self._cluster, provision, self._display, owners, patience)
         coordinator = Coordinator(
-            job, run, method, self._cluster, self._models, journal, self._display, provision, owners, patience
+            job,
+            run,
+            method,
+            self._cluster,
+            self._models,
+            journal,
+            self._display,
+            provision,
+            owners,
+            patience,
+            self._waits,
         )
         status = self._run_to_its_end(coordinator, scores)
         if status == "interrupted":
             scores = None  # nobody is waited for any more
         finish = Finish(run, job, method, coordinator.course, self._models, self._scratch.folder, targets, scores)
         summary = self._loop.call(finish.end(self._cluster.roster, status, began))
-        self._loop.call(self._end(run, journal, coordinator, status))
+        self._loop.call(self._end(run, journal, coordinator, status, job))
         return summary
 
     # --- going on ------------------------------------------------------------------------------------------------
@@ -306,11 +317,13 @@ class Server:
     async def _provide(self, job: Job, run: OpenRun, data: RunData, weights: Mapping[str, AnyArray]) -> Provision:
         return Provision(job, run, self._cluster, data, weights)
 
-    async def _end(self, run: OpenRun, journal: Journal, coordinator: Coordinator, status: str) -> None:
+    async def _end(self, run: OpenRun, journal: Journal, coordinator: Coordinator, status: str, job: Job) -> None:
         run.end(status)
         journal.event("ended", status=status)
         await coordinator.end(status)
         await self._forget_passphrase()
+        if job.keep_runs and (old := remove_oldest(self._workspace, job.keep_runs)):
+            self._say(f"Removed the oldest finished runs, as --keep-runs {job.keep_runs} says: {', '.join(old)}.")
 
     def _say(self, text: str) -> None:
         self._display.say(text)

@@ -104,4 +104,4 @@ def _status(records: Sequence[Record]) -> str:
     states = {record.state for record in records}
     if states == {State.COMMITTED}:
         return "done"
-    return "interrupted" if states & {State.WAITING, State.LEASED} else "failed"
+    return "failed" if states <= {State.COMMITTED, State.GIVEN_UP} else "interrupted"

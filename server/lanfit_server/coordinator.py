@@ -11,9 +11,11 @@ import time
 from collections.abc import Iterable, Sequence
 
 from lanfit.job import Job
+from lanfit.waits import Waits
 from lanfit.wire.messages import Cancel, RunEnded
 from lanfit_server.assembly import joined
 from lanfit_server.clusters import (
+    REMIND_SECONDS,
     Cluster,
     EpochEnded,
     Event,
@@ -21,7 +23,10 @@ from lanfit_server.clusters import (
     Joined,
     Left,
     Logged,
+    Offered,
+    Repeated,
     Returned,
+    Silent,
     TaskFailed,
     next_event,
 )
@@ -31,14 +36,14 @@ from lanfit_server.display import Display
 from lanfit_server.evaluate import ModelProcess
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import OwnedTask
-from lanfit_server.methods import Method
+from lanfit_server.methods import Method, Task
 from lanfit_server.patience import Patience
 from lanfit_server.provision import Provision
 from lanfit_server.scoring import ClientScores, score
 from lanfit_server.tasks import Record, State
 
-#: How long after a server's restart its clients keep their tasks, so that what they train is not trained twice.
-GRACE_SECONDS = 60.0
+#: A server whose loop stood still for so long (a suspended machine) can't blame its clients for their silence.
+STOOD_STILL_SECONDS = 5.0
 
 
 class Coordinator:
@@ -47,6 +52,7 @@ class Coordinator:
     Args:
         owners: the client that each shard is dealt to.
         patience: with those that are gone, where rows are their own.
+        waits: how long clients may be silent, or get on with nothing.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class Coordinator:
         provision: Provision,
         owners: Sequence[str],
         patience: Patience,
+        waits: Waits,
     ) -> None:
         self.course = Course()
         self._job = job
@@ -75,7 +82,9 @@ class Coordinator:
         self._scoring: list[asyncio.Task[None]] = []
         self._standing_by: set[str] = set()
         self._patience = patience
+        self._waits = waits
         self._grace_ends = -math.inf
+        self._looked = self._reminded = time.monotonic()
 
     async def run(self, client_scores: ClientScores | None = None) -> None:
         """Return when every task is committed or given up, and scored.
@@ -100,23 +109,37 @@ class Coordinator:
         for task in self._method.start():
             self.course.table.add(task, owners[task.shard], bound=data.own is not None)
         if ledger.tasks():
-            # An earlier server has dealt them: what came back to it is done, and its clients are on their way.
-            self._grace_ends = time.monotonic() + GRACE_SECONDS
-            for stored in ledger.results():
-                self.course.table.commit(stored.task)
-                self._scoring.append(asyncio.create_task(self._score(stored.task)))
+            self._take_up()
             return
         ledger.deal([OwnedTask(record.task.key, record.owner) for record in self.course.table.records()])
         for shard, owner in enumerate(owners):
             self._journal.event("dealt", shard=shard + 1, client=owner, rows=data.samples[shard])
 
+    def _take_up(self) -> None:
+        """An earlier server has dealt the tasks: what came back to it is done, and its clients are on their way."""
+        table, ledger, now = self.course.table, self._run.ledger, time.monotonic()
+        self._grace_ends = now + self._waits.grace
+        for stored in ledger.results():
+            table.commit(stored.task)
+            self._scoring.append(asyncio.create_task(self._score(stored.task)))
+        for lease in ledger.leases():
+            if lease.ended is None:
+                table.restore(lease.task, lease.client, lease.attempt, now)
+            else:
+                died = lease.ended == "died"
+                table.remember(lease.task, lease.client, lease.attempt, lease.failure, died=died)
+
     # --- training -----------------------------------------------------------------------------------------------
 
     async def _train(self) -> None:
         while self.course.table.open:
+            await self._look()
             await self._lease_out()
             bound = dict.fromkeys(record.owner for record in self.course.table.open if record.bound)
-            event = await next_event(self._cluster, min(self._patience.next_end(bound), self._grace() or math.inf))
+            # No longer than a heartbeat, so that a stalled task, and our own standing still, are seen.
+            seconds = min(self._patience.next_end(bound), self._grace() or math.inf, self._waits.heartbeat)
+            event = await next_event(self._cluster, seconds)
+            self._notice_own_pause(seconds)
             if event is not None:
                 await self._handle(event)
             else:
@@ -124,11 +147,45 @@ class Coordinator:
                 self._remind()
 
     def _grace(self) -> float:
-        """Seconds for which nobody takes over the tasks of clients of an earlier server."""
+        """Seconds for which clients that are gone keep their tasks: after a restart, or an own standing still."""
         return max(0.0, self._grace_ends - time.monotonic())
 
+    def _notice_own_pause(self, expected: float) -> None:
+        """Give every lease its full time again when this process stood still for longer than it meant to wait."""
+        now = time.monotonic()
+        stood, self._looked = now - self._looked - expected, now
+        if stood > STOOD_STILL_SECONDS:
+            self._grace_ends = now + self._waits.grace
+            self.course.table.renew(now)
+            self._journal.event("stood still", seconds=round(stood, 1))
+            self._display.say(f"This server stood still for {stood:.0f} s; every client keeps its task.")
+
+    async def _look(self) -> None:
+        """Take tasks from those that are gone for good, and from those that do not get on."""
+        table, now, here = self.course.table, time.monotonic(), set(self._cluster.roster.connected)
+        if not self._grace():
+            for name in sorted(table.holders() - here):
+                self._lose(name, "it did not come back")
+        advanced = {name: self._cluster.roster[name].advanced for name in here}
+        for record, client in table.stalled(now, advanced, self._waits.no_progress):
+            reason = f"it has not got on for {self._waits.no_progress:.0f} s (no_progress in server.toml)"
+            await self._cluster.send(client, Cancel(self._run.run, record.task.key, reason))
+            self._failed(TaskFailed(client, self._run.run, record.task.key, reason))
+        self._looked = time.monotonic()
+
+    def _lose(self, name: str, reason: str) -> Task | None:
+        """What a client had waits for others; returns the task that nobody has now."""
+        task = self.course.table.lose(name)
+        self._run.ledger.end_leases("lost", client=name)
+        if task is not None:
+            self._journal.event("lost", task=task.key, client=name, reason=reason)
+        return task
+
     def _remind(self) -> None:
-        """Say what is waited for, when nobody works on it."""
+        """Say now and then what is waited for, when nobody works on it."""
+        if time.monotonic() - self._reminded < REMIND_SECONDS:
+            return
+        self._reminded = time.monotonic()
         here, waiting = self._cluster.roster.connected, self.course.table.open
         gone = [name for name in dict.fromkeys(record.owner for record in waiting) if name not in here]
         if self._provision.data.own is not None:
@@ -150,13 +207,18 @@ class Coordinator:
                 self._display.say(f"{task.key} is given up: {reason}.")
 
     async def _lease_out(self) -> None:
-        expected = self._owners if self._grace() else ()
-        for assignment in self.course.table.assign(self._cluster.roster.connected, expected):
+        roster, table, now = self._cluster.roster, self.course.table, time.monotonic()
+        expected = [name for name in self._owners if roster[name].state != "left"] if self._grace() else ()
+        for assignment in table.assign(roster.connected, now, expected):
             task = assignment.task
-            self._times(assignment.client).leased = time.monotonic()
+            self._run.ledger.lease(task.key, assignment.attempt, assignment.client)
+            self._times(assignment.client).leased = now
             self._journal.start_history(assignment.owner, task.suffix)
             self._journal.event("leased", task=task.key, client=assignment.client, attempt=assignment.attempt)
-            if assignment.client != assignment.owner:
+            if len(table[task.key].leases) > 1:
+                others = " and ".join(name for name in table[task.key].leases if name != assignment.client)
+                self._display.say(f"{assignment.client} tries {task.key}, too: {others} takes over twice the median.")
+            elif assignment.client != assignment.owner:
                 self._display.say(f"{assignment.client} takes over the shard of {assignment.owner}.")
             lease = self._provision.lease(task, assignment.owner, assignment.attempt)
             await self._cluster.send(assignment.client, lease)
@@ -175,18 +237,29 @@ class Coordinator:
         match event:
             case Joined():
                 # It may have been started anew while its old link seemed alive; if it still trains, it goes on.
-                table.lose(name)
+                self._lose(name, "it joined again")
                 self._joined(name)
                 self._display.say(joined(self._cluster, name))
             case Hopeless(_, error):
                 raise error
             case Left():
                 self._journal.event("left", client=name, reason=event.reason)
-                task = table.lose(name)
+                if event.lost and self._grace() and self.course.table.held_by(name):
+                    self._display.say(f"The link to {name} ended ({event.reason}); it is expected back.")
+                    return
+                task = self._lose(name, event.reason)
                 what = f"; its task {task.key} waits for the next free client, or for its return" if task else ""
                 if any(record.bound and record.owner == name for record in table.open):
                     what = f"; {self._patience.sentence(name)}"
                 self._display.say(f"{name} {'was lost' if event.lost else 'left'} ({event.reason}){what}.")
+            case Silent(_, seconds):
+                self._journal.event("silent", client=name, seconds=round(seconds, 1))
+                limit = self._waits.lost
+                self._display.say(f"{name} has said nothing for {seconds:.0f} s; after {limit:.0f} s it is lost.")
+            case Offered() if event.run == self._run.run and event.task in table:
+                table.offer(event.task, name)
+            case Repeated() if event.run == self._run.run:
+                self._journal.event("duplicate", task=event.task, client=name, attempt=event.attempt)
             case EpochEnded() if event.run == self._run.run and event.task in table:
                 self._epoch(table[event.task], event)
             case Logged() if event.run == self._run.run:
@@ -214,20 +287,23 @@ class Coordinator:
             self._display.detail(f"{event.client}:{fold} epoch {event.epoch + 1}/{self._job.epochs}  {shown}")
 
     async def _returned(self, event: Returned) -> None:
-        holder = self.course.table[event.task].holder
-        if not self.course.table.commit(event.task):
+        others = [name for name in self.course.table[event.task].leases if name != event.client]
+        if not self.course.table.commit(event.task, event.client, time.monotonic()):
             return
-        if holder is not None and holder != event.client:
-            await self._cluster.send(holder, Cancel(self._run.run, event.task))
+        for name in others:
+            await self._cluster.send(name, Cancel(self._run.run, event.task, f"{event.client} finished it"))
         times = self._times(event.client)
         times.returned, times.sending = time.monotonic(), event.seconds
         self._journal.event("returned", task=event.task, client=event.client)
         self._scoring.append(asyncio.create_task(self._score(event.task)))
 
     def _failed(self, event: TaskFailed) -> None:
-        again = self.course.table.fail(event.task, event.client, f"{event.client}: {event.error}")
-        self._journal.event("failed", task=event.task, client=event.client, error=event.error)
-        then = "it is tried once more" if again else "it is given up"
+        failure = f"{event.client}: {event.error}"
+        again = self.course.table.fail(event.task, event.client, failure, died=event.died)
+        ended = "died" if event.died else "failed"
+        self._run.ledger.end_leases(ended, task=event.task, client=event.client, failure=failure)
+        self._journal.event(ended, task=event.task, client=event.client, error=event.error)
+        then = "it is tried again" if again else "it is given up"
         self._display.say(f"{event.client} could not train {event.task}: {event.error} — {then}.")
 
     async def _score(self, task: str) -> None:

@@ -21,6 +21,10 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (record BLOB NOT NULL, status TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS tasks (key TEXT PRIMARY KEY, position INTEGER NOT NULL, owner TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS clients (name TEXT PRIMARY KEY, id BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS leases (
+    task TEXT NOT NULL REFERENCES tasks (key), attempt INTEGER NOT NULL, client TEXT NOT NULL, ended TEXT, failure TEXT,
+    PRIMARY KEY (task, attempt)
+);
 CREATE TABLE IF NOT EXISTS results (
     task TEXT PRIMARY KEY REFERENCES tasks (key), client TEXT NOT NULL, result BLOB NOT NULL
 );
@@ -98,6 +102,18 @@ class OwnedTask(msgspec.Struct, frozen=True):
     owner: str
 
 
+class StoredLease(msgspec.Struct, frozen=True):
+    """A task that was given to a client, and how that ended."""
+
+    task: str
+    attempt: int
+    client: str
+    ended: str | None
+    """lost, failed, died, or not needed; None while it lasts."""
+    failure: str | None
+    """What was wrong, if it failed or died."""
+
+
 class StoredResult(msgspec.Struct, frozen=True):
     """A result that was acknowledged: its block lies in `results/<task>.block`."""
 
@@ -156,12 +172,31 @@ class Ledger:
         """All tasks, in task order."""
         return [OwnedTask(*row) for row in self._db.execute("SELECT key, owner FROM tasks ORDER BY position")]
 
-    def commit(self, stored: StoredResult) -> None:
-        """Take a result in. The first one of a task counts; a second one changes nothing."""
+    def lease(self, task: str, attempt: int, client: str) -> None:
+        """Write down that a task is given to a client."""
+        self._db.execute("INSERT INTO leases VALUES (?, ?, ?, NULL, NULL)", (task, attempt, client))
+
+    def end_leases(self, ended: str, *, task: str | None = None, client: str | None = None, failure: str = "") -> None:
+        """Write down how the leases of a task, of a client, or of a client for a task ended."""
         self._db.execute(
-            "INSERT OR IGNORE INTO results VALUES (?, ?, ?)",
-            (stored.task, stored.client, msgspec.msgpack.encode(stored.result)),
+            "UPDATE leases SET ended = ?, failure = ? WHERE ended IS NULL AND task = ifnull(?, task) "
+            "AND client = ifnull(?, client)",
+            (ended, failure or None, task, client),
         )
+
+    def leases(self) -> list[StoredLease]:
+        """All leases that there ever were, in the order of their attempts."""
+        rows = self._db.execute("SELECT task, attempt, client, ended, failure FROM leases ORDER BY attempt, rowid")
+        return [StoredLease(*row) for row in rows]
+
+    def commit(self, stored: StoredResult) -> None:
+        """Take a result in, which ends its task's leases. The first one counts; a second one changes nothing."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR IGNORE INTO results VALUES (?, ?, ?)",
+                (stored.task, stored.client, msgspec.msgpack.encode(stored.result)),
+            )
+            self.end_leases("not needed", task=stored.task)
 
     def result(self, task: str) -> StoredResult | None:
         row = self._db.execute("SELECT task, client, result FROM results WHERE task = ?", (task,)).fetchone()

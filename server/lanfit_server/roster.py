@@ -41,7 +41,11 @@ class Member:
     loss: float | None = None
     samples_per_second: float | None = None
     last_seen: float = 0.0
-    """On the server's monotonic clock."""
+    """On the server's monotonic clock; so is `advanced`."""
+    advanced: float = 0.0
+    """When its work last got on."""
+    silent: bool = False
+    """Nothing was heard of it for a while."""
     bytes_received: int = 0
     bytes_sent: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
@@ -85,7 +89,7 @@ class Roster:
             self._members[known.name] = known
         known.address, known.backend, known.device = address, said.backend, said.device
         known.threads, known.free_memory = said.threads, said.free_memory
-        known.connected, known.state, known.last_seen = True, "waiting", now
+        known.connected, known.state, known.last_seen, known.silent = True, "waiting", now, False
         return known
 
     def _unique(self, name: str) -> str:
@@ -108,8 +112,12 @@ class Roster:
         """Note how far a client is with its task."""
         member = self._members[name]
         done = max(0, said.epoch - 1) + (said.step / said.steps if said.steps else 0)
+        before = (member.state, member.epoch, member.progress)
         member.state, member.last_seen = said.state, now
         member.progress = min(1.0, done / said.epochs) if said.epochs else 0.0
         member.epoch = f"{said.epoch}/{said.epochs}"
         member.loss = said.loss
         member.samples_per_second = said.samples_per_second
+        # Whether a block gets on that it receives is watched by its own end of the link.
+        if said.state == "receiving" or before != (member.state, member.epoch, member.progress):
+            member.advanced = now

@@ -1,16 +1,21 @@
-"""The tasks of a run and who has them. Pure: events in, leases out; no I/O, no clock."""
+"""The tasks of a run and who has them. Pure: events in, leases out; no I/O, and time is passed in."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
+from statistics import median
 
 from lanfit.errors import LocalProtocolError
 from lanfit_server.methods import Task
 
 #: A task that could not be trained this often is given up.
 MOST_FAILURES = 2
+#: One that killed so many trainers is given up: it would kill the next one, too.
+MOST_DEATHS = 3
+#: A task that takes so many times the median is also given to a client that has nothing to do.
+STRAGGLES = 2.0
 
 
 class State(StrEnum):
@@ -18,19 +23,40 @@ class State(StrEnum):
 
     WAITING = "waiting"
     LEASED = "leased"
+    RETURNED = "returned"
     COMMITTED = "committed"
     GIVEN_UP = "given up"
 
 
-#: event → (the states it may happen in, the state it leads to)
-TRANSITIONS: Mapping[str, tuple[frozenset[State], State]] = {
-    "lease": (frozenset({State.WAITING}), State.LEASED),
-    "lose": (frozenset({State.LEASED}), State.WAITING),
-    "fail": (frozenset({State.LEASED}), State.WAITING),
-    "give up": (frozenset({State.LEASED, State.WAITING}), State.GIVEN_UP),
+#: event → (the states it may happen in, the state it leads to, what it means). docs/failures.md is drawn from it.
+TRANSITIONS: Mapping[str, tuple[frozenset[State], State, str]] = {
+    "lease": (frozenset({State.WAITING}), State.LEASED, "a client is free"),
+    "copy": (frozenset({State.LEASED}), State.LEASED, "it takes over twice the median, so another client tries, too"),
+    "return": (frozenset({State.WAITING, State.LEASED}), State.RETURNED, "a client offers a result"),
+    "miss": (frozenset({State.RETURNED}), State.LEASED, "the result did not arrive; another client still trains"),
+    "lose": (frozenset({State.LEASED, State.RETURNED}), State.WAITING, "the client is lost, or left"),
+    "retry": (frozenset({State.LEASED, State.RETURNED}), State.WAITING, "it failed, and is tried again"),
+    "give up": (
+        frozenset({State.WAITING, State.LEASED, State.RETURNED}),
+        State.GIVEN_UP,
+        "it failed too often, or nobody else has its rows",
+    ),
     # A result may come back late, from a client that was thought lost: it counts all the same.
-    "commit": (frozenset({State.WAITING, State.LEASED, State.GIVEN_UP}), State.COMMITTED),
+    "commit": (
+        frozenset({State.WAITING, State.LEASED, State.RETURNED, State.GIVEN_UP}),
+        State.COMMITTED,
+        "its result is on disk",
+    ),
 }
+
+
+@dataclass
+class Lease:
+    """A task that a client has."""
+
+    attempt: int
+    since: float
+    """Seconds on the monotonic clock; begins anew when the server itself stood still."""
 
 
 @dataclass
@@ -42,10 +68,27 @@ class Record:
     bound: bool = False
     """Nobody but the owner can do it: the rows are its own."""
     state: State = State.WAITING
-    holder: str | None = None
+    leases: dict[str, Lease] = field(default_factory=dict)
+    """By client; more than one when a straggler's task was copied."""
+    returning: set[str] = field(default_factory=set)
+    """Those who offered a result that is not on disk yet."""
     attempt: int = 0
+    last: str = ""
+    """Who had it last: it may still be training it."""
+    took: float | None = None
+    """Seconds from the lease to the commit; None when nobody here knows."""
     failures: list[str] = field(default_factory=list)
+    deaths: int = 0
     failed_at: set[str] = field(default_factory=set)
+
+    @property
+    def holder(self) -> str | None:
+        """The client that has had it longest."""
+        return next(iter(self.leases), None)
+
+    @property
+    def is_hopeless(self) -> bool:
+        return self.deaths >= MOST_DEATHS or len(self.failures) - self.deaths >= MOST_FAILURES
 
     def move(self, event: str) -> None:
         """Follow the table.
@@ -53,12 +96,26 @@ class Record:
         Raises:
             LocalProtocolError: the event can't happen in this state.
         """
-        allowed, target = TRANSITIONS[event]
+        allowed, target, _ = TRANSITIONS[event]
         if self.state not in allowed:
             raise LocalProtocolError(f"task {self.task.key} is {self.state}: it can't {event}")
         self.state = target
-        if target is not State.LEASED:
-            self.holder = None
+        if target in (State.COMMITTED, State.GIVEN_UP):
+            self.leases.clear()
+            self.returning.clear()
+
+    def drop(self, client: str, event: str) -> bool:
+        """The client has it no more; when nobody else has it either, that is this event. Returns whether it is."""
+        self.leases.pop(client, None)
+        self.returning.discard(client)
+        if self.returning:
+            return False
+        if self.leases:
+            if self.state is State.RETURNED:
+                self.move("miss")
+            return False
+        self.move(event)
+        return True
 
 
 @dataclass(frozen=True)
@@ -92,52 +149,126 @@ class TaskTable:
     @property
     def open(self) -> list[Record]:
         """Tasks that may still come back."""
-        return [record for record in self._records.values() if record.state in (State.WAITING, State.LEASED)]
+        return [r for r in self._records.values() if r.state not in (State.COMMITTED, State.GIVEN_UP)]
 
     def held_by(self, client: str) -> Record | None:
-        return next((r for r in self._records.values() if r.state is State.LEASED and r.holder == client), None)
+        return next((record for record in self._records.values() if client in record.leases), None)
 
-    def assign(self, clients: Iterable[str], expected: Iterable[str] = ()) -> list[Assignment]:
+    def holders(self) -> set[str]:
+        """Everybody who has a task."""
+        return {client for record in self._records.values() for client in record.leases}
+
+    # --- what an earlier server wrote down ----------------------------------------------------------------------
+
+    def restore(self, key: str, client: str, attempt: int, now: float) -> None:
+        """An earlier server leased the task to a client, which most likely still has it."""
+        record = self._records[key]
+        record.attempt, record.last = max(record.attempt, attempt), client
+        if record.state is State.WAITING:
+            record.move("lease")
+        if record.state is State.LEASED:
+            record.leases[client] = Lease(attempt, now)
+
+    def remember(self, key: str, client: str, attempt: int, failure: str | None, *, died: bool) -> None:
+        """Such a lease has ended; with a failure, if it failed."""
+        record = self._records[key]
+        record.attempt, record.last = max(record.attempt, attempt), client
+        if failure is not None:
+            self._note(record, client, failure, died=died)
+            if record.is_hopeless and record.state is State.WAITING:
+                record.move("give up")
+
+    # --- leases -------------------------------------------------------------------------------------------------
+
+    def assign(self, clients: Iterable[str], now: float, expected: Iterable[str] = ()) -> list[Assignment]:
         """Lease waiting tasks to idle clients.
 
-        A client gets its own shard first. Another's shard goes to a client that has nothing else to do, when its
-        owner is away or could not train it; a task never goes back to where it failed while somebody else is there.
+        A client gets what it had last, then its own shard. Another's shard goes to a client that has nothing else to
+        do, when its owner is away or could not train it; a task never goes back to where it failed while somebody
+        else is there. When nothing waits, a straggler's task is copied.
 
         Args:
             clients: the names of all connected clients, in a stable order.
+            now: seconds on the monotonic clock.
             expected: those that are thought to be on their way back: nobody takes over what is theirs.
         """
         connected, waited_for = list(clients), set(expected)
-        idle = [name for name in connected if self.held_by(name) is None]
         assignments = []
-        for name in idle:
-            record = self._next_for(name, connected, waited_for)
+        for name in [name for name in connected if self.held_by(name) is None]:
+            record, event = self._next_for(name, connected, waited_for), "lease"
+            if record is None:
+                record, event = self._straggler_for(name, now), "copy"
             if record is not None:
-                record.move("lease")
-                record.holder = name
+                record.move(event)
                 record.attempt += 1
+                record.last = name
+                record.leases[name] = Lease(record.attempt, now)
                 assignments.append(Assignment(record.task, record.owner, name, record.attempt))
         return assignments
 
     def _next_for(self, name: str, connected: Sequence[str], expected: Set[str]) -> Record | None:
         waiting = [r for r in self._records.values() if r.state is State.WAITING and self._may(r, name, connected)]
+        had = [r for r in waiting if r.last == name and not (r.bound and r.owner != name)]
         own = [r for r in waiting if r.owner == name]
         here = expected | set(connected)
         others = [r for r in waiting if not r.bound and (r.owner not in here or r.owner in r.failed_at)]
-        return next(iter(own + others), None)
+        return next(iter(had + own + others), None)
 
     @staticmethod
     def _may(record: Record, name: str, connected: Sequence[str]) -> bool:
         # What is bound comes back to where it failed: there is nobody else.
         return record.bound or name not in record.failed_at or all(other in record.failed_at for other in connected)
 
-    def lose(self, client: str) -> Task | None:
-        """The client is gone: what it held waits again. Returns that task."""
-        record = self.held_by(client)
-        if record is None:
+    def _straggler_for(self, name: str, now: float) -> Record | None:
+        """The task that this idle client should try, too: of those that take too long the oldest."""
+        took = [record.took for record in self._records.values() if record.took is not None]
+        if not took:
             return None
-        record.move("lose")
-        return record.task
+        late = [
+            (lease.since, record)
+            for record in self._records.values()
+            if record.state is State.LEASED and not record.bound and name not in record.failed_at
+            for lease in record.leases.values()
+            if len(record.leases) == 1 and now - lease.since > STRAGGLES * median(took)
+        ]
+        return min(late, key=lambda each: each[0], default=(0.0, None))[1]
+
+    def stalled(self, now: float, advanced: Mapping[str, float], limit: float) -> list[tuple[Record, str]]:
+        """Leases that have not got on for so many seconds, and whose they are.
+
+        Args:
+            advanced: when each client last got on, on the monotonic clock.
+        """
+        return [
+            (record, client)
+            for record in self._records.values()
+            for client, lease in record.leases.items()
+            if client not in record.returning and now - max(lease.since, advanced.get(client, lease.since)) > limit
+        ]
+
+    def renew(self, now: float) -> None:
+        """The server stood still: every lease gets its full time again."""
+        for record in self._records.values():
+            for lease in record.leases.values():
+                lease.since = now
+
+    # --- how they end -------------------------------------------------------------------------------------------
+
+    def lose(self, client: str) -> Task | None:
+        """The client is gone: what it held waits again, unless another has it too. Returns the task that waits."""
+        lost = None
+        for record in self._records.values():
+            if (client in record.leases or client in record.returning) and record.drop(client, "lose"):
+                lost = record.task
+        return lost
+
+    def offer(self, key: str, client: str) -> None:
+        """The client has a result, which is on its way."""
+        record = self._records[key]
+        if record.state in (State.WAITING, State.LEASED):
+            record.move("return")
+        if record.state is State.RETURNED:
+            record.returning.add(client)
 
     def give_up(self, owner: str, reason: str) -> list[Task]:
         """Wait no longer for the tasks that only this client can do; returns them."""
@@ -147,23 +278,36 @@ class TaskTable:
             record.move("give up")
         return [record.task for record in given_up]
 
-    def fail(self, key: str, client: str, error: str) -> bool:
-        """The task failed at this client; returns whether it is tried again.
+    def fail(self, key: str, client: str, error: str, *, died: bool = False) -> bool:
+        """The task failed at this client; returns whether it is still trained, or will be again.
 
         A report about a task that the client no longer holds changes nothing.
+
+        Args:
+            died: it took the trainer with it.
         """
         record = self._records[key]
-        if record.holder != client:
-            return record.state in (State.WAITING, State.LEASED)
-        record.failures.append(error)
-        record.failed_at.add(client)
-        record.move("fail" if len(record.failures) < MOST_FAILURES else "give up")
-        return record.state is State.WAITING
+        if client in record.leases or client in record.returning:
+            self._note(record, client, error, died=died)
+            record.drop(client, "give up" if record.is_hopeless else "retry")
+        return record.state is not State.GIVEN_UP
 
-    def commit(self, key: str) -> bool:
-        """The task's result is on disk; returns False for a repeated one, which changes nothing."""
+    @staticmethod
+    def _note(record: Record, client: str, error: str, *, died: bool) -> None:
+        record.failures.append(error)
+        record.deaths += died
+        record.failed_at.add(client)
+
+    def commit(self, key: str, client: str = "", now: float = 0.0) -> bool:
+        """The task's result is on disk; returns False for a repeated one, which changes nothing.
+
+        Args:
+            client: whose result it is.
+        """
         record = self._records[key]
         if record.state is State.COMMITTED:
             return False
+        if (lease := record.leases.get(client)) is not None:
+            record.took = now - lease.since
         record.move("commit")
         return True

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Generic, TypeVar
 
 import msgspec
 
-from lanfit.errors import TrainingError
+from lanfit.errors import ChildDied
 
 _LENGTH = struct.Struct("<I")
 M = TypeVar("M")
@@ -99,7 +99,7 @@ class Child(Generic[M]):
         """Return the child's next message.
 
         Raises:
-            TrainingError: the child has ended; the error has its exit code and last lines.
+            ChildDied: the child has ended; the error has its exit code and last lines.
         """
         assert self._process.stdout is not None
         try:
@@ -110,7 +110,7 @@ class Child(Generic[M]):
             await self._reading_errors
             last = "\n".join(self.last_lines)
             why = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise TrainingError(f"the {self._name} {why}", f"its last lines:\n{last}" if last else "") from None
+            raise ChildDied(f"the {self._name} {why}", f"its last lines:\n{last}" if last else "") from None
 
     async def stop(self) -> None:
         """End the child and wait until it is gone: its input is closed, and when that is not enough it is killed."""

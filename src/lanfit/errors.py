@@ -50,6 +50,10 @@ class TrainingError(LanfitError):
     """A task could not be trained."""
 
 
+class ChildDied(TrainingError):
+    """A process that trains died of its task."""
+
+
 class ConnectionFailed(LanfitError):
     """There is no link to the peer, or it ended."""
 

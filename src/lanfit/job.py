@@ -63,6 +63,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     backend: str | None = None
     device: str = "auto"
     deadline: float = 10.0
+    keep_runs: int | None = None
 
 
 NORMALIZER_CHOICES = {"0": "none", "1": "scale", "2": "minmax", "3": "zscore"}
@@ -240,6 +241,13 @@ FIELDS: dict[str, Field] = {
             duration("m"),
             "With --data client: how long the run waits for a lost client, in minutes, or as 90s, 2h.",
             default="10 minutes",
+        ),
+        Field(
+            "keep_runs",
+            whole(1),
+            "How many of the newest finished runs to keep when a run ends; older ones are removed, models and all.",
+            default="all",
+            example=20,
         ),
     )
 }

@@ -8,7 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from lanfit.errors import LocalProtocolError
 from lanfit_server.methods import Task
 from lanfit_server.methods.fit import fit
-from lanfit_server.tasks import MOST_FAILURES, State, TaskTable
+from lanfit_server.tasks import MOST_DEATHS, MOST_FAILURES, State, TaskTable
 
 NAMES = ("lab-1", "lab-2", "lab-3", "spare")
 
@@ -21,7 +21,7 @@ def table_of(*owners: str) -> TaskTable:
 
 
 def leases(table: TaskTable, *clients: str) -> list[tuple[str, str, int]]:
-    return [(each.client, each.task.key, each.attempt) for each in table.assign(clients)]
+    return [(each.client, each.task.key, each.attempt) for each in table.assign(clients, 0.0)]
 
 
 def test_everyone_gets_its_own_shard() -> None:
@@ -38,7 +38,7 @@ def test_a_spare_client_takes_nothing_while_the_owner_is_here() -> None:
 def test_the_task_of_a_lost_client_goes_to_whoever_is_free() -> None:
     table = table_of("lab-1", "lab-2")
     leases(table, "lab-1", "lab-2")
-    assert table.lose("lab-1") == table["shard-1"].task
+    assert table.lose("lab-1") is table["shard-1"].task
     assert leases(table, "lab-2") == []
     assert table.commit("shard-2")
     assert leases(table, "lab-2") == [("lab-2", "shard-1", 2)]
@@ -54,8 +54,8 @@ def test_a_returning_owner_gets_its_task_back() -> None:
 def test_nobody_takes_over_what_is_of_a_client_that_is_on_its_way_back() -> None:
     table = table_of("lab-1", "lab-2")
     table.commit("shard-2")
-    assert table.assign(["lab-2"], expected=["lab-1", "lab-2"]) == []
-    assert [each.task.key for each in table.assign(["lab-2"])] == ["shard-1"]
+    assert table.assign(["lab-2"], 0.0, expected=["lab-1", "lab-2"]) == []
+    assert [each.task.key for each in table.assign(["lab-2"], 0.0)] == ["shard-1"]
 
 
 def test_nobody_takes_over_a_task_that_is_bound_to_its_owner() -> None:
@@ -131,6 +131,94 @@ def test_a_late_result_counts_once() -> None:
     assert not table.commit("shard-1")
 
 
+def test_who_comes_back_gets_what_it_had_before_its_own() -> None:
+    table = table_of("lab-1")
+    assert leases(table, "lab-2") == [("lab-2", "shard-1", 1)]
+    table.add(Task("shard-2", 1, 0), "lab-2")
+    table.lose("lab-2")
+    assert leases(table, "lab-2") == [("lab-2", "shard-1", 2)], "it may still be training it"
+
+
+def test_a_task_that_takes_twice_the_median_is_copied_once_and_the_first_result_counts() -> None:
+    table = table_of("lab-1", "lab-2", "lab-3")
+    table.assign(NAMES[:3], 100.0)
+    assert table.commit("shard-1", "lab-1", 110.0)
+    assert table.commit("shard-2", "lab-2", 112.0)
+    assert table.assign(["lab-1", "lab-2", "lab-3"], 121.9) == [], "it took less than twice the median of 10 and 12"
+    [copy] = table.assign(["lab-1", "lab-2", "lab-3"], 122.1)
+    assert (copy.client, copy.task.key, copy.owner, copy.attempt) == ("lab-1", "shard-3", "lab-3", 2)
+    assert table.assign(["lab-1", "lab-2", "lab-3"], 900.0) == [], "one copy is enough"
+    assert table.lose("lab-3") is None, "the copy is still trained"
+    assert table["shard-3"].state is State.LEASED
+    assert table.commit("shard-3", "lab-1", 130.0)
+    assert table["shard-3"].leases == {}
+
+
+def test_nobody_copies_what_is_bound_or_on_its_way_in() -> None:
+    table = table_of("lab-1", "lab-2")
+    table.add(Task("shard-3", 2, 0), "lab-3", bound=True)
+    table.assign(NAMES[:3], 0.0)
+    table.commit("shard-1", "lab-1", 1.0)
+    table.offer("shard-2", "lab-2")
+    assert table["shard-2"].state is State.RETURNED
+    assert table.assign(NAMES[:3], 1000.0) == []
+
+
+def test_a_result_that_does_not_arrive_leaves_the_task_to_those_who_have_it() -> None:
+    table = table_of("lab-1", "lab-2")
+    table.assign(["lab-1", "lab-2"], 0.0)
+    table.commit("shard-2", "lab-2", 1.0)
+    [copy] = table.assign(["lab-1", "lab-2"], 9.0)
+    table.offer("shard-1", "lab-1")
+    assert table.lose("lab-1") is None
+    assert table["shard-1"].state is State.LEASED
+    assert table.lose(copy.client) is table["shard-1"].task
+    assert table["shard-1"].state is State.WAITING
+    # Somebody who was lost offers its result: it is not trained meanwhile.
+    table.offer("shard-1", "lab-1")
+    assert leases(table, "lab-2") == []
+    assert table.lose("lab-1") is table["shard-1"].task
+    assert leases(table, "lab-2") == [("lab-2", "shard-1", 3)]
+
+
+def test_a_task_that_kills_three_trainers_is_given_up() -> None:
+    table = table_of("lab-1", "lab-2", "lab-3")
+    for number, name in enumerate(("lab-1", "lab-2", "lab-3")):
+        table.commit(f"shard-{number + 1}") if number else None
+        assert leases(table, name)[0][1] == "shard-1"
+        assert table.fail("shard-1", name, "killed by signal 9", died=True) is (number < 2)
+    assert table["shard-1"].state is State.GIVEN_UP
+    assert table["shard-1"].deaths == MOST_DEATHS
+
+
+def test_what_an_earlier_server_wrote_down_is_taken_up() -> None:
+    table = table_of("lab-1", "lab-2", "lab-3")
+    table.commit("shard-3")
+    table.restore("shard-1", "lab-3", 2, now=5.0)
+    table.restore("shard-1", "lab-1", 3, now=5.0)
+    table.remember("shard-2", "lab-1", 1, "lab-1: killed", died=True)
+    table.remember("shard-2", "lab-2", 2, "lab-2: killed", died=True)
+    assert table.holders() == {"lab-1", "lab-3"}
+    # Who failed at it gets it only when nobody else is there; the attempts and the deaths are counted on.
+    assert leases(table, "lab-2", "spare") == [("spare", "shard-2", 3)]
+    assert not table.fail("shard-2", "spare", "killed", died=True)
+    assert table.lose("lab-1") is None
+    assert table.lose("lab-3") is table["shard-1"].task
+    assert leases(table, "lab-1", "lab-3")[0] == ("lab-1", "shard-1", 4)
+
+
+def test_a_lease_that_does_not_get_on_is_found_and_gets_its_full_time_after_an_own_pause() -> None:
+    table = table_of("lab-1", "lab-2")
+    table.assign(["lab-1", "lab-2"], 0.0)
+    assert [(record.task.key, name) for record, name in table.stalled(601.0, {"lab-2": 2.0}, 600.0)] == [
+        ("shard-1", "lab-1")
+    ]
+    table.renew(601.0)
+    assert table.stalled(1200.0, {"lab-2": 2.0}, 600.0) == []
+    table.offer("shard-1", "lab-1")
+    assert [name for _, name in table.stalled(5000.0, {}, 600.0)] == ["lab-2"], "the link watches over an upload"
+
+
 def test_what_the_table_does_not_allow_is_our_own_error() -> None:
     table = table_of("lab-1")
     with pytest.raises(LocalProtocolError, match="waiting: it can't lose"):
@@ -157,7 +245,7 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def assign(self) -> None:
-        for each in self.table.assign(sorted(self.connected)):
+        for each in self.table.assign(sorted(self.connected), 0.0):
             assert each.client in self.connected
             assert each.attempt >= 1
 
@@ -180,7 +268,7 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.connected)
     @rule()
     def nobody_is_idle_while_there_is_something_to_do(self) -> None:
-        self.table.assign(sorted(self.connected))
+        self.table.assign(sorted(self.connected), 0.0)
         idle = [name for name in self.connected if self.table.held_by(name) is None]
         for record in self.table.open:
             if record.state is State.WAITING:
@@ -196,7 +284,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def nobody_holds_two_tasks(self) -> None:
-        holders = [record.holder for record in self.table.records() if record.holder]
+        holders = [client for record in self.table.records() for client in record.leases]
         assert len(holders) == len(set(holders))
         assert all(len(record.failures) <= MOST_FAILURES for record in self.table.records())
 

@@ -41,6 +41,33 @@ class EpochEnded:
 
 
 @dataclass(frozen=True)
+class Silent:
+    """Nothing was heard of a client for so many seconds; nothing is wrong yet."""
+
+    client: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A client has a result, which is fetched now."""
+
+    client: str
+    run: str
+    task: str
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """A client offered another result of a task that is done: it is acknowledged, and not used."""
+
+    client: str
+    run: str
+    task: str
+    attempt: int
+
+
+@dataclass(frozen=True)
 class Returned:
     """A client's result is on disk and was acknowledged. `seconds` is what its upload took."""
 
@@ -58,6 +85,8 @@ class TaskFailed:
     run: str
     task: str
     error: str
+    died: bool = False
+    """The trainer died of it."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +134,21 @@ class Hopeless:
     error: LanfitError
 
 
-Event = Hopeless | Joined | Left | EpochEnded | Returned | TaskFailed | Logged | SurveyDone | SurveyFailed | ScoreDone
+Event = (
+    Hopeless
+    | Joined
+    | Left
+    | Silent
+    | EpochEnded
+    | Offered
+    | Repeated
+    | Returned
+    | TaskFailed
+    | Logged
+    | SurveyDone
+    | SurveyFailed
+    | ScoreDone
+)
 #: How often a wait is said again, in seconds.
 REMIND_SECONDS = 30.0
 

@@ -50,8 +50,11 @@ from lanfit_server.clusters import (
     Joined,
     Left,
     Logged,
+    Offered,
+    Repeated,
     Returned,
     ScoreDone,
+    Silent,
     SurveyDone,
     SurveyFailed,
     TaskFailed,
@@ -117,6 +120,7 @@ class LanCluster:
         self.collecting = False
         self.waiting_for = "the operator is still answering questions"
         self._desk = desk
+        self._waits = Waits()
         self._sessions: dict[str, Session] = {}
         self._blocks: dict[str, tuple[BlockSpec, Mapping[str, AnyArray]]] = {}
         self._listener: Listener | None = None
@@ -127,6 +131,7 @@ class LanCluster:
         Raises:
             InputError: the address or port can't be listened on.
         """
+        self._waits = waits
         self._listener = await listen(host, port, identity, gate, self._serve, times=LinkTimes.of(waits))
         return self._listener
 
@@ -183,13 +188,14 @@ class LanCluster:
         if earlier is not None:
             earlier.reason = "the same client joined again"
             await earlier.close()
+        watching = asyncio.create_task(self._watch(session))
         try:
             await link.send(Welcome(__version__, member.name, self.collecting))
             await link.send(Status(self.waiting_for))
             self.events.put_nowait(Joined(member.name))
             while True:
                 message = await link.receive()
-                member.last_seen = time.monotonic()
+                member.last_seen, member.silent = time.monotonic(), False
                 session.count(member)
                 await self._handle(session, message)
         except ConnectionFailed as ended:
@@ -198,7 +204,20 @@ class LanCluster:
             session.reason = wrong.message
             log.warning("%s: %s", member.name, harmless(wrong.message))
         finally:
+            watching.cancel()
             await self._leave(session)
+
+    async def _watch(self, session: Session) -> None:
+        """Say once when nothing is heard of a client, which need not mean anything yet."""
+        member = self.roster[session.name]
+        while True:
+            await asyncio.sleep(min(1.0, self._waits.suspect / 5))
+            silence = session.link.silence
+            if silence <= self._waits.suspect:
+                member.silent = False
+            elif not member.silent:
+                member.silent = True
+                self.events.put_nowait(Silent(session.name, silence))
 
     async def _leave(self, session: Session) -> None:
         member = self.roster[session.name]
@@ -227,7 +246,7 @@ class LanCluster:
             case Failed():
                 error = f"{message.error}. {message.hint}".strip() if message.hint else message.error
                 self.events.put_nowait(Logged(name, message.run, (error, *message.log)))
-                self.events.put_nowait(TaskFailed(name, message.run, message.task, harmless(error)))
+                self.events.put_nowait(TaskFailed(name, message.run, message.task, harmless(error), died=message.died))
             case Surveyed():
                 if session.surveyed is not None and not session.surveyed.done():
                     raise RemoteProtocolError(f"{name} told of its own files twice at a time")
@@ -280,11 +299,13 @@ class LanCluster:
         match decision:
             case Known():
                 await session.link.send(Ack(result.block.id))
+                self.events.put_nowait(Repeated(session.name, result.run, result.task, result.attempt))
             case Refuse(reason):
                 log.warning("%s: a result was refused: %s", session.name, harmless(reason))
                 await session.link.send(Reject(result.block.id, reason))
             case Take(path, size):
                 self.roster[session.name].state = "sending"
+                self.events.put_nowait(Offered(session.name, result.run, result.task))
                 block = BlockFile.create(path, size)
                 fetching = asyncio.create_task(
                     _ignoring_the_end(session.link.fetch(result.block.id, block.view[:size]))

@@ -86,6 +86,11 @@ class Link:
         """Why the link has ended; empty while it lives."""
         return self._wire.reason
 
+    @property
+    def silence(self) -> float:
+        """Seconds for which nothing came from the peer, not counting times in which this process stood still."""
+        return self._pulse.silence(self._loop.time())
+
     async def send(self, message: Message) -> None:
         """Send a message; between the pieces of a block, if one is on its way.
 

@@ -80,6 +80,10 @@ class Pulse:
         self._last = now
         self._received, self._sent, self._taken, self._fetched = (_Since(now) for _ in range(4))
 
+    def silence(self, now: float) -> float:
+        """Seconds since bytes were last seen to come in; as exact as ticks are frequent."""
+        return max(0.0, min(now, self._last) - self._received.when)
+
     def tick(self, now: float, reading: Reading) -> Alive | Dead:
         """Decide on what the counters say now."""
         times = self._times

@@ -131,6 +131,8 @@ class Failed(Message, frozen=True, tag="failed"):
     error: str
     hint: str
     log: tuple[str, ...]
+    died: bool = False
+    """The trainer died of it: `log` has its last lines."""
 
 
 class Surveyed(Message, frozen=True, tag="surveyed"):
@@ -310,10 +312,11 @@ class ScoreTask(Message, frozen=True, tag="score"):
 
 
 class Cancel(Message, frozen=True, tag="cancel"):
-    """Stop this task: nobody needs it any more."""
+    """Stop this task: it is not yours any more."""
 
     run: str
     task: str
+    reason: str
 
 
 class RunEnded(Message, frozen=True, tag="ended"):
