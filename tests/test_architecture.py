@@ -15,6 +15,7 @@ PACKAGES = {"lanfit": ROOT / "src", "lanfit_server": ROOT / "server", "lanfit_cl
 LAYERS = [
     {
         "errors",
+        "crash",
         "mistakes",
         "durable",
         "seeds",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lanfit import __version__
+from lanfit.crash import crash_point
 from lanfit.data.memory import free_memory
 from lanfit.errors import ConnectionFailed, RemoteProtocolError
 from lanfit.files import BlockFile
@@ -228,6 +229,7 @@ class Agent:
             case Fetch():
                 self._start(self._deliver(link, message))
             case Ack(block):
+                crash_point("client.acknowledged")
                 worker.outbox.remove(block)
                 self._say("The server has the result on disk.")
             case Reject(block, reason):
@@ -278,6 +280,7 @@ class Agent:
         await link.send_block(fetch, [block.view[: block_size(file.block.arrays)]])
         if self.worker.outbox.get(fetch.block) is not None:
             await link.send(Commit(fetch.block))
+            crash_point("client.delivered")
 
     async def close(self, reason: str = "") -> None:
         """Say goodbye, and end the trainer."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lanfit.crash import crash_point
 from lanfit.errors import ChildDied, LanfitError
 from lanfit.files import ArrayFile
 from lanfit.logs import HistoryFile, append_log
@@ -186,7 +187,9 @@ class Training:
             device=ready.device,
             threads=ready.threads,
         )
+        crash_point("client.trained")
         outbox.add(outbox.new_block(self.lease.task), Entry(self.server_id, result))
+        crash_point("client.in-outbox")
         self._log(f"Trained {self.lease.task}; best epoch {trained.best_epoch + 1}. Handing it back.")
         self._means.send(Offer(result))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from lanfit.crash import crash_point
 from lanfit.durable import move_whole, sync_file, write_whole
 from lanfit.wire.messages import Result
 
@@ -51,6 +52,7 @@ class Outbox:
         """Take in a block that was written to `new_block`. When this returns, the result survives a crash."""
         sync_file(block)
         move_whole(block, self.block(entry.result.block.id))
+        crash_point("client.half-in-outbox")
         write_whole(self.block(entry.result.block.id).with_suffix(".result"), msgspec.msgpack.encode(entry))
         self._entries[entry.result.block.id] = entry
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lanfit.crash import crash_point
 from lanfit.errors import ConnectionFailed, LanfitError, TrainingError
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.net.link import Link
@@ -155,6 +156,7 @@ class Worker:
             finally:
                 part.close()
             part.path.replace(path)
+            crash_point("client.block-received")
         return ArrayFile(str(path), spec)
 
     # --- what the trainer says ----------------------------------------------------------------------------------

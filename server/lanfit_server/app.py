@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Mapping, Sequence
 
+from lanfit.crash import crash_point
 from lanfit.data.labels import Target
 from lanfit.data.prepare import check_target_normalizer
 from lanfit.errors import LanfitError
@@ -210,6 +211,7 @@ class Server:
             scores = None  # nobody is waited for any more
         finish = Finish(run, job, method, coordinator.course, self._models, self._scratch.folder, targets, scores)
         summary = self._loop.call(finish.end(self._cluster.roster, status, began))
+        crash_point("server.summary-written")
         self._loop.call(self._end(run, journal, coordinator, status, job))
         return summary
 
@@ -329,9 +331,10 @@ class Server:
         self._display.say(text)
 
     async def _begin(self, record: RunRecord, weights: Mapping[str, AnyArray], data: RunData) -> OpenRun:
+        self._kept.keep(self._stretched)  # before the run is one that can be gone on with
         run = open_run(self._workspace, record, weights, data)
         self._desk.open(run)
-        self._kept.keep(self._stretched)
+        crash_point("server.run-begun")
         return run
 
     def _start_local(self, job: Job, passphrase: str | None, closing: contextlib.ExitStack) -> None:

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterable, Sequence
 
+from lanfit.crash import crash_point
 from lanfit.job import Job
 from lanfit.waits import Waits
 from lanfit.wire.messages import Cancel, RunEnded
@@ -112,6 +113,7 @@ class Coordinator:
             self._take_up()
             return
         ledger.deal([OwnedTask(record.task.key, record.owner) for record in self.course.table.records()])
+        crash_point("server.tasks-dealt")
         for shard, owner in enumerate(owners):
             self._journal.event("dealt", shard=shard + 1, client=owner, rows=data.samples[shard])
 
@@ -222,6 +224,7 @@ class Coordinator:
                 self._display.say(f"{assignment.client} takes over the shard of {assignment.owner}.")
             lease = self._provision.lease(task, assignment.owner, assignment.attempt)
             await self._cluster.send(assignment.client, lease)
+            crash_point("server.task-leased")
         idle = {name for name in self._cluster.roster.connected if self.course.table.held_by(name) is None}
         for name in sorted(idle - self._standing_by):
             await self._cluster.tell(name, f"run {self._run.run} goes on with other clients; this one stands by")
@@ -313,6 +316,7 @@ class Coordinator:
         assert stored is not None
         self._journal.whole_history(record.owner, record.task.suffix, self._run.history(stored))
         metrics = await score(self._run, stored, record.task, record.owner, self._models)
+        crash_point("server.model-scored")
         self.course.metrics[task] = metrics
         self._method.on_result(record.task, metrics.get("loss", float("nan")))
         shown = "  ".join(f"{key} {value:.4f}" for key, value in metrics.items())

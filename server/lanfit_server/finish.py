@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lanfit.crash import crash_point
 from lanfit.data.labels import Target
 from lanfit.durable import write_whole
 from lanfit.errors import LanfitError
@@ -63,6 +64,7 @@ class Finish:
         await self._best_of_folds(outcome)
         final = await self._final(outcome)
         merged = await self._merged()
+        crash_point("server.models-written")
         now = time.monotonic()
         clients = client_facts(run, self.course, outcome, roster, now)
         seconds = self.course.timings.seconds

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lanfit.crash import crash_point
 from lanfit.data.labels import Target, class_ids, target_of
 from lanfit.data.normalize import Normalizer
 from lanfit.data.prepare import DataRequest, Prepared, ShardRows, check_target_normalizer, prepare
@@ -215,6 +216,7 @@ def open_run(workspace: Workspace, record: RunRecord, weights: Mapping[str, AnyA
     _keep(run.weights, weights)
     if data.own is not None:
         _keep(run.own_shard, data.shards[0])
+    crash_point("server.run-kept")
     ledger.open_run(record)
     return run
 

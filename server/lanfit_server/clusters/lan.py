@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lanfit import __version__
+from lanfit.crash import crash_point
 from lanfit.errors import ConnectionFailed, LanfitError, RemoteProtocolError
 from lanfit.files import BlockFile
 from lanfit.logs import harmless
@@ -322,6 +323,7 @@ class LanCluster:
         except TimeoutError:
             raise RemoteProtocolError(f"{session.name} committed a result that it did not deliver") from None
         del session.deliveries[block_id]
+        crash_point("server.result-fetched")
         result = delivery.result
         loop = asyncio.get_running_loop()
         reason = await loop.run_in_executor(None, self._desk.store, result, delivery.block)
@@ -329,11 +331,14 @@ class LanCluster:
             await session.link.send(Reject(block_id, reason))
             self.events.put_nowait(TaskFailed(session.name, result.run, result.task, reason))
             return
+        crash_point("server.result-stored")
         self._desk.commit(session.name, result)
+        crash_point("server.result-committed")
         self.roster[session.name].state = "waiting"
         took = time.monotonic() - delivery.began
         self.events.put_nowait(Returned(session.name, result.run, result.task, took))
         await session.link.send(Ack(block_id))
+        crash_point("server.result-acknowledged")
 
 
 async def _ignoring_the_end(transfer: Coroutine[Any, Any, None]) -> None:
