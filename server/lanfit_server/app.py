@@ -244,7 +244,8 @@ class Server:
             else:
                 data, targets = self._read(job, record.model, self._loaded_again(job, record.model))
                 resuming.check_same(run, dict(enumerate(data.shards)))
-            owners = self._loop.call(self._owners_of(run, job))
+            # It may have died before it dealt: then who is there counts, as at the beginning.
+            owners = self._loop.call(self._owners_of(run, job)) or self._gather(job.clients)
             return [self._go(job, run, data, weights, owners, targets, closing)]
 
     async def _reopen(self, run_id: str) -> OpenRun:

@@ -1,0 +1,141 @@
+"""Rows of the fault table (docs/threats.md) that are about processes: each dies or sleeps at the worst moment.
+
+Whatever is done to a run here, it must end with the models of a calm run, to the bit. The clients compute on JAX, which
+is imported in half the time that TensorFlow takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import signal
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from running import Place, Program, assert_same_weights, each_model, flags, free_port, port_of
+from tiny import Tiny
+
+from lanfit.crash import CLIENT_POINTS, SERVER_POINTS, VARIABLE
+from lanfit.wire.messages import Result
+
+pytestmark = pytest.mark.story
+JOB = {"model": "classes.h5", "epochs": 2, "batch_size": 2, "seed": 7}
+#: Crash points before the run is one that can be gone on with: its server, started again, begins a new one.
+BEFORE_THE_RUN = ("server.run-kept",)
+KILLED = -signal.SIGKILL
+
+
+def server(place: Place, port: int, clients: int, *arguments: object, crash: str = "") -> Program:
+    return place.server(*flags(port, clients, **JOB), "--threads", 1, *arguments, environment={VARIABLE: crash})
+
+
+def worker(folder: Path, port: int, name: str, *arguments: object, crash: str = "") -> Program:
+    """A client; it stays for the next run unless it is told `--once`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    here = ("--name", name, "--threads", 1, "--backend", "jax")
+    (folder / "model").mkdir(exist_ok=True)
+    (folder / "dataset").mkdir(exist_ok=True)
+    return Program("client", f"127.0.0.1:{port}", *here, *arguments, folder=folder, environment={VARIABLE: crash})
+
+
+def begun(place: Place) -> list[str]:
+    """The runs that have a ledger, oldest first."""
+    return sorted(path.parent.name for path in (place.root / "logs").glob("*/ledger.sqlite"))
+
+
+def committed(place: Place, run: str) -> dict[str, tuple[str, bytes]]:
+    """What the ledger of a run holds: by task, who trained it, and the result."""
+    with contextlib.closing(sqlite3.connect(place.root / "logs" / run / "ledger.sqlite")) as ledger:
+        return {
+            task: (name, result) for task, name, result in ledger.execute("SELECT task, client, result FROM results")
+        }
+
+
+def check_committed(place: Place, run: str) -> dict[str, tuple[str, bytes]]:
+    """What the ledger holds is on disk under its name, and is what its hash says."""
+    found = committed(place, run)
+    for task, (_, result) in found.items():
+        block = (place.root / "logs" / run / "results" / f"{task}.block").read_bytes()
+        assert hashlib.sha256(block).hexdigest() == msgspec.msgpack.decode(result, type=Result).block.id
+    return found
+
+
+class Calm:
+    """A place, what its job makes when nothing happens, and clients that stay for the next run."""
+
+    def __init__(self, root: Path, models: Path, clients: int, programs: contextlib.ExitStack) -> None:
+        self.place = Tiny(root / "server", models)
+        self.port = free_port()
+        self.clients = clients
+        with server(self.place, self.port, clients) as calm:
+            names = [f"lab-{number}" for number in range(1, clients + 1)]
+            self.workers = [programs.enter_context(worker(root / name, port_of(calm), name)) for name in names]
+            calm.finish()
+        self.run = self.place.runs[-1]
+
+    def acknowledged(self) -> int:
+        """How many results the clients know to be on the server's disk."""
+        return sum(each.said.count("The server has the result on disk") for each in self.workers)
+
+    def check(self, run: str) -> None:
+        """The run ended done, every task counted once, with the models of the calm one."""
+        summary = self.place.summary(run)
+        assert summary["status"] == "done"
+        assert [each["tasks"] for each in summary["clients"]] == [1] * self.clients
+        assert sorted(committed(self.place, run)) == [f"shard-{n}" for n in range(1, self.clients + 1)]
+        for ours, theirs in zip(each_model(self.place, self.run), each_model(self.place, run), strict=True):
+            assert ours.name == theirs.name
+            assert_same_weights(ours, theirs)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Iterator[Calm]:
+    """With two clients, which serve every server of this module, one after the other."""
+    with contextlib.ExitStack() as programs:
+        yield Calm(tmp_path_factory.mktemp("two"), tiny_models, 2, programs)
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Calm:
+    """With one client, which is gone: its successors have what the tests do to them."""
+    with contextlib.ExitStack() as programs:
+        return Calm(tmp_path_factory.mktemp("one"), tiny_models, 1, programs)
+
+
+@pytest.mark.parametrize("point", SERVER_POINTS)
+def test_a_server_that_is_killed_at_any_point_ends_its_run_when_it_is_started_again(point: str, two: Calm) -> None:
+    """Row: kill -9 the server at every labelled crash point. Nobody is asked for anything."""
+    place, port, earlier, before = two.place, two.port, begun(two.place), two.acknowledged()
+    with server(place, port, 2, crash=point) as dying:
+        dying.finish(KILLED)
+    [run] = [name for name in begun(place) if name not in earlier]
+    kept = check_committed(place, run)
+    assert two.acknowledged() - before <= len(kept)
+    new = point in BEFORE_THE_RUN
+    with server(place, port, 2) if new else place.server("--resume", run, passphrase=None) as again:
+        again.finish()
+    if new:
+        assert not kept
+        [run] = [name for name in begun(place) if name not in (*earlier, run)]
+    two.check(run)
+    assert kept.items() <= committed(place, run).items(), "what was acknowledged counts, and counts once"
+
+
+@pytest.mark.parametrize("point", CLIENT_POINTS)
+def test_a_client_that_is_killed_at_any_point_ends_its_task_when_it_is_started_again(
+    point: str, one: Calm, tmp_path: Path
+) -> None:
+    """Rows: kill -9 a client while it trains, and at every labelled crash point."""
+    with (
+        server(one.place, one.port, 1) as living,
+        worker(tmp_path / "lab-1", port_of(living), "lab-1", "--once", crash=point) as dying,
+    ):
+        dying.finish(KILLED)
+        with worker(tmp_path / "lab-1", port_of(living), "lab-1", "--once") as again:
+            living.finish()
+            again.finish()
+    one.check(one.place.runs[-1])
+    assert not list((tmp_path / "lab-1" / "client" / "state" / "1" / "outbox").iterdir())
