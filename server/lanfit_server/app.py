@@ -14,34 +14,27 @@ from lanfit.job import Job
 from lanfit.lock import scratch_folder
 from lanfit.loop import LoopThread
 from lanfit.mistakes import mistake
-from lanfit.net.addresses import lan_address
-from lanfit.net.listen import Listener
-from lanfit.net.tls import Identity, format_fingerprint
-from lanfit.passphrase import given_passphrase
 from lanfit.terminal import Terminal
 from lanfit.waits import Waits
 from lanfit.wire.arrays import AnyArray
-from lanfit.wire.auth import stretch
 from lanfit.wire.messages import Model, RunEnded, Survey
 from lanfit_server import resuming
 from lanfit_server.asking import JobQuestions
 from lanfit_server.assembly import Assembly
 from lanfit_server.catching_up import CatchingUp
 from lanfit_server.clusters import Hopeless
-from lanfit_server.clusters.lan import LanCluster
 from lanfit_server.clusters.local import LocalClients
-from lanfit_server.collect import Desk, OpenRun
+from lanfit_server.collect import OpenRun
 from lanfit_server.coordinator import Coordinator
 from lanfit_server.display import Display
+from lanfit_server.entrance import Entrance
 from lanfit_server.evaluate import Done, LoadedSet, ModelProcess, TryBatch, UseData, UseModel
 from lanfit_server.finish import Finish
-from lanfit_server.gate import GateKeeper
 from lanfit_server.gathering import Gathering
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import RunRecord
 from lanfit_server.methods.choose import method_of
 from lanfit_server.opening import Options
-from lanfit_server.passphrase import make_passphrase
 from lanfit_server.patience import Patience
 from lanfit_server.prepare import (
     RunData,
@@ -59,7 +52,6 @@ from lanfit_server.provision import Provision, check_memory, serve
 from lanfit_server.questions import Answers
 from lanfit_server.scoring import ClientScores
 from lanfit_server.sets import load_set, source_of
-from lanfit_server.state import KeptPassphrase
 from lanfit_server.summary import Summary
 from lanfit_server.tidying import remove_oldest
 
@@ -92,55 +84,17 @@ class Server:
     def run(self, host: str) -> list[Summary]:
         """Listen, ask on, train or collect."""
         with contextlib.ExitStack() as closing:
-            self._prepare_to_listen()
-            closing.callback(lambda: self._loop.call(self._close_network()))
-            self._answers.ask("port", check=lambda port: self._listen(host, int(str(port))))
-            self._say_join_line(host)
+            self._enter(host, closing).open()
             training = self._answers.start_training()
             self._scratch = scratch_folder(self._workspace.server_state / "scratch")
             closing.callback(self._scratch.remove)
-            return [self._train(host, closing)] if training else self._collect(host)
+            return [self._train(host, closing)] if training else self._collect()
 
-    # --- the network --------------------------------------------------------------------------------------------
-
-    def _prepare_to_listen(self) -> None:
-        state = self._workspace.server_state
-        self._identity = Identity.load_or_create(state)
-        self._gate_file = state / "gate.json"
-        self._gate = GateKeeper(self._gate_file)
-        self._kept = KeptPassphrase(state)
-        self._desk = Desk(self._workspace, self._identity.server_id)
-        self._cluster = LanCluster(self._desk)
-
-    def _listen(self, host: str, port: int) -> None:
-        self._listener: Listener = self._loop.call(
-            self._cluster.open(host, port, self._identity, self._gate, self._waits)
-        )
-
-    async def _close_network(self) -> None:
-        await self._cluster.close()
-        # In the loop's thread, as everything with the ledgers.
-        self._desk.close()
-
-    def _say_join_line(self, host: str) -> None:
-        """Print the line to run on a client."""
-        shown = lan_address() if host in ("0.0.0.0", "::", "") else host
-        program = "python client" if (self._workspace.root / "client" / "__main__.py").is_file() else "lanfit client"
-        address = f"[{shown}]:{self._listener.port}" if ":" in shown else f"{shown}:{self._listener.port}"
-        fingerprint = format_fingerprint(self._identity.fingerprint)
-        self._terminal.say(f"Listening on {host}, port {self._listener.port}. On each client run:")
-        self._terminal.say(f"\n    {program} {address} --fingerprint {fingerprint}\n")
-
-    def _open_gate(self, host: str) -> str | None:
-        """Question 6: from now on clients can log in. Returns the passphrase, None for the kept one."""
-        kept = self._kept.load() if self._cluster.collecting else None
-        passphrase = self._options.passphrase or self._answers.passphrase(
-            self._options.passphrase_file, host, make_passphrase, keep=kept is not None
-        )
-        stretched = kept if passphrase is None else stretch(passphrase, self._identity.salt)
-        assert stretched is not None  # without a kept one a passphrase is made
-        self._gate.stretched = self._stretched = stretched
-        return passphrase
+    def _enter(self, host: str, closing: contextlib.ExitStack) -> Entrance:
+        self._entrance = Entrance(self._options, self._answers, self._terminal, self._loop, self._waits, host)
+        closing.callback(self._entrance.close)
+        self._desk, self._cluster = self._entrance.desk, self._entrance.cluster
+        return self._entrance
 
     # --- training -----------------------------------------------------------------------------------------------
 
@@ -149,7 +103,7 @@ class Server:
         questions = JobQuestions(
             self._answers, self._terminal, self._workspace, self._models, self._loop, self._scratch.folder
         )
-        asked = questions.ask(host, self._listener.port, lambda: passphrases.append(self._open_gate(host)))
+        asked = questions.ask(host, self._entrance.port, lambda: passphrases.append(self._entrance.unlock()))
         job, loaded, model = asked.job, asked.loaded, asked.model
         self._loop.call(self._models.ask(UseModel(model), Done))
         if job.local:
@@ -169,7 +123,7 @@ class Server:
             raise
         if data.labels:
             self._say(f"Labels: {', '.join(f'{number} {word}' for number, word in enumerate(data.labels))}.")
-        record = record_of(new_run_id(self._workspace), job, self._identity.server_id, loaded, model, data)
+        record = record_of(new_run_id(self._workspace), job, self._entrance.identity.server_id, loaded, model, data)
         run = self._loop.call(self._begin(record, weights, data))
         return self._go(job, run, data, weights, owners, targets, closing)
 
@@ -224,16 +178,14 @@ class Server:
             InputError: the run is not this server's, or its data is not what it was.
         """
         with contextlib.ExitStack() as closing:
-            self._prepare_to_listen()
-            closing.callback(lambda: self._loop.call(self._close_network()))
+            entrance = self._enter(host, closing)
             run = self._loop.call(self._reopen(run_id))
             job, record = resuming.job_of(run), run.record
-            self._answers.ask("port", check=lambda port: self._listen(host, int(str(port))))
-            self._say_join_line(host)
+            entrance.open()
             self._scratch = scratch_folder(self._workspace.server_state / "scratch")
             closing.callback(self._scratch.remove)
             self._cluster.waiting_for = f"the server goes on with run {run_id}"
-            passphrase = self._open_gate_again(host, job)
+            passphrase = entrance.unlock_again(job)
             self._say(self._loop.call(self._said_of(run)))
             self._loop.call(self._models.ask(UseModel(record.model), Done))
             if job.local:
@@ -263,21 +215,6 @@ class Server:
     async def _owners_of(self, run: OpenRun, job: Job) -> list[str]:
         return resuming.owners_of(run, job)
 
-    def _open_gate_again(self, host: str, job: Job) -> str | None:
-        """Let the run's clients in by the passphrase that they know; returns it where it is known."""
-        kept = None if job.local else self._kept.load()
-        given = self._options.passphrase or given_passphrase(self._options.passphrase_file)
-        if job.local == job.clients and given is None:
-            given = make_passphrase()  # nobody else needs to know it
-        passphrase = given
-        if given is None and kept is None:
-            passphrase = self._answers.passphrase(None, host, make_passphrase, keep=False)
-        stretched = kept if passphrase is None else stretch(passphrase, self._identity.salt)
-        assert stretched is not None  # without a kept one a passphrase is asked for
-        self._gate.stretched = self._stretched = stretched
-        self._kept.keep(stretched)
-        return passphrase
-
     def _loaded_again(self, job: Job, model: Model) -> LoadedSet | None:
         if job.dataset is None:
             return None
@@ -303,7 +240,7 @@ class Server:
 
     def _gather(self, clients: int) -> list[str]:
         """Wait for the clients."""
-        with self._display.table(self._cluster.roster.members, self._notes):
+        with self._display.table(self._cluster.roster.members, self._entrance.notes):
             return self._loop.call(Assembly(self._cluster, self._display).gather(clients))
 
     def _survey(self, job: Job, model: Model, weights: Mapping[str, AnyArray]) -> tuple[RunData, list[str]]:
@@ -324,7 +261,7 @@ class Server:
         run.end(status)
         journal.event("ended", status=status)
         await coordinator.end(status)
-        await self._forget_passphrase()
+        self._entrance.forget_passphrase()
         if job.keep_runs and (old := remove_oldest(self._workspace, job.keep_runs)):
             self._say(f"Removed the oldest finished runs, as --keep-runs {job.keep_runs} says: {', '.join(old)}.")
 
@@ -332,7 +269,7 @@ class Server:
         self._display.say(text)
 
     async def _begin(self, record: RunRecord, weights: Mapping[str, AnyArray], data: RunData) -> OpenRun:
-        self._kept.keep(self._stretched)  # before the run is one that can be gone on with
+        self._entrance.keep_passphrase()  # before the run is one that can be gone on with
         run = open_run(self._workspace, record, weights, data)
         self._desk.open(run)
         crash_point("server.run-begun")
@@ -341,8 +278,8 @@ class Server:
     def _start_local(self, job: Job, passphrase: str | None, closing: contextlib.ExitStack) -> None:
         """Start clients on this machine; they are ended with the server."""
         assert passphrase is not None
-        fingerprint = format_fingerprint(self._identity.fingerprint)
-        clients = LocalClients(self._workspace, self._listener.port, passphrase, fingerprint, job.threads or 1)
+        port, fingerprint = self._entrance.port, self._entrance.fingerprint
+        clients = LocalClients(self._workspace, port, passphrase, fingerprint, job.threads or 1)
         clients.on_death = lambda name, why: self._say(f"The local client {name}: {why}")
         clients.on_giving_up = lambda name: self._cluster.events.put_nowait(
             Hopeless(name, mistake("client.local-gave-up", client=name))
@@ -354,7 +291,7 @@ class Server:
         """Returns the status."""
         running = self._loop.submit(coordinator.run(scores))
         try:
-            with self._display.table(self._cluster.roster.members, self._notes):
+            with self._display.table(self._cluster.roster.members, self._entrance.notes):
                 self._loop.result(running)
             return coordinator.status()
         except KeyboardInterrupt:
@@ -366,25 +303,13 @@ class Server:
             self._loop.call(coordinator.end("failed"))
             raise
 
-    def _notes(self) -> list[str]:
-        """What stands below the live table."""
-        bans = self._gate.bans()
-        if not bans:
-            return []
-        listed = ", ".join(f"{ban.address} for {ban.seconds:.0f} s" for ban in bans)
-        return [f"refused after wrong passphrases: {listed} (in {self._gate_file}; delete it to let them try again)"]
-
-    async def _forget_passphrase(self) -> None:
-        if not self._desk.unfinished():
-            self._kept.forget()
-
     # --- collecting ---------------------------------------------------------------------------------------------
 
-    def _collect(self, host: str) -> list[Summary]:
+    def _collect(self) -> list[Summary]:
         """Take in what clients still hold, then bring the runs that it belongs to up to date."""
         self._cluster.collecting = True
         self._cluster.waiting_for = "the server only collects finished results"
-        self._open_gate(host)
+        self._entrance.unlock()
         wanted = int(str(self._answers.given("clients") or 0))
         gathering = self._loop.call(self._collector(wanted))
         try:
@@ -398,6 +323,9 @@ class Server:
         self._loop.call(gathering.end())
         self._loop.call(self._forget_passphrase())
         return summaries
+
+    async def _forget_passphrase(self) -> None:
+        self._entrance.forget_passphrase()
 
     async def _collector(self, wanted: int) -> Gathering:
         return Gathering(self._cluster, self._desk, self._display, wanted)
