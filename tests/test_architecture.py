@@ -35,6 +35,7 @@ LAYERS = [
     },
     {"wire", "data", "models"},
     {"files"},
+    {"partial"},
     {"training", "net"},
     {"cli", "launch"},
 ]

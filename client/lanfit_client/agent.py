@@ -32,6 +32,7 @@ from lanfit.wire.messages import (
     Failed,
     Fetch,
     Join,
+    Later,
     Lease,
     Leave,
     Message,
@@ -48,7 +49,7 @@ from lanfit.workspace import Workspace
 from lanfit_client.errands import Scoring, Surveying, Training
 from lanfit_client.known import KnownServers
 from lanfit_client.state import ClientState
-from lanfit_client.work import Worker
+from lanfit_client.work import Keeping, Worker
 
 #: Seconds between two reports of progress, and between two attempts to reach the server.
 REPORT_SECONDS = 0.5
@@ -56,6 +57,8 @@ RETRY_SECONDS = 1.0
 #: How often a wait is said again, in seconds.
 REMIND_SECONDS = 30.0
 DEFAULT_WAITS = Waits()
+#: A server that has no room is asked again after so many seconds at most, whatever it says.
+LONGEST_DELAY = 600.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class Agent:
         data: the folder of the client's own files; in its workspace otherwise.
         remembers: whether servers are pinned in the state folder; not for a client that a server started itself.
         waits: how long it waits for a server that says nothing.
+        keeping: what is kept of the data that it receives.
     """
 
     def __init__(
@@ -93,8 +97,10 @@ class Agent:
         data: Path | None = None,
         remembers: bool = True,
         waits: Waits = DEFAULT_WAITS,
+        keeping: Keeping | None = None,
     ) -> None:
-        self.worker = Worker(state, workspace, data or workspace.dataset, runtime, fixed, self._send_soon, say)
+        own = data or workspace.dataset
+        self.worker = Worker(state, workspace, own, runtime, fixed, self._send_soon, say, keeping or Keeping())
         self._server = server
         self._state = state
         self._known = KnownServers(state.known_servers) if remembers else None
@@ -106,6 +112,7 @@ class Agent:
         self._join_seconds = 0.0
         self._times = LinkTimes.of(waits)
         self._unsent: list[Message] = []
+        self._delayed: set[str] = set()
         self._sending: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -231,15 +238,18 @@ class Agent:
             case Ack(block):
                 crash_point("client.acknowledged")
                 worker.outbox.remove(block)
+                self._delayed.discard(block)
                 self._say("The server has the result on disk.")
+            case Later(block, seconds, reason):
+                self._put_off(block, seconds, reason)
             case Reject(block, reason):
                 worker.outbox.remove(block)
                 self._say(f"The server refused a result: {harmless(reason)}.")
             case Cancel(run, task, reason):
                 await worker.cancel(run, task)
                 self._say(f"Task {task} is not this client's any more: {harmless(reason)}.")
-            case RunEnded(run, _, text):
-                await worker.end_run(run)
+            case RunEnded(run, status, text):
+                await worker.end_run(run, status)
                 self._say(f"{harmless(text)}.")
                 return True
             case _:
@@ -271,13 +281,29 @@ class Agent:
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
+    def _put_off(self, block: str, seconds: float, reason: str) -> None:
+        """The server has no room for a result: it stays here, and is offered again."""
+        if block not in self._delayed:
+            self._delayed.add(block)
+            self._say(f"The server can't take a result yet: {harmless(reason)}. It waits here and is offered again.")
+        self._start(self._offer_later(block, seconds))
+
+    async def _offer_later(self, block: str, seconds: float) -> None:
+        await asyncio.sleep(min(max(seconds, 0.0), LONGEST_DELAY))
+        entry = self.worker.outbox.get(block)
+        if entry is not None and self._link is not None:
+            await self._link.send(Offer(entry.result))
+
     async def _deliver(self, link: Link, fetch: Fetch) -> None:
         """Send a block that the server was told of; that of a result, it is asked to put on disk."""
         file = self.worker.block(fetch.block)
         if file is None:
             raise RemoteProtocolError("the server asked for a block that it was not offered")
         block = BlockFile.open(Path(file.path))
-        await link.send_block(fetch, [block.view[: block_size(file.block.arrays)]])
+        try:
+            await link.send_block(fetch, [block.view[: block_size(file.block.arrays)]])
+        finally:
+            block.close()
         if self.worker.outbox.get(fetch.block) is not None:
             await link.send(Commit(fetch.block))
             crash_point("client.delivered")

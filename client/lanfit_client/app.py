@@ -23,9 +23,11 @@ from lanfit.waits import Waits
 from lanfit.wire.messages import Runtime
 from lanfit.workspace import Workspace
 from lanfit_client.agent import Agent, Server
+from lanfit_client.cache import CACHE_LIMIT
 from lanfit_client.known import FingerprintChanged, KnownServers
 from lanfit_client.settings import DEFAULT_PORT, FIELDS
 from lanfit_client.state import ClientState
+from lanfit_client.work import Keeping
 
 #: A typed passphrase may be wrong this often in all; a fake server must not get endless guesses.
 ATTEMPTS = 3
@@ -81,20 +83,21 @@ class Client:
         name = str(options.value("name") or socket.gethostname())
         try:
             with LoopThread() as loop:
-                say, remembers = self._terminal.say, not options.child
                 agent = Agent(
                     server,
                     state,
                     options.workspace,
                     name,
                     runtime,
-                    say,
+                    self._terminal.say,
                     fixed=fixed,
                     data=data,
-                    remembers=remembers,
+                    remembers=not options.child,
                     waits=waits,
+                    keeping=_keeping(options),
                 )
                 try:
+                    self._say_what_waits(agent, state)
                     loop.call(agent.start())
                     self._work(loop, agent)
                 finally:
@@ -157,12 +160,30 @@ class Client:
             KnownServers(changed.path).forget(changed.address)
         return trusted
 
+    def _say_what_waits(self, agent: Agent, state: ClientState) -> None:
+        """What earlier runs left here, and for whom: it waits for its own server, days if need be."""
+        known = KnownServers(state.known_servers)
+        for server_id, count in agent.worker.outbox.servers().items():
+            address = known.address(server_id) or f"a server that is not known here any more (id {server_id.hex()[:8]})"
+            waits = "1 finished result waits" if count == 1 else f"{count} finished results wait"
+            self._terminal.say(f"{waits} here for {address}: offered when that server is joined.")
+
     def _say_what_is_kept(self, agent: Agent) -> None:
         if waiting := len(agent.worker.outbox):
             self._terminal.say(
                 f"{waiting} finished result{'s wait' if waiting > 1 else ' waits'} here for the server; "
                 "start the client again to deliver."
             )
+
+
+def _keeping(options: Options) -> Keeping:
+    """What is kept of received data; nothing by a client that a server started on its own machine."""
+    limit, data = options.value("cache_limit"), options.value("keep_data")
+    return Keeping(
+        limit=CACHE_LIMIT if limit is None else int(str(limit)),
+        data=bool(data) and not options.child,
+        restarts=not options.child,
+    )
 
 
 def _data_folder(options: Options) -> Path | None:

@@ -25,6 +25,7 @@ from lanfit_client.settings import FIELDS, SETTINGS, split_address
 @click.option("--data", help="The folder of this machine's own data, X/ and Y/.  [default: the workspace's dataset/]")
 @click.option("--workspace", type=click.Path(path_type=Path), help="The folder for models, logs and state.")
 @click.option("--once", is_flag=True, help="End when a run has ended; otherwise stay for the next one.")
+@click.option("--keep-data", is_flag=True, help="Keep received data when its run has ended, for the next one.")
 @click.option("--child", is_flag=True, hidden=True)
 def client(
     address: str | None,
@@ -37,6 +38,7 @@ def client(
     data: str | None,
     workspace: Path | None,
     once: bool,
+    keep_data: bool,
     child: bool,
 ) -> None:
     """Join the server at HOST and train for it.
@@ -52,6 +54,7 @@ def client(
         if host is not None and port is None:
             port = str(settings.get("port") or 8470)
         texts = {"host": host, "port": port, "name": name, "backend": backend, "device": device, "threads": threads}
+        texts["keep_data"] = "yes" if keep_data else None
         texts["data"] = str(Path(data).resolve()) if data else data
         given: dict[str, Value] = {
             key: FIELDS[key].read(value, FIELDS[key].question or FIELDS[key].flag)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -165,7 +166,8 @@ class Training:
             case EpochDone(epoch=epoch, metrics=metrics):
                 self._means.send(Epoch(self.lease.run, self.lease.task, epoch, metrics))
                 if self._history is not None:
-                    self._history.add(epoch, metrics)
+                    with suppress(OSError):  # training goes on without its curve when the disk is full
+                        self._history.add(epoch, metrics)
                 shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
                 self._log(f"Epoch {epoch + 1}/{self.lease.fit.epochs}  {shown}")
             case Trained():
@@ -206,7 +208,8 @@ class Training:
     def _log(self, line: str, told: str = "") -> None:
         """Tell the user, the client's own log, and, perhaps in other words, the client's log on the server."""
         self._means.say(line)
-        append_log(self._means.workspace.trained_logs(self.lease.run, self._name) / "client.log", [line])
+        with suppress(OSError):  # a full disk is what it may be about
+            append_log(self._means.workspace.trained_logs(self.lease.run, self._name) / "client.log", [line])
         self._means.send(LogLines(self.lease.run, (told or line,)))
 
     def progress(self) -> Progress:

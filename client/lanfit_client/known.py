@@ -63,6 +63,15 @@ class KnownServers:
         if servers.get(address) != entry:
             self._write({**servers, address: entry})
 
+    def address(self, server_id: bytes) -> str | None:
+        """Where the server with this id was joined, if it was.
+
+        Raises:
+            InputError: the file can't be read.
+        """
+        found = (address for address, server in self._read().items() if server.server_id == server_id.hex())
+        return next(found, None)
+
     def forget(self, address: str) -> None:
         """Trust whatever this address shows next."""
         servers = self._read()

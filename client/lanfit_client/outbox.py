@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import logging
+import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +14,7 @@ import msgspec
 
 from lanfit.crash import crash_point
 from lanfit.durable import move_whole, sync_file, write_whole
+from lanfit.wire.arrays import BlockSpec, block_size
 from lanfit.wire.messages import Result
 
 log = logging.getLogger("lanfit.client")
@@ -29,6 +34,8 @@ class Outbox:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._entries: dict[str, Entry] = {}
+        self._doubtful: set[Path] = set()
+        """Blocks that could not be synced: what the system still has of them may not be what was written."""
         for path in sorted(folder.glob("*.result"), key=lambda path: path.stat().st_mtime):
             try:
                 entry = msgspec.msgpack.decode(path.read_bytes(), type=Entry)
@@ -49,11 +56,21 @@ class Outbox:
         return self._folder / f"{task}.block"
 
     def add(self, block: Path, entry: Entry) -> None:
-        """Take in a block that was written to `new_block`. When this returns, the result survives a crash."""
-        sync_file(block)
-        move_whole(block, self.block(entry.result.block.id))
+        """Take in a block that was written to `new_block`. When this returns, the result survives a crash.
+
+        Raises:
+            OSError: it could not be written; it may be tried again, with what lies at `block`.
+        """
+        final = self.block(entry.result.block.id)
+        if block.exists():
+            if block in self._doubtful:
+                _renew(block, entry.result.block)
+            self._doubtful.add(block)
+            sync_file(block)
+            move_whole(block, final)
+            self._doubtful.discard(block)
         crash_point("client.half-in-outbox")
-        write_whole(self.block(entry.result.block.id).with_suffix(".result"), msgspec.msgpack.encode(entry))
+        write_whole(final.with_suffix(".result"), msgspec.msgpack.encode(entry))
         self._entries[entry.result.block.id] = entry
 
     def block(self, block_id: str) -> Path:
@@ -72,8 +89,34 @@ class Outbox:
         entries = self.for_server(server_id)
         return next((entry for entry in entries if (entry.result.run, entry.result.task) == (run, task)), None)
 
+    def servers(self) -> dict[bytes, int]:
+        """How many results wait for which server."""
+        return Counter(entry.server_id for entry in self._entries.values())
+
     def remove(self, block_id: str) -> None:
         """Forget a result that was acknowledged, or refused for good."""
         if self._entries.pop(block_id, None) is not None:
             self.block(block_id).with_suffix(".result").unlink(missing_ok=True)
             self.block(block_id).unlink(missing_ok=True)
+
+
+def _renew(block: Path, spec: BlockSpec) -> None:
+    """Write a block again that could not be synced: that is never tried twice on the same file.
+
+    Raises:
+        OSError: there is no room, or what was written is lost.
+    """
+    copy = block.with_suffix(".again")
+    try:
+        with block.open("rb") as source, copy.open("wb") as target:
+            digest = hashlib.sha256()
+            left = block_size(spec.arrays)
+            while data := source.read(1 << 20):
+                digest.update(data[:left])
+                left -= min(left, len(data))
+                target.write(data)
+        if digest.hexdigest() != spec.id:
+            raise OSError(errno.EIO, "the disk lost what was written", str(block))
+        os.replace(copy, block)
+    finally:
+        copy.unlink(missing_ok=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lanfit import waits
-from lanfit.fields import Field, choice, commented, text, whole
+from lanfit.fields import Field, choice, commented, size, text, whole, yes_or_no
 from lanfit.job import BACKENDS, DEVICES
 
 DEFAULT_PORT = 8470
@@ -44,6 +44,20 @@ FIELDS: Mapping[str, Field] = {
             "The folder of this machine's own data, with X/ and Y/ in it.",
             default="dataset/ in the workspace",
             example="dataset",
+        ),
+        Field(
+            "keep_data",
+            yes_or_no,
+            "Keep what was received when its run has ended: the next run is not sent it again.",
+            default="false",
+            example=True,
+        ),
+        Field(
+            "cache_limit",
+            size,
+            "What received data may take on this disk, as in 20 GB; what was not used for longest is removed first.",
+            default="20 GB",
+            example="20 GB",
         ),
     )
 }

@@ -8,27 +8,48 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lanfit.crash import crash_point
 from lanfit.errors import ConnectionFailed, LanfitError, TrainingError
-from lanfit.files import ArrayFile, BlockFile
+from lanfit.files import ArrayFile
 from lanfit.net.link import Link
-from lanfit.wire.arrays import BlockSpec, block_size, check_specs
+from lanfit.partial import is_full
+from lanfit.system import refused
 from lanfit.wire.messages import Message, Progress, Runtime
 from lanfit.workspace import Workspace
+from lanfit_client.cache import CACHE_LIMIT, Cache
 from lanfit_client.errands import Errand, Means
-from lanfit_client.orders import Answer, NotDone, NotReady, Ready, Surveyed
+from lanfit_client.orders import Answer, NotDone, NotReady, Ready, Surveyed, Trained
 from lanfit_client.outbox import Outbox
 from lanfit_client.state import ClientState
 from lanfit_client.trainers import TrainerProcess
 
-#: The largest block that is taken from a server; whether the disk has room is found out before it is fetched.
-LARGEST_BLOCK = 1 << 40
+#: Seconds between two attempts to write a result to a disk that has no room.
+AGAIN_SECONDS = 10.0
+#: How often that is said, in seconds.
+REMIND_SECONDS = 60.0
+
+
+#: A server can go on with a run that ended so.
+RESUMABLE = frozenset({"failed", "interrupted"})
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What is kept of the data that was received, beyond what the run at hand needs.
+
+    Args:
+        limit: what may lie in the cache, in bytes.
+        data: also when a run has ended.
+        restarts: while a run is unfinished also across restarts of the client.
+    """
+
+    limit: int = CACHE_LIMIT
+    data: bool = False
+    restarts: bool = True
 
 
 @dataclass
@@ -39,6 +60,8 @@ class Work:
     errand: Errand
     link: Link
     receiving: asyncio.Task[None] | None = None
+    writing: asyncio.Task[None] | None = None
+    """The result waits for room on the disk."""
 
     def is_received(self) -> bool:
         return self.receiving is not None and self.receiving.done()
@@ -52,6 +75,7 @@ class Worker:
         runtime, fixed: of the trainer; see TrainerProcess.
         send: called with every message for the server; the agent sends it when there is a link.
         say: called with lines for the client's user.
+        keeping: what is kept of the data that was received.
     """
 
     def __init__(
@@ -63,19 +87,21 @@ class Worker:
         fixed: frozenset[str],
         send: Callable[[Message], None],
         say: Callable[[str], None],
+        keeping: Keeping,
     ) -> None:
         self.outbox = Outbox(state.outbox)
+        self._keeping = keeping
+        self._cache = Cache(state.cache, say, keeping.limit)
         self.trainer = TrainerProcess(runtime, fixed, self._on_answer, self._on_death)
         self.means = Means(workspace, data, self.outbox, state.cache, send, say)
         self.failures = 0
         self._work: Work | None = None
         self._told: ArrayFile | None = None
         self._count = 0
-        self._clear_cache()
 
     def _clear_cache(self) -> None:
         self._told = None
-        shutil.rmtree(self.means.cache, ignore_errors=True)
+        self._cache.clear()
 
     # --- what the server wants ----------------------------------------------------------------------------------
 
@@ -98,11 +124,11 @@ class Worker:
         if self._work is not None and self._work.errand.key == ("task", run, task):
             await self.stop()
 
-    async def end_run(self, run: str) -> None:
-        """The run is over: stop what is still done for it, and remove what was received for it."""
+    async def end_run(self, run: str, status: str) -> None:
+        """The run is over: stop what is still done for it, and remove what was received, unless it can be gone on."""
         if self._work is not None and self._work.errand.run == run:
             await self.stop()
-        if self._work is None:
+        if self._work is None and not self._keeping.data and not (run and status in RESUMABLE):
             self._clear_cache()
 
     async def stop(self) -> None:
@@ -110,7 +136,9 @@ class Worker:
         work, self._work = self._work, None
         if work is None:
             return
-        if work.receiving is not None and not work.receiving.done():
+        if work.writing is not None:
+            work.writing.cancel()
+        elif work.receiving is not None and not work.receiving.done():
             work.receiving.cancel()
             await asyncio.gather(work.receiving, return_exceptions=True)
         else:
@@ -128,13 +156,13 @@ class Worker:
     async def _receive(self, work: Work) -> None:
         began = time.perf_counter()
         try:
-            files = [await self._fetch(work.link, spec) for spec in work.errand.blocks]
+            files = await self._cache.get(work.link, work.errand.blocks)
         except ConnectionFailed:
             if self._work is work:
                 self._work = None  # the server wants it again
             return
-        except LanfitError as wrong:
-            self._fail(work, wrong, ())
+        except (LanfitError, OSError) as wrong:
+            self._fail(work, refused(wrong) if isinstance(wrong, OSError) else wrong, ())
             return
         order = work.errand.order(work.number, files, time.perf_counter() - began)
         if self.trainer.ready is None:
@@ -143,21 +171,6 @@ class Worker:
             await self.trainer.do(order)
         except LanfitError as wrong:
             self._fail(work, wrong, ())
-
-    async def _fetch(self, link: Link, spec: BlockSpec) -> ArrayFile:
-        """Receive a block into a memory-mapped file, unless it lies there already."""
-        check_specs(spec.arrays, LARGEST_BLOCK)
-        path = self.means.cache / f"{bytes.fromhex(spec.id).hex()}.block"
-        if not path.exists():
-            size = block_size(spec.arrays)
-            part = BlockFile.create(path.with_suffix(".part"), size)
-            try:
-                await link.fetch(spec.id, part.view[:size])
-            finally:
-                part.close()
-            part.path.replace(path)
-            crash_point("client.block-received")
-        return ArrayFile(str(path), spec)
 
     # --- what the trainer says ----------------------------------------------------------------------------------
 
@@ -179,8 +192,38 @@ class Worker:
         assert ready is not None
         if isinstance(answer, Surveyed):
             self._told = answer.block
-        if work.errand.hear(answer, ready):
+        try:
+            done = work.errand.hear(answer, ready)
+        except OSError as wrong:
+            if isinstance(answer, Trained):
+                work.writing = asyncio.create_task(self._keep_trying(work, answer, ready, wrong))
+            else:
+                self._fail(work, refused(wrong), ())
+            return
+        if done:
             self._work = None
+
+    async def _keep_trying(self, work: Work, answer: Answer, ready: Ready, wrong: OSError) -> None:
+        """Hand a result in that could not be written; the trainer's own file of it stays until that is done."""
+        said = 0.0
+        while self._work is work:
+            if not is_full(wrong):
+                self._fail(work, refused(wrong), ())
+                return
+            if not said or time.monotonic() - said >= REMIND_SECONDS:
+                said = time.monotonic()
+                self.means.say(
+                    f"A finished result can't be written: {refused(wrong).message}. It is tried again every "
+                    f"{AGAIN_SECONDS:.0f} s; make room on this machine's disk."
+                )
+            await asyncio.sleep(AGAIN_SECONDS)
+            try:
+                work.errand.hear(answer, ready)
+            except OSError as again:
+                wrong = again
+            else:
+                self.means.say("There was room for the result.")
+                self._work = None
 
     def _on_death(self, died: TrainingError, last_lines: Sequence[str]) -> None:
         self.means.say(f"{died.message}.")
@@ -198,8 +241,9 @@ class Worker:
         return self._work.errand.progress() if self._work is not None else None
 
     async def close(self) -> None:
-        """End the trainer; what is in the outbox stays there."""
+        """End the trainer; what is in the outbox stays there, and what was received for an unfinished run."""
         with contextlib.suppress(LanfitError):
             await self.stop()
         await self.trainer.close()
-        self._clear_cache()
+        if not self._keeping.restarts:
+            self._clear_cache()

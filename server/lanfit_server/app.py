@@ -94,6 +94,7 @@ class Server:
         self._entrance = Entrance(self._options, self._answers, self._terminal, self._loop, self._waits, host)
         closing.callback(self._entrance.close)
         self._desk, self._cluster = self._entrance.desk, self._entrance.cluster
+        self._cluster.say = self._display.say
         return self._entrance
 
     # --- training -----------------------------------------------------------------------------------------------
@@ -140,6 +141,8 @@ class Server:
         """Do what is still to be done of a run, and end it."""
         journal = Journal(run.folder)
         closing.callback(journal.close)
+        for name in journal.repaired:
+            self._say(f"Note: {name} ended in half a line, which is cut off.")
         began = time.monotonic()
         method = method_of(job)
         provision = self._loop.call(self._provide(job, run, data, weights))

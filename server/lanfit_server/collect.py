@@ -6,19 +6,24 @@ shape of a client; never reads a file format. Sends nothing: the cluster does, a
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 import re
 import shutil
-from collections.abc import Collection
+import sqlite3
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from lanfit.data.memory import readable_size
 from lanfit.durable import move_whole
 from lanfit.errors import RemoteProtocolError
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.models.member import HISTORY, Member
+from lanfit.partial import remove_partial
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_size
 from lanfit.wire.messages import Result
 from lanfit.workspace import Workspace
@@ -26,7 +31,10 @@ from lanfit_server.ledger import Ledger, RunRecord, StoredResult
 
 #: How a run ends that nothing can be added to; with another status a server can go on with it.
 FINISHED = frozenset({"done", "partial"})
+#: The share of a disk that stays free; uploads are put off before it is used.
+LEAST_FREE = 0.05
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_BLOCK_ID = re.compile(r"[0-9a-f]{64}")
 _METRIC = re.compile(r"[A-Za-z0-9_./@-]{1,64}")
 
 
@@ -36,6 +44,13 @@ class Take:
 
     path: Path
     size: int
+
+
+@dataclass(frozen=True)
+class PutOff:
+    """There is no room for it now, for this reason; it may be offered again."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -73,6 +88,17 @@ class OpenRun:
     def own_shard(self) -> Path:
         """Where the constants lie that go to clients with rows of their own, while the run is unfinished."""
         return self.folder / "shard.block"
+
+    def part(self, task: str, client: str, block_id: str) -> Path:
+        """Where a delivery is received. It belongs to one block: another attempt of the task has other bytes."""
+        return self.folder / "results" / f"{task}.{client}.{block_id}.part"
+
+    def remove_parts(self, of: str = "", but: Path | None = None) -> None:
+        """Remove the partial deliveries whose names begin with `of`, but for one."""
+        for path in (self.folder / "results").glob(f"{of}*"):
+            if path.suffix in (".part", ".chunks") and (but is None or path.stem != but.stem):
+                with contextlib.suppress(OSError):  # Windows: it is still being received, or read
+                    path.unlink()
 
     def client_folder(self, owner: str) -> Path:
         """Where the histories and logs of a client lie."""
@@ -115,6 +141,7 @@ class OpenRun:
         if status in FINISHED:
             self.weights.unlink(missing_ok=True)
             self.own_shard.unlink(missing_ok=True)
+        self.remove_parts()
         if status == "done":
             shutil.rmtree(self.folder / "results", ignore_errors=True)
 
@@ -124,6 +151,8 @@ class OpenRun:
         Raises:
             RemoteProtocolError: it does not fit.
         """
+        if not _BLOCK_ID.fullmatch(result.block.id):
+            raise RemoteProtocolError(f"the result of {result.task} has a block with an impossible id")
         *arrays, history = result.block.arrays or (ArraySpec("", "", ()),)
         if tuple(arrays) != (*self.record.weights, *self.record.constants):
             raise RemoteProtocolError(f"the result of {result.task} has other weights than the model of run {self.run}")
@@ -157,6 +186,8 @@ class Desk:
     """Takes in results. All paths are made of names that this server chose."""
 
     def __init__(self, workspace: Workspace, server_id: bytes) -> None:
+        self.disk_usage: Callable[[Path], tuple[int, int, int]] = shutil.disk_usage
+        self._locks: dict[tuple[str, str], asyncio.Lock] = {}
         self._workspace = workspace
         self._server_id = server_id
         self._runs: dict[str, OpenRun] = {}
@@ -183,8 +214,13 @@ class Desk:
         if record is None or record.server_id != self._server_id:
             ledger.close()
             return None
-        self._runs[run] = OpenRun(self._workspace, run, ledger, record)
-        return self._runs[run]
+        found = self._runs[run] = OpenRun(self._workspace, run, ledger, record)
+        if found.ledger.status == "unfinished":
+            for stored in found.ledger.results():
+                found.remove_parts(f"{stored.task}.")  # a server that was killed had no time for it
+        else:
+            found.remove_parts()
+        return found
 
     def unfinished(self) -> list[OpenRun]:
         """The runs in this workspace that a server of this identity began and did not end, oldest first."""
@@ -198,7 +234,7 @@ class Desk:
                 self._runs.pop(name).ledger.close()
         return found
 
-    def consider(self, client: str, result: Result) -> Take | Known | Refuse:
+    def consider(self, client: str, result: Result) -> Take | Known | PutOff | Refuse:
         """Decide about a result that a client offers.
 
         Raises:
@@ -209,27 +245,69 @@ class Desk:
             return Refuse(f"this server has no run {result.run!r}")
         if run.owner(result.task) is None:
             return Refuse(f"run {run.run} has no task {result.task!r}")
-        if run.ledger.result(result.task) is not None:
+        if self.is_known(result):
             return Known()
         run.check(result)
-        return Take(run.folder / "results" / f"{result.task}.{client}.part", block_size(result.block.arrays))
+        size, path = block_size(result.block.arrays), run.part(result.task, client, result.block.id)
+        run.remove_parts(f"{result.task}.{client}.", but=path)
+        if (reason := self._no_room(run, size)) is not None:
+            return PutOff(reason)
+        return Take(path, size)
+
+    def _no_room(self, run: OpenRun, size: int) -> str | None:
+        """Why nothing of this size is taken now: the ledger, the models and the report need room, too."""
+        total, _, free = self.disk_usage(run.folder)
+        needed = max(LEAST_FREE * total, 2 * size)
+        if free >= needed:
+            return None
+        return f"the server's disk has {readable_size(free)} free, and it needs {readable_size(int(needed))}"
+
+    def is_known(self, result: Result) -> bool:
+        """Whether a result of this task was committed, by whomever."""
+        return self._runs[result.run].ledger.result(result.task) is not None
+
+    def lock(self, result: Result) -> asyncio.Lock:
+        """Held while a result of this task is put on disk: two clients may deliver it at the same time."""
+        return self._locks.setdefault((result.run, result.task), asyncio.Lock())
 
     def store(self, result: Result, received: BlockFile) -> str | None:
-        """Put a delivered block on disk under its final name; returns why it was refused, or None. From any thread."""
+        """Put a delivered block on disk under its final name; returns why it was refused, or None. From any thread.
+
+        Raises:
+            OSError: the disk is full, or refuses; nothing of the block is left.
+        """
         run = self._runs[result.run]
         reason = _not_finite(received, (*run.record.weights, *run.record.constants))
-        if reason is None:
-            received.sync()
-        received.close()
-        if reason is None:
-            move_whole(received.path, run.block(result.task))
-        else:
-            received.path.unlink(missing_ok=True)
+        try:
+            if reason is None:
+                received.sync()
+            received.close()
+            if reason is None:
+                move_whole(received.path, run.block(result.task))
+        except OSError:
+            # What could not be synced is never synced again: it is fetched anew.
+            received.close()
+            run.block(result.task).unlink(missing_ok=True)
+            remove_partial(received.path)
+            raise
+        if reason is not None:
+            remove_partial(received.path)
         return reason
 
     def commit(self, client: str, result: Result) -> None:
-        """Write a stored result into the ledger. After this it may be acknowledged, and not before."""
-        self._runs[result.run].ledger.commit(StoredResult(result.task, client, result))
+        """Write a stored result into the ledger. After this it may be acknowledged, and not before.
+
+        Raises:
+            sqlite3.OperationalError: the disk is full, or refuses; the result is not stored any more.
+        """
+        run = self._runs[result.run]
+        try:
+            run.ledger.commit(StoredResult(result.task, client, result))
+        except sqlite3.OperationalError:
+            if not self.is_known(result):
+                run.block(result.task).unlink(missing_ok=True)
+            raise
+        run.remove_parts(f"{result.task}.")
 
     def close(self) -> None:
         for run in self._runs.values():

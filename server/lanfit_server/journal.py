@@ -9,9 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from lanfit.logs import HistoryFile, append, append_log
+from lanfit.logs import HistoryFile, append, append_log, cut_torn_line
 
 log = logging.getLogger("lanfit.server")
+EVENTS = "events.jsonl"
 
 
 class Journal:
@@ -21,16 +22,21 @@ class Journal:
         self._folder = folder
         self._histories: dict[str, HistoryFile] = {}
         folder.mkdir(parents=True, exist_ok=True)
+        grown = [folder / EVENTS, *sorted((folder / "clients").glob("*/*.log"))]
+        self.repaired = [path.relative_to(folder).as_posix() for path in grown if cut_torn_line(path)]
+        """Files in which an earlier server was killed amid a line."""
         self._handler = logging.FileHandler(folder / "server.log", encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger = logging.getLogger("lanfit")
         logger.addHandler(self._handler)
         logger.setLevel(logging.INFO)
+        for name in self.repaired:
+            log.warning("%s ended in half a line, which is cut off", name)
 
     def event(self, kind: str, **facts: str | int | float | None) -> None:
         """Append a line to events.jsonl, and the same to server.log."""
         line = msgspec.json.encode({"time": time.time(), "event": kind, **facts})
-        append(self._folder / "events.jsonl", line.decode() + "\n")
+        append(self._folder / EVENTS, line.decode() + "\n")
         log.info("%s %s", kind, " ".join(f"{key}={value}" for key, value in facts.items()))
 
     def _client(self, name: str) -> Path:

@@ -72,6 +72,14 @@ def duration(unit: str) -> Callable[[str], float]:
     return parse
 
 
+def size(text: str) -> int:
+    """Bytes: a number with its unit, as in `500 MB`, `20 GB`, or without one."""
+    word = text.strip().upper().removesuffix("B")
+    powers = {"K": 1, "M": 2, "G": 3, "T": 4}
+    power = powers.get(word[-1:], 0)
+    return int(positive(word[:-1] if power else word) * 1000**power)
+
+
 def _number(text: str) -> float:
     """The number, or NaN, which is in no range."""
     try:

@@ -52,6 +52,12 @@ class BlockFile:
             return cls(path, mmap.mmap(file.fileno(), size))
 
     @classmethod
+    def reopen(cls, path: Path) -> BlockFile:
+        """Map an existing file to write on in it; its room on disk was taken when it was made."""
+        with path.open("r+b") as file:
+            return cls(path, mmap.mmap(file.fileno(), 0))
+
+    @classmethod
     def open(cls, path: Path) -> BlockFile:
         """Map an existing file for reading."""
         with path.open("rb") as file:

@@ -70,3 +70,22 @@ def append(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8", newline="") as file:
         file.write(text)
+
+
+def cut_torn_line(path: Path) -> bool:
+    """Cut off what a crash left of a last line; returns whether there was any."""
+    try:
+        with path.open("r+b") as file:
+            end = position = file.seek(0, io.SEEK_END)
+            while position:
+                start = max(0, position - 4096)
+                file.seek(start)
+                found = file.read(position - start).rfind(b"\n")
+                if found >= 0:
+                    position = start + found + 1
+                    break
+                position = start
+            file.truncate(position)
+            return position < end
+    except FileNotFoundError:
+        return False

@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sqlite3
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from lanfit import __version__
 from lanfit.crash import crash_point
 from lanfit.errors import ConnectionFailed, LanfitError, RemoteProtocolError
-from lanfit.files import BlockFile
 from lanfit.logs import harmless
 from lanfit.mistakes import mistake
 from lanfit.net.link import Link
 from lanfit.net.listen import Listener, listen
 from lanfit.net.pulse import LinkTimes
 from lanfit.net.tls import Identity
+from lanfit.partial import PartialBlock, is_full
+from lanfit.system import refused
 from lanfit.waits import Waits
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_size, pieces, views
 from lanfit.wire.messages import (
@@ -30,6 +32,7 @@ from lanfit.wire.messages import (
     Failed,
     Fetch,
     Join,
+    Later,
     Leave,
     LogLines,
     Offer,
@@ -60,7 +63,7 @@ from lanfit_server.clusters import (
     SurveyFailed,
     TaskFailed,
 )
-from lanfit_server.collect import Desk, Known, Refuse, Take, check_metrics
+from lanfit_server.collect import Desk, Known, PutOff, Refuse, Take, check_metrics
 from lanfit_server.gate import GateKeeper
 from lanfit_server.roster import Member, Roster
 from lanfit_server.survey import check_survey
@@ -68,6 +71,8 @@ from lanfit_server.survey import check_survey
 log = logging.getLogger("lanfit.server")
 #: A client that is logged in says who it is within this many seconds.
 JOIN_SECONDS = 10.0
+#: A client whose result there is no room for offers it again after so many seconds.
+LATER_SECONDS = 10.0
 
 
 @dataclass
@@ -75,8 +80,8 @@ class Delivery:
     """A result on its way in."""
 
     result: Result
-    block: BlockFile
-    fetching: asyncio.Task[None]
+    part: PartialBlock
+    fetching: asyncio.Task[bool]
     began: float
 
 
@@ -87,6 +92,7 @@ class Session:
     name: str
     link: Link
     deliveries: dict[str, Delivery] = field(default_factory=dict)
+    acknowledged: set[str] = field(default_factory=set)
     sending: set[asyncio.Task[None]] = field(default_factory=set)
     surveyed: asyncio.Task[None] | None = None
     reason: str = ""
@@ -101,14 +107,15 @@ class Session:
         self.counted = (received, sent)
 
     async def close(self) -> None:
-        """Drop everything that is under way."""
-        tasks = [*self.sending, *(delivery.fetching for delivery in self.deliveries.values())]
+        """Drop everything that is under way; what came of a large result stays, for a link that goes on with it."""
+        tasks: list[asyncio.Task[Any]] = [*self.sending, *(delivery.fetching for delivery in self.deliveries.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for delivery in self.deliveries.values():
-            delivery.block.close()
-            delivery.block.path.unlink(missing_ok=True)
+        while self.deliveries:
+            _, delivery = self.deliveries.popitem()
+            # Notes what has come, which must not keep the loop from other clients.
+            await asyncio.to_thread(delivery.part.close)
         await self.link.close(self.reason)
 
 
@@ -120,6 +127,10 @@ class LanCluster:
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.collecting = False
         self.waiting_for = "the operator is still answering questions"
+        self.say: Callable[[str], None] = lambda text: None
+        """Called with what the operator must know."""
+        self.later_seconds = LATER_SECONDS
+        self._is_full = False
         self._desk = desk
         self._waits = Waits()
         self._sessions: dict[str, Session] = {}
@@ -304,41 +315,94 @@ class LanCluster:
             case Refuse(reason):
                 log.warning("%s: a result was refused: %s", session.name, harmless(reason))
                 await session.link.send(Reject(result.block.id, reason))
+            case PutOff(reason):
+                await self._put_off(session, result, reason)
             case Take(path, size):
+                try:
+                    part = await asyncio.to_thread(PartialBlock.open, path, size)
+                except (LanfitError, OSError) as wrong:
+                    await self._put_off(session, result, _reason(wrong))
+                    return
+                if part.damaged:
+                    log.warning("%s is damaged from byte %d on: that is fetched again", path.name, part.offset)
+                self._has_room()
                 self.roster[session.name].state = "sending"
                 self.events.put_nowait(Offered(session.name, result.run, result.task))
-                block = BlockFile.create(path, size)
-                fetching = asyncio.create_task(
-                    _ignoring_the_end(session.link.fetch(result.block.id, block.view[:size]))
-                )
-                session.deliveries[result.block.id] = Delivery(result, block, fetching, time.monotonic())
+                fetch = session.link.fetch(result.block.id, part.view, part.offset, part.on_progress)
+                fetching = asyncio.create_task(_came(fetch))
+                session.deliveries[result.block.id] = Delivery(result, part, fetching, time.monotonic())
+
+    async def _put_off(self, session: Session, result: Result, reason: str) -> None:
+        """There is no room for a result: no acknowledgement; the client keeps it, and others are served."""
+        if not self._is_full:
+            self._is_full = True
+            self.say(f"Results have to wait: {reason}. Make room; clients keep what they have and offer it again.")
+        log.warning("%s: the result of %s is put off: %s", session.name, result.task, reason)
+        await session.link.send(Later(result.block.id, self.later_seconds, reason))
+
+    def _has_room(self) -> None:
+        if self._is_full:
+            self._is_full = False
+            self.say("There is room again: results are taken in.")
 
     async def _delivered(self, session: Session, block_id: str) -> None:
         delivery = session.deliveries.get(block_id)
+        if delivery is None and block_id in session.acknowledged:
+            await session.link.send(Ack(block_id))
+            return
         if delivery is None:
             raise RemoteProtocolError(f"{session.name} committed a result that it had not offered")
         try:
             # The bytes came on the same link before the commit: this only waits when the client lies.
-            await asyncio.wait_for(asyncio.shield(delivery.fetching), JOIN_SECONDS)
+            whole = await asyncio.wait_for(asyncio.shield(delivery.fetching), JOIN_SECONDS)
         except TimeoutError:
             raise RemoteProtocolError(f"{session.name} committed a result that it did not deliver") from None
-        del session.deliveries[block_id]
+        if not whole or session.deliveries.pop(block_id, None) is None:
+            return  # the link has ended meanwhile
         crash_point("server.result-fetched")
         result = delivery.result
-        loop = asyncio.get_running_loop()
-        reason = await loop.run_in_executor(None, self._desk.store, result, delivery.block)
-        if reason is not None:
-            await session.link.send(Reject(block_id, reason))
-            self.events.put_nowait(TaskFailed(session.name, result.run, result.task, reason))
-            return
-        crash_point("server.result-stored")
-        self._desk.commit(session.name, result)
-        crash_point("server.result-committed")
         self.roster[session.name].state = "waiting"
-        took = time.monotonic() - delivery.began
-        self.events.put_nowait(Returned(session.name, result.run, result.task, took))
+        async with self._desk.lock(result):
+            if self._desk.is_known(result):
+                log.info("%s delivered %s, which is a duplicate", session.name, result.task)
+                delivery.part.drop()
+            else:
+                try:
+                    reason = await asyncio.to_thread(self._desk.store, result, delivery.part.finish())
+                    if reason is None:
+                        crash_point("server.result-stored")
+                        self._desk.commit(session.name, result)
+                        crash_point("server.result-committed")
+                except (OSError, sqlite3.OperationalError) as wrong:
+                    await self._put_off(session, result, _reason(wrong))
+                    return
+                if reason is not None:
+                    await session.link.send(Reject(block_id, reason))
+                    self.events.put_nowait(TaskFailed(session.name, result.run, result.task, reason))
+                    return
+                took = time.monotonic() - delivery.began
+                self.events.put_nowait(Returned(session.name, result.run, result.task, took))
+        session.acknowledged.add(block_id)
         await session.link.send(Ack(block_id))
         crash_point("server.result-acknowledged")
+
+
+def _reason(wrong: Exception) -> str:
+    """Why something could not be written, for an operator."""
+    if is_full(wrong):
+        return "the server's disk is full"
+    if isinstance(wrong, OSError):
+        return refused(wrong).message
+    return wrong.message if isinstance(wrong, LanfitError) else f"the ledger can't be written: {wrong}"
+
+
+async def _came(fetch: Coroutine[Any, Any, None]) -> bool:
+    """Await what is fetched; returns whether all of it came before the link ended."""
+    try:
+        await fetch
+    except ConnectionFailed:
+        return False
+    return True
 
 
 async def _ignoring_the_end(transfer: Coroutine[Any, Any, None]) -> None:

@@ -283,6 +283,14 @@ class Ack(Message, frozen=True, tag="ack"):
     block: str
 
 
+class Later(Message, frozen=True, tag="later"):
+    """There is no room for the result with this block: keep it, and offer it again after so many seconds."""
+
+    block: str
+    seconds: float
+    reason: str
+
+
 class Reject(Message, frozen=True, tag="reject"):
     """The result with this block is of no use, for this reason: forget it."""
 
@@ -344,5 +352,7 @@ FromClient = (
     | Scored
     | Leave
 )
-FromServer = Ping | Pong | Fetch | Welcome | Status | Lease | Survey | ScoreTask | Ack | Reject | Cancel | RunEnded
+FromServer = (
+    Ping | Pong | Fetch | Welcome | Status | Lease | Survey | ScoreTask | Ack | Later | Reject | Cancel | RunEnded
+)
 AnyMessage = FromClient | FromServer

@@ -1,0 +1,164 @@
+"""What a client has received: blocks by their content. What lies here is never sent again.
+
+A block that a client was killed over goes on from where it was. What an earlier process left is held against its id,
+which is the SHA-256 of its bytes, before it is used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from lanfit.crash import crash_point
+from lanfit.data.memory import readable_size
+from lanfit.errors import LanfitError, RemoteProtocolError
+from lanfit.files import ArrayFile, BlockFile
+from lanfit.net.link import Link
+from lanfit.partial import PartialBlock, is_full, remove_partial
+from lanfit.wire.arrays import BlockSpec, block_size, check_specs
+
+#: The largest block that is taken from a server; whether the disk has room is found out before it is fetched.
+LARGEST_BLOCK = 1 << 40
+#: What blocks may take together, in bytes, unless the user says otherwise.
+CACHE_LIMIT = 20 * 10**9
+_NAME = re.compile(r"[0-9a-f]{64}\.(block|part|chunks)")
+
+
+class Cache:
+    """A folder of blocks.
+
+    Args:
+        say: called with lines for the client's user.
+        limit: what its blocks may take, in bytes. A block that alone takes more is still taken for its run.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None], limit: int = CACHE_LIMIT) -> None:
+        self.folder = folder
+        self._say = say
+        self._limit = limit
+        self._verified: set[str] = set()
+        self._in_use: frozenset[str] = frozenset()
+        for path in folder.glob("*"):
+            if not _NAME.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+
+    async def get(self, link: Link, specs: Sequence[BlockSpec]) -> list[ArrayFile]:
+        """Have these blocks here, for one piece of work; what is not there is fetched.
+
+        Raises:
+            ConnectionFailed: the link ended; what came is gone on from with the next.
+            LanfitError: the disk is full.
+            RemoteProtocolError: a block is impossible.
+        """
+        for spec in specs:
+            check_specs(spec.arrays, LARGEST_BLOCK)
+        self._in_use = frozenset(_name(spec) for spec in specs)
+        return [await self._get(link, spec) for spec in specs]
+
+    async def _get(self, link: Link, spec: BlockSpec) -> ArrayFile:
+        path = self.folder / f"{_name(spec)}.block"
+        if not await self._is_here(path, spec):
+            await self._fetch(link, path, spec)
+            self._verified.add(spec.id)
+            crash_point("client.block-received")
+        with contextlib.suppress(OSError):
+            os.utime(path)  # the least recently used go first
+        return ArrayFile(str(path), spec)
+
+    async def _is_here(self, path: Path, spec: BlockSpec) -> bool:
+        if not path.is_file():
+            return False
+        if spec.id in self._verified:
+            return True
+        size = block_size(spec.arrays)
+        if path.stat().st_size == max(size, 1) and await asyncio.to_thread(_hash, path, size) == spec.id:
+            self._verified.add(spec.id)
+            return True
+        self._say(f"{path.name} in the cache is damaged: it is fetched again.")
+        path.unlink()
+        return False
+
+    async def _fetch(self, link: Link, path: Path, spec: BlockSpec) -> None:
+        size = block_size(spec.arrays)
+        part = await self._open(path.with_suffix(".part"), size)
+        try:
+            if part.damaged:
+                self._say(f"{part.path.name} is damaged from byte {part.offset:,} on: that is fetched again.")
+            if part.offset:
+                self._say(f"{part.offset:,} of {size:,} bytes are here already; receiving the rest.")
+            await link.fetch(spec.id, part.view, part.offset, part.on_progress)
+        except BaseException:
+            # Also when nobody waits for it any more.
+            part.close()
+            raise
+        part.finish().close()
+        part.path.replace(path)
+
+    async def _open(self, path: Path, size: int) -> PartialBlock:
+        """Open a partial block; what is not in use makes room when the disk has none."""
+        self._make_room(self._limit - size)
+        try:
+            return await asyncio.to_thread(PartialBlock.open, path, size)
+        except (LanfitError, OSError) as wrong:
+            if not is_full(wrong) or not self._make_room(0):
+                raise
+        return await asyncio.to_thread(PartialBlock.open, path, size)
+
+    def _make_room(self, limit: int) -> bool:
+        """Remove blocks that are not in use, the oldest first, until all together take no more than `limit`."""
+        sizes = {path: path.stat().st_size for path in self._blocks()}
+        taken, removed = sum(sizes.values()), 0
+        for path in sorted(sizes, key=lambda path: path.stat().st_mtime):
+            if taken <= limit:
+                break
+            if path.stem in self._in_use:
+                continue
+            try:
+                _remove(path)
+            except OSError:  # Windows: a trainer still has it open
+                continue
+            self._verified.discard(path.stem)
+            taken -= sizes[path]
+            removed += sizes[path]
+        if removed:
+            self._say(f"Removed {readable_size(removed)} of earlier data from the cache to make room.")
+        return removed > 0
+
+    def _blocks(self) -> Iterator[Path]:
+        for path in self.folder.glob("*"):
+            if _NAME.fullmatch(path.name) and path.suffix != ".chunks":
+                yield path
+
+    def clear(self) -> None:
+        """Remove everything."""
+        self._verified.clear()
+        self._in_use = frozenset()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _name(spec: BlockSpec) -> str:
+    """The id as a file's name; a peer's text never is one."""
+    if not re.fullmatch("[0-9a-f]{64}", spec.id):
+        raise RemoteProtocolError(f"a block was announced with the impossible id {spec.id[:80]!r}")
+    return spec.id
+
+
+def _remove(path: Path) -> None:
+    if path.suffix == ".part":
+        remove_partial(path)
+    else:
+        path.unlink()
+
+
+def _hash(path: Path, size: int) -> str:
+    file = BlockFile.open(path)
+    try:
+        return hashlib.sha256(file.view[:size]).hexdigest()
+    finally:
+        file.close()
