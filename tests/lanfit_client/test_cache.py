@@ -1,0 +1,172 @@
+"""What a client has is never sent again; what is damaged is, and said."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lanfit.errors import ConnectionFailed, LanfitError, RemoteProtocolError
+from lanfit.files import BlockFile
+from lanfit.mistakes import mistake
+from lanfit.net.link import Link
+from lanfit.net.memory import memory_links
+from lanfit.partial import CHUNK
+from lanfit.wire.arrays import AnyArray, BlockSpec, block_of, pieces
+from lanfit.wire.messages import Fetch
+from lanfit_client.cache import Cache
+
+
+def arrays(seed: int, megabytes: float = 0.1) -> dict[str, AnyArray]:
+    return {"x": np.random.default_rng(seed).integers(0, 255, int(megabytes * (1 << 20)), np.uint8)}
+
+
+class Source:
+    """A server that sends what it is asked for, and remembers from where on."""
+
+    def __init__(self, *blocks: dict[str, AnyArray]) -> None:
+        self.blocks = {block_of(block).id: block for block in blocks}
+        self.specs = [block_of(block) for block in blocks]
+        self.asked: list[tuple[str, int]] = []
+
+    async def serve(self, link: Link, cut_at: int | None) -> None:
+        with contextlib.suppress(ConnectionFailed):
+            while True:
+                fetch = await link.receive()
+                assert isinstance(fetch, Fetch)
+                self.asked.append((fetch.block, fetch.offset))
+                data = memoryview(b"".join(bytes(piece) for piece in pieces(self.blocks[fetch.block])))
+                await link.send_block(fetch, [data[:cut_at]])
+                if cut_at is not None:
+                    await link.close("cut")
+
+    @contextlib.asynccontextmanager
+    async def link(self, cut_at: int | None = None) -> AsyncIterator[Link]:
+        ours, theirs = memory_links()
+        client, server = (ours, theirs) if ours._session.side.value == "client" else (theirs, ours)
+        serving = asyncio.create_task(self.serve(server, cut_at))
+        try:
+            yield client
+        finally:
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+            await client.close()
+            await server.close()
+
+    def fetch(self, cache: Cache, *specs: BlockSpec, cut_at: int | None = None) -> None:
+        async def go() -> None:
+            async with asyncio.timeout(120), self.link(cut_at) as link:
+                for spec, file in zip(specs, await cache.get(link, specs), strict=True):
+                    np.testing.assert_array_equal(file.load()["x"], self.blocks[spec.id]["x"])
+
+        asyncio.run(go())
+
+
+def test_a_block_that_is_here_is_not_sent_again_also_not_to_a_later_process(tmp_path: Path) -> None:
+    source, said = Source(arrays(0)), []
+    [spec] = source.specs
+    for _ in range(2):
+        cache = Cache(tmp_path, said.append)
+        source.fetch(cache, spec)
+        source.fetch(cache, spec)
+    assert source.asked == [(spec.id, 0)]
+    assert said == []
+    cache.clear()
+    source.fetch(cache, spec)
+    assert len(source.asked) == 2
+
+
+def test_a_block_that_was_damaged_meanwhile_is_fetched_again_and_that_is_said(tmp_path: Path) -> None:
+    source, said = Source(arrays(0)), []
+    [spec] = source.specs
+    source.fetch(Cache(tmp_path, said.append), spec)
+    [path] = tmp_path.iterdir()
+    with path.open("r+b") as file:
+        file.seek(1000)
+        file.write(bytes([file.read(1)[0] ^ 1]))
+    source.fetch(Cache(tmp_path, said.append), spec)
+    assert len(source.asked) == 2
+    assert said == [f"{spec.id}.block in the cache is damaged: it is fetched again."]
+
+
+def test_a_download_that_broke_off_goes_on_with_the_next_link_and_the_next_process(tmp_path: Path) -> None:
+    source, said = Source(arrays(0, 20)), []
+    [spec] = source.specs
+    with pytest.raises(ConnectionFailed):
+        source.fetch(Cache(tmp_path, said.append), spec, cut_at=CHUNK + 5000)
+    source.fetch(Cache(tmp_path, said.append), spec)
+    assert source.asked == [(spec.id, 0), (spec.id, CHUNK)]
+    assert said == [f"{CHUNK:,} of {20 << 20:,} bytes are here already; receiving the rest."]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".block"]
+
+
+def test_a_flipped_bit_in_a_partial_file_is_fetched_again_and_that_is_said(tmp_path: Path) -> None:
+    source, said = Source(arrays(0, 20)), []
+    [spec] = source.specs
+    with pytest.raises(ConnectionFailed):
+        source.fetch(Cache(tmp_path, said.append), spec, cut_at=2 * CHUNK + 5000)
+    part = tmp_path / f"{spec.id}.part"
+    with part.open("r+b") as file:
+        file.seek(CHUNK + 9)
+        value = file.read(1)[0] ^ 4
+        file.seek(CHUNK + 9)
+        file.write(bytes([value]))
+    source.fetch(Cache(tmp_path, said.append), spec)
+    assert source.asked[1] == (spec.id, CHUNK)
+    assert said[0] == f"{spec.id}.part is damaged from byte {CHUNK:,} on: that is fetched again."
+
+
+def test_what_was_not_used_for_longest_makes_room_and_never_what_is_in_use(tmp_path: Path) -> None:
+    source, said = Source(*(arrays(seed) for seed in range(4))), []
+    size = 1 << 17
+    cache = Cache(tmp_path, said.append, limit=2 * size)
+    for age, spec in enumerate(source.specs[:2]):
+        source.fetch(cache, spec)
+        os.utime(tmp_path / f"{spec.id}.block", (1000 + age, 1000 + age))
+    source.fetch(cache, source.specs[0])  # now the other one is older
+    source.fetch(cache, source.specs[2])
+    assert {path.stem for path in tmp_path.iterdir()} == {source.specs[0].id, source.specs[2].id}
+    assert len(said) == 1
+    assert "to make room" in said[0]
+    # More than the limit allows, but one piece of work needs it.
+    source.fetch(cache, *source.specs[:3])
+    assert {path.stem for path in tmp_path.iterdir()} == {spec.id for spec in source.specs[:3]}
+    source.fetch(Cache(tmp_path, said.append, limit=1), source.specs[3])
+    assert {path.stem for path in tmp_path.iterdir()} == {source.specs[3].id}
+
+
+def test_a_full_disk_is_made_room_on_and_else_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, said = Source(arrays(0), arrays(1)), []
+    cache = Cache(tmp_path, said.append)
+    source.fetch(cache, source.specs[0])
+    create = BlockFile.create
+
+    def full(path: Path, size: int) -> BlockFile:
+        if any(tmp_path.iterdir()):
+            raise mistake("disk.full", file=path, size=size)
+        return create(path, size)
+
+    monkeypatch.setattr(BlockFile, "create", full)
+    source.fetch(cache, source.specs[1])
+    assert {path.stem for path in tmp_path.iterdir()} == {source.specs[1].id}
+    with pytest.raises(LanfitError, match="the disk is full"):
+        source.fetch(cache, source.specs[1], source.specs[0])
+    assert {path.stem for path in tmp_path.iterdir()} == {source.specs[1].id}
+
+
+@pytest.mark.parametrize("name", ["../x", "", "A" * 64, "zz"])
+def test_a_block_is_named_by_its_hash_alone(tmp_path: Path, name: str) -> None:
+    source = Source(arrays(0))
+    with pytest.raises(RemoteProtocolError, match="impossible id"):
+        source.fetch(Cache(tmp_path / "cache", print), BlockSpec(name, source.specs[0].arrays))
+
+
+def test_what_is_no_block_does_not_stay(tmp_path: Path) -> None:
+    (tmp_path / "survey.block").write_bytes(b"1")
+    Cache(tmp_path, print)
+    assert list(tmp_path.iterdir()) == []
