@@ -11,9 +11,10 @@ import pytest
 from stage import playing, until
 
 from lanfit.data.labels import Target
-from lanfit.files import BlockFile
+from lanfit.files import ArrayFile, BlockFile
 from lanfit.models.loading import load_model
 from lanfit.models.member import CONSTANTS, Member
+from lanfit.net.tls import Identity
 from lanfit.wire.arrays import AnyArray, block_of, block_size, pieces
 from lanfit.wire.messages import (
     Ack,
@@ -24,17 +25,20 @@ from lanfit.wire.messages import (
     Fetch,
     FitTask,
     Join,
+    Later,
     Lease,
     LogLines,
     Model,
     Offer,
     Progress,
+    Result,
     RunEnded,
     Runtime,
     Status,
     Welcome,
 )
 from lanfit_client.agent import REPORT_SECONDS
+from lanfit_client.outbox import Entry
 from lanfit_client.trainers import combined
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -188,6 +192,33 @@ def test_a_task_gets_the_backend_and_the_patience_that_it_wants_or_fails_with_a_
         patch.setenv("CUDA_VISIBLE_DEVICES", "-1")
         asyncio.run(play())
     assert "The backend is ready: jax on cpu, 1 threads." in said
+
+
+def test_a_result_that_there_is_no_room_for_is_offered_again_by_itself_and_that_is_said_once(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    async def play() -> None:
+        seen: list[AnyMessage] = []
+        async with playing(tmp_path, said) as (stage, agent, running):
+            outbox, server = agent.worker.outbox, Identity.load_or_create(tmp_path / "server")
+            file = ArrayFile.write(outbox.new_block("shard-1"), {"w": np.ones(3)})
+            result = Result("run-0", "shard-1", 1, file.block, ("loss",), 0, {}, {}, "tensorflow", "cpu", 1)
+            outbox.add(outbox.new_block("shard-1"), Entry(server.server_id, result))
+            link = await stage.links.get()
+            await link.receive()
+            await link.send(Welcome("0", "lab", False))
+            for _ in range(3):
+                assert await until(link, Offer, seen) == Offer(result)
+                await link.send(Later(file.block.id, 0.0, "the server's disk is full"))
+            await until(link, Offer, seen)
+            assert len(outbox) == 1
+            await link.send(Ack(file.block.id))
+            await link.send(RunEnded("run-0", "done", "it is over"))
+            await running
+            assert len(outbox) == 0
+
+    asyncio.run(play())
+    assert len([line for line in said if "The server can't take a result yet: the server's disk is full" in line]) == 1
 
 
 def test_what_is_fixed_on_the_command_line_wins_over_the_task() -> None:

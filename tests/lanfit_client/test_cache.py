@@ -47,8 +47,7 @@ class Source:
 
     @contextlib.asynccontextmanager
     async def link(self, cut_at: int | None = None) -> AsyncIterator[Link]:
-        ours, theirs = memory_links()
-        client, server = (ours, theirs) if ours._session.side.value == "client" else (theirs, ours)
+        client, server = memory_links()
         serving = asyncio.create_task(self.serve(server, cut_at))
         try:
             yield client

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from lanfit.files import ArrayFile
 from lanfit.wire.messages import Result
@@ -45,6 +48,48 @@ def test_what_was_not_finished_is_removed_and_what_is_no_result_is_left_alone(tm
     assert {path.name for path in tmp_path.iterdir()} == {
         "torn.result", f"{entry.result.block.id}.block", f"{entry.result.block.id}.result",
     }  # fmt: skip
+
+
+def test_what_could_not_be_synced_is_written_again_elsewhere_and_held_against_its_hash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second sync of one file may succeed with nothing on disk."""
+    outbox = Outbox(tmp_path)
+    file = ArrayFile.write(outbox.new_block("shard-1"), {"w": np.full(3, 1.0)})
+    entry = Entry(b"s" * 16, Result("run-1", "shard-1", 1, file.block, ("loss",), 0, {}, {}, "tensorflow", "cpu", 1))
+    synced: list[int] = []
+    real = os.fsync
+
+    def once(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        if len(synced) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", once)
+    with pytest.raises(OSError, match="No space left"):
+        outbox.add(outbox.new_block("shard-1"), entry)
+    assert len(outbox) == 0
+    outbox.add(outbox.new_block("shard-1"), entry)
+    assert synced[0] not in synced[1:]
+    assert list(Outbox(tmp_path).for_server(b"s" * 16)) == [entry]
+    assert len(list(tmp_path.iterdir())) == 2
+
+    synced.clear()
+    ArrayFile.write(outbox.new_block("shard-1"), {"w": np.full(3, 1.0)})
+    with pytest.raises(OSError, match="No space left"):
+        outbox.add(outbox.new_block("shard-1"), entry)
+    ArrayFile.write(outbox.new_block("shard-1"), {"w": np.zeros(3)})
+    with pytest.raises(OSError, match="the disk lost what was written"):
+        outbox.add(outbox.new_block("shard-1"), entry)
+
+
+def test_an_outbox_says_how_many_results_wait_for_whom(tmp_path: Path) -> None:
+    outbox = Outbox(tmp_path)
+    add(outbox, "shard-1")
+    add(outbox, "shard-2", value=2.0)
+    add(outbox, "shard-3", b"o" * 16, value=3.0)
+    assert outbox.servers() == {b"s" * 16: 2, b"o" * 16: 1}
 
 
 def test_a_second_client_in_one_workspace_gets_a_state_and_an_id_of_its_own(tmp_path: Path) -> None:

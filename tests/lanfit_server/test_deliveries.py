@@ -1,0 +1,289 @@
+"""A played client delivers to a real cluster: broken off, repeated, twice at a time, and to a disk without room."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from test_collect import WEIGHTS, record
+
+from lanfit import durable
+from lanfit.models.member import Member
+from lanfit.net.link import Link
+from lanfit.net.memory import memory_links
+from lanfit.partial import CHUNK
+from lanfit.wire.arrays import AnyArray, ArraySpec, block_of, pieces
+from lanfit.wire.messages import Ack, Commit, Fetch, Join, Later, Message, Offer, Result, Status, Welcome
+from lanfit.workspace import Workspace
+from lanfit_server.clusters import Returned
+from lanfit_server.clusters.lan import LanCluster
+from lanfit_server.collect import Desk, OpenRun
+from lanfit_server.ledger import Ledger, OwnedTask, StoredResult
+
+LARGE = ArraySpec("large/kernel", "float32", (5 * (1 << 20),))
+
+
+def arrays(seed: int = 0) -> dict[str, AnyArray]:
+    random = np.random.default_rng(seed)
+    weights = {spec.name: random.random(spec.shape).astype(np.float32) for spec in (*WEIGHTS, LARGE)}
+    return {**weights, **Member({}).constants(), "history": np.array([[0.5]])}
+
+
+def result(values: dict[str, AnyArray]) -> Result:
+    return Result("run-1", "shard-1", 1, block_of(values), ("loss",), 0, {}, {}, "tensorflow", "cpu", 1)
+
+
+class Scene:
+    """A cluster with one run of one task, and clients whose lines the test speaks."""
+
+    def __init__(self, folder: Path) -> None:
+        place = Workspace(folder)
+        ledger = Ledger(place.run_folder("run-1"))
+        large = msgspec.structs.replace(record("run-1"), weights=(*WEIGHTS, LARGE))
+        ledger.open_run(large)
+        ledger.deal([OwnedTask("shard-1", "lab-1")])
+        self.desk = Desk(place, large.server_id)
+        self.run = OpenRun(place, "run-1", ledger, large)
+        self.desk.open(self.run)
+        self.desk.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
+        self.cluster = LanCluster(self.desk)
+        self.cluster.later_seconds = 0.0
+        self.told: list[str] = []
+        self.cluster.say = self.told.append
+
+    @contextlib.asynccontextmanager
+    async def client(self, name: str) -> AsyncIterator[Link]:
+        client, server = memory_links()
+        serving = asyncio.create_task(self.cluster._serve(server, name.encode().ljust(16, b"0"), "127.0.0.1"))
+        await client.send(Join(name, "0", "tensorflow", "cpu", 1, 0))
+        assert isinstance(await client.receive(), Welcome)
+        assert isinstance(await client.receive(), Status)
+        try:
+            yield client
+        finally:
+            await client.close("gone")
+            await serving
+
+    @property
+    def parts(self) -> list[str]:
+        return sorted(path.name for path in (self.run.folder / "results").glob("*") if path.suffix != ".block")
+
+    @property
+    def returned(self) -> int:
+        found = 0
+        while not self.cluster.events.empty():
+            found += isinstance(self.cluster.events.get_nowait(), Returned)
+        return found
+
+
+async def offer(link: Link, values: dict[str, AnyArray]) -> Message:
+    await link.send(Offer(result(values)))
+    return await link.receive()
+
+
+async def deliver(link: Link, values: dict[str, AnyArray]) -> Message:
+    fetch = await offer(link, values)
+    assert isinstance(fetch, Fetch)
+    await link.send_block(fetch, pieces(values))
+    await link.send(Commit(fetch.block))
+    return await link.receive()
+
+
+def play(folder: Path, act: Callable[[Scene], Awaitable[None]]) -> Scene:
+    async def go() -> Scene:
+        scene = Scene(folder)
+        async with asyncio.timeout(120):
+            await act(scene)
+        assert scene.run.ledger.result("shard-1") is not None
+        scene.desk.close()
+        return scene
+
+    return asyncio.run(go())
+
+
+async def broken_off(scene: Scene, values: dict[str, AnyArray], came: int) -> None:
+    """A client uploads so many bytes, then its link ends."""
+    async with scene.client("lab-1") as link:
+        fetch = await offer(link, values)
+        assert isinstance(fetch, Fetch)
+        data = memoryview(b"".join(bytes(piece) for piece in pieces(values)))
+        await link.send_block(fetch, [data[:came]])
+
+
+def scene_result(scene: Scene) -> StoredResult:
+    found = scene.run.ledger.result("shard-1")
+    assert found is not None
+    return found
+
+
+def test_an_upload_goes_on_where_it_broke_off_and_another_attempts_does_not(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        await broken_off(scene, arrays(), 2 * CHUNK + 999)
+        assert len(scene.parts) == 2
+        async with scene.client("lab-1") as link:
+            fetch = await offer(link, arrays())
+            assert isinstance(fetch, Fetch)
+            assert fetch.offset == 2 * CHUNK
+        # The client trained it anew: other bytes, which must not go on in these.
+        async with scene.client("lab-1") as link:
+            fetch = await offer(link, arrays(1))
+            assert isinstance(fetch, Fetch)
+            assert fetch.offset == 0
+            assert all(block_of(arrays(1)).id in name for name in scene.parts)
+            await link.send_block(fetch, pieces(arrays(1)))
+            await link.send(Commit(fetch.block))
+            assert await link.receive() == Ack(fetch.block)
+        assert scene.parts == []
+        assert block_of(scene.run.load(scene_result(scene))) == block_of(arrays(1))
+
+    play(tmp_path, act)
+
+
+def test_what_went_on_is_what_was_sent(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        await broken_off(scene, arrays(), CHUNK + 1)
+        async with scene.client("lab-1") as link:
+            assert isinstance(await deliver(link, arrays()), Ack)
+        assert block_of(scene.run.load(scene_result(scene))) == block_of(arrays())
+
+    play(tmp_path, act)
+
+
+def test_a_part_that_a_killed_server_left_is_used_and_those_of_finished_tasks_are_removed(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        await broken_off(scene, arrays(), 2 * CHUNK)
+        again = Desk(scene.run.workspace, scene.run.record.server_id)
+        found = again.find("run-1")
+        assert found is not None
+        assert len(scene.parts) == 2
+        again.close()
+        async with scene.client("lab-2") as link:
+            assert isinstance(await deliver(link, arrays()), Ack)
+        assert scene.parts == [], "whoever commits the task, nobody needs the parts any more"
+        left = scene.run.part("shard-1", "lab-9", "0" * 64)
+        left.write_bytes(b"1")
+        again = Desk(scene.run.workspace, scene.run.record.server_id)
+        again.find("run-1")
+        assert not left.exists()
+        again.close()
+
+    play(tmp_path, act)
+
+
+def test_a_repeated_commit_is_acknowledged_again_and_counts_once(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        async with scene.client("lab-1") as link:
+            ack = await deliver(link, arrays())
+            assert isinstance(ack, Ack)
+            await link.send(Commit(ack.block))
+            assert await link.receive() == ack
+            assert await offer(link, arrays()) == ack
+        assert scene.returned == 1
+
+    play(tmp_path, act)
+
+
+def test_of_two_clients_that_deliver_one_task_at_the_same_time_one_counts_and_its_block_stays(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        async with scene.client("lab-1") as first, scene.client("lab-2") as second:
+            fetches = [await offer(first, arrays(0)), await offer(second, arrays(1))]
+            for link, fetch, seed in zip((first, second), fetches, (0, 1), strict=True):
+                assert isinstance(fetch, Fetch)
+                await link.send_block(fetch, pieces(arrays(seed)))
+                await link.send(Commit(fetch.block))
+            assert [type(await link.receive()) for link in (first, second)] == [Ack, Ack]
+        kept = scene_result(scene)
+        assert block_of(scene.run.load(kept)) == kept.result.block
+        assert scene.returned == 1
+        assert scene.parts == []
+
+    play(tmp_path, act)
+
+
+def test_a_commit_before_its_bytes_and_a_cut_is_no_result(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        async with scene.client("lab-1") as link:
+            fetch = await offer(link, arrays())
+            assert isinstance(fetch, Fetch)
+            await link.send(Commit(fetch.block))
+        assert scene.run.ledger.result("shard-1") is None
+        async with scene.client("lab-1") as link:
+            assert isinstance(await deliver(link, arrays()), Ack)
+
+    play(tmp_path, act)
+
+
+def test_uploads_are_put_off_while_the_disk_has_little_room_and_that_is_said_once(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        for total, free in ((100 << 30, 4 << 30), (1 << 30, 35 << 20)):  # under 5 %; under twice the upload
+            scene.desk.disk_usage = lambda path, total=total, free=free: (total, 0, free)
+            async with scene.client("lab-1") as link:
+                for _ in range(3):
+                    later = await offer(link, arrays())
+                    assert isinstance(later, Later)
+                    assert "the server's disk has" in later.reason
+        assert len(scene.told) == 1
+        assert scene.told[0].startswith("Results have to wait: the server's disk has")
+        assert scene.parts == []
+        scene.desk.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
+        async with scene.client("lab-1") as link:
+            assert isinstance(await deliver(link, arrays()), Ack)
+        assert scene.told[1:] == ["There is room again: results are taken in."]
+
+    play(tmp_path, act)
+
+
+def full(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def full_ledger(*arguments: object) -> None:
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "fails"),
+    [
+        pytest.param(os, "posix_fallocate", full, id="before it is received"),
+        pytest.param(durable.os, "fsync", full, id="when it is synced"),
+        pytest.param(Ledger, "commit", full_ledger, id="when it is written into the ledger"),
+    ],
+)
+def test_a_disk_that_gets_full_costs_no_acknowledged_result_and_the_server_goes_on(
+    tmp_path: Path, where: object, name: str, fails: Callable[..., None]
+) -> None:
+    async def act(scene: Scene) -> None:
+        async with scene.client("lab-1") as link, scene.client("lab-2") as other:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(where, name, fails)
+                fetch = await offer(link, arrays())
+                if isinstance(fetch, Fetch):
+                    await link.send_block(fetch, pieces(arrays()))
+                    await link.send(Commit(fetch.block))
+                    later = await link.receive()
+                else:
+                    later = fetch
+                assert isinstance(later, Later)
+                assert later.reason == "the server's disk is full"
+                assert list((scene.run.folder / "results").iterdir()) == [], "something half-written stays"
+                assert scene.run.ledger.result("shard-1") is None
+                assert scene.returned == 0
+            assert not other.closed.is_set()
+            # What could not be synced is fetched anew, from its first byte on.
+            fetch = await offer(link, arrays())
+            assert isinstance(fetch, Fetch)
+            assert fetch.offset == 0
+            await link.send_block(fetch, pieces(arrays()))
+            await link.send(Commit(fetch.block))
+            assert isinstance(await link.receive(), Ack)
+        assert scene.told[0].startswith("Results have to wait: the server's disk is full.")
+
+    play(tmp_path, act)
