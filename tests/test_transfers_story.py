@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from running import PATIENCE, Place, Program, client, flags, port_of
+from running import PATIENCE, Place, Program, client, flags, free_port, port_of
 from slow import SlowWay
 
 from lanfit.partial import CHUNK
@@ -42,7 +42,7 @@ def test_a_client_that_is_killed_while_it_receives_and_while_it_delivers_repeats
     subprocess.run([sys.executable, "-c", LARGE_MODEL, place.root / "model" / "large.keras"], check=True)
     lab = tmp_path / "lab-1"
     with (
-        place.server(*flags(0, 1, model="large.keras", epochs=1), "--threads", 1) as server,
+        place.server(*flags(free_port(), 1, model="large.keras", epochs=1), "--threads", 1) as server,
         SlowWay(port_of(server), 8_000_000) as way,
     ):
         with client(lab, way.port, "lab-1") as first:

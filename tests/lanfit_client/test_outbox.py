@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lanfit.errors import InputError
 from lanfit.files import ArrayFile
 from lanfit.wire.messages import Result
 from lanfit.workspace import Workspace
 from lanfit_client.outbox import Entry, Outbox
-from lanfit_client.settings import split_address
+from lanfit_client.settings import FIELDS, split_address
 from lanfit_client.state import ClientState
 
 
@@ -71,7 +72,7 @@ def test_what_could_not_be_synced_is_written_again_elsewhere_and_held_against_it
         outbox.add(outbox.new_block("shard-1"), entry)
     assert len(outbox) == 0
     outbox.add(outbox.new_block("shard-1"), entry)
-    assert synced[0] not in synced[1:]
+    assert synced[1] != synced[0]  # the one file is there while the other is written
     assert list(Outbox(tmp_path).for_server(b"s" * 16)) == [entry]
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -110,3 +111,17 @@ def test_addresses_are_split_into_host_and_port() -> None:
     assert split_address("fe80::1") == ("fe80::1", None)
     assert split_address("[fe80::1]:8471") == ("fe80::1", "8471")
     assert split_address("[fe80::1]") == ("fe80::1", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [("20 GB", 20 * 10**9), ("500MB", 5 * 10**8), ("1.5 tb", 1.5e12), ("4096", 4096), ("7 kB", 7000)],
+)
+def test_sizes_are_read_with_their_unit(text: str, bytes_: float) -> None:
+    assert FIELDS["cache_limit"].read(text, "cache_limit") == bytes_
+
+
+@pytest.mark.parametrize("text", ["much", "GB", "-1 GB", "0"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="is not a number above 0"):
+        FIELDS["cache_limit"].read(text, "cache_limit")
