@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -16,7 +17,7 @@ EVENTS = "events.jsonl"
 
 
 class Journal:
-    """The files of one run, in `logs/<run>/`."""
+    """The files of one run, in `logs/<run>/`. What the disk has no room for is left out: the run goes on."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -27,6 +28,7 @@ class Journal:
         """Files in which an earlier server was killed amid a line."""
         self._handler = logging.FileHandler(folder / "server.log", encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._handler.handleError = lambda record: None  # type: ignore[method-assign]
         logger = logging.getLogger("lanfit")
         logger.addHandler(self._handler)
         logger.setLevel(logging.INFO)
@@ -36,7 +38,8 @@ class Journal:
     def event(self, kind: str, **facts: str | int | float | None) -> None:
         """Append a line to events.jsonl, and the same to server.log."""
         line = msgspec.json.encode({"time": time.time(), "event": kind, **facts})
-        append(self._folder / EVENTS, line.decode() + "\n")
+        with suppress(OSError):
+            append(self._folder / EVENTS, line.decode() + "\n")
         log.info("%s %s", kind, " ".join(f"{key}={value}" for key, value in facts.items()))
 
     def _client(self, name: str) -> Path:
@@ -48,7 +51,8 @@ class Journal:
 
     def epoch(self, owner: str, suffix: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Append an epoch to the owner's history.csv, or to that of a fold."""
-        self._histories[owner + suffix].add(epoch, metrics)
+        with suppress(OSError):
+            self._histories[owner + suffix].add(epoch, metrics)
 
     def whole_history(self, owner: str, suffix: str, history: Mapping[str, Sequence[float]]) -> None:
         """Replace a history.csv with that of its result: a link may have been down for some epochs."""
@@ -57,7 +61,8 @@ class Journal:
 
     def client_log(self, name: str, lines: Sequence[str]) -> None:
         """Append lines that a client sent to its client.log."""
-        append_log(self._client(name) / "client.log", lines)
+        with suppress(OSError):
+            append_log(self._client(name) / "client.log", lines)
 
     def close(self) -> None:
         logging.getLogger("lanfit").removeHandler(self._handler)
