@@ -1,0 +1,23 @@
+"""A whole building comes back at once: its server was started again, and nobody is asked for anything.
+
+How long that takes is measured by bench/return.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from crowd import come_back
+from tiny import TINY_JOB, Tiny
+
+pytestmark = pytest.mark.story
+
+
+def test_a_hundred_clients_come_back_by_themselves_when_their_server_is_started_again(
+    tiny_place: Tiny, tmp_path: Path
+) -> None:
+    job = {key: value for key, value in TINY_JOB.items() if key != "clients"}
+    _, said = asyncio.run(come_back(tiny_place, tmp_path, 100, **job))
+    assert not [line for line in said if "passphrase" in line or "banned" in line]
