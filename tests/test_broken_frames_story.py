@@ -1,0 +1,38 @@
+"""Row of the fault table: garbage and huge lengths are cut at once; memory does not grow; an honest run goes on.
+
+The full measure, 100,000 frames over 1,000 connections, is bench/hostile.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import psutil
+import pytest
+from broken import pour
+from running import client, flags, free_port, port_of
+from tiny import Tiny
+
+pytestmark = pytest.mark.story
+MIB = 1024 * 1024
+
+
+def test_a_flood_of_broken_frames_costs_no_memory_and_an_honest_run_beside_it_ends(
+    tiny_place: Tiny, tmp_path: Path
+) -> None:
+    with tiny_place.server(*flags(free_port(), 1, model="classes.h5", batch_size=2)) as server:
+        port = port_of(server)
+        server.expect("Waiting for 1 more")
+        process = psutil.Process(server.process.pid)
+        assert asyncio.run(pour(port, 20, 100)) == 20  # so that what is allocated once is there
+        before, descriptors = process.memory_info().rss, process.num_fds()
+        assert asyncio.run(pour(port, 100, 100, seed=1)) == 100
+        assert process.memory_info().rss - before < 50 * MIB
+        assert process.num_fds() <= descriptors + 8, "connections that were cut are still held"
+        with client(tmp_path / "a", port, "honest", "--backend", "jax") as honest:
+            asyncio.run(pour(port, 50, 100, seed=2))
+            server.finish()
+            honest.finish()
+    assert tiny_place.summary()["status"] == "done"
+    assert "Traceback" not in server.said

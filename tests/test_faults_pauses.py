@@ -1,0 +1,148 @@
+"""Rows of the fault table (docs/threats.md) that are about time: processes that sleep, and clocks that jump."""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from running import Program, assert_same_weights, client, each_model, flags, free_port, port_of
+from test_architecture import modules
+from test_faults_links import be_patient_for
+from tiny import Tiny
+
+JOB = {"model": "classes.h5", "epochs": 300, "batch_size": 2, "seed": 7}
+#: The only modules that look at a clock of people, and what for: names, stamps, and times that outlive a restart.
+WALL_CLOCKS = {
+    "logs": {"time.strftime"},
+    "journal": {"time.time"},
+    "prepare": {"time.strftime"},
+    "gate": {"time.time"},
+    "tls": {"datetime.datetime.now"},
+}
+#: Puts the clock of every Python that starts with it on by a day once a file is there.
+JUMPING_CLOCK = """
+import os, time
+_real = time.time
+time.time = lambda: _real() + (86_400 if os.path.exists(os.environ["LANFIT_TEST_JUMP"]) else 0)
+"""
+stops = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="this system can't stop a process")
+
+
+def send(program: Program, number: int) -> None:
+    """Send a signal to a program and all that it started."""
+    for process in (psutil.Process(program.process.pid), *program.descendants()):
+        process.send_signal(number)
+
+
+def worker(folder: Path, port: int, name: str, **options: object) -> Program:
+    return client(folder, port, name, "--backend", "jax", **options)
+
+
+@stops
+@pytest.mark.story
+def test_a_client_that_sleeps_is_lost_only_when_it_sleeps_too_long_and_its_late_result_counts_once(
+    tiny_place: Tiny, tmp_path: Path
+) -> None:
+    """Row: SIGSTOP a client 30 s / 120 s, in short."""
+    place = tiny_place
+    be_patient_for(place.root, lost=8)
+    with (
+        place.server(*flags(free_port(), 2, **JOB), "--threads", 1) as server,
+        worker(tmp_path / "lab-1", port_of(server), "lab-1") as sleeper,
+        worker(tmp_path / "lab-2", port_of(server), "lab-2") as other,
+    ):
+        server.expect("lab-1: epoch 1/300")
+        send(sleeper, signal.SIGSTOP)
+        time.sleep(2)  # the fault itself
+        send(sleeper, signal.SIGCONT)
+        sleeper.expect("Epoch 3/300")
+        assert "was lost" not in server.said
+        send(sleeper, signal.SIGSTOP)
+        server.expect("lab-1 was lost")
+        server.expect("lab-2 takes over the shard of lab-1")
+        send(sleeper, signal.SIGCONT)
+        server.finish()
+        sleeper.finish()
+        other.finish()
+    run = place.runs[-1]
+    assert place.summary()["status"] == "done"
+    assert [each["tasks"] for each in place.summary()["clients"]] == [1, 1]
+    with (
+        place.server("--job", place.root / "logs" / run / "job.toml", "--port", free_port()) as calm,
+        worker(tmp_path / "a", port_of(calm), "lab-1") as first,
+        worker(tmp_path / "b", port_of(calm), "lab-2") as second,
+    ):
+        calm.finish()
+        first.finish()
+        second.finish()
+    for ours, theirs in zip(each_model(place, run), each_model(place, place.runs[-1]), strict=True):
+        assert_same_weights(ours, theirs)
+
+
+@stops
+@pytest.mark.story
+def test_while_a_server_sleeps_its_clients_train_on_and_nobody_is_lost_when_it_wakes(
+    tiny_place: Tiny, tmp_path: Path
+) -> None:
+    """Row: SIGSTOP the server 120 s, in short: for longer than its `lost`, and than the gap that it notices."""
+    be_patient_for(tiny_place.root, lost=5)
+    with (
+        tiny_place.server(*flags(free_port(), 1, **JOB)) as server,
+        worker(tmp_path / "lab-1", port_of(server), "lab-1") as lab,
+    ):
+        server.expect("lab-1: epoch 1/300")
+        send(server, signal.SIGSTOP)
+        began = time.monotonic()
+        lab.expect("Trained shard-1")
+        time.sleep(max(0.0, 12 - (time.monotonic() - began)))  # the fault itself
+        send(server, signal.SIGCONT)
+        server.finish()
+        lab.finish()
+    assert "lost" not in server.said
+    assert "again" not in lab.said
+    assert tiny_place.summary()["status"] == "done"
+
+
+@pytest.mark.story
+def test_a_wall_clock_that_jumps_by_a_day_lets_nothing_expire(tiny_place: Tiny, tmp_path: Path) -> None:
+    """Row: wall clock moved by a day, on both machines, in the middle of the training."""
+    shim, jump = tmp_path / "shim", tmp_path / "jump"
+    shim.mkdir()
+    (shim / "sitecustomize.py").write_text(JUMPING_CLOCK)
+    path = os.pathsep.join([str(shim), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {"PYTHONPATH": path, "LANFIT_TEST_JUMP": str(jump)}
+    with (
+        tiny_place.server(*flags(free_port(), 1, **JOB), environment=environment) as server,
+        worker(tmp_path / "lab-1", port_of(server), "lab-1", environment=environment) as lab,
+    ):
+        server.expect("lab-1: epoch 1/300")
+        jump.touch()
+        server.finish()
+        lab.finish()
+    assert "lost" not in server.said
+    assert tiny_place.summary()["status"] == "done"
+    events = (tiny_place.root / "logs" / tiny_place.runs[-1] / "events.jsonl").read_text().splitlines()
+    first, last = (float(line.split('"time":')[1].split(",")[0]) for line in (events[0], events[-1]))
+    assert last - first > 86_400, "the clock did not jump"
+
+
+def wall_clocks(path: Path) -> set[str]:
+    """The clocks of people that a module looks at."""
+    asked = {ast.unparse(node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if is_clock(node)}
+    return asked - set(WALL_CLOCKS.get(path.stem, ()))
+
+
+def is_clock(node: ast.AST) -> bool:
+    if not isinstance(node, ast.Attribute):
+        return False
+    return ast.unparse(node) in ("time.time", "time.strftime", "time.localtime") or node.attr in ("now", "utcnow")
+
+
+def test_no_decision_looks_at_the_wall_clock() -> None:
+    found = {module: wall_clocks(path) for module, path in modules().items()}
+    assert not {module: clocks for module, clocks in found.items() if clocks}
