@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from leftovers import forget_this_process, mark_this_process, nothing_left
 
 if TYPE_CHECKING:
     from tiny import Tiny
@@ -16,6 +18,20 @@ if TYPE_CHECKING:
 # Before anything imports Keras, here or in a child.
 os.environ["KERAS_BACKEND"] = os.environ.get("LANFIT_TEST_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+mark_this_process()
+
+
+def pytest_sessionfinish() -> None:
+    forget_this_process()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """Fail a test that leaves a process, a listening port, a temporary file or shared memory behind."""
+    with nothing_left():
+        yield
 
 
 @pytest.fixture(autouse=True)

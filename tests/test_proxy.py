@@ -141,7 +141,7 @@ def test_a_half_closed_link_still_goes_the_other_way(proxy: Proxy, join: Callabl
 
 def test_who_is_refused_is_let_in_again(proxy: Proxy, join: Callable[[], Ends]) -> None:
     proxy.refuse()
-    with socket.create_connection(("127.0.0.1", proxy.port), 30) as refused, contextlib.suppress(ConnectionResetError):
+    with contextlib.suppress(ConnectionResetError), socket.create_connection(("127.0.0.1", proxy.port), 30) as refused:
         assert refused.recv(1) == b""
     proxy.refuse(False)
     client, server = join()

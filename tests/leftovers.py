@@ -1,0 +1,91 @@
+"""What a test leaves behind: processes, listening ports, temporary files.
+
+Blocks of shared memory have no owner that could be asked for; a test shows that nothing here makes any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+#: Every process that this one starts has it in its environment, and so have theirs, whoever their parent is later.
+MARK = "LANFIT_TEST_WORKER"
+#: Set by `running.Program`: what belongs to a program that was there before the test may come and go.
+PROGRAM = "LANFIT_TEST_PROGRAM"
+#: What Python itself starts once and keeps.
+OF_PYTHON = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+#: A process that was told to end takes a while on a busy machine.
+ENDING_SECONDS = 20.0
+
+
+def mark_this_process() -> None:
+    """From now on the processes that this one starts, and their temporary files, can be told from all others."""
+    os.environ[MARK] = uuid.uuid4().hex
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # tmp_path stays where it was
+    os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="lanfit-tests-")
+
+
+def forget_this_process() -> None:
+    """Remove the folder of its temporary files."""
+    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is there at a moment."""
+
+    processes: dict[int, tuple[psutil.Process, str]]
+    """With the program that each belongs to, if any."""
+    ports: frozenset[int]
+    files: frozenset[Path]
+
+
+def look() -> Found:
+    """Find what this process and its children have."""
+    here = psutil.Process()
+    ports = {each.laddr.port for each in here.net_connections("inet") if each.status == psutil.CONN_LISTEN}
+    return Found(_ours(), frozenset(ports), frozenset(Path(tempfile.gettempdir()).glob("*")))
+
+
+def _ours() -> dict[int, tuple[psutil.Process, str]]:
+    found = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            environment = process.environ()
+            if process.pid == os.getpid() or environment.get(MARK) != os.environ.get(MARK):
+                continue
+            if not any(name in " ".join(process.cmdline()) for name in OF_PYTHON):
+                found[process.pid] = (process, environment.get(PROGRAM, ""))
+    return found
+
+
+@contextlib.contextmanager
+def nothing_left() -> Iterator[None]:
+    """What is done in it must leave nothing behind; what was there before may stay.
+
+    Raises:
+        AssertionError: something is left. Processes that are left are ended.
+    """
+    before = look()
+    programs = {program for _, program in before.processes.values() if program}
+    yield
+    after = look()
+    new = [
+        process
+        for pid, (process, program) in after.processes.items()
+        if pid not in before.processes and program not in programs
+    ]
+    _, alive = psutil.wait_procs(new, timeout=ENDING_SECONDS)
+    for process in alive:
+        process.kill()
+    assert not alive, f"processes were left: {alive}"
+    assert not after.ports - before.ports, f"ports are still listened on: {sorted(after.ports - before.ports)}"
+    assert not after.files - before.files, f"files were left: {sorted(after.files - before.files)}"
