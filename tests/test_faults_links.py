@@ -131,6 +131,9 @@ def test_on_a_slow_and_far_link_nobody_is_lost_by_mistake(tmp_path: Path) -> Non
         proxy.slow_down(delay=0.5, rate=1e6 / 8)
         proxy.slice(8 * 1024)
         lab = programs.enter_context(worker(tmp_path / "lab-1", proxy.port, lost=lost))
+        # One after the other: each may take as long as a busy machine needs.
+        lab.expect("Task shard-1")
+        server.expect("lab-1: epoch 1/1")
         server.finish()
         lab.finish()
         assert proxy.accepted == 1
