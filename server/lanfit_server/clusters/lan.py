@@ -8,7 +8,6 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from lanfit import __version__
@@ -63,9 +62,10 @@ from lanfit_server.clusters import (
     SurveyFailed,
     TaskFailed,
 )
+from lanfit_server.clusters.session import Delivery, Session
 from lanfit_server.collect import Desk, Known, PutOff, Refuse, Take, check_metrics
 from lanfit_server.gate import GateKeeper
-from lanfit_server.roster import Member, Roster
+from lanfit_server.roster import Roster
 from lanfit_server.survey import check_survey
 
 log = logging.getLogger("lanfit.server")
@@ -73,50 +73,6 @@ log = logging.getLogger("lanfit.server")
 JOIN_SECONDS = 10.0
 #: A client whose result there is no room for offers it again after so many seconds.
 LATER_SECONDS = 10.0
-
-
-@dataclass
-class Delivery:
-    """A result on its way in."""
-
-    result: Result
-    part: PartialBlock
-    fetching: asyncio.Task[bool]
-    began: float
-
-
-@dataclass
-class Session:
-    """One client's link, and what is under way on it."""
-
-    name: str
-    link: Link
-    deliveries: dict[str, Delivery] = field(default_factory=dict)
-    acknowledged: set[str] = field(default_factory=set)
-    sending: set[asyncio.Task[None]] = field(default_factory=set)
-    surveyed: asyncio.Task[None] | None = None
-    reason: str = ""
-    left: bool = False
-    counted: tuple[int, int] = (0, 0)
-
-    def count(self, member: Member) -> None:
-        """Add to the member's bytes, as it sees them, what came over this link since the last time."""
-        received, sent = self.link.bytes_sent, self.link.bytes_received
-        member.bytes_received += received - self.counted[0]
-        member.bytes_sent += sent - self.counted[1]
-        self.counted = (received, sent)
-
-    async def close(self) -> None:
-        """Drop everything that is under way; what came of a large result stays, for a link that goes on with it."""
-        tasks: list[asyncio.Task[Any]] = [*self.sending, *(delivery.fetching for delivery in self.deliveries.values())]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        while self.deliveries:
-            _, delivery = self.deliveries.popitem()
-            # Notes what has come, which must not keep the loop from other clients.
-            await asyncio.to_thread(delivery.part.close)
-        await self.link.close(self.reason)
 
 
 class LanCluster:
