@@ -1,0 +1,370 @@
+"""A run in small, for the state machine: real ledger, desk, roster and task table between simulated clients.
+
+`Server` is the one place that knows these parts. It does with messages and events what the cluster and the coordinator
+do, without a network, a clock or threads, and can be stopped between any two steps, as kill -9 does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from lanfit.files import BlockFile
+from lanfit.models.member import Member
+from lanfit.wire.arrays import ArraySpec, block_of, block_size, pieces
+from lanfit.wire.messages import Join, Model, Result
+from lanfit.workspace import Workspace
+from lanfit_server.collect import Desk, Known, OpenRun, Refuse
+from lanfit_server.ledger import Ledger, OwnedTask, RunRecord
+from lanfit_server.methods.kfold import kfold
+from lanfit_server.roster import Roster
+from lanfit_server.tasks import State, TaskTable
+
+SERVER_ID = b"s" * 16
+RUN = "run-1"
+#: One client more than shards: the last one owns nothing.
+CLIENTS = ("lab-1", "lab-2", "lab-3")
+SHARDS = 2
+FOLDS = 2
+WEIGHTS = (ArraySpec("dense/kernel", "float32", (2,)),)
+#: Seconds: so long clients of an earlier server keep their tasks, and so long a task may stand still.
+GRACE, NO_PROGRESS = 60.0, 600.0
+#: Where a server can be killed while it takes in a result.
+CRASH_POINTS = ("fetched", "stored", "committed", "counted", "acknowledged")
+
+
+class Killed(Exception):
+    """The server was killed here."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message on the link with that number."""
+
+    kind: str
+    client: str
+    link: int
+    task: str
+    block: str = ""
+    result: Result | None = None
+    content: bytes = b""
+
+
+def trained(task: str, client: str) -> tuple[Result, bytes]:
+    """What a client makes of a task. The last client is another kind of machine: it rounds in another way."""
+    kind = 1 if client == CLIENTS[-1] else 0
+    seed = int.from_bytes(hashlib.sha256(task.encode()).digest()[:4], "big") % 1000 + kind / 2
+    arrays = {
+        "dense/kernel": np.array([seed, 0], np.float32),
+        **Member({}).constants(),
+        "history": np.array([[0.5, 0.6]] * (1 + kind)),
+    }
+    result = Result(
+        run=RUN, task=task, attempt=1, block=block_of(arrays), metrics=("loss", "val_loss"), best_epoch=0,
+        scores={}, seconds={}, backend="tensorflow", device="cpu", threads=1,
+    )  # fmt: skip
+    return result, b"".join(bytes(piece) for piece in pieces(arrays))
+
+
+def record() -> RunRecord:
+    return RunRecord(
+        run=RUN, server_id=SERVER_ID, job="", file="net.h5", parameters=2, epochs=3,
+        model=Model("{}", "{}", (None, 2), (None, 2), "values", "none", "none"), weights=WEIGHTS,
+        shards=(), constants=block_of(Member({}).constants()).arrays, labels=None, own=None, samples=(10,) * SHARDS,
+        train=16, validation=4, test=5,
+    )  # fmt: skip
+
+
+def begin(folder: Path) -> None:
+    """Write down the run and who owns which task, as a server does before it asks anybody to work."""
+    ledger = Ledger(Workspace(folder).run_folder(RUN))
+    ledger.open_run(record())
+    ledger.deal([OwnedTask(task.key, CLIENTS[task.shard]) for task in kfold(SHARDS, FOLDS, 0).start()])
+    ledger.close()
+
+
+@dataclass
+class Delivery:
+    result: Result
+    block: BlockFile
+
+
+class Server:
+    """One life of a server; what outlives it is in the folder.
+
+    Args:
+        bugs: what it does wrong on purpose: `acknowledges before commit`, `counts twice`, or
+            `stores over a result` that another client has delivered.
+        again: whether an earlier server has worked on the run.
+        now: seconds on its clock, which only the state machine moves.
+    """
+
+    def __init__(self, folder: Path, bugs: frozenset[str] = frozenset(), *, again: bool = True, now: float = 0) -> None:
+        self._bugs = bugs
+        self.desk = Desk(Workspace(folder), SERVER_ID)
+        run = self.desk.find(RUN)
+        assert run is not None
+        self.run: OpenRun = run
+        self.roster = Roster()
+        for name, client_id in run.ledger.clients().items():
+            self.roster.restore(name, client_id, 0)
+        self.method = kfold(SHARDS, FOLDS, 0)
+        self.table = TaskTable()
+        self.counted: Counter[str] = Counter()
+        self.now = now
+        self._grace_ends = now + GRACE if again else now
+        self.links: dict[str, int] = {}
+        self.events: deque[tuple[str, str, str]] = deque()
+        """What the coordinator has not heard of yet: kind, client, task."""
+        self._deliveries: dict[tuple[str, str], Delivery] = {}
+        tasks = {task.key: task for task in self.method.start()}
+        for owned in run.ledger.tasks():
+            self.table.add(tasks[owned.key], owned.owner)
+        for stored in run.ledger.results():
+            self.table.commit(stored.task)
+            self._count(stored.task)
+        for lease in run.ledger.leases():
+            if lease.ended is None:
+                self.table.restore(lease.task, lease.client, lease.attempt, now)
+            else:
+                died = lease.ended == "died"
+                self.table.remember(lease.task, lease.client, lease.attempt, lease.failure, died=died)
+
+    # --- what is asked about it ---------------------------------------------------------------------------------
+
+    def committed(self) -> dict[str, tuple[str, str]]:
+        """By task: the client whose result counts, and the id of its block."""
+        return {each.task: (each.client, each.result.block.id) for each in self.run.ledger.results()}
+
+    def is_whole(self, task: str) -> bool:
+        """Whether the bytes of a committed result are what the ledger says they are."""
+        stored = self.run.ledger.result(task)
+        assert stored is not None
+        path = Path(self.run.file(stored).path)
+        content = path.read_bytes() if path.exists() else b""
+        size = block_size(stored.result.block.arrays)
+        return hashlib.sha256(content[:size]).hexdigest() == stored.result.block.id
+
+    def done_in_table(self) -> set[str]:
+        return {each.task.key for each in self.table.records() if each.state is State.COMMITTED}
+
+    def is_over(self) -> bool:
+        return not self.table.open
+
+    def given_up(self) -> list[str]:
+        return [each.task.key for each in self.table.records() if each.state is State.GIVEN_UP]
+
+    def is_hopeless(self, task: str) -> bool:
+        return self.table[task].is_hopeless
+
+    # --- what clients do ----------------------------------------------------------------------------------------
+
+    def join(self, name: str, link: int) -> None:
+        self._drop(name)
+        said = Join(name=name, version="0.1", backend="tensorflow", device="cpu", threads=1, free_memory=0)
+        member = self.roster.join(name.encode(), "127.0.0.1", said, 0)
+        assert member.name == name, "a client that came back has lost its name"
+        self.links[name] = link
+        self.events.append(("joined", name, ""))
+
+    def leave(self, name: str) -> None:
+        if self.links.pop(name, None) is not None:
+            self._drop(name)
+            self.roster.leave(name, "lost", 0)
+            self.events.append(("left", name, ""))
+
+    def hear(self, message: Message, crash_at: str = "") -> Iterator[Message]:
+        """Take in a message; gives what is sent, one by one.
+
+        Raises:
+            Killed: at the point at which the server was to be killed.
+        """
+        if self.links.get(message.client) != message.link:
+            return  # of a link that is gone
+        match message.kind:
+            case "offer":
+                yield from self._offered(message)
+            case "commit":
+                yield from self._delivered(message, crash_at)
+            case "failed" | "died":
+                self.events.append((message.kind, message.client, message.task))
+
+    def _offered(self, message: Message) -> Iterator[Message]:
+        result, name = message.result, message.client
+        assert result is not None
+        if (name, result.block.id) in self._deliveries:
+            return  # the real one cuts the link
+        decision = self.desk.consider(name, result)
+        if isinstance(decision, Known):
+            if "counts twice" in self._bugs:
+                self.events.append(("returned", name, result.task))
+            yield self._to(name, "ack", result.task, result.block.id)
+        elif isinstance(decision, Refuse):
+            yield self._to(name, "reject", result.task, result.block.id)
+        else:
+            block = BlockFile.create(decision.path, decision.size)
+            self._deliveries[name, result.block.id] = Delivery(result, block)
+            self.events.append(("offered", name, result.task))
+            yield self._to(name, "fetch", result.task, result.block.id)
+
+    def _delivered(self, message: Message, crash_at: str) -> Iterator[Message]:
+        name, task = message.client, message.task
+        delivery = self._deliveries.get((name, message.block))
+        if delivery is None:
+            return  # the real one cuts the link
+        result, block = delivery.result, delivery.block
+        block.view[: len(message.content)] = message.content
+        _stop("fetched", crash_at)
+        del self._deliveries[name, message.block]
+        if task in self.committed() and "stores over a result" not in self._bugs:
+            _drop(block)  # another client was faster
+            yield self._to(name, "ack", task, message.block)
+            return
+        assert self.desk.store(result, block) is None
+        if "acknowledges before commit" in self._bugs:
+            yield self._to(name, "ack", task, message.block)
+        _stop("stored", crash_at)
+        self.desk.commit(name, result)
+        _stop("committed", crash_at)
+        self.events.append(("returned", name, task))
+        if crash_at == "counted":
+            list(self.handle_events())
+            raise Killed
+        yield self._to(name, "ack", task, message.block)
+        _stop("acknowledged", crash_at)
+
+    # --- what the coordinator does ------------------------------------------------------------------------------
+
+    def handle_events(self) -> Iterator[Message]:
+        """Take in what has happened, and lease out what is waiting."""
+        while self.events:
+            kind, name, task = self.events.popleft()
+            match kind:
+                case "joined":
+                    self._lose(name)
+                    self.run.ledger.remember(name, self.roster[name].client_id)
+                case "left" if not (self._is_grace and self.table.held_by(name)):
+                    self._lose(name)
+                case "offered":
+                    self.table.offer(task, name)
+                case "failed" | "died":
+                    self._failed(name, task, kind)
+                case "returned":
+                    yield from self._returned(name, task)
+        yield from self._look()
+        expected = CLIENTS[:SHARDS] if self._is_grace else ()
+        for given in self.table.assign(self.roster.connected, self.now, expected):
+            self.run.ledger.lease(given.task.key, given.attempt, given.client)
+            yield self._to(given.client, "lease", given.task.key)
+
+    @property
+    def _is_grace(self) -> bool:
+        return self.now < self._grace_ends
+
+    def _look(self) -> Iterator[Message]:
+        """Take tasks from those that are gone for good, and from those that do not get on."""
+        if not self._is_grace:
+            for name in sorted(self.table.holders() - set(self.roster.connected)):
+                self._lose(name)
+        for record, name in self.table.stalled(self.now, {}, NO_PROGRESS):
+            yield self._to(name, "cancel", record.task.key)
+            self._failed(name, record.task.key, "failed")
+
+    def _lose(self, name: str) -> None:
+        self.table.lose(name)
+        self.run.ledger.end_leases("lost", client=name)
+
+    def _failed(self, name: str, task: str, how: str) -> None:
+        self.table.fail(task, name, "it failed", died=how == "died")
+        self.run.ledger.end_leases(how, task=task, client=name, failure="it failed")
+
+    def _returned(self, name: str, task: str) -> Iterator[Message]:
+        others = [other for other in self.table[task].leases if other != name]
+        if not self.table.commit(task, name, self.now) and "counts twice" not in self._bugs:
+            return
+        for other in others:
+            yield self._to(other, "cancel", task)
+        self._count(task)
+
+    def _count(self, task: str) -> None:
+        self.counted[task] += 1
+        self.method.on_result(self.table[task].task, 0.5)
+
+    def _to(self, name: str, kind: str, task: str, block: str = "") -> Message:
+        return Message(kind, name, self.links.get(name, -1), task, block)
+
+    def _drop(self, name: str) -> None:
+        """Forget what is under way on a client's link."""
+        for key in [key for key in self._deliveries if key[0] == name]:
+            _drop(self._deliveries.pop(key).block)
+
+    def kill(self) -> None:
+        """Nothing of it is left but what is on disk."""
+        for delivery in self._deliveries.values():
+            delivery.block.close()
+        self.desk.close()
+
+
+def _drop(block: BlockFile) -> None:
+    block.close()
+    block.path.unlink(missing_ok=True)
+
+
+def _stop(point: str, crash_at: str) -> None:
+    if point == crash_at:
+        raise Killed
+
+
+@dataclass
+class Client:
+    """A client machine. Its outbox outlives it; its work does not."""
+
+    name: str
+    link: int | None = None
+    work: str | None = None
+    outbox: dict[str, tuple[Result, bytes]] = field(default_factory=dict)
+
+    def offers(self) -> Iterator[Message]:
+        """What it sends when it has joined."""
+        for block, (result, _) in self.outbox.items():
+            yield self._say("offer", result.task, block, result=result)
+
+    def hear(self, message: Message) -> Iterator[Message]:
+        """Take in a message of its link; gives what it answers."""
+        match message.kind:
+            case "lease":
+                if not any(result.task == message.task for result, _ in self.outbox.values()):
+                    self.work = message.task
+            case "cancel":
+                self.work = None if self.work == message.task else self.work
+            case "fetch" if message.block in self.outbox:
+                yield self._say("commit", message.task, message.block, content=self.outbox[message.block][1])
+            case "ack" | "reject":
+                self.outbox.pop(message.block, None)
+
+    def finish(self) -> Iterator[Message]:
+        """Its trainer has trained the task."""
+        assert self.work is not None
+        result, content = trained(self.work, self.name)
+        self.work = None
+        self.outbox[result.block.id] = (result, content)
+        if self.link is not None:
+            yield self._say("offer", result.task, result.block.id, result=result)
+
+    def fail(self, how: str) -> Iterator[Message]:
+        """Its trainer could not train the task, or died of it."""
+        assert self.work is not None
+        task, self.work = self.work, None
+        if self.link is not None:
+            yield self._say(how, task)
+
+    def _say(
+        self, kind: str, task: str, block: str = "", *, result: Result | None = None, content: bytes = b""
+    ) -> Message:
+        assert self.link is not None
+        return Message(kind, self.name, self.link, task, block, result, content)
