@@ -61,8 +61,8 @@ ROWS = 300
 PASSPHRASE = "velvet otter rinse cargo"
 #: Faults of one run, at most: then it is left alone until it ends.
 FAULTS_A_RUN = 16
-#: A task that kills this many trainers would be given up, as it should be.
-TRAINERS_A_TASK = 1
+#: A task that kills one trainer more is given up, as it should be.
+TRAINERS_A_TASK = 2
 
 
 class Broken(Exception):
@@ -82,7 +82,10 @@ class Bench:
         self._wires = {name: Wire(self._port) for name in CLIENTS}
         self._paused: set[str] = set()
         self._bag: list[str] = []
-        environment = {MARK: mark, "TF_CPP_MIN_LOG_LEVEL": "2"}
+        # TensorFlow leaves generated files where temporary ones go when it is killed.
+        temporary = folder / "temporary"
+        temporary.mkdir()
+        environment = {MARK: mark, "TF_CPP_MIN_LOG_LEVEL": "2", "TMPDIR": str(temporary)}
         self._server = Program("server", folder, environment)
         self._clients = {name: Program(name, folder, environment) for name in CLIENTS}
         self._kinds: dict[str, Callable[[], bool]] = {

@@ -203,10 +203,10 @@ class Course:
             case "returned":
                 self.returned[task] += 1
                 self.holders = {name: held for name, held in self.holders.items() if held != task}
-            case "failed":
+            case "failed" | "died":
                 self.failures[task] += 1
                 self.holders.pop(client, None)
-            case "joined" | "left":
+            case "joined" | "left" | "lost":
                 self.holders.pop(client, None)
 
 
