@@ -114,6 +114,8 @@ def compare(name: str, mnist: Path | None, repeats: int) -> tuple[list[float], f
 
         def on_progress(self, *args: object) -> None: ...
 
+        def on_resume(self, *args: object) -> None: ...
+
         def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
             times[-1].append(since(self.begin))
             order = epoch_order(SEED, epoch, len(x))

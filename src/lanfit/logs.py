@@ -33,10 +33,17 @@ class HistoryFile:
         """Begin a new history; what was there is replaced."""
         self._path = path
         self._columns: list[str] = []
+        self._last = -1
         path.unlink(missing_ok=True)
 
     def add(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Append one epoch. The first one decides the columns."""
+        """Append one epoch. The first one decides the columns; one that is there already is not added again.
+
+        An epoch that is trained a second time, because a trainer was killed, gives the same numbers.
+        """
+        if epoch <= self._last:
+            return
+        self._last = epoch
         if not self._columns:
             self._columns = sorted(metrics)
             append(self._path, csv_line(["epoch", *self._columns]))
@@ -47,6 +54,7 @@ class HistoryFile:
         self._columns = sorted(history)
         rows = zip(*(history[name] for name in self._columns), strict=True)
         lines = [csv_line(["epoch", *self._columns]), *(csv_line([epoch, *row]) for epoch, row in enumerate(rows))]
+        self._last = len(lines) - 2
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text("".join(lines), encoding="utf-8", newline="")
 

@@ -50,3 +50,14 @@ def test_a_metric_named_like_a_formula_is_harmless_in_a_history(tmp_path: Path) 
     file = HistoryFile(tmp_path / "history.csv")
     file.add(0, {"loss": -0.5, "=evil": 1.0})
     assert (tmp_path / "history.csv").read_text("utf-8") == "epoch,'=evil,loss\n0,1.0,-0.5\n"
+
+
+def test_an_epoch_that_is_reported_again_stands_in_the_history_once(tmp_path: Path) -> None:
+    """A trainer that was killed repeats an epoch; a result's whole history may come before the last of its epochs."""
+    history = HistoryFile(tmp_path / "history.csv")
+    for epoch in (0, 1, 0, 1, 2):
+        history.add(epoch, {"loss": 0.5})
+    assert (tmp_path / "history.csv").read_text() == "epoch,loss\n0,0.5\n1,0.5\n2,0.5\n"
+    history.write({"loss": [1.0, 2.0]})
+    history.add(1, {"loss": 2.0})
+    assert (tmp_path / "history.csv").read_text() == "epoch,loss\n0,1.0\n1,2.0\n"

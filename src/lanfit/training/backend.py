@@ -1,7 +1,8 @@
 """What the training loop asks of whatever computes. The loop decides what and when; a backend only computes.
 
 The life of a task: `load`, `start`, then for each epoch `train` (several calls), `finish_epoch`, `validate` (several
-calls), `finish_validation`, and `weights` when they are worth keeping; at last `release`.
+calls), `finish_validation`, and `weights` when they are worth keeping, `state` when a checkpoint is due; at last
+`release`. After `start`, `restore` goes on where a state was taken.
 """
 
 from __future__ import annotations
@@ -56,6 +57,18 @@ class Backend(Protocol):
 
     def weights(self) -> dict[str, AnyArray]:
         """Return copies of the weights under the names they were loaded with."""
+        ...
+
+    def state(self) -> dict[str, AnyArray]:
+        """Return copies of all that training changes, between two epochs: weights, optimizer, random state."""
+        ...
+
+    def restore(self, state: Mapping[str, AnyArray]) -> None:
+        """After `start`: go on where a state was taken, to the bit.
+
+        Raises:
+            ValueError: it is not of this model and optimizer; nothing was changed.
+        """
         ...
 
     def release(self) -> None:

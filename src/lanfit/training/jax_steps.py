@@ -6,14 +6,14 @@ Keras' guide "Writing a training loop from scratch in JAX" has the order of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lanfit.training.backend import Rows
 from lanfit.training.host_rows import batches, resident
 from lanfit.wire.arrays import AnyArray
 
-__all__ = ["loops", "resident"]
+__all__ = ["loops", "random_state", "resident", "set_random_state"]
 
 
 def loops(model: Any, x: AnyArray, y: AnyArray) -> tuple[Callable[..., None], Callable[..., None]]:
@@ -58,3 +58,12 @@ def _values(variables: Sequence[Sequence[Any]]) -> tuple[list[Any], ...]:
         return value
 
     return tuple([own(variable.value) for variable in group] for group in variables)
+
+
+def random_state() -> dict[str, AnyArray]:
+    """Nothing: Keras' random layers draw from states that are variables of the model."""
+    return {}
+
+
+def set_random_state(state: Mapping[str, AnyArray]) -> None:
+    """Nothing to go back to."""

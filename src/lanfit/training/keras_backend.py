@@ -92,6 +92,31 @@ class KerasBackend:
     def weights(self) -> dict[str, AnyArray]:
         return get_weights(self._model, self._start_weights)
 
+    def state(self) -> dict[str, AnyArray]:
+        import keras
+
+        arrays = {name: keras.ops.convert_to_numpy(variable) for name, variable in self._variables().items()}
+        # What shares the memory of a variable would change with it.
+        own = {name: array if array.flags.owndata else array.copy() for name, array in arrays.items()}
+        return own | steps_of(keras.backend.backend()).random_state()
+
+    def restore(self, state: Mapping[str, AnyArray]) -> None:
+        import keras
+
+        variables = self._variables()
+        for name, variable in variables.items():
+            form = (str(variable.dtype), tuple(variable.shape))
+            if name not in state or (state[name].dtype.name, state[name].shape) != form:
+                raise ValueError(f"it has no {name} of {form}")
+        for name, variable in variables.items():
+            variable.assign(state[name])
+        steps_of(keras.backend.backend()).set_random_state(state)
+
+    def _variables(self) -> dict[str, Any]:
+        """All that training changes, but the metrics, which begin anew with each epoch."""
+        groups = {"model": self._model.variables, "optimizer": self._model.optimizer.variables}
+        return {f"{key}/{n}": variable for key, group in groups.items() for n, variable in enumerate(group)}
+
     def release(self) -> None:
         self._rows = self._validation_rows = (None, None)
 

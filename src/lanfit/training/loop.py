@@ -6,8 +6,9 @@ It knows no network and no Keras. It stops when the report raises.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 from typing import Final, Protocol
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from lanfit.mistakes import mistake
 from lanfit.seeds import derive_seed
 from lanfit.training.backend import Backend, Rows
+from lanfit.training.checkpoint import Keeper, Snapshot
 from lanfit.wire.arrays import AnyArray
 
 #: How long one call of the backend should take: the time between two reports, and to a cancel.
@@ -47,7 +49,7 @@ class FitResult:
     best_epoch: int
     """From 0: the lowest val_loss, or loss if there are no validation rows."""
     seconds: dict[str, float]
-    """compile, train, validate"""
+    """compile, train, validate; with what went before the checkpoint that it went on from"""
 
 
 class Report(Protocol):
@@ -59,6 +61,10 @@ class Report(Protocol):
 
     def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
         """An epoch (from 0) is done; `metrics` is its line of the history."""
+        ...
+
+    def on_resume(self, history: Sequence[dict[str, float]]) -> None:
+        """It goes on after these epochs, which were trained before."""
         ...
 
 
@@ -78,15 +84,20 @@ def fit(
     x_validation: AnyArray,
     y_validation: AnyArray,
     report: Report,
+    keeper: Keeper | None = None,
 ) -> FitResult:
     """Train the loaded model and return the weights of its best epoch. No validation rows is fine.
+
+    With a keeper it goes on from the last checkpoint of the same fit, and the result is the same, to the bit.
 
     Raises:
         TrainingError: the loss became NaN or infinite; names epoch and learning rate.
     """
     try:
-        return _fit(backend, job, x, y, x_validation, y_validation, report)
+        return _fit(backend, job, x, y, x_validation, y_validation, report, keeper)
     finally:
+        if keeper is not None:
+            keeper.close()
         backend.release()
 
 
@@ -98,6 +109,7 @@ def _fit(
     x_validation: AnyArray,
     y_validation: AnyArray,
     report: Report,
+    keeper: Keeper | None,
 ) -> FitResult:
     seconds = dict.fromkeys(("compile", "train", "validate"), 0.0)
     begin = perf_counter()
@@ -108,7 +120,12 @@ def _fit(
     steps = math.ceil(len(x) / job.batch_size)
     history: list[dict[str, float]] = []
     best_epoch, best_loss, weights = 0, math.inf, dict[str, AnyArray]()
-    for epoch in range(job.epochs):
+    if keeper is not None and (last := _restore(backend, keeper)) is not None:
+        history, best_epoch = list(last.history), last.best_epoch
+        best_loss, weights = _judged(history[best_epoch]), dict(last.best) or backend.weights()
+        seconds = {name: spent + last.seconds.get(name, 0.0) for name, spent in seconds.items()}
+        report.on_resume(history)
+    for epoch in range(len(history), job.epochs):
         begin = perf_counter()
         for done, loss in pace.run(backend.train, epoch_order(job.seed, epoch, len(x))):
             _check_finite(backend, job, epoch, "loss", loss)
@@ -127,11 +144,14 @@ def _fit(
 
         history.append(metrics)
         report.on_epoch(epoch, metrics)
-        epoch_loss = metrics.get("val_loss", metrics["loss"])
+        epoch_loss = _judged(metrics)
         if epoch_loss < best_loss:
             best_epoch, best_loss, weights = epoch, epoch_loss, backend.weights()
         elif job.patience is not None and epoch - best_epoch >= job.patience:
             break
+        if keeper is not None and epoch + 1 < job.epochs:
+            best = {} if best_epoch == epoch else weights
+            keeper.offer(partial(_snapshot, backend, history, best_epoch, best, seconds))
 
     for name, array in weights.items():
         if not np.isfinite(array).all():
@@ -147,6 +167,33 @@ def _fit(
     columns = tuple(history[0]) if history else ()
     table = np.array([[line[name] for name in columns] for line in history], dtype=np.float64)
     return FitResult(weights, columns, table, best_epoch, seconds)
+
+
+def _judged(metrics: Mapping[str, float]) -> float:
+    """The loss by which epochs are compared."""
+    return metrics.get("val_loss", metrics["loss"])
+
+
+def _snapshot(
+    backend: Backend,
+    history: Sequence[dict[str, float]],
+    best_epoch: int,
+    best: Mapping[str, AnyArray],
+    seconds: Mapping[str, float],
+) -> Snapshot:
+    return Snapshot(list(history), best_epoch, best, backend.state(), dict(seconds))
+
+
+def _restore(backend: Backend, keeper: Keeper) -> Snapshot | None:
+    """Put the backend where the last checkpoint was taken, if there is one that can be used."""
+    last = keeper.last()
+    if last is not None:
+        try:
+            backend.restore(last.state)
+        except ValueError as wrong:
+            keeper.refuse(str(wrong))
+            return None
+    return last
 
 
 @dataclass

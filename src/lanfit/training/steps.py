@@ -6,7 +6,7 @@ backend inside their functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from lanfit.training import jax_steps, tensorflow_steps, torch_steps
@@ -26,6 +26,14 @@ class Steps(Protocol):
 
     def loops(self, model: Any, x: Any, y: Any) -> tuple[Loop, Loop]:
         """Return the loops that train and that score a compiled model, for rows like those of `x` and `y`."""
+        ...
+
+    def random_state(self) -> dict[str, AnyArray]:
+        """Return the random state that the steps use and that is no variable of the model."""
+        ...
+
+    def set_random_state(self, state: Mapping[str, AnyArray]) -> None:
+        """Go back to a random state; what else is in `state` is left alone."""
         ...
 
 

@@ -8,7 +8,7 @@ between calls. The step is Keras' own `train_step`: weights equal those of `mode
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -82,3 +82,12 @@ def _loop(step: Callable[[Any], Any], x: Any, y: Any, jit_compile: bool) -> Call
         compiled(x, y, tf.constant(rows, tf.int64), tf.constant(batch_size, tf.int32))
 
     return call
+
+
+def random_state() -> dict[str, AnyArray]:
+    """Nothing: Keras' random layers draw from states that are variables of the model."""
+    return {}
+
+
+def set_random_state(state: Mapping[str, AnyArray]) -> None:
+    """Nothing to go back to."""

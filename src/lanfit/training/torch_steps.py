@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from lanfit.training.backend import Rows
 from lanfit.training.host_rows import batches, resident
 from lanfit.wire.arrays import AnyArray
 
-__all__ = ["loops", "resident"]
+__all__ = ["loops", "random_state", "resident", "set_random_state"]
 
 
 def loops(model: Any, x: AnyArray, y: AnyArray) -> tuple[Callable[..., None], Callable[..., None]]:
@@ -29,3 +29,29 @@ def _loop(step: Callable[[Any], Any]) -> Callable[..., None]:
             step((tensor(x_batch), tensor(y_batch)))
 
     return loop
+
+
+def random_state() -> dict[str, AnyArray]:
+    """PyTorch's own generators: Keras' dropout draws from them, because PyTorch's can't be seeded otherwise."""
+    import torch
+
+    states = {"torch/cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["torch/cuda"] = torch.cuda.get_rng_state()
+    if torch.backends.mps.is_available():
+        states["torch/mps"] = torch.mps.get_rng_state()
+    return {name: state.numpy().copy() for name, state in states.items()}
+
+
+def set_random_state(state: Mapping[str, AnyArray]) -> None:
+    """Put them back."""
+    import torch
+
+    setters = {
+        "torch/cpu": torch.set_rng_state,
+        "torch/cuda": torch.cuda.set_rng_state,
+        "torch/mps": torch.mps.set_rng_state,
+    }
+    for name, put_back in setters.items():
+        if name in state:
+            put_back(torch.from_numpy(state[name].copy()))

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).with_name("test_keras_backend.py")
-#: Equal to plain Keras to the bit, cold and warm, with averaged weights too; not compiled again.
+TESTS = [Path(__file__).with_name(name) for name in ("test_keras_backend.py", "test_checkpoint.py")]
+#: Equal to plain Keras to the bit, cold and warm, with averaged weights too; not compiled again; gone on with.
 CHOSEN = {
-    "jax": "AdamW or averaged_weights or comes_again",
+    "jax": "AdamW or averaged_weights or comes_again or ends_with_the_same_bits",
     # PyTorch's dropout draws from a stream that the loader of `model.fit` draws from, too: a model without it.
-    "torch": "(equal_plain_keras and cnn) or averaged_weights or same_seed or (before_it and cnn)",
+    "torch": "(equal_plain_keras and cnn) or averaged_weights or same_seed or (before_it and cnn) or same_bits",
 }
 
 
@@ -24,7 +24,7 @@ CHOSEN = {
 def test_a_backend_trains_as_plain_keras_does(backend: str) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(TESTS)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *map(str, TESTS)]
     done = subprocess.run(
         [*command, "-k", CHOSEN[backend]],
         env={**os.environ, "LANFIT_TEST_BACKEND": backend},
