@@ -17,12 +17,14 @@ from lanfit.crash import crash_point
 from lanfit.errors import ChildDied, LanfitError
 from lanfit.files import ArrayFile
 from lanfit.logs import HistoryFile, append_log
+from lanfit.training.checkpoint import epochs_kept
 from lanfit.wire import messages
 from lanfit.wire.arrays import BlockSpec, block_size
 from lanfit.wire.messages import Epoch, Failed, Lease, LogLines, Message, Offer, Progress, Result
 from lanfit.workspace import Workspace
 from lanfit_client import orders
-from lanfit_client.orders import Answer, EpochDone, Ready, Step, Trained
+from lanfit_client.checkpoints import Checkpoints
+from lanfit_client.orders import Answer, EpochDone, Note, Ready, Resumed, Step, Trained
 from lanfit_client.outbox import Entry, Outbox
 
 #: What a server is told of own files must fit into a message: so many notes, and so many characters each.
@@ -47,6 +49,7 @@ class Means:
     data: Path
     outbox: Outbox
     cache: Path
+    checkpoints: Checkpoints
     send: Callable[[Message], None]
     say: Callable[[str], None]
 
@@ -95,6 +98,10 @@ class Errand(Protocol):
         """Take in what the trainer says, and tell the server; returns whether that was all."""
         ...
 
+    def again(self, died: LanfitError) -> bool:
+        """The trainer died of it: whether another one is to go on with the same order."""
+        ...
+
     def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:
         """Tell that it could not be done."""
         ...
@@ -116,6 +123,7 @@ class Training:
         self._seconds = {"join": join_seconds}
         self._step = _step("receiving", lease)
         self._history: HistoryFile | None = None
+        self._went_on = 0
 
     @property
     def key(self) -> Hashable:
@@ -157,17 +165,25 @@ class Training:
             data=str(self._means.data),
             result=str(self._means.outbox.new_block(lease.task)),
             copy=str(workspace.trained(lease.run) / f"{self._name}{fold}.h5"),
+            checkpoint=str(self._means.checkpoints.of(lease.run, lease.task)),
         )
 
     def hear(self, answer: Answer, ready: Ready) -> bool:
         match answer:
             case Step():
                 self._step = answer
-            case EpochDone(epoch=epoch, metrics=metrics):
+            case Resumed(epochs=epochs):
+                if epochs != self._went_on:  # else it has been said
+                    self._log(f"Going on with {self.lease.task} after epoch {epochs}, from its checkpoint.")
+            case Note(text=text):
+                self._log(f"Note: {text}", self._means.presentable(f"Note: {text}"))
+            case EpochDone(epoch=epoch, metrics=metrics, again=again):
                 self._means.send(Epoch(self.lease.run, self.lease.task, epoch, metrics))
                 if self._history is not None:
                     with suppress(OSError):  # training goes on without its curve when the disk is full
                         self._history.add(epoch, metrics)
+                if again:
+                    return False
                 shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
                 self._log(f"Epoch {epoch + 1}/{self.lease.fit.epochs}  {shown}")
             case Trained():
@@ -192,8 +208,19 @@ class Training:
         crash_point("client.trained")
         outbox.add(outbox.new_block(self.lease.task), Entry(self.server_id, result))
         crash_point("client.in-outbox")
+        self._means.checkpoints.forget(self.lease.run, self.lease.task)
         self._log(f"Trained {self.lease.task}; best epoch {trained.best_epoch + 1}. Handing it back.")
         self._means.send(Offer(result))
+
+    def again(self, died: LanfitError) -> bool:
+        """Go on if there is a later checkpoint than when the trainer died before; else the task kills its trainers."""
+        epochs = epochs_kept(self._means.checkpoints.of(self.lease.run, self.lease.task))
+        if epochs <= self._went_on:
+            return False
+        self._went_on = epochs
+        self._step = _step("preparing", self.lease)
+        self._log(f"{died.message[:1].upper()}{died.message[1:]}; going on after epoch {epochs}.")
+        return True
 
     def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:
         hint = "" if last_lines else error.hint
@@ -239,6 +266,9 @@ class _Own:
 
     def renew(self, again: Errand) -> None:
         pass
+
+    def again(self, died: LanfitError) -> bool:
+        return False
 
 
 @dataclass(frozen=True)

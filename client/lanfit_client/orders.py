@@ -22,6 +22,8 @@ class Fit(msgspec.Struct, frozen=True, tag="fit"):
     """The folder of the client's own files, should the task be to train on those."""
     result: str
     copy: str
+    checkpoint: str
+    """The file in which the trainer keeps how far it is, to go on from there if it is killed."""
 
 
 class Survey(msgspec.Struct, frozen=True, tag="survey"):
@@ -101,6 +103,22 @@ class EpochDone(msgspec.Struct, frozen=True, tag="epoch"):
     number: int
     epoch: int
     metrics: dict[str, float]
+    again: bool = False
+    """It was trained before: by a trainer that was killed."""
+
+
+class Resumed(msgspec.Struct, frozen=True, tag="resumed"):
+    """The task goes on after so many epochs, from a checkpoint."""
+
+    number: int
+    epochs: int
+
+
+class Note(msgspec.Struct, frozen=True, tag="note"):
+    """Something that the user should know, while the task goes on."""
+
+    number: int
+    text: str
 
 
 class Trained(msgspec.Struct, frozen=True, tag="trained"):
@@ -145,4 +163,4 @@ class NotDone(msgspec.Struct, frozen=True, tag="not done"):
     hint: str
 
 
-Answer = Ready | NotReady | Step | EpochDone | Trained | Surveyed | Scored | NotDone
+Answer = Ready | NotReady | Step | EpochDone | Resumed | Note | Trained | Surveyed | Scored | NotDone

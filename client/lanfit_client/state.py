@@ -43,6 +43,10 @@ class ClientState:
         return self.lock.folder / "cache"
 
     @property
+    def checkpoints(self) -> Path:
+        return self.lock.folder / "checkpoints"
+
+    @property
     def known_servers(self) -> Path:
         """Shared by all clients of a workspace: what one knows of a server, the others know, too."""
         return self.lock.folder.parent / "known_servers"

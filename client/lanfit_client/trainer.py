@@ -5,17 +5,20 @@ Imports the backend at once, while the agent joins and receives.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import queue
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from lanfit import __version__
 from lanfit.child import Parent
 from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
@@ -24,14 +27,17 @@ from lanfit.models.member import HISTORY, Member
 from lanfit.system import refused
 from lanfit.timing import Timings
 from lanfit.training.folds import rows_of_fold, rows_of_shard
+from lanfit.wire.arrays import AnyArray, block_of
 from lanfit.wire.messages import Model, Runtime
 from lanfit_client.orders import (
     EpochDone,
     Fit,
     NotDone,
+    Note,
     NotReady,
     Order,
     Ready,
+    Resumed,
     Score,
     Scored,
     Step,
@@ -74,6 +80,16 @@ class Reporter:
         """Called after each epoch (from 0) with its line of the history."""
         self._parent.send(EpochDone(self._order.number, epoch, dict(metrics)))
 
+    def on_resume(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Called first if a checkpoint is gone on from, with the epochs that it holds."""
+        self._parent.send(Resumed(self._order.number, len(history)))
+        for epoch, metrics in enumerate(history):
+            self._parent.send(EpochDone(self._order.number, epoch, dict(metrics), again=True))
+
+    def on_note(self, text: str) -> None:
+        """Called with what the user should know."""
+        self._parent.send(Note(self._order.number, text))
+
 
 class Trainer:
     """Takes orders one by one; a stop reaches also the one that is being trained."""
@@ -100,6 +116,11 @@ class Trainer:
         from lanfit.training.keras_backend import KerasBackend
 
         self._backend = KerasBackend()
+        keras, module = sys.modules["keras"], sys.modules[runtime.backend]
+        self._computes_on = (
+            *(str(version) for version in (__version__, keras.__version__, module.__version__)),
+            *(str(part) for part in (runtime.backend, runtime.threads, device)),
+        )
         seconds = time.perf_counter() - began
         self._parent.send(Ready(runtime.backend, device.kind, runtime.threads, seconds, device.name))
         while True:
@@ -150,6 +171,7 @@ class Trainer:
 
     def _train(self, order: Fit) -> Trained:
         from lanfit.models.export import write_model
+        from lanfit.training.checkpoint import Keeper
         from lanfit.training.loop import FitJob, fit
 
         task, timings = order.fit, Timings()
@@ -163,7 +185,9 @@ class Trainer:
             self._backend.load(task.model.architecture, task.model.compile, order.weights.load())
         job = FitJob(task.epochs, task.batch_size, task.seed, task.patience or None)
         reporter = Reporter(order, self._parent, self._stopped)
-        result = fit(self._backend, job, rows.x, rows.y, rows.x_validation, rows.y_validation, reporter)
+        key = checkpoint_key(order, shard, self._computes_on)
+        keeper = Keeper(Path(order.checkpoint), key, reporter.on_note)
+        result = fit(self._backend, job, rows.x, rows.y, rows.x_validation, rows.y_validation, reporter, keeper)
         with timings.span("score"):
             member = Member(result.weights, rows.normalizer, rows.targets)
             scores = self._judge(task.model).score([member], *rows.held_out) if rows.held_out else {}
@@ -180,6 +204,13 @@ class Trainer:
         if self._judging is None or self._judging.model != model:
             self._judging = Judge(model)
         return self._judging
+
+
+def checkpoint_key(order: Fit, shard: Mapping[str, AnyArray], computes_on: Sequence[str]) -> bytes:
+    """What a checkpoint is for: another task, other rows, another backend give another key, and another training."""
+    # Own files may have changed since, and no block has their hash.
+    rows = order.shard.block if order.fit.own is None else block_of(shard)
+    return hashlib.sha256(msgspec.msgpack.encode((order.fit, order.weights.block, rows, computes_on))).digest()
 
 
 def explained(failed: Exception) -> LanfitError:

@@ -20,7 +20,9 @@ from lanfit.partial import is_full
 from lanfit.system import refused
 from lanfit.wire.messages import Message, Progress, Runtime
 from lanfit.workspace import Workspace
+from lanfit_client import orders
 from lanfit_client.cache import CACHE_LIMIT, Cache
+from lanfit_client.checkpoints import Checkpoints
 from lanfit_client.errands import Errand, Means
 from lanfit_client.orders import Answer, NotDone, NotReady, Ready, Surveyed, Trained
 from lanfit_client.outbox import Outbox
@@ -62,6 +64,8 @@ class Work:
     receiving: asyncio.Task[None] | None = None
     writing: asyncio.Task[None] | None = None
     """The result waits for room on the disk."""
+    order: orders.Work | None = None
+    """What the trainer was told to do."""
 
     def is_received(self) -> bool:
         return self.receiving is not None and self.receiving.done()
@@ -93,7 +97,8 @@ class Worker:
         self._keeping = keeping
         self._cache = Cache(state.cache, say, keeping.limit)
         self.trainer = TrainerProcess(runtime, fixed, self._on_answer, self._on_death)
-        self.means = Means(workspace, data, self.outbox, state.cache, send, say)
+        checkpoints = Checkpoints(state.checkpoints)
+        self.means = Means(workspace, data, self.outbox, state.cache, checkpoints, send, say)
         self.failures = 0
         self._work: Work | None = None
         self._told: ArrayFile | None = None
@@ -123,12 +128,16 @@ class Worker:
         """Stop a task: nobody needs it any more."""
         if self._work is not None and self._work.errand.key == ("task", run, task):
             await self.stop()
+        self.means.checkpoints.forget(run, task)
 
     async def end_run(self, run: str, status: str) -> None:
         """The run is over: stop what is still done for it, and remove what was received, unless it can be gone on."""
         if self._work is not None and self._work.errand.run == run:
             await self.stop()
-        if self._work is None and not self._keeping.data and not (run and status in RESUMABLE):
+        resumable = bool(run) and status in RESUMABLE
+        if not resumable:
+            self.means.checkpoints.end_run(run)
+        if self._work is None and not self._keeping.data and not resumable:
             self._clear_cache()
 
     async def stop(self) -> None:
@@ -164,7 +173,10 @@ class Worker:
         except (LanfitError, OSError) as wrong:
             self._fail(work, refused(wrong) if isinstance(wrong, OSError) else wrong, ())
             return
-        order = work.errand.order(work.number, files, time.perf_counter() - began)
+        work.order = work.errand.order(work.number, files, time.perf_counter() - began)
+        await self._order(work, work.order)
+
+    async def _order(self, work: Work, order: orders.Work) -> None:
         if self.trainer.ready is None:
             self.means.say("Waiting for the backend to be imported; it goes on then.")
         try:
@@ -226,9 +238,13 @@ class Worker:
                 self._work = None
 
     def _on_death(self, died: TrainingError, last_lines: Sequence[str]) -> None:
+        work = self._work
+        if work is not None and work.order is not None and work.errand.again(died):
+            work.receiving = asyncio.create_task(self._order(work, work.order))
+            return
         self.means.say(f"{died.message}.")
-        if self._work is not None:
-            self._fail(self._work, died, last_lines)
+        if work is not None:
+            self._fail(work, died, last_lines)
 
     def _fail(self, work: Work, error: LanfitError, last_lines: Sequence[str]) -> None:
         if self._work is work:

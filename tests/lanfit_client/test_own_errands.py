@@ -237,7 +237,7 @@ def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(tmp_path:
 
 def test_what_a_server_is_told_of_an_error_has_no_folder_and_no_cell(tmp_path: Path) -> None:
     none = print
-    means = Means(Workspace(tmp_path), tmp_path / "dataset", None, tmp_path, none, none)  # type: ignore[arg-type]
+    means = Means(Workspace(tmp_path), tmp_path / "dataset", None, tmp_path, None, none, none)  # type: ignore[arg-type]
     folder = tmp_path / "dataset"
     for error, told in {
         f'{folder}/X/a.csv, line 2, column "age": "Ann "Nee" Other" is not a number': 'column "age": "…" is not a',

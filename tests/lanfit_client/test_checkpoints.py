@@ -1,0 +1,218 @@
+"""A trainer that is killed, and another one that goes on from its checkpoint: against a server that a test plays."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from stage import Stage, playing, until
+from test_agent import task
+
+from lanfit.net.link import Link
+from lanfit.wire.arrays import AnyArray, block_of, pieces
+from lanfit.wire.messages import (
+    Ack,
+    AnyMessage,
+    Cancel,
+    Epoch,
+    Failed,
+    Fetch,
+    Lease,
+    LogLines,
+    Offer,
+    RunEnded,
+    Welcome,
+)
+from lanfit_client.agent import Agent
+from lanfit_client.checkpoints import Checkpoints
+
+EPOCHS = 15
+
+
+@pytest.fixture(autouse=True)
+def _a_checkpoint_after_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANFIT_CHECKPOINT_SECONDS", "0")
+
+
+def long_task() -> tuple[Lease, dict[str, dict[str, AnyArray]]]:
+    """A lease that takes far longer than it takes to kill a trainer."""
+    lease, blocks = task()
+    random = np.random.default_rng(0)
+    rows = dict(blocks[lease.shard.id])
+    rows |= {"x_train": random.random((6000, 8, 8, 1), np.float32), "y_train": random.integers(0, 10, 6000)}
+    shard = block_of(rows)
+    fit = msgspec.structs.replace(lease.fit, epochs=EPOCHS)
+    return msgspec.structs.replace(lease, fit=fit, shard=shard), {**blocks, shard.id: rows}
+
+
+async def welcomed(stage: Stage) -> Link:
+    link = await stage.links.get()
+    await link.receive()
+    await link.send(Welcome("0", "lab", False))
+    return link
+
+
+async def give(
+    link: Link, lease: Lease, blocks: Mapping[str, Mapping[str, AnyArray]], seen: list[AnyMessage], fetches: int
+) -> None:
+    await link.send(lease)
+    for _ in range(fetches):
+        fetch = await until(link, Fetch, seen)
+        assert isinstance(fetch, Fetch)
+        await link.send_block(fetch, pieces(blocks[fetch.block]))
+
+
+async def logged(link: Link, pattern: str, seen: list[AnyMessage]) -> re.Match[str]:
+    """Wait for a line of the client's log."""
+    while True:
+        message = await until(link, LogLines, seen)
+        assert isinstance(message, LogLines)
+        seen.append(message)
+        if found := re.search(pattern, message.lines[0]):
+            return found
+
+
+def kill_trainer(agent: Agent) -> None:
+    child = agent.worker.trainer._child
+    assert child is not None
+    os.kill(child.pid, signal.SIGKILL)
+
+
+async def kept(folder: Path) -> None:
+    """Wait until there is a checkpoint."""
+    while not list(folder.rglob("state.checkpoint")):
+        await asyncio.sleep(0.01)
+
+
+def epochs_of(messages: list[AnyMessage]) -> list[int]:
+    """The epochs that were trained, from 1, as the log has them."""
+    lines = [message.lines[0] for message in messages if isinstance(message, LogLines)]
+    return [int(found[1]) for line in lines if (found := re.match(rf"Epoch (\d+)/{EPOCHS} ", line))]
+
+
+@pytest.mark.keras
+def test_a_killed_trainer_is_replaced_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    async def play() -> None:
+        lease, blocks = long_task()
+        seen: list[AnyMessage] = []
+        async with playing(tmp_path, said) as (stage, agent, running):
+            link = await welcomed(stage)
+            await give(link, lease, blocks, seen, 2)
+            await kept(tmp_path / "client")
+            kill_trainer(agent)
+            after = int(
+                (await logged(link, r"^The trainer was killed by signal 9; going on after epoch (\d+)\.$", seen))[1]
+            )
+            before, later = epochs_of(seen), list[AnyMessage]()
+            offer = await until(link, Offer, later)
+            assert isinstance(offer, Offer)
+            assert before == list(range(1, len(before) + 1))
+            assert epochs_of(later) == list(range(after + 1, EPOCHS + 1)), "epochs of before were trained again"
+            assert not any(isinstance(message, Failed) for message in [*seen, *later])
+            assert {message.epoch for message in [*seen, *later] if isinstance(message, Epoch)} == set(range(EPOCHS))
+            history = (tmp_path / "logs" / "trained" / "run-1" / "lab" / "history.csv").read_text().splitlines()
+            assert [line.partition(",")[0] for line in history] == ["epoch", *map(str, range(EPOCHS))]
+            assert not list((tmp_path / "client").rglob("*.checkpoint")), "kept longer than needed"
+            await link.send(Ack(offer.result.block.id))
+
+            # The same, undisturbed: the hash of all bytes of the result is the same.
+            await link.send(msgspec.structs.replace(lease, task="shard-2"))
+            calm = await until(link, Offer, later)
+            assert isinstance(calm, Offer)
+            assert calm.result.block.id == offer.result.block.id
+            await link.send(RunEnded("run-1", "done", "it is over"))
+            await running
+
+    asyncio.run(play())
+    assert any("going on after epoch" in line for line in said)
+
+
+@pytest.mark.keras
+def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_comes_again(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    async def play() -> None:
+        lease, blocks = long_task()
+        seen: list[AnyMessage] = []
+        async with playing(tmp_path, said) as (stage, agent, running):
+            link = await welcomed(stage)
+            await give(link, lease, blocks, seen, 2)
+            # Before there is a checkpoint: reported at once.
+            while agent.worker.trainer.ready is None:
+                await asyncio.sleep(0.01)
+            kill_trainer(agent)
+            failed = await until(link, Failed, seen)
+            assert isinstance(failed, Failed)
+            assert "killed by signal 9" in failed.error
+
+            # Twice in a row at the same epoch: the second time.
+            await link.send(lease)
+            await kept(tmp_path / "client")
+            kill_trainer(agent)
+            after = (await logged(link, r"going on after epoch (\d+)", seen))[1]
+            while agent.worker.trainer._child is None:
+                await asyncio.sleep(0.01)
+            kill_trainer(agent)
+            failed = await until(link, Failed, seen)
+            assert isinstance(failed, Failed)
+            assert "killed by signal 9" in failed.error
+
+            # What is done is not lost, should the task come here again.
+            await link.send(lease)
+            assert (await logged(link, r"Going on with shard-1 after epoch (\d+), from its checkpoint", seen))[
+                1
+            ] == after
+            await link.send(Cancel("run-1", "shard-1"))
+            while not any("is not needed any more" in line for line in said):
+                await asyncio.sleep(0.01)
+            await link.send(RunEnded("run-1", "done", "it is over"))
+            await running
+        assert not list((tmp_path / "client").rglob("*.checkpoint"))
+
+    asyncio.run(play())
+
+
+# --- the folders ----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_server_calls_a_task_is_never_a_path(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "state" / "checkpoints")
+    names = ["../../../x", "/etc/x", "a/b", "..", "", "\0", "x" * 5000, "naïve 猫"]
+    paths = [checkpoints.of(run, task) for run in names for task in names[:2]]
+    assert len(set(paths)) == len(paths)
+    for path in paths:
+        assert path.parent.parent == tmp_path / "state" / "checkpoints"
+        assert re.fullmatch(r"[0-9a-f]{32}-[0-9a-f]{32}", path.parent.name)
+
+
+def test_few_tasks_that_are_not_at_hand_keep_theirs(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    paths = []
+    for number in range(5):
+        paths.append(checkpoints.of("run", f"task-{number}"))
+        paths[-1].write_bytes(b"x")
+        os.utime(paths[-1].parent, (number, number))
+    assert [path.exists() for path in paths] == [False, False, True, True, True]
+    assert checkpoints.of("run", "task-2") == paths[2]
+    assert [path.exists() for path in paths[2:]] == [True, True, True]
+
+
+def test_a_task_or_a_run_that_is_over_leaves_nothing(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    one, other, apart = (checkpoints.of(*name) for name in (("a", "1"), ("a", "2"), ("b", "1")))
+    for path in (one, other, apart):
+        path.write_bytes(b"x")
+    checkpoints.forget("a", "1")
+    checkpoints.forget("a", "unknown")
+    assert [path.exists() for path in (one, other, apart)] == [False, True, True]
+    checkpoints.end_run("a")
+    assert [path.name for path in tmp_path.iterdir()] == [apart.parent.name]

@@ -1,0 +1,78 @@
+"""Trainers and clients that are killed in the middle of a run go on from their checkpoints: the same models at last."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from pathlib import Path
+
+import pytest
+from running import PATIENCE, Place, Program, assert_same_weights, client, each_model, flags, free_port, port_of
+
+pytestmark = pytest.mark.story
+
+#: So many that they take far longer than it takes to kill something.
+EPOCHS = 150
+#: A checkpoint after every epoch.
+OFTEN = {"LANFIT_CHECKPOINT_SECONDS": "0"}
+
+
+def wait_for_checkpoint(folder: Path) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not list((folder / "client" / "state").rglob("state.checkpoint")):
+        assert time.monotonic() < deadline, "there is no checkpoint"
+        time.sleep(0.02)
+
+
+def kill_trainer(worker: Program) -> None:
+    [trainer] = [each for each in worker.descendants() if "lanfit_client.trainer" in " ".join(each.cmdline())]
+    trainer.kill()
+
+
+def last_epoch(worker: Program) -> int:
+    return int(re.findall(rf"Epoch (\d+)/{EPOCHS}", worker.said)[-1])
+
+
+def test_a_killed_trainer_and_a_killed_client_go_on_and_the_models_are_the_same(tmp_path: Path) -> None:
+    place = Place(tmp_path / "server")
+    job = {"epochs": EPOCHS}
+    with contextlib.ExitStack() as programs:
+        server = programs.enter_context(place.server(*flags(free_port(), 2, **job), "--threads", 1))
+        port = port_of(server)
+        first, second = (
+            programs.enter_context(client(tmp_path / name, port, name, environment=OFTEN))
+            for name in ("lab-1", "lab-2")
+        )
+        wait_for_checkpoint(tmp_path / "lab-1")
+        kill_trainer(first)
+        first.expect(r"The trainer was killed by signal 9; going on after epoch \d+\.")
+
+        wait_for_checkpoint(tmp_path / "lab-2")
+        second.kill()
+        second.finish(None)
+        done = last_epoch(second)
+        again = programs.enter_context(client(tmp_path / "lab-2", port, "lab-2", environment=OFTEN))
+        found = again.expect(r"Going on with shard-2 after epoch (\d+), from its checkpoint")
+        assert 0 < int(found[1]) <= done
+        for program in (server, first, again):
+            program.finish()
+    assert "Traceback" not in first.said + again.said + server.said
+    run = place.runs[-1]
+    for name in ("lab-1", "lab-2"):
+        lines = (place.root / "logs" / run / "clients" / name / "history.csv").read_text().splitlines()
+        assert [line.partition(",")[0] for line in lines] == ["epoch", *map(str, range(EPOCHS))]
+        assert not list((tmp_path / name / "client" / "state").rglob("*.checkpoint"))
+
+    with (
+        place.server(*flags(free_port(), 2, **job), "--threads", 1) as calm,
+        client(tmp_path / "lab-1", port_of(calm), "lab-1") as one,
+        client(tmp_path / "lab-2", port_of(calm), "lab-2") as other,
+    ):
+        for program in (calm, one, other):
+            program.finish()
+    models = list(zip(each_model(place, run), each_model(place, place.runs[-1]), strict=True))
+    assert len(models) == 2
+    for ours, theirs in models:
+        assert ours.name == theirs.name
+        assert_same_weights(ours, theirs)
