@@ -52,7 +52,13 @@ def look() -> Found:
     """Find what this process and its children have."""
     here = psutil.Process()
     ports = {each.laddr.port for each in here.net_connections("inet") if each.status == psutil.CONN_LISTEN}
-    return Found(_ours(), frozenset(ports), frozenset(Path(tempfile.gettempdir()).glob("*")))
+    return Found(_ours(), frozenset(ports), _files())
+
+
+def _files() -> frozenset[Path]:
+    """What lies in the folder for temporary files, but for what TensorFlow keeps there until this process ends."""
+    found = Path(tempfile.gettempdir()).glob("*")
+    return frozenset(path for path in found if not path.name.startswith("__autograph_generated_file"))
 
 
 def _ours() -> dict[int, tuple[psutil.Process, str]]:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +31,8 @@ _LENGTH = struct.Struct("<I")
 M = TypeVar("M")
 #: How many of its last lines of output are kept of a child, to be shown when it dies.
 KEPT_LINES = 40
+#: The variable that names a child's own folder for temporary files: a backend leaves some when it is ended.
+TEMPORARY = "LANFIT_TEMPORARY"
 
 
 def own_group() -> dict[str, Any]:
@@ -41,8 +45,9 @@ def own_group() -> dict[str, Any]:
 class Child(Generic[M]):
     """The parent's end. Made by `start`; `M` is the union of the messages that the child sends."""
 
-    def __init__(self, process: asyncio.subprocess.Process, replies: type[M], name: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, replies: type[M], name: str, temporary: str) -> None:
         self._process = process
+        self._temporary = temporary
         self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(replies)
         self._name = name
         self.last_lines: deque[str] = deque(maxlen=KEPT_LINES)
@@ -59,6 +64,8 @@ class Child(Generic[M]):
             name: what to call it in errors.
             environment: variables to set beside the inherited ones.
         """
+        temporary = tempfile.mkdtemp(prefix="lanfit-")
+        folders = dict.fromkeys((TEMPORARY, "TMPDIR", "TMP", "TEMP"), temporary)
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
@@ -67,10 +74,10 @@ class Child(Generic[M]):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, **folders, **(environment or {})},
             **own_group(),
         )
-        return cls(process, replies, name)
+        return cls(process, replies, name, temporary)
 
     @property
     def pid(self) -> int:
@@ -107,7 +114,7 @@ class Child(Generic[M]):
             return self._decoder.decode(await self._process.stdout.readexactly(length))
         except asyncio.IncompleteReadError:
             code = await self._process.wait()
-            await self._reading_errors
+            await self._ended()
             last = "\n".join(self.last_lines)
             why = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             raise ChildDied(f"the {self._name} {why}", f"its last lines:\n{last}" if last else "") from None
@@ -121,7 +128,11 @@ class Child(Generic[M]):
         except TimeoutError:
             self.kill()
             await self._process.wait()
+        await self._ended()
+
+    async def _ended(self) -> None:
         await self._reading_errors
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
     def kill(self) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -155,6 +166,8 @@ class Parent(Generic[M]):
             if len(body) == length:
                 return self._decoder.decode(body)
         # No clean-up of the backend's threads: they may be in the middle of a computation.
+        if temporary := os.environ.get(TEMPORARY):
+            shutil.rmtree(temporary, ignore_errors=True)
         os._exit(0)
 
     def listen(self, handle: Callable[[M], None]) -> None:
