@@ -171,8 +171,8 @@ def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_com
             assert (await logged(link, r"Going on with shard-1 after epoch (\d+), from its checkpoint", seen))[
                 1
             ] == after
-            await link.send(Cancel("run-1", "shard-1"))
-            while not any("is not needed any more" in line for line in said):
+            await link.send(Cancel("run-1", "shard-1", "lab-2 finished it"))
+            while not any("lab-2 finished it" in line for line in said):
                 await asyncio.sleep(0.01)
             await link.send(RunEnded("run-1", "done", "it is over"))
             await running

@@ -322,16 +322,17 @@ def test_of_two_that_deliver_the_same_task_at_the_same_time_the_first_counts(bug
         assert [client.work for client in machine.clients.values()][::2] == ["shard-1-fold-1"] * 2
         machine.finish(0, together=True)
         machine.join("lab-1")
+        if bugs:  # the first commit has removed what the second one wants to store
+            with pytest.raises(FileNotFoundError, match=r"shard-1-fold-1\..*\.part"):
+                for _ in range(9):
+                    machine.deliver(0)
+            return
         for _ in range(9):
             machine.deliver(0)
         machine.coordinate()
         machine.everything_is_done_once()
-        if bugs:
-            with pytest.raises(AssertionError, match="not what lies on the disk"):
-                machine.what_was_acknowledged_is_there()
-        else:
-            machine.what_was_acknowledged_is_there()
-            assert machine.server.committed()["shard-1-fold-1"][0] == "lab-3"
+        machine.what_was_acknowledged_is_there()
+        assert machine.server.committed()["shard-1-fold-1"][0] == "lab-3"
     finally:
         machine.kill_server()
         shutil.rmtree(machine.folder)
