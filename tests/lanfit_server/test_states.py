@@ -111,6 +111,10 @@ class Cluster(RuleBasedStateMachine):
 
     # --- messages -----------------------------------------------------------------------------------------------
 
+    def deliver_first(self, times: int) -> None:
+        for _ in range(times):
+            self.deliver(0)
+
     @precondition(lambda self: self.flying)
     @rule(number=NUMBERS)
     def deliver(self, number: int) -> None:
@@ -324,11 +328,9 @@ def test_of_two_that_deliver_the_same_task_at_the_same_time_the_first_counts(bug
         machine.join("lab-1")
         if bugs:  # the first commit has removed what the second one wants to store
             with pytest.raises(FileNotFoundError, match=r"shard-1-fold-1\..*\.part"):
-                for _ in range(9):
-                    machine.deliver(0)
+                machine.deliver_first(9)
             return
-        for _ in range(9):
-            machine.deliver(0)
+        machine.deliver_first(9)
         machine.coordinate()
         machine.everything_is_done_once()
         machine.what_was_acknowledged_is_there()
