@@ -145,9 +145,9 @@ class Ledger:
 
     @property
     def status(self) -> str:
-        """`unfinished`, `done`, `partial`, `failed` or `interrupted`."""
+        """`unfinished`, `done`, `partial`, `failed` or `interrupted`; `not begun` when the server died before."""
         row = self._db.execute("SELECT status FROM run").fetchone()
-        return str(row[0]) if row else "unfinished"
+        return str(row[0]) if row else "not begun"
 
     def end_run(self, status: str) -> None:
         self._db.execute("UPDATE run SET status = ?", (status,))
