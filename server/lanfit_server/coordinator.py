@@ -165,7 +165,8 @@ class Coordinator:
     async def _look(self) -> None:
         """Take tasks from those that are gone for good, and from those that do not get on."""
         table, now, here = self.course.table, time.monotonic(), set(self._cluster.roster.connected)
-        if not self._grace():
+        if -math.inf < self._grace_ends <= now:
+            self._grace_ends = -math.inf
             for name in sorted(table.holders() - here):
                 self._lose(name, "it did not come back")
         advanced = {name: self._cluster.roster[name].advanced for name in here}
@@ -215,13 +216,14 @@ class Coordinator:
             task = assignment.task
             self._run.ledger.lease(task.key, assignment.attempt, assignment.client)
             self._times(assignment.client).leased = now
-            self._journal.start_history(assignment.owner, task.suffix)
             self._journal.event("leased", task=task.key, client=assignment.client, attempt=assignment.attempt)
             if len(table[task.key].leases) > 1:
                 others = " and ".join(name for name in table[task.key].leases if name != assignment.client)
                 self._display.say(f"{assignment.client} tries {task.key}, too: {others} takes over twice the median.")
-            elif assignment.client != assignment.owner:
-                self._display.say(f"{assignment.client} takes over the shard of {assignment.owner}.")
+            else:
+                self._journal.start_history(assignment.owner, task.suffix)
+                if assignment.client != assignment.owner:
+                    self._display.say(f"{assignment.client} takes over the shard of {assignment.owner}.")
             lease = self._provision.lease(task, assignment.owner, assignment.attempt)
             await self._cluster.send(assignment.client, lease)
             crash_point("server.task-leased")

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
-from typing import Any
 
 import numpy as np
 import pytest
+from played import PlayedCluster, Said, play
 
 from lanfit.data.labels import Target
 from lanfit.data.normalize import Moments
 from lanfit.errors import InputError
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
-from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
-from lanfit.wire.messages import Join, Message, Model, OwnRows, ScoreTask, Survey, Surveyed
+from lanfit.wire.arrays import BlockSpec, block_of
+from lanfit.wire.messages import Model, OwnRows, ScoreTask, Survey, Surveyed
 from lanfit_server.assembly import Assembly
-from lanfit_server.clusters import Event, Joined, Left, ScoreDone, SurveyDone, SurveyFailed, TaskFailed
-from lanfit_server.display import Display
+from lanfit_server.clusters import ScoreDone, SurveyDone, SurveyFailed, TaskFailed
 from lanfit_server.patience import Patience
-from lanfit_server.roster import Roster
 from lanfit_server.scoring import ClientScores, weighted
 
 MODEL = Model("{}", "{}", (None, 3), (None, 4), Target.CLASSES, "zscore", "none")
@@ -28,72 +25,11 @@ OWN = OwnRows(8, 0.2, 0.1, 0, 0, None)
 NO_BLOCK = BlockSpec("0" * 64, ())
 
 
-class PlayedCluster:
-    """Clients whose answers the test gives."""
-
-    def __init__(self, *names: str) -> None:
-        self.roster = Roster()
-        self.events: asyncio.Queue[Event] = asyncio.Queue()
-        self.sent: list[tuple[str, Message]] = []
-        self.orders = asyncio.Event()
-        for name in names:
-            self.join(name)
-
-    def join(self, name: str) -> None:
-        self.roster.join(name.encode(), "here", Join(name, "0", "tensorflow", "cpu", 1, 0), 0.0)
-        self.events.put_nowait(Joined(name))
-
-    def leave(self, name: str, now: float) -> None:
-        self.roster.leave(name, "lost", now)
-        self.events.put_nowait(Left(name, "it was pulled out", lost=True))
-
-    def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> None:
-        pass
-
-    async def send(self, client: str, message: Message) -> None:
-        self.sent.append((client, message))
-        self.orders.set()
-
-    async def tell(self, client: str, text: str) -> None:
-        pass
-
-    async def end_run(self, ended: Mapping[str, Message]) -> None:
-        pass
-
-    async def close(self) -> None:
-        pass
-
-    async def asked(self, *names: str) -> None:
-        """Wait until these were sent an order."""
-        while not set(names) <= {name for name, _ in self.sent}:
-            self.orders.clear()
-            await self.orders.wait()
-
-
 class OneOrder:
     """Stands in for the provision of a run."""
 
     def score(self, task: str, shard: int, members: list[ArrayFile]) -> ScoreTask:
         return ScoreTask("run", task, MODEL, OWN, NO_BLOCK, ())
-
-
-class Said(Display):
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-    def waiting(self, text: str) -> None:
-        pass
-
-
-def play(script: Coroutine[Any, Any, Any]) -> Any:
-    async def within() -> Any:
-        async with asyncio.timeout(20):
-            return await script
-
-    return asyncio.run(within())
 
 
 def scores_of(cluster: PlayedCluster, said: Said, seconds: float, *owners: str) -> ClientScores:

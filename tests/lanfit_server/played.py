@@ -1,0 +1,74 @@
+"""A cluster whose clients the test plays, and a display that remembers what it was told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from lanfit.wire.arrays import AnyArray, BlockSpec
+from lanfit.wire.messages import Join, Message
+from lanfit_server.clusters import Event, Joined, Left
+from lanfit_server.display import Display
+from lanfit_server.roster import Roster
+
+
+class PlayedCluster:
+    """Clients whose answers the test gives."""
+
+    def __init__(self, *names: str) -> None:
+        self.roster = Roster()
+        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.sent: list[tuple[str, Message]] = []
+        self.orders = asyncio.Event()
+        for name in names:
+            self.join(name)
+
+    def join(self, name: str) -> None:
+        self.roster.join(name.encode(), "here", Join(name, "0", "tensorflow", "cpu", 1, 0), 0.0)
+        self.events.put_nowait(Joined(name))
+
+    def leave(self, name: str, now: float, *, lost: bool = True) -> None:
+        self.roster.leave(name, "lost" if lost else "left", now)
+        self.events.put_nowait(Left(name, "it was pulled out", lost=lost))
+
+    def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> None:
+        pass
+
+    async def send(self, client: str, message: Message) -> None:
+        self.sent.append((client, message))
+        self.orders.set()
+
+    async def tell(self, client: str, text: str) -> None:
+        pass
+
+    async def end_run(self, ended: Mapping[str, Message]) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+    async def asked(self, *names: str) -> None:
+        """Wait until these were sent an order."""
+        while not set(names) <= {name for name, _ in self.sent}:
+            self.orders.clear()
+            await self.orders.wait()
+
+
+class Said(Display):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+    def waiting(self, text: str) -> None:
+        pass
+
+
+def play(script: Coroutine[Any, Any, Any]) -> Any:
+    async def within() -> Any:
+        async with asyncio.timeout(20):
+            return await script
+
+    return asyncio.run(within())
