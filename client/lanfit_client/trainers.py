@@ -14,6 +14,10 @@ from lanfit.wire.messages import Runtime
 from lanfit_client.orders import Answer, Fit, NotReady, Order, Ready, Stop, Work
 from lanfit_client.trainer import RUNTIME_VARIABLE
 
+#: A trainer that was told to stop and does not within so many seconds hangs. A model that is built or compiled for the
+#: first time notices a stop only then.
+STOP_SECONDS = 60.0
+
 
 class TrainerProcess:
     """A trainer that is replaced when it dies, and when a task wants another runtime.
@@ -40,6 +44,9 @@ class TrainerProcess:
         self._listening: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self._refused: LanfitError | None = None
+        self._stopping: tuple[int, asyncio.TimerHandle] | None = None
+        self.hung = False
+        """The last one that died was killed here, because it did not stop when it was told to."""
         self.runtime = runtime
         self.ready: Ready | None = None
 
@@ -54,6 +61,7 @@ class TrainerProcess:
         environment = dict(backend_environment(runtime.backend, runtime.threads))
         environment[RUNTIME_VARIABLE] = msgspec.json.encode(runtime).decode()
         self.ready = self._refused = None
+        self.hung = False
         self._settled.clear()
         self._child = await Child.start("lanfit_client.trainer", Answer, "trainer", environment)
         self._listening = asyncio.create_task(self._listen(self._child))
@@ -74,10 +82,13 @@ class TrainerProcess:
             try:
                 answer = await child.receive()
             except TrainingError as died:
+                self._stops()
                 self._child, self._refused = None, died
                 self._settled.set()
                 self._on_death(died, list(child.last_lines))
                 return
+            if self._stopping is not None and getattr(answer, "number", 0) >= self._stopping[0]:
+                self._stops()
             if isinstance(answer, Ready):
                 self.ready = answer
                 self._settled.set()
@@ -104,8 +115,22 @@ class TrainerProcess:
         await self._send(order)
 
     async def stop(self, number: int) -> None:
-        """Let the trainer stop working on an order, at its next chance."""
+        """Let the trainer stop working on an order, at its next chance; one that does not is killed after a while."""
         await self._send(Stop(number))
+        self._stops()
+        if self._child is not None:
+            timer = asyncio.get_running_loop().call_later(STOP_SECONDS, self._kill, self._child)
+            self._stopping = (number, timer)
+
+    def _stops(self) -> None:
+        """Nothing is waited for any more."""
+        if self._stopping is not None:
+            self._stopping[1].cancel()
+            self._stopping = None
+
+    def _kill(self, child: Child[Answer]) -> None:
+        self.hung = True
+        child.kill()
 
     async def _send(self, order: Order) -> None:
         if self._child is not None:
@@ -113,6 +138,7 @@ class TrainerProcess:
 
     async def close(self) -> None:
         """End the trainer and wait until it is gone."""
+        self._stops()
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)

@@ -239,12 +239,15 @@ class Worker:
 
     def _on_death(self, died: TrainingError, last_lines: Sequence[str]) -> None:
         work = self._work
-        if work is not None and work.order is not None and work.errand.again(died):
+        if self.trainer.hung:
+            self.means.say("The trainer did not stop when it was told to: it was killed, and another one is started.")
+        if work is not None and work.order is not None and (self.trainer.hung or work.errand.again(died)):
             work.receiving = asyncio.create_task(self._order(work, work.order))
             return
-        self.means.say(f"{died.message}.")
-        if work is not None:
-            self._fail(work, died, last_lines)
+        if not self.trainer.hung:
+            self.means.say(f"{died.message}.")
+            if work is not None:
+                self._fail(work, died, last_lines)
 
     def _fail(self, work: Work, error: LanfitError, last_lines: Sequence[str]) -> None:
         if self._work is work:

@@ -181,6 +181,38 @@ def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_com
     asyncio.run(play())
 
 
+@pytest.mark.keras
+def test_a_trainer_that_hangs_is_killed_when_its_task_is_taken_away_and_the_next_task_gets_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+
+    async def play() -> None:
+        lease, blocks = long_task()
+        seen: list[AnyMessage] = []
+        async with playing(tmp_path, said) as (stage, agent, running):
+            link = await welcomed(stage)
+            await give(link, lease, blocks, seen, 2)
+            await until(link, Epoch, seen)
+            child = agent.worker.trainer._child
+            assert child is not None
+            os.kill(child.pid, signal.SIGSTOP)
+            monkeypatch.setattr("lanfit_client.trainers.STOP_SECONDS", 0.1)
+            await link.send(Cancel("run-1", "shard-1", "it has not got on"))
+            short = msgspec.structs.replace(lease.fit, epochs=1)
+            await link.send(msgspec.structs.replace(lease, task="shard-2", fit=short))
+            offer = await until(link, Offer, seen)
+            assert isinstance(offer, Offer)
+            assert offer.result.task == "shard-2"
+            assert not any(isinstance(message, Failed) for message in seen)
+            assert agent.worker.failures == 0
+            await link.send(RunEnded("run-1", "done", "it is over"))
+            await running
+
+    asyncio.run(play())
+    assert any("did not stop when it was told to" in line for line in said)
+
+
 # --- the folders ----------------------------------------------------------------------------------------------------
 
 
