@@ -16,6 +16,8 @@ MOST_FAILURES = 2
 MOST_DEATHS = 3
 #: A task that takes so many times the median is also given to a client that has nothing to do.
 STRAGGLES = 2.0
+#: But not before it has taken so many seconds: the first task of a client waits for its backend, too.
+LEAST_SECONDS = 60.0
 
 
 class State(StrEnum):
@@ -229,7 +231,7 @@ class TaskTable:
             for record in self._records.values()
             if record.state is State.LEASED and not record.bound and name not in record.failed_at
             for lease in record.leases.values()
-            if len(record.leases) == 1 and now - lease.since > STRAGGLES * median(took)
+            if len(record.leases) == 1 and now - lease.since > max(LEAST_SECONDS, STRAGGLES * median(took))
         ]
         return min(late, key=lambda each: each[0], default=(0.0, None))[1]
 

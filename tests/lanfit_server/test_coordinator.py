@@ -146,12 +146,12 @@ def test_a_task_that_does_not_get_on_is_taken_away_and_tried_elsewhere(tmp_path:
 def test_a_stragglers_task_is_copied_and_who_is_second_is_told_to_stop(tmp_path: Path) -> None:
     async def script() -> None:
         async with at_work(tmp_path, ["lab-1", "lab-2"], ["lab-1", "lab-2"]) as run:
-            await run.passes(10)
+            await run.passes(40)
             run.cluster.events.put_nowait(Returned("lab-1", "run-1", "shard-1", 1.0))
             await run.looks()
-            await run.passes(8)
+            await run.passes(32)
             assert len(run.leases()) == 2
-            await run.passes(8)
+            await run.passes(16)
             assert run.leases()[2] == ("lab-1", "shard-2", 2)
             assert any(
                 "lab-1 tries shard-2, too: lab-2 takes over twice the median." in line for line in run.said.lines

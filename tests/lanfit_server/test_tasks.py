@@ -142,15 +142,15 @@ def test_who_comes_back_gets_what_it_had_before_its_own() -> None:
 def test_a_task_that_takes_twice_the_median_is_copied_once_and_the_first_result_counts() -> None:
     table = table_of("lab-1", "lab-2", "lab-3")
     table.assign(NAMES[:3], 100.0)
-    assert table.commit("shard-1", "lab-1", 110.0)
-    assert table.commit("shard-2", "lab-2", 112.0)
-    assert table.assign(["lab-1", "lab-2", "lab-3"], 121.9) == [], "it took less than twice the median of 10 and 12"
-    [copy] = table.assign(["lab-1", "lab-2", "lab-3"], 122.1)
+    assert table.commit("shard-1", "lab-1", 200.0)
+    assert table.commit("shard-2", "lab-2", 220.0)
+    assert table.assign(["lab-1", "lab-2", "lab-3"], 319.9) == [], "it took less than twice the median of 100 and 120"
+    [copy] = table.assign(["lab-1", "lab-2", "lab-3"], 320.1)
     assert (copy.client, copy.task.key, copy.owner, copy.attempt) == ("lab-1", "shard-3", "lab-3", 2)
     assert table.assign(["lab-1", "lab-2", "lab-3"], 900.0) == [], "one copy is enough"
     assert table.lose("lab-3") is None, "the copy is still trained"
     assert table["shard-3"].state is State.LEASED
-    assert table.commit("shard-3", "lab-1", 130.0)
+    assert table.commit("shard-3", "lab-1", 330.0)
     assert table["shard-3"].leases == {}
 
 
@@ -168,7 +168,8 @@ def test_a_result_that_does_not_arrive_leaves_the_task_to_those_who_have_it() ->
     table = table_of("lab-1", "lab-2")
     table.assign(["lab-1", "lab-2"], 0.0)
     table.commit("shard-2", "lab-2", 1.0)
-    [copy] = table.assign(["lab-1", "lab-2"], 9.0)
+    assert table.assign(["lab-1", "lab-2"], 59.0) == [], "so short a time tells nothing"
+    [copy] = table.assign(["lab-1", "lab-2"], 61.0)
     table.offer("shard-1", "lab-1")
     assert table.lose("lab-1") is None
     assert table["shard-1"].state is State.LEASED
