@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import psutil
+from leftovers import has_ended
 
 ROOT = Path(__file__).resolve().parent.parent
 PASSPHRASE = "velvet otter rinse cargo"
@@ -174,6 +175,7 @@ class Program:
                 self.process.wait()
             left = self.descendants()
             _, alive = psutil.wait_procs(left, timeout=20)
+            alive = [process for process in alive if not has_ended(process)]
             for process in alive:
                 process.kill()
             assert not alive, f"processes were left behind: {alive}"
