@@ -90,8 +90,8 @@ class _Bytes:
         self.read = read
 
     def __iter__(self) -> Iterator[bytes]:
-        """pandas wants to see it, and never asks for it."""
-        raise NotImplementedError
+        """pandas takes only what can be iterated over for a file, and then reads it."""
+        return iter(partial(self.read, BLOCK_VALUES), b"")
 
     @classmethod
     def of(cls, texts: Iterable[bytes]) -> _Bytes:
