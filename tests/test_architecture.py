@@ -136,7 +136,9 @@ def test_no_module_is_over_400_lines() -> None:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, module
 
 
-@pytest.mark.parametrize("module", ["lanfit_server.app", "lanfit_client.app", "lanfit.cli"])
+@pytest.mark.parametrize(
+    "module", ["lanfit_server.app", "lanfit_client.app", "lanfit.cli", "lanfit.training.trainer_process"]
+)
 def test_importing_the_network_half_imports_no_backend(module: str) -> None:
     code = f"import sys, {module}; print(sorted({HEAVY!r} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)

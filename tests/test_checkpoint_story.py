@@ -26,7 +26,7 @@ def wait_for_checkpoint(folder: Path) -> None:
 
 
 def kill_trainer(worker: Program) -> None:
-    [trainer] = [each for each in worker.descendants() if "lanfit_client.trainer" in " ".join(each.cmdline())]
+    [trainer] = [each for each in worker.descendants() if "lanfit.training.trainer" in " ".join(each.cmdline())]
     trainer.kill()
 
 

@@ -19,7 +19,7 @@ CARRIED = {
     ("lanfit.child", "ChildDied"): "a process that died: its last lines are the hint",
     ("lanfit.net.transport", "ConnectionFailed"): "only a reason: the link and the login put it into their sentences",
     ("lanfit.net.listen", "ConnectionFailed"): "a line of the server's log",
-    ("lanfit_client.trainers", "InputError"): "what the trainer process said",
+    ("lanfit.training.trainer_process", "InputError"): "what the trainer process said",
     ("lanfit_client.work", "TrainingError"): "what the trainer process said",
 }
 

@@ -17,14 +17,14 @@ from lanfit.crash import crash_point
 from lanfit.errors import ChildDied, LanfitError
 from lanfit.files import ArrayFile
 from lanfit.logs import HistoryFile, append_log
+from lanfit.training import orders
 from lanfit.training.checkpoint import epochs_kept
+from lanfit.training.orders import Answer, EpochDone, Note, Ready, Resumed, Step, Trained
 from lanfit.wire import messages
 from lanfit.wire.arrays import BlockSpec, block_size
 from lanfit.wire.messages import Epoch, Failed, Lease, LogLines, Message, Offer, Progress, Result
 from lanfit.workspace import Workspace
-from lanfit_client import orders
 from lanfit_client.checkpoints import Checkpoints
-from lanfit_client.orders import Answer, EpochDone, Note, Ready, Resumed, Step, Trained
 from lanfit_client.outbox import Entry, Outbox
 
 #: What a server is told of own files must fit into a message: so many notes, and so many characters each.

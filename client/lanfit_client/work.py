@@ -18,16 +18,16 @@ from lanfit.files import ArrayFile
 from lanfit.net.link import Link
 from lanfit.partial import is_full
 from lanfit.system import refused
+from lanfit.training import orders
+from lanfit.training.orders import Answer, NotDone, NotReady, Ready, Surveyed, Trained
+from lanfit.training.trainer_process import TrainerProcess
 from lanfit.wire.messages import Message, Progress, Runtime
 from lanfit.workspace import Workspace
-from lanfit_client import orders
 from lanfit_client.cache import CACHE_LIMIT, Cache
 from lanfit_client.checkpoints import Checkpoints
 from lanfit_client.errands import Errand, Means
-from lanfit_client.orders import Answer, NotDone, NotReady, Ready, Surveyed, Trained
 from lanfit_client.outbox import Outbox
 from lanfit_client.state import ClientState
-from lanfit_client.trainers import TrainerProcess
 
 #: Seconds between two attempts to write a result to a disk that has no room.
 AGAIN_SECONDS = 10.0

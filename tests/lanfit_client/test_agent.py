@@ -15,6 +15,7 @@ from lanfit.files import ArrayFile, BlockFile
 from lanfit.models.loading import load_model
 from lanfit.models.member import CONSTANTS, Member
 from lanfit.net.tls import Identity
+from lanfit.training.trainer_process import combined
 from lanfit.wire.arrays import AnyArray, block_of, block_size, pieces
 from lanfit.wire.messages import (
     Ack,
@@ -39,7 +40,6 @@ from lanfit.wire.messages import (
 )
 from lanfit_client.agent import REPORT_SECONDS
 from lanfit_client.outbox import Entry
-from lanfit_client.trainers import combined
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.keras

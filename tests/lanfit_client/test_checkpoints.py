@@ -197,7 +197,7 @@ def test_a_trainer_that_hangs_is_killed_when_its_task_is_taken_away_and_the_next
             child = agent.worker.trainer._child
             assert child is not None
             os.kill(child.pid, signal.SIGSTOP)
-            monkeypatch.setattr("lanfit_client.trainers.STOP_SECONDS", 0.1)
+            monkeypatch.setattr("lanfit.training.trainer_process.STOP_SECONDS", 0.1)
             await link.send(Cancel("run-1", "shard-1", "it has not got on"))
             short = msgspec.structs.replace(lease.fit, epochs=1)
             await link.send(msgspec.structs.replace(lease, task="shard-2", fit=short))

@@ -12,10 +12,10 @@ import pytest
 
 from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
+from lanfit.training.orders import Answer, Ready, Trained
 from lanfit.wire.messages import Message, Runtime
 from lanfit.workspace import Workspace
 from lanfit_client import work as working
-from lanfit_client.orders import Answer, Ready, Trained
 from lanfit_client.state import ClientState
 from lanfit_client.work import Keeping, Work, Worker
 

@@ -1,1 +1,1 @@
-"""Step 4: the training loop, what it asks of a backend, and the metrics."""
+"""Step 4: the training loop, what it asks of a backend, the metrics, and the process that trains."""

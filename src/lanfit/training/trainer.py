@@ -27,9 +27,7 @@ from lanfit.models.member import HISTORY, Member
 from lanfit.system import refused
 from lanfit.timing import Timings
 from lanfit.training.folds import rows_of_fold, rows_of_shard
-from lanfit.wire.arrays import AnyArray, block_of
-from lanfit.wire.messages import Model, Runtime
-from lanfit_client.orders import (
+from lanfit.training.orders import (
     EpochDone,
     Fit,
     NotDone,
@@ -47,7 +45,9 @@ from lanfit_client.orders import (
     Trained,
     Work,
 )
-from lanfit_client.own_rows import OwnFiles, rows_to_test, shard_of, statistics, try_batch
+from lanfit.training.own_rows import OwnFiles, rows_to_test, shard_of, statistics, try_batch
+from lanfit.wire.arrays import AnyArray, block_of
+from lanfit.wire.messages import Model, Runtime
 
 if TYPE_CHECKING:
     from lanfit.training.judging import Judge

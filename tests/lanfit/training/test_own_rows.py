@@ -11,8 +11,8 @@ from lanfit.data.normalize import Moments
 from lanfit.data.split import plan_rows
 from lanfit.data.text_labels import LABELS, words_to_array
 from lanfit.errors import InputError
+from lanfit.training.own_rows import OwnFiles, rows_to_test, shard_of, statistics
 from lanfit.wire.messages import Model, OwnRows
-from lanfit_client.own_rows import OwnFiles, rows_to_test, shard_of, statistics
 
 X = np.random.RandomState(0).normal(size=(60, 4))
 Y = np.array(["dog", "ant", "cat"])[np.arange(60) % 3]

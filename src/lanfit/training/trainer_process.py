@@ -10,9 +10,9 @@ import msgspec
 from lanfit.child import Child, backend_environment
 from lanfit.errors import InputError, LanfitError, TrainingError
 from lanfit.models.runtime import check_backend
+from lanfit.training.orders import Answer, Fit, NotReady, Order, Ready, Stop, Work
+from lanfit.training.trainer import RUNTIME_VARIABLE
 from lanfit.wire.messages import Runtime
-from lanfit_client.orders import Answer, Fit, NotReady, Order, Ready, Stop, Work
-from lanfit_client.trainer import RUNTIME_VARIABLE
 
 #: A trainer that was told to stop and does not within so many seconds hangs. A model that is built or compiled for the
 #: first time notices a stop only then.
@@ -63,7 +63,7 @@ class TrainerProcess:
         self.ready = self._refused = None
         self.hung = False
         self._settled.clear()
-        self._child = await Child.start("lanfit_client.trainer", Answer, "trainer", environment)
+        self._child = await Child.start("lanfit.training.trainer", Answer, "trainer", environment)
         self._listening = asyncio.create_task(self._listen(self._child))
 
     async def settled(self) -> None:

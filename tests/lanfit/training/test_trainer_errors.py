@@ -6,7 +6,7 @@ import pytest
 
 from lanfit.errors import LanfitError
 from lanfit.mistakes import mistake
-from lanfit_client.trainer import explained
+from lanfit.training.trainer import explained
 
 
 @pytest.mark.parametrize(
