@@ -206,7 +206,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "weights.other-model": Mistake(
         InputError,
-        "set {number} of the weights has other names, shapes or dtypes than the first",
+        "set {number} of the weights has other names, shapes or dtypes than the model",
         "Only models of one architecture can be averaged.",
     ),
     "weights.no-average": Mistake(

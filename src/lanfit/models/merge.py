@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lanfit.mistakes import mistake
 from lanfit.models.compiling import compile_model, read_spec, with_long_names
 from lanfit.models.export import save_whole
+from lanfit.models.mean import Mean
 from lanfit.models.member import Member, raw_model
 from lanfit.wire.arrays import AnyArray
 
@@ -21,32 +20,17 @@ from lanfit.wire.arrays import AnyArray
 def average(weights: Sequence[Mapping[str, AnyArray]], counts: Sequence[int]) -> dict[str, AnyArray]:
     """Return the mean of sets of weights, each weighted by its count of rows (McMahan et al. 2017, algorithm 1).
 
-    Summed in float64 in the order given, then cast to the dtype of the first set. The statistics of a batch
-    normalization are averaged like weights; arrays that are not floating point (counters, seeds) are those of the
-    first set.
+    Summed as `Mean` does, in the order given; arrays that are not floating point are those of the first set.
 
     Raises:
         InputError: there is nothing to average, or the sets are not of one model.
     """
-    total = float(sum(counts))
-    if len(weights) != len(counts) or min(counts, default=0) < 0 or total <= 0:
+    if not weights or len(weights) != len(counts):
         raise mistake("weights.no-average", sets=len(weights), counts=list(counts))
-    first = {name: (array.shape, array.dtype) for name, array in weights[0].items()}
-    for number, other in enumerate(weights[1:], 2):
-        if {name: (array.shape, array.dtype) for name, array in other.items()} != first:
-            raise mistake("weights.other-model", number=number)
-    return {name: _mean([each[name] for each in weights], counts, total) for name in weights[0]}
-
-
-def _mean(arrays: Sequence[AnyArray], counts: Sequence[int], total: float) -> AnyArray:
-    if arrays[0].dtype.kind != "f":
-        return arrays[0].copy()
-    # One array at a time: all clients' weights in float64 at once would be a multiple of the model.
-    mean = np.zeros(arrays[0].shape, np.float64)
-    for array, count in zip(arrays, counts, strict=True):
-        mean += array.astype(np.float64) * count
-    mean /= total
-    return mean.astype(arrays[0].dtype)
+    mean = Mean(weights[0])
+    for each, count in zip(weights, counts, strict=True):
+        mean.add(each, count)
+    return mean.result()
 
 
 def ensemble_model(architecture: str, compile_json: str, members: Sequence[Member]) -> Any:

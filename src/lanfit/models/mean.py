@@ -1,0 +1,121 @@
+"""The weighted mean of models that come one after the other, and the walk over large arrays that it is made with.
+
+Memory is that of one model in float64, however many are added. Who is averaged is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanfit.mistakes import mistake
+from lanfit.wire.arrays import AnyArray
+
+#: Numbers at a time: their float64 copy, 1 MiB, stays in a core's cache between the operations on it.
+CHUNK = 1 << 17
+
+
+def is_float(array: AnyArray) -> bool:
+    """True for weights and the statistics of a batch normalization; False for counters, seeds and flags."""
+    return array.dtype.kind == "f"
+
+
+def chunks(*arrays: AnyArray) -> Iterator[tuple[AnyArray, ...]]:
+    """Walk over arrays of one size together: the same flat part of each, `CHUNK` numbers at most.
+
+    The parts of an array that is contiguous are views of it, and can be written to.
+    """
+    flat = [array.reshape(-1) for array in arrays]
+    for begin in range(0, flat[0].size, CHUNK):
+        yield tuple(array[begin : begin + CHUNK] for array in flat)
+
+
+def check_same_model(start: Mapping[str, AnyArray], update: Mapping[str, AnyArray], number: int) -> None:
+    """Compare names, shapes and dtypes; the order of the names makes no difference.
+
+    Raises:
+        InputError: `update`, which the error calls set `number`, is not of the model that `start` is of.
+    """
+    if {name: (array.shape, array.dtype) for name, array in update.items()} != {
+        name: (array.shape, array.dtype) for name, array in start.items()
+    }:
+        raise mistake("weights.other-model", number=number)
+
+
+class Mean:
+    """The mean of sets of weights, each weighted by its count of rows (McMahan et al. 2017, algorithm 1).
+
+    Summed in float64 in the order in which they are added: add them in the order of their tasks, and the bits are
+    always the same. The statistics of a batch normalization are averaged like weights; arrays that are not floating
+    point (counters, seeds) are those of `start`. The mean of one set is that set: to the bit for float16 and float32
+    with less than 2**29 rows, within one rounding for float64.
+
+    NaN and infinity are not looked for: one in a set that counts is one in the mean. Leave such sets out before.
+    """
+
+    def __init__(self, start: Mapping[str, AnyArray]) -> None:
+        """`start`: weights of the same model; it is kept, not copied, and does not count."""
+        self._start = start
+        self._counts: list[int] = []
+        self._sums: dict[str, NDArray[np.float64]] = {}
+        self._part = np.empty(CHUNK)
+
+    def add(self, update: Mapping[str, AnyArray], rows: int) -> None:
+        """Take in one more set, which may be memory-mapped: it is read once, and not kept. Without rows it is not read.
+
+        Raises:
+            InputError: it is not of the same model, or the count is negative; nothing was added.
+        """
+        check_same_model(self._start, update, len(self._counts) + 1)
+        if rows < 0:
+            raise mistake("weights.no-average", sets=len(self._counts) + 1, counts=[*self._counts, rows])
+        self._counts.append(rows)
+        if not rows:
+            return
+        for name, start in self._start.items():
+            if not is_float(start):
+                continue
+            if name in self._sums:
+                self._add(self._sums[name], update[name], rows)
+            else:
+                self._sums[name] = _times(update[name], rows)
+
+    def _add(self, total: NDArray[np.float64], array: AnyArray, rows: int) -> None:
+        # Cast, multiply, add, each within the cache: in one expression NumPy would go through memory for each of them.
+        for sums, values in chunks(total, array):
+            part = self._part[: values.size]
+            np.copyto(part, values)
+            part *= rows
+            np.add(sums, part, out=sums)
+
+    def result(self) -> dict[str, AnyArray]:
+        """Return the mean so far as new arrays, in the order and the dtypes of `start`.
+
+        Raises:
+            InputError: nothing was added that has rows.
+        """
+        total = sum(self._counts)
+        if not total:
+            raise mistake("weights.no-average", sets=len(self._counts), counts=self._counts)
+        return {
+            name: self._divided(self._sums[name], total, start.dtype) if is_float(start) else start.copy()
+            for name, start in self._start.items()
+        }
+
+    def _divided(self, total: NDArray[np.float64], rows: int, dtype: np.dtype[np.generic]) -> AnyArray:
+        mean: AnyArray = np.empty(total.shape, dtype)
+        for sums, values in chunks(total, mean):
+            part = self._part[: values.size]
+            np.divide(sums, rows, out=part)
+            np.copyto(values, part, casting="same_kind")
+        return mean
+
+
+def _times(array: AnyArray, rows: int) -> NDArray[np.float64]:
+    product = np.empty(array.shape)
+    for products, values in chunks(product, array):
+        np.copyto(products, values)
+        np.multiply(products, rows, out=products)
+    return product
