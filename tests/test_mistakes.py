@@ -116,6 +116,20 @@ INSIDE = {
         _API,
         "lanfit/models/test_merge.py::test_an_ensemble_of_one_is_that_one_and_none_is_refused",
     ),
+    "aggregation.trim": (_API, "lanfit_server/test_aggregation.py::test_a_trim_that_leaves_nothing_is_refused"),
+    "aggregation.krum": (
+        _API,
+        "lanfit_server/test_aggregation.py::test_krum_with_too_few_updates_is_refused_with_the_numbers",
+    ),
+    "aggregation.krum-keep": (_API, "lanfit_server/test_aggregation.py::test_multi_krum_keeps_no_more_than_there_are"),
+    "server-optimizer.parameter": (
+        _API,
+        "lanfit_server/test_server_optimizers.py::test_a_parameter_out_of_its_range_is_refused",
+    ),
+    "server-optimizer.not-taken": (
+        _API,
+        "lanfit_server/test_server_optimizers.py::test_a_parameter_that_a_strategy_does_not_have_is_refused",
+    ),
     "compile.learning-rate": (
         _CHECKED,
         "lanfit/models/test_compiling.py::test_a_learning_rate_that_is_none_is_refused",

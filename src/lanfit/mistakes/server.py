@@ -54,6 +54,32 @@ MISTAKES: Mapping[str, Mistake] = {
         "the local client {client} ended again and again",
         "The lines above say why.",
     ),
+    # --- how the clients' weights become one ---
+    "aggregation.trim": Mistake(
+        InputError,
+        "a trim of {trim:g} can't be cut from each end of {updates}: from 0.5 on nothing is left",
+        "Give 0 or more and less than 0.5, e.g. --trim 0.2.",
+    ),
+    "aggregation.krum": Mistake(
+        InputError,
+        "choosing by Krum with f = {byzantine} byzantine updates takes 2f + 3 = {needed}, and there are {updates}",
+        "{lower}Let more clients take part, or choose --aggregation median.",
+    ),
+    "aggregation.krum-keep": Mistake(
+        InputError,
+        "multi-Krum can't keep {keep} of {updates} updates",
+        "Keep from 1 to {updates}.",
+    ),
+    "server-optimizer.parameter": Mistake(
+        InputError,
+        "{flag} is {value:g}, not {wanted}",
+        "Give a number {wanted}, e.g. {default:g}.",
+    ),
+    "server-optimizer.not-taken": Mistake(
+        InputError,
+        "the strategy {strategy} has no {flag}",
+        "Leave {flag} out, or choose a strategy that has it: {known}.",
+    ),
     # --- the demo ---
     "demo.other-files": Mistake(
         InputError,
