@@ -137,13 +137,13 @@ class Agent:
             link = await self._join(passphrase)
             ended = False
             try:
-                ended = await self._serve(link)
+                ended = await self._serve(link, once=once)
             except ConnectionFailed as lost:
                 self._say(f"{lost.message}. {lost.hint}")
             # Not in a `finally`: when this is cancelled, `close` says goodbye on the link.
             self._link = None
             await link.close("the client is done with it")
-            if ended and once:
+            if ended:
                 return
 
     # --- joining ------------------------------------------------------------------------------------------------
@@ -182,8 +182,11 @@ class Agent:
             self._identity = identity
             return link
 
-    async def _serve(self, link: Link) -> bool:
-        """Work for the server at the other end; returns whether a run ended."""
+    async def _serve(self, link: Link, *, once: bool) -> bool:
+        """Work for the server at the other end; with `once` returns True when a run has ended.
+
+        Otherwise the link stays for the next run, if the server has one.
+        """
         worker = self.worker
         ready, runtime = worker.trainer.ready, worker.trainer.runtime
         await link.send(
@@ -199,7 +202,7 @@ class Agent:
         reporting = asyncio.create_task(self._report(link))
         try:
             while True:
-                if await self._handle(link, await link.receive()):
+                if await self._handle(link, await link.receive()) and once:
                     return True
         finally:
             for task in (reporting, *self._sending):

@@ -16,6 +16,7 @@ import msgspec
 from lanfit.data.files import find_pairs
 from lanfit.data.keras_sets import check_set
 from lanfit.data.labels import check_order
+from lanfit.data.sources import Source
 from lanfit.errors import InputError
 from lanfit.fields import Value
 from lanfit.job import COMPILED, FIELDS, Job, check_local, make_job
@@ -28,7 +29,7 @@ from lanfit.workspace import Workspace
 from lanfit_server.evaluate import Compile, Compiled, Loaded, LoadedSet, LoadModel, ModelProcess
 from lanfit_server.prepare import model_of
 from lanfit_server.questions import Answers, find_model, models_in
-from lanfit_server.sets import load_set
+from lanfit_server.sets import load_set, source_of
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,14 @@ class AskedJob:
     loaded: Loaded
     model: Model
     keras_set: LoadedSet | None
+
+    def source(self) -> Source | None:
+        """The rows of the set; None for those of files.
+
+        Raises:
+            InputError: its targets are nothing for this model's loss.
+        """
+        return source_of(self.keras_set, self.model) if self.keras_set else None
 
 
 class JobQuestions:

@@ -7,11 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from lanfit.errors import LanfitError
 from lanfit.fields import read_toml
-from lanfit.files import ArrayFile
 from lanfit.job import FIELDS, Job, make_job
 from lanfit.wire.arrays import AnyArray
 from lanfit.workspace import Workspace
@@ -20,7 +17,7 @@ from lanfit_server.course import Course
 from lanfit_server.evaluate import Done, ModelProcess, UseData, UseModel
 from lanfit_server.finish import Finish
 from lanfit_server.methods.choose import method_of
-from lanfit_server.prepare import read_data, targets_of_test, test_rows
+from lanfit_server.prepare import no_rows, read_data, targets_of_test, test_rows
 from lanfit_server.roster import Roster
 from lanfit_server.scoring import score
 from lanfit_server.sets import load_set, source_of
@@ -68,7 +65,7 @@ class CatchingUp:
 
         Returns the targets of the test rows, None without any.
         """
-        rows = ArrayFile.write(self._scratch / "none.block", {"x": np.empty(0), "y": np.empty(0)})
+        rows = no_rows(self._scratch)
         targets: AnyArray | None = None
         if run.record.own is None:
             try:

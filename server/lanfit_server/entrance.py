@@ -1,44 +1,51 @@
-"""The way in: who this server is, where it listens, which passphrase lets clients in, and the line to run on them."""
+"""The way in: who this server is, where it listens, and which passphrase lets clients in. Asks nothing.
+
+It outlives runs: clients that came in for one are there for the next.
+"""
 
 from __future__ import annotations
 
-from lanfit.job import Job
+from collections.abc import Callable
+
 from lanfit.loop import LoopThread
-from lanfit.net.addresses import lan_address
+from lanfit.mistakes import mistake
 from lanfit.net.listen import Listener
 from lanfit.net.tls import Identity, format_fingerprint
-from lanfit.passphrase import given_passphrase
-from lanfit.terminal import Terminal
 from lanfit.waits import Waits
 from lanfit.wire.auth import stretch
+from lanfit.workspace import Workspace
+from lanfit_server.clusters import Hopeless
 from lanfit_server.clusters.lan import LanCluster
+from lanfit_server.clusters.local import LocalClients
 from lanfit_server.collect import Desk
 from lanfit_server.gate import GateKeeper
-from lanfit_server.opening import Options
-from lanfit_server.passphrase import make_passphrase
-from lanfit_server.questions import Answers
 from lanfit_server.state import KeptPassphrase
 
 
 class Entrance:
-    """A server's identity, port and gate, and the cluster of those who came in."""
+    """A server's identity, port and gate, and the cluster of those who came in. Close it.
 
-    def __init__(
-        self, options: Options, answers: Answers, terminal: Terminal, loop: LoopThread, waits: Waits, host: str
-    ) -> None:
-        self._options = options
-        self._answers = answers
-        self._terminal = terminal
+    Args:
+        host: the address or name to listen on.
+    """
+
+    def __init__(self, workspace: Workspace, loop: LoopThread, waits: Waits, host: str) -> None:
+        self.host = host
+        self._workspace = workspace
         self._loop = loop
         self._waits = waits
-        self._host = host
-        state = options.workspace.server_state
-        self.identity = Identity.load_or_create(state)
+        state = workspace.server_state
+        self._identity = Identity.load_or_create(state)
         self._gate_file = state / "gate.json"
         self._gate = GateKeeper(self._gate_file)
         self._kept = KeptPassphrase(state)
-        self.desk = Desk(options.workspace, self.identity.server_id)
+        self._local: LocalClients | None = None
+        self.desk = Desk(workspace, self._identity.server_id)
         self.cluster = LanCluster(self.desk)
+
+    @property
+    def server_id(self) -> bytes:
+        return self._identity.server_id
 
     @property
     def port(self) -> int:
@@ -46,23 +53,38 @@ class Entrance:
 
     @property
     def fingerprint(self) -> str:
-        return format_fingerprint(self.identity.fingerprint)
+        return format_fingerprint(self._identity.fingerprint)
 
-    def open(self) -> None:
-        """Question 2: listen at once, and print the line to run on a client."""
-        self._answers.ask("port", check=lambda port: self._listen(int(str(port))))
-        shown = lan_address() if self._host in ("0.0.0.0", "::", "") else self._host
-        in_a_clone = (self._options.workspace.root / "client" / "__main__.py").is_file()
-        program = "python client" if in_a_clone else "lanfit client"
-        address = f"[{shown}]:{self.port}" if ":" in shown else f"{shown}:{self.port}"
-        self._terminal.say(f"Listening on {self._host}, port {self.port}. On each client run:")
-        self._terminal.say(f"\n    {program} {address} --fingerprint {self.fingerprint}\n")
+    def listen(self, port: int) -> None:
+        """Listen; clients are let in as soon as there is a passphrase.
 
-    def _listen(self, port: int) -> None:
-        opening = self.cluster.open(self._host, port, self.identity, self._gate, self._waits)
+        Raises:
+            InputError: the address or port can't be listened on.
+        """
+        opening = self.cluster.open(self.host, port, self._identity, self._gate, self._waits)
         self._listener: Listener = self._loop.call(opening)
 
+    def start_local(
+        self, count: int, threads: int, passphrase: str, say: Callable[[str], None], *, once: bool = True
+    ) -> None:
+        """Start clients on this machine; they are ended with the entrance.
+
+        Args:
+            threads: of each one's trainer.
+            once: they end with the run; otherwise they stay for the next one.
+        """
+        clients = LocalClients(self._workspace, self.port, passphrase, self.fingerprint, threads, once=once)
+        clients.on_death = lambda name, why: say(f"The local client {name}: {why}")
+        clients.on_giving_up = lambda name: self.cluster.events.put_nowait(
+            Hopeless(name, mistake("client.local-gave-up", client=name))
+        )
+        self._local = clients
+        self._loop.call(clients.start(count))
+
     def close(self) -> None:
+        """End local clients, let go of all others."""
+        if self._local is not None:
+            self._loop.call(self._local.stop())
         self._loop.call(self._close())
 
     async def _close(self) -> None:
@@ -70,29 +92,15 @@ class Entrance:
         # In the loop's thread, as everything with the ledgers.
         self.desk.close()
 
-    def unlock(self) -> str | None:
-        """Question 6: from now on clients can log in. Returns the passphrase, None for the kept one."""
-        kept = self._kept.load() if self.cluster.collecting else None
-        passphrase = self._options.passphrase or self._answers.passphrase(
-            self._options.passphrase_file, self._host, make_passphrase, keep=kept is not None
-        )
-        self._let_in(passphrase, kept)
-        return passphrase
+    # --- the passphrase -----------------------------------------------------------------------------------------
 
-    def unlock_again(self, job: Job) -> str | None:
-        """Let a run's clients in by the passphrase that they know; returns it where it is known."""
-        kept = None if job.local else self._kept.load()
-        passphrase = self._options.passphrase or given_passphrase(self._options.passphrase_file)
-        if job.local == job.clients and passphrase is None:
-            passphrase = make_passphrase()  # nobody else needs to know it
-        if passphrase is None and kept is None:
-            passphrase = self._answers.passphrase(None, self._host, make_passphrase, keep=False)
-        self._let_in(passphrase, kept)
-        self.keep_passphrase()
-        return passphrase
+    def kept_passphrase(self) -> bytes | None:
+        """The stretched passphrase of an unfinished run, if there is one."""
+        return self._kept.load()
 
-    def _let_in(self, passphrase: str | None, kept: bytes | None) -> None:
-        stretched = kept if passphrase is None else stretch(passphrase, self.identity.salt)
+    def let_in(self, passphrase: str | None, kept: bytes | None = None) -> None:
+        """From now on clients can log in: with this passphrase; without one with the kept one."""
+        stretched = kept if passphrase is None else stretch(passphrase, self._identity.salt)
         assert stretched is not None  # without a kept one a passphrase is made or asked for
         self._gate.stretched = self._stretched = stretched
 

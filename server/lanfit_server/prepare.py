@@ -154,6 +154,11 @@ def test_rows(data: Prepared, scratch: Path) -> ArrayFile:
     return ArrayFile.write(scratch / "test.block", {"x": data.x_test, "y": data.y_test})
 
 
+def no_rows(scratch: Path) -> ArrayFile:
+    """No test rows at all, for the model process."""
+    return ArrayFile.write(scratch / "none.block", {"x": np.empty(0), "y": np.empty(0)})
+
+
 def targets_of_test(data: Prepared, job: Job) -> AnyArray | None:
     """What the models should predict for the test rows, as the files hold it; None without test rows."""
     if not data.test:

@@ -108,6 +108,11 @@ class Roster:
         member.connected, member.state, member.last_seen = False, state, now
         member.samples_per_second = None
 
+    def count_anew(self) -> None:
+        """A run begins: from now on bytes count for it."""
+        for member in self._members.values():
+            member.bytes_received = member.bytes_sent = 0
+
     def progress(self, name: str, said: Progress, now: float) -> None:
         """Note how far a client is with its task."""
         member = self._members[name]

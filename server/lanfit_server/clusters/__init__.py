@@ -163,6 +163,10 @@ class Cluster(Protocol):
         """Let clients fetch this block: its arrays are sent as they lie in memory."""
         ...
 
+    def forget_blocks(self) -> None:
+        """Serve none of the blocks of an earlier run any more."""
+        ...
+
     async def send(self, client: str, message: Lease | Cancel | Survey | ScoreTask) -> None:
         """Send an order to a client; nothing happens when it is gone, its `Left` is on the way."""
         ...

@@ -108,6 +108,9 @@ class LanCluster:
     def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> None:
         self._blocks[spec.id] = (spec, arrays)
 
+    def forget_blocks(self) -> None:
+        self._blocks.clear()
+
     async def send(self, client: str, message: AnyMessage) -> None:
         session = self._sessions.get(client)
         if session is not None:

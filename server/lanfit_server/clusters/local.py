@@ -13,16 +13,24 @@ from lanfit.workspace import Workspace
 
 
 class LocalClients:
-    """Starts clients on this machine and ends them; a client that dies is started again a few times."""
+    """Starts clients on this machine and ends them; a client that dies is started again a few times.
+
+    Args:
+        threads: of each one's trainer.
+        once: they end with the run; otherwise they stay for the next one.
+    """
 
     MOST_RESTARTS = 2
 
-    def __init__(self, workspace: Workspace, port: int, passphrase: str, fingerprint: str, threads: int) -> None:
+    def __init__(
+        self, workspace: Workspace, port: int, passphrase: str, fingerprint: str, threads: int, *, once: bool
+    ) -> None:
         self._workspace = workspace
         self._port = port
         self._secrets = f"{passphrase}\n".encode()
         self._fingerprint = fingerprint
         self._threads = threads
+        self._once = once
         self._tasks: list[asyncio.Task[None]] = []
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self.on_death: Callable[[str, str], None] = lambda name, why: None
@@ -52,7 +60,7 @@ class LocalClients:
             "-m",
             "lanfit_client",
             f"127.0.0.1:{self._port}",
-            "--once",
+            *(["--once"] if self._once else []),
             "--child",
             "--name",
             name,

@@ -1,0 +1,297 @@
+"""Runs jobs, one after another, on those who came in: from a job, its model and its rows to a summary. Asks nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lanfit.crash import crash_point
+from lanfit.data.labels import Target
+from lanfit.data.prepare import check_target_normalizer
+from lanfit.data.sources import Source
+from lanfit.errors import LanfitError
+from lanfit.job import Job
+from lanfit.loop import LoopThread
+from lanfit.waits import Waits
+from lanfit.wire.arrays import AnyArray
+from lanfit.wire.messages import Model, RunEnded, Survey
+from lanfit.workspace import Workspace
+from lanfit_server import resuming
+from lanfit_server.assembly import Assembly
+from lanfit_server.clusters import Cluster
+from lanfit_server.collect import Desk, OpenRun
+from lanfit_server.coordinator import Coordinator
+from lanfit_server.display import Display
+from lanfit_server.evaluate import Done, Loaded, ModelProcess, TryBatch, UseData, UseModel
+from lanfit_server.finish import Finish
+from lanfit_server.journal import Journal
+from lanfit_server.ledger import RunRecord
+from lanfit_server.methods.choose import method_of
+from lanfit_server.patience import Patience
+from lanfit_server.prepare import (
+    RunData,
+    dealt,
+    first_batch,
+    new_run_id,
+    no_rows,
+    open_run,
+    own_rows,
+    read_data,
+    record_of,
+    targets_of_test,
+    test_rows,
+)
+from lanfit_server.provision import Provision, check_memory, serve
+from lanfit_server.scoring import ClientScores
+from lanfit_server.summary import Summary
+from lanfit_server.tidying import remove_oldest
+
+#: Gives the rows when they are needed; None for those of the workspace's folders.
+Rows = Callable[[], Source | None]
+
+
+class Ground(Protocol):
+    """Where runs take place: `Entrance` for clients over TCP."""
+
+    desk: Desk
+
+    @property
+    def cluster(self) -> Cluster: ...
+
+    @property
+    def server_id(self) -> bytes: ...
+
+    def keep_passphrase(self) -> None: ...
+
+    def forget_passphrase(self) -> None: ...
+
+    def notes(self) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be run: a job, what its model file holds and what is made of it, and where the rows come from."""
+
+    job: Job
+    loaded: Loaded
+    model: Model
+    rows: Rows
+
+
+class Runner:
+    """Runs jobs on one ground with one model process.
+
+    Args:
+        models: ended by who started it.
+        scratch: a folder for what is only needed while a run goes on.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        ground: Ground,
+        models: ModelProcess,
+        loop: LoopThread,
+        display: Display,
+        waits: Waits,
+        scratch: Path,
+    ) -> None:
+        self._workspace = workspace
+        self._ground = ground
+        self._cluster = ground.cluster
+        self._models = models
+        self._loop = loop
+        self._display = display
+        self._waits = waits
+        self._scratch = scratch
+        self._number = 0
+
+    def train(self, order: Order) -> Summary:
+        """Begin a run, and do it to its end.
+
+        Raises:
+            LanfitError: nothing was begun, or the run can't go on.
+            KeyboardInterrupt: Ctrl-C before the run had begun; later the run is ended, and has a summary.
+        """
+        with self._room() as scratch:
+            job, model = order.job, order.model
+            self._loop.call(self._models.ask(UseModel(model), Done))
+            weights = order.loaded.weights.load()
+            try:
+                if job.data == "client":
+                    self._loop.call(self._models.ask(UseData(no_rows(scratch)), Done))
+                    (data, owners), targets = self._survey(job, model, weights), None
+                else:
+                    data, targets = self._read(job, model, order.rows, scratch)
+                    self._loop.call(self._models.ask(TryBatch(first_batch(data, scratch)), Done))
+                    owners = self._gather(job.clients)
+                for shard, owner in enumerate(owners):
+                    check_memory(data, shard, weights, self._cluster.roster[owner])
+            except LanfitError:
+                self._loop.call(self._end_all(RunEnded("", "failed", "no run began: the server says why")))
+                raise
+            if data.labels:
+                self._say(f"Labels: {', '.join(f'{number} {word}' for number, word in enumerate(data.labels))}.")
+            record = record_of(new_run_id(self._workspace), job, self._ground.server_id, order.loaded, model, data)
+            run = self._loop.call(self._begin(record, weights, data))
+            return self._go(job, run, data, weights, owners, targets, scratch)
+
+    def resume(self, run: OpenRun, job: Job, rows: Rows) -> Summary:
+        """Go on with a run that an earlier server left behind.
+
+        Raises:
+            InputError: its data is not what it was.
+        """
+        with self._room() as scratch:
+            record = run.record
+            self._loop.call(self._models.ask(UseModel(record.model), Done))
+            weights = resuming.weights_of(run)
+            if record.own is not None:
+                data, targets = resuming.own_data_of(run), None
+            else:
+                data, targets = self._read(job, record.model, rows, scratch)
+                resuming.check_same(run, dict(enumerate(data.shards)))
+            # It may have died before it dealt: then who is there counts, as at the beginning.
+            owners = self._loop.call(self._owners_of(run, job)) or self._gather(job.clients)
+            return self._go(job, run, data, weights, owners, targets, scratch)
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[Path]:
+        """A new folder for the files of one run: those of an earlier one may still be mapped."""
+        self._number += 1
+        folder = self._scratch / f"run-{self._number}"
+        folder.mkdir(parents=True)
+        if self._number > 1:
+            self._loop.call(self._forget_earlier())
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _forget_earlier(self) -> None:
+        self._cluster.forget_blocks()
+        self._cluster.roster.count_anew()
+
+    async def _owners_of(self, run: OpenRun, job: Job) -> list[str]:
+        return resuming.owners_of(run, job)
+
+    # --- the data ------------------------------------------------------------------------------------------------
+
+    def _read(self, job: Job, model: Model, rows: Rows, scratch: Path) -> tuple[RunData, AnyArray | None]:
+        """Read the server's data, and give the model process the test rows; returns their targets."""
+        self._say("Reading the data …")
+        data = read_data(job, self._workspace, model, scratch, rows())
+        for line in (*data.notes, *data.warnings):
+            self._say(f"Note: {line}.")
+        self._say(
+            f"{data.rows:,} rows: {data.train:,} to train on in {len(data.shards)} shards, "
+            f"{data.validation:,} for validation, {data.test:,} for the server's test."
+        )
+        self._loop.call(self._models.ask(UseData(test_rows(data, scratch)), Done))
+        return dealt(data), targets_of_test(data, job)
+
+    def _gather(self, clients: int) -> list[str]:
+        """Wait for the clients."""
+        with self._display.table(self._cluster.roster.members, self._ground.notes):
+            return self._loop.call(Assembly(self._cluster, self._display).gather(clients))
+
+    def _survey(self, job: Job, model: Model, weights: Mapping[str, AnyArray]) -> tuple[RunData, list[str]]:
+        """Let the clients read and check their own data; returns what they have together, and who they are."""
+        check_target_normalizer(model.target_normalizer, Target(model.target))
+        owners = self._gather(job.clients)
+
+        async def survey() -> tuple[RunData, list[str]]:
+            order = Survey(model, own_rows(job), serve(self._cluster, weights))
+            return await Assembly(self._cluster, self._display).survey(owners, order)
+
+        return self._loop.call(survey())
+
+    # --- the run -------------------------------------------------------------------------------------------------
+
+    async def _begin(self, record: RunRecord, weights: Mapping[str, AnyArray], data: RunData) -> OpenRun:
+        self._ground.keep_passphrase()  # before the run is one that can be gone on with
+        run = open_run(self._workspace, record, weights, data)
+        self._ground.desk.open(run)
+        crash_point("server.run-begun")
+        return run
+
+    def _go(
+        self,
+        job: Job,
+        run: OpenRun,
+        data: RunData,
+        weights: Mapping[str, AnyArray],
+        owners: Sequence[str],
+        targets: AnyArray | None,
+        scratch: Path,
+    ) -> Summary:
+        """Do what is still to be done of a run, and end it."""
+        with contextlib.closing(Journal(run.folder)) as journal:
+            for name in journal.repaired:
+                self._say(f"Note: {name} ended in half a line, which is cut off.")
+            began = time.monotonic()
+            method = method_of(job)
+            provision = self._loop.call(self._provide(job, run, data, weights))
+            patience = Patience(self._cluster.roster, 60 * job.deadline if data.own is not None else None)
+            scores = None
+            if data.own is not None and data.test:
+                scores = ClientScores(self._cluster, provision, self._display, owners, patience)
+            coordinator = Coordinator(
+                job,
+                run,
+                method,
+                self._cluster,
+                self._models,
+                journal,
+                self._display,
+                provision,
+                owners,
+                patience,
+                self._waits,
+            )
+            status = self._run_to_its_end(coordinator, scores)
+            if status == "interrupted":
+                scores = None  # nobody is waited for any more
+            finish = Finish(run, job, method, coordinator.course, self._models, scratch, targets, scores)
+            summary = self._loop.call(finish.end(self._cluster.roster, status, began))
+            crash_point("server.summary-written")
+            self._loop.call(self._end(run, journal, coordinator, status, job))
+            return summary
+
+    async def _provide(self, job: Job, run: OpenRun, data: RunData, weights: Mapping[str, AnyArray]) -> Provision:
+        return Provision(job, run, self._cluster, data, weights)
+
+    def _run_to_its_end(self, coordinator: Coordinator, scores: ClientScores | None) -> str:
+        """Returns the status."""
+        running = self._loop.submit(coordinator.run(scores))
+        try:
+            with self._display.table(self._cluster.roster.members, self._ground.notes):
+                self._loop.result(running)
+            return coordinator.status()
+        except KeyboardInterrupt:
+            self._say("Interrupted: what is done is kept. Ctrl-C again ends at once.")
+            self._loop.call(coordinator.score_the_rest())
+            return "interrupted"
+        except LanfitError:
+            # What was committed stays in the ledger: a server that only collects can finish it.
+            self._loop.call(coordinator.end("failed"))
+            raise
+
+    async def _end(self, run: OpenRun, journal: Journal, coordinator: Coordinator, status: str, job: Job) -> None:
+        run.end(status)
+        journal.event("ended", status=status)
+        await coordinator.end(status)
+        self._ground.forget_passphrase()
+        if job.keep_runs and (old := remove_oldest(self._workspace, job.keep_runs)):
+            self._say(f"Removed the oldest finished runs, as --keep-runs {job.keep_runs} says: {', '.join(old)}.")
+
+    async def _end_all(self, message: RunEnded) -> None:
+        await self._cluster.end_run(dict.fromkeys(self._cluster.roster.connected, message))
+
+    def _say(self, text: str) -> None:
+        self._display.say(text)
