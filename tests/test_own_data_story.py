@@ -15,7 +15,7 @@ import pytest
 from provoke import assert_told
 from running import ROOT, Place, assert_same_weights, client, flags, free_port, plain_keras
 
-from lanfit.data.split import plan_rows
+from lanfit.data.plan import plan_rows
 
 pytestmark = pytest.mark.story
 DIGITS = np.loadtxt(ROOT / "dataset/X/digits.csv", delimiter=",", skiprows=1)

@@ -8,11 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
 import numpy as np
 
 from lanfit.crash import crash_point
+from lanfit.data.dealing import Dealing
 from lanfit.data.labels import Target, class_ids, target_of
 from lanfit.data.normalize import Normalizer
 from lanfit.data.prepare import DataRequest, Prepared, ShardRows, check_target_normalizer, prepare
@@ -98,6 +100,7 @@ def read_data(job: Job, workspace: Workspace, model: Model, scratch: Path, sourc
         npz_key=job.npz_key,
         samples=job.samples or None,
         normalize_targets=job.normalize_targets,
+        dealing=dealing_of(job),
     )
 
     def allocate(name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> AnyArray:
@@ -111,6 +114,25 @@ def read_data(job: Job, workspace: Workspace, model: Model, scratch: Path, sourc
     return data
 
 
+def dealing_of(job: Job) -> Dealing:
+    """How the rows of a job are dealt."""
+    return Dealing(job.deal, job.alpha, job.classes_per_client, least=_least_rows(job))
+
+
+def _least_rows(job: Job) -> int:
+    """How many rows a shard needs so that a batch is left to train on, beside validation rows and a held-out fold."""
+    rows = _least(job.batch_size, job.validation_split)
+    return _least(rows, 1 / job.folds) if job.method == "kfold" else rows
+
+
+def _least(wanted: int, share: float) -> int:
+    """The smallest number of rows of which so many are left when a share, rounded up, is held out."""
+    rows = max(wanted, int(wanted / (1 - share)) - 1)
+    while rows - ceil(share * rows) < wanted:
+        rows += 1
+    return rows
+
+
 def own_rows(job: Job) -> OwnRows:
     """How clients draw the rows of their own files."""
     folds = job.folds if job.method == "kfold" else 0
@@ -119,7 +141,7 @@ def own_rows(job: Job) -> OwnRows:
 
 def fold_of(job: Job, number: int) -> Fold:
     """A fold of a job; all shards are cut with the job's own seed, so that anyone can draw the same folds."""
-    return Fold(number, job.folds, job.seed, job.validation_split)
+    return Fold(number, job.folds, job.seed, job.validation_split, few=job.deal in ("dirichlet", "classes"))
 
 
 def _check_folds(job: Job, model: Model, shard: ShardRows, words: tuple[str, ...] | None, where: str) -> None:

@@ -23,6 +23,7 @@ from lanfit.wire.messages import Model, RunEnded, Survey
 from lanfit.workspace import Workspace
 from lanfit_server import resuming
 from lanfit_server.assembly import Assembly
+from lanfit_server.class_table import lines_of_deal
 from lanfit_server.clusters import Cluster
 from lanfit_server.collect import Desk, OpenRun
 from lanfit_server.coordinator import Coordinator
@@ -137,6 +138,8 @@ class Runner:
                 raise
             if data.labels:
                 self._say(f"Labels: {', '.join(f'{number} {word}' for number, word in enumerate(data.labels))}.")
+            for line in lines_of_deal(job, model, data, owners):
+                self._say(line)
             record = record_of(new_run_id(self._workspace), job, self._ground.server_id, order.loaded, model, data)
             run = self._loop.call(self._begin(record, weights, data))
             return self._go(job, run, data, weights, owners, targets, scratch)

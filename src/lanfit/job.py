@@ -64,6 +64,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     device: str = "auto"
     deadline: float = 10.0
     keep_runs: int | None = None
+    deal: str = "stratified"
+    alpha: float = 0.5
+    classes_per_client: int = 2
 
 
 NORMALIZER_CHOICES = {"0": "none", "1": "scale", "2": "minmax", "3": "zscore"}
@@ -73,6 +76,7 @@ ORDER_CHOICES = {"XY": "XY", "XX": "XX"}
 BACKENDS = ("tensorflow", "jax", "torch")
 DEVICES = ("auto", "cpu", "gpu")
 MERGES = ("average", "ensemble")
+DEALS = ("equal", "stratified", "dirichlet", "classes")
 
 #: The fields in the order in which they are asked for (see docs/decisions/0002-one-table-of-settings.md).
 FIELDS: dict[str, Field] = {
@@ -249,6 +253,14 @@ FIELDS: dict[str, Field] = {
             default="all",
             example=20,
         ),
+        Field(
+            "deal",
+            choice({name: name for name in DEALS}),
+            "How the server deals rows to clients: equal, in shares of one size; stratified, with classes in their "
+            "proportions; dirichlet, with labels as skewed as --alpha says; classes, a few to each client.",
+        ),
+        Field("alpha", positive, "With --deal dirichlet: the smaller, the more skewed; above 100 hardly at all."),
+        Field("classes_per_client", whole(1), "With --deal classes: how many each client gets."),
     )
 }
 DEFAULTS = Job()
@@ -292,6 +304,8 @@ def _check_data(job: Job) -> None:
             raise mistake("job.set-without-keras", flag=flag, value=value, data=job.data)
     if job.data == "client" and job.samples:
         raise mistake("job.samples-on-clients", samples=job.samples)
+    if job.data == "client" and job.deal != DEFAULTS.deal:
+        raise mistake("deal.own-files", how=job.deal)
 
 
 def to_toml(job: Job) -> str:

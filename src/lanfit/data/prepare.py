@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import prod
 from pathlib import Path
 from typing import Final
@@ -18,12 +18,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from lanfit.data.dealing import STRATIFIED, Dealing
 from lanfit.data.labels import Target
 from lanfit.data.normalize import NO_NORMALIZER, Moments, Normalizer, fit_normalizer
 from lanfit.data.pieces import AnyArray, Piece, check_memory
+from lanfit.data.plan import Plan, plan_rows
 from lanfit.data.shapes import fit_row, shown
 from lanfit.data.sources import Source, files_source
-from lanfit.data.split import Plan, plan_rows
 from lanfit.data.targets import Check, Targets, common_row, targets_of
 from lanfit.data.threads import in_order
 from lanfit.mistakes import mistake
@@ -58,6 +59,7 @@ class DataRequest:
     """Use only so many rows, with classes in their proportions."""
     normalize_targets: str = "none"
     """The normalizer of the targets; numbers only."""
+    dealing: Dealing = STRATIFIED
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,7 @@ def prepare(request: DataRequest, allocate: Allocate = in_memory, source: Source
         own_test=source.test,
         samples=request.samples,
         words=targets.words,
+        dealing=request.dealing,
     )
     _check_batch(plan, request.batch_size)
     place, rows = _places(plan, source.rows)
@@ -205,8 +208,10 @@ def _check_batch(plan: Plan, batch_size: int) -> None:
 
 
 def _places(plan: Plan, rows: int) -> tuple[NDArray[np.int64], int]:
-    """Where each row goes, -1 for those not used, and how many are: shard after shard, the test rows last."""
-    order = np.concatenate([*(part for shard in plan.shards for part in (shard.train, shard.validation)), plan.test])
+    """Where each row goes, -1 for those not used, and how many are: the training rows shard after shard, then their
+    validation rows likewise, the test rows last. So those of neighbours lie side by side."""
+    train, validation = ([getattr(shard, name) for shard in plan.shards] for name in ("train", "validation"))
+    order = np.concatenate([*train, *validation, plan.test])
     place = np.full(rows, -1, np.int64)
     place[order] = np.arange(len(order))
     if np.count_nonzero(place >= 0) != len(order):
@@ -251,13 +256,13 @@ def _moments(arrays: Iterable[AnyArray]) -> Moments:
 
 def _cut(plan: Plan, x: AnyArray, y: AnyArray) -> tuple[tuple[ShardRows, ...], int]:
     """The shards as views, and where the test rows begin."""
-    shards, position = [], 0
-    for shard in plan.shards:
-        train = slice(position, position + len(shard.train))
-        validation = slice(train.stop, train.stop + len(shard.validation))
-        shards.append(ShardRows(x[train], y[train], x[validation], y[validation]))
-        position = validation.stop
-    return tuple(shards), position
+    train = list(accumulate((len(shard.train) for shard in plan.shards), initial=0))
+    validation = list(accumulate((len(shard.validation) for shard in plan.shards), initial=train[-1]))
+    places = [
+        (slice(*of_train), slice(*of_validation))
+        for of_train, of_validation in zip(pairwise(train), pairwise(validation), strict=True)
+    ]
+    return tuple(ShardRows(x[t], y[t], x[v], y[v]) for t, v in places), validation[-1]
 
 
 def _notes(request: DataRequest, source: Source, row_shape: tuple[int, ...], targets: Targets) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ ever and are scikit-learn's.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 
@@ -15,26 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.mistakes import counted, mistake
-from lanfit.seeds import derive_seed
 
 Rows = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Row numbers of one client: what it trains on, and what it judges epochs by."""
-
-    train: Rows
-    validation: Rows
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Where every row goes: each stands in exactly one of the arrays."""
-
-    shards: tuple[Shard, ...]
-    test: Rows
-    warnings: tuple[str, ...]
 
 
 def split_rows(rows: int, fraction: float, seed: int, classes: NDArray[np.generic] | None = None) -> tuple[Rows, Rows]:
@@ -47,7 +28,7 @@ def split_rows(rows: int, fraction: float, seed: int, classes: NDArray[np.generi
     Raises:
         InputError: the fraction is not in [0, 1), or no row would be kept.
     """
-    held = _held(rows, fraction)
+    held = held_rows(rows, fraction)
     if held >= rows:
         raise mistake("split.none-left", rows=counted(rows, "row"), held=held)
     return _draw(rows, held, seed, classes)
@@ -59,11 +40,11 @@ def sample_rows(rows: int, samples: int, seed: int, classes: NDArray[np.generic]
     Raises:
         InputError: there are not as many, or none is wanted.
     """
-    _check_samples(samples, rows)
+    check_samples(samples, rows)
     return np.arange(rows, dtype=np.int64) if samples == rows else np.sort(_draw(rows, samples, seed, classes)[1])
 
 
-def _held(rows: int, fraction: float) -> int:
+def held_rows(rows: int, fraction: float) -> int:
     """How many rows are held out."""
     if not 0 <= fraction < 1:
         raise mistake("split.share", share=fraction)
@@ -136,6 +117,8 @@ def folds(
     seed: int,
     classes: NDArray[np.generic] | None = None,
     words: Sequence[str] | None = None,
+    *,
+    few: bool = False,
 ) -> list[tuple[Rows, Rows]]:
     """The training and the held-out row numbers of each of k folds, ascending.
 
@@ -143,111 +126,33 @@ def folds(
 
     Args:
         words: what messages call the classes, if they have names.
+        few: a class may have fewer rows than there are folds; then some folds hold out none of it.
 
     Raises:
         InputError: k is below 2 or above the rows, or above the rows of a class; they are named.
     """
     if not 2 <= k <= rows:
         raise mistake("split.folds", rows=counted(rows, "row"), folds=k, most=max(2, rows))
-    if classes is not None:
+    if classes is not None and not few:
         names, sizes = np.unique(classes, return_counts=True)
-        few = [(_word(name, words), int(size)) for name, size in zip(names, sizes, strict=True) if size < k]
-        if few:
-            shown = ", ".join(f"{name} ({counted(size, 'row')})" for name, size in few[:10])
-            least = min(size for _, size in few)
+        small = [(word_of(name, words), int(size)) for name, size in zip(names, sizes, strict=True) if size < k]
+        if small:
+            shown = ", ".join(f"{name} ({counted(size, 'row')})" for name, size in small[:10])
+            least = min(size for _, size in small)
             if least == 1:
                 raise mistake("split.class-of-one-row", folds=k, classes=shown)
             raise mistake("split.folds-of-a-class", folds=k, classes=shown, least=least)
     return [(np.setdiff1d(np.arange(rows), held, assume_unique=True), held) for held in deal(rows, k, seed, classes)]
 
 
-def plan_rows(
-    rows: int,
-    shards: int,
-    test_split: float,
-    validation_split: float,
-    seed: int,
-    classes: NDArray[np.generic] | None = None,
-    *,
-    own_test: int = 0,
-    samples: int | None = None,
-    words: Sequence[str] | None = None,
-) -> Plan:
-    """Draw the test rows, deal the rest into shards, draw each shard's validation rows.
-
-    Args:
-        own_test: so many of the last rows are the test rows, and none is drawn.
-        samples: use only so many rows; of `own_test` in their proportion, but at least one.
-        words: what messages call the classes, if they have names.
+def check_samples(samples: int, rows: int) -> None:
+    """Refuse to take so many rows of so many.
 
     Raises:
-        InputError: too few rows for that; the numbers are named.
+        InputError: there are not as many, or none is wanted.
     """
-    rest, test = _pools(rows, test_split, seed, classes, own_test, samples)
-    rows = len(rest) + len(test)
-    if len(rest) < shards:
-        raise mistake("split.too-few-rows", rows=counted(rows, "row"), test=len(test), rest=len(rest), shards=shards)
-    warnings = (
-        [] if own_test else _split_warnings("test rows", _of(classes, np.concatenate([rest, test])), len(test), words)
-    )
-    warnings += _deal_warnings(_of(classes, rest), shards, words)
-    planned: list[Shard] = []
-    small: dict[str, list[str]] = {}
-    for number, fold in enumerate(deal(len(rest), shards, derive_seed(seed, "deal"), _of(classes, rest))):
-        shard = rest[fold]
-        if (held := _held(len(shard), validation_split)) >= len(shard):
-            raise mistake(
-                "split.none-left-of-shard",
-                shard=number + 1,
-                shards=shards,
-                rows=counted(len(shard), "row"),
-                held=held,
-            )
-        train, validation = split_rows(
-            len(shard), validation_split, derive_seed(seed, "validation", number), _of(classes, shard)
-        )
-        planned.append(Shard(shard[train], shard[validation]))
-        for text in _split_warnings("validation rows", _of(classes, shard), len(validation), words):
-            small.setdefault(text, []).append(str(number + 1))
-    warnings += [f"shard {', '.join(numbers)}: {text}" for text, numbers in small.items()]
-    return Plan(tuple(planned), test, tuple(warnings))
-
-
-def _check_samples(samples: int, rows: int) -> None:
     if not 1 <= samples <= rows:
         raise mistake("split.samples", samples=samples, rows=rows)
-
-
-def _pools(
-    rows: int,
-    test_split: float,
-    seed: int,
-    classes: NDArray[np.generic] | None,
-    own_test: int,
-    samples: int | None,
-) -> tuple[Rows, Rows]:
-    """The rows to be dealt, and the test rows."""
-    if samples is not None:
-        _check_samples(samples, rows)
-    every = np.arange(rows, dtype=np.int64)
-    if not own_test:
-        used = every if samples is None else sample_rows(rows, samples, derive_seed(seed, "samples"), classes)
-        rest, test = split_rows(len(used), test_split, derive_seed(seed, "test"), _of(classes, used))
-        return used[rest], used[test]
-    rest, test = every[: rows - own_test], every[rows - own_test :]
-    if samples is None:
-        return rest, test
-    kept = min(max(1, round(samples * own_test / rows)), own_test)
-    if not 1 <= samples - kept <= len(rest):
-        raise mistake("split.samples-too-few", samples=counted(samples, "row"))
-    return (
-        rest[sample_rows(len(rest), samples - kept, derive_seed(seed, "samples"), _of(classes, rest))],
-        test[sample_rows(len(test), kept, derive_seed(seed, "samples", "test"), _of(classes, test))],
-    )
-
-
-def _of(classes: NDArray[np.generic] | None, rows: Rows) -> NDArray[np.generic] | None:
-    return None if classes is None else classes[rows]
 
 
 def _rows_alone_in_their_class(classes: NDArray[np.generic]) -> NDArray[np.bool_]:
@@ -273,34 +178,6 @@ def _shares(sizes: NDArray[np.intp], draws: int, random: np.random.RandomState) 
     return np.asarray(shares, np.intp)
 
 
-def _split_warnings(
-    what: str, classes: NDArray[np.generic] | None, held: int, words: Sequence[str] | None
-) -> list[str]:
-    if classes is None or held == 0:
-        return []
-    names, sizes = np.unique(classes, return_counts=True)
-    warnings = []
-    if (sizes < 2).any():
-        warnings.append(
-            f"{_named(names[sizes < 2], words)} only one row: chance decides whether it is among the {what}"
-        )
-    if held < len(names):
-        warnings.append(f"the {held} {what} can't have one of each of the {len(names)} classes")
-    return warnings
-
-
-def _deal_warnings(classes: NDArray[np.generic] | None, shards: int, words: Sequence[str] | None) -> list[str]:
-    if classes is None or shards == 1:
-        return []
-    names, sizes = np.unique(classes, return_counts=True)
-    small = names[sizes < shards]
-    return [f"{_named(small, words)} fewer rows than the {shards} clients: dealt at random"] if len(small) else []
-
-
-def _named(names: NDArray[np.generic], words: Sequence[str] | None) -> str:
-    shown = ", ".join(_word(name, words) for name in names[:10]) + (", …" if len(names) > 10 else "")
-    return f"class {shown} has" if len(names) == 1 else f"classes {shown} have"
-
-
-def _word(name: np.generic, words: Sequence[str] | None) -> str:
+def word_of(name: np.generic, words: Sequence[str] | None) -> str:
+    """What messages call a class: its word, if it has one, or its number."""
     return str(name) if words is None else words[int(name)]

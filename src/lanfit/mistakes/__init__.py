@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lanfit.errors import LanfitError
-from lanfit.mistakes import answers, client, files, models, net, own_data, rows, server, training
+from lanfit.mistakes import answers, client, dealing, files, models, net, own_data, rows, server, training
 from lanfit.mistakes.entry import Mistake
 
 MISTAKES: Mapping[str, Mistake] = {
     **answers.MISTAKES,
     **files.MISTAKES,
     **rows.MISTAKES,
+    **dealing.MISTAKES,
     **models.MISTAKES,
     **training.MISTAKES,
     **server.MISTAKES,

@@ -181,8 +181,8 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "split.none-left-of-shard": Mistake(
         InputError,
-        "shard {shard} of {shards} has {rows}, of which {held} would be held out: that leaves none to train on",
-        "Use fewer clients, more rows, or set --validation-split 0.",
+        "{shard} has {rows}, of which {held} would be held out: that leaves none to train on",
+        "Use fewer clients or parts, more rows, or set --validation-split 0.",
     ),
     "split.samples": Mistake(
         InputError,

@@ -50,7 +50,7 @@ def plan_fold(fold: Fold, rows: int, classes: Rows | None) -> FoldPlan:
     Raises:
         InputError: there are too few rows, or too few of a class.
     """
-    rest, held_out = folds(rows, fold.of, fold.seed, classes)[fold.number - 1]
+    rest, held_out = folds(rows, fold.of, fold.seed, classes, few=fold.few)[fold.number - 1]
     seed = derive_seed(fold.seed, "fold validation", fold.number)
     train, validation = split_rows(len(rest), fold.validation_split, seed, None if classes is None else classes[rest])
     return FoldPlan(np.sort(rest[train]), np.sort(rest[validation]), held_out)
@@ -62,7 +62,7 @@ def check_folds(fold: Fold, rows: int, classes: Rows | None, batch_size: int, wo
     Raises:
         InputError: too few rows, too few of a class, or fewer training rows than a batch; the numbers are named.
     """
-    train = min(len(rest) for rest, _ in folds(rows, fold.of, fold.seed, classes, words))
+    train = min(len(rest) for rest, _ in folds(rows, fold.of, fold.seed, classes, words, few=fold.few))
     train -= ceil(fold.validation_split * train)
     if batch_size > train:
         raise mistake("split.batch-of-fold", batch=batch_size, rows=train, most=max(1, train))

@@ -236,6 +236,8 @@ class Fold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the folds are drawn with."""
     validation_split: float
     """The share of the fold's training rows by which its best epoch is found."""
+    few: bool = False
+    """A class may have fewer rows than there are folds: labels are skewed on purpose."""
 
 
 class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

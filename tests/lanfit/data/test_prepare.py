@@ -74,8 +74,8 @@ def test_shards_are_contiguous_views_of_what_was_allocated(request_):
 
     prepared = prepare(request_, allocate)
     assert {name: array.shape for name, array in made.items()} == {"x": (60, 6), "y": (60,)}
-    stacked = np.concatenate([x for x, _ in parts(prepared)])
-    np.testing.assert_array_equal(made["x"], stacked)
+    train, validation = ([getattr(shard, name) for shard in prepared.shards] for name in ("x_train", "x_validation"))
+    np.testing.assert_array_equal(made["x"], np.concatenate([*train, *validation, prepared.x_test]))
     for x, y in parts(prepared):
         assert x.base is made["x"] or np.shares_memory(x, made["x"])
         assert np.shares_memory(y, made["y"])

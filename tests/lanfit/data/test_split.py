@@ -6,7 +6,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
-from lanfit.data.split import deal, folds, plan_rows, sample_rows, split_rows
+from lanfit.data.plan import plan_rows
+from lanfit.data.split import deal, folds, sample_rows, split_rows
 from lanfit.errors import InputError
 from lanfit.seeds import derive_seed
 

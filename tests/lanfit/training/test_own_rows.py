@@ -8,7 +8,7 @@ import pytest
 
 from lanfit.data.labels import Target
 from lanfit.data.normalize import Moments
-from lanfit.data.split import plan_rows
+from lanfit.data.plan import plan_rows
 from lanfit.data.text_labels import LABELS, words_to_array
 from lanfit.errors import InputError
 from lanfit.training.own_rows import OwnFiles, rows_to_test, shard_of, statistics

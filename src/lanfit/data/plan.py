@@ -1,0 +1,153 @@
+"""Where every row goes: the test rows, who is dealt the rest, and each one's validation rows. Reads no data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanfit.data.dealing import STRATIFIED, Dealing, deal_rows
+from lanfit.data.split import Rows, check_samples, held_rows, sample_rows, split_rows, word_of
+from lanfit.mistakes import counted, mistake
+from lanfit.seeds import derive_seed
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Row numbers of one client, or of one part: what is trained on, and what epochs are judged by."""
+
+    train: Rows
+    validation: Rows
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where every row goes: each stands in exactly one of the arrays."""
+
+    shards: tuple[Shard, ...]
+    """Of each client; where the rows are dealt in parts, of each part."""
+    test: Rows
+    warnings: tuple[str, ...]
+
+
+def plan_rows(
+    rows: int,
+    shards: int,
+    test_split: float,
+    validation_split: float,
+    seed: int,
+    classes: NDArray[np.generic] | None = None,
+    *,
+    own_test: int = 0,
+    samples: int | None = None,
+    words: Sequence[str] | None = None,
+    dealing: Dealing = STRATIFIED,
+) -> Plan:
+    """Draw the test rows, deal the rest into shards or parts, draw the validation rows of each.
+
+    Args:
+        shards: how many there are; not looked at when the rows are dealt in parts.
+        own_test: so many of the last rows are the test rows, and none is drawn.
+        samples: use only so many rows; of `own_test` in their proportion, but at least one.
+        words: what messages call the classes, if they have names.
+        dealing: how the rest is dealt.
+
+    Raises:
+        InputError: too few rows for that; the numbers are named.
+    """
+    rest, test = _pools(rows, test_split, seed, classes, own_test, samples)
+    rows = len(rest) + len(test)
+    piece = "part" if dealing.how == "parts" else "shard"
+    if piece == "shard" and len(rest) < shards:
+        raise mistake("split.too-few-rows", rows=counted(rows, "row"), test=len(test), rest=len(rest), shards=shards)
+    warnings = (
+        [] if own_test else _split_warnings("test rows", _of(classes, np.concatenate([rest, test])), len(test), words)
+    )
+    dealt = deal_rows(dealing, len(rest), shards, seed, _of(classes, rest))
+    if dealing.by_class:
+        whose = "parts" if piece == "part" else "clients"
+        warnings += _deal_warnings(_of(classes, rest), len(dealt), words, whose)
+    planned: list[Shard] = []
+    small: dict[str, list[str]] = {}
+    for number, places in enumerate(dealt):
+        shard = rest[places]
+        if (held := held_rows(len(shard), validation_split)) >= len(shard):
+            raise mistake(
+                "split.none-left-of-shard",
+                shard=f"{piece} {number + 1} of {len(dealt)}",
+                rows=counted(len(shard), "row"),
+                held=held,
+            )
+        train, validation = split_rows(
+            len(shard), validation_split, derive_seed(seed, "validation", number), _of(classes, shard)
+        )
+        planned.append(Shard(shard[train], shard[validation]))
+        for text in _split_warnings("validation rows", _of(classes, shard), len(validation), words):
+            small.setdefault(text, []).append(str(number + 1))
+    warnings += [f"{piece} {', '.join(numbers)}: {text}" for text, numbers in small.items()]
+    return Plan(tuple(planned), test, tuple(warnings))
+
+
+def _pools(
+    rows: int,
+    test_split: float,
+    seed: int,
+    classes: NDArray[np.generic] | None,
+    own_test: int,
+    samples: int | None,
+) -> tuple[Rows, Rows]:
+    """The rows to be dealt, and the test rows."""
+    if samples is not None:
+        check_samples(samples, rows)
+    every = np.arange(rows, dtype=np.int64)
+    if not own_test:
+        used = every if samples is None else sample_rows(rows, samples, derive_seed(seed, "samples"), classes)
+        rest, test = split_rows(len(used), test_split, derive_seed(seed, "test"), _of(classes, used))
+        return used[rest], used[test]
+    rest, test = every[: rows - own_test], every[rows - own_test :]
+    if samples is None:
+        return rest, test
+    kept = min(max(1, round(samples * own_test / rows)), own_test)
+    if not 1 <= samples - kept <= len(rest):
+        raise mistake("split.samples-too-few", samples=counted(samples, "row"))
+    return (
+        rest[sample_rows(len(rest), samples - kept, derive_seed(seed, "samples"), _of(classes, rest))],
+        test[sample_rows(len(test), kept, derive_seed(seed, "samples", "test"), _of(classes, test))],
+    )
+
+
+def _of(classes: NDArray[np.generic] | None, rows: Rows) -> NDArray[np.generic] | None:
+    return None if classes is None else classes[rows]
+
+
+def _split_warnings(
+    what: str, classes: NDArray[np.generic] | None, held: int, words: Sequence[str] | None
+) -> list[str]:
+    if classes is None or held == 0:
+        return []
+    names, sizes = np.unique(classes, return_counts=True)
+    warnings = []
+    if (sizes < 2).any():
+        warnings.append(
+            f"{_named(names[sizes < 2], words)} only one row: chance decides whether it is among the {what}"
+        )
+    if held < len(names):
+        warnings.append(f"the {held} {what} can't have one of each of the {len(names)} classes")
+    return warnings
+
+
+def _deal_warnings(
+    classes: NDArray[np.generic] | None, shards: int, words: Sequence[str] | None, whose: str
+) -> list[str]:
+    if classes is None or shards == 1:
+        return []
+    names, sizes = np.unique(classes, return_counts=True)
+    small = names[sizes < shards]
+    return [f"{_named(small, words)} fewer rows than the {shards} {whose}: dealt at random"] if len(small) else []
+
+
+def _named(names: NDArray[np.generic], words: Sequence[str] | None) -> str:
+    shown = ", ".join(word_of(name, words) for name in names[:10]) + (", …" if len(names) > 10 else "")
+    return f"class {shown} has" if len(names) == 1 else f"classes {shown} have"
