@@ -15,7 +15,7 @@ from lanfit.errors import InputError
 from lanfit.fields import Field, Value
 from lanfit.passphrase import PASSPHRASE_VARIABLE
 from lanfit_client import settings
-from lanfit_server.cli import EXIT_CODES
+from lanfit_server.cli import EXIT_CODES, POOL
 
 #: The passphrase is no field, because it never stands in a file; it is asked after this one.
 _BEFORE_THE_PASSPHRASE = "clients"
@@ -126,6 +126,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "server-flags": lambda: _flags("server", but=job.FIELDS),
     "client-flags": lambda: _flags("client", fields=settings.FIELDS),
     "client-settings": _client_settings,
+    "simulate-flags": lambda: _flags("simulate", but=job.FIELDS, fields={"pool": POOL}),
     "demo-flags": lambda: _flags("demo"),
     "exit-codes": _exit_codes,
 }

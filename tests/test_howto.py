@@ -69,6 +69,15 @@ def test_an_autoencoder(place: Place) -> None:
 
 
 @pytest.mark.story
+def test_simulate(place: Place) -> None:
+    do(HOWTO / "simulate.md", place)
+    first, second = (place.summary(run) for run in place.runs)
+    assert [client["name"] for client in first["clients"]][-1] == "sim-012"
+    assert len(second["clients"]) == 6
+    assert first["status"] == second["status"] == "done"
+
+
+@pytest.mark.story
 def test_data_on_clients(place: Place) -> None:
     path = HOWTO / "data-on-clients.md"
     found = dict(blocks(path))

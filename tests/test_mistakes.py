@@ -15,7 +15,7 @@ OUTSIDE = [
     TESTS / f"test_mistakes_{area}.py"
     for area in ("answers", "files", "rows", "dealing", "models", "training", "server", "net")
 ]
-OUTSIDE += [TESTS / f"test_{name}_story.py" for name in ("own_data", "memory", "sets", "resume")]
+OUTSIDE += [TESTS / f"test_{name}_story.py" for name in ("own_data", "memory", "sets", "resume", "simulation")]
 _API = "the commands never call it so: only who calls the functions can"
 _NETWORK = "it needs a network that misbehaves"
 _LIES = "a client says so only when it lies"
@@ -167,11 +167,11 @@ INSIDE = {
     ),
     "training.out-of-memory": (
         _MEMORY,
-        "lanfit_client/test_trainer_errors.py::test_an_exception_is_told_in_the_words_of_the_table",
+        "lanfit/training/test_trainer_errors.py::test_an_exception_is_told_in_the_words_of_the_table",
     ),
     "training.failed": (
         "what backends raise on a batch shows before a client trains; this is for what nobody has thought of",
-        "lanfit_client/test_trainer_errors.py::test_an_exception_is_told_in_the_words_of_the_table",
+        "lanfit/training/test_trainer_errors.py::test_an_exception_is_told_in_the_words_of_the_table",
     ),
     "survey.other-target-columns": (
         "a model that takes any number of targets takes as many inputs, which are compared before",

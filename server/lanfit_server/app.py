@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import time
 
-from lanfit.data.sources import Source
 from lanfit.job import Job
 from lanfit.lock import scratch_folder
 from lanfit.loop import LoopThread
 from lanfit.mistakes import mistake
 from lanfit.terminal import Terminal
 from lanfit.waits import Waits
-from lanfit.wire.messages import Model
 from lanfit_server import resuming
 from lanfit_server.admission import Admission
 from lanfit_server.asking import JobQuestions
@@ -24,8 +22,8 @@ from lanfit_server.evaluate import ModelProcess
 from lanfit_server.gathering import Gathering
 from lanfit_server.opening import Options
 from lanfit_server.questions import Answers
-from lanfit_server.runner import Order, Rows, Runner
-from lanfit_server.sets import load_set, source_of
+from lanfit_server.runner import Order, Runner
+from lanfit_server.sets import rows_again
 from lanfit_server.summary import Summary
 
 
@@ -114,11 +112,14 @@ class Server:
             passphrase = admission.unlock_again(job)
             self._display.say(self._loop.call(self._said_of(run)))
             self._start_local(job, passphrase)
-            return [self._runner().resume(run, job, self._rows_again(job, model))]
+            rows = rows_again(job, model, self._loop, self._models, self._scratch, self._display.say)
+            return [self._runner().resume(run, job, rows)]
 
     async def _reopen(self, run_id: str) -> OpenRun:
         run = self._entrance.desk.find(run_id)
         if run is None:
+            if resuming.is_simulated(self._workspace, run_id):
+                raise mistake("resume.simulated", run=run_id)
             raise mistake("resume.other-server", run=run_id)
         for name, client_id in run.ledger.clients().items():
             self._cluster.roster.restore(name, client_id, time.monotonic())
@@ -127,18 +128,6 @@ class Server:
     async def _said_of(self, run: OpenRun) -> str:
         done, tasks = len(run.ledger.results()), len(run.ledger.tasks())
         return f"Going on with run {run.run}: {done} of {tasks} tasks are done. Its clients come back by themselves."
-
-    def _rows_again(self, job: Job, model: Model) -> Rows:
-        """The rows of a set of Keras are loaded again, those of files read again."""
-
-        def rows() -> Source | None:
-            if job.dataset is None:
-                return None
-            self._display.say(f"Loading {job.dataset} …")
-            loading = load_set(self._models, job.dataset, job.dataset_args or "", model.input_shape, self._scratch)
-            return source_of(self._loop.call(loading), model)
-
-        return rows
 
     # --- collecting ---------------------------------------------------------------------------------------------
 

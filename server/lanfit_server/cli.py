@@ -1,26 +1,32 @@
-"""The commands `lanfit server` and `lanfit demo`: read the command line, print the outcome, and nothing more."""
+"""The commands of the server machine: read the command line, print the outcome, and nothing more."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lanfit.commands import INTERRUPTED, interrupt_on_termination, reported
-from lanfit.fields import Value, read_file
+from lanfit.fields import Field, Value, read_file, whole
 from lanfit.job import FIELDS
 from lanfit.terminal import Terminal
 from lanfit.workspace import Workspace, find_workspace
 
+if TYPE_CHECKING:
+    from lanfit_server.summary import Summary
+
+#: Of `lanfit simulate` only.
+POOL = Field("pool", whole(1), "How many trainers the clients share.", default="the machine's cores", example=2)
 EXIT_CODES = {"done": 0, "partial": 4, "failed": 4, "interrupted": INTERRUPTED}
 
 
-def job_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A flag for every field of a job, in the order of the questions."""
-    for field in reversed(FIELDS.values()):
+def job_flags(command: Callable[..., Any], *, but: Container[str] = ()) -> Callable[..., Any]:
+    """A flag for every field of a job without those named in `but`, in the order of the questions."""
+    for field in reversed([field for field in FIELDS.values() if field.key not in but]):
         note = f"  [default: {field.default}]" if field.default else ""
         text = field.help + note
         kind: dict[str, Any] = {}
@@ -56,11 +62,51 @@ def server(
     interrupt_on_termination()
     with reported(as_json=as_json):
         place = find_workspace(workspace, Path.cwd())
-        given: dict[str, Value] = read_file(job, "job file", FIELDS) if job is not None else {}
-        given |= {
-            key: FIELDS[key].read(value, FIELDS[key].flag) for key, value in flags.items() if value not in (None, False)
-        }
+        given = _given(job, flags)
         _run(place, given, passphrase_file, Terminal(take_defaults=yes), as_json, resume=resume)
+
+
+#: What simulated clients have no use for.
+NOT_SIMULATED = ("host", "port", "collect", "local")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("job", required=False, type=click.Path(path_type=Path), metavar="[JOB]")
+@partial(job_flags, but=NOT_SIMULATED)
+@click.option("--pool", help=f"{POOL.help}  [default: {POOL.default}]")
+@click.option("--resume", metavar="RUN", help="Go on with a simulated run that was left unfinished.")
+@click.option("--workspace", type=click.Path(path_type=Path), help="The folder with model/ and dataset/.")
+@click.option("--json", "as_json", is_flag=True, help="Print summary.json on standard output, and nothing else there.")
+def simulate(
+    job: Path | None,
+    pool: str | None,
+    resume: str | None,
+    workspace: Path | None,
+    as_json: bool,
+    **flags: str | bool | None,
+) -> None:
+    """Run the job of a job file on clients that are simulated in memory.
+
+    They share a few trainers of this machine. Nothing is asked, and no port is opened: what neither a flag nor the job
+    file says has its default. The models are those that real clients with as many threads would make.
+    """
+    interrupt_on_termination()
+    with reported(as_json=as_json):
+        from lanfit_server.opening import Options
+        from lanfit_server.simulating import run_simulation
+
+        place = find_workspace(workspace, Path.cwd())
+        size = None if pool is None else int(str(POOL.read(pool, POOL.flag)))
+        options = Options(place, _given(job, flags), resume=resume)
+        _tell(place, run_simulation(options, size, Terminal(take_defaults=True)), as_json)
+
+
+def _given(job: Path | None, flags: Mapping[str, str | bool | None]) -> dict[str, Value]:
+    """What a job file says, and the flags, which win."""
+    given: dict[str, Value] = read_file(job, "job file", FIELDS) if job is not None else {}
+    return given | {
+        key: FIELDS[key].read(value, FIELDS[key].flag) for key, value in flags.items() if value not in (None, False)
+    }
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -101,7 +147,11 @@ def _run(
     """Run a server, print how it went, and exit."""
     from lanfit_server.opening import Options, run_server
 
-    summaries = run_server(Options(place, given, passphrase_file, passphrase, resume), terminal)
+    _tell(place, run_server(Options(place, given, passphrase_file, passphrase, resume), terminal), as_json)
+
+
+def _tell(place: Workspace, summaries: Sequence[Summary], as_json: bool) -> None:
+    """Print how it went, and exit."""
     from lanfit_server.summary import lines
 
     for summary in summaries:

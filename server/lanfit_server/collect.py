@@ -20,10 +20,11 @@ import numpy as np
 
 from lanfit.data.memory import readable_size
 from lanfit.durable import move_whole
-from lanfit.errors import RemoteProtocolError
+from lanfit.errors import LanfitError, RemoteProtocolError
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.models.member import HISTORY, Member
-from lanfit.partial import remove_partial
+from lanfit.partial import is_full, remove_partial
+from lanfit.system import refused
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_size
 from lanfit.wire.messages import Result
 from lanfit.workspace import Workspace
@@ -313,6 +314,15 @@ class Desk:
         for run in self._runs.values():
             run.ledger.close()
         self._runs.clear()
+
+
+def why_not_written(wrong: Exception) -> str:
+    """Why a result could not be put on disk, for an operator."""
+    if is_full(wrong):
+        return "the server's disk is full"
+    if isinstance(wrong, OSError):
+        return refused(wrong).message
+    return wrong.message if isinstance(wrong, LanfitError) else f"the ledger can't be written: {wrong}"
 
 
 def _not_finite(block: BlockFile, specs: tuple[ArraySpec, ...]) -> str | None:

@@ -25,6 +25,9 @@ from lanfit_server.methods.choose import method_of
 from lanfit_server.prepare import RunData
 from lanfit_server.summary import Summary
 
+#: The server id of runs whose clients were simulated: only a simulation goes on with them.
+SIMULATED = b"lanfit simulated"
+
 
 def status_of(workspace: Workspace, run: str) -> str:
     """How far a run of the workspace is: `unfinished`, or how it ended.
@@ -46,7 +49,17 @@ def status_of(workspace: Workspace, run: str) -> str:
 def unfinished(workspace: Workspace) -> str | None:
     """The newest run of the workspace that a server began and did not end; None when there is none."""
     runs = sorted((path.parent.name for path in workspace.logs.glob(f"*/{Ledger.FILE}")), reverse=True)
-    return next((run for run in runs if status_of(workspace, run) == "unfinished"), None)
+    unfinished = (run for run in runs if status_of(workspace, run) == "unfinished")
+    return next((run for run in unfinished if not is_simulated(workspace, run)), None)
+
+
+def is_simulated(workspace: Workspace, run: str) -> bool:
+    """Whether the clients of a run of the workspace were simulated."""
+    ledger = Ledger(workspace.run_folder(run))
+    try:
+        return ledger.record is not None and ledger.record.server_id == SIMULATED
+    finally:
+        ledger.close()
 
 
 def finished_summary(workspace: Workspace, run: str) -> Summary | None:

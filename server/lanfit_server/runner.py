@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from lanfit.crash import crash_point
 from lanfit.data.labels import Target
 from lanfit.data.prepare import check_target_normalizer
@@ -82,6 +84,8 @@ class Order:
     loaded: Loaded
     model: Model
     rows: Rows
+    remark: str = ""
+    """Comments that stand above the job in the run's job.toml."""
 
 
 class Runner:
@@ -141,6 +145,7 @@ class Runner:
             for line in lines_of_deal(job, model, data, owners):
                 self._say(line)
             record = record_of(new_run_id(self._workspace), job, self._ground.server_id, order.loaded, model, data)
+            record = msgspec.structs.replace(record, job=order.remark + record.job)
             run = self._loop.call(self._begin(record, weights, data))
             return self._go(job, run, data, weights, owners, targets, scratch)
 

@@ -5,11 +5,14 @@ Imports no Keras.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from lanfit.data.keras_sets import KerasSet, set_source
 from lanfit.data.labels import Target
 from lanfit.data.sources import Source
+from lanfit.job import Job
+from lanfit.loop import LoopThread
 from lanfit.wire.messages import Model
 from lanfit_server.evaluate import LoadedSet, LoadSet, ModelProcess
 
@@ -32,3 +35,18 @@ def source_of(loaded: LoadedSet, model: Model) -> Source:
         InputError: its targets are nothing for this model's loss.
     """
     return set_source(KerasSet(loaded.name, **loaded.arrays.load()), Target(model.target), loaded.notes)
+
+
+def rows_again(
+    job: Job, model: Model, loop: LoopThread, models: ModelProcess, scratch: Path, say: Callable[[str], None]
+) -> Callable[[], Source | None]:
+    """The rows of a run that is gone on with: those of a set of Keras are loaded again, those of files read again."""
+
+    def rows() -> Source | None:
+        if job.dataset is None:
+            return None
+        say(f"Loading {job.dataset} …")
+        loading = load_set(models, job.dataset, job.dataset_args or "", model.input_shape, scratch)
+        return source_of(loop.call(loading), model)
+
+    return rows

@@ -12,6 +12,7 @@ from lanfit import __version__
 COMMANDS = {
     "server": ("lanfit_server.cli", "server", "Ask for a job, let clients in, train on them, collect the models."),
     "client": ("lanfit_client.cli", "client", "Join a server and train for it."),
+    "simulate": ("lanfit_server.cli", "simulate", "Run a job on clients that are simulated in memory."),
     "demo": ("lanfit_server.cli", "demo", "Show the whole thing on this machine: the digits, a server, two clients."),
 }
 

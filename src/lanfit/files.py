@@ -10,14 +10,20 @@ import contextlib
 import errno
 import mmap
 import os
+import weakref
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 
 import msgspec
+import numpy as np
 
 from lanfit.durable import sync_file
 from lanfit.mistakes import mistake
 from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, block_size, pieces, views
+
+#: The files of all blocks that are mapped in this process to be written to.
+_PATHS: weakref.WeakKeyDictionary[mmap.mmap, Path] = weakref.WeakKeyDictionary()
 
 
 class BlockFile:
@@ -27,6 +33,7 @@ class BlockFile:
         self.path = path
         self._mapped = mapped
         self.view = memoryview(mapped)
+        _PATHS[mapped] = path
 
     @classmethod
     def create(cls, path: Path, size: int) -> BlockFile:
@@ -66,13 +73,18 @@ class BlockFile:
     @classmethod
     def write(cls, path: Path, arrays: Mapping[str, AnyArray]) -> BlockSpec:
         """Write arrays as a block, and return its description."""
+        cls.put(path, arrays)
+        return block_of(arrays)
+
+    @staticmethod
+    def put(path: Path, arrays: Mapping[str, AnyArray]) -> None:
+        """Write arrays as a block that has its description already."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             for piece in pieces(arrays):
                 file.write(piece)
             if not file.tell():
                 file.write(b"\0")  # an empty file can't be mapped
-        return block_of(arrays)
 
     def arrays(self, specs: Sequence[ArraySpec]) -> dict[str, AnyArray]:
         """The arrays as views into the file."""
@@ -90,11 +102,20 @@ class BlockFile:
             self._mapped.close()
 
 
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where the bytes of an array begin."""
+
+    path: str
+    offset: int
+
+
 class ArrayFile(msgspec.Struct, frozen=True):
     """A block of arrays in a file of this machine: what processes tell each other instead of arrays."""
 
     path: str
     block: BlockSpec
+    places: tuple[Place, ...] = ()
+    """Where each array lies, if they do not lie one after the other in `path`: rows in a file of all rows."""
 
     @classmethod
     def write(cls, path: Path, arrays: Mapping[str, AnyArray]) -> ArrayFile:
@@ -102,4 +123,22 @@ class ArrayFile(msgspec.Struct, frozen=True):
 
     def load(self) -> dict[str, AnyArray]:
         """The arrays as read-only views into the file."""
-        return BlockFile.open(Path(self.path)).arrays(self.block.arrays)
+        if not self.places:
+            return BlockFile.open(Path(self.path)).arrays(self.block.arrays)
+        files = {place.path: BlockFile.open(Path(place.path)).view for place in self.places}
+        return {
+            spec.name: np.frombuffer(files[place.path], spec.dtype, prod(spec.shape), place.offset).reshape(spec.shape)
+            for spec, place in zip(self.block.arrays, self.places, strict=True)
+        }
+
+
+def place_of(array: AnyArray) -> Place | None:
+    """Where an array lies in a file that is mapped here; None when it does not, or not in one piece."""
+    owner: object = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    mapped = owner.obj if isinstance(owner, memoryview) else owner
+    if not isinstance(mapped, mmap.mmap) or mapped not in _PATHS or not array.flags.c_contiguous:
+        return None
+    start = np.frombuffer(mapped, np.uint8).ctypes.data
+    return Place(str(_PATHS[mapped]), array.ctypes.data - start if array.size else 0)

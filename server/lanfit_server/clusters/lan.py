@@ -19,8 +19,7 @@ from lanfit.net.link import Link
 from lanfit.net.listen import Listener, listen
 from lanfit.net.pulse import LinkTimes
 from lanfit.net.tls import Identity
-from lanfit.partial import PartialBlock, is_full
-from lanfit.system import refused
+from lanfit.partial import PartialBlock
 from lanfit.waits import Waits
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_size, pieces, views
 from lanfit.wire.messages import (
@@ -63,7 +62,7 @@ from lanfit_server.clusters import (
     TaskFailed,
 )
 from lanfit_server.clusters.session import Delivery, Session
-from lanfit_server.collect import Desk, Known, PutOff, Refuse, Take, check_metrics
+from lanfit_server.collect import Desk, Known, PutOff, Refuse, Take, check_metrics, why_not_written
 from lanfit_server.gate import GateKeeper
 from lanfit_server.roster import Roster
 from lanfit_server.survey import check_survey
@@ -280,7 +279,7 @@ class LanCluster:
                 try:
                     part = await asyncio.to_thread(PartialBlock.open, path, size)
                 except (LanfitError, OSError) as wrong:
-                    await self._put_off(session, result, _reason(wrong))
+                    await self._put_off(session, result, why_not_written(wrong))
                     return
                 if part.damaged:
                     log.warning("%s is damaged from byte %d on: that is fetched again", path.name, part.offset)
@@ -333,7 +332,7 @@ class LanCluster:
                         self._desk.commit(session.name, result)
                         crash_point("server.result-committed")
                 except (OSError, sqlite3.OperationalError) as wrong:
-                    await self._put_off(session, result, _reason(wrong))
+                    await self._put_off(session, result, why_not_written(wrong))
                     return
                 if reason is not None:
                     await session.link.send(Reject(block_id, reason))
@@ -344,15 +343,6 @@ class LanCluster:
         session.acknowledged.add(block_id)
         await session.link.send(Ack(block_id))
         crash_point("server.result-acknowledged")
-
-
-def _reason(wrong: Exception) -> str:
-    """Why something could not be written, for an operator."""
-    if is_full(wrong):
-        return "the server's disk is full"
-    if isinstance(wrong, OSError):
-        return refused(wrong).message
-    return wrong.message if isinstance(wrong, LanfitError) else f"the ledger can't be written: {wrong}"
 
 
 async def _came(fetch: Coroutine[Any, Any, None]) -> bool:

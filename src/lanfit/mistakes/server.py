@@ -28,6 +28,21 @@ MISTAKES: Mapping[str, Mistake] = {
         "run {run} was not begun by this server",
         "Only the server that began a run can go on with it: use its workspace, with its server/state/.",
     ),
+    "resume.simulated": Mistake(
+        InputError,
+        "the clients of run {run} were simulated",
+        "Go on with it by lanfit simulate --resume {run}.",
+    ),
+    "resume.not-simulated": Mistake(
+        InputError,
+        "the clients of run {run} were not simulated",
+        "Go on with it by lanfit server --resume {run}.",
+    ),
+    "simulation.own-data": Mistake(
+        InputError,
+        "clients that are simulated have no data of their own (--data client)",
+        "Put the rows into dataset/ of this workspace, and take --data files.",
+    ),
     "resume.nothing-kept": Mistake(
         InputError,
         "run {run} can't go on: {file} is missing",

@@ -11,7 +11,10 @@ from lanfit.wire.messages import FitTask, Model, OwnRows
 
 
 class Fit(msgspec.Struct, frozen=True, tag="fit"):
-    """Train a model on a shard; write the result's block to `result`, and the model to `copy` for the client itself."""
+    """Train a model on a shard; write the result's block to `result`, and the model to `copy` for the client itself.
+
+    Without a `copy` there is none.
+    """
 
     number: int
     """Which order this is; the answers to it carry it."""

@@ -193,7 +193,8 @@ class Trainer:
             scores = self._judge(task.model).score([member], *rows.held_out) if rows.held_out else {}
         arrays = {**result.weights, **member.constants(), HISTORY: result.history}
         block = ArrayFile.write(Path(order.result), arrays)
-        write_model(Path(order.copy), task.model.architecture, task.model.compile, result.weights)
+        if order.copy:
+            write_model(Path(order.copy), task.model.architecture, task.model.compile, result.weights)
         seconds = {**result.seconds, **timings.seconds}
         return Trained(order.number, block, result.metrics, result.best_epoch, scores, seconds)
 
