@@ -28,6 +28,7 @@ LAYERS = [
         "child",
         "workspace",
         "job",
+        "job_rounds",
         "fields",
         "commands",
         "system",

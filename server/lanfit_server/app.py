@@ -8,7 +8,7 @@ import time
 from lanfit.job import Job
 from lanfit.lock import scratch_folder
 from lanfit.loop import LoopThread
-from lanfit.mistakes import mistake
+from lanfit.mistakes import counted, mistake
 from lanfit.terminal import Terminal
 from lanfit.waits import Waits
 from lanfit_server import resuming
@@ -126,8 +126,11 @@ class Server:
         return run
 
     async def _said_of(self, run: OpenRun) -> str:
-        done, tasks = len(run.ledger.results()), len(run.ledger.tasks())
-        return f"Going on with run {run.run}: {done} of {tasks} tasks are done. Its clients come back by themselves."
+        if rounds := len(run.ledger.rounds()):
+            done = counted(rounds, "round") + (" is done" if rounds == 1 else " are done")
+        else:
+            done = f"{len(run.ledger.results())} of {len(run.ledger.tasks())} tasks are done"
+        return f"Going on with run {run.run}: {done}. Its clients come back by themselves."
 
     # --- collecting ---------------------------------------------------------------------------------------------
 

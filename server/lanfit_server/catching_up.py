@@ -12,14 +12,15 @@ from lanfit.fields import read_toml
 from lanfit.job import FIELDS, Job, make_job
 from lanfit.wire.arrays import AnyArray
 from lanfit.workspace import Workspace
+from lanfit_server.apart import Apart
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
 from lanfit_server.evaluate import Done, ModelProcess, UseData, UseModel
 from lanfit_server.finish import Finish
 from lanfit_server.methods.choose import method_of
+from lanfit_server.methods.federated import Federated
 from lanfit_server.prepare import no_rows, read_data, targets_of_test, test_rows
 from lanfit_server.roster import Roster
-from lanfit_server.scoring import score
 from lanfit_server.sets import load_set, source_of
 from lanfit_server.summary import Summary
 
@@ -45,16 +46,16 @@ class CatchingUp:
         await self._models.ask(UseModel(record.model), Done)
         targets = await self._use_data(run, job)
         method, course = method_of(job), Course()
+        assert not isinstance(method, Federated)  # rounds are gone on with, not collected
+        maker = Apart(job, run, method, course, self._models)
         tasks = {task.key: task for task in method.start()}
         for owned in run.ledger.tasks():
             course.table.add(tasks[owned.key], owned.owner, bound=record.own is not None)
         for stored in run.ledger.results():
-            task, owner = tasks[stored.task], course.table[stored.task].owner
             course.table.commit(stored.task)
-            course.metrics[stored.task] = await score(run, stored, task, owner, self._models)
-            method.on_result(task, course.metrics[stored.task].get("loss", float("nan")))
+        await maker.settle()
         status = "partial" if course.table.open else "done"
-        finish = Finish(run, job, method, course, self._models, self._scratch, targets)
+        finish = Finish(run, job, maker, course, self._models, self._scratch, targets)
         summary = await finish.end(roster, status, began)
         if status == "done":
             run.end(status)

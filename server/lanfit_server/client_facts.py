@@ -15,7 +15,7 @@ from lanfit_server.summary import Bytes, ClientFacts, FoldFacts, all_seconds
 from lanfit_server.tasks import Record, State
 
 #: Parts of a client's time that each of its results tells again.
-_ONCE = frozenset({"join", "import"})
+ONCE = frozenset({"join", "import"})
 
 
 def client_facts(run: OpenRun, course: Course, outcome: Outcome, roster: Roster, now: float) -> tuple[ClientFacts, ...]:
@@ -87,7 +87,7 @@ def _seconds(stored: Sequence[StoredResult]) -> dict[str, float]:
     total: dict[str, float] = {}
     for each in stored:
         for name, seconds in each.result.seconds.items():
-            total[name] = max(total.get(name, 0.0), seconds) if name in _ONCE else total.get(name, 0.0) + seconds
+            total[name] = max(total.get(name, 0.0), seconds) if name in ONCE else total.get(name, 0.0) + seconds
     return total
 
 

@@ -132,9 +132,9 @@ class OpenRun:
         validation = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
         return validation or best
 
-    def owner(self, task: str) -> str | None:
-        """The client that the task's shard was dealt to; None for a task that the run does not have."""
-        return next((owned.owner for owned in self.ledger.tasks() if owned.key == task), None)
+    def round_block(self, number: int) -> Path:
+        """Where the weights lie that a round has given, while the run is unfinished."""
+        return self.folder / "rounds" / f"{number}.block"
 
     def end(self, status: str) -> None:
         """The run has ended. The blocks of a run that is done are in its model files, and are removed."""
@@ -144,7 +144,8 @@ class OpenRun:
             self.own_shard.unlink(missing_ok=True)
         self.remove_parts()
         if status == "done":
-            shutil.rmtree(self.folder / "results", ignore_errors=True)
+            for name in ("results", "rounds"):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
 
     def check(self, result: Result) -> None:
         """Hold what is offered against the run's own table, before anything is allocated.
@@ -244,7 +245,7 @@ class Desk:
         run = self.find(result.run)
         if run is None:
             return Refuse(f"this server has no run {result.run!r}")
-        if run.owner(result.task) is None:
+        if run.ledger.owner(result.task) is None:
             return Refuse(f"run {run.run} has no task {result.task!r}")
         if self.is_known(result):
             return Known()
@@ -264,8 +265,9 @@ class Desk:
         return f"the server's disk has {readable_size(free)} free, and it needs {readable_size(int(needed))}"
 
     def is_known(self, result: Result) -> bool:
-        """Whether a result of this task was committed, by whomever."""
-        return self._runs[result.run].ledger.result(result.task) is not None
+        """Whether no other result of this task is needed: one was committed, or its round is over."""
+        ledger = self._runs[result.run].ledger
+        return ledger.result(result.task) is not None or ledger.is_over(result.task)
 
     def lock(self, result: Result) -> asyncio.Lock:
         """Held while a result of this task is put on disk: two clients may deliver it at the same time."""

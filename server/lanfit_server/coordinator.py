@@ -1,14 +1,13 @@
 """Runs a method over a cluster: deals shards, leases tasks, takes in results, ends the run.
 
-Decisions are made elsewhere (methods/, tasks.py); this is the shell around them. It knows no socket.
+Decisions are made elsewhere (methods/, tasks.py), models by a maker; this is the shell around them. It knows no socket.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from lanfit.crash import crash_point
 from lanfit.job import Job
@@ -34,23 +33,25 @@ from lanfit_server.clusters import (
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import ClientTimes, Course
 from lanfit_server.display import Display
-from lanfit_server.evaluate import ModelProcess
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import OwnedTask
-from lanfit_server.methods import Method, Task
+from lanfit_server.makers import Maker
+from lanfit_server.methods import Task
 from lanfit_server.patience import Patience
 from lanfit_server.provision import Provision
-from lanfit_server.scoring import ClientScores, score
-from lanfit_server.tasks import Record, State
+from lanfit_server.tasks import Record
 
 #: A server whose loop stood still for so long (a suspended machine) can't blame its clients for their silence.
 STOOD_STILL_SECONDS = 5.0
+#: With more tasks than that in a round their epochs are only in the histories.
+MOST_SHOWN = 10
 
 
 class Coordinator:
     """One run of a method on a cluster.
 
     Args:
+        maker: what becomes of results.
         owners: the client that each shard is dealt to.
         patience: with those that are gone, where rows are their own.
         waits: how long clients may be silent, or get on with nothing.
@@ -60,9 +61,9 @@ class Coordinator:
         self,
         job: Job,
         run: OpenRun,
-        method: Method,
+        maker: Maker,
+        course: Course,
         cluster: Cluster,
-        models: ModelProcess,
         journal: Journal,
         display: Display,
         provision: Provision,
@@ -70,61 +71,69 @@ class Coordinator:
         patience: Patience,
         waits: Waits,
     ) -> None:
-        self.course = Course()
+        self.course = course
         self._job = job
         self._run = run
-        self._method = method
+        self._maker = maker
+        self._maker.on_made = self._made
         self._cluster = cluster
-        self._models = models
         self._journal = journal
         self._display = display
         self._provision = provision
         self._owners = owners
-        self._scoring: list[asyncio.Task[None]] = []
         self._standing_by: set[str] = set()
         self._patience = patience
         self._waits = waits
         self._grace_ends = -math.inf
         self._looked = self._reminded = time.monotonic()
 
-    async def run(self, client_scores: ClientScores | None = None) -> None:
-        """Return when every task is committed or given up, and scored.
-
-        Args:
-            client_scores: what compares models where the server has no test rows.
+    async def run(self) -> None:
+        """Return when every task is committed or given up, and all is made of the results that can be.
 
         Raises:
             TrainingError: a client that is needed will never come.
         """
-        self._deal()
         with self.course.timings.span("train"):
+            await self._deal()
             await self._train()
-            await asyncio.gather(*self._scoring)
-        if client_scores is not None:
-            await self._judge(client_scores)
+            while tasks := await self._maker.advance():
+                self._begin(tasks)
+                await self._train()
+            await self._maker.settle()
 
-    def _deal(self) -> None:
+    async def _deal(self) -> None:
         data, owners, ledger = self._provision.data, self._owners, self._run.ledger
         for name in self._cluster.roster.connected:
             self._joined(name)
-        for task in self._method.start():
-            self.course.table.add(task, owners[task.shard], bound=data.own is not None)
-        if ledger.tasks():
+        is_new = not ledger.owners()
+        if is_new:
+            ledger.deal(owners)
+        self._begin(await self._maker.start())
+        if not is_new:
             self._take_up()
             return
-        ledger.deal([OwnedTask(record.task.key, record.owner) for record in self.course.table.records()])
         crash_point("server.tasks-dealt")
         for shard, owner in enumerate(owners):
             self._journal.event("dealt", shard=shard + 1, client=owner, rows=data.samples[shard])
+
+    def _begin(self, tasks: Sequence[Task]) -> None:
+        """These tasks are there to be done now."""
+        bound = self._provision.data.own is not None
+        for task in tasks:
+            self.course.table.add(task, self._owners[task.shard], bound=bound)
+        self._run.ledger.add_tasks([OwnedTask(task.key, self._owners[task.shard], task.round) for task in tasks])
 
     def _take_up(self) -> None:
         """An earlier server has dealt the tasks: what came back to it is done, and its clients are on their way."""
         table, ledger, now = self.course.table, self._run.ledger, time.monotonic()
         self._grace_ends = now + self._waits.grace
         for stored in ledger.results():
-            table.commit(stored.task)
-            self._scoring.append(asyncio.create_task(self._score(stored.task)))
+            if stored.task in table:  # else its round is over
+                table.commit(stored.task)
+                self._maker.returned(table[stored.task])
         for lease in ledger.leases():
+            if lease.task not in table:
+                continue
             if lease.ended is None:
                 table.restore(lease.task, lease.client, lease.attempt, now)
             else:
@@ -139,7 +148,8 @@ class Coordinator:
             await self._lease_out()
             bound = dict.fromkeys(record.owner for record in self.course.table.open if record.bound)
             # No longer than a heartbeat, so that a stalled task, and our own standing still, are seen.
-            seconds = min(self._patience.next_end(bound), self._grace() or math.inf, self._waits.heartbeat)
+            left = max(0.0, self._maker.seconds_left())
+            seconds = min(self._patience.next_end(bound), self._grace() or math.inf, self._waits.heartbeat, left)
             event = await next_event(self._cluster, seconds)
             self._notice_own_pause(seconds)
             if event is not None:
@@ -147,6 +157,7 @@ class Coordinator:
             else:
                 self._give_up(name for name in bound if self._patience.is_over(name))
                 self._remind()
+            await self._leave_out()
 
     def _grace(self) -> float:
         """Seconds for which clients that are gone keep their tasks: after a restart, or an own standing still."""
@@ -206,22 +217,35 @@ class Coordinator:
             waited = f"{60 * self._job.deadline:.0f} s"
             reason = f"{name} was gone for longer than {waited} (--deadline); its rows are its own"
             for task in self.course.table.give_up(name, reason):
+                self.course.too_late.add(task.key)
                 self._journal.event("given up", task=task.key, client=name)
                 self._display.say(f"{task.key} is given up: {reason}.")
+
+    async def _leave_out(self) -> None:
+        """Wait no longer for what its round goes on without."""
+        for key, reason in self._maker.too_late() if self._maker.seconds_left() <= 0 else ():
+            self._run.ledger.end_leases("not needed", task=key)
+            self._journal.event("left out", task=key, client=self.course.table[key].owner, reason=reason)
+            for name in self.course.table.leave_out(key, reason):
+                await self._cluster.send(name, Cancel(self._run.run, key, reason))
 
     async def _lease_out(self) -> None:
         roster, table, now = self._cluster.roster, self.course.table, time.monotonic()
         expected = [name for name in self._owners if roster[name].state != "left"] if self._grace() else ()
-        for assignment in table.assign(roster.connected, now, expected):
+        assignments = table.assign(roster.connected, now, expected)
+        with self._run.ledger.together():
+            for assignment in assignments:
+                self._run.ledger.lease(assignment.task.key, assignment.attempt, assignment.client)
+        for assignment in assignments:
             task = assignment.task
-            self._run.ledger.lease(task.key, assignment.attempt, assignment.client)
             self._times(assignment.client).leased = now
             self._journal.event("leased", task=task.key, client=assignment.client, attempt=assignment.attempt)
             if len(table[task.key].leases) > 1:
                 others = " and ".join(name for name in table[task.key].leases if name != assignment.client)
                 self._display.say(f"{assignment.client} tries {task.key}, too: {others} takes over twice the median.")
             else:
-                self._journal.start_history(assignment.owner, task.suffix)
+                if not self._maker.epochs_before(task):
+                    self._journal.start_history(assignment.owner, task.suffix)
                 if assignment.client != assignment.owner:
                     self._display.say(f"{assignment.client} takes over the shard of {assignment.owner}.")
             lease = self._provision.lease(task, assignment.owner, assignment.attempt)
@@ -264,7 +288,9 @@ class Coordinator:
             case Offered() if event.run == self._run.run and event.task in table:
                 table.offer(event.task, name)
             case Repeated() if event.run == self._run.run:
-                self._journal.event("duplicate", task=event.task, client=name, attempt=event.attempt)
+                is_late = event.task in self.course.too_late
+                kind = "late" if is_late else "duplicate"
+                self._journal.event(kind, task=event.task, client=name, attempt=event.attempt)
             case EpochEnded() if event.run == self._run.run and event.task in table:
                 self._epoch(table[event.task], event)
             case Logged() if event.run == self._run.run:
@@ -286,10 +312,14 @@ class Coordinator:
 
     def _epoch(self, record: Record, event: EpochEnded) -> None:
         if record.holder == event.client:
-            self._journal.epoch(record.owner, record.task.suffix, event.epoch, event.metrics)
+            task = record.task
+            epoch = self._maker.epochs_before(task) + event.epoch
+            self._journal.epoch(record.owner, task.suffix, epoch, event.metrics)
+            if task.round and len(self.course.table.open) > MOST_SHOWN:
+                return
             shown = "  ".join(f"{key} {value:.4g}" for key, value in event.metrics.items())
-            fold = f" fold {record.task.fold}," if record.task.fold else ""
-            self._display.detail(f"{event.client}:{fold} epoch {event.epoch + 1}/{self._job.epochs}  {shown}")
+            part = f" fold {task.fold}," if task.fold else f" round {task.round}," if task.round else ""
+            self._display.detail(f"{event.client}:{part} epoch {event.epoch + 1}/{self._job.epochs}  {shown}")
 
     async def _returned(self, event: Returned) -> None:
         others = [name for name in self.course.table[event.task].leases if name != event.client]
@@ -300,10 +330,18 @@ class Coordinator:
         times = self._times(event.client)
         times.returned, times.sending = time.monotonic(), event.seconds
         self._journal.event("returned", task=event.task, client=event.client)
-        self._scoring.append(asyncio.create_task(self._score(event.task)))
+        record, stored = self.course.table[event.task], self._run.ledger.result(event.task)
+        if stored is not None and not record.task.round:
+            self._journal.whole_history(record.owner, record.task.suffix, self._run.history(stored))
+        self._maker.returned(record)
 
     def _failed(self, event: TaskFailed) -> None:
-        failure = f"{event.client}: {event.error}"
+        failure, record = f"{event.client}: {event.error}", self.course.table[event.task]
+        if event.not_finite and record.task.round and event.client in {*record.leases, *record.returning}:
+            self._run.ledger.end_leases("failed", task=event.task, failure=failure)
+            self._journal.event("left out", task=event.task, client=event.client, reason=event.error)
+            self.course.table.leave_out(event.task, failure)
+            return
         again = self.course.table.fail(event.task, event.client, failure, died=event.died)
         ended = "died" if event.died else "failed"
         self._run.ledger.end_leases(ended, task=event.task, client=event.client, failure=failure)
@@ -311,56 +349,20 @@ class Coordinator:
         then = "it is tried again" if again else "it is given up"
         self._display.say(f"{event.client} could not train {event.task}: {event.error} — {then}.")
 
-    async def _score(self, task: str) -> None:
-        """Score a committed result and write its model file."""
-        record = self.course.table[task]
-        stored = self._run.ledger.result(task)
-        assert stored is not None
-        self._journal.whole_history(record.owner, record.task.suffix, self._run.history(stored))
-        metrics = await score(self._run, stored, record.task, record.owner, self._models)
-        crash_point("server.model-scored")
-        self.course.metrics[task] = metrics
-        self._method.on_result(record.task, metrics.get("loss", float("nan")))
-        shown = "  ".join(f"{key} {value:.4f}" for key, value in metrics.items())
-        self._journal.event("scored", task=task, client=record.owner, **metrics)
-        what = f"{record.owner}, fold {record.task.fold} of {self._job.folds}," if record.task.fold else record.owner
-        self._display.say(f"{what} is done: {shown}")
-
-    async def _judge(self, scores: ClientScores) -> None:
-        """Compare the clients' models by the test rows of all clients: each is sent round."""
-        for task in self._method.finish().by_shard.values():
-            stored = self._run.ledger.result(task.key)
-            if stored is None:
-                continue
-            metrics = await scores.of(task.key, [self._run.file(stored)])
-            if metrics:
-                self.course.metrics[task.key] = metrics
-                self._method.judge(task, metrics.get("loss", float("nan")))
-                self._journal.event("scored by clients", task=task.key, **metrics)
+    def _made(self, line: str, what: str, metrics: Mapping[str, float]) -> None:
+        """The maker has made something of results."""
+        self._journal.event("scored", task=what, **metrics)
+        if line:
+            shown = "  ".join(f"{key} {value:.4f}" for key, value in metrics.items())
+            self._display.say(f"{line}: {shown}")
 
     # --- the end ------------------------------------------------------------------------------------------------
 
-    def status(self) -> str:
-        """How the run ended, as far as tasks say."""
-        states = [record.state for record in self.course.table.records()]
-        if states and all(state is State.COMMITTED for state in states):
-            return "done"
-        return "partial" if State.COMMITTED in states else "failed"
-
-    async def score_the_rest(self) -> None:
-        """After an interruption: score what is committed and was not scored yet."""
-        await asyncio.gather(*self._scoring, return_exceptions=True)
-        for record in self.course.table.records():
-            if record.state is State.COMMITTED and record.task.key not in self.course.metrics:
-                await self._score(record.task.key)
-
     async def end(self, status: str) -> None:
-        """Tell every client how the run ended, and how its own model did."""
-        ended, chosen = {}, self._method.finish().by_shard.values()
+        """Tell every client how the run ended, and how its model did."""
+        ended = {}
         for name in self._cluster.roster.connected:
-            best = next((task for task in chosen if self.course.table[task.key].owner == name), None)
-            metrics = self.course.metrics.get(best.key, {}) if best else {}
-            scores = ", ".join(f"{key} {value:.4f}" for key, value in metrics.items())
+            scores = ", ".join(f"{key} {value:.4f}" for key, value in self._maker.metrics_for(name).items())
             text = f"run {self._run.run} is over: {status}" + (f"; your model: {scores}" if scores else "")
             ended[name] = RunEnded(self._run.run, status, text)
         await self._cluster.end_run(ended)

@@ -32,3 +32,5 @@ class Course:
     """By task: measured by the server on its test rows."""
     times: dict[str, ClientTimes] = field(default_factory=dict)
     timings: Timings = field(default_factory=Timings)
+    too_late: set[str] = field(default_factory=set)
+    """Tasks that were not waited for any longer."""

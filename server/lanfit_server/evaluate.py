@@ -118,6 +118,8 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     output_shape: tuple[int | None, ...]
     parameters: int
     weights: ArrayFile
+    trainable: tuple[str, ...]
+    """The names of those weights that training changes by gradients."""
 
 
 class LoadedSet(msgspec.Struct, frozen=True, tag="set_loaded"):

@@ -6,8 +6,10 @@ that returns has its change on disk.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,7 +21,11 @@ from lanfit.wire.messages import Model, OwnRows, Result
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (record BLOB NOT NULL, status TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS tasks (key TEXT PRIMARY KEY, position INTEGER NOT NULL, owner TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS shards (number INTEGER PRIMARY KEY, owner TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS tasks (
+    position INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, owner TEXT NOT NULL, round INTEGER
+);
+CREATE TABLE IF NOT EXISTS rounds (number INTEGER PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS clients (name TEXT PRIMARY KEY, id BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS leases (
     task TEXT NOT NULL REFERENCES tasks (key), attempt INTEGER NOT NULL, client TEXT NOT NULL, ended TEXT, failure TEXT,
@@ -80,6 +86,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     model: Model
     weights: tuple[ArraySpec, ...]
     """The table that results are held against."""
+    trainable: tuple[str, ...] = ()
+    """The names of those that training changes by gradients."""
     shards: tuple[BlockSpec, ...]
     """What is sent with the tasks of each shard: a server that goes on with the run must find the same."""
     constants: tuple[ArraySpec, ...]
@@ -90,6 +98,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """How clients draw their own rows; None when the server deals them."""
     samples: tuple[int, ...]
     """Rows of each shard, validation rows included."""
+    rows: tuple[int, ...] = ()
+    """Training rows of each shard: what a client's update counts."""
     train: int
     validation: int
     test: int
@@ -100,6 +110,47 @@ class OwnedTask(msgspec.Struct, frozen=True):
 
     key: str
     owner: str
+    round: int | None = None
+
+
+class RoundClient(msgspec.Struct, frozen=True):
+    """What one client did in a round, and what was told of it."""
+
+    task: str
+    owner: str
+    shard: int
+    rows: int
+    """Training rows: what its update counts."""
+    trainer: str = ""
+    """Who trained it; empty for nobody."""
+    left_out: str = ""
+    """Why the round went on without its update; empty for one that counts."""
+    absent: bool = False
+    """It was left out because it was not there in time: not repeated by the same job on its own."""
+    history: dict[str, list[float]] = {}
+    """A list of numbers for each metric, one a local epoch."""
+    scores: dict[str, float] = {}
+    """Of the weights that the round began with, on the client's validation rows."""
+    seconds: dict[str, float] = {}
+    norm: float | None = None
+    """The Euclidean norm of its update."""
+    cosine: float | None = None
+    """Between its update and that of the aggregate."""
+
+
+class RoundRecord(msgspec.Struct, frozen=True):
+    """A round that is over: who took part, in task order, and what came of it."""
+
+    number: int
+    """From 1."""
+    clients: tuple[RoundClient, ...]
+    metrics: dict[str, float] = {}
+    """Of the weights that the round gave."""
+    seconds: dict[str, float] = {}
+    validation: dict[str, dict[str, float]] = {}
+    """By client: the same on its validation rows; asked for after the last round, before that see the next one."""
+    stored: bool = False
+    """Its weights are on disk: until then they can be made again of its results."""
 
 
 class StoredLease(msgspec.Struct, frozen=True):
@@ -129,6 +180,8 @@ class Ledger:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.seconds = 0.0
+        """What it has waited for the disk."""
         self._db = sqlite3.connect(folder / self.FILE, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
@@ -152,13 +205,27 @@ class Ledger:
     def end_run(self, status: str) -> None:
         self._db.execute("UPDATE run SET status = ?", (status,))
 
-    def deal(self, tasks: Sequence[OwnedTask]) -> None:
-        """Write down who owns which task."""
-        with self._transaction():
+    def deal(self, owners: Sequence[str]) -> None:
+        """Write down which client each shard belongs to."""
+        with self.together():
+            self._db.executemany("INSERT INTO shards VALUES (?, ?)", list(enumerate(owners)))
+
+    def owners(self) -> list[str]:
+        """The clients that the shards were dealt to, in the order of the shards; none before that."""
+        return [str(row[0]) for row in self._db.execute("SELECT owner FROM shards ORDER BY number")]
+
+    def add_tasks(self, tasks: Sequence[OwnedTask]) -> None:
+        """Write down who owns which task; those that are known stay."""
+        with self.together():
             self._db.executemany(
-                "INSERT INTO tasks VALUES (?, ?, ?)",
-                [(task.key, position, task.owner) for position, task in enumerate(tasks)],
+                "INSERT OR IGNORE INTO tasks (key, owner, round) VALUES (?, ?, ?)",
+                [(task.key, task.owner, task.round) for task in tasks],
             )
+
+    def owner(self, task: str) -> str | None:
+        """The client that the task's shard was dealt to; None for a task that the run does not have."""
+        row = self._db.execute("SELECT owner FROM tasks WHERE key = ?", (task,)).fetchone()
+        return str(row[0]) if row else None
 
     def remember(self, name: str, client_id: bytes) -> None:
         """Write down what a client is called in this run: one that comes back keeps its name."""
@@ -170,11 +237,12 @@ class Ledger:
 
     def tasks(self) -> list[OwnedTask]:
         """All tasks, in task order."""
-        return [OwnedTask(*row) for row in self._db.execute("SELECT key, owner FROM tasks ORDER BY position")]
+        return [OwnedTask(*row) for row in self._db.execute("SELECT key, owner, round FROM tasks ORDER BY position")]
 
     def lease(self, task: str, attempt: int, client: str) -> None:
         """Write down that a task is given to a client."""
-        self._db.execute("INSERT INTO leases VALUES (?, ?, ?, NULL, NULL)", (task, attempt, client))
+        with self.together():
+            self._db.execute("INSERT INTO leases VALUES (?, ?, ?, NULL, NULL)", (task, attempt, client))
 
     def end_leases(self, ended: str, *, task: str | None = None, client: str | None = None, failure: str = "") -> None:
         """Write down how the leases of a task, of a client, or of a client for a task ended."""
@@ -191,7 +259,7 @@ class Ledger:
 
     def commit(self, stored: StoredResult) -> None:
         """Take a result in, which ends its task's leases. The first one counts; a second one changes nothing."""
-        with self._transaction():
+        with self.together():
             self._db.execute(
                 "INSERT OR IGNORE INTO results VALUES (?, ?, ?)",
                 (stored.task, stored.client, msgspec.msgpack.encode(stored.result)),
@@ -207,10 +275,42 @@ class Ledger:
         found = (self.result(task.key) for task in self.tasks())
         return [result for result in found if result is not None]
 
-    def _transaction(self) -> sqlite3.Connection:
-        # In autocommit mode the connection's context manager would not begin one.
+    # --- rounds -------------------------------------------------------------------------------------------------
+
+    def put_round(self, record: RoundRecord) -> None:
+        """Write down a round that is over, or more of what came of it."""
+        encoded = msgspec.msgpack.encode(record)
+        with self.together():
+            self._db.execute("INSERT OR REPLACE INTO rounds VALUES (?, ?)", (record.number, encoded))
+
+    def rounds(self) -> list[RoundRecord]:
+        """All rounds that are over."""
+        rows = self._db.execute("SELECT record FROM rounds ORDER BY number")
+        return [msgspec.msgpack.decode(row[0], type=RoundRecord) for row in rows]
+
+    def is_over(self, task: str) -> bool:
+        """Whether the task was of a round that is over: its result would change nothing any more."""
+        found = self._db.execute(
+            "SELECT 1 FROM tasks JOIN rounds ON rounds.number = tasks.round WHERE tasks.key = ?", (task,)
+        )
+        return found.fetchone() is not None
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written down inside is on disk when this ends, all of it or nothing."""
+        if self._db.in_transaction:
+            yield
+            return
         self._db.execute("BEGIN IMMEDIATE")
-        return self._db
+        try:
+            yield
+            began = time.perf_counter()
+            self._db.execute("COMMIT")
+            self.seconds += time.perf_counter() - began
+        except BaseException:
+            if self._db.in_transaction:  # a full disk ends it
+                self._db.execute("ROLLBACK")
+            raise
 
     def close(self) -> None:
         self._db.close()

@@ -117,6 +117,7 @@ class ModelHolder:
             output_shape=(None, *loaded.output_shape),
             parameters=loaded.parameters,
             weights=ArrayFile.write(weights, loaded.weights),
+            trainable=loaded.trainable,
         )
 
     def _load_set(self, request: LoadSet) -> LoadedSet:

@@ -47,6 +47,8 @@ class RunData:
     normalizer: Normalizer
     targets: Normalizer
     labels: tuple[str, ...] | None
+    trained: tuple[int, ...]
+    """Training rows of each shard."""
     own: OwnRows | None = None
     """How clients draw their own rows; None when the server deals them."""
 
@@ -167,7 +169,15 @@ def dealt(data: Prepared) -> RunData:
     ]
     samples = tuple(len(rows.x_train) + len(rows.x_validation) for rows in data.shards)
     return RunData(
-        shards, samples, data.train, data.validation, data.test, data.normalizer, data.target_normalizer, data.labels
+        shards=shards,
+        samples=samples,
+        train=data.train,
+        validation=data.validation,
+        test=data.test,
+        normalizer=data.normalizer,
+        targets=data.target_normalizer,
+        labels=data.labels,
+        trained=tuple(len(rows.x_train) for rows in data.shards),
     )
 
 
@@ -203,14 +213,16 @@ def record_of(run: str, job: Job, server_id: bytes, loaded: Loaded, model: Model
         job=to_toml(job),
         file=job.model,
         parameters=loaded.parameters,
-        epochs=job.epochs,
+        epochs=max(job.epochs, job.local_steps or 0),
         model=model,
         weights=loaded.weights.block.arrays,
+        trainable=loaded.trainable,
         shards=_blocks_of(data),
         constants=block_of(Member({}, data.normalizer, data.targets).constants()).arrays,
         labels=data.labels,
         own=data.own,
         samples=data.samples,
+        rows=data.trained,
         train=data.train,
         validation=data.validation,
         test=data.test,

@@ -38,20 +38,33 @@ class Provision:
         self._shards = run.record.shards
         for spec, shard in zip(self._shards, data.shards, strict=True):
             cluster.serve_block(spec, shard)
-        self._weights = serve(cluster, weights)
+        self._weights = self._before = serve(cluster, weights)
+
+    def use(self, weights: Mapping[str, AnyArray]) -> None:
+        """From now on tasks begin with these weights; those before the last ones are served no more."""
+        used = serve(self._cluster, weights)
+        if used != self._weights:
+            if self._before not in (self._weights, used):
+                self._cluster.withdraw_block(self._before.id)
+            self._before, self._weights = self._weights, used
 
     def lease(self, task: Task, owner: str, attempt: int) -> Lease:
         """A task as it is sent."""
-        job, record = self._job, self._run.record
+        job, record, in_rounds = self._job, self._run.record, task.round is not None
         fit = FitTask(
             model=record.model,
             epochs=job.epochs,
             batch_size=job.batch_size,
             seed=task.seed,
-            patience=job.patience or 0,
+            patience=0 if in_rounds else job.patience or 0,
             runtime=Runtime(job.backend or "", "" if job.device == "auto" else job.device, job.threads or 0),
             fold=fold_of(job, task.fold) if task.fold else None,
             own=record.own,
+            round=task.round or 0,
+            local_steps=(job.local_steps or 0) if in_rounds else 0,
+            proximal=job.proximal if in_rounds else 0.0,
+            keep_last=in_rounds or job.keep == "last",
+            score_start=in_rounds,
         )
         return Lease(self._run.run, task.key, attempt, owner, fit, self._weights, self._shards[task.shard])
 

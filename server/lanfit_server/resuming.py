@@ -21,7 +21,6 @@ from lanfit.wire.arrays import AnyArray, block_of
 from lanfit.workspace import Workspace
 from lanfit_server.collect import FINISHED, OpenRun
 from lanfit_server.ledger import Ledger
-from lanfit_server.methods.choose import method_of
 from lanfit_server.prepare import RunData
 from lanfit_server.summary import Summary
 
@@ -115,6 +114,7 @@ def own_data_of(run: OpenRun) -> RunData:
         normalizer=Normalizer.of(record.model.normalizer, shard),
         targets=Normalizer.of(record.model.target_normalizer, shard, OF_TARGETS),
         labels=record.labels,
+        trained=record.rows,
         own=record.own,
     )
 
@@ -136,10 +136,3 @@ def check_same(run: OpenRun, shards: Mapping[int, Mapping[str, AnyArray]]) -> No
     for number, shard in shards.items():
         if block_of(shard) != run.record.shards[number]:
             raise mistake("resume.other-data", run=run.run)
-
-
-def owners_of(run: OpenRun, job: Job) -> list[str]:
-    """The clients that the shards were dealt to, in the order of the shards."""
-    shards = {task.key: task.shard for task in method_of(job).start()}
-    owners = {shards[owned.key]: owned.owner for owned in run.ledger.tasks()}
-    return [owners[shard] for shard in sorted(owners)]

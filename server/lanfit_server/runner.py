@@ -19,22 +19,28 @@ from lanfit.data.sources import Source
 from lanfit.errors import LanfitError
 from lanfit.job import Job
 from lanfit.loop import LoopThread
+from lanfit.models.member import Member
 from lanfit.waits import Waits
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import Model, RunEnded, Survey
 from lanfit.workspace import Workspace
 from lanfit_server import resuming
+from lanfit_server.apart import Apart
 from lanfit_server.assembly import Assembly
 from lanfit_server.class_table import lines_of_deal
 from lanfit_server.clusters import Cluster
 from lanfit_server.collect import Desk, OpenRun
 from lanfit_server.coordinator import Coordinator
+from lanfit_server.course import Course
 from lanfit_server.display import Display
 from lanfit_server.evaluate import Done, Loaded, ModelProcess, TryBatch, UseData, UseModel
 from lanfit_server.finish import Finish
+from lanfit_server.global_weights import GlobalWeights
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import RunRecord
+from lanfit_server.makers import Maker
 from lanfit_server.methods.choose import method_of
+from lanfit_server.methods.federated import Federated
 from lanfit_server.patience import Patience
 from lanfit_server.prepare import (
     RunData,
@@ -50,6 +56,7 @@ from lanfit_server.prepare import (
     test_rows,
 )
 from lanfit_server.provision import Provision, check_memory, serve
+from lanfit_server.rounds import Rounds
 from lanfit_server.scoring import ClientScores
 from lanfit_server.summary import Summary
 from lanfit_server.tidying import remove_oldest
@@ -165,7 +172,7 @@ class Runner:
                 data, targets = self._read(job, record.model, rows, scratch)
                 resuming.check_same(run, dict(enumerate(data.shards)))
             # It may have died before it dealt: then who is there counts, as at the beginning.
-            owners = self._loop.call(self._owners_of(run, job)) or self._gather(job.clients)
+            owners = self._loop.call(self._owners_of(run)) or self._gather(job.clients)
             return self._go(job, run, data, weights, owners, targets, scratch)
 
     @contextlib.contextmanager
@@ -185,8 +192,8 @@ class Runner:
         self._cluster.forget_blocks()
         self._cluster.roster.count_anew()
 
-    async def _owners_of(self, run: OpenRun, job: Job) -> list[str]:
-        return resuming.owners_of(run, job)
+    async def _owners_of(self, run: OpenRun) -> list[str]:
+        return run.ledger.owners()
 
     # --- the data ------------------------------------------------------------------------------------------------
 
@@ -243,18 +250,19 @@ class Runner:
             for name in journal.repaired:
                 self._say(f"Note: {name} ended in half a line, which is cut off.")
             began = time.monotonic()
-            method = method_of(job)
             provision = self._loop.call(self._provide(job, run, data, weights))
             patience = Patience(self._cluster.roster, 60 * job.deadline if data.own is not None else None)
             scores = None
             if data.own is not None and data.test:
                 scores = ClientScores(self._cluster, provision, self._display, owners, patience)
+            course = Course()
+            maker = self._maker(job, run, course, provision, weights, owners, scores)
             coordinator = Coordinator(
                 job,
                 run,
-                method,
+                maker,
+                course,
                 self._cluster,
-                self._models,
                 journal,
                 self._display,
                 provision,
@@ -262,28 +270,45 @@ class Runner:
                 patience,
                 self._waits,
             )
-            status = self._run_to_its_end(coordinator, scores)
-            if status == "interrupted":
-                scores = None  # nobody is waited for any more
-            finish = Finish(run, job, method, coordinator.course, self._models, scratch, targets, scores)
+            status = self._run_to_its_end(coordinator, maker)
+            finish = Finish(run, job, maker, course, self._models, scratch, targets)
             summary = self._loop.call(finish.end(self._cluster.roster, status, began))
             crash_point("server.summary-written")
             self._loop.call(self._end(run, journal, coordinator, status, job))
             return summary
 
+    def _maker(
+        self,
+        job: Job,
+        run: OpenRun,
+        course: Course,
+        provision: Provision,
+        weights: Mapping[str, AnyArray],
+        owners: Sequence[str],
+        scores: ClientScores | None,
+    ) -> Maker:
+        """What makes models of the results of this job's method."""
+        method = method_of(job)
+        if not isinstance(method, Federated):
+            return Apart(job, run, method, course, self._models, scores)
+        constants = Member({}, provision.data.normalizer, provision.data.targets).constants()
+        together = GlobalWeights(job, weights, constants, run.record.trainable)
+        roster, say = self._cluster.roster, self._display.say
+        return Rounds(job, run, method, course, self._models, provision, together, owners, roster, say, scores)
+
     async def _provide(self, job: Job, run: OpenRun, data: RunData, weights: Mapping[str, AnyArray]) -> Provision:
         return Provision(job, run, self._cluster, data, weights)
 
-    def _run_to_its_end(self, coordinator: Coordinator, scores: ClientScores | None) -> str:
+    def _run_to_its_end(self, coordinator: Coordinator, maker: Maker) -> str:
         """Returns the status."""
-        running = self._loop.submit(coordinator.run(scores))
+        running = self._loop.submit(coordinator.run())
         try:
             with self._display.table(self._cluster.roster.members, self._ground.notes):
                 self._loop.result(running)
-            return coordinator.status()
+            return maker.status()
         except KeyboardInterrupt:
             self._say("Interrupted: what is done is kept. Ctrl-C again ends at once.")
-            self._loop.call(coordinator.score_the_rest())
+            self._loop.call(maker.settle(waiting=False))  # nobody is waited for any more
             return "interrupted"
         except LanfitError:
             # What was committed stays in the ledger: a server that only collects can finish it.

@@ -81,12 +81,38 @@ class MergedFacts(msgspec.Struct, frozen=True):
     metrics: dict[str, float]
 
 
+class RoundFacts(msgspec.Struct, frozen=True):
+    """One round: who took part, what it took, and how the weights did that it gave."""
+
+    round: int
+    """From 1."""
+    clients: tuple[str, ...]
+    """Those whose updates count."""
+    seconds: float
+    overhead_seconds: float
+    """What the round took beyond the training of its slowest client."""
+    metrics: dict[str, float]
+    model: str | None
+    training: dict[str, float]
+    """What clients measured in their last local epoch, the mean weighted by their training rows."""
+    validation: dict[str, dict[str, float]]
+    """By client: metrics of the weights that the round gave, on its validation rows."""
+    drift: dict[str, dict[str, float | None]]
+    """By client: `norm` of its update, and its `cosine` to the update of all."""
+    left_out: dict[str, str]
+    """By client: why the round went on without its update."""
+    parts: dict[str, float]
+    """Seconds of the server's work: aggregate, evaluate, checkpoint, and ledger, which waits for the disk."""
+
+
 class FinalFacts(msgspec.Struct, frozen=True):
-    """The outcome: the file, whose model it is, and its metrics."""
+    """The outcome: the file, whose model it is (null: all clients'), and its metrics."""
 
     model: str
-    client: str
+    client: str | None
     metrics: dict[str, float]
+    round: int | None = None
+    """Whose weights it has, where there are rounds."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +126,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelFacts
     data: DataFacts
     clients: tuple[ClientFacts, ...]
-    rounds: tuple[()] = ()
+    rounds: tuple[RoundFacts, ...] = ()
     final: FinalFacts | None
     merged: tuple[MergedFacts, ...] = ()
     seconds: dict[str, float]
@@ -150,6 +176,28 @@ def _merged(merged: Sequence[MergedFacts]) -> list[str]:
     return [*told, *([ON_AVERAGING] if averaged else []), ""] if told else []
 
 
+def _rounds(rounds: Sequence[RoundFacts]) -> list[str]:
+    """A line for each round; of many the first, and the last ones."""
+    told = [
+        f"round {each.round}: "
+        + "  ".join(f"{name} {value:.4f}" for name, value in each.metrics.items())
+        + f"  ({_counted(len(each.clients))}, {each.seconds:.1f} s)"
+        + "".join(f"\n  without {name}: {why}" for name, why in each.left_out.items())
+        for each in rounds
+    ]
+    if len(told) > MOST_ROUNDS:
+        told = [told[0], f"… {len(told) - MOST_ROUNDS} rounds more, in summary.json …", *told[1 - MOST_ROUNDS :]]
+    return [*told, ""] if told else []
+
+
+#: So many rounds are shown line by line.
+MOST_ROUNDS = 20
+
+
+def _counted(clients: int) -> str:
+    return "1 client" if clients == 1 else f"{clients} clients"
+
+
 def all_seconds(measured: Mapping[str, float]) -> dict[str, float]:
     """Every part of a client's time, rounded to a tenth of a millisecond."""
     return {name: round(measured.get(name, 0.0), 4) for name in (*SECONDS, *sorted(set(measured) - set(SECONDS)))}
@@ -176,15 +224,18 @@ def lines(summary: Summary, folder: str, collected: str) -> Sequence[str]:
     ]
     where = "on the server's test rows" if summary.metrics_from == "server" else "by the clients on their own rows"
     text = [f"Run {summary.run}: {summary.status}, {summary.seconds['total']:.1f} s. Measured {where}:", "", *table, ""]
+    text += _rounds(summary.rounds)
     text += _folds(summary.clients)
     text += _merged(summary.merged)
     if summary.error:
         text.append(f"Why: {summary.error}")
     for client in summary.clients:
         text += [f"  {client.name}: {error}" for error in client.errors]
-    if summary.final is not None:
+    if summary.final is not None and summary.final.client is None:
+        text.append(f"The model of all, after round {summary.final.round}: {summary.final.model} takes raw data.")
+    elif summary.final is not None:
         text.append(f"The best is {summary.final.client}'s: {summary.final.model} takes raw data.")
-    if any(client.model for client in summary.clients):
+    if any(client.model for client in summary.clients) or summary.rounds:
         text.append(f"Models: {collected}/")
     text.append(f"Logs:   {folder}/")
     return text

@@ -128,6 +128,7 @@ def unite(told: Sequence[Told], model: Model, own: OwnRows) -> tuple[RunData, tu
         normalizer=normalizer,
         targets=targets,
         labels=labels,
+        trained=tuple(each.train for each in told),
         own=own,
     )
     return data, notes

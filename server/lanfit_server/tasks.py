@@ -41,7 +41,7 @@ TRANSITIONS: Mapping[str, tuple[frozenset[State], State, str]] = {
     "give up": (
         frozenset({State.WAITING, State.LEASED, State.RETURNED}),
         State.GIVEN_UP,
-        "it failed too often, or nobody else has its rows",
+        "it failed too often, nobody else has its rows, or its round went on without it",
     ),
     # A result may come back late, from a client that was thought lost: it counts all the same.
     "commit": (
@@ -77,8 +77,6 @@ class Record:
     attempt: int = 0
     last: str = ""
     """Who had it last: it may still be training it."""
-    took: float | None = None
-    """Seconds from the lease to the commit; None when nobody here knows."""
     failures: list[str] = field(default_factory=list)
     deaths: int = 0
     failed_at: set[str] = field(default_factory=set)
@@ -135,9 +133,12 @@ class TaskTable:
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
+        self._open: dict[str, Record] = {}
+        """Those that may still come back: what is done is not looked at again for every event of a long run."""
+        self._took: list[float] = []
 
     def add(self, task: Task, owner: str, *, bound: bool = False) -> None:
-        self._records[task.key] = Record(task, owner, bound)
+        self._records[task.key] = self._open[task.key] = Record(task, owner, bound)
 
     def __getitem__(self, key: str) -> Record:
         return self._records[key]
@@ -151,14 +152,16 @@ class TaskTable:
     @property
     def open(self) -> list[Record]:
         """Tasks that may still come back."""
-        return [r for r in self._records.values() if r.state not in (State.COMMITTED, State.GIVEN_UP)]
+        for key in [key for key, r in self._open.items() if r.state in (State.COMMITTED, State.GIVEN_UP)]:
+            del self._open[key]
+        return list(self._open.values())
 
     def held_by(self, client: str) -> Record | None:
-        return next((record for record in self._records.values() if client in record.leases), None)
+        return next((record for record in self.open if client in record.leases), None)
 
     def holders(self) -> set[str]:
         """Everybody who has a task."""
-        return {client for record in self._records.values() for client in record.leases}
+        return {client for record in self.open for client in record.leases}
 
     # --- what an earlier server wrote down ----------------------------------------------------------------------
 
@@ -209,7 +212,7 @@ class TaskTable:
         return assignments
 
     def _next_for(self, name: str, connected: Sequence[str], expected: Set[str]) -> Record | None:
-        waiting = [r for r in self._records.values() if r.state is State.WAITING and self._may(r, name, connected)]
+        waiting = [r for r in self.open if r.state is State.WAITING and self._may(r, name, connected)]
         had = [r for r in waiting if r.last == name and not (r.bound and r.owner != name)]
         own = [r for r in waiting if r.owner == name]
         here = expected | set(connected)
@@ -223,15 +226,15 @@ class TaskTable:
 
     def _straggler_for(self, name: str, now: float) -> Record | None:
         """The task that this idle client should try, too: of those that take too long the oldest."""
-        took = [record.took for record in self._records.values() if record.took is not None]
-        if not took:
+        if not self._took:
             return None
+        limit = max(LEAST_SECONDS, STRAGGLES * median(self._took))
         late = [
             (lease.since, record)
-            for record in self._records.values()
+            for record in self.open
             if record.state is State.LEASED and not record.bound and name not in record.failed_at
             for lease in record.leases.values()
-            if len(record.leases) == 1 and now - lease.since > max(LEAST_SECONDS, STRAGGLES * median(took))
+            if len(record.leases) == 1 and now - lease.since > limit
         ]
         return min(late, key=lambda each: each[0], default=(0.0, None))[1]
 
@@ -243,14 +246,14 @@ class TaskTable:
         """
         return [
             (record, client)
-            for record in self._records.values()
+            for record in self.open
             for client, lease in record.leases.items()
             if client not in record.returning and now - max(lease.since, advanced.get(client, lease.since)) > limit
         ]
 
     def renew(self, now: float) -> None:
         """The server stood still: every lease gets its full time again."""
-        for record in self._records.values():
+        for record in self.open:
             for lease in record.leases.values():
                 lease.since = now
 
@@ -259,7 +262,7 @@ class TaskTable:
     def lose(self, client: str) -> Task | None:
         """The client is gone: what it held waits again, unless another has it too. Returns the task that waits."""
         lost = None
-        for record in self._records.values():
+        for record in self.open:
             if (client in record.leases or client in record.returning) and record.drop(client, "lose"):
                 lost = record.task
         return lost
@@ -279,6 +282,14 @@ class TaskTable:
             record.failures.append(reason)
             record.move("give up")
         return [record.task for record in given_up]
+
+    def leave_out(self, key: str, reason: str) -> list[str]:
+        """Go on without this task; returns who has it. It was not given up before, nor committed."""
+        record = self._records[key]
+        holders = list(record.leases)
+        record.failures.append(reason)
+        record.move("give up")
+        return holders
 
     def fail(self, key: str, client: str, error: str, *, died: bool = False) -> bool:
         """The task failed at this client; returns whether it is still trained, or will be again.
@@ -310,6 +321,6 @@ class TaskTable:
         if record.state is State.COMMITTED:
             return False
         if (lease := record.leases.get(client)) is not None:
-            record.took = now - lease.since
+            self._took.append(now - lease.since)
         record.move("commit")
         return True

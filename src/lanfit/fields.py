@@ -7,6 +7,7 @@ so there is one way to parse it. Parsers raise InputError.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,31 @@ def fraction(text: str) -> float:
     if not 0 <= number < 1:
         raise mistake("value.not-a-share", value=text)
     return number
+
+
+def share(text: str) -> float:
+    """A number from 0 to less than 1."""
+    number = _number(text)
+    if not 0 <= number < 1:
+        raise mistake("value.not-below-one", value=text)
+    return number
+
+
+def share_of_clients(text: str) -> float:
+    """A number above 0, and 1 at most."""
+    number = _number(text)
+    if not 0 < number <= 1:
+        raise mistake("value.not-up-to-one", value=text)
+    return number
+
+
+def absences(text: str) -> tuple[str, ...]:
+    """Names of rounds and shards, both from 1, such as `2:1,2:3`."""
+    found = names(text)
+    for name in found:
+        if not re.fullmatch(r"[1-9][0-9]{0,8}:[1-9][0-9]{0,8}", name):
+            raise mistake("value.no-absence", value=name)
+    return found
 
 
 def positive(text: str) -> float:
@@ -103,9 +129,14 @@ def choice(options: Mapping[str, str], *, upper: bool = False) -> Callable[[str]
     return parse
 
 
+def one_of(names: Sequence[str]) -> Callable[[str], str]:
+    """A parser of one of some words that have no numbers."""
+    return choice({name: name for name in names})
+
+
 def several(options: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     """A parser of one or more of some words, returned in the order of `options`."""
-    one = choice({name: name for name in options})
+    one = one_of(options)
 
     def parse(text: str) -> tuple[str, ...]:
         chosen = {one(name) for name in names(text)}

@@ -13,6 +13,7 @@ from lanfit.fields import (
     duration,
     fraction,
     names,
+    one_of,
     positive,
     samples,
     several,
@@ -20,6 +21,7 @@ from lanfit.fields import (
     whole,
     yes_or_no,
 )
+from lanfit.job_rounds import FIELDS_OF_ROUNDS, PROXIMAL_MU, SERVER_OPTIMIZERS
 from lanfit.mistakes import mistake
 
 #: The optimizer or loss that the model was compiled with.
@@ -67,16 +69,44 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     deal: str = "stratified"
     alpha: float = 0.5
     classes_per_client: int = 2
+    keep: str = "best"
+    rounds: int = 10
+    local_steps: int | None = None
+    strategy: str = "fedavg"
+    aggregation: str = "mean"
+    server_learning_rate: float | None = None
+    server_momentum: float | None = None
+    server_beta_1: float | None = None
+    server_beta_2: float | None = None
+    server_tau: float | None = None
+    proximal_mu: float | None = None
+    trim: float = 0.2
+    byzantine: int = 0
+    krum_keep: int = 1
+    share: float = 1.0
+    min_clients: int | None = None
+    round_deadline: float | None = None
+    norm_limit: float | None = None
+    absent: tuple[str, ...] | None = None
+
+    @property
+    def proximal(self) -> float:
+        """The strength of the proximal term of FedProx (Li et al. 2020: mu); 0 for none."""
+        if self.strategy != "fedprox":
+            return 0.0
+        return PROXIMAL_MU if self.proximal_mu is None else self.proximal_mu
 
 
 NORMALIZER_CHOICES = {"0": "none", "1": "scale", "2": "minmax", "3": "zscore"}
-METHOD_CHOICES = {"1": "kfold", "2": "fit"}
+METHOD_CHOICES = {"1": "kfold", "2": "fit", "3": "federated"}
 DATA_CHOICES = {"1": "files", "2": "client", "3": "keras"}
 ORDER_CHOICES = {"XY": "XY", "XX": "XX"}
 BACKENDS = ("tensorflow", "jax", "torch")
 DEVICES = ("auto", "cpu", "gpu")
 MERGES = ("average", "ensemble")
 DEALS = ("equal", "stratified", "dirichlet", "classes")
+KEEPS = ("best", "last")
+
 
 #: The fields in the order in which they are asked for (see docs/decisions/0002-one-table-of-settings.md).
 FIELDS: dict[str, Field] = {
@@ -111,7 +141,7 @@ FIELDS: dict[str, Field] = {
             "Number of clients",
             "2, or as many as --local",
         ),
-        Field("epochs", whole(1), "How many epochs each client trains.", "Epochs"),
+        Field("epochs", whole(1), "How many epochs each client trains; federated: in each round.", "Epochs"),
         Field("batch_size", whole(1), "Rows in a batch.", "Batch size"),
         Field(
             "optimizer",
@@ -158,8 +188,9 @@ FIELDS: dict[str, Field] = {
         Field(
             "method",
             choice(METHOD_CHOICES),
-            "How clients train: 1 kfold, a fresh model for each fold of the client's rows; 2 fit, one model.",
-            "Training method (1 kfold, 2 fit)",
+            "How clients train: 1 kfold, a fresh model for each fold of the client's rows; 2 fit, one model; "
+            "3 federated, all clients one model together, in rounds.",
+            "Training method (1 kfold, 2 fit, 3 federated)",
         ),
         Field(
             "order",
@@ -217,7 +248,8 @@ FIELDS: dict[str, Field] = {
         Field(
             "patience",
             whole(1),
-            "Stop training after so many epochs without a lower validation loss.",
+            "Stop training after so many epochs without a lower validation loss; federated: after so many rounds "
+            "without a lower loss of the model of all.",
             default="never",
             example=3,
         ),
@@ -261,6 +293,12 @@ FIELDS: dict[str, Field] = {
         ),
         Field("alpha", positive, "With --deal dirichlet: the smaller, the more skewed; above 100 hardly at all."),
         Field("classes_per_client", whole(1), "With --deal classes: how many each client gets."),
+        Field(
+            "keep",
+            one_of(KEEPS),
+            "Which epoch's weights a client hands back: best or last. Rounds always take the last.",
+        ),
+        *FIELDS_OF_ROUNDS,
     )
 }
 DEFAULTS = Job()
@@ -283,7 +321,18 @@ def make_job(values: Mapping[str, Value]) -> Job:
     _check_data(job)
     if job.merge and job.method != "fit":
         raise mistake("job.merge-without-fit", merge=",".join(job.merge), method=job.method)
+    if job.method == "federated":
+        _check_rounds(job)
     return job
+
+
+def _check_rounds(job: Job) -> None:
+    for key, strategies in SERVER_OPTIMIZERS.items():
+        if getattr(job, key) is not None and job.strategy not in strategies:
+            flag = FIELDS[key].flag
+            raise mistake("job.other-strategy", flag=flag, strategy=job.strategy, strategies=" or ".join(strategies))
+    if job.min_clients is not None and job.min_clients > job.clients:
+        raise mistake("job.min-above-clients", minimum=job.min_clients, clients=job.clients)
 
 
 def check_local(local: int, clients: int) -> None:

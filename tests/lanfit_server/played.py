@@ -35,6 +35,9 @@ class PlayedCluster:
     def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> None:
         pass
 
+    def withdraw_block(self, block_id: str) -> None:
+        pass
+
     async def send(self, client: str, message: Message) -> None:
         self.sent.append((client, message))
         self.orders.set()

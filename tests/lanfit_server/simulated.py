@@ -84,7 +84,7 @@ def begin(folder: Path) -> None:
     """Write down the run and who owns which task, as a server does before it asks anybody to work."""
     ledger = Ledger(Workspace(folder).run_folder(RUN))
     ledger.open_run(record())
-    ledger.deal([OwnedTask(task.key, CLIENTS[task.shard]) for task in kfold(SHARDS, FOLDS, 0).start()])
+    ledger.add_tasks([OwnedTask(task.key, CLIENTS[task.shard]) for task in kfold(SHARDS, FOLDS, 0).start()])
     ledger.close()
 
 

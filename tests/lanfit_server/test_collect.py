@@ -52,7 +52,7 @@ def desk_in(folder: Path) -> Desk:
     place = Workspace(folder)
     ledger = Ledger(place.run_folder("run-1"))
     ledger.open_run(record("run-1"))
-    ledger.deal([OwnedTask("shard-1", "lab-1"), OwnedTask("shard-2", "lab-2")])
+    ledger.add_tasks([OwnedTask("shard-1", "lab-1"), OwnedTask("shard-2", "lab-2")])
     desk = Desk(place, SERVER)
     desk.open(OpenRun(place, "run-1", ledger, record("run-1")))
     return desk

@@ -19,9 +19,11 @@ from lanfit.waits import Waits
 from lanfit.wire.messages import Cancel, Progress
 from lanfit.workspace import Workspace
 from lanfit_server import coordinator as module
+from lanfit_server.apart import Apart
 from lanfit_server.clusters import Offered, Repeated, Returned, Silent, TaskFailed
 from lanfit_server.collect import OpenRun
 from lanfit_server.coordinator import Coordinator
+from lanfit_server.course import Course
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import Ledger
 from lanfit_server.methods.fit import fit
@@ -59,10 +61,17 @@ class Run:
         provision: Any = SimpleNamespace(
             data=data, lease=lambda task, owner, attempt: Order(task=task.key, owner=owner, attempt=attempt)
         )
+        job, course = Job(clients=len(owners)), Course()
+        maker = Apart(job, run, fit(len(owners), 0), course, None)  # type: ignore[arg-type]
+        maker.returned = lambda record: None  # type: ignore[method-assign]
+        maker.settle = self._settled  # type: ignore[method-assign, assignment]
         self.coordinator = Coordinator(
-            Job(clients=len(owners)), run, fit(len(owners), 0), self.cluster, None, self.journal,  # type: ignore[arg-type]
-            self.said, provision, owners, Patience(self.cluster.roster, None), WAITS,
+            job, run, maker, course, self.cluster, self.journal, self.said, provision, owners,
+            Patience(self.cluster.roster, None), WAITS,
         )  # fmt: skip
+
+    async def _settled(self, *, waiting: bool = True) -> None:
+        pass
 
     @property
     def table(self) -> Any:
@@ -99,10 +108,6 @@ async def at_work(folder: Path, owners: list[str], clients: list[str]) -> AsyncI
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: run.now))
 
-        async def no_score(task: str) -> None:
-            pass
-
-        patch.setattr(run.coordinator, "_score", no_score)
         patch.setattr(run.coordinator, "_looked", run.now)
         working = asyncio.create_task(run.coordinator.run())
         try:

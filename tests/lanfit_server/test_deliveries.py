@@ -49,7 +49,7 @@ class Scene:
         ledger = Ledger(place.run_folder("run-1"))
         large = msgspec.structs.replace(record("run-1"), weights=(*WEIGHTS, LARGE))
         ledger.open_run(large)
-        ledger.deal([OwnedTask("shard-1", "lab-1")])
+        ledger.add_tasks([OwnedTask("shard-1", "lab-1")])
         self.desk = Desk(place, large.server_id)
         self.run = OpenRun(place, "run-1", ledger, large)
         self.desk.open(self.run)

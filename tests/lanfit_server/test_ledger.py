@@ -14,7 +14,7 @@ from lanfit_server.resuming import status_of, unfinished
 def ledger_in(folder: Path) -> Ledger:
     ledger = Ledger(folder)
     ledger.open_run(record("run-1"))
-    ledger.deal([OwnedTask("shard-1", "lab-1"), OwnedTask("shard-2", "lab-2")])
+    ledger.add_tasks([OwnedTask("shard-1", "lab-1"), OwnedTask("shard-2", "lab-2")])
     return ledger
 
 

@@ -22,7 +22,8 @@ def data(rows: int) -> RunData:
         "y_validation": np.zeros(100, np.int64),
         **NO_NORMALIZER.constants(),
     }
-    return RunData([shard, shard], (rows, rows), 2 * rows - 200, 200, 0, NO_NORMALIZER, NO_NORMALIZER, None)
+    both = (rows - 100,) * 2
+    return RunData([shard, shard], (rows, rows), 2 * rows - 200, 200, 0, NO_NORMALIZER, NO_NORMALIZER, None, both)
 
 
 def member(free: int) -> Member:

@@ -87,6 +87,8 @@ class TaskFailed:
     error: str
     died: bool = False
     """The trainer died of it."""
+    not_finite: bool = False
+    """What was trained is NaN or infinite: it would be again."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,10 @@ class Cluster(Protocol):
 
     def forget_blocks(self) -> None:
         """Serve none of the blocks of an earlier run any more."""
+        ...
+
+    def withdraw_block(self, block_id: str) -> None:
+        """Serve this block no more."""
         ...
 
     async def send(self, client: str, message: Lease | Cancel | Survey | ScoreTask) -> None:

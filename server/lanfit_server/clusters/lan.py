@@ -90,6 +90,8 @@ class LanCluster:
         self._waits = Waits()
         self._sessions: dict[str, Session] = {}
         self._blocks: dict[str, tuple[BlockSpec, Mapping[str, AnyArray]]] = {}
+        self._withdrawn: set[str] = set()
+        """A client that is told late that a task is not its own any more may still ask for these."""
         self._listener: Listener | None = None
 
     async def open(self, host: str, port: int, identity: Identity, gate: GateKeeper, waits: Waits) -> Listener:
@@ -106,6 +108,11 @@ class LanCluster:
 
     def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> None:
         self._blocks[spec.id] = (spec, arrays)
+        self._withdrawn.discard(spec.id)
+
+    def withdraw_block(self, block_id: str) -> None:
+        if self._blocks.pop(block_id, None) is not None:
+            self._withdrawn.add(block_id)
 
     def forget_blocks(self) -> None:
         self._blocks.clear()
@@ -234,6 +241,8 @@ class LanCluster:
                 raise RemoteProtocolError(f"{name} sent {type(message).__name__}, which is not for a server")
 
     def _send_block(self, session: Session, fetch: Fetch) -> None:
+        if fetch.block in self._withdrawn:
+            return
         if fetch.block not in self._blocks:
             raise RemoteProtocolError(f"{session.name} asked for a block that it was not offered")
         spec, arrays = self._blocks[fetch.block]
@@ -336,7 +345,8 @@ class LanCluster:
                     return
                 if reason is not None:
                     await session.link.send(Reject(block_id, reason))
-                    self.events.put_nowait(TaskFailed(session.name, result.run, result.task, reason))
+                    failed = TaskFailed(session.name, result.run, result.task, reason, not_finite=True)
+                    self.events.put_nowait(failed)
                     return
                 took = time.monotonic() - delivery.began
                 self.events.put_nowait(Returned(session.name, result.run, result.task, took))

@@ -21,6 +21,8 @@ class Task:
     seed: int
     fold: int | None = None
     """From 1."""
+    round: int | None = None
+    """From 1; its starting weights are what the round before has given."""
 
     @property
     def suffix(self) -> str:

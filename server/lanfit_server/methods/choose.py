@@ -4,11 +4,46 @@ from __future__ import annotations
 
 from lanfit.job import Job
 from lanfit_server.methods import Method
+from lanfit_server.methods.aggregation import check_krum, trimmed
+from lanfit_server.methods.federated import Federated
 from lanfit_server.methods.fit import fit
 from lanfit_server.methods.kfold import kfold
 
 
-def method_of(job: Job) -> Method:
-    if job.method == "kfold":
-        return kfold(job.clients, job.folds, job.seed)
-    return fit(job.clients, job.seed)
+def method_of(job: Job) -> Method | Federated:
+    match job.method:
+        case "kfold":
+            return kfold(job.clients, job.folds, job.seed)
+        case "federated":
+            return Federated(
+                shards=job.clients,
+                seed=job.seed,
+                rounds=job.rounds,
+                share=job.share,
+                minimum=least_updates(job),
+                patience=job.patience,
+                absent=frozenset(absent_of(job)),
+            )
+        case _:
+            return fit(job.clients, job.seed)
+
+
+def least_updates(job: Job) -> int:
+    """How many updates a round needs.
+
+    Raises:
+        InputError: more than there are clients, or the aggregation can't be had of so many.
+    """
+    least = job.min_clients or 1
+    if job.aggregation == "krum":
+        check_krum(job.clients, job.byzantine)
+        least = max(least, 2 * job.byzantine + 3, job.krum_keep)
+    if job.aggregation == "trimmed-mean":
+        trimmed(job.clients, job.trim)
+    return least
+
+
+def absent_of(job: Job) -> list[tuple[int, int]]:
+    """The (round, shard) pairs that take no part, counted from 1 and 0."""
+    pairs = (name.split(":") for name in job.absent or ())
+    return [(int(number), int(shard) - 1) for number, shard in pairs]

@@ -26,6 +26,21 @@ MISTAKES: Mapping[str, Mistake] = {
         "{value!r} is not a share of the rows: 0 or more, less than 1, as in 0.2",
         "Write it with a point.",
     ),
+    "value.not-below-one": Mistake(
+        InputError,
+        "{value!r} is not a number from 0 to less than 1",
+        "Write it with a point, as in 0.9.",
+    ),
+    "value.not-up-to-one": Mistake(
+        InputError,
+        "{value!r} is not a share of the clients: above 0, and 1 at most",
+        "Write it with a point, as in 0.1; 1 is all of them.",
+    ),
+    "value.no-absence": Mistake(
+        InputError,
+        "{value!r} is not a round and a shard, as 2:1 is",
+        "Leave it out, unless a run's own job.toml has it.",
+    ),
     "value.not-positive": Mistake(
         InputError,
         "{value!r} is not a number above 0",
@@ -123,6 +138,16 @@ MISTAKES: Mapping[str, Mistake] = {
         InputError,
         "models of method {method} can't be merged (--merge {merge})",
         "Models of folds saw different rows and normalizers: leave out --merge, or take --method fit.",
+    ),
+    "job.other-strategy": Mistake(
+        InputError,
+        "{flag} is for {strategies}, and the strategy is {strategy}",
+        "Leave it out, or choose another --strategy.",
+    ),
+    "job.min-above-clients": Mistake(
+        InputError,
+        "--min-clients {minimum} is more than all {clients} clients",
+        "Lower --min-clients, or raise --clients.",
     ),
     "job.more-local-than-clients": Mistake(
         InputError,

@@ -17,7 +17,7 @@ from lanfit.mistakes import mistake
 from lanfit.models.architecture import MAX_BYTES, build, check_architecture, first_line, parse
 from lanfit.models.compiling import read_config
 from lanfit.models.keras2 import translate_architecture, translate_options
-from lanfit.models.weights import get_weights
+from lanfit.models.weights import get_weights, trainable_names
 from lanfit.wire.arrays import DTYPES, AnyArray
 
 #: How many times larger than stored the content of a file may be. Keras does not compress weights.
@@ -38,6 +38,8 @@ class LoadedModel:
     """JSON of a `CompileSpec`, which may lack optimizer or loss; None if the file says neither."""
     weights: dict[str, AnyArray]
     """By unique name, in the order of `keras.Model.weights`."""
+    trainable: tuple[str, ...]
+    """The names of those that training changes by gradients."""
     input_shape: tuple[int | None, ...]
     input_dtype: str
     output_shape: tuple[int | None, ...]
@@ -92,6 +94,7 @@ def load_model(path: Path) -> LoadedModel:
         architecture=architecture,
         compile=spec.to_json() if spec else None,
         weights=weights,
+        trainable=trainable_names(model),
         input_shape=tuple(model.inputs[0].shape[1:]),
         input_dtype=str(model.inputs[0].dtype),
         output_shape=tuple(model.outputs[0].shape[1:]),

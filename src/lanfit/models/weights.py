@@ -23,6 +23,13 @@ def weight_names(model: Any) -> list[str]:
     return names
 
 
+def trainable_names(model: Any) -> tuple[str, ...]:
+    """Return the names of those of `model.weights` that training changes by gradients, in order."""
+    trainable = {id(variable) for variable in model.trainable_weights}
+    pairs = zip(weight_names(model), model.weights, strict=True)
+    return tuple(name for name, variable in pairs if id(variable) in trainable)
+
+
 def get_weights(model: Any, names: Iterable[str] | None = None) -> dict[str, AnyArray]:
     """Return copies of the model's weights in the model's order, under `names` (default: `weight_names`)."""
     import keras

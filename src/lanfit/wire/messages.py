@@ -261,6 +261,11 @@ class FitTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fold: Fold | None
     own: OwnRows | None
     """Train on the client's own rows: the shard then holds no rows."""
+    round: int = 0
+    local_steps: int = 0
+    proximal: float = 0.0
+    keep_last: bool = False
+    score_start: bool = False
 
 
 class Lease(Message, frozen=True, tag="lease"):

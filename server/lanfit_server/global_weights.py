@@ -1,0 +1,127 @@
+"""The weights that clients train together: summed up from a round's updates, stepped by the server's optimizer, kept.
+
+Arithmetic and files; knows no client and waits for nothing. Its methods may take long: they are called in threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from lanfit.durable import written_whole
+from lanfit.files import ArrayFile, BlockFile
+from lanfit.job import Job
+from lanfit.models.mean import Mean
+from lanfit.wire.arrays import AnyArray, BlockSpec, block_of, spec_of
+from lanfit_server.methods.aggregation import krum, median, trimmed_mean
+from lanfit_server.methods.server_optimizers import ServerOptimizer, Strategy, server_optimizer
+
+Weights = Mapping[str, AnyArray]
+
+
+class GlobalWeights:
+    """The weights after the last round that is over.
+
+    Args:
+        start: what the first round begins with, in the model's order.
+        constants: of the normalizers, which stand beside the weights in files.
+        trainable: the names of those that an optimizer changes.
+    """
+
+    def __init__(self, job: Job, start: Weights, constants: Weights, trainable: Sequence[str]) -> None:
+        self.arrays = dict(start)
+        self._constants = constants
+        self._job = job
+        self._optimizer = _optimizer_of(job, trainable)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin a round from the weights as they are."""
+        self._mean = Mean(self.arrays) if self._job.aggregation == "mean" else None
+        self._updates: list[Weights] = []
+
+    def add(self, update: Weights, rows: int) -> None:
+        """Add a client's weights, which count so many rows; always in task order, whatever came first.
+
+        For a mean they are read and forgotten; else they are kept as they are, memory-mapped.
+        """
+        weights = {name: update[name] for name in self.arrays}
+        if self._mean is not None:
+            self._mean.add(weights, rows)
+        else:
+            self._updates.append(weights)
+
+    def step(self) -> Weights:
+        """End the round: the new weights are in `arrays`; returns what the updates alone have given.
+
+        Raises:
+            InputError: there are too few updates for this aggregation.
+        """
+        aggregate = self._aggregate()
+        self.arrays = self._optimizer.step(self.arrays, aggregate)
+        self.begin()
+        return aggregate
+
+    def _aggregate(self) -> Weights:
+        if self._mean is not None:
+            return self._mean.result()
+        match self._job.aggregation:
+            case "median":
+                return median(self.arrays, self._updates)
+            case "trimmed-mean":
+                return trimmed_mean(self.arrays, self._updates, self._job.trim)
+            case _:
+                return krum(self.arrays, self._updates, self._job.byzantine, self._job.krum_keep)
+
+    # --- files --------------------------------------------------------------------------------------------------
+
+    def write(self, path: Path) -> ArrayFile:
+        """Write weights and constants, as in a result, and the optimizer's state beside them. On disk on return."""
+        if state := self._optimizer.state():
+            with written_whole(_of_optimizer(path)) as temporary:
+                BlockFile.write(temporary, state)
+        with written_whole(path) as temporary:
+            spec = BlockFile.write(temporary, {**self.arrays, **self._constants})
+        return ArrayFile(str(path), spec)
+
+    def read(self, path: Path) -> ArrayFile:
+        """Go back to what was written there."""
+        file = self.file(path)
+        loaded = file.load()
+        self.arrays = {name: loaded[name].copy() for name in self.arrays}
+        if state := self._optimizer.state():
+            specs = [spec_of(name, array) for name, array in state.items()]
+            self._optimizer.restore(BlockFile.open(_of_optimizer(path)).arrays(specs))
+        self.begin()
+        return file
+
+    def file(self, path: Path) -> ArrayFile:
+        """What was written there, for other processes."""
+        specs = tuple(spec_of(name, array) for name, array in {**self.arrays, **self._constants}.items())
+        return ArrayFile(str(path), BlockSpec(block_of(BlockFile.open(path).arrays(specs)).id, specs))
+
+
+def files_of(path: Path) -> Iterator[Path]:
+    """All that `write` has written there."""
+    yield path
+    yield _of_optimizer(path)
+
+
+def _of_optimizer(path: Path) -> Path:
+    return path.with_suffix(".optimizer")
+
+
+def _optimizer_of(job: Job, trainable: Sequence[str]) -> ServerOptimizer:
+    # With the proximal term it is the clients that train in another way.
+    strategy = "fedavg" if job.strategy == "fedprox" else job.strategy
+    return server_optimizer(
+        msgspec.convert(strategy, Strategy),
+        job.server_learning_rate,
+        job.server_momentum,
+        job.server_beta_1,
+        job.server_beta_2,
+        job.server_tau,
+        trainable=frozenset(trainable),
+    )

@@ -1,0 +1,125 @@
+"""What the summary says about rounds, and about the clients of a run that has them. Reads; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from lanfit_server.client_facts import ONCE
+from lanfit_server.collect import OpenRun
+from lanfit_server.course import Course
+from lanfit_server.ledger import RoundClient, RoundRecord
+from lanfit_server.roster import Roster
+from lanfit_server.summary import Bytes, ClientFacts, RoundFacts, all_seconds
+
+#: The server's own work in a round, in seconds of its record.
+_PARTS = ("aggregate", "evaluate", "checkpoint", "ledger")
+
+
+def round_facts(run: OpenRun, records: Sequence[RoundRecord], model: Callable[[int], Path]) -> tuple[RoundFacts, ...]:
+    """The facts of every round.
+
+    Args:
+        model: where the model of a round lies, as long as it is kept.
+    """
+    return tuple(
+        RoundFacts(
+            round=record.number,
+            clients=tuple(client.owner for client in _counted(record)),
+            seconds=round(record.seconds.get("wall", 0.0), 4),
+            overhead_seconds=round(record.seconds.get("overhead", 0.0), 4),
+            metrics=record.metrics,
+            model=run.workspace.relative(path) if (path := model(record.number)).exists() else None,
+            training=mean_by_rows([(client.rows, _last(client.history)) for client in _counted(record)]),
+            validation=_validation(records, index),
+            drift={
+                client.owner: {"norm": client.norm, "cosine": client.cosine}
+                for client in record.clients
+                if client.norm is not None
+            },
+            left_out={client.owner: client.left_out for client in record.clients if client.left_out},
+            parts={name: round(record.seconds.get(name, 0.0), 4) for name in _PARTS},
+        )
+        for index, record in enumerate(records)
+    )
+
+
+def _counted(record: RoundRecord) -> list[RoundClient]:
+    return [client for client in record.clients if not client.left_out]
+
+
+def _last(history: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    return {name: values[-1] for name, values in history.items() if values}
+
+
+def _validation(records: Sequence[RoundRecord], index: int) -> dict[str, dict[str, float]]:
+    """What clients of the next round have measured before they trained; after the last round it was asked for."""
+    if index + 1 < len(records):
+        return {client.owner: client.scores for client in records[index + 1].clients if client.scores}
+    return records[index].validation
+
+
+def mean_by_rows(measured: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
+    """The mean of each metric, weighted by rows."""
+    rows = sum(count for count, _ in measured)
+    if not rows:
+        return {}
+    names = measured[0][1]
+    return {name: sum(count * metrics.get(name, float("nan")) for count, metrics in measured) / rows for name in names}
+
+
+def client_facts_of_rounds(
+    run: OpenRun,
+    records: Sequence[RoundRecord],
+    course: Course,
+    owners: Sequence[str],
+    roster: Roster,
+    now: float,
+) -> tuple[ClientFacts, ...]:
+    """The facts of every client that a shard belongs to, in the order of the shards.
+
+    Args:
+        now: seconds on the monotonic clock.
+    """
+    members = {member.name: member for member in roster.members()}
+    facts = []
+    for shard, owner in enumerate(owners):
+        parts = [client for record in records for client in record.clients if client.shard == shard]
+        done = [client for client in parts if not client.left_out]
+        member = members.get(owner)
+        seconds = _seconds(done)
+        if (times := course.times.get(owner)) is not None:
+            seconds["send"], seconds["wait"] = times.sending, times.waited(now)
+        facts.append(
+            ClientFacts(
+                name=owner,
+                backend=member.backend if member else "",
+                device=member.device if member else "",
+                threads=member.threads if member else 0,
+                samples=run.record.samples[shard],
+                tasks=len(done),
+                status="done" if done and not (parts and parts[-1].left_out) else "partial" if done else "idle",
+                model=None,
+                history=_joined([client.history for client in done]),
+                best_epoch=None,
+                metrics={},
+                seconds=all_seconds(seconds),
+                bytes=Bytes(member.bytes_received, member.bytes_sent) if member else Bytes(0, 0),
+                errors=tuple(dict.fromkeys(client.left_out for client in parts if client.left_out)),
+            )
+        )
+    return tuple(facts)
+
+
+def _joined(histories: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    """One history of many, end to end."""
+    names = histories[0] if histories else ()
+    return {name: [value for history in histories for value in history.get(name, ())] for name in names}
+
+
+def _seconds(clients: Sequence[RoundClient]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for client in clients:
+        for name, seconds in client.seconds.items():
+            total[name] = max(total.get(name, 0.0), seconds) if name in ONCE else total.get(name, 0.0) + seconds
+    return total

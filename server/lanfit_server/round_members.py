@@ -1,0 +1,78 @@
+"""A round whose tasks are at the clients, and, once it is over, who took part in it. Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lanfit_server.collect import OpenRun
+from lanfit_server.course import Course
+from lanfit_server.ledger import RoundClient
+from lanfit_server.methods import Task
+from lanfit_server.tasks import State
+
+
+@dataclass
+class OpenRound:
+    """The round whose tasks are at the clients."""
+
+    number: int
+    tasks: Sequence[Task]
+    away: Mapping[int, str]
+    """Shards that take no part, and why."""
+    began: float
+    """On the monotonic clock; so is `ends`."""
+    ends: float
+    ledger_seconds: float
+    added: int = 0
+    """So many of the tasks are in the sum, or are left out of it."""
+    extended: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Members:
+    """Tells what each client did in a round.
+
+    Args:
+        owners: the client that each shard belongs to.
+    """
+
+    def __init__(self, run: OpenRun, course: Course, owners: Sequence[str]) -> None:
+        self._run = run
+        self._course = course
+        self._owners = owners
+
+    def of(self, round_: OpenRound, out: Mapping[str, str]) -> list[RoundClient]:
+        """Everybody who was drawn, in the order of the shards.
+
+        Args:
+            out: tasks that came back and are left out all the same, and why.
+        """
+        found = [self._member(task, out.get(task.key, "")) for task in round_.tasks]
+        found += [
+            RoundClient("", self._owners[shard], shard, self._rows(shard), left_out=why, absent=True)
+            for shard, why in round_.away.items()
+        ]
+        return sorted(found, key=lambda client: client.shard)
+
+    def _rows(self, shard: int) -> int:
+        return self._run.record.rows[shard]
+
+    def _member(self, task: Task, out: str) -> RoundClient:
+        record, stored = self._course.table[task.key], self._run.ledger.result(task.key)
+        rows = self._rows(task.shard)
+        if stored is None or record.state is not State.COMMITTED:
+            why = record.failures[-1] if record.failures else "it did not come back"
+            absent = task.key in self._course.too_late
+            return RoundClient(task.key, record.owner, task.shard, rows, left_out=why, absent=absent)
+        return RoundClient(
+            task.key,
+            record.owner,
+            task.shard,
+            rows,
+            trainer=stored.client,
+            left_out=out,
+            history=self._run.history(stored),
+            scores=stored.result.scores,
+            seconds=stored.result.seconds,
+        )

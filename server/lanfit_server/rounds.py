@@ -1,0 +1,385 @@
+"""Makes one model of all clients' work, round after round: what a round's tasks give becomes the next one's weights.
+
+A round ends in two steps. Its members are written down and the next round begins; meanwhile its weights are written,
+evaluated and kept as a model. A server that dies between the two makes the weights again of the round's results.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from lanfit.crash import crash_point
+from lanfit.errors import LanfitError
+from lanfit.files import ArrayFile
+from lanfit.job import Job
+from lanfit.wire.arrays import AnyArray
+from lanfit_server.collect import OpenRun
+from lanfit_server.course import Course
+from lanfit_server.evaluate import Done, ModelProcess, Score, Scored, WriteModel
+from lanfit_server.global_weights import GlobalWeights, files_of
+from lanfit_server.ledger import RoundClient, RoundRecord
+from lanfit_server.makers import Chosen
+from lanfit_server.methods import Task
+from lanfit_server.methods.aggregation import drift, outliers, update_norm
+from lanfit_server.methods.federated import Federated
+from lanfit_server.provision import Provision
+from lanfit_server.roster import Roster
+from lanfit_server.round_facts import client_facts_of_rounds, round_facts
+from lanfit_server.round_members import Members, OpenRound
+from lanfit_server.scoring import ClientScores
+from lanfit_server.summary import ClientFacts, MergedFacts, RoundFacts
+from lanfit_server.tasks import Record, State
+
+#: Of the models of rounds so many of the best stay when the run is over, and the last.
+BEST_KEPT = 3
+
+
+class Rounds:
+    """A `lanfit_server.makers.Maker` for method `federated`.
+
+    Args:
+        owners: the client that each shard belongs to.
+        scores: what evaluates weights where the server has no test rows.
+        say: called with lines for the operator.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        run: OpenRun,
+        method: Federated,
+        course: Course,
+        models: ModelProcess,
+        provision: Provision,
+        weights: GlobalWeights,
+        owners: Sequence[str],
+        roster: Roster,
+        say: Callable[[str], None],
+        scores: ClientScores | None = None,
+    ) -> None:
+        self.on_made: Callable[[str, str, Mapping[str, float]], None] = lambda line, what, metrics: None
+        self.on_round: Callable[[RoundRecord, ArrayFile], bool] | None = None
+        """Called with every round that is made and evaluated; returns whether to stop after it."""
+        self.failure = ""
+        self._job = job
+        self._run = run
+        self._method = method
+        self._course = course
+        self._models = models
+        self._provision = provision
+        self._weights = weights
+        self._owners = owners
+        self._members = Members(run, course, owners)
+        self._roster = roster
+        self._say = say
+        self._scores = scores
+        self._records: list[RoundRecord] = []
+        self._open: OpenRound | None = None
+        self._adding = asyncio.Lock()
+        self._feeding: set[asyncio.Task[None]] = set()
+        self._making: asyncio.Task[None] | None = None
+        self._stopped = False
+
+    # --- rounds -------------------------------------------------------------------------------------------------
+
+    async def start(self) -> Sequence[Task]:
+        self._records = self._run.ledger.rounds()
+        stored = [record.number for record in self._records if record.stored]
+        if stored:
+            await asyncio.to_thread(self._weights.read, self._run.round_block(stored[-1]))
+        for record in self._records[len(stored) :]:
+            before = self._weights.arrays
+            aggregate = await self._sum_up_again(record)
+            await self._make(record, before, aggregate)
+        return self._next()
+
+    async def _sum_up_again(self, record: RoundRecord) -> Mapping[str, AnyArray]:
+        """The weights of a round whose end an earlier server did not live to write."""
+        self._weights.begin()
+        for client in record.clients:
+            if not client.left_out:
+                await asyncio.to_thread(self._weights.add, self._update(client.task), client.rows)
+        return await asyncio.to_thread(self._weights.step)
+
+    def _next(self) -> Sequence[Task]:
+        """Open the next round, if there is one."""
+        if self._stopped or self._method.is_over(self._losses()):
+            return ()
+        number, now = len(self._records) + 1, time.monotonic()
+        away = self._away()
+        tasks = self._method.tasks(number, away)
+        ends = now + self._job.round_deadline if self._job.round_deadline else math.inf
+        self._open = OpenRound(number, tasks, away, now, ends, self._run.ledger.seconds)
+        self._weights.begin()
+        self._provision.use(self._weights.arrays)
+        return tasks
+
+    def _losses(self) -> list[float]:
+        return [record.metrics.get("loss", math.nan) for record in self._records]
+
+    def _away(self) -> dict[int, str]:
+        """Who has rows of its own, was not waited for any longer in the last round, and is not back."""
+        last = self._records[-1].clients if self._records else ()
+        return {
+            client.shard: f"{client.owner} is not back"
+            for client in last
+            if client.absent and self._run.record.own is not None and not self._roster[client.owner].connected
+        }
+
+    def epochs_before(self, task: Task) -> int:
+        return sum(
+            len(next(iter(client.history.values()), ()))
+            for record in self._records
+            for client in record.clients
+            if client.shard == task.shard
+        )
+
+    def returned(self, record: Record) -> None:
+        if self._is_summed_at_once:
+            adding = asyncio.create_task(self._add())
+            self._feeding.add(adding)
+            adding.add_done_callback(self._feeding.discard)
+
+    @property
+    def _is_summed_at_once(self) -> bool:
+        """Whether an update can be added as soon as it is there; else all of a round are held against each other."""
+        return self._job.norm_limit is None
+
+    async def _add(self, out: Mapping[str, str] | None = None) -> None:
+        """Add the updates that can be, in task order: what comes early waits on disk for those before it.
+
+        Args:
+            out: tasks that are left out, and why.
+        """
+        async with self._adding:
+            round_ = self._open
+            while round_ is not None and round_.added < len(round_.tasks):
+                task = round_.tasks[round_.added]
+                state = self._course.table[task.key].state
+                if state not in (State.COMMITTED, State.GIVEN_UP):
+                    return
+                if state is State.COMMITTED and task.key not in (out or {}):
+                    began = time.perf_counter()
+                    await asyncio.to_thread(
+                        self._weights.add, self._update(task.key), self._run.record.rows[task.shard]
+                    )
+                    _count(round_.seconds, "aggregate", began)
+                round_.added += 1
+
+    def _update(self, task: str) -> dict[str, AnyArray]:
+        stored = self._run.ledger.result(task)
+        assert stored is not None
+        return self._run.load(stored)
+
+    async def advance(self) -> Sequence[Task]:
+        round_, earlier = self._open, self._making
+        if round_ is None:
+            return ()
+        out = await self._outliers(round_)
+        clients = self._members.of(round_, out)
+        counted = [client for client in clients if not client.left_out]
+        if len(counted) < max(1, self._method.minimum):
+            self._fail(round_, clients)
+            return ()
+        await self._add(out)
+        if earlier is not None:
+            await earlier  # one round at a time is written and evaluated
+        began, before = time.perf_counter(), self._weights.arrays
+        aggregate = await asyncio.to_thread(self._weights.step)
+        _count(round_.seconds, "aggregate", began)
+        record = self._close(round_, clients)
+        self._making = asyncio.create_task(self._make(record, before, aggregate))
+        if self._job.patience or self._scores is not None or self.on_round is not None:
+            await self._making
+        return self._next()
+
+    def _close(self, round_: OpenRound, clients: Sequence[RoundClient]) -> RoundRecord:
+        wall, ledger = time.monotonic() - round_.began, self._run.ledger
+        slowest = max(_training(client.seconds) for client in clients if not client.left_out)
+        seconds = {
+            **round_.seconds,
+            "wall": wall,
+            "overhead": max(0.0, wall - slowest),
+            "ledger": ledger.seconds - round_.ledger_seconds,
+        }
+        record = RoundRecord(round_.number, tuple(clients), seconds=seconds)
+        ledger.put_round(record)
+        crash_point("server.round-closed")
+        self._records.append(record)
+        self._open = None
+        return record
+
+    async def _outliers(self, round_: OpenRound) -> dict[str, str]:
+        """The tasks whose updates are much longer than most."""
+        if self._job.norm_limit is None:
+            return {}
+        tasks = [task for task in round_.tasks if self._course.table[task.key].state is State.COMMITTED]
+        start = self._weights.arrays
+        norms = [await asyncio.to_thread(update_norm, start, self._update(task.key)) for task in tasks]
+        return {
+            tasks[index].key: f"the norm of its update, {norms[index]:.3g}, is over {self._job.norm_limit:g} times the "
+            "median of the round (--norm-limit)"
+            for index in outliers(norms, self._job.norm_limit)
+        }
+
+    def _fail(self, round_: OpenRound, clients: Sequence[RoundClient]) -> None:
+        """Too few are left for a round: the run ends with what it has."""
+        missing = "; ".join(f"{client.owner}: {client.left_out}" for client in clients if client.left_out)
+        least, came = max(1, self._method.minimum), sum(not client.left_out for client in clients)
+        self.failure = f"round {round_.number} has {came} of at least {least} updates ({missing})"
+        self._say(f"The run ends with what it has: {self.failure}.")
+        self._open = None
+
+    # --- what a round gives -------------------------------------------------------------------------------------
+
+    async def _make(
+        self, record: RoundRecord, before: Mapping[str, AnyArray], aggregate: Mapping[str, AnyArray]
+    ) -> None:
+        """Write a round's weights, evaluate them, keep them as a model; then its results are needed no more."""
+        seconds = dict(record.seconds)
+        began = time.perf_counter()
+        file = await asyncio.to_thread(self._weights.write, self._run.round_block(record.number))
+        crash_point("server.round-written")
+        await self._models.ask(WriteModel(str(self._model(record.number)), file), Done)
+        _count(seconds, "checkpoint", began)
+        began = time.perf_counter()
+        metrics = (await self._models.ask(Score((file,)), Scored)).metrics
+        if not metrics and self._scores is not None:
+            metrics = await self._scores.of(f"round-{record.number}", [file])
+        _count(seconds, "evaluate", began)
+        updates = {client.task: self._update(client.task) for client in record.clients if client.trainer}
+        clients = await asyncio.to_thread(_with_drift, record.clients, updates, before, aggregate)
+        made = msgspec.structs.replace(record, metrics=metrics, seconds=seconds, clients=clients, stored=True)
+        self._run.ledger.put_round(made)
+        crash_point("server.round-stored")
+        self._records[record.number - 1] = made
+        self._remove_results(made)
+        self._tell(made)
+        if self.on_round is not None and self.on_round(made, file):
+            self._stopped = True
+
+    def _model(self, number: int) -> Path:
+        return self._run.collected(f"round-{number:04d}.h5")
+
+    def _remove_results(self, record: RoundRecord) -> None:
+        """Only the weights of the last round and of the best are needed, to go on and for the outcome."""
+        for client in record.clients:
+            if client.task:
+                with suppress(OSError):
+                    self._run.block(client.task).unlink(missing_ok=True)
+        losses = self._losses()[: record.number]
+        kept = {record.number, self._method.best(losses)}
+        for number in range(1, record.number):
+            if number not in kept:
+                for path in files_of(self._run.round_block(number)):
+                    with suppress(OSError):
+                        path.unlink(missing_ok=True)
+
+    def _tell(self, record: RoundRecord) -> None:
+        counted = sum(not client.left_out for client in record.clients)
+        clients = "1 client" if counted == 1 else f"{counted} clients"
+        line = f"Round {record.number}/{self._method.rounds}, {clients}, {record.seconds['wall']:.1f} s"
+        for client in record.clients:
+            if client.left_out:
+                self._say(f"Round {record.number} went on without {client.owner}: {client.left_out}.")
+        self.on_made(line, f"round-{record.number}", record.metrics)
+
+    # --- deadlines ----------------------------------------------------------------------------------------------
+
+    def seconds_left(self) -> float:
+        return math.inf if self._open is None else self._open.ends - time.monotonic()
+
+    def too_late(self) -> Sequence[tuple[str, str]]:
+        round_, table = self._open, self._course.table
+        if round_ is None:
+            return ()
+        open_ = [task for task in round_.tasks if table[task.key].state not in (State.COMMITTED, State.GIVEN_UP)]
+        came = sum(table[task.key].state is State.COMMITTED for task in round_.tasks)
+        least = max(1, self._method.minimum)
+        if came < least and not round_.extended:
+            round_.extended, more = True, 60 * self._job.deadline
+            round_.ends += more
+            missing = ", ".join(table[task.key].owner for task in open_)
+            self._say(
+                f"Round {round_.number} has {came} of at least {least} updates; {missing} did not answer in time "
+                f"(--round-deadline). They are waited for {more:.0f} s more (--deadline), then the run ends."
+            )
+            return ()
+        why = f"it took longer than {self._job.round_deadline:g} s (--round-deadline)"
+        self._course.too_late.update(task.key for task in open_)
+        return [(task.key, why) for task in open_]
+
+    # --- the end ------------------------------------------------------------------------------------------------
+
+    async def settle(self, *, waiting: bool = True) -> None:
+        if self._making is not None:
+            await asyncio.gather(self._making, return_exceptions=not waiting)
+
+    def status(self) -> str:
+        if not self._records:
+            return "failed"
+        gone = any(client.absent and not self._job.round_deadline for r in self._records for client in r.clients)
+        over = self._stopped or self._method.is_over(self._losses())
+        return "done" if over and not gone and not self.failure else "partial"
+
+    def metrics_for(self, client: str) -> Mapping[str, float]:
+        return self._records[-1].metrics if self._records else {}
+
+    async def finish(self) -> None:
+        """Of the models of rounds, the last and the best stay."""
+        losses = self._losses()
+        ranked = sorted(range(1, len(losses) + 1), key=lambda n: (math.isnan(losses[n - 1]), losses[n - 1], n))
+        kept = {*ranked[:BEST_KEPT], len(losses), self._method.outcome(losses)}
+        for number in set(ranked) - kept:
+            with suppress(OSError):
+                self._model(number).unlink(missing_ok=True)
+
+    def chosen(self) -> Chosen | None:
+        number = self._method.outcome(self._losses())
+        if not number:
+            return None
+        try:
+            file = self._weights.file(self._run.round_block(number))
+        except (LanfitError, OSError):
+            return None
+        return Chosen(file, None, self._records[number - 1].metrics, number)
+
+    async def merged(self, scratch: Path) -> tuple[MergedFacts, ...]:
+        return ()
+
+    def clients(self, roster: Roster, now: float) -> tuple[ClientFacts, ...]:
+        return client_facts_of_rounds(self._run, self._records, self._course, self._owners, roster, now)
+
+    def rounds(self) -> tuple[RoundFacts, ...]:
+        return round_facts(self._run, self._records, self._model)
+
+
+def _count(seconds: dict[str, float], name: str, began: float) -> None:
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
+
+
+def _training(seconds: Mapping[str, float]) -> float:
+    """What a client has computed: its steps, and what had to be compiled and validated for them."""
+    return sum(seconds.get(name, 0.0) for name in ("compile", "train", "validate"))
+
+
+def _with_drift(
+    clients: Sequence[RoundClient],
+    updates: Mapping[str, Mapping[str, AnyArray]],
+    before: Mapping[str, AnyArray],
+    aggregate: Mapping[str, AnyArray],
+) -> tuple[RoundClient, ...]:
+    found = []
+    for client in clients:
+        if client.task in updates:
+            norm, cosine = drift(before, aggregate, updates[client.task])
+            client = msgspec.structs.replace(client, norm=norm, cosine=cosine)
+        found.append(client)
+    return tuple(found)
