@@ -146,7 +146,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "job.min-above-clients": Mistake(
         InputError,
-        "--min-clients {minimum} is more than all {clients} clients",
+        "a round needs {minimum} clients (--min-clients), and there are {clients}",
         "Lower --min-clients, or raise --clients.",
     ),
     "job.more-local-than-clients": Mistake(
