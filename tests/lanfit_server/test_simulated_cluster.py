@@ -86,7 +86,7 @@ class Scene:
         place = Workspace(folder)
         self.ledger = Ledger(place.run_folder("run-1"))
         self.ledger.open_run(record("run-1"))
-        self.ledger.deal([OwnedTask(f"shard-{number}", f"sim-00{number}") for number in range(1, TASKS + 1)])
+        self.ledger.add_tasks([OwnedTask(f"shard-{number}", f"sim-00{number}") for number in range(1, TASKS + 1)])
         self.desk = Desk(place, SERVER)
         self.run = OpenRun(place, "run-1", self.ledger, record("run-1"))
         self.desk.open(self.run)
@@ -226,6 +226,7 @@ def test_a_result_with_nan_is_refused_as_from_anybody(tmp_path: Path) -> None:
         scene.train(errand, order, {**ARRAYS, "dense/bias": np.full(2, np.nan, np.float32)})
         failed = await scene.heard(TaskFailed)
         assert "'dense/bias' holds NaN" in failed.error
+        assert failed.not_finite, "it would be again"
         assert scene.ledger.result("shard-1") is None
         assert scene.task_files == []
 

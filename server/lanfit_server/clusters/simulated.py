@@ -173,9 +173,9 @@ class SimulatedCluster:
     def logged(self, client: str, run: str, *lines: str) -> None:
         self.events.put_nowait(Logged(client, run, lines))
 
-    def failed(self, work: SimulatedWork, error: str, *, died: bool = False) -> None:
+    def failed(self, work: SimulatedWork, error: str, *, died: bool = False, not_finite: bool = False) -> None:
         client, run, task = work.key
-        self._done(work, TaskFailed(client, run, task, error, died=died))
+        self._done(work, TaskFailed(client, run, task, error, died=died, not_finite=not_finite))
 
     def scored(self, work: SimulatedWork, rows: int, metrics: dict[str, float]) -> None:
         client, run, task = work.key
@@ -248,7 +248,7 @@ class SimulatedCluster:
         if refused is None:
             self._done(work, Returned(client, run, task, time.monotonic() - began))
         else:
-            self.failed(work, refused)
+            self.failed(work, refused, not_finite=True)
 
     def _done(self, work: SimulatedWork, event: Event) -> None:
         client = work.key[0]
