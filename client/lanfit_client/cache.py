@@ -135,6 +135,12 @@ class Cache:
             if _NAME.fullmatch(path.name) and path.suffix != ".chunks":
                 yield path
 
+    def forget(self, block_id: str) -> None:
+        """Remove a block that nothing needs any more."""
+        self._verified.discard(block_id)
+        with contextlib.suppress(OSError):  # Windows: a trainer still has it open; it goes when there is no room
+            (self.folder / f"{block_id}.block").unlink(missing_ok=True)
+
     def clear(self) -> None:
         """Remove everything."""
         self._verified.clear()

@@ -78,6 +78,11 @@ class Errand(Protocol):
         """What has to be received for it."""
         ...
 
+    @property
+    def passing(self) -> str:
+        """The id of that block of it which is of no use once the next one is here; empty for none."""
+        ...
+
     def is_done(self) -> bool:
         """Whether it was done before."""
         ...
@@ -136,6 +141,10 @@ class Training:
     @property
     def blocks(self) -> Sequence[BlockSpec]:
         return self.lease.weights, self.lease.shard
+
+    @property
+    def passing(self) -> str:
+        return self.lease.weights.id if self.lease.fit.round else ""
 
     def is_done(self) -> bool:
         return self._means.outbox.find(self.server_id, self.lease.run, self.lease.task) is not None
@@ -260,6 +269,8 @@ def _step(state: str, lease: Lease) -> Step:
 
 class _Own:
     """Of an errand about the own files: it may be done again at any time, and gives the same."""
+
+    passing = ""
 
     def is_done(self) -> bool:
         return False

@@ -103,6 +103,7 @@ class Worker:
         self._work: Work | None = None
         self._told: ArrayFile | None = None
         self._count = 0
+        self._passing = ""
 
     def _clear_cache(self) -> None:
         self._told = None
@@ -173,6 +174,9 @@ class Worker:
         except (LanfitError, OSError) as wrong:
             self._fail(work, refused(wrong) if isinstance(wrong, OSError) else wrong, ())
             return
+        if self._passing not in ("", work.errand.passing):
+            self._cache.forget(self._passing)
+        self._passing = work.errand.passing
         work.order = work.errand.order(work.number, files, time.perf_counter() - began)
         await self._order(work, work.order)
 

@@ -148,7 +148,9 @@ class Server:
         summaries = []
         for run in gathering.runs:
             catching_up = CatchingUp(self._workspace, self._models, self._scratch / run, self._display.say)
-            summaries.append(self._loop.call(catching_up.run(self._entrance.desk.opened(run), self._cluster.roster)))
+            caught_up = catching_up.run(self._entrance.desk.opened(run), self._cluster.roster)
+            if (summary := self._loop.call(caught_up)) is not None:
+                summaries.append(summary)
         self._loop.call(gathering.end())
         self._loop.call(self._forget_passphrase())
         return summaries

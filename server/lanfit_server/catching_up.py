@@ -38,11 +38,17 @@ class CatchingUp:
         self._scratch = scratch
         self._say = say
 
-    async def run(self, run: OpenRun, roster: Roster) -> Summary:
-        """Return the run's new summary: `done` when no result is missing any more, else `partial`."""
+    async def run(self, run: OpenRun, roster: Roster) -> Summary | None:
+        """Return the run's new summary: `done` when no result is missing any more, else `partial`.
+
+        None for a run in rounds: what comes next depends on its results, and only a server that goes on can do it.
+        """
         began = time.monotonic()
         record = run.record
         job = make_job(read_toml(record.job, f"job of run {run.run}", FIELDS))
+        if job.method == "federated":
+            self._say(f"Run {run.run} is in rounds: its results are kept. Go on with it: --resume {run.run}.")
+            return None
         await self._models.ask(UseModel(record.model), Done)
         targets = await self._use_data(run, job)
         method, course = method_of(job), Course()

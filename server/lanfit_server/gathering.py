@@ -30,7 +30,7 @@ class Gathering:
             (run.run, task.key)
             for run in desk.unfinished()
             for task in run.ledger.tasks()
-            if run.ledger.result(task.key) is None
+            if run.ledger.result(task.key) is None and not run.ledger.is_over(task.key)
         }
         self._may_end = bool(self._missing) or wanted > 0
         self.delivered: set[str] = set()

@@ -14,7 +14,7 @@ from lanfit.durable import written_whole
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.job import Job
 from lanfit.models.mean import Mean
-from lanfit.wire.arrays import AnyArray, BlockSpec, block_of, spec_of
+from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, spec_of
 from lanfit_server.methods.aggregation import krum, median, trimmed_mean
 from lanfit_server.methods.server_optimizers import ServerOptimizer, Strategy, server_optimizer
 
@@ -86,16 +86,17 @@ class GlobalWeights:
             spec = BlockFile.write(temporary, {**self.arrays, **self._constants})
         return ArrayFile(str(path), spec)
 
-    def read(self, path: Path) -> ArrayFile:
-        """Go back to what was written there."""
-        file = self.file(path)
-        loaded = file.load()
+    def state_specs(self) -> tuple[ArraySpec, ...]:
+        """The table of the optimizer's state."""
+        return tuple(spec_of(name, array) for name, array in self._optimizer.state().items())
+
+    def read(self, path: Path, state: Sequence[ArraySpec]) -> None:
+        """Go back to what was written there, with this table of the optimizer's state."""
+        loaded = self.file(path).load()
         self.arrays = {name: loaded[name].copy() for name in self.arrays}
-        if state := self._optimizer.state():
-            specs = [spec_of(name, array) for name, array in state.items()]
-            self._optimizer.restore(BlockFile.open(_of_optimizer(path)).arrays(specs))
+        if state:
+            self._optimizer.restore(BlockFile.open(_of_optimizer(path)).arrays(state))
         self.begin()
-        return file
 
     def file(self, path: Path) -> ArrayFile:
         """What was written there, for other processes."""

@@ -149,6 +149,8 @@ class RoundRecord(msgspec.Struct, frozen=True):
     seconds: dict[str, float] = {}
     validation: dict[str, dict[str, float]] = {}
     """By client: the same on its validation rows; asked for after the last round, before that see the next one."""
+    state: tuple[ArraySpec, ...] = ()
+    """What the server's optimizer remembers, as it lies beside the weights."""
     stored: bool = False
     """Its weights are on disk: until then they can be made again of its results."""
 

@@ -16,9 +16,10 @@ from pathlib import Path
 import msgspec
 
 from lanfit.crash import crash_point
+from lanfit.durable import write_whole
 from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
-from lanfit.job import Job
+from lanfit.job import Job, to_toml
 from lanfit.wire.arrays import AnyArray
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
@@ -91,9 +92,10 @@ class Rounds:
 
     async def start(self) -> Sequence[Task]:
         self._records = self._run.ledger.rounds()
-        stored = [record.number for record in self._records if record.stored]
+        stored = [record for record in self._records if record.stored]
         if stored:
-            await asyncio.to_thread(self._weights.read, self._run.round_block(stored[-1]))
+            path = self._run.round_block(stored[-1].number)
+            await asyncio.to_thread(self._weights.read, path, stored[-1].state)
         for record in self._records[len(stored) :]:
             before = self._weights.arrays
             aggregate = await self._sum_up_again(record)
@@ -256,7 +258,9 @@ class Rounds:
         _count(seconds, "evaluate", began)
         updates = {client.task: self._update(client.task) for client in record.clients if client.trainer}
         clients = await asyncio.to_thread(_with_drift, record.clients, updates, before, aggregate)
-        made = msgspec.structs.replace(record, metrics=metrics, seconds=seconds, clients=clients, stored=True)
+        made = msgspec.structs.replace(
+            record, metrics=metrics, seconds=seconds, clients=clients, state=self._weights.state_specs(), stored=True
+        )
         self._run.ledger.put_round(made)
         crash_point("server.round-stored")
         self._records[record.number - 1] = made
@@ -333,7 +337,13 @@ class Rounds:
         return self._records[-1].metrics if self._records else {}
 
     async def finish(self) -> None:
-        """Of the models of rounds, the last and the best stay."""
+        """Of the models of rounds, the last and the best stay; who was absent is what a repeated run must know."""
+        absent = [f"{r.number}:{client.shard + 1}" for r in self._records for client in r.clients if client.absent]
+        if absent:
+            names = tuple(dict.fromkeys((*(self._job.absent or ()), *absent)))
+            path = self._run.folder / "job.toml"
+            comments = [line for line in path.read_text("utf-8").splitlines(keepends=True) if line.startswith("#")]
+            write_whole(path, "".join(comments) + to_toml(msgspec.structs.replace(self._job, absent=names)))
         losses = self._losses()
         ranked = sorted(range(1, len(losses) + 1), key=lambda n: (math.isnan(losses[n - 1]), losses[n - 1], n))
         kept = {*ranked[:BEST_KEPT], len(losses), self._method.outcome(losses)}

@@ -26,6 +26,12 @@ SERVER_POINTS: Mapping[str, str] = {
     "server.models-written": "all models are written; the summary is not",
     "server.summary-written": "the summary is written; the ledger calls the run unfinished",
 }
+#: The same where there are rounds.
+ROUND_POINTS: Mapping[str, str] = {
+    "server.round-closed": "the ledger says who took part in a round; its weights are only in memory",
+    "server.round-written": "a round's weights are on disk; they are not evaluated, and the ledger does not know",
+    "server.round-stored": "the ledger has a round's weights; its results are still there",
+}
 CLIENT_POINTS: Mapping[str, str] = {
     "client.block-received": "a block of the task is in the cache; it is not trained on",
     "client.trained": "the task is trained; its result is not in the outbox",

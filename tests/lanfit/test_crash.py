@@ -11,9 +11,9 @@ import sys
 import pytest
 from test_architecture import modules
 
-from lanfit.crash import CLIENT_POINTS, SERVER_POINTS, VARIABLE
+from lanfit.crash import CLIENT_POINTS, ROUND_POINTS, SERVER_POINTS, VARIABLE
 
-TABLES = {"lanfit_server": SERVER_POINTS, "lanfit_client": CLIENT_POINTS}
+TABLES = {"lanfit_server": {**SERVER_POINTS, **ROUND_POINTS}, "lanfit_client": CLIENT_POINTS}
 
 
 def labels_in(package: str) -> list[str]:

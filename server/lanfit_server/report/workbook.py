@@ -14,7 +14,7 @@ from typing import Any
 from lanfit.durable import written_whole
 from lanfit.logs import harmless_cell
 from lanfit_server.report.predictions import Cell, Predictions, Table, table_of
-from lanfit_server.summary import SECONDS, ClientFacts, Summary
+from lanfit_server.summary import SECONDS, ClientFacts, RoundFacts, Summary
 
 #: Widths of columns, in characters.
 _FIRST_COLUMN, _OTHER_COLUMNS = 22, 14
@@ -23,7 +23,7 @@ _USUAL, _EXTREME = "0.0000", "0.00E+00"
 
 
 def write_report(path: Path, summary: Summary, predictions: Predictions | None) -> None:
-    """Write the workbook, whole or not at all: sheets "summary", "histories" and, if there are any, "predictions".
+    """Write the workbook, whole or not at all: "summary", "histories" and, if there are any, "rounds", "predictions".
 
     Epochs are counted from 1. Rows are written as they are made, so memory does not grow with their number.
 
@@ -37,6 +37,8 @@ def write_report(path: Path, summary: Summary, predictions: Predictions | None) 
     book.properties.creator = "lanfit"
     book.properties.title = f"Run {summary.run}"
     _write_summary(_Sheet(book, "summary", frozen="B1"), summary, table)
+    if summary.rounds:
+        _write_rounds(_Sheet(book, "rounds", frozen="B2"), summary.rounds)
     _write_histories(_Sheet(book, "histories", frozen="D2"), summary.clients)
     if table is not None:
         sheet = _Sheet(book, "predictions", frozen="B2")
@@ -84,7 +86,8 @@ def _write_outcome(sheet: _Sheet, summary: Summary) -> None:
     """The models that the run as a whole has given."""
     models: list[tuple[list[Cell], dict[str, float]]] = []
     if summary.final is not None:
-        of = f"the best client's: {summary.final.client}"
+        client, number = summary.final.client, summary.final.round
+        of = f"the best client's: {client}" if client is not None else f"all clients', after round {number}"
         models.append((["final", of, summary.final.model], summary.final.metrics))
     models += [([one.name, "all clients' models", one.model], one.metrics) for one in summary.merged]
     if not models:
@@ -134,6 +137,18 @@ def _write_folds(sheet: _Sheet, clients: Sequence[ClientFacts]) -> None:
         for name, values in (("mean", client.mean), ("sd", client.sd)):
             if values:
                 sheet.line([client.name, name, None, *(values.get(score) for score in scores)])
+
+
+def _write_rounds(sheet: _Sheet, rounds: Sequence[RoundFacts]) -> None:
+    """One line a round: how the weights did that it gave, what it took, who took part."""
+    metrics, training = _names(each.metrics for each in rounds), _names(each.training for each in rounds)
+    facts = ("seconds", "seconds, overhead", "clients", "left out", "model")
+    sheet.heads(["round", *metrics, *(f"{name}, in training" for name in training), *facts])
+    for each in rounds:
+        cells: list[Cell] = [each.round, *(each.metrics.get(name) for name in metrics)]
+        cells += [each.training.get(name) for name in training]
+        left_out = "; ".join(f"{client}: {why}" for client, why in each.left_out.items())
+        sheet.line([*cells, each.seconds, each.overhead_seconds, ", ".join(each.clients), left_out or None, each.model])
 
 
 def _write_histories(sheet: _Sheet, clients: Sequence[ClientFacts]) -> None:

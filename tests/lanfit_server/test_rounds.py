@@ -1,0 +1,436 @@
+"""Rounds over a played cluster, real ledger, real files: what is summed up, who is left out, what a restart finds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from played import PlayedCluster, Said, play
+from test_collect import ARRAYS, record, result
+
+from lanfit.data.normalize import NO_NORMALIZER
+from lanfit.fields import Value
+from lanfit.files import BlockFile
+from lanfit.job import Job, make_job, to_toml
+from lanfit.models.member import Member
+from lanfit.waits import Waits
+from lanfit.wire.arrays import AnyArray, BlockSpec
+from lanfit.wire.messages import Lease, OwnRows
+from lanfit.workspace import Workspace
+from lanfit_server.clusters import Returned, TaskFailed
+from lanfit_server.collect import OpenRun
+from lanfit_server.coordinator import Coordinator
+from lanfit_server.course import Course
+from lanfit_server.evaluate import Done, Score, Scored, WriteModel
+from lanfit_server.global_weights import GlobalWeights
+from lanfit_server.journal import Journal
+from lanfit_server.ledger import Ledger, StoredResult
+from lanfit_server.methods.choose import method_of
+from lanfit_server.methods.federated import Federated
+from lanfit_server.patience import Patience
+from lanfit_server.prepare import RunData
+from lanfit_server.provision import Provision
+from lanfit_server.rounds import Rounds
+
+WAITS = Waits(heartbeat=0.01, suspect=15, lost=60, no_progress=600, grace=0.02)
+NAMES = ("lab-1", "lab-2", "lab-3")
+#: Training rows of the three shards.
+ROWS = (100, 50, 10)
+START = {"dense/kernel": np.zeros((3, 2), np.float32), "dense/bias": np.zeros(2, np.float32)}
+
+
+class Models:
+    """Stands for the model process: weights are as good as their first number is near to 10."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+
+    async def ask(self, request: Any, answer: type) -> Any:
+        await asyncio.sleep(0)
+        if isinstance(request, Score):
+            arrays = request.members[0].load()
+            assert set(arrays) == set(START) | set(Member({}).constants())
+            return Scored({"loss": abs(10 - float(arrays["dense/kernel"].flat[0]))})
+        assert isinstance(request, WriteModel)
+        self.written.append(Path(request.path).name)
+        Path(request.path).parent.mkdir(parents=True, exist_ok=True)
+        Path(request.path).touch()
+        return Done()
+
+
+class Run:
+    """A federated run whose clients are played."""
+
+    def __init__(self, folder: Path, own: bool, values: dict[str, Value]) -> None:
+        self.folder = folder
+        place = Workspace(folder)
+        self.job: Job = make_job({"method": "federated", "clients": 3, "rounds": 3, **values})
+        self.cluster = PlayedCluster(*NAMES)
+        self.served: dict[str, Any] = {}
+        self.cluster.serve_block = self._serve  # type: ignore[method-assign]
+        self.cluster.withdraw_block = self._withdraw  # type: ignore[method-assign]
+        while not self.cluster.events.empty():
+            self.cluster.events.get_nowait()
+        self.ledger = Ledger(place.run_folder("run-1"))
+        shard = {"x_train": np.zeros((1, 3), np.float32)}
+        data = RunData(
+            [shard] * 3, tuple(rows + 5 for rows in ROWS), sum(ROWS), 15, 5, NO_NORMALIZER, NO_NORMALIZER, None, ROWS,
+            OwnRows(1, 0.0, 0.0, 0, 0, None) if own else None,
+        )  # fmt: skip
+        if self.ledger.record is None:
+            from msgspec.structs import replace
+
+            from lanfit.wire.arrays import block_of
+
+            fitting = replace(
+                record("run-1"), rows=ROWS, samples=data.samples, trainable=tuple(START), own=data.own,
+                shards=(block_of(shard),) * 3,
+            )  # fmt: skip
+            self.ledger.open_run(fitting)
+            (place.run_folder("run-1") / "job.toml").write_text("# A remark.\n" + to_toml(self.job))
+        run_record = self.ledger.record
+        assert run_record is not None
+        self.run = OpenRun(place, "run-1", self.ledger, run_record)
+        self.models, self.said, self.journal = Models(), Said(), Journal(place.run_folder("run-1"))
+        course = Course()
+        provision = Provision(self.job, self.run, self.cluster, data, START)
+        method = method_of(self.job)
+        assert isinstance(method, Federated)
+        self.weights = GlobalWeights(self.job, START, Member({}).constants(), tuple(START))
+        roster = self.cluster.roster
+        self.rounds = Rounds(
+            self.job, self.run, method, course, self.models, provision, self.weights, NAMES, roster,  # type: ignore[arg-type]
+            self.said.say,
+        )  # fmt: skip
+        patience = Patience(roster, 60 * self.job.deadline if own else None)
+        self.coordinator = Coordinator(
+            self.job, self.run, self.rounds, course, self.cluster, self.journal, self.said, provision, NAMES,
+            patience, WAITS,
+        )  # fmt: skip
+
+    def _serve(self, spec: BlockSpec, arrays: Any) -> None:
+        self.served[spec.id] = arrays
+
+    def _withdraw(self, block_id: str) -> None:
+        self.served.pop(block_id)
+
+    async def leased(self, task: str) -> Lease:
+        """Wait until the task is at a client."""
+        while True:
+            for _, sent in self.cluster.sent:
+                if isinstance(sent, Lease) and sent.task == task:
+                    return sent
+            await asyncio.sleep(0.001)
+
+    async def returns(self, number: int, shard: int, value: float) -> None:
+        """The client of a shard hands in an update, all of whose weights are this number."""
+        task = f"round-{number}-shard-{shard + 1}"
+        await self.leased(task)
+        self.commit(task, NAMES[shard], value)
+        self.cluster.events.put_nowait(Returned(NAMES[shard], "run-1", task, 0.1))
+
+    def commit(self, task: str, client: str, value: float) -> None:
+        arrays = {name: np.full_like(array, value) if name in START else array for name, array in ARRAYS.items()}
+        path = self.run.block(task)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        spec = BlockFile.write(path, arrays)
+        done = result(task=task, block=spec, seconds={"train": 0.0}, scores={"loss": value})
+        self.ledger.commit(StoredResult(task, client, done))
+
+    def records(self) -> list[Any]:
+        return self.ledger.rounds()
+
+    def close(self) -> None:
+        self.journal.close()
+        self.ledger.close()
+
+
+@contextlib.asynccontextmanager
+async def at_work(folder: Path, own: bool = False, **values: Value) -> AsyncIterator[tuple[Run, asyncio.Task[None]]]:
+    run = Run(folder, own, values)
+    working = asyncio.create_task(run.coordinator.run())
+    try:
+        yield run, working
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
+        run.close()
+
+
+async def whole(run: Run, updates: Sequence[Sequence[float]]) -> None:
+    for number, values in enumerate(updates, 1):
+        for shard, value in enumerate(values):
+            await run.returns(number, shard, value)
+
+
+def kernel(run: Run) -> float:
+    array: AnyArray = run.weights.arrays["dense/kernel"]
+    assert (array == array.flat[0]).all()
+    return float(array.flat[0])
+
+
+def mean(values: Sequence[float], rows: Sequence[int] = ROWS) -> float:
+    return float(np.float32(np.average(np.array(values, np.float64), weights=rows)))
+
+
+def test_a_rounds_updates_are_averaged_by_training_rows_and_the_next_one_begins_with_that(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path) as (run, working):
+            first = await run.leased("round-1-shard-2")
+            assert (run.served[first.weights.id]["dense/kernel"] == 0).all()
+            assert first.fit.round == 1
+            assert first.fit.keep_last
+            await whole(run, [[1, 4, 10]])
+            lease = await run.leased("round-2-shard-1")
+            given = run.served[lease.weights.id]["dense/kernel"]
+            assert (given == mean([1, 4, 10])).all()
+            for shard in range(3):
+                await run.returns(2, shard, 7.0)
+            for shard in range(3):
+                await run.returns(3, shard, 8.0)
+            await working
+            assert kernel(run) == 8
+            assert run.rounds.status() == "done"
+            assert [each.metrics["loss"] for each in run.records()] == [10 - mean([1, 4, 10]), 3, 2]
+            assert len(run.served) <= 3, "earlier weights are still served"
+            assert run.models.written == ["round-0001.h5", "round-0002.h5", "round-0003.h5"]
+            assert not list((run.run.folder / "results").glob("*.block")), "results of rounds that are over"
+            chosen = run.rounds.chosen()
+            assert chosen is not None
+            assert chosen.round == 3
+
+    play(script())
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_the_order_in_which_updates_come_makes_no_difference(tmp_path: Path, order: tuple[int, ...]) -> None:
+    async def script() -> None:
+        values = (0.1, 0.2, 0.3)
+        async with at_work(tmp_path, rounds=1) as (run, working):
+            for shard in order:
+                await run.returns(1, shard, values[shard])
+            await working
+            total = np.zeros((), np.float64)
+            for value, rows in zip(values, ROWS, strict=True):
+                total += np.float64(np.float32(value)) * rows
+            assert kernel(run) == np.float32(total / sum(ROWS))
+            assert [client.owner for client in run.records()[0].clients] == list(NAMES)
+
+    play(script())
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"aggregation": "median"}, 4.0),
+        ({"aggregation": "trimmed-mean", "trim": 0.34}, 4.0),
+        ({"aggregation": "krum"}, 1.0),
+        ({"strategy": "fedavgm", "server_momentum": 0.5, "server_learning_rate": 0.5}, 0.5 * mean([1, 4, 100])),
+        ({"norm_limit": 5.0}, mean([1, 4], ROWS[:2])),
+    ],
+)
+def test_the_job_says_what_is_made_of_the_updates(tmp_path: Path, values: dict[str, Value], expected: float) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, rounds=1, **values) as (run, working):
+            await whole(run, [[1, 4, 100]])
+            await working
+            assert kernel(run) == pytest.approx(expected, rel=1e-6)
+            if "norm_limit" in values:
+                [left_out] = [client for client in run.records()[0].clients if client.left_out]
+                assert left_out.owner == "lab-3"
+                assert "norm" in left_out.left_out
+
+    play(script())
+
+
+def test_an_update_that_is_not_finite_is_left_out_at_once_and_said(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, rounds=1) as (run, working):
+            await run.leased("round-1-shard-3")
+            failed = TaskFailed("lab-3", "run-1", "round-1-shard-3", "its array holds NaN", not_finite=True)
+            run.cluster.events.put_nowait(failed)
+            await whole(run, [[1, 4]])
+            await working
+            assert kernel(run) == mean([1, 4], ROWS[:2])
+            assert run.rounds.status() == "done"
+            assert any("went on without lab-3" in line and "NaN" in line for line in run.said.lines)
+            [facts] = run.rounds.rounds()
+            assert facts.clients == ("lab-1", "lab-2")
+            assert "NaN" in facts.left_out["lab-3"]
+            assert sum(isinstance(sent, Lease) and "shard-3" in sent.task for _, sent in run.cluster.sent) == 1
+
+    play(script())
+
+
+def test_a_deadline_ends_a_round_without_those_that_are_late_and_the_job_file_remembers_them(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, rounds=2, round_deadline=0.2) as (run, working):
+            await run.returns(1, 0, 1.0)
+            await run.returns(1, 1, 4.0)
+            await run.leased("round-2-shard-3")  # the late one takes part in the next round
+            for shard in range(3):
+                await run.returns(2, shard, 7.0)
+            await working
+            first, second = run.records()
+            assert [client.owner for client in first.clients if client.absent] == ["lab-3"]
+            assert not any(client.left_out for client in second.clients)
+            assert run.rounds.status() == "done"
+            await run.rounds.finish()
+            text = (run.run.folder / "job.toml").read_text()
+            assert text.startswith("# A remark.\n")
+            assert 'absent = [\n    "1:3",\n]' in text
+            cancelled = [sent.task for _, sent in run.cluster.sent if type(sent).__name__ == "Cancel"]
+            assert cancelled == ["round-1-shard-3"]
+
+    play(script())
+
+
+def test_a_round_with_too_few_updates_waits_once_more_says_so_and_ends_the_run(tmp_path: Path) -> None:
+    async def script() -> None:
+        job = {"rounds": 2, "round_deadline": 0.1, "min_clients": 2, "deadline": 0.003}
+        async with at_work(tmp_path, **job) as (run, working):
+            for shard in range(3):
+                await run.returns(1, shard, 7.0)
+            await run.returns(2, 0, 1.0)
+            await working
+            assert run.rounds.status() == "partial"
+            assert "round 2 has 1 of at least 2 updates" in run.rounds.failure
+            assert any("lab-2, lab-3 did not answer in time" in line for line in run.said.lines)
+            assert kernel(run) == 7
+            chosen = run.rounds.chosen()
+            assert chosen is not None
+            assert chosen.round == 1
+
+    play(script())
+
+
+def test_with_patience_the_best_round_is_the_outcome_and_its_weights_are_kept(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, rounds=9, patience=2) as (run, working):
+            await whole(run, [[3] * 3, [9] * 3, [5] * 3, [1] * 3])
+            await working
+            assert len(run.records()) == 4
+            chosen = run.rounds.chosen()
+            assert chosen is not None
+            assert chosen.round == 2
+            assert chosen.file.load()["dense/kernel"].flat[0] == 9
+            await run.rounds.finish()
+            left = sorted(path.name for path in run.run.collected("final.keras").parent.glob("*.h5"))
+            assert left == ["round-0001.h5", "round-0002.h5", "round-0003.h5", "round-0004.h5"]
+
+    play(script())
+
+
+def test_of_the_models_of_rounds_the_best_three_and_the_last_stay(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, rounds=6) as (run, working):
+            await whole(run, [[9] * 3, [8] * 3, [1] * 3, [7] * 3, [2] * 3, [3] * 3])
+            await working
+            await run.rounds.finish()
+            left = sorted(path.name for path in run.run.collected("final.keras").parent.glob("*.h5"))
+            assert left == ["round-0001.h5", "round-0002.h5", "round-0004.h5", "round-0006.h5"]
+
+    play(script())
+
+
+def test_rounds_tell_what_clients_measured_and_how_far_they_went(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, rounds=2) as (run, working):
+            await whole(run, [[1, 4, -2], [5, 5, 5]])
+            await working
+            first, second = run.rounds.rounds()
+            assert first.validation == {name: {"loss": 5.0} for name in NAMES}, "the next round has measured it"
+            assert first.training == {"loss": 0.4, "val_loss": 0.7}
+            assert first.drift["lab-1"]["norm"] == pytest.approx(np.sqrt(8))
+            assert first.drift["lab-3"]["cosine"] == pytest.approx(-1)
+            assert second.drift["lab-1"]["cosine"] == pytest.approx(1)
+            [client, *_] = run.rounds.clients(run.cluster.roster, 0.0)
+            assert client.tasks == 2
+            assert client.history == {"loss": [0.5, 0.4] * 2, "val_loss": [0.6, 0.7] * 2}
+
+    play(script())
+
+
+class Died(Exception):
+    """The server was killed here."""
+
+
+def kill_at(point: str) -> Callable[[str], None]:
+    def die(name: str) -> None:
+        if name == point:
+            raise Died
+
+    return die
+
+
+@pytest.mark.parametrize("point", ["server.round-closed", "server.round-written", "server.round-stored"])
+@pytest.mark.parametrize("strategy", ["fedavg", "fedadam"])
+def test_a_server_that_dies_as_a_round_ends_goes_on_with_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, strategy: str
+) -> None:
+    from lanfit_server import rounds as module
+
+    updates = [[1, 4, 10], [2, 3, 5], [6, 6, 9]]
+
+    async def calm() -> float:
+        async with at_work(tmp_path / "calm", strategy=strategy) as (run, working):
+            await whole(run, updates)
+            await working
+            return kernel(run)
+
+    async def killed() -> None:
+        async with at_work(tmp_path / "killed", strategy=strategy) as (run, working):
+            monkeypatch.setattr(module, "crash_point", kill_at(point))
+            await whole(run, updates[:1])
+            for shard in range(3):
+                # The second round may have begun, but does not end.
+                if point == "server.round-closed":
+                    break
+                await run.returns(2, shard, updates[1][shard])
+            with pytest.raises(Died):
+                await working
+
+    async def again() -> float:
+        monkeypatch.setattr(module, "crash_point", lambda name: None)
+        async with at_work(tmp_path / "killed", strategy=strategy) as (run, working):
+            begun = len(run.records()) + 1
+            assert begun == 2
+            for number in range(begun, 4):
+                for shard in range(3):
+                    if run.ledger.result(f"round-{number}-shard-{shard + 1}") is None:
+                        await run.returns(number, shard, updates[number - 1][shard])
+            await working
+            assert [record.number for record in run.records() if record.stored] == [1, 2, 3]
+            return kernel(run)
+
+    expected = play(calm())
+    play(killed())
+    assert play(again()) == expected
+
+
+def test_a_client_with_rows_of_its_own_that_is_gone_is_left_out_until_it_is_back(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, own=True, rounds=3, deadline=0.002) as (run, working):
+            await run.leased("round-1-shard-3")
+            run.cluster.leave("lab-3", now=-1000.0)
+            await whole(run, [[1, 4]])
+            await run.leased("round-2-shard-2")
+            assert not any(getattr(sent, "task", "") == "round-2-shard-3" for _, sent in run.cluster.sent)
+            run.cluster.join("lab-3")
+            await run.returns(2, 0, 7.0)
+            await run.returns(2, 1, 7.0)
+            for shard in range(3):
+                await run.returns(3, shard, 8.0)
+            await working
+            first, second, third = run.records()
+            assert [client.owner for client in first.clients if client.absent] == ["lab-3"]
+            assert [client.owner for client in second.clients if client.absent] == ["lab-3"]
+            assert not any(client.absent for client in third.clients)
+            assert run.rounds.status() == "partial"
+
+    play(script())
