@@ -193,6 +193,14 @@ def test_the_mean_is_flowers() -> None:
     assert_close(mean_of(START, UPDATES, FLOWER["rows"]), FLOWER["mean"])
 
 
+@given(st.integers(1, 2**29 - 1))
+def test_the_mean_of_one_is_that_one_to_the_bit(rows: int) -> None:
+    update = weights(1)
+    update["b/long"][3] = -0.0
+    result = mean_of(weights(0), [weights(2), update], [0, rows])
+    assert all(result[name].tobytes() == update[name].tobytes() for name in SHAPES)
+
+
 def test_the_mean_is_summed_in_float64() -> None:
     """Of 8 bits more than float32 has: 2**24 + 1 is not in float32, the sum of all four is."""
     updates = [{"w/w": np.float32([2**24])}, *[{"w/w": np.float32([1])}] * 3]
@@ -210,7 +218,7 @@ def test_the_mean_so_far_can_be_had_and_gone_on_from() -> None:
 
 def test_an_update_without_rows_does_not_count_even_where_it_is_no_number() -> None:
     spoilt = {name: np.full_like(array, np.nan) if array.dtype.kind == "f" else array for name, array in START.items()}
-    np.testing.assert_array_equal(floats(mean_of(START, [spoilt, UPDATES[0]], [0, 3])), floats(UPDATES[0]))
+    np.testing.assert_array_equal(floats(mean_of(START, [spoilt, UPDATES[0], spoilt], [0, 3, 0])), floats(UPDATES[0]))
 
 
 @pytest.mark.parametrize("rows", [[0], [0, 0], [3, -1]])
@@ -223,9 +231,9 @@ def test_rows_that_give_no_mean_are_refused_with_the_counts(rows: list[int]) -> 
 def test_the_mean_takes_memory_for_one_model_however_many_are_added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walking, "CHUNK", 1 << 12)
     update = {"w/w": np.ones((1000, 500), np.float32)}
-    mean = Mean(update)
     tracemalloc.start()
     try:
+        mean = Mean(update)
         for _ in range(10):
             mean.add(update, 2)
         _, most = tracemalloc.get_traced_memory()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from statistics import median as middle
+from statistics import median as middle_of
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +107,10 @@ def check_krum(updates: int, byzantine: int) -> None:
 
 def update_norm(start: Weights, update: Weights) -> float:
     """Return the L2 norm of `update - start` over all floating point arrays, in float64."""
-    return math.sqrt(sum(_inner(start[name], update[name], update[name]) for name in start if is_float(start[name])))
+    total = 0.0
+    for origin, there in _parts(start, update):
+        total += _inner(apart := _apart(there, origin), apart)
+    return math.sqrt(total)
 
 
 def drift(start: Weights, mean: Weights, update: Weights) -> tuple[float, float]:
@@ -116,12 +119,15 @@ def drift(start: Weights, mean: Weights, update: Weights) -> tuple[float, float]
     Both are seen from `start`, over all floating point arrays, in float64. The cosine is 0 where there is no
     direction, because one of them is `start`.
     """
-    names = [name for name in start if is_float(start[name])]
-    norm, length = update_norm(start, update), update_norm(start, mean)
-    if not norm or not length:
-        return norm, 0.0
-    cosine = sum(_inner(start[name], mean[name], update[name]) for name in names) / norm / length
-    return norm, min(1.0, max(-1.0, cosine))
+    own = common = usual = 0.0
+    for origin, middle, there in _parts(start, mean, update):
+        one, other = _apart(there, origin), _apart(middle, origin)
+        own += _inner(one, one)
+        common += _inner(one, other)
+        usual += _inner(other, other)
+    norm, length = math.sqrt(own), math.sqrt(usual)
+    # Rounding can carry it beyond 1 by a little.
+    return norm, min(1.0, max(-1.0, common / norm / length)) if norm and length else 0.0
 
 
 def outliers(norms: Sequence[float], limit: float) -> tuple[int, ...]:
@@ -129,7 +135,7 @@ def outliers(norms: Sequence[float], limit: float) -> tuple[int, ...]:
 
     None where the median is 0: when most clients moved nothing there is no measure for the others.
     """
-    usual = middle(norms) if norms else 0.0
+    usual = middle_of(norms) if norms else 0.0
     return tuple(index for index, norm in enumerate(norms) if usual and norm > limit * usual)
 
 
@@ -175,14 +181,21 @@ def _slices(arrays: Sequence[AnyArray]) -> Iterator[tuple[slice, AnyArray]]:
         yield part, np.stack([array[part] for array in flat])
 
 
-def _inner(start: AnyArray, one: AnyArray, other: AnyArray) -> float:
-    """(one - start) · (other - start) in float64; summed by NumPy, since a BLAS gives other bits with other threads."""
-    total = 0.0
-    for origin, first, second in chunks(start, one, other):
-        apart = np.subtract(first, origin, dtype=np.float64)
-        apart *= apart if one is other else np.subtract(second, origin, dtype=np.float64)
-        total += float(apart.sum())
-    return total
+def _parts(*weights: Weights) -> Iterator[tuple[AnyArray, ...]]:
+    for name, array in weights[0].items():
+        if is_float(array):
+            yield from chunks(*(each[name] for each in weights))
+
+
+def _apart(there: AnyArray, origin: AnyArray) -> NDArray[np.float64]:
+    apart = there.astype(np.float64)
+    apart -= origin.astype(np.float64)
+    return apart
+
+
+def _inner(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """one · other, summed by NumPy: a BLAS gives other bits with another number of threads."""
+    return float((one * other).sum())
 
 
 def _check(start: Weights, updates: Sequence[Weights]) -> None:

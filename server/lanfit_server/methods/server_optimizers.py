@@ -141,7 +141,7 @@ class _Stepping:
             for origin, target, result, *states in chunks(before, aggregated[name], new[name], *old, *kept):
                 weights = origin.astype(np.float64)
                 numbers = [array.astype(np.float64) for array in states[: len(old)]]
-                weights += self._change(np.subtract(target, origin, dtype=np.float64), numbers)
+                weights += self._change(target.astype(np.float64) - weights, numbers)
                 np.copyto(result, weights, casting="same_kind")
                 for array, values in zip(states[len(old) :], numbers, strict=True):
                     np.copyto(array, values, casting="same_kind")

@@ -56,11 +56,15 @@ class Mean:
     """
 
     def __init__(self, start: Mapping[str, AnyArray]) -> None:
-        """`start`: weights of the same model; it is kept, not copied, and does not count."""
+        """`start`: weights of the same model; it is kept, not copied, and does not count.
+
+        Takes all the memory at once: made while the clients still train, nobody waits for it.
+        """
         self._start = start
         self._counts: list[int] = []
-        self._sums: dict[str, NDArray[np.float64]] = {}
         self._part = np.empty(CHUNK)
+        # Filled, or the system would find the pages only when the first results are there.
+        self._sums = {name: np.full(array.shape, 0.0) for name, array in start.items() if is_float(array)}
 
     def add(self, update: Mapping[str, AnyArray], rows: int) -> None:
         """Take in one more set, which may be memory-mapped: it is read once, and not kept. Without rows it is not read.
@@ -71,24 +75,19 @@ class Mean:
         check_same_model(self._start, update, len(self._counts) + 1)
         if rows < 0:
             raise mistake("weights.no-average", sets=len(self._counts) + 1, counts=[*self._counts, rows])
+        first = not any(self._counts)
         self._counts.append(rows)
         if not rows:
             return
-        for name, start in self._start.items():
-            if not is_float(start):
-                continue
-            if name in self._sums:
-                self._add(self._sums[name], update[name], rows)
-            else:
-                self._sums[name] = _times(update[name], rows)
-
-    def _add(self, total: NDArray[np.float64], array: AnyArray, rows: int) -> None:
-        # Cast, multiply, add, each within the cache: in one expression NumPy would go through memory for each of them.
-        for sums, values in chunks(total, array):
-            part = self._part[: values.size]
-            np.copyto(part, values)
-            part *= rows
-            np.add(sums, part, out=sums)
+        for name, total in self._sums.items():
+            # Cast, multiply, add within the cache: in one expression NumPy would go through memory for each of them.
+            for sums, values in chunks(total, update[name]):
+                # The first is not added to 0, which would make 0 of -0.
+                part = sums if first else self._part[: values.size]
+                np.copyto(part, values)
+                np.multiply(part, rows, out=part)
+                if not first:
+                    np.add(sums, part, out=sums)
 
     def result(self) -> dict[str, AnyArray]:
         """Return the mean so far as new arrays, in the order and the dtypes of `start`.
@@ -111,11 +110,3 @@ class Mean:
             np.divide(sums, rows, out=part)
             np.copyto(values, part, casting="same_kind")
         return mean
-
-
-def _times(array: AnyArray, rows: int) -> NDArray[np.float64]:
-    product = np.empty(array.shape)
-    for products, values in chunks(product, array):
-        np.copyto(products, values)
-        np.multiply(products, rows, out=products)
-    return product
