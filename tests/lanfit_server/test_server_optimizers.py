@@ -224,6 +224,18 @@ def test_a_state_that_was_handed_out_does_not_change_with_the_next_step(strategy
 
 
 @pytest.mark.parametrize("strategy", STEPPING)
+def test_what_was_restored_may_go_away(strategy: Strategy) -> None:
+    """The file it was mapped from is removed some rounds later."""
+    optimizer = server_optimizer(strategy, trainable=TRAINABLE)
+    optimizer.step(model(0), model(1))
+    state = {key: array.copy() for key, array in optimizer.state().items()}
+    optimizer.restore(state)
+    for array in state.values():
+        array.fill(9)
+    assert all((array != 9).all() for array in optimizer.state().values())
+
+
+@pytest.mark.parametrize("strategy", STEPPING)
 def test_inputs_are_not_changed(strategy: Strategy) -> None:
     start, aggregated = model(0), model(1)
     for array in [*start.values(), *aggregated.values()]:
