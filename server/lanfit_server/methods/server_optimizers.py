@@ -40,8 +40,8 @@ class Parameters:
 
 #: Each strategy's own. FedAvg and FedProx (Li et al. 2020), whose difference is on the clients, take the aggregate.
 #: FedAvgM: Hsu et al. 2019 add the whole velocity, a rate of 1; momentum, betas and tau as in the experiments of
-#: Reddi et al. 2021. They tune the rate of FedAdam and FedYogi for each task, mostly to between 0.003 and 0.1; it is
-#: about what a weight moves in a round, and 0.01 is also what Flower gives FedYogi.
+#: Reddi et al. 2021. They tune the rate of FedAdam and FedYogi for each task; it is about what a weight moves in a
+#: round, and 0.01 is what Flower gives FedYogi.
 DEFAULTS: Mapping[Strategy, Parameters] = {
     "fedavg": Parameters(learning_rate=1.0),
     "fedprox": Parameters(learning_rate=1.0),
@@ -176,7 +176,7 @@ class FedAvg(_Stepping):
 
 
 class FedAvgM(_Stepping):
-    """Averaging with momentum (Hsu et al. 2019, section 4.3): v ← β v + Δ, w ← w + η v. The same as Flower's."""
+    """Averaging with momentum (Hsu et al. 2019): v ← β v + Δ, w ← w + η v. The same as Flower's."""
 
     _kinds = ("velocity",)
 
