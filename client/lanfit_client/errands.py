@@ -165,7 +165,9 @@ class Training:
         self._seconds["receive"] = receive
         self._step = _step("preparing", lease)
         fold = f"-fold-{lease.fit.fold.number}" if lease.fit.fold else ""
-        self._history = HistoryFile(workspace.trained_logs(lease.run, self._name) / f"history{fold}.csv")
+        history = workspace.trained_logs(lease.run, self._name) / f"history{fold}.csv"
+        with suppress(OSError):
+            self._history = HistoryFile(history, lease.fit.round)
         return orders.Fit(
             number=number,
             fit=lease.fit,
@@ -173,7 +175,8 @@ class Training:
             shard=shard,
             data=str(self._means.data),
             result=str(self._means.outbox.new_block(lease.task)),
-            copy=str(workspace.trained(lease.run) / f"{self._name}{fold}.h5"),
+            # Of a round there is none: the model is everybody's, and the server keeps it.
+            copy="" if lease.fit.round else str(workspace.trained(lease.run) / f"{self._name}{fold}.h5"),
             checkpoint=str(self._means.checkpoints.of(lease.run, lease.task)),
         )
 
@@ -194,7 +197,8 @@ class Training:
                 if again:
                     return False
                 shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
-                self._log(f"Epoch {epoch + 1}/{self.lease.fit.epochs}  {shown}")
+                of_round = f"Round {self.lease.fit.round}, epoch" if self.lease.fit.round else "Epoch"
+                self._log(f"{of_round} {epoch + 1}/{self._step.epochs}  {shown}")
             case Trained():
                 self._finish(answer, ready)
         return isinstance(answer, Trained)
@@ -218,7 +222,8 @@ class Training:
         outbox.add(outbox.new_block(self.lease.task), Entry(self.server_id, result))
         crash_point("client.in-outbox")
         self._means.checkpoints.forget(self.lease.run, self.lease.task)
-        self._log(f"Trained {self.lease.task}; best epoch {trained.best_epoch + 1}. Handing it back.")
+        which = "last" if self.lease.fit.keep_last else "best"
+        self._log(f"Trained {self.lease.task}; {which} epoch {trained.best_epoch + 1}. Handing it back.")
         self._means.send(Offer(result))
 
     def again(self, died: LanfitError) -> bool:

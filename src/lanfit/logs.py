@@ -26,24 +26,54 @@ def harmless_cell(text: str) -> str:
     return f"'{cleaned}" if text.startswith(_FORMULA) else cleaned
 
 
-class HistoryFile:
-    """A history in the form of Keras' CSVLogger: the epoch from 0, then the metrics by name."""
+#: The column of a history over rounds.
+ROUND = "round"
 
-    def __init__(self, path: Path) -> None:
-        """Begin a new history; what was there is replaced."""
+
+class HistoryFile:
+    """A history in the form of Keras' CSVLogger: the epoch from 0, then the metrics by name.
+
+    With rounds their epochs are counted on, and a column says which round an epoch is of.
+    """
+
+    def __init__(self, path: Path, round_number: int = 0) -> None:
+        """Begin a new history; what was there is replaced. A round (from 1) goes on with what is there."""
         self._path = path
         self._columns: list[str] = []
+        self._round = round_number
+        self._first = 0
+        """Which epoch of the history is the first of this round."""
         self._last = -1
-        path.unlink(missing_ok=True)
+        if round_number:
+            self._go_on()
+        else:
+            path.unlink(missing_ok=True)
+
+    def _go_on(self) -> None:
+        cut_torn_line(self._path)
+        try:
+            with self._path.open(encoding="utf-8", newline="") as file:
+                header, *lines = csv.reader(file)
+            at = header.index(ROUND)
+            rounds = [int(line[at]) for line in lines]
+        except (FileNotFoundError, ValueError, IndexError):
+            self._path.unlink(missing_ok=True)  # there is none, or it is not ours
+            return
+        self._columns = header[1:]
+        self._last = len(rounds) - 1
+        self._first = rounds.index(self._round) if self._round in rounds else len(rounds)
 
     def add(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Append one epoch. The first one decides the columns; one that is there already is not added again.
 
         An epoch that is trained a second time, because a trainer was killed, gives the same numbers.
         """
+        epoch += self._first
         if epoch <= self._last:
             return
         self._last = epoch
+        if self._round:
+            metrics = {**metrics, ROUND: self._round}
         if not self._columns:
             self._columns = sorted(metrics)
             append(self._path, csv_line(["epoch", *self._columns]))

@@ -52,6 +52,29 @@ def test_a_metric_named_like_a_formula_is_harmless_in_a_history(tmp_path: Path) 
     assert (tmp_path / "history.csv").read_text("utf-8") == "epoch,'=evil,loss\n0,1.0,-0.5\n"
 
 
+def test_a_history_goes_on_over_the_rounds_whoever_writes_it_and_however_often(tmp_path: Path) -> None:
+    """A client that is started again, joins late, or trains a round a second time."""
+    path = tmp_path / "history.csv"
+    for number, epochs in ((3, 2), (4, 1), (4, 2), (6, 1)):
+        history = HistoryFile(path, number)
+        for epoch in range(epochs):
+            history.add(epoch, {"val_loss": 0.5, "loss": number + epoch / 10})
+    lines = ["0,3.0,3,0.5", "1,3.1,3,0.5", "2,4.0,4,0.5", "3,4.1,4,0.5", "4,6.0,6,0.5"]
+    assert path.read_text() == "\n".join(["epoch,loss,round,val_loss", *lines, ""])
+    with path.open("a") as file:
+        file.write("5,6.")  # what a crash leaves
+    HistoryFile(path, 7).add(0, {"val_loss": 0.5, "loss": 7.0})
+    assert path.read_text() == "\n".join(["epoch,loss,round,val_loss", *lines, "5,7.0,7,0.5", ""])
+
+
+@pytest.mark.parametrize("content", ["", "epoch,loss\n0,1.0\n", "epoch,round\n0,x\n", "epoch,loss,round\n0\n"])
+def test_a_file_that_is_no_history_over_rounds_is_replaced(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "history.csv"
+    path.write_text(content)
+    HistoryFile(path, 1).add(0, {"loss": 1.0})
+    assert path.read_text() == "epoch,loss,round\n0,1.0,1\n"
+
+
 def test_an_epoch_that_is_reported_again_stands_in_the_history_once(tmp_path: Path) -> None:
     """A trainer that was killed repeats an epoch; a result's whole history may come before the last of its epochs."""
     history = HistoryFile(tmp_path / "history.csv")

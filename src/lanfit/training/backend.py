@@ -17,6 +17,8 @@ from lanfit.wire.arrays import AnyArray
 
 Rows = NDArray[np.int64]
 """Indices of rows, in the order in which they are to be used."""
+Data = tuple[AnyArray, ...]
+"""Inputs and targets of rows, and perhaps the weight of each row in the loss."""
 
 
 class Backend(Protocol):
@@ -26,18 +28,20 @@ class Backend(Protocol):
         """Take the model of the next task. Raises InputError if it is refused."""
         ...
 
-    def start(
-        self, seed: int, batch_size: int, x: AnyArray, y: AnyArray, x_validation: AnyArray, y_validation: AnyArray
-    ) -> None:
+    def start(self, seed: int, batch_size: int, data: Data, validation: Data, proximal: float = 0.0) -> None:
         """Go back to the loaded weights, a fresh optimizer and the random state of this seed, and take the rows.
 
         Nothing is left of what was trained before: the same calls give the same weights, to the bit. The arrays must
         not change until `release`.
+
+        Args:
+            proximal: mu of the term mu/2 · ||w - w_loaded||² over the trainable variables, which is trained on and
+                not reported (FedProx: Li et al. 2020, section 3.1).
         """
         ...
 
     def train(self, rows: Rows) -> float:
-        """Train on these rows of `x`, in this order, in batches; return the mean loss of the epoch so far.
+        """Train on these rows, in this order, in batches; return the mean loss of the epoch so far.
 
         The last batch of a call is cut short if it must be: only the last call of an epoch may do that.
         """
@@ -48,7 +52,7 @@ class Backend(Protocol):
         ...
 
     def validate(self, rows: Rows) -> float:
-        """Score these rows of `x_validation`, without training; return the mean loss so far."""
+        """Score these of the validation rows, without training; return the mean loss so far."""
         ...
 
     def finish_validation(self) -> dict[str, float]:

@@ -32,6 +32,9 @@ class TaskRows:
     normalizer: Normalizer
     targets: Normalizer
     held_out: tuple[AnyArray, AnyArray] | None = None
+    w: AnyArray | None = None
+    """What each training row weighs in the loss; None: all the same. The validation rows' likewise."""
+    w_validation: AnyArray | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ def rows_of_shard(model: Model, shard: Mapping[str, AnyArray]) -> TaskRows:
     targets = Normalizer.of(model.target_normalizer, shard, OF_TARGETS)
     x, y = convert(model, normalizer, targets, shard["x_train"], shard["y_train"])
     x_validation, y_validation = convert(model, normalizer, targets, shard["x_validation"], shard["y_validation"])
-    return TaskRows(x, y, x_validation, y_validation, normalizer, targets)
+    w, w_validation = shard.get("w_train"), shard.get("w_validation")
+    return TaskRows(x, y, x_validation, y_validation, normalizer, targets, w=w, w_validation=w_validation)
 
 
 def rows_of_fold(model: Model, shard: Mapping[str, AnyArray], fold: Fold) -> TaskRows:
@@ -89,12 +93,15 @@ def rows_of_fold(model: Model, shard: Mapping[str, AnyArray], fold: Fold) -> Tas
     normalizer = fit_normalizer(model.normalizer, Moments.of(x_train))
     numbers = target is Target.VALUES
     targets = fit_normalizer(model.target_normalizer, Moments.of(y_train)) if numbers else NO_NORMALIZER
+    w = shard.get("w_train")
     return TaskRows(
         *convert(model, normalizer, targets, x_train, y_train),
         *convert(model, normalizer, targets, x[plan.validation], y[plan.validation]),
         normalizer,
         targets,
         (x[plan.held_out], y[plan.held_out]),
+        None if w is None else w[plan.train],
+        None if w is None else w[plan.validation],
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from lanfit.training.backend import Rows
+from lanfit.training.backend import Data, Rows
 from lanfit.wire.arrays import AnyArray
 
 
@@ -15,8 +15,8 @@ def resident(array: AnyArray) -> AnyArray:
     return np.asarray(array, np.float32 if array.dtype.kind == "f" else None)
 
 
-def batches(x: AnyArray, y: AnyArray, rows: Rows, batch_size: int) -> Iterator[tuple[AnyArray, AnyArray]]:
+def batches(data: Data, rows: Rows, batch_size: int) -> Iterator[Data]:
     """Yield the batches of these rows, in order."""
     for first in range(0, len(rows), batch_size):
         batch = rows[first : first + batch_size]
-        yield x[batch], y[batch]
+        yield tuple(array[batch] for array in data)

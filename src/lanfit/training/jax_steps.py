@@ -9,31 +9,37 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lanfit.training.backend import Rows
+from lanfit.training.backend import Data, Rows
 from lanfit.training.host_rows import batches, resident
+from lanfit.training.proximal import Proximal
 from lanfit.wire.arrays import AnyArray
 
 __all__ = ["loops", "random_state", "resident", "set_random_state"]
 
 
-def loops(model: Any, x: AnyArray, y: AnyArray) -> tuple[Callable[..., None], Callable[..., None]]:
+def loops(
+    model: Any, data: Data, validation: Data, proximal: Proximal | None
+) -> tuple[Callable[..., None], Callable[..., None]]:
     """Return the loops that train and that score a compiled model; a new size of batch is compiled when it comes."""
     import jax
 
     weights, others = model.trainable_variables, model.non_trainable_variables
     optimizer, metrics = model.optimizer.variables, model.metrics_variables
-    train, test = model.train_step, model.test_step
+    train, test = model.train_step if proximal is None else proximal.in_stateless_loss(model), model.test_step
     if model.jit_compile:
         # Training gives the memory of the old state to the new one. Scoring changes next to nothing of it.
         train, test = jax.jit(train, donate_argnums=0), jax.jit(test)
-    return _loop(train, (weights, others, optimizer, metrics)), _loop(test, (weights, others, metrics))
+    return _loop(train, (weights, others, optimizer, metrics), proximal), _loop(test, (weights, others, metrics))
 
 
-def _loop(step: Callable[..., Any], variables: Sequence[Sequence[Any]]) -> Callable[..., None]:
-    def loop(x: AnyArray, y: AnyArray, rows: Rows, batch_size: int) -> None:
+def _loop(
+    step: Callable[..., Any], variables: Sequence[Sequence[Any]], proximal: Proximal | None = None
+) -> Callable[..., None]:
+    def loop(data: Data, rows: Rows, batch_size: int) -> None:
         state = _values(variables)
-        for batch in batches(x, y, rows, batch_size):
-            _, state = step(state, batch)
+        more = () if proximal is None else (proximal.values(),)
+        for batch in batches(data, rows, batch_size):
+            _, state = step(state, batch, *more)
         for group, values in zip(variables, state, strict=True):
             for variable, value in zip(group, values, strict=True):
                 variable.assign(value)

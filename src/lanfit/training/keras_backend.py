@@ -12,7 +12,8 @@ from typing import Any
 from lanfit.models.architecture import build, check_architecture
 from lanfit.models.compiling import CompileSpec, compile_model, read_spec
 from lanfit.models.weights import bakes_weights, get_weights, set_weights
-from lanfit.training.backend import Rows
+from lanfit.training.backend import Data, Rows
+from lanfit.training.proximal import Proximal
 from lanfit.training.steps import Loop, steps_of
 from lanfit.wire.arrays import AnyArray
 
@@ -29,8 +30,9 @@ class KerasBackend:
         self._train: Loop
         self._validate: Loop
         self._batch_size: int
-        self._rows: tuple[Any, Any]
-        self._validation_rows: tuple[Any, Any]
+        self._rows: tuple[Any, ...]
+        self._validation_rows: tuple[Any, ...]
+        self._proximal: Proximal | None = None
 
     def load(self, architecture: str, compile_json: str, weights: Mapping[str, AnyArray]) -> None:
         """Take the model of the next task; keeps the compiled one if only the weights are new.
@@ -41,12 +43,10 @@ class KerasBackend:
         spec = read_spec(compile_json)
         check_architecture(architecture)
         if (architecture, spec) != (self._architecture, self._spec) or (self._model and bakes_weights(self._model)):
-            self._model, self._loops = None, {}
+            self._model, self._loops, self._proximal = None, {}, None
         self._architecture, self._spec, self._start_weights = architecture, spec, weights
 
-    def start(
-        self, seed: int, batch_size: int, x: AnyArray, y: AnyArray, x_validation: AnyArray, y_validation: AnyArray
-    ) -> None:
+    def start(self, seed: int, batch_size: int, data: Data, validation: Data, proximal: float = 0.0) -> None:
         """Go back to the loaded weights, a fresh optimizer and the random state of this seed, and take the rows.
 
         Raises:
@@ -66,12 +66,13 @@ class KerasBackend:
 
         steps = steps_of(keras.backend.backend())
         self._batch_size = batch_size
-        self._rows = steps.resident(x), steps.resident(y)
-        self._validation_rows = steps.resident(x_validation), steps.resident(y_validation)
-        form = tuple((array.dtype, *array.shape[1:]) for array in self._rows)
+        self._rows = tuple(steps.resident(array) for array in data)
+        self._validation_rows = tuple(steps.resident(array) for array in validation)
+        term = self._put_term(proximal)
+        form = _form(self._rows), _form(self._validation_rows), term is not None
         if form not in self._loops:
             self._make_variables()
-            self._loops[form] = steps.loops(self._model, *self._rows)
+            self._loops[form] = steps.loops(self._model, self._rows, self._validation_rows, term)
         self._train, self._validate = self._loops[form]
         self._model.reset_metrics()
 
@@ -118,7 +119,7 @@ class KerasBackend:
         return {f"{key}/{n}": variable for key, group in groups.items() for n, variable in enumerate(group)}
 
     def release(self) -> None:
-        self._rows = self._validation_rows = (None, None)
+        self._rows = self._validation_rows = ()
 
     @property
     def learning_rate(self) -> float:
@@ -126,13 +127,22 @@ class KerasBackend:
 
     def _make_variables(self) -> None:
         """Losses and metrics make their variables when they are first used, which a compiled function must not do."""
-        model, (x, y) = self._model, self._rows
+        model, (x, y, *_) = self._model, self._rows
         predictions = model(x[:1], training=False)
         model.compute_loss(x=x[:1], y=y[:1], y_pred=predictions, training=False)
         model.compute_metrics(x[:1], y[:1], predictions)
 
-    def _run(self, loop: Loop, data: tuple[Any, Any], rows: Rows) -> float:
-        loop(*data, rows, self._batch_size)
+    def _put_term(self, mu: float) -> Proximal | None:
+        """FedProx's term around the weights that the model has now; None without."""
+        if not mu:
+            return None
+        if self._proximal is None:
+            self._proximal = Proximal(self._model)
+        self._proximal.begin(self._model, mu)
+        return self._proximal
+
+    def _run(self, loop: Loop, data: tuple[Any, ...], rows: Rows) -> float:
+        loop(data, rows, self._batch_size)
         return float(self._model.get_metrics_result()["loss"])
 
     def _take_metrics(self) -> dict[str, float]:
@@ -156,6 +166,11 @@ class KerasBackend:
             fresh = build(self._architecture)
             weights = {id(variable) for variable in fresh.weights}
             _copy([variable for variable in fresh.variables if id(variable) not in weights], others)
+
+
+def _form(data: tuple[Any, ...]) -> tuple[object, ...]:
+    """What a loop is compiled for."""
+    return tuple((array.dtype, *array.shape[1:]) for array in data)
 
 
 def _copy(sources: Iterable[Any], targets: Iterable[Any]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lanfit.mistakes import mistake
 from lanfit.seeds import derive_seed
-from lanfit.training.backend import Backend, Rows
+from lanfit.training.backend import Backend, Data, Rows
 from lanfit.training.checkpoint import Keeper, Snapshot
 from lanfit.wire.arrays import AnyArray
 
@@ -34,6 +34,24 @@ class FitJob:
     seed: int
     patience: int | None = None
     """Stop after so many epochs in a row without a new best one; None: never."""
+    local_steps: int = 0
+    """Train on so many batches instead of `epochs`; the last epoch may be cut short. 0: whole epochs."""
+    proximal: float = 0.0
+    """FedProx's mu; see Backend.start."""
+    keep_last: bool = False
+    """Give the weights of the last epoch, not of the best."""
+
+    def epochs_over(self, rows: int) -> int:
+        """How many epochs over so many rows are begun."""
+        return math.ceil(self.local_steps / self._whole(rows)) if self.local_steps else self.epochs
+
+    def steps_of(self, epoch: int, rows: int) -> int:
+        """How many batches an epoch (from 0) over so many rows has."""
+        whole = self._whole(rows)
+        return min(whole, self.local_steps - epoch * whole) if self.local_steps else whole
+
+    def _whole(self, rows: int) -> int:
+        return max(1, math.ceil(rows / self.batch_size))
 
 
 @dataclass(frozen=True)
@@ -41,13 +59,13 @@ class FitResult:
     """What a fit gave."""
 
     weights: dict[str, AnyArray]
-    """Of the best epoch, under the names and in the order they were loaded with."""
+    """Of the best epoch, or of the last, under the names and in the order they were loaded with."""
     metrics: tuple[str, ...]
     """The columns of the history, as Keras names them: loss, …, val_loss, …"""
     history: NDArray[np.float64]
     """(epochs, metrics); fewer epochs than asked for if patience ended it"""
     best_epoch: int
-    """From 0: the lowest val_loss, or loss if there are no validation rows."""
+    """The one that the weights are of, from 0. The best has the lowest val_loss, or loss without validation rows."""
     seconds: dict[str, float]
     """compile, train, validate; with what went before the checkpoint that it went on from"""
 
@@ -85,16 +103,26 @@ def fit(
     y_validation: AnyArray,
     report: Report,
     keeper: Keeper | None = None,
+    w: AnyArray | None = None,
+    w_validation: AnyArray | None = None,
 ) -> FitResult:
-    """Train the loaded model and return the weights of its best epoch. No validation rows is fine.
+    """Train the loaded model and return the weights of its best epoch, or its last. No validation rows is fine.
 
     With a keeper it goes on from the last checkpoint of the same fit, and the result is the same, to the bit.
+
+    Args:
+        w, w_validation: (rows,), float32: what each row weighs in the loss, as `sample_weight` of Keras' fit; None:
+            all the same.
 
     Raises:
         TrainingError: the loss became NaN or infinite; names epoch and learning rate.
     """
     try:
-        return _fit(backend, job, x, y, x_validation, y_validation, report, keeper)
+        data = (x, y) if w is None else (x, y, w)
+        validation = (
+            (x_validation, y_validation) if w_validation is None else (x_validation, y_validation, w_validation)
+        )
+        return _fit(backend, job, data, validation, report, keeper)
     finally:
         if keeper is not None:
             keeper.close()
@@ -102,22 +130,16 @@ def fit(
 
 
 def _fit(
-    backend: Backend,
-    job: FitJob,
-    x: AnyArray,
-    y: AnyArray,
-    x_validation: AnyArray,
-    y_validation: AnyArray,
-    report: Report,
-    keeper: Keeper | None,
+    backend: Backend, job: FitJob, data: Data, validation: Data, report: Report, keeper: Keeper | None
 ) -> FitResult:
+    rows, validation_rows = len(data[0]), len(validation[0])
+    epochs = job.epochs_over(rows)
     seconds = dict.fromkeys(("compile", "train", "validate"), 0.0)
     begin = perf_counter()
-    backend.start(job.seed, job.batch_size, x, y, x_validation, y_validation)
+    backend.start(job.seed, job.batch_size, data, validation, job.proximal)
     seconds["compile"] = perf_counter() - begin
 
     pace, validation_pace = _Pace(job.batch_size), _Pace(job.batch_size)
-    steps = math.ceil(len(x) / job.batch_size)
     history: list[dict[str, float]] = []
     best_epoch, best_loss, weights = 0, math.inf, dict[str, AnyArray]()
     if keeper is not None and (last := _restore(backend, keeper)) is not None:
@@ -125,19 +147,21 @@ def _fit(
         best_loss, weights = _judged(history[best_epoch]), dict(last.best) or backend.weights()
         seconds = {name: spent + last.seconds.get(name, 0.0) for name, spent in seconds.items()}
         report.on_resume(history)
-    for epoch in range(len(history), job.epochs):
+    for epoch in range(len(history), epochs):
         begin = perf_counter()
-        for done, loss in pace.run(backend.train, epoch_order(job.seed, epoch, len(x))):
-            _check_finite(backend, job, epoch, "loss", loss)
+        steps = job.steps_of(epoch, rows)
+        order = epoch_order(job.seed, epoch, rows)[: steps * job.batch_size]
+        for done, loss in pace.run(backend.train, order):
+            _check_finite(backend, epochs, epoch, "loss", loss)
             speed = done / (perf_counter() - begin)
             report.on_progress(epoch, math.ceil(done / job.batch_size), steps, loss, speed)
         metrics = backend.finish_epoch()
         seconds["train"] += perf_counter() - begin
 
-        if len(x_validation):
+        if validation_rows:
             begin = perf_counter()
-            for _, validation_loss in validation_pace.run(backend.validate, np.arange(len(x_validation))):
-                _check_finite(backend, job, epoch, "validation loss", validation_loss)
+            for _, validation_loss in validation_pace.run(backend.validate, np.arange(validation_rows)):
+                _check_finite(backend, epochs, epoch, "validation loss", validation_loss)
                 report.on_progress(epoch, steps, steps, loss, speed)
             metrics |= {f"val_{name}": value for name, value in backend.finish_validation().items()}
             seconds["validate"] += perf_counter() - begin
@@ -146,13 +170,16 @@ def _fit(
         report.on_epoch(epoch, metrics)
         epoch_loss = _judged(metrics)
         if epoch_loss < best_loss:
-            best_epoch, best_loss, weights = epoch, epoch_loss, backend.weights()
+            best_epoch, best_loss = epoch, epoch_loss
+            weights = {} if job.keep_last else backend.weights()
         elif job.patience is not None and epoch - best_epoch >= job.patience:
             break
-        if keeper is not None and epoch + 1 < job.epochs:
+        if keeper is not None and epoch + 1 < epochs:
             best = {} if best_epoch == epoch else weights
             keeper.offer(partial(_snapshot, backend, history, best_epoch, best, seconds))
 
+    if job.keep_last:
+        best_epoch, weights = len(history) - 1, backend.weights()
     for name, array in weights.items():
         if not np.isfinite(array).all():
             rate = backend.learning_rate
@@ -160,7 +187,7 @@ def _fit(
                 "training.weight-not-finite",
                 name=name,
                 epoch=best_epoch + 1,
-                epochs=job.epochs,
+                epochs=epochs,
                 rate=rate,
                 lower=rate / 10,
             )
@@ -220,7 +247,7 @@ class _Pace:
             yield done, loss
 
 
-def _check_finite(backend: Backend, job: FitJob, epoch: int, what: str, loss: float) -> None:
+def _check_finite(backend: Backend, epochs: int, epoch: int, what: str, loss: float) -> None:
     if not math.isfinite(loss):
         rate = backend.learning_rate
         raise mistake(
@@ -228,7 +255,7 @@ def _check_finite(backend: Backend, job: FitJob, epoch: int, what: str, loss: fl
             what=what,
             value=loss,
             epoch=epoch + 1,
-            epochs=job.epochs,
+            epochs=epochs,
             rate=rate,
             lower=rate / 10,
         )

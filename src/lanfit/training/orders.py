@@ -132,7 +132,7 @@ class Trained(msgspec.Struct, frozen=True, tag="trained"):
     metrics: tuple[str, ...]
     best_epoch: int
     scores: dict[str, float]
-    """On the rows that the fold holds out; empty without folds."""
+    """On the rows that the fold holds out, or of the starting weights; else empty."""
     seconds: dict[str, float]
 
 

@@ -11,10 +11,11 @@ from typing import Any, Protocol
 
 from lanfit.training import jax_steps, tensorflow_steps, torch_steps
 from lanfit.training.backend import Rows
+from lanfit.training.proximal import Proximal
 from lanfit.wire.arrays import AnyArray
 
-Loop = Callable[[Any, Any, Rows, int], None]
-"""`loop(x, y, rows, batch_size)` runs a step on each batch of the rows, in order; metrics add up in the model."""
+Loop = Callable[[tuple[Any, ...], Rows, int], None]
+"""`loop(data, rows, batch_size)` runs a step on each batch of the rows, in order; metrics add up in the model."""
 
 
 class Steps(Protocol):
@@ -24,8 +25,10 @@ class Steps(Protocol):
         """Return the array for the loops; every float as float32, as Keras has it. It must not change meanwhile."""
         ...
 
-    def loops(self, model: Any, x: Any, y: Any) -> tuple[Loop, Loop]:
-        """Return the loops that train and that score a compiled model, for rows like those of `x` and `y`."""
+    def loops(
+        self, model: Any, data: tuple[Any, ...], validation: tuple[Any, ...], proximal: Proximal | None
+    ) -> tuple[Loop, Loop]:
+        """Return the loops that train and that score a compiled model, for rows like these of either."""
         ...
 
     def random_state(self) -> dict[str, AnyArray]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lanfit.training.backend import Rows
+from lanfit.training.proximal import Proximal
 from lanfit.wire.arrays import ALIGNMENT, AnyArray
 
 #: The dtypes of memory that TensorFlow takes as it lies, if it is aligned as our blocks are.
@@ -47,39 +48,52 @@ def _aligned_copy(array: AnyArray) -> AnyArray:
     return copy
 
 
-def loops(model: Any, x: Any, y: Any) -> tuple[Callable[..., None], Callable[..., None]]:
+def loops(
+    model: Any, data: tuple[Any, ...], validation: tuple[Any, ...], proximal: Proximal | None
+) -> tuple[Callable[..., None], Callable[..., None]]:
     """Return the loops that train and that score a compiled model, compiled for any number of rows like these."""
-    return _loop(model.train_step, x, y, model.jit_compile), _loop(model.test_step, x, y, model.jit_compile)
+    train = model.train_step if proximal is None else _with_term(model, proximal)
+    return _loop(train, data, model.jit_compile), _loop(model.test_step, validation, model.jit_compile)
 
 
-def _loop(step: Callable[[Any], Any], x: Any, y: Any, jit_compile: bool) -> Callable[..., None]:
+def _with_term(model: Any, proximal: Proximal) -> Callable[[Any], Any]:
+    import tensorflow as tf
+
+    def step(data: Any) -> Any:
+        with proximal.in_scaled_loss(model):
+            return model.train_step(data)
+
+    unconverted: Callable[[Any], Any] = tf.autograph.experimental.do_not_convert(step)
+    return unconverted
+
+
+def _loop(step: Callable[[Any], Any], like: tuple[Any, ...], jit_compile: bool) -> Callable[..., None]:
     import tensorflow as tf
 
     one_step = tf.function(step, reduce_retracing=True, jit_compile=jit_compile)
 
-    def loop(x: Any, y: Any, rows: Any, batch_size: Any) -> None:
+    def loop(rows: Any, batch_size: Any, *data: Any) -> None:
         count = tf.shape(rows)[0]
 
         def body(first: Any) -> tuple[Any]:
             last = tf.minimum(first + batch_size, count)
             batch = rows[first:last]
             with tf.device("CPU:0"):
-                data = (tf.gather(x, batch), tf.gather(y, batch))
-            one_step(data)
+                gathered = tuple(tf.gather(array, batch) for array in data)
+            one_step(gathered)
             return (last,)
 
         tf.while_loop(lambda first: first < count, body, (tf.constant(0),), parallel_iterations=1)
 
     signature = [
-        tf.TensorSpec([None, *x.shape[1:]], x.dtype),
-        tf.TensorSpec([None, *y.shape[1:]], y.dtype),
         tf.TensorSpec([None], tf.int64),
         tf.TensorSpec([], tf.int32),
+        *(tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in like),
     ]
     compiled = tf.function(loop, input_signature=signature, autograph=False).get_concrete_function()
 
-    def call(x: Any, y: Any, rows: Rows, batch_size: int) -> None:
-        compiled(x, y, tf.constant(rows, tf.int64), tf.constant(batch_size, tf.int32))
+    def call(data: tuple[Any, ...], rows: Rows, batch_size: int) -> None:
+        compiled(tf.constant(rows, tf.int64), tf.constant(batch_size, tf.int32), *data)
 
     return call
 

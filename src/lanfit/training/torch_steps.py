@@ -5,18 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lanfit.training.backend import Rows
+from lanfit.training.backend import Data, Rows
 from lanfit.training.host_rows import batches, resident
+from lanfit.training.proximal import Proximal
 from lanfit.wire.arrays import AnyArray
 
 __all__ = ["loops", "random_state", "resident", "set_random_state"]
 
 
-def loops(model: Any, x: AnyArray, y: AnyArray) -> tuple[Callable[..., None], Callable[..., None]]:
+def loops(
+    model: Any, data: Data, validation: Data, proximal: Proximal | None
+) -> tuple[Callable[..., None], Callable[..., None]]:
     """Return the loops that train and that score a compiled model."""
     import torch
 
-    return _loop(model.train_step), torch.no_grad()(_loop(model.test_step))
+    def train_step(data: Any) -> Any:
+        assert proximal is not None
+        with proximal.in_scaled_loss(model):
+            return model.train_step(data)
+
+    train = _loop(model.train_step if proximal is None else train_step)
+    return train, torch.no_grad()(_loop(model.test_step))
 
 
 def _loop(step: Callable[[Any], Any]) -> Callable[..., None]:
@@ -24,9 +33,9 @@ def _loop(step: Callable[[Any], Any]) -> Callable[..., None]:
 
     tensor = keras.ops.convert_to_tensor
 
-    def loop(x: AnyArray, y: AnyArray, rows: Rows, batch_size: int) -> None:
-        for x_batch, y_batch in batches(x, y, rows, batch_size):
-            step((tensor(x_batch), tensor(y_batch)))
+    def loop(data: Data, rows: Rows, batch_size: int) -> None:
+        for batch in batches(data, rows, batch_size):
+            step(tuple(tensor(array) for array in batch))
 
     return loop
 

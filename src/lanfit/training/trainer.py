@@ -63,8 +63,10 @@ class Stopped(Exception):
 class Reporter:
     """Tells the agent how far an order is, and raises Stopped in the middle of training when it is not wanted."""
 
-    def __init__(self, order: Fit, parent: Parent[Order], stopped: set[int]) -> None:
+    def __init__(self, order: Fit, epochs: int, parent: Parent[Order], stopped: set[int]) -> None:
+        """`epochs`: how many there will be, unless patience ends it."""
         self._order = order
+        self._epochs = epochs
         self._parent = parent
         self._stopped = stopped
 
@@ -72,9 +74,8 @@ class Reporter:
         """Called during an epoch (from 0) with the loss so far."""
         if self._order.number in self._stopped:
             raise Stopped
-        epochs = self._order.fit.epochs
-        state = "training"
-        self._parent.send(Step(self._order.number, state, epoch + 1, epochs, step, steps, loss, samples_per_second))
+        number, epochs = self._order.number, self._epochs
+        self._parent.send(Step(number, "training", epoch + 1, epochs, step, steps, loss, samples_per_second))
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Called after each epoch (from 0) with its line of the history."""
@@ -182,15 +183,41 @@ class Trainer:
             else:
                 self._own.forget()
             rows = rows_of_fold(task.model, shard, task.fold) if task.fold else rows_of_shard(task.model, shard)
-            self._backend.load(task.model.architecture, task.model.compile, order.weights.load())
-        job = FitJob(task.epochs, task.batch_size, task.seed, task.patience or None)
-        reporter = Reporter(order, self._parent, self._stopped)
+            weights = order.weights.load()
+            self._backend.load(task.model.architecture, task.model.compile, weights)
+        job = FitJob(
+            epochs=task.epochs,
+            batch_size=task.batch_size,
+            seed=task.seed,
+            patience=task.patience or None,
+            local_steps=task.local_steps,
+            proximal=task.proximal,
+            keep_last=task.keep_last,
+        )
+        scores = {}
+        if task.score_start and rows.held_out is None:
+            with timings.span("score"):
+                start = Member(weights, rows.normalizer, rows.targets)
+                scores = self._judge(task.model).score([start], shard["x_validation"], shard["y_validation"])
+        reporter = Reporter(order, job.epochs_over(len(rows.x)), self._parent, self._stopped)
         key = checkpoint_key(order, shard, self._computes_on)
         keeper = Keeper(Path(order.checkpoint), key, reporter.on_note)
-        result = fit(self._backend, job, rows.x, rows.y, rows.x_validation, rows.y_validation, reporter, keeper)
-        with timings.span("score"):
-            member = Member(result.weights, rows.normalizer, rows.targets)
-            scores = self._judge(task.model).score([member], *rows.held_out) if rows.held_out else {}
+        result = fit(
+            self._backend,
+            job,
+            rows.x,
+            rows.y,
+            rows.x_validation,
+            rows.y_validation,
+            reporter,
+            keeper,
+            rows.w,
+            rows.w_validation,
+        )
+        member = Member(result.weights, rows.normalizer, rows.targets)
+        if rows.held_out is not None:
+            with timings.span("score"):
+                scores = self._judge(task.model).score([member], *rows.held_out)
         arrays = {**result.weights, **member.constants(), HISTORY: result.history}
         block = ArrayFile.write(Path(order.result), arrays)
         if order.copy:

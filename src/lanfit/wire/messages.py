@@ -104,7 +104,7 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     best_epoch: int
     """The epoch whose weights these are, from 0."""
     scores: dict[str, float]
-    """Metrics on the rows that the fold holds out; empty without folds."""
+    """Metrics on the rows that the fold holds out, or of the starting weights, if the task asks for it; else empty."""
     seconds: dict[str, float]
     backend: str
     device: str
@@ -262,10 +262,16 @@ class FitTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     own: OwnRows | None
     """Train on the client's own rows: the shard then holds no rows."""
     round: int = 0
+    """Which round this is of, from 1; 0: there are no rounds, and the client keeps a copy of its model."""
     local_steps: int = 0
+    """Train on so many batches instead of `epochs`, epoch after epoch; the last one may be cut short. 0: epochs."""
     proximal: float = 0.0
+    """FedProx: mu of mu/2 · ||w - w_start||² over the trainable variables, which is added to the loss that is trained
+    on, and not to the one that is reported; 0: none."""
     keep_last: bool = False
+    """Hand back the weights of the last epoch, not of the best."""
     score_start: bool = False
+    """Score the starting weights on the shard's validation rows first; not with a fold."""
 
 
 class Lease(Message, frozen=True, tag="lease"):
@@ -280,8 +286,9 @@ class Lease(Message, frozen=True, tag="lease"):
     weights: BlockSpec
     """The starting weights, in the model's order."""
     shard: BlockSpec
-    """x_train, y_train, x_validation, y_validation as they are in the files; the normalizers' constants, as in a
-    result; for own rows whose labels are words `labels`, the names of the classes of all clients, as JSON in uint8."""
+    """x_train, y_train, x_validation, y_validation as they are in the files; w_train and w_validation, float32, if rows
+    have weights, one a row; the normalizers' constants, as in a result; for own rows whose labels are words `labels`,
+    the names of the classes of all clients, as JSON in uint8."""
 
 
 class Ack(Message, frozen=True, tag="ack"):

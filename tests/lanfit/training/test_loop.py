@@ -30,10 +30,10 @@ class LinearRegression:
     def load(self, architecture: str, compile_json: str, weights: Mapping[str, AnyArray]) -> None:
         self.first = {name: np.array(array) for name, array in weights.items()}
 
-    def start(self, seed: int, batch_size: int, x: Any, y: Any, x_validation: Any, y_validation: Any) -> None:
+    def start(self, seed: int, batch_size: int, data: Any, validation: Any, proximal: float = 0.0) -> None:
         self.w = self.first["w"].astype(np.float64)
         self.batch_size = batch_size
-        self.data, self.validation = (x, y), (x_validation, y_validation)
+        self.data, self.validation = data, validation
         self.losses: list[float] = []
 
     def _errors(self, data: Any, rows: Rows) -> Any:
@@ -302,6 +302,31 @@ def test_patience_ends_it_where_keras_early_stopping_would(losses: list[float], 
     assert len(result.history) == len(notes.epochs) == expected
     assert result.best_epoch == int(np.argmin(losses[:expected]))
     np.testing.assert_array_equal(result.weights["w"], np.full(3, float(result.best_epoch)))
+
+
+@given(losses=st.lists(st.integers(0, 5).map(float), min_size=1, max_size=12), patience=st.none() | st.integers(0, 4))
+def test_the_weights_of_the_last_epoch_on_request(losses: list[float], patience: int | None) -> None:
+    best = run(Scripted(losses), FitJob(len(losses), 8, 0, patience), validation=0)
+    last = run(Scripted(losses), FitJob(len(losses), 8, 0, patience, keep_last=True), validation=0)
+    np.testing.assert_array_equal(last.history, best.history)
+    assert last.best_epoch == len(last.history) - 1
+    np.testing.assert_array_equal(last.weights["w"], np.full(3, float(last.best_epoch)))
+
+
+@given(rows=st.integers(1, 50), batch=st.integers(1, 60), steps=st.integers(1, 30), seconds=st.floats(0, 1e-4))
+def test_so_many_steps_go_through_the_rows_epoch_after_epoch(rows: int, batch: int, steps: int, seconds: float) -> None:
+    backend, job = LinearRegression(), FitJob(1, batch, 4, local_steps=steps)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "REPORT_SECONDS", seconds)
+        result = run(backend, job, rows=rows, validation=0)
+    trained = [row for _, piece in backend.calls for row in piece]
+    whole = math.ceil(rows / batch)
+    expected: list[int] = []
+    for step in range(steps):
+        epoch, number = divmod(step, whole)
+        expected += epoch_order(4, epoch, rows)[number * batch : (number + 1) * batch].tolist()
+    assert trained == expected
+    assert len(result.history) == job.epochs_over(rows) == math.ceil(steps / whole)
 
 
 def test_without_patience_every_epoch_is_trained() -> None:

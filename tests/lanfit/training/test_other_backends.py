@@ -6,11 +6,14 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 TESTS = [Path(__file__).with_name(name) for name in ("test_keras_backend.py", "test_checkpoint.py")]
+#: What rounds ask for: weights of rows, FedProx, so many steps.
+ROUNDS = "weighted_rows or (proximal and adam) or 16_bit or another_mu or (cut_by_hand and 7) or same_bits"
 #: Equal to plain Keras to the bit, cold and warm, with averaged weights too; not compiled again; gone on with.
 CHOSEN = {
     "jax": "AdamW or averaged_weights or comes_again or ends_with_the_same_bits",
@@ -22,11 +25,21 @@ CHOSEN = {
 @pytest.mark.keras
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_a_backend_trains_as_plain_keras_does(backend: str) -> None:
+    tests_hold(backend, TESTS, CHOSEN[backend])
+
+
+@pytest.mark.keras
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_backend_trains_what_a_round_asks_for(backend: str) -> None:
+    tests_hold(backend, [Path(__file__).with_name("test_rounds.py")], ROUNDS)
+
+
+def tests_hold(backend: str, files: Sequence[Path], chosen: str) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *map(str, TESTS)]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *map(str, files)]
     done = subprocess.run(
-        [*command, "-k", CHOSEN[backend]],
+        [*command, "-k", chosen],
         env={**os.environ, "LANFIT_TEST_BACKEND": backend},
         capture_output=True,
         text=True,

@@ -1,0 +1,84 @@
+"""FedProx's proximal term (Li et al. 2020, section 3.1): mu/2 · ||w - w_start||² over the trainable variables.
+
+It is added to the loss just before that is differentiated, after the metrics have taken the loss in. So steps stay
+Keras' own: what is changed, while they run, is the one method of theirs in which that happens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+#: mu, and the weights that a task began with.
+Values = tuple[Any, list[Any]]
+
+
+class Proximal:
+    """The term for one model; where it pulls to and how strongly are set for each task, and compile nothing anew."""
+
+    def __init__(self, model: Any) -> None:
+        import keras
+
+        weights = model.trainable_variables
+        self._start = [keras.Variable(weight, trainable=False, dtype=weight.dtype, name="start") for weight in weights]
+        self._mu = keras.Variable(0.0, trainable=False, dtype="float32", name="mu")
+
+    def begin(self, model: Any, mu: float) -> None:
+        """Pull to the weights that the model has now."""
+        import keras
+
+        self._mu.assign(mu)
+        for start, weight in zip(self._start, model.trainable_variables, strict=True):
+            start.assign(keras.ops.copy(weight))  # JAX would share the memory, and steps give it away
+
+    def values(self) -> Values:
+        return self._mu.value, [start.value for start in self._start]
+
+    @contextmanager
+    def in_scaled_loss(self, model: Any) -> Iterator[None]:
+        """The steps of TensorFlow and PyTorch scale the loss for 16-bit numbers last of all: there it is added."""
+        optimizer = model.optimizer
+        scale = optimizer.scale_loss
+
+        def with_term(loss: Any) -> Any:
+            return scale(loss + _term(self.values(), [v.value for v in model.trainable_variables], loss.dtype))
+
+        with _replaced(optimizer, "scale_loss", with_term):
+            yield
+
+    def in_stateless_loss(self, model: Any) -> Callable[[Any, Any, Values], Any]:
+        """The step of JAX with the term: it takes `values`, because a compiled function keeps no variables."""
+        import keras
+
+        def step(state: Any, data: Any, values: Values) -> Any:
+            loss_of = model.compute_loss_and_updates
+
+            def with_term(weights: Any, *args: Any, optimizer_variables: Any, **options: Any) -> Any:
+                loss, more = loss_of(weights, *args, optimizer_variables=optimizer_variables, **options)
+                mapping = list(zip(model.optimizer.variables, optimizer_variables, strict=True))
+                with keras.StatelessScope(state_mapping=mapping):
+                    return loss + model.optimizer.scale_loss(_term(values, weights, loss.dtype)), more
+
+            with _replaced(model, "compute_loss_and_updates", with_term):
+                return model.train_step(state, data)
+
+        return step
+
+
+def _term(values: Values, weights: Sequence[Any], dtype: Any) -> Any:
+    from keras import ops
+
+    mu, start = values
+    squares = [ops.cast(ops.sum(ops.square(w - w_start)), dtype) for w, w_start in zip(weights, start, strict=True)]
+    return ops.cast(0.5 * mu, dtype) * sum(squares)
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """The object's own `name` hides the one of its class; past Keras' tracking of attributes, which it is none of."""
+    object.__setattr__(owner, name, function)
+    try:
+        yield
+    finally:
+        object.__delattr__(owner, name)
