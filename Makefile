@@ -45,6 +45,7 @@ bench: setup
 	$(BIN)/python bench/push.py
 	$(BIN)/python bench/training.py
 	$(BIN)/python bench/files.py
+	$(BIN)/python bench/simulation.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

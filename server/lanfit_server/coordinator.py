@@ -103,8 +103,9 @@ class Coordinator:
 
     async def _deal(self) -> None:
         data, owners, ledger = self._provision.data, self._owners, self._run.ledger
-        for name in self._cluster.roster.connected:
-            self._joined(name)
+        with ledger.together():
+            for name in self._cluster.roster.connected:
+                self._joined(name)
         is_new = not ledger.owners()
         if is_new:
             ledger.deal(owners)
@@ -232,7 +233,7 @@ class Coordinator:
     async def _lease_out(self) -> None:
         roster, table, now = self._cluster.roster, self.course.table, time.monotonic()
         expected = [name for name in self._owners if roster[name].state != "left"] if self._grace() else ()
-        assignments = table.assign(roster.connected, now, expected)
+        assignments = table.assign(roster.connected, now, expected, copies=self._cluster.own_machines)
         with self._run.ledger.together():
             for assignment in assignments:
                 self._run.ledger.lease(assignment.task.key, assignment.attempt, assignment.client)
@@ -251,7 +252,7 @@ class Coordinator:
             lease = self._provision.lease(task, assignment.owner, assignment.attempt)
             await self._cluster.send(assignment.client, lease)
             crash_point("server.task-leased")
-        idle = {name for name in self._cluster.roster.connected if self.course.table.held_by(name) is None}
+        idle = set(roster.connected) - table.holders()
         for name in sorted(idle - self._standing_by):
             await self._cluster.tell(name, f"run {self._run.run} goes on with other clients; this one stands by")
         self._standing_by = idle

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from lanfit.data.files import natural_key
 from lanfit.wire.messages import Join, Progress
 
+#: The order is asked for at every event of a run.
+_order = lru_cache(10_000)(natural_key)
 _NOT_A_LABEL = re.compile(r"[^A-Za-z0-9._-]+")
 #: Names that Windows does not let a file have, and those of the models that a run makes itself.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?|average|ensemble|final", re.IGNORECASE)
@@ -71,7 +74,7 @@ class Roster:
     @property
     def connected(self) -> list[str]:
         """The names of the clients that are here, in natural order: the order in which shards are dealt."""
-        return sorted((m.name for m in self._members.values() if m.connected), key=natural_key)
+        return sorted((m.name for m in self._members.values() if m.connected), key=_order)
 
     def join(self, client_id: bytes, address: str, said: Join, now: float) -> Member:
         """Take in a client; one that was here before gets its name back."""

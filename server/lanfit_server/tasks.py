@@ -185,7 +185,9 @@ class TaskTable:
 
     # --- leases -------------------------------------------------------------------------------------------------
 
-    def assign(self, clients: Iterable[str], now: float, expected: Iterable[str] = ()) -> list[Assignment]:
+    def assign(
+        self, clients: Iterable[str], now: float, expected: Iterable[str] = (), *, copies: bool = True
+    ) -> list[Assignment]:
         """Lease waiting tasks to idle clients.
 
         A client gets what it had last, then its own shard. Another's shard goes to a client that has nothing else to
@@ -196,23 +198,32 @@ class TaskTable:
             clients: the names of all connected clients, in a stable order.
             now: seconds on the monotonic clock.
             expected: those that are thought to be on their way back: nobody takes over what is theirs.
+            copies: whether stragglers' tasks are copied.
         """
-        connected, waited_for = list(clients), set(expected)
+        connected, waited_for, holders = list(clients), set(expected), self.holders()
+        waiting = {record.task.key: record for record in self.open if record.state is State.WAITING}
+        late = self._late(now) if copies else []
         assignments = []
-        for name in [name for name in connected if self.held_by(name) is None]:
-            record, event = self._next_for(name, connected, waited_for), "lease"
+        # This is called for every event of a run: who is idle is only looked at when there is something to give.
+        for name in [name for name in connected if name not in holders] if waiting or late else ():
+            record, event = self._next_for(name, waiting.values(), connected, waited_for), "lease"
             if record is None:
-                record, event = self._straggler_for(name, now), "copy"
+                record, event = next((each for each in late if self._may_copy(each, name)), None), "copy"
             if record is not None:
                 record.move(event)
                 record.attempt += 1
                 record.last = name
                 record.leases[name] = Lease(record.attempt, now)
+                waiting.pop(record.task.key, None)
                 assignments.append(Assignment(record.task, record.owner, name, record.attempt))
         return assignments
 
-    def _next_for(self, name: str, connected: Sequence[str], expected: Set[str]) -> Record | None:
-        waiting = [r for r in self.open if r.state is State.WAITING and self._may(r, name, connected)]
+    def _next_for(
+        self, name: str, waiting: Iterable[Record], connected: Sequence[str], expected: Set[str]
+    ) -> Record | None:
+        waiting = [record for record in waiting if self._may(record, name, connected)]
+        if not waiting:
+            return None
         had = [r for r in waiting if r.last == name and not (r.bound and r.owner != name)]
         own = [r for r in waiting if r.owner == name]
         here = expected | set(connected)
@@ -224,19 +235,23 @@ class TaskTable:
         # What is bound comes back to where it failed: there is nobody else.
         return record.bound or name not in record.failed_at or all(other in record.failed_at for other in connected)
 
-    def _straggler_for(self, name: str, now: float) -> Record | None:
-        """The task that this idle client should try, too: of those that take too long the oldest."""
-        if not self._took:
-            return None
-        limit = max(LEAST_SECONDS, STRAGGLES * median(self._took))
-        late = [
+    def _late(self, now: float) -> list[Record]:
+        """The tasks that idle clients should try, too: those that take too long, the oldest first."""
+        since = [
             (lease.since, record)
             for record in self.open
-            if record.state is State.LEASED and not record.bound and name not in record.failed_at
+            if record.state is State.LEASED and not record.bound and len(record.leases) == 1
             for lease in record.leases.values()
-            if len(record.leases) == 1 and now - lease.since > limit
+            if now - lease.since > LEAST_SECONDS
         ]
-        return min(late, key=lambda each: each[0], default=(0.0, None))[1]
+        if not since or not self._took:
+            return []
+        limit = STRAGGLES * median(self._took)
+        return [record for began, record in sorted(since, key=lambda each: each[0]) if now - began > limit]
+
+    @staticmethod
+    def _may_copy(record: Record, name: str) -> bool:
+        return len(record.leases) == 1 and name not in record.failed_at
 
     def stalled(self, now: float, advanced: Mapping[str, float], limit: float) -> list[tuple[Record, str]]:
         """Leases that have not got on for so many seconds, and whose they are.

@@ -16,6 +16,8 @@ from lanfit_server.roster import Roster
 class PlayedCluster:
     """Clients whose answers the test gives."""
 
+    own_machines = True
+
     def __init__(self, *names: str) -> None:
         self.roster = Roster()
         self.events: asyncio.Queue[Event] = asyncio.Queue()

@@ -173,6 +173,19 @@ def test_a_stragglers_task_is_copied_and_who_is_second_is_told_to_stop(tmp_path:
     play(script())
 
 
+def test_nothing_is_copied_when_clients_share_their_machine(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, ["lab-1", "lab-2"], ["lab-1", "lab-2"]) as run:
+            run.cluster.own_machines = False
+            await run.passes(40)
+            run.cluster.events.put_nowait(Returned("lab-1", "run-1", "shard-1", 1.0))
+            await run.looks()
+            await run.passes(200)
+            assert len(run.leases()) == 2
+
+    play(script())
+
+
 def test_a_server_that_stood_still_gives_every_lease_its_full_time_again(tmp_path: Path) -> None:
     async def script() -> None:
         async with at_work(tmp_path, ["lab-1", "lab-2"], ["lab-1", "lab-2", "spare"]) as run:

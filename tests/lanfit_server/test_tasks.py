@@ -154,6 +154,25 @@ def test_a_task_that_takes_twice_the_median_is_copied_once_and_the_first_result_
     assert table["shard-3"].leases == {}
 
 
+def test_nothing_is_copied_where_clients_share_their_machines() -> None:
+    table = table_of("lab-1", "lab-2")
+    table.assign(NAMES[:2], 0.0)
+    table.commit("shard-1", "lab-1", 1.0)
+    assert table.assign(NAMES[:2], 1000.0, copies=False) == []
+    assert len(table.assign(NAMES[:2], 1000.0)) == 1
+
+
+def test_of_several_stragglers_each_is_copied_by_another_client_the_oldest_first() -> None:
+    table = table_of(*NAMES)
+    table.assign(["lab-2"], 0.0)
+    table.assign(["lab-1"], 10.0)
+    table.assign(["lab-3", "spare"], 20.0)
+    table.commit("shard-3", "lab-3", 21.0)
+    table.commit("shard-4", "spare", 21.0)
+    found = table.assign(NAMES, 1000.0)
+    assert [(each.client, each.task.key) for each in found] == [("lab-3", "shard-2"), ("spare", "shard-1")]
+
+
 def test_nobody_copies_what_is_bound_or_on_its_way_in() -> None:
     table = table_of("lab-1", "lab-2")
     table.add(Task("shard-3", 2, 0), "lab-3", bound=True)

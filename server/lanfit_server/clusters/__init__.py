@@ -160,6 +160,8 @@ class Cluster(Protocol):
 
     roster: Roster
     events: asyncio.Queue[Event]
+    own_machines: bool
+    """Whether a client that has nothing to do has a machine that has nothing to do: then it may try another's task."""
 
     def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> None:
         """Let clients fetch this block: its arrays are sent as they lie in memory."""

@@ -77,6 +77,8 @@ LATER_SECONDS = 10.0
 class LanCluster:
     """A cluster of whoever knows the address and the passphrase."""
 
+    own_machines = True
+
     def __init__(self, desk: Desk) -> None:
         self.roster = Roster()
         self.events: asyncio.Queue[Event] = asyncio.Queue()

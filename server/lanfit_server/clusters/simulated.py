@@ -61,6 +61,8 @@ class SimulatedCluster:
         scratch: an empty folder for what is only needed meanwhile.
     """
 
+    own_machines = False
+
     def __init__(self, desk: Desk, pool: Pool, scratch: Path) -> None:
         self.roster = Roster()
         self.events: asyncio.Queue[Event] = asyncio.Queue()
