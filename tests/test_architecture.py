@@ -33,6 +33,8 @@ LAYERS = [
         "commands",
         "system",
         "waits",
+        "parts",
+        "job_deal",
     },
     {"wire", "data", "models"},
     {"files"},

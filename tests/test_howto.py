@@ -103,6 +103,29 @@ def test_data_on_clients(place: Place) -> None:
     assert summary["final"]["metrics"]["accuracy"] > 0.8
 
 
+@pytest.mark.story
+def test_who_gets_which_rows(place: Place) -> None:
+    path = HOWTO / "who-gets-which-rows.md"
+    said = do(path, place)
+    assert len(re.findall(r"^\d( +\d+){3}$", said, re.MULTILINE)) == 10
+    found = dict(blocks(path))
+    port = free_port()
+    with contextlib.ExitStack() as programs:
+        command = f"{found['console server'].strip()} --port {port}"
+        server = programs.enter_context(Program(command=command, folder=place.root))
+        clients = [
+            programs.enter_context(Program(command=line.replace("127.0.0.1", f"127.0.0.1:{port}"), folder=place.root))
+            for line in found["console client"].splitlines()
+        ]
+        server.finish(seconds=2 * PATIENCE)
+        for program in clients:
+            program.finish()
+    for line in found["text server says"].splitlines():
+        assert line in server.said
+    job = (place.root / "logs" / place.runs[-1] / "job.toml").read_text(encoding="utf-8")
+    assert re.sub(r"\s+", "", 'parts = ["lab-1:1-6", "lab-2:5-11",]') in re.sub(r"\s+", "", job)
+
+
 def test_every_how_to_has_a_test() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
     for path in HOWTO.glob("*.md"):

@@ -15,7 +15,7 @@ OUTSIDE = [
     TESTS / f"test_mistakes_{area}.py"
     for area in ("answers", "files", "rows", "dealing", "models", "training", "server", "net")
 ]
-OUTSIDE += [TESTS / f"test_{name}_story.py" for name in ("own_data", "memory", "sets", "resume", "simulation")]
+OUTSIDE += [TESTS / f"test_{name}_story.py" for name in ("own_data", "memory", "sets", "resume", "simulation", "parts")]
 _API = "the commands never call it so: only who calls the functions can"
 _NETWORK = "it needs a network that misbehaves"
 _LIES = "a client says so only when it lies"
@@ -51,10 +51,6 @@ INSIDE = {
     "split.more-shards-than-rows": (
         _CHECKED,
         "lanfit/data/test_split.py::test_too_many_clients_for_the_rows_are_refused_with_the_numbers",
-    ),
-    "deal.more-parts-than-rows": (
-        _API,
-        "lanfit/data/test_dealing.py::test_more_parts_than_rows_are_refused",
     ),
     "normalizer.unknown": (
         _CHECKED,

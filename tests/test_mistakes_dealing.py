@@ -34,3 +34,36 @@ def more_classes_a_client_than_there_are_rows(place: Tiny) -> Start:
 @provokes("deal.own-files", "--deal equal", "--data client")
 def a_deal_of_what_clients_have_already(place: Tiny) -> Start:
     return Start({"data": "client", "deal": "equal"})
+
+
+@provokes("deal.other-deal", "--alpha 0.1", "--deal dirichlet", "--deal stratified")
+def a_skew_without_the_deal_that_skews(place: Tiny) -> Start:
+    return Start({"alpha": 0.1})
+
+
+# --- parts ------------------------------------------------------------------------------------------------------
+
+
+@provokes("deal.more-parts-than-rows", "9 rows", "10 parts")
+def more_parts_than_there_are_rows(place: Tiny) -> Start:
+    return Start({"parts_of": 10})
+
+
+@provokes("parts.no-list", '"lab-1=3"', "--parts")
+def a_list_of_parts_that_is_none(place: Tiny) -> Start:
+    return Start({"parts_of": 3, "parts": "lab-1=3"})
+
+
+@provokes("parts.named-twice", "lab-1")
+def one_client_with_two_ranges(place: Tiny) -> Start:
+    return Start({"clients": 2, "parts_of": 3, "parts": "lab-1:1,lab-1:3"})
+
+
+@provokes("parts.more-clients", "2 clients", "1")
+def parts_for_more_clients_than_take_part(place: Tiny) -> Start:
+    return Start({"parts_of": 3, "parts": "lab-1:1,lab-2:3"})
+
+
+@provokes("parts.smaller-than-batch", "local-1", "3 training rows of part 2", "--batch-size 3")
+def a_part_smaller_than_a_batch(place: Tiny) -> Start:
+    return Start({"local": 1, "parts_of": 3, "parts": "local-1:2", "batch_size": 4, "validation_split": 0})

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lanfit import __version__
 from lanfit.crash import crash_point
@@ -22,11 +22,13 @@ from lanfit.logs import harmless
 from lanfit.net.connect import ServerIdentity, TryLater, connect
 from lanfit.net.link import Link
 from lanfit.net.pulse import LinkTimes
+from lanfit.parts import PartRange
 from lanfit.waits import Waits
 from lanfit.wire.arrays import block_size
 from lanfit.wire.messages import (
     Ack,
     AnyMessage,
+    AskParts,
     Cancel,
     Commit,
     Failed,
@@ -37,12 +39,14 @@ from lanfit.wire.messages import (
     Leave,
     Message,
     Offer,
+    PartsTaken,
     Reject,
     RunEnded,
     Runtime,
     ScoreTask,
     Status,
     Survey,
+    TakeParts,
     Welcome,
 )
 from lanfit.workspace import Workspace
@@ -70,6 +74,18 @@ class Server:
     fingerprint: bytes | None = None
 
 
+class PartsAnswers(Protocol):
+    """Knows which parts of the rows this client trains on."""
+
+    async def answer(self, of: int) -> TakeParts:
+        """The answer for a job with so many parts."""
+        ...
+
+    def forget(self) -> None:
+        """The run is over."""
+        ...
+
+
 class Agent:
     """One client of one server.
 
@@ -82,6 +98,7 @@ class Agent:
         remembers: whether servers are pinned in the state folder; not for a client that a server started itself.
         waits: how long it waits for a server that says nothing.
         keeping: what is kept of the data that it receives.
+        parts: says which parts of the rows it trains on, when the server asks.
     """
 
     def __init__(
@@ -98,6 +115,7 @@ class Agent:
         remembers: bool = True,
         waits: Waits = DEFAULT_WAITS,
         keeping: Keeping | None = None,
+        parts: PartsAnswers | None = None,
     ) -> None:
         own = data or workspace.dataset
         self.worker = Worker(state, workspace, own, runtime, fixed, self._send_soon, say, keeping or Keeping())
@@ -105,6 +123,7 @@ class Agent:
         self._state = state
         self._known = KnownServers(state.known_servers) if remembers else None
         self._name = name
+        self._parts = parts
         self._say = say
         self._link: Link | None = None
         self._identity: ServerIdentity | None = None
@@ -228,6 +247,10 @@ class Agent:
                 self._welcome(link, message)
             case Status(text):
                 self._say(f"Waiting: {harmless(text)}.")
+            case AskParts(of) if self._parts is not None:
+                self._start(self._answer_parts(link, self._parts, of))
+            case PartsTaken():
+                self._taken(message)
             case Lease():
                 server_id = self._identity.server_id
                 training = Training(worker.means, message, server_id, self._given_name, self._join_seconds)
@@ -253,6 +276,8 @@ class Agent:
                 self._say(f"Task {task} is not this client's any more: {harmless(reason)}.")
             case RunEnded(run, status, text):
                 await worker.end_run(run, status)
+                if self._parts is not None:
+                    self._parts.forget()
                 self._say(f"{harmless(text)}.")
                 return True
             case _:
@@ -271,6 +296,18 @@ class Agent:
             self._say(f"Offering {len(waiting)} finished results that were not acknowledged yet.")
         for message in [*unsent, *waiting]:
             self._send_soon(message)
+
+    async def _answer_parts(self, link: Link, parts: PartsAnswers, of: int) -> None:
+        answer = await parts.answer(of)
+        self._name = answer.name
+        await link.send(answer)
+
+    def _taken(self, taken: PartsTaken) -> None:
+        if taken.name != self._given_name:
+            self._say(f"Called {harmless(taken.name)} from now on.")
+        self._given_name = self._name = taken.name
+        self._state.remember_name(taken.name)
+        self._say(f"This client trains on {PartRange(taken.first, taken.last).said} of {taken.of}.")
 
     def _send_soon(self, message: Message) -> None:
         """Send a message if there is a link. Without one only a failure is kept: results wait in the outbox."""

@@ -25,6 +25,7 @@ from lanfit.workspace import Workspace
 from lanfit_client.agent import Agent, Server
 from lanfit_client.cache import CACHE_LIMIT
 from lanfit_client.known import FingerprintChanged, KnownServers
+from lanfit_client.parts import PartsQuestions
 from lanfit_client.settings import DEFAULT_PORT, FIELDS
 from lanfit_client.state import ClientState
 from lanfit_client.work import Keeping
@@ -80,7 +81,8 @@ class Client:
         state = ClientState.take(options.workspace)
         data = _data_folder(options)
         waits = Waits.of(options.settings, options.workspace.client_settings)
-        name = str(options.value("name") or socket.gethostname())
+        name = str(options.value("name") or state.name or socket.gethostname())
+        self._parts = PartsQuestions(self._terminal, options.given, options.settings, name)
         try:
             with LoopThread() as loop:
                 agent = Agent(
@@ -95,6 +97,7 @@ class Client:
                     remembers=not options.child,
                     waits=waits,
                     keeping=_keeping(options),
+                    parts=self._parts,
                 )
                 try:
                     self._say_what_waits(agent, state)
@@ -122,7 +125,7 @@ class Client:
         passphrase = self._passphrase()
         while True:
             try:
-                loop.call(agent.run(passphrase, once=self._options.once))
+                self._parts.serve(loop.submit(agent.run(passphrase, once=self._options.once)))
                 return
             except FingerprintChanged as changed:
                 if not self._trusts(changed):

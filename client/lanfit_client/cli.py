@@ -18,7 +18,8 @@ from lanfit_client.settings import FIELDS, SETTINGS, split_address
 @click.argument("address", required=False, metavar="[HOST[:PORT]]")
 @click.option("--passphrase-file", type=click.Path(path_type=Path), help="A file whose first line is the passphrase.")
 @click.option("--fingerprint", help="The fingerprint that the server shows: join no other one.")
-@click.option("--name", help="What to call this client.  [default: the machine's name]")
+@click.option("--name", help="What to call this client.  [default: as when it was last asked; the machine's name]")
+@click.option("--parts", help="Which parts to train on, if rows are dealt in parts: 4 or 3-5.  [default: it is asked]")
 @click.option("--backend", help="What computes: tensorflow, jax or torch.  [default: what is installed]")
 @click.option("--device", help="What it computes on: auto, cpu or gpu.  [default: auto]")
 @click.option("--threads", help="Threads of the trainer.  [default: the machine's cores]")
@@ -32,6 +33,7 @@ def client(
     passphrase_file: Path | None,
     fingerprint: str | None,
     name: str | None,
+    parts: str | None,
     backend: str | None,
     device: str | None,
     threads: str | None,
@@ -53,7 +55,8 @@ def client(
         host, port = split_address(address) if address else (None, None)
         if host is not None and port is None:
             port = str(settings.get("port") or 8470)
-        texts = {"host": host, "port": port, "name": name, "backend": backend, "device": device, "threads": threads}
+        texts = {"host": host, "port": port, "name": name, "parts": parts}
+        texts |= {"backend": backend, "device": device, "threads": threads}
         texts["keep_data"] = "yes" if keep_data else None
         texts["data"] = str(Path(data).resolve()) if data else data
         given: dict[str, Value] = {

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from lanfit import waits
 from lanfit.fields import Field, choice, commented, size, text, whole, yes_or_no
 from lanfit.job import BACKENDS, DEVICES
+from lanfit.parts import part_range
 
 DEFAULT_PORT = 8470
 
@@ -20,8 +21,15 @@ FIELDS: Mapping[str, Field] = {
             "name",
             text,
             "What to call this client; the server makes it unique.",
-            default="the machine's name",
+            default="what it was called when it was last asked, else the machine's name",
             example="lab-07",
+        ),
+        Field(
+            "parts",
+            part_range,
+            "Which parts of the rows to train on, if the job deals in parts: 4, 3-5 or 3 5.",
+            default="it is asked",
+            example="3-5",
         ),
         Field(
             "backend",

@@ -35,6 +35,18 @@ class ClientState:
         return cls(lock, client_id)
 
     @property
+    def name(self) -> str | None:
+        """What the client was called when it was last asked for its name."""
+        try:
+            return (self.lock.folder / "name").read_text("utf-8").strip() or None
+        except (OSError, UnicodeDecodeError):
+            return None
+
+    def remember_name(self, name: str) -> None:
+        """Be called so the next time, too."""
+        write_whole(self.lock.folder / "name", name)
+
+    @property
     def outbox(self) -> Path:
         return self.lock.folder / "outbox"
 

@@ -85,6 +85,8 @@ class JobQuestions:
         loading = self._load(name)
         values: dict[str, Value] = {"host": host, "port": port}
         values |= {key: value for key in NEVER_ASKED if (value := self._answers.given(key)) is not None}
+        if self._answers.was_given("parts_of") and not self._answers.was_given("deal"):
+            values["deal"] = "parts"  # whatever a line of server.toml says
         local = int(str(values.get("local") or 0))
         values["clients"] = ask("clients", check=lambda n: check_local(local, int(str(n))), default=local or None)
         open_gate()

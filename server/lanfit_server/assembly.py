@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 from lanfit.data.files import natural_key
 from lanfit.logs import harmless
-from lanfit.wire.messages import Survey
+from lanfit.parts import PartRange
+from lanfit.wire.messages import AskParts, PartsTaken, Survey
 from lanfit_server.clusters import (
     REMIND_SECONDS,
     Cluster,
@@ -17,44 +19,100 @@ from lanfit_server.clusters import (
     Left,
     SurveyDone,
     SurveyFailed,
+    Took,
     next_event,
 )
 from lanfit_server.display import Display
+from lanfit_server.parts import Takers, own_rows_of
 from lanfit_server.prepare import RunData
 from lanfit_server.survey import Told, unite
 
 
 class Assembly:
-    """Gets the clients of a run together."""
+    """Gets the clients of a run together.
 
-    def __init__(self, cluster: Cluster, display: Display) -> None:
+    Args:
+        parts: what is to be known of each of them, when the job deals in parts.
+    """
+
+    def __init__(self, cluster: Cluster, display: Display, parts: Takers | None = None) -> None:
         self._cluster = cluster
         self._display = display
+        self._parts = parts
+        self._asked: set[str] = set()
 
     async def gather(self, wanted: int) -> list[str]:
-        """Wait until so many clients are here.
+        """Wait until so many clients are here, and have said which parts they train on.
 
         Returns their names in natural order, which is who gets which shard: who joined first makes no difference.
+        Clients that the job file gives parts to come first.
 
         Raises:
             TrainingError: one of them will never come.
         """
         roster, events, began = self._cluster.roster, self._cluster.events, time.monotonic()
-        while len(roster.connected) < wanted:
+        if self._parts is not None:
+            while not events.empty():  # who joined before is asked here, and once
+                await self._note(events.get_nowait())
+            await self._ask_all()
+        while len(self._ready()) < wanted:
+            if self._parts is not None and not self._parts.asks and len(roster.connected) >= wanted and events.empty():
+                await self._fill_places(self._parts)
+                continue
             here = len(roster.connected)
             text = f"{here} of {wanted} clients are here; training begins when all are"
-            for name in roster.connected:
+            for name in self._ready():
                 await self._cluster.tell(name, text)
             waited = f", for {time.monotonic() - began:.0f} s now" if time.monotonic() - began > 1 else ""
-            self._display.waiting(f"Waiting for {wanted - here} more of {wanted} clients{waited}.")
+            if here < wanted:
+                self._display.waiting(f"Waiting for {wanted - here} more of {wanted} clients{waited}.")
+            else:
+                names = ", ".join(name for name in roster.connected if name not in self._ready())
+                self._display.waiting(f"Waiting for {names} to say which parts they train on{waited}.")
             event = await next_event(self._cluster, REMIND_SECONDS)
             if event is not None:
-                await self._say(event)
+                await self._note(event)
         # What was left in the queue is from before the deal.
         while not events.empty():
-            await self._say(events.get_nowait())
+            await self._note(events.get_nowait())
         self._display.waiting("")
-        return roster.connected[:wanted]
+        return self._ready()[:wanted]
+
+    def _ready(self) -> list[str]:
+        connected = self._cluster.roster.connected
+        return connected if self._parts is None else self._parts.in_order(connected)
+
+    async def _ask_all(self) -> None:
+        """Ask everybody who is here and was not asked yet which parts they train on."""
+        for name in self._cluster.roster.connected:
+            if name not in self._asked:
+                await self._ask_parts(name)
+
+    async def _ask_parts(self, name: str) -> None:
+        if self._parts is None:
+            return
+        self._asked.add(name)
+        if (given := self._parts.by.get(name) or self._parts.assigned.get(name)) is not None:
+            await self._take(name, given)
+        elif self._parts.asks:
+            await self._cluster.send(name, AskParts(self._parts.of))
+
+    async def _fill_places(self, parts: Takers) -> None:
+        """Who is not named in the job file takes the place, and the name, of who is named there and not here.
+
+        The server's rows are the same whoever trains on them.
+        """
+        here = self._cluster.roster.connected
+        strangers = [name for name in here if name not in parts.by]
+        for named, stranger in zip([name for name in parts.assigned if name not in here], strangers, strict=False):
+            called = self._cluster.rename(stranger, named)
+            self._display.say(f"{stranger} takes the place of {named}, as {called}.")
+            await self._take(called, parts.replace(named, called))
+
+    async def _take(self, name: str, parts: PartRange) -> None:
+        assert self._parts is not None
+        self._parts.by[name] = parts
+        await self._cluster.send(name, PartsTaken(name, parts.first, parts.last, self._parts.of))
 
     async def survey(self, owners: Sequence[str], order: Survey) -> tuple[RunData, list[str]]:
         """Let clients read and check their own files; return what they hold together, and who they are.
@@ -68,7 +126,7 @@ class Assembly:
         asked, wanted = list(owners), len(owners)
         self._display.say(f"{', '.join(asked)} read and check their own files …")
         for name in asked:
-            await self._cluster.send(name, order)
+            await self._survey(name, order)
         told: dict[str, Told] = {}
         while len(told) < wanted:
             event = await next_event(self._cluster, REMIND_SECONDS)
@@ -87,24 +145,41 @@ class Assembly:
                     raise error
                 case Left(client) if client in asked and client not in told:
                     asked.remove(client)
-                    await self._say(event)
+                    await self._note(event)
                 case Joined(client) if client in asked and client not in told:
-                    await self._cluster.send(client, order)  # it came again before its old link was missed
+                    await self._survey(client, order)  # it came again before its old link was missed
                 case _:
-                    await self._say(event)
-            for name in [name for name in self._cluster.roster.connected if name not in asked][: wanted - len(asked)]:
+                    await self._note(event)
+            for name in [name for name in self._ready() if name not in asked][: wanted - len(asked)]:
                 asked.append(name)
-                await self._cluster.send(name, order)
-        owners = sorted(told, key=natural_key)
+                await self._survey(name, order)
+        owners = self._parts.in_order(told) if self._parts is not None else sorted(told, key=natural_key)
         data, remarks = unite([told[name] for name in owners], order.model, order.own)
+        if self._parts is not None:
+            data = replace(data, parts=self._parts.of_all(owners))
         for note in remarks:
             self._display.say(f"Note: {note}.")
         return data, owners
 
-    async def _say(self, event: Event | None) -> None:
+    async def _survey(self, name: str, order: Survey) -> None:
+        """Ask a client for what it has of its own; of the parts that it has taken."""
+        if self._parts is not None:
+            own = own_rows_of(order.own, self._parts.of, self._parts.by[name])
+            order = Survey(order.model, own, order.weights)
+        await self._cluster.send(name, order)
+
+    async def _note(self, event: Event | None) -> None:
         match event:
             case Joined(name):
                 self._display.say(joined(self._cluster, name))
+                await self._ask_parts(self._cluster.roster[name].name)
+            case Took(earlier, name, parts) if self._parts is not None:
+                earlier = self._cluster.roster[earlier].name
+                name = self._cluster.rename(earlier, name)
+                self._asked.add(name)
+                called = f"{earlier}, now called {name}," if name != earlier else name
+                self._display.say(f"{called} trains on {parts.said} of {self._parts.of}.")
+                await self._take(name, parts)
             case Left(name, reason, lost):
                 self._display.say(f"{name} {'was lost' if lost else 'left'} ({reason}).")
             case Hopeless(_, error):

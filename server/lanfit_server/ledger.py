@@ -16,6 +16,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from lanfit.data.normalize import NO_NORMALIZER, Normalizer
+from lanfit.parts import PartRange
 from lanfit.wire.arrays import ArraySpec, BlockSpec
 from lanfit.wire.messages import Model, OwnRows, Result
 
@@ -96,6 +97,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Names of the classes 0, 1, …; None when the files hold integers."""
     own: OwnRows | None
     """How clients draw their own rows; None when the server deals them."""
+    parts: tuple[PartRange, ...] = ()
+    """What the client of each shard has taken; empty when rows are not dealt in parts."""
     samples: tuple[int, ...]
     """Rows of each shard, validation rows included."""
     rows: tuple[int, ...] = ()

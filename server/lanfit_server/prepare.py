@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
@@ -17,13 +17,14 @@ from lanfit.crash import crash_point
 from lanfit.data.dealing import Dealing
 from lanfit.data.labels import Target, class_ids, target_of
 from lanfit.data.normalize import Normalizer
-from lanfit.data.prepare import DataRequest, Prepared, ShardRows, check_target_normalizer, prepare
+from lanfit.data.prepare import DataRequest, Prepared, ShardRows, check_target_normalizer, prepare, take_parts
 from lanfit.data.sources import Source
 from lanfit.durable import write_whole, written_whole
 from lanfit.errors import InputError
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.job import Job, to_toml
 from lanfit.models.member import Member
+from lanfit.parts import PartRange
 from lanfit.training.folds import check_folds
 from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, block_size
 from lanfit.wire.messages import Fold, Model, OwnRows
@@ -51,6 +52,8 @@ class RunData:
     """Training rows of each shard."""
     own: OwnRows | None = None
     """How clients draw their own rows; None when the server deals them."""
+    parts: tuple[PartRange, ...] = ()
+    """What each client has taken; empty when rows are not dealt in parts."""
 
     @property
     def rows(self) -> int:
@@ -110,15 +113,31 @@ def read_data(job: Job, workspace: Workspace, model: Model, scratch: Path, sourc
         return BlockFile.create(scratch / f"{name}.block", block_size([spec])).arrays([spec])[name]
 
     data = prepare(request, allocate, source)
-    if job.method == "kfold":
+    if job.method == "kfold" and job.deal != "parts":
         for number, shard in enumerate(data.shards, 1):
             _check_folds(job, model, shard, data.labels, f"shard {number} of {len(data.shards)}")
     return data
 
 
+def take(job: Job, model: Model, data: Prepared, taken: Sequence[PartRange], owners: Sequence[str]) -> RunData:
+    """The rows of each client, which has taken these parts.
+
+    Raises:
+        InputError: they are too few to train on; the client is named.
+    """
+    for owner, parts in zip(owners, taken, strict=True):
+        try:
+            [shard] = take_parts(data, [parts], job.batch_size).shards
+        except InputError as wrong:
+            raise wrong.at(owner) from None
+        if job.method == "kfold":
+            _check_folds(job, model, shard, data.labels, f"{owner} with {parts.said}")
+    return replace(dealt(take_parts(data, taken, job.batch_size)), parts=tuple(taken))
+
+
 def dealing_of(job: Job) -> Dealing:
     """How the rows of a job are dealt."""
-    return Dealing(job.deal, job.alpha, job.classes_per_client, least=_least_rows(job))
+    return Dealing(job.deal, job.alpha, job.classes_per_client, job.parts_of or 1, _least_rows(job))
 
 
 def _least_rows(job: Job) -> int:
@@ -221,6 +240,7 @@ def record_of(run: str, job: Job, server_id: bytes, loaded: Loaded, model: Model
         constants=block_of(Member({}, data.normalizer, data.targets).constants()).arrays,
         labels=data.labels,
         own=data.own,
+        parts=data.parts,
         samples=data.samples,
         rows=data.trained,
         train=data.train,

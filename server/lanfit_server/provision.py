@@ -9,10 +9,11 @@ from lanfit.files import ArrayFile
 from lanfit.job import Job
 from lanfit.mistakes import mistake
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
-from lanfit.wire.messages import FitTask, Lease, Runtime, ScoreTask
+from lanfit.wire.messages import FitTask, Lease, OwnRows, Runtime, ScoreTask
 from lanfit_server.clusters import Cluster
 from lanfit_server.collect import OpenRun
 from lanfit_server.methods import Task
+from lanfit_server.parts import own_rows_of
 from lanfit_server.prepare import RunData, fold_of
 from lanfit_server.roster import Member
 
@@ -59,7 +60,7 @@ class Provision:
             patience=0 if in_rounds else job.patience or 0,
             runtime=Runtime(job.backend or "", "" if job.device == "auto" else job.device, job.threads or 0),
             fold=fold_of(job, task.fold) if task.fold else None,
-            own=record.own,
+            own=self._own(task.shard),
             round=task.round or 0,
             local_steps=(job.local_steps or 0) if in_rounds else 0,
             proximal=job.proximal if in_rounds else 0.0,
@@ -71,11 +72,17 @@ class Provision:
     def score(self, task: str, shard: int, members: Sequence[ArrayFile]) -> ScoreTask:
         """An order to score models of this run on a client's own test rows."""
         record = self._run.record
-        assert record.own is not None  # only then clients have test rows
+        own = self._own(shard)
+        assert own is not None  # only then clients have test rows
         for file in members:
             self._cluster.serve_block(file.block, file.load())
         blocks = tuple(file.block for file in members)
-        return ScoreTask(self._run.run, task, record.model, record.own, self._shards[shard], blocks)
+        return ScoreTask(self._run.run, task, record.model, own, self._shards[shard], blocks)
+
+    def _own(self, shard: int) -> OwnRows | None:
+        """How the client of a shard draws its own rows."""
+        own, parts = self._run.record.own, self._run.record.parts
+        return own_rows_of(own, self._job.parts_of or 1, parts[shard]) if own and parts else own
 
 
 def check_memory(data: RunData, shard: int, weights: Mapping[str, AnyArray], member: Member) -> None:

@@ -116,6 +116,7 @@ def own_data_of(run: OpenRun) -> RunData:
         labels=record.labels,
         trained=record.rows,
         own=record.own,
+        parts=record.parts,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -59,8 +59,12 @@ class Roster:
 
     def __init__(self) -> None:
         self._members: dict[str, Member] = {}
+        self._renamed: dict[str, str] = {}
+        """Earlier names of clients, under which something may still be on its way."""
 
     def __getitem__(self, name: str) -> Member:
+        while name not in self._members:
+            name = self._renamed[name]
         return self._members[name]
 
     def restore(self, name: str, client_id: bytes, now: float) -> None:
@@ -81,7 +85,7 @@ class Roster:
         known = next((m for m in self._members.values() if m.client_id == client_id), None)
         if known is None:
             known = Member(
-                self._unique(label(said.name)),
+                self._unique(label(said.name), (*self._members, *self._renamed)),
                 client_id,
                 address,
                 said.backend,
@@ -95,9 +99,24 @@ class Roster:
         known.connected, known.state, known.last_seen, known.silent = True, "waiting", now, False
         return known
 
-    def _unique(self, name: str) -> str:
+    def rename(self, name: str, wanted: str) -> str:
+        """Call a client otherwise, before anything is written down under its name; returns what it is called now.
+
+        The name is made a label, and unique. Nobody else gets the old one.
+        """
+        member = self._members[name]
+        names = (*self._members, *self._renamed)
+        new = self._unique(label(wanted), [each for each in names if self[each] is not member])
+        if new != name:
+            member.name = new
+            self._members = {each.name: each for each in self._members.values()}
+            self._renamed.pop(new, None)
+            self._renamed[name] = new
+        return new
+
+    def _unique(self, name: str, names: Iterable[str]) -> str:
         # Names become files, and files on Windows and macOS do not tell capitals apart.
-        taken = {other.lower() for other in self._members}
+        taken = {other.lower() for other in names}
         unique, number = name, 1
         while unique.lower() in taken:
             number += 1

@@ -14,7 +14,7 @@ import msgspec
 
 from lanfit.crash import crash_point
 from lanfit.data.labels import Target
-from lanfit.data.prepare import check_target_normalizer
+from lanfit.data.prepare import Prepared, check_target_normalizer
 from lanfit.data.sources import Source
 from lanfit.errors import LanfitError
 from lanfit.job import Job
@@ -41,6 +41,7 @@ from lanfit_server.ledger import RunRecord
 from lanfit_server.makers import Maker
 from lanfit_server.methods.choose import method_of
 from lanfit_server.methods.federated import Federated
+from lanfit_server.parts import Takers, replace_parts
 from lanfit_server.patience import Patience
 from lanfit_server.prepare import (
     RunData,
@@ -52,6 +53,7 @@ from lanfit_server.prepare import (
     own_rows,
     read_data,
     record_of,
+    take,
     targets_of_test,
     test_rows,
 )
@@ -139,9 +141,12 @@ class Runner:
                     self._loop.call(self._models.ask(UseData(no_rows(scratch)), Done))
                     (data, owners), targets = self._survey(job, model, weights), None
                 else:
-                    data, targets = self._read(job, model, order.rows, scratch)
-                    self._loop.call(self._models.ask(TryBatch(first_batch(data, scratch)), Done))
-                    owners = self._gather(job.clients)
+                    rows, targets = self._read(job, model, order.rows, scratch)
+                    self._loop.call(self._models.ask(TryBatch(first_batch(dealt(rows), scratch)), Done))
+                    takers = Takers.wanted(job)
+                    owners = self._gather(job.clients, takers)
+                    data = take(job, model, rows, takers.of_all(owners), owners) if takers else dealt(rows)
+                job = replace_parts(job, owners, data.parts)
                 for shard, owner in enumerate(owners):
                     check_memory(data, shard, weights, self._cluster.roster[owner])
             except LanfitError:
@@ -169,10 +174,12 @@ class Runner:
             if record.own is not None:
                 data, targets = resuming.own_data_of(run), None
             else:
-                data, targets = self._read(job, record.model, rows, scratch)
+                read, targets = self._read(job, record.model, rows, scratch)
+                names = [entry.partition(":")[0] for entry in job.parts or ()]
+                data = take(job, record.model, read, record.parts, names) if record.parts else dealt(read)
                 resuming.check_same(run, dict(enumerate(data.shards)))
             # It may have died before it dealt: then who is there counts, as at the beginning.
-            owners = self._loop.call(self._owners_of(run)) or self._gather(job.clients)
+            owners = self._loop.call(self._owners_of(run)) or self._gather(job.clients, Takers.wanted(job))
             return self._go(job, run, data, weights, owners, targets, scratch)
 
     @contextlib.contextmanager
@@ -197,32 +204,37 @@ class Runner:
 
     # --- the data ------------------------------------------------------------------------------------------------
 
-    def _read(self, job: Job, model: Model, rows: Rows, scratch: Path) -> tuple[RunData, AnyArray | None]:
+    def _read(self, job: Job, model: Model, rows: Rows, scratch: Path) -> tuple[Prepared, AnyArray | None]:
         """Read the server's data, and give the model process the test rows; returns their targets."""
         self._say("Reading the data …")
         data = read_data(job, self._workspace, model, scratch, rows())
         for line in (*data.notes, *data.warnings):
             self._say(f"Note: {line}.")
+        pieces = f"{len(data.shards)} {'parts' if job.deal == 'parts' else 'shards'}"
         self._say(
-            f"{data.rows:,} rows: {data.train:,} to train on in {len(data.shards)} shards, "
+            f"{data.rows:,} rows: {data.train:,} to train on in {pieces}, "
             f"{data.validation:,} for validation, {data.test:,} for the server's test."
         )
         self._loop.call(self._models.ask(UseData(test_rows(data, scratch)), Done))
-        return dealt(data), targets_of_test(data, job)
+        return data, targets_of_test(data, job)
 
-    def _gather(self, clients: int) -> list[str]:
-        """Wait for the clients."""
+    def _gather(self, clients: int, takers: Takers | None) -> list[str]:
+        """Wait for the clients, and for what they take."""
         with self._display.table(self._cluster.roster.members, self._ground.notes):
-            return self._loop.call(Assembly(self._cluster, self._display).gather(clients))
+            owners = self._loop.call(Assembly(self._cluster, self._display, takers).gather(clients))
+        for note in takers.notes(owners) if takers else ():
+            self._say(f"Note: {note}.")
+        return owners
 
     def _survey(self, job: Job, model: Model, weights: Mapping[str, AnyArray]) -> tuple[RunData, list[str]]:
         """Let the clients read and check their own data; returns what they have together, and who they are."""
         check_target_normalizer(model.target_normalizer, Target(model.target))
-        owners = self._gather(job.clients)
+        takers = Takers.wanted(job)
+        owners = self._gather(job.clients, takers)
 
         async def survey() -> tuple[RunData, list[str]]:
             order = Survey(model, own_rows(job), serve(self._cluster, weights))
-            return await Assembly(self._cluster, self._display).survey(owners, order)
+            return await Assembly(self._cluster, self._display, takers).survey(owners, order)
 
         return self._loop.call(survey())
 

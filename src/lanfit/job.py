@@ -21,8 +21,10 @@ from lanfit.fields import (
     whole,
     yes_or_no,
 )
+from lanfit.job_deal import DEAL_OF, FIELDS_OF_DEAL
 from lanfit.job_rounds import FIELDS_OF_ROUNDS, PROXIMAL_MU, SERVER_OPTIMIZERS
 from lanfit.mistakes import mistake
+from lanfit.parts import read_list
 
 #: The optimizer or loss that the model was compiled with.
 COMPILED = "compiled"
@@ -69,6 +71,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     deal: str = "stratified"
     alpha: float = 0.5
     classes_per_client: int = 2
+    parts_of: int | None = None
+    parts: tuple[str, ...] | None = None
     keep: str = "best"
     rounds: int = 10
     local_steps: int | None = None
@@ -104,7 +108,6 @@ ORDER_CHOICES = {"XY": "XY", "XX": "XX"}
 BACKENDS = ("tensorflow", "jax", "torch")
 DEVICES = ("auto", "cpu", "gpu")
 MERGES = ("average", "ensemble")
-DEALS = ("equal", "stratified", "dirichlet", "classes")
 KEEPS = ("best", "last")
 
 
@@ -285,14 +288,7 @@ FIELDS: dict[str, Field] = {
             default="all",
             example=20,
         ),
-        Field(
-            "deal",
-            choice({name: name for name in DEALS}),
-            "How the server deals rows to clients: equal, in shares of one size; stratified, with classes in their "
-            "proportions; dirichlet, with labels as skewed as --alpha says; classes, a few to each client.",
-        ),
-        Field("alpha", positive, "With --deal dirichlet: the smaller, the more skewed; above 100 hardly at all."),
-        Field("classes_per_client", whole(1), "With --deal classes: how many each client gets."),
+        *FIELDS_OF_DEAL,
         Field(
             "keep",
             one_of(KEEPS),
@@ -316,7 +312,13 @@ def make_job(values: Mapping[str, Value]) -> Job:
     Raises:
         InputError: values contradict each other.
     """
-    job = Job(**{key: value for key, value in values.items() if value is not None})  # type: ignore[arg-type]
+    given = {key: value for key, value in values.items() if value is not None}
+    if "parts_of" in given:
+        given.setdefault("deal", "parts")
+    job = Job(**given)  # type: ignore[arg-type]
+    if job.deal == "parts" and job.parts_of is None:
+        job = msgspec.structs.replace(job, parts_of=job.clients)
+    _check_deal(job)
     check_local(job.local, job.clients)
     _check_data(job)
     if job.merge and job.method != "fit":
@@ -353,8 +355,21 @@ def _check_data(job: Job) -> None:
             raise mistake("job.set-without-keras", flag=flag, value=value, data=job.data)
     if job.data == "client" and job.samples:
         raise mistake("job.samples-on-clients", samples=job.samples)
-    if job.data == "client" and job.deal != DEFAULTS.deal:
+    if job.data == "client" and job.deal not in (DEFAULTS.deal, "parts"):
         raise mistake("deal.own-files", how=job.deal)
+
+
+def _check_deal(job: Job) -> None:
+    """Whether what is said of the deal is for this deal, and parts are parts that there are."""
+    for key, wanted in DEAL_OF.items():
+        value = getattr(job, key)
+        if job.deal != wanted and value != getattr(DEFAULTS, key):
+            shown = ",".join(value) if isinstance(value, tuple) else value
+            raise mistake("deal.other-deal", flag=FIELDS[key].flag, value=shown, wanted=wanted, how=job.deal)
+    if job.parts is not None and job.parts_of is not None:
+        named = len(read_list(job.parts, job.parts_of))
+        if named > job.clients:
+            raise mistake("parts.more-clients", named=named, clients=job.clients)
 
 
 def to_toml(job: Job) -> str:

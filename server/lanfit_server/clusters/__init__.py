@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from lanfit.errors import LanfitError
+from lanfit.parts import PartRange
 from lanfit.wire.arrays import AnyArray, BlockSpec
-from lanfit.wire.messages import Cancel, Lease, RunEnded, ScoreTask, Survey, Surveyed
+from lanfit.wire.messages import AskParts, Cancel, Lease, PartsTaken, RunEnded, ScoreTask, Survey, Surveyed
 from lanfit_server.roster import Roster
 
 
@@ -129,6 +130,15 @@ class ScoreDone:
 
 
 @dataclass(frozen=True)
+class Took:
+    """A client says what it wants to be called, and which parts it trains on: there are such parts."""
+
+    client: str
+    name: str
+    parts: PartRange
+
+
+@dataclass(frozen=True)
 class Hopeless:
     """This client will not come, and no other can take its place."""
 
@@ -150,6 +160,7 @@ Event = (
     | SurveyDone
     | SurveyFailed
     | ScoreDone
+    | Took
 )
 #: How often a wait is said again, in seconds.
 REMIND_SECONDS = 30.0
@@ -175,8 +186,12 @@ class Cluster(Protocol):
         """Serve this block no more."""
         ...
 
-    async def send(self, client: str, message: Lease | Cancel | Survey | ScoreTask) -> None:
+    async def send(self, client: str, message: AskParts | PartsTaken | Lease | Cancel | Survey | ScoreTask) -> None:
         """Send an order to a client; nothing happens when it is gone, its `Left` is on the way."""
+        ...
+
+    def rename(self, client: str, name: str) -> str:
+        """Call a client otherwise, before the run begins; returns what it is called now."""
         ...
 
     async def tell(self, client: str, text: str) -> None:

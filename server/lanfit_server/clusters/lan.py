@@ -20,11 +20,13 @@ from lanfit.net.listen import Listener, listen
 from lanfit.net.pulse import LinkTimes
 from lanfit.net.tls import Identity
 from lanfit.partial import PartialBlock
+from lanfit.parts import PartRange
 from lanfit.waits import Waits
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_size, pieces, views
 from lanfit.wire.messages import (
     Ack,
     AnyMessage,
+    AskParts,
     Commit,
     Epoch,
     Failed,
@@ -40,6 +42,7 @@ from lanfit.wire.messages import (
     RunEnded,
     Status,
     Surveyed,
+    TakeParts,
     Unsuitable,
     Welcome,
 )
@@ -60,6 +63,7 @@ from lanfit_server.clusters import (
     SurveyDone,
     SurveyFailed,
     TaskFailed,
+    Took,
 )
 from lanfit_server.clusters.session import Delivery, Session
 from lanfit_server.collect import Desk, Known, PutOff, Refuse, Take, check_metrics, why_not_written
@@ -123,8 +127,17 @@ class LanCluster:
         session = self._sessions.get(client)
         if session is not None:
             # The reading side notices the end of a link and reports it.
+            if isinstance(message, AskParts):
+                session.asked_parts.append(message.of)
             with contextlib.suppress(ConnectionFailed):
                 await session.link.send(message)
+
+    def rename(self, client: str, name: str) -> str:
+        new = self.roster.rename(client, name)
+        if (session := self._sessions.pop(client, None)) is not None:
+            session.name = new
+            self._sessions[new] = session
+        return new
 
     async def tell(self, client: str, text: str) -> None:
         await self.send(client, Status(text))
@@ -236,11 +249,21 @@ class LanCluster:
             case ScoredMessage(run, task, rows, metrics):
                 check_metrics(metrics)
                 self.events.put_nowait(ScoreDone(name, run, task, rows, metrics))
+            case TakeParts():
+                self._took(session, message)
             case Leave():
                 session.left = True
                 session.reason = harmless(message.reason)
             case _:
                 raise RemoteProtocolError(f"{name} sent {type(message).__name__}, which is not for a server")
+
+    def _took(self, session: Session, took: TakeParts) -> None:
+        if not session.asked_parts:
+            raise RemoteProtocolError(f"{session.name} took parts that it was not asked for")
+        of = session.asked_parts.pop(0)
+        if not 1 <= took.first <= took.last <= of:
+            raise RemoteProtocolError(f"{session.name} took parts {took.first} to {took.last} of {of}")
+        self.events.put_nowait(Took(session.name, took.name, PartRange(took.first, took.last)))
 
     def _send_block(self, session: Session, fetch: Fetch) -> None:
         if fetch.block in self._withdrawn:

@@ -32,6 +32,8 @@ class Session:
     acknowledged: set[str] = field(default_factory=set)
     sending: set[asyncio.Task[None]] = field(default_factory=set)
     surveyed: asyncio.Task[None] | None = None
+    asked_parts: list[int] = field(default_factory=list)
+    """The questions for parts that it has not answered: of how many parts each."""
     reason: str = ""
     left: bool = False
     counted: tuple[int, int] = (0, 0)

@@ -23,8 +23,21 @@ from lanfit.crash import crash_point
 from lanfit.errors import LanfitError, RemoteProtocolError
 from lanfit.files import BlockFile
 from lanfit.mistakes import mistake
+from lanfit.parts import shares
 from lanfit.wire.arrays import AnyArray, BlockSpec
-from lanfit.wire.messages import Cancel, Join, Lease, Progress, Result, RunEnded, Runtime, ScoreTask, Survey
+from lanfit.wire.messages import (
+    AskParts,
+    Cancel,
+    Join,
+    Lease,
+    PartsTaken,
+    Progress,
+    Result,
+    RunEnded,
+    Runtime,
+    ScoreTask,
+    Survey,
+)
 from lanfit_server.clusters import (
     EpochEnded,
     Event,
@@ -36,6 +49,7 @@ from lanfit_server.clusters import (
     ScoreDone,
     SurveyFailed,
     TaskFailed,
+    Took,
 )
 from lanfit_server.clusters.blocks import BlocksOnDisk
 from lanfit_server.clusters.pool import Pool
@@ -116,8 +130,17 @@ class SimulatedCluster:
     def forget_blocks(self) -> None:
         self.blocks.clear()
 
-    async def send(self, client: str, message: Lease | Cancel | Survey | ScoreTask) -> None:
+    def rename(self, client: str, name: str) -> str:
+        return self.roster.rename(client, name)
+
+    async def send(self, client: str, message: AskParts | PartsTaken | Lease | Cancel | Survey | ScoreTask) -> None:
         match message:
+            case AskParts(of):
+                names = [member.name for member in self.roster.members()]
+                parts = shares(of, len(names))[names.index(client)]
+                self.events.put_nowait(Took(client, client, parts))
+            case PartsTaken():
+                pass  # what they train on comes with their tasks
             case Lease(run, task):
                 held = self._at_hand.get((client, run, task))
                 if isinstance(held, Training):

@@ -7,8 +7,8 @@ raw, in their own dtype.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import accumulate, pairwise
 from math import prod
@@ -28,6 +28,7 @@ from lanfit.data.sources import Source, files_source
 from lanfit.data.targets import Check, Targets, common_row, targets_of
 from lanfit.data.threads import in_order
 from lanfit.mistakes import mistake
+from lanfit.parts import PartRange
 
 #: What a plan takes while it is made, for each row, at least: 28 bytes were measured without classes, 74 with ten.
 PLAN_BYTES: Final = 28
@@ -77,30 +78,37 @@ class Prepared:
     """All rows at their place, and what is to be said about them."""
 
     rows: int
+    x: AnyArray
+    """All rows: the training rows shard after shard, then their validation rows likewise, the test rows last."""
+    y: AnyArray
     shards: tuple[ShardRows, ...]
+    """Of each client; where rows are dealt in parts, of each part, until `take_parts` says whose they are."""
     x_test: AnyArray
     y_test: AnyArray
     normalizer: Normalizer
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
-    moments: Moments
-    """Of the training rows of X: what the normalizer was fitted on, to be merged with those of others."""
-    target_moments: Moments | None = None
-    """Of the targets of the training rows; None when they are classes or the input."""
+    train: int
+    """Training rows of all shards, each counted once; so are `validation` rows."""
+    validation: int
+    moments_of: tuple[Moments, ...]
+    """Of the training rows of X of each shard."""
+    target_moments_of: tuple[Moments, ...] | None = None
+    """Of the targets of the training rows of each; None when they are classes or the input."""
     target_normalizer: Normalizer = NO_NORMALIZER
     """For `make_target`; its `inverse` brings predictions back to original units."""
     labels: tuple[str, ...] | None = None
     """The words behind labels 0, 1, …; None when labels are numbers."""
 
     @property
-    def train(self) -> int:
-        """Training rows of all shards."""
-        return sum(len(shard.x_train) for shard in self.shards)
+    def moments(self) -> Moments:
+        """Of all training rows of X: what the normalizer was fitted on, to be merged with those of others."""
+        return reduce(Moments.merge, self.moments_of)
 
     @property
-    def validation(self) -> int:
-        """Validation rows of all shards."""
-        return sum(len(shard.x_validation) for shard in self.shards)
+    def target_moments(self) -> Moments | None:
+        """Of their targets; None when they are classes or the input."""
+        return reduce(Moments.merge, self.target_moments_of) if self.target_moments_of else None
 
     @property
     def test(self) -> int:
@@ -145,28 +153,32 @@ def prepare(request: DataRequest, allocate: Allocate = in_memory, source: Source
         words=targets.words,
         dealing=request.dealing,
     )
-    _check_batch(plan, request.batch_size)
+    if request.dealing.how != "parts":
+        _check_batch(plan, request.batch_size)
     place, rows = _places(plan, source.rows)
     final_y = allocate("y", (rows, *targets.row), targets.dtype)
     _scatter(targets.pieces, place, final_y, targets.check)
     final_x = allocate("x", (rows, *row_shape), np.result_type(*(piece.dtype for piece in source.x)))
     _scatter(source.x, place, final_x, _check_values)
     shards, test = _cut(plan, final_x, final_y)
-    moments = _moments(shard.x_train for shard in shards)
-    target_moments = _moments(shard.y_train for shard in shards) if request.target is Target.VALUES else None
+    moments = tuple(Moments.of(shard.x_train) for shard in shards)
+    numbers = request.target is Target.VALUES
+    target_moments = tuple(Moments.of(shard.y_train) for shard in shards) if numbers else None
     return Prepared(
         rows=rows,
+        x=final_x,
+        y=final_y,
         shards=shards,
         x_test=final_x[test:],
         y_test=final_y[test:],
-        normalizer=fit_normalizer(request.normalizer, moments),
+        normalizer=_fitted(request.normalizer, moments),
         notes=(*source.notes, *_notes(request, source, row_shape, targets)),
         warnings=plan.warnings,
-        moments=moments,
-        target_moments=target_moments,
-        target_normalizer=fit_normalizer(request.normalize_targets, target_moments)
-        if target_moments
-        else NO_NORMALIZER,
+        train=sum(len(shard.x_train) for shard in shards),
+        validation=sum(len(shard.x_validation) for shard in shards),
+        moments_of=moments,
+        target_moments_of=target_moments,
+        target_normalizer=_fitted(request.normalize_targets, target_moments),
         labels=targets.words,
     )
 
@@ -250,8 +262,42 @@ def _check_values(piece: Piece, block: AnyArray, first_row: int) -> None:
         raise mistake("rows.not-finite", file=piece.name, row=row, column=column, value=block[index])
 
 
-def _moments(arrays: Iterable[AnyArray]) -> Moments:
-    return reduce(Moments.merge, map(Moments.of, arrays))
+def _fitted(normalizer: str, moments: Sequence[Moments] | None) -> Normalizer:
+    return fit_normalizer(normalizer, reduce(Moments.merge, moments)) if moments else NO_NORMALIZER
+
+
+def take_parts(data: Prepared, taken: Sequence[PartRange], batch_size: int) -> Prepared:
+    """Make a shard of each range of parts: views, also where ranges overlap; normalizers are fitted on what is taken.
+
+    Args:
+        data: rows that were dealt in parts.
+
+    Raises:
+        InputError: a range has fewer training rows than a batch.
+    """
+    train = list(accumulate((len(part.x_train) for part in data.shards), initial=0))
+    validation = list(accumulate((len(part.x_validation) for part in data.shards), initial=train[-1]))
+    shards = []
+    for parts in taken:
+        t, v = (slice(places[parts.first - 1], places[parts.last]) for places in (train, validation))
+        if batch_size > (rows := t.stop - t.start):
+            raise mistake("parts.smaller-than-batch", batch=batch_size, rows=rows, parts=parts.said, most=max(1, rows))
+        shards.append(ShardRows(data.x[t], data.y[t], data.x[v], data.y[v]))
+    used = sorted({index for parts in taken for index in parts.indices})
+    moments = tuple(data.moments_of[index] for index in used)
+    targets = data.target_moments_of and tuple(data.target_moments_of[index] for index in used)
+    counts = [sum(len(getattr(data.shards[index], name)) for index in used) for name in ("x_train", "x_validation")]
+    return replace(
+        data,
+        rows=sum(counts) + data.test,
+        shards=tuple(shards),
+        normalizer=_fitted(data.normalizer.name, moments),
+        train=counts[0],
+        validation=counts[1],
+        moments_of=moments,
+        target_moments_of=targets,
+        target_normalizer=_fitted(data.target_normalizer.name, targets),
+    )
 
 
 def _cut(plan: Plan, x: AnyArray, y: AnyArray) -> tuple[tuple[ShardRows, ...], int]:

@@ -32,6 +32,41 @@ MISTAKES: Mapping[str, Mistake] = {
     "deal.own-files": Mistake(
         InputError,
         "with --data client each client has its own rows, and none are dealt (--deal {how})",
-        "Leave out --deal, or use --data files.",
+        "Leave out --deal, use --deal parts for a part of each client's rows, or --data files.",
+    ),
+    "deal.other-deal": Mistake(
+        InputError,
+        "{flag} {value} is for --deal {wanted}, and this job has --deal {how}",
+        "Leave one of them out.",
+    ),
+    "parts.no-range": Mistake(
+        InputError,
+        '"{value}" is not a part or a range of parts, as in 4, 3-5 or 3 5',
+        "Give one number, or the first and the last.",
+    ),
+    "parts.none-such": Mistake(
+        InputError,
+        "there is no part {part}: parts are counted from {of}",
+        "Take parts that there are.",
+    ),
+    "parts.no-list": Mistake(
+        InputError,
+        '"{value}" is not a client with its parts, as in lab-1:3-5',
+        "Write the name of the client, a colon, and its parts; commas between clients.",
+    ),
+    "parts.named-twice": Mistake(
+        InputError,
+        "{client} is named twice (--parts)",
+        "Give each client one range of parts.",
+    ),
+    "parts.more-clients": Mistake(
+        InputError,
+        "parts are given to {named} clients, more than the {clients} that take part",
+        "Use --clients {named}, or name fewer of them (--parts).",
+    ),
+    "parts.smaller-than-batch": Mistake(
+        InputError,
+        "a batch of {batch} rows is larger than the {rows} training rows of {parts}",
+        "Let the client take more parts, or use --batch-size {most} or less.",
     ),
 }

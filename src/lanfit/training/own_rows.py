@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from lanfit.data.dealing import STRATIFIED, Dealing
 from lanfit.data.labels import Target, class_ids
 from lanfit.data.normalize import NO_NORMALIZER, OF_TARGETS, fit_normalizer
-from lanfit.data.prepare import DataRequest, Prepared, prepare
+from lanfit.data.prepare import DataRequest, Prepared, prepare, take_parts
 from lanfit.data.text_labels import LABELS, words_from_array, words_to_array
 from lanfit.mistakes import mistake
 from lanfit.models.scoring import check_batch
+from lanfit.parts import PartRange
 from lanfit.training.folds import check_folds, convert
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import Fold, Model, OwnRows
@@ -66,8 +68,11 @@ def _read(folder: Path, model: Model, own: OwnRows) -> Prepared:
             normalizer="none",
             seed=own.seed,
             npz_key=own.npz_key,
+            dealing=Dealing("parts", parts_of=own.parts_of) if own.parts_of else STRATIFIED,
         )
     )
+    if own.parts_of:
+        rows = take_parts(rows, [PartRange(own.first_part, own.last_part)], own.batch_size)
     if own.folds:
         shard, fold = rows.shards[0], Fold(1, own.folds, own.seed, own.validation_split)
         classes = class_ids(target, shard.y_train)

@@ -11,6 +11,11 @@ from typing import Annotated
 import msgspec
 
 from lanfit.wire.arrays import BlockSpec
+from lanfit.wire.tasks import LARGEST_ARCHITECTURE as LARGEST_ARCHITECTURE
+from lanfit.wire.tasks import Fold as Fold
+from lanfit.wire.tasks import Model as Model
+from lanfit.wire.tasks import OwnRows as OwnRows
+from lanfit.wire.tasks import Runtime as Runtime
 
 #: A block's id: the hex SHA-256 of its bytes.
 BlockId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
@@ -167,6 +172,15 @@ class Scored(Message, frozen=True, tag="scored"):
     metrics: dict[str, float]
 
 
+class TakeParts(Message, frozen=True, tag="take parts"):
+    """The answer to `ask parts`: call me this, and let me train on these parts."""
+
+    name: str
+    first: int
+    """From 1; so is `last`, which is one of them."""
+    last: int
+
+
 class Leave(Message, frozen=True, tag="leave"):
     """I go on purpose; do not wait for me."""
 
@@ -191,61 +205,20 @@ class Status(Message, frozen=True, tag="status"):
     text: str
 
 
-#: What the JSON of a model and of how it is compiled may take together, in bytes: it travels in a control message.
-LARGEST_ARCHITECTURE = 900 * 1024
+class AskParts(Message, frozen=True, tag="ask parts"):
+    """Rows are cut into numbered parts: what do you want to be called, and which do you train on?"""
+
+    of: Annotated[int, msgspec.Meta(ge=1)]
+    """How many parts there are."""
 
 
-class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A model without its weights, and what it is asked to predict."""
+class PartsTaken(Message, frozen=True, tag="parts taken"):
+    """This is what you are called from now on, and these parts are yours."""
 
-    architecture: str
-    """JSON of the model; only known layers are built."""
-    compile: str
-    """JSON: optimizer, loss and metrics, as lanfit.models.compiling reads them."""
-    input_shape: tuple[int | None, ...]
-    """As Keras has it: the batch comes first. The output's likewise."""
-    output_shape: tuple[int | None, ...]
-    target: str
-    """How the model's target is made from rows: see lanfit.data.labels."""
-    normalizer: str
-    """The name of the normalizer; its constants travel with the shard."""
-    target_normalizer: str
-    """The same for targets that are numbers."""
-
-
-class OwnRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a client draws the rows of its own files, of which nothing leaves it."""
-
-    batch_size: int
-    test_split: float
-    validation_split: float
-    """With folds, of each fold's training rows."""
-    folds: int
-    """0: none are wanted."""
-    seed: int
-    npz_key: str | None
-
-
-class Fold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Train on all but one fold of the shard, which is then scored."""
-
-    number: int
-    """From 1."""
+    name: str
+    first: int
+    last: int
     of: int
-    seed: int
-    """What the folds are drawn with."""
-    validation_split: float
-    """The share of the fold's training rows by which its best epoch is found."""
-    few: bool = False
-    """A class may have fewer rows than there are folds: labels are skewed on purpose."""
-
-
-class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What is to compute. Empty, or 0: as the client has it."""
-
-    backend: str = ""
-    device: str = ""
-    threads: int = 0
 
 
 class FitTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -364,9 +337,24 @@ FromClient = (
     | Surveyed
     | Unsuitable
     | Scored
+    | TakeParts
     | Leave
 )
 FromServer = (
-    Ping | Pong | Fetch | Welcome | Status | Lease | Survey | ScoreTask | Ack | Later | Reject | Cancel | RunEnded
+    Ping
+    | Pong
+    | Fetch
+    | Welcome
+    | Status
+    | AskParts
+    | PartsTaken
+    | Lease
+    | Survey
+    | ScoreTask
+    | Ack
+    | Later
+    | Reject
+    | Cancel
+    | RunEnded
 )
 AnyMessage = FromClient | FromServer

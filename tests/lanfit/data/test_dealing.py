@@ -26,7 +26,7 @@ def mixed(rows, classes=10, seed=0):
     return np.random.default_rng(seed).permutation(np.arange(rows) % classes)
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(labels=LABELS, shards=st.integers(1, 8), dealing=DEALINGS, seed=SEEDS)
 def test_every_row_is_dealt_exactly_once_and_always_to_the_same(labels, shards, dealing, seed):
     try:
@@ -88,7 +88,7 @@ def skew(alpha, seed, rows=2000, clients=5):
     return np.mean([np.abs(mix - 0.1).sum() / 2 for mix in mixes])
 
 
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(seed=SEEDS)
 def test_labels_are_the_more_skewed_the_smaller_alpha_is(seed):
     even, some, much = skew(1000.0, seed), skew(1.0, seed), skew(0.05, seed)
@@ -111,7 +111,7 @@ def test_the_shares_of_a_class_have_the_mean_and_the_spread_of_the_distribution(
     assert abs(shares.var() / variance - 1) < 0.1
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(seed=SEEDS, alpha=st.floats(0.01, 5), least=st.integers(1, 30))
 def test_everybody_gets_the_least_or_it_is_refused(seed, alpha, least):
     dealing = Dealing("dirichlet", alpha=alpha, least=least)
@@ -190,7 +190,7 @@ def test_rows_without_a_class_can_not_be_dealt_by_class(how):
     assert caught.value.code == "deal.no-classes"
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(labels=LABELS, shards=st.integers(1, 5), dealing=DEALINGS, seed=SEEDS, validation=st.floats(0, 0.5))
 def test_a_plan_keeps_the_test_rows_whoever_is_dealt_the_others(labels, shards, dealing, seed, validation):
     usual = plan_rows(len(labels), 1, 0.2, 0.0, seed, labels)

@@ -1,0 +1,155 @@
+"""What a client says when it is asked for parts: flags first, then the user, once, and in the main thread."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import io
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from lanfit.errors import InputError
+from lanfit.fields import Value
+from lanfit.loop import LoopThread
+from lanfit.terminal import Terminal
+from lanfit.wire.messages import TakeParts
+from lanfit.workspace import Workspace
+from lanfit_client.parts import PartsQuestions
+from lanfit_client.state import ClientState
+
+
+class Typed(io.StringIO):
+    """Somebody at a terminal; what is typed comes from `lines`, called with the number of the line."""
+
+    def __init__(self, line: Callable[[], str]) -> None:
+        super().__init__()
+        self._line = line
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self, size: int | None = -1, /) -> str:
+        return self._line()
+
+
+def questions(answers: io.StringIO, **given: Value) -> tuple[PartsQuestions, io.StringIO]:
+    talk = io.StringIO()
+    return PartsQuestions(Terminal(answers, talk), given, {}, "pc-17"), talk
+
+
+def test_what_flags_say_is_not_asked() -> None:
+    asking, talk = questions(io.StringIO(), name="lab-1", parts="3-5")
+    assert asking.ask(12) == TakeParts("lab-1", 3, 5)
+    assert talk.getvalue() == ""
+
+
+def test_the_rest_is_asked_and_an_empty_answer_keeps_the_name() -> None:
+    asking, talk = questions(io.StringIO("\n3 5\n"))
+    assert asking.ask(12) == TakeParts("pc-17", 3, 5)
+    assert "12 parts" in talk.getvalue()
+    asking, _ = questions(io.StringIO("7\n"), name="lab-1")
+    assert asking.ask(12) == TakeParts("lab-1", 7, 7)
+
+
+def test_a_line_of_the_settings_is_a_default() -> None:
+    talk = io.StringIO()
+    asking = PartsQuestions(Terminal(io.StringIO("\n\n"), talk), {}, {"parts": "2-3"}, "pc-17")
+    assert asking.ask(12) == TakeParts("pc-17", 2, 3)
+    assert "[2-3]" in talk.getvalue()
+
+
+@pytest.mark.parametrize("given", [{"name": "a", "parts": "13"}, {"name": "a"}])
+def test_a_part_that_does_not_exist_is_refused(given: dict[str, Value]) -> None:
+    asking, _ = questions(io.StringIO("13\n"), **given)
+    with pytest.raises(InputError) as caught:
+        asking.ask(12)
+    assert caught.value.code == "parts.none-such"
+
+
+def test_at_a_terminal_it_is_asked_again() -> None:
+    lines = iter(["x\n", "0\n", "\n", "4\n"])
+    asking, talk = questions(Typed(lambda: next(lines)), name="a")
+    assert asking.ask(4) == TakeParts("a", 4, 4)
+    assert talk.getvalue().count("Parts to train on") == 4
+    assert "there is no part 0: parts are counted from 1 to 4" in talk.getvalue()
+
+
+def test_where_the_input_ends_question_and_flag_are_named() -> None:
+    asking, _ = questions(io.StringIO("lab-1\n"))
+    with pytest.raises(InputError) as caught:
+        asking.ask(4)
+    assert "Parts to train on" in caught.value.message
+    assert "--parts" in caught.value.message + caught.value.hint
+
+
+def test_the_user_is_asked_in_the_main_thread_and_once_however_often_the_link_ends() -> None:
+    threads = []
+
+    def line() -> str:
+        threads.append(threading.current_thread())
+        return "2-3\n"
+
+    asking, _ = questions(Typed(line), name="a")
+
+    async def agent() -> list[TakeParts]:
+        lost = asyncio.create_task(asking.answer(4))
+        await asyncio.sleep(0)
+        lost.cancel()
+        return [await asking.answer(4), await asking.answer(4)]
+
+    with LoopThread() as loop:
+        assert asking.serve(loop.submit(agent())) == [TakeParts("a", 2, 3)] * 2
+    assert threads == [threading.main_thread()]
+
+
+def test_the_next_run_asks_anew() -> None:
+    lines = iter(["1\n", "2\n"])
+    asking, _ = questions(Typed(lambda: next(lines)), name="a")
+
+    async def agent() -> list[TakeParts]:
+        first = await asking.answer(4)
+        asking.forget()
+        return [first, await asking.answer(4)]
+
+    with LoopThread() as loop:
+        assert asking.serve(loop.submit(agent())) == [TakeParts("a", 1, 1), TakeParts("a", 2, 2)]
+
+
+def test_a_wrong_answer_ends_the_agent() -> None:
+    asking, _ = questions(io.StringIO("5\n"), name="a")
+    with LoopThread() as loop:
+        work = loop.submit(asking.answer(4))
+        with pytest.raises(InputError):
+            asking.serve(work)
+        assert work.cancelled()
+
+
+def test_a_run_that_ends_while_it_is_asked_needs_no_answer() -> None:
+    over = concurrent.futures.Future[str]()
+
+    def line() -> str:
+        over.set_result("the run is over")
+        return "\n"
+
+    asking, talk = questions(Typed(line), name="a")
+
+    async def agent() -> None:
+        await asking.answer(4)
+
+    with LoopThread() as loop:
+        waiting = loop.submit(agent())
+        assert asking.serve(over) == "the run is over"
+        waiting.cancel()
+    assert "press Enter" in talk.getvalue()
+
+
+def test_a_client_remembers_what_it_is_called(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    state = ClientState.take(Workspace(tmp_path))
+    assert state.name is None
+    state.remember_name("lab-1")
+    state.lock.release()
+    again = ClientState.take(Workspace(tmp_path))
+    assert again.name == "lab-1"
+    again.lock.release()

@@ -1,0 +1,158 @@
+"""Rows in numbered parts, from the outside: clients say which they take, of the server's rows or of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from provoke import assert_told
+from running import Program, assert_same_weights, client, each_model, flags, free_port, port_of
+from test_dealing_story import give, table
+from tiny import TINY_JOB, Tiny
+
+pytestmark = pytest.mark.story
+JOB = {**TINY_JOB, "clients": 2, "epochs": 1, "parts_of": 6, "normalizer": "zscore"}
+
+
+def asked(folder: Path, port: int, answers: str | None = None, *arguments: object, **options: object) -> Program:
+    """A client that is not told its name, and perhaps answers by piped lines."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model").mkdir(exist_ok=True)
+    (folder / "dataset").mkdir(exist_ok=True)
+    where = ("client", f"127.0.0.1:{port}", "--threads", 1, "--once", *arguments)
+    return Program(*where, folder=folder, answers=answers, **options)
+
+
+def same_models(place: Tiny) -> None:
+    one, other = (list(each_model(place, run)) for run in place.runs[-2:])
+    assert [path.name for path in one] == [path.name for path in other] != []
+    for ours, theirs in zip(one, other, strict=True):
+        assert_same_weights(ours, theirs)
+
+
+def test_clients_take_parts_that_overlap_and_repeating_the_job_asks_nobody(tiny_place: Tiny, tmp_path: Path) -> None:
+    give(tiny_place, 90)
+    with (
+        tiny_place.server(*flags(free_port(), **JOB)) as server,
+        client(tmp_path / "a", port_of(server), "lab-1", "--parts", "1 3") as one,
+        asked(tmp_path / "b", port_of(server), "lab-2\n3-5\n") as two,
+    ):
+        server.finish()
+        one.finish()
+        two.finish()
+    assert "lab-1 trains on parts 1 to 3 of 6." in server.said
+    assert "now called lab-2, trains on parts 3 to 5 of 6." in server.said
+    assert "Note: part 3: taken by lab-1 and lab-2, which all train on those rows." in server.said
+    assert "Note: nobody takes part 6: those rows are not trained on." in server.said
+    assert "The rows of this job are cut into 6 parts" in two.said
+    assert "Called lab-2 from now on." in two.said
+    assert "This client trains on parts 3 to 5 of 6." in two.said
+    assert "The rows of this job" not in one.said
+    summary = tiny_place.summary()
+    assert [each["name"] for each in summary["clients"]] == ["lab-1", "lab-2"]
+    assert [each["samples"] for each in summary["clients"]] == [36, 36]
+    assert summary["data"]["train"] + summary["data"]["validation"] == 60, "part 3 counts once, part 6 not at all"
+    assert table(server.said)["all"] == [36, 36]
+
+    file = tiny_place.root / "logs" / summary["run"] / "job.toml"
+    assert tomllib.loads(file.read_text(encoding="utf-8"))["parts"] == ["lab-1:1-3", "lab-2:3-5"]
+    with (
+        tiny_place.server("--job", file, "--yes") as again,
+        asked(tmp_path / "b", port_of(again)) as two,  # it remembers what it is called
+        client(tmp_path / "a", port_of(again), "lab-1") as one,
+    ):
+        again.finish()
+        one.finish()
+        two.finish()
+    assert "The rows of this job" not in one.said + two.said
+    same_models(tiny_place)
+
+
+def test_parts_of_a_clients_own_files_and_a_server_that_is_killed(tiny_place: Tiny, tmp_path: Path) -> None:
+    give(tiny_place, 120)
+    for name in ("a", "b"):
+        shutil.copytree(tiny_place.root / "dataset", tmp_path / name / "dataset")
+    shutil.rmtree(tiny_place.root / "dataset")
+    (tiny_place.root / "dataset").mkdir()
+    job = {**JOB, "data": "client", "method": "kfold", "folds": 2, "epochs": 2, "parts_of": 4, "order": "XY"}
+    port = free_port()
+    with contextlib.ExitStack() as programs:
+        server = programs.enter_context(tiny_place.server(*flags(port, **job)))
+        port_of(server)
+        ranges = {"lab-1": "1-2", "lab-2": "2-4"}
+        workers = [
+            programs.enter_context(client(tmp_path / folder, port, name, "--parts", ranges[name]))
+            for folder, name in (("a", "lab-1"), ("b", "lab-2"))
+        ]
+        server.expect(r"fold 1 of 2, is done")
+        server.kill()
+        [ledger] = (tiny_place.root / "logs").glob("*/ledger.sqlite")
+        run = ledger.parent.name
+        again = programs.enter_context(tiny_place.server("--resume", run, passphrase=None))
+        again.expect(rf"Going on with run {run}")
+        again.finish()
+        for worker in workers:
+            worker.finish()
+    assert "lab-1 has 48 rows to train on" in server.said
+    assert "lab-2 has 72 rows to train on" in server.said
+    assert "Note: part 2: taken by lab-1 and lab-2" in server.said
+    assert [each["samples"] for each in tiny_place.summary(run)["clients"]] == [48, 72]
+    with (
+        tiny_place.server("--job", tiny_place.root / "logs" / run / "job.toml", "--yes") as calm,
+        client(tmp_path / "a", port_of(calm), "lab-1") as one,
+        client(tmp_path / "b", port_of(calm), "lab-2") as two,
+    ):
+        calm.finish()
+        one.finish()
+        two.finish()
+    same_models(tiny_place)
+
+
+def test_a_part_that_does_not_exist_is_named_and_asked_for_again_at_a_terminal(
+    tiny_place: Tiny, tmp_path: Path
+) -> None:
+    give(tiny_place, 30)
+    with tiny_place.server(*flags(free_port(), **{**JOB, "clients": 1})) as server:
+        port = port_of(server)
+        with client(tmp_path / "a", port, "lab-1", "--parts", "5-7") as wrong:
+            wrong.finish(2)
+        assert_told("parts.none-such", wrong.said)
+        assert "there is no part 7: parts are counted from 1 to 6" in wrong.said
+        with client(tmp_path / "a", port, "lab-1", answers="5 3\n") as backwards:
+            backwards.finish(2)
+        assert_told("parts.no-range", backwards.said)
+        with asked(tmp_path / "b", port, "lab-2\n") as silent:
+            silent.finish(2)
+        assert_told("question.input-ended", silent.said)
+        assert "Parts to train on" in silent.said
+        assert "--parts" in silent.said
+        with asked(tmp_path / "c", port, terminal=True) as typed:
+            typed.expect("Client id")
+            typed.type("lab 9/..")
+            typed.expect(r"Parts to train on, of 1 to 6")
+            typed.type("0")
+            typed.expect("there is no part 0")
+            typed.type("2")
+            typed.expect("trains on part 2 of 6")
+            server.finish()
+            typed.finish()
+    assert tiny_place.summary()["clients"][0]["name"] == "lab-9"
+
+
+def test_local_and_simulated_clients_have_no_terminal_and_take_their_share_to_the_same_bits(tiny_place: Tiny) -> None:
+    give(tiny_place, 90)
+    job = {**JOB, "local": 2, "threads": 1, "method": "federated", "rounds": 2}
+    with tiny_place.server(*flags(free_port(), **job)) as server:
+        server.finish()
+    assert [each["samples"] for each in tiny_place.summary()["clients"]] == [36, 36]
+    labels = table(server.said)
+    assert np.ptp([row[0] for row in (labels["0"], labels["1"], labels["2"])]) <= 2, "parts are stratified"
+    file = tiny_place.root / "logs" / tiny_place.runs[-1] / "job.toml"
+    with Program("simulate", file, folder=tiny_place.root) as simulated:
+        simulated.finish()
+    assert "takes the place of local-1" in simulated.said
+    same_models(tiny_place)
