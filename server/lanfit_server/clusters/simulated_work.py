@@ -67,6 +67,8 @@ class Training:
         self._client = client
         self._folder = folder
         self._went_on = 0
+        self._epochs = lease.fit.epochs
+        """As the trainer counts them: a round may want steps instead."""
 
     @property
     def _checkpoint(self) -> Path:
@@ -91,6 +93,7 @@ class Training:
         lease = self.lease
         match answer:
             case Step(_, state, epoch, epochs, step, steps, loss, speed):
+                self._epochs = epochs
                 self._cluster.progressed(
                     self._client, Progress(lease.run, lease.task, epoch, epochs, step, steps, loss, speed, state)
                 )
@@ -102,9 +105,11 @@ class Training:
             case EpochDone(_, epoch, metrics, again):
                 self._cluster.ended_epoch(self._client, lease.run, lease.task, epoch, metrics)
                 if not again:
-                    self._log(f"Epoch {epoch + 1}/{lease.fit.epochs}  {_shown(metrics)}")
+                    of_round = f"Round {lease.fit.round}, epoch" if lease.fit.round else "Epoch"
+                    self._log(f"{of_round} {epoch + 1}/{self._epochs}  {_shown(metrics)}")
             case Trained():
-                self._log(f"Trained {lease.task}; best epoch {answer.best_epoch + 1}. Handing it back.")
+                which = "last" if lease.fit.keep_last else "best"
+                self._log(f"Trained {lease.task}; {which} epoch {answer.best_epoch + 1}. Handing it back.")
                 self._cluster.trained(self, self._result(answer, ready), Path(answer.block.path))
 
     def _result(self, trained: Trained, ready: Ready) -> Result:
