@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lanfit.crash import crash_point
 from lanfit.data.memory import readable_size
 from lanfit.durable import move_whole
 from lanfit.errors import LanfitError, RemoteProtocolError
@@ -272,6 +273,22 @@ class Desk:
     def lock(self, result: Result) -> asyncio.Lock:
         """Held while a result of this task is put on disk: two clients may deliver it at the same time."""
         return self._locks.setdefault((result.run, result.task), asyncio.Lock())
+
+    async def take_in(self, client: str, result: Result, received: Callable[[], BlockFile]) -> str | None:
+        """Put a delivered block on disk, and into the ledger; returns why it was refused, or None.
+
+        Args:
+            received: gives the block; called in a thread.
+
+        Raises:
+            OSError, sqlite3.OperationalError: as `store` and `commit`.
+        """
+        reason = await asyncio.to_thread(lambda: self.store(result, received()))
+        if reason is None:
+            crash_point("server.result-stored")
+            self.commit(client, result)
+            crash_point("server.result-committed")
+        return reason
 
     def store(self, result: Result, received: BlockFile) -> str | None:
         """Put a delivered block on disk under its final name; returns why it was refused, or None. From any thread.

@@ -360,11 +360,7 @@ class LanCluster:
                 delivery.part.drop()
             else:
                 try:
-                    reason = await asyncio.to_thread(self._desk.store, result, delivery.part.finish())
-                    if reason is None:
-                        crash_point("server.result-stored")
-                        self._desk.commit(session.name, result)
-                        crash_point("server.result-committed")
+                    reason = await self._desk.take_in(session.name, result, delivery.part.finish)
                 except (OSError, sqlite3.OperationalError) as wrong:
                     await self._put_off(session, result, why_not_written(wrong))
                     return

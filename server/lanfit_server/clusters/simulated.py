@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from lanfit import __version__
-from lanfit.crash import crash_point
 from lanfit.errors import LanfitError, RemoteProtocolError
 from lanfit.files import BlockFile
 from lanfit.mistakes import mistake
@@ -261,15 +260,11 @@ class SimulatedCluster:
                 self._done(work, Repeated(client, run, task, result.attempt))
                 return
 
-            def store() -> str | None:
+            def block() -> BlockFile:
                 _put(trained, path, result.block.id, again=again)
-                return self._desk.store(result, BlockFile.reopen(path))
+                return BlockFile.reopen(path)
 
-            refused = await asyncio.to_thread(store)
-            if refused is None:
-                crash_point("server.result-stored")
-                self._desk.commit(client, result)
-                crash_point("server.result-committed")
+            refused = await self._desk.take_in(client, result, block)
         if refused is None:
             self._done(work, Returned(client, run, task, time.monotonic() - began))
         else:
