@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from leftovers import forget_this_process, mark_this_process, nothing_left
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 os.environ["KERAS_BACKEND"] = os.environ.get("LANFIT_TEST_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+
+# The machine may be busy: tests never look at the clock.
+settings.register_profile("lanfit", deadline=None)
+settings.load_profile("lanfit")
 
 mark_this_process()
 

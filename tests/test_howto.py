@@ -69,6 +69,18 @@ def test_an_autoencoder(place: Place) -> None:
 
 
 @pytest.mark.story
+def test_federated(place: Place) -> None:
+    do(HOWTO / "federated.md", place)
+    summary = place.summary()
+    assert [each["round"] for each in summary["rounds"]] == [1, 2, 3, 4, 5]
+    assert summary["final"]["metrics"]["accuracy"] > 0.8
+    named = re.findall(r"^\| `([^`]+/[^`]+)` \|", (HOWTO / "federated.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(named) == 5
+    for name in named:
+        assert (place.root / name.replace("<run>", summary["run"])).is_file(), name
+
+
+@pytest.mark.story
 def test_simulate(place: Place) -> None:
     do(HOWTO / "simulate.md", place)
     first, second = (place.summary(run) for run in place.runs)

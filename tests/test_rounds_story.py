@@ -1,0 +1,208 @@
+"""One model from all, in rounds: a server and clients in processes of their own, dealt rows and rows of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openpyxl
+import pytest
+from running import (
+    Place,
+    Program,
+    assert_same_weights,
+    client,
+    each_model,
+    flags,
+    free_port,
+    lines_of,
+    plain_keras,
+    port_of,
+)
+from tiny import Tiny
+
+from lanfit.crash import ROUND_POINTS, VARIABLE
+
+pytestmark = pytest.mark.story
+JOB = {"model": "classes.h5", "method": "federated", "rounds": 3, "epochs": 2, "batch_size": 2, "seed": 7}
+
+SCORE = """
+import sys, json
+import keras, numpy as np
+model = keras.models.load_model(sys.argv[1])
+rows = np.load(sys.argv[2])
+print(json.dumps(float(model.evaluate(rows["x"], rows["y"], verbose=0, return_dict=True)["loss"])))
+"""
+
+
+def worker(folder: Path, port: int, name: str, *arguments: object, **options: Any) -> Program:
+    return client(folder, port, name, "--backend", "jax", *arguments, **options)
+
+
+def train(place: Place, tmp_path: Path, *arguments: object, clients: int = 2, **job: object) -> dict[str, Any]:
+    """A run with clients of its own; returns its summary."""
+    with contextlib.ExitStack() as programs:
+        given = (*flags(free_port(), clients, **{**JOB, **job}), "--threads", 1, *arguments)
+        server = programs.enter_context(place.server(*given))
+        port = port_of(server)
+        folder = tmp_path / f"clients-{len(place.runs)}"
+        workers = [
+            programs.enter_context(worker(folder / str(number), port, f"lab-{number}"))
+            for number in range(1, clients + 1)
+        ]
+        server.finish()
+        for each in workers:
+            each.finish()
+    return place.summary()
+
+
+def same_models(place: Place, one: str, other: str) -> None:
+    models = list(zip(each_model(place, one), each_model(place, other), strict=True))
+    assert models
+    for ours, theirs in models:
+        assert ours.name == theirs.name
+        assert_same_weights(ours, theirs)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "server")
+
+
+def test_two_clients_make_one_model_in_rounds(place: Place, tmp_path: Path) -> None:
+    job = {"model": "digits.h5", "rounds": 4, "epochs": 1, "batch_size": 32, "normalizer": "zscore"}
+    summary = train(place, tmp_path, **job)
+    run = summary["run"]
+    assert summary["status"] == "done"
+    assert [each["round"] for each in summary["rounds"]] == [1, 2, 3, 4]
+    for each in summary["rounds"]:
+        assert each["clients"] == ["lab-1", "lab-2"]
+        assert each["seconds"] >= each["overhead_seconds"] >= 0
+        assert set(each["metrics"]) == {"loss", "accuracy", "precision", "recall", "f1"}
+        assert set(each["validation"]) == {"lab-1", "lab-2"}
+        assert all(drift["norm"] > 0 and -1 <= drift["cosine"] <= 1 for drift in each["drift"].values())
+    losses = [each["metrics"]["loss"] for each in summary["rounds"]]
+    assert losses[-1] < losses[0]
+    final = summary["final"]
+    assert final["client"] is None
+    assert final["round"] == 4
+    assert final["metrics"]["loss"] == pytest.approx(losses[-1], rel=1e-5)
+    for each in summary["clients"]:
+        assert each["tasks"] == 4
+        assert each["model"] is None
+        history = lines_of(place.root / "logs" / run / "clients" / each["name"] / "history.csv")
+        assert [line.split(",")[0] for line in history] == ["epoch", "0", "1", "2", "3"]
+        assert len(each["history"]["loss"]) == 4
+
+    collected = place.root / "model" / "collected" / run
+    assert {path.name for path in collected.glob("round-*.h5")} >= {"round-0004.h5"}
+    assert not (place.root / "logs" / run / "rounds").exists()
+    book = openpyxl.load_workbook(place.root / "logs" / run / "report.xlsx")
+    assert [row[0] for row in book["rounds"].iter_rows(values_only=True)] == ["round", 1, 2, 3, 4]
+
+    # Plain Keras opens the outcome, which takes raw rows.
+    from lanfit.data.split import split_rows
+    from lanfit.seeds import derive_seed
+
+    x = np.loadtxt(place.root / "dataset/X/digits.csv", delimiter=",", skiprows=1, dtype=np.float32)
+    y = np.loadtxt(place.root / "dataset/Y/digits.csv", delimiter=",", skiprows=1, dtype=np.int64)
+    _, test = split_rows(len(x), 0.2, derive_seed(7, "test"), y)
+    np.savez(tmp_path / "test.npz", x=x[test].reshape(-1, 8, 8, 1), y=y[test])
+    assert json.loads(plain_keras(SCORE, place.root / final["model"], tmp_path / "test.npz")) == pytest.approx(
+        final["metrics"]["loss"], rel=1e-4
+    )
+
+
+def test_its_own_job_file_repeats_a_run_to_the_bit_with_a_share_of_the_clients_and_an_adaptive_server(
+    tiny_place: Tiny, tmp_path: Path
+) -> None:
+    job = {"strategy": "fedyogi", "server_learning_rate": 0.1, "share": 0.5, "aggregation": "mean"}
+    summary = train(tiny_place, tmp_path, **job)
+    assert [len(each["clients"]) for each in summary["rounds"]] == [1, 1, 1]
+    again = tiny_place.root / "logs" / summary["run"] / "job.toml"
+    with contextlib.ExitStack() as programs:
+        server = programs.enter_context(tiny_place.server("--job", again, "--port", free_port()))
+        workers = [
+            programs.enter_context(worker(tmp_path / f"again-{number}", port_of(server), f"lab-{number}"))
+            for number in (1, 2)
+        ]
+        server.finish()
+        for each in workers:
+            each.finish()
+    repeated = tiny_place.summary()
+    assert [each["clients"] for each in repeated["rounds"]] == [each["clients"] for each in summary["rounds"]]
+    same_models(tiny_place, summary["run"], repeated["run"])
+
+
+@pytest.mark.parametrize("point", ROUND_POINTS)
+def test_a_server_that_is_killed_as_a_round_ends_goes_on_with_the_same_models(
+    point: str, tiny_place: Tiny, tmp_path: Path
+) -> None:
+    job = {"strategy": "fedadam"}
+    calm = train(tiny_place, tmp_path, **job)
+    port = free_port()
+    given = (*flags(port, 2, **{**JOB, **job}), "--threads", 1)
+    with contextlib.ExitStack() as programs:
+        dying = programs.enter_context(tiny_place.server(*given, environment={VARIABLE: f"{point}:2"}))
+        port_of(dying)
+        workers = [
+            programs.enter_context(worker(tmp_path / f"dying-{number}", port, f"lab-{number}")) for number in (1, 2)
+        ]
+        dying.finish(-9)
+        [run] = {path.parent.name for path in (tiny_place.root / "logs").glob("*/ledger.sqlite")} - {calm["run"]}
+        again = programs.enter_context(tiny_place.server("--resume", run, passphrase=None))
+        again.expect(rf"Going on with run {run}: \d rounds? (is|are) done")
+        again.finish()
+        for each in workers:
+            each.finish()
+    summary = tiny_place.summary(run)
+    assert summary["status"] == "done"
+    assert len(summary["rounds"]) == 3
+    same_models(tiny_place, calm["run"], run)
+
+
+def test_a_client_that_is_killed_in_a_round_costs_nothing_but_time(tiny_place: Tiny, tmp_path: Path) -> None:
+    job = {"epochs": 60}
+    calm = train(tiny_place, tmp_path, **job)
+    port = free_port()
+    with contextlib.ExitStack() as programs:
+        server = programs.enter_context(tiny_place.server(*flags(port, 2, **{**JOB, **job}), "--threads", 1))
+        port_of(server)
+        survivor = programs.enter_context(worker(tmp_path / "a", port, "lab-1"))
+        victim = programs.enter_context(worker(tmp_path / "b", port, "lab-2"))
+        server.expect(r"lab-2: round 2, epoch 1/60")
+        victim.kill()
+        server.expect(r"lab-1 takes over the shard of lab-2")
+        server.finish()
+        survivor.finish()
+    summary = tiny_place.summary()
+    assert summary["status"] == "done"
+    same_models(tiny_place, calm["run"], summary["run"])
+
+
+def test_clients_with_rows_of_their_own_make_one_model_of_which_each_round_is_scored_by_all(
+    tiny_place: Tiny, tmp_path: Path
+) -> None:
+    folders = [tmp_path / "own" / name for name in ("lab-1", "lab-2")]
+    for folder in folders:
+        shutil.copytree(tiny_place.root / "dataset", folder)
+    shutil.rmtree(tiny_place.root / "dataset")
+    with contextlib.ExitStack() as programs:
+        given = (*flags(free_port(), 2, **{**JOB, "data": "client", "normalizer": "zscore"}), "--threads", 1)
+        server = programs.enter_context(tiny_place.server(*given))
+        workers = [
+            programs.enter_context(worker(tmp_path / folder.name, port_of(server), folder.name, "--data", folder))
+            for folder in folders
+        ]
+        server.finish()
+        for each in workers:
+            each.finish()
+    summary = tiny_place.summary()
+    assert summary["status"] == "done"
+    assert summary["metrics_from"] == "clients"
+    assert all("loss" in each["metrics"] for each in summary["rounds"])
+    assert summary["final"]["metrics"]["loss"] == pytest.approx(summary["rounds"][-1]["metrics"]["loss"])
