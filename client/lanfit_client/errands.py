@@ -244,7 +244,7 @@ class Training:
         lines = () if self.lease.fit.own else tuple(last_lines)
         message, hint = self._means.presentable(error.message), self._means.presentable(hint)
         died = isinstance(error, ChildDied)
-        self._means.send(Failed(self.lease.run, self.lease.task, message, hint, lines, died))
+        self._means.send(Failed(self.lease.run, self.lease.task, message, hint, lines, died, error.code))
 
     def _log(self, line: str, told: str = "") -> None:
         """Tell the user, the client's own log, and, perhaps in other words, the client's log on the server."""
@@ -342,7 +342,7 @@ class Surveying(_Own):
 
 @dataclass(frozen=True)
 class Scoring(_Own):
-    """Models are scored on the own test rows."""
+    """Models are scored on the own test or validation rows."""
 
     means: Means
     message: messages.ScoreTask
@@ -360,12 +360,14 @@ class Scoring(_Own):
         return self.message.shard, *self.message.members
 
     def begin(self) -> None:
-        self.means.say(f"Scoring {self.message.task} of run {self.message.run} on this client's own test rows.")
+        task, run = self.message.task, self.message.run
+        self.means.say(f"Scoring {task} of run {run} on this client's own {self.message.rows} rows.")
 
     def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> orders.Score:
         shard, *members = files
         message = self.message
-        return orders.Score(number, message.model, message.own, shard, tuple(members), str(self.means.data))
+        own, data = message.own, str(self.means.data)
+        return orders.Score(number, message.model, own, shard, tuple(members), data, message.rows)
 
     def hear(self, answer: Answer, ready: Ready) -> bool:
         if not isinstance(answer, orders.Scored):

@@ -203,7 +203,7 @@ class Worker:
             return
         if isinstance(answer, NotDone):
             if not answer.stopped:
-                self._fail(work, TrainingError(answer.error, answer.hint), ())
+                self._fail(work, TrainingError(answer.error, answer.hint, answer.code), ())
             return
         assert ready is not None
         if isinstance(answer, Surveyed):

@@ -29,6 +29,11 @@ class Patience:
     def is_over(self, name: str) -> bool:
         return self.left(name) <= 0
 
+    @property
+    def how_long(self) -> str:
+        """What to say behind `it is gone`."""
+        return " for longer than --deadline" if self._seconds else ""
+
     def next_end(self, names: Iterable[str]) -> float:
         """Seconds until the next of these is waited for no longer, or until it is time to say who is waited for."""
         return max(0.0, min([REMIND_SECONDS, *map(self.left, names)]))

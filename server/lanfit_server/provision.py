@@ -69,15 +69,18 @@ class Provision:
         )
         return Lease(self._run.run, task.key, attempt, owner, fit, self._weights, self._shards[task.shard])
 
-    def score(self, task: str, shard: int, members: Sequence[ArrayFile]) -> ScoreTask:
-        """An order to score models of this run on a client's own test rows."""
+    def score(self, task: str, shard: int, members: Sequence[ArrayFile], rows: str) -> ScoreTask:
+        """An order to score models of this run on a client's own test or validation rows."""
         record = self._run.record
-        own = self._own(shard)
-        assert own is not None  # only then clients have test rows
         for file in members:
             self._cluster.serve_block(file.block, file.load())
         blocks = tuple(file.block for file in members)
-        return ScoreTask(self._run.run, task, record.model, own, self._shards[shard], blocks)
+        return ScoreTask(self._run.run, task, record.model, self._own(shard), self._shards[shard], blocks, rows)
+
+    def scored(self, members: Sequence[ArrayFile]) -> None:
+        """Nobody needs them any more."""
+        for file in members:
+            self._cluster.withdraw_block(file.block.id)
 
     def _own(self, shard: int) -> OwnRows | None:
         """How the client of a shard draws its own rows."""

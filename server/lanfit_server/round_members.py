@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
+from lanfit.wire.arrays import AnyArray
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
 from lanfit_server.ledger import RoundClient
 from lanfit_server.methods import Task
+from lanfit_server.methods.aggregation import drift
 from lanfit_server.tasks import State
 
 
@@ -76,3 +81,29 @@ class Members:
             scores=stored.result.scores,
             seconds=stored.result.seconds,
         )
+
+
+def count(seconds: dict[str, float], name: str, began: float) -> None:
+    """Add the time since `began`, on the performance counter."""
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
+
+
+def training(seconds: Mapping[str, float]) -> float:
+    """What a client has computed: its steps, and what had to be compiled and validated for them."""
+    return sum(seconds.get(name, 0.0) for name in ("compile", "train", "validate"))
+
+
+def with_drift(
+    clients: Sequence[RoundClient],
+    updates: Mapping[str, Mapping[str, AnyArray]],
+    before: Mapping[str, AnyArray],
+    aggregate: Mapping[str, AnyArray],
+) -> tuple[RoundClient, ...]:
+    """The clients of a round, with how far the updates of theirs went and where to."""
+    found = []
+    for client in clients:
+        if client.task in updates:
+            norm, cosine = drift(before, aggregate, updates[client.task])
+            client = msgspec.structs.replace(client, norm=norm, cosine=cosine)
+        found.append(client)
+    return tuple(found)

@@ -28,12 +28,12 @@ from lanfit_server.global_weights import GlobalWeights, files_of
 from lanfit_server.ledger import RoundClient, RoundRecord
 from lanfit_server.makers import Chosen
 from lanfit_server.methods import Task
-from lanfit_server.methods.aggregation import drift, outliers, update_norm
+from lanfit_server.methods.aggregation import outliers, update_norm
 from lanfit_server.methods.federated import Federated
 from lanfit_server.provision import Provision
 from lanfit_server.roster import Roster
 from lanfit_server.round_facts import client_facts_of_rounds, round_facts
-from lanfit_server.round_members import Members, OpenRound
+from lanfit_server.round_members import Members, OpenRound, count, training, with_drift
 from lanfit_server.scoring import ClientScores
 from lanfit_server.summary import ClientFacts, MergedFacts, RoundFacts
 from lanfit_server.tasks import Record, State
@@ -47,6 +47,7 @@ class Rounds:
 
     Args:
         owners: the client that each shard belongs to.
+        asking: asks clients for scores on their validation rows.
         scores: what evaluates weights where the server has no test rows.
         say: called with lines for the operator.
     """
@@ -63,6 +64,7 @@ class Rounds:
         owners: Sequence[str],
         roster: Roster,
         say: Callable[[str], None],
+        asking: ClientScores,
         scores: ClientScores | None = None,
     ) -> None:
         self.on_made: Callable[[str, str, Mapping[str, float]], None] = lambda line, what, metrics: None
@@ -80,6 +82,7 @@ class Rounds:
         self._members = Members(run, course, owners)
         self._roster = roster
         self._say = say
+        self._asking = asking
         self._scores = scores
         self._records: list[RoundRecord] = []
         self._open: OpenRound | None = None
@@ -172,7 +175,7 @@ class Rounds:
                     await asyncio.to_thread(
                         self._weights.add, self._update(task.key), self._run.record.rows[task.shard]
                     )
-                    _count(round_.seconds, "aggregate", began)
+                    count(round_.seconds, "aggregate", began)
                 round_.added += 1
 
     def _update(self, task: str) -> dict[str, AnyArray]:
@@ -195,7 +198,7 @@ class Rounds:
             await earlier  # one round at a time is written and evaluated
         began, before = time.perf_counter(), self._weights.arrays
         aggregate = await asyncio.to_thread(self._weights.step)
-        _count(round_.seconds, "aggregate", began)
+        count(round_.seconds, "aggregate", began)
         record = self._close(round_, clients)
         self._making = asyncio.create_task(self._make(record, before, aggregate))
         if self._job.patience or self._scores is not None or self.on_round is not None:
@@ -204,7 +207,7 @@ class Rounds:
 
     def _close(self, round_: OpenRound, clients: Sequence[RoundClient]) -> RoundRecord:
         wall, ledger = time.monotonic() - round_.began, self._run.ledger
-        slowest = max(_training(client.seconds) for client in clients if not client.left_out)
+        slowest = max(training(client.seconds) for client in clients if not client.left_out)
         seconds = {
             **round_.seconds,
             "wall": wall,
@@ -250,14 +253,14 @@ class Rounds:
         file = await asyncio.to_thread(self._weights.write, self._run.round_block(record.number))
         crash_point("server.round-written")
         await self._models.ask(WriteModel(str(self._model(record.number)), file), Done)
-        _count(seconds, "checkpoint", began)
+        count(seconds, "checkpoint", began)
         began = time.perf_counter()
         metrics = (await self._models.ask(Score((file,)), Scored)).metrics
         if not metrics and self._scores is not None:
             metrics = await self._scores.of(f"round-{record.number}", [file])
-        _count(seconds, "evaluate", began)
+        count(seconds, "evaluate", began)
         updates = {client.task: self._update(client.task) for client in record.clients if client.trainer}
-        clients = await asyncio.to_thread(_with_drift, record.clients, updates, before, aggregate)
+        clients = await asyncio.to_thread(with_drift, record.clients, updates, before, aggregate)
         made = msgspec.structs.replace(
             record, metrics=metrics, seconds=seconds, clients=clients, state=self._weights.state_specs(), stored=True
         )
@@ -325,6 +328,18 @@ class Rounds:
     async def settle(self, *, waiting: bool = True) -> None:
         if self._making is not None:
             await asyncio.gather(self._making, return_exceptions=not waiting)
+        if waiting and self._records and self._run.record.validation and not self._records[-1].validation:
+            await self._validate(self._records[-1])
+
+    async def _validate(self, record: RoundRecord) -> None:
+        """Have the last weights scored on the validation rows of all who took part: no round follows that does it."""
+        took_part = {client.shard for each in self._records for client in each.clients if not client.left_out}
+        file = self._weights.file(self._run.round_block(record.number))
+        names = [self._owners[shard] for shard in sorted(took_part)]
+        answers = await self._asking.by_client(f"round-{record.number}", [file], names, "validation")
+        validation = {name: answers[name].metrics for name in names if name in answers}
+        self._records[-1] = msgspec.structs.replace(record, validation=validation)
+        self._run.ledger.put_round(self._records[-1])
 
     def status(self) -> str:
         if not self._records:
@@ -369,27 +384,3 @@ class Rounds:
 
     def rounds(self) -> tuple[RoundFacts, ...]:
         return round_facts(self._run, self._records, self._model)
-
-
-def _count(seconds: dict[str, float], name: str, began: float) -> None:
-    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
-
-
-def _training(seconds: Mapping[str, float]) -> float:
-    """What a client has computed: its steps, and what had to be compiled and validated for them."""
-    return sum(seconds.get(name, 0.0) for name in ("compile", "train", "validate"))
-
-
-def _with_drift(
-    clients: Sequence[RoundClient],
-    updates: Mapping[str, Mapping[str, AnyArray]],
-    before: Mapping[str, AnyArray],
-    aggregate: Mapping[str, AnyArray],
-) -> tuple[RoundClient, ...]:
-    found = []
-    for client in clients:
-        if client.task in updates:
-            norm, cosine = drift(before, aggregate, updates[client.task])
-            client = msgspec.structs.replace(client, norm=norm, cosine=cosine)
-        found.append(client)
-    return tuple(found)

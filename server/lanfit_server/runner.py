@@ -268,7 +268,7 @@ class Runner:
             if data.own is not None and data.test:
                 scores = ClientScores(self._cluster, provision, self._display, owners, patience)
             course = Course()
-            maker = self._maker(job, run, course, provision, weights, owners, scores)
+            maker = self._maker(job, run, course, provision, weights, owners, patience, scores)
             coordinator = Coordinator(
                 job,
                 run,
@@ -297,6 +297,7 @@ class Runner:
         provision: Provision,
         weights: Mapping[str, AnyArray],
         owners: Sequence[str],
+        patience: Patience,
         scores: ClientScores | None,
     ) -> Maker:
         """What makes models of the results of this job's method."""
@@ -306,7 +307,10 @@ class Runner:
         constants = Member({}, provision.data.normalizer, provision.data.targets).constants()
         together = GlobalWeights(job, weights, constants, run.record.trainable)
         roster, say = self._cluster.roster, self._display.say
-        return Rounds(job, run, method, course, self._models, provision, together, owners, roster, say, scores)
+        # Where rows were dealt nobody is waited for: what is missing is only a figure.
+        willing = patience if provision.data.own is not None else Patience(roster, 0)
+        asking = ClientScores(self._cluster, provision, self._display, owners, willing, 60 * job.deadline)
+        return Rounds(job, run, method, course, self._models, provision, together, owners, roster, say, asking, scores)
 
     async def _provide(self, job: Job, run: OpenRun, data: RunData, weights: Mapping[str, AnyArray]) -> Provision:
         return Provision(job, run, self._cluster, data, weights)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Sequence
 
 from lanfit.files import ArrayFile
@@ -50,36 +51,53 @@ async def draw(run: OpenRun, stored: StoredResult, owner: str, suffix: str) -> N
 
 
 class ClientScores:
-    """Lets clients score models on their own test rows; the figures are weighted by rows.
+    """Lets clients score models on their own rows.
 
     Args:
         owners: the clients that have rows.
         patience: how long one that is gone is waited for.
+        limit: how long one that is there is waited for, in seconds.
     """
 
     def __init__(
-        self, cluster: Cluster, provision: Provision, display: Display, owners: Sequence[str], patience: Patience
+        self,
+        cluster: Cluster,
+        provision: Provision,
+        display: Display,
+        owners: Sequence[str],
+        patience: Patience,
+        limit: float = math.inf,
     ) -> None:
         self._cluster = cluster
         self._provision = provision
         self._display = display
         self._owners = owners
         self._patience = patience
+        self._limit = limit
 
     async def of(self, name: str, files: Sequence[ArrayFile]) -> dict[str, float]:
-        """Metrics of a model, or of several whose outputs are averaged; of the clients that answered in time."""
-        orders = {owner: self._provision.score(name, shard, files) for shard, owner in enumerate(self._owners)}
-        run = next(order.run for order in orders.values())
+        """Metrics of a model, or of several whose outputs are averaged, on all test rows of those that answered."""
+        answers = await self.by_client(name, files, self._owners, "test")
+        return weighted([answers[owner] for owner in self._owners if owner in answers])
+
+    async def by_client(
+        self, name: str, files: Sequence[ArrayFile], owners: Sequence[str], rows: str
+    ) -> dict[str, ScoreDone]:
+        """What each of these clients that answered in time has measured, on its test or validation rows."""
+        score = self._provision.score
+        orders = {owner: score(name, self._owners.index(owner), files, rows) for owner in owners}
+        wanted = {(order.run, name) for order in orders.values()}
         answers: dict[str, ScoreDone] = {}
-        for owner, order in orders.items():
-            await self._cluster.send(owner, order)
-        missing = self._still_hoped_for(name, self._owners)
-        while missing:
-            match event := await next_event(self._cluster, self._patience.next_end(missing)):
-                case ScoreDone() if event.client in missing and (event.run, event.task) == (run, name):
+        missing = self._still_hoped_for(name, owners)
+        for owner in missing:
+            await self._cluster.send(owner, orders[owner])
+        ends = time.monotonic() + self._limit
+        while missing and time.monotonic() < ends:
+            match event := await next_event(self._cluster, min(self._patience.next_end(missing), self._limit)):
+                case ScoreDone() if event.client in missing and (event.run, event.task) in wanted:
                     answers[event.client] = event
                     missing.remove(event.client)
-                case TaskFailed() if event.client in missing and (event.run, event.task) == (run, name):
+                case TaskFailed() if event.client in missing and (event.run, event.task) in wanted:
                     missing.remove(event.client)
                     self._display.say(f"{event.client} could not score {name}: {event.error}.")
                 case Joined(client) if client in missing:
@@ -89,16 +107,17 @@ class ClientScores:
                 case None:
                     missing = self._still_hoped_for(name, missing)
                     if missing:
-                        self._display.say(f"Waiting for {', '.join(missing)} to score {name} on their own test rows.")
+                        self._display.say(f"Waiting for {', '.join(missing)} to score {name} on their own {rows} rows.")
                 case _:
                     pass
-        return weighted([answers[owner] for owner in self._owners if owner in answers])
+        self._provision.scored(files)
+        return answers
 
     def _still_hoped_for(self, name: str, owners: Sequence[str]) -> list[str]:
-        for owner in owners:
-            if self._patience.is_over(owner):
-                self._display.say(f"{owner} does not score {name}: it is gone for longer than --deadline.")
-        return [owner for owner in owners if not self._patience.is_over(owner)]
+        over = [owner for owner in owners if self._patience.is_over(owner)]
+        for owner in over:
+            self._display.say(f"{owner} does not score {name}: it is gone{self._patience.how_long}.")
+        return [owner for owner in owners if owner not in over]
 
 
 def weighted(answers: Sequence[ScoreDone]) -> dict[str, float]:

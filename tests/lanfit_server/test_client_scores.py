@@ -28,8 +28,11 @@ NO_BLOCK = BlockSpec("0" * 64, ())
 class OneOrder:
     """Stands in for the provision of a run."""
 
-    def score(self, task: str, shard: int, members: list[ArrayFile]) -> ScoreTask:
-        return ScoreTask("run", task, MODEL, OWN, NO_BLOCK, ())
+    def score(self, task: str, shard: int, members: list[ArrayFile], rows: str) -> ScoreTask:
+        return ScoreTask("run", task, MODEL, OWN, NO_BLOCK, (), rows)
+
+    def scored(self, members: list[ArrayFile]) -> None:
+        pass
 
 
 def scores_of(cluster: PlayedCluster, said: Said, seconds: float, *owners: str) -> ClientScores:

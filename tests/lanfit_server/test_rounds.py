@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,18 @@ class Models:
         return Done()
 
 
+class Asking:
+    """Stands for who asks clients for scores on their validation rows."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    async def by_client(self, name: str, files: Sequence[Any], owners: Sequence[str], rows: str) -> dict[str, Any]:
+        assert rows == "validation"
+        assert files[0].load()["dense/kernel"].flat[0] == kernel(self._run)
+        return {owner: SimpleNamespace(metrics={"loss": 0.25}) for owner in owners if owner != "lab-2"}
+
+
 class Run:
     """A federated run whose clients are played."""
 
@@ -105,7 +118,7 @@ class Run:
         roster = self.cluster.roster
         self.rounds = Rounds(
             self.job, self.run, method, course, self.models, provision, self.weights, NAMES, roster,  # type: ignore[arg-type]
-            self.said.say,
+            self.said.say, Asking(self),  # type: ignore[arg-type]
         )  # fmt: skip
         patience = Patience(roster, 60 * self.job.deadline if own else None)
         self.coordinator = Coordinator(
@@ -349,6 +362,7 @@ def test_rounds_tell_what_clients_measured_and_how_far_they_went(tmp_path: Path)
             assert first.drift["lab-1"]["norm"] == pytest.approx(np.sqrt(8))
             assert first.drift["lab-3"]["cosine"] == pytest.approx(-1)
             assert second.drift["lab-1"]["cosine"] == pytest.approx(1)
+            assert second.validation == {"lab-1": {"loss": 0.25}, "lab-3": {"loss": 0.25}}
             [client, *_] = run.rounds.clients(run.cluster.roster, 0.0)
             assert client.tasks == 2
             assert client.history == {"loss": [0.5, 0.4] * 2, "val_loss": [0.6, 0.7] * 2}

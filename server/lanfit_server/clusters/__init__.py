@@ -162,6 +162,8 @@ Event = (
     | ScoreDone
     | Took
 )
+#: The errors of a client whose training has ended in NaN or infinity: nobody else would get any further.
+NOT_FINITE = frozenset({"training.loss-not-finite", "training.weight-not-finite"})
 #: How often a wait is said again, in seconds.
 REMIND_SECONDS = 30.0
 

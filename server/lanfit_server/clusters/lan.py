@@ -50,6 +50,7 @@ from lanfit.wire.messages import (
     Scored as ScoredMessage,
 )
 from lanfit_server.clusters import (
+    NOT_FINITE,
     EpochEnded,
     Event,
     Joined,
@@ -238,7 +239,10 @@ class LanCluster:
             case Failed():
                 error = f"{message.error}. {message.hint}".strip() if message.hint else message.error
                 self.events.put_nowait(Logged(name, message.run, (error, *message.log)))
-                self.events.put_nowait(TaskFailed(name, message.run, message.task, harmless(error), died=message.died))
+                died, not_finite = message.died, message.code in NOT_FINITE
+                self.events.put_nowait(
+                    TaskFailed(name, message.run, message.task, harmless(error), died=died, not_finite=not_finite)
+                )
             case Surveyed():
                 if session.surveyed is not None and not session.surveyed.done():
                     raise RemoteProtocolError(f"{name} told of its own files twice at a time")

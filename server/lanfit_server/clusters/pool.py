@@ -204,9 +204,9 @@ class Slot:
                     self._fail(TrainingError(error, hint), ())
             case _ if answer.number != self._number or self.errand is None:
                 pass
-            case NotDone(_, stopped, error, hint):
+            case NotDone(_, stopped, error, hint, code):
                 self._stopped = self._stopped or stopped
-                self._fail(TrainingError(error, hint), ())
+                self._fail(TrainingError(error, hint, code), ())
             case Trained() | Scored() | Surveyed():
                 errand = self._end()
                 self._pool.dispatch()  # first of all: what is heard takes its time

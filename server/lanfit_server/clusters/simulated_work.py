@@ -16,6 +16,7 @@ from lanfit.training import orders
 from lanfit.training.checkpoint import epochs_kept
 from lanfit.training.orders import Answer, EpochDone, Note, Ready, Resumed, Scored, Step, Trained
 from lanfit.wire.messages import Lease, Progress, Result, ScoreTask
+from lanfit_server.clusters import NOT_FINITE
 from lanfit_server.clusters.blocks import BlocksOnDisk
 from lanfit_server.clusters.pool import Errand
 
@@ -45,7 +46,7 @@ class Told(Protocol):
 
     def logged(self, client: str, run: str, *lines: str) -> None: ...
 
-    def failed(self, work: SimulatedWork, error: str, *, died: bool = False) -> None: ...
+    def failed(self, work: SimulatedWork, error: str, *, died: bool = False, not_finite: bool = False) -> None: ...
 
     def scored(self, work: SimulatedWork, rows: int, metrics: dict[str, float]) -> None: ...
 
@@ -140,7 +141,8 @@ class Training:
     def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:
         told = f"{error.message}. {error.hint}".strip() if error.hint and not last_lines else error.message
         self._log(f"{self.lease.task} could not be trained: {told}", *last_lines)
-        self._cluster.failed(self, harmless(told), died=isinstance(error, ChildDied))
+        died, not_finite = isinstance(error, ChildDied), error.code in NOT_FINITE
+        self._cluster.failed(self, harmless(told), died=died, not_finite=not_finite)
 
     def forget(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -155,7 +157,7 @@ class Training:
 
 
 class Scoring:
-    """Models that are to be scored on a client's test rows."""
+    """Models that are to be scored on a client's rows."""
 
     def __init__(self, cluster: Told, client: str, message: ScoreTask) -> None:
         self.key: Key = (client, message.run, message.task)
@@ -166,7 +168,8 @@ class Scoring:
     async def order(self, number: int) -> orders.Score:
         message, blocks = self._message, self._cluster.blocks
         members = tuple([await blocks.file(member) for member in message.members])
-        return orders.Score(number, message.model, message.own, await blocks.file(message.shard), members, "")
+        shard = await blocks.file(message.shard)
+        return orders.Score(number, message.model, message.own, shard, members, "", message.rows)
 
     def hear(self, answer: Answer, ready: Ready) -> None:
         if isinstance(answer, Scored):

@@ -41,14 +41,16 @@ class Survey(msgspec.Struct, frozen=True, tag="survey"):
 
 
 class Score(msgspec.Struct, frozen=True, tag="score"):
-    """Score members of a model on the test rows of the files in `data`."""
+    """Score members of a model on rows of the files in `data`, or on validation rows of the shard."""
 
     number: int
     model: Model
-    own: OwnRows
+    own: OwnRows | None
     shard: ArrayFile
     members: tuple[ArrayFile, ...]
     data: str
+    rows: str
+    """test or validation"""
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
@@ -164,6 +166,7 @@ class NotDone(msgspec.Struct, frozen=True, tag="not done"):
     stopped: bool
     error: str
     hint: str
+    code: str = ""
 
 
 Answer = Ready | NotReady | Step | EpochDone | Resumed | Note | Trained | Surveyed | Scored | NotDone

@@ -132,6 +132,16 @@ def rows_to_test(rows: Prepared, dealt: Mapping[str, AnyArray]) -> tuple[AnyArra
     return rows.x_test, _numbered(rows, rows.y_test, dealt)
 
 
+def rows_to_validate(rows: Prepared, dealt: Mapping[str, AnyArray]) -> tuple[AnyArray, AnyArray]:
+    """The own validation rows: inputs and targets.
+
+    Raises:
+        InputError: as `shard_of`.
+    """
+    shard = rows.shards[0]
+    return shard.x_validation, _numbered(rows, shard.y_validation, dealt)
+
+
 def _numbered(rows: Prepared, y: AnyArray, dealt: Mapping[str, AnyArray]) -> AnyArray:
     """Targets as all clients have them: a label that is a word gets its number among the words of all."""
     words = rows.labels

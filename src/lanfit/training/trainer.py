@@ -45,7 +45,7 @@ from lanfit.training.orders import (
     Trained,
     Work,
 )
-from lanfit.training.own_rows import OwnFiles, rows_to_test, shard_of, statistics, try_batch
+from lanfit.training.own_rows import OwnFiles, rows_to_test, rows_to_validate, shard_of, statistics, try_batch
 from lanfit.wire.arrays import AnyArray, block_of
 from lanfit.wire.messages import Model, Runtime
 
@@ -142,7 +142,7 @@ class Trainer:
             return NotDone(order.number, True, "the task was stopped", "")
         except Exception as failed:  # noqa: BLE001 - whatever a backend raises fails the task, not the trainer
             wrong = explained(failed)
-            return NotDone(order.number, False, wrong.message, wrong.hint)
+            return NotDone(order.number, False, wrong.message, wrong.hint, wrong.code)
 
     def _do(self, order: Work) -> Trained | Surveyed | Scored:
         if order.number in self._stopped:
@@ -164,11 +164,14 @@ class Trainer:
         return Surveyed(order.number, rows.train, rows.validation, rows.test, rows.moments.count, values, block, notes)
 
     def _score(self, order: Score) -> Scored:
-        model = order.model
-        rows = self._own.read(Path(order.data), model, order.own)
+        model, shard = order.model, order.shard.load()
+        if order.own is not None:
+            own = self._own.read(Path(order.data), model, order.own)
+            x, y = rows_to_test(own, shard) if order.rows == "test" else rows_to_validate(own, shard)
+        else:
+            x, y = shard["x_validation"], shard["y_validation"]
         members = [Member.of(file.load(), model.normalizer, model.target_normalizer) for file in order.members]
-        metrics = self._judge(model).score(members, *rows_to_test(rows, order.shard.load()))
-        return Scored(order.number, rows.test, metrics)
+        return Scored(order.number, len(x), self._judge(model).score(members, x, y))
 
     def _train(self, order: Fit) -> Trained:
         from lanfit.models.export import write_model

@@ -138,6 +138,8 @@ class Failed(Message, frozen=True, tag="failed"):
     log: tuple[str, ...]
     died: bool = False
     """The trainer died of it: `log` has its last lines."""
+    code: str = ""
+    """Which error it is, as docs/errors.md lists them."""
 
 
 class Surveyed(Message, frozen=True, tag="surveyed"):
@@ -164,7 +166,7 @@ class Unsuitable(Message, frozen=True, tag="unsuitable"):
 
 
 class Scored(Message, frozen=True, tag="scored"):
-    """How a model did on my own test rows."""
+    """How a model did on the rows that I was to score it on."""
 
     run: str
     task: str
@@ -294,16 +296,19 @@ class Survey(Message, frozen=True, tag="survey"):
 
 
 class ScoreTask(Message, frozen=True, tag="score"):
-    """Score a model on your own test rows. Several members are scored as one: their outputs are averaged."""
+    """Score a model on rows that you have. Several members are scored as one: their outputs are averaged."""
 
     run: str
     task: str
     model: Model
-    own: OwnRows
+    own: OwnRows | None
+    """Null for rows that were dealt: then only validation rows can be scored on."""
     shard: BlockSpec
     """As in the lease of a task."""
     members: tuple[BlockSpec, ...]
     """Weights and constants, as in a result."""
+    rows: str = "test"
+    """Which ones: test or validation."""
 
 
 class Cancel(Message, frozen=True, tag="cancel"):
