@@ -53,9 +53,6 @@ class Apart:
     async def start(self) -> Sequence[Task]:
         return self._method.start()
 
-    def epochs_before(self, task: Task) -> int:
-        return 0
-
     def returned(self, record: Record) -> None:
         self._scoring.append(asyncio.create_task(self._score(record)))
 

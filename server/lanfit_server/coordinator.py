@@ -245,8 +245,7 @@ class Coordinator:
                 others = " and ".join(name for name in table[task.key].leases if name != assignment.client)
                 self._display.say(f"{assignment.client} tries {task.key}, too: {others} takes over twice the median.")
             else:
-                if not self._maker.epochs_before(task):
-                    self._journal.start_history(assignment.owner, task.suffix)
+                self._journal.start_history(assignment.owner, task.suffix, task.round or 0)
                 if assignment.client != assignment.owner:
                     self._display.say(f"{assignment.client} takes over the shard of {assignment.owner}.")
             lease = self._provision.lease(task, assignment.owner, assignment.attempt)
@@ -314,8 +313,7 @@ class Coordinator:
     def _epoch(self, record: Record, event: EpochEnded) -> None:
         if record.holder == event.client:
             task = record.task
-            epoch = self._maker.epochs_before(task) + event.epoch
-            self._journal.epoch(record.owner, task.suffix, epoch, event.metrics)
+            self._journal.epoch(record.owner, task.suffix, event.epoch, event.metrics)
             if task.round and len(self.course.table.open) > MOST_SHOWN:
                 return
             shown = "  ".join(f"{key} {value:.4g}" for key, value in event.metrics.items())

@@ -45,9 +45,9 @@ class Journal:
     def _client(self, name: str) -> Path:
         return self._folder / "clients" / name
 
-    def start_history(self, owner: str, suffix: str) -> None:
-        """An attempt begins: its history replaces that of an earlier one."""
-        self._histories[owner + suffix] = HistoryFile(self._client(owner) / f"history{suffix}.csv")
+    def start_history(self, owner: str, suffix: str, round_: int = 0) -> None:
+        """An attempt begins: its history replaces that of an earlier one, or goes on with that of earlier rounds."""
+        self._histories[owner + suffix] = HistoryFile(self._client(owner) / f"history{suffix}.csv", round_)
 
     def epoch(self, owner: str, suffix: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Append an epoch to the owner's history.csv, or to that of a fold."""

@@ -41,10 +41,6 @@ class Maker(Protocol):
         """The tasks that can begin; of a run that is gone on with, those that are not over."""
         ...
 
-    def epochs_before(self, task: Task) -> int:
-        """How many epochs of its client's history come before those of the task."""
-        ...
-
     def returned(self, record: Record) -> None:
         """A task's result is on disk."""
         ...

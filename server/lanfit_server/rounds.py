@@ -138,14 +138,6 @@ class Rounds:
             if client.absent and self._run.record.own is not None and not self._roster[client.owner].connected
         }
 
-    def epochs_before(self, task: Task) -> int:
-        return sum(
-            len(next(iter(client.history.values()), ()))
-            for record in self._records
-            for client in record.clients
-            if client.shard == task.shard
-        )
-
     def returned(self, record: Record) -> None:
         if self._is_summed_at_once:
             adding = asyncio.create_task(self._add())
