@@ -86,9 +86,11 @@ def test_where_the_input_ends_question_and_flag_are_named() -> None:
 
 def test_the_user_is_asked_in_the_main_thread_and_once_however_often_the_link_ends() -> None:
     threads = []
+    link_ended = threading.Event()
 
     def line() -> str:
         threads.append(threading.current_thread())
+        link_ended.wait()
         return "2-3\n"
 
     asking, _ = questions(Typed(line), name="a")
@@ -97,6 +99,8 @@ def test_the_user_is_asked_in_the_main_thread_and_once_however_often_the_link_en
         lost = asyncio.create_task(asking.answer(4))
         await asyncio.sleep(0)
         lost.cancel()
+        await asyncio.gather(lost, return_exceptions=True)
+        link_ended.set()
         return [await asking.answer(4), await asking.answer(4)]
 
     with LoopThread() as loop:
