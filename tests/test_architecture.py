@@ -38,7 +38,7 @@ LAYERS = [
     },
     {"wire", "data", "models"},
     {"files"},
-    {"partial"},
+    {"partial", "room"},
     {"training", "net"},
     {"cli", "launch"},
 ]

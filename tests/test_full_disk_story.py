@@ -11,16 +11,21 @@ from pathlib import Path
 
 import psutil
 import pytest
-from running import Place, Program, client, flags, free_port, port_of
+from running import Place, Program, assert_same_weights, client, each_model, flags, free_port, port_of
+from tiny import Tiny
 
 pytestmark = [
     pytest.mark.story,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there limits of a running process change"),
 ]
+#: Long enough that something can be done in the middle.
+JOB = {"model": "classes.h5", "epochs": 150, "batch_size": 2, "seed": 7}
 
 
-def limit(program: Program, size: int) -> None:
-    psutil.Process(program.process.pid).rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
+def limit(program: Program, size: int, *, trainer: bool = False) -> None:
+    """Let a program write no file that is larger, and its trainer neither, if that is wanted."""
+    for process in (psutil.Process(program.process.pid), *(program.descendants() if trainer else ())):
+        process.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
 
 
 def test_a_server_without_room_puts_results_off_and_goes_on_when_there_is_some(tmp_path: Path) -> None:
@@ -43,3 +48,88 @@ def test_a_server_without_room_puts_results_off_and_goes_on_when_there_is_some(t
     assert place.summary()["status"] == "done"
     assert server.said.count("Results have to wait") == 1
     assert not list(tmp_path.rglob("*.part"))
+
+
+# --- on a client ----------------------------------------------------------------------------------------------------
+
+
+def worker(folder: Path, port: int, name: str) -> Program:
+    return client(folder, port, name, "--backend", "jax")
+
+
+class Calm:
+    """What the job makes on two clients when there is room."""
+
+    def __init__(self, root: Path, models: Path) -> None:
+        self.place = Tiny(root / "server", models)
+        with (
+            self.server() as server,
+            worker(root / "lab-1", port_of(server), "lab-1") as first,
+            worker(root / "lab-2", port_of(server), "lab-2") as second,
+        ):
+            for program in (server, first, second):
+                program.finish()
+        self.run = self.place.runs[-1]
+
+    def server(self) -> Program:
+        return self.place.server(*flags(free_port(), 2, **JOB), "--threads", 1)
+
+    def check_newest(self) -> None:
+        """The newest run ended done, each client with its own task, and with the same models."""
+        assert self.place.summary()["status"] == "done"
+        assert [each["tasks"] for each in self.place.summary()["clients"]] == [1, 1]
+        models = list(zip(each_model(self.place, self.run), each_model(self.place, self.place.runs[-1]), strict=True))
+        assert len(models) == 2
+        for ours, theirs in models:
+            assert ours.name == theirs.name
+            assert_same_weights(ours, theirs)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Calm:
+    return Calm(tmp_path_factory.mktemp("calm"), tiny_models)
+
+
+@pytest.mark.parametrize("trainer", [False, True])
+def test_a_client_without_room_for_its_result_keeps_it_until_there_is_some(
+    calm: Calm, tmp_path: Path, trainer: bool
+) -> None:
+    """Row: disk full on a client, which has trained: its trainer can't write the result, or it can't take it in."""
+    with (
+        calm.server() as server,
+        worker(tmp_path / "lab-1", port_of(server), "lab-1") as full,
+        worker(tmp_path / "lab-2", port_of(server), "lab-2") as other,
+    ):
+        server.expect("lab-1: epoch 1/150")
+        limit(full, 1, trainer=trainer)
+        full.expect(r"A finished result can't be written: .*File too large.* make room on this machine's disk")
+        server.expect("lab-2 is done")
+        assert "lab-1 is done" not in server.said
+        limit(full, psutil.RLIM_INFINITY, trainer=trainer)
+        full.expect("There was room for the result")
+        for program in (server, full, other):
+            program.finish()
+    assert "could not" not in server.said + full.said
+    assert full.said.count("Epoch 150/150") == 1, "it was trained again"
+    assert not list((tmp_path / "lab-1" / "client" / "state" / "1" / "outbox").iterdir())
+    calm.check_newest()
+
+
+def test_a_client_without_room_for_its_data_receives_it_when_there_is_some(calm: Calm, tmp_path: Path) -> None:
+    """Row: disk full on a client, which has still to receive."""
+    with (
+        calm.server() as server,
+        worker(tmp_path / "lab-1", port_of(server), "lab-1") as full,
+    ):
+        full.expect("1 of 2 clients are here")
+        limit(full, 1)
+        with worker(tmp_path / "lab-2", port_of(server), "lab-2") as other:
+            full.expect(r"Data can't be received: the disk is full: .* make room on this machine's disk")
+            server.expect("lab-2 is done")
+            assert "lab-1: epoch" not in server.said
+            limit(full, psutil.RLIM_INFINITY)
+            full.expect("There was room for the data")
+            for program in (server, full, other):
+                program.finish()
+    assert "could not" not in server.said + full.said
+    calm.check_newest()

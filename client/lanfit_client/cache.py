@@ -21,6 +21,7 @@ from lanfit.errors import LanfitError, RemoteProtocolError
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.net.link import Link
 from lanfit.partial import PartialBlock, is_full, remove_partial
+from lanfit.room import AGAIN_SECONDS, Room
 from lanfit.wire.arrays import BlockSpec, block_size, check_specs
 
 #: The largest block that is taken from a server; whether the disk has room is found out before it is fetched.
@@ -48,23 +49,25 @@ class Cache:
             if not _NAME.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
-    async def get(self, link: Link, specs: Sequence[BlockSpec]) -> list[ArrayFile]:
-        """Have these blocks here, for one piece of work; what is not there is fetched.
+    async def get(self, link: Link, specs: Sequence[BlockSpec], wait: Callable[[str, bool], None]) -> list[ArrayFile]:
+        """Have these blocks here, for one piece of work; what is not there is fetched, once the disk has room.
+
+        Args:
+            wait: called with what is waited for, and whether it still is.
 
         Raises:
             ConnectionFailed: the link ended; what came is gone on from with the next.
-            LanfitError: the disk is full.
             RemoteProtocolError: a block is impossible.
         """
         for spec in specs:
             check_specs(spec.arrays, LARGEST_BLOCK)
         self._in_use = frozenset(_name(spec) for spec in specs)
-        return [await self._get(link, spec) for spec in specs]
+        return [await self._get(link, spec, wait) for spec in specs]
 
-    async def _get(self, link: Link, spec: BlockSpec) -> ArrayFile:
+    async def _get(self, link: Link, spec: BlockSpec, wait: Callable[[str, bool], None]) -> ArrayFile:
         path = self.folder / f"{_name(spec)}.block"
         if not await self._is_here(path, spec):
-            await self._fetch(link, path, spec)
+            await self._fetch(link, path, spec, wait)
             self._verified.add(spec.id)
             crash_point("client.block-received")
         with contextlib.suppress(OSError):
@@ -84,9 +87,9 @@ class Cache:
         path.unlink()
         return False
 
-    async def _fetch(self, link: Link, path: Path, spec: BlockSpec) -> None:
+    async def _fetch(self, link: Link, path: Path, spec: BlockSpec, wait: Callable[[str, bool], None]) -> None:
         size = block_size(spec.arrays)
-        part = await self._open(path.with_suffix(".part"), size)
+        part = await self._open(path.with_suffix(".part"), size, wait)
         try:
             if part.damaged:
                 self._say(f"{part.path.name} is damaged from byte {part.offset:,} on: that is fetched again.")
@@ -100,15 +103,25 @@ class Cache:
         part.finish().close()
         part.path.replace(path)
 
-    async def _open(self, path: Path, size: int) -> PartialBlock:
-        """Open a partial block; what is not in use makes room when the disk has none."""
+    async def _open(self, path: Path, size: int, wait: Callable[[str, bool], None]) -> PartialBlock:
+        """Open a partial block; what is not in use makes room when the disk has none, else it is waited for."""
         self._make_room(self._limit - size)
-        try:
-            return await asyncio.to_thread(PartialBlock.open, path, size)
-        except (LanfitError, OSError) as wrong:
-            if not is_full(wrong) or not self._make_room(0):
-                raise
-        return await asyncio.to_thread(PartialBlock.open, path, size)
+        room, waited = Room("Data can't be received", lambda text: wait(text, True)), False
+        while True:
+            try:
+                part = await asyncio.to_thread(PartialBlock.open, path, size)
+                break
+            except (LanfitError, OSError) as wrong:
+                if not is_full(wrong):
+                    raise
+                if self._make_room(0):
+                    continue
+                room.is_missing(wrong)
+            waited = True
+            await asyncio.sleep(AGAIN_SECONDS)
+        if waited:
+            wait("There was room for the data.", False)
+        return part
 
     def _make_room(self, limit: int) -> bool:
         """Remove blocks that are not in use, the oldest first, until all together take no more than `limit`."""

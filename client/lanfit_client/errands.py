@@ -95,6 +95,10 @@ class Errand(Protocol):
         """It is at hand now."""
         ...
 
+    def wait(self, text: str, waits: bool) -> None:
+        """Its blocks have to wait for this reason, or not any more."""
+        ...
+
     def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> orders.Work:
         """What the trainer is to do, with the blocks, which took `receive` seconds."""
         ...
@@ -158,6 +162,10 @@ class Training:
         size = block_size(lease.shard.arrays)
         what = "training on this client's own rows" if lease.fit.own else f"receiving {size:,} bytes of data"
         self._means.say(f"Task {lease.task} of run {lease.run}: {what}.")
+
+    def wait(self, text: str, waits: bool) -> None:
+        self._step = _step("no room" if waits else "receiving", self.lease)
+        self._log(text, self._means.presentable(text))
 
     def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> orders.Fit:
         lease, workspace = self.lease, self._means.workspace
@@ -272,9 +280,11 @@ def _step(state: str, lease: Lease) -> Step:
     return Step(0, state, 0, lease.fit.epochs, 0, 0, 0.0, 0.0)
 
 
+@dataclass(frozen=True)
 class _Own:
     """Of an errand about the own files: it may be done again at any time, and gives the same."""
 
+    means: Means
     passing = ""
 
     def is_done(self) -> bool:
@@ -282,6 +292,9 @@ class _Own:
 
     def renew(self, again: Errand) -> None:
         pass
+
+    def wait(self, text: str, waits: bool) -> None:
+        self.means.say(text)
 
     def again(self, died: LanfitError) -> bool:
         return False
@@ -291,7 +304,6 @@ class _Own:
 class Surveying(_Own):
     """The own files are read and checked; the server is told counts, statistics and names of labels."""
 
-    means: Means
     message: messages.Survey
     run: str = ""
 
@@ -344,7 +356,6 @@ class Surveying(_Own):
 class Scoring(_Own):
     """Models are scored on the own test or validation rows."""
 
-    means: Means
     message: messages.ScoreTask
 
     @property

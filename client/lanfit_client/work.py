@@ -17,6 +17,7 @@ from lanfit.errors import ConnectionFailed, LanfitError, TrainingError
 from lanfit.files import ArrayFile
 from lanfit.net.link import Link
 from lanfit.partial import is_full
+from lanfit.room import AGAIN_SECONDS, Room
 from lanfit.system import refused
 from lanfit.training import orders
 from lanfit.training.orders import Answer, NotDone, NotReady, Ready, Surveyed, Trained
@@ -28,12 +29,6 @@ from lanfit_client.checkpoints import Checkpoints
 from lanfit_client.errands import Errand, Means
 from lanfit_client.outbox import Outbox
 from lanfit_client.state import ClientState
-
-#: Seconds between two attempts to write a result to a disk that has no room.
-AGAIN_SECONDS = 10.0
-#: How often that is said, in seconds.
-REMIND_SECONDS = 60.0
-
 
 #: A server can go on with a run that ended so.
 RESUMABLE = frozenset({"failed", "interrupted"})
@@ -166,7 +161,7 @@ class Worker:
     async def _receive(self, work: Work) -> None:
         began = time.perf_counter()
         try:
-            files = await self._cache.get(work.link, work.errand.blocks)
+            files = await self._cache.get(work.link, work.errand.blocks, work.errand.wait)
         except ConnectionFailed:
             if self._work is work:
                 self._work = None  # the server wants it again
@@ -221,17 +216,12 @@ class Worker:
 
     async def _keep_trying(self, work: Work, answer: Answer, ready: Ready, wrong: OSError) -> None:
         """Hand a result in that could not be written; the trainer's own file of it stays until that is done."""
-        said = 0.0
+        room = Room("A finished result can't be written", self.means.say)
         while self._work is work:
             if not is_full(wrong):
                 self._fail(work, refused(wrong), ())
                 return
-            if not said or time.monotonic() - said >= REMIND_SECONDS:
-                said = time.monotonic()
-                self.means.say(
-                    f"A finished result can't be written: {refused(wrong).message}. It is tried again every "
-                    f"{AGAIN_SECONDS:.0f} s; make room on this machine's disk."
-                )
+            room.is_missing(wrong)
             await asyncio.sleep(AGAIN_SECONDS)
             try:
                 work.errand.hear(answer, ready)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lanfit.errors import ConnectionFailed, LanfitError, RemoteProtocolError
+from lanfit.errors import ConnectionFailed, RemoteProtocolError
 from lanfit.files import BlockFile
 from lanfit.mistakes import mistake
 from lanfit.net.link import Link
@@ -57,10 +57,16 @@ class Source:
             await client.close()
             await server.close()
 
-    def fetch(self, cache: Cache, *specs: BlockSpec, cut_at: int | None = None) -> None:
+    def fetch(
+        self,
+        cache: Cache,
+        *specs: BlockSpec,
+        cut_at: int | None = None,
+        wait: Callable[[str, bool], None] = lambda text, still: None,
+    ) -> None:
         async def go() -> None:
             async with asyncio.timeout(120), self.link(cut_at) as link:
-                for spec, file in zip(specs, await cache.get(link, specs), strict=True):
+                for spec, file in zip(specs, await cache.get(link, specs, wait), strict=True):
                     np.testing.assert_array_equal(file.load()["x"], self.blocks[spec.id]["x"])
 
         asyncio.run(go())
@@ -139,23 +145,37 @@ def test_what_was_not_used_for_longest_makes_room_and_never_what_is_in_use(tmp_p
     assert {path.stem for path in tmp_path.iterdir()} == {source.specs[3].id}
 
 
-def test_a_full_disk_is_made_room_on_and_else_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_made_room_on_and_else_it_is_said_and_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, said = Source(arrays(0), arrays(1)), []
+    monkeypatch.setattr("lanfit_client.cache.AGAIN_SECONDS", 0.0)
     cache = Cache(tmp_path, said.append)
     source.fetch(cache, source.specs[0])
-    create = BlockFile.create
+    create, waits, refusals = BlockFile.create, list[bool](), list[Path]()
 
     def full(path: Path, size: int) -> BlockFile:
-        if any(tmp_path.iterdir()):
+        if any(tmp_path.iterdir()) and len(refusals) < 4:
+            refusals.append(path)
             raise mistake("disk.full", file=path, size=size)
         return create(path, size)
 
     monkeypatch.setattr(BlockFile, "create", full)
     source.fetch(cache, source.specs[1])
     assert {path.stem for path in tmp_path.iterdir()} == {source.specs[1].id}
-    with pytest.raises(LanfitError, match="the disk is full"):
-        source.fetch(cache, source.specs[1], source.specs[0])
-    assert {path.stem for path in tmp_path.iterdir()} == {source.specs[1].id}
+    assert not any("can't be received" in line for line in said)
+
+    # What is in use does not make room: somebody has to.
+    def wait(text: str, still: bool) -> None:
+        said.append(text)
+        waits.append(still)
+
+    source.fetch(cache, source.specs[1], source.specs[0], wait=wait)
+    assert len(refusals) == 4
+    assert {path.stem for path in tmp_path.iterdir()} == {spec.id for spec in source.specs}
+    assert waits == [True, False], "it is said once, and when it is over"
+    assert "Data can't be received: the disk is full" in said[-2]
+    assert said[-1] == "There was room for the data."
 
 
 @pytest.mark.parametrize("name", ["../x", "", "A" * 64, "zz"])

@@ -24,6 +24,8 @@ from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
 from lanfit.models.member import HISTORY, Member
+from lanfit.partial import is_full
+from lanfit.room import AGAIN_SECONDS, Room
 from lanfit.system import refused
 from lanfit.timing import Timings
 from lanfit.training.folds import rows_of_fold, rows_of_shard
@@ -99,6 +101,7 @@ class Trainer:
         self._parent: Parent[Order] = Parent(Order)
         self._orders: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._stopped: set[int] = set()
+        self._news = threading.Condition()
         self._judging: Judge | None = None
         self._own = OwnFiles()
 
@@ -131,7 +134,9 @@ class Trainer:
     def _take(self, order: Order) -> None:
         """In the listening thread: note what is wanted."""
         if isinstance(order, Stop):
-            self._stopped.add(order.number)
+            with self._news:
+                self._stopped.add(order.number)
+                self._news.notify_all()
         else:
             self._orders.put(order)
 
@@ -222,11 +227,33 @@ class Trainer:
             with timings.span("score"):
                 scores = self._judge(task.model).score([member], *rows.held_out)
         arrays = {**result.weights, **member.constants(), HISTORY: result.history}
-        block = ArrayFile.write(Path(order.result), arrays)
+        block = self._write(order, arrays, reporter)
         if order.copy:
-            write_model(Path(order.copy), task.model.architecture, task.model.compile, result.weights)
+            try:
+                write_model(Path(order.copy), task.model.architecture, task.model.compile, result.weights)
+            except OSError as wrong:  # the result is what counts
+                reporter.on_note(f"This client's own copy of the model was not written: {refused(wrong).message}.")
         seconds = {**result.seconds, **timings.seconds}
         return Trained(order.number, block, result.metrics, result.best_epoch, scores, seconds)
+
+    def _write(self, order: Fit, arrays: Mapping[str, AnyArray], reporter: Reporter) -> ArrayFile:
+        """Write a result. Hours of training are in it: when the disk is full, it waits until there is room."""
+        room, waited = Room("A finished result can't be written", reporter.on_note), False
+        while True:
+            try:
+                block = ArrayFile.write(Path(order.result), arrays)
+                break
+            except OSError as wrong:
+                if not is_full(wrong):
+                    raise
+                room.is_missing(wrong)
+            waited = True
+            with self._news:
+                if self._news.wait_for(lambda: order.number in self._stopped, AGAIN_SECONDS):
+                    raise Stopped
+        if waited:
+            reporter.on_note("There was room for the result.")
+        return block
 
     def _judge(self, model: Model) -> Judge:
         """What scores this model; stays warm while the model is the same."""

@@ -1,0 +1,44 @@
+"""A disk without room: what is to be written is not given up. It is tried again until there is some, and that is said.
+
+Writes nothing itself.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Final
+
+from lanfit.errors import LanfitError
+from lanfit.system import refused
+
+#: Seconds between two attempts.
+AGAIN_SECONDS: Final = 10.0
+#: How often it is said, in seconds.
+REMIND_SECONDS: Final = 60.0
+
+
+class Room:
+    """What is said while room is waited for.
+
+    Args:
+        what: the beginning of a sentence: what has to wait.
+        say: called with whole sentences.
+    """
+
+    def __init__(self, what: str, say: Callable[[str], None]) -> None:
+        self._what = what
+        self._say = say
+        self._said = -math.inf
+
+    def is_missing(self, wrong: OSError | LanfitError) -> None:
+        """There was none just now, for this reason."""
+        now = time.monotonic()
+        if now - self._said >= REMIND_SECONDS:
+            self._said = now
+            reason = (refused(wrong) if isinstance(wrong, OSError) else wrong).message
+            self._say(
+                f"{self._what}: {reason}. It is tried again every {AGAIN_SECONDS:.0f} s; make room on this machine's "
+                "disk."
+            )
