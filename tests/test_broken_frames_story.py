@@ -1,6 +1,6 @@
 """Row of the fault table: garbage and huge lengths are cut at once; memory does not grow; an honest run goes on.
 
-The full measure, 100,000 frames over 1,000 connections, is bench/hostile.py.
+How much later that ends is measured by bench/hostile.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def test_a_flood_of_broken_frames_costs_no_memory_and_an_honest_run_beside_it_en
         process = psutil.Process(server.process.pid)
         assert asyncio.run(pour(port, 20, 100)) == 20  # so that what is allocated once is there
         before, descriptors = process.memory_info().rss, process.num_fds()
-        assert asyncio.run(pour(port, 100, 100, seed=1)) == 100
+        assert asyncio.run(pour(port, 1000, 100, seed=1)) == 1000
         assert process.memory_info().rss - before < 50 * MIB
         assert process.num_fds() <= descriptors + 8, "connections that were cut are still held"
         with client(tmp_path / "a", port, "honest", "--backend", "jax") as honest:
