@@ -6,13 +6,14 @@ import asyncio
 import os
 import re
 import signal
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
-from stage import Stage, playing, until
+from stage import playing, until
 from test_agent import task
 
 from lanfit.net.link import Link
@@ -52,21 +53,23 @@ def long_task() -> tuple[Lease, dict[str, dict[str, AnyArray]]]:
     return msgspec.structs.replace(lease, fit=fit, shard=shard), {**blocks, shard.id: rows}
 
 
-async def welcomed(stage: Stage) -> Link:
-    link = await stage.links.get()
-    await link.receive()
-    await link.send(Welcome("0", "lab", False))
-    return link
-
-
-async def give(
-    link: Link, lease: Lease, blocks: Mapping[str, Mapping[str, AnyArray]], seen: list[AnyMessage], fetches: int
-) -> None:
-    await link.send(lease)
-    for _ in range(fetches):
-        fetch = await until(link, Fetch, seen)
-        assert isinstance(fetch, Fetch)
-        await link.send_block(fetch, pieces(blocks[fetch.block]))
+@asynccontextmanager
+async def training(
+    folder: Path, said: list[str]
+) -> AsyncIterator[tuple[Link, Agent, asyncio.Task[None], Lease, list[AnyMessage]]]:
+    """An agent that was given such a lease and what goes with it; with the link to it, and what it sent meanwhile."""
+    lease, blocks = long_task()
+    seen: list[AnyMessage] = []
+    async with playing(folder, said) as (stage, agent, running):
+        link = await stage.links.get()
+        await link.receive()
+        await link.send(Welcome("0", "lab", False))
+        await link.send(lease)
+        for _ in range(2):
+            fetch = await until(link, Fetch, seen)
+            assert isinstance(fetch, Fetch)
+            await link.send_block(fetch, pieces(blocks[fetch.block]))
+        yield link, agent, running, lease, seen
 
 
 async def logged(link: Link, pattern: str, seen: list[AnyMessage]) -> re.Match[str]:
@@ -102,11 +105,7 @@ def test_a_killed_trainer_is_replaced_and_goes_on_to_the_same_bits(tmp_path: Pat
     said: list[str] = []
 
     async def play() -> None:
-        lease, blocks = long_task()
-        seen: list[AnyMessage] = []
-        async with playing(tmp_path, said) as (stage, agent, running):
-            link = await welcomed(stage)
-            await give(link, lease, blocks, seen, 2)
+        async with training(tmp_path, said) as (link, agent, running, lease, seen):
             await kept(tmp_path / "client")
             kill_trainer(agent)
             after = int(
@@ -141,11 +140,7 @@ def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_com
     said: list[str] = []
 
     async def play() -> None:
-        lease, blocks = long_task()
-        seen: list[AnyMessage] = []
-        async with playing(tmp_path, said) as (stage, agent, running):
-            link = await welcomed(stage)
-            await give(link, lease, blocks, seen, 2)
+        async with training(tmp_path, said) as (link, agent, running, lease, seen):
             # Before there is a checkpoint: reported at once.
             while agent.worker.trainer.ready is None:
                 await asyncio.sleep(0.01)
@@ -188,11 +183,7 @@ def test_a_trainer_that_hangs_is_killed_when_its_task_is_taken_away_and_the_next
     said: list[str] = []
 
     async def play() -> None:
-        lease, blocks = long_task()
-        seen: list[AnyMessage] = []
-        async with playing(tmp_path, said) as (stage, agent, running):
-            link = await welcomed(stage)
-            await give(link, lease, blocks, seen, 2)
+        async with training(tmp_path, said) as (link, agent, running, lease, seen):
             await until(link, Epoch, seen)
             child = agent.worker.trainer._child
             assert child is not None
