@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from proxy import Proxy
 from running import PATIENCE, Place, Program, client, flags, free_port, port_of
-from slow import SlowWay
 
 from lanfit.partial import CHUNK
 
@@ -43,8 +43,9 @@ def test_a_client_that_is_killed_while_it_receives_and_while_it_delivers_repeats
     lab = tmp_path / "lab-1"
     with (
         place.server(*flags(free_port(), 1, model="large.keras", epochs=1), "--threads", 1) as server,
-        SlowWay(port_of(server), 8_000_000) as way,
+        Proxy(port_of(server)) as way,
     ):
+        way.slow_down(rate=8e6)
         with client(lab, way.port, "lab-1") as first:
             wait_for_chunks(lab, "client/state/1/cache/*.chunks", first)
             first.kill()
