@@ -108,6 +108,34 @@ def test_while_a_server_sleeps_its_clients_train_on_and_nobody_is_lost_when_it_w
     assert tiny_place.summary()["status"] == "done"
 
 
+@stops
+@pytest.mark.story
+def test_a_server_that_wakes_before_its_client_does_not_blame_it_for_the_time_in_which_both_slept(
+    tiny_place: Tiny, tmp_path: Path
+) -> None:
+    """Row: SIGSTOP the server 120 s, in short, when nothing of its client waits to be read as it wakes."""
+    lost = 8
+    be_patient_for(tiny_place.root, lost=lost)
+    with (
+        tiny_place.server(*flags(free_port(), 1, **JOB)) as server,
+        worker(tmp_path / "lab-1", port_of(server), "lab-1") as lab,
+    ):
+        server.expect("lab-1: epoch 1/300")
+        send(lab, signal.SIGSTOP)
+        time.sleep(1)  # the server reads what is still on its way
+        send(server, signal.SIGSTOP)
+        time.sleep(lost + 2)  # the fault itself
+        send(server, signal.SIGCONT)
+        server.expect(r"This server stood still for \d+ s; every client keeps its task\.")
+        send(lab, signal.SIGCONT)
+        server.finish()
+        lab.finish()
+    assert "The link to lab-1 ended" not in server.said
+    assert "was lost" not in server.said
+    assert lab.said.count("Joined") == 1
+    assert tiny_place.summary()["status"] == "done"
+
+
 @pytest.mark.story
 def test_a_wall_clock_that_jumps_by_a_day_lets_nothing_expire(tiny_place: Tiny, tmp_path: Path) -> None:
     """Row: wall clock moved by a day, on both machines, in the middle of the training."""
