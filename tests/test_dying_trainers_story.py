@@ -1,4 +1,4 @@
-"""Row of the fault table (docs/threats.md): a trainer runs out of memory. The system kills it, as kill -9 does.
+"""Row of the fault table (docs/failures.md): a trainer runs out of memory. The system kills it, as kill -9 does.
 
 One task kills every trainer that begins it, wherever that is; the others are trained.
 """

@@ -1,4 +1,4 @@
-"""Rows of the fault table (docs/threats.md) that are about the wire between a real server and a real client.
+"""Rows of the fault table (docs/failures.md) that are about the wire between a real server and a real client.
 
 Waits are those of the settings files, shortened. A calm run's models are what a troubled one must end with, to the bit.
 """

@@ -1,4 +1,4 @@
-"""Rows of the fault table (docs/threats.md) that are about time: processes that sleep, and clocks that jump."""
+"""Rows of the fault table (docs/failures.md) that are about time: processes that sleep, and clocks that jump."""
 
 from __future__ import annotations
 

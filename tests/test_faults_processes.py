@@ -1,4 +1,4 @@
-"""Rows of the fault table (docs/threats.md) that are about processes: each dies or sleeps at the worst moment.
+"""Rows of the fault table (docs/failures.md) that are about processes: each dies or sleeps at the worst moment.
 
 Whatever is done to a run here, it must end with the models of a calm run, to the bit. The clients compute on JAX, which
 is imported in half the time that TensorFlow takes.

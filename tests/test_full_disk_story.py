@@ -115,6 +115,31 @@ def test_a_client_without_room_for_its_result_keeps_it_until_there_is_some(
     calm.check_newest()
 
 
+def test_a_client_that_stays_without_room_loses_its_task_to_another_and_the_run_ends(
+    calm: Calm, tmp_path: Path
+) -> None:
+    """Row: disk full on a client, and nobody does anything about it."""
+    settings = calm.place.root / "server" / "server.toml"
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text("no_progress = 30\n")
+    try:
+        with (
+            calm.server() as server,
+            worker(tmp_path / "lab-1", port_of(server), "lab-1") as full,
+            worker(tmp_path / "lab-2", port_of(server), "lab-2") as other,
+        ):
+            server.expect("lab-1: epoch 1/150")
+            limit(full, 1, trainer=True)
+            full.expect("A finished result can't be written")
+            server.expect("lab-1 could not train shard-1: it has not got on for 30 s")
+            server.expect("lab-2 takes over the shard of lab-1")
+            for program in (server, full, other):
+                program.finish()
+    finally:
+        settings.unlink()
+    calm.check_newest()
+
+
 def test_a_client_without_room_for_its_data_receives_it_when_there_is_some(calm: Calm, tmp_path: Path) -> None:
     """Row: disk full on a client, which has still to receive."""
     with (
