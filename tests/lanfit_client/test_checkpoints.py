@@ -16,7 +16,11 @@ import pytest
 from stage import playing, until
 from test_agent import task
 
+from lanfit.data.labels import Target
+from lanfit.files import ArrayFile
 from lanfit.net.link import Link
+from lanfit.training.orders import Fit
+from lanfit.training.trainer import checkpoint_key
 from lanfit.wire.arrays import AnyArray, block_of, pieces
 from lanfit.wire.messages import (
     Ack,
@@ -25,10 +29,15 @@ from lanfit.wire.messages import (
     Epoch,
     Failed,
     Fetch,
+    FitTask,
+    Fold,
     Lease,
     LogLines,
+    Model,
     Offer,
+    OwnRows,
     RunEnded,
+    Runtime,
     Welcome,
 )
 from lanfit_client.agent import Agent
@@ -202,6 +211,49 @@ def test_a_trainer_that_hangs_is_killed_when_its_task_is_taken_away_and_the_next
 
     asyncio.run(play())
     assert any("did not stop when it was told to" in line for line in said)
+
+
+# --- what they are for -----------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_is_for_one_training_and_for_what_computes_it() -> None:
+    """Whatever decides which bits come out gives another key; where files lie and which order it is do not."""
+
+    def file(value: float) -> ArrayFile:
+        return ArrayFile(f"{value}.block", block_of(rows(value)))
+
+    def rows(value: float) -> dict[str, AnyArray]:
+        return {"x_train": np.full((4, 2), value)}
+
+    model = Model("{}", "", (None, 2), (None, 3), Target.CLASSES, "minmax", "none")
+    order = Fit(1, FitTask(model, 2, 32, 7, 0, Runtime(), None, None), file(1), file(2), "data", "to", "copy", "kept")
+    fits = [
+        msgspec.structs.replace(order.fit, **change)
+        for change in (
+            {"seed": 8},
+            {"epochs": 3},
+            {"batch_size": 16},
+            {"patience": 1},
+            {"model": msgspec.structs.replace(model, architecture="{ }")},
+            {"model": msgspec.structs.replace(model, compile="{}")},
+            {"model": msgspec.structs.replace(model, normalizer="zscore")},
+            {"fold": Fold(1, 3, 7, 0.1)},
+            {"fold": Fold(2, 3, 7, 0.1)},
+        )
+    ]
+    others = [msgspec.structs.replace(order, fit=fit) for fit in fits]
+    others += [msgspec.structs.replace(order, weights=file(3)), msgspec.structs.replace(order, shard=file(3))]
+    here = ("0.1.0", "3.15.1", "2.21.0", "tensorflow", "1", "cpu")
+    elsewhere = [(*here[:place], "another", *here[place + 1 :]) for place in range(len(here))]
+    keys = [checkpoint_key(each, rows(2), here) for each in (order, *others)]
+    keys += [checkpoint_key(order, rows(2), each) for each in elsewhere]
+    # Of own files only the rows themselves say what they are.
+    own = msgspec.structs.replace(order, fit=msgspec.structs.replace(order.fit, own=OwnRows(32, 0.2, 0.1, 0, 7, None)))
+    keys += [checkpoint_key(own, rows(value), here) for value in (2, 3)]
+    assert len(set(keys)) == len(keys)
+
+    moved = msgspec.structs.replace(order, number=2, data="a", result="b", copy="c", checkpoint="d")
+    assert checkpoint_key(moved, rows(2), here) == keys[0]
 
 
 # --- the folders ----------------------------------------------------------------------------------------------------
