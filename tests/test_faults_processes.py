@@ -25,6 +25,8 @@ pytestmark = pytest.mark.story
 JOB = {"model": "classes.h5", "epochs": 2, "batch_size": 2, "seed": 7}
 #: Crash points before the run is one that can be gone on with: its server, started again, begins a new one.
 BEFORE_THE_RUN = ("server.run-kept",)
+#: Crash points at which a client has a result in its outbox: it is kept, and not trained again.
+WITH_A_RESULT = ("client.in-outbox", "client.delivered", "client.acknowledged")
 KILLED = -signal.SIGKILL
 
 
@@ -137,5 +139,8 @@ def test_a_client_that_is_killed_at_any_point_ends_its_task_when_it_is_started_a
         with worker(tmp_path / "lab-1", port_of(living), "lab-1", "--once") as again:
             living.finish()
             again.finish()
+    if point in WITH_A_RESULT:
+        assert "1 finished result waits here" in again.said
+        assert "Epoch" not in again.said
     one.check(one.place.runs[-1])
     assert not list((tmp_path / "lab-1" / "client" / "state" / "1" / "outbox").iterdir())
