@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,6 +38,7 @@ from lanfit_server.patience import Patience
 from lanfit_server.prepare import RunData
 from lanfit_server.provision import Provision
 from lanfit_server.rounds import Rounds
+from lanfit_server.tasks import State
 
 WAITS = Waits(heartbeat=0.01, suspect=15, lost=60, no_progress=600, grace=0.02)
 NAMES = ("lab-1", "lab-2", "lab-3")
@@ -280,11 +282,33 @@ def test_an_update_that_is_not_finite_is_left_out_at_once_and_said(tmp_path: Pat
     play(script())
 
 
-def test_a_deadline_ends_a_round_without_those_that_are_late_and_the_job_file_remembers_them(tmp_path: Path) -> None:
+class Clock:
+    """The clock that rounds look at; it stands still until a test puts it on."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        from lanfit_server import rounds as module
+
+        self.now = 1000.0
+        patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now, perf_counter=time.perf_counter))
+
+
+async def committed(run: Run, *tasks: str) -> None:
+    """Wait until the coordinator has taken these in."""
+    while any(run.coordinator.course.table[task].state is not State.COMMITTED for task in tasks):
+        await asyncio.sleep(0.001)
+
+
+def test_a_deadline_ends_a_round_without_those_that_are_late_and_the_job_file_remembers_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+
     async def script() -> None:
-        async with at_work(tmp_path, rounds=2, round_deadline=0.2) as (run, working):
+        async with at_work(tmp_path, rounds=2, round_deadline=60.0) as (run, working):
             await run.returns(1, 0, 1.0)
             await run.returns(1, 1, 4.0)
+            await committed(run, "round-1-shard-1", "round-1-shard-2")
+            clock.now += 61
             await run.leased("round-2-shard-3")  # the late one takes part in the next round
             for shard in range(3):
                 await run.returns(2, shard, 7.0)
@@ -303,13 +327,23 @@ def test_a_deadline_ends_a_round_without_those_that_are_late_and_the_job_file_re
     play(script())
 
 
-def test_a_round_with_too_few_updates_waits_once_more_says_so_and_ends_the_run(tmp_path: Path) -> None:
+def test_a_round_with_too_few_updates_waits_once_more_says_so_and_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch)
+
     async def script() -> None:
-        job = {"rounds": 2, "round_deadline": 0.1, "min_clients": 2, "deadline": 0.003}
+        job = {"rounds": 2, "round_deadline": 60.0, "min_clients": 2, "deadline": 5.0}
         async with at_work(tmp_path, **job) as (run, working):
             for shard in range(3):
                 await run.returns(1, shard, 7.0)
             await run.returns(2, 0, 1.0)
+            await committed(run, "round-2-shard-1")
+            clock.now += 61
+            while not any("did not answer in time" in line for line in run.said.lines):
+                await asyncio.sleep(0.001)
+            assert not working.done()
+            clock.now += 301
             await working
             assert run.rounds.status() == "partial"
             assert "round 2 has 1 of at least 2 updates" in run.rounds.failure
