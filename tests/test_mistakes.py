@@ -117,11 +117,6 @@ INSIDE = {
         _API,
         "lanfit/models/test_merge.py::test_an_ensemble_of_one_is_that_one_and_none_is_refused",
     ),
-    "aggregation.trim": (_API, "lanfit_server/test_aggregation.py::test_a_trim_that_leaves_nothing_is_refused"),
-    "aggregation.krum": (
-        _API,
-        "lanfit_server/test_aggregation.py::test_krum_with_too_few_updates_is_refused_with_the_numbers",
-    ),
     "aggregation.krum-keep": (_API, "lanfit_server/test_aggregation.py::test_multi_krum_keeps_no_more_than_there_are"),
     "server-optimizer.parameter": (
         _API,

@@ -51,6 +51,26 @@ def no_learning(place: Place) -> Start:
     return Start({"learning_rate": 0})
 
 
+@provokes("value.not-below-one", "--server-momentum", "'1'")
+def momentum_that_never_forgets(place: Place) -> Start:
+    return Start({"server_momentum": 1})
+
+
+@provokes("value.not-up-to-one", "--share", "'1.5'")
+def more_than_all_clients(place: Place) -> Start:
+    return Start({"share": 1.5})
+
+
+@provokes("value.no-absence", "--absent", "'lab-3'")
+def an_absent_client_by_its_name(place: Place) -> Start:
+    return Start({"absent": "lab-3"})
+
+
+@provokes("value.no-choice", "--aggregation", "'medain'", "did you mean 'median'?")
+def misspelt_aggregation(place: Place) -> Start:
+    return Start({"aggregation": "medain"})
+
+
 @provokes("value.no-choice", "'minmx'", "did you mean 'minmax'?")
 def misspelt_normalizer(place: Place) -> Start:
     return Start({"normalizer": "minmx"})

@@ -82,6 +82,26 @@ def folds_that_are_to_be_merged(place: Tiny) -> Start:
     return Start({"merge": "average", "method": "kfold"})
 
 
+@provokes("job.other-strategy", "--server-momentum", "fedavgm", "fedavg")
+def a_parameter_of_another_strategy(place: Tiny) -> Start:
+    return Start({"method": "federated", "server_momentum": 0.5})
+
+
+@provokes("job.min-above-clients", "needs 2 clients", "there are 1")
+def more_clients_in_a_round_than_in_all(place: Tiny) -> Start:
+    return Start({"method": "federated", "min_clients": 2})
+
+
+@provokes("aggregation.krum", "f = 0", "there are 1")
+def krum_of_one(place: Tiny) -> Start:
+    return Start({"method": "federated", "aggregation": "krum"})
+
+
+@provokes("aggregation.trim", "0.5")
+def a_trim_that_leaves_nothing(place: Tiny) -> Start:
+    return Start({"method": "federated", "aggregation": "trimmed-mean", "trim": 0.5})
+
+
 def test_a_passphrase_that_is_too_easy_for_a_network_is_refused_and_not_repeated(tiny_place: Tiny) -> None:
     with tiny_place.server(*flags(free_port(), 2, host="0.0.0.0"), passphrase="dragon") as server:
         server.finish(2)

@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
-
 from lanfit.durable import written_whole
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.job import Job
 from lanfit.models.mean import Mean
 from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, spec_of
 from lanfit_server.methods.aggregation import krum, median, trimmed_mean
-from lanfit_server.methods.server_optimizers import ServerOptimizer, Strategy, server_optimizer
+from lanfit_server.methods.choose import optimizer_of
 
 Weights = Mapping[str, AnyArray]
 
@@ -34,7 +32,7 @@ class GlobalWeights:
         self.arrays = dict(start)
         self._constants = constants
         self._job = job
-        self._optimizer = _optimizer_of(job, trainable)
+        self._optimizer = optimizer_of(job, trainable)
         self.begin()
 
     def begin(self) -> None:
@@ -112,17 +110,3 @@ def files_of(path: Path) -> Iterator[Path]:
 
 def _of_optimizer(path: Path) -> Path:
     return path.with_suffix(".optimizer")
-
-
-def _optimizer_of(job: Job, trainable: Sequence[str]) -> ServerOptimizer:
-    # With the proximal term it is the clients that train in another way.
-    strategy = "fedavg" if job.strategy == "fedprox" else job.strategy
-    return server_optimizer(
-        msgspec.convert(strategy, Strategy),
-        job.server_learning_rate,
-        job.server_momentum,
-        job.server_beta_1,
-        job.server_beta_2,
-        job.server_tau,
-        trainable=frozenset(trainable),
-    )

@@ -39,7 +39,7 @@ from lanfit_server.global_weights import GlobalWeights
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import RunRecord
 from lanfit_server.makers import Maker
-from lanfit_server.methods.choose import method_of
+from lanfit_server.methods.choose import check_method, method_of
 from lanfit_server.methods.federated import Federated
 from lanfit_server.parts import Takers, replace_parts
 from lanfit_server.patience import Patience
@@ -137,6 +137,7 @@ class Runner:
             self._loop.call(self._models.ask(UseModel(model), Done))
             weights = order.loaded.weights.load()
             try:
+                check_method(job)
                 if job.data == "client":
                     self._loop.call(self._models.ask(UseData(no_rows(scratch)), Done))
                     (data, owners), targets = self._survey(job, model, weights), None

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+import msgspec
+
 from lanfit.job import Job
 from lanfit_server.methods import Method
 from lanfit_server.methods.aggregation import check_krum, trimmed
 from lanfit_server.methods.federated import Federated
 from lanfit_server.methods.fit import fit
 from lanfit_server.methods.kfold import kfold
+from lanfit_server.methods.server_optimizers import ServerOptimizer, Strategy, server_optimizer
 
 
 def method_of(job: Job) -> Method | Federated:
@@ -26,6 +31,36 @@ def method_of(job: Job) -> Method | Federated:
             )
         case _:
             return fit(job.clients, job.seed)
+
+
+def check_method(job: Job) -> None:
+    """Check that the method can be had with so many clients, and with what the job says of the server's optimizer.
+
+    Raises:
+        InputError: it can't; says why.
+    """
+    method_of(job)
+    if job.method == "federated":
+        optimizer_of(job, ())
+
+
+def optimizer_of(job: Job, trainable: Collection[str]) -> ServerOptimizer:
+    """The optimizer with which the server steps, over the arrays with these names.
+
+    Raises:
+        InputError: a parameter is out of its range.
+    """
+    # With the proximal term it is the clients that train in another way.
+    strategy = "fedavg" if job.strategy == "fedprox" else job.strategy
+    return server_optimizer(
+        msgspec.convert(strategy, Strategy),
+        job.server_learning_rate,
+        job.server_momentum,
+        job.server_beta_1,
+        job.server_beta_2,
+        job.server_tau,
+        trainable=frozenset(trainable),
+    )
 
 
 def least_updates(job: Job) -> int:
