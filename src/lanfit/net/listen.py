@@ -6,16 +6,17 @@ Who is admitted at all is the gate's decision (the server's gate.py); what a lin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from lanfit.errors import ConnectionFailed
 from lanfit.net.binding import addresses_of, bind
 from lanfit.net.link import Link, make_budget
 from lanfit.net.pulse import LinkTimes
-from lanfit.net.secure import open_tls
+from lanfit.net.secure import can_watch, open_tls, until_ready
 from lanfit.net.tls import ALPN, Identity, server_context
 from lanfit.net.transport import Wire
 from lanfit.wire.auth import Guesses, Knocks, LoggedIn, Refusal, Refused, ServerLogin, State, WrongProof
@@ -83,11 +84,10 @@ class Listener:
             sock.close()
 
     async def _accept(self, sock: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await self._room.acquire()
             try:
-                connection, address = await loop.sock_accept(sock)
+                connection, address = await _accepted(sock)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError as error:  # no descriptors left, or a connection that died in the queue
                 self._room.release()
@@ -170,6 +170,23 @@ class Listener:
             if guessing is not None and login.state is State.PROOF:
                 self._gate.failed(address, guessing)
             raise
+
+
+async def _accepted(sock: socket.socket) -> tuple[socket.socket, Any]:
+    """Take one connection.
+
+    Where the loop can watch sockets it only says that there is one: `loop.sock_accept` takes it in a callback, and one
+    that comes as the listener is closed is then an error in the log, and lost.
+    """
+    loop = asyncio.get_running_loop()
+    if not can_watch(loop, sock):
+        return await loop.sock_accept(sock)
+    while True:
+        await until_ready(loop.add_reader, loop.remove_reader, sock)
+        with contextlib.suppress(BlockingIOError, InterruptedError):  # it was gone again
+            connection, address = sock.accept()
+            connection.setblocking(False)
+            return connection, address
 
 
 async def listen(

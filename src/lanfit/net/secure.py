@@ -42,7 +42,7 @@ async def open_tls(
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(seconds):
-            if direct and _can_watch(loop, connection):
+            if direct and can_watch(loop, connection):
                 tls = await _handshake(loop, connection, context, server_side)
                 return TlsTransport(loop, tls, protocol)
             return await _asyncio_tls(loop, connection, protocol, context, server_side)
@@ -51,7 +51,8 @@ async def open_tls(
         raise
 
 
-def _can_watch(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> bool:
+def can_watch(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> bool:
+    """Whether the loop can tell when a socket is ready: Windows' proactor loop can't."""
     try:
         loop.remove_writer(connection)
     except NotImplementedError:
@@ -96,21 +97,22 @@ async def _handshake(
                 tls.do_handshake()
                 return tls
             except ssl.SSLWantReadError:
-                await _ready(loop.add_reader, loop.remove_reader, tls)
+                await until_ready(loop.add_reader, loop.remove_reader, tls)
             except ssl.SSLWantWriteError:
-                await _ready(loop.add_writer, loop.remove_writer, tls)
+                await until_ready(loop.add_writer, loop.remove_writer, tls)
     except BaseException:
         tls.close()
         raise
 
 
-async def _ready(add: Callable[..., None], remove: Callable[..., object], tls: ssl.SSLSocket) -> None:
+async def until_ready(add: Callable[..., None], remove: Callable[..., object], sock: socket.socket) -> None:
+    """Wait until a loop says that a socket is ready, by its `add_reader` and `remove_reader` or those of writers."""
     ready = asyncio.Event()
-    add(tls, ready.set)
+    add(sock, ready.set)
     try:
         await ready.wait()
     finally:
-        remove(tls)
+        remove(sock)
 
 
 class TlsTransport(asyncio.Transport):

@@ -71,6 +71,23 @@ async def join(port: int) -> Link:
             return link
 
 
+def test_a_connection_that_comes_as_the_listener_is_closed_is_no_error(serve: Any) -> None:
+    """The loop knows of it, and has not come to taking it, when the listener is closed."""
+
+    async def test() -> None:
+        errors: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
+        async with serve() as server:
+            await asyncio.sleep(0)
+            with socket.create_connection(("127.0.0.1", server.port)):
+                await asyncio.sleep(0)
+                await server.listener.close()
+                await asyncio.sleep(0)
+        assert not errors
+
+    run(test())
+
+
 def test_who_knows_the_passphrase_gets_a_link(serve: Any) -> None:
     async def test() -> None:
         async with serve() as server:
