@@ -1,11 +1,12 @@
 """Is anything lost when anything can break at any time?
 
-    python bench/chaos.py [--faults 200] [--seed 1] [--epochs 150] [--seconds 600]
+    python bench/chaos.py [--faults 200] [--seed 1] [--method kfold] [--epochs 150] [--seconds 600]
 
-A server and three clients, programs in folders of their own, do a k-fold job on some of the digits: once in peace, then
-again and again while clients, trainers and the server are killed with kill -9 and started again, paused, and their
-links cut, at random moments of unfinished tasks, until so many faults have hit one. A fault that hits nothing that is
-being worked on is not counted: one of a client counts while the client holds a task, one of the server while any does.
+A server and three clients, programs in folders of their own, do a job on some of the digits, k-fold or (--method
+federated) rounds with an optimizer on the server that remembers: once in peace, then again and again while clients,
+trainers and the server are killed with kill -9 and started again, paused, and their links cut, at random moments of
+unfinished tasks, until so many faults have hit one. A fault that hits nothing that is being worked on is not counted:
+one of a client counts while the client holds a task, one of the server while any does.
 
 Every run must end, with status done, and:
 - results lost: none of those that a client was told are on disk may be missing or broken there when the server is
@@ -55,7 +56,13 @@ from chaos_parts import (
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = ("lab-1", "lab-2", "lab-3")
-FOLDS = 3
+#: Tasks of a client: folds, or rounds.
+TASKS = 3
+#: What is done with them.
+METHODS = {
+    "kfold": {"folds": TASKS},
+    "federated": {"rounds": TASKS, "strategy": "fedadam"},
+}
 #: Lines of the digits: enough for nine folds with all classes.
 ROWS = 300
 PASSPHRASE = "velvet otter rinse cargo"
@@ -72,9 +79,10 @@ class Broken(Exception):
 class Bench:
     """The programs, and what is done to them."""
 
-    def __init__(self, folder: Path, seed: int, epochs: int, patience: float, mark: str) -> None:
+    def __init__(self, folder: Path, seed: int, method: str, epochs: int, patience: float, mark: str) -> None:
         self._folder = folder
         self._random = random.Random(seed)
+        self._method = method
         self._epochs = epochs
         self._patience = patience
         self._later = Later()
@@ -146,7 +154,7 @@ class Bench:
                 break
             if now >= next_fault and self.hits.total() < most and self._strike():
                 next_fault = now + self._random.uniform(0.2, 2.5)
-            if at_the_end and len(self._course.returned) == FOLDS * len(CLIENTS) and not self._killed:
+            if at_the_end and len(self._course.returned) == TASKS * len(CLIENTS) and not self._killed:
                 at_the_end = False
                 self._later.add(now + self._random.uniform(0, 2), self._kill_server_at_the_end)
             if now - last > self._patience:
@@ -163,8 +171,8 @@ class Bench:
 
     def _flags(self, seed: int) -> list[object]:
         values = {
-            "host": "127.0.0.1", "port": self._port, "clients": len(CLIENTS), "method": "kfold", "folds": FOLDS,
-            "epochs": self._epochs, "normalizer": "zscore", "threads": 1, "seed": seed,
+            "host": "127.0.0.1", "port": self._port, "clients": len(CLIENTS), "method": self._method,
+            **METHODS[self._method], "epochs": self._epochs, "normalizer": "zscore", "threads": 1, "seed": seed,
         }  # fmt: skip
         return [part for key, value in values.items() for part in (f"--{key}", value)] + ["--yes", "--json"]
 
@@ -316,7 +324,7 @@ class Bench:
 
     def _check(self) -> None:
         """Hold a run that has ended against what must be."""
-        server, tasks = self._folder / "server", FOLDS * len(CLIENTS)
+        server, tasks = self._folder / "server", TASKS * len(CLIENTS)
         if self._server.code != 0:
             self.problems.append(f"run {self._run}: the server ended with exit code {self._server.code}")
         path = server / "logs" / self._run / "summary.json"
@@ -333,10 +341,10 @@ class Bench:
             self.double += len(twice)
             self.problems.append(f"run {self._run}: counted twice: {', '.join(sorted(twice))}")
         counts = {client["name"]: client["tasks"] for client in summary["clients"]}
-        if counts != dict.fromkeys(CLIENTS, FOLDS):
+        if counts != dict.fromkeys(CLIENTS, TASKS):
             self.double += max(0, sum(counts.values()) - tasks)
             self.problems.append(f"run {self._run}: the summary counts {counts}")
-        if left := [name for name in ("results", "weights.block") if (path.parent / name).exists()]:
+        if left := [name for name in ("results", "rounds", "weights.block") if (path.parent / name).exists()]:
             self.problems.append(f"run {self._run}: {', '.join(left)} is left though the run is done")
         for log in self.logs:
             if "Traceback" in log.read_text(encoding="utf-8", errors="replace"):
@@ -407,6 +415,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faults", type=int, default=200, help="how many must hit an unfinished task (default 200)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments and kinds of the faults (default 1)")
+    parser.add_argument("--method", choices=METHODS, default="kfold", help="what is done (default kfold)")
     parser.add_argument("--epochs", type=int, default=150, help="of a task, which sets how long it takes (default 150)")
     parser.add_argument("--seconds", type=float, default=600, help="without an event: it hangs (default 600)")
     parser.add_argument(
@@ -420,7 +429,7 @@ def main() -> int:
     folder, mark = Path(tempfile.mkdtemp(prefix="lanfit-chaos-")), uuid.uuid4().hex
     good = False
     try:
-        bench = Bench(folder, args.seed, args.epochs, args.seconds, mark)
+        bench = Bench(folder, args.seed, args.method, args.epochs, args.seconds, mark)
         try:
             good = measure(bench, args.faults, args.calm_seed)
         except Broken as wrong:

@@ -238,6 +238,8 @@ def in_outbox(state: Path) -> set[str]:
 def on_disk(run: Path, scratch: Path, *, blocks: bool) -> set[str]:
     """The tasks whose results are in the ledger of a run without a server; with `blocks`, whose bytes are whole, too.
 
+    The bytes of a round that is over are in its weights, and are removed.
+
     A copy of the ledger is read: opening it changes it.
     """
     shutil.rmtree(scratch, ignore_errors=True)
@@ -246,12 +248,12 @@ def on_disk(run: Path, scratch: Path, *, blocks: bool) -> set[str]:
         shutil.copyfile(path, scratch / path.name)
     ledger = Ledger(scratch)
     try:
-        results = ledger.results()
+        results, rounds = ledger.results(), ledger.rounds()
     finally:
         ledger.close()
     if not blocks:
         return {each.task for each in results}
-    found = set()
+    found = {client.task for each in rounds if each.stored for client in each.clients}
     for each in results:
         block, path = each.result.block, run / "results" / f"{each.task}.block"
         if path.exists() and hashlib.sha256(path.read_bytes()[: block_size(block.arrays)]).hexdigest() == block.id:

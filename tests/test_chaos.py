@@ -23,8 +23,9 @@ def chaos(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(900)
-def test_twenty_faults_lose_nothing_double_nothing_and_change_no_model(tmp_path: Path) -> None:
-    done = chaos(tmp_path, "--faults", 20, "--seed", 1, "--epochs", 100)
+@pytest.mark.parametrize("method", ["kfold", "federated"])
+def test_twenty_faults_lose_nothing_double_nothing_and_change_no_model(method: str, tmp_path: Path) -> None:
+    done = chaos(tmp_path, "--faults", 20, "--seed", 1, "--epochs", 100, "--method", method)
 
     found = re.search(
         r"^faults (\d+)   results lost (\d+)   results double (\d+)   models equal (\w+)$", done.stdout, re.M

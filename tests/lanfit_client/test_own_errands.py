@@ -145,6 +145,19 @@ def test_nothing_that_leaves_a_client_holds_a_row_or_a_path(tmp_path: Path) -> N
             assert (one.task, two.task, one.rows, two.rows) == ("shard-1", "ensemble", 18, 18)
             # Two of the same, averaged: the same, and what Keras says of the rows that anyone can draw.
             assert two.metrics == pytest.approx(one.metrics, rel=1e-5)
+            # A round: it begins with a score of the weights on the client's validation rows, and ends with another.
+            in_round = msgspec.structs.replace(fit, epochs=1, round=1, proximal=0.1, keep_last=True, score_start=True)
+            await ear.link.send(Lease("run-1", "round-1-shard-1", 1, "lab", in_round, ear.offer(weights), shard))
+            offer = await ear.hear(Offer)
+            assert isinstance(offer, Offer)
+            await ear.take(offer.result.block)
+            await ear.link.send(Ack(offer.result.block.id))
+            start = ear.offer({**weights, **{name: result[name] for name in CONSTANTS}})
+            await ear.link.send(ScoreTask("run-1", "round-0", model, OWN, shard, (start,), "validation"))
+            three = await ear.hear(Scored)
+            assert isinstance(three, Scored)
+            assert three.rows == 8
+            assert three.metrics["loss"] == pytest.approx(offer.result.scores["loss"], rel=1e-5)
             assert 0 < one.metrics["accuracy"] <= 1
             await ear.link.send(RunEnded("run-1", "done", "it is over"))
             await running
