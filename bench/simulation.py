@@ -28,6 +28,11 @@ import psutil
 LIMIT = 200 * 10**6
 #: CPU seconds that starting three processes with TensorFlow takes, and a task: measured, rounded up.
 START_SECONDS, TASK_SECONDS = 40.0, 0.4
+NAMES = {
+    "lanfit.cli": "server",
+    "lanfit_server.model_process": "model process",
+    "lanfit.training.trainer": "trainers",
+}
 MODEL = """
 import keras, sys
 model = keras.Sequential([keras.Input((784,)), keras.layers.Dense(200, "relu"), keras.layers.Dense(200, "relu"),
@@ -42,7 +47,8 @@ class Measured:
     """One run. Memory in bytes, times in seconds."""
 
     clients: int
-    peak: int
+    peak: dict[str, int]
+    """When all together took most."""
     seconds: float
     rounds: int
     wall: float
@@ -51,16 +57,17 @@ class Measured:
     """What a task computed, in the mean."""
 
 
-def memory(processes: list[psutil.Process]) -> int:
-    """Bytes of these processes."""
-    total = 0
-    for process in processes:
+def memory(run: psutil.Process) -> dict[str, int]:
+    """Bytes of a simulation's processes, by what they are."""
+    found: dict[str, int] = {}
+    for process in [run, *run.children(recursive=True)]:
         try:
-            info = process.memory_full_info()
-        except psutil.Error:
-            continue
-        total += getattr(info, "pss", info.rss)
-    return total
+            module, info = process.cmdline()[3], process.memory_full_info()
+        except (psutil.Error, IndexError):
+            continue  # it is just ending
+        role = NAMES.get(module, module)
+        found[role] = found.get(role, 0) + getattr(info, "pss", info.rss)
+    return found
 
 
 def measure(folder: Path, clients: int, rounds: int, pool: int) -> Measured:
@@ -68,7 +75,7 @@ def measure(folder: Path, clients: int, rounds: int, pool: int) -> Measured:
     command = [sys.executable, "-P", "-m", "lanfit.cli", "simulate", "--json", "--workspace", folder, "--threads", "1"]
     job = {"clients": clients, "method": "federated", "rounds": rounds, "epochs": 1, "pool": pool, "batch-size": 32}
     arguments = [str(part) for key, value in job.items() for part in (f"--{key}", value)]
-    began, peak = time.monotonic(), 0
+    began, peak = time.monotonic(), dict[str, int]()
     told = folder / "summary.json"  # too long for a pipe that nobody reads meanwhile
     with (
         told.open("wb") as file,
@@ -77,7 +84,7 @@ def measure(folder: Path, clients: int, rounds: int, pool: int) -> Measured:
         whole = psutil.Process(run.pid)
         while run.poll() is None:
             try:
-                peak = max(peak, memory([whole, *whole.children(recursive=True)]))
+                peak = max(peak, memory(whole), key=lambda each: sum(each.values()))
             except psutil.Error:
                 break
             time.sleep(0.1)
@@ -115,11 +122,12 @@ def main() -> int:
     for each in (few, many):
         task = each.wall * min(arguments.pool, each.clients) / each.rounds / each.clients
         print(
-            f"{each.clients} clients, {arguments.pool} trainers: peak {each.peak / 1e6:.0f} MB, {each.seconds:.1f} s; "
+            f"{each.clients} clients, {arguments.pool} trainers: peak {sum(each.peak.values()) / 1e6:.0f} MB ("
+            f"{', '.join(f'{role} {size / 1e6:.0f}' for role, size in each.peak.items())}), {each.seconds:.1f} s; "
             f"{each.rounds / each.wall:.2f} rounds/s; a task keeps a trainer for {1000 * task:.1f} ms, "
             f"{1000 * each.trained:.1f} ms of them in training"
         )
-    more = many.peak - few.peak
+    more = sum(many.peak.values()) - sum(few.peak.values())
     print(f"{many.clients} clients take {more / 1e6:.0f} MB more than {few.clients} (at most {LIMIT / 1e6:.0f})")
     return more > LIMIT
 
