@@ -85,6 +85,11 @@ def test_the_tutorials_flags_and_its_collecting_work(clone: Place) -> None:
     with Program(command=block(TUTORIAL, "console flags").strip() + with_port, folder=clone.root) as server:
         server.finish()
     assert clone.summary()["status"] == "done"
+    with Program(command=block(TUTORIAL, "console rounds").strip() + with_port, folder=clone.root) as server:
+        server.finish()
+    for line in block(TUTORIAL, "console rounds says").splitlines():
+        assert line in server.said + server.stdout.decode()
+    assert len(clone.summary()["rounds"]) == 3
     (clone.root / "passphrase.txt").write_text(PASSPHRASE + "\n")
     collect = block(TUTORIAL, "console collect").strip() + with_port
     with Program(command=collect, folder=clone.root, passphrase=None) as server:
