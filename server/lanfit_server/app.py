@@ -112,7 +112,7 @@ class Server:
             passphrase = admission.unlock_again(job)
             self._display.say(self._loop.call(self._said_of(run)))
             self._start_local(job, passphrase)
-            rows = rows_again(job, model, self._loop, self._models, self._scratch, self._display.say)
+            rows = rows_again(run, job, model, self._loop, self._models, self._scratch, self._display.say)
             return [self._runner().resume(run, job, rows)]
 
     async def _reopen(self, run_id: str) -> OpenRun:

@@ -19,7 +19,7 @@ from lanfit.data.labels import check_order
 from lanfit.data.sources import Source
 from lanfit.errors import InputError
 from lanfit.fields import Value
-from lanfit.job import COMPILED, FIELDS, Job, check_local, make_job
+from lanfit.job import ARRAYS, COMPILED, FIELDS, Job, check_local, make_job
 from lanfit.loop import LoopThread
 from lanfit.mistakes import mistake
 from lanfit.models.compiling import check_name
@@ -81,6 +81,7 @@ class JobQuestions:
             InputError: an answer is wrong, or answers do not fit together.
         """
         ask = self._answers.ask
+        _check_data(self._answers.given("data"))  # of a job file: its model is not there, either
         name = self._ask_model()
         loading = self._load(name)
         values: dict[str, Value] = {"host": host, "port": port}
@@ -158,9 +159,7 @@ class JobQuestions:
         )
 
     def _compile(self, values: Mapping[str, Value]) -> Compiled:
-        chosen = {key: values.get(key) for key in ("optimizer", "loss", "learning_rate", "metrics")}
-        request = msgspec.convert({key: None if value == COMPILED else value for key, value in chosen.items()}, Compile)
-        return self._loop.call(self._models.ask(request, Compiled))
+        return self._loop.call(self._models.ask(compile_request(values), Compiled))
 
     # --- the data -----------------------------------------------------------------------------------------------
 
@@ -184,6 +183,12 @@ class JobQuestions:
         return self._loop.result(loading)
 
 
+def compile_request(values: Mapping[str, Value]) -> Compile:
+    """How the loaded model is to be compiled, with what a job overrides."""
+    chosen = {key: values.get(key) for key in ("optimizer", "loss", "learning_rate", "metrics")}
+    return msgspec.convert({key: None if value == COMPILED else value for key, value in chosen.items()}, Compile)
+
+
 NEVER_ASKED = tuple(key for key, field in FIELDS.items() if not field.question)
 NOT_COMPILED = "--optimizer and --loss, e.g. --optimizer adam --loss sparse_categorical_crossentropy"
 
@@ -195,13 +200,18 @@ def ask_data(answers: Answers) -> dict[str, Value]:
         InputError: Keras has no such set.
     """
     named = answers.was_given("dataset") and not answers.was_given("data")
-    if (data := "keras" if named else answers.ask("data")) == "keras":
+    if (data := "keras" if named else answers.ask("data", check=_check_data)) == "keras":
         dataset = check_set(str(answers.ask("dataset", check=lambda name: check_set(str(name)))))
         return {"data": data, "dataset": dataset, "samples": answers.ask("samples", shown_default="all")}
     # A flag that is for a set of Keras is a mistake, which `make_job` names; a line of server.toml is not meant.
     found: dict[str, Value] = {"data": data, "dataset": answers.given("dataset")}
     found["samples"] = answers.unasked("samples") if data == "files" else answers.given("samples")
     return found if answers.was_given("dataset_args") else {**found, "dataset_args": None}
+
+
+def _check_data(data: Value) -> None:
+    if data == ARRAYS:
+        raise mistake("job.arrays")
 
 
 def _shape(shape: tuple[int | None, ...]) -> str:

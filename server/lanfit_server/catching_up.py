@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from lanfit.data.labels import Target
 from lanfit.errors import LanfitError
 from lanfit.fields import read_toml
-from lanfit.job import FIELDS, Job, make_job
+from lanfit.job import ARRAYS, FIELDS, Job, make_job
 from lanfit.wire.arrays import AnyArray
 from lanfit.workspace import Workspace
 from lanfit_server.apart import Apart
@@ -17,6 +18,7 @@ from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
 from lanfit_server.evaluate import Done, ModelProcess, UseData, UseModel
 from lanfit_server.finish import Finish
+from lanfit_server.given_rows import GivenRows
 from lanfit_server.methods.choose import method_of
 from lanfit_server.methods.federated import Federated
 from lanfit_server.prepare import no_rows, read_data, targets_of_test, test_rows
@@ -77,6 +79,8 @@ class CatchingUp:
         if run.record.own is None:
             try:
                 model, source = run.record.model, None
+                if job.data == ARRAYS:
+                    source = GivenRows.kept(run.folder).source(Target(model.target))
                 if job.dataset is not None:
                     self._say(f"Loading {job.dataset} …")
                     args = job.dataset_args or ""

@@ -29,6 +29,7 @@ from lanfit.system import refused
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_size
 from lanfit.wire.messages import Result
 from lanfit.workspace import Workspace
+from lanfit_server.given_rows import forget_rows
 from lanfit_server.ledger import Ledger, RunRecord, StoredResult
 
 #: How a run ends that nothing can be added to; with another status a server can go on with it.
@@ -143,6 +144,7 @@ class OpenRun:
         if status in FINISHED:
             self.weights.unlink(missing_ok=True)
             self.own_shard.unlink(missing_ok=True)
+            forget_rows(self.folder)
         self.remove_parts()
         if status == "done":
             for name in ("results", "rounds"):

@@ -316,9 +316,7 @@ class Coordinator:
             self._journal.epoch(record.owner, task.suffix, event.epoch, event.metrics)
             if task.round and len(self.course.table.open) > MOST_SHOWN:
                 return
-            shown = "  ".join(f"{key} {value:.4g}" for key, value in event.metrics.items())
-            part = f" fold {task.fold}," if task.fold else f" round {task.round}," if task.round else ""
-            self._display.detail(f"{event.client}:{part} epoch {event.epoch + 1}/{self._job.epochs}  {shown}")
+            self._display.epoch(event.client, task.fold, task.round, event.epoch, self._job.epochs, event.metrics)
 
     async def _returned(self, event: Returned) -> None:
         others = [name for name in self.course.table[event.task].leases if name != event.client]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from lanfit_server.roster import Member
@@ -38,6 +38,20 @@ class Display:
         """A line that the table shows in its own way."""
         if not self._live:
             self.say(text)
+
+    def began(self, run: str) -> None:
+        """A run has begun. At a terminal its table says so."""
+
+    def epoch(
+        self, client: str, fold: int | None, round_: int | None, epoch: int, epochs: int, metrics: Mapping[str, float]
+    ) -> None:
+        """A client has finished an epoch, from 0; the table shows it in its own way."""
+        shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+        part = f" fold {fold}," if fold else f" round {round_}," if round_ else ""
+        self.detail(f"{client}:{part} epoch {epoch + 1}/{epochs}  {shown}")
+
+    def round(self, number: int, logs: Mapping[str, float]) -> None:
+        """A round is over, from 1. What is to be said of it is said where it is made."""
 
     def waiting(self, text: str) -> None:
         """What is waited for; empty when nothing is."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from importlib import resources
 
+from lanfit.mistakes import mistake
 from lanfit.net.addresses import is_loopback
 
 WORDS = 4
@@ -21,6 +22,16 @@ def make_passphrase() -> str:
     """Return four words of a list of 7,776, drawn by the system's generator: 51 bits."""
     words = _words()
     return " ".join(secrets.choice(words) for _ in range(WORDS))
+
+
+def check_passphrase(passphrase: str, host: str) -> None:
+    """Check one that somebody chose.
+
+    Raises:
+        InputError: it is too easy for a server on this address.
+    """
+    if reason := too_easy(passphrase, host):
+        raise mistake("passphrase.too-easy", reason=reason)
 
 
 def too_easy(passphrase: str, host: str) -> str | None:

@@ -182,11 +182,15 @@ def dealt(data: Prepared) -> RunData:
             "y_train": rows.y_train,
             "x_validation": rows.x_validation,
             "y_validation": rows.y_validation,
+            **({} if rows.w_train is None else {"w_train": rows.w_train}),
+            **({} if rows.w_validation is None else {"w_validation": rows.w_validation}),
             **constants,
         }
         for rows in data.shards
     ]
-    samples = tuple(len(rows.x_train) + len(rows.x_validation) for rows in data.shards)
+    samples = tuple(
+        len(rows.x_train) + (0 if data.shared_validation else len(rows.x_validation)) for rows in data.shards
+    )
     return RunData(
         shards=shards,
         samples=samples,

@@ -117,11 +117,10 @@ class Answers:
         Raises:
             InputError: the file can't be read, or the passphrase is too easy for a LAN.
         """
-        from lanfit_server.passphrase import too_easy
+        from lanfit_server.passphrase import check_passphrase
 
         def accept(text: str) -> str:
-            if reason := too_easy(text, host):
-                raise mistake("passphrase.too-easy", reason=reason)
+            check_passphrase(text, host)
             return text
 
         if (given := given_passphrase(file)) is not None:

@@ -66,7 +66,17 @@ def finished_summary(workspace: Workspace, run: str) -> Summary | None:
     path = workspace.run_folder(run) / "summary.json"
     if status_of(workspace, run) not in FINISHED or not path.is_file():
         return None
-    return msgspec.convert(_numbers(json.loads(path.read_text("utf-8"))), Summary)
+    return summary_of(workspace, run)
+
+
+def summary_of(workspace: Workspace, run: str) -> Summary:
+    """The summary of a run that has one."""
+    return read_summary((workspace.run_folder(run) / "summary.json").read_bytes())
+
+
+def read_summary(content: bytes) -> Summary:
+    """The summary in the bytes of a `summary.json`."""
+    return msgspec.convert(_numbers(json.loads(content)), Summary)
 
 
 def _numbers(value: Any, where: str = "") -> Any:

@@ -44,6 +44,18 @@ def round_facts(run: OpenRun, records: Sequence[RoundRecord], model: Callable[[i
     )
 
 
+def logs_of_round(record: RoundRecord) -> dict[str, float]:
+    """A round's line as Keras has it: of training the mean over the clients, of the evaluation with `val_` in front."""
+    training = mean_by_rows([(client.rows, _last(client.history)) for client in _counted(record)])
+    return as_logs(training, record.metrics)
+
+
+def as_logs(training: Mapping[str, float], evaluated: Mapping[str, float]) -> dict[str, float]:
+    """Figures of clients' training, without what they validated on their own, and those of an evaluation."""
+    trained = {name: value for name, value in training.items() if not name.startswith("val_")}
+    return {**trained, **{f"val_{name}": value for name, value in evaluated.items()}}
+
+
 def _counted(record: RoundRecord) -> list[RoundClient]:
     return [client for client in record.clients if not client.left_out]
 

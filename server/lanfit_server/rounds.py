@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,6 +41,9 @@ from lanfit_server.tasks import Record, State
 #: Of the models of rounds so many of the best stay when the run is over, and the last.
 BEST_KEPT = 3
 
+#: Returns whether to stop after the round.
+OnRound = Callable[[RoundRecord, ArrayFile], Awaitable[bool]]
+
 
 class Rounds:
     """A `lanfit_server.makers.Maker` for method `federated`.
@@ -68,8 +71,9 @@ class Rounds:
         scores: ClientScores | None = None,
     ) -> None:
         self.on_made: Callable[[str, str, Mapping[str, float]], None] = lambda line, what, metrics: None
-        self.on_round: Callable[[RoundRecord, ArrayFile], bool] | None = None
-        """Called with every round that is made and evaluated; returns whether to stop after it."""
+        self.on_round: OnRound | None = None
+        """Called with every round that is made and evaluated; the next one waits for it. `heard`: nobody waits."""
+        self.heard: Callable[[RoundRecord], None] = lambda record: None
         self.failure = ""
         self._job = job
         self._run = run
@@ -261,7 +265,8 @@ class Rounds:
         self._records[record.number - 1] = made
         self._remove_results(made)
         self._tell(made)
-        if self.on_round is not None and self.on_round(made, file):
+        self.heard(made)
+        if self.on_round is not None and await self.on_round(made, file):
             self._stopped = True
 
     def _model(self, number: int) -> Path:

@@ -18,6 +18,7 @@ from lanfit.data.prepare import Prepared, check_target_normalizer
 from lanfit.data.sources import Source
 from lanfit.errors import LanfitError
 from lanfit.job import Job
+from lanfit.lock import FolderLock
 from lanfit.loop import LoopThread
 from lanfit.models.member import Member
 from lanfit.waits import Waits
@@ -35,6 +36,7 @@ from lanfit_server.course import Course
 from lanfit_server.display import Display
 from lanfit_server.evaluate import Done, Loaded, ModelProcess, TryBatch, UseData, UseModel
 from lanfit_server.finish import Finish
+from lanfit_server.given_rows import GivenRows
 from lanfit_server.global_weights import GlobalWeights
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import RunRecord
@@ -58,7 +60,8 @@ from lanfit_server.prepare import (
     test_rows,
 )
 from lanfit_server.provision import Provision, check_memory, serve
-from lanfit_server.rounds import Rounds
+from lanfit_server.round_facts import logs_of_round
+from lanfit_server.rounds import OnRound, Rounds
 from lanfit_server.scoring import ClientScores
 from lanfit_server.summary import Summary
 from lanfit_server.tidying import remove_oldest
@@ -95,6 +98,23 @@ class Order:
     rows: Rows
     remark: str = ""
     """Comments that stand above the job in the run's job.toml."""
+    given: GivenRows | None = None
+    """What `rows` are made of, where a Python program gave them: kept while the run is unfinished."""
+
+
+def lock_of(workspace: Workspace, run: str) -> Path:
+    """The folder that is locked as long as a process works on a run."""
+    return workspace.server_state / "running" / run
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    lock = FolderLock.take(folder)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.remove()
 
 
 class Runner:
@@ -124,6 +144,8 @@ class Runner:
         self._waits = waits
         self._scratch = scratch
         self._number = 0
+        self.on_round: OnRound | None = None
+        """With rounds: called with every one, and decides whether there is a next one."""
 
     def train(self, order: Order) -> Summary:
         """Begin a run, and do it to its end.
@@ -159,7 +181,7 @@ class Runner:
                 self._say(line)
             record = record_of(new_run_id(self._workspace), job, self._ground.server_id, order.loaded, model, data)
             record = msgspec.structs.replace(record, job=order.remark + record.job)
-            run = self._loop.call(self._begin(record, weights, data))
+            run = self._loop.call(self._begin(record, weights, data, order.given))
             return self._go(job, run, data, weights, owners, targets, scratch)
 
     def resume(self, run: OpenRun, job: Job, rows: Rows) -> Summary:
@@ -241,8 +263,12 @@ class Runner:
 
     # --- the run -------------------------------------------------------------------------------------------------
 
-    async def _begin(self, record: RunRecord, weights: Mapping[str, AnyArray], data: RunData) -> OpenRun:
+    async def _begin(
+        self, record: RunRecord, weights: Mapping[str, AnyArray], data: RunData, given: GivenRows | None
+    ) -> OpenRun:
         self._ground.keep_passphrase()  # before the run is one that can be gone on with
+        if given is not None:
+            given.keep(self._workspace.run_folder(record.run))
         run = open_run(self._workspace, record, weights, data)
         self._ground.desk.open(run)
         crash_point("server.run-begun")
@@ -259,7 +285,8 @@ class Runner:
         scratch: Path,
     ) -> Summary:
         """Do what is still to be done of a run, and end it."""
-        with contextlib.closing(Journal(run.folder)) as journal:
+        with contextlib.closing(Journal(run.folder)) as journal, _held(lock_of(self._workspace, run.run)):
+            self._display.began(run.run)
             for name in journal.repaired:
                 self._say(f"Note: {name} ended in half a line, which is cut off.")
             began = time.monotonic()
@@ -311,7 +338,12 @@ class Runner:
         # Where rows were dealt nobody is waited for: what is missing is only a figure.
         willing = patience if provision.data.own is not None else Patience(roster, 0)
         asking = ClientScores(self._cluster, provision, self._display, owners, willing, 60 * job.deadline)
-        return Rounds(job, run, method, course, self._models, provision, together, owners, roster, say, asking, scores)
+        rounds = Rounds(
+            job, run, method, course, self._models, provision, together, owners, roster, say, asking, scores
+        )
+        rounds.on_round = self.on_round
+        rounds.heard = lambda record: self._display.round(record.number, logs_of_round(record))
+        return rounds
 
     async def _provide(self, job: Job, run: OpenRun, data: RunData, weights: Mapping[str, AnyArray]) -> Provision:
         return Provision(job, run, self._cluster, data, weights)

@@ -11,10 +11,12 @@ from pathlib import Path
 from lanfit.data.keras_sets import KerasSet, set_source
 from lanfit.data.labels import Target
 from lanfit.data.sources import Source
-from lanfit.job import Job
+from lanfit.job import ARRAYS, Job
 from lanfit.loop import LoopThread
 from lanfit.wire.messages import Model
+from lanfit_server.collect import OpenRun
 from lanfit_server.evaluate import LoadedSet, LoadSet, ModelProcess
+from lanfit_server.given_rows import GivenRows
 
 
 async def load_set(
@@ -38,11 +40,20 @@ def source_of(loaded: LoadedSet, model: Model) -> Source:
 
 
 def rows_again(
-    job: Job, model: Model, loop: LoopThread, models: ModelProcess, scratch: Path, say: Callable[[str], None]
+    run: OpenRun,
+    job: Job,
+    model: Model,
+    loop: LoopThread,
+    models: ModelProcess,
+    scratch: Path,
+    say: Callable[[str], None],
 ) -> Callable[[], Source | None]:
-    """The rows of a run that is gone on with: those of a set of Keras are loaded again, those of files read again."""
+    """The rows of a run that is gone on with: those of a set of Keras are loaded again, those of files and of
+    a Python program read again."""
 
     def rows() -> Source | None:
+        if job.data == ARRAYS:
+            return GivenRows.kept(run.folder).source(Target(model.target))
         if job.dataset is None:
             return None
         say(f"Loading {job.dataset} …")

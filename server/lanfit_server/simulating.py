@@ -60,7 +60,7 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
             ground, runner = simulate(job)
             run = ground.take_up(options.resume)
             ground.open()
-            rows = rows_again(job, run.record.model, loop, models, scratch.folder, display.say)
+            rows = rows_again(run, job, run.record.model, loop, models, scratch.folder, display.say)
             return [runner.resume(run, job, rows)]
         given = _given(options, defaults, pool)
         answers = Answers(terminal, given, defaults)

@@ -21,7 +21,7 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, BinaryIO, Generic, TypeVar
+from typing import Any, BinaryIO, Generic, NoReturn, TypeVar
 
 import msgspec
 
@@ -119,12 +119,16 @@ class Child(Generic[M]):
             why = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
             raise ChildDied(f"the {self._name} {why}", f"its last lines:\n{last}" if last else "") from None
 
-    async def stop(self) -> None:
-        """End the child and wait until it is gone: its input is closed, and when that is not enough it is killed."""
+    async def stop(self, seconds: float = 2.0) -> None:
+        """End the child and wait until it is gone: its input is closed, and when that is not enough it is killed.
+
+        Args:
+            seconds: how long it may take to end by itself.
+        """
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            await asyncio.wait_for(self._process.wait(), 2)
+            await asyncio.wait_for(self._process.wait(), seconds)
         except TimeoutError:
             self.kill()
             await self._process.wait()
@@ -159,25 +163,41 @@ class Parent(Generic[M]):
 
     def receive(self) -> M:
         """Return the parent's next message; ends the process when the parent is gone."""
+        message = self._next()
+        if message is None:
+            end_process()
+        return message
+
+    def _next(self) -> M | None:
+        """The parent's next message; None when the parent is gone."""
         head = self._input.read(_LENGTH.size)
         if len(head) == _LENGTH.size:
             (length,) = _LENGTH.unpack(head)
             body = self._input.read(length)
             if len(body) == length:
                 return self._decoder.decode(body)
-        # No clean-up of the backend's threads: they may be in the middle of a computation.
-        if temporary := os.environ.get(TEMPORARY):
-            shutil.rmtree(temporary, ignore_errors=True)
-        os._exit(0)
+        return None
 
-    def listen(self, handle: Callable[[M], None]) -> None:
-        """Hand every message to `handle` in a thread, so that a busy child still notices its parent's end."""
+    def listen(self, handle: Callable[[M], None], on_end: Callable[[], None] | None = None) -> None:
+        """Hand every message to `handle` in a thread, so that a busy child still notices its parent's end.
+
+        Args:
+            on_end: called then, instead of ending the process, for a child that has something to finish.
+        """
 
         def loop() -> None:
-            while True:
-                handle(self.receive())
+            while (message := self._next()) is not None:
+                handle(message)
+            (on_end or end_process)()
 
         threading.Thread(target=loop, name="parent", daemon=True).start()
+
+
+def end_process() -> NoReturn:
+    """End this child at once: no clean-up of the backend's threads, which may be in the middle of a computation."""
+    if temporary := os.environ.get(TEMPORARY):
+        shutil.rmtree(temporary, ignore_errors=True)
+    os._exit(0)
 
 
 def backend_environment(backend: str, threads: int | None) -> Sequence[tuple[str, str]]:

@@ -104,6 +104,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 NORMALIZER_CHOICES = {"0": "none", "1": "scale", "2": "minmax", "3": "zscore"}
 METHOD_CHOICES = {"1": "kfold", "2": "fit", "3": "federated"}
 DATA_CHOICES = {"1": "files", "2": "client", "3": "keras"}
+#: Where rows are that a Python program gave: `data` in the job of its run; nobody can choose it.
+ARRAYS = "arrays"
 ORDER_CHOICES = {"XY": "XY", "XX": "XX"}
 BACKENDS = ("tensorflow", "jax", "torch")
 DEVICES = ("auto", "cpu", "gpu")
@@ -162,7 +164,7 @@ FIELDS: dict[str, Field] = {
         ),
         Field(
             "data",
-            choice(DATA_CHOICES),
+            lambda text: ARRAYS if text == ARRAYS else choice(DATA_CHOICES)(text),
             "Where the data is: 1 files here, in dataset/X and dataset/Y; 2 such files on each client; "
             "3 a keras data set.",
             "Data (1 files, 2 client, 3 keras)",

@@ -71,6 +71,9 @@ class ShardRows:
     y_train: AnyArray
     x_validation: AnyArray
     y_validation: AnyArray
+    w_train: AnyArray | None = None
+    """What each row weighs in the loss, float32; None: all the same."""
+    w_validation: AnyArray | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ class Prepared:
     """For `make_target`; its `inverse` brings predictions back to original units."""
     labels: tuple[str, ...] | None = None
     """The words behind labels 0, 1, …; None when labels are numbers."""
+    shared_validation: bool = False
+    """Whether the validation rows of all shards are the test rows."""
 
     @property
     def moments(self) -> Moments:
@@ -161,6 +166,16 @@ def prepare(request: DataRequest, allocate: Allocate = in_memory, source: Source
     final_x = allocate("x", (rows, *row_shape), np.result_type(*(piece.dtype for piece in source.x)))
     _scatter(source.x, place, final_x, _check_values)
     shards, test = _cut(plan, final_x, final_y)
+    if source.weights is not None:
+        final_w = np.ones(rows, np.float32)
+        final_w[place[place >= 0]] = source.weights[place >= 0]
+        shards = _weighed(plan, shards, final_w, validation=source.weigh_validation)
+    if source.shared_validation:
+        weights = None if source.weights is None else final_w[test:]
+        shards = tuple(
+            replace(shard, x_validation=final_x[test:], y_validation=final_y[test:], w_validation=weights)
+            for shard in shards
+        )
     moments = tuple(Moments.of(shard.x_train) for shard in shards)
     numbers = request.target is Target.VALUES
     target_moments = tuple(Moments.of(shard.y_train) for shard in shards) if numbers else None
@@ -175,11 +190,12 @@ def prepare(request: DataRequest, allocate: Allocate = in_memory, source: Source
         notes=(*source.notes, *_notes(request, source, row_shape, targets)),
         warnings=plan.warnings,
         train=sum(len(shard.x_train) for shard in shards),
-        validation=sum(len(shard.x_validation) for shard in shards),
+        validation=0 if source.shared_validation else sum(len(shard.x_validation) for shard in shards),
         moments_of=moments,
         target_moments_of=target_moments,
         target_normalizer=_fitted(request.normalize_targets, target_moments),
         labels=targets.words,
+        shared_validation=source.shared_validation,
     )
 
 
@@ -282,33 +298,62 @@ def take_parts(data: Prepared, taken: Sequence[PartRange], batch_size: int) -> P
         t, v = (slice(places[parts.first - 1], places[parts.last]) for places in (train, validation))
         if batch_size > (rows := t.stop - t.start):
             raise mistake("parts.smaller-than-batch", batch=batch_size, rows=rows, parts=parts.said, most=max(1, rows))
-        shards.append(ShardRows(data.x[t], data.y[t], data.x[v], data.y[v]))
+        shard = ShardRows(data.x[t], data.y[t], data.x[v], data.y[v])
+        shards.append(_like_its_parts(data, shard, data.shards[parts.first - 1 : parts.last]))
     used = sorted({index for parts in taken for index in parts.indices})
     moments = tuple(data.moments_of[index] for index in used)
     targets = data.target_moments_of and tuple(data.target_moments_of[index] for index in used)
     counts = [sum(len(getattr(data.shards[index], name)) for index in used) for name in ("x_train", "x_validation")]
     return replace(
         data,
-        rows=sum(counts) + data.test,
+        rows=counts[0] + (0 if data.shared_validation else counts[1]) + data.test,
         shards=tuple(shards),
         normalizer=_fitted(data.normalizer.name, moments),
         train=counts[0],
-        validation=counts[1],
+        validation=0 if data.shared_validation else counts[1],
         moments_of=moments,
         target_moments_of=targets,
         target_normalizer=_fitted(data.target_normalizer.name, targets),
     )
 
 
+def _like_its_parts(data: Prepared, shard: ShardRows, parts: Sequence[ShardRows]) -> ShardRows:
+    """The shard with the weights of the rows of its parts, and with the test rows where they are for validation."""
+
+    def joined(name: str) -> AnyArray | None:
+        weights = [getattr(part, name) for part in parts]
+        return None if weights[0] is None else np.concatenate(weights)
+
+    shard = replace(shard, w_train=joined("w_train"))
+    if data.shared_validation:
+        held = parts[0].w_validation
+        return replace(shard, x_validation=data.x_test, y_validation=data.y_test, w_validation=held)
+    return replace(shard, w_validation=joined("w_validation"))
+
+
 def _cut(plan: Plan, x: AnyArray, y: AnyArray) -> tuple[tuple[ShardRows, ...], int]:
     """The shards as views, and where the test rows begin."""
+    train, validation = _slices(plan)
+    shards = tuple(ShardRows(x[t], y[t], x[v], y[v]) for t, v in zip(train, validation, strict=True))
+    return shards, validation[-1].stop
+
+
+def _slices(plan: Plan) -> tuple[list[slice], list[slice]]:
+    """Where the training rows of each shard lie, and its validation rows."""
     train = list(accumulate((len(shard.train) for shard in plan.shards), initial=0))
     validation = list(accumulate((len(shard.validation) for shard in plan.shards), initial=train[-1]))
-    places = [
-        (slice(*of_train), slice(*of_validation))
-        for of_train, of_validation in zip(pairwise(train), pairwise(validation), strict=True)
-    ]
-    return tuple(ShardRows(x[t], y[t], x[v], y[v]) for t, v in places), validation[-1]
+    return [slice(*ends) for ends in pairwise(train)], [slice(*ends) for ends in pairwise(validation)]
+
+
+def _weighed(
+    plan: Plan, shards: tuple[ShardRows, ...], weights: AnyArray, *, validation: bool
+) -> tuple[ShardRows, ...]:
+    """The shards with the weights of their rows; those of validation rows only where they count."""
+    train, held = _slices(plan)
+    return tuple(
+        replace(shard, w_train=weights[t], w_validation=weights[v] if validation else None)
+        for shard, t, v in zip(shards, train, held, strict=True)
+    )
 
 
 def _notes(request: DataRequest, source: Source, row_shape: tuple[int, ...], targets: Targets) -> tuple[str, ...]:

@@ -29,6 +29,12 @@ class Source:
     test: int = 0
     """So many of the last rows are the source's own test rows; 0: they are drawn."""
     notes: tuple[str, ...] = ()
+    weights: AnyArray | None = None
+    """What each row weighs in the loss: float32, (rows,); None: all the same."""
+    weigh_validation: bool = True
+    """Whether weights count for validation rows, too."""
+    shared_validation: bool = False
+    """Whether the source's own test rows are also every client's validation rows."""
 
     @property
     def rows(self) -> int:

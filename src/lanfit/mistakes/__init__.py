@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lanfit.errors import LanfitError
-from lanfit.mistakes import answers, client, dealing, files, models, net, own_data, rows, server, training
+from lanfit.mistakes import answers, client, dealing, files, models, net, own_data, python, rows, server, training
 from lanfit.mistakes.entry import Mistake
 
 MISTAKES: Mapping[str, Mistake] = {
@@ -22,6 +22,7 @@ MISTAKES: Mapping[str, Mistake] = {
     **client.MISTAKES,
     **net.MISTAKES,
     **own_data.MISTAKES,
+    **python.MISTAKES,
 }
 
 

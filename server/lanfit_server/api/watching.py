@@ -1,0 +1,170 @@
+"""Keras' side of a fit: its callbacks are called at the ends of epochs and rounds, and its history is made."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lanfit.files import ArrayFile
+from lanfit.models.weights import set_weights
+from lanfit.workspace import Workspace
+from lanfit_server.api.outcome import history_of, load_models, load_weights, outcome_file
+from lanfit_server.api.progress import Progress
+from lanfit_server.service_messages import EpochDone, RoundDone
+from lanfit_server.summary import ClientFacts, Summary
+
+_BATCH_HOOKS = tuple(
+    f"on_{what}batch_{when}" for what in ("", "train_", "test_", "predict_") for when in ("begin", "end")
+)
+#: They set the learning rate of the model in the program; clients train with optimizers of their own.
+_OF_RATES = ("LearningRateScheduler", "ReduceLROnPlateau")
+
+
+def make_history(model: Any) -> Any:
+    """A `keras.callbacks.History` that also has what a run on a cluster gives."""
+    import keras
+
+    class History(keras.callbacks.History):  # type: ignore[misc]
+        """Beside what Keras' has: `run`, `summary`, `clients`, and the clients' `models`."""
+
+        run: str
+        summary: Summary
+        clients: tuple[ClientFacts, ...]
+        _workspace: Workspace
+        _models: list[Any] | None = None
+
+        @property
+        def models(self) -> list[Any]:
+            """The clients' models (methods fit and kfold), compiled, in the order of `clients`; read when asked for."""
+            if self._models is None:
+                self._models = load_models(self.summary, self._workspace)
+            return self._models
+
+    history = History()
+    history.set_model(model)
+    return history
+
+
+def fill_history(history: Any, summary: Summary, workspace: Workspace, verbose: int, epochs: int) -> Any:
+    """Put what a run gave into a history."""
+    history.history = history_of(summary)
+    length = max((len(values) for values in history.history.values()), default=0)
+    history.epoch = list(range(length))
+    history.set_params({"verbose": verbose, "epochs": epochs, "steps": None})
+    history.run, history.summary, history.clients = summary.run, summary, summary.clients
+    history._workspace = workspace
+    return history
+
+
+class Watcher:
+    """Follows one fit.
+
+    Args:
+        in_rounds: whether the model of all is made round by round; else each client makes its own.
+        total: epochs, or rounds.
+        clients: how many take part.
+    """
+
+    def __init__(
+        self, model: Any, callbacks: Any, progress: Progress, *, in_rounds: bool, total: int, clients: int, verbose: int
+    ) -> None:
+        import keras
+
+        self._model = model
+        self._progress = progress
+        self._in_rounds = in_rounds
+        self._total = total
+        self._clients = clients
+        self._verbose = verbose
+        self._history = make_history(model)
+        given = [] if callbacks is None else callbacks
+        if isinstance(given, keras.callbacks.CallbackList):
+            given = list(given.callbacks)
+        given = list(given) if isinstance(given, list | tuple) else [given]
+        self.has_callbacks = bool(given)
+        _warn(given)
+        self._callbacks = keras.callbacks.CallbackList(
+            [self._history, *given], model=model, verbose=verbose, epochs=total, steps=None
+        )
+        self._told: dict[int, dict[str, Mapping[str, float]]] = {}
+        self._done = 0
+
+    def begin(self) -> None:
+        self._model.stop_training = False
+        self._callbacks.on_train_begin()
+        self._callbacks.on_epoch_begin(0)
+
+    def epoch(self, told: EpochDone) -> None:
+        """A client has done an epoch; it is over when all have."""
+        if self._in_rounds or told.fold:
+            return
+        self._told.setdefault(told.epoch, {})[told.client] = told.metrics
+        while len(done := self._told.get(self._done, {})) >= self._clients:
+            lines = list(done.values())
+            self._end({name: sum(line.get(name, 0.0) for line in lines) / len(lines) for name in lines[0]})
+
+    def round(self, told: RoundDone) -> bool:
+        """A round is over; returns whether to stop."""
+        if told.weights is not None:
+            self._take(told.weights)
+        self._end(told.logs)
+        return bool(self._model.stop_training)
+
+    def _take(self, file: ArrayFile) -> None:
+        arrays = file.load()
+        names = list(arrays)[: len(self._model.weights)]
+        set_weights(self._model, {name: arrays[name] for name in names})
+
+    def _end(self, logs: Mapping[str, float]) -> None:
+        self._done += 1
+        self._progress.step(self._done, logs)
+        self._callbacks.on_epoch_end(self._done - 1, dict(logs))
+        if self._done < self._total and not (self._in_rounds and self._model.stop_training):
+            self._callbacks.on_epoch_begin(self._done)
+        if self._model.stop_training and not self._in_rounds:
+            self._model.stop_training = False
+            _say("a callback has set model.stop_training, which ends rounds only: use patience= with this method")
+
+    def finish(self, summary: Summary, workspace: Workspace) -> Any:
+        """The run has ended: put the weights into the model; returns the history."""
+        path = outcome_file(summary, workspace)
+        if path is not None:
+            load_weights(self._model, path)
+        history = fill_history(self._history, summary, workspace, self._verbose, self._total)
+        lines = history.history
+        self._callbacks.on_train_end({name: values[-1] for name, values in lines.items() if values})
+        return history
+
+
+def _warn(callbacks: Sequence[Any]) -> None:
+    """Say once what callbacks do that has no effect on a cluster."""
+    import keras
+
+    hooked = [type(each).__name__ for each in callbacks if _has_batch_hooks(each, keras.callbacks.Callback)]
+    if hooked:
+        _say(f"batch hooks of callbacks are not called on a cluster: {', '.join(hooked)}")
+    rates = [name for each in callbacks if (name := type(each).__name__) in _OF_RATES]
+    if rates:
+        _say(f"clients train with optimizers of their own, whose learning rate {', '.join(rates)} can't change")
+
+
+def _has_batch_hooks(callback: Any, base: type[Any]) -> bool:
+    # Keras' own that count epochs only have batch hooks that do nothing then.
+    if "epoch" in (getattr(callback, "save_freq", None), getattr(callback, "update_freq", None)):
+        return False
+    return any(_function(getattr(callback, name, None)) is not getattr(base, name, None) for name in _BATCH_HOOKS)
+
+
+def _function(method: Any) -> Any:
+    return getattr(method, "__func__", method)
+
+
+def _say(text: str) -> None:
+    warnings.warn(text, stacklevel=5)
+
+
+def final_path(summary: Summary, workspace: Workspace) -> Path | None:
+    """`final.keras`, which takes raw rows; None without a model."""
+    return workspace.root / summary.final.model if summary.final else None
