@@ -32,9 +32,7 @@ def test_the_notebook_goes_from_rows_to_a_model_of_all(tmp_path: Path, monkeypat
     assert install.source == '%pip install --quiet "..[server]"'
     assert not any(cell.outputs for cell in notebook.cells if cell.cell_type == "code"), "its outputs are committed"
     install.source = ""
-    client = NotebookClient(
-        notebook, timeout=4 * PATIENCE, resources={"metadata": {"path": str(place.root / "docs")}}
-    )
+    client = NotebookClient(notebook, timeout=4 * PATIENCE, resources={"metadata": {"path": str(place.root / "docs")}})
     client.execute(env=dict(os.environ))
     said = "".join(
         output.get("text", "") for cell in others for output in cell.outputs if output.output_type == "stream"
