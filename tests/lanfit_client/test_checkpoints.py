@@ -245,15 +245,15 @@ def test_a_checkpoint_is_for_one_training_and_for_what_computes_it() -> None:
     others += [msgspec.structs.replace(order, weights=file(3)), msgspec.structs.replace(order, shard=file(3))]
     here = ("0.1.0", "3.15.1", "2.21.0", "tensorflow", "1", "cpu")
     elsewhere = [(*here[:place], "another", *here[place + 1 :]) for place in range(len(here))]
-    keys = [checkpoint_key(each, rows(2), here) for each in (order, *others)]
-    keys += [checkpoint_key(order, rows(2), each) for each in elsewhere]
+    keys = [checkpoint_key(each, each.shard.block, here) for each in (order, *others)]
+    keys += [checkpoint_key(order, order.shard.block, each) for each in elsewhere]
     # Of own files only the rows themselves say what they are.
     own = msgspec.structs.replace(order, fit=msgspec.structs.replace(order.fit, own=OwnRows(32, 0.2, 0.1, 0, 7, None)))
-    keys += [checkpoint_key(own, rows(value), here) for value in (2, 3)]
+    keys += [checkpoint_key(own, block_of(rows(value)), here) for value in (4, 5)]
     assert len(set(keys)) == len(keys)
 
     moved = msgspec.structs.replace(order, number=2, data="a", result="b", copy="c", checkpoint="d")
-    assert checkpoint_key(moved, rows(2), here) == keys[0]
+    assert checkpoint_key(moved, moved.shard.block, here) == keys[0]
 
 
 # --- the folders ----------------------------------------------------------------------------------------------------

@@ -67,4 +67,4 @@ def test_what_a_round_asks_for_is_in_the_key_of_its_checkpoint(tmp_path: Path, c
     training = errand(tmp_path, [], [], 1)
     order = training.order(1, [ArrayFile("", block) for block in training.blocks], 0.0)
     other = msgspec.structs.replace(order, fit=msgspec.structs.replace(order.fit, **change))
-    assert checkpoint_key(order, {}, ("a",)) != checkpoint_key(other, {}, ("a",))
+    assert checkpoint_key(order, order.shard.block, ("a",)) != checkpoint_key(other, order.shard.block, ("a",))

@@ -56,8 +56,14 @@ class Scorer:
         if bakes_weights(self._model):
             self._model = self._build()
         set_weights(self._model, weights)
-        scores = self._model.evaluate(x, y, batch_size=batch_size, verbose=0, return_dict=True)
-        return float(scores["loss"]), np.asarray(self._model.predict(x, batch_size=batch_size, verbose=0))
+        # Batch by batch: `evaluate` and `predict` set up a pipeline each, which takes longer than a few batches do.
+        y = y.astype(np.float32) if y.dtype.kind == "f" else y
+        loss, outputs = 0.0, []
+        for first in range(0, len(x), batch_size):
+            rows, targets = x[first : first + batch_size], y[first : first + batch_size]
+            loss += len(rows) * float(self._model.test_on_batch(rows, targets, return_dict=True)["loss"])
+            outputs.append(np.asarray(self._model.predict_on_batch(rows)))
+        return loss / len(x), np.concatenate(outputs)
 
     def _build(self) -> Any:
         model = model_in_original_units(build(self._architecture), self._targets)

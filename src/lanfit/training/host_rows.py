@@ -10,6 +10,13 @@ from lanfit.training.backend import Data, Rows
 from lanfit.wire.arrays import AnyArray
 
 
+def set_seed(seed: int) -> None:
+    """Keras' own way costs nothing here."""
+    import keras
+
+    keras.utils.set_random_seed(seed)
+
+
 def resident(array: AnyArray) -> AnyArray:
     """Return an array with every float as float32, as Keras takes them; of a memory-mapped one, the plain array."""
     return np.asarray(array, np.float32 if array.dtype.kind == "f" else None)

@@ -10,11 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lanfit.training.backend import Data, Rows
-from lanfit.training.host_rows import batches, resident
+from lanfit.training.host_rows import batches, resident, set_seed
 from lanfit.training.proximal import Proximal
 from lanfit.wire.arrays import AnyArray
 
-__all__ = ["loops", "random_state", "resident", "set_random_state"]
+__all__ = ["loops", "random_state", "resident", "set_random_state", "set_seed"]
 
 
 def loops(

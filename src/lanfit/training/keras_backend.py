@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from lanfit.models.architecture import build, check_architecture
 from lanfit.models.compiling import CompileSpec, compile_model, read_spec
 from lanfit.models.weights import bakes_weights, get_weights, set_weights
@@ -22,6 +24,7 @@ class KerasBackend:
     """A `lanfit.training.backend.Backend`; call `lanfit.models.runtime.prepare_keras` first in the process."""
 
     def __init__(self) -> None:
+        self._loaded = ("", "")
         self._architecture = ""
         self._spec = CompileSpec()
         self._start_weights: Mapping[str, AnyArray] = {}
@@ -33,6 +36,8 @@ class KerasBackend:
         self._rows: tuple[Any, ...]
         self._validation_rows: tuple[Any, ...]
         self._proximal: Proximal | None = None
+        self._fresh: list[AnyArray] | None = None
+        """The variables of the optimizer before the first step; None if the weights decide them."""
 
     def load(self, architecture: str, compile_json: str, weights: Mapping[str, AnyArray]) -> None:
         """Take the model of the next task; keeps the compiled one if only the weights are new.
@@ -40,11 +45,18 @@ class KerasBackend:
         Raises:
             InputError: architecture or compile options are refused.
         """
-        spec = read_spec(compile_json)
-        check_architecture(architecture)
-        if (architecture, spec) != (self._architecture, self._spec) or (self._model and bakes_weights(self._model)):
-            self._model, self._loops, self._proximal = None, {}, None
-        self._architecture, self._spec, self._start_weights = architecture, spec, weights
+        if (architecture, compile_json) != self._loaded:
+            spec = read_spec(compile_json)
+            check_architecture(architecture)
+            if (architecture, spec) != (self._architecture, self._spec):
+                self._forget_model()
+            self._architecture, self._spec, self._loaded = architecture, spec, (architecture, compile_json)
+        elif self._model is not None and bakes_weights(self._model):
+            self._forget_model()
+        self._start_weights = weights
+
+    def _forget_model(self) -> None:
+        self._model, self._loops, self._proximal, self._fresh = None, {}, None, None
 
     def start(self, seed: int, batch_size: int, data: Data, validation: Data, proximal: float = 0.0) -> None:
         """Go back to the loaded weights, a fresh optimizer and the random state of this seed, and take the rows.
@@ -54,17 +66,21 @@ class KerasBackend:
         """
         import keras
 
-        keras.utils.set_random_seed(seed)
+        steps = steps_of(keras.backend.backend())
         if self._model is None:
+            keras.utils.set_random_seed(seed)
             model = build(self._architecture)
             set_weights(model, self._start_weights)
             compile_model(model, self._spec)
             model.optimizer.build(model.trainable_variables)
             self._model = model
+            self._fresh = None
+            if begins_the_same(model.optimizer):
+                self._fresh = [_compact(keras.ops.convert_to_numpy(variable)) for variable in model.optimizer.variables]
         else:
+            steps.set_seed(seed)
             self._put_back()
 
-        steps = steps_of(keras.backend.backend())
         self._batch_size = batch_size
         self._rows = tuple(steps.resident(array) for array in data)
         self._validation_rows = tuple(steps.resident(array) for array in validation)
@@ -75,6 +91,16 @@ class KerasBackend:
             self._loops[form] = steps.loops(self._model, self._rows, self._validation_rows, term)
         self._train, self._validate = self._loops[form]
         self._model.reset_metrics()
+
+    def place(self, array: AnyArray) -> Any:
+        """Put rows for `start` where they are trained on, in memory that is not a file's, to be given again and again.
+
+        The array must not change afterwards.
+        """
+        import keras
+
+        placed = steps_of(keras.backend.backend()).resident(array)
+        return placed.copy() if isinstance(placed, np.ndarray) and not placed.flags.owndata else placed
 
     def train(self, rows: Rows) -> float:
         return self._run(self._train, self._rows, rows)
@@ -153,13 +179,16 @@ class KerasBackend:
     def _put_back(self) -> None:
         """Put a trained model back into the state of one just built with this seed.
 
-        What is to be copied comes from a freshly made model and optimizer, so nothing about their insides is assumed.
+        What is to be copied is what a freshly made model and optimizer hold, so nothing about their insides is assumed.
         """
         model = self._model
         set_weights(model, self._start_weights)
-        fresh_optimizer = type(model.optimizer).from_config(model.optimizer.get_config())
-        fresh_optimizer.build(model.trainable_variables)
-        _copy(fresh_optimizer.variables, model.optimizer.variables)
+        if self._fresh is not None:
+            _copy(self._fresh, model.optimizer.variables)
+        else:
+            fresh_optimizer = _another(model.optimizer)
+            fresh_optimizer.build(model.trainable_variables)
+            _copy(fresh_optimizer.variables, model.optimizer.variables)
         weights = {id(variable) for variable in model.weights}
         others = [variable for variable in model.variables if id(variable) not in weights]
         if others:  # the states of random layers
@@ -171,6 +200,29 @@ class KerasBackend:
 def _form(data: tuple[Any, ...]) -> tuple[object, ...]:
     """What a loop is compiled for."""
     return tuple((array.dtype, *array.shape[1:]) for array in data)
+
+
+def begins_the_same(optimizer: Any) -> bool:
+    """Whether the variables of such an optimizer begin the same whatever the weights: not so ScheduleFreeAdamW's."""
+    import keras
+
+    made = []
+    for number in (1.0, 2.0):
+        probe = _another(optimizer)
+        probe.build([keras.Variable(np.full((2, 2), number, np.float32), name="probe")])
+        made.append([keras.ops.convert_to_numpy(variable) for variable in probe.variables])
+    return all(np.array_equal(one, other) for one, other in zip(*made, strict=True))
+
+
+def _another(optimizer: Any) -> Any:
+    return type(optimizer).from_config(optimizer.get_config())
+
+
+def _compact(array: AnyArray) -> AnyArray:
+    """A copy of an array; of one that holds one number throughout, as most of an optimizer's do, one number."""
+    if array.size and (array == array.flat[0]).all():
+        return np.broadcast_to(array.flat[0], array.shape)
+    return array.copy()
 
 
 def _copy(sources: Iterable[Any], targets: Iterable[Any]) -> None:

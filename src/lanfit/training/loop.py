@@ -105,6 +105,7 @@ def fit(
     keeper: Keeper | None = None,
     w: AnyArray | None = None,
     w_validation: AnyArray | None = None,
+    paces: Paces | None = None,
 ) -> FitResult:
     """Train the loaded model and return the weights of its best epoch, or its last. No validation rows is fine.
 
@@ -113,6 +114,7 @@ def fit(
     Args:
         w, w_validation: (rows,), float32: what each row weighs in the loss, as `sample_weight` of Keras' fit; None:
             all the same.
+        paces: how fast the same model went before, which the result does not depend on.
 
     Raises:
         TrainingError: the loss became NaN or infinite; names epoch and learning rate.
@@ -122,7 +124,7 @@ def fit(
         validation = (
             (x_validation, y_validation) if w_validation is None else (x_validation, y_validation, w_validation)
         )
-        return _fit(backend, job, data, validation, report, keeper)
+        return _fit(backend, job, data, validation, report, keeper, paces or new_paces(job.batch_size))
     finally:
         if keeper is not None:
             keeper.close()
@@ -130,7 +132,7 @@ def fit(
 
 
 def _fit(
-    backend: Backend, job: FitJob, data: Data, validation: Data, report: Report, keeper: Keeper | None
+    backend: Backend, job: FitJob, data: Data, validation: Data, report: Report, keeper: Keeper | None, paces: Paces
 ) -> FitResult:
     rows, validation_rows = len(data[0]), len(validation[0])
     epochs = job.epochs_over(rows)
@@ -139,7 +141,7 @@ def _fit(
     backend.start(job.seed, job.batch_size, data, validation, job.proximal)
     seconds["compile"] = perf_counter() - begin
 
-    pace, validation_pace = _Pace(job.batch_size), _Pace(job.batch_size)
+    pace, validation_pace = paces
     history: list[dict[str, float]] = []
     best_epoch, best_loss, weights = 0, math.inf, dict[str, AnyArray]()
     if keeper is not None and (last := _restore(backend, keeper)) is not None:
@@ -224,7 +226,7 @@ def _restore(backend: Backend, keeper: Keeper) -> Snapshot | None:
 
 
 @dataclass
-class _Pace:
+class Pace:
     """How many batches one call of the backend gets, so that it takes about `REPORT_SECONDS`.
 
     It follows the clock, and results do not depend on it.
@@ -245,6 +247,15 @@ class _Pace:
             self.batches = max(1, min(8 * self.batches, int(batches * REPORT_SECONDS / taken)))
             done += len(piece)
             yield done, loss
+
+
+Paces = tuple[Pace, Pace]
+"""Of training and of validation."""
+
+
+def new_paces(batch_size: int) -> Paces:
+    """Of a model that nothing is known of."""
+    return Pace(batch_size), Pace(batch_size)
 
 
 def _check_finite(backend: Backend, epochs: int, epoch: int, what: str, loss: float) -> None:

@@ -44,7 +44,7 @@ class Proximal:
         def with_term(loss: Any) -> Any:
             return scale(loss + _term(self.values(), [v.value for v in model.trainable_variables], loss.dtype))
 
-        with _replaced(optimizer, "scale_loss", with_term):
+        with replaced(optimizer, "scale_loss", with_term):
             yield
 
     def in_stateless_loss(self, model: Any) -> Callable[[Any, Any, Values], Any]:
@@ -60,7 +60,7 @@ class Proximal:
                 with keras.StatelessScope(state_mapping=mapping):
                     return loss + model.optimizer.scale_loss(_term(values, weights, loss.dtype)), more
 
-            with _replaced(model, "compute_loss_and_updates", with_term):
+            with replaced(model, "compute_loss_and_updates", with_term):
                 return model.train_step(state, data)
 
         return step
@@ -75,10 +75,14 @@ def _term(values: Values, weights: Sequence[Any], dtype: Any) -> Any:
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """The object's own `name` hides the one of its class; past Keras' tracking of attributes, which it is none of."""
+def replaced(owner: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """The object has this function for a while; past Keras' tracking of attributes, which it is none of."""
+    own = vars(owner).get(name)
     object.__setattr__(owner, name, function)
     try:
         yield
     finally:
-        object.__delattr__(owner, name)
+        if own is None:
+            object.__delattr__(owner, name)  # the one of its class shows again
+        else:
+            object.__setattr__(owner, name, own)

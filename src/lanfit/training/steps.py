@@ -31,6 +31,10 @@ class Steps(Protocol):
         """Return the loops that train and that score a compiled model, for rows like these of either."""
         ...
 
+    def set_seed(self, seed: int) -> None:
+        """As `keras.utils.set_random_seed`, for a model that is compiled already and stays so."""
+        ...
+
     def random_state(self) -> dict[str, AnyArray]:
         """Return the random state that the steps use and that is no variable of the model."""
         ...

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lanfit.training.backend import Rows
-from lanfit.training.proximal import Proximal
+from lanfit.training.proximal import Proximal, replaced
 from lanfit.wire.arrays import ALIGNMENT, AnyArray
 
 #: The dtypes of memory that TensorFlow takes as it lies, if it is aligned as our blocks are.
@@ -29,6 +29,8 @@ def resident(array: AnyArray) -> Any:
     """
     import tensorflow as tf
 
+    if not isinstance(array, np.ndarray):
+        return array  # it is one
     if array.dtype.kind == "f":
         array = np.asarray(array, np.float32)
     if not array.size or array.dtype.name not in _SHARED:
@@ -96,6 +98,18 @@ def _loop(step: Callable[[Any], Any], like: tuple[Any, ...], jit_compile: bool) 
         compiled(tf.constant(rows, tf.int64), tf.constant(batch_size, tf.int32), *data)
 
     return call
+
+
+def set_seed(seed: int) -> None:
+    """As Keras does it, without TensorFlow's own seed: setting that makes it prepare every compiled function anew.
+
+    (Some 50 ms each, of a small dense network.) Only ops that keep a state draw from it, and Keras' layers have none.
+    """
+    import keras
+    import tensorflow as tf
+
+    with replaced(tf.random, "set_seed", lambda seed: None):
+        keras.utils.set_random_seed(seed)
 
 
 def random_state() -> dict[str, AnyArray]:

@@ -28,7 +28,7 @@ from lanfit.partial import is_full
 from lanfit.room import AGAIN_SECONDS, Room
 from lanfit.system import refused
 from lanfit.timing import Timings
-from lanfit.training.folds import rows_of_fold, rows_of_shard
+from lanfit.training.kept_rows import KeptRows, ReadyRows
 from lanfit.training.orders import (
     EpochDone,
     Fit,
@@ -48,11 +48,12 @@ from lanfit.training.orders import (
     Work,
 )
 from lanfit.training.own_rows import OwnFiles, rows_to_test, rows_to_validate, shard_of, statistics, try_batch
-from lanfit.wire.arrays import AnyArray, block_of
-from lanfit.wire.messages import Model, Runtime
+from lanfit.wire.arrays import AnyArray, BlockSpec
+from lanfit.wire.messages import FitTask, Model, Runtime
 
 if TYPE_CHECKING:
     from lanfit.training.judging import Judge
+    from lanfit.training.loop import Paces
 
 #: The variable in which a trainer finds its `Runtime`, as JSON.
 RUNTIME_VARIABLE = "LANFIT_RUNTIME"
@@ -104,6 +105,7 @@ class Trainer:
         self._news = threading.Condition()
         self._judging: Judge | None = None
         self._own = OwnFiles()
+        self._paces: tuple[object, Paces] | None = None
 
     def run(self) -> None:
         """Work until the agent is gone."""
@@ -120,6 +122,7 @@ class Trainer:
         from lanfit.training.keras_backend import KerasBackend
 
         self._backend = KerasBackend()
+        self._rows = KeptRows(self._backend.place)
         keras, module = sys.modules["keras"], sys.modules[runtime.backend]
         self._computes_on = (
             *(str(version) for version in (__version__, keras.__version__, module.__version__)),
@@ -185,12 +188,8 @@ class Trainer:
 
         task, timings = order.fit, Timings()
         with timings.span("prepare"):
-            shard = order.shard.load()
-            if task.own is not None:
-                shard = shard_of(self._own.read(Path(order.data), task.model, task.own), shard)
-            else:
-                self._own.forget()
-            rows = rows_of_fold(task.model, shard, task.fold) if task.fold else rows_of_shard(task.model, shard)
+            ready = self._rows_of(order)
+            rows = ready.rows
             weights = order.weights.load()
             self._backend.load(task.model.architecture, task.model.compile, weights)
         job = FitJob(
@@ -206,9 +205,9 @@ class Trainer:
         if task.score_start and rows.held_out is None:
             with timings.span("score"):
                 start = Member(weights, rows.normalizer, rows.targets)
-                scores = self._judge(task.model).score([start], shard["x_validation"], shard["y_validation"])
+                scores = self._judge(task.model).score([start], *ready.to_score)
         reporter = Reporter(order, job.epochs_over(len(rows.x)), self._parent, self._stopped)
-        key = checkpoint_key(order, shard, self._computes_on)
+        key = checkpoint_key(order, ready.shard, self._computes_on)
         keeper = Keeper(Path(order.checkpoint), key, reporter.on_note)
         result = fit(
             self._backend,
@@ -221,6 +220,7 @@ class Trainer:
             keeper,
             rows.w,
             rows.w_validation,
+            self._paces_of(task),
         )
         member = Member(result.weights, rows.normalizer, rows.targets)
         if rows.held_out is not None:
@@ -255,6 +255,23 @@ class Trainer:
             reporter.on_note("There was room for the result.")
         return block
 
+    def _rows_of(self, order: Fit) -> ReadyRows:
+        task = order.fit
+        if task.own is None:
+            self._own.forget()
+            return self._rows.of(task, order.shard.block, None, order.shard.load)
+        own = self._own.read(Path(order.data), task.model, task.own)
+        return self._rows.of(task, order.shard.block, own, lambda: shard_of(own, order.shard.load()))
+
+    def _paces_of(self, task: FitTask) -> Paces:
+        """How fast this model went last; what another one did says nothing."""
+        from lanfit.training.loop import new_paces
+
+        model = (task.model.architecture, task.model.compile, task.batch_size)
+        if self._paces is None or self._paces[0] != model:
+            self._paces = model, new_paces(task.batch_size)
+        return self._paces[1]
+
     def _judge(self, model: Model) -> Judge:
         """What scores this model; stays warm while the model is the same."""
         from lanfit.training.judging import Judge
@@ -264,11 +281,9 @@ class Trainer:
         return self._judging
 
 
-def checkpoint_key(order: Fit, shard: Mapping[str, AnyArray], computes_on: Sequence[str]) -> bytes:
+def checkpoint_key(order: Fit, shard: BlockSpec, computes_on: Sequence[str]) -> bytes:
     """What a checkpoint is for: another task, other rows, another backend give another key, and another training."""
-    # Own files may have changed since, and no block has their hash.
-    rows = order.shard.block if order.fit.own is None else block_of(shard)
-    return hashlib.sha256(msgspec.msgpack.encode((order.fit, order.weights.block, rows, computes_on))).digest()
+    return hashlib.sha256(msgspec.msgpack.encode((order.fit, order.weights.block, shard, computes_on))).digest()
 
 
 def explained(failed: Exception) -> LanfitError:

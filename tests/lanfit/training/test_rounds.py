@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from lanfit.models.compiling import CompileSpec, compile_model, override
+from lanfit.models.known import OPTIMIZER_NAMES
 from lanfit.models.weights import get_weights, set_weights
 from lanfit.training import checkpoint
 from lanfit.training.checkpoint import Keeper
 from lanfit.training.folds import rows_of_fold, rows_of_shard
-from lanfit.training.keras_backend import KerasBackend
-from lanfit.training.loop import FitJob, FitResult, epoch_order, fit
+from lanfit.training.keras_backend import KerasBackend, begins_the_same
+from lanfit.training.loop import FitJob, FitResult, epoch_order, fit, new_paces
 from lanfit.wire.messages import Fold, Model
 
 pytestmark = pytest.mark.keras
@@ -298,3 +299,75 @@ def test_a_round_that_is_cut_off_is_gone_on_with_and_ends_with_the_same_bits(
     [gone_on] = results
     assert_equal(gone_on.weights, whole.weights)
     np.testing.assert_array_equal(gone_on.history, whole.history)
+
+
+# --- what a warm trainer does not do again -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted({*OPTIMIZER_NAMES.values()}))
+def test_whether_the_variables_of_an_optimizer_begin_the_same_is_found_out(name: str) -> None:
+    """If so they are remembered, instead of making an optimizer for each round."""
+    import keras
+
+    made = []
+    for _ in range(2):
+        chosen = override(None, name, SPARSE, 0.01)
+        assert chosen.optimizer is not None
+        chosen.optimizer["config"].update(use_ema=True)
+        model = net()
+        for weight in model.trainable_variables:
+            weight.assign(RANDOM.normal(size=weight.shape))
+        compile_model(model, chosen)
+        model.optimizer.build(model.trainable_variables)
+        made.append([keras.ops.convert_to_numpy(variable) for variable in model.optimizer.variables])
+    assert len(made[0]) == len(made[1]) > 0
+    same = all(np.array_equal(one, other) for one, other in zip(*made, strict=True))
+    assert begins_the_same(model.optimizer) == same == (name != "ScheduleFreeAdamW")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "schedulefreeadamw"])
+def test_other_starting_weights_are_trained_as_by_a_fresh_backend(optimizer: str) -> None:
+    model, other = net(), net()
+    given = (model.to_json(), spec(optimizer).to_json(), get_weights(model))
+    backend = KerasBackend()
+    train(backend, (*given[:2], get_weights(other)), FitJob(1, 16, 9))
+    assert_equal(
+        train(backend, given, FitJob(1, 16, 5)).weights, train(KerasBackend(), given, FitJob(1, 16, 5)).weights
+    )
+
+
+def test_a_round_leaves_compiled_functions_as_they_are_prepared() -> None:
+    """Setting TensorFlow's own seed makes it prepare all of them again: some 50 ms each."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("only TensorFlow does that")
+    import tensorflow as tf
+    from tensorflow.python.eager import context
+
+    model, set_seed = net(), tf.random.set_seed
+    given = (model.to_json(), spec().to_json(), get_weights(model))
+    backend = KerasBackend()
+    train(backend, given, FitJob(1, 16, 5))
+    assert context.global_seed() == 5
+    train(backend, given, FitJob(1, 16, 6))
+    assert context.global_seed() == 5
+    assert tf.random.set_seed is set_seed
+
+
+def test_a_warm_pace_goes_on_where_it_was_and_changes_no_result() -> None:
+    model = net()
+    given = (model.to_json(), spec().to_json(), get_weights(model))
+    backend = KerasBackend()
+    calls = []
+    results = []
+    paces = new_paces(16)
+    for _ in range(2):
+        notes = Quiet()
+        backend.load(*given)
+        job = FitJob(4, 16, 5)
+        results.append(fit(backend, job, X, Y, X[:0], Y[:0], notes, paces=paces))
+        calls.append([step for epoch, step, _ in notes.progress if epoch == 0])
+    assert calls[0][0] == 1
+    assert calls[1][0] > 1
+    assert_equal(*(result.weights for result in results))
