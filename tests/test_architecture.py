@@ -98,6 +98,12 @@ def test_inside_lanfit_imports_point_downward() -> None:
                 assert layer_of(name) <= layer_of(module), f"{module} imports {name}"
 
 
+def test_no_two_test_modules_have_one_name() -> None:
+    """pytest imports them by it: the second one would not be collected."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_no_two_modules_import_each_other_in_a_circle() -> None:
     known = modules()
     graph = {

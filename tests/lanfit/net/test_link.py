@@ -29,7 +29,7 @@ Joined = Callable[..., contextlib.AbstractAsyncContextManager[tuple[Link, Link]]
 def joined(request: pytest.FixtureRequest, serve: Any, monkeypatch: pytest.MonkeyPatch) -> Joined:
     """The client's and the server's end of a link, over each way that there is."""
     if request.param == "tls of asyncio":  # as on a loop that can't watch sockets
-        monkeypatch.setattr(secure, "_can_watch", lambda loop, connection: False)
+        monkeypatch.setattr(secure, "can_watch", lambda loop, connection: False)
 
     @contextlib.asynccontextmanager
     async def join(times: LinkTimes | None = None) -> AsyncIterator[tuple[Link, Link]]:

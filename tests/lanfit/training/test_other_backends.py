@@ -23,18 +23,20 @@ CHOSEN = {
 
 
 @pytest.mark.keras
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_a_backend_trains_as_plain_keras_does(backend: str) -> None:
-    tests_hold(backend, TESTS, CHOSEN[backend])
+    hold_to(backend, TESTS, CHOSEN[backend])
 
 
 @pytest.mark.keras
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_a_backend_trains_what_a_round_asks_for(backend: str) -> None:
-    tests_hold(backend, [Path(__file__).with_name("test_rounds.py")], ROUNDS)
+    hold_to(backend, [Path(__file__).with_name("test_rounds.py")], ROUNDS)
 
 
-def tests_hold(backend: str, files: Sequence[Path], chosen: str) -> None:
+def hold_to(backend: str, files: Sequence[Path], chosen: str) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *map(str, files)]
