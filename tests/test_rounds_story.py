@@ -191,6 +191,7 @@ def test_clients_with_rows_of_their_own_make_one_model_of_which_each_round_is_sc
     for folder in folders:
         shutil.copytree(tiny_place.root / "dataset", folder)
     shutil.rmtree(tiny_place.root / "dataset")
+    (tiny_place.root / "dataset").mkdir()  # by which the folder is known for a workspace
     with contextlib.ExitStack() as programs:
         given = (*flags(free_port(), 2, **{**JOB, "data": "client", "normalizer": "zscore"}), "--threads", 1)
         server = programs.enter_context(tiny_place.server(*given))
