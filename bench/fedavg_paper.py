@@ -4,11 +4,11 @@
 
 100 simulated clients with 600 of MNIST's own training rows each, C=0.1, E=5, B=10. Without a flag the rows are dealt
 at random: 99 % within 26 rounds (the paper: 20; an independent rerun: 26). With --two-classes each client has two
-shards of 300 rows of one class: 97 % within 100 rounds.
+shards of 300 rows sorted by class: 97 % within 100 rounds.
 
 The run keeps no rows for itself (test and validation split 0). The model of each round is scored on MNIST's own 10,000
 test rows by plain Keras, in a process without lanfit, as soon as it is in model/collected/. The run is ended when the
-accuracy is reached. Needs hours of CPU time, and says how many before it begins. Exit code 1 if it is not reached.
+accuracy is reached. Estimates its CPU hours before it begins. Exit code 1 if it is not reached.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from federated_parts import command, describe, mnist, paper_cnn, workspace
 
 CLIENTS, SHARE, EPOCHS, BATCH_SIZE = 100, 0.1, 5, 10
 PAPER, RERUN = 20, 26
-#: CPU seconds that training takes for a row of an epoch: measured, rounded up.
+#: CPU seconds that training takes for a row of an epoch: an estimate, not measured.
 ROW_SECONDS = 0.004
 
 SCORE = """
@@ -95,7 +95,9 @@ def main() -> int:
     rounds = arguments.rounds or (100 if arguments.two_classes else 26)
     x, y = mnist(arguments.mnist, "train")
     hours = rounds * len(y) * SHARE * EPOCHS * ROW_SECONDS / 3600
-    print(f"At most {rounds} rounds: up to {hours:.1f} CPU hours, less if {target:.0%} comes earlier.", flush=True)
+    print(
+        f"At most {rounds} rounds: an estimated {hours:.1f} CPU hours, less if {target:.0%} comes earlier.", flush=True
+    )
     with tempfile.TemporaryDirectory() as name:
         folder = workspace(Path(name), paper_cnn(arguments.rate), x.reshape(-1, 28, 28, 1), y)
         test_x, test_y = mnist(arguments.mnist, "test")

@@ -27,7 +27,7 @@ STRATEGIES = ("fedavg", "fedavgm", "fedadam", "fedyogi", "fedprox")
 AGGREGATIONS = ("mean", "median", "trimmed-mean", "krum")
 TARGET = 0.95
 TEST_SPLIT = 0.2
-#: CPU seconds: of starting a run's processes, of a task, and of a row of an epoch. Measured, rounded up.
+#: CPU seconds: of starting a run's processes, of a task, and of a row of an epoch. Estimates, not measured.
 START_SECONDS, TASK_SECONDS, ROW_SECONDS = 40.0, 0.05, 3e-5
 
 
@@ -63,7 +63,7 @@ def main() -> int:
     row_epochs = arguments.rounds * arguments.samples * (1 - TEST_SPLIT)
     hours = len(pairs) * (START_SECONDS + tasks * TASK_SECONDS + row_epochs * ROW_SECONDS) / 3600
     print(f"{len(pairs)} runs of {arguments.rounds} rounds on {arguments.samples:,} rows, ", end="")
-    print(f"Dirichlet {arguments.alpha:g}, seed {arguments.seed}: about {hours:.1f} CPU hours.", flush=True)
+    print(f"Dirichlet {arguments.alpha:g}, seed {arguments.seed}: an estimated {hours:.1f} CPU hours.", flush=True)
     print(f"{'strategy':<10}{'aggregation':<14}{'rounds to 95 %':>15}{'best':>9}{'last':>9}{'seconds':>9}", flush=True)
     good = True
     with tempfile.TemporaryDirectory() as name:

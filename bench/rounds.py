@@ -167,7 +167,7 @@ def main() -> int:
         receive(*parser.parse_args().receive)
         return 0
     arguments = describe(parser)
-    print("This takes about 0.1 CPU hours.", flush=True)
+    print("This takes an estimated 0.1 CPU hours.", flush=True)
     places = [("on disk", arguments.folder), *([("in memory", IN_MEMORY)] if IN_MEMORY.is_dir() else [])]
 
     def measure(model: tuple[tuple[int, ...], int], rounds: int) -> tuple[int, float]:
