@@ -99,7 +99,7 @@ for wrong in (dict(), dict(y=y), dict(x=x, y=y, dataset="mnist"), dict(x=x, y=y,
 async def in_a_loop():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        history = cluster.fit(model, x, y, 8, 3, 0, [Hooks()], validation_data=(x[:20], y[:20]), method="fit")
+        history = cluster.fit(model, x, y, 8, 3, 1, [Hooks()], validation_data=(x[:20], y[:20]), method="fit")
     return history, [str(each.message) for each in caught if "batch hooks" in str(each.message)]
 
 second, warned = asyncio.run(in_a_loop())
@@ -151,6 +151,7 @@ print("\\n" + json.dumps({
     assert not any(sign in program.stdout for sign in (b"\r", b"\x1b")), "there are control characters in a log"
     assert {"local-1 joined" in line for line in lines} == {True, False}
     assert sum("local-1 joined" in line for line in lines) == 1, "its link stayed for the second fit"
+    assert not any("was lost" in line or "ended with exit code" in line for line in lines)
 
 
 @pytest.mark.story

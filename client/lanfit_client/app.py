@@ -206,6 +206,7 @@ def _data_folder(options: Options) -> Path | None:
 
 def _end_with_input() -> None:
     """End this process as Ctrl-C does once standard input ends: its other end was the server's."""
-    while sys.stdin.buffer.read(4096):
+    # Not through its buffer: a thread that waits in there aborts a Python that ends by itself.
+    while os.read(0, 4096):
         pass
     _thread.interrupt_main()
