@@ -12,7 +12,6 @@ CHILD = """
 import sys, threading, time
 from lanfit_client.app import _end_with_input
 threading.Thread(target=_end_with_input, daemon=True).start()
-print("started", flush=True)
 {then}
 """
 
@@ -33,7 +32,9 @@ def test_it_ends_by_itself_while_its_parent_is_there(sent: bytes) -> None:
 
 
 def test_it_ends_as_by_ctrl_c_with_its_parent() -> None:
-    then = "try:\n    while True: time.sleep(0.05)\nexcept KeyboardInterrupt:\n    sys.exit(7)"
+    # It says that it has begun where the interrupt is waited for: its parent is gone at once.
+    begins = 'try:\n    print("started", flush=True)\n    while True: time.sleep(0.05)\n'
+    then = f"{begins}except KeyboardInterrupt:\n    sys.exit(7)"
     with child(then) as process:
         assert process.stdin is not None
         assert process.stdout is not None
