@@ -56,7 +56,7 @@ class Simulation:
         self._runtime = Runtime(backend or default_backend(), device, self.threads)
         check_backend(self._runtime.backend)
         self._closing = contextlib.ExitStack()
-        scratch = scratch_folder(workspace.server_state / "scratch" / "simulated")
+        scratch = scratch_folder(workspace.server_state / "simulated")
         self._closing.callback(scratch.remove)
         # More trainers than clients would have nothing to do.
         self._trainers = TrainerPool(self._runtime, min(self.pool, clients))
