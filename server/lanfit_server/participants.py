@@ -35,7 +35,7 @@ class OpenRound:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
-class Members:
+class Participants:
     """Tells what each client did in a round.
 
     Args:
@@ -53,7 +53,7 @@ class Members:
         Args:
             out: tasks that came back and are left out all the same, and why.
         """
-        found = [self._member(task, out.get(task.key, "")) for task in round_.tasks]
+        found = [self._participant(task, out.get(task.key, "")) for task in round_.tasks]
         found += [
             RoundClient("", self._owners[shard], shard, self._rows(shard), left_out=why, absent=True)
             for shard, why in round_.away.items()
@@ -63,7 +63,7 @@ class Members:
     def _rows(self, shard: int) -> int:
         return self._run.record.rows[shard]
 
-    def _member(self, task: Task, out: str) -> RoundClient:
+    def _participant(self, task: Task, out: str) -> RoundClient:
         record, stored = self._course.table[task.key], self._run.ledger.result(task.key)
         rows = self._rows(task.shard)
         if stored is None or record.state is not State.COMMITTED:

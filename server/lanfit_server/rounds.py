@@ -20,6 +20,7 @@ from lanfit.durable import write_whole
 from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.job import Job, to_toml
+from lanfit.room import Room
 from lanfit.wire.arrays import AnyArray
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
@@ -30,10 +31,10 @@ from lanfit_server.makers import Chosen
 from lanfit_server.methods import Task
 from lanfit_server.methods.aggregation import outliers, update_norm
 from lanfit_server.methods.federated import Federated
+from lanfit_server.participants import OpenRound, Participants, count, training, with_drift
 from lanfit_server.provision import Provision
 from lanfit_server.roster import Roster
 from lanfit_server.round_facts import client_facts_of_rounds, round_facts
-from lanfit_server.round_members import Members, OpenRound, count, training, with_drift
 from lanfit_server.scoring import ClientScores
 from lanfit_server.summary import ClientFacts, MergedFacts, RoundFacts
 from lanfit_server.tasks import Record, State
@@ -83,7 +84,7 @@ class Rounds:
         self._provision = provision
         self._weights = weights
         self._owners = owners
-        self._members = Members(run, course, owners)
+        self._participants = Participants(run, course, owners)
         self._roster = roster
         self._say = say
         self._asking = asking
@@ -184,7 +185,7 @@ class Rounds:
         if round_ is None:
             return ()
         out = await self._outliers(round_)
-        clients = self._members.of(round_, out)
+        clients = self._participants.of(round_, out)
         counted = [client for client in clients if not client.left_out]
         if len(counted) < max(1, self._method.minimum):
             self._fail(round_, clients)
@@ -246,7 +247,8 @@ class Rounds:
         """Write a round's weights, evaluate them, keep them as a model; then its results are needed no more."""
         seconds = dict(record.seconds)
         began = time.perf_counter()
-        file = await asyncio.to_thread(self._weights.write, self._run.round_block(record.number))
+        room, path = Room("A round's weights can't be written", self._say), self._run.round_block(record.number)
+        file = await room.for_(lambda: self._weights.write(path))
         crash_point("server.round-written")
         await self._models.ask(WriteModel(str(self._model(record.number)), file), Done)
         count(seconds, "checkpoint", began)

@@ -5,18 +5,21 @@ Writes nothing itself.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 from lanfit.errors import LanfitError
+from lanfit.partial import is_full
 from lanfit.system import refused
 
 #: Seconds between two attempts.
 AGAIN_SECONDS: Final = 10.0
 #: How often it is said, in seconds.
 REMIND_SECONDS: Final = 60.0
+T = TypeVar("T")
 
 
 class Room:
@@ -42,3 +45,18 @@ class Room:
                 f"{self._what}: {reason}. It is tried again every {AGAIN_SECONDS:.0f} s; make room on this machine's "
                 "disk."
             )
+
+    async def for_(self, write: Callable[[], T]) -> T:
+        """Return what `write` returns; it is called in a thread, and again while the disk has no room.
+
+        Raises:
+            OSError, LanfitError: whatever else it raises.
+        """
+        while True:
+            try:
+                return await asyncio.to_thread(write)
+            except (OSError, LanfitError) as wrong:
+                if not is_full(wrong):
+                    raise
+                self.is_missing(wrong)
+            await asyncio.sleep(AGAIN_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from lanfit.data.normalize import NO_NORMALIZER
 from lanfit.fields import Value
 from lanfit.files import BlockFile
 from lanfit.job import Job, make_job, to_toml
+from lanfit.mistakes import mistake
 from lanfit.models.member import Member
 from lanfit.waits import Waits
 from lanfit.wire.arrays import AnyArray, BlockSpec
@@ -400,6 +402,49 @@ def test_rounds_tell_what_clients_measured_and_how_far_they_went(tmp_path: Path)
             [client, *_] = run.rounds.clients(run.cluster.roster, 0.0)
             assert client.tasks == 2
             assert client.history == {"loss": [0.5, 0.4] * 2, "val_loss": [0.6, 0.7] * 2}
+
+    play(script())
+
+
+def test_a_disk_without_room_for_a_rounds_weights_only_delays_it_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lanfit.room.AGAIN_SECONDS", 0.001)
+
+    async def script() -> None:
+        async with at_work(tmp_path, rounds=2) as (run, working):
+            write, failures = (
+                run.weights.write,
+                [OSError(errno.ENOSPC, "no room"), mistake("disk.full", file="x", size=1)],
+            )
+
+            def full_at_first(path: Path) -> Any:
+                if failures:
+                    raise failures.pop()
+                return write(path)
+
+            monkeypatch.setattr(run.weights, "write", full_at_first)
+            await whole(run, [[1] * 3, [7] * 3])
+            await working
+            assert not failures
+            assert kernel(run) == 7
+            assert [record.stored for record in run.records()] == [True, True]
+            assert sum("can't be written" in line and "make room" in line for line in run.said.lines) == 1
+
+    play(script())
+
+
+def test_what_a_disk_refuses_for_another_reason_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, rounds=1) as (run, working):
+
+            def forbidden(path: Path) -> Any:
+                raise PermissionError(errno.EACCES, "not allowed")
+
+            monkeypatch.setattr(run.weights, "write", forbidden)
+            await whole(run, [[1] * 3])
+            with pytest.raises(PermissionError):
+                await working
 
     play(script())
 
