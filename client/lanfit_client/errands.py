@@ -22,7 +22,7 @@ from lanfit.training.checkpoint import epochs_kept
 from lanfit.training.orders import Answer, EpochDone, Note, Ready, Resumed, Step, Trained
 from lanfit.wire import messages
 from lanfit.wire.arrays import BlockSpec, block_size
-from lanfit.wire.messages import Epoch, Failed, Lease, LogLines, Message, Offer, Progress, Result
+from lanfit.wire.messages import Epoch, Failed, Lease, LogLines, Message, Offer, Progress
 from lanfit.workspace import Workspace
 from lanfit_client.checkpoints import Checkpoints
 from lanfit_client.outbox import Entry, Outbox
@@ -213,19 +213,7 @@ class Training:
 
     def _finish(self, trained: Trained, ready: Ready) -> None:
         outbox = self._means.outbox
-        result = Result(
-            run=self.lease.run,
-            task=self.lease.task,
-            attempt=self.lease.attempt,
-            block=trained.block.block,
-            metrics=trained.metrics,
-            best_epoch=trained.best_epoch,
-            scores=trained.scores,
-            seconds={**self._seconds, "import": ready.seconds, **trained.seconds},
-            backend=ready.backend,
-            device=ready.device,
-            threads=ready.threads,
-        )
+        result = orders.result_of(self.lease, trained, ready, self._seconds)
         crash_point("client.trained")
         outbox.add(outbox.new_block(self.lease.task), Entry(self.server_id, result))
         crash_point("client.in-outbox")

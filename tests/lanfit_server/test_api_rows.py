@@ -31,7 +31,8 @@ def code(wrong: pytest.ExceptionInfo[InputError]) -> str:
 
 
 def test_data_frames_and_series_are_their_values() -> None:
-    pandas = pytest.importorskip("pandas")
+    import pandas
+
     frame = pandas.DataFrame({"a": X[:, 0], "b": X[:, 1]})
     found = rows(frame, pandas.Series(Y))
     np.testing.assert_array_equal(found.x, X)
@@ -104,7 +105,8 @@ def test_class_weights_that_can_not_be_used_say_why() -> None:
 
 @pytest.mark.keras
 def test_datasets_are_read_once_batched_or_not() -> None:
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     whole = tf.data.Dataset.from_tensor_slices((X, Y))
     for dataset, batch in ((whole, None), (whole.batch(5), 5)):
         found = rows(dataset)

@@ -111,22 +111,8 @@ class Training:
             case Trained():
                 which = "last" if lease.fit.keep_last else "best"
                 self._log(f"Trained {lease.task}; {which} epoch {answer.best_epoch + 1}. Handing it back.")
-                self._cluster.trained(self, self._result(answer, ready), Path(answer.block.path))
-
-    def _result(self, trained: Trained, ready: Ready) -> Result:
-        return Result(
-            run=self.lease.run,
-            task=self.lease.task,
-            attempt=self.lease.attempt,
-            block=trained.block.block,
-            metrics=trained.metrics,
-            best_epoch=trained.best_epoch,
-            scores=trained.scores,
-            seconds={"join": 0.0, "receive": 0.0, "import": ready.seconds, **trained.seconds},
-            backend=ready.backend,
-            device=ready.device,
-            threads=ready.threads,
-        )
+                result = orders.result_of(lease, answer, ready, {"join": 0.0, "receive": 0.0})
+                self._cluster.trained(self, result, Path(answer.block.path))
 
     def again(self, died: LanfitError) -> bool:
         """Go on if there is a later checkpoint than when the trainer died before; else the task kills its trainers."""

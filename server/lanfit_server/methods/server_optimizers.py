@@ -11,6 +11,7 @@ rounded when it is kept, so a run that is resumed from it goes on with the same 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal, Protocol
@@ -115,7 +116,7 @@ def _complete(strategy: Strategy, given: Parameters) -> dict[str, float]:
     return complete
 
 
-class _Stepping:
+class _Stepping(ABC):
     """The walk over the weights, common to all; `_kinds` names what is kept for each weight."""
 
     _kinds: tuple[str, ...] = ()
@@ -158,9 +159,9 @@ class _Stepping:
         """What is kept under a key before the first step."""
         return np.zeros(weights.shape, np.promote_types(weights.dtype, np.float32))
 
+    @abstractmethod
     def _change(self, delta: Numbers, kept: list[Numbers]) -> Numbers:
         """What is added to the weights when the aggregate is `delta` away from them; `kept` is changed in place."""
-        raise NotImplementedError
 
 
 class FedAvg(_Stepping):
@@ -222,9 +223,9 @@ class _Adaptive(_Stepping):
         change *= self._learning_rate
         return change
 
+    @abstractmethod
     def _square(self, v: Numbers, squares: Numbers) -> None:
         """Take the squared deltas into v, in place."""
-        raise NotImplementedError
 
 
 class FedAdam(_Adaptive):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import msgspec
 
 from lanfit.files import ArrayFile
-from lanfit.wire.messages import FitTask, Model, OwnRows
+from lanfit.wire.messages import FitTask, Lease, Model, OwnRows, Result
 
 # --- from the agent ---------------------------------------------------------------------------------------------
 
@@ -170,3 +172,24 @@ class NotDone(msgspec.Struct, frozen=True, tag="not done"):
 
 
 Answer = Ready | NotReady | Step | EpochDone | Resumed | Note | Trained | Surveyed | Scored | NotDone
+
+
+def result_of(lease: Lease, trained: Trained, ready: Ready, seconds: Mapping[str, float]) -> Result:
+    """What a server is told of a task that is done.
+
+    Args:
+        seconds: what the client itself has measured.
+    """
+    return Result(
+        run=lease.run,
+        task=lease.task,
+        attempt=lease.attempt,
+        block=trained.block.block,
+        metrics=trained.metrics,
+        best_epoch=trained.best_epoch,
+        scores=trained.scores,
+        seconds={**seconds, "import": ready.seconds, **trained.seconds},
+        backend=ready.backend,
+        device=ready.device,
+        threads=ready.threads,
+    )
