@@ -156,15 +156,15 @@ def test_an_autoencoder_learns_from_own_data(place: Place, tmp_path: Path) -> No
 
 def test_a_client_and_a_server_that_are_killed_and_come_back_give_the_same_models(place: Place, tmp_path: Path) -> None:
     one, two, _, _ = two_labs(tmp_path)
-    run_two(place, one, two, epochs=20)
+    run_two(place, one, two, epochs=60)
     calm = place.summary()
     port = free_port()
     with (
-        place.server(*flags(port, 2, **{**OWN, "epochs": 20})) as server,
+        place.server(*flags(port, 2, **{**OWN, "epochs": 60})) as server,
         client(one, port, "lab-1") as first,
         client(two, port, "lab-2") as second,
     ):
-        second.expect("Epoch 1/20")
+        second.expect("Epoch 1/60")
         second.kill()
         server.expect(r"lab-2 was lost .*nobody else has its rows; it is waited for \d+ s more \(--deadline\)")
         server.kill()

@@ -124,10 +124,10 @@ def test_twelve_clients_are_the_same_on_two_trainers_and_on_one_and_again_from_t
 
 
 def test_a_killed_trainer_is_replaced_and_a_killed_simulation_goes_on(place: Place) -> None:
-    job = ("--clients", 6, "--epochs", 4, "--normalizer", "minmax", "--threads", 1, "--pool", 1)
+    job = ("--clients", 6, "--epochs", 12, "--normalizer", "minmax", "--threads", 1, "--pool", 1)
     undisturbed = simulated(place, *job)
     with simulate(place, *job, environment={"LANFIT_CRASH": "server.result-committed:4"}) as program:
-        program.expect(r"sim-001: epoch 1/4")
+        program.expect(r"sim-001: epoch 1/12")
         trainer = next(each for each in program.descendants() if "lanfit.training.trainer" in each.cmdline())
         trainer.send_signal(signal.SIGKILL)
         program.expect(r"The trainer was killed by signal 9")

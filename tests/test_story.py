@@ -232,12 +232,12 @@ def test_ctrl_c_at_a_question_ends_at_once(place: Place) -> None:
 def test_a_killed_client_is_replaced_by_another_and_the_models_are_the_same(place: Place, tmp_path: Path) -> None:
     def run(kill: bool) -> str:
         with (
-            place.server(*flags(free_port(), 2, epochs=20), "--threads", 1) as server,
+            place.server(*flags(free_port(), 2, epochs=60), "--threads", 1) as server,
             client(tmp_path / "a", port_of(server), "lab-1") as first,
             client(tmp_path / "b", port_of(server), "lab-2") as second,
         ):
             if kill:
-                server.expect("lab-1: epoch 1/20")
+                server.expect("lab-1: epoch 1/60")
                 first.kill()
                 server.expect("lab-2 takes over the shard of lab-1")
             server.finish()

@@ -20,7 +20,7 @@ import numpy as np
 
 from lanfit.crash import crash_point
 from lanfit.data.memory import readable_size
-from lanfit.durable import move_whole
+from lanfit.durable import move_whole, remove_leftovers
 from lanfit.errors import LanfitError, RemoteProtocolError
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.models.member import HISTORY, Member
@@ -146,6 +146,8 @@ class OpenRun:
             self.own_shard.unlink(missing_ok=True)
             forget_rows(self.folder)
         self.remove_parts()
+        for folder in (self.folder, self.workspace.collected(self.run)):
+            remove_leftovers(folder)
         if status == "done":
             for name in ("results", "rounds"):
                 shutil.rmtree(self.folder / name, ignore_errors=True)

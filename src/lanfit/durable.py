@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+#: The names of temporary files: see `written_whole`.
+_TEMPORARY = re.compile(r"\..+\.\d+(\.\w+)?")
 
 
 @contextmanager
@@ -32,6 +36,14 @@ def write_whole(path: Path, content: bytes | str, mode: int = 0o644) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed, in all of a folder that nobody writes into now."""
+    for path in folder.rglob(".*"):
+        if _TEMPORARY.fullmatch(path.name):
+            with suppress(OSError):
+                path.unlink()
 
 
 def move_whole(temporary: Path, path: Path) -> None:

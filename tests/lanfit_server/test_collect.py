@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lanfit.durable import write_whole
 from lanfit.errors import RemoteProtocolError
 from lanfit.files import BlockFile
 from lanfit.models.member import Member
@@ -207,3 +210,31 @@ def test_a_ledger_keeps_a_record_as_it_was(tmp_path: Path) -> None:
     assert again.status == "unfinished"
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(again.record), type=RunRecord) == record("run-9")
     again.close()
+
+
+#: Begins a file in each folder, and dies over it as a killed server does.
+DIES = """
+import os, pathlib, sys
+from contextlib import ExitStack
+from lanfit.durable import written_whole
+with ExitStack() as opened:
+    for name in sys.argv[1:]:
+        opened.enter_context(written_whole(pathlib.Path(name))).write_text("half")
+    os._exit(9)
+"""
+
+
+def test_what_a_killed_server_has_half_written_goes_as_its_run_ends(tmp_path: Path) -> None:
+    desk = desk_in(tmp_path)
+    run = desk.opened("run-1")
+    half = (run.collected("lab-1.h5"), run.folder / "clients" / "lab-1" / "history", run.folder / "report.xlsx")
+    whole = (run.collected("lab-2.h5"), run.folder / "clients" / "lab-2.7.log", run.folder / ".kept")
+    for path in whole:
+        write_whole(path, "whole")
+    assert subprocess.run([sys.executable, "-c", DIES, *map(str, half)], check=False).returncode == 9
+    left = [path for path in tmp_path.rglob(".*") if path.name != ".kept"]
+    assert len(left) == 3
+    run.end("done")
+    assert not [path for path in left if path.exists()]
+    assert [path.read_text() for path in whole] == ["whole"] * 3
+    desk.close()
