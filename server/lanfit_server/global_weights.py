@@ -6,6 +6,7 @@ Arithmetic and files; knows no client and waits for nothing. Its methods may tak
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lanfit.durable import written_whole
@@ -17,6 +18,33 @@ from lanfit_server.methods.aggregation import krum, median, trimmed_mean
 from lanfit_server.methods.choose import optimizer_of
 
 Weights = Mapping[str, AnyArray]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a round has given. No later round changes these arrays."""
+
+    before: Weights
+    """What it began with."""
+    aggregate: Weights
+    """What the updates alone have given."""
+    after: Weights
+    """The new weights, and the constants that stand beside them in files."""
+    state: Weights
+    """The optimizer's."""
+
+    def write(self, path: Path) -> ArrayFile:
+        """Write what comes after, as in a result, and the optimizer's state beside it. On disk on return."""
+        if self.state:
+            with written_whole(_of_optimizer(path)) as temporary:
+                BlockFile.write(temporary, self.state)
+        with written_whole(path) as temporary:
+            spec = BlockFile.write(temporary, self.after)
+        return ArrayFile(str(path), spec)
+
+    def state_specs(self) -> tuple[ArraySpec, ...]:
+        """The table of the optimizer's state."""
+        return tuple(spec_of(name, array) for name, array in self.state.items())
 
 
 class GlobalWeights:
@@ -51,16 +79,16 @@ class GlobalWeights:
         else:
             self._updates.append(weights)
 
-    def step(self) -> Weights:
-        """End the round: the new weights are in `arrays`; returns what the updates alone have given.
+    def step(self) -> Given:
+        """End the round: the new weights are in `arrays`.
 
         Raises:
             InputError: there are too few updates for this aggregation.
         """
-        aggregate = self._aggregate()
-        self.arrays = self._optimizer.step(self.arrays, aggregate)
+        before, aggregate = self.arrays, self._aggregate()
+        self.arrays = self._optimizer.step(before, aggregate)
         self.begin()
-        return aggregate
+        return Given(before, aggregate, {**self.arrays, **self._constants}, self._optimizer.state())
 
     def _aggregate(self) -> Weights:
         if self._mean is not None:
@@ -74,19 +102,6 @@ class GlobalWeights:
                 return krum(self.arrays, self._updates, self._job.byzantine, self._job.krum_keep)
 
     # --- files --------------------------------------------------------------------------------------------------
-
-    def write(self, path: Path) -> ArrayFile:
-        """Write weights and constants, as in a result, and the optimizer's state beside them. On disk on return."""
-        if state := self._optimizer.state():
-            with written_whole(_of_optimizer(path)) as temporary:
-                BlockFile.write(temporary, state)
-        with written_whole(path) as temporary:
-            spec = BlockFile.write(temporary, {**self.arrays, **self._constants})
-        return ArrayFile(str(path), spec)
-
-    def state_specs(self) -> tuple[ArraySpec, ...]:
-        """The table of the optimizer's state."""
-        return tuple(spec_of(name, array) for name, array in self._optimizer.state().items())
 
     def read(self, path: Path, state: Sequence[ArraySpec]) -> None:
         """Go back to what was written there, with this table of the optimizer's state."""
@@ -103,7 +118,7 @@ class GlobalWeights:
 
 
 def files_of(path: Path) -> Iterator[Path]:
-    """All that `write` has written there."""
+    """All that `Given.write` has written there."""
     yield path
     yield _of_optimizer(path)
 

@@ -20,7 +20,7 @@ from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
 from lanfit.models.compiling import CompileSpec, loss_name, override, read_spec
-from lanfit.models.export import write_final, write_model
+from lanfit.models.export import ModelWriter, write_final
 from lanfit.models.loading import LoadedModel, load_model
 from lanfit.models.member import Member
 from lanfit.models.merge import average, write_ensemble
@@ -67,6 +67,7 @@ class ModelHolder:
         self._loaded: LoadedModel | None = None
         self._model: Model
         self._judge: Judge
+        self._writer: ModelWriter | None = None
         self._test: tuple[AnyArray, AnyArray] = (np.empty(0), np.empty(0))
 
     def answer(self, request: Request) -> Reply:
@@ -79,7 +80,7 @@ class ModelHolder:
             case Compile():
                 return self._choose(request)
             case UseModel(model):
-                self._model, self._judge = model, Judge(model)
+                self._model, self._judge, self._writer = model, Judge(model), None
                 return Done()
             case UseData(file):
                 arrays = file.load()
@@ -94,7 +95,8 @@ class ModelHolder:
                 return Written(ArrayFile.write(Path(path), {"predictions": predictions}))
             case WriteModel(path, file):
                 member = self._members([file])[0]
-                write_model(Path(path), self._model.architecture, self._model.compile, member.weights)
+                self._writer = self._writer or ModelWriter(self._model.architecture, self._model.compile)
+                self._writer.write(Path(path), member.weights)
                 return Done()
             case WriteFinal(path, files):
                 return Scored(self._write_final(Path(path), self._members(files)))

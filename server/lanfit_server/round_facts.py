@@ -13,7 +13,7 @@ from lanfit_server.roster import Roster
 from lanfit_server.summary import Bytes, ClientFacts, RoundFacts, all_seconds
 
 #: The server's own work in a round, in seconds of its record.
-_PARTS = ("aggregate", "evaluate", "checkpoint", "ledger")
+_PARTS = ("aggregate", "evaluate", "checkpoint", "wait", "ledger")
 
 
 def round_facts(run: OpenRun, records: Sequence[RoundRecord], model: Callable[[int], Path]) -> tuple[RoundFacts, ...]:

@@ -1,7 +1,8 @@
 """Makes one model of all clients' work, round after round: what a round's tasks give becomes the next one's weights.
 
 A round ends in two steps. Its members are written down and the next round begins; meanwhile its weights are written,
-evaluated and kept as a model. A server that dies between the two makes the weights again of the round's results.
+evaluated and kept as a model, one round after the other. A server that dies between the two makes the weights again of
+the rounds' results.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +27,7 @@ from lanfit.wire.arrays import AnyArray
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
 from lanfit_server.evaluate import Done, ModelProcess, Score, Scored, WriteModel
-from lanfit_server.global_weights import GlobalWeights, files_of
+from lanfit_server.global_weights import Given, GlobalWeights, files_of
 from lanfit_server.ledger import RoundClient, RoundRecord
 from lanfit_server.makers import Chosen
 from lanfit_server.methods import Task
@@ -41,6 +43,9 @@ from lanfit_server.tasks import Record, State
 
 #: Of the models of rounds so many of the best stay when the run is over, and the last.
 BEST_KEPT = 3
+#: So many rounds at most are over and not yet written and evaluated: one that takes long delays nobody at once, and
+#: memory is bounded.
+MOST_IN_MAKING = 3
 
 #: Returns whether to stop after the round.
 OnRound = Callable[[RoundRecord, ArrayFile], Awaitable[bool]]
@@ -93,7 +98,7 @@ class Rounds:
         self._open: OpenRound | None = None
         self._adding = asyncio.Lock()
         self._feeding: set[asyncio.Task[None]] = set()
-        self._making: asyncio.Task[None] | None = None
+        self._making: deque[asyncio.Task[None]] = deque()
         self._stopped = False
 
     # --- rounds -------------------------------------------------------------------------------------------------
@@ -105,12 +110,10 @@ class Rounds:
             path = self._run.round_block(stored[-1].number)
             await asyncio.to_thread(self._weights.read, path, stored[-1].state)
         for record in self._records[len(stored) :]:
-            before = self._weights.arrays
-            aggregate = await self._sum_up_again(record)
-            await self._make(record, before, aggregate)
+            await self._make(record, await self._sum_up_again(record))
         return self._next()
 
-    async def _sum_up_again(self, record: RoundRecord) -> Mapping[str, AnyArray]:
+    async def _sum_up_again(self, record: RoundRecord) -> Given:
         """The weights of a round whose end an earlier server did not live to write."""
         self._weights.begin()
         for client in record.clients:
@@ -181,7 +184,7 @@ class Rounds:
         return self._run.load(stored)
 
     async def advance(self) -> Sequence[Task]:
-        round_, earlier = self._open, self._making
+        round_ = self._open
         if round_ is None:
             return ()
         out = await self._outliers(round_)
@@ -191,16 +194,24 @@ class Rounds:
             self._fail(round_, clients)
             return ()
         await self._add(out)
-        if earlier is not None:
-            await earlier  # one round at a time is written and evaluated
-        began, before = time.perf_counter(), self._weights.arrays
-        aggregate = await asyncio.to_thread(self._weights.step)
+        began = time.perf_counter()
+        given = await asyncio.to_thread(self._weights.step)
         count(round_.seconds, "aggregate", began)
+        began = time.perf_counter()
+        await self._made(MOST_IN_MAKING - 1)
+        count(round_.seconds, "wait", began)
         record = self._close(round_, clients)
-        self._making = asyncio.create_task(self._make(record, before, aggregate))
+        earlier = self._making[-1] if self._making else None
+        self._making.append(asyncio.create_task(self._make(record, given, earlier)))
         if self._job.patience or self._scores is not None or self.on_round is not None:
-            await self._making
+            await self._made()
         return self._next()
+
+    async def _made(self, left: int = 0) -> None:
+        """Wait until no more than so many rounds are being written and evaluated."""
+        while self._making and (len(self._making) > left or self._making[0].done()):
+            await self._making[0]
+            self._making.popleft()
 
     def _close(self, round_: OpenRound, clients: Sequence[RoundClient]) -> RoundRecord:
         wall, ledger = time.monotonic() - round_.began, self._run.ledger
@@ -241,14 +252,18 @@ class Rounds:
 
     # --- what a round gives -------------------------------------------------------------------------------------
 
-    async def _make(
-        self, record: RoundRecord, before: Mapping[str, AnyArray], aggregate: Mapping[str, AnyArray]
-    ) -> None:
-        """Write a round's weights, evaluate them, keep them as a model; then its results are needed no more."""
+    async def _make(self, record: RoundRecord, given: Given, earlier: asyncio.Task[None] | None = None) -> None:
+        """Write a round's weights, evaluate them, keep them as a model; then its results are needed no more.
+
+        Args:
+            earlier: the same for the round before, which comes first.
+        """
+        if earlier is not None:
+            await earlier
         seconds = dict(record.seconds)
         began = time.perf_counter()
         room, path = Room("A round's weights can't be written", self._say), self._run.round_block(record.number)
-        file = await room.for_(lambda: self._weights.write(path))
+        file = await room.for_(lambda: given.write(path))
         crash_point("server.round-written")
         await self._models.ask(WriteModel(str(self._model(record.number)), file), Done)
         count(seconds, "checkpoint", began)
@@ -258,9 +273,9 @@ class Rounds:
             metrics = await self._scores.of(f"round-{record.number}", [file])
         count(seconds, "evaluate", began)
         updates = {client.task: self._update(client.task) for client in record.clients if client.trainer}
-        clients = await asyncio.to_thread(with_drift, record.clients, updates, before, aggregate)
+        clients = await asyncio.to_thread(with_drift, record.clients, updates, given.before, given.aggregate)
         made = msgspec.structs.replace(
-            record, metrics=metrics, seconds=seconds, clients=clients, state=self._weights.state_specs(), stored=True
+            record, metrics=metrics, seconds=seconds, clients=clients, state=given.state_specs(), stored=True
         )
         self._run.ledger.put_round(made)
         crash_point("server.round-stored")
@@ -325,8 +340,10 @@ class Rounds:
     # --- the end ------------------------------------------------------------------------------------------------
 
     async def settle(self, *, waiting: bool = True) -> None:
-        if self._making is not None:
-            await asyncio.gather(self._making, return_exceptions=not waiting)
+        if waiting:
+            await self._made()
+        else:
+            await asyncio.gather(*self._making, return_exceptions=True)
         if waiting and self._records and self._run.record.validation and not self._records[-1].validation:
             await self._validate(self._records[-1])
 

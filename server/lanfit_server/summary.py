@@ -102,7 +102,8 @@ class RoundFacts(msgspec.Struct, frozen=True):
     left_out: dict[str, str]
     """By client: why the round went on without its update."""
     parts: dict[str, float]
-    """Seconds of the server's work: aggregate, evaluate, checkpoint, and ledger, which waits for the disk."""
+    """Seconds of the server: aggregate; evaluate and checkpoint, which go on beside later rounds; wait, for those of
+    earlier rounds; and ledger, which waits for the disk."""
 
 
 class FinalFacts(msgspec.Struct, frozen=True):

@@ -31,7 +31,7 @@ from lanfit_server.collect import OpenRun
 from lanfit_server.coordinator import Coordinator
 from lanfit_server.course import Course
 from lanfit_server.evaluate import Done, Score, Scored, WriteModel
-from lanfit_server.global_weights import GlobalWeights
+from lanfit_server.global_weights import Given, GlobalWeights
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import Ledger, StoredResult
 from lanfit_server.methods.choose import method_of
@@ -224,6 +224,60 @@ def test_a_rounds_updates_are_averaged_by_training_rows_and_the_next_one_begins_
     play(script())
 
 
+@pytest.mark.parametrize("dies", [False, True])
+def test_rounds_do_not_wait_for_the_evaluation_of_earlier_ones_unless_three_are_behind(
+    tmp_path: Path, dies: bool
+) -> None:
+    values = [[value] * 3 for value in (1, 4, 6, 7, 8)]
+    job: dict[str, Value] = {"rounds": len(values), "strategy": "fedadam"}
+
+    async def calm() -> list[dict[str, float]]:
+        async with at_work(tmp_path / "calm", **job) as (run, working):
+            await whole(run, values)
+            await working
+            return [record.metrics for record in run.records()]
+
+    async def behind() -> list[dict[str, float]]:
+        async with at_work(tmp_path / "behind", **job) as (run, working):
+            go_on, ask, asked = asyncio.Event(), run.models.ask, []
+
+            async def late(request: Any, answer: type) -> Any:
+                asked.append(request)
+                if len(asked) == 1:  # of the first round; the others' come only then
+                    await go_on.wait()
+                    if dies:
+                        raise Died
+                return await ask(request, answer)
+
+            run.models.ask = late  # type: ignore[method-assign]
+            await whole(run, values[:4])
+            await committed(run, *(f"round-4-shard-{shard + 1}" for shard in range(3)))
+            await asyncio.sleep(0.02)
+            assert len(run.records()) == 3, "the fourth round is not over before the first is evaluated"
+            assert not any(record.stored for record in run.records())
+            go_on.set()
+            if dies:
+                with pytest.raises(Died):
+                    await working
+                return []
+            for shard in range(3):
+                await run.returns(5, shard, values[4][shard])
+            await working
+            return [record.metrics for record in run.records()]
+
+    async def again() -> list[dict[str, float]]:
+        async with at_work(tmp_path / "behind", **job) as (run, working):
+            for shard in range(3):
+                await run.returns(5, shard, values[4][shard])
+            await working
+            return [record.metrics for record in run.records()]
+
+    expected = play(calm())
+    found = play(behind())
+    assert (play(again()) if dies else found) == expected
+    assert len({line["loss"] for line in expected}) == len(values)
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 def test_the_order_in_which_updates_come_makes_no_difference(tmp_path: Path, order: tuple[int, ...]) -> None:
     async def script() -> None:
@@ -413,17 +467,15 @@ def test_a_disk_without_room_for_a_rounds_weights_only_delays_it_and_that_is_sai
 
     async def script() -> None:
         async with at_work(tmp_path, rounds=2) as (run, working):
-            write, failures = (
-                run.weights.write,
-                [OSError(errno.ENOSPC, "no room"), mistake("disk.full", file="x", size=1)],
-            )
+            write = Given.write
+            failures = [OSError(errno.ENOSPC, "no room"), mistake("disk.full", file="x", size=1)]
 
-            def full_at_first(path: Path) -> Any:
+            def full_at_first(given: Given, path: Path) -> Any:
                 if failures:
                     raise failures.pop()
-                return write(path)
+                return write(given, path)
 
-            monkeypatch.setattr(run.weights, "write", full_at_first)
+            monkeypatch.setattr(Given, "write", full_at_first)
             await whole(run, [[1] * 3, [7] * 3])
             await working
             assert not failures
@@ -438,10 +490,10 @@ def test_what_a_disk_refuses_for_another_reason_ends_the_run(tmp_path: Path, mon
     async def script() -> None:
         async with at_work(tmp_path, rounds=1) as (run, working):
 
-            def forbidden(path: Path) -> Any:
+            def forbidden(given: Given, path: Path) -> Any:
                 raise PermissionError(errno.EACCES, "not allowed")
 
-            monkeypatch.setattr(run.weights, "write", forbidden)
+            monkeypatch.setattr(Given, "write", forbidden)
             await whole(run, [[1] * 3])
             with pytest.raises(PermissionError):
                 await working

@@ -12,27 +12,45 @@ from pathlib import Path
 from typing import Any
 
 from lanfit.durable import written_whole
+from lanfit.models.architecture import build
 from lanfit.models.compiling import compile_model, read_spec, with_long_names
-from lanfit.models.member import Member, bare_model, raw_model
+from lanfit.models.member import Member, raw_model
+from lanfit.models.weights import set_weights
 from lanfit.wire.arrays import AnyArray
 
 
-def write_model(path: Path, architecture: str, compile_json: str, weights: Mapping[str, AnyArray]) -> None:
-    """Write a model as .h5, whole or not at all.
+class ModelWriter:
+    """Writes weights as .h5 files of one model, which is built once.
 
-    Loss and metrics stand in it under their long names: Keras 3.15.1 can't load an .h5 that says `mse` or `mae`.
+    Loss and metrics stand in them under their long names: Keras 3.15.1 can't load an .h5 that says `mse` or `mae`.
+    """
+
+    def __init__(self, architecture: str, compile_json: str) -> None:
+        self._model = build(architecture)
+        compile_model(self._model, with_long_names(read_spec(compile_json)))
+
+    def write(self, path: Path, weights: Mapping[str, AnyArray]) -> None:
+        """Write a file, whole or not at all.
+
+        Raises:
+            InputError: the weights are not this model's.
+        """
+        import h5py
+
+        set_weights(self._model, weights)
+        with written_whole(path) as temporary:
+            self._model.save(temporary)
+            with h5py.File(temporary, "a") as file:
+                file.pop("optimizer_weights", None)
+
+
+def write_model(path: Path, architecture: str, compile_json: str, weights: Mapping[str, AnyArray]) -> None:
+    """Write one model as .h5, as a `ModelWriter` does.
 
     Raises:
         InputError: the parts are not of one model.
     """
-    import h5py
-
-    model = bare_model(architecture, weights)
-    compile_model(model, with_long_names(read_spec(compile_json)))
-    with written_whole(path) as temporary:
-        model.save(temporary)
-        with h5py.File(temporary, "a") as file:
-            file.pop("optimizer_weights", None)
+    ModelWriter(architecture, compile_json).write(path, weights)
 
 
 def write_final(path: Path, architecture: str, compile_json: str, member: Member) -> None:
