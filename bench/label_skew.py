@@ -1,12 +1,13 @@
 """Label skew: in how many rounds does each strategy, and each aggregation, come to 95 %?
 
-    python bench/label_skew.py --mnist mnist.npz [--samples 70000] [--rounds 30] [--clients 10] [--alpha 0.1] [--all]
+    python bench/label_skew.py --mnist mnist.npz [--samples 70000] [--rounds 30] [--clients 10] [--alpha 0.1]
+        [--all] [--only fedavg/krum ...]
 
 10 simulated clients, whose labels are as skewed as Dirichlet 0.1 deals them, train the 784-200-200-10 model: one epoch
 a round, batch 32, SGD. Scored on the server's test rows: a fifth of all 70,000, classes in their proportions, not
-MNIST's own test set. Every strategy with the mean, every aggregation with fedavg; --all crosses them. Server optimizers
-have their defaults (nobody tuned them). One table, no limit; exit code 1 if a run
-does not end well. A run that has not got there in its rounds says how far it came.
+MNIST's own test set. Every strategy with the mean, every aggregation with fedavg; --all crosses them, --only names
+some. Server optimizers have their defaults (nobody tuned them). One table, no limit; exit code 1 if a run does not end
+well. A run that has not got there in its rounds says how far it came.
 """
 
 from __future__ import annotations
@@ -55,10 +56,13 @@ def main() -> int:
     parser.add_argument("--pool", type=int, default=2, help="trainers (default 2)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--all", action="store_true", help="every strategy with every aggregation")
+    parser.add_argument("--only", nargs="+", metavar="STRATEGY/AGGREGATION", help="these of them")
     arguments = describe(parser)
     pairs = [(strategy, "mean") for strategy in STRATEGIES] + [("fedavg", name) for name in AGGREGATIONS[1:]]
     if arguments.all:
         pairs = [(strategy, name) for strategy in STRATEGIES for name in AGGREGATIONS]
+    if arguments.only:
+        pairs = [(strategy, name) for strategy, _, name in (each.partition("/") for each in arguments.only)]
     tasks = arguments.rounds * arguments.clients
     row_epochs = arguments.rounds * arguments.samples * (1 - TEST_SPLIT)
     hours = len(pairs) * (START_SECONDS + tasks * TASK_SECONDS + row_epochs * ROW_SECONDS) / 3600
