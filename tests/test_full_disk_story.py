@@ -50,6 +50,29 @@ def test_a_server_without_room_puts_results_off_and_goes_on_when_there_is_some(t
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_clients_may_come_and_go_while_a_server_has_no_room(tmp_path: Path) -> None:
+    place = Place(tmp_path / "server")
+    with (
+        place.server(*flags(free_port(), 2, epochs=150), "--threads", 1) as server,
+        client(tmp_path / "b", port_of(server), "lab-2") as survivor,
+    ):
+        with client(tmp_path / "a", port_of(server), "lab-1") as lost:
+            server.expect("lab-1: epoch 1/150")
+            limit(server, 1)
+            lost.kill()
+            lost.finish(None)
+        server.expect("lab-1 was lost")
+        with client(tmp_path / "a", port_of(server), "lab-1") as back:
+            server.expect(r"lab-1 joined (?s:.*)lab-1 joined ")
+            server.expect("Results have to wait: the server's disk is full")
+            limit(server, psutil.RLIM_INFINITY)
+            server.finish()
+            back.finish()
+        survivor.finish()
+    assert place.summary()["status"] == "done"
+    assert "Traceback" not in server.said
+
+
 # --- on a client ----------------------------------------------------------------------------------------------------
 
 

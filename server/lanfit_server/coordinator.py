@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lanfit.crash import crash_point
 from lanfit.job import Job
+from lanfit.room import Room
 from lanfit.waits import Waits
 from lanfit.wire.messages import Cancel, RunEnded
 from lanfit_server.assembly import joined
@@ -97,19 +98,19 @@ class Coordinator:
             await self._deal()
             await self._train()
             while tasks := await self._maker.advance():
-                self._begin(tasks)
+                await self._begin(tasks)
                 await self._train()
             await self._maker.settle()
 
     async def _deal(self) -> None:
         data, owners, ledger = self._provision.data, self._owners, self._run.ledger
-        with ledger.together():
+        with ledger.noting():
             for name in self._cluster.roster.connected:
                 self._joined(name)
         is_new = not ledger.owners()
         if is_new:
             ledger.deal(owners)
-        self._begin(await self._maker.start())
+        await self._begin(await self._maker.start())
         if not is_new:
             self._take_up()
             return
@@ -117,12 +118,14 @@ class Coordinator:
         for shard, owner in enumerate(owners):
             self._journal.event("dealt", shard=shard + 1, client=owner, rows=data.samples[shard])
 
-    def _begin(self, tasks: Sequence[Task]) -> None:
+    async def _begin(self, tasks: Sequence[Task]) -> None:
         """These tasks are there to be done now."""
         bound = self._provision.data.own is not None
         for task in tasks:
             self.course.table.add(task, self._owners[task.shard], bound=bound)
-        self._run.ledger.add_tasks([OwnedTask(task.key, self._owners[task.shard], task.round) for task in tasks])
+        owned = [OwnedTask(task.key, self._owners[task.shard], task.round) for task in tasks]
+        room = Room("Tasks can't be written down", self._display.say)
+        await room.for_(lambda: self._run.ledger.add_tasks(owned), thread=False)
 
     def _take_up(self) -> None:
         """An earlier server has dealt the tasks: what came back to it is done, and its clients are on their way."""
@@ -234,7 +237,7 @@ class Coordinator:
         roster, table, now = self._cluster.roster, self.course.table, time.monotonic()
         expected = [name for name in self._owners if roster[name].state != "left"] if self._grace() else ()
         assignments = table.assign(roster.connected, now, expected, copies=self._cluster.own_machines)
-        with self._run.ledger.together():
+        with self._run.ledger.noting():
             for assignment in assignments:
                 self._run.ledger.lease(assignment.task.key, assignment.attempt, assignment.client)
         for assignment in assignments:

@@ -56,8 +56,9 @@ class Journal:
 
     def whole_history(self, owner: str, suffix: str, history: Mapping[str, Sequence[float]]) -> None:
         """Replace a history.csv with that of its result: a link may have been down for some epochs."""
-        self.start_history(owner, suffix)
-        self._histories[owner + suffix].write(history)
+        with suppress(OSError):
+            self.start_history(owner, suffix)
+            self._histories[owner + suffix].write(history)
 
     def client_log(self, name: str, lines: Sequence[str]) -> None:
         """Append lines that a client sent to its client.log."""
@@ -66,4 +67,5 @@ class Journal:
 
     def close(self) -> None:
         logging.getLogger("lanfit").removeHandler(self._handler)
-        self._handler.close()
+        with suppress(OSError):
+            self._handler.close()

@@ -1,12 +1,14 @@
 """What a run must not forget: its job, who owns which task, and the results that were acknowledged. SQLite, one a run.
 
 One connection, used by one thread (the SQLite that Python 3.11 brings can corrupt a write-ahead log with two). A method
-that returns has its change on disk.
+that returns has its change on disk, but for what is noted about clients and leases: on a disk without room that waits,
+and is written before whatever comes next. A server that goes on without it asks again who is there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +21,8 @@ from lanfit.data.normalize import NO_NORMALIZER, Normalizer
 from lanfit.parts import PartRange
 from lanfit.wire.arrays import ArraySpec, BlockSpec
 from lanfit.wire.messages import Model, OwnRows, Result
+
+log = logging.getLogger("lanfit.server")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (record BLOB NOT NULL, status TEXT NOT NULL);
@@ -187,6 +191,8 @@ class Ledger:
         folder.mkdir(parents=True, exist_ok=True)
         self.seconds = 0.0
         """What it has waited for the disk."""
+        self._noted: list[tuple[str, tuple[str | int | bytes | None, ...]]] = []
+        self._noting = False
         self._db = sqlite3.connect(folder / self.FILE, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
@@ -234,7 +240,7 @@ class Ledger:
 
     def remember(self, name: str, client_id: bytes) -> None:
         """Write down what a client is called in this run: one that comes back keeps its name."""
-        self._db.execute("INSERT OR REPLACE INTO clients VALUES (?, ?)", (name, client_id))
+        self._note("INSERT OR REPLACE INTO clients VALUES (?, ?)", name, client_id)
 
     def clients(self) -> dict[str, bytes]:
         """The ids of the clients by their names."""
@@ -246,16 +252,15 @@ class Ledger:
 
     def lease(self, task: str, attempt: int, client: str) -> None:
         """Write down that a task is given to a client."""
-        with self.together():
-            self._db.execute("INSERT INTO leases VALUES (?, ?, ?, NULL, NULL)", (task, attempt, client))
+        self._note("INSERT INTO leases VALUES (?, ?, ?, NULL, NULL)", task, attempt, client)
 
     def end_leases(self, ended: str, *, task: str | None = None, client: str | None = None, failure: str = "") -> None:
         """Write down how the leases of a task, of a client, or of a client for a task ended."""
-        self._db.execute(
+        self._note(
             "UPDATE leases SET ended = ?, failure = ? WHERE ended IS NULL AND task = ifnull(?, task) "
             "AND client = ifnull(?, client)",
-            (ended, failure or None, task, client),
-        )
+            ended, failure or None, task, client,
+        )  # fmt: skip
 
     def leases(self) -> list[StoredLease]:
         """All leases that there ever were, in the order of their attempts."""
@@ -300,17 +305,53 @@ class Ledger:
         )
         return found.fetchone() is not None
 
+    # --- writing ------------------------------------------------------------------------------------------------
+
+    def _note(self, statement: str, *values: str | int | bytes | None) -> None:
+        if self._db.in_transaction:
+            self._db.execute(statement, values)
+            return
+        self._noted.append((statement, values))
+        if not self._noting:
+            self._write_notes()
+
+    @contextlib.contextmanager
+    def noting(self) -> Iterator[None]:
+        """What is noted inside is written at once when this ends, if there is room."""
+        self._noting = True
+        try:
+            yield
+        finally:
+            self._noting = False
+            self._write_notes()
+
+    def _write_notes(self) -> None:
+        if not self._noted:
+            return
+        try:
+            with self.together():
+                pass
+        except sqlite3.OperationalError as wrong:
+            log.warning("the ledger can't be written, %d notes wait: %s", len(self._noted), wrong)
+
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """What is written down inside is on disk when this ends, all of it or nothing."""
+        """What is written down inside is on disk when this ends, all of it or nothing.
+
+        Raises:
+            sqlite3.OperationalError: the disk is full, or refuses.
+        """
         if self._db.in_transaction:
             yield
             return
         self._db.execute("BEGIN IMMEDIATE")
         try:
+            for statement, values in self._noted:
+                self._db.execute(statement, values)
             yield
             began = time.perf_counter()
             self._db.execute("COMMIT")
+            self._noted.clear()
             self.seconds += time.perf_counter() - began
         except BaseException:
             if self._db.in_transaction:  # a full disk ends it

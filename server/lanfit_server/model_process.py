@@ -7,6 +7,7 @@ take the server with it.
 from __future__ import annotations
 
 import queue
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -168,14 +169,14 @@ class ModelHolder:
         return ArrayFile.write(path, {**weights, **members[0].constants()})
 
 
-def problem(failed: LanfitError | MemoryError | OSError) -> Problem:
+def problem(failed: LanfitError | MemoryError | OSError | sqlite3.OperationalError) -> Problem:
     """What went wrong as an answer, by its nearest class of the error tree: what the server can make of it."""
     match failed:
         case LanfitError():
             error = failed
         case MemoryError():
             error = mistake("model.out-of-memory")
-        case OSError():
+        case _:
             error = refused(failed)
     kind = next(cls.__name__ for cls in type(error).__mro__ if cls.__module__ == "lanfit.errors")
     return Problem(kind, error.message, error.hint, error.code)

@@ -11,7 +11,7 @@ import msgspec
 from lanfit.wire.arrays import AnyArray
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
-from lanfit_server.ledger import RoundClient
+from lanfit_server.ledger import RoundClient, RoundRecord
 from lanfit_server.methods import Task
 from lanfit_server.methods.aggregation import drift
 from lanfit_server.tasks import State
@@ -91,6 +91,19 @@ def count(seconds: dict[str, float], name: str, began: float) -> None:
 def training(seconds: Mapping[str, float]) -> float:
     """What a client has computed: its steps, and what had to be compiled and validated for them."""
     return sum(seconds.get(name, 0.0) for name in ("compile", "train", "validate"))
+
+
+def closed(round_: OpenRound, clients: Sequence[RoundClient], now: float, ledger_seconds: float) -> RoundRecord:
+    """What is written down of a round that is over, at this time of the monotonic clock."""
+    wall = now - round_.began
+    slowest = max(training(client.seconds) for client in clients if not client.left_out)
+    seconds = {
+        **round_.seconds,
+        "wall": wall,
+        "overhead": max(0.0, wall - slowest),
+        "ledger": ledger_seconds - round_.ledger_seconds,
+    }
+    return RoundRecord(round_.number, tuple(clients), seconds=seconds)
 
 
 def with_drift(

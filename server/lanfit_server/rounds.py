@@ -33,7 +33,7 @@ from lanfit_server.makers import Chosen
 from lanfit_server.methods import Task
 from lanfit_server.methods.aggregation import outliers, update_norm
 from lanfit_server.methods.federated import Federated
-from lanfit_server.participants import OpenRound, Participants, count, training, with_drift
+from lanfit_server.participants import OpenRound, Participants, closed, count, with_drift
 from lanfit_server.provision import Provision
 from lanfit_server.roster import Roster
 from lanfit_server.round_facts import client_facts_of_rounds, round_facts
@@ -200,7 +200,7 @@ class Rounds:
         began = time.perf_counter()
         await self._made(MOST_IN_MAKING - 1)
         count(round_.seconds, "wait", began)
-        record = self._close(round_, clients)
+        record = await self._close(round_, clients)
         earlier = self._making[-1] if self._making else None
         self._making.append(asyncio.create_task(self._make(record, given, earlier)))
         if self._job.patience or self._scores is not None or self.on_round is not None:
@@ -213,21 +213,17 @@ class Rounds:
             await self._making[0]
             self._making.popleft()
 
-    def _close(self, round_: OpenRound, clients: Sequence[RoundClient]) -> RoundRecord:
-        wall, ledger = time.monotonic() - round_.began, self._run.ledger
-        slowest = max(training(client.seconds) for client in clients if not client.left_out)
-        seconds = {
-            **round_.seconds,
-            "wall": wall,
-            "overhead": max(0.0, wall - slowest),
-            "ledger": ledger.seconds - round_.ledger_seconds,
-        }
-        record = RoundRecord(round_.number, tuple(clients), seconds=seconds)
-        ledger.put_round(record)
+    async def _close(self, round_: OpenRound, clients: Sequence[RoundClient]) -> RoundRecord:
+        record = closed(round_, clients, time.monotonic(), self._run.ledger.seconds)
+        await self._put(record)
         crash_point("server.round-closed")
         self._records.append(record)
         self._open = None
         return record
+
+    async def _put(self, record: RoundRecord) -> None:
+        room = Room("A round can't be written down", self._say)
+        await room.for_(lambda: self._run.ledger.put_round(record), thread=False)
 
     async def _outliers(self, round_: OpenRound) -> dict[str, str]:
         """The tasks whose updates are much longer than most."""
@@ -277,7 +273,7 @@ class Rounds:
         made = msgspec.structs.replace(
             record, metrics=metrics, seconds=seconds, clients=clients, state=given.state_specs(), stored=True
         )
-        self._run.ledger.put_round(made)
+        await self._put(made)
         crash_point("server.round-stored")
         self._records[record.number - 1] = made
         self._remove_results(made)
@@ -355,7 +351,7 @@ class Rounds:
         answers = await self._asking.by_client(f"round-{record.number}", [file], names, "validation")
         validation = {name: answers[name].metrics for name in names if name in answers}
         self._records[-1] = msgspec.structs.replace(record, validation=validation)
-        self._run.ledger.put_round(self._records[-1])
+        await self._put(self._records[-1])
 
     def status(self) -> str:
         if not self._records:

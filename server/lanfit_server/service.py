@@ -12,6 +12,7 @@ import contextlib
 import os
 import queue
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -239,7 +240,7 @@ class Service:
             self._runner.on_round = self._on_round if fit.hears_rounds else None
             order = order_of(fit, self._opening, self._models, self._loop)
             self._outlet.tell(Finished(self._runner.train(order).to_json()))
-        except (LanfitError, MemoryError, OSError) as failed:
+        except (LanfitError, MemoryError, OSError, sqlite3.OperationalError) as failed:
             self._outlet.tell(problem(failed))
         finally:
             shutil.rmtree(folder, ignore_errors=True)

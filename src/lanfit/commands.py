@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import sqlite3
 import sys
 from collections.abc import Iterator
 
@@ -26,7 +27,7 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
     except LanfitError as wrong:
         _report(wrong, as_json)
         sys.exit(wrong.exit_code)
-    except OSError as error:
+    except (OSError, sqlite3.OperationalError) as error:
         log.debug("the system refused", exc_info=error)
         explained = refused(error)
         _report(explained, as_json)

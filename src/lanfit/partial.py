@@ -42,7 +42,8 @@ def is_full(wrong: BaseException) -> bool:
         case OSError():
             return wrong.errno in _NO_ROOM
         case sqlite3.OperationalError():
-            return "full" in str(wrong)
+            # A write that the system refuses is an error of input and output to SQLite, whatever the reason.
+            return "full" in str(wrong) or getattr(wrong, "sqlite_errorname", "") == "SQLITE_IOERR_WRITE"
         case _:
             return False
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sqlite3
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -35,27 +36,27 @@ class Room:
         self._say = say
         self._said = -math.inf
 
-    def is_missing(self, wrong: OSError | LanfitError) -> None:
+    def is_missing(self, wrong: OSError | LanfitError | sqlite3.OperationalError) -> None:
         """There was none just now, for this reason."""
         now = time.monotonic()
         if now - self._said >= REMIND_SECONDS:
             self._said = now
-            reason = (refused(wrong) if isinstance(wrong, OSError) else wrong).message
+            reason = (wrong if isinstance(wrong, LanfitError) else refused(wrong)).message
             self._say(
                 f"{self._what}: {reason}. It is tried again every {AGAIN_SECONDS:.0f} s; make room on this machine's "
                 "disk."
             )
 
-    async def for_(self, write: Callable[[], T]) -> T:
-        """Return what `write` returns; it is called in a thread, and again while the disk has no room.
+    async def for_(self, write: Callable[[], T], *, thread: bool = True) -> T:
+        """Return what `write` returns; it is called in a thread, or here, and again while the disk has no room.
 
         Raises:
-            OSError, LanfitError: whatever else it raises.
+            OSError, LanfitError, sqlite3.OperationalError: whatever else it raises.
         """
         while True:
             try:
-                return await asyncio.to_thread(write)
-            except (OSError, LanfitError) as wrong:
+                return await asyncio.to_thread(write) if thread else write()
+            except (OSError, LanfitError, sqlite3.OperationalError) as wrong:
                 if not is_full(wrong):
                     raise
                 self.is_missing(wrong)

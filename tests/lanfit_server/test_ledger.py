@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from test_collect import record, result
 
 from lanfit.workspace import Workspace
@@ -58,3 +63,41 @@ def test_a_run_that_was_not_begun_is_no_run_to_go_on_with(tmp_path: Path) -> Non
     assert unfinished(place) is None
     ledger_in(place.run_folder("run-1")).close()
     assert unfinished(place) == "run-1"
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[None]:
+    """The limit of this process on the size of its files stands for the disk."""
+    if sys.platform == "win32":
+        pytest.skip("Windows has no such limit")
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_notes_wait_for_room_and_are_written_before_what_comes_next(tmp_path: Path) -> None:
+    ledger = ledger_in(tmp_path)
+    with full_disk():
+        with ledger.noting():
+            ledger.remember("lab-1", b"1")
+            ledger.lease("shard-1", 1, "lab-1")
+        ledger.lease("shard-2", 1, "lab-2")
+        ledger.end_leases("lost", client="lab-2")
+        with pytest.raises(sqlite3.OperationalError):
+            ledger.commit(StoredResult("shard-1", "lab-1", result()))
+        assert ledger.result("shard-1") is None
+        assert ledger.leases() == []
+    ledger.commit(StoredResult("shard-1", "lab-1", result()))
+    ledger.close()
+    again = Ledger(tmp_path)
+    assert again.clients() == {"lab-1": b"1"}
+    assert again.leases() == [
+        StoredLease("shard-1", 1, "lab-1", "not needed", None),
+        StoredLease("shard-2", 1, "lab-2", "lost", None),
+    ]
+    assert again.result("shard-1") is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -483,6 +484,31 @@ def test_a_disk_without_room_for_a_rounds_weights_only_delays_it_and_that_is_sai
             assert [record.stored for record in run.records()] == [True, True]
             assert sum("can't be written" in line and "make room" in line for line in run.said.lines) == 1
 
+    play(script())
+
+
+@pytest.mark.parametrize("what", ["put_round", "add_tasks"])
+def test_a_ledger_without_room_only_delays_rounds_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr("lanfit.room.AGAIN_SECONDS", 0.001)
+    write, refused = getattr(Ledger, what), []
+
+    def full_at_first(ledger: Ledger, written: Any) -> None:
+        if len(refused) < 2:
+            refused.append(written)
+            raise sqlite3.OperationalError("database or disk is full")
+        write(ledger, written)
+
+    async def script() -> None:
+        async with at_work(tmp_path, rounds=2) as (run, working):
+            await whole(run, [[1] * 3, [7] * 3])
+            await working
+            assert len(refused) == 2
+            assert [record.stored for record in run.records()] == [True, True]
+            assert sum("can't be written down" in line and "make room" in line for line in run.said.lines) == 1
+
+    monkeypatch.setattr(Ledger, what, full_at_first)
     play(script())
 
 
