@@ -40,6 +40,7 @@ def test_the_notebook_goes_from_rows_to_a_model_of_all(tmp_path: Path, monkeypat
     assert float(re.findall(r"nobody has trained on: ([\d.]+)", said)[0]) > 0.8
     assert "done - the same weights: True" in said
     assert "round 5: local-1, local-2; local-1 " in said
+    assert re.search(r"100%.* 5/5 .*loss: \d", said), "no bar"
     assert "\x1b[" not in said
     assert place.summary()["method"] == "federated"
     assert not (place.root / "docs" / "lanfit").exists()

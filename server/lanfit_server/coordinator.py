@@ -354,7 +354,7 @@ class Coordinator:
         self._journal.event("scored", task=what, **metrics)
         if line:
             shown = "  ".join(f"{key} {value:.4f}" for key, value in metrics.items())
-            self._display.say(f"{line}: {shown}")
+            self._display.say(f"{line}: {shown}" if shown else f"{line}.")
 
     # --- the end ------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,109 @@
+"""`lanfit.Cluster` with machines of the LAN, at a terminal, and with weights of rows: scripts of their own."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from running import PATIENCE, Program, free_port
+from test_python_story import script
+
+pytestmark = pytest.mark.story
+#: Standard output goes to the terminal, which has a size, as those of people do.
+TERMINAL = "import termios; sys.stdout = sys.stderr; termios.tcsetwinsize(2, (25, 120))"
+
+
+def staying(folder: Path, port: int, name: str) -> Program:
+    """A client that stays for the next run."""
+    for part in ("model", "dataset"):
+        (folder / part).mkdir(parents=True)
+    words = ("client", f"127.0.0.1:{port}", "--name", name, "--threads", 1)
+    return Program(*words, folder=folder, passphrase="only on this machine")
+
+
+def test_clients_of_the_lan_join_a_program_and_stay_from_one_fit_to_the_next(tmp_path: Path) -> None:
+    port = free_port()
+    with script(
+        tmp_path / "program",
+        f"""
+os.environ["LANFIT_PASSPHRASE"] = "only on this machine"
+given = []
+with lanfit.Cluster("127.0.0.1:{port}", clients=2, workspace=".") as cluster:
+    say("open")
+    for method in ("fit", "federated"):
+        fields = {{"rounds": 2}} if method == "federated" else {{}}
+        history = cluster.fit(model, x, y, 8, 2, validation_split=0.25, method=method, verbose=2, **fields)
+        names, status = [c.name for c in history.clients], history.summary.status
+        given.append([status, names, len(history.history["loss"]), history.run])
+print("\\n" + json.dumps(given))
+""",
+    ) as program:
+        program.expect(r"(?m)^open", seconds=PATIENCE)
+        with staying(tmp_path / "a", port, "lab-1") as first, staying(tmp_path / "b", port, "lab-2") as second:
+            program.finish(seconds=2 * PATIENCE)
+            for worker in (first, second):
+                worker.expect(r"the link to 127\.0\.0\.1:\d+ ended: (.*)looking for the server again")
+                worker.interrupt()
+                worker.finish(130)
+    said = program.stdout.decode()
+    assert f"lanfit client 127.0.0.1:{port} --fingerprint" in said
+    assert "The passphrase is" not in said, "it was given"
+    fit, federated = json.loads(said.splitlines()[-1])
+    assert fit[:3] == ["done", ["lab-1", "lab-2"], 2]
+    assert federated[:3] == ["done", ["lab-1", "lab-2"], 2]
+    for worker in (first, second):
+        assert worker.said.count("Joined ") == 1, "it stayed"
+        for run in (fit[3], federated[3]):
+            assert run in worker.said
+
+
+def test_at_a_terminal_a_bar_shows_the_rounds_and_in_a_file_lines_do(tmp_path: Path) -> None:
+    code = """
+WHERE
+with lanfit.Cluster(simulated=2, pool=1, threads=1, workspace=".") as cluster:
+    cluster.fit(model, x, y, 8, rounds=2)
+    cluster.fit(model, x, y, 8, method="fit", epochs=2, verbose=2)
+"""
+    with script(tmp_path / "bar", code.replace("WHERE", TERMINAL), terminal=True) as program:
+        program.expect(r"100%.* 2/2 .*loss: \d", seconds=2 * PATIENCE)
+        program.expect(r"Epoch 2/2 - .*loss: \d", seconds=PATIENCE)
+        program.finish()
+    assert "Round 2/2 - " not in program.said
+    with script(tmp_path / "file", code.replace("WHERE", "")) as program:
+        program.finish(seconds=2 * PATIENCE)
+    lines = program.stdout.decode().splitlines()
+    assert [line.partition(" - ")[0] for line in lines if re.match(r"Round \d/2 - ", line)] == [
+        "Round 1/2",
+        "Round 2/2",
+    ]
+    assert "\r" not in program.stdout.decode() + program.said
+    assert "it/s" not in program.stdout.decode() + program.said
+
+
+def test_weights_of_classes_and_of_rows_are_those_of_keras(tmp_path: Path) -> None:
+    with script(
+        tmp_path,
+        """
+start, given = model.get_weights(), []
+with lanfit.Cluster(simulated=2, pool=1, threads=1, workspace=".") as cluster:
+    for weights in ({}, {"class_weight": {0: 0.25, 1: 2.0}}, {"sample_weight": np.where(y == 1, 2.0, 0.25)}):
+        model.set_weights(start)
+        cluster.fit(model, x, y, 8, 2, validation_split=0.25, rounds=2, verbose=0, **weights)
+        given.append([w.tolist() for w in model.get_weights()])
+    model.set_weights(start)
+    first = y == 0  # rows of weight nothing teach nothing: the same as training without them
+    cluster.fit(model, x, y, 8, 2, rounds=2, verbose=0, sample_weight=np.where(first, 0.0, 1.0), deal="equal")
+    given.append(float(model.evaluate(x[first], y[first], verbose=0)[0]))
+    given.append(float(model.evaluate(x[~first], y[~first], verbose=0)[0]))
+model.set_weights(start)
+given += [float(model.evaluate(x[rows], y[rows], verbose=0)[0]) for rows in (first, ~first)]
+print("\\n" + json.dumps(given))
+""",
+    ) as program:
+        program.finish(seconds=2 * PATIENCE)
+    plain, of_classes, of_rows, *losses = json.loads(program.stdout.splitlines()[-1])
+    assert of_classes == of_rows != plain
+    assert losses[1] < losses[3], "the rows that count were learned"
+    assert losses[0] > losses[2], "the others were not"
