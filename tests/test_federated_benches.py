@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
@@ -69,3 +70,39 @@ def test_what_a_round_costs_is_told_by_its_parts(tmp_path: Path) -> None:
     figures = {name: float(value) for name, value in re.findall(r"(\w+) (\d+\.\d)", found[1])}
     assert figures["round"] > figures["overhead"] > 0
     assert {"aggregate", "evaluate", "checkpoint", "ledger", "wait"} <= set(figures)
+
+
+def test_who_has_no_flower_is_told_how_to_get_it(mnist: Path, tmp_path: Path) -> None:
+    ran = bench("flower.py", tmp_path, "--mnist", mnist)
+    assert "-m venv flower-env" in ran.stderr
+    assert "pip install flwr" in ran.stderr
+    assert ran.returncode == 2
+    (tmp_path / "temporary").rmdir()
+
+    ran = bench("flower.py", tmp_path, "--mnist", mnist, "--python", tmp_path / "none-such")
+    assert "none-such" in ran.stderr
+    assert "pip install flwr" in ran.stderr
+    assert ran.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        ([(1.0, 0.965), (9.0, 0.5), (2.0, 0.97)], [(16.0, 0.96), (15.0, 0.96), (90.0, 0.97)], (8.0, 0.5, True)),
+        ([(2.0, 0.96)], [(15.9, 0.96)], (7.95, 0.0, False)),
+        ([(1.0, 0.96)], [(9.0, 0.9551)], (9.0, 0.49, True)),
+        ([(1.0, 0.95)], [(9.0, 0.9551)], (9.0, 0.51, False)),
+        ([(1.0, 0.9551)], [(9.0, 0.95)], (9.0, 0.51, False)),
+    ],
+    ids=["medians, at the limits", "too slow", "as good", "worse", "better"],
+)
+def test_flower_is_beaten_by_its_median_at_the_same_accuracy(
+    ours: list[tuple[float, float]],
+    theirs: list[tuple[float, float]],
+    expected: tuple[float, float, bool],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(BENCH)
+    flower = importlib.import_module("flower")
+    ratio, points, good = flower.verdict([flower.Run(*each) for each in ours], [flower.Run(*each) for each in theirs])
+    assert (round(ratio, 6), round(points, 6), good) == expected
