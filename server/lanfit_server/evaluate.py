@@ -13,7 +13,10 @@ import msgspec
 
 from lanfit import errors
 from lanfit.child import Child, backend_environment
+from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
+from lanfit.partial import is_full
+from lanfit.room import Room
 from lanfit.wire.messages import Model
 
 # --- asked of the model process ---------------------------------------------------------------------------------
@@ -172,6 +175,8 @@ class ModelProcess:
     def __init__(self, child: Child[Reply]) -> None:
         self._child = child
         self._turn = asyncio.Lock()
+        self.room: Room | None = None
+        """What is waited with for room on the disk; None as long as a full disk is an error."""
 
     @classmethod
     async def start(cls) -> ModelProcess:
@@ -186,10 +191,15 @@ class ModelProcess:
             LanfitError: what the model process found wrong, in its own class.
             TrainingError: the process died of it.
         """
-        # Who is cancelled while it waits must not leave an answer behind that the next one would take for its own.
-        reply = await asyncio.shield(self._exchange(request))
-        if isinstance(reply, Problem):
-            raise getattr(errors, reply.kind)(reply.message, reply.hint, reply.code)
+        while True:
+            # Who is cancelled while it waits must not leave an answer behind that the next one would take for its own.
+            reply = await asyncio.shield(self._exchange(request))
+            if not isinstance(reply, Problem):
+                break
+            wrong: LanfitError = getattr(errors, reply.kind)(reply.message, reply.hint, reply.code)
+            if self.room is None or not is_full(wrong):
+                raise wrong
+            await self.room.wait(wrong)
         if not isinstance(reply, answer):
             raise errors.LocalProtocolError(f"the model process answered {type(request)} with {type(reply)}")
         return reply

@@ -27,6 +27,7 @@ from lanfit.models.member import Member
 from lanfit.models.merge import average, write_ensemble
 from lanfit.models.runtime import limit_memory, prepare_keras
 from lanfit.models.scoring import check_batch
+from lanfit.partial import is_full
 from lanfit.system import refused
 from lanfit.training.folds import convert
 from lanfit.training.judging import Judge, as_predictions
@@ -178,8 +179,9 @@ def problem(failed: LanfitError | MemoryError | OSError | sqlite3.OperationalErr
             error = mistake("model.out-of-memory")
         case _:
             error = refused(failed)
+    code = "disk.full" if is_full(failed) else error.code
     kind = next(cls.__name__ for cls in type(error).__mro__ if cls.__module__ == "lanfit.errors")
-    return Problem(kind, error.message, error.hint, error.code)
+    return Problem(kind, error.message, error.hint, code)
 
 
 def main() -> None:

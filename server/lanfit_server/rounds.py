@@ -202,7 +202,10 @@ class Rounds:
         count(round_.seconds, "wait", began)
         record = await self._close(round_, clients)
         earlier = self._making[-1] if self._making else None
-        self._making.append(asyncio.create_task(self._make(record, given, earlier)))
+        making = asyncio.create_task(self._make(record, given, earlier))
+        # Whoever waits for it hears what was wrong; of several that wait for each other that is one.
+        making.add_done_callback(lambda made: made.cancelled() or made.exception())
+        self._making.append(making)
         if self._job.patience or self._scores is not None or self.on_round is not None:
             await self._made()
         return self._next()

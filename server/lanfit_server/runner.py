@@ -21,6 +21,7 @@ from lanfit.job import Job
 from lanfit.lock import FolderLock
 from lanfit.loop import LoopThread
 from lanfit.models.member import Member
+from lanfit.room import Room
 from lanfit.waits import Waits
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import Model, RunEnded, Survey
@@ -289,6 +290,7 @@ class Runner:
             self._display.began(run.run)
             for name in journal.repaired:
                 self._say(f"Note: {name} ended in half a line, which is cut off.")
+            self._models.room = Room("What the model process makes can't be written", self._say)
             began = time.monotonic()
             provision = self._loop.call(self._provide(job, run, data, weights))
             patience = Patience(self._cluster.roster, 60 * job.deadline if data.own is not None else None)

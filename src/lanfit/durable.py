@@ -38,6 +38,20 @@ def write_whole(path: Path, content: bytes | str, mode: int = 0o644) -> None:
             file.write(data)
 
 
+def check_room(path: Path, size: int) -> None:
+    """Find out whether a file of so many bytes has room now, where the system can tell. Leaves nothing.
+
+    Raises:
+        OSError: it has none.
+    """
+    if hasattr(os, "posix_fallocate"):
+        try:
+            with path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, max(1, size))
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of processes that were killed, in all of a folder that nobody writes into now."""
     for path in folder.rglob(".*"):

@@ -59,5 +59,9 @@ class Room:
             except (OSError, LanfitError, sqlite3.OperationalError) as wrong:
                 if not is_full(wrong):
                     raise
-                self.is_missing(wrong)
-            await asyncio.sleep(AGAIN_SECONDS)
+                await self.wait(wrong)
+
+    async def wait(self, wrong: OSError | LanfitError | sqlite3.OperationalError) -> None:
+        """There was none just now, for this reason: return when it is to be tried again."""
+        self.is_missing(wrong)
+        await asyncio.sleep(AGAIN_SECONDS)

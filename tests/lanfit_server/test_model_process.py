@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lanfit.data.normalize import NO_NORMALIZER
@@ -12,6 +14,7 @@ from lanfit.errors import InputError, LanfitError
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
 from lanfit.models.member import Member
+from lanfit.room import Room
 from lanfit.wire.messages import Model
 from lanfit_server.evaluate import (
     Compile,
@@ -21,6 +24,7 @@ from lanfit_server.evaluate import (
     LoadModel,
     ModelProcess,
     Problem,
+    Scored,
     UseModel,
     WriteFinal,
     WriteModel,
@@ -41,6 +45,52 @@ def test_an_error_is_an_answer_by_its_nearest_class_of_the_tree() -> None:
     assert problem(Special("a", "b", "c")) == Problem("InputError", "a", "b", "c")
     full = mistake("disk.full", file="weights.block", size=9)
     assert problem(full) == Problem("LanfitError", full.message, full.hint, "disk.full")
+
+
+@pytest.mark.keras
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there limits of a running process change")
+def test_a_disk_without_room_is_waited_for_in_a_run_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lanfit.room.AGAIN_SECONDS", 0.05)
+    said: list[str] = []
+
+    async def ask() -> None:
+        models = await ModelProcess.start()
+        [process] = [child for child in psutil.Process().children() if "lanfit_server.model_process" in child.cmdline()]
+
+        def is_said(line: str) -> None:
+            said.append(line)
+            process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
+
+        try:
+            digits = str(ROOT / "model" / "digits.h5")
+            loaded = await models.ask(LoadModel(digits, str(tmp_path / "weights.block")), Loaded)
+            compiled = await models.ask(Compile(), Compiled)
+            shapes = loaded.input_shape, loaded.output_shape
+            await models.ask(
+                UseModel(Model(loaded.architecture, compiled.compile, *shapes, "classes", "none", "none")), Done
+            )
+            member = {**loaded.weights.load(), **Member({}, NO_NORMALIZER, NO_NORMALIZER).constants()}
+            result = ArrayFile.write(tmp_path / "result.block", member)
+            for order in (
+                WriteModel(str(tmp_path / "a.h5"), result),
+                WriteFinal(str(tmp_path / "a.keras"), (result,)),
+            ):
+                process.rlimit(psutil.RLIMIT_FSIZE, (1000, psutil.RLIM_INFINITY))
+                models.room = None
+                with pytest.raises(LanfitError) as wrong:
+                    await models.ask(order, LanfitError)
+                assert wrong.value.code == "disk.full", repr(wrong.value)
+                models.room = Room("A model can't be written", is_said)
+                await models.ask(order, Scored if isinstance(order, WriteFinal) else Done)
+        finally:
+            await models.stop()
+
+    asyncio.run(ask())
+    assert len(said) == 2
+    assert all(line.startswith("A model can't be written: ") and "make room" in line for line in said)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "a.keras", "result.block", "weights.block"]
 
 
 @pytest.mark.keras

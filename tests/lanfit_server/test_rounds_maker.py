@@ -557,20 +557,18 @@ def test_a_server_that_dies_as_a_round_ends_goes_on_with_the_same_weights(
     async def killed() -> None:
         async with at_work(tmp_path / "killed", strategy=strategy) as (run, working):
             monkeypatch.setattr(module, "crash_point", kill_at(point))
-            await whole(run, updates[:1])
-            for shard in range(3):
-                # The second round may have begun, but does not end.
-                if point == "server.round-closed":
-                    break
-                await run.returns(2, shard, updates[1][shard])
+            # Later rounds may have begun, or be over: it is noticed when the next one ends.
+            clients = asyncio.create_task(whole(run, updates))
             with pytest.raises(Died):
                 await working
+            clients.cancel()
+            await asyncio.gather(clients, return_exceptions=True)
 
     async def again() -> float:
         monkeypatch.setattr(module, "crash_point", lambda name: None)
         async with at_work(tmp_path / "killed", strategy=strategy) as (run, working):
             begun = len(run.records()) + 1
-            assert begun == 2
+            assert begun >= 2
             for number in range(begun, 4):
                 for shard in range(3):
                     if run.ledger.result(f"round-{number}-shard-{shard + 1}") is None:

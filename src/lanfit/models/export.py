@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lanfit.durable import written_whole
+from lanfit.durable import check_room, written_whole
 from lanfit.models.architecture import build
 from lanfit.models.compiling import compile_model, read_spec, with_long_names
 from lanfit.models.member import Member, raw_model
 from lanfit.models.weights import set_weights
 from lanfit.wire.arrays import AnyArray
+
+#: What an .h5 holds beside its arrays is much less, in bytes.
+HEADER_BYTES = 1 << 20
 
 
 class ModelWriter:
@@ -39,6 +42,8 @@ class ModelWriter:
 
         set_weights(self._model, weights)
         with written_whole(path) as temporary:
+            # HDF5 does not survive a disk that gets full: the process dies of it.
+            check_room(temporary, sum(array.nbytes for array in weights.values()) + HEADER_BYTES)
             self._model.save(temporary)
             with h5py.File(temporary, "a") as file:
                 file.pop("optimizer_weights", None)
