@@ -201,8 +201,7 @@ class Rounds:
         await self._made(MOST_IN_MAKING - 1)
         count(round_.seconds, "wait", began)
         record = await self._close(round_, clients)
-        earlier = self._making[-1] if self._making else None
-        making = asyncio.create_task(self._make(record, given, earlier))
+        making = asyncio.create_task(self._make(record, given, self._making[-1] if self._making else None))
         # Whoever waits for it hears what was wrong; of several that wait for each other that is one.
         making.add_done_callback(lambda made: made.cancelled() or made.exception())
         self._making.append(making)
