@@ -10,7 +10,9 @@ import pytest
 #: What such a client does with its input, and then ends by itself or goes on.
 CHILD = """
 import sys, threading, time
+from lanfit.commands import interrupt_on_termination
 from lanfit_client.app import _end_with_input
+interrupt_on_termination()  # as the client does: it may have inherited that interrupts are ignored
 threading.Thread(target=_end_with_input, daemon=True).start()
 {then}
 """
