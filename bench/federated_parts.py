@@ -1,4 +1,4 @@
-"""What the measurements of method federated share: their models, a workspace for a run, and the command."""
+"""What the measurements of method federated share: their models, a workspace for a run, the command, a port."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import datetime
 import os
 import platform
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -80,3 +81,10 @@ def mnist(path: Path, part: str) -> tuple[Any, Any]:
     with np.load(path, allow_pickle=False) as arrays:
         x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
     return x.reshape(len(x), -1).astype(np.float32) / 255, y.astype(np.int64)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port

@@ -56,7 +56,7 @@ from typing import Any, Protocol
 import numpy as np
 import psutil
 from fedavg_paper import Scorer
-from federated_parts import describe, mlp, mnist
+from federated_parts import describe, free_port, mlp, mnist
 
 from lanfit.commands import interrupt_on_termination
 from lanfit.data.dealing import STRATIFIED, deal_rows
@@ -343,12 +343,6 @@ def flower_deprecated(setting: Setting) -> Iterator[System]:
         for number in range(NODES):
             programs.start(setting.python, app, "join", address, setting.folder / f"rows-{number}")
         yield Flower(server, programs.log, setting)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 def wait_for_port(port: int) -> None:

@@ -30,7 +30,7 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from federated_parts import command, describe, mlp, workspace
+from federated_parts import command, describe, free_port, mlp, workspace
 
 from lanfit.net.tls import Identity, client_context, server_context
 
@@ -40,12 +40,6 @@ LIMIT_MS, LIMIT_RATIO = 15.0, 1.3
 WARM_UP = 3
 WRITE_SIZES = (256 << 10, 1 << 20, 4 << 20)
 IN_MEMORY = Path("/dev/shm")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
 
 
 def run_rounds(folder: Path, model: tuple[tuple[int, ...], int], rounds: int) -> tuple[int, list[dict[str, Any]]]:

@@ -13,7 +13,6 @@ import msgspec
 
 from lanfit import errors
 from lanfit.child import Child, backend_environment
-from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.partial import is_full
 from lanfit.room import Room
@@ -196,7 +195,7 @@ class ModelProcess:
             reply = await asyncio.shield(self._exchange(request))
             if not isinstance(reply, Problem):
                 break
-            wrong: LanfitError = getattr(errors, reply.kind)(reply.message, reply.hint, reply.code)
+            wrong: errors.LanfitError = getattr(errors, reply.kind)(reply.message, reply.hint, reply.code)
             if self.room is None or not is_full(wrong):
                 raise wrong
             await self.room.wait(wrong)

@@ -21,7 +21,7 @@ Weights = Mapping[str, AnyArray]
 
 
 @dataclass(frozen=True)
-class Given:
+class RoundWeights:
     """What a round has given. No later round changes these arrays."""
 
     before: Weights
@@ -79,7 +79,7 @@ class GlobalWeights:
         else:
             self._updates.append(weights)
 
-    def step(self) -> Given:
+    def step(self) -> RoundWeights:
         """End the round: the new weights are in `arrays`.
 
         Raises:
@@ -88,7 +88,7 @@ class GlobalWeights:
         before, aggregate = self.arrays, self._aggregate()
         self.arrays = self._optimizer.step(before, aggregate)
         self.begin()
-        return Given(before, aggregate, {**self.arrays, **self._constants}, self._optimizer.state())
+        return RoundWeights(before, aggregate, {**self.arrays, **self._constants}, self._optimizer.state())
 
     def _aggregate(self) -> Weights:
         if self._mean is not None:
@@ -118,7 +118,7 @@ class GlobalWeights:
 
 
 def files_of(path: Path) -> Iterator[Path]:
-    """All that `Given.write` has written there."""
+    """All that `RoundWeights.write` has written there."""
     yield path
     yield _of_optimizer(path)
 

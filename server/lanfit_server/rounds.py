@@ -27,7 +27,7 @@ from lanfit.wire.arrays import AnyArray
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
 from lanfit_server.evaluate import Done, ModelProcess, Score, Scored, WriteModel
-from lanfit_server.global_weights import Given, GlobalWeights, files_of
+from lanfit_server.global_weights import GlobalWeights, RoundWeights, files_of
 from lanfit_server.ledger import RoundClient, RoundRecord
 from lanfit_server.makers import Chosen
 from lanfit_server.methods import Task
@@ -113,7 +113,7 @@ class Rounds:
             await self._make(record, await self._sum_up_again(record))
         return self._next()
 
-    async def _sum_up_again(self, record: RoundRecord) -> Given:
+    async def _sum_up_again(self, record: RoundRecord) -> RoundWeights:
         """The weights of a round whose end an earlier server did not live to write."""
         self._weights.begin()
         for client in record.clients:
@@ -198,7 +198,7 @@ class Rounds:
         given = await asyncio.to_thread(self._weights.step)
         count(round_.seconds, "aggregate", began)
         began = time.perf_counter()
-        await self._made(MOST_IN_MAKING - 1)
+        await self._wait_until_made(MOST_IN_MAKING - 1)
         count(round_.seconds, "wait", began)
         record = await self._close(round_, clients)
         making = asyncio.create_task(self._make(record, given, self._making[-1] if self._making else None))
@@ -206,10 +206,10 @@ class Rounds:
         making.add_done_callback(lambda made: made.cancelled() or made.exception())
         self._making.append(making)
         if self._job.patience or self._scores is not None or self.on_round is not None:
-            await self._made()
+            await self._wait_until_made()
         return self._next()
 
-    async def _made(self, left: int = 0) -> None:
+    async def _wait_until_made(self, left: int = 0) -> None:
         """Wait until no more than so many rounds are being written and evaluated."""
         while self._making and (len(self._making) > left or self._making[0].done()):
             await self._making[0]
@@ -250,7 +250,7 @@ class Rounds:
 
     # --- what a round gives -------------------------------------------------------------------------------------
 
-    async def _make(self, record: RoundRecord, given: Given, earlier: asyncio.Task[None] | None = None) -> None:
+    async def _make(self, record: RoundRecord, given: RoundWeights, earlier: asyncio.Task[None] | None = None) -> None:
         """Write a round's weights, evaluate them, keep them as a model; then its results are needed no more.
 
         Args:
@@ -339,7 +339,7 @@ class Rounds:
 
     async def settle(self, *, waiting: bool = True) -> None:
         if waiting:
-            await self._made()
+            await self._wait_until_made()
         else:
             await asyncio.gather(*self._making, return_exceptions=True)
         if waiting and self._records and self._run.record.validation and not self._records[-1].validation:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 #: The names of temporary files: see `written_whole`.
 _TEMPORARY = re.compile(r"\..+\.\d+(\.\w+)?")
@@ -38,18 +39,27 @@ def write_whole(path: Path, content: bytes | str, mode: int = 0o644) -> None:
             file.write(data)
 
 
+def take_room(file: BinaryIO, size: int) -> None:
+    """Take the room of an open file of so many bytes (1 at least) now, where the system can.
+
+    Raises:
+        OSError: there is none.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+
+
 def check_room(path: Path, size: int) -> None:
     """Find out whether a file of so many bytes has room now, where the system can tell. Leaves nothing.
 
     Raises:
         OSError: it has none.
     """
-    if hasattr(os, "posix_fallocate"):
-        try:
-            with path.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, max(1, size))
-        finally:
-            path.unlink(missing_ok=True)
+    try:
+        with path.open("wb") as file:
+            take_room(file, size)
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import mmap
-import os
 import weakref
 from collections.abc import Mapping, Sequence
 from math import prod
@@ -18,7 +17,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from lanfit.durable import sync_file
+from lanfit.durable import sync_file, take_room
 from lanfit.mistakes import mistake
 from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, block_size, pieces, views
 
@@ -47,9 +46,7 @@ class BlockFile:
         with path.open("w+b") as file:
             try:
                 file.truncate(size)
-                if hasattr(os, "posix_fallocate"):
-                    # Writing to a mapped hole of a full disk would kill the process instead of raising.
-                    os.posix_fallocate(file.fileno(), 0, size)
+                take_room(file, size)  # writing to a mapped hole of a full disk would kill the process, not raise
             except OSError as wrong:
                 file.close()
                 path.unlink(missing_ok=True)

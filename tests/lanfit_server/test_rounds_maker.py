@@ -32,7 +32,7 @@ from lanfit_server.collect import OpenRun
 from lanfit_server.coordinator import Coordinator
 from lanfit_server.course import Course
 from lanfit_server.evaluate import Done, Score, Scored, WriteModel
-from lanfit_server.global_weights import Given, GlobalWeights
+from lanfit_server.global_weights import GlobalWeights, RoundWeights
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import Ledger, StoredResult
 from lanfit_server.methods.choose import method_of
@@ -468,15 +468,15 @@ def test_a_disk_without_room_for_a_rounds_weights_only_delays_it_and_that_is_sai
 
     async def script() -> None:
         async with at_work(tmp_path, rounds=2) as (run, working):
-            write = Given.write
+            write = RoundWeights.write
             failures = [OSError(errno.ENOSPC, "no room"), mistake("disk.full", file="x", size=1)]
 
-            def full_at_first(given: Given, path: Path) -> Any:
+            def full_at_first(given: RoundWeights, path: Path) -> Any:
                 if failures:
                     raise failures.pop()
                 return write(given, path)
 
-            monkeypatch.setattr(Given, "write", full_at_first)
+            monkeypatch.setattr(RoundWeights, "write", full_at_first)
             await whole(run, [[1] * 3, [7] * 3])
             await working
             assert not failures
@@ -516,10 +516,10 @@ def test_what_a_disk_refuses_for_another_reason_ends_the_run(tmp_path: Path, mon
     async def script() -> None:
         async with at_work(tmp_path, rounds=1) as (run, working):
 
-            def forbidden(given: Given, path: Path) -> Any:
+            def forbidden(given: RoundWeights, path: Path) -> Any:
                 raise PermissionError(errno.EACCES, "not allowed")
 
-            monkeypatch.setattr(Given, "write", forbidden)
+            monkeypatch.setattr(RoundWeights, "write", forbidden)
             await whole(run, [[1] * 3])
             with pytest.raises(PermissionError):
                 await working
