@@ -113,7 +113,9 @@ def test_a_bit_that_is_turned_over_on_the_wire_ends_the_link_and_they_join_again
         lab.finish()
         assert proxy.up.flipped + proxy.down.flipped == 1
         assert proxy.accepted == 2
-    assert "BAD_RECORD_MAC" in server.said + lab.said or "bad record mac" in server.said + lab.said
+    # Most often a bad MAC; a bit of a record's own five bytes may give another reason.
+    receiver = server if way == "up" else lab
+    assert "TLS failed: " in receiver.said
     calm.check_newest()
 
 
