@@ -1,0 +1,69 @@
+"""Lets a process of a test stand still at a place until it is told to go on, however fast or slow the machine is.
+
+What a test does to a run counts only if it hits unfinished work. A sleep or a long job makes that likely, this makes it
+certain.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+#: A trainer, before its second epoch. It still hears that it shall stop; it has not written a checkpoint.
+IN_TRAINING = """
+if "lanfit.training.trainer" in sys.orig_argv:
+    import lanfit.training.loop as loop
+    order, only = loop.epoch_order, os.environ.get("LANFIT_TEST_SEED")
+
+    def held(seed, epoch, rows):
+        if epoch == 1 and only in (None, str(seed)):
+            stand_still()
+        return order(seed, epoch, rows)
+
+    loop.epoch_order = held
+"""
+#: A server whose tasks are all done, before it writes what comes of them.
+BEFORE_THE_END = """
+if "lanfit.cli" in sys.orig_argv and "server" in sys.orig_argv:
+    from lanfit_server.finish import Finish
+    end = Finish.end
+
+    async def held(self, *arguments):
+        import asyncio
+        await asyncio.to_thread(stand_still)
+        return await end(self, *arguments)
+
+    Finish.end = held
+"""
+_STAND_STILL = """
+import os, sys, time
+
+def stand_still():
+    while not os.path.exists(os.environ["LANFIT_TEST_GO"]):
+        time.sleep(0.02)
+"""
+
+
+def shim(folder: Path, code: str) -> dict[str, str]:
+    """Variables with which every Python that starts runs some code first; `folder` is made."""
+    folder.mkdir(parents=True)
+    (folder / "sitecustomize.py").write_text(code)
+    return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
+
+
+class Hold:
+    """Processes with `environment` stand still at a place, one of those above.
+
+    Args:
+        folder: not there yet.
+        seed: only the task with this seed (`lanfit.seeds.derive_seed`); a place in training alone knows it.
+    """
+
+    def __init__(self, folder: Path, place: str = IN_TRAINING, *, seed: int | None = None) -> None:
+        self._go = folder / "go"
+        self.environment = {**shim(folder, _STAND_STILL + place), "LANFIT_TEST_GO": str(self._go)}
+        if seed is not None:
+            self.environment["LANFIT_TEST_SEED"] = str(seed)
+
+    def let_go(self) -> None:
+        self._go.touch()
