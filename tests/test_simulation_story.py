@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from holding import Hold
 from provoke import assert_told
 from running import Place, Program, assert_same_weights, each_model, flags, free_port, lines_of
 
+from lanfit.seeds import derive_seed
 from lanfit_server.ledger import Ledger
 
 pytestmark = pytest.mark.story
@@ -123,14 +125,18 @@ def test_twelve_clients_are_the_same_on_two_trainers_and_on_one_and_again_from_t
     assert not [path for path in (place.root / "server" / "state" / "scratch").rglob("*") if path.is_file()]
 
 
-def test_a_killed_trainer_is_replaced_and_a_killed_simulation_goes_on(place: Place) -> None:
-    job = ("--clients", 6, "--epochs", 12, "--normalizer", "minmax", "--threads", 1, "--pool", 1)
+def test_a_killed_trainer_is_replaced_and_a_killed_simulation_goes_on(place: Place, tmp_path: Path) -> None:
+    job = ("--clients", 6, "--epochs", 3, "--normalizer", "minmax", "--threads", 1, "--pool", 1)
     undisturbed = simulated(place, *job)
-    with simulate(place, *job, environment={"LANFIT_CRASH": "server.result-committed:4"}) as program:
-        program.expect(r"sim-001: epoch 1/12")
+    hold = Hold(tmp_path / "hold")
+    # With a checkpoint the task would go on, and nothing would be said of its trainer's end in the summary.
+    environment = {"LANFIT_CRASH": "server.result-committed:4", "LANFIT_CHECKPOINT_SECONDS": "1000"}
+    with simulate(place, *job, environment={**environment, **hold.environment}) as program:
+        program.expect(r"sim-001: epoch 1/3")
         trainer = next(each for each in program.descendants() if "lanfit.training.trainer" in each.cmdline())
         trainer.send_signal(signal.SIGKILL)
         program.expect(r"The trainer was killed by signal 9")
+        hold.let_go()
         program.finish(-signal.SIGKILL)
     [run] = {path.parent.name for path in (place.root / "logs").glob("*/ledger.sqlite")} - {undisturbed}
     with place.server("--resume", run, "--host", "127.0.0.1", "--port", free_port(), "--json") as server:
@@ -160,8 +166,10 @@ def test_what_only_real_clients_can_do_is_refused_by_name(place: Place) -> None:
     assert "--port" in program.said
 
 
-def test_a_simulation_that_is_interrupted_keeps_what_is_done(place: Place) -> None:
-    with simulate(place, "--clients", 4, "--epochs", 30, "--threads", 1, "--pool", 1) as program:
+def test_a_simulation_that_is_interrupted_keeps_what_is_done(place: Place, tmp_path: Path) -> None:
+    job = ("--clients", 4, "--epochs", 2, "--threads", 1, "--pool", 1, "--seed", 7)
+    second = Hold(tmp_path / "hold", seed=derive_seed(7, "fit", 1))
+    with simulate(place, *job, environment=second.environment) as program:
         program.expect(r"sim-001 is done")
         program.interrupt()
         program.finish(130)
