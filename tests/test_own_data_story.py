@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ DIGITS = np.loadtxt(ROOT / "dataset/X/digits.csv", delimiter=",", skiprows=1)
 NUMBERS = np.loadtxt(ROOT / "dataset/Y/digits.csv", delimiter=",", skiprows=1).astype(int)
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 OWN = {"data": "client", "normalizer": "zscore", "batch_size": 16}
+#: For a client that is to be lost with its task trained, and nothing of it handed over.
+DIES = {"LANFIT_CRASH": "client.trained"}
 
 
 @pytest.fixture
@@ -156,16 +157,15 @@ def test_an_autoencoder_learns_from_own_data(place: Place, tmp_path: Path) -> No
 
 def test_a_client_and_a_server_that_are_killed_and_come_back_give_the_same_models(place: Place, tmp_path: Path) -> None:
     one, two, _, _ = two_labs(tmp_path)
-    run_two(place, one, two, epochs=60)
+    run_two(place, one, two)
     calm = place.summary()
     port = free_port()
     with (
-        place.server(*flags(port, 2, **{**OWN, "epochs": 60})) as server,
+        place.server(*flags(port, 2, **OWN)) as server,
         client(one, port, "lab-1") as first,
-        client(two, port, "lab-2") as second,
+        client(two, port, "lab-2", environment=DIES) as second,
     ):
-        second.expect("Epoch 1/60")
-        second.kill()
+        second.finish(-9)
         server.expect(r"lab-2 was lost .*nobody else has its rows; it is waited for \d+ s more \(--deadline\)")
         server.kill()
         [run] = {path.parent.name for path in (place.root / "logs").glob("*/ledger.sqlite")} - {calm["run"]}
@@ -185,12 +185,11 @@ def test_a_client_that_is_lost_for_good_is_waited_for_until_the_deadline(place: 
     one, two, _, _ = two_labs(tmp_path)
     port = free_port()
     with (
-        place.server(*flags(port, 2, **{**OWN, "epochs": 30, "deadline": "2s"})) as server,
+        place.server(*flags(port, 2, **{**OWN, "deadline": "2s"})) as server,
         client(one, port, "lab-1") as first,
-        client(two, port, "lab-2") as second,
+        client(two, port, "lab-2", environment=DIES) as second,
     ):
-        second.expect("Epoch 1/30")
-        second.kill()
+        second.finish(-9)
         server.expect("lab-2 was lost")
         server.expect(r"shard-2 is given up: lab-2 was gone for longer than 2 s \(--deadline\)")
         server.finish(4)
@@ -211,10 +210,9 @@ def test_a_folder_of_own_data_that_is_not_there_is_said_at_once(tmp_path: Path) 
 
 def test_labels_that_are_others_than_the_client_has_told_are_named(place: Place, tmp_path: Path) -> None:
     one, port = give(tmp_path / "a", DIGITS[:400], words(np.arange(400))), free_port()
-    with place.server(*flags(port, 1, **{**OWN, "epochs": 99})) as server:
-        with client(one, port, "lab-1") as first:
-            first.expect("Epoch 1/99")
-            first.kill()
+    with place.server(*flags(port, 1, **OWN)) as server:
+        with client(one, port, "lab-1", environment=DIES) as first:
+            first.finish(-9)
         server.expect("lab-1 was lost")
         give(one, DIGITS[:400], [word.upper() for word in words(np.arange(400))])
         with client(one, port, "lab-1") as again:
@@ -273,9 +271,7 @@ def test_own_files_that_do_not_fit_are_named_with_their_client(
         client(two, port, "lab-2") as second,
     ):
         server.expect("read and check their own files")
-        began = time.monotonic()
         server.finish(2)
-        assert time.monotonic() - began < 60  # the trainers import their backend meanwhile
         assert_told(code, server.said)
         server.expect(cause)
         assert "Ms Secret" not in server.said
