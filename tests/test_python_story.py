@@ -9,6 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
+from holding import Hold
 from running import PATIENCE, Program, free_port
 
 #: What every script begins with: no main guard, a tiny model, rows of two classes.
@@ -27,15 +28,16 @@ model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
 def say(*what):
     print(*what, file=sys.stderr, flush=True)
 """
-LONG_FIT = """
+#: A test holds it before its second epoch, or lets it die.
+FIT = """
 class Tell(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         say("epoch", epoch)
 
 with lanfit.Cluster(local=2, threads=1, workspace=".") as cluster:
     say("open")
-    cluster.fit(model, x, y, batch_size=4, epochs=EPOCHS, method="fit", callbacks=[Tell()], verbose=2)
-""".replace("EPOCHS", "300")
+    cluster.fit(model, x, y, batch_size=4, epochs=2, method="fit", callbacks=[Tell()], verbose=2)
+"""
 
 
 def script(folder: Path, text: str, **options: Any) -> Program:
@@ -221,8 +223,8 @@ print("\\n" + json.dumps(given))
 
 @pytest.mark.story
 def test_ctrl_c_ends_the_cluster_and_what_was_done_is_kept(tmp_path: Path) -> None:
-    with script(tmp_path, LONG_FIT) as program:
-        program.expect("epoch 1")
+    with script(tmp_path, FIT, environment=Hold(tmp_path / "hold").environment) as program:
+        program.expect("epoch 0")
         began = program.descendants()
         assert len(began) >= 4
         program.interrupt()
@@ -237,21 +239,23 @@ def test_ctrl_c_ends_the_cluster_and_what_was_done_is_kept(tmp_path: Path) -> No
 
 @pytest.mark.story
 def test_an_error_in_the_with_ends_everything(tmp_path: Path) -> None:
-    with script(tmp_path, LONG_FIT.replace('say("open")', 'raise RuntimeError("of my own")')) as program:
+    with script(tmp_path, FIT.replace('say("open")', 'raise RuntimeError("of my own")')) as program:
         program.finish(1)
-        assert not program.descendants()
+    # Leaving the block has shown that nothing of it was left, soon after.
     assert "of my own" in program.said
 
 
 @pytest.mark.story
 def test_a_run_whose_program_is_killed_is_finished_and_can_be_attached_to(tmp_path: Path) -> None:
-    with script(tmp_path, LONG_FIT) as program:
-        program.expect("epoch 1")
+    hold = Hold(tmp_path / "hold")
+    with script(tmp_path, FIT, environment=hold.environment) as program:
+        program.expect("epoch 0")
         program.kill()
+        hold.let_go()
         [run] = runs(tmp_path)
         found = attached(tmp_path, run)
         assert found["status"] == "done"
-        assert {len(values) for values in found["history"].values()} == {300}
+        assert {len(values) for values in found["history"].values()} == {2}
         assert found["models"] == ["tiny", "tiny"]
         assert Path(found["final"]).is_file()
     # Leaving the block has shown that nothing of it was left.
@@ -259,10 +263,7 @@ def test_a_run_whose_program_is_killed_is_finished_and_can_be_attached_to(tmp_pa
 
 @pytest.mark.story
 def test_a_run_whose_service_is_killed_can_be_gone_on_with(tmp_path: Path) -> None:
-    with script(tmp_path, LONG_FIT) as program:
-        program.expect("epoch 1")
-        [service] = [each for each in program.descendants() if "lanfit_server.service" in " ".join(each.cmdline())]
-        service.kill()
+    with script(tmp_path, FIT, environment={"LANFIT_CRASH": "server.result-fetched"}) as program:
         program.finish(1)
         [run] = runs(tmp_path)
     assert "the service process was killed by signal 9" in program.said

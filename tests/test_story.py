@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from holding import Hold
 from running import (
     PASSPHRASE,
     Place,
@@ -207,10 +208,11 @@ def test_ctrl_c_on_the_server_keeps_and_names_what_is_done(place: Place, tmp_pat
 
 
 def test_ctrl_c_on_a_client_ends_it_and_its_return_ends_the_run(place: Place, tmp_path: Path) -> None:
-    with place.server(*flags(free_port(), 1, epochs=60)) as server:
+    hold = Hold(tmp_path / "hold")
+    with place.server(*flags(free_port(), 1)) as server:
         port = port_of(server)
-        with client(tmp_path / "a", port, "one") as worker:
-            server.expect("one: epoch 2/60")
+        with client(tmp_path / "a", port, "one", environment=hold.environment) as worker:
+            server.expect("one: epoch 1/2")
             worker.interrupt()
             worker.finish(130)
         server.expect(r"one left .*its task shard-1 waits")
@@ -230,19 +232,20 @@ def test_ctrl_c_at_a_question_ends_at_once(place: Place) -> None:
 
 
 def test_a_killed_client_is_replaced_by_another_and_the_models_are_the_same(place: Place, tmp_path: Path) -> None:
+    dies = {"LANFIT_CRASH": "client.trained"}
+
     def run(kill: bool) -> str:
         with (
-            place.server(*flags(free_port(), 2, epochs=60), "--threads", 1) as server,
-            client(tmp_path / "a", port_of(server), "lab-1") as first,
+            place.server(*flags(free_port(), 2), "--threads", 1) as server,
+            client(tmp_path / "a", port_of(server), "lab-1", environment=dies if kill else None) as first,
             client(tmp_path / "b", port_of(server), "lab-2") as second,
         ):
             if kill:
-                server.expect("lab-1: epoch 1/60")
-                first.kill()
+                first.finish(-9)
                 server.expect("lab-2 takes over the shard of lab-1")
             server.finish()
             second.finish()
-            first.finish(None)
+            first.finish(-9 if kill else 0)
         return place.runs[-1]
 
     calm, troubled = run(kill=False), run(kill=True)
@@ -254,15 +257,17 @@ def test_a_killed_client_is_replaced_by_another_and_the_models_are_the_same(plac
 def test_clients_deliver_what_they_trained_for_a_killed_server_to_the_same_server_started_again(
     place: Place, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port, hold = free_port(), Hold(tmp_path / "hold")
     with (
         place.server(*flags(port, 2, epochs=40, normalizer="minmax")) as server,
-        client(tmp_path / "a", port, "lab-1") as first,
-        client(tmp_path / "b", port, "lab-2") as second,
+        client(tmp_path / "a", port, "lab-1", environment=hold.environment) as first,
+        client(tmp_path / "b", port, "lab-2", environment=hold.environment) as second,
     ):
         server.expect("lab-1: epoch 1/40")
         server.expect("lab-2: epoch 1/40")
         server.kill()
+        server.finish(-9)
+        hold.let_go()
         for worker in (first, second):
             worker.expect("Trained shard-")
         # An empty answer at the passphrase: the one of the unfinished run.

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from holding import Hold
 from stage import playing, until
 from test_agent import task
 
@@ -34,6 +35,7 @@ from lanfit.wire.messages import (
     Runtime,
     Scored,
     ScoreTask,
+    Status,
     Survey,
     Surveyed,
     Unsuitable,
@@ -215,12 +217,17 @@ def test_of_files_that_can_not_be_used_only_place_and_reason_are_told_and_the_cl
     asyncio.run(play())
 
 
-def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(tmp_path: Path) -> None:
+def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
+    hold = Hold(tmp_path / "hold")
+    for name, value in hold.environment.items():
+        monkeypatch.setenv(name, value)
 
     async def play() -> None:
         lease, blocks = task()
-        lease = msgspec.structs.replace(lease, fit=msgspec.structs.replace(lease.fit, epochs=200))
+        lease = msgspec.structs.replace(lease, fit=msgspec.structs.replace(lease.fit, epochs=3))
         seen: list[AnyMessage] = []
         async with playing(tmp_path, said) as (stage, _, running):
             link = await stage.links.get()
@@ -235,6 +242,10 @@ def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(tmp_path:
             link = await stage.links.get()
             await link.send(Welcome("0", "lab", False))
             await link.send(msgspec.structs.replace(lease, attempt=2))
+            await link.send(Status("the lease before this was read"))
+            while not any("the lease before this was read" in line for line in said):
+                await asyncio.sleep(0.01)
+            hold.let_go()
             offer = await until(link, Offer, seen)
             assert isinstance(offer, Offer)
             assert offer.result.attempt == 2
@@ -245,7 +256,7 @@ def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(tmp_path:
     asyncio.run(play())
     assert len([line for line in said if line.startswith("Task shard-1")]) == 1
     epochs = [line.split()[1] for line in said if line.startswith("Epoch ")]
-    assert epochs == [f"{number}/200" for number in range(1, 201)]
+    assert epochs == [f"{number}/3" for number in range(1, 4)]
 
 
 def test_what_a_server_is_told_of_an_error_has_no_folder_and_no_cell(tmp_path: Path) -> None:
