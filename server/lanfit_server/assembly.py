@@ -56,17 +56,17 @@ class Assembly:
                 await self._note(events.get_nowait())
             await self._ask_all()
         while len(self._ready()) < wanted:
-            if self._parts is not None and not self._parts.asks and len(roster.connected) >= wanted and events.empty():
-                await self._fill_places(self._parts)
+            parts, here = self._parts, len(roster.connected)
+            asks = parts is not None and parts.asks
+            if parts is not None and not asks and here >= wanted and events.empty() and await self._fill_places(parts):
                 continue
-            here = len(roster.connected)
             text = f"{here} of {wanted} clients are here; training begins when all are"
             for name in self._ready():
                 await self._cluster.tell(name, text)
             waited = f", for {time.monotonic() - began:.0f} s now" if time.monotonic() - began > 1 else ""
             if here < wanted:
                 self._display.waiting(f"Waiting for {wanted - here} more of {wanted} clients{waited}.")
-            else:
+            elif asks:  # else somebody is only just being greeted
                 names = ", ".join(name for name in roster.connected if name not in self._ready())
                 self._display.waiting(f"Waiting for {names} to say which parts they train on{waited}.")
             event = await next_event(self._cluster, REMIND_SECONDS)
@@ -97,17 +97,22 @@ class Assembly:
         elif self._parts.asks:
             await self._cluster.send(name, AskParts(self._parts.of))
 
-    async def _fill_places(self, parts: Takers) -> None:
+    async def _fill_places(self, parts: Takers) -> bool:
         """Who is not named in the job file takes the place, and the name, of who is named there and not here.
 
         The server's rows are the same whoever trains on them.
+
+        Returns:
+            Whether anybody did. Who is named and has come may not have been greeted yet, and then nobody has to.
         """
         here = self._cluster.roster.connected
-        strangers = [name for name in here if name not in parts.by]
-        for named, stranger in zip([name for name in parts.assigned if name not in here], strangers, strict=False):
+        strangers = [name for name in here if name not in parts.by and name not in parts.assigned]
+        pairs = list(zip([name for name in parts.assigned if name not in here], strangers, strict=False))
+        for named, stranger in pairs:
             called = self._cluster.rename(stranger, named)
             self._display.say(f"{stranger} takes the place of {named}, as {called}.")
             await self._take(called, parts.replace(named, called))
+        return bool(pairs)
 
     async def _take(self, name: str, parts: PartRange) -> None:
         assert self._parts is not None

@@ -13,7 +13,7 @@ from lanfit.job import make_job
 from lanfit.parts import PartRange
 from lanfit.wire.messages import AskParts, Join, Message, PartsTaken, TakeParts
 from lanfit_server.assembly import Assembly
-from lanfit_server.clusters import Took
+from lanfit_server.clusters import Joined, Took
 from lanfit_server.parts import Takers, replace_parts
 from lanfit_server.roster import Roster
 
@@ -152,6 +152,43 @@ def test_who_is_named_comes_before_strangers_and_places_stay_in_order_when_a_nam
 
     assert play(script()) == ["lab-1-2", "a"]
     assert takers.by["a"] == PartRange(2, 2)
+
+
+def test_who_is_named_and_has_come_is_waited_for_until_it_has_been_greeted() -> None:
+    cluster = Renaming()
+    takers = Takers.wanted(make_job({"parts_of": 2, "clients": 2, "parts": ("lab-1:1", "lab-2:2")}))
+    assert takers is not None
+
+    async def script() -> list[str]:
+        gathering = asyncio.create_task(Assembly(cluster, Said(), takers).gather(2))
+        await asyncio.sleep(0)
+        join(cluster.roster, b"lab-2", "lab-2")  # a server sends it what it is called before it says that it is here
+        cluster.join("lab-1")
+        await cluster.asked("lab-1")
+        assert not gathering.done()
+        cluster.events.put_nowait(Joined("lab-2"))
+        return await gathering
+
+    assert play(script()) == ["lab-1", "lab-2"]
+    assert [name for name, _ in cluster.sent] == ["lab-1", "lab-2"]
+
+
+def test_who_is_named_takes_nobody_elses_place_before_it_has_been_greeted() -> None:
+    cluster, said = Renaming(), Said()
+    takers = Takers.wanted(make_job({"parts_of": 2, "clients": 2, "parts": ("lab-1:1", "lab-2:2")}))
+    assert takers is not None
+
+    async def script() -> list[str]:
+        gathering = asyncio.create_task(Assembly(cluster, said, takers).gather(2))
+        await asyncio.sleep(0)
+        join(cluster.roster, b"lab-2", "lab-2")
+        cluster.join("pc-9")
+        await cluster.asked("lab-1")
+        cluster.events.put_nowait(Joined("lab-2"))
+        return await gathering
+
+    assert play(script()) == ["lab-1", "lab-2"]
+    assert [line for line in said.lines if "takes the place" in line] == ["pc-9 takes the place of lab-1, as lab-1."]
 
 
 def test_own_files_are_nobody_elses_so_that_strangers_are_asked() -> None:
