@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from holding import Hold
 from stage import playing, until
 from test_agent import task
 
@@ -43,7 +44,7 @@ from lanfit.wire.messages import (
 from lanfit_client.agent import Agent
 from lanfit_client.checkpoints import Checkpoints
 
-EPOCHS = 15
+EPOCHS = 4
 
 
 @pytest.fixture(autouse=True)
@@ -51,23 +52,22 @@ def _a_checkpoint_after_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANFIT_CHECKPOINT_SECONDS", "0")
 
 
-def long_task() -> tuple[Lease, dict[str, dict[str, AnyArray]]]:
-    """A lease that takes far longer than it takes to kill a trainer."""
-    lease, blocks = task()
-    random = np.random.default_rng(0)
-    rows = dict(blocks[lease.shard.id])
-    rows |= {"x_train": random.random((6000, 8, 8, 1), np.float32), "y_train": random.integers(0, 10, 6000)}
-    shard = block_of(rows)
-    fit = msgspec.structs.replace(lease.fit, epochs=EPOCHS)
-    return msgspec.structs.replace(lease, fit=fit, shard=shard), {**blocks, shard.id: rows}
+@pytest.fixture
+def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hold:
+    """Trainers stand still after their first epoch, and after the one that they go on from."""
+    hold = Hold(tmp_path / "hold")
+    for name, value in hold.environment.items():
+        monkeypatch.setenv(name, value)
+    return hold
 
 
 @asynccontextmanager
 async def training(
     folder: Path, said: list[str]
 ) -> AsyncIterator[tuple[Link, Agent, asyncio.Task[None], Lease, list[AnyMessage]]]:
-    """An agent that was given such a lease and what goes with it; with the link to it, and what it sent meanwhile."""
-    lease, blocks = long_task()
+    """An agent that was given a lease and what goes with it; with the link to it, and what it sent meanwhile."""
+    lease, blocks = task()
+    lease = msgspec.structs.replace(lease, fit=msgspec.structs.replace(lease.fit, epochs=EPOCHS))
     seen: list[AnyMessage] = []
     async with playing(folder, said) as (stage, agent, running):
         link = await stage.links.get()
@@ -110,7 +110,7 @@ def epochs_of(messages: list[AnyMessage]) -> list[int]:
 
 
 @pytest.mark.keras
-def test_a_killed_trainer_is_replaced_and_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+def test_a_killed_trainer_is_replaced_and_goes_on_to_the_same_bits(tmp_path: Path, hold: Hold) -> None:
     said: list[str] = []
 
     async def play() -> None:
@@ -120,6 +120,7 @@ def test_a_killed_trainer_is_replaced_and_goes_on_to_the_same_bits(tmp_path: Pat
             after = int(
                 (await logged(link, r"^The trainer was killed by signal 9; going on after epoch (\d+)\.$", seen))[1]
             )
+            hold.let_go()
             before, later = epochs_of(seen), list[AnyMessage]()
             offer = await until(link, Offer, later)
             assert isinstance(offer, Offer)
@@ -145,7 +146,10 @@ def test_a_killed_trainer_is_replaced_and_goes_on_to_the_same_bits(tmp_path: Pat
 
 
 @pytest.mark.keras
-def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_comes_again(tmp_path: Path) -> None:
+def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_comes_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: Hold
+) -> None:
+    monkeypatch.setenv("LANFIT_CHECKPOINT_SECONDS", "1000")
     said: list[str] = []
 
     async def play() -> None:
@@ -159,6 +163,7 @@ def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_com
             assert "killed by signal 9" in failed.error
 
             # Twice in a row at the same epoch: the second time.
+            monkeypatch.setenv("LANFIT_CHECKPOINT_SECONDS", "0")
             await link.send(lease)
             await kept(tmp_path / "client")
             kill_trainer(agent)
@@ -178,6 +183,7 @@ def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_com
             await link.send(Cancel("run-1", "shard-1", "lab-2 finished it"))
             while not any("lab-2 finished it" in line for line in said):
                 await asyncio.sleep(0.01)
+            hold.let_go()
             await link.send(RunEnded("run-1", "done", "it is over"))
             await running
         assert not list((tmp_path / "client").rglob("*.checkpoint"))
@@ -187,7 +193,7 @@ def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_com
 
 @pytest.mark.keras
 def test_a_trainer_that_hangs_is_killed_when_its_task_is_taken_away_and_the_next_task_gets_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: Hold
 ) -> None:
     said: list[str] = []
 
