@@ -73,7 +73,7 @@ class Said(Display):
 
 def play(script: Coroutine[Any, Any, Any]) -> Any:
     async def within() -> Any:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             return await script
 
     return asyncio.run(within())

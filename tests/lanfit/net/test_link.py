@@ -294,7 +294,7 @@ def test_a_peer_that_sends_more_messages_than_anybody_reads_is_cut_off(joined: J
 
 def test_an_idle_link_stays_alive_by_its_pings(joined: Joined) -> None:
     async def test() -> None:
-        async with joined(LinkTimes(ping=0.02, dead=0.4)) as (client, server):
+        async with joined(LinkTimes(ping=0.02, dead=0.4, gap=0.1)) as (client, server):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(client.closed.wait(), 1.0)
             assert not server.closed.is_set()
@@ -356,7 +356,7 @@ def test_both_ends_notice_a_cable_cut_without_a_goodbye(serve: Any) -> None:
 
 
 def test_a_peer_that_takes_nothing_of_a_block_is_given_up_though_it_pings(serve: Any) -> None:
-    times = LinkTimes(ping=0.05, dead=0.5)
+    times = LinkTimes(ping=0.05, dead=0.5, gap=0.1)
 
     async def test() -> None:
         async with serve(times=times) as server, relay_before(server.port) as (port, _, to_client):
