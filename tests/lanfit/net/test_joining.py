@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 import pytest
+import spake2.ed25519_basic  # noqa: F401  # a login that is timed does not wait for it
 
 from lanfit.errors import ConnectionFailed, InputError, LanfitError, RefusedError
 from lanfit.net import connect as connect_module
@@ -446,7 +447,9 @@ async def guess_half(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWri
     login, frames = ClientLogin(CLIENT_ID, bytes(32)), FrameReader(LOGIN_TO_CLIENT)
     writer.write(login.take_output())
     while True:
-        for frame in feed(frames, await reader.read(1)):
+        data = await reader.read(1)
+        assert data, "the server cut the link"
+        for frame in feed(frames, data):
             if isinstance(frame, Frame) and frame.kind is Kind.SERVER_EXCHANGE:
                 return reader, writer
             if isinstance(frame, Frame):
