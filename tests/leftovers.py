@@ -9,6 +9,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ PROGRAM = "LANFIT_TEST_PROGRAM"
 OF_PYTHON = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 #: A process that was told to end takes a while on a busy machine.
 ENDING_SECONDS = 20.0
+#: So does one that was killed, of which the next test is not to be blamed.
+KILLED_SECONDS = 20.0
 
 
 def mark_this_process() -> None:
@@ -100,6 +103,9 @@ def nothing_left() -> Iterator[None]:
     alive = [process for process in alive if not has_ended(process)]
     for process in alive:
         process.kill()
+    deadline = time.monotonic() + KILLED_SECONDS
+    while not all(map(has_ended, alive)) and time.monotonic() < deadline:
+        time.sleep(0.01)
     files = _files()  # a child that ends removes its own
     assert not alive, f"processes were left: {alive}"
     assert not after.ports - before.ports, f"ports are still listened on: {sorted(after.ports - before.ports)}"
