@@ -45,17 +45,19 @@ def test_a_client_that_is_killed_while_it_receives_and_while_it_delivers_repeats
         place.server(*flags(free_port(), 1, model="large.keras", epochs=1), "--threads", 1) as server,
         Proxy(port_of(server)) as way,
     ):
-        way.slow_down(rate=8e6)
+        way.down.rate = 2e6  # most of a block is still to come when its first chunk is here
         with client(lab, way.port, "lab-1") as first:
             wait_for_chunks(lab, "client/state/1/cache/*.chunks", first)
             first.kill()
             first.finish(None)
+        way.down.rate, way.up.rate = 0.0, 2e6
         with client(lab, way.port, "lab-1") as second:
             here, size = (int(text.replace(",", "")) for text in second.expect(r"([\d,]+) of ([\d,]+) bytes").groups())
             assert CHUNK <= here < size
             wait_for_chunks(place.root, "logs/*/results/*.chunks", second)
             second.kill()
             second.finish(None)
+        way.up.rate = 0.0
         with client(lab, way.port, "lab-1") as third:
             third.expect("1 finished result waits here for 127.0.0.1:")
             third.finish()
