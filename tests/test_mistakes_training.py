@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from holding import shim
 from provoke import Scenario, Scenarios, Start, assert_told, check
 from running import Program, client, flags, free_port, port_of
 from test_mistakes_files import declared_npz
@@ -194,9 +194,8 @@ def refused(folder: Path, *arguments: object, **environment: str) -> str:
 
 
 def test_a_backend_that_is_not_installed_is_named(tmp_path: Path) -> None:
-    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['torch'] = None\n")
-    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    assert_told("backend.not-installed", refused(tmp_path, "--backend", "torch", PYTHONPATH=path))
+    without = shim(tmp_path / "site", "import sys\nsys.modules['torch'] = None\n")
+    assert_told("backend.not-installed", refused(tmp_path, "--backend", "torch", **without))
 
 
 def test_a_gpu_that_is_not_there_is_named(tmp_path: Path) -> None:
