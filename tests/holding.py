@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-#: A trainer, before its second epoch. It still hears that it shall stop; it has not written a checkpoint.
+#: A trainer, before its second epoch. It still hears that it shall stop. It has written a checkpoint if the first one
+#: took long, which LANFIT_CHECKPOINT_SECONDS decides.
 IN_TRAINING = """
 if "lanfit.training.trainer" in sys.orig_argv:
     import lanfit.training.loop as loop
