@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from holding import Hold
 from running import Place, Program, assert_same_weights, client, each_model, flags, free_port, port_of
 from tiny import Tiny
 
@@ -18,8 +19,7 @@ pytestmark = [
     pytest.mark.story,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there limits of a running process change"),
 ]
-#: Long enough that something can be done in the middle.
-JOB = {"model": "classes.h5", "epochs": 150, "batch_size": 2, "seed": 7}
+JOB = {"model": "classes.h5", "epochs": 5, "batch_size": 2, "seed": 7}
 
 
 def limit(program: Program, size: int, *, trainer: bool = False) -> None:
@@ -29,14 +29,15 @@ def limit(program: Program, size: int, *, trainer: bool = False) -> None:
 
 
 def test_a_server_without_room_puts_results_off_and_goes_on_when_there_is_some(tmp_path: Path) -> None:
-    place = Place(tmp_path / "server")
+    place, hold = Place(tmp_path / "server"), Hold(tmp_path / "hold")
     with (
-        place.server(*flags(free_port(), 2, epochs=15), "--threads", 1) as server,
-        client(tmp_path / "a", port_of(server), "lab-1") as first,
-        client(tmp_path / "b", port_of(server), "lab-2") as second,
+        place.server(*flags(free_port(), 2, epochs=3), "--threads", 1) as server,
+        client(tmp_path / "a", port_of(server), "lab-1", environment=hold.environment) as first,
+        client(tmp_path / "b", port_of(server), "lab-2", environment=hold.environment) as second,
     ):
-        server.expect("epoch 1/15")
+        server.expect("epoch 1/3")
         limit(server, 1)
+        hold.let_go()
         for worker in (first, second):
             worker.expect("The server can't take a result yet: the server's disk is full")
         server.expect(r"Results have to wait: the server's disk is full\. Make room")
@@ -51,17 +52,18 @@ def test_a_server_without_room_puts_results_off_and_goes_on_when_there_is_some(t
 
 
 def test_clients_may_come_and_go_while_a_server_has_no_room(tmp_path: Path) -> None:
-    place = Place(tmp_path / "server")
+    place, hold = Place(tmp_path / "server"), Hold(tmp_path / "hold")
     with (
-        place.server(*flags(free_port(), 2, epochs=150), "--threads", 1) as server,
-        client(tmp_path / "b", port_of(server), "lab-2") as survivor,
+        place.server(*flags(free_port(), 2, epochs=3), "--threads", 1) as server,
+        client(tmp_path / "b", port_of(server), "lab-2", environment=hold.environment) as survivor,
     ):
-        with client(tmp_path / "a", port_of(server), "lab-1") as lost:
-            server.expect("lab-1: epoch 1/150")
+        with client(tmp_path / "a", port_of(server), "lab-1", environment=hold.environment) as lost:
+            server.expect("lab-1: epoch 1/3")
             limit(server, 1)
             lost.kill()
             lost.finish(None)
         server.expect("lab-1 was lost")
+        hold.let_go()
         with client(tmp_path / "a", port_of(server), "lab-1") as back:
             server.expect(r"lab-1 joined (?s:.*)lab-1 joined ")
             server.expect("Results have to wait: the server's disk is full")
@@ -76,8 +78,8 @@ def test_clients_may_come_and_go_while_a_server_has_no_room(tmp_path: Path) -> N
 # --- on a client ----------------------------------------------------------------------------------------------------
 
 
-def worker(folder: Path, port: int, name: str) -> Program:
-    return client(folder, port, name, "--backend", "jax")
+def worker(folder: Path, port: int, name: str, **options: object) -> Program:
+    return client(folder, port, name, "--backend", "jax", **options)
 
 
 class Calm:
@@ -118,13 +120,15 @@ def test_a_client_without_room_for_its_result_keeps_it_until_there_is_some(
     calm: Calm, tmp_path: Path, trainer: bool
 ) -> None:
     """Row: disk full on a client, which has trained: its trainer can't write the result, or it can't take it in."""
+    hold = Hold(tmp_path / "hold")
     with (
         calm.server() as server,
-        worker(tmp_path / "lab-1", port_of(server), "lab-1") as full,
+        worker(tmp_path / "lab-1", port_of(server), "lab-1", environment=hold.environment) as full,
         worker(tmp_path / "lab-2", port_of(server), "lab-2") as other,
     ):
-        server.expect("lab-1: epoch 1/150")
+        server.expect("lab-1: epoch 1/5")
         limit(full, 1, trainer=trainer)
+        hold.let_go()
         full.expect(r"A finished result can't be written: .*File too large.* make room on this machine's disk")
         server.expect("lab-2 is done")
         assert "lab-1 is done" not in server.said
@@ -133,7 +137,7 @@ def test_a_client_without_room_for_its_result_keeps_it_until_there_is_some(
         for program in (server, full, other):
             program.finish()
     assert "could not" not in server.said + full.said
-    assert full.said.count("Epoch 150/150") == 1, "it was trained again"
+    assert full.said.count("Epoch 5/5") == 1, "it was trained again"
     assert not list((tmp_path / "lab-1" / "client" / "state" / "1" / "outbox").iterdir())
     calm.check_newest()
 
@@ -144,15 +148,18 @@ def test_a_client_that_stays_without_room_loses_its_task_to_another_and_the_run_
     """Row: disk full on a client, and nobody does anything about it."""
     settings = calm.place.root / "server" / "server.toml"
     settings.parent.mkdir(exist_ok=True)
+    # Not much longer: after LEAST_SECONDS of tasks.py the other client tries the task, too, before it is taken away.
     settings.write_text("no_progress = 30\n")
+    hold = Hold(tmp_path / "hold")
     try:
         with (
             calm.server() as server,
-            worker(tmp_path / "lab-1", port_of(server), "lab-1") as full,
+            worker(tmp_path / "lab-1", port_of(server), "lab-1", environment=hold.environment) as full,
             worker(tmp_path / "lab-2", port_of(server), "lab-2") as other,
         ):
-            server.expect("lab-1: epoch 1/150")
+            server.expect("lab-1: epoch 1/5")
             limit(full, 1, trainer=True)
+            hold.let_go()
             full.expect("A finished result can't be written")
             server.expect("lab-1 could not train shard-1: it has not got on for 30 s")
             server.expect("lab-2 takes over the shard of lab-1")
