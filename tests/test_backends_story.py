@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
+from holding import shim
 from running import Place, Program, client, flags, free_port, port_of
 
 pytestmark = pytest.mark.story
@@ -47,10 +47,8 @@ def refused(folder: Path, *arguments: object, **environment: str) -> str:
 
 
 def test_a_backend_that_is_missing_is_named_with_what_installs_it(tmp_path: Path) -> None:
-    hide = "import sys\nsys.modules['torch'] = None\n"
-    (tmp_path / "sitecustomize.py").write_text(hide)
-    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    said = refused(tmp_path, "--backend", "torch", PYTHONPATH=path)
+    hidden = shim(tmp_path / "shim", "import sys\nsys.modules['torch'] = None\n")
+    said = refused(tmp_path, "--backend", "torch", **hidden)
     assert "the backend torch is not installed here" in said
     assert 'python -m pip install -e ".[torch]", or use what is installed: --backend tensorflow or jax' in said
     assert "'theano' is not one of: tensorflow, jax, torch" in refused(tmp_path, "--backend", "theano")

@@ -5,11 +5,11 @@ One task kills every trainer that begins it, wherever that is; the others are tr
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from holding import shim
 from running import Program, assert_same_weights, client, each_model, flags, free_port, port_of
 from tiny import Tiny
 
@@ -55,10 +55,8 @@ def test_a_task_that_kills_its_trainers_is_tried_elsewhere_and_given_up_and_the_
             program.finish()
     [peace] = place.runs
 
-    (tmp_path / "shim").mkdir()
-    (tmp_path / "shim" / "sitecustomize.py").write_text(SHIM)
     environment = {
-        "PYTHONPATH": os.pathsep.join([str(tmp_path / "shim"), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        **shim(tmp_path / "shim", SHIM),
         "LANFIT_TEST_DOOMED": str(derive_seed(7, "fit", 0)),
         "LANFIT_TEST_DEATHS": str(deaths),
     }
