@@ -17,8 +17,8 @@ if "lanfit.training.trainer" in sys.orig_argv:
     order, only = loop.epoch_order, os.environ.get("LANFIT_TEST_SEED")
 
     def held(seed, epoch, rows):
-        if epoch == 1 and only in (None, str(seed)):
-            stand_still()
+        if epoch >= 1 and only in (None, str(seed)):
+            stand_still(epoch)
         return order(seed, epoch, rows)
 
     loop.epoch_order = held
@@ -39,8 +39,9 @@ if "lanfit.cli" in sys.orig_argv and "server" in sys.orig_argv:
 _STAND_STILL = """
 import os, sys, time
 
-def stand_still():
-    while not os.path.exists(os.environ["LANFIT_TEST_GO"]):
+def stand_still(step=0):
+    go = os.environ["LANFIT_TEST_GO"]
+    while not os.path.exists(go) and not os.path.exists(f"{go}-{step}"):
         time.sleep(0.02)
 """
 
@@ -62,9 +63,15 @@ class Hold:
 
     def __init__(self, folder: Path, place: str = IN_TRAINING, *, seed: int | None = None) -> None:
         self._go = folder / "go"
+        self._steps = 0
         self.environment = {**shim(folder, _STAND_STILL + place), "LANFIT_TEST_GO": str(self._go)}
         if seed is not None:
             self.environment["LANFIT_TEST_SEED"] = str(seed)
+
+    def step(self) -> None:
+        """Let a trainer train one more epoch, and stand still again."""
+        self._steps += 1
+        self._go.with_name(f"{self._go.name}-{self._steps}").touch()
 
     def let_go(self) -> None:
         self._go.touch()

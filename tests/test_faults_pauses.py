@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ast
-import os
+import contextlib
 import signal
 import time
 from pathlib import Path
 
 import psutil
 import pytest
+from holding import IN_TRAINING, Hold
 from running import Program, assert_same_weights, client, each_model, flags, free_port, port_of
 from test_architecture import modules
 from test_faults_links import be_patient_for
 from tiny import Tiny
 
-JOB = {"model": "classes.h5", "epochs": 300, "batch_size": 2, "seed": 7}
+from lanfit.seeds import derive_seed
+
+JOB = {"model": "classes.h5", "epochs": 5, "batch_size": 2, "seed": 7}
 #: The only modules that look at a clock of people, and what for: names, stamps, and times that outlive a restart.
 WALL_CLOCKS = {
     "logs": {"time.strftime"},
@@ -24,9 +27,8 @@ WALL_CLOCKS = {
     "gate": {"time.time"},
     "tls": {"datetime.datetime.now"},
 }
-#: Puts the clock of every Python that starts with it on by a day once a file is there.
+#: Puts the clock of every Python that is held with it on by a day once a file is there.
 JUMPING_CLOCK = """
-import os, time
 _real = time.time
 time.time = lambda: _real() + (86_400 if os.path.exists(os.environ["LANFIT_TEST_JUMP"]) else 0)
 """
@@ -50,22 +52,27 @@ def test_a_client_that_sleeps_is_lost_only_when_it_sleeps_too_long_and_its_late_
 ) -> None:
     """Row: SIGSTOP a client 30 s / 120 s, in short."""
     place = tiny_place
+    # Only what the sleeper trains, whoever takes it over: it must not be done before the sleeper is back.
+    hold = Hold(tmp_path / "hold", seed=derive_seed(7, "fit", 0))
     be_patient_for(place.root, lost=8)
     with (
         place.server(*flags(free_port(), 2, **JOB), "--threads", 1) as server,
-        worker(tmp_path / "lab-1", port_of(server), "lab-1") as sleeper,
-        worker(tmp_path / "lab-2", port_of(server), "lab-2") as other,
+        worker(tmp_path / "lab-1", port_of(server), "lab-1", environment=hold.environment) as sleeper,
+        worker(tmp_path / "lab-2", port_of(server), "lab-2", environment=hold.environment) as other,
     ):
-        server.expect("lab-1: epoch 1/300")
+        server.expect("lab-1: epoch 1/5")
         send(sleeper, signal.SIGSTOP)
         time.sleep(2)  # the fault itself
         send(sleeper, signal.SIGCONT)
-        sleeper.expect("Epoch 3/300")
+        hold.step()
+        server.expect("lab-1: epoch 2/5")
         assert "was lost" not in server.said
         send(sleeper, signal.SIGSTOP)
         server.expect("lab-1 was lost")
         server.expect("lab-2 takes over the shard of lab-1")
         send(sleeper, signal.SIGCONT)
+        server.expect(r"takes over the shard(?s:.*)lab-1 joined ")
+        hold.let_go()
         server.finish()
         sleeper.finish()
         other.finish()
@@ -91,19 +98,22 @@ def test_while_a_server_sleeps_its_clients_train_on_and_nobody_is_lost_when_it_w
 ) -> None:
     """Row: SIGSTOP the server 120 s, in short: for longer than its `lost`, and than the gap that it notices."""
     be_patient_for(tiny_place.root, lost=5)
-    with (
-        tiny_place.server(*flags(free_port(), 1, **JOB)) as server,
-        worker(tmp_path / "lab-1", port_of(server), "lab-1") as lab,
-    ):
-        server.expect("lab-1: epoch 1/300")
+    hold = Hold(tmp_path / "hold")
+    with contextlib.ExitStack() as programs:
+        server = programs.enter_context(tiny_place.server(*flags(free_port(), 1, **JOB)))
+        server.expect("Waiting for 1 more")  # before that it lets nobody in, and a client comes again
+        environment = hold.environment
+        lab = programs.enter_context(worker(tmp_path / "lab-1", port_of(server), "lab-1", environment=environment))
+        server.expect("lab-1: epoch 1/5")
         send(server, signal.SIGSTOP)
+        hold.let_go()
         began = time.monotonic()
         lab.expect("Trained shard-1")
         time.sleep(max(0.0, 12 - (time.monotonic() - began)))  # the fault itself
         send(server, signal.SIGCONT)
         server.finish()
         lab.finish()
-    assert "lost" not in server.said
+    assert "was lost" not in server.said
     assert "again" not in lab.said
     assert tiny_place.summary()["status"] == "done"
 
@@ -114,13 +124,13 @@ def test_a_server_that_wakes_before_its_client_does_not_blame_it_for_the_time_in
     tiny_place: Tiny, tmp_path: Path
 ) -> None:
     """Row: SIGSTOP the server 120 s, in short, when nothing of its client waits to be read as it wakes."""
-    lost = 8
+    lost, hold = 8, Hold(tmp_path / "hold")
     be_patient_for(tiny_place.root, lost=lost)
     with (
         tiny_place.server(*flags(free_port(), 1, **JOB)) as server,
-        worker(tmp_path / "lab-1", port_of(server), "lab-1") as lab,
+        worker(tmp_path / "lab-1", port_of(server), "lab-1", environment=hold.environment) as lab,
     ):
-        server.expect("lab-1: epoch 1/300")
+        server.expect("lab-1: epoch 1/5")
         send(lab, signal.SIGSTOP)
         time.sleep(1)  # the server reads what is still on its way
         send(server, signal.SIGSTOP)
@@ -128,6 +138,7 @@ def test_a_server_that_wakes_before_its_client_does_not_blame_it_for_the_time_in
         send(server, signal.SIGCONT)
         server.expect(r"This server stood still for \d+ s; every client keeps its task\.")
         send(lab, signal.SIGCONT)
+        hold.let_go()
         server.finish()
         lab.finish()
     assert "The link to lab-1 ended" not in server.said
@@ -139,20 +150,18 @@ def test_a_server_that_wakes_before_its_client_does_not_blame_it_for_the_time_in
 @pytest.mark.story
 def test_a_wall_clock_that_jumps_by_a_day_lets_nothing_expire(tiny_place: Tiny, tmp_path: Path) -> None:
     """Row: wall clock moved by a day, on both machines, in the middle of the training."""
-    shim, jump = tmp_path / "shim", tmp_path / "jump"
-    shim.mkdir()
-    (shim / "sitecustomize.py").write_text(JUMPING_CLOCK)
-    path = os.pathsep.join([str(shim), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {"PYTHONPATH": path, "LANFIT_TEST_JUMP": str(jump)}
+    hold, jump = Hold(tmp_path / "hold", IN_TRAINING + JUMPING_CLOCK), tmp_path / "jump"
+    environment = {**hold.environment, "LANFIT_TEST_JUMP": str(jump)}
     with (
         tiny_place.server(*flags(free_port(), 1, **JOB), environment=environment) as server,
         worker(tmp_path / "lab-1", port_of(server), "lab-1", environment=environment) as lab,
     ):
-        server.expect("lab-1: epoch 1/300")
+        server.expect("lab-1: epoch 1/5")
         jump.touch()
+        hold.let_go()
         server.finish()
         lab.finish()
-    assert "lost" not in server.said
+    assert "was lost" not in server.said
     assert tiny_place.summary()["status"] == "done"
     events = (tiny_place.root / "logs" / tiny_place.runs[-1] / "events.jsonl").read_text().splitlines()
     first, last = (float(line.split('"time":')[1].split(",")[0]) for line in (events[0], events[-1]))
