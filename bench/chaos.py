@@ -311,7 +311,7 @@ class Bench:
         """The server is dead: whatever a client has forgotten must be on disk."""
         forgotten = set()
         for name, said in self._said.items():
-            handed_back = said.handed_back()
+            handed_back = said.handed_back(self._run)
             forgotten |= handed_back - in_outbox(self._folder / name / "client" / "state")
         run = self._folder / "server" / "logs" / self._run
         ended = (run / "summary.json").exists()  # then the models are there, and the blocks may be gone

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -211,17 +212,25 @@ class Course:
 
 
 class Said:
-    """What a client has handed back since now, by what it says."""
+    """What a client has handed back, by what it says from now on."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
         self._from = log.stat().st_size if log.exists() else 0
 
-    def handed_back(self) -> set[str]:
+    def handed_back(self, run: str) -> set[str]:
+        """The tasks of this run."""
         with self._log.open("rb") as file:
             file.seek(self._from)
             lines = file.read().decode(errors="replace").splitlines()
-        return {line.split()[1].rstrip(";") for line in lines if line.startswith("Trained ")}
+        taken, found = dict[str, str](), set()
+        for line in lines:
+            # A client that missed the end of an earlier run may still have been at the task of the same name.
+            if task := re.match(r"Task (\S+) of run (\S+):", line):
+                taken[task[1]] = task[2]
+            elif (task := re.match(r"Trained (\S+);", line)) and taken.get(task[1]) == run:
+                found.add(task[1])
+        return found
 
 
 def in_outbox(state: Path) -> set[str]:
