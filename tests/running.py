@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -76,8 +77,9 @@ class Program:
             reader.start()
         self._readers = readers
         if answers is not None and self.process.stdin is not None:
-            self.process.stdin.write(answers.encode())
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it may have refused something, and ended, before it asked
+                self.process.stdin.write(answers.encode())
+                self.process.stdin.close()
 
     # --- what it says -------------------------------------------------------------------------------------------
 
