@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -247,6 +248,17 @@ def free_port() -> int:
     with socket.socket() as trial:
         trial.bind(("127.0.0.1", 0))
         return int(trial.getsockname()[1])
+
+
+def port_to_keep() -> int:
+    """A port for one server after the other: the system gives it to nobody while none of them is there."""
+    import socket
+
+    while True:
+        port = random.randint(20_000, 32_000)
+        with socket.socket() as trial, contextlib.suppress(OSError):
+            trial.bind(("127.0.0.1", port))
+            return port
 
 
 def flags(port: int, clients: int, **others: object) -> list[object]:
