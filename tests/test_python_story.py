@@ -221,6 +221,43 @@ print("\\n" + json.dumps(given))
     assert {len(values) for values in real[1].values()} == {2}
 
 
+#: A service that has a run's outcome, before it writes the report.
+BEFORE_THE_REPORT = """
+if "lanfit_server.service" in sys.orig_argv:
+    import lanfit_server.finish as finish
+    write = finish.write_report
+
+    def held(*arguments):
+        stand_still()
+        return write(*arguments)
+
+    finish.write_report = held
+"""
+
+
+@pytest.mark.story
+def test_fit_returns_before_the_report_is_written_and_the_end_of_the_with_waits_for_it(tmp_path: Path) -> None:
+    hold = Hold(tmp_path / "hold", BEFORE_THE_REPORT)
+    with script(
+        tmp_path,
+        """
+with lanfit.Cluster(local=1, threads=1, workspace=".") as cluster:
+    history = cluster.fit(model, x, y, 8, epochs=1, rounds=1, validation_data=(x, y), verbose=0)
+    say("returned " + history.summary.status)
+print(lanfit.attach(history.summary.run, workspace=".").status)
+""",
+        environment=hold.environment,
+    ) as program:
+        program.expect("returned done")
+        [run] = runs(tmp_path)
+        report = tmp_path / "logs" / run / "report.xlsx"
+        assert not report.exists()
+        hold.let_go()
+        program.finish()
+    assert report.exists()
+    assert program.stdout.decode().split() == ["done"], "attach did not find the run closed"
+
+
 @pytest.mark.story
 def test_ctrl_c_ends_the_cluster_and_what_was_done_is_kept(tmp_path: Path) -> None:
     with script(tmp_path, FIT, environment=Hold(tmp_path / "hold").environment) as program:

@@ -65,6 +65,7 @@ class CatchingUp:
         status = "partial" if course.table.open else "done"
         finish = Finish(run, job, maker, course, self._models, self._scratch, targets)
         summary = await finish.end(roster, status, began)
+        await finish.report(summary)
         if status == "done":
             run.end(status)
         return summary

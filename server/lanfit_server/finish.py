@@ -48,7 +48,7 @@ class Finish:
     targets: AnyArray | None
 
     async def end(self, roster: Roster, status: str, began: float) -> Summary:
-        """Write models, `preprocessing.json`, `summary.json` and `report.xlsx`; return the summary.
+        """Write models, `preprocessing.json` and `summary.json`; return the summary. `report` is still to come.
 
         Args:
             status: done, partial, failed or interrupted.
@@ -79,14 +79,13 @@ class Finish:
             error=self.maker.failure or (errors[-1] if errors and status != "done" else None),
         )
         write_whole(run.folder / "summary.json", summary.to_json())
-        await self._report(summary, chosen)
         return summary
 
-    async def _report(self, summary: Summary, chosen: Chosen | None) -> None:
-        """Write the workbook; a run that has its summary does not fail for want of it."""
+    async def report(self, summary: Summary) -> None:
+        """Write `report.xlsx`; a run that has its summary does not fail for want of it."""
         path = self.run.folder / "report.xlsx"
         try:
-            await asyncio.to_thread(write_report, path, summary, await self._predictions(chosen))
+            await asyncio.to_thread(write_report, path, summary, await self._predictions(self.maker.chosen()))
         except (LanfitError, OSError, ImportError) as wrong:
             log.warning("%s was not written: %s", path, wrong)
 

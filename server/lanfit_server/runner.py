@@ -147,6 +147,8 @@ class Runner:
         self._number = 0
         self.on_round: OnRound | None = None
         """With rounds: called with every one, and decides whether there is a next one."""
+        self.on_outcome: Callable[[Summary], None] = lambda summary: None
+        """Called when the models and the summary of a run are on disk; its report and its end are still to come."""
 
     def train(self, order: Order) -> Summary:
         """Begin a run, and do it to its end.
@@ -316,6 +318,8 @@ class Runner:
             finish = Finish(run, job, maker, course, self._models, scratch, targets)
             summary = self._loop.call(finish.end(self._cluster.roster, status, began))
             crash_point("server.summary-written")
+            self.on_outcome(summary)
+            self._loop.call(finish.report(summary))
             self._loop.call(self._end(run, journal, coordinator, status, job))
             return summary
 

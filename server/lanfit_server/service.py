@@ -2,6 +2,7 @@
 
 It has the entrance, the clients and the runs, so that a notebook only sends jobs and hears events. When the program
 dies during a run the run is finished first; when it closes the service, or dies between runs, everything ends at once.
+A program is told of its outcome before the run's report is written, which nothing interrupts but a second Ctrl-C.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ from lanfit_server.service_messages import (
     Said,
 )
 from lanfit_server.simulation import Simulation
+from lanfit_server.summary import Summary
 
 
 class Outlet:
@@ -138,6 +140,11 @@ class Orders:
         os.dup2(null, 1)
         self.end(at_once=False)
 
+    def rest(self) -> None:
+        """The run has its outcome: what is still to be written of it is not interrupted."""
+        with self._lock:
+            self._running = False
+
     def end(self, *, at_once: bool) -> None:
         with self._lock:
             self._is_over = True
@@ -156,8 +163,7 @@ class Orders:
         try:
             yield
         finally:
-            with self._lock:
-                self._running = False
+            self.rest()
 
 
 class Service:
@@ -171,6 +177,7 @@ class Service:
         self._opening = opening
         self._workspace = Workspace(Path(opening.workspace))
         self._display = ToldDisplay(outlet)
+        self._is_told = False
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
@@ -192,6 +199,7 @@ class Service:
             self._runner = Runner(
                 self._workspace, ground, self._models, self._loop, self._display, waits, scratch.folder
             )
+            self._runner.on_outcome = self._tell_outcome
             self._outlet.tell(Opened(line, made, str(scratch.folder)))
             yield
 
@@ -232,16 +240,25 @@ class Service:
         answer = await asyncio.to_thread(self._orders.answer)
         return answer is not None and answer.stop
 
+    def _tell_outcome(self, summary: Summary) -> None:
+        self._is_told = True
+        self._orders.rest()
+        self._outlet.tell(Finished(summary.to_json()))
+        # Read with the next job, which may have to wait for it.
+        self._outlet.tell(Said(f"First the report of run {summary.run} is written."))
+
     def fit(self, fit: Fit) -> None:
-        """Run a job; tells how it ended."""
+        """Run a job; tells how it ended, once."""
         folder = Path(fit.folder)
+        self._is_told = False
         try:
             self._display.tells_rounds = not fit.hears_rounds
             self._runner.on_round = self._on_round if fit.hears_rounds else None
             order = order_of(fit, self._opening, self._models, self._loop)
-            self._outlet.tell(Finished(self._runner.train(order).to_json()))
+            self._runner.train(order)
         except (LanfitError, MemoryError, OSError, sqlite3.OperationalError) as failed:
-            self._outlet.tell(problem(failed))
+            found = problem(failed)
+            self._outlet.tell(Said(f"The last run could not be closed: {found.message}") if self._is_told else found)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -110,7 +110,7 @@ class RoundDone(msgspec.Struct, frozen=True, tag="round"):
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):
-    """The run has ended: its `summary.json`."""
+    """The run has its outcome: its `summary.json`. The next run waits until its report is written, too."""
 
     summary: bytes
 

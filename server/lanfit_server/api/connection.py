@@ -13,8 +13,9 @@ from lanfit.loop import LoopThread
 from lanfit_server.evaluate import Problem
 from lanfit_server.service_messages import Close, Reply, Request
 
-#: A service that was told to end takes this long at most: a run that it interrupts is written down first.
-ENDING_SECONDS = 20.0
+#: A service that was told to end takes this long at most: a run that it interrupts is written down first, and so is the
+#: report of one that is over, which takes twenty seconds where it is at its longest.
+ENDING_SECONDS = 60.0
 
 
 @dataclass
