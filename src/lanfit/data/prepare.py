@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import accumulate, pairwise
 from math import prod
 from pathlib import Path
@@ -94,10 +94,10 @@ class Prepared:
     train: int
     """Training rows of all shards, each counted once; so are `validation` rows."""
     validation: int
-    moments_of: tuple[Moments, ...]
-    """Of the training rows of X of each shard."""
-    target_moments_of: tuple[Moments, ...] | None = None
-    """Of the targets of the training rows of each; None when they are classes or the input."""
+    pieces: tuple[ShardRows, ...]
+    """What the training rows were dealt in: the shards, or the parts that are taken; each row is in one of them."""
+    numbers: bool
+    """Whether targets are numbers, and neither classes nor the input."""
     target_normalizer: Normalizer = NO_NORMALIZER
     """For `make_target`; its `inverse` brings predictions back to original units."""
     labels: tuple[str, ...] | None = None
@@ -105,15 +105,17 @@ class Prepared:
     shared_validation: bool = False
     """Whether the validation rows of all shards are the test rows."""
 
-    @property
+    @cached_property
     def moments(self) -> Moments:
         """Of all training rows of X: what the normalizer was fitted on, to be merged with those of others."""
-        return reduce(Moments.merge, self.moments_of)
+        return reduce(Moments.merge, (Moments.of(piece.x_train) for piece in self.pieces))
 
-    @property
+    @cached_property
     def target_moments(self) -> Moments | None:
         """Of their targets; None when they are classes or the input."""
-        return reduce(Moments.merge, self.target_moments_of) if self.target_moments_of else None
+        if not self.numbers:
+            return None
+        return reduce(Moments.merge, (Moments.of(piece.y_train) for piece in self.pieces))
 
     @property
     def test(self) -> int:
@@ -176,27 +178,24 @@ def prepare(request: DataRequest, allocate: Allocate = in_memory, source: Source
             replace(shard, x_validation=final_x[test:], y_validation=final_y[test:], w_validation=weights)
             for shard in shards
         )
-    moments = tuple(Moments.of(shard.x_train) for shard in shards)
-    numbers = request.target is Target.VALUES
-    target_moments = tuple(Moments.of(shard.y_train) for shard in shards) if numbers else None
-    return Prepared(
+    data = Prepared(
         rows=rows,
         x=final_x,
         y=final_y,
         shards=shards,
         x_test=final_x[test:],
         y_test=final_y[test:],
-        normalizer=_fitted(request.normalizer, moments),
+        normalizer=NO_NORMALIZER,
         notes=(*source.notes, *_notes(request, source, row_shape, targets)),
         warnings=plan.warnings,
         train=sum(len(shard.x_train) for shard in shards),
         validation=0 if source.shared_validation else sum(len(shard.x_validation) for shard in shards),
-        moments_of=moments,
-        target_moments_of=target_moments,
-        target_normalizer=_fitted(request.normalize_targets, target_moments),
+        pieces=shards,
+        numbers=request.target is Target.VALUES,
         labels=targets.words,
         shared_validation=source.shared_validation,
     )
+    return _fitted(data, request.normalizer, request.normalize_targets)
 
 
 def check_target_normalizer(normalizer: str, target: Target) -> None:
@@ -278,8 +277,14 @@ def _check_values(piece: Piece, block: AnyArray, first_row: int) -> None:
         raise mistake("rows.not-finite", file=piece.name, row=row, column=column, value=block[index])
 
 
-def _fitted(normalizer: str, moments: Sequence[Moments] | None) -> Normalizer:
-    return fit_normalizer(normalizer, reduce(Moments.merge, moments)) if moments else NO_NORMALIZER
+def _fitted(data: Prepared, normalizer: str, of_targets: str) -> Prepared:
+    """The data with these normalizers. What none asks for is not computed: it takes longer than to read the rows."""
+    inputs = targets = NO_NORMALIZER
+    if normalizer != inputs.name:
+        inputs = fit_normalizer(normalizer, data.moments)
+    if of_targets != targets.name and data.target_moments is not None:
+        targets = fit_normalizer(of_targets, data.target_moments)
+    return replace(data, normalizer=inputs, target_normalizer=targets)
 
 
 def take_parts(data: Prepared, taken: Sequence[PartRange], batch_size: int) -> Prepared:
@@ -301,20 +306,16 @@ def take_parts(data: Prepared, taken: Sequence[PartRange], batch_size: int) -> P
         shard = ShardRows(data.x[t], data.y[t], data.x[v], data.y[v])
         shards.append(_like_its_parts(data, shard, data.shards[parts.first - 1 : parts.last]))
     used = sorted({index for parts in taken for index in parts.indices})
-    moments = tuple(data.moments_of[index] for index in used)
-    targets = data.target_moments_of and tuple(data.target_moments_of[index] for index in used)
     counts = [sum(len(getattr(data.shards[index], name)) for index in used) for name in ("x_train", "x_validation")]
-    return replace(
+    data = replace(
         data,
         rows=counts[0] + (0 if data.shared_validation else counts[1]) + data.test,
         shards=tuple(shards),
-        normalizer=_fitted(data.normalizer.name, moments),
         train=counts[0],
         validation=0 if data.shared_validation else counts[1],
-        moments_of=moments,
-        target_moments_of=targets,
-        target_normalizer=_fitted(data.target_normalizer.name, targets),
+        pieces=tuple(data.shards[index] for index in used),
     )
+    return _fitted(data, data.normalizer.name, data.target_normalizer.name)
 
 
 def _like_its_parts(data: Prepared, shard: ShardRows, parts: Sequence[ShardRows]) -> ShardRows:

@@ -8,10 +8,16 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from lanfit.job import BACKENDS
 from lanfit.mistakes import mistake
+
+#: Keras and TensorFlow import these where they are installed, for what nobody uses here: that took 40 % of their time.
+UNUSED = ("jax", "matplotlib", "pandas", "sklearn")
 
 
 @dataclass(frozen=True)
@@ -67,10 +73,11 @@ def prepare_keras(backend: str = "tensorflow", threads: int = 0, device: str = "
     check_backend(backend)
     os.environ["KERAS_BACKEND"] = backend
     start = {"tensorflow": _start_tensorflow, "jax": _start_jax, "torch": _start_torch}[backend]
-    found = start(threads, device == "cpu")
-    if device == "gpu" and found.kind != "gpu":
-        raise mistake("backend.no-gpu", backend=backend, found=found)
-    import keras
+    with _without(*(name for name in UNUSED if name != backend)):
+        found = start(threads, device == "cpu")
+        if device == "gpu" and found.kind != "gpu":
+            raise mistake("backend.no-gpu", backend=backend, found=found)
+        import keras
 
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)
@@ -78,6 +85,19 @@ def prepare_keras(backend: str = "tensorflow", threads: int = 0, device: str = "
     # Keras advises against .h5 each time it writes one.
     logging.getLogger("absl").setLevel(logging.ERROR)
     return found
+
+
+@contextmanager
+def _without(*names: str) -> Iterator[None]:
+    """Let packages look as if they were not installed."""
+    hidden = [name for name in names if name not in sys.modules]
+    for name in hidden:
+        sys.modules[name] = None  # type: ignore[assignment]  # what the import system takes for "not there"
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
 
 
 def _start_tensorflow(threads: int, no_gpu: bool) -> Device:

@@ -69,6 +69,18 @@ def test_on_the_processor_every_backend_that_is_installed_comes_up_with_its_thre
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_what_keras_would_import_besides_is_left_out_and_can_be_imported_later(backend: str) -> None:
+    code = (
+        "import sys\n"
+        "from lanfit.models.runtime import UNUSED, prepare_keras\n"
+        "prepare_keras(sys.argv[1])\n"
+        "print(*(name for name in UNUSED if name in sys.modules))\n"
+        "import sklearn, pandas, matplotlib.pyplot\n"
+    )
+    assert run(code, backend).splitlines()[-1:] == (["jax"] if backend == "jax" else [])
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_a_gpu_that_is_not_there_is_named_with_what_was_found(backend: str) -> None:
     """Where there is one, it is hidden from the process: what this looks like is the same everywhere."""
     code = (
