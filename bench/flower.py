@@ -14,10 +14,11 @@ their backend imported, Flower's SuperNodes online. Each does two runs. The firs
 same cluster, is printed beside it. At the end plain Keras scores both models, in a process without lanfit. At least 8
 times as fast, accuracies within 0.5 points of each other (medians of all repeats), or the exit code is 1.
 
-lanfit's clock runs from the call of `Cluster.fit` until it returns: the rows are written, dealt and sent within it, and
-models and summary are written. The workbook with 10,000 predictions, which Flower has not, is written afterwards; the
-second run, which begins at once, waits for that. Flower's runs from when a bundle that is made already is submitted (without `flwr run`, which takes
-seconds to start) until the run has finished; its rows lie on the disk of its nodes before.
+lanfit's clock runs from the call of `Cluster.fit` until it returns: the rows are written, dealt and sent within it,
+and models and summary are written. The workbook with 10,000 predictions, which Flower has not, is written afterwards;
+the second run, which begins at once, waits for that. Flower's runs from when a bundle that is made already is
+submitted (without `flwr run`, which takes seconds to start) until the run has finished; its rows lie on the disk of
+its nodes before.
 
 What Flower was given, each the fastest of what was tried: no TLS; state in memory; SuperExecs look for tasks every
 0.2 s (1 s otherwise; with 0.05 s they cost more than they gain); a grid that looks for replies every 0.1 s (3 s

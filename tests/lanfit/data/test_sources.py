@@ -10,6 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from lanfit.data import pieces
 from lanfit.data.labels import Target, check_order, make_target
+from lanfit.data.normalize import Moments, fit_normalizer
 from lanfit.data.prepare import DataRequest, in_memory, prepare
 from lanfit.data.sources import arrays_source, files_source
 from lanfit.errors import InputError
@@ -190,8 +191,6 @@ def test_targets_are_normalized_by_the_training_rows_alone_and_come_back():
 @pytest.mark.parametrize("name", ["scale", "minmax", "zscore", "none"])
 @pytest.mark.parametrize("shape", [(50, 3), (50, 2, 3)])
 def test_every_normalizer_can_be_undone(name, shape):
-    from lanfit.data.normalize import Moments, fit_normalizer
-
     y = np.random.default_rng(0).normal(100, 20, shape)
     y[:, ..., 0] = 5
     normalizer = fit_normalizer(name, Moments.of(y))
@@ -204,6 +203,16 @@ def test_the_moments_of_parts_make_the_constants_of_the_whole():
     np.testing.assert_allclose(whole.moments.mean, train.x_train.mean(axis=0, dtype=np.float64), rtol=1e-12)
     np.testing.assert_allclose(whole.target_moments.mean, train.y_train.mean(axis=0, dtype=np.float64), rtol=1e-12)
     assert prepare(request_of(**XX), source=arrays_source([("x", X, None)], Target.INPUT)).target_moments is None
+
+
+@pytest.mark.parametrize(("normalizer", "computed"), [("none", 0), ("zscore", 2)])
+def test_moments_are_computed_where_a_normalizer_asks_for_them(monkeypatch, normalizer, computed):
+    asked = []
+    of = Moments.of
+    monkeypatch.setattr(Moments, "of", lambda x: asked.append(x) or of(x))
+    request = request_of(**REGRESSION, shards=2, normalizer=normalizer)
+    prepare(request, source=arrays_source([("x", X, PRICES)], Target.VALUES))
+    assert len(asked) == computed
 
 
 @pytest.mark.parametrize("target", [Target.CLASSES, Target.INPUT])
