@@ -26,7 +26,7 @@ from lanfit.models.loading import LoadedModel, load_model
 from lanfit.models.member import Member
 from lanfit.models.merge import average, write_ensemble
 from lanfit.models.runtime import limit_memory, prepare_keras
-from lanfit.models.scoring import check_batch
+from lanfit.models.scoring import RowScorer, check_batch
 from lanfit.partial import is_full
 from lanfit.system import refused
 from lanfit.training.folds import convert
@@ -160,10 +160,8 @@ class ModelHolder:
             return {}
         target = Target(model.target)
         y = make_target(target, y, members[0].normalizer.apply(x), model.output_shape)
-        written = keras.models.load_model(path)
-        loss = float(written.evaluate(x, y, batch_size=256, verbose=0, return_dict=True)["loss"])
-        predictions = as_predictions(model, written.predict(x, batch_size=256, verbose=0))
-        return {"loss": loss, **metrics(target, y, predictions)}
+        loss, outputs = RowScorer(keras.models.load_model(path)).score(x, y)
+        return {"loss": loss, **metrics(target, y, as_predictions(model, outputs))}
 
     def _average(self, path: Path, members: list[Member], rows: Sequence[int]) -> ArrayFile:
         weights = average([member.weights for member in members], rows)

@@ -15,7 +15,7 @@ from lanfit.data.normalize import Normalizer
 from lanfit.models.compiling import read_spec, takes_logits
 from lanfit.models.member import Member
 from lanfit.models.merge import ensemble_model
-from lanfit.models.scoring import Scorer
+from lanfit.models.scoring import RowScorer, Scorer
 from lanfit.training.metrics import metrics
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import Model
@@ -55,8 +55,7 @@ class Judge:
         targets = make_target(target, y, normalized, self.model.output_shape)
         if others:
             together = ensemble_model(self.model.architecture, self.model.compile, members)
-            loss = float(together.evaluate(x, targets, batch_size=256, verbose=0, return_dict=True)["loss"])
-            outputs = together.predict(x, batch_size=256, verbose=0)
+            loss, outputs = RowScorer(together).score(x, targets)
         else:
             loss, outputs = self._scorer(first.targets).score(first.weights, normalized, targets)
         predictions = as_predictions(self.model, outputs)
