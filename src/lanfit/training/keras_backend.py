@@ -85,7 +85,7 @@ class KerasBackend:
         self._rows = tuple(steps.resident(array) for array in data)
         self._validation_rows = tuple(steps.resident(array) for array in validation)
         term = self._put_term(proximal)
-        form = _form(self._rows), _form(self._validation_rows), term is not None
+        form = _form(self._rows), _form(self._validation_rows), len(validation[0]) > 0, term is not None
         if form not in self._loops:
             self._make_variables()
             self._loops[form] = steps.loops(self._model, self._rows, self._validation_rows, term)

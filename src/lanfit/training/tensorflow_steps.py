@@ -54,8 +54,14 @@ def loops(
     model: Any, data: tuple[Any, ...], validation: tuple[Any, ...], proximal: Proximal | None
 ) -> tuple[Callable[..., None], Callable[..., None]]:
     """Return the loops that train and that score a compiled model, compiled for any number of rows like these."""
-    train = model.train_step if proximal is None else _with_term(model, proximal)
-    return _loop(train, data, model.jit_compile), _loop(model.test_step, validation, model.jit_compile)
+    train = _loop(model.train_step if proximal is None else _with_term(model, proximal), data, model.jit_compile)
+    if not len(validation[0]):  # a quarter of a second, for a loop that nobody runs
+        return train, _no_loop
+    return train, _loop(model.test_step, validation, model.jit_compile)
+
+
+def _no_loop(data: tuple[Any, ...], rows: Rows, batch_size: int) -> None:
+    raise AssertionError("there are no rows to validate on")
 
 
 def _with_term(model: Any, proximal: Proximal) -> Callable[[Any], Any]:
