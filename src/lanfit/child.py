@@ -153,13 +153,23 @@ class Parent(Generic[M]):
         self._input = sys.stdin.buffer
         self._decoder: msgspec.msgpack.Decoder[M] = msgspec.msgpack.Decoder(requests)
         self._lock = threading.Lock()
+        self._survives = False
 
     def send(self, message: object) -> None:
-        """Send a message; from any thread."""
+        """Send a message; from any thread. Ends the process when the parent is gone.
+
+        Raises:
+            OSError: the parent is gone, and this child has something to finish (`listen`).
+        """
         body = msgspec.msgpack.encode(message)
-        with self._lock:
-            self._output.write(_LENGTH.pack(len(body)) + body)
-            self._output.flush()
+        try:
+            with self._lock:
+                self._output.write(_LENGTH.pack(len(body)) + body)
+                self._output.flush()
+        except OSError:
+            if self._survives:
+                raise
+            end_process()
 
     def receive(self) -> M:
         """Return the parent's next message; ends the process when the parent is gone."""
@@ -184,6 +194,7 @@ class Parent(Generic[M]):
         Args:
             on_end: called then, instead of ending the process, for a child that has something to finish.
         """
+        self._survives = on_end is not None
 
         def loop() -> None:
             while (message := self._next()) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,9 @@ import pytest
 
 from lanfit.child import Child, Parent
 from lanfit.errors import TrainingError
+
+#: The parrot makes a temporary file, and says where.
+KEEP = "keep"
 
 
 class Say(msgspec.Struct, tag="say"):
@@ -83,11 +87,36 @@ def test_a_child_ends_when_its_parent_is_gone(monkeypatch: pytest.MonkeyPatch) -
     assert not asyncio.run(talk()).is_running()
 
 
+def test_a_child_that_speaks_to_a_parent_who_is_gone_ends_and_takes_its_temporary_files_along(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A trainer that reports may find out by that, before the thread that listens does."""
+
+    async def talk() -> None:
+        child = await start(monkeypatch)
+        await child.send(Say("are you there"))
+        await child.receive()
+        await child.send(Say(KEEP))
+        kept = Path((await child.receive()).text)
+        assert kept.is_file()
+        heard = child._process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
+        heard.close()
+        await child.send(Say("and now"))
+        assert await child._process.wait() == 0
+        assert not kept.parent.exists()
+        await child.stop()
+
+    asyncio.run(talk())
+
+
 def main() -> None:
     """The parrot."""
     parent: Parent[Say | Die] = Parent(Say | Die)
     while True:
         match parent.receive():
+            case Say(text) if text == KEEP:
+                with tempfile.NamedTemporaryFile(delete=False) as file:
+                    parent.send(Said(file.name, 0.0))
             case Say(text):
                 sys.stdout.write(f"printed: {text}\n")
                 sys.stdout.flush()
