@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from lanfit.job import BACKENDS
 from lanfit.mistakes import mistake
 
-#: Keras and TensorFlow import these where they are installed, for what nobody uses here: that took 40 % of their time.
+#: Keras and TensorFlow import these where they find them, for what nobody uses here: that took a third of their time.
 UNUSED = ("jax", "matplotlib", "pandas", "sklearn")
 
 

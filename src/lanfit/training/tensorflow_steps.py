@@ -55,7 +55,7 @@ def loops(
 ) -> tuple[Callable[..., None], Callable[..., None]]:
     """Return the loops that train and that score a compiled model, compiled for any number of rows like these."""
     train = _loop(model.train_step if proximal is None else _with_term(model, proximal), data, model.jit_compile)
-    if not len(validation[0]):  # a quarter of a second, for a loop that nobody runs
+    if not len(validation[0]):  # some tenths of a second, for a loop that nobody runs
         return train, _no_loop
     return train, _loop(model.test_step, validation, model.jit_compile)
 
