@@ -14,8 +14,9 @@ from typing import Any
 from lanfit.durable import check_room, written_whole
 from lanfit.models.architecture import build
 from lanfit.models.compiling import compile_model, read_spec, with_long_names
+from lanfit.models.h5_template import H5Template, markers
 from lanfit.models.member import Member, raw_model
-from lanfit.models.weights import set_weights
+from lanfit.models.weights import check_weights, forms, set_weights
 from lanfit.wire.arrays import AnyArray
 
 #: What an .h5 holds beside its arrays is much less, in bytes.
@@ -31,6 +32,9 @@ class ModelWriter:
     def __init__(self, architecture: str, compile_json: str) -> None:
         self._model = build(architecture)
         compile_model(self._model, with_long_names(read_spec(compile_json)))
+        self._forms = forms(self._model)
+        self._template: H5Template | None = None
+        self._has_looked = False
 
     def write(self, path: Path, weights: Mapping[str, AnyArray]) -> None:
         """Write a file, whole or not at all.
@@ -38,15 +42,28 @@ class ModelWriter:
         Raises:
             InputError: the weights are not this model's.
         """
-        import h5py
-
-        set_weights(self._model, weights)
+        check_weights(self._forms, weights)
         with written_whole(path) as temporary:
             # HDF5 does not survive a disk that gets full: the process dies of it.
             check_room(temporary, sum(array.nbytes for array in weights.values()) + HEADER_BYTES)
-            self._model.save(temporary)
-            with h5py.File(temporary, "a") as file:
-                file.pop("optimizer_weights", None)
+            if not self._has_looked:
+                marked = markers(list(weights.values()))
+                self._save(temporary, dict(zip(weights, marked, strict=True)))
+                self._template, self._has_looked = H5Template.of(temporary, marked), True
+            if self._template is None:
+                self._save(temporary, weights)
+            else:
+                self._model = None  # as large as the file, and of no use any more
+                with temporary.open("wb") as file:
+                    self._template.write(file, list(weights.values()))
+
+    def _save(self, path: Path, weights: Mapping[str, AnyArray]) -> None:
+        import h5py
+
+        set_weights(self._model, weights)
+        self._model.save(path)
+        with h5py.File(path, "a") as file:
+            file.pop("optimizer_weights", None)
 
 
 def write_model(path: Path, architecture: str, compile_json: str, weights: Mapping[str, AnyArray]) -> None:

@@ -6,7 +6,7 @@ Keras gives a variable another path when the model came from a file of another f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lanfit.mistakes import mistake
@@ -38,16 +38,24 @@ def get_weights(model: Any, names: Iterable[str] | None = None) -> dict[str, Any
     return {name: keras.ops.convert_to_numpy(variable) for name, variable in zip(names, model.weights, strict=True)}
 
 
-def set_weights(model: Any, weights: Mapping[str, AnyArray]) -> None:
-    """Put weights into a model, in order.
+Form = tuple[str, tuple[int, ...]]
+"""Dtype (a NumPy name) and shape of an array."""
+
+
+def forms(model: Any) -> list[Form]:
+    """Return the forms of the model's weights, in order."""
+    return [(str(variable.dtype), tuple(variable.shape)) for variable in model.weights]
+
+
+def check_weights(needed: Sequence[Form], weights: Mapping[str, AnyArray]) -> None:
+    """Compare weights with the forms of those of a model.
 
     Raises:
-        InputError: number, shapes or dtypes are not those of the model; nothing was changed.
+        InputError: number, shapes or dtypes are others.
     """
-    if len(weights) != len(model.weights):
-        raise mistake("weights.count", needed=len(model.weights), given=len(weights))
-    for variable, (name, array) in zip(model.weights, weights.items(), strict=True):
-        dtype, shape = str(variable.dtype), tuple(variable.shape)
+    if len(weights) != len(needed):
+        raise mistake("weights.count", needed=len(needed), given=len(weights))
+    for (dtype, shape), (name, array) in zip(needed, weights.items(), strict=True):
         if (array.dtype.name, array.shape) != (dtype, shape):
             raise mistake(
                 "weights.other-array",
@@ -57,6 +65,15 @@ def set_weights(model: Any, weights: Mapping[str, AnyArray]) -> None:
                 needed_dtype=dtype,
                 needed_shape=shape,
             )
+
+
+def set_weights(model: Any, weights: Mapping[str, AnyArray]) -> None:
+    """Put weights into a model, in order.
+
+    Raises:
+        InputError: number, shapes or dtypes are not those of the model; nothing was changed.
+    """
+    check_weights(forms(model), weights)
     for variable, array in zip(model.weights, weights.values(), strict=True):
         variable.assign(array)
     for layer in _settled_layers(model):
