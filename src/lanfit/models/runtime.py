@@ -5,6 +5,7 @@ Which backends are installed is found out without importing them, so a process t
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import logging
 import os
@@ -73,7 +74,7 @@ def prepare_keras(backend: str = "tensorflow", threads: int = 0, device: str = "
     check_backend(backend)
     os.environ["KERAS_BACKEND"] = backend
     start = {"tensorflow": _start_tensorflow, "jax": _start_jax, "torch": _start_torch}[backend]
-    with _without(*(name for name in UNUSED if name != backend)):
+    with _without(*(name for name in UNUSED if name != backend)), _uncollected():
         found = start(threads, device == "cpu")
         if device == "gpu" and found.kind != "gpu":
             raise mistake("backend.no-gpu", backend=backend, found=found)
@@ -98,6 +99,19 @@ def _without(*names: str) -> Iterator[None]:
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let the garbage collector never look at what is made here: modules stay, and there is a lot in them."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
 
 
 def _start_tensorflow(threads: int, no_gpu: bool) -> Device:

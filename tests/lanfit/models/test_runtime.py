@@ -80,6 +80,19 @@ def test_what_keras_would_import_besides_is_left_out_and_can_be_imported_later(b
     assert run(code, backend).splitlines()[-1:] == (["jax"] if backend == "jax" else [])
 
 
+def test_the_collector_runs_again_and_does_not_look_at_what_keras_has_made() -> None:
+    code = (
+        "import gc\n"
+        "from lanfit.models.runtime import prepare_keras\n"
+        "prepare_keras()\n"
+        "import keras\n"
+        "mine = []\n"
+        "looked_at = {id(one) for one in gc.get_objects()}\n"
+        "print(gc.isenabled(), id(mine) in looked_at, id(keras.Model) in looked_at)\n"
+    )
+    assert run(code).splitlines()[-1] == "True True False"
+
+
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_a_gpu_that_is_not_there_is_named_with_what_was_found(backend: str) -> None:
     """Where there is one, it is hidden from the process: what this looks like is the same everywhere."""
