@@ -29,7 +29,7 @@ model.save(sys.argv[1])
 def wait_for_chunks(folder: Path, pattern: str, program: Program) -> None:
     """Wait until a whole chunk of a block lies there and was noted."""
     deadline = time.monotonic() + PATIENCE
-    while not any(path.stat().st_size >= 32 for path in folder.glob(pattern)):
+    while not any(path.stat().st_size for path in folder.glob(pattern)):
         assert program.process.poll() is None, program.said
         assert time.monotonic() < deadline, program.said
         time.sleep(0.01)

@@ -89,19 +89,26 @@ class Cache:
 
     async def _fetch(self, link: Link, path: Path, spec: BlockSpec, wait: Callable[[str, bool], None]) -> None:
         size = block_size(spec.arrays)
-        part = await self._open(path.with_suffix(".part"), size, wait)
-        try:
-            if part.damaged:
-                self._say(f"{part.path.name} is damaged from byte {part.offset:,} on: that is fetched again.")
-            if part.offset:
-                self._say(f"{part.offset:,} of {size:,} bytes are here already; receiving the rest.")
-            await link.fetch(spec.id, part.view, part.offset, part.on_progress)
-        except BaseException:
-            # Also when nobody waits for it any more.
-            part.close()
-            raise
-        part.finish().close()
-        part.path.replace(path)
+        while True:
+            part = await self._open(path.with_suffix(".part"), size, wait)
+            try:
+                if part.damaged:
+                    self._say(f"{part.path.name} is damaged from byte {part.offset:,} on: that is fetched again.")
+                if part.offset:
+                    self._say(f"{part.offset:,} of {size:,} bytes are here already; receiving the rest.")
+                await link.fetch(spec.id, part.view, part.offset, part.on_progress)
+            except BaseException:
+                # Also when nobody waits for it any more.
+                part.close()
+                raise
+            try:
+                file = await asyncio.to_thread(part.finish, spec.id) if part.offset else part.finish(spec.id)
+            except OSError:
+                self._say(f"{part.path.name} is damaged: all of it is fetched again.")
+                continue
+            file.close()
+            part.path.replace(path)
+            return
 
     async def _open(self, path: Path, size: int, wait: Callable[[str, bool], None]) -> PartialBlock:
         """Open a partial block; what is not in use makes room when the disk has none, else it is waited for."""
@@ -109,7 +116,7 @@ class Cache:
         room, waited = Room("Data can't be received", lambda text: wait(text, True)), False
         while True:
             try:
-                part = await asyncio.to_thread(PartialBlock.open, path, size)
+                part = await PartialBlock.opened(path, size)
                 break
             except (LanfitError, OSError) as wrong:
                 if not is_full(wrong):

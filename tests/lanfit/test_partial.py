@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import sqlite3
 from pathlib import Path
@@ -11,10 +12,11 @@ import pytest
 
 from lanfit.logs import cut_torn_line
 from lanfit.mistakes import mistake
-from lanfit.partial import CHUNK, PartialBlock, hashes_of, is_full
+from lanfit.partial import CHUNK, PartialBlock, is_full, sums_of
 
 SIZE = 3 * CHUNK + 100
 BYTES = os.urandom(CHUNK) * 3 + os.urandom(100)
+ID = hashlib.sha256(BYTES).hexdigest()
 
 
 def interrupted(path: Path, came: int) -> None:
@@ -25,7 +27,6 @@ def interrupted(path: Path, came: int) -> None:
         end = min(position + (1 << 20), came)
         part.view[position:end] = BYTES[position:end]
         part.on_progress(end)
-    part.settle()
 
 
 @pytest.mark.parametrize(("came", "kept"), [(100, 0), (CHUNK, 1), (2 * CHUNK + 5, 2), (SIZE - 1, 3), (SIZE, 3)])
@@ -44,10 +45,9 @@ def test_it_goes_on_over_several_links_and_is_whole_in_the_end(tmp_path: Path) -
         assert part.offset == end - CHUNK if end < SIZE else 2 * CHUNK
         part.view[part.offset : end] = BYTES[part.offset : end]
         part.on_progress(end)
-        part.settle()
-    part.finish().close()
+    part.finish(ID).close()
     assert (tmp_path / "a.part").read_bytes() == BYTES
-    assert not hashes_of(tmp_path / "a.part").exists()
+    assert not sums_of(tmp_path / "a.part").exists()
 
 
 def test_a_bit_that_flipped_costs_its_chunk_and_all_after_it(tmp_path: Path) -> None:
@@ -67,22 +67,36 @@ def test_a_bit_that_flipped_costs_its_chunk_and_all_after_it(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_torn_list_of_hashes_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
+def test_what_no_sum_shows_is_found_by_the_id_and_nothing_of_it_is_left(tmp_path: Path) -> None:
     path = tmp_path / "a.part"
     interrupted(path, SIZE)
-    hashes_of(path).write_bytes(hashes_of(path).read_bytes()[:40])
+    with path.open("r+b") as file:  # two words changed places
+        file.seek(CHUNK)
+        file.write(BYTES[CHUNK + 8 : CHUNK + 16] + BYTES[CHUNK : CHUNK + 8])
+    part = PartialBlock.open(path, SIZE)
+    assert (part.offset, part.damaged) == (3 * CHUNK, False)
+    part.view[part.offset :] = BYTES[part.offset :]
+    with pytest.raises(OSError, match="all of it is needed again"):
+        part.finish(ID)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_torn_list_of_sums_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = tmp_path / "a.part"
+    interrupted(path, SIZE)
+    sums_of(path).write_bytes(sums_of(path).read_bytes()[:12])
     again = PartialBlock.open(path, SIZE)
     assert (again.offset, again.damaged) == (CHUNK, True)
     again.close()
 
 
-def test_a_file_of_another_size_or_without_hashes_is_begun_anew(tmp_path: Path) -> None:
+def test_a_file_of_another_size_or_without_sums_is_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "a.part"
     interrupted(path, SIZE)
     other = PartialBlock.open(path, SIZE + 1)
     assert other.offset == 0
     other.close()
-    hashes_of(path).unlink(missing_ok=True)
+    sums_of(path).unlink(missing_ok=True)
     again = PartialBlock.open(path, SIZE + 1)
     assert again.offset == 0
     again.close()

@@ -126,6 +126,20 @@ def test_a_flipped_bit_in_a_partial_file_is_fetched_again_and_that_is_said(tmp_p
     assert said[0] == f"{spec.id}.part is damaged from byte {CHUNK:,} on: that is fetched again."
 
 
+def test_damage_that_no_sum_shows_is_found_before_the_block_is_used_and_that_is_said(tmp_path: Path) -> None:
+    source, said = Source(arrays(0, 20)), []
+    [spec] = source.specs
+    with pytest.raises(ConnectionFailed):
+        source.fetch(Cache(tmp_path, said.append), spec, cut_at=2 * CHUNK + 5000)
+    with (tmp_path / f"{spec.id}.part").open("r+b") as file:
+        first, second = file.read(8), file.read(8)
+        file.seek(0)
+        file.write(second + first)
+    source.fetch(Cache(tmp_path, said.append), spec)
+    assert source.asked == [(spec.id, 0), (spec.id, 2 * CHUNK), (spec.id, 0)]
+    assert said[1:] == [f"{spec.id}.part is damaged: all of it is fetched again."]
+
+
 def test_what_was_not_used_for_longest_makes_room_and_never_what_is_in_use(tmp_path: Path) -> None:
     source, said = Source(*(arrays(seed) for seed in range(4))), []
     size = 1 << 17

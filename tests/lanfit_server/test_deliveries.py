@@ -157,6 +157,25 @@ def test_what_went_on_is_what_was_sent(tmp_path: Path) -> None:
     play(tmp_path, act)
 
 
+def test_a_delivery_that_the_disk_spoilt_is_put_off_and_taken_whole_the_next_time(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        await broken_off(scene, arrays(), CHUNK + 1)
+        [path] = [scene.run.folder / "results" / name for name in scene.parts if name.endswith(".part")]
+        with path.open("r+b") as file:  # what no sum shows
+            first, second = file.read(8), file.read(8)
+            file.seek(0)
+            file.write(second + first)
+        async with scene.client("lab-1") as link:
+            later = await deliver(link, arrays())
+            assert isinstance(later, Later)
+            assert "damaged" in later.reason
+            assert scene.parts == []
+            assert isinstance(await deliver(link, arrays()), Ack)
+        assert block_of(scene.run.load(scene_result(scene))) == block_of(arrays())
+
+    play(tmp_path, act)
+
+
 def test_a_part_that_a_killed_server_left_is_used_and_those_of_finished_tasks_are_removed(tmp_path: Path) -> None:
     async def act(scene: Scene) -> None:
         await broken_off(scene, arrays(), 2 * CHUNK)

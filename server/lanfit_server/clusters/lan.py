@@ -315,7 +315,7 @@ class LanCluster:
                 await self._put_off(session, result, reason)
             case Take(path, size):
                 try:
-                    part = await asyncio.to_thread(PartialBlock.open, path, size)
+                    part = await PartialBlock.opened(path, size)
                 except (LanfitError, OSError) as wrong:
                     await self._put_off(session, result, why_not_written(wrong))
                     return
@@ -356,15 +356,15 @@ class LanCluster:
         if not whole or session.deliveries.pop(block_id, None) is None:
             return  # the link has ended meanwhile
         crash_point("server.result-fetched")
-        result = delivery.result
+        result, part = delivery.result, delivery.part
         self.roster[session.name].state = "waiting"
         async with self._desk.lock(result):
             if self._desk.is_known(result):
                 log.info("%s delivered %s, which is a duplicate", session.name, result.task)
-                delivery.part.drop()
+                part.drop()
             else:
                 try:
-                    reason = await self._desk.take_in(session.name, result, delivery.part.finish)
+                    reason = await self._desk.take_in(session.name, result, lambda: part.finish(block_id))
                 except (OSError, sqlite3.OperationalError) as wrong:
                     await self._put_off(session, result, why_not_written(wrong))
                     return

@@ -53,6 +53,5 @@ class Session:
         await asyncio.gather(*tasks, return_exceptions=True)
         while self.deliveries:
             _, delivery = self.deliveries.popitem()
-            # Notes what has come, which must not keep the loop from other clients.
-            await asyncio.to_thread(delivery.part.close)
+            delivery.part.close()
         await self.link.close(self.reason)
