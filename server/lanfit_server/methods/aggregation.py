@@ -108,8 +108,8 @@ def check_krum(updates: int, byzantine: int) -> None:
 def update_norm(start: Weights, update: Weights) -> float:
     """Return the L2 norm of `update - start` over all floating point arrays, in float64."""
     total = 0.0
-    for origin, there in _parts(start, update):
-        total += _inner(apart := _apart(there, origin), apart)
+    for (apart,) in _apart(start, update):
+        total += _inner(apart, apart)
     return math.sqrt(total)
 
 
@@ -120,8 +120,7 @@ def drift(start: Weights, mean: Weights, update: Weights) -> tuple[float, float]
     direction, because one of them is `start`.
     """
     own = common = usual = 0.0
-    for origin, middle, there in _parts(start, mean, update):
-        one, other = _apart(there, origin), _apart(middle, origin)
+    for one, other in _apart(start, update, mean):
         own += _inner(one, one)
         common += _inner(one, other)
         usual += _inner(other, other)
@@ -181,21 +180,24 @@ def _slices(arrays: Sequence[AnyArray]) -> Iterator[tuple[slice, AnyArray]]:
         yield part, np.stack([array[part] for array in flat])
 
 
-def _parts(*weights: Weights) -> Iterator[tuple[AnyArray, ...]]:
-    for name, array in weights[0].items():
-        if is_float(array):
-            yield from chunks(*(each[name] for each in weights))
-
-
-def _apart(there: AnyArray, origin: AnyArray) -> NDArray[np.float64]:
-    apart = there.astype(np.float64)
-    apart -= origin.astype(np.float64)
-    return apart
+def _apart(start: Weights, *others: Weights) -> Iterator[list[NDArray[np.float64]]]:
+    """Walk over what each is away from `start`, part by part, in memory that the next part takes again."""
+    origin, *memory = np.empty((1 + len(others), CHUNK))
+    for name, array in start.items():
+        if not is_float(array):
+            continue
+        for begun, *there in chunks(array, *(other[name] for other in others)):
+            size = begun.size
+            np.copyto(origin[:size], begun)
+            for apart, values in zip(memory, there, strict=True):
+                np.copyto(apart[:size], values)
+                apart[:size] -= origin[:size]
+            yield [apart[:size] for apart in memory]
 
 
 def _inner(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """one · other, summed by NumPy: a BLAS gives other bits with another number of threads."""
-    return float((one * other).sum())
+    return float(np.einsum("i,i->", one, other))
 
 
 def _check(start: Weights, updates: Sequence[Weights]) -> None:
