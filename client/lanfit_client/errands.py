@@ -218,9 +218,9 @@ class Training:
         outbox.add(outbox.new_block(self.lease.task), Entry(self.server_id, result))
         crash_point("client.in-outbox")
         self._means.checkpoints.forget(self.lease.run, self.lease.task)
+        self._means.send(Offer(result))  # first of all: the server may wait for nothing else
         which = "last" if self.lease.fit.keep_last else "best"
         self._log(f"Trained {self.lease.task}; {which} epoch {trained.best_epoch + 1}. Handing it back.")
-        self._means.send(Offer(result))
 
     def again(self, died: LanfitError) -> bool:
         """Go on if there is a later checkpoint than when the trainer died before; else the task kills its trainers."""

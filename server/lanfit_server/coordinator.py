@@ -44,6 +44,8 @@ from lanfit_server.tasks import Record
 
 #: A server whose loop stood still for so long (a suspended machine) can't blame its clients for their silence.
 STOOD_STILL_SECONDS = 5.0
+#: A client that has had nothing to do for so long is told what it waits for.
+IDLE_SECONDS = 2.0
 #: With more tasks than that in a round their epochs are only in the histories.
 MOST_SHOWN = 10
 
@@ -82,7 +84,8 @@ class Coordinator:
         self._display = display
         self._provision = provision
         self._owners = owners
-        self._standing_by: set[str] = set()
+        self._idle: dict[str, float] = {}
+        """Since when, on the monotonic clock, clients have had nothing to do; infinity for those who were told."""
         self._patience = patience
         self._waits = waits
         self._grace_ends = -math.inf
@@ -254,10 +257,15 @@ class Coordinator:
             lease = self._provision.lease(task, assignment.owner, assignment.attempt)
             await self._cluster.send(assignment.client, lease)
             crash_point("server.task-leased")
-        idle = set(roster.connected) - table.holders()
-        for name in sorted(idle - self._standing_by):
-            await self._cluster.tell(name, f"run {self._run.run} goes on with other clients; this one stands by")
-        self._standing_by = idle
+        await self._tell_idle(set(roster.connected) - table.holders(), now)
+
+    async def _tell_idle(self, idle: set[str], now: float) -> None:
+        """Tell those who have had nothing to do for a while; between two rounds that is nobody."""
+        self._idle = {name: self._idle.get(name, now) for name in idle}
+        for name, since in sorted(self._idle.items()):
+            if now - since >= IDLE_SECONDS:
+                self._idle[name] = math.inf  # told
+                await self._cluster.tell(name, f"run {self._run.run} goes on with other clients; this one stands by")
 
     def _times(self, client: str) -> ClientTimes:
         return self.course.times.setdefault(client, ClientTimes(time.monotonic()))

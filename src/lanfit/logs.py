@@ -105,8 +105,12 @@ def csv_line(cells: Sequence[object]) -> str:
 
 def append(path: Path, text: str) -> None:
     """Append text to a file in one write; the file and its folder are made when needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8", newline="") as file:
+    try:
+        file = path.open("a", encoding="utf-8", newline="")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a", encoding="utf-8", newline="")
+    with file:
         file.write(text)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from test_agent import task
 
 from lanfit.files import ArrayFile
-from lanfit.training.orders import EpochDone, Ready, Step
+from lanfit.training.orders import EpochDone, Ready, Step, Trained
 from lanfit.training.trainer import checkpoint_key
-from lanfit.wire.messages import Epoch, LogLines, Message
+from lanfit.wire.messages import Epoch, LogLines, Message, Offer
 from lanfit.workspace import Workspace
 from lanfit_client.checkpoints import Checkpoints
 from lanfit_client.errands import Means, Training
@@ -48,6 +49,15 @@ def test_rounds_leave_one_history_and_no_copy_of_the_model(tmp_path: Path) -> No
     assert [each.epoch for each in sent if isinstance(each, Epoch)] == [0, 1, 0, 1], "the server knows the round"
     assert "Round 2, epoch 1/2  loss 2" in said
     assert "Round 2, epoch 1/2  loss 2" in [line for each in sent if isinstance(each, LogLines) for line in each.lines]
+
+
+def test_a_result_is_offered_before_anything_is_said_of_it(tmp_path: Path) -> None:
+    sent: list[Message] = []
+    training = errand(tmp_path, sent, [], 1)
+    order = training.order(1, [ArrayFile("", block) for block in training.blocks], 0.0)
+    block = ArrayFile.write(Path(order.result), {"w": np.zeros(3, np.float32)})
+    assert training.hear(Trained(1, block, ("loss",), 0, {}, {}), READY)
+    assert [type(each) for each in sent] == [Offer, LogLines]
 
 
 def test_without_rounds_the_client_keeps_a_copy_and_each_history_is_its_own(tmp_path: Path) -> None:

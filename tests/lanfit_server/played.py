@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from lanfit.wire.arrays import AnyArray, BlockSpec
-from lanfit.wire.messages import Join, Message
+from lanfit.wire.messages import Join, Lease, Message
 from lanfit_server.clusters import Event, Joined, Left
 from lanfit_server.display import Display
 from lanfit_server.roster import Roster
@@ -22,7 +22,11 @@ class PlayedCluster:
         self.roster = Roster()
         self.events: asyncio.Queue[Event] = asyncio.Queue()
         self.sent: list[tuple[str, Message]] = []
+        self.told: list[tuple[str, str]] = []
         self.orders = asyncio.Event()
+        self.on_sent: dict[str, Callable[[], None] | None] = {}
+        self.fetches = True
+        """Whether who is given a task fetches its weights at once."""
         for name in names:
             self.join(name)
 
@@ -34,8 +38,8 @@ class PlayedCluster:
         self.roster.leave(name, "lost" if lost else "left", now)
         self.events.put_nowait(Left(name, "it was pulled out", lost=lost))
 
-    def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> None:
-        pass
+    def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray], on_sent: Any = None) -> None:
+        self.on_sent[spec.id] = on_sent
 
     def withdraw_block(self, block_id: str) -> None:
         pass
@@ -43,9 +47,16 @@ class PlayedCluster:
     async def send(self, client: str, message: Message) -> None:
         self.sent.append((client, message))
         self.orders.set()
+        if isinstance(message, Lease) and self.fetches:
+            self.fetch(message.weights.id)
+
+    def fetch(self, block_id: str) -> None:
+        """A client has fetched a block."""
+        if (told := self.on_sent.get(block_id)) is not None:
+            told()
 
     async def tell(self, client: str, text: str) -> None:
-        pass
+        self.told.append((client, text))
 
     async def end_run(self, ended: Mapping[str, Message]) -> None:
         pass

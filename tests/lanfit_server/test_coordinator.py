@@ -132,6 +132,18 @@ def test_who_is_silent_is_named_and_keeps_its_task(tmp_path: Path) -> None:
     play(script())
 
 
+def test_who_has_nothing_to_do_for_a_while_is_told_once_what_it_waits_for(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, ["lab-1"], ["lab-1", "spare"]) as run:
+            assert run.cluster.told == []
+            await run.passes(1.0)
+            assert run.cluster.told == [], "between two rounds nobody is told"
+            await run.passes(8.0)
+            assert run.cluster.told == [("spare", "run run-1 goes on with other clients; this one stands by")]
+
+    play(script())
+
+
 def test_a_task_that_does_not_get_on_is_taken_away_and_tried_elsewhere(tmp_path: Path) -> None:
     async def script() -> None:
         async with at_work(tmp_path, ["lab-1"], ["lab-1", "spare"]) as run:
