@@ -98,8 +98,10 @@ class OpenRun:
 
     def remove_parts(self, of: str = "", but: Path | None = None) -> None:
         """Remove the partial deliveries whose names begin with `of`, but for one."""
-        for path in (self.folder / "results").glob(f"{of}*"):
-            if path.suffix in (".part", ".chunks") and (but is None or path.stem != but.stem):
+        for path in (self.folder / "results").glob("*"):
+            if not path.name.startswith(of) or (but is not None and path.stem == but.stem):
+                continue
+            if path.suffix in (".part", ".chunks"):
                 with contextlib.suppress(OSError):  # Windows: it is still being received, or read
                     path.unlink()
 
@@ -133,10 +135,6 @@ class OpenRun:
         best = {name: values[stored.result.best_epoch] for name, values in self.history(stored).items()}
         validation = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
         return validation or best
-
-    def round_block(self, number: int) -> Path:
-        """Where the weights lie that a round has given, while the run is unfinished."""
-        return self.folder / "rounds" / f"{number}.block"
 
     def end(self, status: str) -> None:
         """The run has ended. The blocks of a run that is done are in its model files, and are removed."""

@@ -1,6 +1,6 @@
 """The weights that clients train together: summed up from a round's updates, stepped by the server's optimizer, kept.
 
-Arithmetic and files; knows no client and waits for nothing. Its methods may take long: they are called in threads.
+Arithmetic and files; knows no client and waits for nothing. What reads all weights may take long: see `is_small`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from lanfit.durable import written_whole
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.job import Job
 from lanfit.models.mean import Mean
-from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, spec_of
+from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, Digest, block_of, spec_of
 from lanfit_server.methods.aggregation import krum, median, trimmed_mean
 from lanfit_server.methods.choose import optimizer_of
 
 Weights = Mapping[str, AnyArray]
+#: To go through so many numbers takes about as long as to have a thread do it, in a busy process.
+SMALL = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,12 @@ class RoundWeights:
     """What it began with."""
     aggregate: Weights
     """What the updates alone have given."""
-    after: Weights
-    """The new weights, and the constants that stand beside them in files."""
+    weights: Weights
+    """The new weights."""
+    constants: Weights
+    """What stands beside them in files."""
+    digest: Digest
+    """Of the new weights."""
     state: Weights
     """The optimizer's."""
 
@@ -39,8 +45,9 @@ class RoundWeights:
             with written_whole(_of_optimizer(path)) as temporary:
                 BlockFile.write(temporary, self.state)
         with written_whole(path) as temporary:
-            spec = BlockFile.write(temporary, self.after)
-        return ArrayFile(str(path), spec)
+            after = {**self.weights, **self.constants}
+            BlockFile.put(temporary, after)
+        return ArrayFile(str(path), block_of(after, Digest(self.constants, self.digest)))
 
     def state_specs(self) -> tuple[ArraySpec, ...]:
         """The table of the optimizer's state."""
@@ -61,11 +68,25 @@ class GlobalWeights:
         self._constants = constants
         self._job = job
         self._optimizer = optimizer_of(job, trainable)
+        self._digest: Digest | None = None
+        self._mean = Mean(self.arrays) if job.aggregation == "mean" else None
         self.begin()
+
+    @property
+    def is_small(self) -> bool:
+        """Whether a loop may wait for arithmetic with these weights."""
+        return sum(array.size for array in self.arrays.values()) <= SMALL
+
+    @property
+    def block(self) -> BlockSpec:
+        """What `arrays` are as a block."""
+        self._digest = self._digest or Digest(self.arrays)
+        return block_of(self.arrays, self._digest)
 
     def begin(self) -> None:
         """Begin a round from the weights as they are."""
-        self._mean = Mean(self.arrays) if self._job.aggregation == "mean" else None
+        if self._mean is not None:
+            self._mean.begin(self.arrays)
         self._updates: list[Weights] = []
 
     def add(self, update: Weights, rows: int) -> None:
@@ -87,8 +108,9 @@ class GlobalWeights:
         """
         before, aggregate = self.arrays, self._aggregate()
         self.arrays = self._optimizer.step(before, aggregate)
+        self._digest = Digest(self.arrays)
         self.begin()
-        return RoundWeights(before, aggregate, {**self.arrays, **self._constants}, self._optimizer.state())
+        return RoundWeights(before, aggregate, self.arrays, self._constants, self._digest, self._optimizer.state())
 
     def _aggregate(self) -> Weights:
         if self._mean is not None:
@@ -106,7 +128,7 @@ class GlobalWeights:
     def read(self, path: Path, state: Sequence[ArraySpec]) -> None:
         """Go back to what was written there, with this table of the optimizer's state."""
         loaded = self.file(path).load()
-        self.arrays = {name: loaded[name].copy() for name in self.arrays}
+        self.arrays, self._digest = {name: loaded[name].copy() for name in self.arrays}, None
         if state:
             self._optimizer.restore(BlockFile.open(_of_optimizer(path)).arrays(state))
         self.begin()

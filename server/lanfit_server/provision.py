@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from lanfit.data.memory import readable_size
 from lanfit.files import ArrayFile
@@ -20,6 +22,8 @@ from lanfit_server.roster import Member
 #: What training holds of the weights: themselves, gradients, and the two moments of an optimizer such as Adam.
 COPIES_OF_WEIGHTS = 4
 FLOAT32 = 4
+#: How long weights that are on their way delay what can wait.
+SENT_SECONDS = 1.0
 
 
 class Provision:
@@ -40,18 +44,40 @@ class Provision:
         for spec, shard in zip(self._shards, data.shards, strict=True):
             cluster.serve_block(spec, shard)
         self._weights = self._before = serve(cluster, weights)
+        self._unsent = 0
+        """So many tasks were given out whose clients do not have the weights yet."""
+        self._all_sent = asyncio.Event()
+        self._all_sent.set()
 
-    def use(self, weights: Mapping[str, AnyArray]) -> None:
+    def use(self, used: BlockSpec, weights: Mapping[str, AnyArray]) -> None:
         """From now on tasks begin with these weights; those before the last ones are served no more."""
-        used = serve(self._cluster, weights)
         if used != self._weights:
+            self._unsent = 0
+            self._all_sent.clear()
+            self._cluster.serve_block(used, weights, lambda: self._on_sent(used))
             if self._before not in (self._weights, used):
                 self._cluster.withdraw_block(self._before.id)
             self._before, self._weights = self._weights, used
 
+    def _on_sent(self, block: BlockSpec) -> None:
+        if block == self._weights:
+            self._unsent -= 1
+            if self._unsent <= 0:
+                self._all_sent.set()
+
+    async def sent(self) -> None:
+        """Return when those who have tasks have the weights, too, or after `SENT_SECONDS`: what can wait waits so long.
+
+        Clients that need no weights sent are not waited for.
+        """
+        if self._cluster.own_machines:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._all_sent.wait(), SENT_SECONDS)
+
     def lease(self, task: Task, owner: str, attempt: int) -> Lease:
         """A task as it is sent."""
         job, record, in_rounds = self._job, self._run.record, task.round is not None
+        self._unsent += 1
         fit = FitTask(
             model=record.model,
             epochs=job.epochs,

@@ -12,8 +12,8 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
@@ -27,7 +27,7 @@ from lanfit.wire.arrays import AnyArray
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
 from lanfit_server.evaluate import Done, ModelProcess, Score, Scored, WriteModel
-from lanfit_server.global_weights import GlobalWeights, RoundWeights, files_of
+from lanfit_server.global_weights import GlobalWeights, RoundWeights
 from lanfit_server.ledger import RoundClient, RoundRecord
 from lanfit_server.makers import Chosen
 from lanfit_server.methods import Task
@@ -37,6 +37,7 @@ from lanfit_server.participants import OpenRound, Participants, closed, count, w
 from lanfit_server.provision import Provision
 from lanfit_server.roster import Roster
 from lanfit_server.round_facts import client_facts_of_rounds, round_facts
+from lanfit_server.round_files import RoundFiles
 from lanfit_server.scoring import ClientScores
 from lanfit_server.summary import ClientFacts, MergedFacts, RoundFacts
 from lanfit_server.tasks import Record, State
@@ -47,6 +48,8 @@ BEST_KEPT = 3
 #: memory is bounded.
 MOST_IN_MAKING = 3
 
+P = ParamSpec("P")
+T = TypeVar("T")
 #: Returns whether to stop after the round.
 OnRound = Callable[[RoundRecord, ArrayFile], Awaitable[bool]]
 
@@ -94,6 +97,7 @@ class Rounds:
         self._say = say
         self._asking = asking
         self._scores = scores
+        self._files = RoundFiles(run)
         self._records: list[RoundRecord] = []
         self._open: OpenRound | None = None
         self._adding = asyncio.Lock()
@@ -107,7 +111,8 @@ class Rounds:
         self._records = self._run.ledger.rounds()
         stored = [record for record in self._records if record.stored]
         if stored:
-            path = self._run.round_block(stored[-1].number)
+            self._files.look(len(stored))
+            path = self._files.weights(stored[-1].number)
             await asyncio.to_thread(self._weights.read, path, stored[-1].state)
         for record in self._records[len(stored) :]:
             await self._make(record, await self._sum_up_again(record))
@@ -130,8 +135,7 @@ class Rounds:
         tasks = self._method.tasks(number, away)
         ends = now + self._job.round_deadline if self._job.round_deadline else math.inf
         self._open = OpenRound(number, tasks, away, now, ends, self._run.ledger.seconds)
-        self._weights.begin()
-        self._provision.use(self._weights.arrays)
+        self._provision.use(self._weights.block, self._weights.arrays)
         return tasks
 
     def _losses(self) -> list[float]:
@@ -172,11 +176,15 @@ class Rounds:
                     return
                 if state is State.COMMITTED and task.key not in (out or {}):
                     began = time.perf_counter()
-                    await asyncio.to_thread(
-                        self._weights.add, self._update(task.key), self._run.record.rows[task.shard]
-                    )
+                    await self._compute(self._weights.add, self._update(task.key), self._run.record.rows[task.shard])
                     count(round_.seconds, "aggregate", began)
                 round_.added += 1
+
+    async def _compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call what goes through all weights: where that takes long, in a thread."""
+        if self._weights.is_small:
+            return function(*args, **kwargs)
+        return await asyncio.to_thread(function, *args, **kwargs)
 
     def _update(self, task: str) -> dict[str, AnyArray]:
         stored = self._run.ledger.result(task)
@@ -195,7 +203,7 @@ class Rounds:
             return ()
         await self._add(out)
         began = time.perf_counter()
-        given = await asyncio.to_thread(self._weights.step)
+        given = await self._compute(self._weights.step)
         count(round_.seconds, "aggregate", began)
         began = time.perf_counter()
         await self._wait_until_made(MOST_IN_MAKING - 1)
@@ -258,12 +266,14 @@ class Rounds:
         """
         if earlier is not None:
             await earlier
+        if self._open is not None:  # the next round has begun: its clients come first
+            await self._provision.sent()
         seconds = dict(record.seconds)
         began = time.perf_counter()
-        room, path = Room("A round's weights can't be written", self._say), self._run.round_block(record.number)
-        file = await room.for_(lambda: given.write(path))
+        room = Room("A round's weights can't be written", self._say)
+        file = await room.for_(lambda: self._files.write(record.number, given))
         crash_point("server.round-written")
-        await self._models.ask(WriteModel(str(self._model(record.number)), file), Done)
+        await self._models.ask(WriteModel(str(self._files.model(record.number)), file), Done)
         count(seconds, "checkpoint", began)
         began = time.perf_counter()
         metrics = (await self._models.ask(Score((file,)), Scored)).metrics
@@ -271,35 +281,19 @@ class Rounds:
             metrics = await self._scores.of(f"round-{record.number}", [file])
         count(seconds, "evaluate", began)
         updates = {client.task: self._update(client.task) for client in record.clients if client.trainer}
-        clients = await asyncio.to_thread(with_drift, record.clients, updates, given.before, given.aggregate)
+        clients = await self._compute(with_drift, record.clients, updates, given.before, given.aggregate)
         made = msgspec.structs.replace(
             record, metrics=metrics, seconds=seconds, clients=clients, state=given.state_specs(), stored=True
         )
         await self._put(made)
         crash_point("server.round-stored")
         self._records[record.number - 1] = made
-        self._remove_results(made)
+        # To go on, and for the outcome.
+        self._files.tidy(made, {made.number, self._method.best(self._losses()[: made.number])})
         self._tell(made)
         self.heard(made)
         if self.on_round is not None and await self.on_round(made, file):
             self._stopped = True
-
-    def _model(self, number: int) -> Path:
-        return self._run.collected(f"round-{number:04d}.h5")
-
-    def _remove_results(self, record: RoundRecord) -> None:
-        """Only the weights of the last round and of the best are needed, to go on and for the outcome."""
-        for client in record.clients:
-            if client.task:
-                with suppress(OSError):
-                    self._run.block(client.task).unlink(missing_ok=True)
-        losses = self._losses()[: record.number]
-        kept = {record.number, self._method.best(losses)}
-        for number in range(1, record.number):
-            if number not in kept:
-                for path in files_of(self._run.round_block(number)):
-                    with suppress(OSError):
-                        path.unlink(missing_ok=True)
 
     def _tell(self, record: RoundRecord) -> None:
         counted = sum(not client.left_out for client in record.clients)
@@ -348,7 +342,7 @@ class Rounds:
     async def _validate(self, record: RoundRecord) -> None:
         """Have the last weights scored on the validation rows of all who took part: no round follows that does it."""
         took_part = {client.shard for each in self._records for client in each.clients if not client.left_out}
-        file = self._weights.file(self._run.round_block(record.number))
+        file = self._weights.file(self._files.weights(record.number))
         names = [self._owners[shard] for shard in sorted(took_part)]
         answers = await self._asking.by_client(f"round-{record.number}", [file], names, "validation")
         validation = {name: answers[name].metrics for name in names if name in answers}
@@ -376,16 +370,14 @@ class Rounds:
         losses = self._losses()
         ranked = sorted(range(1, len(losses) + 1), key=lambda n: (math.isnan(losses[n - 1]), losses[n - 1], n))
         kept = {*ranked[:BEST_KEPT], len(losses), self._method.outcome(losses)}
-        for number in set(ranked) - kept:
-            with suppress(OSError):
-                self._model(number).unlink(missing_ok=True)
+        self._files.keep_models(len(losses), kept)
 
     def chosen(self) -> Chosen | None:
         number = self._method.outcome(self._losses())
         if not number:
             return None
         try:
-            file = self._weights.file(self._run.round_block(number))
+            file = self._weights.file(self._files.weights(number))
         except (LanfitError, OSError):
             return None
         return Chosen(file, None, self._records[number - 1].metrics, number)
@@ -397,4 +389,4 @@ class Rounds:
         return client_facts_of_rounds(self._run, self._records, self._course, self._owners, roster, now)
 
     def rounds(self) -> tuple[RoundFacts, ...]:
-        return round_facts(self._run, self._records, self._model)
+        return round_facts(self._run, self._records, self._files.model)

@@ -216,6 +216,22 @@ def test_the_mean_so_far_can_be_had_and_gone_on_from() -> None:
     np.testing.assert_allclose(floats(mean.result()), wanted, rtol=1e-6, atol=1e-6)
 
 
+def test_a_mean_that_begins_anew_is_as_a_new_one() -> None:
+    mean = Mean(weights(0))
+    mean.add(weights(1), 5)
+    first = mean.result()
+    kept = floats(first).copy()
+    mean.begin(weights(3))
+    with pytest.raises(InputError):
+        mean.result()
+    mean.add(weights(2), 7)
+    fresh = Mean(weights(3))
+    fresh.add(weights(2), 7)
+    for name, array in fresh.result().items():
+        np.testing.assert_array_equal(mean.result()[name], array)
+    np.testing.assert_array_equal(floats(first), kept)
+
+
 def test_an_update_without_rows_does_not_count_even_where_it_is_no_number() -> None:
     spoilt = {name: np.full_like(array, np.nan) if array.dtype.kind == "f" else array for name, array in START.items()}
     np.testing.assert_array_equal(floats(mean_of(START, [spoilt, UPDATES[0], spoilt], [0, 3, 0])), floats(UPDATES[0]))

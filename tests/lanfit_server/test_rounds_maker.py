@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -24,7 +25,7 @@ from lanfit.job import Job, make_job, to_toml
 from lanfit.mistakes import mistake
 from lanfit.models.member import Member
 from lanfit.waits import Waits
-from lanfit.wire.arrays import AnyArray, BlockSpec
+from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
 from lanfit.wire.messages import Lease, OwnRows
 from lanfit.workspace import Workspace
 from lanfit_server.clusters import Returned, TaskFailed
@@ -103,8 +104,6 @@ class Run:
         if self.ledger.record is None:
             from msgspec.structs import replace
 
-            from lanfit.wire.arrays import block_of
-
             fitting = replace(
                 record("run-1"), rows=ROWS, samples=data.samples, trainable=tuple(START), own=data.own,
                 shards=(block_of(shard),) * 3,
@@ -131,8 +130,9 @@ class Run:
             patience, WAITS,
         )  # fmt: skip
 
-    def _serve(self, spec: BlockSpec, arrays: Any) -> None:
+    def _serve(self, spec: BlockSpec, arrays: Any, on_sent: Any = None) -> None:
         self.served[spec.id] = arrays
+        self.cluster.on_sent[spec.id] = on_sent
 
     def _withdraw(self, block_id: str) -> None:
         self.served.pop(block_id)
@@ -223,6 +223,78 @@ def test_a_rounds_updates_are_averaged_by_training_rows_and_the_next_one_begins_
             assert chosen.round == 3
 
     play(script())
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_what_a_round_has_given_is_written_once_all_clients_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: bool
+) -> None:
+    monkeypatch.setattr("lanfit_server.provision.SENT_SECONDS", math.inf)
+    monkeypatch.setattr("lanfit_server.global_weights.SMALL", 1 << 19 if small else 0)
+
+    async def script() -> None:
+        async with at_work(tmp_path, rounds=2) as (run, working):
+            run.cluster.fetches = False
+            await whole(run, [[1, 4, 10]])
+            lease = await run.leased("round-2-shard-3")
+            for _ in range(3):
+                await asyncio.sleep(0.01)
+                assert run.models.written == []
+                run.cluster.fetch(lease.weights.id)
+            while run.models.written != ["round-0001.h5"]:
+                await asyncio.sleep(0.001)
+            # After the last round nobody has to get anything.
+            for shard in range(3):
+                await run.returns(2, shard, 7.0)
+            await working
+            assert run.models.written == ["round-0001.h5", "round-0002.h5"]
+
+    play(script())
+
+
+def test_where_the_next_round_waits_for_the_evaluation_that_waits_for_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lanfit_server.provision.SENT_SECONDS", math.inf)
+
+    async def script() -> None:
+        async with at_work(tmp_path, rounds=2, patience=5) as (run, working):
+            run.cluster.fetches = False
+            await whole(run, [[1, 4, 10], [7, 7, 7]])
+            await working
+            assert run.models.written == ["round-0001.h5", "round-0002.h5"]
+
+    play(script())
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_who_never_fetches_or_has_no_need_to_delays_nothing_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    monkeypatch.setattr("lanfit_server.provision.SENT_SECONDS", math.inf if shared else 0.01)
+
+    async def script() -> None:
+        async with at_work(tmp_path, rounds=2) as (run, working):
+            run.cluster.fetches = False
+            run.cluster.own_machines = not shared
+            await whole(run, [[1, 4, 10], [7, 7, 7]])
+            await working
+            assert run.models.written == ["round-0001.h5", "round-0002.h5"]
+
+    play(script())
+
+
+def test_the_weights_of_a_round_lie_there_as_they_are_described(tmp_path: Path) -> None:
+    constants = Member({}).constants()
+    weights = GlobalWeights(make_job({"method": "federated", "clients": 3}), START, constants, tuple(START))
+    weights.add({name: array + 1 for name, array in START.items()}, 3)
+    file = weights.step().write(tmp_path / "1.block")
+    assert file.block == block_of(file.load()) == block_of({**weights.arrays, **constants})
+    assert weights.block == block_of(weights.arrays)
+    earlier = GlobalWeights(make_job({"method": "federated", "clients": 3}), START, constants, tuple(START))
+    assert earlier.block == block_of(START)
+    earlier.read(tmp_path / "1.block", ())
+    assert earlier.block == weights.block
 
 
 @pytest.mark.parametrize("dies", [False, True])
@@ -580,6 +652,31 @@ def test_a_server_that_dies_as_a_round_ends_goes_on_with_the_same_weights(
     expected = play(calm())
     play(killed())
     assert play(again()) == expected
+
+
+def test_the_next_server_removes_the_weights_that_nobody_needs_any_more(tmp_path: Path) -> None:
+    def blocks(run: Run) -> list[str]:
+        return sorted(path.name for path in (run.run.folder / "rounds").glob("*.block"))
+
+    async def first() -> None:
+        async with at_work(tmp_path, rounds=4) as (run, _):
+            await whole(run, [[9] * 3, [1] * 3])  # the first round is the best of all
+            while not all(record.stored for record in run.records()) or len(run.records()) < 2:
+                await asyncio.sleep(0.001)
+            assert blocks(run) == ["1.block", "2.block"]
+
+    async def second() -> None:
+        async with at_work(tmp_path, rounds=4) as (run, working):
+            for shard, name in enumerate(NAMES):  # who was given the third round still has it
+                run.commit(f"round-3-shard-{shard + 1}", name, 3.0)
+                run.cluster.events.put_nowait(Returned(name, "run-1", f"round-3-shard-{shard + 1}", 0.1))
+            for shard in range(3):
+                await run.returns(4, shard, 3.0)
+            await working
+            assert blocks(run) == ["1.block", "4.block"]
+
+    play(first())
+    play(second())
 
 
 def test_a_client_with_rows_of_its_own_that_is_gone_is_left_out_until_it_is_back(tmp_path: Path) -> None:

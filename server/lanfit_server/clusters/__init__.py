@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -176,8 +176,14 @@ class Cluster(Protocol):
     own_machines: bool
     """Whether a client that has nothing to do has a machine that has nothing to do: then it may try another's task."""
 
-    def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> None:
-        """Let clients fetch this block: its arrays are sent as they lie in memory."""
+    def serve_block(
+        self, spec: BlockSpec, arrays: Mapping[str, AnyArray], on_sent: Callable[[], None] | None = None
+    ) -> None:
+        """Let clients fetch this block: its arrays are sent as they lie in memory.
+
+        Args:
+            on_sent: called each time that the block was sent to one.
+        """
         ...
 
     def forget_blocks(self) -> None:

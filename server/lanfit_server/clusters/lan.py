@@ -96,7 +96,7 @@ class LanCluster:
         self._desk = desk
         self._waits = Waits()
         self._sessions: dict[str, Session] = {}
-        self._blocks: dict[str, tuple[BlockSpec, Mapping[str, AnyArray]]] = {}
+        self._blocks: dict[str, tuple[BlockSpec, Mapping[str, AnyArray], Callable[[], None] | None]] = {}
         self._withdrawn: set[str] = set()
         """A client that is told late that a task is not its own any more may still ask for these."""
         self._listener: Listener | None = None
@@ -113,8 +113,10 @@ class LanCluster:
 
     # --- what the coordinator asks for --------------------------------------------------------------------------
 
-    def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> None:
-        self._blocks[spec.id] = (spec, arrays)
+    def serve_block(
+        self, spec: BlockSpec, arrays: Mapping[str, AnyArray], on_sent: Callable[[], None] | None = None
+    ) -> None:
+        self._blocks[spec.id] = (spec, arrays, on_sent)
         self._withdrawn.discard(spec.id)
 
     def withdraw_block(self, block_id: str) -> None:
@@ -274,12 +276,14 @@ class LanCluster:
             return
         if fetch.block not in self._blocks:
             raise RemoteProtocolError(f"{session.name} asked for a block that it was not offered")
-        spec, arrays = self._blocks[fetch.block]
+        spec, arrays, on_sent = self._blocks[fetch.block]
         if not 0 <= fetch.offset <= block_size(spec.arrays):
             raise RemoteProtocolError(f"{session.name} asked for a block from byte {fetch.offset} on")
         if self.roster[session.name].state != "training":
             self.roster[session.name].state = "receiving"
-        self._start(session, session.link.send_block(fetch, pieces(arrays)))
+        transfer = self._start(session, session.link.send_block(fetch, pieces(arrays)))
+        if on_sent is not None:
+            transfer.add_done_callback(lambda _: on_sent())
 
     def _start(self, session: Session, transfer: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(_ignoring_the_end(transfer))

@@ -120,7 +120,9 @@ class SimulatedCluster:
 
     # --- what the coordinator asks for --------------------------------------------------------------------------
 
-    def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> None:
+    def serve_block(
+        self, spec: BlockSpec, arrays: Mapping[str, AnyArray], on_sent: Callable[[], None] | None = None
+    ) -> None:
         self.blocks.serve(spec, arrays)
 
     def withdraw_block(self, block_id: str) -> None:

@@ -58,13 +58,17 @@ class Mean:
     def __init__(self, start: Mapping[str, AnyArray]) -> None:
         """`start`: weights of the same model; it is kept, not copied, and does not count.
 
-        Takes all the memory at once: made while the clients still train, nobody waits for it.
+        Takes all the memory at once: made before the clients train, nobody waits for it.
         """
-        self._start = start
-        self._counts: list[int] = []
         self._part = np.empty(CHUNK)
         # Filled, or the system would find the pages only when the first results are there.
         self._sums = {name: np.full(array.shape, 0.0) for name, array in start.items() if is_float(array)}
+        self.begin(start)
+
+    def begin(self, start: Mapping[str, AnyArray]) -> None:
+        """Begin another mean of sets of weights of the same model, in the same memory."""
+        self._start = start
+        self._counts: list[int] = []
 
     def add(self, update: Mapping[str, AnyArray], rows: int) -> None:
         """Take in one more set, which may be memory-mapped: it is read once, and not kept. Without rows it is not read.

@@ -147,6 +147,10 @@ class KerasBackend:
     def release(self) -> None:
         self._rows = self._validation_rows = ()
 
+    def forget_start(self) -> None:
+        """Let go of the weights that the last task began with: the next one brings its own."""
+        self._start_weights = {}
+
     @property
     def learning_rate(self) -> float:
         return float(self._model.optimizer.learning_rate)

@@ -133,6 +133,7 @@ class Trainer:
         while True:
             order = self._orders.get()
             self._parent.send(self._work(order))
+            self._backend.forget_start()  # unmapping a large file takes a while: not when the next order waits
 
     def _take(self, order: Order) -> None:
         """In the listening thread: note what is wanted."""

@@ -104,9 +104,21 @@ def pieces(arrays: Mapping[str, AnyArray]) -> Iterator[memoryview]:
             yield memoryview(bytes(padding))
 
 
-def block_of(arrays: Mapping[str, AnyArray]) -> BlockSpec:
-    """Describe arrays as a block; reads every byte once, for the hash."""
-    digest = hashlib.sha256()
-    for piece in pieces(arrays):
-        digest.update(piece)
-    return BlockSpec(digest.hexdigest(), tuple(spec_of(name, array) for name, array in arrays.items()))
+class Digest:
+    """The SHA-256 of the bytes of a block, which can be gone on with: more arrays may follow in another block."""
+
+    def __init__(self, arrays: Mapping[str, AnyArray], before: Digest | None = None) -> None:
+        """Reads every byte of `arrays` once; `before`: of the arrays that stand before them."""
+        self._hash: hashlib._Hash = hashlib.sha256() if before is None else before._hash.copy()
+        for piece in pieces(arrays):
+            self._hash.update(piece)
+
+    @property
+    def id(self) -> str:
+        """What a block has as its id that ends here."""
+        return self._hash.hexdigest()
+
+
+def block_of(arrays: Mapping[str, AnyArray], digest: Digest | None = None) -> BlockSpec:
+    """Describe arrays as a block; reads every byte once, for the hash, unless that is known."""
+    return BlockSpec((digest or Digest(arrays)).id, tuple(spec_of(name, array) for name, array in arrays.items()))

@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lanfit.errors import LocalProtocolError, RemoteProtocolError
-from lanfit.wire.arrays import ALIGNMENT, DTYPES, ArraySpec, block_of, block_size, check_specs, offsets, pieces, views
+from lanfit.wire.arrays import (
+    ALIGNMENT,
+    DTYPES,
+    ArraySpec,
+    Digest,
+    block_of,
+    block_size,
+    check_specs,
+    offsets,
+    pieces,
+    views,
+)
 
 ARRAYS = st.dictionaries(
     st.text(min_size=1, max_size=5),
@@ -30,6 +41,14 @@ def test_arrays_come_out_of_their_block_as_they_went_in(arrays: dict[str, np.nda
         assert array.tobytes() == arrays[name].tobytes()
         assert array.flags.writeable
     check_specs(spec.arrays, limit=len(block))
+
+
+@given(ARRAYS, ARRAYS)
+def test_a_digest_goes_on_to_that_of_a_longer_block(first: dict[str, np.ndarray], more: dict[str, np.ndarray]) -> None:
+    more = {f"after {name}": array for name, array in more.items()}
+    begun = Digest(first)
+    assert Digest(more, begun).id == block_of({**first, **more}).id
+    assert block_of(first, begun) == block_of(first), "it was not changed by going on"
 
 
 def test_every_array_begins_at_a_multiple_of_64() -> None:
