@@ -17,6 +17,8 @@ from pathlib import Path
 
 import psutil
 
+#: TensorFlow's and PyTorch's: compiled code.
+BACKENDS_KEEP = ("__autograph_generated_file", "torchinductor_")
 #: Every process that this one starts has it in its environment, and so have theirs, whoever their parent is later.
 MARK = "LANFIT_TEST_WORKER"
 #: Set by `running.Program`: what belongs to a program that was there before the test may come and go.
@@ -59,9 +61,9 @@ def look() -> Found:
 
 
 def _files() -> frozenset[Path]:
-    """What lies in the folder for temporary files, but for what TensorFlow keeps there until this process ends."""
+    """What lies in the folder for temporary files, but for what backends keep there until this process ends."""
     found = Path(tempfile.gettempdir()).glob("*")
-    return frozenset(path for path in found if not path.name.startswith("__autograph_generated_file"))
+    return frozenset(path for path in found if not path.name.startswith(BACKENDS_KEEP))
 
 
 def has_ended(process: psutil.Process) -> bool:

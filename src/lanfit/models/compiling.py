@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from lanfit.mistakes import mistake
 from lanfit.models import known
 from lanfit.models.architecture import check_objects, first_line, parse
 
+_OF_PYTORCH = re.compile(r"keras\.src\.backend\.torch\.optimizers\.\w+")
 #: The configuration of one Keras object: module, class_name, config, registered_name.
 KerasObject = dict[str, Any]
 
@@ -58,7 +60,7 @@ def read_config(text: str) -> CompileSpec | None:
     config = parse(text, "the compile options")
     if not isinstance(config, dict):
         raise mistake("compile.unreadable", reason="they are no JSON object")
-    optimizer = config.get("optimizer", config.get("optimizer_config"))
+    optimizer = _of_all_backends(config.get("optimizer", config.get("optimizer_config")))
     losses = _flat(config.get("loss"))
     weights = _flat(config.get("loss_weights"))
     if len(losses) > 1 or len(weights) > 1 or not all(isinstance(weight, (int, float)) for weight in weights):
@@ -238,6 +240,24 @@ def _with_module(value: object, module: str) -> object:
     if "module" in value or not isinstance(name, str):
         return value
     return _object(module, name, config)
+
+
+def _of_all_backends(optimizer: object) -> object:
+    """The configuration of an optimizer as Keras writes it on TensorFlow and JAX: on PyTorch it has classes of its own.
+
+    They take the same options, and Keras chooses them itself where it makes one on PyTorch.
+    """
+    found = _not_of_pytorch(optimizer)
+    if isinstance(found, dict) and isinstance(config := found.get("config"), dict) and "inner_optimizer" in config:
+        inner = _not_of_pytorch(config["inner_optimizer"])
+        return {**found, "config": {**config, "inner_optimizer": inner}}
+    return found
+
+
+def _not_of_pytorch(optimizer: object) -> object:
+    if isinstance(optimizer, dict) and _OF_PYTORCH.fullmatch(str(optimizer.get("module"))):
+        return {**optimizer, "module": "keras.optimizers", "registered_name": None}
+    return optimizer
 
 
 def _object(module: str, name: str, config: object) -> KerasObject:

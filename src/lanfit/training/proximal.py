@@ -21,7 +21,10 @@ class Proximal:
         import keras
 
         weights = model.trainable_variables
-        self._start = [keras.Variable(weight, trainable=False, dtype=weight.dtype, name="start") for weight in weights]
+        # Not made of the weight itself: on PyTorch they would be one and the same, and the term always 0.
+        self._start = [
+            keras.Variable("zeros", weight.shape, weight.dtype, trainable=False, name="start") for weight in weights
+        ]
         self._mu = keras.Variable(0.0, trainable=False, dtype="float32", name="mu")
 
     def begin(self, model: Any, mu: float) -> None:

@@ -58,6 +58,28 @@ def test_one_output_may_be_compiled_in_lists_or_by_its_name(loss: Any, metrics: 
     assert (spec.loss, spec.metrics) == ("mse", ("mae",))
 
 
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "RMSprop"])
+def test_an_optimizer_as_keras_writes_it_on_pytorch_is_the_one_of_all_backends(name: str) -> None:
+    module = f"keras.src.backend.torch.optimizers.torch_{name.lower()}"
+    own = {"module": module, "class_name": name, "config": {"learning_rate": 0.002}, "registered_name": name}
+    spec = whole(optimizer=own, loss="mse")
+    assert spec.optimizer == {**own, "module": "keras.optimizers", "registered_name": None}
+    scaled = {"module": "keras.optimizers", "class_name": "LossScaleOptimizer", "registered_name": None}
+    spec = whole(optimizer={**scaled, "config": {"inner_optimizer": own}}, loss="mse")
+    assert spec.optimizer is not None
+    assert spec.optimizer["config"]["inner_optimizer"]["module"] == "keras.optimizers"
+
+
+def test_what_is_not_built_in_is_refused_whatever_backend_it_says_it_is_of() -> None:
+    for module in ("keras.src.backend.torch.optimizers.torch_sgd.os", "keras.src.backend.torch.trainer"):
+        own = {"module": module, "class_name": "SGD", "config": {}, "registered_name": "SGD"}
+        with pytest.raises(InputError):
+            read(optimizer=own, loss="mse")
+    own = {"module": "keras.src.backend.torch.optimizers.torch_sgd", "class_name": "Evil", "config": {}}
+    with pytest.raises(InputError):
+        read(optimizer=own, loss="mse")
+
+
 def test_a_function_of_keras_is_read_as_its_name() -> None:
     function = {"module": "builtins", "class_name": "function", "config": "mean_squared_error"}
     assert whole(optimizer="adam", loss={**function, "registered_name": "function"}).loss == "mean_squared_error"

@@ -14,7 +14,7 @@ import pytest
 
 from lanfit.errors import InputError
 from lanfit.models.architecture import build
-from lanfit.models.compiling import read_spec
+from lanfit.models.compiling import compile_model, read_spec
 from lanfit.models.loading import LoadedModel, load_model
 from lanfit.models.weights import set_weights
 
@@ -87,6 +87,23 @@ def test_a_loaded_model_computes_what_the_saved_one_did(net: Callable[[], Any], 
     x = rows_for(loaded)
     np.testing.assert_array_equal(built.predict(x, verbose=0), saved.predict(x, verbose=0))
     assert loaded.parameters == saved.count_params() == sum(array.size for array in loaded.weights.values())
+
+
+@pytest.mark.parametrize(("name", "optimizer"), [("sgd", "sgd"), ("scaled", "lossscaleoptimizer")])
+def test_a_model_that_keras_saved_on_pytorch_is_loaded_compiled(name: str, optimizer: str) -> None:
+    """Written by tests/data/torch/make.py."""
+    folder = Path(__file__).parents[2] / "data" / "torch"
+    loaded = load_model(folder / f"{name}.keras")
+    assert loaded.compile is not None
+    spec = read_spec(loaded.compile)
+    assert spec.optimizer is not None
+    assert spec.optimizer["class_name"].lower() == optimizer
+    model = build(loaded.architecture)
+    set_weights(model, loaded.weights)
+    compile_model(model, spec)
+    with np.load(folder / "rows.npz") as rows:
+        np.testing.assert_allclose(model.predict(rows["x"], verbose=0), rows["predictions"], rtol=1e-5, atol=1e-6)
+        model.fit(rows["x"], rows["y"], verbose=0)
 
 
 def test_a_loaded_model_says_what_it_takes_and_gives(tmp_path: Path) -> None:

@@ -188,11 +188,12 @@ def test_the_term_is_scaled_with_the_loss_of_16_bit_numbers() -> None:
 
     half = [layers.Flatten(), layers.Dense(8, activation="relu", dtype="mixed_float16")]
     model = keras.Sequential([keras.Input((6, 6, 1)), *half, layers.Dense(3, activation="softmax")])
+    architecture = model.to_json()  # later it would say how it was compiled, too
     model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=64.0), loss=SPARSE)
     compiled = read_config(json.dumps(model.get_compile_config()))
     assert compiled is not None
     given, job = (
-        (model.to_json(), compiled.to_json(), get_weights(model)),
+        (architecture, compiled.to_json(), get_weights(model)),
         FitJob(2, 16, 5, proximal=1.0, keep_last=True),
     )
     ours = train(KerasBackend(), given, job).weights
