@@ -20,7 +20,7 @@ from lanfit.data.memory import readable_size
 from lanfit.errors import LanfitError, RemoteProtocolError
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.net.link import Link
-from lanfit.partial import PartialBlock, is_full, remove_partial
+from lanfit.partial import PartialBlock, SpoiltBlock, is_full, remove_partial
 from lanfit.room import AGAIN_SECONDS, Room
 from lanfit.wire.arrays import BlockSpec, block_size, check_specs
 
@@ -103,7 +103,7 @@ class Cache:
                 raise
             try:
                 file = await asyncio.to_thread(part.finish, spec.id) if part.offset else part.finish(spec.id)
-            except OSError:
+            except SpoiltBlock:
                 self._say(f"{part.path.name} is damaged: all of it is fetched again.")
                 continue
             file.close()

@@ -56,6 +56,10 @@ def _sum(chunk: memoryview) -> bytes:
     return int(np.frombuffer(chunk, np.uint64).sum()).to_bytes(_SUM_BYTES, "little")
 
 
+class SpoiltBlock(OSError):
+    """What had come of a block before is not what was sent."""
+
+
 class PartialBlock:
     """A block that is being received into a file.
 
@@ -133,10 +137,11 @@ class PartialBlock:
         """The whole block has come. Reads it if some of it came over another link.
 
         Raises:
-            OSError: it is not the block with this id, because the disk spoilt what lay there; nothing of it is left.
+            SpoiltBlock: it is not the block with this id: the disk has spoilt what lay there. Nothing of it is left.
         """
         if self.offset and hashlib.sha256(self.view).hexdigest() != block_id:
             self.drop()
-            raise OSError(errno.EIO, "what had come of it before is damaged; all of it is needed again", str(self.path))
+            why = "what had come of it before is damaged; all of it is needed again"
+            raise SpoiltBlock(errno.EIO, why, str(self.path))
         sums_of(self.path).unlink(missing_ok=True)
         return self.file

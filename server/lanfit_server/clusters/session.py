@@ -53,5 +53,6 @@ class Session:
         await asyncio.gather(*tasks, return_exceptions=True)
         while self.deliveries:
             _, delivery = self.deliveries.popitem()
-            delivery.part.close()
+            # Unmaps what may be large, which must not keep the loop from other clients.
+            await asyncio.to_thread(delivery.part.close)
         await self.link.close(self.reason)

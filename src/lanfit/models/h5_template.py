@@ -1,7 +1,7 @@
 """An .h5 file of a model as a template: its bytes but for the weights, and where those go.
 
-Keras walks through HDF5 for each file that it writes, which of a small model takes as long as a federated round. Two
-files of one model differ in nothing but the bytes of their weights, so one that Keras has written does for all.
+Keras walks through HDF5 for each file that it writes, which for a small model takes as long as the rest of a federated
+round. Two files of one model differ in nothing but the bytes of their weights: one that Keras has written does for all.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class H5Template:
             if not isinstance(item, h5py.Dataset) or not item.size or item.dtype.kind not in "biuf":
                 return
             values, offset = item[()], item.id.get_offset()
-            number = int(np.ravel(values)[0])
+            first = np.ravel(values)[0]
+            number = int(first) if np.isfinite(first) else -1
             if offset is not None and 0 <= number < len(marked) and _is(values, marked[number]):
                 found.append((offset, values.nbytes, number))
 

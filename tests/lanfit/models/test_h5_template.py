@@ -151,12 +151,22 @@ def test_weights_of_another_model_are_refused_also_by_a_template(tmp_path: Path)
         lambda file, arrays: file.create_dataset("a", data=arrays[0]),
         lambda file, arrays: [file.create_dataset(name, data=arrays[0]) for name in "ab"],
         lambda file, arrays: [file.create_dataset(str(n), data=array) for n, array in enumerate([*arrays, arrays[0]])],
+        lambda file, arrays: [file.create_dataset(name, data=arrays[0] * np.nan) for name in "ab"],
         lambda file, arrays: [file.create_dataset(str(n), data=array, chunks=True) for n, array in enumerate(arrays)],
         lambda file, arrays: [file.create_dataset(str(n), data=array.astype("f8")) for n, array in enumerate(arrays)],
         lambda file, arrays: [file.create_dataset(str(n), data=array.ravel()) for n, array in enumerate(arrays)],
         lambda file, arrays: [file.create_dataset(str(n), data=array + 0.5) for n, array in enumerate(arrays)],
     ],
-    ids=["one missing", "one twice", "one too many", "in chunks", "other dtype", "other shape", "other values"],
+    ids=[
+        "one missing",
+        "one twice",
+        "one too many",
+        "no numbers",
+        "in chunks",
+        "other dtype",
+        "other shape",
+        "other values",
+    ],
 )
 def test_a_file_that_does_not_show_where_each_array_lies_is_no_template(
     spoil: Callable[[Any, Any], Any], tmp_path: Path
