@@ -1,6 +1,6 @@
 """The weights that clients train together: summed up from a round's updates, stepped by the server's optimizer, kept.
 
-Arithmetic and files; knows no client and waits for nothing. What reads all weights may take long: see `is_small`.
+Arithmetic and files; knows no client and waits for nothing. What reads all weights may take long: see `is_quick`.
 """
 
 from __future__ import annotations
@@ -72,10 +72,9 @@ class GlobalWeights:
         self._mean = Mean(self.arrays) if job.aggregation == "mean" else None
         self.begin()
 
-    @property
-    def is_small(self) -> bool:
-        """Whether a loop may wait for arithmetic with these weights."""
-        return sum(array.size for array in self.arrays.values()) <= SMALL
+    def is_quick(self, sets: int) -> bool:
+        """Whether a loop may wait for arithmetic with so many sets of weights like these."""
+        return sets * sum(array.size for array in self.arrays.values()) <= SMALL
 
     @property
     def block(self) -> BlockSpec:

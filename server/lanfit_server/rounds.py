@@ -176,13 +176,13 @@ class Rounds:
                     return
                 if state is State.COMMITTED and task.key not in (out or {}):
                     began = time.perf_counter()
-                    await self._compute(self._weights.add, self._update(task.key), self._run.record.rows[task.shard])
+                    await self._compute(1, self._weights.add, self._update(task.key), self._run.record.rows[task.shard])
                     count(round_.seconds, "aggregate", began)
                 round_.added += 1
 
-    async def _compute(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call what goes through all weights: where that takes long, in a thread."""
-        if self._weights.is_small:
+    async def _compute(self, sets: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call what goes through so many sets of weights: where that takes long, in a thread."""
+        if self._weights.is_quick(sets):
             return function(*args, **kwargs)
         return await asyncio.to_thread(function, *args, **kwargs)
 
@@ -203,7 +203,7 @@ class Rounds:
             return ()
         await self._add(out)
         began = time.perf_counter()
-        given = await self._compute(self._weights.step)
+        given = await self._compute(len(counted), self._weights.step)
         count(round_.seconds, "aggregate", began)
         began = time.perf_counter()
         await self._wait_until_made(MOST_IN_MAKING - 1)
@@ -281,7 +281,8 @@ class Rounds:
             metrics = await self._scores.of(f"round-{record.number}", [file])
         count(seconds, "evaluate", began)
         updates = {client.task: self._update(client.task) for client in record.clients if client.trainer}
-        clients = await self._compute(with_drift, record.clients, updates, given.before, given.aggregate)
+        ends = given.before, given.aggregate
+        clients = await self._compute(len(updates), with_drift, record.clients, updates, *ends)
         made = msgspec.structs.replace(
             record, metrics=metrics, seconds=seconds, clients=clients, state=given.state_specs(), stored=True
         )

@@ -33,7 +33,7 @@ from lanfit_server.collect import OpenRun
 from lanfit_server.coordinator import Coordinator
 from lanfit_server.course import Course
 from lanfit_server.evaluate import Done, Score, Scored, WriteModel
-from lanfit_server.global_weights import GlobalWeights, RoundWeights
+from lanfit_server.global_weights import SMALL, GlobalWeights, RoundWeights
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import Ledger, StoredResult
 from lanfit_server.methods.choose import method_of
@@ -223,6 +223,13 @@ def test_a_rounds_updates_are_averaged_by_training_rows_and_the_next_one_begins_
             assert chosen.round == 3
 
     play(script())
+
+
+def test_only_what_is_quick_with_all_its_sets_of_weights_is_waited_for_by_the_loop() -> None:
+    weights = GlobalWeights(make_job({"method": "federated", "clients": 3}), START, {}, tuple(START))
+    numbers = sum(array.size for array in START.values())
+    assert weights.is_quick(SMALL // numbers)
+    assert not weights.is_quick(SMALL // numbers + 1)
 
 
 @pytest.mark.parametrize("small", [False, True])

@@ -87,14 +87,18 @@ def by_keras(path: Path, model: Any, weights: dict[str, Any]) -> bytes:
     return path.read_bytes()
 
 
-@pytest.mark.parametrize("make", [dense, normalized, recurrent, nested, half])
-def test_every_file_is_the_one_that_keras_writes(make: Callable[[], Any], tmp_path: Path) -> None:
-    model = make()
+def hold_to_keras(model: Any, folder: Path) -> None:
+    """Let one writer write two sets of weights, as Keras writes them."""
     writer = writer_of(model)
     for seed in range(2):
         weights = trained(model, seed)
-        writer.write(tmp_path / "ours.h5", weights)
-        assert (tmp_path / "ours.h5").read_bytes() == by_keras(tmp_path / "keras.h5", model, weights)
+        writer.write(folder / "ours.h5", weights)
+        assert (folder / "ours.h5").read_bytes() == by_keras(folder / "keras.h5", model, weights)
+
+
+@pytest.mark.parametrize("make", [dense, normalized, recurrent, nested, half])
+def test_every_file_is_the_one_that_keras_writes(make: Callable[[], Any], tmp_path: Path) -> None:
+    hold_to_keras(make(), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["keras.h5", "ours.h5"]
 
 
@@ -123,12 +127,7 @@ def test_keras_writes_one_file_for_all_that_follow(tmp_path: Path, monkeypatch: 
 
 def test_without_a_template_keras_writes_every_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(H5Template, "of", lambda path, marked: None)
-    model = dense()
-    writer = writer_of(model)
-    for seed in range(2):
-        weights = trained(model, seed)
-        writer.write(tmp_path / "ours.h5", weights)
-        assert (tmp_path / "ours.h5").read_bytes() == by_keras(tmp_path / "keras.h5", model, weights)
+    hold_to_keras(dense(), tmp_path)
 
 
 def test_weights_of_another_model_are_refused_also_by_a_template(tmp_path: Path) -> None:
