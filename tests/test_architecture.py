@@ -142,9 +142,9 @@ def test_methods_do_no_input_or_output() -> None:
             )
 
 
-def test_no_module_is_over_400_lines() -> None:
+def test_no_module_is_over_800_lines() -> None:
     for module, path in modules().items():
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 400, module
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 800, module
 
 
 @pytest.mark.parametrize(
