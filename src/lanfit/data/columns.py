@@ -1,0 +1,300 @@
+"""What the columns of a table hold, and what lanfit proposes to do with each. Looks at text cells alone; reads no file.
+
+The rules never look at chance. A column that two rules could claim gets the safer one: what is left out or doubted is
+said, and can be corrected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from lanfit.data.dates import date_forms
+from lanfit.data.quantities import Reading, readings, shows_decimal_point
+from lanfit.data.tables import is_number, to_number
+
+#: Cells that say that there is nothing.
+MISSING = frozenset({"", "na", "n/a", "nan", "-nan", "<na>", "#n/a", "null", "none", "?", "-", "--", ".", "*"})
+#: A text column with more different values than this is no category, unless it is said to be one.
+MOST_CATEGORIES = 50
+#: Up to this many values make a category as soon as one of them comes twice.
+FEW_CATEGORIES = 20
+#: Text longer than this, on average, was written to be read.
+FREE_TEXT = 40
+#: In a column of numbers so many different words are marks for something that is missing, if they are rare.
+MOST_MARKS = 3
+RARE = 0.1
+#: A named column that counts the rows of fewer than these may well be a measurement.
+LEAST_COUNTED = 20
+#: Whole numbers above this lose their last digits in float32.
+EXACT = 1 << 24
+#: A number with a decimal point and nothing else.
+PLAIN = Reading()
+_ID = re.compile(r"(?:^|[\W_])(?:id|uuid|guid|key|no|nr|number|index|serial|rownames|sno|sl)[\W_]*$|[a-z]I[dD]s?$")
+_COUNTER = re.compile(r"^(?:|#|x|s\W*no|sr\W*no|sl\W*no|row\W*(?:number|names?|id)?|instant|unnamed: ?\d+|index)\W*$")
+_TIMES = re.compile(r"date|day|time|year|month|week|hour|minute|step|epoch", re.IGNORECASE)
+
+
+class Kind(StrEnum):
+    """What a column holds."""
+
+    NUMBER = "number"
+    QUANTITY = "number with unit or separators"
+    CATEGORY = "category"
+    DATE = "date"
+    ID = "id"
+    TEXT = "text"
+    INDEX = "index"
+    EMPTY = "empty"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    name: str
+    """The name in the header; "column 3" without one."""
+    kind: Kind
+    rows: int
+    missing: int
+    """Cells without a value."""
+    distinct: int
+    """Different values, without the missing ones."""
+    example: str
+    """The first cell with a value."""
+    proposal: str
+    """What `lanfit prepare` would do with it, in words."""
+    reading: Reading = PLAIN
+    """How its numbers are written."""
+    form: str = ""
+    """Of dates: how they are written."""
+    marks: tuple[str, ...] = ()
+    """Words among its numbers that count as missing."""
+    doubt: str = ""
+    """Why its values can't be read in one way only; then nothing is guessed."""
+
+    @property
+    def is_used(self) -> bool:
+        """Whether it is proposed as an input."""
+        varied = self.distinct > 1 or self.missing == 0 < self.distinct
+        return self.kind in (Kind.NUMBER, Kind.QUANTITY, Kind.CATEGORY, Kind.DATE) and varied
+
+    @property
+    def in_the_way(self) -> bool:
+        """Whether the column can't be read as numbers as it is."""
+        return self.kind is not Kind.NUMBER or self.missing > 0
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell says that there is no value."""
+    return cell.strip().lower() in MISSING
+
+
+def describe_table(
+    names: Sequence[str], columns: Sequence[Sequence[str]], decimal: str | None = None, thousands: str | None = None
+) -> tuple[Column, ...]:
+    """Describe all columns of a table.
+
+    Args:
+        names: of each column; "" for one without a name.
+        columns: the cells of each, as text.
+        decimal: the decimal sign of the table, where it is known to be one.
+        thousands: what separates thousands, where it is known.
+    """
+    counts = [count_cells(cells) for cells in columns]
+    if decimal is None and thousands != "." and any(any(map(shows_decimal_point, found)) for found in counts):
+        decimal = "."
+    return tuple(
+        describe(name, cells, found, position, decimal, thousands)
+        for position, (name, cells, found) in enumerate(zip(names, columns, counts, strict=True))
+    )
+
+
+def count_cells(cells: Iterable[str]) -> Counter[str]:
+    """How often each different cell stands in a column, blanks around it left out."""
+    counts: Counter[str] = Counter()
+    for cell, number in Counter(cells).items():
+        counts[cell.strip()] += number
+    return counts
+
+
+def describe(
+    name: str,
+    cells: Sequence[str],
+    counts: Mapping[str, int] | None = None,
+    position: int = 0,
+    decimal: str | None = None,
+    thousands: str | None = None,
+) -> Column:
+    """Describe one column.
+
+    Args:
+        cells: its cells as text, in the order of the rows.
+        counts: of the cells, from `count_cells`, if they are known.
+        position: which column of its table it is, from 0.
+        decimal: the decimal sign, where it is known.
+        thousands: the thousands separator, where it is known.
+    """
+    counts = count_cells(cells) if counts is None else counts
+    values = [cell for cell in counts if not is_missing(cell)]
+    missing = sum(number for cell, number in counts.items() if is_missing(cell))
+    shown = name.strip() or f"column {position + 1}"
+    found = _Facts(shown, name.strip(), cells, counts, values, len(cells) - missing, position)
+    return _describe(found, missing, decimal, thousands)
+
+
+@dataclass(frozen=True)
+class _Facts:
+    name: str
+    header: str
+    cells: Sequence[str]
+    counts: Mapping[str, int]
+    values: list[str]
+    """The different values."""
+    filled: int
+    """Cells with a value."""
+    position: int
+
+    def column(self, kind: Kind, proposal: str, missing: int, **more: object) -> Column:
+        example = self.values[0] if self.values else ""
+        return Column(
+            self.name,
+            kind,
+            len(self.cells),
+            missing,
+            len(self.values),
+            example,
+            proposal,
+            **more,  # type: ignore[arg-type]
+        )
+
+
+def _describe(found: _Facts, missing: int, decimal: str | None, thousands: str | None) -> Column:
+    if not found.values:
+        return found.column(Kind.EMPTY, "left out: it has no values", missing)
+    point = decimal or "."
+    fill = f", {counted_cells(missing)} filled with the median" if missing else ""
+    # "1.200" is a number; where the point is known to separate thousands, it is read below.
+    plain = thousands in (None, "", ",", " ", "'") or point != "."
+    if plain and all(is_number(value, point) and "n" not in value.lower() for value in found.values):
+        return _numbers(found, missing, point, fill)
+    forms = date_forms(found.values)
+    if forms:
+        return _dates(found, missing, forms)
+    ways = readings(found.values, decimal, thousands)
+    if len(ways) == 1:
+        if ways[0] == Reading(point):
+            return _numbers(found, missing, point, fill)
+        proposal = f"number: {ways[0].said}{fill}"
+        return found.column(Kind.QUANTITY, proposal, missing, reading=ways[0])
+    if ways:
+        return _doubtful(found, missing, ways)
+    if marked := _marked(found, missing, decimal, thousands):
+        return marked
+    return _words(found, missing)
+
+
+def _numbers(found: _Facts, missing: int, decimal: str, fill: str) -> Column:
+    reading = Reading(decimal)
+    whole = all(type(to_number(value, decimal)) is int for value in found.values)
+    if whole and not missing:
+        kind = _counted_or_id(found, decimal)
+        if kind is Kind.INDEX:
+            return found.column(kind, "left out: it counts the rows", missing, reading=reading)
+        if kind is Kind.ID:
+            return found.column(kind, "left out: it names the row, it measures nothing", missing, reading=reading)
+    if len(found.values) == 1 and not missing and found.filled > 1:
+        return found.column(Kind.NUMBER, "number, the same in every row", missing, reading=reading)
+    forms = date_forms(found.values, ("compact",)) if whole and len(found.values) > 2 else ()
+    if forms:
+        return _dates(found, missing, forms)
+    return found.column(Kind.NUMBER, f"number{fill}", missing, reading=reading)
+
+
+def _counted_or_id(found: _Facts, decimal: str) -> Kind | None:
+    """Whether whole numbers count the rows, or name them."""
+    all_differ = len(found.values) == found.filled
+    numbers = [int(to_number(value, decimal)) for value in found.values]
+    name = found.header.lower()
+    if all_differ and found.filled > 1:
+        counts_rows = numbers[0] in (0, 1) and all(n == numbers[0] + place for place, n in enumerate(numbers))
+        likely = bool(_COUNTER.match(name)) or bool(_ID.search(found.header) or _ID.search(name))
+        if found.position == 0 and found.filled >= LEAST_COUNTED and not _TIMES.search(name):
+            likely = True
+        if counts_rows and likely:
+            return Kind.INDEX
+    if (_ID.search(found.header) or _ID.search(name)) and len(numbers) > max(FEW_CATEGORIES, found.filled // 5):
+        return Kind.ID
+    # What float32 can't tell apart is no measurement.
+    if max(map(abs, numbers)) > EXACT and len(np.unique(np.array(numbers, np.float32))) < 0.99 * len(numbers):
+        return Kind.ID
+    return None
+
+
+def _dates(found: _Facts, missing: int, forms: tuple[str, ...]) -> Column:
+    if set(forms) >= {"dmy", "mdy"} and "ymd" not in forms:
+        value = found.values[0]
+        doubt = f'"{value}" may be day first or month first: no number in it is above 12'
+        if any(read_differs(each) for each in found.values):
+            return found.column(Kind.DATE, "left out: day and month can't be told apart", missing, doubt=doubt)
+    fill = f", {counted_cells(missing)} filled with the most frequent" if missing else ""
+    return found.column(Kind.DATE, f"date, becomes its parts{fill}", missing, form=forms[0])
+
+
+def read_differs(value: str) -> bool:
+    """Whether a date of two numbers and a year is another day when day and month are exchanged."""
+    first, second = re.findall(r"\d+", value)[:2]
+    return int(first) != int(second)
+
+
+def _doubtful(found: _Facts, missing: int, ways: Sequence[Reading]) -> Column:
+    value = next(v for v in found.values if len({way.value(v) for way in ways}) > 1)
+    said = " or ".join(f"{way.value(value):g}" for way in ways[:2])
+    doubt = f'"{value}" may be {said}'
+    return found.column(Kind.QUANTITY, f"left out: {doubt}", missing, doubt=doubt)
+
+
+def _marked(found: _Facts, missing: int, decimal: str | None, thousands: str | None) -> Column | None:
+    """A column of numbers in which a few words stand for something that is missing."""
+    words = [value for value in found.values if not any(map(str.isdigit, value))]
+    if not 0 < len(words) <= MOST_MARKS or len(words) == len(found.values):
+        return None
+    marked = sum(found.counts[word] for word in words)
+    if marked > RARE * found.filled or len(found.values) - len(words) < 3:
+        return None
+    numbers = [value for value in found.values if value not in words]
+    ways = readings(numbers, decimal, thousands)
+    if len(ways) != 1:
+        return None
+    marks = ", ".join(f'"{word}"' for word in words)
+    said = f" ({ways[0].said})" if ways[0].said else ""
+    proposal = f"number{said}: {marks} counts as missing, {counted_cells(missing + marked)} filled with the median"
+    kind = Kind.QUANTITY  # as it is, it can't be read
+    return found.column(kind, proposal, missing + marked, reading=ways[0], marks=tuple(words))
+
+
+def _words(found: _Facts, missing: int) -> Column:
+    count, filled = len(found.values), found.filled
+    length = sum(len(value) * found.counts[value] for value in found.values) / filled
+    if count == filled > 1:
+        spaced = sum(" " in value for value in found.values) > count / 2
+        if length > FREE_TEXT or spaced:
+            return found.column(Kind.TEXT, "left out: text, different in every row", missing)
+        return found.column(Kind.ID, "left out: different in every row", missing)
+    most = FEW_CATEGORIES if count > filled / 2 else MOST_CATEGORIES
+    if count > most or length > 2 * FREE_TEXT:
+        return found.column(Kind.TEXT, f"left out: text, {count:,} different values", missing)
+    fill = f", {counted_cells(missing)} filled with the most frequent" if missing else ""
+    if count == 1 and not missing and filled > 1:
+        return found.column(Kind.CATEGORY, "category, the same in every row", missing)
+    return found.column(Kind.CATEGORY, f"category, one column for each of {count}{fill}", missing)
+
+
+def counted_cells(number: int) -> str:
+    """How many missing values, for people."""
+    return f"{number:,} missing {'value' if number == 1 else 'values'}"
