@@ -81,6 +81,10 @@ INSIDE = {
     ),
     "targets.no-files": (_API, "lanfit/data/test_sources.py::test_arrays_that_do_not_pair_are_named"),
     "targets.none": (_API, "lanfit/data/test_sources.py::test_arrays_that_do_not_pair_are_named"),
+    "rows.permuted": (
+        "no model of the scenarios takes rows of two dimensions",
+        "lanfit/data/test_sources.py::test_rows_in_another_order_of_sizes_are_refused_wherever_they_come_from",
+    ),
     "rows.no-folder": (
         _API,
         "lanfit/data/test_prepare.py::test_a_request_without_a_folder_needs_another_source",

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.data.normalize import NO_NORMALIZER, Normalizer
-from lanfit.data.shapes import fit_row, matches, shown
+from lanfit.data.shapes import fit_row, matches, permuted, shown
 from lanfit.mistakes import mistake
 
 AnyArray = NDArray[Any]
@@ -96,6 +96,8 @@ def arrange(target: Target, y: AnyArray, output_shape: Shape, where: str = "the 
         fitted = fit_row(row, output)
         if fitted is not None:
             return y.reshape(len(y), *fitted)
+        if (other_order := permuted(where, row, output, "y")) is not None:
+            raise other_order
     takes = {
         Target.CLASSES: f"one label for each of {shown(output[:-1])} places" if output[:-1] else "one label",
         Target.ONE_HOT: f"one label, or {shown(output)} one-hot values",

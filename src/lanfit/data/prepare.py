@@ -23,7 +23,7 @@ from lanfit.data.labels import Target
 from lanfit.data.normalize import NO_NORMALIZER, Moments, Normalizer, fit_normalizer
 from lanfit.data.pieces import AnyArray, Piece, check_memory
 from lanfit.data.plan import Plan, plan_rows
-from lanfit.data.shapes import fit_row, shown
+from lanfit.data.shapes import fit_row, permuted, shown
 from lanfit.data.sources import Source, files_source
 from lanfit.data.targets import Check, Targets, common_row, targets_of
 from lanfit.data.threads import in_order
@@ -220,6 +220,8 @@ def _model_row(request: DataRequest, pieces: Sequence[Piece]) -> tuple[int, ...]
     wanted = request.input_shape[1:]
     fitted = fit_row(row, wanted)
     if fitted is None:
+        if (other_order := permuted(pieces[0].name, row, wanted, "x")) is not None:
+            raise other_order
         raise mistake("rows.other-input", file=pieces[0].name, shape=shown(row), wanted=shown(wanted))
     if request.target is Target.INPUT and fit_row(fitted, request.output_shape[1:]) is None:
         raise mistake("rows.other-output", shape=shown(fitted), output=shown(request.output_shape[1:]))

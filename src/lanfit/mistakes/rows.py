@@ -153,6 +153,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file} has rows of {shape} values, but the model takes {wanted}",
         "Check that the files belong to this model; a csv row needs as many columns as the model takes values.",
     ),
+    "rows.permuted": Mistake(
+        InputError,
+        "{file} has rows of {shape} values, but the model takes {wanted}: the same sizes in another order",
+        "A reshape would scramble the values, so transpose them in Python and save them again: `{line}`.",
+    ),
     "rows.other-output": Mistake(
         InputError,
         "with order XX the input, rows of {shape} values, is the target, but the model puts out {output}",

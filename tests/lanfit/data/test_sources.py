@@ -348,3 +348,20 @@ def test_allocation_in_memory_is_held_against_what_is_free(monkeypatch):
     with pytest.raises(InputError, match="the rows of X take 400 bytes, but 10 bytes") as caught:
         in_memory("x", (10, 10), np.dtype(np.float32))
     assert caught.value.code == "rows.larger-than-memory"
+
+
+def test_rows_in_another_order_of_sizes_are_refused_wherever_they_come_from(tmp_path):
+    """Images with channels first would be scrambled by a reshape: from a file, from a program, and as targets."""
+    images = np.zeros((ROWS, 3, 4, 4), np.uint8)
+    (tmp_path / "X").mkdir()
+    np.savez(tmp_path / "X" / "x.npz", images)
+    of_images = request_of(x_dir=tmp_path / "X", **(XX | {"input_shape": (None, 4, 4, 3)}))
+    for source in (None, arrays_source([("x", images, None)], Target.INPUT)):
+        with pytest.raises(InputError, match=r"has rows of 3×4×4 values, but the model takes 4×4×3") as caught:
+            prepare(of_images, source=source)
+        assert caught.value.code == "rows.permuted"
+        assert "x = x.transpose(0, 2, 3, 1)" in caught.value.hint
+    masks = arrays_source([("x", X, np.zeros((ROWS, 5, 2)))], Target.VALUES)
+    with pytest.raises(InputError, match="y of x has rows of 5×2 values, but the model takes 2×5") as caught:
+        prepare(request_of(**(REGRESSION | {"output_shape": (None, 2, 5)})), source=masks)
+    assert "y = y.transpose(0, 2, 1)" in caught.value.hint
