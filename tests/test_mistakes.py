@@ -33,6 +33,18 @@ INSIDE = {
     "fit.unknown-argument": (_PYTHON, "lanfit_server/test_api_rows.py::test_fields_of_a_job_are_read_as_in_a_job_file"),
     "fit.no-model": (_PYTHON, "lanfit_server/test_api_rows.py::test_what_is_no_compiled_model_is_refused_at_once"),
     "fit.not-compiled": (_PYTHON, "lanfit_server/test_api_rows.py::test_what_is_no_compiled_model_is_refused_at_once"),
+    "fit.weights-at-epochs": (
+        _PYTHON,
+        "lanfit_server/test_api_callbacks.py::test_callbacks_that_save_weights_are_refused_with_method_fit",
+    ),
+    "fit.monitor": (
+        _PYTHON,
+        "lanfit_server/test_api_callbacks.py::test_a_monitor_that_keras_can_not_judge_is_refused_and_the_advice_works",
+    ),
+    "fit.swap-ema": (
+        _PYTHON,
+        "lanfit_server/test_api_callbacks.py::test_swapping_averages_is_refused_and_leaving_it_out_is_advised",
+    ),
     "fit.no-targets": (
         _PYTHON,
         "lanfit_server/test_api_rows.py::test_targets_are_needed",

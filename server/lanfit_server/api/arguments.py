@@ -58,9 +58,19 @@ def check_rounds(method: str, given: Mapping[str, object]) -> None:
         InputError: one is not at its default.
     """
     for name, value in given.items():
-        if method != "federated" and value != getattr(DEFAULTS, name):
+        if method != "federated" and value not in (None, getattr(DEFAULTS, name)):
             instead = f'Leave it out, or use method="federated": method {method} has no rounds'
             raise mistake("fit.unsupported", name=name, value=repr(value), instead=instead)
+
+
+def in_rounds(rounds: int | None, epochs: int) -> tuple[int, int]:
+    """How many rounds, and how many epochs in each: epochs alone are passes over the rows, as in Keras' `fit`.
+
+    Raises:
+        InputError: epochs are no number of them.
+    """
+    FIELDS["epochs"].read(epochs, "epochs")
+    return (epochs, 1) if rounds is None else (rounds, epochs)
 
 
 def loudness(verbose: object) -> int:

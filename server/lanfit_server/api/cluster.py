@@ -15,7 +15,8 @@ from lanfit.errors import ChildDied, LanfitError
 from lanfit.job import FIELDS
 from lanfit.mistakes import mistake
 from lanfit.passphrase import PASSPHRASE_VARIABLE
-from lanfit_server.api.arguments import check_model, check_rounds, check_supported, job_values, loudness
+from lanfit_server.api.arguments import check_model, check_rounds, check_supported, in_rounds, job_values, loudness
+from lanfit_server.api.callbacks import check_callbacks, listed
 from lanfit_server.api.connection import Connection
 from lanfit_server.api.progress import Progress
 from lanfit_server.api.rows import Rows, class_weights, is_dataset, kind_of, rows_of
@@ -153,7 +154,7 @@ class Cluster:
         validation_freq: int = 1,
         *,
         method: str = "federated",
-        rounds: int = 10,
+        rounds: int | None = None,
         normalizer: str = "none",
         seed: int = 0,
         min_clients: int | None = None,
@@ -168,7 +169,8 @@ class Cluster:
         behind `*` are fields of a job, as are all `fields`: see docs/reference.md.
 
         Args:
-            epochs: with method federated those of one round.
+            epochs: passes over the rows. With method federated a round is one of them; when rounds are given, too, so
+                many in each round.
             callbacks: called in this program at the ends of rounds, or of epochs; batch hooks are not.
             validation_split: the share of each client's rows; drawn with the seed, stratified (Keras takes the last).
             validation_data: what every round is evaluated on; with method fit each client's validation rows.
@@ -189,9 +191,10 @@ class Cluster:
         )
         check_model(model)
         chosen = {"method": method, "normalizer": normalizer, "seed": seed, "test_split": test_split, "keep": keep}
-        of_rounds = {"rounds": rounds, "strategy": strategy, "min_clients": min_clients}
-        check_rounds(method, of_rounds)
-        chosen |= of_rounds if method == "federated" else {}
+        check_rounds(method, {"rounds": rounds, "strategy": strategy, "min_clients": min_clients})
+        if method == "federated":
+            rounds, epochs = in_rounds(rounds, epochs)
+            chosen |= {"rounds": rounds, "strategy": strategy, "min_clients": min_clients}
         chosen |= {"epochs": epochs, "backend": self._backend, **fields}
         chosen["validation_split"] = 0.0 if validation_data is not None else validation_split
         values = job_values(chosen)
@@ -202,6 +205,8 @@ class Cluster:
             raise mistake("cluster.busy")
         try:
             rows = self._rows(model, x, y, batch_size, sample_weight, class_weight, validation_data, values)
+            if not model.built and rows is not None:
+                model.build((None, *rows["arrays"]["x"].shape[1:]))
             watcher, progress = self._watcher(model, callbacks, loud, values)
             with contextlib.closing(progress):
                 return self._run(self._order(model, rows, values, watcher), watcher, progress)
@@ -256,10 +261,12 @@ class Cluster:
     def _watcher(self, model: Any, callbacks: Any, verbose: int, values: Mapping[str, str]) -> tuple[Watcher, Progress]:
         in_rounds = values["method"] == "federated"
         total = int(values["rounds"] if in_rounds else values["epochs"])
+        given = listed(callbacks)
+        check_callbacks(given, model, values["method"])
         progress = Progress(verbose, "round" if in_rounds else "epoch", total)
         watcher = Watcher(
             model,
-            callbacks,
+            given,
             progress,
             in_rounds=in_rounds,
             total=total,
@@ -273,8 +280,6 @@ class Cluster:
         self._number += 1
         folder = self._scratch / f"fit-{self._number}"
         folder.mkdir(parents=True)
-        if not model.built and rows is not None:
-            model.build((None, *rows["arrays"]["x"].shape[1:]))
         path = folder / f"{model.name}.keras"
         model.save(path)
         given = GivenRows.write(folder / "rows.block", **rows) if rows is not None else None

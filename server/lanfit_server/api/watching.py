@@ -10,16 +10,11 @@ from typing import Any
 from lanfit.files import ArrayFile
 from lanfit.models.weights import set_weights
 from lanfit.workspace import Workspace
+from lanfit_server.api.callbacks import warn
 from lanfit_server.api.outcome import history_of, load_models, load_weights, outcome_file
 from lanfit_server.api.progress import Progress
 from lanfit_server.service_messages import EpochDone, RoundDone
 from lanfit_server.summary import ClientFacts, Summary
-
-_BATCH_HOOKS = tuple(
-    f"on_{what}batch_{when}" for what in ("", "train_", "test_", "predict_") for when in ("begin", "end")
-)
-#: They set the learning rate of the model in the program; clients train with optimizers of their own.
-_OF_RATES = ("LearningRateScheduler", "ReduceLROnPlateau")
 
 
 def make_history(model: Any) -> Any:
@@ -68,7 +63,15 @@ class Watcher:
     """
 
     def __init__(
-        self, model: Any, callbacks: Any, progress: Progress, *, in_rounds: bool, total: int, clients: int, verbose: int
+        self,
+        model: Any,
+        callbacks: Sequence[Any],
+        progress: Progress,
+        *,
+        in_rounds: bool,
+        total: int,
+        clients: int,
+        verbose: int,
     ) -> None:
         import keras
 
@@ -79,14 +82,10 @@ class Watcher:
         self._clients = clients
         self._verbose = verbose
         self._history = make_history(model)
-        given = [] if callbacks is None else callbacks
-        if isinstance(given, keras.callbacks.CallbackList):
-            given = list(given.callbacks)
-        given = list(given) if isinstance(given, list | tuple) else [given]
-        self.has_callbacks = bool(given)
-        _warn(given)
+        self.has_callbacks = bool(callbacks)
+        warn(callbacks)
         self._callbacks = keras.callbacks.CallbackList(
-            [self._history, *given], model=model, verbose=verbose, epochs=total, steps=None
+            [self._history, *callbacks], model=model, verbose=verbose, epochs=total, steps=None
         )
         self._told: dict[int, dict[str, Mapping[str, float]]] = {}
         self._done = 0
@@ -125,7 +124,10 @@ class Watcher:
             self._callbacks.on_epoch_begin(self._done)
         if self._model.stop_training and not self._in_rounds:
             self._model.stop_training = False
-            _say("a callback has set model.stop_training, which ends rounds only: use patience= with this method")
+            warnings.warn(
+                "a callback has set model.stop_training, which ends rounds only: use patience= with this method",
+                stacklevel=5,
+            )
 
     def finish(self, summary: Summary, workspace: Workspace) -> Any:
         """The run has ended: put the weights into the model; returns the history."""
@@ -136,33 +138,6 @@ class Watcher:
         lines = history.history
         self._callbacks.on_train_end({name: values[-1] for name, values in lines.items() if values})
         return history
-
-
-def _warn(callbacks: Sequence[Any]) -> None:
-    """Say once what callbacks do that has no effect on a cluster."""
-    import keras
-
-    hooked = [type(each).__name__ for each in callbacks if _has_batch_hooks(each, keras.callbacks.Callback)]
-    if hooked:
-        _say(f"batch hooks of callbacks are not called on a cluster: {', '.join(hooked)}")
-    rates = [name for each in callbacks if (name := type(each).__name__) in _OF_RATES]
-    if rates:
-        _say(f"clients train with optimizers of their own, whose learning rate {', '.join(rates)} can't change")
-
-
-def _has_batch_hooks(callback: Any, base: type[Any]) -> bool:
-    # Keras' own that count epochs only have batch hooks that do nothing then.
-    if "epoch" in (getattr(callback, "save_freq", None), getattr(callback, "update_freq", None)):
-        return False
-    return any(_function(getattr(callback, name, None)) is not getattr(base, name, None) for name in _BATCH_HOOKS)
-
-
-def _function(method: Any) -> Any:
-    return getattr(method, "__func__", method)
-
-
-def _say(text: str) -> None:
-    warnings.warn(text, stacklevel=5)
 
 
 def final_path(summary: Summary, workspace: Workspace) -> Path | None:

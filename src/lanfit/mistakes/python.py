@@ -64,6 +64,23 @@ MISTAKES: Mapping[str, Mistake] = {
         "the model {model!r} is not compiled",
         "Call model.compile(optimizer, loss) before fit.",
     ),
+    # --- its callbacks ---
+    "fit.weights-at-epochs": Mistake(
+        InputError,
+        "the callback {callback} uses the weights of each epoch ({what}), and with method {method} they come when the "
+        "run has ended",
+        "{instead}.",
+    ),
+    "fit.monitor": Mistake(
+        InputError,
+        "the callback {callback} has monitor={monitor!r}, and Keras can't tell whether more of it is better",
+        'Give it mode="max" or mode="min".',
+    ),
+    "fit.swap-ema": Mistake(
+        InputError,
+        "the callback SwapEMAWeights needs the averages of the optimizer, which the clients have",
+        "Leave it out: with use_ema=True the weights that come from the clients are the averages.",
+    ),
     # --- the rows ---
     "fit.no-rows": Mistake(
         InputError,
