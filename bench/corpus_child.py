@@ -1,0 +1,165 @@
+"""One of the processes of bench/corpus.py: opens the files that it is told of, one after another, and says what came.
+
+    python bench/corpus_child.py lanfit | keras | tables
+
+Reads requests from stdin and answers on stdout, one line of JSON each. "keras" imports nothing but Keras, h5py and
+NumPy, so that another interpreter with an older Keras can run it as a second reference. What it answers about a file is
+never an exception: a file that nothing can be made of is an ordinary finding here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+ROWS = 4
+#: What takes the place of a dimension that the model leaves open, by the rank of a row.
+OPEN = {1: 10, 2: 10, 3: 64, 4: 16}
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # Keras prints to stdout
+    answer = {"lanfit": lanfit_answers, "keras": keras_answers, "tables": table_answers}[sys.argv[1]]()
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            said = answer(request)
+        except Exception as error:  # noqa: BLE001 - a file can provoke anything
+            code, hint = getattr(error, "code", "") or f"traceback:{type(error).__name__}", getattr(error, "hint", "")
+            said = {"code": code, "message": first_lines(error), "hint": hint}
+        print(json.dumps(said), file=answers, flush=True)
+
+
+def first_lines(error):
+    return " ".join(str(error).split())[:600] or type(error).__name__
+
+
+def limit(size):
+    """What a file makes a process take is bounded where the system can do that."""
+    try:
+        import resource
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    size = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (size, hard))
+
+
+def lanfit_answers():
+    """What `lanfit server` makes of a model: its own loader, and the model as it travels to a client."""
+    from lanfit.models.runtime import prepare_keras
+
+    prepare_keras("tensorflow", threads=1, device="cpu")
+    import keras
+
+    from lanfit.models.architecture import build
+    from lanfit.models.loading import load_model
+    from lanfit.models.weights import set_weights
+
+    def answer(request):
+        keras.backend.clear_session()
+        loaded = load_model(Path(request["path"]))
+        model = build(loaded.architecture)
+        set_weights(model, loaded.weights)
+        notes = [str(note) for note in getattr(loaded, "notes", ())]
+        return {"compiled": loaded.compile or "", "notes": notes, **predictions(model, request)}
+
+    limit(request_limit())
+    return answer
+
+
+def keras_answers():
+    """What plain Keras makes of a model, without what it was compiled with."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    import keras
+
+    limit(request_limit())
+
+    def answer(request):
+        keras.backend.clear_session()
+        try:
+            model = keras.models.load_model(request["path"], compile=False, safe_mode=True)
+        except Exception as error:  # noqa: BLE001 - a file can provoke anything
+            name = type(error).__name__
+            return {"version": keras.__version__, "code": f"keras:{name}", "message": first_lines(error)}
+        found = {"version": keras.__version__}
+        if len(model.inputs or ()) != 1 or len(model.outputs or ()) != 1:
+            return {**found, "loads": True, "arrays": [len(model.inputs or ()), len(model.outputs or ())]}
+        try:
+            return {**found, **predictions(model, request)}
+        except Exception as error:  # noqa: BLE001 - a file can provoke anything
+            return {**found, "loads": True, "message": first_lines(error)}
+
+    return answer
+
+
+def request_limit():
+    return int(sys.argv[2]) if len(sys.argv) > 2 else 6 << 30
+
+
+def predictions(model, request):
+    """The predictions on random rows, in a file; the rows are those of the request, or made and put into a file."""
+    inputs = model.inputs[0]
+    shape = [None if size is None else int(size) for size in inputs.shape[1:]]
+    given = request.get("x")
+    x = np.load(given, allow_pickle=False) if given else random_rows(model, shape)
+    y = np.asarray(model(x, training=False))
+    names = {"x": x, "y": y}
+    files = {name: put(array, request["folder"]) for name, array in names.items()}
+    return {"loads": True, "shape": shape, **files}
+
+
+def put(array, folder):
+    handle, path = tempfile.mkstemp(suffix=".npy", dir=folder)
+    with os.fdopen(handle, "wb") as file:
+        np.save(file, array, allow_pickle=False)
+    return path
+
+
+def random_rows(model, shape):
+    row = [OPEN.get(len(shape), 8) if size is None else size for size in shape]
+    random = np.random.default_rng(0)
+    ids = [layer["config"]["input_dim"] for layer in objects(model.get_config()) if layer["class_name"] == "Embedding"]
+    if ids:
+        return random.integers(0, min(ids), (ROWS, *row)).astype("float32")
+    return random.random((ROWS, *row), dtype="float32")
+
+
+def objects(value):
+    """Every object of a configuration, however deep."""
+    if isinstance(value, dict):
+        if isinstance(value.get("class_name"), str) and isinstance(value.get("config"), dict):
+            yield value
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            yield from objects(item)
+
+
+def table_answers():
+    """What lanfit reads in a table, and whether pandas has the same values."""
+    from corpus_tables import compare, compare_prepared
+
+    from lanfit.data.files import open_file
+
+    limit(request_limit())
+
+    def answer(request):
+        path = Path(request["path"])
+        if "prepared" in request:
+            return compare_prepared(path, Path(request["prepared"]))
+        piece = open_file(path)
+        return {"loads": True, "notes": list(piece.notes), **compare(path, piece.whole(), piece.columns, piece.notes)}
+
+    return answer
+
+
+if __name__ == "__main__":
+    main()
