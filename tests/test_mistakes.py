@@ -25,6 +25,18 @@ _CHECKED = "a check before it finds the same; it is there for who calls the func
 
 #: Code → why nobody can provoke it from the outside, and the test that provokes it all the same.
 INSIDE = {
+    "batch.metric-name": (
+        "a model of the tests would be loaded for it alone",
+        "lanfit/models/test_scoring.py::test_a_metric_whose_name_no_history_can_hold_is_refused_before_training",
+    ),
+    "batch.many-metrics": (
+        "a model of the tests would be loaded for it alone",
+        "lanfit/models/test_scoring.py::test_more_metrics_than_a_result_has_room_for_are_refused_before_training",
+    ),
+    "batch.metric-array": (
+        "a model of the tests would be loaded for it alone",
+        "lanfit/models/test_scoring.py::test_a_metric_that_gives_several_numbers_is_refused_and_the_way_out_works",
+    ),
     "cluster.one-place": (_PYTHON, "lanfit_server/test_api_rows.py::test_a_cluster_is_in_one_place"),
     "cluster.clients-of-local": (_PYTHON, "lanfit_server/test_api_rows.py::test_a_cluster_is_in_one_place"),
     "cluster.pool": (_PYTHON, "lanfit_server/test_api_rows.py::test_a_cluster_is_in_one_place"),

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from lanfit.data.files import natural_key
 from lanfit.logs import harmless
+from lanfit.mistakes import mistake
 from lanfit.parts import PartRange
 from lanfit.wire.messages import AskParts, PartsTaken, Survey
 from lanfit_server.clusters import (
@@ -148,6 +149,8 @@ class Assembly:
                     )
                 case SurveyFailed(client, error) if client in asked:
                     raise error
+                case Left(client, reason, broken=True) if client in asked and client not in told:
+                    raise mistake("survey.malformed", client=client, reason=reason)  # it would come again, and again
                 case Left(client) if client in asked and client not in told:
                     asked.remove(client)
                     await self._note(event)

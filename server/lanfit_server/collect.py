@@ -27,6 +27,7 @@ from lanfit.models.member import HISTORY, Member
 from lanfit.partial import is_full, remove_partial
 from lanfit.system import refused
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_size
+from lanfit.wire.figures import are_figure_names
 from lanfit.wire.messages import Result
 from lanfit.workspace import Workspace
 from lanfit_server.given_rows import forget_rows
@@ -38,7 +39,7 @@ FINISHED = frozenset({"done", "partial"})
 LEAST_FREE = 0.05
 _LABEL = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BLOCK_ID = re.compile(r"[0-9a-f]{64}")
-_METRIC = re.compile(r"[A-Za-z0-9_./@-]{1,64}")
+_TIMING = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ class OpenRun:
             raise RemoteProtocolError(f"the result of {result.task} has best epoch {result.best_epoch} of {epochs}")
         check_metrics(result.scores)
         if len(result.seconds) > 32 or not all(
-            _METRIC.fullmatch(name) and math.isfinite(value) and value >= 0 for name, value in result.seconds.items()
+            _TIMING.fullmatch(name) and math.isfinite(value) and value >= 0 for name, value in result.seconds.items()
         ):
             raise RemoteProtocolError(f"the result of {result.task} has impossible timings")
 
@@ -183,7 +184,7 @@ def check_metrics(names: Collection[str]) -> None:
     Raises:
         RemoteProtocolError: a name is impossible, or there are too many.
     """
-    if len(names) > 64 or not all(_METRIC.fullmatch(name) for name in names):
+    if not are_figure_names(names):
         raise RemoteProtocolError("there are metrics with impossible names, or too many of them")
 
 
@@ -240,11 +241,7 @@ class Desk:
         return found
 
     def consider(self, client: str, result: Result) -> Take | Known | PutOff | Refuse:
-        """Decide about a result that a client offers.
-
-        Raises:
-            RemoteProtocolError: the offer does not fit the run that it names.
-        """
+        """Decide about a result that a client offers. What does not fit the run is refused: it never will."""
         run = self.find(result.run)
         if run is None:
             return Refuse(f"this server has no run {result.run!r}")
@@ -252,7 +249,10 @@ class Desk:
             return Refuse(f"run {run.run} has no task {result.task!r}")
         if self.is_known(result):
             return Known()
-        run.check(result)
+        try:
+            run.check(result)
+        except RemoteProtocolError as wrong:
+            return Refuse(wrong.message)
         size, path = block_size(result.block.arrays), run.part(result.task, client, result.block.id)
         run.remove_parts(f"{result.task}.{client}.", but=path)
         if (reason := self._no_room(run, size)) is not None:

@@ -284,9 +284,12 @@ class Coordinator:
                 raise error
             case Left():
                 self._journal.event("left", client=name, reason=event.reason)
-                if event.lost and self._grace() and self.course.table.held_by(name):
+                if event.lost and not event.broken and self._grace() and self.course.table.held_by(name):
                     self._display.say(f"The link to {name} ended ({event.reason}); it is expected back.")
                     return
+                if event.broken and (held := table.held_by(name)) is not None:
+                    # It would train the task again, and send the same: that is a failure, which is counted.
+                    self._failed(TaskFailed(name, self._run.run, held.task.key, event.reason))
                 task = self._lose(name, event.reason)
                 what = f"; its task {task.key} waits for the next free client, or for its return" if task else ""
                 if any(record.bound and record.owner == name for record in table.open):
@@ -359,7 +362,7 @@ class Coordinator:
 
     def _made(self, line: str, what: str, metrics: Mapping[str, float]) -> None:
         """The maker has made something of results."""
-        self._journal.event("scored", task=what, **metrics)
+        self._journal.event("scored", metrics, task=what)
         if line:
             shown = "  ".join(f"{key} {value:.4f}" for key, value in metrics.items())
             self._display.say(f"{line}: {shown}" if shown else f"{line}.")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -35,8 +36,15 @@ class Journal:
         for name in self.repaired:
             log.warning("%s ended in half a line, which is cut off", name)
 
-    def event(self, kind: str, **facts: str | int | float | None) -> None:
-        """Append a line to events.jsonl, and the same to server.log."""
+    def event(
+        self, kind: str, figures: Mapping[str, float] = MappingProxyType({}), /, **facts: str | int | float | None
+    ) -> None:
+        """Append a line to events.jsonl, and the same to server.log.
+
+        Args:
+            figures: metrics by name; one that is called like a fact is left out.
+        """
+        facts = {**facts, **{name: value for name, value in figures.items() if name not in {"time", "event", *facts}}}
         line = msgspec.json.encode({"time": time.time(), "event": kind, **facts})
         with suppress(OSError):
             append(self._folder / EVENTS, line.decode() + "\n")

@@ -89,7 +89,7 @@ def _numbers(value: Any, where: str = "") -> Any:
 
 
 #: The parts of a summary that hold nothing but numbers.
-_FIGURES = frozenset({"metrics", "scores", "mean", "sd", "history", "seconds"})
+_FIGURES = frozenset({"metrics", "scores", "mean", "sd", "history", "training", "validation", "seconds"})
 
 
 def job_of_run(workspace: Workspace, run: str) -> Job:

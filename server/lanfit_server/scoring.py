@@ -102,6 +102,9 @@ class ClientScores:
                     self._display.say(f"{event.client} could not score {name}: {event.error}.")
                 case Joined(client) if client in missing:
                     await self._cluster.send(client, orders[client])
+                case Left(client, reason, broken=True) if client in missing:
+                    missing.remove(client)  # it would come again, and answer the same
+                    self._display.say(f"{client} could not score {name}: {reason}.")
                 case Left(client, reason) if client in missing:
                     self._display.say(f"{client} is gone ({reason}); {self._patience.sentence(client)}.")
                 case None:

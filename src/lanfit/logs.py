@@ -8,7 +8,9 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
+T = TypeVar("T")
 #: Control characters but tab and newline, and what UTF-8 or XML can't hold.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 #: What makes a spreadsheet take text for a formula; the wide ones do so in East Asian settings.
@@ -72,8 +74,7 @@ class HistoryFile:
         if epoch <= self._last:
             return
         self._last = epoch
-        if self._round:
-            metrics = {**metrics, ROUND: self._round}
+        metrics = _columns(metrics) | ({ROUND: self._round} if self._round else {})
         if not self._columns:
             self._columns = sorted(metrics)
             append(self._path, csv_line(["epoch", *self._columns]))
@@ -81,12 +82,19 @@ class HistoryFile:
 
     def write(self, history: Mapping[str, Sequence[float]]) -> None:
         """Replace it with a whole history: a list of numbers for each metric."""
+        history = _columns(history)
         self._columns = sorted(history)
         rows = zip(*(history[name] for name in self._columns), strict=True)
         lines = [csv_line(["epoch", *self._columns]), *(csv_line([epoch, *row]) for epoch, row in enumerate(rows))]
         self._last = len(lines) - 2
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text("".join(lines), encoding="utf-8", newline="")
+
+
+def _columns(named: Mapping[str, T]) -> dict[str, T]:
+    """Metrics by column, as a file has it: one that is called like a column of a history's own gets another name."""
+    own = ("epoch", ROUND)
+    return {f"metric {name}" if name in own else harmless_cell(name): value for name, value in named.items()}
 
 
 def append_log(path: Path, lines: Sequence[str]) -> None:

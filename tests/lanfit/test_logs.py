@@ -52,6 +52,19 @@ def test_a_metric_named_like_a_formula_is_harmless_in_a_history(tmp_path: Path) 
     assert (tmp_path / "history.csv").read_text("utf-8") == "epoch,'=evil,loss\n0,1.0,-0.5\n"
 
 
+def test_any_name_of_a_metric_has_a_column_of_its_own_over_all_rounds(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    for number in (1, 2):
+        HistoryFile(path, number).add(0, {"round": 0.5, "epoch": 0.25, "=evil": number, "cross entropy": 2.0})
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    names = ["epoch", "round", "metric epoch", "metric round", "'=evil", "cross entropy"]
+    assert [[line[name] for name in names] for line in lines] == [
+        ["0", "1", "0.25", "0.5", "1", "2.0"],
+        ["1", "2", "0.25", "0.5", "2", "2.0"],
+    ]
+
+
 def test_a_history_goes_on_over_the_rounds_whoever_writes_it_and_however_often(tmp_path: Path) -> None:
     """A client that is started again, joins late, or trains a round a second time."""
     path = tmp_path / "history.csv"

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanfit.durable import write_whole
-from lanfit.errors import RemoteProtocolError
 from lanfit.files import BlockFile
 from lanfit.models.member import Member
 from lanfit.wire.arrays import ArraySpec, BlockSpec, block_of, block_size, pieces
@@ -156,7 +155,10 @@ HISTORY = ArraySpec("history", "float64", (2, 2))
         {"block": with_arrays(*WEIGHTS, ArraySpec("history", "float32", (2, 2)))},
         {"block": with_arrays(*WEIGHTS, HISTORY, ArraySpec("more", "float64", (2, 2)))},
         {"metrics": ("loss",)},
-        {"metrics": ("loss", "../../x y")},
+        {"metrics": ("loss", "x\ny")},
+        {"metrics": ("loss", "\x1b[2J")},
+        {"metrics": ("loss", "")},
+        {"scores": {f"m{i}": 1.0 for i in range(600)}},
         {"best_epoch": 2},
         {"best_epoch": -1},
         {"seconds": {"train": float("nan")}},
@@ -165,11 +167,20 @@ HISTORY = ArraySpec("history", "float64", (2, 2))
         {"seconds": {f"s{i}": 1.0 for i in range(40)}},
     ],
 )
-def test_what_does_not_fit_the_runs_own_table_breaks_the_protocol(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_what_does_not_fit_the_runs_own_table_is_refused_for_good(tmp_path: Path, changes: dict[str, object]) -> None:
     desk = desk_in(tmp_path)
-    with pytest.raises(RemoteProtocolError):
-        desk.consider("lab-1", result(**changes))
+    assert isinstance(desk.consider("lab-1", result(**changes)), Refuse)
     assert not (tmp_path / "logs" / "run-1" / "results").exists()
+    desk.close()
+
+
+@pytest.mark.parametrize("name", ["cross entropy", "Brier score", "précision", "a/b.c@d-e", "=1+1", "x" * 200])
+def test_a_metric_may_be_called_whatever_a_line_can_show(tmp_path: Path, name: str) -> None:
+    desk = desk_in(tmp_path)
+    offered = result(metrics=(name, f"val_{name}"), scores={name: 0.5})
+    assert deliver(desk, offered, ARRAYS) is None
+    run = desk.opened("run-1")
+    assert run.history(run.ledger.results()[0]) == {name: [0.5, 0.4], f"val_{name}": [0.6, 0.7]}
     desk.close()
 
 
@@ -192,11 +203,8 @@ def test_no_offer_makes_the_desk_do_anything_but_answer(
     folder = tmp_path_factory.mktemp("desk")
     desk = desk_in(folder)
     offer = result(block=BlockSpec("0" * 64, arrays), metrics=metrics, best_epoch=best)
-    try:
-        decision = desk.consider("lab-1", offer)
-    except RemoteProtocolError:
-        decision = None
-    assert decision is None or (isinstance(decision, Take) and arrays[:2] == WEIGHTS)
+    decision = desk.consider("lab-1", offer)
+    assert isinstance(decision, Refuse) or (isinstance(decision, Take) and arrays[:2] == WEIGHTS)
     desk.close()
 
 

@@ -20,7 +20,7 @@ from lanfit.wire.messages import Cancel, Progress
 from lanfit.workspace import Workspace
 from lanfit_server import coordinator as module
 from lanfit_server.apart import Apart
-from lanfit_server.clusters import Offered, Repeated, Returned, Silent, TaskFailed
+from lanfit_server.clusters import Left, Offered, Repeated, Returned, Silent, TaskFailed
 from lanfit_server.collect import OpenRun
 from lanfit_server.coordinator import Coordinator
 from lanfit_server.course import Course
@@ -156,6 +156,28 @@ def test_a_task_that_does_not_get_on_is_taken_away_and_tried_elsewhere(tmp_path:
             assert "has not got on for 600 s" in run.events("failed")[0]["error"]
             [first, second] = run.ledger.leases()
             assert (first.ended, second.ended) == ("failed", None)
+
+    play(script())
+
+
+def test_a_client_that_breaks_the_protocol_at_a_task_again_and_again_ends_the_task_with_the_reason(
+    tmp_path: Path,
+) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, ["lab-1"], ["lab-1"]) as run:
+            for again in (True, False):
+                run.cluster.roster.leave("lab-1", "lost", run.now)
+                run.cluster.events.put_nowait(Left("lab-1", "it sent nonsense", lost=True, broken=True))
+                if again:
+                    await run.looks()
+                    run.cluster.join("lab-1")
+                    await run.looks()
+            while run.table.open:
+                await asyncio.sleep(0.001)
+            assert run.table["shard-1"].state is State.GIVEN_UP
+            assert run.table["shard-1"].failures == ["lab-1: it sent nonsense"] * 2
+            assert len(run.leases()) == 2
+            assert any("it sent nonsense — it is given up" in line for line in run.said.lines)
 
     play(script())
 

@@ -21,9 +21,9 @@ from lanfit.net.link import Link
 from lanfit.net.memory import memory_links
 from lanfit.partial import CHUNK
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_of, pieces
-from lanfit.wire.messages import Ack, Commit, Fetch, Join, Later, Message, Offer, Result, Status, Welcome
+from lanfit.wire.messages import Ack, Commit, Fetch, Join, Later, Message, Offer, Reject, Result, Status, Welcome
 from lanfit.workspace import Workspace
-from lanfit_server.clusters import Returned
+from lanfit_server.clusters import Event, Returned, TaskFailed
 from lanfit_server.clusters.lan import LanCluster
 from lanfit_server.collect import Desk, OpenRun
 from lanfit_server.ledger import Ledger, OwnedTask, StoredResult
@@ -39,6 +39,10 @@ def arrays(seed: int = 0) -> dict[str, AnyArray]:
 
 def result(values: dict[str, AnyArray]) -> Result:
     return Result("run-1", "shard-1", 1, block_of(values), ("loss",), 0, {}, {}, "tensorflow", "cpu", 1)
+
+
+def drained(events: asyncio.Queue[Event]) -> list[Event]:
+    return [events.get_nowait() for _ in range(events.qsize())]
 
 
 class Scene:
@@ -206,6 +210,24 @@ def test_a_repeated_commit_is_acknowledged_again_and_counts_once(tmp_path: Path)
             assert await link.receive() == ack
             assert await offer(link, arrays()) == ack
         assert scene.returned == 1
+
+    play(tmp_path, act)
+
+
+def test_a_result_that_can_never_be_taken_is_rejected_and_its_task_has_failed_there(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        async with scene.client("lab-1") as link:
+            wrong = msgspec.structs.replace(result(arrays()), metrics=("my\nmetric",))
+            await link.send(Offer(wrong))
+            rejected = await link.receive()
+            assert isinstance(rejected, Reject)
+            assert (rejected.block, "impossible names" in rejected.reason) == (wrong.block.id, True)
+            failed = [event for event in drained(scene.cluster.events) if isinstance(event, TaskFailed)]
+            assert failed == [TaskFailed("lab-1", "run-1", "shard-1", rejected.reason)]
+            assert len(scene.told) == 1
+            assert scene.told[0].startswith("lab-1 offers a result of shard-1 of run run-1 that can't be taken: ")
+            # The link is as good as before.
+            assert isinstance(await deliver(link, arrays()), Ack)
 
     play(tmp_path, act)
 

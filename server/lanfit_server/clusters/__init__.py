@@ -23,11 +23,12 @@ class Joined:
 
 @dataclass(frozen=True)
 class Left:
-    """A client is gone; `lost` when it did not say so."""
+    """A client is gone; `lost` when it did not say so, `broken` when it sent what no client sends."""
 
     client: str
     reason: str
     lost: bool
+    broken: bool = False
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ class LanCluster:
         except ConnectionFailed as ended:
             session.reason = session.reason or ended.message
         except LanfitError as wrong:
-            session.reason = wrong.message
+            session.reason, session.broken = wrong.message, True
             log.warning("%s: %s", member.name, harmless(wrong.message))
         finally:
             watching.cancel()
@@ -220,7 +220,7 @@ class LanCluster:
         if self._sessions.get(session.name) is session:
             del self._sessions[session.name]
             self.roster.leave(session.name, "left" if session.left else "lost", time.monotonic())
-            self.events.put_nowait(Left(session.name, session.reason, lost=not session.left))
+            self.events.put_nowait(Left(session.name, session.reason, lost=not session.left, broken=session.broken))
         await session.close()
 
     async def _handle(self, session: Session, message: AnyMessage) -> None:
@@ -229,6 +229,7 @@ class LanCluster:
             case Progress():
                 self.roster.progress(name, message, time.monotonic())
             case Epoch():
+                check_metrics(message.metrics)
                 self.events.put_nowait(EpochEnded(name, message.run, message.task, message.epoch, message.metrics))
             case LogLines():
                 self.events.put_nowait(Logged(name, message.run, message.lines))
@@ -313,7 +314,7 @@ class LanCluster:
                 await session.link.send(Ack(result.block.id))
                 self.events.put_nowait(Repeated(session.name, result.run, result.task, result.attempt))
             case Refuse(reason):
-                log.warning("%s: a result was refused: %s", session.name, harmless(reason))
+                self._refused(session.name, result, harmless(reason))
                 await session.link.send(Reject(result.block.id, reason))
             case PutOff(reason):
                 await self._put_off(session, result, reason)
@@ -331,6 +332,13 @@ class LanCluster:
                 fetch = session.link.fetch(result.block.id, part.view, part.offset, part.on_progress)
                 fetching = asyncio.create_task(_came(fetch))
                 session.deliveries[result.block.id] = Delivery(result, part, fetching, time.monotonic())
+
+    def _refused(self, name: str, result: Result, reason: str) -> None:
+        """A result can never be taken: the client drops it. Its task failed there, if it is one of the run at hand."""
+        log.warning("%s: a result was refused: %s", name, reason)
+        task, run = harmless(result.task[:80]), harmless(result.run[:80])
+        self.say(f"{name} offers a result of {task} of run {run} that can't be taken: {reason}. The client drops it.")
+        self.events.put_nowait(TaskFailed(name, result.run, result.task, reason))
 
     async def _put_off(self, session: Session, result: Result, reason: str) -> None:
         """There is no room for a result: no acknowledgement; the client keeps it, and others are served."""

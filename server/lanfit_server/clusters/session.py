@@ -36,6 +36,8 @@ class Session:
     """The questions for parts that it has not answered: of how many parts each."""
     reason: str = ""
     left: bool = False
+    broken: bool = False
+    """It was ended because of what the client sent."""
     counted: tuple[int, int] = (0, 0)
 
     def count(self, member: Member) -> None:

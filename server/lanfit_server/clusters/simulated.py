@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lanfit import __version__
-from lanfit.errors import LanfitError, RemoteProtocolError
+from lanfit.errors import LanfitError
 from lanfit.files import BlockFile
 from lanfit.mistakes import mistake
 from lanfit.parts import shares
@@ -232,11 +232,7 @@ class SimulatedCluster:
         """Hand a result in; returns why it has to wait, empty when it is taken, or refused for good."""
         client, run, task = work.key
         self.roster[client].advanced = time.monotonic()
-        try:
-            decision = self._desk.consider(client, result)
-        except RemoteProtocolError as wrong:
-            decision = Refuse(wrong.message)
-        match decision:
+        match self._desk.consider(client, result):
             case Known():
                 self._done(work, Repeated(client, run, task, result.attempt))
             case Refuse(reason):

@@ -131,6 +131,24 @@ MISTAKES: Mapping[str, Mistake] = {
         "{metrics}: {reason}",
         "Check that model, loss, metrics and data belong together.",
     ),
+    "batch.metric-name": Mistake(
+        InputError,
+        "the model is compiled with a metric called {name!r}: {why}",
+        'Compile it with another name of the metric, e.g. keras.metrics.AUC(name="area"); spaces are fine. For a file, '
+        "--metrics gives other metrics.",
+    ),
+    "batch.many-metrics": Mistake(
+        InputError,
+        "the model is compiled with {count} metrics, whose names have {size:,} bytes; a result has room for {most}, "
+        "with {bytes:,} bytes",
+        "Compile it with fewer metrics, or with shorter names; for a file, --metrics gives other metrics.",
+    ),
+    "batch.metric-array": Mistake(
+        InputError,
+        "the metric {name!r} gives {count} numbers, and a history holds one number for each metric",
+        'Compile the model with one that gives a single number: of F1Score and FBetaScore average="macro" (or "micro", '
+        '"weighted"), of R2Score class_aggregation="uniform_average". For a file, --metrics gives other metrics.',
+    ),
     "batch.output-not-finite": Mistake(
         InputError,
         "the model's output holds NaN or infinity on the first batch",

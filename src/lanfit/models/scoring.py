@@ -16,6 +16,7 @@ from lanfit.models.loading import last_activation
 from lanfit.models.member import model_in_original_units
 from lanfit.models.weights import bakes_weights, set_weights
 from lanfit.wire.arrays import AnyArray
+from lanfit.wire.figures import LONGEST_NAME, MOST_BYTES, MOST_METRICS, size_of, why_no_metric
 
 #: Losses that take probabilities, unless they are told `from_logits`.
 _PROBABILITIES = frozenset(
@@ -141,7 +142,7 @@ def check_batch(
     try:
         predictions = model(x_batch, training=False)
         value = float(model.compute_loss(x=x_batch, y=y_batch, y_pred=predictions, training=False))
-        model.compute_metrics(x_batch, y_batch, predictions)
+        figures = dict(model.compute_metrics(x_batch, y_batch, predictions))
     except Exception as error:
         metrics = ", ".join(metric if isinstance(metric, str) else metric["class_name"] for metric in spec.metrics)
         raise mistake(
@@ -152,6 +153,7 @@ def check_batch(
             metrics=metrics or "(none)",
             reason=first_line(error),
         ) from error
+    _check_metrics(model, figures)
     output = np.asarray(predictions, dtype=np.float64)
     if not np.isfinite(output).all():
         raise mistake("batch.output-not-finite")
@@ -165,6 +167,21 @@ def check_batch(
         )
     if not np.isfinite(value):
         raise mistake("batch.loss-not-finite", loss=loss, value=value)
+
+
+def _check_metrics(model: Any, figures: Mapping[str, Any]) -> None:
+    """Check that a history can hold what the metrics give: a number each, under a name of its own."""
+    # One that is called as the loss hides it in the figures: so the metrics are asked for their names, too.
+    given = [str(metric.name) for group in model.metrics for metric in getattr(group, "metrics", ())]
+    names = [*given, *(name for name in figures if name not in ("loss", *given))]
+    for name in names:
+        if why := why_no_metric(name):
+            raise mistake("batch.metric-name", name=name[:LONGEST_NAME], why=why)
+    if len(names) > MOST_METRICS or size_of(names) > MOST_BYTES:
+        raise mistake("batch.many-metrics", count=len(names), most=MOST_METRICS, size=size_of(names), bytes=MOST_BYTES)
+    for name in figures:
+        if shape := tuple(np.shape(figures[name])):
+            raise mistake("batch.metric-array", name=name, count=int(np.prod(shape)))
 
 
 def _form(array: AnyArray) -> str:

@@ -220,3 +220,62 @@ def test_fractions_for_a_model_of_words_are_named(loaded: Any) -> None:
 def test_what_only_keras_can_tell_is_an_error_of_the_input_too(loaded: Any) -> None:
     with pytest.raises(InputError, match=r"metrics mae: Incompatible shapes: \[20\] vs. \[20,3\]"):
         check(loaded(net()), compiled(SPARSE, ("mae",)), X, LABELS)
+
+
+def with_metrics(loaded: Any, *metrics: Any, loss: str = "categorical_crossentropy") -> Any:
+    """Check a batch of one-hot rows with a model that is compiled with these metrics."""
+    model = net()
+    model.compile("adam", loss, metrics=list(metrics))
+    found = loaded(model)
+    return check_batch(found.architecture, str(found.compile), found.weights, X, np.eye(3)[LABELS])
+
+
+def test_metrics_may_have_the_names_that_keras_takes(loaded: Any) -> None:
+    import keras
+
+    mse = keras.metrics.MeanSquaredError
+    with_metrics(loaded, "accuracy", mse(name="Brier score"), mse(name="a/b"), keras.metrics.AUC(name="cross entropy"))
+    with_metrics(loaded, *(mse(name=f"metric {number}") for number in range(70)))
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("loss", "that is what the loss itself is called"),
+        ("val_loss", "val_ stands in front of figures of validation"),
+        ("compiled_precision", "it stands for a metric precision"),
+        ("two\nlines", "it holds characters that can't be shown"),
+        ("m" * 201, "it has 201 characters"),
+    ],
+)
+def test_a_metric_whose_name_no_history_can_hold_is_refused_before_training(loaded: Any, name: str, why: str) -> None:
+    import keras
+
+    with pytest.raises(InputError) as refused:
+        with_metrics(loaded, keras.metrics.MeanSquaredError(name=name))
+    assert refused.value.code == "batch.metric-name"
+    assert why in refused.value.message
+    with_metrics(loaded, keras.metrics.MeanSquaredError(name="area"))  # as it says
+
+
+def test_more_metrics_than_a_result_has_room_for_are_refused_before_training(loaded: Any) -> None:
+    import keras
+
+    with pytest.raises(InputError) as refused:
+        with_metrics(loaded, *(keras.metrics.MeanSquaredError(name=f"m{number:0199}") for number in range(41)))
+    assert (refused.value.code, "41 metrics" in refused.value.message) == ("batch.many-metrics", True)
+
+
+def test_a_metric_that_gives_several_numbers_is_refused_and_the_way_out_works(loaded: Any) -> None:
+    import keras
+
+    for given, way_out in [
+        (keras.metrics.F1Score(), keras.metrics.F1Score(average="macro")),
+        (keras.metrics.FBetaScore(), keras.metrics.FBetaScore(average="weighted")),
+        (keras.metrics.R2Score(class_aggregation=None), keras.metrics.R2Score(class_aggregation="uniform_average")),
+    ]:
+        with pytest.raises(InputError) as refused:
+            with_metrics(loaded, given)
+        assert refused.value.code == "batch.metric-array"
+        assert f"'{given.name}' gives 3 numbers" in refused.value.message
+        with_metrics(loaded, way_out)
