@@ -22,6 +22,7 @@ _LIES = "a client says so only when it lies"
 _PYTHON = "only a Python program can: no command gives it"
 _MEMORY = "it takes more memory than a test may have"
 _CHECKED = "a check before it finds the same; it is there for who calls the function"
+_CUSTOM = "a whole run for each would cost too much: found by what reads, executes or compares the files"
 
 #: Code → why nobody can provoke it from the outside, and the test that provokes it all the same.
 INSIDE = {
@@ -253,6 +254,36 @@ INSIDE = {
     "survey.impossible-statistics": (
         _LIES,
         "lanfit_server/test_survey.py::test_what_no_files_can_hold_is_refused_and_the_client_is_named",
+    ),
+    "custom.no-file": (_CUSTOM, "lanfit/models/test_custom.py::test_what_is_no_readable_python_is_refused"),
+    "custom.not-python": (_CUSTOM, "lanfit/models/test_custom.py::test_what_is_no_readable_python_is_refused"),
+    "custom.unreadable": (_CUSTOM, "lanfit/models/test_custom.py::test_what_is_no_readable_python_is_refused"),
+    "custom.too-large": (_CUSTOM, "lanfit/models/test_custom.py::test_what_is_no_readable_python_is_refused"),
+    "custom.failed": (_CUSTOM, "lanfit/models/test_custom.py::test_a_file_that_fails_is_named_with_its_line"),
+    "custom.two-of-a-name": (
+        _CUSTOM,
+        "lanfit/models/test_custom.py::test_two_files_that_define_the_same_name_are_refused",
+    ),
+    "custom.changed": (
+        _CUSTOM,
+        "lanfit_server/test_custom_files.py::test_a_job_keeps_where_its_files_are_and_what_was_in_them",
+    ),
+    "custom.missing": (
+        _CUSTOM,
+        "lanfit/models/test_custom.py::test_a_class_that_the_file_does_not_define_is_named_with_the_file",
+    ),
+    "custom.keras-name": (
+        _CUSTOM,
+        "lanfit/models/test_custom.py::test_a_class_with_the_name_of_a_layer_of_keras_takes_nobodys_place",
+    ),
+    "custom.own-training": (_CUSTOM, "lanfit/models/test_custom.py::test_a_method_of_training_of_ones_own_is_named"),
+    "custom.not-allowed": (
+        _CUSTOM,
+        "lanfit_client/test_custom_errands.py::test_a_server_that_names_files_which_are_not_allowed_here_gets_nothing_executed",
+    ),
+    "custom.other-file": (
+        _CUSTOM,
+        "lanfit_client/test_custom_errands.py::test_a_server_that_names_files_which_are_not_allowed_here_gets_nothing_executed",
     ),
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,9 +16,10 @@ from typing import Any, Protocol
 from lanfit import __version__
 from lanfit.crash import crash_point
 from lanfit.data.memory import free_memory
-from lanfit.errors import ConnectionFailed, RemoteProtocolError
+from lanfit.errors import ConnectionFailed, InputError, RemoteProtocolError
 from lanfit.files import BlockFile
 from lanfit.logs import harmless
+from lanfit.models.custom import Allowed
 from lanfit.net.connect import ServerIdentity, TryLater, connect
 from lanfit.net.link import Link
 from lanfit.net.pulse import LinkTimes
@@ -27,10 +28,12 @@ from lanfit.waits import Waits
 from lanfit.wire.arrays import block_size
 from lanfit.wire.messages import (
     Ack,
+    Allow,
     AnyMessage,
     AskParts,
     Cancel,
     Commit,
+    CustomFile,
     Failed,
     Fetch,
     Join,
@@ -38,6 +41,7 @@ from lanfit.wire.messages import (
     Lease,
     Leave,
     Message,
+    NeedsCustom,
     Offer,
     PartsTaken,
     Reject,
@@ -99,6 +103,7 @@ class Agent:
         waits: how long it waits for a server that says nothing.
         keeping: what is kept of the data that it receives.
         parts: says which parts of the rows it trains on, when the server asks.
+        allowed: the files with custom objects that its user allows; only the trainer executes them.
     """
 
     def __init__(
@@ -116,9 +121,14 @@ class Agent:
         waits: Waits = DEFAULT_WAITS,
         keeping: Keeping | None = None,
         parts: PartsAnswers | None = None,
+        allowed: Allowed | None = None,
     ) -> None:
         own = data or workspace.dataset
-        self.worker = Worker(state, workspace, own, runtime, fixed, self._send_soon, say, keeping or Keeping())
+        self._allowed = allowed or Allowed()
+        self._joined_with = self._allowed.specs
+        self.worker = Worker(
+            state, workspace, own, runtime, fixed, self._send_soon, say, keeping or Keeping(), self._allowed
+        )
         self._server = server
         self._state = state
         self._known = KnownServers(state.known_servers) if remembers else None
@@ -208,6 +218,7 @@ class Agent:
         """
         worker = self.worker
         ready, runtime = worker.trainer.ready, worker.trainer.runtime
+        self._joined_with = self._allowed.specs
         await link.send(
             Join(
                 name=self._name,
@@ -216,6 +227,7 @@ class Agent:
                 device=ready.device if ready else runtime.device,
                 threads=runtime.threads,
                 free_memory=free_memory(),
+                custom=self._joined_with,
             )
         )
         reporting = asyncio.create_task(self._report(link))
@@ -247,6 +259,8 @@ class Agent:
                 self._welcome(link, message)
             case Status(text):
                 self._say(f"Waiting: {harmless(text)}.")
+            case NeedsCustom(files, objects):
+                self._needs_custom(files, objects)
             case AskParts(of) if self._parts is not None:
                 self._start(self._answer_parts(link, self._parts, of))
             case PartsTaken():
@@ -290,12 +304,30 @@ class Agent:
         self._given_name = welcome.name
         self._say(f"Joined {link.peer} as {welcome.name}.")
         self._link = link
+        if self._allowed.specs != self._joined_with:
+            self._send_soon(Allow(self._allowed.specs))
         unsent, self._unsent = self._unsent, []
         waiting = [Offer(entry.result) for entry in self.worker.outbox.for_server(self._identity.server_id)]
         if waiting:
             self._say(f"Offering {len(waiting)} finished results that were not acknowledged yet.")
         for message in [*unsent, *waiting]:
             self._send_soon(message)
+
+    def _needs_custom(self, files: Sequence[CustomFile], objects: Sequence[str]) -> None:
+        """Say what is missing here for the server's model. Nothing is read from the server, and nothing executed."""
+        try:
+            self._allowed.of(files, [harmless(name) for name in objects])
+        except InputError as wrong:
+            self._say(f"Not in this run: {wrong.message}. {wrong.hint}")
+
+    def allow(self, path: Path) -> None:
+        """Allow one more file with custom objects, as the user of this machine wants.
+
+        Raises:
+            InputError: it is missing, or not Python.
+        """
+        self._allowed.add(path)
+        self._send_soon(Allow(self._allowed.specs))
 
     async def _answer_parts(self, link: Link, parts: PartsAnswers, of: int) -> None:
         answer = await parts.answer(of)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import _thread
 import os
 import socket
-import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from lanfit.child import ALLOW
+from lanfit.errors import InputError
 from lanfit.fields import Value
 from lanfit.loop import LoopThread
 from lanfit.mistakes import mistake
+from lanfit.models.custom import Allowed, allow_named
 from lanfit.models.runtime import check_backend, default_backend
 from lanfit.net.connect import WrongPassphrase
 from lanfit.net.tls import format_fingerprint, parse_fingerprint
@@ -80,6 +82,7 @@ class Client:
         server = Server(str(self._ask("host", None)), int(str(self._ask("port", str(DEFAULT_PORT)))), fingerprint)
         state = ClientState.take(options.workspace)
         data = _data_folder(options)
+        allowed = _allowed(options)
         waits = Waits.of(options.settings, options.workspace.client_settings)
         name = str(options.value("name") or state.name or socket.gethostname())
         self._parts = PartsQuestions(self._terminal, options.given, options.settings, name)
@@ -98,7 +101,9 @@ class Client:
                     waits=waits,
                     keeping=_keeping(options),
                     parts=self._parts,
+                    allowed=allowed,
                 )
+                self._loop, self._agent = loop, agent
                 try:
                     self._say_what_waits(agent, state)
                     loop.call(agent.start())
@@ -140,11 +145,22 @@ class Client:
 
     def _passphrase(self) -> str:
         if self._options.child:
-            passphrase = sys.stdin.readline().rstrip("\n")
-            threading.Thread(target=_end_with_input, daemon=True).start()
+            passphrase, rest = _first_line()
+            threading.Thread(target=_follow_input, args=(rest, self._allow), daemon=True).start()
             return passphrase
         given = given_passphrase(self._options.passphrase_file)
         return self._type_passphrase() if given is None else given
+
+    def _allow(self, path: Path) -> None:
+        """The server that started this client lets it execute a file with custom objects: both are of one user."""
+
+        async def allow() -> None:
+            self._agent.allow(path)
+
+        try:
+            self._loop.call(allow())
+        except InputError as wrong:
+            self._terminal.explain(wrong)
 
     def _type_passphrase(self) -> str:
         if self._terminal.interactive:
@@ -204,9 +220,36 @@ def _data_folder(options: Options) -> Path | None:
     return folder
 
 
-def _end_with_input() -> None:
-    """End this process as Ctrl-C does once standard input ends: its other end was the server's."""
-    # Not through its buffer: a thread that waits in there aborts a Python that ends by itself.
-    while os.read(0, 4096):
-        pass
+def _allowed(options: Options) -> Allowed:
+    """The files with custom objects that were named: from here on, or from the workspace on.
+
+    Raises:
+        InputError: one is missing, or not Python.
+    """
+    named = options.value("custom_objects")
+    folders = (Path.cwd(), options.workspace.root, options.workspace.models)
+    texts = named if isinstance(named, tuple) else ()
+    return Allowed(Path(file.path) for file in allow_named(texts, folders))
+
+
+def _first_line() -> tuple[str, bytes]:
+    """The first line of standard input, and what was read beyond it; not through its buffer, which would keep more."""
+    read = b""
+    while b"\n" not in read and (more := os.read(0, 4096)):
+        read += more
+    line, _, rest = read.partition(b"\n")
+    return line.decode().rstrip("\r"), rest
+
+
+def _follow_input(rest: bytes, allow: Callable[[Path], None]) -> None:
+    """Take up what the server that started this client writes; end as Ctrl-C does when it is gone."""
+    while True:
+        *lines, rest = rest.split(b"\n")
+        for line in lines:
+            if (text := line.decode(errors="replace").rstrip("\r")).startswith(ALLOW):
+                allow(Path(text.removeprefix(ALLOW)))
+        # Not through its buffer: a thread that waits in there aborts a Python that ends by itself.
+        if not (more := os.read(0, 4096)):
+            break
+        rest += more
     _thread.interrupt_main()

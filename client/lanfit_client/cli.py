@@ -24,6 +24,10 @@ from lanfit_client.settings import FIELDS, SETTINGS, split_address
 @click.option("--device", help="What it computes on: auto, cpu or gpu.  [default: auto]")
 @click.option("--threads", help="Threads of the trainer.  [default: the machine's cores]")
 @click.option("--data", help="The folder of this machine's own data, X/ and Y/.  [default: the workspace's dataset/]")
+@click.option(
+    "--custom-objects",
+    help="Python files with layers and losses of one's own, which this client's trainer may execute.  [default: none]",
+)
 @click.option("--workspace", type=click.Path(path_type=Path), help="The folder for models, logs and state.")
 @click.option("--once", is_flag=True, help="End when a run has ended; otherwise stay for the next one.")
 @click.option("--keep-data", is_flag=True, help="Keep received data when its run has ended, for the next one.")
@@ -38,6 +42,7 @@ def client(
     device: str | None,
     threads: str | None,
     data: str | None,
+    custom_objects: str | None,
     workspace: Path | None,
     once: bool,
     keep_data: bool,
@@ -59,6 +64,7 @@ def client(
         texts |= {"backend": backend, "device": device, "threads": threads}
         texts["keep_data"] = "yes" if keep_data else None
         texts["data"] = str(Path(data).resolve()) if data else data
+        texts["custom_objects"] = custom_objects
         given: dict[str, Value] = {
             key: FIELDS[key].read(value, FIELDS[key].question or FIELDS[key].flag)
             for key, value in texts.items()

@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from lanfit.crash import crash_point
 from lanfit.errors import ChildDied, LanfitError
 from lanfit.files import ArrayFile
-from lanfit.logs import HistoryFile, append_log
+from lanfit.logs import HistoryFile, append_log, harmless
+from lanfit.models.custom import Allowed, AllowedFile
 from lanfit.training import orders
 from lanfit.training.checkpoint import epochs_kept
 from lanfit.training.orders import Answer, EpochDone, Note, Ready, Resumed, Step, Trained
@@ -43,6 +44,7 @@ class Means:
         cache: for what is not needed once the run has ended.
         send: called with every message for the server.
         say: called with lines for the client's user.
+        allowed: the files with custom objects that the trainer may execute.
     """
 
     workspace: Workspace
@@ -52,6 +54,15 @@ class Means:
     checkpoints: Checkpoints
     send: Callable[[Message], None]
     say: Callable[[str], None]
+    allowed: Allowed = field(default_factory=Allowed)
+
+    def custom(self, model: messages.Model) -> tuple[AllowedFile, ...]:
+        """The files on this machine that a model needs.
+
+        Raises:
+            InputError: the user does not allow one of them.
+        """
+        return self.allowed.of(model.custom, [harmless(name) for name in model.objects])
 
     def presentable(self, text: str) -> str:
         """An error as a server is told it: without folders of this machine, and without what is in a row."""
@@ -93,6 +104,10 @@ class Errand(Protocol):
 
     def begin(self) -> None:
         """It is at hand now."""
+        ...
+
+    def allow(self) -> None:
+        """Raise InputError if its model needs custom objects that are not allowed here; nothing was received yet."""
         ...
 
     def wait(self, text: str, waits: bool) -> None:
@@ -163,6 +178,9 @@ class Training:
         what = "training on this client's own rows" if lease.fit.own else f"receiving {size:,} bytes of data"
         self._means.say(f"Task {lease.task} of run {lease.run}: {what}.")
 
+    def allow(self) -> None:
+        self._means.custom(self.lease.fit.model)
+
     def wait(self, text: str, waits: bool) -> None:
         self._step = _step("no room" if waits else "receiving", self.lease)
         self._log(text, self._means.presentable(text))
@@ -186,6 +204,7 @@ class Training:
             # Of a round there is none: the model is everybody's, and the server keeps it.
             copy="" if lease.fit.round else str(workspace.trained(lease.run) / f"{self._name}{fold}.h5"),
             checkpoint=str(self._means.checkpoints.of(lease.run, lease.task)),
+            custom=self._means.custom(lease.fit.model),
         )
 
     def hear(self, answer: Answer, ready: Ready) -> bool:
@@ -308,7 +327,11 @@ class Surveying(_Own):
 
     def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> orders.Survey:
         path = str(self.means.cache / "survey.block")
-        return orders.Survey(number, self.message.model, self.message.own, files[0], str(self.means.data), path)
+        model, own, data = self.message.model, self.message.own, str(self.means.data)
+        return orders.Survey(number, model, own, files[0], data, path, self.means.custom(model))
+
+    def allow(self) -> None:
+        self.means.custom(self.message.model)
 
     def hear(self, answer: Answer, ready: Ready) -> bool:
         if not isinstance(answer, orders.Surveyed):
@@ -366,7 +389,11 @@ class Scoring(_Own):
         shard, *members = files
         message = self.message
         own, data = message.own, str(self.means.data)
-        return orders.Score(number, message.model, own, shard, tuple(members), data, message.rows)
+        custom = self.means.custom(message.model)
+        return orders.Score(number, message.model, own, shard, tuple(members), data, message.rows, custom)
+
+    def allow(self) -> None:
+        self.means.custom(self.message.model)
 
     def hear(self, answer: Answer, ready: Ready) -> bool:
         if not isinstance(answer, orders.Scored):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lanfit import waits
-from lanfit.fields import Field, choice, commented, size, text, whole, yes_or_no
+from lanfit.fields import Field, choice, commented, paths, size, text, whole, yes_or_no
 from lanfit.job import BACKENDS, DEVICES
 from lanfit.parts import part_range
 
@@ -52,6 +52,14 @@ FIELDS: Mapping[str, Field] = {
             "The folder of this machine's own data, with X/ and Y/ in it.",
             default="dataset/ in the workspace",
             example="dataset",
+        ),
+        Field(
+            "custom_objects",
+            paths,
+            "Python files with layers, losses and metrics of one's own, with commas between them. They are executed "
+            "in this client's trainer when a server's model needs the same files: allow only what you have read.",
+            default="none",
+            example=("my_layers.py",),
         ),
         Field(
             "keep_data",

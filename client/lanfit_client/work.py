@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lanfit.errors import ConnectionFailed, LanfitError, TrainingError
 from lanfit.files import ArrayFile
+from lanfit.models.custom import Allowed
 from lanfit.net.link import Link
 from lanfit.partial import is_full
 from lanfit.room import AGAIN_SECONDS, Room
@@ -75,6 +76,7 @@ class Worker:
         send: called with every message for the server; the agent sends it when there is a link.
         say: called with lines for the client's user.
         keeping: what is kept of the data that was received.
+        allowed: the files with custom objects that may be executed.
     """
 
     def __init__(
@@ -87,13 +89,14 @@ class Worker:
         send: Callable[[Message], None],
         say: Callable[[str], None],
         keeping: Keeping,
+        allowed: Allowed | None = None,
     ) -> None:
         self.outbox = Outbox(state.outbox)
         self._keeping = keeping
         self._cache = Cache(state.cache, say, keeping.limit)
         self.trainer = TrainerProcess(runtime, fixed, self._on_answer, self._on_death)
         checkpoints = Checkpoints(state.checkpoints)
-        self.means = Means(workspace, data, self.outbox, state.cache, checkpoints, send, say)
+        self.means = Means(workspace, data, self.outbox, state.cache, checkpoints, send, say, allowed or Allowed())
         self.failures = 0
         self._work: Work | None = None
         self._told: ArrayFile | None = None
@@ -161,6 +164,7 @@ class Worker:
     async def _receive(self, work: Work) -> None:
         began = time.perf_counter()
         try:
+            work.errand.allow()
             files = await self._cache.get(work.link, work.errand.blocks, work.errand.wait)
         except ConnectionFailed:
             if self._work is work:

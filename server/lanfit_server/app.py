@@ -87,7 +87,7 @@ class Server:
         )
         asked = questions.ask(host, self._entrance.port, lambda: passphrases.append(admission.unlock()))
         self._start_local(asked.job, passphrases[0])
-        return self._runner().train(Order(asked.job, asked.loaded, asked.model, asked.source))
+        return self._runner().train(Order(asked.job, asked.loaded, asked.model, asked.source, custom=asked.custom))
 
     def _start_local(self, job: Job, passphrase: str | None) -> None:
         if job.local:

@@ -23,9 +23,11 @@ from lanfit.job import ARRAYS, COMPILED, FIELDS, Job, check_local, make_job
 from lanfit.loop import LoopThread
 from lanfit.mistakes import mistake
 from lanfit.models.compiling import check_name
+from lanfit.models.custom import AllowedFile
 from lanfit.terminal import Terminal
 from lanfit.wire.messages import Model
 from lanfit.workspace import Workspace
+from lanfit_server.custom_files import files_of, kept
 from lanfit_server.evaluate import Compile, Compiled, Loaded, LoadedSet, LoadModel, ModelProcess
 from lanfit_server.prepare import model_of
 from lanfit_server.questions import Answers, find_model, models_in
@@ -40,6 +42,8 @@ class AskedJob:
     loaded: Loaded
     model: Model
     keras_set: LoadedSet | None
+    custom: tuple[AllowedFile, ...] = ()
+    """The files with custom objects that the model may need."""
 
     def source(self) -> Source | None:
         """The rows of the set; None for those of files.
@@ -73,6 +77,7 @@ class JobQuestions:
         self._models = models
         self._loop = loop
         self._scratch = scratch
+        self._custom: tuple[AllowedFile, ...] = ()
 
     def ask(self, host: str, port: int, open_gate: Callable[[], None]) -> AskedJob:
         """Ask for all of it, in the contract's order.
@@ -82,10 +87,12 @@ class JobQuestions:
         """
         ask = self._answers.ask
         _check_data(self._answers.given("data"))  # of a job file: its model is not there, either
+        self._custom = files_of(self._answers.given("custom_objects"), self._workspace)
         name = self._ask_model()
         loading = self._load(name)
         values: dict[str, Value] = {"host": host, "port": port}
         values |= {key: value for key in NEVER_ASKED if (value := self._answers.given(key)) is not None}
+        values["custom_objects"] = kept(self._custom, self._workspace)
         if self._answers.was_given("parts_of") and not self._answers.was_given("deal"):
             values["deal"] = "parts"  # whatever a line of server.toml says
         local = int(str(values.get("local") or 0))
@@ -106,7 +113,8 @@ class JobQuestions:
         if local and values.get("threads") is None:
             values["threads"] = max(1, (os.cpu_count() or 1) // local)
         job = make_job(values)
-        return AskedJob(job, loaded, model_of(job, loaded, compiled), self._loaded_set(job, loading_set))
+        model = model_of(job, loaded, compiled, self._custom)
+        return AskedJob(job, loaded, model, self._loaded_set(job, loading_set), self._custom)
 
     # --- the model ----------------------------------------------------------------------------------------------
 
@@ -121,7 +129,8 @@ class JobQuestions:
 
     def _load(self, name: str) -> concurrent.futures.Future[Loaded]:
         path = find_model(self._workspace, name)
-        return self._loop.submit(self._models.ask(LoadModel(str(path), str(self._scratch / "weights.block")), Loaded))
+        request = LoadModel(str(path), str(self._scratch / "weights.block"), self._custom)
+        return self._loop.submit(self._models.ask(request, Loaded))
 
     def _loaded(self, name: str, loading: concurrent.futures.Future[Loaded]) -> tuple[str, Loaded]:
         """Wait for the model; at a terminal one that can't be used is explained and asked for again."""

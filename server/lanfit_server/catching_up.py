@@ -16,6 +16,7 @@ from lanfit.workspace import Workspace
 from lanfit_server.apart import Apart
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
+from lanfit_server.custom_files import files_of
 from lanfit_server.evaluate import Done, ModelProcess, UseData, UseModel
 from lanfit_server.finish import Finish
 from lanfit_server.given_rows import GivenRows
@@ -51,7 +52,7 @@ class CatchingUp:
         if job.method == "federated":
             self._say(f"Run {run.run} is in rounds: its results are kept. Go on with it: --resume {run.run}.")
             return None
-        await self._models.ask(UseModel(record.model), Done)
+        await self._models.ask(UseModel(record.model, files_of(job.custom_objects, self._workspace)), Done)
         targets = await self._use_data(run, job)
         method, course = method_of(job), Course()
         assert not isinstance(method, Federated)  # rounds are gone on with, not collected

@@ -5,10 +5,12 @@ It outlives runs: clients that came in for one are there for the next.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from lanfit.loop import LoopThread
 from lanfit.mistakes import mistake
+from lanfit.models.custom import AllowedFile
 from lanfit.net.listen import Listener
 from lanfit.net.tls import Identity, format_fingerprint
 from lanfit.waits import Waits
@@ -80,6 +82,12 @@ class Entrance:
         )
         self._local = clients
         self._loop.call(clients.start(count))
+
+    async def allow(self, files: Sequence[AllowedFile]) -> None:
+        """Let the clients that were started here execute these files: they are this operator's own."""
+        if self._local is not None:
+            for file in files:
+                self._local.allow(Path(file.path))
 
     def close(self) -> None:
         """End local clients, let go of all others."""

@@ -14,6 +14,7 @@ import msgspec
 from lanfit import errors
 from lanfit.child import Child, backend_environment
 from lanfit.files import ArrayFile
+from lanfit.models.custom import AllowedFile
 from lanfit.partial import is_full
 from lanfit.room import Room
 from lanfit.wire.messages import Model
@@ -26,6 +27,8 @@ class LoadModel(msgspec.Struct, frozen=True, tag="load"):
 
     path: str
     weights: str
+    custom: tuple[AllowedFile, ...] = ()
+    """Files with custom objects that the operator has named."""
 
 
 class LoadSet(msgspec.Struct, frozen=True, tag="set"):
@@ -50,6 +53,8 @@ class UseModel(msgspec.Struct, frozen=True, tag="use"):
     """From now on models are this one: the one that was loaded and compiled, or that of an earlier run."""
 
     model: Model
+    custom: tuple[AllowedFile, ...] = ()
+    """The files on this machine that `model.custom` names."""
 
 
 class UseData(msgspec.Struct, frozen=True, tag="data"):
@@ -122,6 +127,8 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     weights: ArrayFile
     trainable: tuple[str, ...]
     """The names of those weights that training changes by gradients."""
+    objects: tuple[str, ...] = ()
+    """The names of the custom objects that the model uses, those of its compile options among them."""
 
 
 class LoadedSet(msgspec.Struct, frozen=True, tag="set_loaded"):

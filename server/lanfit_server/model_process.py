@@ -6,6 +6,7 @@ take the server with it.
 
 from __future__ import annotations
 
+import json
 import queue
 import sqlite3
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from lanfit.data.memory import free_memory
 from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
+from lanfit.models import custom
 from lanfit.models.compiling import CompileSpec, loss_name, override, read_spec
 from lanfit.models.export import ModelWriter, write_final
 from lanfit.models.loading import LoadedModel, load_model
@@ -75,13 +77,15 @@ class ModelHolder:
     def answer(self, request: Request) -> Reply:
         """Do what is asked."""
         match request:
-            case LoadModel(path, weights):
+            case LoadModel(path, weights, files):
+                custom.use(files)
                 return self._load(Path(path), Path(weights))
             case LoadSet():
                 return self._load_set(request)
             case Compile():
                 return self._choose(request)
-            case UseModel(model):
+            case UseModel(model, files):
+                custom.use(files)
                 self._model, self._judge, self._writer = model, Judge(model), None
                 return Done()
             case UseData(file):
@@ -122,6 +126,7 @@ class ModelHolder:
             parameters=loaded.parameters,
             weights=ArrayFile.write(weights, loaded.weights),
             trainable=loaded.trainable,
+            objects=tuple(custom.names_in([json.loads(loaded.architecture), json.loads(loaded.compile or "null")])),
         )
 
     def _load_set(self, request: LoadSet) -> LoadedSet:

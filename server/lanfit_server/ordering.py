@@ -10,7 +10,9 @@ from lanfit.fields import Value
 from lanfit.job import FIELDS, make_job
 from lanfit.loop import LoopThread
 from lanfit.mistakes import mistake
+from lanfit.workspace import Workspace
 from lanfit_server.asking import compile_request
+from lanfit_server.custom_files import files_of, kept
 from lanfit_server.evaluate import Compiled, Loaded, LoadModel, ModelProcess
 from lanfit_server.prepare import model_of
 from lanfit_server.runner import Order
@@ -33,12 +35,15 @@ def order_of(fit: Fit, opening: Open, models: ModelProcess, loop: LoopThread) ->
         values["threads"] = opening.threads
     if opening.simulated and values.get("data") == "client":
         raise mistake("simulation.own-data")
-    loading = models.ask(LoadModel(fit.model, str(folder / "weights.block")), Loaded)
+    workspace = Workspace(Path(opening.workspace))
+    files = files_of(values.get("custom_objects"), workspace)
+    values["custom_objects"] = kept(files, workspace)
+    loading = models.ask(LoadModel(fit.model, str(folder / "weights.block"), files), Loaded)
     loaded = loop.call(loading)
     compiled = loop.call(models.ask(compile_request(values), Compiled))
     job = make_job(values)
     check_order(compiled.loss, job.order)
-    model = model_of(job, loaded, compiled)
+    model = model_of(job, loaded, compiled, files)
 
     def rows() -> Source | None:
         if fit.rows is not None:
@@ -49,4 +54,4 @@ def order_of(fit: Fit, opening: Open, models: ModelProcess, loop: LoopThread) ->
         return source_of(loop.call(loading), model)
 
     remark = REMARK if opening.simulated else ""
-    return Order(job, loaded, model, rows, remark, given=fit.rows)
+    return Order(job, loaded, model, rows, remark, given=fit.rows, custom=files)

@@ -23,6 +23,7 @@ from lanfit.durable import write_whole, written_whole
 from lanfit.errors import InputError
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.job import Job, to_toml
+from lanfit.models.custom import AllowedFile
 from lanfit.models.member import Member
 from lanfit.parts import PartRange
 from lanfit.training.folds import check_folds
@@ -61,8 +62,11 @@ class RunData:
         return sum(self.samples)
 
 
-def model_of(job: Job, loaded: Loaded, compiled: Compiled) -> Model:
+def model_of(job: Job, loaded: Loaded, compiled: Compiled, files: Sequence[AllowedFile] = ()) -> Model:
     """What the job asks of the model that was loaded.
+
+    Args:
+        files: with custom objects; clients need them if the model uses any.
 
     Raises:
         InputError: targets are to be normalized that are no numbers.
@@ -77,6 +81,8 @@ def model_of(job: Job, loaded: Loaded, compiled: Compiled) -> Model:
         target=target,
         normalizer=job.normalizer,
         target_normalizer=job.normalize_targets,
+        custom=tuple(file.spec for file in files) if loaded.objects else (),
+        objects=loaded.objects,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from lanfit.data.files import natural_key
-from lanfit.wire.messages import Join, Progress
+from lanfit.wire.messages import CustomFile, Join, Progress
 
 #: The order is asked for at every event of a run.
 _order = lru_cache(10_000)(natural_key)
@@ -52,6 +52,10 @@ class Member:
     bytes_received: int = 0
     bytes_sent: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    custom: tuple[CustomFile, ...] = ()
+    """The files with custom objects that it allows."""
+    lacks: str = ""
+    """Why it gets no tasks, though it is here: custom objects that the model needs; empty if it does."""
 
 
 class Roster:
@@ -77,8 +81,8 @@ class Roster:
 
     @property
     def connected(self) -> list[str]:
-        """The names of the clients that are here, in natural order: the order in which shards are dealt."""
-        return sorted((m.name for m in self._members.values() if m.connected), key=_order)
+        """The names of the clients that are here and can take part, in natural order: so shards are dealt."""
+        return sorted((m.name for m in self._members.values() if m.connected and not m.lacks), key=_order)
 
     def join(self, client_id: bytes, address: str, said: Join, now: float) -> Member:
         """Take in a client; one that was here before gets its name back."""
@@ -96,6 +100,7 @@ class Roster:
             self._members[known.name] = known
         known.address, known.backend, known.device = address, said.backend, said.device
         known.threads, known.free_memory = said.threads, said.free_memory
+        known.custom = said.custom
         known.connected, known.state, known.last_seen, known.silent = True, "waiting", now, False
         return known
 

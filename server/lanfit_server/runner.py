@@ -20,6 +20,7 @@ from lanfit.errors import LanfitError
 from lanfit.job import Job
 from lanfit.lock import FolderLock
 from lanfit.loop import LoopThread
+from lanfit.models.custom import AllowedFile, short
 from lanfit.models.member import Member
 from lanfit.room import Room
 from lanfit.waits import Waits
@@ -34,6 +35,7 @@ from lanfit_server.clusters import Cluster
 from lanfit_server.collect import Desk, OpenRun
 from lanfit_server.coordinator import Coordinator
 from lanfit_server.course import Course
+from lanfit_server.custom_files import files_of
 from lanfit_server.display import Display
 from lanfit_server.evaluate import Done, Loaded, ModelProcess, TryBatch, UseData, UseModel
 from lanfit_server.finish import Finish
@@ -82,6 +84,10 @@ class Ground(Protocol):
     @property
     def server_id(self) -> bytes: ...
 
+    async def allow(self, files: Sequence[AllowedFile]) -> None:
+        """Let the clients that were started here execute these files."""
+        ...
+
     def keep_passphrase(self) -> None: ...
 
     def forget_passphrase(self) -> None: ...
@@ -101,6 +107,8 @@ class Order:
     """Comments that stand above the job in the run's job.toml."""
     given: GivenRows | None = None
     """What `rows` are made of, where a Python program gave them: kept while the run is unfinished."""
+    custom: tuple[AllowedFile, ...] = ()
+    """The files with custom objects that the job names."""
 
 
 def lock_of(workspace: Workspace, run: str) -> Path:
@@ -159,7 +167,7 @@ class Runner:
         """
         with self._room() as scratch:
             job, model = order.job, order.model
-            self._loop.call(self._models.ask(UseModel(model), Done))
+            self._use(model, order.custom)
             weights = order.loaded.weights.load()
             try:
                 check_method(job)
@@ -195,7 +203,7 @@ class Runner:
         """
         with self._room() as scratch:
             record = run.record
-            self._loop.call(self._models.ask(UseModel(record.model), Done))
+            self._use(record.model, files_of(job.custom_objects, self._workspace))
             weights = resuming.weights_of(run)
             if record.own is not None:
                 data, targets = resuming.own_data_of(run), None
@@ -207,6 +215,16 @@ class Runner:
             # It may have died before it dealt: then who is there counts, as at the beginning.
             owners = self._loop.call(self._owners_of(run)) or self._gather(job.clients, Takers.wanted(job))
             return self._go(job, run, data, weights, owners, targets, scratch)
+
+    def _use(self, model: Model, files: tuple[AllowedFile, ...]) -> None:
+        """Let the model process and the operator's own clients use the files; others have them, or get no task."""
+        files = files if model.custom else ()
+        self._loop.call(self._models.ask(UseModel(model, files), Done))
+        if files:
+            listed = ", ".join(f"{file.name} (SHA-256 {short(file.sha256)})" for file in files)
+            self._say(f"The model uses {', '.join(model.objects)} from {listed}; so do the files of this run.")
+        self._loop.call(self._ground.allow(files))
+        self._loop.call(self._cluster.require(model.custom, model.objects))
 
     @contextlib.contextmanager
     def _room(self) -> Iterator[Path]:

@@ -68,7 +68,7 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
         asked = questions.ask(DEFAULTS.host, DEFAULTS.port, lambda: None)
         ground, runner = simulate(asked.job)
         ground.open()
-        return [runner.train(Order(asked.job, asked.loaded, asked.model, asked.source, REMARK))]
+        return [runner.train(Order(asked.job, asked.loaded, asked.model, asked.source, REMARK, custom=asked.custom))]
 
 
 def _given(options: Options, defaults: Mapping[str, Value], pool: int | None) -> dict[str, Value]:

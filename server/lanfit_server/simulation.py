@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from lanfit.data.memory import free_memory
 from lanfit.lock import scratch_folder
 from lanfit.loop import LoopThread
 from lanfit.mistakes import mistake
+from lanfit.models.custom import AllowedFile
 from lanfit.models.runtime import check_backend, default_backend
 from lanfit.wire.messages import Runtime
 from lanfit.workspace import Workspace
@@ -109,6 +111,11 @@ class Simulation:
         self.desk.close()
 
     # --- what only real clients need ----------------------------------------------------------------------------
+
+    async def allow(self, files: Sequence[AllowedFile]) -> None:
+        """Let the trainers execute these files."""
+        for file in files:
+            self.cluster.allowed.add(Path(file.path))
 
     def keep_passphrase(self) -> None:
         pass

@@ -170,6 +170,14 @@ def names(value: str) -> tuple[str, ...]:
     return found
 
 
+def paths(value: str) -> tuple[str, ...]:
+    """Paths with commas between them."""
+    found = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not found:
+        raise mistake("value.empty")
+    return found
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """` (did you mean …?)`, or nothing when no known word is close."""
     close = difflib.get_close_matches(word, list(known), n=1)

@@ -14,6 +14,7 @@ from lanfit.fields import (
     fraction,
     names,
     one_of,
+    paths,
     positive,
     samples,
     several,
@@ -92,6 +93,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     round_deadline: float | None = None
     norm_limit: float | None = None
     absent: tuple[str, ...] | None = None
+    custom_objects: tuple[str, ...] | None = None
 
     @property
     def proximal(self) -> float:
@@ -289,6 +291,14 @@ FIELDS: dict[str, Field] = {
             "How many of the newest finished runs to keep when a run ends; older ones are removed, models and all.",
             default="all",
             example=20,
+        ),
+        Field(
+            "custom_objects",
+            paths,
+            "Python files that define the model's own layers, losses, metrics and activations, with commas between "
+            "them. They are executed here and on the clients, which must have and allow the same files.",
+            default="none: Keras' own only",
+            example=("my_layers.py",),
         ),
         *FIELDS_OF_DEAL,
         Field(

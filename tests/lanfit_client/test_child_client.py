@@ -11,9 +11,10 @@ import pytest
 CHILD = """
 import sys, threading, time
 from lanfit.commands import interrupt_on_termination
-from lanfit_client.app import _end_with_input
+from lanfit_client.app import _first_line, _follow_input
 interrupt_on_termination()  # as the client does: it may have inherited that interrupts are ignored
-threading.Thread(target=_end_with_input, daemon=True).start()
+allowed = lambda path: print("allowed", path, flush=True)
+threading.Thread(target=_follow_input, args=(b"", allowed), daemon=True).start()
 {then}
 """
 
@@ -41,5 +42,32 @@ def test_it_ends_as_by_ctrl_c_with_its_parent() -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == b"started\n"
+        process.stdin.close()
+        assert process.wait(60) == 7
+
+
+def test_it_takes_the_passphrase_and_then_files_that_it_is_allowed_to_execute_from_its_parent() -> None:
+    code = """
+import sys, threading
+from lanfit_client.app import _first_line, _follow_input
+passphrase, rest = _first_line()
+print("passphrase", passphrase, flush=True)
+try:
+    _follow_input(rest, lambda path: print("allowed", path, flush=True))
+    threading.Event().wait(60)
+except KeyboardInterrupt:
+    sys.exit(7)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-P", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("correct horse\ncustom-objects my layers.py\ncustom-objects ot")
+        process.stdin.flush()
+        assert [process.stdout.readline() for _ in range(2)] == ["passphrase correct horse\n", "allowed my layers.py\n"]
+        process.stdin.write("her.py\nsomething else\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "allowed other.py\n"
         process.stdin.close()
         assert process.wait(60) == 7

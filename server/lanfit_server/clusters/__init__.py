@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from lanfit.errors import LanfitError
 from lanfit.parts import PartRange
 from lanfit.wire.arrays import AnyArray, BlockSpec
-from lanfit.wire.messages import AskParts, Cancel, Lease, PartsTaken, RunEnded, ScoreTask, Survey, Surveyed
+from lanfit.wire.messages import AskParts, Cancel, CustomFile, Lease, PartsTaken, RunEnded, ScoreTask, Survey, Surveyed
 from lanfit_server.roster import Roster
 
 
@@ -193,6 +193,14 @@ class Cluster(Protocol):
 
     def withdraw_block(self, block_id: str) -> None:
         """Serve this block no more."""
+        ...
+
+    async def require(self, custom: Sequence[CustomFile], objects: Sequence[str]) -> None:
+        """Give tasks only to clients that allow these files with custom objects; tell others what they lack.
+
+        Args:
+            objects: the names of the classes and functions that the model uses.
+        """
         ...
 
     async def send(self, client: str, message: AskParts | PartsTaken | Lease | Cancel | Survey | ScoreTask) -> None:

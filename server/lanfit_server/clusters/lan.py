@@ -7,7 +7,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from lanfit import __version__
@@ -15,6 +15,7 @@ from lanfit.crash import crash_point
 from lanfit.errors import ConnectionFailed, LanfitError, RemoteProtocolError
 from lanfit.logs import harmless
 from lanfit.mistakes import mistake
+from lanfit.models.custom import lacking
 from lanfit.net.link import Link
 from lanfit.net.listen import Listener, listen
 from lanfit.net.pulse import LinkTimes
@@ -25,9 +26,11 @@ from lanfit.waits import Waits
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_size, pieces, views
 from lanfit.wire.messages import (
     Ack,
+    Allow,
     AnyMessage,
     AskParts,
     Commit,
+    CustomFile,
     Epoch,
     Failed,
     Fetch,
@@ -35,6 +38,7 @@ from lanfit.wire.messages import (
     Later,
     Leave,
     LogLines,
+    NeedsCustom,
     Offer,
     Progress,
     Reject,
@@ -100,6 +104,7 @@ class LanCluster:
         self._withdrawn: set[str] = set()
         """A client that is told late that a task is not its own any more may still ask for these."""
         self._listener: Listener | None = None
+        self._required: tuple[tuple[CustomFile, ...], tuple[str, ...]] = (), ()
 
     async def open(self, host: str, port: int, identity: Identity, gate: GateKeeper, waits: Waits) -> Listener:
         """Listen; clients are let in as soon as the gate has a passphrase.
@@ -125,6 +130,28 @@ class LanCluster:
 
     def forget_blocks(self) -> None:
         self._blocks.clear()
+
+    async def require(self, custom: Sequence[CustomFile], objects: Sequence[str]) -> None:
+        self._required = tuple(custom), tuple(objects)
+        for session in list(self._sessions.values()):
+            await self._check_custom(session)
+
+    async def _check_custom(self, session: Session) -> None:
+        """Let a client take part if it allows the custom objects of the model; else both sides are told what to do."""
+        member, (files, objects) = self.roster[session.name], self._required
+        before, member.lacks = member.lacks, lacking(files, member.custom)
+        if not member.lacks:
+            if before:
+                member.state = "waiting"
+            if not session.announced:
+                session.announced = True
+                self.events.put_nowait(Joined(session.name))
+        elif member.lacks != before:
+            member.state = "no file"
+            self.say(f"{session.name} gets no task: {member.lacks}.")
+            log.warning("%s gets no task: %s", session.name, member.lacks)
+            with contextlib.suppress(ConnectionFailed):
+                await session.link.send(NeedsCustom(files, tuple(name[:100] for name in objects[:50])))
 
     async def send(self, client: str, message: AnyMessage) -> None:
         session = self._sessions.get(client)
@@ -187,7 +214,8 @@ class LanCluster:
         try:
             await link.send(Welcome(__version__, member.name, self.collecting))
             await link.send(Status(self.waiting_for))
-            self.events.put_nowait(Joined(member.name))
+            member.lacks = ""
+            await self._check_custom(session)
             while True:
                 message = await link.receive()
                 member.last_seen, member.silent = time.monotonic(), False
@@ -220,12 +248,18 @@ class LanCluster:
         if self._sessions.get(session.name) is session:
             del self._sessions[session.name]
             self.roster.leave(session.name, "left" if session.left else "lost", time.monotonic())
-            self.events.put_nowait(Left(session.name, session.reason, lost=not session.left, broken=session.broken))
+            if session.announced:
+                self.events.put_nowait(Left(session.name, session.reason, lost=not session.left, broken=session.broken))
+            else:
+                self.say(f"{session.name} {'left' if session.left else 'was lost'} ({session.reason}).")
         await session.close()
 
     async def _handle(self, session: Session, message: AnyMessage) -> None:
         name = session.name
         match message:
+            case Allow(custom):
+                self.roster[name].custom = custom
+                await self._check_custom(session)
             case Progress():
                 self.roster.progress(name, message, time.monotonic())
             case Epoch():

@@ -7,8 +7,9 @@ import os
 import sys
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 
-from lanfit.child import KEPT_LINES, own_group
+from lanfit.child import ALLOW, KEPT_LINES, own_group
 from lanfit.workspace import Workspace
 
 
@@ -33,6 +34,7 @@ class LocalClients:
         self._once = once
         self._tasks: list[asyncio.Task[None]] = []
         self._processes: dict[str, asyncio.subprocess.Process] = {}
+        self._allowed: list[Path] = []
         self.on_death: Callable[[str, str], None] = lambda name, why: None
         self.on_giving_up: Callable[[str], None] = lambda name: None
 
@@ -80,7 +82,17 @@ class LocalClients:
         self._processes[name] = process
         assert process.stdin is not None
         process.stdin.write(self._secrets)
+        for path in self._allowed:
+            process.stdin.write(_line(path))
         return process
+
+    def allow(self, path: Path) -> None:
+        """Let these clients execute a file with custom objects, as its operator wants."""
+        if path not in self._allowed:
+            self._allowed.append(path)
+        for process in self._processes.values():
+            if process.returncode is None and process.stdin is not None:
+                process.stdin.write(_line(path))
 
     async def stop(self) -> None:
         """End all of them, and wait until they are gone."""
@@ -88,6 +100,10 @@ class LocalClients:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(_end(process) for process in self._processes.values()))
+
+
+def _line(path: Path) -> bytes:
+    return f"{ALLOW}{path}\n".encode()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -38,6 +38,8 @@ class Session:
     left: bool = False
     broken: bool = False
     """It was ended because of what the client sent."""
+    announced: bool = False
+    """Whether it was told to who runs the job that this client is here: only if it can take part."""
     counted: tuple[int, int] = (0, 0)
 
     def count(self, member: Member) -> None:

@@ -14,7 +14,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,13 @@ from lanfit import __version__
 from lanfit.errors import LanfitError
 from lanfit.files import BlockFile
 from lanfit.mistakes import mistake
+from lanfit.models.custom import Allowed
 from lanfit.parts import shares
 from lanfit.wire.arrays import AnyArray, BlockSpec
 from lanfit.wire.messages import (
     AskParts,
     Cancel,
+    CustomFile,
     Join,
     Lease,
     PartsTaken,
@@ -84,6 +86,8 @@ class SimulatedCluster:
         self.later_seconds = LATER_SECONDS
         self.blocks = BlocksOnDisk(scratch / "blocks")
         self.pool = pool
+        self.allowed = Allowed()
+        """The files with custom objects that the trainers may execute."""
         self._desk = desk
         self._scratch = scratch
         self._at_hand: dict[tuple[str, str, str], SimulatedWork] = {}
@@ -130,6 +134,9 @@ class SimulatedCluster:
 
     def forget_blocks(self) -> None:
         self.blocks.clear()
+
+    async def require(self, custom: Sequence[CustomFile], objects: Sequence[str]) -> None:
+        pass  # they are on this machine, whose user has named the files
 
     def rename(self, client: str, name: str) -> str:
         return self.roster.rename(client, name)

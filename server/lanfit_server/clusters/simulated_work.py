@@ -12,6 +12,7 @@ from typing import Protocol
 
 from lanfit.errors import ChildDied, LanfitError
 from lanfit.logs import harmless
+from lanfit.models.custom import Allowed
 from lanfit.training import orders
 from lanfit.training.checkpoint import epochs_kept
 from lanfit.training.orders import Answer, EpochDone, Note, Ready, Resumed, Scored, Step, Trained
@@ -39,6 +40,7 @@ class Told(Protocol):
     """Who hears of a client's work: the cluster."""
 
     blocks: BlocksOnDisk
+    allowed: Allowed
 
     def progressed(self, client: str, said: Progress) -> None: ...
 
@@ -88,6 +90,7 @@ class Training:
             result=str(self._folder / "result.block"),
             copy="",
             checkpoint=str(self._checkpoint),
+            custom=self._cluster.allowed.of(lease.fit.model.custom, lease.fit.model.objects),
         )
 
     def hear(self, answer: Answer, ready: Ready) -> None:
@@ -155,7 +158,8 @@ class Scoring:
         message, blocks = self._message, self._cluster.blocks
         members = tuple([await blocks.file(member) for member in message.members])
         shard = await blocks.file(message.shard)
-        return orders.Score(number, message.model, message.own, shard, members, "", message.rows)
+        custom = self._cluster.allowed.of(message.model.custom, message.model.objects)
+        return orders.Score(number, message.model, message.own, shard, members, "", message.rows, custom)
 
     def hear(self, answer: Answer, ready: Ready) -> None:
         if isinstance(answer, Scored):

@@ -8,7 +8,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lanfit.errors import LanfitError
-from lanfit.mistakes import answers, client, dealing, files, models, net, own_data, python, rows, server, training
+from lanfit.mistakes import (
+    answers,
+    client,
+    custom,
+    dealing,
+    files,
+    models,
+    net,
+    own_data,
+    python,
+    rows,
+    server,
+    training,
+)
 from lanfit.mistakes.entry import Mistake
 
 MISTAKES: Mapping[str, Mistake] = {
@@ -20,6 +33,7 @@ MISTAKES: Mapping[str, Mistake] = {
     **training.MISTAKES,
     **server.MISTAKES,
     **client.MISTAKES,
+    **custom.MISTAKES,
     **net.MISTAKES,
     **own_data.MISTAKES,
     **python.MISTAKES,

@@ -1,7 +1,8 @@
 """What a model may be made of: the check of an architecture that a file or a peer gave, and the model built from it.
 
-An architecture is the JSON of a Keras 3 configuration (`model.to_json()`). Only built-in classes are let through; no
-code is looked up, imported or run by the check, and nothing of Keras is needed for it.
+An architecture is the JSON of a Keras 3 configuration (`model.to_json()`). Only built-in classes are let through, and
+what the files of custom objects define that this process has loaded (lanfit.models.custom); no code is looked up,
+imported or run by the check, and nothing of Keras is needed for it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from typing import Any, Final
 
 from lanfit.mistakes import mistake
-from lanfit.models import known
+from lanfit.models import custom, known
 from lanfit.wire.arrays import DTYPES
 
 MAX_BYTES: Final = 4 << 20
@@ -34,7 +35,9 @@ def check_architecture(architecture: str, *, h5: bool = False) -> None:
     """
     config = parse(architecture, "the architecture")
     outermost = config.get("class_name") if isinstance(config, dict) else None
-    if not isinstance(outermost, str) or outermost not in known.MODELS:
+    if not isinstance(outermost, str) or (outermost not in known.MODELS and not custom.is_custom(config)):
+        if isinstance(outermost, str) and (missing := custom.refusal("class", outermost, "")) is not None:
+            raise missing
         raise mistake("model.no-model", name=outermost)
     check_objects(config, _LAYER_MODULE if h5 else "")
 
@@ -108,8 +111,12 @@ def _check_object(value: dict[str, Any], module: str, layer: str) -> str:
     if name in _VALUES:
         return layer
     origin, registered = value.get("module", module), value.get("registered_name")
+    if custom.is_custom(value):
+        return here
     if name == "function":
         if not (_is_one_of(config, known.FUNCTIONS) and _is_one_of(origin, known.FUNCTION_MODULES)):
+            if (missing := custom.refusal("function", config, _place(layer))) is not None:
+                raise missing
             raise mistake("model.foreign-function", place=_place(layer), name=config, module=origin)
         if registered not in (None, "function", config):
             raise mistake("model.registered", place=_place(layer), kind="function", name=config, registered=registered)
@@ -122,6 +129,8 @@ def _check_object(value: dict[str, Any], module: str, layer: str) -> str:
         # The latter are the operations of Keras 2: TFOpLambda and SlicingOpLambda.
         if str(origin).startswith("keras.src.ops.") or name.endswith("OpLambda"):
             raise mistake("model.operation", place=_place(here), name=name, module=origin)
+        if (missing := custom.refusal("class", name, _place(here))) is not None:
+            raise missing
         raise mistake("model.foreign-class", place=_place(here), name=name, module=origin)
     if registered not in (None, name):
         raise mistake("model.registered", place=_place(here), kind="class", name=name, registered=registered)

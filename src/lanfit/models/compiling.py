@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from lanfit.mistakes import mistake
-from lanfit.models import known
+from lanfit.models import custom, known
 from lanfit.models.architecture import check_objects, first_line, parse
 
 _OF_PYTORCH = re.compile(r"keras\.src\.backend\.torch\.optimizers\.\w+")
@@ -145,13 +145,17 @@ def optimizer_config(name: str) -> KerasObject:
 def loss_name(spec: CompileSpec) -> str:
     """Return Keras' long name of the loss, e.g. `mean_squared_error` for `mse`; "" if there is none."""
     if isinstance(spec.loss, dict):
-        return known.snake_case(spec.loss["class_name"])
+        if spec.loss["class_name"] == "function":
+            return str(spec.loss["config"])
+        own = custom.class_named(spec.loss["class_name"]) if custom.is_custom(spec.loss) else None
+        return known.snake_case((own and custom.base_loss(own)) or spec.loss["class_name"])
     return known.LOSS_NAMES[spec.loss] if spec.loss else ""
 
 
 def takes_logits(spec: CompileSpec) -> bool:
     """Whether the loss takes what comes before a sigmoid or softmax: it was made with `from_logits=True`."""
-    return isinstance(spec.loss, dict) and bool(spec.loss["config"].get("from_logits"))
+    config = spec.loss["config"] if isinstance(spec.loss, dict) else None
+    return isinstance(config, dict) and bool(config.get("from_logits"))
 
 
 def with_long_names(spec: CompileSpec) -> CompileSpec:
@@ -200,6 +204,8 @@ def _checked(spec: CompileSpec) -> CompileSpec:
     for value, module in [*parts, *((metric, "keras.metrics") for metric in spec.metrics)]:
         if isinstance(value, dict):
             check_objects(value, "")
+            if custom.is_custom(value):
+                continue
             if value.get("module") != module or not isinstance(value.get("config"), dict):
                 raise mistake("compile.other-kind", name=value.get("class_name"), module=module)
     if isinstance(spec.loss, str):
@@ -231,9 +237,13 @@ def _flat(value: object) -> list[Any]:
 
 def _with_module(value: object, module: str) -> object:
     """A configuration as the .h5 format has it, without modules, as Keras 3 writes it; a function as its name."""
+    if isinstance(value, str) and custom.function_named(value) is not None:  # as Keras 2 has it
+        return {"module": "", "class_name": "function", "config": value, "registered_name": value}
     if not isinstance(value, dict):
         return value
     name, config = value.get("class_name"), value.get("config")
+    if custom.is_custom(value):
+        return value
     if name == "function":
         check_objects(value, "")
         return config

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from lanfit.models import custom
 from lanfit.models.architecture import build, check_architecture
 from lanfit.models.compiling import CompileSpec, compile_model, read_spec
 from lanfit.models.weights import bakes_weights, get_weights, set_weights
@@ -24,7 +25,7 @@ class KerasBackend:
     """A `lanfit.training.backend.Backend`; call `lanfit.models.runtime.prepare_keras` first in the process."""
 
     def __init__(self) -> None:
-        self._loaded = ("", "")
+        self._loaded: tuple[object, ...] = ("", "", ())
         self._architecture = ""
         self._spec = CompileSpec()
         self._start_weights: Mapping[str, AnyArray] = {}
@@ -45,12 +46,13 @@ class KerasBackend:
         Raises:
             InputError: architecture or compile options are refused.
         """
-        if (architecture, compile_json) != self._loaded:
+        files = custom.loaded_files()
+        if (architecture, compile_json, files) != self._loaded:
             spec = read_spec(compile_json)
             check_architecture(architecture)
-            if (architecture, spec) != (self._architecture, self._spec):
+            if (architecture, spec, files) != (self._architecture, self._spec, self._loaded[2]):
                 self._forget_model()
-            self._architecture, self._spec, self._loaded = architecture, spec, (architecture, compile_json)
+            self._architecture, self._spec, self._loaded = architecture, spec, (architecture, compile_json, files)
         elif self._model is not None and bakes_weights(self._model):
             self._forget_model()
         self._start_weights = weights

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from lanfit.files import ArrayFile
+from lanfit.models.custom import AllowedFile
 from lanfit.wire.messages import FitTask, Lease, Model, OwnRows, Result
 
 # --- from the agent ---------------------------------------------------------------------------------------------
@@ -29,6 +30,8 @@ class Fit(msgspec.Struct, frozen=True, tag="fit"):
     copy: str
     checkpoint: str
     """The file in which the trainer keeps how far it is, to go on from there if it is killed."""
+    custom: tuple[AllowedFile, ...] = ()
+    """Files of this machine with the custom objects of the model, which its user allows."""
 
 
 class Survey(msgspec.Struct, frozen=True, tag="survey"):
@@ -40,6 +43,7 @@ class Survey(msgspec.Struct, frozen=True, tag="survey"):
     weights: ArrayFile
     data: str
     result: str
+    custom: tuple[AllowedFile, ...] = ()
 
 
 class Score(msgspec.Struct, frozen=True, tag="score"):
@@ -53,6 +57,7 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
     data: str
     rows: str
     """test or validation"""
+    custom: tuple[AllowedFile, ...] = ()
 
 
 class Stop(msgspec.Struct, frozen=True, tag="stop"):

@@ -23,6 +23,7 @@ from lanfit.child import Parent
 from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
+from lanfit.models import custom
 from lanfit.models.member import HISTORY, Member
 from lanfit.partial import is_full
 from lanfit.room import AGAIN_SECONDS, Room
@@ -156,6 +157,7 @@ class Trainer:
     def _do(self, order: Work) -> Trained | Surveyed | Scored:
         if order.number in self._stopped:
             raise Stopped
+        custom.use(order.custom)
         match order:
             case Fit():
                 return self._train(order)

@@ -12,6 +12,8 @@ import msgspec
 
 from lanfit.wire.arrays import BlockSpec
 from lanfit.wire.tasks import LARGEST_ARCHITECTURE as LARGEST_ARCHITECTURE
+from lanfit.wire.tasks import CustomFile as CustomFile
+from lanfit.wire.tasks import CustomFiles as CustomFiles
 from lanfit.wire.tasks import Fold as Fold
 from lanfit.wire.tasks import Model as Model
 from lanfit.wire.tasks import OwnRows as OwnRows
@@ -59,6 +61,14 @@ class Join(Message, frozen=True, tag="join"):
     threads: int
     free_memory: int
     """Bytes; 0 when it is not known."""
+    custom: CustomFiles = ()
+    """The files with custom objects that this client has, and whose user allows them."""
+
+
+class Allow(Message, frozen=True, tag="allow"):
+    """The files with custom objects that this client allows from now on, instead of those in `join`."""
+
+    custom: CustomFiles
 
 
 class Progress(Message, frozen=True, tag="progress"):
@@ -207,6 +217,14 @@ class Status(Message, frozen=True, tag="status"):
     text: str
 
 
+class NeedsCustom(Message, frozen=True, tag="needs custom"):
+    """The model needs custom objects from files that you do not allow: you get no task of it."""
+
+    custom: CustomFiles
+    objects: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=100)], ...], msgspec.Meta(max_length=50)] = ()
+    """The names of the classes and functions that the model uses."""
+
+
 class AskParts(Message, frozen=True, tag="ask parts"):
     """Rows are cut into numbered parts: what do you want to be called, and which do you train on?"""
 
@@ -333,6 +351,7 @@ FromClient = (
     | Pong
     | Fetch
     | Join
+    | Allow
     | Progress
     | Epoch
     | LogLines
@@ -351,6 +370,7 @@ FromServer = (
     | Fetch
     | Welcome
     | Status
+    | NeedsCustom
     | AskParts
     | PartsTaken
     | Lease

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 #: What the JSON of a model and of how it is compiled may take together, in bytes: it travels in a control message.
 LARGEST_ARCHITECTURE = 900 * 1024
+
+
+class CustomFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A Python file with custom objects, which each side has itself: the file never travels."""
+
+    name: Annotated[str, msgspec.Meta(pattern=r"^[^/\\\x00-\x1f\x7f]{1,100}$")]
+    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+
+
+#: How many files with custom objects a model may need, and a client may allow.
+MOST_CUSTOM = 16
+CustomFiles = Annotated[tuple[CustomFile, ...], msgspec.Meta(max_length=MOST_CUSTOM)]
 
 
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -24,6 +38,10 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The name of the normalizer; its constants travel with the shard."""
     target_normalizer: str
     """The same for targets that are numbers."""
+    custom: CustomFiles = ()
+    """The files that define layers, losses, metrics and activations that are not Keras' own."""
+    objects: tuple[str, ...] = ()
+    """The names of what is used of them."""
 
 
 class OwnRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

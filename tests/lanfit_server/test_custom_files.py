@@ -1,0 +1,135 @@
+"""Who takes part in a run whose model needs custom objects: those who have the files; others are told what to do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from lanfit.errors import InputError
+from lanfit.job import make_job, to_toml
+from lanfit.net.link import Link
+from lanfit.net.memory import memory_links
+from lanfit.wire.messages import Allow, CustomFile, Join, NeedsCustom, Status, Welcome
+from lanfit.workspace import Workspace
+from lanfit_server.clusters import Event, Joined, Left
+from lanfit_server.clusters.lan import LanCluster
+from lanfit_server.collect import Desk
+from lanfit_server.custom_files import files_of, kept
+
+OURS = CustomFile("my_layers.py", "a" * 64)
+OTHER = CustomFile("my_layers.py", "b" * 64)
+
+
+class Scene:
+    """A cluster, and clients whose lines the test speaks."""
+
+    def __init__(self, folder: Path) -> None:
+        self.cluster = LanCluster(Desk(Workspace(folder), bytes(16)))
+        self.said: list[str] = []
+        self.cluster.say = self.said.append
+        self._serving: list[asyncio.Task[None]] = []
+
+    async def join(self, name: str, *custom: CustomFile) -> Link:
+        client, server = memory_links()
+        serving = self.cluster._serve(server, name.encode().ljust(16, b"0"), "127.0.0.1")
+        self._serving.append(asyncio.create_task(serving))
+        await client.send(Join(name, "0", "tensorflow", "cpu", 1, 0, custom))
+        assert isinstance(await client.receive(), Welcome)
+        assert isinstance(await client.receive(), Status)
+        return client
+
+    def events(self) -> list[Event]:
+        found = []
+        while not self.cluster.events.empty():
+            found.append(self.cluster.events.get_nowait())
+        return found
+
+    async def close(self, *links: Link) -> None:
+        for link in links:
+            await link.close("gone")
+        await asyncio.gather(*self._serving)
+
+
+def play(folder: Path, act: Callable[[Scene], Awaitable[None]]) -> None:
+    async def go() -> None:
+        async with asyncio.timeout(60):
+            await act(Scene(folder))
+
+    asyncio.run(go())
+
+
+def test_only_clients_with_the_same_file_take_part_and_both_sides_are_told(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        await scene.cluster.require([OURS], ["Patches"])
+        with_it = await scene.join("has", OURS)
+        without = await scene.join("has-none")
+        with_another = await scene.join("has-another", OTHER)
+
+        told = NeedsCustom((OURS,), ("Patches",))
+        assert [await without.receive(), await with_another.receive()] == [told, told]
+        assert scene.cluster.roster.connected == ["has"]
+        assert scene.events() == [Joined("has")]
+        first, second = scene.said[:2]
+        assert first == (
+            "has-none gets no task: it does not allow my_layers.py (SHA-256 aaaaaaaaaaaa): copy the file to it, and "
+            "start it with --custom-objects my_layers.py."
+        )
+        told_of = (
+            "has-another gets no task: its my_layers.py (SHA-256 bbbbbbbbbbbb) is not this server's (SHA-256 aaaaaa"
+        )
+        assert told_of in second
+        await scene.close(with_it, without, with_another)
+        assert [(type(event), event.client) for event in scene.events()] == [(Left, "has")]
+
+    play(tmp_path, act)
+
+
+def test_who_joined_before_the_job_was_known_is_looked_at_when_it_is(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        link = await scene.join("early")
+        assert scene.events() == [Joined("early")]
+
+        await scene.cluster.require([OURS], [])
+        assert isinstance(await link.receive(), NeedsCustom)
+        assert scene.cluster.roster.connected == []
+
+        await scene.cluster.require([], [])  # the next run needs no file
+        assert scene.cluster.roster.connected == ["early"]
+        await scene.close(link)
+
+    play(tmp_path, act)
+
+
+def test_a_client_that_allows_the_file_while_it_is_here_takes_part_from_then_on(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        await scene.cluster.require([OURS], [])
+        link = await scene.join("late")
+        assert isinstance(await link.receive(), NeedsCustom)
+        assert scene.events() == []
+
+        await link.send(Allow((OURS,)))
+        while not scene.cluster.roster.connected:
+            await asyncio.sleep(0)
+
+        assert scene.events() == [Joined("late")]
+        await scene.close(link)
+
+    play(tmp_path, act)
+
+
+def test_a_job_keeps_where_its_files_are_and_what_was_in_them(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    (tmp_path / "model").mkdir()
+    file = tmp_path / "model" / "my_layers.py"
+    file.write_text("x = 1\n")
+    job = make_job({"custom_objects": kept(files_of(("my_layers.py",), workspace), workspace)})
+
+    assert "model/my_layers.py#sha256=" in to_toml(job)
+    assert [found.path for found in files_of(job.custom_objects, workspace)] == [str(file)]
+    file.write_text("x = 2\n")
+    with pytest.raises(InputError) as error:
+        files_of(job.custom_objects, workspace)
+    assert error.value.code == "custom.changed"
