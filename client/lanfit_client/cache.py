@@ -17,6 +17,7 @@ from pathlib import Path
 
 from lanfit.crash import crash_point
 from lanfit.data.memory import readable_size
+from lanfit.durable import replace
 from lanfit.errors import LanfitError, RemoteProtocolError
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.net.link import Link
@@ -107,7 +108,7 @@ class Cache:
                 self._say(f"{part.path.name} is damaged: all of it is fetched again.")
                 continue
             file.close()
-            part.path.replace(path)
+            replace(part.path, path)
             return
 
     async def _open(self, path: Path, size: int, wait: Callable[[str, bool], None]) -> PartialBlock:

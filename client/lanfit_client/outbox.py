@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from lanfit.crash import crash_point
-from lanfit.durable import move_whole, sync_file, write_whole
+from lanfit.durable import move_whole, replace, sync_file, write_whole
 from lanfit.wire.arrays import BlockSpec, block_size
 from lanfit.wire.messages import Result
 
@@ -117,6 +116,6 @@ def _renew(block: Path, spec: BlockSpec) -> None:
                 target.write(data)
         if digest.hexdigest() != spec.id:
             raise OSError(errno.EIO, "the disk lost what was written", str(block))
-        os.replace(copy, block)
+        replace(copy, block)
     finally:
         copy.unlink(missing_ok=True)

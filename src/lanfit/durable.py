@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import BinaryIO
 
 #: The names of temporary files: see `written_whole`.
 _TEMPORARY = re.compile(r"\..+\.\d+(\.\w+)?")
+#: Pauses between attempts to rename a file that another program holds, in seconds: 2 in all.
+_RENAME_PAUSES = (0.01, 0.02, 0.05, 0.12, 0.3, 0.5, 1.0)
 
 
 @contextmanager
@@ -72,8 +75,25 @@ def remove_leftovers(folder: Path) -> None:
 
 def move_whole(temporary: Path, path: Path) -> None:
     """Give a finished and synced file its name, for good."""
-    os.replace(temporary, path)
+    replace(temporary, path)
     sync_folder(path.parent)
+
+
+def replace(source: Path, path: Path) -> None:
+    """Rename a file, over an existing one too; retry for 2 seconds while the system denies access.
+
+    On Windows an antivirus scanner or an indexer holds a new file for some moments, and `os.replace` fails meanwhile.
+
+    Raises:
+        OSError: it was still denied after the last attempt, or failed for another reason.
+    """
+    for pause in _RENAME_PAUSES:
+        try:
+            os.replace(source, path)
+            return
+        except PermissionError:
+            time.sleep(pause)
+    os.replace(source, path)
 
 
 def sync_file(path: Path) -> None:
