@@ -21,6 +21,7 @@ from lanfit.data.normalize import NO_NORMALIZER, Normalizer
 from lanfit.parts import PartRange
 from lanfit.wire.arrays import ArraySpec, BlockSpec
 from lanfit.wire.messages import Model, OwnRows, Result
+from lanfit_server.database import open_database
 
 log = logging.getLogger("lanfit.server")
 
@@ -193,9 +194,7 @@ class Ledger:
         """What it has waited for the disk."""
         self._noted: list[tuple[str, tuple[str | int | bytes | None, ...]]] = []
         self._noting = False
-        self._db = sqlite3.connect(folder / self.FILE, isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
+        self._db, _ = open_database(folder / self.FILE)
         self._db.executescript(_SCHEMA)
 
     def open_run(self, record: RunRecord) -> None:

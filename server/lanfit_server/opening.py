@@ -44,6 +44,7 @@ def run_server(options: Options, terminal: Terminal) -> list[Summary]:
     defaults = read_file(settings, "settings file", SETTINGS) if settings.exists() else {}
     waits = Waits.of(defaults, settings)
     answers = Answers(terminal, options.given, defaults)
+    _check_disk(options.workspace, terminal)
     run = options.resume or _left_behind(options, terminal)
     if run is not None:
         from lanfit_server.resuming import finished_summary, job_of_run
@@ -63,6 +64,22 @@ def run_server(options: Options, terminal: Terminal) -> list[Summary]:
             return server.run(host) if run is None else server.resume(run, host)
         finally:
             loop.call(loop.result(starting).stop())
+
+
+def _check_disk(workspace: Workspace, terminal: Terminal) -> None:
+    """Find out before the first question whether the disk of the workspace can hold what a run must not forget.
+
+    Raises:
+        InputError: it can't.
+    """
+    from lanfit_server.database import check_database
+
+    folder = next((folder for folder in (workspace.logs, workspace.root) if folder.is_dir()), None)
+    if folder is not None and check_database(folder) != "wal":
+        terminal.say(
+            f"Note: {folder} is on a drive that can't share memory, as most network drives. Runs work there, but each "
+            "write of their ledger takes longer."
+        )
 
 
 def _left_behind(options: Options, terminal: Terminal) -> str | None:

@@ -17,6 +17,12 @@ MISTAKES: Mapping[str, Mistake] = {
         "there is no model {name!r}: {folder}/ has {found}",
         "Save one with Keras' model.save('model/name.h5'), or give its path to --model.",
     ),
+    # --- the disk of the workspace ---
+    "workspace.no-database": Mistake(
+        InputError,
+        "{folder} can't hold the database of a run: {reason}",
+        "Some network drives can't. Put the workspace on a disk of this machine: --workspace FOLDER.",
+    ),
     # --- a run to go on with ---
     "resume.no-run": Mistake(
         InputError,
@@ -68,6 +74,11 @@ MISTAKES: Mapping[str, Mistake] = {
         TrainingError,
         "the local client {client} ended again and again",
         "The lines above say why.",
+    ),
+    "client.local-unusable": Mistake(
+        TrainingError,
+        "the local client {client} can't work on this machine",
+        "The lines above say why, and what to do.",
     ),
     # --- how the clients' weights become one ---
     "aggregation.trim": Mistake(

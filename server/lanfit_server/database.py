@@ -1,0 +1,55 @@
+"""How an SQLite database is opened where a run needs one; light enough to be tried before the first question."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import tempfile
+from pathlib import Path
+
+from lanfit.mistakes import mistake
+
+
+def open_database(path: Path) -> tuple[sqlite3.Connection, str]:
+    """Open a database, and return the connection and its journal mode.
+
+    It is a write-ahead log (`wal`), or a rollback journal (`truncate`, slower) where the file system can't share
+    memory, as on a network drive.
+
+    Raises:
+        sqlite3.OperationalError: neither works there.
+    """
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        for mode in ("wal", "truncate"):
+            try:
+                connection.execute("PRAGMA synchronous = FULL")
+                [found] = connection.execute(f"PRAGMA journal_mode = {mode}").fetchone()
+                # The first access maps the memory through which the users of a log share it.
+                connection.execute("SELECT count(*) FROM sqlite_master")
+                if found == mode:
+                    return connection, mode
+            except sqlite3.OperationalError:
+                if mode == "truncate":
+                    raise
+        raise sqlite3.OperationalError("no journal can be kept there")
+    except BaseException:
+        connection.close()
+        raise
+
+
+def check_database(folder: Path) -> str:
+    """Try a database in an existing folder before a run needs one; return its journal mode, and leave nothing.
+
+    Raises:
+        InputError: none can be kept there.
+        OSError: the folder can't be written to.
+    """
+    with tempfile.TemporaryDirectory(prefix=".database-", dir=folder) as trial:
+        try:
+            connection, mode = open_database(Path(trial) / "trial.sqlite")
+            with contextlib.closing(connection):
+                connection.execute("CREATE TABLE trial (number)")
+        except sqlite3.OperationalError as error:
+            raise mistake("workspace.no-database", folder=folder, reason=error) from None
+    return mode
