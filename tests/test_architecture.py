@@ -18,6 +18,7 @@ LAYERS = [
         "crash",
         "mistakes",
         "durable",
+        "encoding",
         "seeds",
         "timing",
         "logs",

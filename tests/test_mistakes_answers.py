@@ -119,8 +119,18 @@ def a_folder_as_job_file(place: Place) -> Start:
 
 
 @provokes("settings.not-utf8", "job.toml")
-def a_job_in_utf16(place: Place) -> Start:
-    return job_of(place, "epochs = 3\n".encode("utf-16"))
+def a_job_in_latin_1(place: Place) -> Start:
+    return job_of(place, "model = 'größe.h5'\n".encode("latin-1"))
+
+
+@provokes("settings.backslash", "job.toml", "line 1", "single quotes")
+def a_windows_path_in_double_quotes(place: Place) -> Start:
+    return job_of(place, b'model = "C:\\Users\\mia\\net.h5"\n')
+
+
+@provokes("settings.wrong", "model: the text holds a control character", named=("settings.control-character",))
+def a_windows_path_whose_backslash_means_a_newline(place: Place) -> Start:
+    return job_of(place, b'model = "C:\\new.h5"\n')
 
 
 @provokes("settings.not-toml", "job.toml", "line 1")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lanfit.commands import INTERRUPTED, interrupt_on_termination, reported
+from lanfit.commands import INTERRUPTED, interrupt_on_termination, print_json, reported
 from lanfit.fields import Field, Value, read_file, whole
 from lanfit.job import FIELDS
 from lanfit.terminal import Terminal
@@ -159,5 +159,5 @@ def _tell(place: Workspace, summaries: Sequence[Summary], as_json: bool) -> None
         if not as_json:
             print("\n".join(lines(summary, place.relative(folder), place.relative(collected))))
     if as_json and summaries:
-        print(summaries[-1].to_json().decode(), end="")
+        print_json(summaries[-1].to_json())
     sys.exit(max((EXIT_CODES[summary.status] for summary in summaries), default=0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import signal
 import sqlite3
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from lanfit.encoding import accept_all_text, is_utf
 from lanfit.errors import LanfitError
 from lanfit.system import refused
 
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 @contextlib.contextmanager
 def reported(*, as_json: bool = False) -> Iterator[None]:
     """Run a command's work: an error is printed, with its hint, and ends the program with its exit code."""
+    accept_all_text(sys.stdout, sys.stderr)
     try:
         yield
     except LanfitError as wrong:
@@ -34,20 +37,26 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
         sys.exit(explained.exit_code)
     except KeyboardInterrupt:
         if as_json:
-            _print_json("interrupted", "Start again.", "interrupted")
+            _print_error("interrupted", "Start again.", "interrupted")
         sys.exit(INTERRUPTED)
 
 
 def _report(wrong: LanfitError, as_json: bool) -> None:
     if as_json:
-        _print_json(wrong.message, wrong.hint, wrong.code)
+        _print_error(wrong.message, wrong.hint, wrong.code)
     print(f"Error: {wrong.message}", file=sys.stderr)
     if wrong.hint:
         print(f"  → {wrong.hint}", file=sys.stderr)
 
 
-def _print_json(error: str, hint: str, code: str) -> None:
-    print(msgspec.json.encode({"error": error, "hint": hint, "code": code}).decode())
+def _print_error(error: str, hint: str, code: str) -> None:
+    print_json(msgspec.json.encode({"error": error, "hint": hint, "code": code}))
+
+
+def print_json(document: bytes) -> None:
+    """Print a JSON document on standard output; where that does not hold every character, in ASCII."""
+    text = document.decode().rstrip("\n")
+    print(text if is_utf(sys.stdout) else json.dumps(json.loads(text), indent=2))
 
 
 def interrupt_on_termination() -> None:

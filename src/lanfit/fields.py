@@ -14,8 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lanfit.encoding import decode_text
 from lanfit.errors import InputError, LanfitError
 from lanfit.mistakes import counted, mistake
+
+#: A backslash between double quotes: there it begins an escape, and paths of Windows are written so.
+_BACKSLASH = re.compile(r'"[^"\n]*\\[^"\n]*"')
 
 Value = str | int | float | bool | tuple[str, ...] | None
 
@@ -225,7 +229,7 @@ def read_file(path: Path, kind: str, known: Mapping[str, Field]) -> dict[str, Va
     """
     kind = f"{kind} {path}"
     try:
-        return read_toml(path.read_bytes().decode("utf-8-sig"), kind, known)
+        return read_toml(decode_text(path.read_bytes()), kind, known)
     except FileNotFoundError:
         raise mistake("settings.missing", kind=kind) from None
     except UnicodeDecodeError:
@@ -243,6 +247,8 @@ def read_toml(document_text: str, kind: str, known: Mapping[str, Field]) -> dict
     try:
         document: dict[str, Any] = tomllib.loads(document_text)
     except tomllib.TOMLDecodeError as wrong:
+        if _BACKSLASH.search(document_text):
+            raise mistake("settings.backslash", kind=kind, reason=wrong) from None
         raise mistake("settings.not-toml", kind=kind, reason=wrong) from None
     values: dict[str, Value] = {}
     errors: list[LanfitError] = []
@@ -253,6 +259,8 @@ def read_toml(document_text: str, kind: str, known: Mapping[str, Field]) -> dict
             errors.append(mistake("settings.unknown-key", key=key, guess=did_you_mean(key, known)))
         elif isinstance(raw, dict):
             errors.append(mistake("settings.table", key=key))
+        elif isinstance(raw, str) and not raw.isprintable():  # "C:\new" holds a newline
+            errors.append(mistake("settings.control-character", key=key))
         else:
             try:
                 values[key] = known[key].read(raw, key)

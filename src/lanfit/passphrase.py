@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lanfit.encoding import decode_text
 from lanfit.mistakes import mistake
 
 PASSPHRASE_VARIABLE = "LANFIT_PASSPHRASE"
@@ -26,10 +27,9 @@ def read_passphrase_file(path: Path) -> str:
         InputError: there is no such file, it can't be read, or its first line is empty.
     """
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            line = file.readline().rstrip("\r\n")
+        line = decode_text(path.read_bytes()).partition("\n")[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        why = error.strerror if isinstance(error, OSError) else "it is neither UTF-8 nor UTF-16 text"
         raise mistake("passphrase.unreadable-file", file=path, reason=why) from None
     if not line.strip():
         raise mistake("passphrase.empty-file", file=path)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from lanfit.encoding import encodable
 from lanfit.logs import harmless
 
 
@@ -58,7 +59,7 @@ class Progress:
         if self._bar is not None:
             self._bar.write(line)
         else:
-            sys.stdout.write(line + "\n")
+            sys.stdout.write(encodable(line, sys.stdout) + "\n")
             sys.stdout.flush()
 
 

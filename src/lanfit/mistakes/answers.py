@@ -85,13 +85,24 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "settings.not-utf8": Mistake(
         InputError,
-        "the {kind} is not UTF-8 text",
+        "the {kind} is neither UTF-8 nor UTF-16 text",
         "Save it as UTF-8.",
     ),
     "settings.not-toml": Mistake(
         InputError,
         "the {kind} is no TOML: {reason}",
         "Write one `key = value` a line, text in quotes.",
+    ),
+    "settings.backslash": Mistake(
+        InputError,
+        "the {kind} is no TOML: {reason}",
+        "Between double quotes a backslash begins an escape. Write paths with / or between single quotes: "
+        "'C:\\Users\\mia\\net.h5'.",
+    ),
+    "settings.control-character": Mistake(
+        InputError,
+        '{key}: the text holds a control character, such as the newline that "C:\\new" means',
+        "Write paths with / or between single quotes: 'C:\\new\\net.h5'.",
     ),
     "settings.wrong": Mistake(
         InputError,
