@@ -36,6 +36,12 @@ MISTAKES: Mapping[str, Mistake] = {
         "port {port} may not be used here",
         "Choose one above 1023 with --port.",
     ),
+    "listen.port-reserved": Mistake(
+        InputError,
+        "port {port} may not be used here: the system keeps it for itself",
+        "Choose another one with --port. On Windows, Hyper-V, WSL and Docker reserve ranges of ports; "
+        "`netsh interface ipv4 show excludedportrange protocol=tcp` lists them.",
+    ),
     "listen.other-machine": Mistake(
         InputError,
         "{address} is no address of this machine",

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import errno
 import socket
+from typing import Final
 
 from lanfit.errors import LanfitError
 from lanfit.mistakes import mistake
+
+#: Ports below this one need the rights of an administrator on most systems.
+FIRST_UNPRIVILEGED: Final = 1024
 
 
 def addresses_of(host: str) -> list[tuple[int, str]]:
@@ -58,6 +62,8 @@ def _unusable(error: OSError, address: str, port: int) -> LanfitError:
     if error.errno in (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1)):
         return mistake("listen.port-in-use", port=port, address=address)
     if error.errno in (errno.EACCES, errno.EPERM, getattr(errno, "WSAEACCES", -1)):
+        if port >= FIRST_UNPRIVILEGED:
+            return mistake("listen.port-reserved", port=port)
         return mistake("listen.port-forbidden", port=port)
     if error.errno in (errno.EADDRNOTAVAIL, getattr(errno, "WSAEADDRNOTAVAIL", -1)):
         return mistake("listen.other-machine", address=address)

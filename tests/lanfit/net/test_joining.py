@@ -510,6 +510,7 @@ def test_an_address_that_is_not_ours_is_named(identity: Identity, host: str, com
         ("no..name", 0, None, "listen.unknown-name"),
         ("192.0.2.1", 0, None, "listen.other-machine"),
         ("127.0.0.1", 80, PermissionError(13, "Permission denied"), "listen.port-forbidden"),
+        ("127.0.0.1", 8470, PermissionError(13, "forbidden by its access permissions"), "listen.port-reserved"),
         ("127.0.0.1", 80, OSError(99999, "Something else"), "listen.failed"),
     ],
 )
