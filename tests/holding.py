@@ -48,8 +48,18 @@ def stand_still(step=0):
 
 def shim(folder: Path, code: str) -> dict[str, str]:
     """Variables with which every Python that starts runs some code first; `folder` is made."""
-    folder.mkdir(parents=True)
-    (folder / "sitecustomize.py").write_text(code)
+    return _found_first(folder, "sitecustomize.py", code)
+
+
+def fake_package(folder: Path, name: str, code: str) -> dict[str, str]:
+    """Variables with which every Python imports this code under the name of a package; `folder` is made."""
+    return _found_first(folder, f"{name}/__init__.py", code)
+
+
+def _found_first(folder: Path, file: str, code: str) -> dict[str, str]:
+    path = folder / file
+    path.parent.mkdir(parents=True)
+    path.write_text(code)
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
 
 

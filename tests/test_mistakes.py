@@ -130,6 +130,18 @@ INSIDE = {
         "an administrator may use every port",
         "lanfit/net/test_joining.py::test_every_way_of_not_listening_has_its_own_words",
     ),
+    "listen.port-reserved": (
+        "it takes a system that reserves ports",
+        "lanfit/net/test_joining.py::test_every_way_of_not_listening_has_its_own_words",
+    ),
+    "workspace.no-database": (
+        "it takes a drive that locks no files",
+        "lanfit_server/test_database.py::test_a_drive_that_holds_no_database_is_refused_before_the_first_question",
+    ),
+    "backend.no-dll": (
+        "only Windows has DLLs",
+        "lanfit/models/test_runtime.py::test_the_end_of_a_process_shows_that_its_backend_is_unusable",
+    ),
     "listen.failed": (_NETWORK, "lanfit/net/test_joining.py::test_every_way_of_not_listening_has_its_own_words"),
     "connect.no-port": (_CHECKED, "lanfit/net/test_joining.py::test_a_port_that_is_none_is_wrong_input"),
     "connect.name-not-found-in-time": (

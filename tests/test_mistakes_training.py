@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from holding import shim
+from holding import fake_package, shim
 from provoke import Scenario, Scenarios, Start, assert_told, check
 from running import Program, client, flags, free_port, port_of
 from test_mistakes_files import declared_npz
@@ -185,6 +185,10 @@ def no_internet(place: Tiny) -> Start:
 # --- clients ----------------------------------------------------------------------------------------------------
 
 
+#: How a package ends a process whose processor lacks an instruction.
+ILLEGAL = "import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n"
+
+
 def refused(folder: Path, *arguments: object, **environment: str) -> str:
     """What a client says that ends before it looks for its server."""
     with Program("client", f"127.0.0.1:{free_port()}", *arguments, folder=folder, environment=environment) as worker:
@@ -201,6 +205,21 @@ def test_a_backend_that_is_not_installed_is_named(tmp_path: Path) -> None:
 def test_a_gpu_that_is_not_there_is_named(tmp_path: Path) -> None:
     said = refused(tmp_path, "--backend", "tensorflow", "--device", "gpu", CUDA_VISIBLE_DEVICES="-1")
     assert_told("backend.no-gpu", said)
+
+
+def test_a_processor_that_lacks_what_the_backend_needs_is_named_and_the_client_ends(tmp_path: Path) -> None:
+    environment = fake_package(tmp_path / "site", "jax", ILLEGAL)
+    assert_told("backend.illegal-instruction", refused(tmp_path, "--backend", "jax", **environment))
+
+
+def test_a_local_client_that_can_not_work_is_not_started_again(place: Tiny) -> None:
+    environment = fake_package(place.root / "site", "jax", ILLEGAL)
+    job = {"model": "sum.h5", "local": 1, "backend": "jax", "batch_size": 2}
+    with place.server(*flags(free_port(), 1, **job), environment=environment) as server:
+        server.finish(4)
+    assert_told("client.local-unusable", server.said)
+    assert_told("backend.illegal-instruction", server.said)
+    assert server.said.count("it ended with exit code") == 1
 
 
 def test_a_loss_that_becomes_infinite_is_told_by_client_and_server(place: Tiny, tmp_path: Path) -> None:

@@ -161,7 +161,27 @@ class Agent:
 
         Raises:
             RefusedError: the server does not let this client in, or is not the one that it was.
+            InputError: the backend can't be used on this machine.
         """
+        trainer = self.worker.trainer
+        working = asyncio.create_task(self._join_and_serve(passphrase, once=once))
+        unusable = asyncio.create_task(trainer.unusable.wait())
+        try:
+            await asyncio.wait({working, unusable}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                await working
+                return
+            try:
+                await trainer.settled()
+            except InputError as why:
+                await self._leave(why.message)
+                raise
+        finally:
+            for task in (working, unusable):
+                task.cancel()
+            await asyncio.gather(working, unusable, return_exceptions=True)
+
+    async def _join_and_serve(self, passphrase: str, *, once: bool) -> None:
         while True:
             link = await self._join(passphrase)
             ended = False
@@ -382,11 +402,14 @@ class Agent:
 
     async def close(self, reason: str = "") -> None:
         """Say goodbye, and end the trainer."""
+        await self._leave(reason)
+        await self.worker.close()
+
+    async def _leave(self, reason: str) -> None:
         if self._link is not None and not self._link.closed.is_set():
             with contextlib.suppress(ConnectionFailed):
                 await self._link.send(Leave(reason))
                 await self._link.close(reason)
-        await self.worker.close()
 
 
 async def _ignoring_the_end(sending: Coroutine[Any, Any, None]) -> None:

@@ -195,6 +195,7 @@ class Worker:
             self.means.say(f"The backend is ready: {answer}.")
             return
         if isinstance(answer, NotReady):
+            self.means.say(f"{answer.error[:1].upper()}{answer.error[1:]}.")
             if work is not None and work.is_received():
                 self._fail(work, TrainingError(answer.error, answer.hint), ())
             return

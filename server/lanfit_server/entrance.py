@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lanfit.loop import LoopThread
-from lanfit.mistakes import mistake
 from lanfit.models.custom import AllowedFile
 from lanfit.net.listen import Listener
 from lanfit.net.tls import Identity, format_fingerprint
@@ -77,9 +76,7 @@ class Entrance:
         """
         clients = LocalClients(self._workspace, self.port, passphrase, self.fingerprint, threads, once=once)
         clients.on_death = lambda name, why: say(f"The local client {name}: {why}")
-        clients.on_giving_up = lambda name: self.cluster.events.put_nowait(
-            Hopeless(name, mistake("client.local-gave-up", client=name))
-        )
+        clients.on_giving_up = lambda wrong, name: self.cluster.events.put_nowait(Hopeless(name, wrong))
         self._local = clients
         self._loop.call(clients.start(count))
 

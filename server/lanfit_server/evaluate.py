@@ -15,9 +15,13 @@ from lanfit import errors
 from lanfit.child import Child, backend_environment
 from lanfit.files import ArrayFile
 from lanfit.models.custom import AllowedFile
+from lanfit.models.runtime import unusable
 from lanfit.partial import is_full
 from lanfit.room import Room
 from lanfit.wire.messages import Model
+
+#: What the model process computes with.
+MODEL_BACKEND = "tensorflow"
 
 # --- asked of the model process ---------------------------------------------------------------------------------
 
@@ -187,7 +191,7 @@ class ModelProcess:
     @classmethod
     async def start(cls) -> ModelProcess:
         """Start the process; it imports Keras while nobody waits for it yet."""
-        environment = dict(backend_environment("tensorflow", None))
+        environment = dict(backend_environment(MODEL_BACKEND, None))
         return cls(await Child.start("lanfit_server.model_process", Reply, "model process", environment))
 
     async def ask(self, request: Request, answer: type[R]) -> R:
@@ -213,7 +217,10 @@ class ModelProcess:
     async def _exchange(self, request: Request) -> Reply:
         async with self._turn:
             await self._child.send(request)
-            return await self._child.receive()
+            try:
+                return await self._child.receive()
+            except errors.ChildDied as died:
+                raise unusable(MODEL_BACKEND, self._child.exit_code, self._child.last_lines) or died from None
 
     async def stop(self) -> None:
         await self._child.stop()

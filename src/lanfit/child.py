@@ -85,6 +85,11 @@ class Child(Generic[M]):
     def pid(self) -> int:
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """Of a child that has ended; on POSIX the negative number of the signal that killed it."""
+        return self._process.returncode
+
     async def _read_errors(self) -> None:
         assert self._process.stderr is not None
         while True:

@@ -10,11 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lanfit.child import ALLOW, KEPT_LINES, own_group
+from lanfit.errors import InputError, LanfitError
+from lanfit.mistakes import mistake
 from lanfit.workspace import Workspace
 
 
 class LocalClients:
     """Starts clients on this machine and ends them; a client that dies is started again a few times.
+
+    One that ends because of wrong input is not: it would end in the same way.
 
     Args:
         threads: of each one's trainer.
@@ -36,7 +40,7 @@ class LocalClients:
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._allowed: list[Path] = []
         self.on_death: Callable[[str, str], None] = lambda name, why: None
-        self.on_giving_up: Callable[[str], None] = lambda name: None
+        self.on_giving_up: Callable[[LanfitError, str], None] = lambda wrong, name: None
 
     async def start(self, count: int) -> None:
         """Start clients `local-1` … `local-<count>`."""
@@ -53,7 +57,10 @@ class LocalClients:
             if code == 0:
                 return
             self.on_death(name, f"it ended with exit code {code}: " + " / ".join(list(last)[-3:]))
-        self.on_giving_up(name)
+            if code == InputError.exit_code:  # another one would find the same
+                self.on_giving_up(mistake("client.local-unusable", client=name), name)
+                return
+        self.on_giving_up(mistake("client.local-gave-up", client=name), name)
 
     async def _start_one(self, name: str) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(

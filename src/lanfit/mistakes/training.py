@@ -64,6 +64,16 @@ MISTAKES: Mapping[str, Mistake] = {
         "the backend {name} is not installed here",
         'In the clone, with the Python of its .venv: python -m pip install -e ".[{name}]"{others}.',
     ),
+    "backend.illegal-instruction": Mistake(
+        InputError,
+        "{name} can't run on this machine: the processor lacks an instruction set that it needs, AVX in most cases",
+        "{way_out}, or use a machine with a newer processor.",
+    ),
+    "backend.no-dll": Mistake(
+        InputError,
+        "{name} can't be imported on this machine: {reason}",
+        "Install the Visual C++ runtime (the Microsoft Visual C++ Redistributable, x64), then start again.",
+    ),
     "backend.no-gpu": Mistake(
         InputError,
         "a GPU was asked for (--device gpu), but {backend} finds only the {found} of this machine",

@@ -10,15 +10,20 @@ import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
+from lanfit.errors import LanfitError
 from lanfit.job import BACKENDS
 from lanfit.mistakes import mistake
 
 #: Keras and TensorFlow import these where they find them, for what nobody uses here: that took a third of their time.
 UNUSED = ("jax", "matplotlib", "pandas", "sklearn")
+#: How a process ends that meets an instruction which its processor does not have: SIGILL, and on Windows
+#: STATUS_ILLEGAL_INSTRUCTION.
+ILLEGAL_INSTRUCTION: Final = frozenset({-4, 0xC000001D, 0xC000001D - (1 << 32)})
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,22 @@ def check_backend(backend: str) -> None:
     if backend not in installed:
         others = f", or use what is installed: --backend {' or '.join(installed)}" if installed else ""
         raise mistake("backend.not-installed", name=backend, others=others)
+
+
+def unusable(backend: str, exit_code: int | None, last_lines: Sequence[str]) -> LanfitError | None:
+    """Return why a backend can't be used on this machine, if the end of a process that had it shows that; else None.
+
+    Args:
+        exit_code: as `subprocess` has it.
+        last_lines: what the process printed at last.
+    """
+    if exit_code in ILLEGAL_INSTRUCTION:
+        others = " or ".join(f"--backend {name}" for name in installed_backends() if name != backend)
+        way_out = f"Try {others}" if others else "Install another backend (pip install -e .[jax] or .[torch])"
+        return mistake("backend.illegal-instruction", name=backend, way_out=way_out)
+    if line := next((line for line in reversed(last_lines) if "DLL load failed" in line), None):
+        return mistake("backend.no-dll", name=backend, reason=line.strip())
+    return None
 
 
 def prepare_keras(backend: str = "tensorflow", threads: int = 0, device: str = "auto") -> Device:

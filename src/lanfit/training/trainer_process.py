@@ -9,7 +9,7 @@ import msgspec
 
 from lanfit.child import Child, backend_environment
 from lanfit.errors import InputError, LanfitError, TrainingError
-from lanfit.models.runtime import check_backend
+from lanfit.models.runtime import check_backend, unusable
 from lanfit.training.orders import Answer, Fit, NotReady, Order, Ready, Stop, Work
 from lanfit.training.trainer import RUNTIME_VARIABLE
 from lanfit.wire.messages import Runtime
@@ -44,6 +44,8 @@ class TrainerProcess:
         self._listening: asyncio.Task[None] | None = None
         self._settled = asyncio.Event()
         self._refused: LanfitError | None = None
+        self.unusable = asyncio.Event()
+        """Set once the backend turned out to be of no use on this machine; `settled` says why."""
         self._stopping: tuple[int, asyncio.TimerHandle] | None = None
         self.hung = False
         """The last one that died was killed here, because it did not stop when it was told to."""
@@ -61,6 +63,7 @@ class TrainerProcess:
         environment = dict(backend_environment(runtime.backend, runtime.threads))
         environment[RUNTIME_VARIABLE] = msgspec.json.encode(runtime).decode()
         self.ready = self._refused = None
+        self.unusable.clear()
         self.hung = False
         self._settled.clear()
         self._child = await Child.start("lanfit.training.trainer", Answer, "trainer", environment)
@@ -83,8 +86,13 @@ class TrainerProcess:
                 answer = await child.receive()
             except TrainingError as died:
                 self._stops()
-                self._child, self._refused = None, died
+                why = unusable(self.runtime.backend, child.exit_code, child.last_lines)
+                self._child, self._refused = None, why or died
                 self._settled.set()
+                if why is not None:
+                    self.unusable.set()
+                    self._on_answer(NotReady(why.message, why.hint))
+                    return
                 self._on_death(died, list(child.last_lines))
                 return
             if self._stopping is not None and getattr(answer, "number", 0) >= self._stopping[0]:
@@ -103,13 +111,16 @@ class TrainerProcess:
         """Give the trainer an order; a trainer with another runtime than a task wants is replaced.
 
         Raises:
-            InputError: the task wants a backend that is not installed; the trainer stays as it is.
+            InputError: the task wants a backend that is not installed, and the trainer stays as it is; or the backend
+                can't be used on this machine.
         """
         wanted = combined(self._own, order.fit.runtime, self._fixed) if isinstance(order, Fit) else self.runtime
         if wanted != self.runtime:
             check_backend(wanted.backend)
             await self.close()
             self.runtime = wanted
+        elif self.unusable.is_set():
+            await self.settled()  # another trainer would end in the same way
         if self._child is None:
             await self.start()
         await self._send(order)

@@ -12,7 +12,7 @@ import pytest
 
 from lanfit.errors import InputError
 from lanfit.job import BACKENDS
-from lanfit.models.runtime import check_backend, default_backend, installed_backends
+from lanfit.models.runtime import check_backend, default_backend, installed_backends, unusable
 
 #: On Linux, how many threads XLA's pool has.
 POOL = "sum('XLAEigen' in open(f'/proc/self/task/{t}/comm').read() for t in os.listdir('/proc/self/task'))"
@@ -159,3 +159,27 @@ def test_where_the_system_has_no_limit_it_says_so() -> None:
         "print(limit_memory(1 << 30))"
     )
     assert run(code) == "False"
+
+
+@pytest.mark.parametrize("exit_code", [-4, 0xC000001D, -1073741795])
+def test_an_illegal_instruction_means_that_the_processor_is_too_old(exit_code: int) -> None:
+    why = unusable("tensorflow", exit_code, ["some last line"])
+    assert why is not None
+    assert why.code == "backend.illegal-instruction"
+    assert "tensorflow can't run on this machine" in why.message
+    assert "AVX" in why.message
+    assert "--backend jax" in why.hint
+
+
+def test_the_end_of_a_process_shows_that_its_backend_is_unusable() -> None:
+    lines = [
+        "Traceback (most recent call last):",
+        "ImportError: DLL load failed while importing _pywrap: not found",
+        "",
+    ]
+    why = unusable("tensorflow", 1, lines)
+    assert why is not None
+    assert why.code == "backend.no-dll"
+    assert "DLL load failed while importing _pywrap" in why.message
+    for exit_code in (1, -9, -11, None):
+        assert unusable("tensorflow", exit_code, ["Killed"]) is None
