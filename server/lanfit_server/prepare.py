@@ -160,6 +160,17 @@ def _least(wanted: int, share: float) -> int:
     return rows
 
 
+def patience_note(job: Job, validation: int) -> str:
+    """What is to be said about patience when a run has so few validation rows; empty for nothing."""
+    held_out = job.validation_split if job.method == "kfold" else validation
+    if job.patience is None or job.method == "federated" or held_out:
+        return ""
+    return (
+        "there are no validation rows: patience watches the loss on the training rows, which falls "
+        "even when a model gets worse on new ones"
+    )
+
+
 def own_rows(job: Job) -> OwnRows:
     """How clients draw the rows of their own files."""
     folds = job.folds if job.method == "kfold" else 0

@@ -56,6 +56,7 @@ from lanfit_server.prepare import (
     no_rows,
     open_run,
     own_rows,
+    patience_note,
     read_data,
     record_of,
     take,
@@ -188,6 +189,8 @@ class Runner:
                 raise
             if data.labels:
                 self._say(f"Labels: {', '.join(f'{number} {word}' for number, word in enumerate(data.labels))}.")
+            if note := patience_note(job, data.validation):
+                self._say(f"Note: {note}.")
             for line in lines_of_deal(job, model, data, owners):
                 self._say(line)
             record = record_of(new_run_id(self._workspace), job, self._ground.server_id, order.loaded, model, data)
