@@ -23,6 +23,7 @@ _PYTHON = "only a Python program can: no command gives it"
 _MEMORY = "it takes more memory than a test may have"
 _CHECKED = "a check before it finds the same; it is there for who calls the function"
 _CUSTOM = "a whole run for each would cost too much: found by what reads, executes or compares the files"
+_READER = "its reader meets other mistakes from the outside, and each costs a process"
 
 #: Code → why nobody can provoke it from the outside, and the test that provokes it all the same.
 INSIDE = {
@@ -90,6 +91,16 @@ INSIDE = {
     "csv.unreadable": (
         "what pandas refuses is found and named; this is for what nobody has thought of",
         "lanfit/data/test_csv_reader.py::test_what_nobody_has_thought_of_is_told_in_the_words_of_pandas",
+    ),
+    "csv.thousands": (_READER, "lanfit/data/test_signs.py::test_what_is_refused_for_its_signs_has_a_code"),
+    "csv.missing": (
+        _READER,
+        "lanfit/data/test_signs.py::test_a_first_row_with_a_mark_for_missing_is_data_and_the_mark_is_named",
+    ),
+    "xlsx.missing": (_READER, "lanfit/data/test_xlsx_reader.py::test_a_mark_for_missing_is_named"),
+    "xlsx.not-computed": (
+        _READER,
+        "lanfit/data/test_xlsx_reader.py::test_formulas_that_nobody_computed_are_refused_and_the_first_is_named",
     ),
     "disk.full": (
         "a test can't fill a disk",
@@ -230,6 +241,7 @@ INSIDE = {
         "a loss that is no number ends nearly every training before: only its very last step can do it",
         "lanfit/training/test_loop.py::test_weights_that_are_no_numbers_are_not_given_back",
     ),
+    "job.same-signs": (_READER, "lanfit/test_job.py::test_a_sign_in_numbers_has_one_meaning"),
     "job.no-dataset": (_CHECKED, "lanfit/test_job.py::test_a_job_on_a_set_of_keras_names_it"),
     "model.out-of-memory": (
         _MEMORY,

@@ -154,8 +154,8 @@ def zero_bytes(place: Tiny) -> None:
 
 
 @provokes("csv.not-utf8", "x.csv")
-def latin_1(place: Tiny) -> None:
-    place.x("x.csv", as_csv(X, "größe,b").encode("latin-1"))
+def bytes_of_no_encoding(place: Tiny) -> None:
+    place.x("x.csv", as_csv(X, "a,b").encode() + b"1,\x81\n")
 
 
 @provokes("csv.endless-line", "x.csv", "67.1 MB")
@@ -165,7 +165,7 @@ def a_line_without_end(place: Tiny) -> None:
 
 @provokes("csv.unnamed-column", "x.csv, line 1: column 1", "to_csv(index=False)")
 def an_index_of_pandas(place: Tiny) -> None:
-    place.x("x.csv", as_csv(np.hstack([np.arange(ROWS).reshape(-1, 1), X]), ",a,b"))
+    place.x("x.csv", as_csv(np.hstack([np.arange(ROWS)[::-1].reshape(-1, 1), X]), ",a,b"))
 
 
 @provokes("csv.uneven-line", "x.csv, line 13 has 3 cells, the first line 2")
@@ -173,9 +173,14 @@ def a_cell_too_many(place: Tiny) -> None:
     place.x("x.csv", as_csv(X, "a,b").replace("22,23\n", "22,23,24\n"))
 
 
-@provokes("csv.not-a-number", 'x.csv, line 4, column "b": "n/a" is not a number')
+@provokes("csv.not-a-number", 'x.csv, line 4, column "b": "tall" is not a number')
 def text_in_a_numeric_column(place: Tiny) -> None:
-    place.x("x.csv", as_csv(X, "a,b").replace("4,5\n", "4,n/a\n"))
+    place.x("x.csv", as_csv(X, "a,b").replace("4,5\n", "4,tall\n"))
+
+
+@provokes("csv.ambiguous", 'x.csv, line 2, column "price": "1,200" can be 1.2 or 1200', "--thousands comma")
+def thousands_or_decimals(place: Tiny) -> None:
+    place.x("x.csv", "price\n" + '"1,200"\n950\n' * 6)
 
 
 @provokes("csv.empty-cell", 'x.csv, line 4, column "b"')
@@ -241,9 +246,9 @@ def merged_headers(place: Tiny) -> None:
     place.x("x.xlsx", as_xlsx(SHEET, merged="A1:B1"))
 
 
-@provokes("xlsx.not-a-number", 'x.xlsx, cell B5, column "b": "n/a"')
+@provokes("xlsx.not-a-number", 'x.xlsx, cell B5, column "b": "tall"')
 def text_in_a_numeric_column_of_a_sheet(place: Tiny) -> None:
-    place.x("x.xlsx", as_xlsx(sheet_with("n/a")))
+    place.x("x.xlsx", as_xlsx(sheet_with("tall")))
 
 
 @provokes("xlsx.empty-cell", 'x.xlsx, cell B5, column "b"')

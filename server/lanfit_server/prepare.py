@@ -109,6 +109,8 @@ def read_data(job: Job, workspace: Workspace, model: Model, scratch: Path, sourc
         normalizer=job.normalizer,
         seed=job.seed,
         npz_key=job.npz_key,
+        decimal=job.decimal,
+        thousands=job.thousands,
         samples=job.samples or None,
         normalize_targets=job.normalize_targets,
         dealing=dealing_of(job),
@@ -174,7 +176,16 @@ def patience_note(job: Job, validation: int) -> str:
 def own_rows(job: Job) -> OwnRows:
     """How clients draw the rows of their own files."""
     folds = job.folds if job.method == "kfold" else 0
-    return OwnRows(job.batch_size, job.test_split, job.validation_split, folds, job.seed, job.npz_key)
+    return OwnRows(
+        job.batch_size,
+        job.test_split,
+        job.validation_split,
+        folds,
+        job.seed,
+        job.npz_key,
+        decimal=job.decimal,
+        thousands=job.thousands,
+    )
 
 
 def fold_of(job: Job, number: int) -> Fold:

@@ -60,6 +60,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     threads: int | None = None
     seed: int = 0
     npz_key: str | None = None
+    decimal: str | None = None
+    thousands: str | None = None
     dataset_args: str | None = None
     normalize_targets: str = "none"
     folds: int = 10
@@ -236,6 +238,20 @@ FIELDS: dict[str, Field] = {
             default="the only one",
             example="x_train,y_train",
         ),
+        Field(
+            "decimal",
+            one_of(("point", "comma")),
+            "The decimal sign in the numbers of csv and other text files: point or comma.",
+            default="found out for each file; what can be read in two ways is refused",
+            example="comma",
+        ),
+        Field(
+            "thousands",
+            one_of(("comma", "point", "space", "none")),
+            "What separates thousands in the numbers of csv and other text files: comma, point, space or none.",
+            default="nothing; what can be read in two ways is refused",
+            example="comma",
+        ),
         Field("seed", whole(0, 2**32 - 1), "The seed that splits, shuffles and initial states derive from."),
         Field(
             "dataset_args",
@@ -332,6 +348,8 @@ def make_job(values: Mapping[str, Value]) -> Job:
         job = msgspec.structs.replace(job, parts_of=job.clients)
     _check_deal(job)
     check_local(job.local, job.clients)
+    if job.decimal is not None and job.decimal == job.thousands:
+        raise mistake("job.same-signs", sign=job.decimal)
     _check_data(job)
     if job.merge and job.method != "fit":
         raise mistake("job.merge-without-fit", merge=",".join(job.merge), method=job.method)

@@ -166,6 +166,13 @@ def test_a_job_on_a_set_of_keras_names_it() -> None:
     assert wrong.value.code == "job.no-dataset"
 
 
+def test_a_sign_in_numbers_has_one_meaning() -> None:
+    with pytest.raises(InputError) as wrong:
+        make_job({"decimal": "comma", "thousands": "comma"})
+    assert wrong.value.code == "job.same-signs"
+    assert make_job({"decimal": "comma", "thousands": "point"}).thousands == "point"
+
+
 def test_a_job_of_clients_data_may_say_that_all_rows_are_used() -> None:
     assert make_job({"data": "client", "samples": 0}).samples == 0
     assert make_job({"data": "files", "samples": 5}).samples == 5

@@ -30,6 +30,8 @@ from lanfit_server.summary import Summary
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8470
 DEFAULT_BATCH = 32
+#: Fields of a job that say where rows are, or how files are read: not beside arrays.
+OF_FILES = ("data", "dataset", "npz_key", "decimal", "thousands")
 
 
 class Cluster:
@@ -234,7 +236,7 @@ class Cluster:
             values.setdefault("data", "keras" if "dataset" in values else "files")
             values["batch_size"] = str(batch_size or DEFAULT_BATCH)
             return None
-        if (other := next((name for name in ("data", "dataset", "npz_key") if name in values), None)) is not None:
+        if (other := next((name for name in OF_FILES if name in values), None)) is not None:
             raise mistake("fit.other-rows-too", name=other)
         values["data"] = "arrays"
         needs_targets, rank = values.get("order") != "XX", _rank(model)

@@ -17,10 +17,33 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.data.compressed import open_bytes
-from lanfit.data.layout import Layout, bounded_lines, find_layout, pieces_of, records, text_of
+from lanfit.data.layout import (
+    ENCODINGS,
+    SPACES,
+    Layout,
+    ambiguous,
+    column_name,
+    find_layout,
+    open_text,
+    pieces_of,
+    table_records,
+    with_thousands,
+)
 from lanfit.data.pieces import AnyArray, Piece, rows_differ
-from lanfit.data.tables import is_blank, is_number, is_row
+from lanfit.data.tables import (
+    FOUND_OUT,
+    INDEX_NOTE,
+    Signs,
+    counts_rows,
+    is_blank,
+    is_missing,
+    is_number,
+    is_row,
+    may_be_thousands,
+    said_of_numbering,
+    thousands_groups,
+    to_number,
+)
 from lanfit.data.text_labels import Labels, labels_of_texts
 from lanfit.data.threads import CORES, ahead
 from lanfit.errors import LanfitError
@@ -35,20 +58,26 @@ LARGEST_FREED = 30 << 20
 T = TypeVar("T")
 
 
-def open_csv(path: Path) -> Piece:
+def open_csv(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -> Piece:
     """The rows of a csv file as float32, shape (rows, columns).
 
+    Args:
+        signs: how its numbers are written, where somebody said so.
+        numbering: what a first line 0, 1, … is: "names" or "row"; empty: it is found out.
+
     Raises:
-        InputError: not UTF-8 text or no rows; and, while reading: a cell that is no number, a line with more or fewer
-            cells; file, line and column are named.
+        InputError: no text or no rows; and, while reading: a cell that is no number, a line with more or fewer cells;
+            file, line and column are named.
     """
     with _errors_named(path):
-        layout = find_layout(path)
-    shape, read = (layout.rows, layout.width), partial(_blocks, path, layout, np.float64, _as_float32)
-    return Piece(str(path), shape, np.dtype(np.float32), read, _notes(layout), layout.header)
+        layout = find_layout(path, signs, numbering)
+    shape = (layout.rows, layout.width - layout.index)
+    read = partial(_blocks, path, layout, str if layout.thousands else np.float64, partial(_as_float32, layout))
+    piece = Piece(str(path), shape, np.dtype(np.float32), read, _notes(layout), layout.names)
+    return replace(piece, numbering=layout.numbering)
 
 
-def read_csv_labels(path: Path) -> Labels:
+def read_csv_labels(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -> Labels:
     """Read all cells of a csv file as labels, shape (rows, columns).
 
     A first line that reads like a header is a row if each of its cells stands again in its column: a file of words
@@ -58,29 +87,29 @@ def read_csv_labels(path: Path) -> Labels:
         InputError: as `open_csv`, or the labels are not all words or all numbers.
     """
     with _errors_named(path):
-        layout = find_layout(path)
+        layout = find_layout(path, signs, numbering)
     places: dict[str, int] = {}
     blocks: list[NDArray[np.int32]] = []
     for frame in _blocks(path, layout, str, lambda frame: frame, numbers=False):
         before = sum(map(len, blocks))
         blocks.append(codes := np.empty(frame.shape, np.int32))
-        for column in frame:
+        for place, column in enumerate(frame):
             found, texts = frame[column].factorize()
             empty = np.isin(found, [-1, *(code for code, text in enumerate(texts) if not text.strip())])
             if empty.any():
                 row = before + int(empty.argmax()) + 1
                 raise _cause(path, layout, numbers=False) or mistake("labels.empty", file=path, row=row)
-            codes[:, column] = np.array([places.setdefault(text, len(places)) for text in texts], np.int32)[found]
+            codes[:, place] = np.array([places.setdefault(text, len(places)) for text in texts], np.int32)[found]
     codes = np.concatenate(blocks)
     if len(codes) != layout.rows:
         raise rows_differ(str(path), layout.rows, len(codes))
-    texts, notes, header = [text.strip() for text in places], _notes(layout), layout.header
-    if header and is_row(header, ({texts[code] for code in np.unique(column)} for column in codes.T)):
+    texts, notes, header = [text.strip() for text in places], _notes(layout), layout.names
+    if header and not layout.numbering and is_row(header, ({texts[c] for c in np.unique(part)} for part in codes.T)):
         first = [places.setdefault(name, len(places)) for name in header]
         codes = np.concatenate([np.array([first], np.int32), codes])
         notes = (*notes, "its first line is a label, not a header")
-    labels = labels_of_texts(str(path), codes, list(places), layout.decimal)
-    return replace(labels, notes=notes + labels.notes)
+    labels = labels_of_texts(str(path), codes, list(places), layout.decimal, layout.thousands)
+    return replace(labels, notes=notes + labels.notes, numbering=layout.numbering)
 
 
 class _Bytes:
@@ -100,9 +129,18 @@ class _Bytes:
         return cls(lambda size: next(given, b""))
 
 
-def _as_float32(frame: Any) -> AnyArray:
+def _as_float32(layout: Layout, frame: Any) -> AnyArray:
+    if layout.thousands:
+        frame = frame.map(partial(_value, layout))
     with np.errstate(over="ignore"):  # 1e39 becomes inf, which the check of all values names
         return frame.to_numpy(np.float32)  # type: ignore[no-any-return]
+
+
+def _value(layout: Layout, cell: str) -> float:
+    """A number with thousands separators; pandas would take them out wherever they stand, 1,23 is no 123."""
+    if not is_number(cell, layout.decimal, layout.thousands):
+        raise ValueError(f"{cell!r} is not a number")
+    return float(to_number(cell, layout.decimal, layout.thousands))
 
 
 def _blocks(path: Path, layout: Layout, dtype: type, take: Callable[[Any], T], *, numbers: bool = True) -> Iterator[T]:
@@ -111,33 +149,54 @@ def _blocks(path: Path, layout: Layout, dtype: type, take: Callable[[Any], T], *
     A plain file is parsed in several threads, where there are cores for them: pandas lets go of Python's lock. (Its own
     threads, of pandas 3.1, hold all rows of a file twice, and read only what is on disk and not compressed.)
     """
-    parse = partial(_pandas(path).read_csv, dtype=dtype, **_options(layout))
+    parse = partial(_pandas(path).read_csv, **_options(layout, dtype))
+    counted = None
 
-    def taken(frame: Any) -> T:
+    def taken(frame: Any) -> Any:
         if frame.shape[1] != layout.width:
             raise ValueError(f"the first line has {layout.width} cells, the next {frame.shape[1]}")
-        return take(frame)
+        return (frame[0], take(frame.drop(columns=0))) if layout.index else (None, take(frame))
 
     np.empty(
         LARGEST_FREED, np.uint8
     )  # else the memory of each piece is given back and asked for again: a fifth of the time
-    with _errors_named(path, layout, numbers=numbers), open_bytes(path) as stream:
+    with _errors_named(path, layout, numbers=numbers), open_text(path, layout.encoding) as stream:
         stream.read(layout.start)
         if layout.plain:
             pieces = pieces_of(stream, layout, PIECE_BYTES)
-            yield from ahead(lambda piece: taken(parse(_Bytes.of(piece))), pieces, CORES)
+            blocks = ahead(lambda piece: taken(parse(_Bytes.of(piece))), pieces, CORES)
         else:
-            yield from map(taken, parse(_Bytes(stream.read), chunksize=max(1, BLOCK_VALUES // layout.width)))
+            blocks = map(taken, parse(_Bytes(stream.read), chunksize=max(1, BLOCK_VALUES // layout.width)))
+        for index, block in blocks:
+            if index is not None and len(index):
+                if not counts_rows(index, counted):
+                    raise mistake("csv.unnamed-column", file=path, line=_line_of_header(path, layout), column=1)
+                counted = int(index.iloc[-1]) + 1
+            yield block
 
 
-def _options(layout: Layout) -> dict[str, Any]:
+def _line_of_header(path: Path, layout: Layout) -> int:
+    return next((line for line, _ in table_records(path, replace(layout, header=None))), 1)
+
+
+def _options(layout: Layout, dtype: type) -> dict[str, Any]:
     """pandas must neither guess missing values nor take a first column for row names."""
     fixed = {"header": None, "index_col": False, "na_filter": False, "engine": "c", "low_memory": False}
-    return {"sep": layout.separator, "decimal": layout.decimal, **fixed}
+    of_columns: Any = {column: str if layout.index and column == 0 else dtype for column in range(layout.width)}
+    separator = r"\s+" if layout.separator == SPACES else layout.separator
+    signs = {"sep": separator, "decimal": layout.decimal}
+    return {**signs, **fixed, "dtype": of_columns if layout.index else dtype}
 
 
 def _notes(layout: Layout) -> tuple[str, ...]:
-    return (f"read with {' and '.join(layout.notes)}",) if layout.notes else ()
+    notes = [f"read with {' and '.join(layout.notes)}"] if layout.notes else []
+    if layout.encoding in ENCODINGS:
+        notes.append(f"read as {ENCODINGS[layout.encoding]}")
+    if layout.numbering == "names":
+        notes.append(said_of_numbering(layout.width, names=True))
+    if layout.index:
+        notes.append(INDEX_NOTE)
+    return tuple(notes)
 
 
 def _pandas(path: Path) -> Any:
@@ -169,19 +228,24 @@ def _error(path: Path, layout: Layout | None, reason: Exception, numbers: bool) 
 def _cause(path: Path, layout: Layout, numbers: bool) -> LanfitError | None:
     """Read the file slowly and say where the first line is that breaks the rules; None if none is found."""
     try:
-        with open_bytes(path) as stream:
-            lines = records(bounded_lines(path, text_of(stream)), layout.separator)
-            if layout.header is not None:
-                next(lines)
-            for line, cells in lines:
-                if len(cells) != layout.width:
-                    return mistake("csv.uneven-line", file=path, line=line, found=len(cells), expected=layout.width)
-                for column, cell in enumerate(cells):
-                    name = column + 1 if layout.header is None else f'"{layout.header[column]}"'
-                    if is_blank(cell):
-                        return mistake("csv.empty-cell", file=path, line=line, column=name)
-                    if numbers and _is_wrong(cell, layout.decimal):
-                        return mistake("csv.not-a-number", file=path, line=line, column=name, cell=cell[:40])
+        for line, cells in table_records(path, layout):
+            if len(cells) != layout.width:
+                return mistake("csv.uneven-line", file=path, line=line, found=len(cells), expected=layout.width)
+            for column, cell in enumerate(cells):
+                if column == 0 and layout.index:
+                    continue
+                name = column_name(layout, column)
+                if is_blank(cell):
+                    return mistake("csv.empty-cell", file=path, line=line, column=name)
+                if numbers and _is_wrong(cell, layout):
+                    if thousands_groups(cell):
+                        return with_thousands(path, layout, line, column, cell)
+                    for sign in (",", "."):
+                        if may_be_thousands(cell, sign):
+                            return ambiguous(path, layout, line, column, cell, sign)
+                    if is_missing(cell):
+                        return mistake("csv.missing", file=path, line=line, column=name, cell=cell.strip())
+                    return mistake("csv.not-a-number", file=path, line=line, column=name, cell=cell[:40])
     except UnicodeDecodeError:
         return mistake("csv.not-utf8", file=path)
     except csv.Error as error:
@@ -189,5 +253,5 @@ def _cause(path: Path, layout: Layout, numbers: bool) -> LanfitError | None:
     return None  # what pandas said is told instead
 
 
-def _is_wrong(cell: str, decimal: str) -> bool:
-    return not is_number(cell, decimal) or cell.strip().lower().lstrip("+-") == "nan"
+def _is_wrong(cell: str, layout: Layout) -> bool:
+    return not is_number(cell, layout.decimal, layout.thousands) or cell.strip().lower().lstrip("+-") == "nan"

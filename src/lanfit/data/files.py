@@ -14,6 +14,7 @@ from lanfit.data.compressed import PACKINGS
 from lanfit.data.csvs import open_csv, read_csv_labels
 from lanfit.data.npz import open_npz, read_npz_labels
 from lanfit.data.pieces import Piece
+from lanfit.data.tables import FOUND_OUT, Signs
 from lanfit.data.text_labels import Labels
 from lanfit.data.xlsx import open_xlsx, read_xlsx_labels
 from lanfit.mistakes import counted, mistake
@@ -53,11 +54,13 @@ def find_pairs(x_dir: Path, y_dir: Path | None) -> list[Pair]:
     return [Pair(x, y) for x, y in zip(xs, ys, strict=True)]
 
 
-def open_file(path: Path, npz_key: str | None = None) -> Piece:
+def open_file(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT, numbering: str = "") -> Piece:
     """Find out what a file of numbers holds; csv and xlsx are read as float32, npz in its own dtype.
 
     Args:
         npz_key: which array of an npz file is read; needed if there are several.
+        signs: how the numbers of text files are written, where somebody said so.
+        numbering: what a first line 0, 1, … of a table is: "names" or "row"; empty: it is found out.
 
     Raises:
         InputError: the file can't be read, or holds something else.
@@ -65,10 +68,10 @@ def open_file(path: Path, npz_key: str | None = None) -> Piece:
     kind = _kind(path)
     if kind == ".npz":
         return open_npz(path, npz_key)
-    return open_xlsx(path) if kind == ".xlsx" else open_csv(path)
+    return open_xlsx(path, numbering) if kind == ".xlsx" else open_csv(path, signs, numbering)
 
 
-def read_labels(path: Path, npz_key: str | None = None) -> Labels:
+def read_labels(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT, numbering: str = "") -> Labels:
     """Read a whole file as labels, exactly: integers stay integers, words are coded.
 
     Raises:
@@ -77,7 +80,7 @@ def read_labels(path: Path, npz_key: str | None = None) -> Labels:
     kind = _kind(path)
     if kind == ".npz":
         return read_npz_labels(path, npz_key)
-    return read_xlsx_labels(path) if kind == ".xlsx" else read_csv_labels(path)
+    return read_xlsx_labels(path, numbering) if kind == ".xlsx" else read_csv_labels(path, signs, numbering)
 
 
 def _kind(path: Path) -> str:

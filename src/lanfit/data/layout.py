@@ -1,34 +1,56 @@
-"""Finds out how a csv file is laid out: separator, decimal sign, header, rows; reads every byte once and no number.
+"""Finds out how a csv file is laid out: encoding, separator, signs in numbers, header, rows. Reads every byte once.
 
-The rules look at the file alone and never at chance, so that a file is always read in the same way.
+The rules look at the file alone and never at chance, so that a file is always read in the same way. What two rules
+could claim is refused, with the flag that decides it.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
 from lanfit.data.compressed import open_bytes
 from lanfit.data.memory import readable_size
-from lanfit.data.tables import is_header, unnamed_column
+from lanfit.data.tables import (
+    FOUND_OUT,
+    SAMPLE,
+    Signs,
+    counts_rows,
+    is_header,
+    is_number,
+    is_numbering,
+    may_be_thousands,
+    numbering_names,
+    sign_name,
+    thousands_groups,
+    to_number,
+    unnamed_column,
+)
 from lanfit.errors import LanfitError
 from lanfit.mistakes import mistake
 
-SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas"}
+SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars"}
 """In the order in which they are tried: a comma may be a decimal sign in a file separated by the others."""
+SPACES = " "
+"""Any number of blanks: `numpy.savetxt` writes one between numbers."""
+ENCODINGS = {"utf-16": "UTF-16", "cp1252": "Windows-1252, as it is no UTF-8"}
 CHUNK = 1 << 20
 MAX_LINE = 64 << 20
 _BLANK = re.compile(rb"\n[ \t]*\n")
 _SIGNS = frozenset({b",", b".", b'"'})
 _BOM = b"\xef\xbb\xbf"
+#: What Excel writes, and reads, above the table: which sign separates the cells.
+_SEP = re.compile(r'"?sep=([\t;,|:])"?[\t;,|:]*\r?\n?', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -36,43 +58,78 @@ class Layout:
     """How a csv file is read."""
 
     separator: str
+    """A sign, or " " for any number of blanks."""
     decimal: str
     header: tuple[str, ...] | None
     start: int
-    """Bytes before the first line of data."""
+    """Bytes before the first line of data, in UTF-8."""
     width: int
+    """How many cells a line has, an index that is left out among them."""
     rows: int
     """Lines of data that are not blank."""
     plain: bool
     """Neither quotes nor line ends of old systems: every line end ends a row."""
+    encoding: str = "utf-8"
+    thousands: str = ""
+    skipped: int = 0
+    """Lines before the table, which are no part of it."""
+    index: bool = False
+    """Whether the first column has no name and counts rows, so it is left out."""
+    numbering: str = ""
+    """A first line 0, 1, …: whether it was taken for "names" or for a "row"; empty: it is none."""
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What is unusual about it, to be said behind "read with "."""
-        found = [f"{SEPARATORS[self.separator]} between the cells"] if self.separator != "," and self.width > 1 else []
-        return (*found, "decimal commas") if self.decimal == "," else tuple(found)
+        found = []
+        if self.separator != "," and self.width > 1:
+            found.append(f"{SEPARATORS.get(self.separator, 'blanks')} between the cells")
+        if self.decimal == ",":
+            found.append("decimal commas")
+        if self.thousands:
+            found.append({",": "commas", ".": "points"}.get(self.thousands, "spaces") + " between thousands")
+        return tuple(found)
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The header of what is read: without the index."""
+        return self.header[1:] if self.header and self.index else self.header
 
 
-def find_layout(path: Path) -> Layout:
-    """Read the first two lines for separator and header, and all bytes for the number of lines and the decimal sign.
+def find_layout(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -> Layout:
+    """Read the first two lines for separator and header, and all bytes for the number of lines and the signs.
 
-    The separator is the first of tab, semicolon and comma that cuts both lines into the same number of cells, at least
-    two; a first line without any of them is a file of one column. Where the comma does not separate, it is the decimal
-    sign if there are commas and no points.
+    The separator is the one that a line `sep=` names, or the first of tab, semicolon, comma and bar that cuts the first
+    two lines into the same number of cells, at least two, or blanks between numbers; a first line without any of them
+    is a file of one column. Where the comma does not separate, it is the decimal sign if there are commas and no
+    points, and one of them can't separate thousands.
+
+    Args:
+        signs: how numbers are written, where somebody said so.
+        numbering: "names" or "row": what a first line 0, 1, … is; empty: it is found out.
 
     Raises:
-        InputError: no rows, no text, a line without end, a column without name, or it can't be read.
-        UnicodeDecodeError, csv.Error: not UTF-8, quotes without end.
+        InputError: no rows, no text, a line without end, a column without name, numbers that can be read in two ways,
+            or it can't be read.
+        UnicodeDecodeError, csv.Error: neither UTF-8, UTF-16 nor Windows-1252; quotes without end.
     """
     with open_bytes(path) as stream:
-        separator, header, start, width = _read_head(path, stream)
+        start = stream.peek(4)[:4]
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not start.startswith(codecs.BOM_UTF32_LE):
+        return _find(path, "utf-16", signs, numbering)
+    try:
+        return _find(path, "utf-8", signs, numbering)
+    except UnicodeDecodeError:
+        if start.startswith(_BOM):
+            raise
+        return _find(path, "cp1252", signs, numbering)
+
+
+@contextmanager
+def open_text(path: Path, encoding: str) -> Iterator[io.BufferedReader]:
+    """Open a text file, unpacked if it is packed, as a stream of UTF-8."""
     with open_bytes(path) as stream:
-        stream.read(start)
-        rows, seen = _count(path, stream, _blanks(separator))
-    if rows == 0 or width == 0:
-        raise mistake("csv.no-rows", file=path)
-    decimal = "," if separator != "," and b"," in seen and b"." not in seen else "."
-    return Layout(separator, decimal, header, start, width, rows, plain=not seen & {b'"', b"\r"})
+        yield stream if encoding == "utf-8" else io.BufferedReader(_Recoded(stream, encoding), 1 << 18)
 
 
 def pieces_of(stream: io.BufferedReader, layout: Layout, size: int) -> Iterator[tuple[bytes, bytes]]:
@@ -89,14 +146,33 @@ def pieces_of(stream: io.BufferedReader, layout: Layout, size: int) -> Iterator[
 
 
 def text_of(stream: io.BufferedReader) -> TextIO:
-    """The text in a stream of bytes, line ends as they are."""
+    """The text in a stream of UTF-8, line ends as they are."""
     return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
 
 
-def records(lines: Iterator[str], separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Cells of every line that is not blank, and the number of the line (of its last, if quotes go over several)."""
-    reader = csv.reader(lines, delimiter=separator, strict=True)
-    return ((reader.line_num, cells) for cells in reader if not _blank(cells))
+def records(lines: Iterator[str], separator: str, first: int = 0) -> Iterator[tuple[int, list[str]]]:
+    """Cells of every line that is not blank, and the number of the line (of its last, if quotes go over several).
+
+    Args:
+        first: lines before the table, which are passed over.
+    """
+    for _ in range(first):
+        next(lines, None)
+    if separator == SPACES:
+        lines = (line.rstrip(" \t\r\n") for line in lines)
+        reader = csv.reader(lines, delimiter=" ", skipinitialspace=True, strict=True)
+    else:
+        reader = csv.reader(lines, delimiter=separator, strict=True)
+    return ((reader.line_num + first, cells) for cells in reader if not _blank(cells))
+
+
+def table_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
+    """Cells of every row as text, and the number of the line; the index is among them."""
+    with open_text(path, layout.encoding) as stream:
+        lines = records(bounded_lines(path, text_of(stream)), layout.separator, layout.skipped)
+        if layout.header is not None:
+            next(lines, None)
+        yield from lines
 
 
 def bounded_lines(path: Path, text: TextIO) -> Iterator[str]:
@@ -107,8 +183,106 @@ def bounded_lines(path: Path, text: TextIO) -> Iterator[str]:
         yield line
 
 
-def _read_head(path: Path, stream: io.BufferedReader) -> tuple[str, tuple[str, ...] | None, int, int]:
-    """Separator, header, bytes before the data, and number of columns."""
+class _Recoded(io.RawIOBase):
+    """A stream of another encoding, as UTF-8."""
+
+    def __init__(self, stream: io.BufferedReader, encoding: str) -> None:
+        self._stream, self._decoder, self._left = stream, codecs.getincrementaldecoder(encoding)(), b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._left:
+            data = self._stream.read(1 << 16)
+            self._left = self._decoder.decode(data, final=not data).encode()
+            if not data:
+                break
+        given, self._left = self._left[: len(buffer)], self._left[len(buffer) :]
+        buffer[: len(given)] = given
+        return len(given)
+
+
+def _find(path: Path, encoding: str, signs: Signs, numbering: str) -> Layout:
+    with open_text(path, encoding) as stream:
+        layout = _read_head(path, stream, signs, numbering, encoding)
+    with open_text(path, encoding) as stream:
+        stream.read(layout.start)
+        rows, seen = _count(path, stream, _blanks(layout.separator))
+    if rows == 0 or layout.width == 0:
+        raise mistake("csv.no-rows", file=path)
+    layout = replace(layout, rows=rows, plain=not seen & {b'"', b"\r"})
+    if signs.decimal:
+        return replace(layout, decimal=signs.decimal, thousands=signs.thousands or "")
+    if layout.separator == "," or not seen & {b",", b"."}:
+        return replace(layout, thousands=signs.thousands or "")
+    if {b",", b"."} <= seen:
+        return replace(layout, thousands=signs.thousands or "")
+    sign = "," if b"," in seen else "."
+    is_decimal = signs.thousands is not None or _is_decimal(path, layout, sign)
+    return replace(layout, decimal="," if sign == "," and is_decimal else ".", thousands=signs.thousands or "")
+
+
+def _is_decimal(path: Path, layout: Layout, sign: str) -> bool:
+    """Whether the only sign in a file's numbers is its decimal sign; False if no number has it.
+
+    Raises:
+        InputError: it separates thousands, or nobody can know.
+    """
+    first: dict[int, tuple[int, str]] = {}
+    whole: set[int] = set()
+    for line, cells in table_records(path, layout):
+        for column, cell in enumerate(cells[: layout.width]):
+            if sign not in cell:
+                if sign == "." and column not in whole and is_number(cell):
+                    whole.add(column)
+            elif is_number(cell, sign):
+                if not may_be_thousands(cell, sign):
+                    return True
+                first.setdefault(column, (line, cell))
+            elif thousands_groups(cell) == sign:
+                raise with_thousands(path, layout, line, column, cell)
+    # A file of three decimals everywhere is common where the sign is a point; in a column with whole numbers it is not.
+    doubted = [column for column in first if sign == "," or column in whole]
+    if not doubted:
+        return bool(first)
+    line, cell = first[doubted[0]]
+    raise ambiguous(path, layout, line, doubted[0], cell, sign)
+
+
+def ambiguous(path: Path, layout: Layout, line: int, column: int, cell: str, sign: str) -> LanfitError:
+    """The error for a number in which a sign may separate decimals or thousands."""
+    return mistake(
+        "csv.ambiguous",
+        file=path,
+        line=line,
+        column=column_name(layout, column),
+        cell=cell.strip(),
+        one=to_number(cell, sign),
+        other=to_number(cell, "." if sign == "," else ",", sign),
+        sign=sign_name(sign),
+    )
+
+
+def with_thousands(path: Path, layout: Layout, line: int, column: int, cell: str) -> LanfitError:
+    """The error for a number with thousands separators that nobody announced."""
+    return mistake(
+        "csv.thousands",
+        file=path,
+        line=line,
+        column=column_name(layout, column),
+        cell=cell.strip()[:40],
+        sign=sign_name(thousands_groups(cell)),
+    )
+
+
+def column_name(layout: Layout, column: int) -> str:
+    """How messages call a column (from 0)."""
+    return str(column + 1) if layout.header is None else f'"{layout.header[column]}"'
+
+
+def _read_head(path: Path, stream: io.BufferedReader, signs: Signs, numbering: str, encoding: str) -> Layout:
+    """All but the number of rows and the signs."""
     bom = len(_BOM) if stream.peek(len(_BOM)).startswith(_BOM) else 0
     seen: list[str] = []
     rest = bounded_lines(path, text_of(stream))
@@ -119,20 +293,43 @@ def _read_head(path: Path, stream: io.BufferedReader) -> tuple[str, tuple[str, .
             seen.append(line)
             yield line
 
-    separator, first = _choose(lines)
-    if first is None:
-        return separator, None, bom, 0
-    line, cells = first
-    if not is_header(cells):
-        return separator, None, bom, len(cells)
-    if unnamed := unnamed_column(cells):
+    named = _SEP.fullmatch(next(lines(), ""))
+    skipped = 1 if named else 0
+    if named:
+        separator, head = named[1], list(islice(records(lines(), named[1], 1), 2))
+    else:
+        separator, head = _choose(lines, signs)
+    start = bom + sum(len(text.encode()) for text in seen[:skipped])
+    if not head:
+        return Layout(separator, ".", None, start, 0, 0, plain=True, encoding=encoding, skipped=skipped)
+    (line, cells), width = head[0], len(head[0][1])
+    layout = Layout(separator, ".", None, start, width, 0, plain=True, encoding=encoding, skipped=skipped)
+    below = (row for _, row in islice(records(lines(), separator, skipped), 1, SAMPLE + 1))
+    if is_numbering(cells):
+        index = not cells[0].strip()
+        if not numbering:
+            given = [cell for row in below for cell in row[index:]]
+            numbering = "names" if index or numbering_names(width, given) else "row"
+        layout = replace(layout, numbering="" if index else numbering)
+        if numbering == "row" and not index:
+            return layout
+    elif not is_header(cells):
+        return layout
+    names = tuple(cell.strip() for cell in cells)
+    layout = replace(layout, header=names, start=bom + sum(len(text.encode()) for text in seen[:line]))
+    unnamed = unnamed_column(names)
+    index = unnamed == 1 or names[0] == "Unnamed: 0"
+    if index and width > 1 and unnamed_column(names[1:]) is None:
+        below = (row for _, row in islice(records(lines(), separator, skipped), 1, SAMPLE + 1))
+        if counts_rows(row[0] for row in below):
+            return replace(layout, index=True)
+    if unnamed:
         raise mistake("csv.unnamed-column", file=path, line=line, column=unnamed)
-    start = bom + sum(len(text.encode()) for text in seen[:line])
-    return separator, tuple(cell.strip() for cell in cells), start, len(cells)
+    return layout
 
 
-def _choose(lines: Callable[[], Iterator[str]]) -> tuple[str, tuple[int, list[str]] | None]:
-    """The separator, and the first line as it cuts it."""
+def _choose(lines: Callable[[], Iterator[str]], signs: Signs) -> tuple[str, list[tuple[int, list[str]]]]:
+    """The separator, and the first two lines as it cuts them."""
     heads: dict[str, list[tuple[int, list[str]]]] = {}
     for separator in SEPARATORS:
         try:
@@ -142,14 +339,38 @@ def _choose(lines: Callable[[], Iterator[str]]) -> tuple[str, tuple[int, list[st
                 raise
             continue
         widths = {len(cells) for _, cells in head}
+        if separator == "," and signs.commas and not _cut_by_commas(head, lines):
+            continue
         if len(widths) == 1 and widths != {1}:
-            return separator, head[0]
+            return separator, head
     if not heads[","]:
-        return ",", None
-    separator = max(reversed(heads), key=lambda s: len(heads[s][0][1]))
-    if len(heads[separator][0][1]) == 1 and ";" in heads:
+        return ",", []
+    blanks = [] if signs.thousands == " " else _cut_by_blanks(lines)
+    if blanks:
+        return SPACES, blanks
+    found = {separator: head for separator, head in heads.items() if separator != "|" and head}
+    separator = ";" if signs.commas and ";" in found else max(reversed(found), key=lambda s: len(found[s][0][1]))
+    if len(found[separator][0][1]) == 1 and ";" in found:
         separator = ";"
-    return separator, heads[separator][0]
+    return separator, found[separator]
+
+
+def _cut_by_commas(head: list[tuple[int, list[str]]], lines: Callable[[], Iterator[str]]) -> bool:
+    """Whether commas separate cells although they are said to stand in numbers: below a header, or around quotes."""
+    return bool(head) and (is_header(head[0][1]) or any('"' in line for line in islice(lines(), 2)))
+
+
+def _cut_by_blanks(lines: Callable[[], Iterator[str]]) -> list[tuple[int, list[str]]]:
+    """The first two lines as blanks cut them, if they cut them alike, and the second into numbers of any size."""
+    try:
+        head = list(islice(records(lines(), SPACES), 2))
+    except csv.Error:
+        return []
+    if len({len(cells) for _, cells in head}) != 1 or len(head[-1][1]) < 2 or not all(map(is_number, head[-1][1])):
+        return []
+    if all(thousands_groups(" ".join(cells)) for _, cells in head):  # 1 200 is a number, or two
+        return []
+    return head
 
 
 def _blanks(separator: str) -> bytes:
@@ -158,12 +379,19 @@ def _blanks(separator: str) -> bytes:
 
 
 def _count(path: Path, stream: io.BufferedReader, blanks: bytes) -> tuple[int, set[bytes]]:
-    """Lines that are not blank; and which there are of comma, point, quote, and line ends of \\r alone."""
+    """Lines that are not blank; and which there are of comma, point, quote, and line ends of \\r alone.
+
+    Raises:
+        UnicodeDecodeError: it is no UTF-8.
+    """
     rows, rest, seen = 0, b"", set[bytes]()
+    decoder = codecs.getincrementaldecoder("utf-8")()
     while True:
         chunk = stream.read(CHUNK)
         if b"\0" in chunk:
             raise mistake("csv.not-text", file=path)
+        if not chunk.isascii() or decoder.getstate()[0] or not chunk:
+            decoder.decode(chunk, final=not chunk)
         seen |= {sign for sign in _SIGNS - seen if sign in chunk}
         if b"\r" in chunk:  # \r\n cut in two by a block makes a blank line, which is not counted
             chunk = chunk.replace(b"\r\n", b"\n")

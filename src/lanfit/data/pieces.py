@@ -37,6 +37,8 @@ class Piece:
     """What was unusual about it."""
     columns: tuple[str, ...] | None = None
     """The names in the header, if there is one."""
+    numbering: str = ""
+    """How a first line 0, 1, … was read: as "names" of columns or as a "row"; empty: there is none."""
 
     @classmethod
     def of(cls, name: str, array: AnyArray) -> Piece:

@@ -25,6 +25,7 @@ from lanfit.data.pieces import AnyArray, Piece, check_memory
 from lanfit.data.plan import Plan, plan_rows
 from lanfit.data.shapes import fit_row, permuted, shown
 from lanfit.data.sources import Source, files_source
+from lanfit.data.tables import Signs
 from lanfit.data.targets import Check, Targets, common_row, targets_of
 from lanfit.data.threads import in_order
 from lanfit.mistakes import mistake
@@ -61,6 +62,9 @@ class DataRequest:
     normalize_targets: str = "none"
     """The normalizer of the targets; numbers only."""
     dealing: Dealing = STRATIFIED
+    decimal: str | None = None
+    """The decimal sign of text files by its name, and what separates thousands; None: found out."""
+    thousands: str | None = None
 
 
 @dataclass(frozen=True)
@@ -211,7 +215,8 @@ def check_target_normalizer(normalizer: str, target: Target) -> None:
 def _files_of(request: DataRequest) -> Source:
     if request.x_dir is None:
         raise mistake("rows.no-folder")
-    return files_source(request.x_dir, request.y_dir, request.target, request.npz_key)
+    signs = Signs.named(request.decimal, request.thousands)
+    return files_source(request.x_dir, request.y_dir, request.target, request.npz_key, signs)
 
 
 def _model_row(request: DataRequest, pieces: Sequence[Piece]) -> tuple[int, ...]:

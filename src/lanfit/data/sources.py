@@ -6,15 +6,21 @@ A source knows its rows before they are read; the sets of Keras are made into on
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from lanfit.data.files import find_pairs, open_file, read_labels
 from lanfit.data.labels import Target
 from lanfit.data.pieces import AnyArray, Piece
+from lanfit.data.tables import FOUND_OUT, Signs, said_of_numbering
 from lanfit.data.text_labels import Labels, labels_of_array
 from lanfit.data.threads import in_order
 from lanfit.mistakes import mistake
+
+Part = TypeVar("Part", bound=Piece | Labels)
+OTHER = {"names": "row", "row": "names"}
 
 
 @dataclass(frozen=True)
@@ -41,29 +47,65 @@ class Source:
         return sum(map(len, self.x))
 
 
-def files_source(x_dir: Path, y_dir: Path | None, target: Target, npz_key: str | None = None) -> Source:
+def files_source(
+    x_dir: Path, y_dir: Path | None, target: Target, npz_key: str | None = None, signs: Signs = FOUND_OUT
+) -> Source:
     """The files of two folders.
 
     Args:
         y_dir: not looked at with `Target.INPUT`.
         npz_key: which array of npz files is read: one name, or "x_name,y_name".
+        signs: how the numbers of text files are written, where somebody said so.
 
     Raises:
         InputError: anything about the files that does not fit.
     """
     pairs = find_pairs(x_dir, None if target is Target.INPUT else y_dir)
     x_key, y_key = _keys(npz_key)
-    x = tuple(in_order(lambda pair: open_file(pair.x, x_key), pairs))
+    read = partial(read_labels if target.is_classification else open_file, npz_key=y_key, signs=signs)
+    x = in_order(lambda pair: open_file(pair.x, x_key, signs), pairs)
     if target is Target.INPUT:
-        return Source(x, notes=gathered(x))
+        return Source(tuple(x), notes=gathered([_undecided(piece) for piece in x]))
     files = [pair.y for pair in pairs if pair.y is not None]
     if not files:
         raise mistake("targets.no-files")
+    given: list[Piece | Labels] = in_order(read, files)
+    for number, (pair, file) in enumerate(zip(pairs, files, strict=True)):
+        x_again, y_again = partial(open_file, pair.x, x_key, signs), partial(read, file)
+        x[number], given[number] = _settled(x[number], given[number], x_again, y_again)
+    notes = gathered((*x, *given))
     if target.is_classification:
-        labels = tuple(in_order(lambda path: read_labels(path, y_key), files))
-        return Source(x, labels=labels, notes=gathered((*x, *labels)))
-    y = tuple(in_order(lambda path: open_file(path, y_key), files))
-    return Source(x, y, notes=gathered((*x, *y)))
+        return Source(tuple(x), labels=tuple(part for part in given if isinstance(part, Labels)), notes=notes)
+    return Source(tuple(x), tuple(part for part in given if isinstance(part, Piece)), notes=notes)
+
+
+def _settled(x: Piece, y: Piece | Labels, x_again: Any, y_again: Any) -> tuple[Piece, Any]:
+    """Both files with as many rows, if the first line of one, 0, 1, …, is read in the other way; else as they are.
+
+    A label 0 on top may be the name that pandas gives a single column: the rows of X tell.
+    """
+    if len(x) == len(y):
+        return (_undecided(x), _undecided(y)) if x.numbering and y.numbering else (x, y)
+    if _other_rows(y) == len(x):
+        return x, y_again(numbering=OTHER[y.numbering])
+    if _other_rows(x) == len(y):
+        return _undecided(x_again(numbering=OTHER[x.numbering])), y
+    if _other_rows(x) and _other_rows(x) == _other_rows(y):
+        return _undecided(x_again(numbering=OTHER[x.numbering])), y_again(numbering=OTHER[y.numbering])
+    return x, y
+
+
+def _other_rows(part: Piece | Labels) -> int:
+    """How many rows there are if a first line 0, 1, … is read in the other way; 0 if there is no such line."""
+    return {"": 0, "names": len(part) + 1, "row": len(part) - 1}[part.numbering]
+
+
+def _undecided(part: Part) -> Part:
+    """With a note where a first line 0, 1, … was read as a row, and no other file says that this is right."""
+    if part.numbering != "row":
+        return part
+    width = part.shape[1] if isinstance(part, Piece) else part.values.shape[1]
+    return replace(part, notes=(*part.notes, said_of_numbering(width, names=False)))
 
 
 def arrays_source(

@@ -4,16 +4,66 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
 
+#: Cells that say that there is nothing.
+MISSING = frozenset(
+    {"", "na", "n/a", "n.a.", "nan", "-nan", "<na>", "null", "none", "?", "-", "--", ".", "..", "*", "\u2013", "\u2014"}
+    | {"#n/a", "#num!", "#value!", "#div/0!", "#ref!", "#name?", "#null!"}
+)
 #: Cells that make a first line data although they are no numbers: were it taken for a header, a row would be lost.
-_NO_NAMES = frozenset({"", "na", "n/a", "nan", "-nan", "<na>", "#n/a", "null", "none", "true", "false"})
+_NO_NAMES = MISSING | {"true", "false"}
 _NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?|nan)", re.IGNORECASE | re.ASCII)
+_WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _BLANKS = " \t\r\n"
+#: What a space between thousands may be: French spreadsheets write one that does not break.
+SPACES = " \u00a0\u202f"
+#: How signs are named in flags and job files.
+DECIMALS = {"point": ".", "comma": ","}
+THOUSANDS = {"comma": ",", "point": ".", "space": " ", "none": ""}
+#: So many rows of a table are looked at to see what its first line is.
+SAMPLE = 1000
+INDEX_NOTE = "its first column has no name and counts the rows: it is an index, and left out"
+_NAME_OF_SIGN = {sign: name for name, sign in THOUSANDS.items() if sign}
 
 
-def is_number(cell: str, decimal: str = ".") -> bool:
-    """Whether a cell reads as a number, with the given decimal separator and none for thousands."""
-    text = cell.strip(_BLANKS)
+@dataclass(frozen=True)
+class Signs:
+    """How the numbers of text files are written, where somebody said so; None: it is found out."""
+
+    decimal: str | None = None
+    """The sign itself: "." or ","."""
+    thousands: str | None = None
+    """The sign itself; empty: none."""
+
+    @classmethod
+    def named(cls, decimal: str | None, thousands: str | None) -> Signs:
+        """The signs by their names in `DECIMALS` and `THOUSANDS`. A sign has one meaning: the other follows."""
+        found = None if decimal is None else DECIMALS[decimal]
+        between = None if thousands is None else THOUSANDS[thousands]
+        if found is None and between in (",", "."):
+            found = "." if between == "," else ","
+        return cls(found, between)
+
+    @property
+    def commas(self) -> bool:
+        """Whether commas are said to stand inside numbers."""
+        return "," in (self.decimal, self.thousands)
+
+
+FOUND_OUT = Signs()
+
+
+def sign_name(sign: str) -> str:
+    """A sign as flags name it."""
+    return _NAME_OF_SIGN[sign]
+
+
+def is_number(cell: str, decimal: str = ".", thousands: str = "") -> bool:
+    """Whether a cell reads as a number, with the given decimal sign and thousands separator."""
+    text = without_thousands(cell, decimal, thousands)
+    if text is None:
+        return False
     if decimal != ".":
         if "." in text:
             return False
@@ -21,9 +71,9 @@ def is_number(cell: str, decimal: str = ".") -> bool:
     return _NUMBER.fullmatch(text) is not None
 
 
-def to_number(cell: str, decimal: str = ".") -> int | float:
+def to_number(cell: str, decimal: str = ".", thousands: str = "") -> int | float:
     """The value of a cell that `is_number`: int when it is written as one and fits 64 bits."""
-    text = cell.strip(_BLANKS).replace(decimal, ".")
+    text = (without_thousands(cell, decimal, thousands) or "").replace(decimal, ".")
     try:
         number = int(text)
     except ValueError:
@@ -31,9 +81,97 @@ def to_number(cell: str, decimal: str = ".") -> int | float:
     return number if -(2**63) <= number < 2**63 else float(text)
 
 
+def without_thousands(cell: str, decimal: str, thousands: str) -> str | None:
+    """The text of a number without its thousands separators; None where one stands in a wrong place: 1,23 or 1,,234."""
+    text = cell.strip(_BLANKS)
+    if not thousands:
+        return text
+    if thousands == " ":
+        for space in SPACES[1:]:
+            text = text.replace(space, " ")
+    whole, sign, rest = text.partition(decimal)
+    if thousands in rest:
+        return None
+    if thousands in whole:
+        groups = whole.lstrip("+-").split(thousands)
+        if not (1 <= len(groups[0]) <= 3 and all(len(group) == 3 for group in groups[1:])):
+            return None
+        if not all(group.isascii() and group.isdecimal() for group in groups):
+            return None
+    return whole.replace(thousands, "") + sign + rest
+
+
+def thousands_groups(cell: str) -> str:
+    """The sign in a cell that can only separate thousands, as in 1,234,567 or 1.234,5; empty if there is none."""
+    text = cell.strip(_BLANKS)
+    for space in SPACES[1:]:
+        text = text.replace(space, " ")
+    for sign, decimal in ((",", "."), (".", ","), (" ", "."), (" ", ",")):
+        plain = without_thousands(text, decimal, sign)
+        if plain is None or not is_number(plain, decimal):
+            continue
+        whole, point, _ = text.partition(decimal)
+        if whole.count(sign) > 1 or (whole.count(sign) and (point or sign == " ")):
+            return sign
+    return ""
+
+
+def may_be_thousands(cell: str, sign: str) -> bool:
+    """Whether a sign in a number may separate thousands as well as decimals: 1,234 but neither 0,123 nor 12,5."""
+    return re.fullmatch(rf"[+-]?[1-9]\d{{0,2}}{re.escape(sign)}\d{{3}}", cell.strip(_BLANKS), re.ASCII) is not None
+
+
+def is_missing(cell: str) -> bool:
+    """Whether a cell says that there is no value."""
+    return cell.strip().lower() in MISSING
+
+
 def is_header(cells: Sequence[str]) -> bool:
     """Whether a first line names the columns: one of its cells has a letter or no digit, and is no value."""
     return any(_is_name(cell.strip(_BLANKS)) for cell in cells)
+
+
+def is_numbering(cells: Sequence[str]) -> bool:
+    """Whether a first line is 0, 1, 2, … or has an index in front of it: the column numbers that pandas writes."""
+    texts = [cell.strip(_BLANKS) for cell in cells]
+    texts = texts[1:] if texts and not texts[0] else texts
+    return bool(texts) and texts == [str(number) for number in range(len(texts))]
+
+
+def numbering_names(width: int, cells: Iterable[str]) -> bool:
+    """Whether a first line 0, 1, … names the columns, by what stands below it, in `cells`; else it may be a row.
+
+    pandas writes a number that is no integer with a point. 0 alone is a label as well as a name, and 0 and 1 are a row
+    of booleans, so they are names only above cells that they could not stand among.
+    """
+    if width > 2:
+        return True
+    texts = {cell.strip(_BLANKS) for cell in cells}
+    if not any(_WHOLE.fullmatch(text) for text in texts):
+        return bool(texts)
+    return width == 2 and not texts <= {"0", "1"}
+
+
+def said_of_numbering(width: int, *, names: bool) -> str:
+    """The note on a first line 0, 1, …: how it was read."""
+    shown = ", ".join(map(str, range(min(width, 3)))) + (", …" if width > 3 else "")
+    return (
+        f"its first line, {shown}, is taken for column numbers, as pandas writes them, not for a row"
+        if names
+        else f"its first line, {shown}, is read as a row, not as column numbers"
+    )
+
+
+def counts_rows(cells: Iterable[str], start: int | None = None) -> bool:
+    """Whether cells are whole numbers that follow each other, the first of them `start` if it is given."""
+    for cell in cells:
+        text = cell.strip(_BLANKS)
+        if not _WHOLE.fullmatch(text) or len(text) > 18:
+            return False
+        if start is not None and int(text) != start:
+            return False
+        start = int(text) + 1
+    return True
 
 
 def is_row(header: Sequence[str], columns: Iterable[Container[str]]) -> bool:

@@ -34,6 +34,8 @@ class Labels:
     """Numbers; or, where there are words, int32: for each label its place in `words`."""
     words: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    numbering: str = ""
+    """How a first line 0, 1, … was read: as "names" of columns or as a "row"; empty: there is none."""
 
     def __len__(self) -> int:
         return len(self.values)
@@ -57,7 +59,9 @@ def labels_of_array(name: str, array: AnyArray) -> Labels:
     return Labels(name, array)
 
 
-def labels_of_texts(name: str, codes: NDArray[Any], texts: Sequence[str], decimal: str = ".") -> Labels:
+def labels_of_texts(
+    name: str, codes: NDArray[Any], texts: Sequence[str], decimal: str = ".", thousands: str = ""
+) -> Labels:
     """Labels from text cells: numbers (int64, or float64, or booleans) if all read as such, words if none does.
 
     Args:
@@ -77,9 +81,9 @@ def labels_of_texts(name: str, codes: NDArray[Any], texts: Sequence[str], decima
             raise mistake("labels.empty", file=name, row=row(place))
     if all(text.lower() in _BOOLEANS for text in stripped):
         return Labels(name, np.array([_BOOLEANS[text.lower()] for text in stripped], np.bool_)[codes])
-    numbers = [is_number(text, decimal) for text in stripped]
+    numbers = [is_number(text, decimal, thousands) for text in stripped]
     if all(numbers):
-        exact = [to_number(text, decimal) for text in stripped]
+        exact = [to_number(text, decimal, thousands) for text in stripped]
         return Labels(name, np.array(exact, np.int64 if all(type(n) is int for n in exact) else np.float64)[codes])
     if any(numbers):
         number, word = numbers.index(True), numbers.index(False)

@@ -1,17 +1,14 @@
-"""Reads the first sheet of an xlsx file: numbers, or labels exactly. A sheet is read whole: no format for big data.
+"""Reads the first worksheet of an xlsx file: numbers, or labels exactly. It is read whole: no format for big data.
 
 python-calamine reads; where it is not installed or can't read a file, openpyxl does, several times slower. Before
-either sees the file, its unpacked size and the reach of its cells are held against limits.
+either sees the file, `sheets` holds its unpacked size and the reach of its cells against limits, and looks for what
+neither tells: formulas that nobody computed, hidden rows.
 """
 
 from __future__ import annotations
 
 import datetime
-import re
-import zipfile
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -19,24 +16,23 @@ from typing import Any
 
 import numpy as np
 
-from lanfit.data.memory import readable_size
-from lanfit.data.pieces import Piece, free_if_less, unreadable
-from lanfit.data.tables import is_blank, is_header, is_row, unnamed_column
+from lanfit.data.pieces import Piece
+from lanfit.data.sheets import DAMAGED, SheetFacts, check_archive, column_letters, damage_named, damaged
+from lanfit.data.tables import (
+    INDEX_NOTE,
+    SAMPLE,
+    counts_rows,
+    is_header,
+    is_missing,
+    is_numbering,
+    is_row,
+    numbering_names,
+    said_of_numbering,
+    unnamed_column,
+)
 from lanfit.data.text_labels import Labels, labels_of_texts
 from lanfit.errors import LanfitError
-from lanfit.mistakes import mistake
-
-MAX_RATIO = 100
-#: Memory that a cell takes while it is read, and that a byte of the unpacked file can come to.
-CELL_BYTES = 64
-FACTOR = 8
-_CELL = re.compile(rb'r="([A-Z]{1,3})\d{1,7}"[^>/]*>')
-_ROW = re.compile(rb'<row [^>]*?r="(\d{1,7})"')
-_TAIL = 512  # of a chunk, looked at again with the next one: a cell's tag may be cut
-_DAMAGED = (
-    zipfile.BadZipFile, zlib.error, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
-    RuntimeError, SyntaxError, ArithmeticError, MemoryError,
-)  # fmt: skip
+from lanfit.mistakes import counted, mistake
 
 Cell = Any
 """None or "", bool, int, float, str, or a date or time."""
@@ -53,30 +49,37 @@ class _Sheet:
     left: int
     """Empty columns on the left."""
     notes: tuple[str, ...]
+    numbering: str = ""
+    """How a first line 0, 1, … was read: as "names" or as a "row"; empty: there is none."""
 
     def where(self, row: int, column: int) -> str:
         name = f', column "{self.header[column]}"' if self.header else ""
         return f"{self.path}, cell {column_letters(self.left + column)}{self.places[row]}{name}"
 
 
-def open_xlsx(path: Path) -> Piece:
+def open_xlsx(path: Path, numbering: str = "") -> Piece:
     """The first sheet's rows as float32, shape (rows, columns); they are read at once, and kept until they are used.
 
+    Args:
+        numbering: what a first line 0, 1, … is: "names" or "row"; empty: it is found out.
+
     Raises:
-        InputError: damaged, empty, too large, a column without name, or a cell that is no number; the cell is named.
+        InputError: damaged, empty, too large, a column without name, or a cell that is no number or was not computed;
+            the cell is named.
     """
-    sheet = _read_sheet(path)
+    sheet = _read_sheet(path, numbering)
     if not set(map(type, chain.from_iterable(sheet.rows))) <= {float, int, bool}:
         for row, cells in enumerate(sheet.rows):
             for column, cell in enumerate(cells):
                 if not isinstance(cell, (float, int)):
                     raise _no_number(sheet.where(row, column), cell)
-    with _damage_named(path), np.errstate(over="ignore"):
+    with damage_named(path), np.errstate(over="ignore"):
         array = np.array(sheet.rows, np.float64).astype(np.float32)
-    return replace(Piece.of(str(path), array), notes=sheet.notes, columns=sheet.header)
+    piece = Piece.of(str(path), array)
+    return replace(piece, notes=sheet.notes, columns=sheet.header, numbering=sheet.numbering)
 
 
-def read_xlsx_labels(path: Path) -> Labels:
+def read_xlsx_labels(path: Path, numbering: str = "") -> Labels:
     """Read all cells of the first sheet as labels, shape (rows, columns).
 
     A first row that reads like a header is a row if each of its cells stands again in its column.
@@ -84,26 +87,16 @@ def read_xlsx_labels(path: Path) -> Labels:
     Raises:
         InputError: as `open_xlsx`, or the labels are not all words or all numbers.
     """
-    sheet = _read_sheet(path)
+    sheet = _read_sheet(path, numbering)
     rows = [[_label(sheet, row, column) for column in range(len(cells))] for row, cells in enumerate(sheet.rows)]
     notes = sheet.notes
-    if sheet.header and is_row(sheet.header, map(set, zip(*rows, strict=True))):
+    if sheet.header and not sheet.numbering and is_row(sheet.header, map(set, zip(*rows, strict=True))):
         rows = [list(sheet.header), *rows]
         notes = (*notes, "its first line is a label, not a header")
     places: dict[str, int] = {}
     codes = np.array([[places.setdefault(cell, len(places)) for cell in cells] for cells in rows], np.int32)
     labels = labels_of_texts(str(path), codes, list(places))
-    return replace(labels, notes=notes + labels.notes)
-
-
-def column_letters(column: int) -> str:
-    """How a sheet calls a column (from 0): A, …, Z, AA, …"""
-    letters = ""
-    column += 1
-    while column:
-        column, digit = divmod(column - 1, 26)
-        letters = chr(ord("A") + digit) + letters
-    return letters
+    return replace(labels, notes=notes + labels.notes, numbering=sheet.numbering)
 
 
 def _label(sheet: _Sheet, row: int, column: int) -> str:
@@ -123,16 +116,18 @@ def _written(cell: Cell) -> str:
 def _no_number(where: str, cell: Cell) -> LanfitError:
     if isinstance(cell, (datetime.date, datetime.time, datetime.timedelta)):
         return mistake("xlsx.date", cell=where, date=cell)
-    text = _written(cell)
-    if is_blank(text):
+    text = _written(cell).strip()
+    if not text:
         return mistake("xlsx.empty-cell", cell=where)
+    if is_missing(text):
+        return mistake("xlsx.missing", cell=where, text=text)
     return mistake("xlsx.not-a-number", cell=where, text=text[:40])
 
 
-def _read_sheet(path: Path) -> _Sheet:
+def _read_sheet(path: Path, numbering: str) -> _Sheet:
     """Read, drop what is empty on all sides and between, split off the header, check its names."""
-    with _damage_named(path):
-        _check_archive(path)
+    with damage_named(path):
+        facts = check_archive(path)
     rows, notes = _cells(path)
     kept = [(place, cells) for place, cells in enumerate(rows, 1) if any(cell not in (None, "") for cell in cells)]
     if not kept:
@@ -148,16 +143,62 @@ def _read_sheet(path: Path) -> _Sheet:
         right -= 1
     places = [place for place, _ in kept]
     table = [cells[left:right] for _, cells in kept]
-    sheet = _Sheet(path, None, table, places, left, notes)
-    names = [cell for cell in table[0] if isinstance(cell, str)]
-    if not is_header(names):
+    sheet = _Sheet(path, None, table, places, left, (*notes, *_hidden(facts, places, left, right)))
+    return _without_index(_with_header(sheet, numbering))
+
+
+def _with_header(sheet: _Sheet, numbering: str) -> _Sheet:
+    """Split off a first line that names the columns."""
+    first, below = sheet.rows[0], sheet.rows[1:]
+    texts = tuple(_written(cell).strip() for cell in first)
+    index = not texts[0]
+    if is_numbering(texts):
+        given = [_written(cell) for row in below[:SAMPLE] for cell in row[index:]]
+        if not numbering:
+            numbering = "names" if index or numbering_names(len(texts), given) else "row"
+        if index:
+            numbering = ""
+        elif numbering == "row":
+            return replace(sheet, numbering=numbering)
+        else:
+            said = said_of_numbering(len(texts), names=True)
+            sheet = replace(sheet, numbering=numbering, notes=(*sheet.notes, said))
+    elif not is_header([cell for cell in first if isinstance(cell, str)]):
         return sheet
-    texts = [_written(cell).strip() for cell in table[0]]
-    if unnamed := unnamed_column(texts):
-        raise mistake("xlsx.unnamed-column", cell=sheet.where(0, unnamed - 1))
-    if len(table) == 1:
-        raise mistake("xlsx.only-names", file=path)
-    return replace(sheet, header=tuple(texts), rows=table[1:], places=places[1:])
+    if not below:
+        raise mistake("xlsx.only-names", file=sheet.path)
+    return replace(sheet, header=texts, rows=below, places=sheet.places[1:])
+
+
+def _without_index(sheet: _Sheet) -> _Sheet:
+    """Leave out a first column that has no name and counts the rows."""
+    if sheet.header is None:
+        return sheet
+    unnamed = unnamed_column(sheet.header)
+    others = sheet.header[1:]
+    if (
+        (unnamed == 1 or sheet.header[0] == "Unnamed: 0")
+        and others
+        and unnamed_column(others) is None
+        and counts_rows(_written(row[0]) for row in sheet.rows)
+    ):
+        rows, notes = [row[1:] for row in sheet.rows], (*sheet.notes, INDEX_NOTE)
+        return replace(sheet, header=others, rows=rows, left=sheet.left + 1, notes=notes)
+    if unnamed:
+        place = f"{column_letters(sheet.left + unnamed - 1)}{sheet.places[0] - 1}"
+        raise mistake("xlsx.unnamed-column", cell=f"{sheet.path}, cell {place}")
+    return sheet
+
+
+def _hidden(facts: SheetFacts, places: Sequence[int], left: int, right: int) -> tuple[str, ...]:
+    """The note on rows and columns that the sheet hides: a table is read as a whole."""
+    rows = len(facts.hidden_rows & set(places))
+    columns = len(facts.hidden_columns & set(range(left + 1, right + 1)))
+    if not rows + columns:
+        return ()
+    found = [counted(number, what) for number, what in ((rows, "row"), (columns, "column")) if number]
+    verb = "is" if rows + columns == 1 else "are"
+    return (f"{' and '.join(found)} {verb} hidden in the sheet, and read all the same",)
 
 
 def _cells(path: Path) -> tuple[Sequence[Sequence[Cell]], tuple[str, ...]]:
@@ -170,93 +211,30 @@ def _cells(path: Path) -> tuple[Sequence[Sequence[Cell]], tuple[str, ...]]:
     else:
         try:
             with python_calamine.CalamineWorkbook.from_path(str(path)) as book:
-                rows = book.get_sheet_by_index(0).to_python(skip_empty_area=False)
-                return rows, _other_sheets(book.sheet_names)
-        except (python_calamine.CalamineError, OSError, *_DAMAGED) as error:
+                tables = [sheet.typ == python_calamine.SheetTypeEnum.WorkSheet for sheet in book.sheets_metadata]
+                first = tables.index(True)
+                rows = book.get_sheet_by_index(first).to_python(skip_empty_area=False)
+                return rows, _other_sheets(book.sheet_names, first)
+        except (python_calamine.CalamineError, OSError, *DAMAGED) as error:
             reason = error
     try:
         import openpyxl
     except ImportError as error:
         if reason:
-            raise _damaged(path, reason) from reason
+            raise damaged(path, reason) from reason
         raise mistake("xlsx.no-reader", file=path) from error
-    with _damage_named(path):
+    with damage_named(path):
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         try:
             first = book.worksheets[0]
             first.reset_dimensions()
-            return list(first.iter_rows(values_only=True)), _other_sheets(book.sheetnames)
+            return list(first.iter_rows(values_only=True)), _other_sheets(book.sheetnames, book.index(first))
         finally:
             book.close()
 
 
-def _other_sheets(names: Sequence[str]) -> tuple[str, ...]:
-    return (f'of its {len(names)} sheets only the first, "{names[0]}", is read',) if len(names) > 1 else ()
-
-
-def _check_archive(path: Path) -> None:
-    """Unpack everything once, which checks sizes and checksums, and see how far the cells reach.
-
-    A stray cell in the last corner of a sheet is honest XML of some bytes, and a table of 17 billion cells.
-    """
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        size = sum(member.file_size for member in members)
-        if size > MAX_RATIO * path.stat().st_size:
-            raise mistake("xlsx.bomb", file=path, ratio=MAX_RATIO)
-        if free := free_if_less(needed := size * FACTOR):
-            raise mistake(
-                "xlsx.larger-than-memory",
-                file=path,
-                unpacked=readable_size(size),
-                factor=FACTOR,
-                size=readable_size(needed),
-                free=free,
-            )
-        for member in members:
-            reach = [0, 0]
-            tail = b""
-            with archive.open(member) as stream:
-                while chunk := stream.read(1 << 20):
-                    if b"<!DOCTYPE" in chunk and member.filename.endswith(".xml"):
-                        raise ValueError("it defines a document type, which no sheet does")  # entities can be bombs
-                    if member.filename.startswith("xl/worksheets/"):
-                        chunk = tail + chunk
-                        tail = chunk[-_TAIL:]
-                        reach = [max(pair) for pair in zip(reach, _reach(chunk), strict=True)]
-            cells = reach[0] * reach[1]
-            last = f"{column_letters(reach[1] - 1)}{reach[0]}"
-            if free := free_if_less(needed := cells * CELL_BYTES):
-                raise mistake(
-                    "xlsx.stray-cell",
-                    file=path,
-                    sheet=member.filename,
-                    last=last,
-                    cells=cells,
-                    size=readable_size(needed),
-                    free=free,
-                )
-
-
-def _reach(xml: bytes) -> tuple[int, int]:
-    """The last row and the last column, from 1, of the cells in a piece of a sheet; 0 without any."""
-    columns = {column.rjust(3) for column in set(_CELL.findall(xml))}
-    letters = max(columns, default=b"")
-    column = 0
-    for letter in letters.strip():
-        column = column * 26 + letter - ord("A") + 1
-    return max(map(int, _ROW.findall(xml)), default=0), column
-
-
-@contextmanager
-def _damage_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise unreadable(path, error) from error
-    except (OSError, *_DAMAGED) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, reason: Exception) -> LanfitError:
-    return mistake("xlsx.damaged", file=path, reason=str(reason) or type(reason).__name__)
+def _other_sheets(names: Sequence[str], read: int) -> tuple[str, ...]:
+    if len(names) < 2:
+        return ()
+    which = "only the first" if read == 0 else "only the first with cells"
+    return (f'of its {len(names)} sheets {which}, "{names[read]}", is read',)

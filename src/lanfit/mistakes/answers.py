@@ -140,6 +140,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "{flag} {value} is for the data sets of Keras, and this job's data is {data}",
         "Leave out {flag}, or take --data keras.",
     ),
+    "job.same-signs": Mistake(
+        InputError,
+        "a sign can't separate both decimals and thousands: --decimal {sign} and --thousands {sign}",
+        "Give one of them; the other follows.",
+    ),
     "job.samples-on-clients": Mistake(
         InputError,
         "this job's rows are on its clients: how many are used can't be said here (--samples {samples})",

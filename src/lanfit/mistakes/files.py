@@ -101,11 +101,11 @@ MISTAKES: Mapping[str, Mistake] = {
     "csv.not-text": Mistake(
         InputError,
         "{file} holds zero bytes, so it is no text",
-        "Save it as csv in UTF-8: a sheet that was only renamed to .csv can't be read.",
+        "Save it as CSV UTF-8: neither UTF-16 without its first mark nor a sheet that was renamed to .csv can be read.",
     ),
     "csv.not-utf8": Mistake(
         InputError,
-        "{file} is no UTF-8 text",
+        "{file} is text neither in UTF-8 nor in UTF-16 nor in Windows-1252",
         "Save it as csv in UTF-8.",
     ),
     "csv.endless-line": Mistake(
@@ -127,6 +127,21 @@ MISTAKES: Mapping[str, Mistake] = {
         InputError,
         '{file}, line {line}, column {column}: "{cell}" is not a number',
         _CSV,
+    ),
+    "csv.ambiguous": Mistake(
+        InputError,
+        '{file}, line {line}, column {column}: "{cell}" can be {one} or {other}',
+        "Say which: --decimal {sign} reads {one}, --thousands {sign} reads {other}.",
+    ),
+    "csv.thousands": Mistake(
+        InputError,
+        '{file}, line {line}, column {column}: "{cell}" has thousands separators',
+        "Say so with --thousands {sign}, which counts for all files of X and Y, or write the numbers without them.",
+    ),
+    "csv.missing": Mistake(
+        InputError,
+        '{file}, line {line}, column {column}: "{cell}" marks a missing value',
+        "Every cell needs a value: fill the gap, or leave the row out.",
     ),
     "csv.empty-cell": Mistake(
         InputError,
@@ -182,12 +197,24 @@ MISTAKES: Mapping[str, Mistake] = {
     "xlsx.unnamed-column": Mistake(
         InputError,
         "{cell}: the column has no name",
-        "Names stand in one line, in a cell for each column, none of them merged; nothing stands above them.",
+        "Names stand in one line, in a cell for each column, none of them merged; nothing stands above them. "
+        "An index that pandas wrote is left out with to_excel(index=False).",
     ),
     "xlsx.not-a-number": Mistake(
         InputError,
         '{cell}: "{text}" is not a number',
         _XLSX,
+    ),
+    "xlsx.missing": Mistake(
+        InputError,
+        '{cell}: "{text}" marks a missing value',
+        "Every cell needs a value: fill the gap, or leave the row out.",
+    ),
+    "xlsx.not-computed": Mistake(
+        InputError,
+        "{file}, cell {cell}: the formula was never computed",
+        "Open the file in Excel or LibreOffice and save it: programs such as XlsxWriter and openpyxl write formulas "
+        "without their values.",
     ),
     "xlsx.empty-cell": Mistake(
         InputError,

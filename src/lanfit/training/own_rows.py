@@ -68,6 +68,8 @@ def _read(folder: Path, model: Model, own: OwnRows) -> Prepared:
             normalizer="none",
             seed=own.seed,
             npz_key=own.npz_key,
+            decimal=own.decimal,
+            thousands=own.thousands,
             dealing=Dealing("parts", parts_of=own.parts_of) if own.parts_of else STRATIFIED,
         )
     )

@@ -60,6 +60,9 @@ class OwnRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     first_part: int = 0
     """From 1; so is `last_part`, which is one of those that the client trains on."""
     last_part: int = 0
+    decimal: str | None = None
+    """How the numbers of text files are written, as in the job; None: found out."""
+    thousands: str | None = None
 
 
 class Fold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

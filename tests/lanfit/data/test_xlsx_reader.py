@@ -2,18 +2,20 @@
 
 import datetime
 import io
+import re
 import sys
 import zipfile
 
 import numpy as np
 import openpyxl
+import openpyxl.chart
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from lanfit.data import pieces
 from lanfit.data.files import open_file, read_labels
-from lanfit.data.xlsx import column_letters
+from lanfit.data.sheets import column_letters
 from lanfit.errors import InputError
 
 
@@ -98,7 +100,8 @@ def test_only_the_first_sheet_is_read_and_that_is_said(save, reader):
         ([["day"], [datetime.date(2020, 2, 1)]], r'cell A2, column "day": 2020-02-01.* is a date or time'),
         ([["t"], [datetime.time(3, 4)]], r'cell A2, column "t": 03:04:00 is a date or time'),
         ([["a", None], [1, 2]], r"cell B1: the column has no name"),
-        ([["a", "b"], ["=1+1", 2]], r'cell A2, column "a": the cell is empty'),
+        ([["a", "b"], ["=1+1", 2]], r"cell A2: the formula was never computed"),
+        ([["a", "b"], [1, "?"]], r'cell B2, column "b": "\?" marks a missing value'),
         ([], "holds no rows: its first sheet is empty"),
         ([["a", "b"]], "holds no rows: its first sheet has names only"),
     ],
@@ -167,6 +170,92 @@ def test_labels_that_are_neither_words_nor_numbers_are_named(save, reader, rows,
 
 def test_columns_have_the_letters_of_a_sheet():
     assert [column_letters(n) for n in (0, 25, 26, 701, 702, 16383)] == ["A", "Z", "AA", "ZZ", "AAA", "XFD"]
+
+
+def as_xlsxwriter(path, cells, *, full=True):
+    """The sheet with formulas as XlsxWriter writes them: each with the value 0, to be computed when it is opened."""
+
+    def change(name, data):
+        if name == "xl/workbook.xml":
+            data = data.replace(b' fullCalcOnLoad="1"', b"")
+            return data.replace(b"<calcPr ", b'<calcPr fullCalcOnLoad="1" ') if full else data
+        for cell, xml in cells.items():
+            data = re.sub(rb'<c r="%s"[^>]*>.*?</c>' % cell.encode(), xml.encode(), data)
+        return data
+
+    return rebuilt(path, change)
+
+
+BMI = [["kg", "bmi"], [60, 7], [70, 7]]
+
+
+def test_formulas_that_nobody_computed_are_refused_and_the_first_is_named(save, reader):
+    cells = {f"B{row}": f'<c r="B{row}"><f>A{row}/2</f><v>0</v></c>' for row in (2, 3)}
+    with pytest.raises(InputError, match=r"x.xlsx, cell B2: the formula was never computed") as caught:
+        values(as_xlsxwriter(save(BMI), cells))
+    assert caught.value.code == "xlsx.not-computed"
+    assert "save it" in caught.value.hint
+    with pytest.raises(InputError, match="never computed"):
+        read_labels(tmp := as_xlsxwriter(save(BMI), cells))
+    assert values(rebuilt(tmp, lambda name, data: data.replace(b' fullCalcOnLoad="1"', b""))).tolist() == [
+        [60, 0],
+        [70, 0],
+    ]  # a program that saved it had computed it
+
+
+@pytest.mark.parametrize(
+    ("xml", "value"),
+    [
+        ('<c r="B2"><f>A2/2</f><v>30</v></c>', 30),
+        ('<c r="B2" s="1"><f t="shared" ref="B2:B3" si="0">A2/2</f><v>30</v></c>', 30),
+        ('<c r="B2"><v>0</v></c>', 0),
+    ],
+)
+def test_formulas_with_a_value_are_read(save, reader, xml, value):
+    assert values(as_xlsxwriter(save(BMI), {"B2": xml})).tolist() == [[60, value], [70, 7]]
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        '<c r="B2"><f>A2/2</f><v></v></c>',
+        '<c r="B2"><f>A2/2</f><v/></c>',
+        '<c r="B2"><f>A2/2</f></c>',
+        '<c s="1" r="B2"><f t="shared" si="0"/><v>0</v></c>',
+        '<c r="B2"><f>' + "A2+" * 2700 + "A2</f><v>0</v></c>",
+    ],
+)
+def test_every_way_of_writing_a_formula_without_value_is_found(save, reader, xml, monkeypatch):
+    with pytest.raises(InputError, match=r"cell B2: the formula was never computed"):
+        values(as_xlsxwriter(save(BMI), {"B2": xml}))
+
+
+def test_a_formula_on_another_sheet_is_not_looked_at(save, reader):
+    path = save(BMI, change=lambda sheet: sheet.parent.create_sheet("more").append(["=1+1"]))
+    assert values(path).tolist() == [[60, 7], [70, 7]]
+
+
+def test_hidden_rows_and_columns_are_read_and_said(save, reader):
+    def hide(sheet):
+        sheet.row_dimensions[3].hidden = True
+        sheet.row_dimensions[900].hidden = True
+        sheet.column_dimensions["B"].hidden = True
+        sheet.column_dimensions["Z"].hidden = True
+
+    piece = open_file(save(BMI, change=hide))
+    assert piece.whole().tolist() == [[60, 7], [70, 7]]
+    assert piece.notes == ("1 row and 1 column are hidden in the sheet, and read all the same",)
+
+
+def test_a_chart_in_front_is_passed_over(save, reader):
+    def put_chart(sheet):
+        chart = openpyxl.chart.BarChart()
+        chart.add_data(openpyxl.chart.Reference(sheet, min_col=1, min_row=1, max_row=3))
+        sheet.parent.create_chartsheet("Chart", 0).add_chart(chart)
+
+    piece = open_file(save(BMI, change=put_chart))
+    assert piece.whole().tolist() == [[60, 7], [70, 7]]
+    assert piece.notes == ('of its 2 sheets only the first with cells, "Sheet", is read',)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
@@ -313,3 +402,9 @@ def test_damaged_xml_in_a_sound_archive_gives_a_table_or_an_input_error(tmp_path
 def test_random_bytes_are_an_input_error(tmp_path, content):
     (tmp_path / "x.xlsx").write_bytes(content)
     assert outcome(tmp_path / "x.xlsx") is None
+
+
+def test_a_mark_for_missing_is_named(save, reader):
+    with pytest.raises(InputError, match=r'cell A3, column "a": "NA" marks a missing value') as caught:
+        values(save([["a"], [1], ["NA"]]))
+    assert caught.value.code == "xlsx.missing"

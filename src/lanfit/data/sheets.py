@@ -1,0 +1,197 @@
+"""Looks into the archive that an xlsx file is, before a reader does: sizes, damage, and what readers do not tell.
+
+A sheet's XML is only searched, never parsed: it may be larger than memory, or made to be.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from lanfit.data.memory import readable_size
+from lanfit.data.pieces import free_if_less, unreadable
+from lanfit.errors import LanfitError
+from lanfit.mistakes import mistake
+
+MAX_RATIO = 100
+#: Memory that a cell takes while it is read, and that a byte of the unpacked file can come to.
+CELL_BYTES = 64
+FACTOR = 8
+WORKBOOK = "xl/workbook.xml"
+RELATIONS = "xl/_rels/workbook.xml.rels"
+SMALL = 4 << 20
+"""The list of the sheets is no longer than this."""
+LAST_COLUMN = 16384
+_CELL = re.compile(rb'r="([A-Z]{1,3})\d{1,7}"[^>/]*>')
+_ROW = re.compile(rb'<row [^>]*?r="(\d{1,7})"')
+_HIDDEN_ROW = re.compile(rb'<(?:\w+:)?row (?=[^>]*\bhidden="(?:1|true)")[^>]*?\br="(\d{1,7})"[^>]*(?<!/)>')
+_HIDDEN_COLUMN = re.compile(rb'<(?:\w+:)?col (?=[^>]*\bhidden="(?:1|true)")[^>]*>')
+_FORMULA = re.compile(
+    rb"<(?:\w+:)?c ([^>/]*)><(?:\w+:)?f(?:/>|[ >][^<]*(?:</(?:\w+:)?f>|(?<=/>)))"
+    rb"(?:<(?:\w+:)?v>([^<]*)</(?:\w+:)?v>|<(?:\w+:)?v\s*/>)?</(?:\w+:)?c>"
+)
+_PLACE = re.compile(rb'\br="([A-Z]{1,3}\d{1,7})"')
+_TAIL = 16 << 10  # of a chunk, looked at again with the next one: a formula may be cut, and has up to 8,192 signs
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
+    RuntimeError, SyntaxError, ArithmeticError, MemoryError,
+)  # fmt: skip
+
+
+@dataclass
+class SheetFacts:
+    """What stands in the XML of a sheet beside the values of its cells."""
+
+    hidden_rows: set[int] = field(default_factory=set)
+    """From 1; rows without cells are not counted."""
+    hidden_columns: set[int] = field(default_factory=set)
+    zero: str = ""
+    """The first cell with a formula whose value is 0."""
+    empty: str = ""
+    """The first cell with a formula that has no value."""
+
+
+def check_archive(path: Path) -> SheetFacts:
+    """Unpack everything once, which checks sizes and checksums, and see how far the cells reach.
+
+    A stray cell in the last corner of a sheet is honest XML of some bytes, and a table of 17 billion cells.
+
+    Raises:
+        InputError: it is too large, or a formula of its first worksheet was never computed.
+    """
+    found: dict[str, SheetFacts] = {}
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        size = sum(member.file_size for member in members)
+        if size > MAX_RATIO * path.stat().st_size:
+            raise mistake("xlsx.bomb", file=path, ratio=MAX_RATIO)
+        if free := free_if_less(needed := size * FACTOR):
+            raise mistake(
+                "xlsx.larger-than-memory",
+                file=path,
+                unpacked=readable_size(size),
+                factor=FACTOR,
+                size=readable_size(needed),
+                free=free,
+            )
+        for member in members:
+            facts = _look_through(archive, member, path)
+            if member.filename.startswith("xl/worksheets/") and member.filename.endswith(".xml"):
+                found[member.filename] = facts
+        facts = found.get(_first_worksheet(archive, set(found)), SheetFacts())
+        _check_formulas(archive, path, facts)
+    return facts
+
+
+def column_letters(column: int) -> str:
+    """How a sheet calls a column (from 0): A, …, Z, AA, …"""
+    letters = ""
+    column += 1
+    while column:
+        column, digit = divmod(column - 1, 26)
+        letters = chr(ord("A") + digit) + letters
+    return letters
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turn what zipfile, its decompressors and the readers raise on a damaged file into an error that names it."""
+    try:
+        yield
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise unreadable(path, error) from error
+    except (OSError, *DAMAGED) as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, reason: Exception) -> LanfitError:
+    """The error for a file that is no sound sheet."""
+    return mistake("xlsx.damaged", file=path, reason=str(reason) or type(reason).__name__)
+
+
+def _look_through(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> SheetFacts:
+    reach, tail, facts = [0, 0], b"", SheetFacts()
+    with archive.open(member) as stream:
+        while chunk := stream.read(1 << 20):
+            if b"<!DOCTYPE" in chunk and member.filename.endswith((".xml", ".rels")):
+                raise ValueError("it defines a document type, which no sheet does")  # entities can be bombs
+            if member.filename.startswith("xl/worksheets/"):
+                chunk = tail + chunk
+                tail = chunk[-_TAIL:]
+                reach = [max(pair) for pair in zip(reach, _reach(chunk), strict=True)]
+                _note_facts(chunk, facts)
+    cells = reach[0] * reach[1]
+    if free := free_if_less(needed := cells * CELL_BYTES):
+        raise mistake(
+            "xlsx.stray-cell",
+            file=path,
+            sheet=member.filename,
+            last=f"{column_letters(reach[1] - 1)}{reach[0]}",
+            cells=cells,
+            size=readable_size(needed),
+            free=free,
+        )
+    return facts
+
+
+def _note_facts(xml: bytes, facts: SheetFacts) -> None:
+    facts.hidden_rows.update(map(int, _HIDDEN_ROW.findall(xml)))
+    for tag in _HIDDEN_COLUMN.findall(xml):
+        ends = [re.search(rb'\b%s="(\d{1,5})"' % name, tag) for name in (b"min", b"max")]
+        if all(ends):
+            first, last = (int(end[1]) for end in ends if end)
+            facts.hidden_columns.update(range(first, min(last, LAST_COLUMN) + 1))
+    if (facts.zero and facts.empty) or not (b"<f" in xml or b":f" in xml):
+        return
+    for attributes, value in _FORMULA.findall(xml):
+        place = _PLACE.search(attributes)
+        if place is None or b't="str"' in attributes:  # a formula may give an empty text
+            continue
+        if not value.strip():
+            facts.empty = facts.empty or place[1].decode()
+        elif value.strip() in (b"0", b"0.0"):
+            facts.zero = facts.zero or place[1].decode()
+
+
+def _check_formulas(archive: zipfile.ZipFile, path: Path, facts: SheetFacts) -> None:
+    """Refuse formulas without a value; and 0 as their value in a file that says that nothing in it was computed."""
+    never = facts.empty
+    if facts.zero and not never:
+        workbook = archive.read(WORKBOOK)[:SMALL] if WORKBOOK in archive.namelist() else b""
+        if re.search(rb'\bfullCalcOnLoad="(?:1|true)"', workbook):
+            never = facts.zero
+    if never:
+        raise mistake("xlsx.not-computed", file=path, cell=never)
+
+
+def _first_worksheet(archive: zipfile.ZipFile, sheets: set[str]) -> str:
+    """The member that holds the first worksheet: a sheet with cells, not one with a chart alone."""
+    names = set(archive.namelist())
+    if not {WORKBOOK, RELATIONS} <= names:
+        return min(sheets) if len(sheets) == 1 else ""
+    targets = {}
+    for relation in ElementTree.fromstring(archive.read(RELATIONS)[:SMALL]):
+        target = relation.get("Target", "")
+        targets[relation.get("Id")] = target[1:] if target.startswith("/") else f"xl/{target}"
+    for element in ElementTree.fromstring(archive.read(WORKBOOK)[:SMALL]).iter():
+        if element.tag.endswith("}sheet"):
+            number = next((value for name, value in element.items() if name.endswith("}id")), None)
+            if targets.get(number) in sheets:
+                return targets[number]
+    return ""
+
+
+def _reach(xml: bytes) -> tuple[int, int]:
+    """The last row and the last column, from 1, of the cells in a piece of a sheet; 0 without any."""
+    columns = {column.rjust(3) for column in set(_CELL.findall(xml))}
+    letters = max(columns, default=b"")
+    column = 0
+    for letter in letters.strip():
+        column = column * 26 + letter - ord("A") + 1
+    return max(map(int, _ROW.findall(xml)), default=0), column
