@@ -15,6 +15,7 @@ from lanfit.wire.messages import FitTask, Lease, OwnRows, Runtime, ScoreTask
 from lanfit_server.clusters import Cluster
 from lanfit_server.collect import OpenRun
 from lanfit_server.methods import Task
+from lanfit_server.methods.federated import steps_of_round
 from lanfit_server.parts import own_rows_of
 from lanfit_server.prepare import RunData, fold_of
 from lanfit_server.roster import Member
@@ -90,10 +91,15 @@ class Provision:
             round=task.round or 0,
             local_steps=(job.local_steps or 0) if in_rounds else 0,
             proximal=job.proximal if in_rounds else 0.0,
+            first_step=(task.round - 1) * self._steps_of_round() if task.round else 0,
             keep_last=in_rounds or job.keep == "last",
             score_start=in_rounds,
         )
         return Lease(self._run.run, task.key, attempt, owner, fit, self._weights, self._shards[task.shard])
+
+    def _steps_of_round(self) -> int:
+        job, rows = self._job, self._run.record.rows
+        return steps_of_round(rows, job.batch_size, job.epochs, job.local_steps or 0)
 
     def score(self, task: str, shard: int, members: Sequence[ArrayFile], rows: str) -> ScoreTask:
         """An order to score models of this run on a client's own test or validation rows."""

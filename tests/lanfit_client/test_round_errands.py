@@ -71,7 +71,15 @@ def test_without_rounds_the_client_keeps_a_copy_and_each_history_is_its_own(tmp_
 
 
 @pytest.mark.parametrize(
-    "change", [{"round": 2}, {"local_steps": 3}, {"proximal": 0.5}, {"keep_last": True}, {"score_start": True}]
+    "change",
+    [
+        {"round": 2},
+        {"local_steps": 3},
+        {"proximal": 0.5},
+        {"first_step": 5},
+        {"keep_last": True},
+        {"score_start": True},
+    ],
 )
 def test_what_a_round_asks_for_is_in_the_key_of_its_checkpoint(tmp_path: Path, change: dict[str, object]) -> None:
     training = errand(tmp_path, [], [], 1)

@@ -59,6 +59,15 @@ def test_rounds_and_epochs_are_rounds_of_so_many_epochs(cluster: lanfit.Cluster)
     assert all(len(client.history["loss"]) == 6 for client in history.clients)
 
 
+def test_a_schedule_of_the_learning_rate_goes_on_over_rounds(cluster: lanfit.Cluster) -> None:
+    import keras
+
+    falling = keras.optimizers.schedules.ExponentialDecay(0.5, 3, 0.5)
+    made = model(keras.optimizers.SGD(falling))
+    history = cluster.fit(made, X, Y, 16, epochs=3, verbose=0)  # three steps in each round
+    np.testing.assert_allclose(history.history["learning_rate"], [0.25, 0.125, 0.0625], rtol=1e-6)
+
+
 def test_with_method_fit_the_model_is_the_outcome_whatever_callbacks_do_at_the_end(cluster: lanfit.Cluster) -> None:
     import keras
 

@@ -12,7 +12,7 @@ from lanfit.errors import InputError
 from lanfit.fields import Value
 from lanfit.job import make_job
 from lanfit_server.methods.choose import method_of
-from lanfit_server.methods.federated import Federated
+from lanfit_server.methods.federated import Federated, steps_of_round
 
 
 def federated(**values: Value) -> Federated:
@@ -121,3 +121,10 @@ def test_each_strategy_takes_its_own_parameters() -> None:
     assert make_job({"method": "federated", "strategy": "fedprox"}).proximal == 0.01
     assert make_job({"method": "federated", "strategy": "fedprox", "proximal_mu": 0.5}).proximal == 0.5
     assert make_job({"method": "federated"}).proximal == 0
+
+
+def test_a_round_moves_schedules_by_the_batches_of_a_mean_shard() -> None:
+    assert steps_of_round((48, 48), 16, 1, 0) == 3
+    assert steps_of_round((40, 60), 16, 2, 0) == 8
+    assert steps_of_round((1, 1), 32, 1, 0) == 1
+    assert steps_of_round((48, 48), 16, 5, 7) == 7, "batches of a round take the place of epochs"

@@ -16,6 +16,16 @@ from lanfit.seeds import derive_seed
 from lanfit_server.methods import Task
 
 
+def steps_of_round(rows: Sequence[int], batch_size: int, epochs: int, local_steps: int) -> int:
+    """How far a round moves schedules of the learning rate: one number for all clients, of the mean of their rows.
+
+    Args:
+        rows: training rows of each shard.
+        local_steps: batches of a round; 0: whole epochs.
+    """
+    return local_steps or epochs * math.ceil(sum(rows) / (max(1, len(rows)) * batch_size))
+
+
 @dataclass(frozen=True)
 class Federated:
     """The rounds of a run. McMahan et al. 2017, algorithm 1, without what is done to the weights.

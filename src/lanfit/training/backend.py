@@ -28,7 +28,9 @@ class Backend(Protocol):
         """Take the model of the next task. Raises InputError if it is refused."""
         ...
 
-    def start(self, seed: int, batch_size: int, data: Data, validation: Data, proximal: float = 0.0) -> None:
+    def start(
+        self, seed: int, batch_size: int, data: Data, validation: Data, proximal: float = 0.0, first_step: int = 0
+    ) -> None:
         """Go back to the loaded weights, a fresh optimizer and the random state of this seed, and take the rows.
 
         Nothing is left of what was trained before: the same calls give the same weights, to the bit. The arrays must
@@ -37,6 +39,7 @@ class Backend(Protocol):
         Args:
             proximal: mu of the term mu/2 · ||w - w_loaded||² over the trainable variables, which is trained on and
                 not reported (FedProx: Li et al. 2020, section 3.1).
+            first_step: where a schedule of the learning rate begins.
         """
         ...
 

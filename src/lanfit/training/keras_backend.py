@@ -6,6 +6,7 @@ many steps are run in one call is the business of the modules behind steps.py.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -17,8 +18,12 @@ from lanfit.models.compiling import CompileSpec, compile_model, read_spec
 from lanfit.models.weights import bakes_weights, get_weights, set_weights
 from lanfit.training.backend import Data, Rows
 from lanfit.training.proximal import Proximal
+from lanfit.training.rates import go_on
 from lanfit.training.steps import Loop, steps_of
 from lanfit.wire.arrays import AnyArray
+
+#: The column of the history that has the learning rate of a schedule, as Keras' callbacks name it.
+RATE = "learning_rate"
 
 
 class KerasBackend:
@@ -37,6 +42,9 @@ class KerasBackend:
         self._rows: tuple[Any, ...]
         self._validation_rows: tuple[Any, ...]
         self._proximal: Proximal | None = None
+        self._first_step: Any = None
+        """The variable that says where the schedule of the learning rate begins; None without a schedule."""
+        self._unbuilt: tuple[type[Any], dict[str, Any]]
         self._fresh: list[AnyArray] | None = None
         """The variables of the optimizer before the first step; None if the weights decide them."""
 
@@ -60,7 +68,9 @@ class KerasBackend:
     def _forget_model(self) -> None:
         self._model, self._loops, self._proximal, self._fresh = None, {}, None, None
 
-    def start(self, seed: int, batch_size: int, data: Data, validation: Data, proximal: float = 0.0) -> None:
+    def start(
+        self, seed: int, batch_size: int, data: Data, validation: Data, proximal: float = 0.0, first_step: int = 0
+    ) -> None:
         """Go back to the loaded weights, a fresh optimizer and the random state of this seed, and take the rows.
 
         Raises:
@@ -77,11 +87,16 @@ class KerasBackend:
             model.optimizer.build(model.trainable_variables)
             self._model = model
             self._fresh = None
-            if begins_the_same(model.optimizer):
+            self._unbuilt = type(model.optimizer), model.optimizer.get_config()
+            same = begins_the_same(model.optimizer)
+            self._first_step = go_on(model.optimizer)
+            if same:
                 self._fresh = [_compact(keras.ops.convert_to_numpy(variable)) for variable in model.optimizer.variables]
         else:
             steps.set_seed(seed)
             self._put_back()
+        if self._first_step is not None:
+            self._first_step.assign(first_step)
 
         self._batch_size = batch_size
         self._rows = tuple(steps.resident(array) for array in data)
@@ -110,7 +125,8 @@ class KerasBackend:
     def finish_epoch(self) -> dict[str, float]:
         # As at the end of `fit`: an optimizer that averages weights puts the averages into the model.
         self._model.optimizer.finalize_variable_values(self._model.trainable_variables)
-        return self._take_metrics()
+        metrics = self._take_metrics()
+        return metrics if self._first_step is None else {**metrics, RATE: self.learning_rate}
 
     def validate(self, rows: Rows) -> float:
         return self._run(self._validate, self._validation_rows, rows)
@@ -192,8 +208,10 @@ class KerasBackend:
         if self._fresh is not None:
             _copy(self._fresh, model.optimizer.variables)
         else:
-            fresh_optimizer = _another(model.optimizer)
+            kind, config = self._unbuilt
+            fresh_optimizer = kind.from_config(copy.deepcopy(config))
             fresh_optimizer.build(model.trainable_variables)
+            go_on(fresh_optimizer)
             _copy(fresh_optimizer.variables, model.optimizer.variables)
         weights = {id(variable) for variable in model.weights}
         others = [variable for variable in model.variables if id(variable) not in weights]

@@ -38,6 +38,8 @@ class FitJob:
     """Train on so many batches instead of `epochs`; the last epoch may be cut short. 0: whole epochs."""
     proximal: float = 0.0
     """FedProx's mu; see Backend.start."""
+    first_step: int = 0
+    """Where a schedule of the learning rate begins: so many steps were trained before, in earlier rounds."""
     keep_last: bool = False
     """Give the weights of the last epoch, not of the best."""
 
@@ -138,7 +140,7 @@ def _fit(
     epochs = job.epochs_over(rows)
     seconds = dict.fromkeys(("compile", "train", "validate"), 0.0)
     begin = perf_counter()
-    backend.start(job.seed, job.batch_size, data, validation, job.proximal)
+    backend.start(job.seed, job.batch_size, data, validation, job.proximal, job.first_step)
     seconds["compile"] = perf_counter() - begin
 
     pace, validation_pace = paces

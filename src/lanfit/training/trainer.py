@@ -202,6 +202,7 @@ class Trainer:
             patience=task.patience or None,
             local_steps=task.local_steps,
             proximal=task.proximal,
+            first_step=task.first_step,
             keep_last=task.keep_last,
         )
         scores = {}

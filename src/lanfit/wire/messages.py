@@ -261,6 +261,8 @@ class FitTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     proximal: float = 0.0
     """FedProx: mu of mu/2 · ||w - w_start||² over the trainable variables, which is added to the loss that is trained
     on, and not to the one that is reported; 0: none."""
+    first_step: int = 0
+    """Where a schedule of the learning rate begins: the steps of earlier rounds, the same number for all clients."""
     keep_last: bool = False
     """Hand back the weights of the last epoch, not of the best."""
     score_start: bool = False

@@ -30,7 +30,9 @@ class LinearRegression:
     def load(self, architecture: str, compile_json: str, weights: Mapping[str, AnyArray]) -> None:
         self.first = {name: np.array(array) for name, array in weights.items()}
 
-    def start(self, seed: int, batch_size: int, data: Any, validation: Any, proximal: float = 0.0) -> None:
+    def start(
+        self, seed: int, batch_size: int, data: Any, validation: Any, proximal: float = 0.0, first_step: int = 0
+    ) -> None:
         self.w = self.first["w"].astype(np.float64)
         self.batch_size = batch_size
         self.data, self.validation = data, validation

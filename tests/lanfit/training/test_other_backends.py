@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 TESTS = [Path(__file__).with_name(name) for name in ("test_keras_backend.py", "test_checkpoint.py")]
-#: What rounds ask for: weights of rows, FedProx, so many steps.
-ROUNDS = "weighted_rows or (proximal and adam) or 16_bit or another_mu or (cut_by_hand and 7) or same_bits"
+#: What rounds ask for: weights of rows, FedProx, so many steps, a schedule that goes on.
+ROUNDS = (
+    "weighted_rows or (proximal and adam) or 16_bit or another_mu or (schedule_goes_on and adam) "
+    "or (cut_by_hand and 7) or same_bits"
+)
 #: Equal to plain Keras to the bit, cold and warm, with averaged weights too; not compiled again; gone on with.
 CHOSEN = {
     "jax": "AdamW or averaged_weights or comes_again or ends_with_the_same_bits",

@@ -372,3 +372,38 @@ def test_a_warm_pace_goes_on_where_it_was_and_changes_no_result() -> None:
     assert calls[0][0] == 1
     assert calls[1][0] > 1
     assert_equal(*(result.weights for result in results))
+
+
+# --- schedules of the learning rate -----------------------------------------------------------------------------
+
+
+def scheduled(kind: str, shift: int = 0) -> CompileSpec:
+    """A learning rate that falls after 8 and after 12 steps, or so many steps earlier."""
+    import keras
+
+    rate = keras.optimizers.schedules.PiecewiseConstantDecay([8 - shift, 12 - shift], [0.1, 0.01, 0.001])
+    optimizer = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[kind](rate)
+    return CompileSpec(optimizer=keras.saving.serialize_keras_object(optimizer), loss=SPARSE, metrics=("accuracy",))
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_a_schedule_goes_on_where_the_round_begins_and_gives_the_same_bits_warm(kind: str) -> None:
+    model, backend = net(), KerasBackend()
+    given = (model.to_json(), scheduled(kind).to_json(), get_weights(model))
+    # Five steps an epoch: in the second round the schedule is at step 5 and counts on, the optimizer is fresh.
+    second = train(backend, given, FitJob(2, 16, 5, first_step=5, keep_last=True))
+    plain = train(KerasBackend(), (given[0], scheduled(kind, 5).to_json(), given[2]), FitJob(2, 16, 5, keep_last=True))
+    assert_equal(second.weights, plain.weights)
+    assert second.metrics[:3] == ("loss", "accuracy", "learning_rate")
+    # Of the step that comes next, as Keras' own callbacks read it.
+    np.testing.assert_allclose(second.history[:, 2], [0.01, 0.001], rtol=1e-6)
+
+    first = train(backend, given, FitJob(1, 16, 5, keep_last=True))
+    np.testing.assert_allclose(first.history[:, 2], [0.1], rtol=1e-6)
+    assert_equal(train(backend, given, FitJob(2, 16, 5, first_step=5, keep_last=True)).weights, second.weights)
+
+
+def test_a_constant_learning_rate_is_no_column_of_the_history() -> None:
+    model = net()
+    result = train(KerasBackend(), (model.to_json(), spec().to_json(), get_weights(model)), FitJob(1, 16, 5))
+    assert "learning_rate" not in result.metrics
