@@ -51,6 +51,10 @@ INSIDE = {
         _PYTHON,
         "lanfit_server/test_api_callbacks.py::test_callbacks_that_save_weights_are_refused_with_method_fit",
     ),
+    "fit.not-saved": (
+        _PYTHON,
+        "lanfit_server/test_api_configs.py::test_what_is_set_behind_the_back_of_the_configuration_is_refused_by_name",
+    ),
     "fit.monitor": (
         _PYTHON,
         "lanfit_server/test_api_callbacks.py::test_a_monitor_that_keras_can_not_judge_is_refused_and_the_advice_works",

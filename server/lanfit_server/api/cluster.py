@@ -17,6 +17,7 @@ from lanfit.mistakes import mistake
 from lanfit.passphrase import PASSPHRASE_VARIABLE
 from lanfit_server.api.arguments import check_model, check_rounds, check_supported, in_rounds, job_values, loudness
 from lanfit_server.api.callbacks import check_callbacks, listed
+from lanfit_server.api.configs import whole_configs
 from lanfit_server.api.connection import Connection
 from lanfit_server.api.progress import Progress
 from lanfit_server.api.rows import Rows, class_weights, is_dataset, kind_of, rows_of
@@ -211,7 +212,7 @@ class Cluster:
                 model.build((None, *rows["arrays"]["x"].shape[1:]))
             watcher, progress = self._watcher(model, callbacks, loud, values)
             with contextlib.closing(progress):
-                return self._run(self._order(model, rows, values, watcher), watcher, progress)
+                return self._run(self._order(model, rows, values, watcher, progress), watcher, progress)
         finally:
             self._lock.release()
 
@@ -277,13 +278,18 @@ class Cluster:
         )
         return watcher, progress
 
-    def _order(self, model: Any, rows: dict[str, Any] | None, values: dict[str, str], watcher: Watcher) -> Fit:
+    def _order(
+        self, model: Any, rows: dict[str, Any] | None, values: dict[str, str], watcher: Watcher, progress: Progress
+    ) -> Fit:
         """Write model and rows to where the service finds them."""
         self._number += 1
         folder = self._scratch / f"fit-{self._number}"
         folder.mkdir(parents=True)
         path = folder / f"{model.name}.keras"
-        model.save(path)
+        with whole_configs(model) as left_out:
+            model.save(path)
+        for line in left_out:
+            progress.note(line)
         given = GivenRows.write(folder / "rows.block", **rows) if rows is not None else None
         return Fit(values, str(path), given, str(folder), watcher.has_callbacks)
 

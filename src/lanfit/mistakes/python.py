@@ -64,6 +64,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "the model {model!r} is not compiled",
         "Call model.compile(optimizer, loss) before fit.",
     ),
+    "fit.not-saved": Mistake(
+        InputError,
+        "Keras does not save {what} of {name}, and clients make the model of what Keras saves",
+        "Compile the model without it.",
+    ),
     # --- its callbacks ---
     "fit.weights-at-epochs": Mistake(
         InputError,

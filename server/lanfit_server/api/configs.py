@@ -1,0 +1,126 @@
+"""What a compiled model has that its file loses: clients make losses, metrics and optimizers of what Keras saves.
+
+Keras leaves some arguments out of what it saves, such as `delta` of Huber. What the class takes is written into the
+file all the same; what is set in another way, such as `exclude_from_weight_decay`, is refused by name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lanfit.mistakes import mistake
+
+_MISSING = object()
+
+
+@contextlib.contextmanager
+def whole_configs(model: Any) -> Iterator[tuple[str, ...]]:
+    """While it lasts a compiled model is saved with all arguments of its losses, metrics and optimizer.
+
+    Gives a line for each that Keras itself leaves out.
+
+    Raises:
+        InputError: something can't be saved; it is named.
+    """
+    changed, left_out = [], []
+    config = getattr(model, "_compile_config", None)
+    for each in _objects(getattr(config, "config", None) or [model.optimizer, model.loss]):
+        lost = lost_arguments(each)
+        if lost:
+            named = ", ".join(f"{name}={value!r}" for name, value in lost.items())
+            left_out.append(
+                f"Keras leaves {named} of {type(each).__name__} out of what it saves: clients train with it, and "
+                "the files of this run are compiled without it."
+            )
+            changed.append((each, {**each.get_config(), **lost}))
+    try:
+        for each, whole in changed:
+            object.__setattr__(each, "get_config", lambda whole=whole: copy.deepcopy(whole))
+        yield tuple(left_out)
+    finally:
+        for each, _ in changed:
+            object.__delattr__(each, "get_config")
+
+
+def lost_arguments(made: Any) -> dict[str, Any]:
+    """The arguments of a loss, a metric or an optimizer that are not in its configuration and not at their defaults.
+
+    Raises:
+        InputError: one can't be carried.
+    """
+    config = made.get_config()
+    try:
+        again = _again(made, config)
+    except Exception:  # noqa: BLE001 - no class of Keras: it is refused where models are checked
+        return {}
+    names = [name for name in _parameters(made) if name not in config and name not in ("name", "optimizer")]
+    lost = {name: _live(made, name) for name in names if not _same(_live(made, name), _live(again, name))}
+    if lost:
+        try:
+            again = _again(made, {**config, **lost})
+        except Exception:  # noqa: BLE001 - whatever a class does with an argument that it does not take
+            again = None
+    wrong = next((name for name in lost if again is None or not _same(_live(made, name), _live(again, name))), None)
+    if wrong is None and hasattr(made, "apply_gradients"):
+        wrong = _set_otherwise(made, again)
+    if wrong is not None:
+        raise mistake("fit.not-saved", name=type(made).__name__, what=wrong)
+    return lost
+
+
+def _set_otherwise(optimizer: Any, again: Any) -> str | None:
+    """What was done to an optimizer after it was made, and is in no configuration."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    if inner is not None:
+        return _set_otherwise(inner, again.inner_optimizer)
+    weights = getattr(optimizer, "_exclude_from_weight_decay", None)
+    pattern = getattr(optimizer, "_exclude_from_weight_decay_pattern", None)
+    return "exclude_from_weight_decay" if weights or pattern else None
+
+
+def _again(made: Any, config: Mapping[str, Any]) -> Any:
+    return type(made).from_config(copy.deepcopy(dict(config)))
+
+
+def _objects(value: Any) -> Iterator[Any]:
+    """All objects of Keras in what `compile` was given."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _objects(part)
+    elif hasattr(value, "get_config") and not isinstance(value, type):
+        yield value
+        if (inner := getattr(value, "inner_optimizer", None)) is not None:
+            yield from _objects(inner)
+
+
+def _parameters(made: Any) -> list[str]:
+    """What the class takes; of a wrapper around a function what the function takes stands in its own class."""
+    for kind in type(made).__mro__:
+        if "__init__" in vars(kind):
+            parameters = list(inspect.signature(vars(kind)["__init__"]).parameters.values())[1:]
+            return [each.name for each in parameters if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
+    return []
+
+
+def _live(made: Any, name: str) -> Any:
+    """The value that an object has of an argument."""
+    arguments = getattr(made, "_fn_kwargs", None) or {}
+    return arguments[name] if name in arguments else getattr(made, name, _MISSING)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    simple = (bool, int, float, str, type(None))
+    if isinstance(one, simple) and isinstance(other, simple):
+        return bool(one == other)
+    # What is no plain value can't be compared; it is in the configuration, or made by the class.
+    return not isinstance(one, simple) and not isinstance(other, simple)

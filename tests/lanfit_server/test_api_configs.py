@@ -1,0 +1,102 @@
+"""What a compiled model has that its file loses: it travels all the same, or is refused by name."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lanfit.errors import InputError
+from lanfit.models.compiling import read_spec
+from lanfit.models.loading import load_model
+from lanfit_server.api.configs import lost_arguments, whole_configs
+
+pytestmark = pytest.mark.keras
+
+
+def compiled(optimizer: Any, loss: Any, *metrics: Any) -> Any:
+    import keras
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
+    model.compile(optimizer, loss, metrics=list(metrics))
+    return model
+
+
+def every_class() -> list[Any]:
+    """Each loss, metric and optimizer of Keras, made with its defaults."""
+    import keras
+
+    needed = {
+        "num_classes": 3,
+        "target_class_ids": [0],
+        "fn": keras.losses.mean_squared_error,
+        "inner_optimizer": keras.optimizers.SGD(),
+        "sensitivity": 0.5,
+        "specificity": 0.5,
+        "precision": 0.5,
+        "recall": 0.5,
+        "learning_rate": 0.1,
+        "name": "some",
+        "default_optimizer": keras.optimizers.SGD(),
+    }
+    made = []
+    for module in (keras.losses, keras.metrics, keras.optimizers):
+        for name, kind in sorted(vars(module).items()):
+            if inspect.isclass(kind) and name not in ("Loss", "Metric", "Optimizer", "MultiOptimizer", "OptimizerMap"):
+                parameters = list(inspect.signature(kind.__init__).parameters.values())[1:]
+                must = [each.name for each in parameters if each.default is each.empty and each.kind < each.VAR_KEYWORD]
+                made.append(kind(**{each: needed[each] for each in must if each in needed}))
+    return made
+
+
+def test_with_their_defaults_nothing_of_any_class_of_keras_is_lost() -> None:
+    made = every_class()
+    assert len(made) > 70
+    assert [(type(each).__name__, lost) for each in made if (lost := lost_arguments(each))] == []
+
+
+def test_arguments_that_keras_leaves_out_are_in_the_file_that_travels(tmp_path: Path) -> None:
+    import keras
+
+    losses, metrics = keras.losses, keras.metrics
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.25))
+    model = compiled(optimizer, losses.Huber(delta=20.0), metrics.CosineSimilarity(axis=0), metrics.MeanSquaredError())
+    before = model.loss.get_config()
+    with whole_configs(model) as left_out:
+        model.save(tmp_path / "net.keras")
+    assert [line.partition(" out of")[0] for line in left_out] == [
+        "Keras leaves delta=20.0 of Huber",
+        "Keras leaves axis=0 of CosineSimilarity",
+    ]
+    assert model.loss.get_config() == before, "the model is as it was"
+    text = load_model(tmp_path / "net.keras").compile
+    assert text is not None
+    spec = read_spec(text)
+    loss, first = spec.loss, spec.metrics[0]
+    assert isinstance(loss, dict)
+    assert isinstance(first, dict)
+    assert loss["config"]["delta"] == 20.0
+    assert keras.saving.deserialize_keras_object(first)._fn_kwargs["axis"] == 0
+    sparse = losses.SparseCategoricalCrossentropy(axis=1)
+    assert lost_arguments(sparse) == {"axis": 1}
+
+
+def test_what_is_set_behind_the_back_of_the_configuration_is_refused_by_name(tmp_path: Path) -> None:
+    import keras
+
+    optimizer = keras.optimizers.AdamW(weight_decay=0.01)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    for each in (optimizer, keras.optimizers.LossScaleOptimizer(optimizer)):
+        with (
+            pytest.raises(InputError, match="exclude_from_weight_decay of ") as wrong,
+            whole_configs(compiled(each, "mse")),
+        ):
+            pass
+        assert wrong.value.code == "fit.not-saved"
+    plain = keras.optimizers.AdamW(weight_decay=0.01)
+    model = compiled(plain, "mse")
+    plain.build(model.trainable_variables)
+    with whole_configs(model) as left_out:
+        assert left_out == ()
