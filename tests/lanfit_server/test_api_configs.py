@@ -90,7 +90,7 @@ def test_what_is_set_behind_the_back_of_the_configuration_is_refused_by_name(tmp
     optimizer.exclude_from_weight_decay(var_names=["bias"])
     for each in (optimizer, keras.optimizers.LossScaleOptimizer(optimizer)):
         with (
-            pytest.raises(InputError, match="exclude_from_weight_decay of ") as wrong,
+            pytest.raises(InputError, match="has exclude_from_weight_decay, ") as wrong,
             whole_configs(compiled(each, "mse")),
         ):
             pass

@@ -66,7 +66,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "fit.not-saved": Mistake(
         InputError,
-        "Keras does not save {what} of {name}, and clients make the model of what Keras saves",
+        "{name} has {what}, which Keras does not save, and clients make the model of what Keras saves",
         "Compile the model without it.",
     ),
     # --- its callbacks ---
