@@ -13,9 +13,12 @@ TESTS = Path(__file__).parent
 #: The modules that provoke mistakes with real processes.
 OUTSIDE = [
     TESTS / f"test_mistakes_{area}.py"
-    for area in ("answers", "files", "rows", "dealing", "models", "training", "server", "net")
+    for area in ("answers", "files", "rows", "dealing", "models", "training", "server", "net", "prepare")
 ]
-OUTSIDE += [TESTS / f"test_{name}_story.py" for name in ("own_data", "memory", "sets", "resume", "simulation", "parts")]
+OUTSIDE += [
+    TESTS / f"test_{name}_story.py"
+    for name in ("own_data", "memory", "sets", "resume", "simulation", "parts", "predict")
+]
 _API = "the commands never call it so: only who calls the functions can"
 _NETWORK = "it needs a network that misbehaves"
 _LIES = "a client says so only when it lies"

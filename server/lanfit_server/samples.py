@@ -32,10 +32,23 @@ def _holds_the_digits(workspace: Workspace) -> bool:
     return data == ["digits.csv", "digits.csv"] and (workspace.root / FILES[0]).is_file()
 
 
+def sample_bytes(name: str) -> bytes | None:
+    """The content of a sample file; None if there is none of this name."""
+    path = _find_sample(name) if name in FILES else None
+    return path.read_bytes() if path else None
+
+
 def _sample(name: str) -> Path:
+    path = _find_sample(name)
+    if path is None:
+        raise mistake("demo.no-sample", name=name)
+    return path
+
+
+def _find_sample(name: str) -> Path | None:
     """A sample file: inside the installed package, or beside it in a clone."""
     package = Path(str(resources.files("lanfit_server")))
     for path in (package / "samples" / name, package.parents[1] / name):
         if path.is_file():
             return path
-    raise mistake("demo.no-sample", name=name)
+    return None

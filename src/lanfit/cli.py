@@ -10,9 +10,11 @@ from lanfit import __version__
 
 #: Subcommand → the module that has it, its name there, and what it does.
 COMMANDS = {
+    "prepare": ("lanfit_server.prepare_data.cli", "prepare", "Make dataset/ of your table, or of a folder of images."),
     "server": ("lanfit_server.cli", "server", "Ask for a job, let clients in, train on them, collect the models."),
     "client": ("lanfit_client.cli", "client", "Join a server and train for it."),
     "simulate": ("lanfit_server.cli", "simulate", "Run a job on clients that are simulated in memory."),
+    "predict": ("lanfit_server.prepare_data.cli", "predict", "Predict new rows with a trained model."),
     "demo": ("lanfit_server.cli", "demo", "Show the whole thing on this machine: the digits, a server, two clients."),
 }
 

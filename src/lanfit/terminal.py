@@ -28,6 +28,11 @@ class Terminal:
         self.take_defaults = take_defaults
         self.interactive = self._answers is not None and self._answers.isatty()
 
+    @property
+    def stream(self) -> TextIO:
+        """Where people read: for what is laid out for its width."""
+        return self._talk
+
     def say(self, text: str = "") -> None:
         """Print a line for people."""
         print(text, file=self._talk, flush=True)

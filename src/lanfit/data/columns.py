@@ -16,10 +16,8 @@ import numpy as np
 
 from lanfit.data.dates import date_forms
 from lanfit.data.quantities import Reading, readings, shows_decimal_point
-from lanfit.data.tables import is_number, to_number
+from lanfit.data.tables import is_missing, is_number, may_be_thousands, to_number
 
-#: Cells that say that there is nothing.
-MISSING = frozenset({"", "na", "n/a", "nan", "-nan", "<na>", "#n/a", "null", "none", "?", "-", "--", ".", "*"})
 #: A text column with more different values than this is no category, unless it is said to be one.
 MOST_CATEGORIES = 50
 #: Up to this many values make a category as soon as one of them comes twice.
@@ -90,13 +88,13 @@ class Column:
         return self.kind is not Kind.NUMBER or self.missing > 0
 
 
-def is_missing(cell: str) -> bool:
-    """Whether a cell says that there is no value."""
-    return cell.strip().lower() in MISSING
-
-
 def describe_table(
-    names: Sequence[str], columns: Sequence[Sequence[str]], decimal: str | None = None, thousands: str | None = None
+    names: Sequence[str],
+    columns: Sequence[Sequence[str]],
+    decimal: str | None = None,
+    thousands: str | None = None,
+    *,
+    points_may_group: bool = False,
 ) -> tuple[Column, ...]:
     """Describe all columns of a table.
 
@@ -105,12 +103,13 @@ def describe_table(
         columns: the cells of each, as text.
         decimal: the decimal sign of the table, where it is known to be one.
         thousands: what separates thousands, where it is known.
+        points_may_group: whether a point may separate thousands, too.
     """
     counts = [count_cells(cells) for cells in columns]
     if decimal is None and thousands != "." and any(any(map(shows_decimal_point, found)) for found in counts):
         decimal = "."
     return tuple(
-        describe(name, cells, found, position, decimal, thousands)
+        describe(name, cells, found, position, decimal, thousands, points_may_group=points_may_group)
         for position, (name, cells, found) in enumerate(zip(names, columns, counts, strict=True))
     )
 
@@ -130,6 +129,8 @@ def describe(
     position: int = 0,
     decimal: str | None = None,
     thousands: str | None = None,
+    *,
+    points_may_group: bool = False,
 ) -> Column:
     """Describe one column.
 
@@ -139,12 +140,15 @@ def describe(
         position: which column of its table it is, from 0.
         decimal: the decimal sign, where it is known.
         thousands: the thousands separator, where it is known.
+        points_may_group: whether a point may separate thousands, too.
     """
     counts = count_cells(cells) if counts is None else counts
     values = [cell for cell in counts if not is_missing(cell)]
     missing = sum(number for cell, number in counts.items() if is_missing(cell))
     shown = name.strip() or f"column {position + 1}"
     found = _Facts(shown, name.strip(), cells, counts, values, len(cells) - missing, position)
+    if points_may_group and decimal is None and thousands is None and _are_grouped(values):
+        return _doubtful(found, missing, (Reading(",", "."), PLAIN))
     return _describe(found, missing, decimal, thousands)
 
 
@@ -197,6 +201,13 @@ def _describe(found: _Facts, missing: int, decimal: str | None, thousands: str |
     if marked := _marked(found, missing, decimal, thousands):
         return marked
     return _words(found, missing)
+
+
+def _are_grouped(values: Sequence[str]) -> bool:
+    """Whether the points in numbers may all separate thousands: 1.200 beside 950."""
+    pointed = [value for value in values if "." in value]
+    numbers = all(map(is_number, values)) and len(pointed) < len(values)
+    return bool(pointed) and numbers and all(may_be_thousands(value, ".") for value in pointed)
 
 
 def _numbers(found: _Facts, missing: int, decimal: str, fill: str) -> Column:

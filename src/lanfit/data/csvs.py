@@ -73,7 +73,7 @@ def open_csv(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -> Piece
         layout = find_layout(path, signs, numbering)
     shape = (layout.rows, layout.width - layout.index)
     read = partial(_blocks, path, layout, str if layout.thousands else np.float64, partial(_as_float32, layout))
-    piece = Piece(str(path), shape, np.dtype(np.float32), read, _notes(layout), layout.names)
+    piece = Piece(str(path), shape, np.dtype(np.float32), read, notes_of(layout), layout.names)
     return replace(piece, numbering=layout.numbering)
 
 
@@ -103,7 +103,7 @@ def read_csv_labels(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -
     codes = np.concatenate(blocks)
     if len(codes) != layout.rows:
         raise rows_differ(str(path), layout.rows, len(codes))
-    texts, notes, header = [text.strip() for text in places], _notes(layout), layout.names
+    texts, notes, header = [text.strip() for text in places], notes_of(layout), layout.names
     if header and not layout.numbering and is_row(header, ({texts[c] for c in np.unique(part)} for part in codes.T)):
         first = [places.setdefault(name, len(places)) for name in header]
         codes = np.concatenate([np.array([first], np.int32), codes])
@@ -188,7 +188,8 @@ def _options(layout: Layout, dtype: type) -> dict[str, Any]:
     return {**signs, **fixed, "dtype": of_columns if layout.index else dtype}
 
 
-def _notes(layout: Layout) -> tuple[str, ...]:
+def notes_of(layout: Layout) -> tuple[str, ...]:
+    """What is unusual about a file, one sentence each."""
     notes = [f"read with {' and '.join(layout.notes)}"] if layout.notes else []
     if layout.encoding in ENCODINGS:
         notes.append(f"read as {ENCODINGS[layout.encoding]}")

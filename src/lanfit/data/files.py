@@ -65,7 +65,7 @@ def open_file(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT, 
     Raises:
         InputError: the file can't be read, or holds something else.
     """
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind == ".npz":
         return open_npz(path, npz_key)
     return open_xlsx(path, numbering) if kind == ".xlsx" else open_csv(path, signs, numbering)
@@ -77,13 +77,18 @@ def read_labels(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT
     Raises:
         InputError: as `open_file`, or the labels are not all words or all numbers.
     """
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind == ".npz":
         return read_npz_labels(path, npz_key)
     return read_xlsx_labels(path, numbering) if kind == ".xlsx" else read_csv_labels(path, signs, numbering)
 
 
-def _kind(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """The ending that says how a file is read.
+
+    Raises:
+        InputError: there is no such kind.
+    """
     name = path.name.lower()
     ending = next((ending for ending in ENDINGS if name.endswith(ending)), None)
     if ending is None:
@@ -91,14 +96,19 @@ def _kind(path: Path) -> str:
     return ending
 
 
+def is_data(path: Path) -> bool:
+    """Whether a file or folder counts as data: it is neither hidden nor what people and systems leave beside it."""
+    return not path.name.startswith(".") and path.name.lower() not in _SKIPPED
+
+
 def _data_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise mistake("folder.missing", folder=folder, kinds=_ALL)
-    found = [p for p in folder.iterdir() if not p.name.startswith(".") and p.name.lower() not in _SKIPPED]
+    found = [path for path in folder.iterdir() if is_data(path)]
     for path in found:
         if path.is_dir():
             raise mistake("folder.in-folder", path=path, folder=folder)
-        _kind(path)
+        kind_of(path)
     if not found:
         raise mistake("folder.empty", folder=folder, kinds=_ALL)
     return sorted(found, key=lambda path: natural_key(path.name))

@@ -96,7 +96,7 @@ class Layout:
         return self.header[1:] if self.header and self.index else self.header
 
 
-def find_layout(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -> Layout:
+def find_layout(path: Path, signs: Signs = FOUND_OUT, numbering: str = "", *, as_text: bool = False) -> Layout:
     """Read the first two lines for separator and header, and all bytes for the number of lines and the signs.
 
     The separator is the one that a line `sep=` names, or the first of tab, semicolon, comma and bar that cuts the first
@@ -107,6 +107,7 @@ def find_layout(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -> La
     Args:
         signs: how numbers are written, where somebody said so.
         numbering: "names" or "row": what a first line 0, 1, … is; empty: it is found out.
+        as_text: cells stay text, so that columns may be unnamed and signs are not looked for.
 
     Raises:
         InputError: no rows, no text, a line without end, a column without name, numbers that can be read in two ways,
@@ -116,13 +117,13 @@ def find_layout(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -> La
     with open_bytes(path) as stream:
         start = stream.peek(4)[:4]
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) and not start.startswith(codecs.BOM_UTF32_LE):
-        return _find(path, "utf-16", signs, numbering)
+        return _find(path, "utf-16", signs, numbering, as_text)
     try:
-        return _find(path, "utf-8", signs, numbering)
+        return _find(path, "utf-8", signs, numbering, as_text)
     except UnicodeDecodeError:
         if start.startswith(_BOM):
             raise
-        return _find(path, "cp1252", signs, numbering)
+        return _find(path, "cp1252", signs, numbering, as_text)
 
 
 @contextmanager
@@ -203,15 +204,17 @@ class _Recoded(io.RawIOBase):
         return len(given)
 
 
-def _find(path: Path, encoding: str, signs: Signs, numbering: str) -> Layout:
+def _find(path: Path, encoding: str, signs: Signs, numbering: str, as_text: bool) -> Layout:
     with open_text(path, encoding) as stream:
-        layout = _read_head(path, stream, signs, numbering, encoding)
+        layout = _read_head(path, stream, signs, numbering, encoding, as_text)
     with open_text(path, encoding) as stream:
         stream.read(layout.start)
         rows, seen = _count(path, stream, _blanks(layout.separator))
     if rows == 0 or layout.width == 0:
         raise mistake("csv.no-rows", file=path)
     layout = replace(layout, rows=rows, plain=not seen & {b'"', b"\r"})
+    if as_text:
+        return layout
     if signs.decimal:
         return replace(layout, decimal=signs.decimal, thousands=signs.thousands or "")
     if layout.separator == "," or not seen & {b",", b"."}:
@@ -281,7 +284,9 @@ def column_name(layout: Layout, column: int) -> str:
     return str(column + 1) if layout.header is None else f'"{layout.header[column]}"'
 
 
-def _read_head(path: Path, stream: io.BufferedReader, signs: Signs, numbering: str, encoding: str) -> Layout:
+def _read_head(
+    path: Path, stream: io.BufferedReader, signs: Signs, numbering: str, encoding: str, as_text: bool
+) -> Layout:
     """All but the number of rows and the signs."""
     bom = len(_BOM) if stream.peek(len(_BOM)).startswith(_BOM) else 0
     seen: list[str] = []
@@ -323,7 +328,7 @@ def _read_head(path: Path, stream: io.BufferedReader, signs: Signs, numbering: s
         below = (row for _, row in islice(records(lines(), separator, skipped), 1, SAMPLE + 1))
         if counts_rows(row[0] for row in below):
             return replace(layout, index=True)
-    if unnamed:
+    if unnamed and not as_text:
         raise mistake("csv.unnamed-column", file=path, line=line, column=unnamed)
     return layout
 

@@ -70,7 +70,11 @@ def readings(cells: Iterable[str], decimal: str | None = None, thousands: str | 
     digits = [each[2] for each in parts]
     kept: dict[tuple[float, ...], Reading] = {}
     for sign, separator in _READINGS:
-        if decimal not in (None, sign) or thousands == sign or (thousands and separator not in ("", thousands)):
+        if (
+            decimal not in (None, sign)
+            or thousands == sign
+            or (thousands is not None and separator not in ("", thousands))
+        ):
             continue
         values = _values(digits, sign, separator)
         if values is not None and values not in kept:

@@ -124,7 +124,24 @@ def _no_number(where: str, cell: Cell) -> LanfitError:
     return mistake("xlsx.not-a-number", cell=where, text=text[:40])
 
 
-def _read_sheet(path: Path, numbering: str) -> _Sheet:
+def read_xlsx_texts(path: Path) -> tuple[tuple[str, ...] | None, list[list[str]], tuple[str, ...]]:
+    """The names of the first sheet's columns, if it has any, its rows as text, and notes. Columns may be unnamed.
+
+    Raises:
+        InputError: damaged, empty, too large, or a cell was not computed.
+    """
+    sheet = _read_sheet(path, "", as_text=True)
+    return sheet.header, [[_text(cell) for cell in cells] for cells in sheet.rows], sheet.notes
+
+
+def _text(cell: Cell) -> str:
+    """A cell as a csv file would hold it."""
+    if isinstance(cell, datetime.datetime):
+        return cell.date().isoformat() if cell.time() == datetime.time() else cell.isoformat(" ", "seconds")
+    return _written(cell)
+
+
+def _read_sheet(path: Path, numbering: str, *, as_text: bool = False) -> _Sheet:
     """Read, drop what is empty on all sides and between, split off the header, check its names."""
     with damage_named(path):
         facts = check_archive(path)
@@ -144,7 +161,8 @@ def _read_sheet(path: Path, numbering: str) -> _Sheet:
     places = [place for place, _ in kept]
     table = [cells[left:right] for _, cells in kept]
     sheet = _Sheet(path, None, table, places, left, (*notes, *_hidden(facts, places, left, right)))
-    return _without_index(_with_header(sheet, numbering))
+    sheet = _with_header(sheet, numbering)
+    return sheet if as_text else _without_index(sheet)
 
 
 def _with_header(sheet: _Sheet, numbering: str) -> _Sheet:

@@ -17,6 +17,7 @@ from lanfit.mistakes import (
     models,
     net,
     own_data,
+    prepare,
     python,
     rows,
     server,
@@ -36,6 +37,7 @@ MISTAKES: Mapping[str, Mistake] = {
     **custom.MISTAKES,
     **net.MISTAKES,
     **own_data.MISTAKES,
+    **prepare.MISTAKES,
     **python.MISTAKES,
 }
 

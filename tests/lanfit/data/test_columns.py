@@ -85,6 +85,13 @@ def test_what_separates_thousands_can_be_said() -> None:
     assert describe("price", ["1.200", "950"]).reading.value("1.200") == 1.2
 
 
+def test_points_between_thousands_are_doubtful_where_commas_do_not_separate_cells() -> None:
+    price, _ = describe_table(["price", "n"], [["1.200", "950"], ["1", "2"]], points_may_group=True)
+    assert price.doubt == '"1.200" may be 1200 or 1.2'
+    price, _ = describe_table(["price", "n"], [["1.200", "950"], ["1.5", "2"]], points_may_group=True)
+    assert price.reading.value("1.200") == 1.2
+
+
 @pytest.mark.parametrize(
     "cells", [["C85", "C123"], ["1.2.3.4", "1.2.3.5"], ["555-1234", "555-9876"], ["10-20", "20-30"], ["5 kg", "3 lb"]]
 )

@@ -1,0 +1,197 @@
+"""`lanfit prepare`: from tables or images to `dataset/`, and a model when asked for. Asks, decides, then writes.
+
+Nothing is written before everything is decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lanfit.data.columns import Column
+from lanfit.data.text_tables import read_text_table
+from lanfit.mistakes import counted, mistake
+from lanfit.terminal import Terminal
+from lanfit.workspace import Workspace
+from lanfit_server.prepare_data import dialog
+from lanfit_server.prepare_data.decide import (
+    NO_TARGET,
+    Corrections,
+    Decided,
+    columns_of,
+    concatenate,
+    decide,
+    guess_target,
+    with_missing,
+)
+from lanfit_server.prepare_data.models import check_model, file_name, model_script, write_model
+from lanfit_server.prepare_data.recipe import FILE, LeftOut
+from lanfit_server.prepare_data.writing import check_dataset, inputs_csv, targets_csv, write_dataset
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line says."""
+
+    workspace: Workspace
+    paths: tuple[Path, ...]
+    target: str | None = None
+    task: str | None = None
+    model: str | None = None
+    size: str | None = None
+    corrections: Corrections = field(default_factory=Corrections)
+    replace: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was made, for people and for `--json`."""
+
+    rows: int
+    shape: tuple[int, ...]
+    """Of a row of X."""
+    inputs: tuple[str, ...]
+    target: str | None
+    task: str | None
+    classes: tuple[str, ...]
+    left_out: Mapping[str, str]
+    """Columns that became no input, and why."""
+    rows_left_out: int
+    files: tuple[str, ...]
+    model: str | None
+    notes: tuple[str, ...]
+    next: tuple[str, ...]
+    """The commands that come next."""
+
+    def lines(self) -> list[str]:
+        """The outcome for people."""
+        shape = "×".join(map(str, self.shape))
+        text = [f"Prepared: {counted(self.rows, 'row')} of {shape} inputs.", *(f"  {name}" for name in self.files)]
+        if self.classes:
+            shown = ", ".join(self.classes[:10]) + (" …" if len(self.classes) > 10 else "")
+            text.append(f'Target: "{self.target}", {len(self.classes)} classes: {shown}')
+        elif self.target:
+            text.append(f'Target: "{self.target}", a number')
+        return [*text, "Next:", *(f"  {line}" for line in self.next)]
+
+
+def prepare_tables(request: Request, terminal: Terminal) -> Outcome:
+    """Make `dataset/` of tables.
+
+    Raises:
+        InputError: a table can't be read or used, or something of the user's is in the way; nothing was written.
+    """
+    ready = check_dataset(request.workspace, replace_others=request.replace)
+    table = with_missing(concatenate([read_text_table(path) for path in request.paths]), request.corrections.missing)
+    columns = columns_of(table, request.corrections)
+    guess = request.target or guess_target(columns)
+    given, alone = request.target, ""
+    if given is None and guess is not None and terminal.take_defaults and not _leaves_inputs(columns, guess):
+        given, alone = NO_TARGET, f'"{guess}" alone can be an input, so there is no target: X only, for order XX'
+    shown = next((place for place, column in enumerate(columns) if column.name == guess and not alone), None)
+    terminal.say(f"{_shown(request.paths)}: {table.rows:,} rows, {len(columns)} columns.")
+    dialog.show_columns(terminal, columns, shown)
+    target, guessed = dialog.ask_target(terminal, columns, table, given)
+    task = ""
+    if target is not None:
+        task = dialog.ask_task(terminal, columns[target], table.columns[target], request.task)
+    columns = dialog.ask_corrections(terminal, table, columns, request.corrections, target)
+    kind = dialog.ask_model(terminal, request.model, "mlp")
+    decided = decide(table, columns, target, task, [path.name for path in request.paths])
+    name = file_name(request.paths[0])
+    if kind != "none":
+        check_model(request.workspace, name, replace=request.replace)
+    script = _script_of(decided, kind, name)
+    doubts = [
+        f'"{column.name}" is left out: {column.doubt}{_way_out(column.doubt)}' for column in columns if column.doubt
+    ]
+    dropped = []
+    if decided.dropped:
+        marks = decided.recipe.target.marks if decided.recipe.target else ()
+        counting = f"; {', '.join(marks)} among its numbers counts as missing" if marks else ""
+        dropped = [f"{counted(decided.dropped, 'row')} without a target left out{counting}"]
+    guesses = [note for note in (guessed, alone) if note]
+    notes = (*ready.notes, *table.notes, *guesses, *doubts, *dropped, *decided.notes)
+    files = {f"X/{name}.csv": inputs_csv(decided.recipe.inputs, decided.x)}
+    if decided.recipe.target is not None:
+        files[f"Y/{name}.csv"] = targets_csv(decided.recipe.target.name, decided.y)
+    write_dataset(ready, decided.recipe, files)
+    model = write_model(request.workspace, name, script) if script else None
+    dialog.tell(notes)
+    return _outcome(request, decided, files, model, notes)
+
+
+def _leaves_inputs(columns: Sequence[Column], target: str) -> bool:
+    """Whether something is left to predict the target from, or might be once a doubt is settled."""
+    return any(column.name != target and (column.is_used or column.doubt) for column in columns)
+
+
+def _way_out(doubt: str) -> str:
+    return ": say --day-first or --month-first" if "month" in doubt else ": say it with --thousands or --decimal"
+
+
+def _shown(paths: Sequence[Path]) -> str:
+    return paths[0].name if len(paths) == 1 else f"{paths[0].name} and {len(paths) - 1} more"
+
+
+def _script_of(decided: Decided, kind: str, name: str) -> str | None:
+    """The script of the model, if one is wanted.
+
+    Raises:
+        InputError: there is no target, so nobody knows what it is to put out.
+    """
+    if kind == "none":
+        return None
+    recipe = decided.recipe
+    if recipe.target is None:
+        raise mistake("prepare.model-without-target")
+    classes = len(recipe.target.classes) or None
+    comment = f": {len(recipe.inputs)} columns."
+    return model_script(kind, name, recipe.tables[0], (len(recipe.inputs),), classes, comment)
+
+
+def _outcome(
+    request: Request, decided: Decided, files: Mapping[str, bytes], model: Path | None, notes: tuple[str, ...]
+) -> Outcome:
+    recipe, workspace = decided.recipe, request.workspace
+    goal = recipe.target
+    written = [workspace.relative(workspace.dataset / name) for name in (*files, FILE)]
+    if model is not None:
+        written += [workspace.relative(path) for path in (model, model.with_suffix(".py"))]
+    targets = " --normalize-targets zscore" if goal and goal.task == "regression" else ""
+    name = f" --model {model.name}" if model else ""
+    return Outcome(
+        rows=len(decided.x),
+        shape=decided.x.shape[1:],
+        inputs=recipe.inputs,
+        target=goal.name if goal else None,
+        task=goal.task if goal else None,
+        classes=goal.classes if goal else (),
+        left_out={use.name: use.why for use in recipe.columns if isinstance(use, LeftOut) and use.why != "the target"},
+        rows_left_out=decided.dropped,
+        files=tuple(written),
+        model=workspace.relative(model) if model else None,
+        notes=notes,
+        next=next_commands(f"{name} --normalizer zscore{targets}", request.paths[0].name),
+    )
+
+
+def next_commands(server: str, rows: str) -> tuple[str, ...]:
+    """The commands that come after `prepare`."""
+    return (
+        f"lanfit server{server}",
+        f"lanfit predict model/collected/<run>/final.keras {rows} --out predictions.csv",
+    )
+
+
+def prepare_any(request: Request, terminal: Terminal) -> Outcome:
+    """Make `dataset/` of tables, or of a folder of images.
+
+    Raises:
+        InputError: as `prepare_tables`, or a path is not there.
+    """
+    for path in request.paths:
+        if not path.exists():
+            raise mistake("prepare.not-found", path=path)
+    return prepare_tables(request, terminal)

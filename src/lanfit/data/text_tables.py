@@ -1,0 +1,119 @@
+"""A table as text cells, whatever its format: what is shown of it, and what a recipe is applied to.
+
+How a csv file is laid out is found out in `layout`, how a sheet is read in `xlsx`; only the cells stay text here.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lanfit.data.csvs import notes_of
+from lanfit.data.files import kind_of
+from lanfit.data.layout import find_layout, table_records
+from lanfit.data.tables import is_missing, is_number
+from lanfit.data.xlsx import read_xlsx_texts
+from lanfit.mistakes import mistake
+
+#: How the endings of text files begin.
+TEXT = (".csv", ".tsv", ".txt")
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """The cells of a table, column by column."""
+
+    path: Path
+    names: tuple[str, ...]
+    """Of each column, all different; "" for one without a name."""
+    columns: tuple[Sequence[str], ...]
+    has_header: bool
+    points_may_group: bool = False
+    """Whether a point in a number may separate thousands: commas do not separate the cells."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        return len(self.columns[0])
+
+
+def read_text_table(path: Path) -> TextTable:
+    """Read a csv or xlsx file.
+
+    Raises:
+        InputError: it can't be read, holds no rows, or is of another kind.
+    """
+    kind = kind_of(path)
+    if kind == ".xlsx":
+        header, rows, notes = read_xlsx_texts(path)
+        return _table(path, header, rows, False, notes)
+    if not kind.startswith(TEXT):
+        raise mistake("table.no-table", file=path)
+    return _read_csv(path)
+
+
+def _read_csv(path: Path) -> TextTable:
+    try:
+        layout = find_layout(path, as_text=True)
+        rows = []
+        for line, cells in table_records(path, layout):
+            if len(cells) != layout.width:
+                raise mistake("csv.uneven-line", file=path, line=line, found=len(cells), expected=layout.width)
+            rows.append(cells)
+    except UnicodeDecodeError as error:
+        raise mistake("csv.not-utf8", file=path) from error
+    except csv.Error as error:
+        raise mistake("csv.quotes", file=path, reason=error) from error
+    return _table(path, layout.header, rows, layout.separator != ",", notes_of(layout))
+
+
+def _table(
+    path: Path,
+    header: Sequence[str] | None,
+    rows: list[list[str]],
+    points_may_group: bool,
+    notes: tuple[str, ...],
+) -> TextTable:
+    columns = list(zip(*rows, strict=True))
+    if header is not None and _is_a_row(header, columns):
+        columns = [(name, *column) for name, column in zip(header, columns, strict=True)]
+        header, notes = None, (*notes, "its first line is a row: it has no names of columns")
+    if header is None:
+        return TextTable(path, ("",) * len(columns), tuple(columns), False, points_may_group, notes)
+    names, renamed = _all_different([name.strip() for name in header])
+    if renamed:
+        notes = (*notes, f"columns of the same name are numbered: {', '.join(renamed[:5])}")
+    return TextTable(path, names, tuple(columns), True, points_may_group, notes)
+
+
+def _is_a_row(header: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
+    """Whether a first line that has words is data: each word stands again in its column, each number among numbers."""
+    if not any(is_number(name) for name in header):
+        return False
+    for name, column in zip(header, columns, strict=True):
+        if is_number(name):
+            if not all(is_number(cell) or is_missing(cell) for cell in column):
+                return False
+        elif not is_missing(name) and name not in map(str.strip, column):
+            return False
+    return True
+
+
+def _all_different(names: Sequence[str]) -> tuple[tuple[str, ...], list[str]]:
+    """Number the names that come again; the unnamed stay unnamed."""
+    found, renamed = list[str](), list[str]()
+    taken = set(names)
+    for name in names:
+        number = 2
+        new = name
+        while new and new in found:
+            new = f"{name} ({number})"
+            number += 1
+            if new in taken:
+                continue
+        if new != name:
+            renamed.append(new)
+        found.append(new)
+    return tuple(found), renamed

@@ -1,0 +1,240 @@
+"""`lanfit prepare` and its recipe: what becomes of each column, of targets, and of what is there already."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import openpyxl
+import pytest
+from preparing import PEOPLE, Desk, column, table
+from running import ROOT
+
+from lanfit.data.text_tables import read_text_table
+from lanfit.workspace import Workspace
+from lanfit_server.prepare_data.recipe import Recipe, apply_recipe, read_recipe, to_json
+from lanfit_server.prepare_data.writing import current_recipe
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path)
+
+
+def recipe_of(desk: Desk) -> Recipe:
+    recipe = read_recipe(desk.root / "dataset" / "recipe.json")
+    assert isinstance(recipe, Recipe)
+    return recipe
+
+
+def test_each_column_becomes_what_it_holds(desk: Desk) -> None:
+    said = desk.prepare(desk.write("people.csv", PEOPLE), "--target", "bought")
+    names, rows = desk.inputs()
+    assert names == [
+        "age", "city=Oslo", "city=Rome", "joined year", "joined month", "joined day", "joined weekday", "income",
+    ]  # fmt: skip
+    assert rows[0] == [31, 1, 0, 2020, 1, 2, 3, 1200.5]
+    assert column(desk, "age")[2] == 40  # the median of 31, 40, 25, 55, 47
+    assert column(desk, "city=Oslo")[3] == 1  # the most frequent
+    assert desk.targets() == ["bought", "yes", "no", "yes", "no", "no", "yes"]
+    assert said["left_out"] == {"id": "it counts the rows", "name": "text, different in every row"}
+    assert said["classes"] == ["no", "yes"]
+    assert said["task"] == "classification"
+
+
+def test_a_recipe_makes_the_same_numbers_again(desk: Desk) -> None:
+    path = desk.write("people.csv", PEOPLE)
+    desk.prepare(path, "--target", "bought")
+    recipe = recipe_of(desk)
+    again = apply_recipe(recipe, read_text_table(path))
+    assert np.array_equal(again.x, np.float32(desk.inputs()[1]))
+    desk.write("copy.json", to_json(recipe).decode())
+    assert read_recipe(desk.root / "copy.json") == recipe
+
+
+def test_new_rows_go_by_name_and_what_is_new_is_said(desk: Desk) -> None:
+    desk.prepare(desk.write("people.csv", PEOPLE), "--target", "bought")
+    new = desk.write("new.csv", 'extra,income,joined,city,age\n7,"$10.00",2022-01-01,Paris,\n8,$5,2022-01-02,Rome,30\n')
+    applied = apply_recipe(recipe_of(desk), read_text_table(new))
+    assert applied.x[:, 1:3].tolist() == [[0, 0], [0, 1]]
+    assert applied.x[:, 0].tolist() == [40, 30]
+    assert applied.x[:, 7].tolist() == [10, 5]
+    assert [note for note in applied.notes if '"Paris" in 1 row' in note]
+    assert [note for note in applied.notes if '"age": 1 missing value filled with 40' in note]
+    assert [note for note in applied.notes if '"extra"' in note]
+
+
+def test_rows_without_a_target_are_left_out_and_counted(desk: Desk) -> None:
+    said = desk.prepare(desk.write("t.csv", "a,y\n1,2.5\n2,\n3,1.5\n4,NA\n5,7.25\n6,8\n"), "--target", "y")
+    assert column(desk, "a") == [1, 3, 5, 6]
+    assert desk.targets() == ["y", "2.5", "1.5", "7.25", "8"]
+    assert said["rows_left_out"] == 2
+    assert [note for note in said["notes"] if "2 rows without a target" in note]
+    assert said["task"] == "regression"
+
+
+def test_what_is_proposed_can_be_corrected_with_flags(desk: Desk) -> None:
+    path = desk.write("t.csv", table(["zip", "size", "y"], [(n % 3, n, n % 2) for n in range(12)]))
+    desk.prepare(path, "--target", "y", "--category", "zip", "--drop", "size", "--task", "regression")
+    assert desk.inputs()[0] == ["zip=0", "zip=1", "zip=2"]
+    assert desk.recipe()["target"]["task"] == "regression"
+    assert desk.prepare(path, "--target", "3", "--category", "zip,size")["task"] == "classification"
+
+
+def test_answers_come_line_by_line(desk: Desk) -> None:
+    path = desk.write("people.csv", PEOPLE)
+    done = desk.run("prepare", path, answers="bought\n\ncity = drop\nage = category\n\nnone\n")
+    assert done.exit_code == 0, done.stderr
+    assert not any(name.startswith("city") for name in desk.inputs()[0])
+    assert "age=31" in desk.inputs()[0]
+    assert "Target column [bought]" in done.stderr
+    assert done.stdout.startswith("Prepared: 6 rows")
+
+
+def test_the_end_of_the_answers_names_the_question_and_its_flag(desk: Desk) -> None:
+    done = desk.refused("prepare", desk.write("people.csv", PEOPLE), answers="")
+    assert "Target column" in done.stderr
+    assert "--target" in done.stderr
+
+
+def test_classes_that_are_numbers_get_numbers_from_zero(desk: Desk) -> None:
+    path = desk.write("t.csv", table(["a", "y"], [(n, 3 + n % 3) for n in range(12)]))
+    said = desk.prepare(path, "--target", "y")
+    assert said["classes"] == ["3", "4", "5"]
+    assert desk.targets() == ["y", *["0", "1", "2"] * 4]
+
+
+def test_labels_that_a_spreadsheet_would_compute_are_written_as_numbers(desk: Desk) -> None:
+    path = desk.write("t.csv", table(["a", "y"], [(n, ["=A1", "b"][n % 2]) for n in range(6)]))
+    desk.prepare(path, "--target", "y")
+    assert desk.targets() == ["y", *["0", "1"] * 3]
+    assert desk.recipe()["target"]["classes"] == ["=A1", "b"]
+
+
+def test_names_of_columns_that_are_numbers_stay_names(desk: Desk) -> None:
+    rows = [(n + 0.5, n * 2.5, "ab"[n % 2]) for n in range(6)]
+    desk.prepare(desk.write("t.csv", table(["400", "410", "kind"], rows)), "--target", "kind")
+    assert desk.inputs()[0] == ["column 400", "column 410"]
+    assert len(desk.inputs()[1]) == 6
+
+
+def test_a_table_without_a_header_is_read_by_place(desk: Desk) -> None:
+    path = desk.write("t.csv", "".join(f"{n + 0.5},{n * 2},{'ab'[n % 2]}\n" for n in range(6)))
+    said = desk.prepare(path)
+    assert said["target"] == "column 3"
+    assert said["rows"] == 6
+    applied = apply_recipe(recipe_of(desk), read_text_table(desk.write("new.csv", "1.5,2\n2.5,4\n")))
+    assert applied.x.tolist() == [[1.5, 2], [2.5, 4]]
+
+
+def test_tables_of_the_same_columns_are_put_together(desk: Desk) -> None:
+    one = desk.write("one.csv", "a,b,y\n1,2,3.5\n3,4,4.5\n")
+    two = desk.write("two.csv", "y,b,a\n5.5,6,7\n")
+    assert desk.prepare(one, two, "--target", "y")["rows"] == 3
+    assert desk.inputs()[1] == [[1, 2], [3, 4], [7, 6]]
+    assert desk.recipe()["tables"] == ["one.csv", "two.csv"]
+
+
+def test_a_workbook_is_prepared_like_a_csv_file(desk: Desk) -> None:
+    import datetime
+
+    book = openpyxl.Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.append(["when", "size", "kind"])
+    for n in range(6):
+        sheet.append([datetime.datetime(2020, 1 + n, 5), n + 0.25, "ab"[n % 2]])
+    book.save(desk.root / "t.xlsx")
+    desk.prepare(desk.root / "t.xlsx", "--target", "kind")
+    assert column(desk, "when month") == [1, 2, 3, 4, 5, 6]
+    assert column(desk, "size") == [0.25, 1.25, 2.25, 3.25, 4.25, 5.25]
+
+
+def test_without_a_target_only_inputs_are_written(desk: Desk) -> None:
+    said = desk.prepare(desk.write("t.csv", "a,b\n1,2\n3,5\n"), "--target", "none")
+    assert desk.inputs() == (["a", "b"], [[1, 2], [3, 5]])
+    assert not (desk.root / "dataset" / "Y").exists()
+    assert said["target"] is None
+
+
+def test_a_column_that_can_not_be_read_in_one_way_is_left_out_with_the_way_out(desk: Desk) -> None:
+    path = desk.write("t.csv", 'a,price,y\n1,"1,200",2.5\n2,950,3\n3,700,4\n'.replace("2.5", "2"))
+    said = desk.prepare(path, "--target", "y", "--task", "regression")
+    assert [note for note in said["notes"] if '"1,200" may be 1200 or 1.2' in note and "--thousands" in note]
+    desk.prepare(path, "--target", "y", "--task", "regression", "--thousands", ",")
+    assert column(desk, "price") == [1200, 950, 700]
+    desk.prepare(path, "--target", "y", "--task", "regression", "--decimal", ",")
+    assert column(desk, "price") == pytest.approx([1.2, 950, 700])
+
+
+def test_dates_whose_order_is_said_are_read_so(desk: Desk) -> None:
+    path = desk.write("t.csv", "on,y\n01/02/2020,1.5\n03/04/2020,2.5\n")
+    assert "month" in str(desk.refused("prepare", path, "--target", "y", "--yes").stderr)
+    desk.prepare(path, "--target", "y", "--day-first")
+    assert column(desk, "on month") == [2, 4]
+    desk.prepare(path, "--target", "y", "--month-first")
+    assert column(desk, "on month") == [1, 3]
+
+
+def test_a_text_that_means_missing_can_be_named(desk: Desk) -> None:
+    path = desk.write("t.csv", "a,y\n1,1.5\nunknown,2.5\n3,3.5\nunknown,2\n")
+    desk.prepare(path, "--target", "y", "--missing", "unknown")
+    assert column(desk, "a") == [1, 2, 3, 2]
+
+
+def test_the_sample_gives_way_and_other_files_do_not(desk: Desk) -> None:
+    path = desk.write("t.csv", "a,y\n1,1.5\n2,2.5\n")
+    for folder in ("X", "Y"):
+        (desk.root / "dataset" / folder).mkdir(parents=True)
+        shutil.copyfile(ROOT / "dataset" / folder / "digits.csv", desk.root / "dataset" / folder / "digits.csv")
+    said = desk.prepare(path, "--target", "y")
+    assert [note for note in said["notes"] if "the sample is replaced" in note]
+    assert not (desk.root / "dataset" / "X" / "digits.csv").exists()
+    mine = desk.write("dataset/X/mine.csv", "a\n1\n")
+    done = desk.refused("prepare", path, "--target", "y", "--yes")
+    assert "dataset/X/mine.csv" in done.stderr
+    assert mine.exists()
+    desk.prepare(path, "--target", "y", "--replace")
+    assert (desk.root / "dataset" / "replaced-1" / "X" / "mine.csv").read_text() == "a\n1\n"
+
+
+def test_what_was_prepared_before_gives_way_unless_it_was_changed(desk: Desk) -> None:
+    path = desk.write("t.csv", "a,y\n1,1.5\n2,2.5\n")
+    desk.prepare(path, "--target", "y")
+    assert [note for note in desk.prepare(path, "--target", "y")["notes"] if "prepared before" in note]
+    [x] = (desk.root / "dataset" / "X").iterdir()
+    x.write_text("a\n5\n6\n")
+    desk.refused("prepare", path, "--target", "y", "--yes")
+
+
+def test_a_refusal_writes_nothing(desk: Desk) -> None:
+    desk.refused("prepare", desk.write("t.csv", "a,y\n1,2\n3,2\n"), "--target", "y", "--yes")
+    assert not (desk.root / "dataset").exists()
+
+
+def test_the_recipe_counts_only_while_its_files_are_as_they_were(desk: Desk) -> None:
+    desk.prepare(desk.write("t.csv", "a,y\n1,1.5\n2,2.5\n"), "--target", "y")
+    place = Workspace(desk.root)
+    assert current_recipe(place) == (desk.root / "dataset" / "recipe.json").read_bytes()
+    [x] = (desk.root / "dataset" / "X").iterdir()
+    x.write_text("a\n5\n6\n")
+    assert current_recipe(place) is None
+
+
+def test_numbers_are_written_as_float32_holds_them(desk: Desk) -> None:
+    values = np.random.default_rng(0).normal(0, 1e3, 50)
+    desk.prepare(desk.write("t.csv", table(["a", "y"], [(v, n + 0.5) for n, v in enumerate(values)])), "--target", "y")
+    assert np.array_equal(np.float32(column(desk, "a")), np.float32(values))
+
+
+def test_columns_of_one_name_are_told_apart(desk: Desk) -> None:
+    desk.prepare(desk.write("t.csv", "a,a,y\n1,2,1.5\n3,4,2.5\n"), "--target", "y")
+    assert desk.inputs()[0] == ["a", "a (2)"]
+
+
+def test_the_only_column_is_an_input_not_a_target(desk: Desk) -> None:
+    said = desk.prepare(desk.write("t.csv", "id,y\n1,1.5\n2,2.5\n3,1\n"))
+    assert said["target"] is None
+    assert said["inputs"] == ["y"]
+    assert [note for note in said["notes"] if "alone can be an input" in note]

@@ -1,0 +1,180 @@
+"""Every mistake in what is to be prepared or predicted, provoked from the outside: by the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from preparing import PEOPLE, Desk, table
+from provoke import assert_told
+
+Arguments = Sequence[object]
+SCENARIOS: list[tuple[str, Callable[[Desk], Arguments]]] = []
+
+
+def provokes(code: str) -> Callable[[Callable[[Desk], Arguments]], Callable[[Desk], Arguments]]:
+    """Write a scenario down: it spoils something, and returns the arguments of `lanfit`."""
+
+    def add(spoil: Callable[[Desk], Arguments]) -> Callable[[Desk], Arguments]:
+        SCENARIOS.append((code, spoil))
+        return spoil
+
+    return add
+
+
+@pytest.mark.parametrize(("code", "spoil"), SCENARIOS, ids=[f"{code}-{spoil.__name__}" for code, spoil in SCENARIOS])
+def test_what_can_not_be_prepared_or_predicted_is_named(
+    tmp_path: Path, code: str, spoil: Callable[[Desk], Arguments]
+) -> None:
+    desk = Desk(tmp_path)
+    before = spoil(desk)
+    files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    assert_told(code, desk.refused(*before).stderr)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == files, "a refusal changes nothing"
+
+
+def people(desk: Desk, *arguments: object) -> Arguments:
+    return ("prepare", desk.write("people.csv", PEOPLE), "--yes", *arguments)
+
+
+@provokes("prepare.not-found")
+def no_such_table(desk: Desk) -> Arguments:
+    return "prepare", desk.root / "nothing.csv"
+
+
+@provokes("table.no-table")
+def arrays_as_a_table(desk: Desk) -> Arguments:
+    np.savez(desk.root / "x.npz", np.zeros((2, 2)))
+    return "prepare", desk.root / "x.npz"
+
+
+@provokes("prepare.tables-differ")
+def another_column(desk: Desk) -> Arguments:
+    return "prepare", desk.write("a.csv", "a,b\n1,2\n"), desk.write("b.csv", "a,c\n1,2\n")
+
+
+@provokes("prepare.no-sign")
+def a_word_as_decimal_sign(desk: Desk) -> Arguments:
+    return people(desk, "--decimal", "dot")
+
+
+@provokes("prepare.no-such-column")
+def a_target_that_is_not_there(desk: Desk) -> Arguments:
+    return people(desk, "--target", "price")
+
+
+@provokes("prepare.no-category")
+def a_category_of_all_rows(desk: Desk) -> Arguments:
+    rows = [(f"n{n}", n + 0.5) for n in range(10_001)]
+    return "prepare", desk.write("t.csv", table(["name", "y"], rows)), "--category", "name", "--yes"
+
+
+@provokes("prepare.no-date")
+def a_city_as_a_date(desk: Desk) -> Arguments:
+    return people(desk, "--date", "city")
+
+
+@provokes("prepare.no-number")
+def a_city_as_a_number(desk: Desk) -> Arguments:
+    return people(desk, "--number", "city")
+
+
+@provokes("prepare.no-inputs")
+def only_names(desk: Desk) -> Arguments:
+    rows = [(f"n{n}", f"m{n}") for n in range(30)]
+    return "prepare", desk.write("t.csv", table(["a", "b"], rows)), "--yes"
+
+
+@provokes("prepare.no-target")
+def only_dates(desk: Desk) -> Arguments:
+    return "prepare", desk.write("t.csv", "on,off\n2020-01-02,2020-01-03\n2020-02-02,2020-02-03\n"), "--yes"
+
+
+@provokes("prepare.constant-target")
+def a_target_of_one_value(desk: Desk) -> Arguments:
+    return "prepare", desk.write("t.csv", "a,y\n1,2\n3,2\n"), "--target", "y", "--yes"
+
+
+@provokes("prepare.doubtful-target")
+def a_target_that_can_be_read_in_two_ways(desk: Desk) -> Arguments:
+    return "prepare", desk.write("t.csv", 'a,y\n1,"1,200"\n3,950\n'), "--target", "y", "--yes"
+
+
+@provokes("prepare.no-number-target")
+def a_regression_of_words(desk: Desk) -> Arguments:
+    return people(desk, "--target", "city", "--task", "regression")
+
+
+@provokes("prepare.too-many-classes")
+def names_as_classes(desk: Desk) -> Arguments:
+    return people(desk, "--target", "name")
+
+
+@provokes("prepare.in-the-way")
+def files_of_somebody(desk: Desk) -> Arguments:
+    desk.write("dataset/X/mine.csv", "a\n1\n")
+    return people(desk)
+
+
+@provokes("prepare.model-exists")
+def a_model_of_somebody(desk: Desk) -> Arguments:
+    desk.write("model/people.py", "")
+    return people(desk, "--model", "mlp")
+
+
+@provokes("prepare.model-without-target")
+def a_model_of_nothing(desk: Desk) -> Arguments:
+    return people(desk, "--target", "none", "--model", "mlp")
+
+
+@provokes("recipe.version")
+def a_recipe_of_tomorrow(desk: Desk) -> Arguments:
+    return predicting(desk, '{"kind": "table", "version": 99}')
+
+
+@provokes("recipe.no-recipe")
+def a_recipe_that_is_none(desk: Desk) -> Arguments:
+    return predicting(desk, "[1]")
+
+
+@provokes("recipe.missing-columns")
+def rows_without_a_column(desk: Desk) -> Arguments:
+    return prepared(desk, "age,city\n1,Oslo\n")
+
+
+@provokes("recipe.other-columns")
+def rows_of_another_width(desk: Desk) -> Arguments:
+    return prepared(desk, "1,2,3\n")
+
+
+@provokes("recipe.other-value")
+def a_word_among_numbers(desk: Desk) -> Arguments:
+    return prepared(desk, "age,city,joined,income\nold,Oslo,2020-01-02,$5\n")
+
+
+@provokes("predict.out-exists")
+def predictions_that_are_there(desk: Desk) -> Arguments:
+    return "predict", "model.keras", desk.write("t.csv", "a\n1\n"), "--out", desk.write("p.csv", "")
+
+
+@provokes("predict.no-rows")
+def rows_that_are_not_there(desk: Desk) -> Arguments:
+    return "predict", "model.keras", desk.root / "t.csv", "--out", desk.root / "p.csv"
+
+
+@provokes("predict.no-model")
+def a_run_that_is_not_there(desk: Desk) -> Arguments:
+    return "predict", "20260101-000000", desk.write("t.csv", "a\n1\n"), "--out", desk.root / "p.csv"
+
+
+def predicting(desk: Desk, recipe: str, rows: str = "a\n1\n") -> Arguments:
+    desk.write("recipe.json", recipe)
+    model = desk.write("model.keras", "it is not looked at before the rows fit")
+    return "predict", model, desk.write("new.csv", rows), "--out", desk.root / "p.csv"
+
+
+def prepared(desk: Desk, rows: str) -> Arguments:
+    desk.prepare(desk.write("people.csv", PEOPLE), "--target", "bought")
+    return predicting(desk, (desk.root / "dataset" / "recipe.json").read_text(encoding="utf-8"), rows)
