@@ -87,7 +87,7 @@ def _flags(name: str, *, but: Container[str | None] = (), fields: Mapping[str, F
         field = (fields or {}).get(parameter.name or "")
         takes = answers(field) if field else parameter.type.name
         if isinstance(parameter, click.Option):
-            flag = ", ".join(f"`{flag}`" for flag in parameter.opts)
+            flag = ", ".join(f"`{flag}`" for flag in (*parameter.opts, *parameter.secondary_opts))
             text = re.sub(r"\s*\[default: (.*)\]$", r" Default: \1.", parameter.help or "")
             rows.append([flag, "–" if parameter.is_flag else takes, text])
         else:
@@ -128,5 +128,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "client-settings": _client_settings,
     "simulate-flags": lambda: _flags("simulate", but=job.FIELDS, fields={"pool": POOL}),
     "demo-flags": lambda: _flags("demo"),
+    "prepare-flags": lambda: _flags("prepare"),
+    "predict-flags": lambda: _flags("predict"),
     "exit-codes": _exit_codes,
 }
