@@ -32,6 +32,7 @@ from lanfit.wire.messages import (
     Model,
     Offer,
     Progress,
+    Reject,
     Result,
     RunEnded,
     Runtime,
@@ -219,6 +220,30 @@ def test_a_result_that_there_is_no_room_for_is_offered_again_by_itself_and_that_
 
     asyncio.run(play())
     assert len([line for line in said if "The server can't take a result yet: the server's disk is full" in line]) == 1
+
+
+def test_a_result_that_can_never_be_taken_is_dropped_and_not_offered_again(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    async def play() -> None:
+        seen: list[AnyMessage] = []
+        async with playing(tmp_path, said) as (stage, agent, running):
+            outbox, server = agent.worker.outbox, Identity.load_or_create(tmp_path / "server")
+            file = ArrayFile.write(outbox.new_block("shard-1"), {"w": np.ones(3)})
+            result = Result("run-0", "shard-1", 1, file.block, ("a\nb",), 0, {}, {}, "tensorflow", "cpu", 1)
+            outbox.add(outbox.new_block("shard-1"), Entry(server.server_id, result))
+            link = await stage.links.get()
+            await link.receive()
+            await link.send(Welcome("0", "lab", False))
+            assert await until(link, Offer, seen) == Offer(result)
+            await link.send(Reject(file.block.id, "it can't be"))
+            await link.send(RunEnded("run-0", "failed", "it is over"))
+            await running
+            assert len(outbox) == 0
+            assert not list(outbox.block(file.block.id).parent.iterdir()), "nothing of it is left for a later start"
+
+    asyncio.run(play())
+    assert any("The server refused a result: it can't be." in line for line in said)
 
 
 def test_what_is_fixed_on_the_command_line_wins_over_the_task() -> None:
