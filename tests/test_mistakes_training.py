@@ -110,6 +110,11 @@ def a_batch_larger_than_a_fold(place: Tiny) -> Start:
     return Start({"model": "numbers.h5", "method": "kfold", "folds": 2, "batch_size": 9})
 
 
+@provokes("rounds.no-evaluation", "--patience", "--validation-split")
+def rounds_that_nothing_compares(place: Tiny) -> Start:
+    return Start({"method": "federated", "patience": 2, "validation_split": 0, "test_split": 0})
+
+
 # --- the first batch --------------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,9 @@ COLUMNS = ("name", "backend", "state", "progress", "loss", "samples/s", "last se
 class Display:
     """Talks to the operator on stderr. Methods may be called from any thread."""
 
+    shows_rounds = False
+    """Whether `round` shows anything, so that a round's figures are needed when it is over."""
+
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._live = False

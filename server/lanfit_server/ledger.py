@@ -156,7 +156,7 @@ class RoundRecord(msgspec.Struct, frozen=True):
     """Of the weights that the round gave."""
     seconds: dict[str, float] = {}
     validation: dict[str, dict[str, float]] = {}
-    """By client: the same on its validation rows; asked for after the last round, before that see the next one."""
+    """By client: the same on its validation rows, where it was asked for; else see the scores of the next round."""
     state: tuple[ArraySpec, ...] = ()
     """What the server's optimizer remembers, as it lies beside the weights."""
     stored: bool = False

@@ -45,6 +45,8 @@ class Provision:
         for spec, shard in zip(self._shards, data.shards, strict=True):
             cluster.serve_block(spec, shard)
         self._weights = self._before = serve(cluster, weights)
+        self.scores_starts = True
+        """Whether clients score the weights that a round begins with, on their validation rows."""
         self._unsent = 0
         """So many tasks were given out whose clients do not have the weights yet."""
         self._all_sent = asyncio.Event()
@@ -92,8 +94,8 @@ class Provision:
             local_steps=(job.local_steps or 0) if in_rounds else 0,
             proximal=job.proximal if in_rounds else 0.0,
             first_step=(task.round - 1) * self._steps_of_round() if task.round else 0,
-            keep_last=in_rounds or job.keep == "last",
-            score_start=in_rounds,
+            keep_last=in_rounds or not job.keeps_best,
+            score_start=in_rounds and self.scores_starts,
         )
         return Lease(self._run.run, task.key, attempt, owner, fit, self._weights, self._shards[task.shard])
 

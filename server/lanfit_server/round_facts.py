@@ -31,7 +31,7 @@ def round_facts(run: OpenRun, records: Sequence[RoundRecord], model: Callable[[i
             metrics=record.metrics,
             model=run.workspace.relative(path) if (path := model(record.number)).exists() else None,
             training=mean_by_rows([(client.rows, _last(client.history)) for client in _counted(record)]),
-            validation=_validation(records, index),
+            validation=validation_of(records, index),
             drift={
                 client.owner: {"norm": client.norm, "cosine": client.cosine}
                 for client in record.clients
@@ -44,10 +44,21 @@ def round_facts(run: OpenRun, records: Sequence[RoundRecord], model: Callable[[i
     )
 
 
-def logs_of_round(record: RoundRecord) -> dict[str, float]:
+def logs_of_round(record: RoundRecord, evaluated: Mapping[str, float]) -> dict[str, float]:
     """A round's line as Keras has it: of training the mean over the clients, of the evaluation with `val_` in front."""
     training = mean_by_rows([(client.rows, _last(client.history)) for client in _counted(record)])
-    return as_logs(training, record.metrics)
+    return as_logs(training, evaluated)
+
+
+def evaluated(
+    metrics: Mapping[str, float], validation: Mapping[str, Mapping[str, float]], samples: Mapping[str, int]
+) -> dict[str, float]:
+    """Figures of a round's evaluation; without one the mean of what clients made on their validation rows.
+
+    Args:
+        samples: the rows of each client, by which the mean is weighted.
+    """
+    return dict(metrics) or mean_by_rows([(samples[name], figures) for name, figures in validation.items()])
 
 
 def as_logs(training: Mapping[str, float], evaluated: Mapping[str, float]) -> dict[str, float]:
@@ -64,11 +75,14 @@ def _last(history: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {name: values[-1] for name, values in history.items() if values}
 
 
-def _validation(records: Sequence[RoundRecord], index: int) -> dict[str, dict[str, float]]:
-    """What clients of the next round have measured before they trained; after the last round it was asked for."""
-    if index + 1 < len(records):
-        return {client.owner: client.scores for client in records[index + 1].clients if client.scores}
-    return records[index].validation
+def validation_of(records: Sequence[RoundRecord], index: int) -> dict[str, dict[str, float]]:
+    """By client, figures of the weights that a round gave on its validation rows.
+
+    They were asked for, or clients of the next round have measured them before they trained.
+    """
+    if records[index].validation or index + 1 == len(records):
+        return records[index].validation
+    return {client.owner: client.scores for client in records[index + 1].clients if client.scores}
 
 
 def mean_by_rows(measured: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:

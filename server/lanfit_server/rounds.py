@@ -36,7 +36,14 @@ from lanfit_server.methods.federated import Federated
 from lanfit_server.participants import OpenRound, Participants, closed, count, with_drift
 from lanfit_server.provision import Provision
 from lanfit_server.roster import Roster
-from lanfit_server.round_facts import client_facts_of_rounds, round_facts
+from lanfit_server.round_facts import (
+    as_logs,
+    client_facts_of_rounds,
+    evaluated,
+    logs_of_round,
+    round_facts,
+    validation_of,
+)
 from lanfit_server.round_files import RoundFiles
 from lanfit_server.scoring import ClientScores
 from lanfit_server.summary import ClientFacts, MergedFacts, RoundFacts
@@ -50,8 +57,8 @@ MOST_IN_MAKING = 3
 
 P = ParamSpec("P")
 T = TypeVar("T")
-#: Returns whether to stop after the round.
-OnRound = Callable[[RoundRecord, ArrayFile], Awaitable[bool]]
+#: Takes a round's number, its line as Keras has it, and its weights; returns whether to stop after it.
+OnRound = Callable[[int, Mapping[str, float], ArrayFile], Awaitable[bool]]
 
 
 class Rounds:
@@ -82,7 +89,11 @@ class Rounds:
         self.on_made: Callable[[str, str, Mapping[str, float]], None] = lambda line, what, metrics: None
         self.on_round: OnRound | None = None
         """Called with every round that is made and evaluated; the next one waits for it. `heard`: nobody waits."""
-        self.heard: Callable[[RoundRecord], None] = lambda record: None
+        self.heard: Callable[[int, Mapping[str, float]], None] = lambda number, logs: None
+        self.is_heard = False
+        """Whether somebody looks at what rounds are told with: then it has the figures of their evaluation."""
+        self.grace = 0.0
+        """How long clients are waited for that have not come back yet to a server that goes on with a run."""
         self.failure = ""
         self._job = job
         self._run = run
@@ -104,18 +115,22 @@ class Rounds:
         self._feeding: set[asyncio.Task[None]] = set()
         self._making: deque[asyncio.Task[None]] = deque()
         self._stopped = False
+        self._grace = 0.0
 
     # --- rounds -------------------------------------------------------------------------------------------------
 
     async def start(self) -> Sequence[Task]:
         self._records = self._run.ledger.rounds()
+        self._provision.scores_starts = not self._asks_at_once
         stored = [record for record in self._records if record.stored]
         if stored:
             self._files.look(len(stored))
             path = self._files.weights(stored[-1].number)
             await asyncio.to_thread(self._weights.read, path, stored[-1].state)
+        self._grace = self.grace
         for record in self._records[len(stored) :]:
             await self._make(record, await self._sum_up_again(record))
+        self._grace = 0.0
         return self._next()
 
     async def _sum_up_again(self, record: RoundRecord) -> RoundWeights:
@@ -138,8 +153,26 @@ class Rounds:
         self._provision.use(self._weights.block, self._weights.arrays)
         return tasks
 
+    @property
+    def _asks_at_once(self) -> bool:
+        """Whether clients evaluate each round on their validation rows before the next one begins.
+
+        Where nobody else does, and somebody needs to know; otherwise it is found out as they begin the next round.
+        """
+        record = self._run.record
+        needed = self._method.compares or self.is_heard or self.on_round is not None
+        return needed and record.validation > 0 and not record.test
+
+    def _evaluated(
+        self, metrics: Mapping[str, float], validation: Mapping[str, Mapping[str, float]]
+    ) -> dict[str, float]:
+        samples = dict(zip(self._owners, self._run.record.samples, strict=True))
+        return evaluated(metrics, validation, samples)
+
     def _losses(self) -> list[float]:
-        return [record.metrics.get("loss", math.nan) for record in self._records]
+        records = self._records
+        found = [self._evaluated(each.metrics, validation_of(records, index)) for index, each in enumerate(records)]
+        return [figures.get("loss", math.nan) for figures in found]
 
     def _away(self) -> dict[int, str]:
         """Who has rows of its own, was not waited for any longer in the last round, and is not back."""
@@ -213,7 +246,7 @@ class Rounds:
         # Whoever waits for it hears what was wrong; of several that wait for each other that is one.
         making.add_done_callback(lambda made: made.cancelled() or made.exception())
         self._making.append(making)
-        if self._job.patience or self._scores is not None or self.on_round is not None:
+        if self._method.compares or self._scores is not None or self.on_round is not None or self._asks_at_once:
             await self._wait_until_made()
         return self._next()
 
@@ -279,12 +312,21 @@ class Rounds:
         metrics = (await self._models.ask(Score((file,)), Scored)).metrics
         if not metrics and self._scores is not None:
             metrics = await self._scores.of(f"round-{record.number}", [file])
+        validation = record.validation
+        if self._asks_at_once:
+            validation = await self._validation(record.number, file, [c.shard for c in record.clients if c.trainer])
         count(seconds, "evaluate", began)
         updates = {client.task: self._update(client.task) for client in record.clients if client.trainer}
         ends = given.before, given.aggregate
         clients = await self._compute(len(updates), with_drift, record.clients, updates, *ends)
         made = msgspec.structs.replace(
-            record, metrics=metrics, seconds=seconds, clients=clients, state=given.state_specs(), stored=True
+            record,
+            metrics=metrics,
+            validation=validation,
+            seconds=seconds,
+            clients=clients,
+            state=given.state_specs(),
+            stored=True,
         )
         await self._put(made)
         crash_point("server.round-stored")
@@ -292,8 +334,9 @@ class Rounds:
         # To go on, and for the outcome.
         self._files.tidy(made, {made.number, self._method.best(self._losses()[: made.number])})
         self._tell(made)
-        self.heard(made)
-        if self.on_round is not None and await self.on_round(made, file):
+        logs = logs_of_round(made, self._evaluated(made.metrics, made.validation))
+        self.heard(made.number, logs)
+        if self.on_round is not None and await self.on_round(made.number, logs, file):
             self._stopped = True
 
     def _tell(self, record: RoundRecord) -> None:
@@ -303,7 +346,8 @@ class Rounds:
         for client in record.clients:
             if client.left_out:
                 self._say(f"Round {record.number} went on without {client.owner}: {client.left_out}.")
-        self.on_made(line, f"round-{record.number}", record.metrics)
+        figures = record.metrics or as_logs({}, self._evaluated({}, record.validation))
+        self.on_made(line, f"round-{record.number}", figures)
 
     # --- deadlines ----------------------------------------------------------------------------------------------
 
@@ -344,11 +388,15 @@ class Rounds:
         """Have the last weights scored on the validation rows of all who took part: no round follows that does it."""
         took_part = {client.shard for each in self._records for client in each.clients if not client.left_out}
         file = self._weights.file(self._files.weights(record.number))
-        names = [self._owners[shard] for shard in sorted(took_part)]
-        answers = await self._asking.by_client(f"round-{record.number}", [file], names, "validation")
-        validation = {name: answers[name].metrics for name in names if name in answers}
+        validation = await self._validation(record.number, file, sorted(took_part))
         self._records[-1] = msgspec.structs.replace(record, validation=validation)
         await self._put(self._records[-1])
+
+    async def _validation(self, number: int, file: ArrayFile, shards: Sequence[int]) -> dict[str, dict[str, float]]:
+        """Have weights scored by the clients of these shards on their validation rows."""
+        names = [self._owners[shard] for shard in shards]
+        answers = await self._asking.by_client(f"round-{number}", [file], names, "validation", self._grace)
+        return {name: answers[name].metrics for name in names if name in answers and answers[name].metrics}
 
     def status(self) -> str:
         if not self._records:

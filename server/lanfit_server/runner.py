@@ -44,7 +44,7 @@ from lanfit_server.global_weights import GlobalWeights
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import RunRecord
 from lanfit_server.makers import Maker
-from lanfit_server.methods.choose import check_method, method_of
+from lanfit_server.methods.choose import check_evaluation, check_method, method_of
 from lanfit_server.methods.federated import Federated
 from lanfit_server.parts import Takers, replace_parts
 from lanfit_server.patience import Patience
@@ -64,7 +64,6 @@ from lanfit_server.prepare import (
     test_rows,
 )
 from lanfit_server.provision import Provision, check_memory, serve
-from lanfit_server.round_facts import logs_of_round
 from lanfit_server.rounds import OnRound, Rounds
 from lanfit_server.scoring import ClientScores
 from lanfit_server.summary import Summary
@@ -175,8 +174,10 @@ class Runner:
                 if job.data == "client":
                     self._loop.call(self._models.ask(UseData(no_rows(scratch)), Done))
                     (data, owners), targets = self._survey(job, model, weights), None
+                    check_evaluation(job, data.validation, data.test)
                 else:
                     rows, targets = self._read(job, model, order.rows, scratch)
+                    check_evaluation(job, rows.validation, rows.test)
                     self._loop.call(self._models.ask(TryBatch(first_batch(dealt(rows), scratch)), Done))
                     takers = Takers.wanted(job)
                     owners = self._gather(job.clients, takers)
@@ -364,12 +365,15 @@ class Runner:
         roster, say = self._cluster.roster, self._display.say
         # Where rows were dealt nobody is waited for: what is missing is only a figure.
         willing = patience if provision.data.own is not None else Patience(roster, 0)
-        asking = ClientScores(self._cluster, provision, self._display, owners, willing, 60 * job.deadline)
+        limit = job.round_deadline or 60 * job.deadline
+        asking = ClientScores(self._cluster, provision, self._display, owners, willing, limit)
         rounds = Rounds(
             job, run, method, course, self._models, provision, together, owners, roster, say, asking, scores
         )
         rounds.on_round = self.on_round
-        rounds.heard = lambda record: self._display.round(record.number, logs_of_round(record))
+        rounds.heard = self._display.round
+        rounds.grace = self._waits.grace
+        rounds.is_heard = self._display.shows_rounds
         return rounds
 
     async def _provide(self, job: Job, run: OpenRun, data: RunData, weights: Mapping[str, AnyArray]) -> Provision:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 from lanfit.files import ArrayFile
-from lanfit_server.clusters import Cluster, Joined, Left, ScoreDone, TaskFailed, next_event
+from lanfit_server.clusters import REMIND_SECONDS, Cluster, Event, Joined, Left, ScoreDone, TaskFailed, next_event
 from lanfit_server.collect import OpenRun
 from lanfit_server.display import Display
 from lanfit_server.evaluate import Done, ModelProcess, Score, Scored, WriteModel
@@ -81,19 +81,26 @@ class ClientScores:
         return weighted([answers[owner] for owner in self._owners if owner in answers])
 
     async def by_client(
-        self, name: str, files: Sequence[ArrayFile], owners: Sequence[str], rows: str
+        self, name: str, files: Sequence[ArrayFile], owners: Sequence[str], rows: str, grace: float = 0.0
     ) -> dict[str, ScoreDone]:
-        """What each of these clients that answered in time has measured, on its test or validation rows."""
+        """What each of these clients that answered in time has measured, on its test or validation rows.
+
+        Args:
+            grace: for so many seconds from now on nobody is given up who is gone.
+        """
         score = self._provision.score
         orders = {owner: score(name, self._owners.index(owner), files, rows) for owner in owners}
         wanted = {(order.run, name) for order in orders.values()}
         answers: dict[str, ScoreDone] = {}
-        missing = self._still_hoped_for(name, owners)
+        aside: list[Event] = []
+        began = time.monotonic()
+        missing = self._still_hoped_for(name, owners, began + grace)
         for owner in missing:
             await self._cluster.send(owner, orders[owner])
-        ends = time.monotonic() + self._limit
-        while missing and time.monotonic() < ends:
-            match event := await next_event(self._cluster, min(self._patience.next_end(missing), self._limit)):
+        ends = began + self._limit
+        while missing and (now := time.monotonic()) < ends:
+            left = max(self._patience.next_end(missing), began + grace - now)
+            match event := await next_event(self._cluster, min(left, REMIND_SECONDS, self._limit)):
                 case ScoreDone() if event.client in missing and (event.run, event.task) in wanted:
                     answers[event.client] = event
                     missing.remove(event.client)
@@ -101,6 +108,7 @@ class ClientScores:
                     missing.remove(event.client)
                     self._display.say(f"{event.client} could not score {name}: {event.error}.")
                 case Joined(client) if client in missing:
+                    aside.append(event)  # that it is here is of interest later, too
                     await self._cluster.send(client, orders[client])
                 case Left(client, reason, broken=True) if client in missing:
                     missing.remove(client)  # it would come again, and answer the same
@@ -108,19 +116,28 @@ class ClientScores:
                 case Left(client, reason) if client in missing:
                     self._display.say(f"{client} is gone ({reason}); {self._patience.sentence(client)}.")
                 case None:
-                    missing = self._still_hoped_for(name, missing)
+                    missing = self._still_hoped_for(name, missing, began + grace)
                     if missing:
                         self._display.say(f"Waiting for {', '.join(missing)} to score {name} on their own {rows} rows.")
                 case _:
-                    pass
+                    aside.append(event)
         self._provision.scored(files)
+        _put_back(self._cluster.events, aside)
         return answers
 
-    def _still_hoped_for(self, name: str, owners: Sequence[str]) -> list[str]:
-        over = [owner for owner in owners if self._patience.is_over(owner)]
+    def _still_hoped_for(self, name: str, owners: Sequence[str], grace_ends: float) -> list[str]:
+        in_time = time.monotonic() < grace_ends
+        over = [owner for owner in owners if self._patience.is_over(owner) and not in_time]
         for owner in over:
             self._display.say(f"{owner} does not score {name}: it is gone{self._patience.how_long}.")
         return [owner for owner in owners if owner not in over]
+
+
+def _put_back(events: asyncio.Queue[Event], aside: Sequence[Event]) -> None:
+    """What nobody asked for here is for who looks at the events next: before those that came later."""
+    later = [events.get_nowait() for _ in range(events.qsize())]
+    for event in (*aside, *later):
+        events.put_nowait(event)
 
 
 def weighted(answers: Sequence[ScoreDone]) -> dict[str, float]:

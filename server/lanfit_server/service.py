@@ -31,13 +31,11 @@ from lanfit_server.admission import join_line
 from lanfit_server.display import Display
 from lanfit_server.entrance import Entrance
 from lanfit_server.evaluate import ModelProcess
-from lanfit_server.ledger import RoundRecord
 from lanfit_server.model_process import problem
 from lanfit_server.ordering import order_of
 from lanfit_server.passphrase import check_passphrase, make_passphrase
 from lanfit_server.questions import SETTINGS
 from lanfit_server.roster import Member
-from lanfit_server.round_facts import logs_of_round
 from lanfit_server.runner import Ground, Runner
 from lanfit_server.service_messages import (
     Began,
@@ -83,6 +81,8 @@ class Outlet:
 
 class ToldDisplay(Display):
     """Shows nothing: tells the program."""
+
+    shows_rounds = True
 
     def __init__(self, outlet: Outlet) -> None:
         super().__init__()
@@ -235,8 +235,8 @@ class Service:
         ground.open()
         return ground
 
-    async def _on_round(self, record: RoundRecord, weights: ArrayFile) -> bool:
-        self._outlet.tell(RoundDone(record.number, logs_of_round(record), weights))
+    async def _on_round(self, number: int, logs: Mapping[str, float], weights: ArrayFile) -> bool:
+        self._outlet.tell(RoundDone(number, dict(logs), weights))
         answer = await asyncio.to_thread(self._orders.answer)
         return answer is not None and answer.stop
 

@@ -76,7 +76,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     classes_per_client: int = 2
     parts_of: int | None = None
     parts: tuple[str, ...] | None = None
-    keep: str = "best"
+    keep: str | None = None
     rounds: int = 10
     local_steps: int | None = None
     strategy: str = "fedavg"
@@ -96,6 +96,11 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     norm_limit: float | None = None
     absent: tuple[str, ...] | None = None
     custom_objects: tuple[str, ...] | None = None
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the outcome has the weights of the best epoch, or of the best round; else of the last."""
+        return (self.keep or ("last" if self.method == "federated" else "best")) == "best"
 
     @property
     def proximal(self) -> float:
@@ -320,7 +325,10 @@ FIELDS: dict[str, Field] = {
         Field(
             "keep",
             one_of(KEEPS),
-            "Which epoch's weights a client hands back: best or last. Rounds always take the last.",
+            "Whose weights are the outcome: of a client's best or last epoch, or, with rounds, of the best or last "
+            "round, by their evaluation.",
+            default="best, with rounds last",
+            example="best",
         ),
         *FIELDS_OF_ROUNDS,
     )

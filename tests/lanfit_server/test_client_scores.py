@@ -16,7 +16,7 @@ from lanfit.mistakes import mistake
 from lanfit.wire.arrays import BlockSpec, block_of
 from lanfit.wire.messages import Model, OwnRows, ScoreTask, Survey, Surveyed
 from lanfit_server.assembly import Assembly
-from lanfit_server.clusters import ScoreDone, SurveyDone, SurveyFailed, TaskFailed
+from lanfit_server.clusters import Event, Joined, Left, Logged, ScoreDone, SurveyDone, SurveyFailed, TaskFailed
 from lanfit_server.patience import Patience
 from lanfit_server.scoring import ClientScores, weighted
 
@@ -74,6 +74,68 @@ def test_a_client_that_can_not_score_is_said_and_left_out() -> None:
         cluster.events.put_nowait(ScoreDone("b", "run", "average", 5, {"loss": 2.0}))
         assert await asking == {"loss": 2.0}
         assert "a could not score average: its files are gone." in said.lines
+
+    play(script())
+
+
+def test_a_client_that_breaks_the_protocol_with_its_answer_is_not_asked_again() -> None:
+    async def script() -> None:
+        cluster, said = PlayedCluster("a", "b"), Said()
+        while not cluster.events.empty():
+            cluster.events.get_nowait()
+        asking = asyncio.create_task(scores_of(cluster, said, 60, "a", "b").of("one", []))
+        await cluster.asked("a", "b")
+        cluster.events.put_nowait(Left("a", "it sent nonsense", lost=True, broken=True))
+        cluster.events.put_nowait(Joined("a"))
+        cluster.events.put_nowait(ScoreDone("b", "run", "one", 5, {"loss": 2.0}))
+        assert await asking == {"loss": 2.0}
+        assert "a could not score one: it sent nonsense." in said.lines
+        assert [name for name, _ in cluster.sent] == ["a", "b"]
+
+    play(script())
+
+
+def test_events_that_are_no_answer_are_left_for_who_comes_next_in_their_order() -> None:
+    async def script() -> None:
+        cluster, said = PlayedCluster("a", "b"), Said()
+        while not cluster.events.empty():
+            cluster.events.get_nowait()
+        asking = asyncio.create_task(scores_of(cluster, said, 60, "a").of("one", []))
+        await cluster.asked("a")
+        others: list[Event] = [Logged("a", "run", ("a line",)), Joined("c"), Joined("a"), Joined("late")]
+        for event in (*others[:3], ScoreDone("a", "run", "one", 5, {"loss": 2.0}), others[3]):
+            cluster.events.put_nowait(event)
+        assert await asking == {"loss": 2.0}
+        assert [cluster.events.get_nowait() for _ in range(cluster.events.qsize())] == others
+
+    play(script())
+
+
+def test_clients_that_a_resumed_run_expects_back_are_waited_for_however_little_patience_there_is() -> None:
+    async def script() -> None:
+        cluster, said = PlayedCluster("a", "b"), Said()
+        cluster.leave("b", 0.0)
+        scores = scores_of(cluster, said, 0, "a", "b")
+        asking = asyncio.create_task(scores.by_client("one", [], ["a", "b"], "validation", grace=60))
+        await cluster.asked("a", "b")
+        cluster.join("b")
+        for name in ("a", "b"):
+            cluster.events.put_nowait(ScoreDone(name, "run", "one", 5, {"loss": 2.0}))
+        assert set(await asking) == {"a", "b"}
+
+    play(script())
+
+
+def test_a_client_that_breaks_the_protocol_while_it_reads_its_files_ends_the_start_with_the_reason() -> None:
+    async def script() -> None:
+        cluster, said = PlayedCluster("a"), Said()
+        order = Survey(MODEL, OWN, NO_BLOCK)
+        asking = asyncio.create_task(Assembly(cluster, said).survey(["a"], order))
+        await cluster.asked("a")
+        cluster.events.put_nowait(Left("a", "it sent nonsense", lost=True, broken=True))
+        with pytest.raises(InputError, match="it sent nonsense") as error:
+            await asking
+        assert error.value.code == "survey.malformed"
 
     play(script())
 

@@ -7,10 +7,11 @@ import math
 
 import pytest
 
+from lanfit.errors import InputError
 from lanfit.fields import Value
 from lanfit.job import make_job
 from lanfit_server.methods import Method
-from lanfit_server.methods.choose import method_of
+from lanfit_server.methods.choose import check_evaluation, method_of
 from lanfit_server.methods.kfold import kfold
 
 
@@ -66,3 +67,15 @@ def test_no_result_no_outcome() -> None:
 @pytest.mark.parametrize(("values", "tasks"), [({"method": "fit", "clients": 3}, 3), ({"method": "kfold"}, 20)])
 def test_the_job_names_the_method(values: dict[str, Value], tasks: int) -> None:
     assert len(job_method(**values).start()) == tasks
+
+
+@pytest.mark.parametrize("values", [{"keep": "best"}, {"patience": 3}])
+def test_rounds_that_are_to_be_compared_need_rows_to_compare_them_on(values: dict[str, Value]) -> None:
+    job = make_job({"method": "federated", **values})
+    with pytest.raises(InputError) as refused:
+        check_evaluation(job, 0, 0)
+    assert refused.value.code == "rounds.no-evaluation"
+    check_evaluation(job, 1, 0)
+    check_evaluation(job, 0, 1)
+    check_evaluation(make_job({"method": "federated"}), 0, 0)
+    check_evaluation(make_job({"method": "fit", **values}), 0, 0)

@@ -54,11 +54,14 @@ START = {"dense/kernel": np.zeros((3, 2), np.float32), "dense/bias": np.zeros(2,
 class Models:
     """Stands for the model process: weights are as good as their first number is near to 10."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
         self.written: list[str] = []
 
     async def ask(self, request: Any, answer: type) -> Any:
         await asyncio.sleep(0)
+        if isinstance(request, Score) and not self._rows:
+            return Scored({})
         if isinstance(request, Score):
             arrays = request.members[0].load()
             assert set(arrays) == set(START) | set(Member({}).constants())
@@ -75,17 +78,24 @@ class Asking:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self.asked: list[str] = []
 
-    async def by_client(self, name: str, files: Sequence[Any], owners: Sequence[str], rows: str) -> dict[str, Any]:
+    async def by_client(
+        self, name: str, files: Sequence[Any], owners: Sequence[str], rows: str, grace: float
+    ) -> dict[str, Any]:
         assert rows == "validation"
-        assert files[0].load()["dense/kernel"].flat[0] == kernel(self._run)
-        return {owner: SimpleNamespace(metrics={"loss": 0.25}) for owner in owners if owner != "lab-2"}
+        value = files[0].load()["dense/kernel"].flat[0]
+        assert value == kernel(self._run)
+        self.asked.append(name)
+        losses = {"lab-1": abs(10 - float(value)), "lab-2": math.nan, "lab-3": abs(10 - float(value)) + 1}
+        return {owner: SimpleNamespace(metrics={"loss": losses[owner]}) for owner in owners if owner != "lab-2"}
 
 
 class Run:
     """A federated run whose clients are played."""
 
-    def __init__(self, folder: Path, own: bool, values: dict[str, Value]) -> None:
+    def __init__(self, folder: Path, own: bool, values: dict[str, Value], test: int = 5) -> None:
+        """`test`: how many rows the server has to evaluate rounds on."""
         self.folder = folder
         place = Workspace(folder)
         self.job: Job = make_job({"method": "federated", "clients": 3, "rounds": 3, **values})
@@ -98,14 +108,14 @@ class Run:
         self.ledger = Ledger(place.run_folder("run-1"))
         shard = {"x_train": np.zeros((1, 3), np.float32)}
         data = RunData(
-            [shard] * 3, tuple(rows + 5 for rows in ROWS), sum(ROWS), 15, 5, NO_NORMALIZER, NO_NORMALIZER, None, ROWS,
-            OwnRows(1, 0.0, 0.0, 0, 0, None) if own else None,
+            [shard] * 3, tuple(rows + 5 for rows in ROWS), sum(ROWS), 15, test, NO_NORMALIZER, NO_NORMALIZER, None,
+            ROWS, OwnRows(1, 0.0, 0.0, 0, 0, None) if own else None,
         )  # fmt: skip
         if self.ledger.record is None:
             from msgspec.structs import replace
 
             fitting = replace(
-                record("run-1"), rows=ROWS, samples=data.samples, trainable=tuple(START), own=data.own,
+                record("run-1"), rows=ROWS, samples=data.samples, trainable=tuple(START), own=data.own, test=test,
                 shards=(block_of(shard),) * 3,
             )  # fmt: skip
             self.ledger.open_run(fitting)
@@ -113,16 +123,17 @@ class Run:
         run_record = self.ledger.record
         assert run_record is not None
         self.run = OpenRun(place, "run-1", self.ledger, run_record)
-        self.models, self.said, self.journal = Models(), Said(), Journal(place.run_folder("run-1"))
+        self.models, self.said, self.journal = Models(test), Said(), Journal(place.run_folder("run-1"))
         course = Course()
         provision = Provision(self.job, self.run, self.cluster, data, START)
+        self.asking = Asking(self)
         method = method_of(self.job)
         assert isinstance(method, Federated)
         self.weights = GlobalWeights(self.job, START, Member({}).constants(), tuple(START))
         roster = self.cluster.roster
         self.rounds = Rounds(
             self.job, self.run, method, course, self.models, provision, self.weights, NAMES, roster,  # type: ignore[arg-type]
-            self.said.say, Asking(self),  # type: ignore[arg-type]
+            self.said.say, self.asking,  # type: ignore[arg-type]
         )  # fmt: skip
         patience = Patience(roster, 60 * self.job.deadline if own else None)
         self.coordinator = Coordinator(
@@ -169,8 +180,11 @@ class Run:
 
 
 @contextlib.asynccontextmanager
-async def at_work(folder: Path, own: bool = False, **values: Value) -> AsyncIterator[tuple[Run, asyncio.Task[None]]]:
-    run = Run(folder, own, values)
+async def at_work(
+    folder: Path, own: bool = False, test: int = 5, prepare: Callable[[Run], None] = lambda run: None, **values: Value
+) -> AsyncIterator[tuple[Run, asyncio.Task[None]]]:
+    run = Run(folder, own, values, test)
+    prepare(run)
     working = asyncio.create_task(run.coordinator.run())
     try:
         yield run, working
@@ -509,6 +523,75 @@ def test_with_patience_the_best_round_is_the_outcome_and_its_weights_are_kept(tm
     play(script())
 
 
+@pytest.mark.parametrize(
+    ("values", "rounds", "best"),
+    [({"patience": 2}, 4, 2), ({"keep": "best"}, 5, 5), ({"keep": "last"}, 5, 5), ({}, 5, 5)],
+)
+def test_without_test_rows_rounds_are_compared_by_what_clients_measure_on_their_validation_rows(
+    tmp_path: Path, values: dict[str, Value], rounds: int, best: int
+) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, test=0, rounds=5, **values) as (run, working):
+            await whole(run, [[3] * 3, [8] * 3, [5] * 3, [1] * 3, [9] * 3][:rounds])
+            await working
+            assert len(run.records()) == rounds
+            chosen = run.rounds.chosen()
+            assert chosen is not None
+            assert chosen.round == best
+            compares = "patience" in values or values.get("keep") == "best"
+            assert len(run.asking.asked) == (rounds if compares else 1)
+            lease = await run.leased("round-2-shard-1")
+            assert lease.fit.score_start is not compares, "nobody measures twice"
+
+    play(script())
+
+
+@pytest.mark.parametrize(("keep", "round_"), [("best", 2), ("last", 3), (None, 3)])
+def test_the_outcome_is_the_best_round_or_the_last_as_the_job_says(
+    tmp_path: Path, keep: str | None, round_: int
+) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, keep=keep) as (run, working):
+            await whole(run, [[3] * 3, [9] * 3, [5] * 3])
+            await working
+            chosen = run.rounds.chosen()
+            assert chosen is not None
+            assert chosen.round == round_
+            assert chosen.file.load()["dense/kernel"].flat[0] == [3, 9, 5][round_ - 1]
+
+    play(script())
+
+
+@pytest.mark.parametrize("listens", ["a program's callbacks", "a program's progress"])
+def test_whoever_hears_of_a_round_hears_what_clients_measured_with_it(tmp_path: Path, listens: str) -> None:
+    heard: list[tuple[int, dict[str, float]]] = []
+
+    async def on_round(number: int, logs: Any, weights: Any) -> bool:
+        heard.append((number, dict(logs)))
+        return number == 2
+
+    def prepare(run: Run) -> None:
+        if listens == "a program's callbacks":
+            run.rounds.on_round = on_round
+        else:
+            run.rounds.heard = lambda number, logs: heard.append((number, dict(logs)))
+            run.rounds.is_heard = True
+
+    async def script() -> None:
+        async with at_work(tmp_path, test=0, rounds=2, prepare=prepare) as (run, working):
+            await whole(run, [[3] * 3, [8] * 3])
+            await working
+            samples = [rows + 5 for rows in ROWS]
+            for (number, logs), loss in zip(heard, [7, 2], strict=True):
+                mean_loss = np.average([loss, loss + 1], weights=[samples[0], samples[2]])
+                assert logs == {"loss": 0.4, "val_loss": pytest.approx(mean_loss)}
+                assert run.rounds.rounds()[number - 1].validation["lab-3"] == {"loss": loss + 1}
+            assert run.asking.asked == ["round-1", "round-2"]
+            assert next(line for line in run.said.lines if line.startswith("Round ")).endswith(": val_loss 7.1250")
+
+    play(script())
+
+
 def test_of_the_models_of_rounds_the_best_three_and_the_last_stay(tmp_path: Path) -> None:
     async def script() -> None:
         async with at_work(tmp_path, rounds=6) as (run, working):
@@ -532,7 +615,8 @@ def test_rounds_tell_what_clients_measured_and_how_far_they_went(tmp_path: Path)
             assert first.drift["lab-1"]["norm"] == pytest.approx(np.sqrt(8))
             assert first.drift["lab-3"]["cosine"] == pytest.approx(-1)
             assert second.drift["lab-1"]["cosine"] == pytest.approx(1)
-            assert second.validation == {"lab-1": {"loss": 0.25}, "lab-3": {"loss": 0.25}}
+            assert second.validation == {"lab-1": {"loss": 5.0}, "lab-3": {"loss": 6.0}}
+            assert run.asking.asked == ["round-2"], "who begins another round measures as it does"
             [client, *_] = run.rounds.clients(run.cluster.roster, 0.0)
             assert client.tasks == 2
             assert client.history == {"loss": [0.5, 0.4] * 2, "val_loss": [0.6, 0.7] * 2}

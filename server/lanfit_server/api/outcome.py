@@ -8,7 +8,7 @@ from typing import Any
 
 from lanfit.models.weights import get_weights, set_weights
 from lanfit.workspace import Workspace
-from lanfit_server.round_facts import as_logs
+from lanfit_server.round_facts import as_logs, evaluated
 from lanfit_server.summary import ClientFacts, RoundFacts, Summary
 
 
@@ -50,13 +50,8 @@ def logs_of(round_: RoundFacts, clients: Sequence[ClientFacts]) -> dict[str, flo
 
     Without an evaluation those that clients made on their own validation rows, the mean weighted by samples.
     """
-    evaluated = dict(round_.metrics)
-    if not evaluated and round_.validation:
-        samples = {client.name: client.samples for client in clients}
-        total = sum(samples[name] for name in round_.validation)
-        for name in next(iter(round_.validation.values())):
-            evaluated[name] = sum(samples[c] * each[name] for c, each in round_.validation.items()) / total
-    return as_logs(round_.training, evaluated)
+    samples = {client.name: client.samples for client in clients}
+    return as_logs(round_.training, evaluated(round_.metrics, round_.validation, samples))
 
 
 def load_weights(model: Any, path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 import msgspec
 
 from lanfit.job import Job
+from lanfit.mistakes import mistake
 from lanfit_server.methods import Method
 from lanfit_server.methods.aggregation import check_krum, trimmed
 from lanfit_server.methods.federated import Federated
@@ -27,6 +28,7 @@ def method_of(job: Job) -> Method | Federated:
                 share=job.share,
                 minimum=least_updates(job),
                 patience=job.patience,
+                keeps_best=job.keeps_best,
                 absent=frozenset(absent_of(job)),
             )
         case _:
@@ -42,6 +44,20 @@ def check_method(job: Job) -> None:
     method_of(job)
     if job.method == "federated":
         optimizer_of(job, ())
+
+
+def check_evaluation(job: Job, validation: int, test: int) -> None:
+    """Check that rounds can be compared, where the job wants the best of them.
+
+    Args:
+        validation, test: the rows that there are.
+
+    Raises:
+        InputError: there are none to evaluate rounds on.
+    """
+    method = method_of(job)
+    if isinstance(method, Federated) and method.compares and not validation and not test:
+        raise mistake("rounds.no-evaluation", given="--keep best" if job.patience is None else "--patience")
 
 
 def optimizer_of(job: Job, trainable: Collection[str]) -> ServerOptimizer:

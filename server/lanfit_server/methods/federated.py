@@ -35,6 +35,7 @@ class Federated:
         share: of the shards that take part in a round; at least `minimum` do.
         minimum: fewer updates than that are no round.
         patience: end after so many rounds without a lower loss; None: never.
+        keeps_best: whether the outcome is the best round, and not the last; with patience it always is.
         absent: (round, shard) pairs that take no part, counted from 1 and 0.
     """
 
@@ -44,6 +45,7 @@ class Federated:
     share: float = 1.0
     minimum: int = 1
     patience: int | None = None
+    keeps_best: bool = False
     absent: Collection[tuple[int, int]] = field(default_factory=frozenset)
 
     def tasks(self, number: int, away: Collection[int] = ()) -> list[Task]:
@@ -80,8 +82,13 @@ class Federated:
         return len(losses) - self.best(losses) >= self.patience
 
     def outcome(self, losses: Sequence[float]) -> int:
-        """The round whose weights are the outcome: with patience the best, otherwise the last; 0 without any."""
-        return self.best(losses) if self.patience is not None else len(losses)
+        """The round whose weights are the outcome; 0 without any."""
+        return self.best(losses) if self.compares else len(losses)
+
+    @property
+    def compares(self) -> bool:
+        """Whether rounds are held against each other by their losses."""
+        return self.keeps_best or self.patience is not None
 
     @staticmethod
     def best(losses: Sequence[float]) -> int:

@@ -175,6 +175,12 @@ MISTAKES: Mapping[str, Mistake] = {
         "the loss {loss} of the first batch is {value}",
         "Do the targets suit the loss? A logarithm, for one, takes no negative targets.",
     ),
+    "rounds.no-evaluation": Mistake(
+        InputError,
+        "{given} compares rounds, and there are no rows to evaluate them on",
+        "Set some aside: --validation-split 0.1 of each client's rows, or --test-split 0.2 of all (in Python "
+        "validation_split=0.1 or validation_data=). Or leave {given} out.",
+    ),
     # --- the training ---
     "training.loss-not-finite": Mistake(
         TrainingError,
