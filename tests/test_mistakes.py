@@ -316,6 +316,23 @@ INSIDE = {
         _CUSTOM,
         "lanfit_client/test_custom_errands.py::test_a_server_that_names_files_which_are_not_allowed_here_gets_nothing_executed",
     ),
+    "custom.no-source": (
+        _PYTHON,
+        "lanfit_server/test_api_custom_objects.py::test_what_a_notebook_a_script_or_a_function_defines_is_to_be_moved_to_a_file",
+    ),
+    "custom.not-named": (
+        _PYTHON,
+        "lanfit_server/test_api_custom_objects.py::test_machines_of_the_lan_must_be_told_of_the_file",
+    ),
+    "custom.no-module": (_PYTHON, "lanfit_server/test_api_custom_objects.py::test_what_names_no_file_is_refused"),
+    "custom.not-serializable": (
+        _PYTHON,
+        "lanfit_server/test_api_custom_objects.py::test_a_subclassed_model_that_keras_can_not_write_down_is_refused_in_a_sentence",
+    ),
+    "model.not-called": (
+        _PYTHON,
+        "lanfit_server/test_api_custom_objects.py::test_a_subclassed_model_that_can_not_be_called_on_the_rows_is_refused_before_anything_is_sent",
+    ),
 }
 
 

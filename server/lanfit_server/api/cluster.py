@@ -19,6 +19,7 @@ from lanfit_server.api.arguments import check_model, check_rounds, check_support
 from lanfit_server.api.callbacks import check_callbacks, listed
 from lanfit_server.api.configs import whole_configs
 from lanfit_server.api.connection import Connection
+from lanfit_server.api.custom_objects import check_own_training, files_for, named_files, travelling, used_by
 from lanfit_server.api.progress import Progress
 from lanfit_server.api.rows import Rows, class_weights, is_dataset, kind_of, rows_of
 from lanfit_server.api.watching import Watcher
@@ -51,6 +52,9 @@ class Cluster:
             ./lanfit/.
         threads: of each trainer of this machine; else its cores, divided by their number.
         backend: what trains: "tensorflow", "jax" or "torch"; else what each client has.
+        custom_objects: the Python file that defines the layers, losses and metrics of models that are not Keras' own:
+            a path, the imported module, or a dict as Keras has it. Clients of the LAN must have and allow the same
+            file; for others it is found by itself.
 
     Raises:
         InputError: not one place, or it can't be had.
@@ -68,6 +72,7 @@ class Cluster:
         workspace: str | os.PathLike[str] | None = None,
         threads: int | None = None,
         backend: str | None = None,
+        custom_objects: Any = None,
     ) -> None:
         places = {"an address": address, "local=": local, "simulated=": simulated}
         given = [name for name, value in places.items() if value is not None]
@@ -84,6 +89,8 @@ class Cluster:
         self.clients = own or _whole("clients", clients) or 2
         self.workspace = workspace_of(workspace)
         self._backend = backend
+        self._custom = named_files(custom_objects)
+        self._own_machines = own > 0
         self._lock = threading.Lock()
         self._number = 0
         self._connection = Connection()
@@ -164,6 +171,7 @@ class Cluster:
         strategy: str = "fedavg",
         test_split: float = 0.0,
         keep: str = "last",
+        custom_objects: Any = None,
         **fields: Any,
     ) -> Any:
         """Train a compiled model on the clients, in place; returns a `keras.callbacks.History`.
@@ -177,6 +185,7 @@ class Cluster:
             callbacks: called in this program at the ends of rounds, or of epochs; batch hooks are not.
             validation_split: the share of each client's rows; drawn with the seed, stratified (Keras takes the last).
             validation_data: what every round is evaluated on; with method fit each client's validation rows.
+            custom_objects: as for `Cluster`; for this fit instead of what was said there.
 
         Raises:
             InputError: an argument, the model or the rows can't be used; nothing was begun.
@@ -193,6 +202,9 @@ class Cluster:
             }
         )
         check_model(model)
+        check_own_training(model)
+        used = used_by(model)
+        files = files_for(used, named_files(custom_objects) or self._custom, own_machines=self._own_machines)
         chosen = {"method": method, "normalizer": normalizer, "seed": seed, "test_split": test_split, "keep": keep}
         check_rounds(method, {"rounds": rounds, "strategy": strategy, "min_clients": min_clients})
         if method == "federated":
@@ -200,7 +212,7 @@ class Cluster:
             chosen |= {"rounds": rounds, "strategy": strategy, "min_clients": min_clients}
         chosen |= {"epochs": epochs, "backend": self._backend, **fields}
         chosen["validation_split"] = 0.0 if validation_data is not None else validation_split
-        values = job_values(chosen)
+        values = job_values({**chosen, "custom_objects": [str(file) for file in files] or None})
         loud = loudness(verbose)
         if self._connection.is_closed:
             raise mistake("cluster.closed")
@@ -208,11 +220,14 @@ class Cluster:
             raise mistake("cluster.busy")
         try:
             rows = self._rows(model, x, y, batch_size, sample_weight, class_weight, validation_data, values)
-            if not model.built and rows is not None:
+            sent = travelling(model, used, rows["arrays"]["x"] if rows is not None else None)
+            if not sent.built and rows is not None:
                 model.build((None, *rows["arrays"]["x"].shape[1:]))
             watcher, progress = self._watcher(model, callbacks, loud, values)
-            with contextlib.closing(progress):
-                return self._run(self._order(model, rows, values, watcher, progress), watcher, progress)
+            with contextlib.closing(progress), used.known():
+                history = self._run(self._order(sent, rows, values, watcher, progress), watcher, progress)
+                history._known = used.known
+                return history
         finally:
             self._lock.release()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,15 @@ def make_history(model: Any) -> Any:
         clients: tuple[ClientFacts, ...]
         _workspace: Workspace
         _models: list[Any] | None = None
+        _known: Callable[[], AbstractContextManager[None]] = staticmethod(nullcontext)
+        """Lets Keras find the custom objects of the model."""
 
         @property
         def models(self) -> list[Any]:
             """The clients' models (methods fit and kfold), compiled, in the order of `clients`; read when asked for."""
             if self._models is None:
-                self._models = load_models(self.summary, self._workspace)
+                with self._known():
+                    self._models = load_models(self.summary, self._workspace)
             return self._models
 
     history = History()

@@ -77,4 +77,27 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file} of this client (SHA-256 {found}) is not the server's (SHA-256 {wanted}){lacks}",
         "Copy the server's {file} to this machine, read it, and start the client again with --custom-objects {file}.",
     ),
+    # --- in a Python program ---
+    "custom.no-source": Mistake(
+        InputError,
+        "{names}: defined in {where}, not in a file that clients could have",
+        "Move the definitions to a file, e.g. my_layers.py, import them from it (from my_layers import {first}), and "
+        'build the model again. For machines of the LAN add custom_objects="my_layers.py".',
+    ),
+    "custom.not-named": Mistake(
+        InputError,
+        "the model uses {names} from {file}, and machines of the LAN must be told so",
+        "Add custom_objects={file!r} to fit or to the Cluster, and start each client with --custom-objects {name}.",
+    ),
+    "custom.no-module": Mistake(
+        InputError,
+        "custom_objects={given} names no Python file",
+        'Give the path of the file that defines them, as custom_objects="my_layers.py", or the imported module.',
+    ),
+    "custom.not-serializable": Mistake(
+        InputError,
+        "{name}: Keras can't write this model down: {reason}",
+        "Give {name} a get_config() that returns the arguments of its __init__, in a file named by custom_objects=: "
+        "see docs/howto/custom-layers.md.",
+    ),
 }

@@ -10,7 +10,11 @@ from lanfit.mistakes.entry import Mistake
 _RESAVE = "Save it with Keras 3: model.save('net.keras') or model.save('net.h5')."
 _AGAIN = "Save the model again."
 _SMALLER = "Use a smaller model."
-_NO_CODE = "Models travel as known layers and raw arrays, never as code: build it from Keras' own layers."
+_NO_CODE = (
+    "Models travel as known layers and raw arrays, never as code: build it from Keras' own layers, or define a layer, "
+    "loss or metric of your own in a file that every machine has, and name it with --custom-objects my_layers.py "
+    "(docs/howto/custom-layers.md)."
+)
 _ONE_MODEL = "Weights and architecture must be of one model."
 
 MISTAKES: Mapping[str, Mistake] = {
@@ -105,6 +109,11 @@ MISTAKES: Mapping[str, Mistake] = {
         InputError,
         "{file}: the model has no input shape yet",
         "Begin it with keras.Input(shape=...), or call it once.",
+    ),
+    "model.not-called": Mistake(
+        InputError,
+        "the model {name} can't be called on rows of shape {shape}: {reason}",
+        "Call it once on a batch of rows in your program, e.g. model(x[:2]), and correct what Keras says there.",
     ),
     "model.several-arrays": Mistake(
         InputError,

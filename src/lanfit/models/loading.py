@@ -14,9 +14,11 @@ from typing import Any, Final
 
 from lanfit.errors import InputError
 from lanfit.mistakes import mistake
+from lanfit.models import custom
 from lanfit.models.architecture import MAX_BYTES, build, check_architecture, first_line, parse
 from lanfit.models.compiling import read_config
 from lanfit.models.keras2 import translate_architecture, translate_options
+from lanfit.models.subclassed import as_functional, input_dtype, is_subclassed, row_shape
 from lanfit.models.weights import get_weights, trainable_names
 from lanfit.wire.arrays import DTYPES, AnyArray
 
@@ -82,6 +84,9 @@ def load_model(path: Path) -> LoadedModel:
         raise mistake(
             "model.not-loaded", file=path.name, version=keras.__version__, saved_by=by, reason=first_line(error)
         ) from error
+    custom.check_training(model, path.name)
+    if custom.loaded_files() and is_subclassed(model) and model.built and (row := row_shape(model)) is not None:
+        model = as_functional(model, row, input_dtype(model))
     _check_arrays(path, model)
     architecture = model.to_json()
     check_architecture(architecture)
@@ -216,8 +221,8 @@ def last_activation(model: Any) -> str | None:
     import keras
 
     layer = model.outputs[0]._keras_history.operation
-    if isinstance(layer, keras.Model):
-        return last_activation(layer)
+    if isinstance(layer, keras.Model):  # what a subclassed one ends with is in its code
+        return last_activation(layer) if getattr(layer, "outputs", None) else None
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
     activation = getattr(layer, "activation", None)
