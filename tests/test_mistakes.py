@@ -109,6 +109,15 @@ INSIDE = {
         _READER,
         "lanfit/data/test_xlsx_reader.py::test_formulas_that_nobody_computed_are_refused_and_the_first_is_named",
     ),
+    "frame.no-reader": (
+        _READER,
+        "lanfit/data/test_arrow_frames.py::test_without_pyarrow_the_two_ways_out_are_said",
+    ),
+    "frame.not-numbers": (_READER, "lanfit/data/test_arrow_frames.py::test_what_is_no_number_is_named"),
+    "frame.missing": (_READER, "lanfit/data/test_arrow_frames.py::test_what_is_no_number_is_named"),
+    "frame.damaged": (_READER, "lanfit/data/test_arrow_frames.py::test_what_is_no_such_file_is_refused"),
+    "npz.structured": (_READER, "lanfit/data/test_npz_reader.py::test_the_advice_for_other_values_gives_plain_numbers"),
+    "npz.sparse": (_READER, "lanfit/data/test_npz_reader.py::test_a_sparse_matrix_is_named_and_the_advice_works"),
     "disk.full": (
         "a test can't fill a disk",
         "lanfit/test_files.py::test_a_full_disk_is_said_before_anything_is_received",

@@ -83,9 +83,9 @@ def more_files_of_x_than_of_y(place: Tiny) -> None:
     place.x("x2.csv", as_csv(X))
 
 
-@provokes("file.unknown-kind", "x2.parquet", ".xlsx")
-def a_parquet_file(place: Tiny) -> None:
-    place.x("x2.parquet", b"PAR1")
+@provokes("file.unknown-kind", "x2.pkl", "never loaded", ".xlsx")
+def a_pickle(place: Tiny) -> None:
+    place.x("x2.pkl", b"\x80\x04.")
 
 
 @provokes("file.unreadable", "dataset/X/x.csv", "No such file")

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from lanfit.data.files import find_pairs
 from lanfit.data.keras_sets import check_set
 from lanfit.data.labels import check_order
-from lanfit.data.sources import Source
+from lanfit.data.sources import Source, check_folders
 from lanfit.errors import InputError
 from lanfit.fields import Value
 from lanfit.job import ARRAYS, COMPILED, FIELDS, Job, check_local, make_job
@@ -176,7 +175,7 @@ class JobQuestions:
         """Whether the loss goes with it; missing folders and files show here, too, before anything is read."""
         check_order(loss, order)
         if data == "files":
-            find_pairs(self._workspace.inputs, self._workspace.targets if order == "XY" else None)
+            check_folders(self._workspace.inputs, self._workspace.targets if order == "XY" else None)
 
     def _load_set(self, values: Mapping[str, Value], model: Loaded) -> concurrent.futures.Future[LoadedSet] | None:
         if values["data"] != "keras":

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lanfit.data.compressed import PACKINGS
 from lanfit.data.csvs import open_csv, read_csv_labels
+from lanfit.data.frames import open_frame, read_frame_labels
 from lanfit.data.npz import open_npz, read_npz_labels
 from lanfit.data.pieces import Piece
 from lanfit.data.tables import FOUND_OUT, Signs
@@ -19,10 +20,39 @@ from lanfit.data.text_labels import Labels
 from lanfit.data.xlsx import open_xlsx, read_xlsx_labels
 from lanfit.mistakes import counted, mistake
 
-ENDINGS = (".npz", ".xlsx", ".csv", *(f".csv{packing}" for packing in PACKINGS))
-_ALL = f"{', '.join(ENDINGS[:-1])} and {ENDINGS[-1]}"
+#: How the names of text files end, also in front of a packing.
+TEXT = (".csv", ".tsv", ".txt")
+SHEETS = (".xlsx", ".xlsm")
+ARRAYS = (".npz", ".npy")
+FRAMES = (".parquet", ".feather")
+_PACKED = tuple(f"{text}{packing}" for text in TEXT for packing in PACKINGS)
+ENDINGS = (*ARRAYS, *SHEETS, *TEXT, *_PACKED, *FRAMES)
+_ALL = f"{', '.join((*ARRAYS, '.xlsx', *TEXT))}, packed text (.csv{', .csv'.join(PACKINGS)}), {' and '.join(FRAMES)}"
 #: What people and their systems leave in a folder beside the data; hidden files are skipped as well.
-_SKIPPED = frozenset({"readme.md", "thumbs.db", "desktop.ini"})
+_SKIPPED = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"})
+_SKIPPED_ENDINGS = (".tmp", ".part", ".crdownload", "~")
+_READ_BY_PEOPLE = re.compile(r"(?:readme|licen[cs]e)(?:\.(?:md|txt|rst))?", re.IGNORECASE)
+#: What Excel and LibreOffice leave beside a sheet that is open.
+_OPEN = {"~$": "Excel", ".~lock.": "LibreOffice"}
+#: What to do with files of kinds that are known, and not read.
+_WAYS = {
+    ".xls": "It is a sheet of Excel's old format: open it and save it as .xlsx or as CSV UTF-8.",
+    ".xlsb": "Open it in Excel and save it as .xlsx.",
+    ".ods": "Open it in LibreOffice and save it as .xlsx.",
+    ".numbers": "Export it from Numbers as .xlsx or csv.",
+    ".pkl": 'Pickles can run code, so they are never loaded: save `frame.to_csv("x.csv", index=False)` instead.',
+    ".pickle": 'Pickles can run code, so they are never loaded: save `frame.to_csv("x.csv", index=False)` instead.',
+    ".json": 'In Python: `pandas.read_json("x.json").to_csv("x.csv", index=False)`.',
+    ".jsonl": 'In Python: `pandas.read_json("x.jsonl", lines=True).to_csv("x.csv", index=False)`.',
+    ".mat": 'In Python: `numpy.savez("x.npz", scipy.io.loadmat("x.mat")["x"])`.',
+    ".h5": "A model belongs into model/; save data as npz.",
+    ".keras": "A model belongs into model/.",
+    ".zip": "Unpack it; a packed csv file is called .csv.zip.",
+    ".gz": "Unpack it; a packed csv file is called .csv.gz.",
+    ".png": "A folder of images becomes data with `lanfit prepare FOLDER`.",
+    ".jpg": "A folder of images becomes data with `lanfit prepare FOLDER`.",
+    ".jpeg": "A folder of images becomes data with `lanfit prepare FOLDER`.",
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +85,7 @@ def find_pairs(x_dir: Path, y_dir: Path | None) -> list[Pair]:
 
 
 def open_file(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT, numbering: str = "") -> Piece:
-    """Find out what a file of numbers holds; csv and xlsx are read as float32, npz in its own dtype.
+    """Find out what a file of numbers holds; tables are read as float32, arrays in their own dtype.
 
     Args:
         npz_key: which array of an npz file is read; needed if there are several.
@@ -66,9 +96,11 @@ def open_file(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT, 
         InputError: the file can't be read, or holds something else.
     """
     kind = kind_of(path)
-    if kind == ".npz":
+    if kind in ARRAYS:
         return open_npz(path, npz_key)
-    return open_xlsx(path, numbering) if kind == ".xlsx" else open_csv(path, signs, numbering)
+    if kind in FRAMES:
+        return open_frame(path)
+    return open_xlsx(path, numbering) if kind in SHEETS else open_csv(path, signs, numbering)
 
 
 def read_labels(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT, numbering: str = "") -> Labels:
@@ -78,9 +110,11 @@ def read_labels(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT
         InputError: as `open_file`, or the labels are not all words or all numbers.
     """
     kind = kind_of(path)
-    if kind == ".npz":
+    if kind in ARRAYS:
         return read_npz_labels(path, npz_key)
-    return read_xlsx_labels(path, numbering) if kind == ".xlsx" else read_csv_labels(path, signs, numbering)
+    if kind in FRAMES:
+        return read_frame_labels(path)
+    return read_xlsx_labels(path, numbering) if kind in SHEETS else read_csv_labels(path, signs, numbering)
 
 
 def kind_of(path: Path) -> str:
@@ -92,13 +126,27 @@ def kind_of(path: Path) -> str:
     name = path.name.lower()
     ending = next((ending for ending in ENDINGS if name.endswith(ending)), None)
     if ending is None:
-        raise mistake("file.unknown-kind", file=path, kinds=_ALL)
+        raise mistake("file.unknown-kind", file=path, kinds=_ALL, way=_WAYS.get(path.suffix.lower(), ""))
     return ending
 
 
 def is_data(path: Path) -> bool:
     """Whether a file or folder counts as data: it is neither hidden nor what people and systems leave beside it."""
-    return not path.name.startswith(".") and path.name.lower() not in _SKIPPED
+    name = path.name.lower()
+    if name.startswith((".", "~$")) or name in _SKIPPED or name.endswith(_SKIPPED_ENDINGS):
+        return False
+    return not _READ_BY_PEOPLE.fullmatch(name)
+
+
+def open_elsewhere(*folders: Path | None) -> tuple[str, ...]:
+    """Notes on sheets that are open in another program, which leaves a file beside them."""
+    notes = []
+    for path in sorted(path for folder in folders if folder is not None for path in folder.iterdir()):
+        for mark, program in _OPEN.items():
+            if path.name.startswith(mark):
+                sheet = path.name.removeprefix(mark).removesuffix("#")
+                notes.append(f"{sheet} is open in {program}: close it there first, unsaved changes are not in the file")
+    return tuple(notes)
 
 
 def _data_files(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""Reads one array of an npz file, block by block, so that no more than a block is held beside its destination.
+"""Reads one array of an npz or npy file, block by block, so that no more than a block is held beside its destination.
 
 Never unpickles. The header of the .npy member is read before anything is allocated for it; whether what it declares
 fits where the rows go is checked there.
@@ -34,7 +34,9 @@ _DAMAGED = (
 
 
 def open_npz(path: Path, key: str | None = None) -> Piece:
-    """The array of an npz file, or the one that `key` names, in its own dtype; reads its header only.
+    """The array of an npy file, or of an npz file the only one or the one that `key` names, in its own dtype.
+
+    Reads its header only.
 
     A column-major array is read as one block, because its rows lie scattered over the whole file.
 
@@ -55,14 +57,14 @@ def read_npz_labels(path: Path, key: str | None = None) -> Labels:
 
 
 def _open(path: Path, key: str | None, *, text: bool) -> Piece:
-    with _damage_named(path), zipfile.ZipFile(path) as archive, _open_array(archive, path, key) as stream:
+    with _damage_named(path), _open_array(path, key) as stream:
         shape, _, dtype = _read_header(stream, path, text)
     return Piece(str(path), shape, dtype.newbyteorder("="), partial(_blocks, path, key, text))
 
 
 def _blocks(path: Path, key: str | None, text: bool) -> Iterator[AnyArray]:
     """Yield the rows in order, in blocks of about 8 MiB, in the file's own byte order."""
-    with _damage_named(path), zipfile.ZipFile(path) as archive, _open_array(archive, path, key) as stream:
+    with _damage_named(path), _open_array(path, key) as stream:
         shape, column_major, dtype = _read_header(stream, path, text)
         if column_major and len(shape) > 1:
             check_fits(str(path), shape, dtype)
@@ -88,19 +90,43 @@ def _damage_named(path: Path) -> Iterator[None]:
     except OSError as error:
         raise unreadable(path, error) from error
     except _DAMAGED as error:
-        raise mistake("npz.damaged", file=path, reason=str(error) or type(error).__name__) from error
+        kind = path.suffix.lower().removeprefix(".")
+        raise mistake("npz.damaged", file=path, kind=kind, reason=str(error) or type(error).__name__) from error
 
 
-def _open_array(archive: zipfile.ZipFile, path: Path, key: str | None) -> IO[bytes]:
-    names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+def array_names(path: Path) -> tuple[str, ...]:
+    """The names of the arrays in an npz file.
+
+    Raises:
+        InputError: it can't be read.
+    """
+    with _damage_named(path), zipfile.ZipFile(path) as archive:
+        return tuple(name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy"))
+
+
+@contextmanager
+def _open_array(path: Path, key: str | None) -> Iterator[IO[bytes]]:
+    if path.suffix.lower() == ".npy":
+        with path.open("rb") as stream:
+            yield stream
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+        with archive.open(f"{_chosen(names, path, key)}.npy") as stream:
+            yield stream
+
+
+def _chosen(names: list[str], path: Path, key: str | None) -> str:
     if not names:
         raise mistake("npz.no-array", file=path)
     arrays = ", ".join(name[:40] for name in names[:20]) + (", …" if len(names) > 20 else "")
+    if {"format", "shape", "data"} <= set(names) and {"indices", "row", "offsets"} & set(names) and key is None:
+        raise mistake("npz.sparse", file=path, name=path.name)
     if key is None and len(names) > 1:
         raise mistake("npz.several-arrays", file=path, count=len(names), arrays=arrays)
     if key is not None and names.count(key) != 1:
         raise mistake("npz.no-such-array", file=path, key=key, arrays=arrays)
-    return archive.open(f"{names[0] if key is None else key}.npy")
+    return names[0] if key is None else key
 
 
 def _read_header(stream: IO[bytes], path: Path, text: bool) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -114,6 +140,9 @@ def _read_header(stream: IO[bytes], path: Path, text: bool) -> tuple[tuple[int, 
         raise ValueError(f"an array of the impossible shape {shape}")
     if dtype.hasobject:
         raise mistake("npz.pickled", file=path)
+    if dtype.names:
+        fields = ", ".join(dtype.names[:10]) + (", …" if len(dtype.names) > 10 else "")
+        raise mistake("npz.structured", file=path, fields=fields)
     if not (text and dtype.kind == "U" and dtype.itemsize):
         check_plain(str(path), dtype)
     if not shape or 0 in shape:

@@ -20,6 +20,16 @@ from lanfit.errors import LanfitError
 from lanfit.mistakes import mistake
 
 AnyArray = NDArray[Any]
+#: What helps, by the kind of a dtype.
+_WAYS = {
+    "V": 'Save them as float32: `x.astype("float32")`',
+    "f": 'Save them as float64: `x.astype("float64")`',
+    "c": "Save their parts as two columns: `numpy.stack([x.real, x.imag], axis=-1)`",
+    "M": 'Save them as numbers: `x.astype("int64")`, such as days since 1970',
+    "m": 'Save them as numbers: `x.astype("int64")`',
+    "S": "Text is read as labels only, as `y.astype(str)`; inputs are numbers",
+    "U": "Text is read as labels only; inputs are numbers",
+}
 BLOCK_BYTES = 8 << 20
 
 
@@ -111,7 +121,14 @@ def check_plain(name: str, dtype: np.dtype[Any]) -> None:
         InputError: another type; it is named.
     """
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
-        raise mistake("file.no-plain-numbers", file=name, dtype=dtype)
+        way = _WAYS.get(dtype.kind, "Save integers or floats")
+        if dtype.kind == "V" and dtype.itemsize <= 2:  # what NumPy makes of a type that it does not know
+            dtype_said = (
+                f"{dtype}, as NumPy writes bfloat16" if dtype.itemsize == 2 else f"{dtype}, as NumPy writes float8"
+            )
+        else:
+            dtype_said = str(dtype)
+        raise mistake("file.no-plain-numbers", file=name, dtype=dtype_said, way=way)
 
 
 def check_fits(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

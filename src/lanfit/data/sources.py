@@ -11,8 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lanfit.data.files import find_pairs, open_file, read_labels
+from lanfit.data.bundles import Bundle, find_bundle
+from lanfit.data.files import find_pairs, is_data, open_elsewhere, open_file, read_labels
 from lanfit.data.labels import Target
+from lanfit.data.npz import open_npz, read_npz_labels
 from lanfit.data.pieces import AnyArray, Piece
 from lanfit.data.tables import FOUND_OUT, Signs, said_of_numbering
 from lanfit.data.text_labels import Labels, labels_of_array
@@ -60,12 +62,15 @@ def files_source(
     Raises:
         InputError: anything about the files that does not fit.
     """
-    pairs = find_pairs(x_dir, None if target is Target.INPUT else y_dir)
+    y_dir = None if target is Target.INPUT else y_dir
+    if (bundle := _bundle(x_dir, y_dir, npz_key)) is not None:
+        return _bundle_source(bundle, target)
+    pairs = find_pairs(x_dir, y_dir)
     x_key, y_key = _keys(npz_key)
     read = partial(read_labels if target.is_classification else open_file, npz_key=y_key, signs=signs)
     x = in_order(lambda pair: open_file(pair.x, x_key, signs), pairs)
     if target is Target.INPUT:
-        return Source(tuple(x), notes=gathered([_undecided(piece) for piece in x]))
+        return Source(tuple(x), notes=(*gathered([_undecided(piece) for piece in x]), *open_elsewhere(x_dir)))
     files = [pair.y for pair in pairs if pair.y is not None]
     if not files:
         raise mistake("targets.no-files")
@@ -73,10 +78,58 @@ def files_source(
     for number, (pair, file) in enumerate(zip(pairs, files, strict=True)):
         x_again, y_again = partial(open_file, pair.x, x_key, signs), partial(read, file)
         x[number], given[number] = _settled(x[number], given[number], x_again, y_again)
-    notes = gathered((*x, *given))
+    notes = (*gathered((*x, *given)), *open_elsewhere(x_dir, y_dir), *_not_read(x_dir))
     if target.is_classification:
         return Source(tuple(x), labels=tuple(part for part in given if isinstance(part, Labels)), notes=notes)
     return Source(tuple(x), tuple(part for part in given if isinstance(part, Piece)), notes=notes)
+
+
+def check_folders(x_dir: Path, y_dir: Path | None) -> None:
+    """Whether there is something to read, before anything is read.
+
+    Raises:
+        InputError: a folder is missing or empty, holds something that is not read, or the counts differ.
+    """
+    if _bundle(x_dir, y_dir, None) is None:
+        find_pairs(x_dir, y_dir)
+
+
+def _bundle(x_dir: Path, y_dir: Path | None, npz_key: str | None) -> Bundle | None:
+    """One npz file beside X and Y with inputs and targets, where these hold no data."""
+    if any(folder.is_dir() and any(map(is_data, folder.iterdir())) for folder in (x_dir, y_dir) if folder is not None):
+        return None
+    found = find_bundle(x_dir.parent)
+    if found is None or npz_key is None:
+        return found
+    x, y = _keys(npz_key)
+    return replace(found, x=x or found.x, y=y or found.y, x_test="", y_test="", unused=())
+
+
+def _bundle_source(bundle: Bundle, target: Target) -> Source:
+    """The rows of one npz file, its own test rows last."""
+    pairs = [(bundle.x, bundle.y), *([(bundle.x_test, bundle.y_test)] if bundle.x_test else [])]
+
+    def numbers(key: str) -> Piece:
+        return replace(open_npz(bundle.path, key), name=f"{bundle.path} ({key})")
+
+    def classes(key: str) -> Labels:
+        return replace(read_npz_labels(bundle.path, key), name=f"{bundle.path} ({key})")
+
+    x = tuple(numbers(key) for key, _ in pairs)
+    test = len(x[1]) if len(x) > 1 else 0
+    if target is Target.INPUT:
+        return Source(x, test=test, notes=(bundle.note,))
+    if target.is_classification:
+        labels = tuple(classes(key) for _, key in pairs)
+        return Source(x, labels=labels, test=test, notes=(bundle.note, *gathered(labels)))
+    return Source(x, tuple(numbers(key) for _, key in pairs), test=test, notes=(bundle.note,))
+
+
+def _not_read(x_dir: Path) -> tuple[str, ...]:
+    """A note on data that stands beside X and Y, where nobody looks."""
+    found = sorted(path.name for path in x_dir.parent.iterdir() if path.suffix.lower() == ".npz" and path.is_file())
+    named = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
+    return (f"{named} beside X and Y: not read, as X and Y hold data",) if found else ()
 
 
 def _settled(x: Piece, y: Piece | Labels, x_again: Any, y_again: Any) -> tuple[Piece, Any]:

@@ -44,7 +44,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "file.unknown-kind": Mistake(
         InputError,
         "{file} is of a kind that is not read",
-        "lanfit reads {kinds} files.",
+        "{way} lanfit reads {kinds} files.",
     ),
     "file.unreadable": Mistake(
         InputError,
@@ -64,7 +64,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "file.no-plain-numbers": Mistake(
         InputError,
         "{file} holds values of type {dtype}, not plain numbers",
-        "Save integers or floats.",
+        "{way}.",
     ),
     "file.larger-than-memory": Mistake(
         InputError,
@@ -226,10 +226,32 @@ MISTAKES: Mapping[str, Mistake] = {
         "{cell}: {date} is a date or time, not a number",
         "Write dates as numbers, such as days since the first one, or leave the column out.",
     ),
+    # --- parquet and feather ---
+    "frame.no-reader": Mistake(
+        InputError,
+        "{file} is a {kind} file, and reading those needs pyarrow",
+        "Install it, `pip install pyarrow`, or save the table as csv: "
+        '`pandas.read_{kind}("x.{kind}").to_csv("x.csv", index=False)`.',
+    ),
+    "frame.damaged": Mistake(
+        InputError,
+        "{file} can't be read: {reason}",
+        "It may be damaged or cut short: copy or save it again.",
+    ),
+    "frame.not-numbers": Mistake(
+        InputError,
+        "{file} has columns that hold no numbers: {columns}",
+        "Make numbers of them, e.g. with pandas.get_dummies, or leave them out.",
+    ),
+    "frame.missing": Mistake(
+        InputError,
+        '{file}, row {row}, column "{column}": the value is missing; the column has {count} such rows',
+        "Every cell needs a value: fill the gaps, or leave the rows out.",
+    ),
     # --- npz ---
     "npz.damaged": Mistake(
         InputError,
-        "{file} can't be read as an npz file: {reason}",
+        "{file} can't be read as an {kind} file: {reason}",
         "It may be damaged or cut short: copy or save it again (numpy.savez).",
     ),
     "npz.no-array": Mistake(
@@ -255,7 +277,18 @@ MISTAKES: Mapping[str, Mistake] = {
     "npz.pickled": Mistake(
         InputError,
         "{file} holds pickled Python objects, which lanfit never loads",
-        "Save an array of plain numbers; rows of unequal length have to be padded first.",
+        "In Python, save plain numbers, `numpy.stack(list(x))`, or text, `x.astype(str)`; rows of unequal length have "
+        "to be padded first.",
+    ),
+    "npz.structured": Mistake(
+        InputError,
+        "{file} holds an array with named fields: {fields}",
+        "Save plain numbers: `numpy.lib.recfunctions.structured_to_unstructured(x)`.",
+    ),
+    "npz.sparse": Mistake(
+        InputError,
+        "{file} holds a sparse matrix, as scipy.sparse writes it",
+        'Save it with all its zeros: `numpy.savez("{name}", scipy.sparse.load_npz("{name}").toarray())`.',
     ),
     "npz.no-rows": Mistake(
         InputError,

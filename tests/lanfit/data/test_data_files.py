@@ -1,5 +1,6 @@
 """Files are found, paired in natural order and read; what is wrong with them is said by name."""
 
+import gzip
 import random
 import sys
 from pathlib import Path
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanfit.data import pieces
-from lanfit.data.files import ENDINGS, Pair, find_pairs, natural_key, open_file
+from lanfit.data.files import ENDINGS, Pair, find_pairs, natural_key, open_file, read_labels
+from lanfit.data.labels import Target
 from lanfit.data.memory import free_memory, readable_size
+from lanfit.data.sources import files_source
 from lanfit.errors import InputError
 
 
@@ -48,6 +51,27 @@ def test_files_pair_in_natural_order_and_what_is_no_data_is_skipped(tmp_path):
     assert find_pairs(x, None) == [Pair(x / "part-2.NPZ", None), Pair(x / "part-10.csv", None)]
 
 
+JUNK = (
+    "~$part.xlsx", ".~lock.part.xlsx#", ".DS_Store", "._part.csv", "Thumbs.db", "desktop.ini", "Icon\r", "x.tmp",
+    "x.csv.part", "x.csv~", "x.csv.crdownload", "README.txt", "license", "ReadMe",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", JUNK)
+def test_what_systems_and_programs_leave_is_no_data(tmp_path, name):
+    x = touch(tmp_path / "X", "part.csv", name)
+    (x / "__MACOSX").mkdir()
+    assert find_pairs(x, None) == [Pair(x / "part.csv", None)]
+
+
+@pytest.mark.parametrize(("mark", "program"), [("~$part.csv", "Excel"), (".~lock.part.csv#", "LibreOffice")])
+def test_a_sheet_that_is_open_in_another_program_is_said(tmp_path, mark, program):
+    x = touch(tmp_path / "X", "part.csv", mark)
+    assert files_source(x, None, Target.INPUT).notes == (
+        f"part.csv is open in {program}: close it there first, unsaved changes are not in the file",
+    )
+
+
 def test_unequal_numbers_of_files_are_listed_on_both_sides(tmp_path):
     x = touch(tmp_path / "X", "a.csv", "b.csv")
     y = touch(tmp_path / "Y", "c.csv")
@@ -68,10 +92,17 @@ def test_missing_and_empty_folders_are_named(tmp_path, which):
 
 
 def test_a_file_of_another_kind_is_named_with_what_is_read(tmp_path):
-    x = touch(tmp_path / "X", "a.csv", "notes.txt")
-    with pytest.raises(InputError, match=r"notes.txt is of a kind that is not read") as caught:
+    x = touch(tmp_path / "X", "a.csv", "notes.docx")
+    with pytest.raises(InputError, match=r"notes.docx is of a kind that is not read") as caught:
         find_pairs(x, None)
-    assert ".npz, .xlsx, .csv" in caught.value.hint
+    assert caught.value.hint.startswith("lanfit reads .npz, .npy, .xlsx, .csv")
+    for name, advice in (("old.xls", "save it as .xlsx"), ("all.pkl", "to_csv"), ("cat.png", "lanfit prepare FOLDER")):
+        (x / "notes.docx").unlink(missing_ok=True)
+        touch(x, name)
+        with pytest.raises(InputError, match=f"{name} is of a kind that is not read") as caught:
+            find_pairs(x, None)
+        assert advice in caught.value.hint
+        (x / name).unlink()
 
 
 def test_the_readme_of_the_data_folder_lists_every_format():
@@ -90,6 +121,25 @@ def test_a_file_that_vanished_is_an_error_with_its_name(tmp_path):
     for name in ("gone.csv", "gone.npz"):
         with pytest.raises(InputError, match=name):
             read_array(tmp_path / name)
+
+
+def test_every_ending_of_text_and_arrays_gives_the_same_rows(tmp_path):
+    x = np.arange(12, dtype=np.float32).reshape(4, 3) + 5
+    text = "\n".join("\t".join(map(str, row)) for row in x.tolist()) + "\n"
+    for name in ("x.csv", "x.tsv", "x.txt", "x.TSV"):
+        (tmp_path / name).write_text(text)
+        np.testing.assert_array_equal(read_array(tmp_path / name), x)
+    with gzip.open(tmp_path / "x.tsv.gz", "wt") as file:
+        file.write(text)
+    np.testing.assert_array_equal(read_array(tmp_path / "x.tsv.gz"), x)
+    np.save(tmp_path / "x.npy", x.astype(np.uint8))
+    piece = open_file(tmp_path / "x.npy")
+    assert (piece.dtype, piece.whole().tolist()) == (np.uint8, x.tolist())
+    np.save(tmp_path / "y.npy", np.array(["cat", "dog"]))
+    assert read_labels(tmp_path / "y.npy").words == ("cat", "dog")
+    (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"x.npy can't be read as an npy file"):
+        read_array(tmp_path / "x.npy")
 
 
 def test_both_formats_give_the_same_rows(tmp_path):

@@ -3,8 +3,11 @@
 import io
 import zipfile
 
+import ml_dtypes
 import numpy as np
+import numpy.lib.recfunctions
 import pytest
+import scipy.sparse
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
@@ -106,8 +109,50 @@ def test_pickled_objects_are_refused_and_never_run(tmp_path):
 )
 def test_values_that_are_no_plain_numbers_are_named_by_type(tmp_path, array):
     np.savez(tmp_path / "x.npz", array)
-    with pytest.raises(InputError, match=r"not plain numbers"):
+    with pytest.raises(InputError, match=r"not plain numbers|named fields"):
         read_array(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    ("array", "message", "advice"),
+    [
+        (np.ones(3, ml_dtypes.bfloat16), r"\|V2, as NumPy writes bfloat16", 'x.astype("float32")'),
+        (np.ones(3, ml_dtypes.float8_e4m3fn), r"as NumPy writes float8|type \|V1|<f1", "astype"),
+        (np.ones(3, np.longdouble), "float128|longdouble", 'x.astype("float64")'),
+        (np.array([1j]), "complex128", "numpy.stack([x.real, x.imag], axis=-1)"),
+        (np.array(["2020-01-01"], "datetime64[D]"), "datetime64", 'x.astype("int64")'),
+        (np.array([b"x"]), "S1", "y.astype(str)"),
+        (np.zeros(2, [("a", "f4"), ("b", "i4")]), "named fields: a, b", "structured_to_unstructured(x)"),
+        (np.array([[1], [2, 3]], object), "pickled Python objects", "numpy.stack(list(x))"),
+    ],
+)
+def test_the_advice_for_other_values_gives_plain_numbers(tmp_path, array, message, advice):
+    np.savez(tmp_path / "x.npz", array)
+    with pytest.raises(InputError, match=message) as caught:
+        read_array(tmp_path / "x.npz")
+    assert advice in caught.value.hint
+    if "named fields" in message:
+        assert caught.value.code == "npz.structured"
+        array = np.lib.recfunctions.structured_to_unstructured(array)
+    elif "longdouble" in message or "bfloat16" in message:
+        array = array.astype("float32")
+    else:
+        return
+    np.savez(tmp_path / "x.npz", array)
+    assert read_array(tmp_path / "x.npz").shape == array.shape
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "dia"])
+def test_a_sparse_matrix_is_named_and_the_advice_works(tmp_path, kind):
+    path = tmp_path / "x.npz"
+    dense = np.array([[0, 2.0], [3, 0]])
+    scipy.sparse.save_npz(path, scipy.sparse.coo_matrix(dense).asformat(kind))
+    with pytest.raises(InputError, match=r"x.npz holds a sparse matrix") as caught:
+        read_array(path)
+    assert caught.value.code == "npz.sparse"
+    assert 'numpy.savez("x.npz", scipy.sparse.load_npz("x.npz").toarray())' in caught.value.hint
+    np.savez(path, scipy.sparse.load_npz(path).toarray())
+    assert read_array(path).tolist() == dense.tolist()
 
 
 @pytest.mark.parametrize("array", [np.float32(3), np.zeros((0, 4)), np.zeros((4, 0))])

@@ -1,0 +1,83 @@
+"""Reads parquet and feather files, where pyarrow is installed: numbers, or labels exactly. A file is read whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lanfit.data.pieces import AnyArray, Piece, check_fits, unreadable
+from lanfit.data.text_labels import Labels, labels_of_array
+from lanfit.mistakes import mistake
+
+#: What pandas calls its index where it writes it as a column.
+_INDEX = "__index_level_"
+
+
+def open_frame(path: Path) -> Piece:
+    """The columns of a parquet or feather file as float32, shape (rows, columns).
+
+    Raises:
+        InputError: pyarrow is missing, the file can't be read, or a column holds something else than numbers.
+    """
+    table, notes = _read(path)
+    names = tuple(table.column_names)
+    check_fits(str(path), (table.num_rows, len(names)), np.dtype(np.float32))
+    array = np.empty((table.num_rows, len(names)), np.float32)
+    others = []
+    for place, name in enumerate(names):
+        column = _array(path, table, name)
+        if column.dtype.kind not in "biuf":
+            others.append(f'"{name}" ({table.schema.field(name).type})')
+        else:
+            with np.errstate(over="ignore"):
+                array[:, place] = column
+    if others:
+        raise mistake("frame.not-numbers", file=path, columns=", ".join(others[:20]))
+    return replace(Piece.of(str(path), array), columns=names, notes=notes)
+
+
+def read_frame_labels(path: Path) -> Labels:
+    """Read all columns as labels, shape (rows, columns).
+
+    Raises:
+        InputError: as `open_frame`, or the labels are not all words or all numbers.
+    """
+    table, notes = _read(path)
+    columns = [_array(path, table, name) for name in table.column_names]
+    if any(column.dtype.kind not in "biuf" for column in columns):
+        columns = [column.astype(str) for column in columns]
+    labels = labels_of_array(str(path), np.stack(columns, axis=1))
+    return replace(labels, notes=notes + labels.notes)
+
+
+def _array(path: Path, table: Any, name: str) -> AnyArray:
+    column = table.column(name)
+    if column.null_count:
+        row = column.is_null().index(True).as_py() + 1
+        raise mistake("frame.missing", file=path, row=row, column=name, count=column.null_count)
+    array: AnyArray = column.to_numpy()
+    return array
+
+
+def _read(path: Path) -> tuple[Any, tuple[str, ...]]:
+    try:
+        import pyarrow
+        from pyarrow import feather, parquet
+    except ImportError as error:
+        raise mistake("frame.no-reader", file=path, kind=path.suffix.lower().removeprefix(".")) from error
+    read = parquet.read_table if path.suffix.lower() == ".parquet" else feather.read_table
+    try:
+        table = read(str(path))
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise unreadable(path, error) from error
+    except (OSError, ValueError, pyarrow.ArrowException, MemoryError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise mistake("frame.damaged", file=path, reason=reason) from error
+    index = [name for name in table.column_names if name.startswith(_INDEX)]
+    table = table.drop_columns(index) if index else table
+    if not table.num_rows or not table.num_columns:
+        raise mistake("file.no-rows", file=path, shape=(table.num_rows, table.num_columns))
+    return table, ("its index, as pandas wrote it, is left out",) if index else ()
