@@ -1,6 +1,6 @@
 """What becomes of files that people have? The share of models that load, and of tables that are taken.
 
-    python bench/corpus.py DIR [DIR ...] [--only models|tables] [--keras2 PYTHON] [--json FILE] [--verbose]
+    python bench/corpus.py DIR [DIR ...] [--only models|tables] [--keras2 PYTHON] [--keep DIR] [--json FILE] [--verbose]
 
 Looks at every model (.h5, .hdf5, .hdf, .keras) and every table (.csv, .tsv, .xlsx, .xls, .csv.gz) in the folders.
 
@@ -20,6 +20,7 @@ of the files. The exit code is 1 if a file is read silently in another way than 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import queue
@@ -121,52 +122,71 @@ def _forward(process: subprocess.Popen[str], said: queue.Queue[str]) -> None:
 # --- models ---
 
 
-def look_at_models(paths: Sequence[Path], keras2: str | None, seconds: float, show: Any) -> list[Found]:
+def look_at_models(
+    paths: Sequence[Path], keras2: str | None, kept: Path | None, seconds: float, show: Any
+) -> list[Found]:
     """What lanfit and the references make of each model."""
     child = ROOT / "corpus_child.py"
     ours = Child(sys.executable, child, "lanfit", seconds=seconds)
-    plain = Child(sys.executable, child, "keras", seconds=seconds)
-    older = Child(keras2, child, "keras", seconds=seconds) if keras2 else None
+    references = {"keras": Child(sys.executable, child, "keras", seconds=seconds)}
+    if keras2:
+        references["keras2"] = Child(keras2, child, "keras", seconds=seconds)
     found = []
     try:
         for path in paths:
             with tempfile.TemporaryDirectory() as folder:
-                found.append(one_model(path, folder, ours, plain, older))
+                found.append(one_model(path, ours, references, folder, kept))
             show(found[-1])
     finally:
-        for each in filter(None, (ours, plain, older)):
+        for each in (ours, *references.values()):
             each.end()
     return found
 
 
-def one_model(path: Path, folder: str, ours: Child, plain: Child, older: Child | None) -> Found:
-    what = look_inside(path)
-    said = ours.ask(path=str(path), folder=folder)
-    loads = bool(said.get("loads"))
-    references = {}
-    for name, child in (("keras", plain), ("keras2", older)):
-        if child is not None and what["kind"] == "model":
-            references[name] = child.ask(path=str(path), folder=folder, x=said.get("x"))
+def one_model(path: Path, ours: Child, references: dict[str, Child], folder: str, kept: Path | None) -> Found:
+    what, told = look_inside(path), {}
+    if what["kind"] == "model":
+        told = {name: refer(path, name, child, folder, kept) for name, child in references.items()}
+    rows = {name: each["x"] for name, each in told.items() if "x" in each}
+    said = ours.ask(path=str(path), folder=folder, rows=rows)
     facts = {"version": what["version"], "parts": what["parts"], "references": {}}
-    for name, reference in references.items():
-        facts["references"][name] = against(said, reference)
+    for name, reference in told.items():
+        facts["references"][name] = against(said, name, reference)
     result = Found(str(path), "", said.get("code", ""), said.get("message", ""), said.get("hint", ""), facts)
-    if what["kind"] != "model":
-        result.status = "no whole model" if not loads else "loads"
-    elif loads:
-        facts["compiled"] = bool(said["compiled"])
+    if said.get("loads"):
+        facts["compiled"], facts["notes"] = bool(said["compiled"]), said["notes"]
         result.status = judge(what["version"], facts["references"])
+    elif what["kind"] != "model":
+        result.status = "no whole model"
     else:
         result.status = "by design" if named(what["parts"], result) else "refused"
     return result
 
 
-def against(said: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
+def refer(path: Path, name: str, child: Child, folder: str, kept: Path | None) -> dict[str, Any]:
+    """What a reference predicts, on rows that it makes; that of an earlier time, if it was kept."""
+    if kept is None:
+        return child.ask(path=str(path), folder=folder)
+    kept.mkdir(parents=True, exist_ok=True)
+    file = kept / f"{hashlib.sha256(path.read_bytes()).hexdigest()}-{name}.json"
+    if not file.exists():
+        said = child.ask(path=str(path), folder=str(kept))
+        if said.get("code", "").startswith("bench."):  # it may be the machine's fault
+            return said
+        file.write_text(json.dumps(said), encoding="utf-8")
+    return json.loads(file.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+
+def against(said: dict[str, Any], name: str, reference: dict[str, Any]) -> dict[str, Any]:
     """What a reference makes of the file, and by how much its predictions differ from lanfit's."""
     found: dict[str, Any] = {"loads": bool(reference.get("loads")), "message": reference.get("message", "")}
     if said.get("loads") and "y" in reference:
         found["shape"] = reference["shape"] == said["shape"]
-        a, b = (np.load(each["y"], allow_pickle=False).astype(np.float64) for each in (said, reference))
+        if name not in said["predicted"]:  # other rows than lanfit's model takes
+            return found
+        a, b = (
+            np.load(path, allow_pickle=False).astype(np.float64) for path in (said["predicted"][name], reference["y"])
+        )
         with np.errstate(invalid="ignore"):
             same = np.array_equal(np.isfinite(a), np.isfinite(b)) if a.shape == b.shape else False
             found["difference"] = float(np.nanmax(np.abs(a - b), initial=0.0)) if same else float("inf")
@@ -175,13 +195,17 @@ def against(said: dict[str, Any], reference: dict[str, Any]) -> dict[str, Any]:
 
 
 def judge(version: str, references: dict[str, dict[str, Any]]) -> str:
-    """What a model that lanfit loads is worth, held against the reference that is right for its version."""
-    usable = {name: each for name, each in references.items() if "difference" in each and each["shape"]}
-    right = usable.get("keras2") if version.startswith("2.") else None
-    right = right or usable.get("keras") or usable.get("keras2")
+    """What a model that lanfit loads is worth, held against the reference that is right for its version.
+
+    Keras 3 adds a dimension to some old models: it is no reference for these, Keras 2 is one always.
+    """
+    loads = {name: each for name, each in references.items() if each["loads"] and "shape" in each}
+    right = loads.get("keras2") if version.startswith("2.") else None
+    if right is None:
+        right = next((loads[name] for name in ("keras", "keras2") if name in loads and loads[name]["shape"]), None)
     if right is None:
         return "loads, no reference"
-    return "loads" if right["difference"] <= TOLERANCE * right["scale"] else "DIFFERENT"
+    return "loads" if right.get("difference", float("inf")) <= TOLERANCE * right.get("scale", 1.0) else "DIFFERENT"
 
 
 def named(parts: Sequence[str], refusal: Found) -> bool:
@@ -409,6 +433,7 @@ def main() -> int:
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR")
     parser.add_argument("--only", choices=["models", "tables"])
     parser.add_argument("--keras2", metavar="PYTHON", help="an interpreter with Keras 2.15, as a second reference")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="keep what Keras predicts; the next time it is known")
     parser.add_argument("--seconds", type=float, default=120, help="how long one file may take")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what became of every file")
     parser.add_argument("--verbose", action="store_true", help="say what becomes of each file")
@@ -421,7 +446,7 @@ def main() -> int:
     results: dict[str, list[Found]] = {}
     if options.only != "tables":
         paths = files_in(options.folders, MODELS)
-        results["models"] = look_at_models(paths, options.keras2, options.seconds, show)
+        results["models"] = look_at_models(paths, options.keras2, options.keep, options.seconds, show)
         print("\n".join(models_report(results["models"], verbose=options.verbose)), flush=True)
     if options.only != "models":
         paths = files_in(options.folders, TABLES)

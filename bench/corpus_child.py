@@ -67,8 +67,14 @@ def lanfit_answers():
         loaded = load_model(Path(request["path"]))
         model = build(loaded.architecture)
         set_weights(model, loaded.weights)
+        shape = [None if size is None else int(size) for size in model.inputs[0].shape[1:]]
+        predicted = {}
+        for name, rows in request["rows"].items():
+            x = np.load(rows, allow_pickle=False)
+            if fits(x.shape[1:], shape):
+                predicted[name] = put(np.asarray(model(x, training=False)), request["folder"])
         notes = [str(note) for note in getattr(loaded, "notes", ())]
-        return {"compiled": loaded.compile or "", "notes": notes, **predictions(model, request)}
+        return {"loads": True, "shape": shape, "predicted": predicted, "compiled": loaded.compile or "", "notes": notes}
 
     limit(request_limit())
     return answer
@@ -105,15 +111,15 @@ def request_limit():
 
 
 def predictions(model, request):
-    """The predictions on random rows, in a file; the rows are those of the request, or made and put into a file."""
-    inputs = model.inputs[0]
-    shape = [None if size is None else int(size) for size in inputs.shape[1:]]
-    given = request.get("x")
-    x = np.load(given, allow_pickle=False) if given else random_rows(model, shape)
+    """The model's predictions on random rows, both in files."""
+    shape = [None if size is None else int(size) for size in model.inputs[0].shape[1:]]
+    x = random_rows(model, shape)
     y = np.asarray(model(x, training=False))
-    names = {"x": x, "y": y}
-    files = {name: put(array, request["folder"]) for name, array in names.items()}
-    return {"loads": True, "shape": shape, **files}
+    return {"loads": True, "shape": shape, "x": put(x, request["folder"]), "y": put(y, request["folder"])}
+
+
+def fits(row, shape):
+    return len(row) == len(shape) and all(size in (None, given) for size, given in zip(shape, row, strict=True))
 
 
 def put(array, folder):

@@ -97,13 +97,14 @@ FAKE = """
     import json, sys
     import numpy as np
     for line in sys.stdin:
-        x = json.loads(line)["x"]
-        if not x:
+        request = json.loads(line)
+        if not request["path"].endswith("old.h5"):
             print(json.dumps({"loads": False}), flush=True)
             continue
-        y = x + ".y.npy"
+        x, y = (f"{request['folder']}/{name}.npy" for name in "xy")
+        np.save(x, np.zeros((4, 8, 8, 1), "float32"))
         np.save(y, np.full((4, 10), 7, "float32"))
-        print(json.dumps({"loads": True, "shape": list(np.load(x).shape[1:]), "y": y}), flush=True)
+        print(json.dumps({"loads": True, "shape": [8, 8, 1], "x": x, "y": y}), flush=True)
 """
 
 
@@ -130,6 +131,8 @@ def test_for_a_file_of_keras_2_the_predictions_of_keras_2_count(corpus: Any) -> 
     assert corpus.judge("3.3.3", {"keras": same, "keras2": other}) == "loads"
     assert corpus.judge("2.2.4", {"keras": same, "keras2": {"loads": False}}) == "loads"
     assert corpus.judge("2.2.4", {"keras": {"loads": False}}) == "loads, no reference"
+    assert corpus.judge("2.2.4", {"keras": {**other, "shape": False}, "keras2": same}) == "loads"
+    assert corpus.judge("2.2.4", {"keras": same, "keras2": {"loads": True, "shape": False}}) == "DIFFERENT"
 
 
 def test_a_refusal_counts_as_the_true_one_only_if_it_names_the_cause(corpus: Any) -> None:
