@@ -30,10 +30,11 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -51,6 +52,7 @@ BY_DESIGN = {
     "Lambda": ("Lambda",),
 }
 PREPARE_SECONDS = 180
+T = TypeVar("T")
 
 
 @dataclass
@@ -276,19 +278,17 @@ def _text(value: Any) -> str:
 # --- tables ---
 
 
-def look_at_tables(paths: Sequence[Path], seconds: float, show: Any) -> tuple[list[Found], list[Found]]:
+def look_at_tables(paths: Sequence[Path], seconds: float, show: Any) -> list[tuple[Found, Found]]:
     """What lanfit makes of each table, as it is and with `lanfit prepare`."""
     child = Child(sys.executable, ROOT / "corpus_child.py", "tables", seconds=seconds)
-    read, prepared = [], []
+    found = []
     try:
         for path in paths:
-            said = child.ask(path=str(path))
-            read.append(table_found(path, said))
-            prepared.append(prepare(path, child))
-            show(read[-1], prepared[-1])
+            found.append((table_found(path, child.ask(path=str(path))), prepare(path, child)))
+            show(*found[-1])
     finally:
         child.end()
-    return read, prepared
+    return found
 
 
 def table_found(path: Path, said: dict[str, Any]) -> Found:
@@ -423,6 +423,12 @@ def tables_report(read: Sequence[Found], prepared: Sequence[Found], *, verbose: 
     return lines
 
 
+def in_jobs(jobs: int, paths: Sequence[Path], look: Callable[[Sequence[Path]], list[T]]) -> list[T]:
+    """Look at shares of the files at the same time."""
+    with ThreadPoolExecutor(jobs) as pool:
+        return [each for found in pool.map(look, [paths[job::jobs] for job in range(jobs)]) for each in found]
+
+
 def files_in(folders: Sequence[Path], endings: Sequence[str]) -> list[Path]:
     found = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     return sorted(path for path in found if path.name.lower().endswith(tuple(endings)))
@@ -434,6 +440,7 @@ def main() -> int:
     parser.add_argument("--only", choices=["models", "tables"])
     parser.add_argument("--keras2", metavar="PYTHON", help="an interpreter with Keras 2.15, as a second reference")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep what Keras predicts; the next time it is known")
+    parser.add_argument("--jobs", type=int, default=1, help="so many files at the same time")
     parser.add_argument("--seconds", type=float, default=120, help="how long one file may take")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what became of every file")
     parser.add_argument("--verbose", action="store_true", help="say what becomes of each file")
@@ -443,14 +450,23 @@ def main() -> int:
         if options.verbose:
             print(Path(found[0].path).name, *(f"| {each.status} {each.code}" for each in found), file=sys.stderr)
 
-    results: dict[str, list[Found]] = {}
+    results: dict[str, Any] = {}
     if options.only != "tables":
-        paths = files_in(options.folders, MODELS)
-        results["models"] = look_at_models(paths, options.keras2, options.keep, options.seconds, show)
+        found = in_jobs(
+            options.jobs,
+            files_in(options.folders, MODELS),
+            lambda paths: look_at_models(paths, options.keras2, options.keep, options.seconds, show),
+        )
+        results["models"] = sorted(found, key=lambda each: each.path)
         print("\n".join(models_report(results["models"], verbose=options.verbose)), flush=True)
     if options.only != "models":
-        paths = files_in(options.folders, TABLES)
-        results["tables"], results["prepared"] = look_at_tables(paths, options.seconds, show)
+        pairs = in_jobs(
+            options.jobs,
+            files_in(options.folders, TABLES),
+            lambda paths: look_at_tables(paths, options.seconds, show),
+        )
+        pairs = sorted(pairs, key=lambda pair: pair[0].path)
+        results["tables"], results["prepared"] = ([pair[number] for pair in pairs] for number in (0, 1))
         print("\n".join(tables_report(results["tables"], results["prepared"], verbose=options.verbose)))
     if options.json:
         text = json.dumps({kind: [asdict(each) for each in found] for kind, found in results.items()}, indent=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -93,5 +94,95 @@ def collapsed(frame: Any) -> str:
 
 
 def compare_prepared(path: Path, folder: Path) -> dict[str, Any]:
-    """Compare what `lanfit prepare` wrote with the columns of numbers that pandas reads."""
-    return {"pandas": "not compared", "how": f"{path.name} in {folder}"}
+    """Compare what `lanfit prepare` wrote with the cells that pandas reads, wherever pandas reads them as they are.
+
+    Numbers must be equal in float32, each category must have its 1 in the right column, and targets must be those of
+    their rows. What pandas makes no number of (dates, units, thousands) has no other reading to be held against.
+    """
+    import pandas
+
+    written = next(folder.rglob("recipe.json"), None)
+    if written is None:
+        return {"pandas": "differs", "how": "there is no recipe.json"}
+    recipe, folder = json.loads(written.read_text(encoding="utf-8")), written.parent
+    x = _numbers_in(folder / "X", len(recipe["inputs"]))
+    if x is None:
+        return {"pandas": "differs", "how": "X has other columns than the recipe says"}
+    used = {use["name"]: use for use in recipe["columns"]}
+    wanted, target = set(used), recipe["target"]
+    for _, frame in frames(path, recipe["has_header"]):
+        if not recipe["has_header"]:
+            frame.columns = [f"column {place + 1}" for place in range(frame.shape[1])]
+        frame.columns = [str(name).strip() for name in frame.columns]
+        names = set(frame.columns) | {name for name in wanted if name.startswith("column ")}
+        if wanted <= names or len(wanted - names) * 4 < len(wanted):
+            break
+    else:
+        return {"pandas": "not compared", "how": "pandas reads no columns of these names"}
+    frame = frame.dropna(how="all")
+    if len(frame) != len(x) and target and target["name"] in frame:
+        frame = frame[frame[target["name"]].notna()]
+    if len(frame) != len(x):
+        return {"pandas": "differs", "how": f"{len(x)} rows, pandas has {len(frame)}"}
+    place, compared = 0, 0
+    for use in recipe["columns"]:
+        width = _width(use)
+        column = x[:, place : place + width]
+        place += width
+        if not width or use["name"] not in frame or frame.columns.tolist().count(use["name"]) > 1:
+            continue
+        cells = frame[use["name"]]
+        if use["use"] == "number":
+            numbers = pandas.to_numeric(cells, errors="coerce").to_numpy(np.float64).astype(np.float32)
+            wrong = ~np.isnan(numbers) & (numbers != column[:, 0])
+        elif use["use"] == "category" and cells.dtype.kind not in "biuf":
+            texts = cells.fillna(use["fill"]).astype(str).str.strip().to_numpy()
+            wrong = (column != (texts[:, None] == np.array(use["values"], object)[None])).any(axis=1)
+        else:
+            continue
+        compared += 1
+        if wrong.any():
+            row = int(wrong.argmax())
+            cell, got = cells.iloc[row], column[row].tolist()[:4]
+            how = f"{use['name']}: {int(wrong.sum())} rows, the first {row + 1}: pandas {cell!r}, prepared {got}"
+            return {"pandas": "differs", "how": how}
+    if wrong_target := _wrong_target(folder / "Y", target, frame):
+        return {"pandas": "differs", "how": wrong_target}
+    return {"pandas": "equal", "how": f"{compared} columns compared"}
+
+
+def _numbers_in(folder: Path, width: int) -> Array | None:
+    import pandas
+
+    files = sorted(folder.iterdir())
+    found = pandas.concat([pandas.read_csv(file, float_precision="round_trip") for file in files])
+    return found.to_numpy(np.float64).astype(np.float32) if found.shape[1] == width else None
+
+
+def _width(use: dict[str, Any]) -> int:
+    return {"number": 1, "category": len(use.get("values", ())), "date": len(use.get("parts", ()))}.get(use["use"], 0)
+
+
+def _wrong_target(folder: Path, target: dict[str, Any] | None, frame: Any) -> str:
+    """What is wrong with the targets, or nothing."""
+    import pandas
+
+    if not target or target["name"] not in frame or not folder.is_dir():
+        return ""
+    file = next(iter(sorted(folder.iterdir())))
+    cells = frame[target["name"]]
+    if target["task"] == "regression":
+        y = pandas.read_csv(file, float_precision="round_trip").iloc[:, 0].to_numpy(np.float64).astype(np.float32)
+        numbers = pandas.to_numeric(cells, errors="coerce").to_numpy(np.float64).astype(np.float32)
+        wrong = ~np.isnan(numbers) & (numbers != y) if len(y) == len(numbers) else np.ones(1, bool)
+    else:
+        read = pandas.read_csv(file, dtype=str, keep_default_na=False).iloc[:, 0].to_numpy()
+        texts = cells.astype(str).str.strip().to_numpy()
+        wrong = np.ones(1, bool)
+        if len(read) == len(texts):
+            same = pandas.Series(read).astype(str).to_numpy() == texts
+            wrong = ~same & (pandas.to_numeric(read, errors="coerce") != pandas.to_numeric(texts, errors="coerce"))
+            wrong = ~same if cells.dtype.kind not in "biuf" else wrong
+    return (
+        f"target {target['name']}: {int(wrong.sum())} rows, the first {int(wrong.argmax()) + 1}" if wrong.any() else ""
+    )
