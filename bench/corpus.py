@@ -353,7 +353,7 @@ def kinds(found: Iterable[Found]) -> list[str]:
     lines = []
     for code, count in counts.most_common():
         first = next(each for each in found if each.code == code)
-        lines.append(f"  {count:4}  {code:<28} {Path(first.path).name}: {first.message[:150]}")
+        lines.append(f"  {count:4}  {code:<28} {Path(first.path).name}: {said(first).removeprefix(code).strip()}")
     return lines
 
 
@@ -363,8 +363,9 @@ def listed(title: str, found: Iterable[Found], *, say: bool = True) -> list[str]
 
 
 def said(found: Found) -> str:
-    how = found.facts.get("how", "")
-    return " ".join(part for part in (found.code, how or found.message[:160]) if part)
+    """What there is to be said about a file, without its name, with which most messages begin."""
+    about = found.facts.get("how", "") or found.message.removeprefix(f"{Path(found.path).name}: ")
+    return " ".join(part for part in (found.code, about[:160]) if part)
 
 
 def models_report(found: Sequence[Found], *, verbose: bool) -> list[str]:
