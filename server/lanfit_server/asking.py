@@ -27,7 +27,7 @@ from lanfit.terminal import Terminal
 from lanfit.wire.messages import Model
 from lanfit.workspace import Workspace
 from lanfit_server.custom_files import files_of, kept
-from lanfit_server.evaluate import Compile, Compiled, Loaded, LoadedSet, LoadModel, ModelProcess
+from lanfit_server.evaluate import Compile, Compiled, Loaded, LoadedSet, LoadModel, ModelProcess, Problem
 from lanfit_server.prepare import model_of
 from lanfit_server.questions import Answers, find_model, models_in
 from lanfit_server.sets import load_set, source_of
@@ -101,8 +101,8 @@ class JobQuestions:
         values["batch_size"] = ask("batch_size")
         name, loaded = self._loaded(name, loading)
         values["model"] = name
-        values["optimizer"] = self._ask_compiled("optimizer", loaded.optimizer)
-        values["loss"] = self._ask_compiled("loss", loaded.loss)
+        values["optimizer"] = self._ask_compiled("optimizer", loaded.optimizer, loaded.problems)
+        values["loss"] = self._ask_compiled("loss", loaded.loss, loaded.problems)
         compiled = self._compile(values)
         values |= ask_data(self._answers)
         loading_set = self._load_set(values, loaded)
@@ -146,28 +146,36 @@ class JobQuestions:
                 loading = self._load(name)
                 continue
             path = self._workspace.relative(find_model(self._workspace, name))
-            compiled = f"compiled with {loaded.optimizer}, {loaded.loss}" if loaded.loss else "not compiled"
+            known = ", ".join(filter(None, [loaded.optimizer, loaded.loss]))
+            compiled = f"compiled with {known}" if known else "not compiled"
             sizes = f"{_shape(loaded.input_shape)} → {_shape(loaded.output_shape)}"
             self._terminal.say(f"{path}: {loaded.parameters:,} parameters, {sizes}, {compiled}.")
+            for note in loaded.notes:
+                self._terminal.say(f"Note: {note}.")
             return path, loaded
 
-    def _ask_compiled(self, key: str, compiled: str) -> Value:
+    def _ask_compiled(self, key: str, compiled: str, problems: Mapping[str, Problem]) -> Value:
         """Optimizer or loss: the compiled one is the default; without one there is no default."""
 
         def check(value: Value) -> None:
             if value == COMPILED:
+                if key in problems:
+                    raise problems[key].error()
                 if not compiled:
                     raise mistake("compile.incomplete", missing=key, flags=NOT_COMPILED)
                 return
             check_name(key, str(value))
 
-        shown = f"{compiled}, as compiled" if compiled else ""
+        none = "none: that of the file can't be used" if key in problems else "none: the model is not compiled"
         return self._answers.ask(
-            key, check=check, default=COMPILED, shown_default=shown or "none: the model is not compiled"
+            key, check=check, default=COMPILED, shown_default=f"{compiled}, as compiled" if compiled else none
         )
 
     def _compile(self, values: Mapping[str, Value]) -> Compiled:
-        return self._loop.call(self._models.ask(compile_request(values), Compiled))
+        compiled = self._loop.call(self._models.ask(compile_request(values), Compiled))
+        for note in compiled.notes:
+            self._terminal.say(f"Note: {note}.")
+        return compiled
 
     # --- the data -----------------------------------------------------------------------------------------------
 

@@ -118,6 +118,20 @@ Request = (
 # --- its answers ------------------------------------------------------------------------------------------------
 
 
+class Problem(msgspec.Struct, frozen=True, tag="problem"):
+    """It could not be done: an error of `lanfit.errors` by its name."""
+
+    kind: str
+    message: str
+    hint: str
+    code: str
+
+    def error(self) -> errors.LanfitError:
+        """The error that it stands for."""
+        made: errors.LanfitError = getattr(errors, self.kind)(self.message, self.hint, self.code)
+        return made
+
+
 class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """What a model file holds. Shapes are Keras': the batch comes first, None is any size."""
 
@@ -133,6 +147,10 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """The names of those weights that training changes by gradients."""
     objects: tuple[str, ...] = ()
     """The names of the custom objects that the model uses, those of its compile options among them."""
+    notes: tuple[str, ...] = ()
+    """What was converted or guessed, in sentences."""
+    problems: dict[str, Problem] = {}
+    """What is wrong with the "optimizer" or the "loss" in the file; it matters only where no other is chosen."""
 
 
 class LoadedSet(msgspec.Struct, frozen=True, tag="set_loaded"):
@@ -148,6 +166,8 @@ class Compiled(msgspec.Struct, frozen=True, tag="compiled"):
 
     compile: str
     loss: str
+    notes: tuple[str, ...] = ()
+    """What of the file was left out, in sentences."""
 
 
 class Scored(msgspec.Struct, frozen=True, tag="scored"):
@@ -164,15 +184,6 @@ class Written(msgspec.Struct, frozen=True, tag="written"):
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
     """It is done."""
-
-
-class Problem(msgspec.Struct, frozen=True, tag="problem"):
-    """It could not be done: an error of `lanfit.errors` by its name."""
-
-    kind: str
-    message: str
-    hint: str
-    code: str
 
 
 Reply = Loaded | LoadedSet | Compiled | Scored | Written | Done | Problem
@@ -206,7 +217,7 @@ class ModelProcess:
             reply = await asyncio.shield(self._exchange(request))
             if not isinstance(reply, Problem):
                 break
-            wrong: errors.LanfitError = getattr(errors, reply.kind)(reply.message, reply.hint, reply.code)
+            wrong = reply.error()
             if self.room is None or not is_full(wrong):
                 raise wrong
             await self.room.wait(wrong)

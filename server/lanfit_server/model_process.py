@@ -22,7 +22,7 @@ from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
 from lanfit.models import custom
-from lanfit.models.compiling import CompileSpec, loss_name, override, read_spec
+from lanfit.models.compiling import CompileSpec, left_out_note, loss_name, override, read_spec
 from lanfit.models.export import ModelWriter, write_final
 from lanfit.models.loading import LoadedModel, load_model
 from lanfit.models.member import Member
@@ -127,6 +127,8 @@ class ModelHolder:
             weights=ArrayFile.write(weights, loaded.weights),
             trainable=loaded.trainable,
             objects=tuple(custom.names_in([json.loads(loaded.architecture), json.loads(loaded.compile or "null")])),
+            notes=loaded.notes,
+            problems={part: problem(wrong) for part, wrong in loaded.problems.items()},
         )
 
     def _load_set(self, request: LoadSet) -> LoadedSet:
@@ -137,9 +139,13 @@ class ModelHolder:
 
     def _choose(self, request: Compile) -> Compiled:
         assert self._loaded is not None  # the server loads a model first
+        for part, wrong in self._loaded.problems.items():
+            if getattr(request, part) is None:
+                raise wrong
         spec = read_spec(self._loaded.compile) if self._loaded.compile else None
         spec = override(spec, request.optimizer, request.loss, request.learning_rate, request.metrics)
-        return Compiled(spec.to_json(), loss_name(spec))
+        left_out = self._loaded.left_out if request.metrics is None else ()
+        return Compiled(spec.to_json(), loss_name(spec), (left_out_note(left_out),) if left_out else ())
 
     def _try(self, arrays: dict[str, AnyArray]) -> Done:
         assert self._loaded is not None

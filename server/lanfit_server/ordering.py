@@ -54,4 +54,5 @@ def order_of(fit: Fit, opening: Open, models: ModelProcess, loop: LoopThread) ->
         return source_of(loop.call(loading), model)
 
     remark = REMARK if opening.simulated else ""
-    return Order(job, loaded, model, rows, remark, given=fit.rows, custom=files)
+    notes = (*loaded.notes, *compiled.notes)
+    return Order(job, loaded, model, rows, remark, given=fit.rows, custom=files, notes=notes)

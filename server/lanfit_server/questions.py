@@ -10,6 +10,7 @@ from lanfit.errors import InputError
 from lanfit.fields import Field, Value, commented, yes_or_no
 from lanfit.job import FIELDS, default_of
 from lanfit.mistakes import mistake
+from lanfit.models.model_file import is_model_name
 from lanfit.passphrase import PASSPHRASE_VARIABLE, given_passphrase
 from lanfit.terminal import Terminal
 from lanfit.workspace import Workspace
@@ -156,7 +157,7 @@ def find_model(workspace: Workspace, name: str) -> Path:
         InputError: there is none.
     """
     for path in (workspace.models / name, workspace.root / name, Path(name).expanduser()):
-        if path.is_file():
+        if path.is_file() or (path / "saved_model.pb").is_file():  # a SavedModel, which is refused as that
             return path
     found = ", ".join(path.name for path in models_in(workspace)) or "no model at all"
     raise mistake("model.not-found", name=name, folder=workspace.relative(workspace.models), found=found)
@@ -164,5 +165,5 @@ def find_model(workspace: Workspace, name: str) -> Path:
 
 def models_in(workspace: Workspace) -> list[Path]:
     """The model files of a workspace, newest first; of equal age by name."""
-    found = [path for path in workspace.models.glob("*") if path.suffix in (".h5", ".keras") and path.is_file()]
+    found = [path for path in workspace.models.glob("*") if is_model_name(path.name) and path.is_file()]
     return sorted(found, key=lambda path: (-path.stat().st_mtime, path.name))

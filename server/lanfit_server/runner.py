@@ -109,6 +109,8 @@ class Order:
     """What `rows` are made of, where a Python program gave them: kept while the run is unfinished."""
     custom: tuple[AllowedFile, ...] = ()
     """The files with custom objects that the job names."""
+    notes: tuple[str, ...] = ()
+    """What is to be said about the model, if nobody has said it yet."""
 
 
 def lock_of(workspace: Workspace, run: str) -> Path:
@@ -176,6 +178,8 @@ class Runner:
                     (data, owners), targets = self._survey(job, model, weights), None
                     check_evaluation(job, data.validation, data.test)
                 else:
+                    for note in order.notes:
+                        self._say(f"Note: {note}.")
                     rows, targets = self._read(job, model, order.rows, scratch)
                     check_evaluation(job, rows.validation, rows.test)
                     self._loop.call(self._models.ask(TryBatch(first_batch(dealt(rows), scratch)), Done))

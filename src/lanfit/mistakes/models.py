@@ -27,7 +27,34 @@ MISTAKES: Mapping[str, Mistake] = {
     "model.folder": Mistake(
         InputError,
         "{file}: this is a folder, not a model file",
-        f"A SavedModel can't be read. {_RESAVE}",
+        "Give the name of a file: models end in .h5, .hdf5 or .keras.",
+    ),
+    "model.saved-model": Mistake(
+        InputError,
+        "{file}: this folder is a SavedModel of TensorFlow, a program without layers",
+        "Open it with TensorFlow up to 2.15, and save it as .h5 there: "
+        "keras.models.load_model({file!r}).save('net.h5').",
+    ),
+    "model.foreign-format": Mistake(
+        InputError,
+        "{file}: this is {what}",
+        "{advice}",
+    ),
+    "model.packed": Mistake(
+        InputError,
+        "{file}: this is a zip file with a model in it",
+        "Unpack it, and use {member}.",
+    ),
+    "model.no-architecture": Mistake(
+        InputError,
+        "{file}: this JSON is no architecture of a Keras model",
+        f"An architecture is what model.to_json() returns; better: save the whole model. {_RESAVE}",
+    ),
+    "model.no-weights": Mistake(
+        InputError,
+        "{file}: this is an architecture, and no weights are beside it",
+        "Put them into the same folder: model.save_weights('{stem}.weights.h5'). Or save the whole model: "
+        "model.save('{stem}.keras').",
     ),
     "model.empty": Mistake(
         InputError,
@@ -37,7 +64,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "model.unknown-kind": Mistake(
         InputError,
         "{file}: a file ending in {ending!r} is no model",
-        f"Models end in .h5 or .keras. {_RESAVE}",
+        f"Models end in .h5, .hdf5, .hdf or .keras. {_RESAVE}",
     ),
     "model.damaged": Mistake(
         InputError,
@@ -47,12 +74,8 @@ MISTAKES: Mapping[str, Mistake] = {
     "model.weights-only": Mistake(
         InputError,
         "{file}: the file holds no architecture, weights at most",
-        "Was it written by save_weights? Save the whole model: model.save('net.keras').",
-    ),
-    "model.hdf5-named-keras": Mistake(
-        InputError,
-        "{file}: the file ends in .keras, but it is an HDF5 file",
-        "Rename it to {stem}.h5.",
+        "Was it written by save_weights? Save the whole model: model.save('net.keras'). Or put the architecture beside "
+        "it, as {stem}.json: open('{stem}.json', 'w').write(model.to_json()).",
     ),
     "model.no-model-in-zip": Mistake(
         InputError,
@@ -98,6 +121,11 @@ MISTAKES: Mapping[str, Mistake] = {
         InputError,
         "{file}: Keras {version} can't load it{saved_by}: {reason}",
         _RESAVE,
+    ),
+    "model.newer-keras": Mistake(
+        InputError,
+        "{file}: saved by Keras {saved_by}, and this is Keras {here}: {reason}",
+        "Bring Keras up to date here and on the clients: python -m pip install -U keras.",
     ),
     "model.out-of-memory": Mistake(
         InputError,
@@ -198,9 +226,9 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "model.hard-sigmoid": Mistake(
         InputError,
-        "layer {layer!r} uses hard_sigmoid, which Keras 3 computes in another way than Keras 2: x / 6 + 0.5 instead of "
-        "0.2 x + 0.5",
-        "Build the model with sigmoid (recurrent_activation='sigmoid') and train it anew.",
+        "layer {layer!r}: a {kind} with activation='hard_sigmoid' can't be carried over from Keras 2, where it was "
+        "0.2 x + 0.5: in Keras 3 it is x / 6 + 0.5",
+        "Build the model with activation='sigmoid' in this layer and train it anew.",
     ),
     # --- its weights, and several of it made into one ---
     "weights.count": Mistake(
@@ -211,6 +239,21 @@ MISTAKES: Mapping[str, Mistake] = {
     "weights.other-array": Mistake(
         InputError,
         "the weight {name!r} is {dtype} {shape}, the model needs {needed_dtype} {needed_shape}",
+        _ONE_MODEL,
+    ),
+    "weights.other-layers": Mistake(
+        InputError,
+        "the model has {needed} layers with weights, in the file are {given}",
+        _ONE_MODEL,
+    ),
+    "weights.other-count": Mistake(
+        InputError,
+        "layer {layer!r} has {needed} arrays of weights, in the file are {given}",
+        _ONE_MODEL,
+    ),
+    "weights.other-shape": Mistake(
+        InputError,
+        "layer {layer!r}: the weight {name!r} is {given} in the file, the layer needs {needed}",
         _ONE_MODEL,
     ),
     "weights.other-model": Mistake(

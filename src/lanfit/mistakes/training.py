@@ -38,6 +38,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "{name!r} is no {what} of Keras",
         "{known} Give it as {flag} or compile the model with it.",
     ),
+    "compile.in-file": Mistake(
+        InputError,
+        "the {part} that the model was compiled with can't be used: {reason}",
+        "Give another, which replaces it: {flag}, e.g. {example}.",
+    ),
     "compile.learning-rate": Mistake(
         InputError,
         "the learning rate is {rate}",

@@ -10,15 +10,19 @@ import difflib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import msgspec
 
+from lanfit.errors import InputError, LanfitError
 from lanfit.mistakes import mistake
 from lanfit.models import custom, known
 from lanfit.models.architecture import check_objects, first_line, parse
 
 _OF_PYTORCH = re.compile(r"keras\.src\.backend\.torch\.optimizers\.\w+")
+#: What replaces a part of what a file says: flag and example.
+OVERRIDES: Final = {"optimizer": ("--optimizer", "adam"), "loss": ("--loss", "mse")}
 #: The configuration of one Keras object: module, class_name, config, registered_name.
 KerasObject = dict[str, Any]
 
@@ -45,44 +49,70 @@ def read_spec(text: str) -> CompileSpec:
         spec = msgspec.json.decode(text, type=CompileSpec)
     except (msgspec.DecodeError, RecursionError) as error:
         raise mistake("compile.unreadable", reason=first_line(error)) from error
-    return _checked(spec)
+    return _check_parts(spec)
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """What a file says about compiling, as far as it can be used."""
+
+    spec: CompileSpec | None = None
+    """None if the file says neither optimizer nor loss, or neither can be used."""
+    problems: Mapping[str, LanfitError] = field(default_factory=dict)
+    """What is wrong with the "optimizer" or the "loss": an error that matters only if no other is given."""
+    left_out: tuple[str, ...] = ()
+    """The names of metrics that Keras does not know. They change nothing of what is trained."""
+
+
+def read_options(text: str) -> FileOptions:
+    """Return the options in a file's own JSON: `training_config` of an .h5, `compile_config` of a .keras.
+
+    What concerns one machine only (jit_compile, steps_per_execution, run_eagerly) is left out, and so is the state of
+    the optimizer.
+
+    Raises:
+        InputError: it is no JSON that can be read.
+    """
+    config = parse(text, "the compile options")
+    problems: dict[str, LanfitError] = {}
+    parts: dict[str, Any] = {}
+    for part, read in {"optimizer": _optimizer_in, "loss": _loss_in}.items():
+        try:
+            parts |= read(config)
+            _check_parts(_converted(parts))
+        except InputError as error:
+            parts = {key: value for key, value in parts.items() if key not in (part, "loss_weight")}
+            flag, example = OVERRIDES[part]
+            problems[part] = mistake(
+                "compile.in-file", part=part, reason=error.message, flag=flag, example=f"{flag} {example}"
+            )
+    metrics, left_out = _metrics_in(config)
+    if parts.get("optimizer") is None and parts.get("loss") is None:
+        return FileOptions(None, problems, left_out)
+    return FileOptions(_converted({**parts, "metrics": metrics}), problems, left_out)
 
 
 def read_config(text: str) -> CompileSpec | None:
-    """Return the spec in a file's own JSON: `training_config` of an .h5, `compile_config` of a .keras.
-
-    None if the file says neither optimizer nor loss. What concerns one machine only (jit_compile,
-    steps_per_execution, run_eagerly) is left out, and so is the optimizer's state.
+    """Return the spec in a file's own JSON, all of which must be Keras' own; None if it says no optimizer and no loss.
 
     Raises:
         InputError: a function or class is not Keras' own, or there is more than one loss.
     """
-    config = parse(text, "the compile options")
-    if not isinstance(config, dict):
-        raise mistake("compile.unreadable", reason="they are no JSON object")
-    optimizer = _of_all_backends(config.get("optimizer", config.get("optimizer_config")))
-    losses = _flat(config.get("loss"))
-    weights = _flat(config.get("loss_weights"))
-    if len(losses) > 1 or len(weights) > 1 or not all(isinstance(weight, (int, float)) for weight in weights):
-        raise mistake("compile.several-losses", count=len(losses), weights=config.get("loss_weights"))
-    if isinstance(optimizer, str):
-        optimizer = optimizer_config(optimizer)
-    metrics = [*_flat(config.get("metrics")), *_flat(config.get("weighted_metrics"))]
-    if optimizer is None and not losses:
-        return None
-    try:
-        spec = msgspec.convert(
-            {
-                "optimizer": _with_module(optimizer, "keras.optimizers"),
-                "loss": _with_module(losses[0], "keras.losses") if losses else None,
-                "metrics": [_with_module(metric, "keras.metrics") for metric in metrics],
-                "loss_weight": weights[0] if weights else None,
-            },
-            CompileSpec,
-        )
-    except msgspec.ValidationError as error:
-        raise mistake("compile.unreadable", reason=error) from error
-    return _checked(spec)
+    options = read_options(text)
+    for problem in options.problems.values():
+        raise problem
+    for name in options.left_out:
+        _known(name, known.METRIC_NAMES, "metric", "--metrics")
+        raise mistake("compile.other-kind", name=name, module="keras.metrics")
+    return options.spec
+
+
+def left_out_note(names: Sequence[str]) -> str:
+    """What is said about metrics of a file that Keras does not know."""
+    return (
+        f"the model was compiled with metrics that Keras does not know ({', '.join(names)}): left out. Training does "
+        "not depend on them; --metrics names others"
+    )
 
 
 def override(
@@ -199,7 +229,57 @@ def _with_learning_rate(optimizer: KerasObject, rate: float) -> KerasObject:
     return {**optimizer, "config": {**config, "learning_rate": rate}}
 
 
-def _checked(spec: CompileSpec) -> CompileSpec:
+def _optimizer_in(config: Any) -> dict[str, Any]:
+    optimizer = _of_all_backends(_table(config).get("optimizer", config.get("optimizer_config")))
+    if isinstance(optimizer, str):
+        optimizer = optimizer_config(optimizer)
+    return {"optimizer": _with_module(optimizer, "keras.optimizers")}
+
+
+def _loss_in(config: Any) -> dict[str, Any]:
+    losses, weights = _flat(_table(config).get("loss")), _flat(config.get("loss_weights"))
+    if len(losses) > 1 or len(weights) > 1 or not all(isinstance(weight, (int, float)) for weight in weights):
+        raise mistake("compile.several-losses", count=len(losses), weights=config.get("loss_weights"))
+    loss = _with_module(losses[0], "keras.losses") if losses else None
+    return {"loss": loss, "loss_weight": weights[0] if weights else None}
+
+
+def _metrics_in(config: Any) -> tuple[list[Any], tuple[str, ...]]:
+    """The metrics that are Keras' own, and the names of the others."""
+    found, left_out = [], []
+    given = [*_flat(config.get("metrics")), *_flat(config.get("weighted_metrics"))] if isinstance(config, dict) else []
+    for each in given:
+        try:
+            metric = _with_module(each, "keras.metrics")
+            _check_parts(_converted({"metrics": [metric]}))
+            found.append(metric)
+        except InputError:
+            left_out.append(_name_of(each))
+    return found, tuple(dict.fromkeys(left_out))
+
+
+def _name_of(metric: Any) -> str:
+    if not isinstance(metric, dict):
+        return str(metric)
+    config = metric.get("config")
+    name = config.get("name", config.get("fn")) if isinstance(config, dict) else config
+    return str(name if isinstance(name, str) else metric.get("class_name"))
+
+
+def _table(config: Any) -> dict[str, Any]:
+    if not isinstance(config, dict):
+        raise mistake("compile.unreadable", reason="they are no JSON object")
+    return config
+
+
+def _converted(parts: Mapping[str, Any]) -> CompileSpec:
+    try:
+        return msgspec.convert(parts, CompileSpec)
+    except msgspec.ValidationError as error:
+        raise mistake("compile.unreadable", reason=error) from error
+
+
+def _check_parts(spec: CompileSpec) -> CompileSpec:
     parts = [(spec.optimizer, "keras.optimizers"), (spec.loss, "keras.losses")]
     for value, module in [*parts, *((metric, "keras.metrics") for metric in spec.metrics)]:
         if isinstance(value, dict):

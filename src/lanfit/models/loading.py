@@ -1,31 +1,34 @@
 """A model file taken apart: architecture, weights, and what it was compiled with. Nothing in the file is run.
 
-Reads .h5 and .keras of Keras 3 and 2. What is in the file is checked before Keras sees it: the architecture against the
-list of built-in classes, and the sizes that the file claims against the size it has.
+Reads what Keras 3 and 2 wrote: .h5, .keras, and an architecture with its weights beside it. What is in the file is
+checked before Keras sees it: the architecture against the list of built-in classes, and the sizes that the file claims
+against the size it has.
 """
 
 from __future__ import annotations
 
-import json
+import os
+import shutil
+import tempfile
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from lanfit.errors import InputError
+from lanfit.errors import InputError, LanfitError
 from lanfit.mistakes import mistake
 from lanfit.models import custom
-from lanfit.models.architecture import MAX_BYTES, build, check_architecture, first_line, parse
-from lanfit.models.compiling import read_config
-from lanfit.models.keras2 import translate_architecture, translate_options
+from lanfit.models.architecture import build, check_architecture, first_line
+from lanfit.models.compiling import FileOptions, read_options
+from lanfit.models.keras2 import translate, translate_options
+from lanfit.models.keras2_weights import read_weights, scale_hard_sigmoid
+from lanfit.models.model_file import ModelFile, is_legacy_group, read_model_file
 from lanfit.models.subclassed import as_functional, input_dtype, is_subclassed, row_shape
+from lanfit.models.unknown_keys import without_unknown_nulls
 from lanfit.models.weights import get_weights, trainable_names
 from lanfit.wire.arrays import DTYPES, AnyArray
-
-#: How many times larger than stored the content of a file may be. Keras does not compress weights.
-MAX_RATIO: Final = 100
-MAX_TOTAL: Final = 16 << 30
-_ARCHIVE: Final = ("metadata.json", "config.json", "model.weights.h5")
 
 
 @dataclass(frozen=True)
@@ -49,41 +52,29 @@ class LoadedModel:
     """Keras' name of the last layer's activation, e.g. "softmax"; None if it has none that is known."""
     parameters: int
     """All of them, as `keras.Model.count_params` counts."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the operator: what was converted, and what was guessed."""
+    problems: Mapping[str, LanfitError] = field(default_factory=dict)
+    """What is wrong with the "optimizer" or the "loss" in the file; it matters only if none is given instead."""
+    left_out: tuple[str, ...] = ()
+    """The names of metrics that the file was compiled with and Keras does not know."""
 
 
 def load_model(path: Path) -> LoadedModel:
-    """Load an .h5 or .keras file of Keras 3 or 2 without running anything in it.
+    """Load a file of Keras 3 or 2 without running anything in it.
 
     Raises:
-        InputError: the file is missing, no model or damaged; a layer, loss or metric is not built into Keras; the
-            model has several inputs or outputs, or no fixed input shape.
+        InputError: the file is missing, no model or damaged; a layer is not built into Keras; the model has several
+            inputs or outputs, or no fixed input shape.
     """
     path = Path(path)
-    config, compiled, version = _read(path)
-    old = version.startswith("2.")
+    file = read_model_file(path)
     try:
-        if old:
-            compiled = compiled and translate_options(compiled)
-            model = build(translate_architecture(config))  # which checks it
-        else:
-            check_architecture(config, h5=path.suffix == ".h5")
-            model = None
-        spec = read_config(compiled) if compiled else None
+        compiled = file.compiled and (translate_options(file.compiled) if file.is_old else file.compiled)
+        options = read_options(compiled) if compiled else FileOptions()
+        model, notes = _old_model(file) if file.is_old else _model(file)
     except InputError as error:
-        raise error.at(path.name) from error
-
-    import keras
-
-    try:
-        if model is None:
-            model = keras.models.load_model(path, compile=False, safe_mode=True)
-        else:
-            model.load_weights(path)
-    except Exception as error:
-        by = f", saved by Keras {version}" if old else ""
-        raise mistake(
-            "model.not-loaded", file=path.name, version=keras.__version__, saved_by=by, reason=first_line(error)
-        ) from error
+        raise error if path.name in error.message else error.at(path.name) from error
     custom.check_training(model, path.name)
     if custom.loaded_files() and is_subclassed(model) and model.built and (row := row_shape(model)) is not None:
         model = as_functional(model, row, input_dtype(model))
@@ -97,7 +88,7 @@ def load_model(path: Path) -> LoadedModel:
     return LoadedModel(
         name=path.stem,
         architecture=architecture,
-        compile=spec.to_json() if spec else None,
+        compile=options.spec.to_json() if options.spec else None,
         weights=weights,
         trainable=trainable_names(model),
         input_shape=tuple(model.inputs[0].shape[1:]),
@@ -105,103 +96,188 @@ def load_model(path: Path) -> LoadedModel:
         output_shape=tuple(model.outputs[0].shape[1:]),
         output_activation=last_activation(model),
         parameters=int(model.count_params()),
+        notes=(*file.notes, *notes),
+        problems=options.problems,
+        left_out=options.left_out,
     )
 
 
-def _read(path: Path) -> tuple[str, str, str]:
-    """Return the JSON of a file's model, that of its compile options, and Keras' version ("" for what it lacks)."""
-    if not path.exists():
-        raise mistake("model.missing", path=path)
-    if path.is_dir():
-        raise mistake("model.folder", file=path.name)
-    if path.stat().st_size == 0:
-        raise mistake("model.empty", file=path.name)
-    readers = {".h5": _read_h5, ".keras": _read_keras}
-    if path.suffix not in readers:
-        raise mistake("model.unknown-kind", file=path.name, ending=path.suffix)
+def _old_model(file: ModelFile) -> tuple[Any, tuple[str, ...]]:
+    """The model in a file of Keras 2, with its weights."""
+    import h5py
+
+    translation = translate(file.architecture)
+    model, notes = _built(file, translation.architecture)
+    found: tuple[str, ...] = ()
     try:
-        return readers[path.suffix](path)
-    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, EOFError) as error:
-        kind = "HDF5" if path.suffix == ".h5" else ".keras"
-        raise mistake("model.damaged", file=path.name, kind=kind, reason=first_line(error)) from error
+        if file.kind == "zip":
+            _load_weights(file, model)
+        else:
+            with h5py.File(file.weights, "r") as opened:
+                group = opened.get("model_weights", opened)
+                is_legacy = is_legacy_group(group)
+                if is_legacy:
+                    found = read_weights(group, model, translation.architecture)
+            if not is_legacy:
+                _load_weights(file, model)
+    except InputError:
+        raise
+    except Exception as error:
+        raise _not_loaded(file, error) from error
+    scale_hard_sigmoid(model)
+    return model, (*translation.notes, *notes, *found)
 
 
-def _read_h5(path: Path) -> tuple[str, str, str]:
+def _model(file: ModelFile) -> tuple[Any, tuple[str, ...]]:
+    """The model in a file of Keras 3, with its weights."""
+    import keras
+
+    in_h5 = file.kind == "h5" and file.is_alone
+    try:
+        check_architecture(file.architecture, h5=in_h5)
+    except InputError as error:
+        raise _newer(file, error) from error
+    if not file.is_alone:
+        model, notes = _built(file, file.architecture)
+        try:
+            _load_weights(file, model)
+        except Exception as error:
+            raise _not_loaded(file, error) from error
+        return model, notes
+    ending = ".h5" if in_h5 else ".keras"
+    try:
+        with _named(file.path, ending) as path:
+            return keras.models.load_model(path, compile=False, safe_mode=True), ()
+    except Exception as error:
+        mended, dropped = without_unknown_nulls(file.architecture)
+        if not dropped:
+            raise _newer(file, _not_loaded(file, error)) from error
+    file, notes = replace(file, architecture=mended), _dropped(file, dropped)
+    try:
+        with _with_architecture(file, mended) as path:
+            return keras.models.load_model(path, compile=False, safe_mode=True), notes
+    except Exception as error:
+        raise _newer(file, _not_loaded(file, error)) from error
+
+
+def _built(file: ModelFile, architecture: str) -> tuple[Any, tuple[str, ...]]:
+    """The model of an architecture; keys that this Keras does not know and that say nothing are left out."""
+    try:
+        return build(architecture), ()
+    except InputError as error:
+        mended, dropped = without_unknown_nulls(architecture) if error.code == "model.not-built" else ("", ())
+        if not dropped:
+            raise _newer(file, error) from error
+    try:
+        return build(mended), _dropped(file, dropped)
+    except InputError as error:
+        raise _newer(file, error) from error
+
+
+def _dropped(file: ModelFile, names: tuple[str, ...]) -> tuple[str, ...]:
+    import keras
+
+    by = f"Keras {file.version}" if file.version else "another Keras"
+    return (f"the file is of {by}; Keras {keras.__version__} does not know {', '.join(names)}, left out because null",)
+
+
+def _newer(file: ModelFile, error: LanfitError) -> LanfitError:
+    """Tell of the versions where the file is of a later Keras than the one here, which explains what it can't read."""
+    import keras
+
+    if not _numbers(file.version) > _numbers(keras.__version__):
+        return error
+    return mistake(
+        "model.newer-keras", file=file.path.name, saved_by=file.version, here=keras.__version__, reason=error.message
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+
+
+def _not_loaded(file: ModelFile, error: Exception) -> LanfitError:
+    import keras
+
+    by = f", saved by Keras {file.version}" if file.version else ""
+    return mistake(
+        "model.not-loaded", file=file.path.name, version=keras.__version__, saved_by=by, reason=first_line(error)
+    )
+
+
+# --- files as Keras wants them: what they are is told by their names -------------------------------------------
+
+
+@contextmanager
+def _named(path: Path, ending: str) -> Iterator[Path]:
+    """The file under a name with an ending that Keras knows it by."""
+    if path.name.endswith(ending):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="lanfit-") as folder:
+        named = Path(folder, f"model{ending}")
+        try:
+            os.symlink(path.resolve(), named)
+        except OSError:  # Windows, without the right to
+            shutil.copyfile(path, named)
+        yield named
+
+
+@contextmanager
+def _with_architecture(file: ModelFile, architecture: str) -> Iterator[Path]:
+    """A copy of a file with another architecture in it."""
     import h5py
 
-    with h5py.File(path, "r") as file:
-        if "model_config" not in file.attrs:
-            raise mistake("model.weights-only", file=path.name)
-        version = _checked_version(path, _text(file.attrs.get("keras_version", "")))
-        _check_h5(path, file, path.stat().st_size)
-        return _text(file.attrs["model_config"]), _text(file.attrs.get("training_config", "")), version
+    with tempfile.TemporaryDirectory(prefix="lanfit-") as folder:
+        copy = Path(folder, "model.h5" if file.kind == "h5" else "model.keras")
+        if file.kind == "h5":
+            shutil.copyfile(file.path, copy)
+            with h5py.File(copy, "r+") as opened:
+                opened.attrs["model_config"] = architecture
+        else:
+            with zipfile.ZipFile(file.path) as old, zipfile.ZipFile(copy, "w") as new:
+                for member in old.infolist():
+                    with old.open(member) as source, new.open(member.filename, "w", force_zip64=True) as target:
+                        if member.filename == "config.json":
+                            target.write(architecture.encode())
+                        else:
+                            shutil.copyfileobj(source, target, 1 << 20)
+        yield copy
 
 
-def _read_keras(path: Path) -> tuple[str, str, str]:
+def _load_weights(file: ModelFile, model: Any) -> None:
+    """Let Keras put the weights of its own newer formats into a model."""
     import h5py
 
-    if h5py.is_hdf5(path):  # as TensorFlow up to 2.12 wrote everything that ends so
-        raise mistake("model.hdf5-named-keras", file=path.name, stem=path.stem)
-    with zipfile.ZipFile(path) as archive:
-        members = archive.infolist()
-        if not {member.filename for member in members}.issuperset(_ARCHIVE):
-            raise mistake("model.no-model-in-zip", file=path.name, parts=" or ".join(_ARCHIVE))
-        for member in members:
-            if member.file_size > MAX_RATIO * member.compress_size:
-                raise mistake("model.bomb", file=path.name, member=member.filename, size=member.file_size)
-        if sum(member.file_size for member in members) > MAX_TOTAL:
-            raise mistake("model.too-large", file=path.name, most=MAX_TOTAL >> 30)
-        metadata, config = (_json_in(archive, name, path) for name in _ARCHIVE[:2])
-        version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
-        version = _checked_version(path, version)
-        if version.startswith("2.12."):
-            raise mistake("model.first-keras-format", file=path.name, version=version)
-        with archive.open("model.weights.h5") as weights, h5py.File(weights, "r") as file:
-            _check_h5(path, file, archive.getinfo("model.weights.h5").file_size)
-    # The compile options are looked at apart, so that a loss of the user's own is named as that.
-    compiled = config.pop("compile_config", None) if isinstance(config, dict) else None
-    return json.dumps(config), json.dumps(compiled) if compiled else "", version
+    if file.kind == "h5":
+        with h5py.File(file.weights, "r") as opened:
+            ending = ".h5" if is_legacy_group(opened) else ".weights.h5"
+        with _named(file.weights, ending) as path:
+            model.load_weights(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="lanfit-") as folder:
+        weights = Path(folder, "model.weights.h5")
+        with (
+            zipfile.ZipFile(file.path) as archive,
+            archive.open("model.weights.h5") as source,
+            weights.open("wb") as target,
+        ):
+            shutil.copyfileobj(source, target, 1 << 20)
+        with h5py.File(weights, "r+") as opened:
+            _mend_backslashes(opened)
+        model.load_weights(weights)
 
 
-def _json_in(archive: zipfile.ZipFile, name: str, path: Path) -> Any:
-    what, size = f"{path.name}: {name}", archive.getinfo(name).file_size
-    if size > MAX_BYTES:  # before it is unpacked
-        raise mistake("model.text-too-long", what=what, size=size, most=MAX_BYTES)
-    return parse(archive.read(name).decode(), what)
-
-
-def _check_h5(path: Path, file: Any, size: int) -> None:
-    """Refuse links out of the file, and arrays that claim to be far larger than the file."""
+def _mend_backslashes(group: Any) -> None:
+    """Make paths of the names that Keras 2 on Windows gave to groups: `layers\\dense` is `dense` in `layers`."""
     import h5py
 
-    claimed = 0
-
-    def look(group: Any) -> None:
-        nonlocal claimed
-        for name in group:
-            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise mistake("model.link", file=path.name, name=name)
-            item = group[name]
-            if isinstance(item, h5py.Group):
-                look(item)
-            elif item.external or item.is_virtual:
-                raise mistake("model.array-outside", file=path.name, name=name)
-            else:
-                claimed += item.size * item.dtype.itemsize
-                if claimed > MAX_RATIO * size:
-                    raise mistake("model.array-too-large", file=path.name, name=name, shape=item.shape)
-
-    look(file)
-
-
-def _checked_version(path: Path, version: str) -> str:
-    if version and version.partition(".")[0] not in ("2", "3"):
-        raise mistake("model.unknown-version", file=path.name, version=version)
-    return version
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    for name in list(group):
+        if "\\" in name:
+            group.move(name, name.replace("\\", "/"))
+    for item in group.values():
+        if isinstance(item, h5py.Group):
+            _mend_backslashes(item)
 
 
 def _check_arrays(path: Path, model: Any) -> None:

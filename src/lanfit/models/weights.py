@@ -76,6 +76,11 @@ def set_weights(model: Any, weights: Mapping[str, AnyArray]) -> None:
     check_weights(forms(model), weights)
     for variable, array in zip(model.weights, weights.values(), strict=True):
         variable.assign(array)
+    settle(model)
+
+
+def settle(model: Any) -> None:
+    """Let layers that compute with values of their weights, as an adapted `Normalization`, take those they have now."""
     for layer in _settled_layers(model):
         layer.finalize_state()
 
