@@ -126,10 +126,11 @@ class Dialogue:
         self._heard = found.end()
         return found[1]
 
-    def answer(self, question: str, text: str) -> None:
-        """Wait for a question, and type an answer."""
-        self.hear(question)
+    def answer(self, question: str, text: str) -> str:
+        """Wait for a question, and type an answer; returns what was said until it came."""
+        said = self.hear(question)
         self._program.type(text)
+        return said
 
     def explains(self, code: str, question: str) -> str:
         """The answer is explained in the words of this mistake, and the question comes again; returns what was said."""

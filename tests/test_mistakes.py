@@ -24,12 +24,28 @@ _NETWORK = "it needs a network that misbehaves"
 _LIES = "a client says so only when it lies"
 _PYTHON = "only a Python program can: no command gives it"
 _MEMORY = "it takes more memory than a test may have"
+_IN_FILE = "what is wrong with a file's options is told as compile.in-file, with this as its reason"
 _CHECKED = "a check before it finds the same; it is there for who calls the function"
 _CUSTOM = "a whole run for each would cost too much: found by what reads, executes or compares the files"
 _READER = "its reader meets other mistakes from the outside, and each costs a process"
 
 #: Code → why nobody can provoke it from the outside, and the test that provokes it all the same.
 INSIDE = {
+    "compile.unreadable": (_IN_FILE, "lanfit/models/test_compiling.py::test_the_rest_of_a_file_is_read_without_it"),
+    "compile.several-losses": (_IN_FILE, "lanfit/models/test_compiling.py::test_the_rest_of_a_file_is_read_without_it"),
+    "compile.other-kind": (_IN_FILE, "lanfit/models/test_compiling.py::test_the_rest_of_a_file_is_read_without_it"),
+    "weights.other-layers": (
+        "a file of Keras 2 would be written for it alone",
+        "lanfit/models/test_old_files.py::test_weights_of_another_model_are_told_by_layer",
+    ),
+    "weights.other-count": (
+        "a file of Keras 2 would be written for it alone",
+        "lanfit/models/test_old_files.py::test_weights_of_another_model_are_told_by_layer",
+    ),
+    "weights.other-shape": (
+        "a file of Keras 2 would be written for it alone",
+        "lanfit/models/test_old_files.py::test_weights_of_another_model_are_told_by_layer",
+    ),
     "batch.metric-name": (
         "a model of the tests would be loaded for it alone",
         "lanfit/models/test_scoring.py::test_a_metric_whose_name_no_history_can_hold_is_refused_before_training",

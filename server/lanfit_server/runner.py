@@ -173,13 +173,13 @@ class Runner:
             weights = order.loaded.weights.load()
             try:
                 check_method(job)
+                for note in order.notes:
+                    self._say(f"Note: {note}.")
                 if job.data == "client":
                     self._loop.call(self._models.ask(UseData(no_rows(scratch)), Done))
                     (data, owners), targets = self._survey(job, model, weights), None
                     check_evaluation(job, data.validation, data.test)
                 else:
-                    for note in order.notes:
-                        self._say(f"Note: {note}.")
                     rows, targets = self._read(job, model, order.rows, scratch)
                     check_evaluation(job, rows.validation, rows.test)
                     self._loop.call(self._models.ask(TryBatch(first_batch(dealt(rows), scratch)), Done))

@@ -251,9 +251,11 @@ def _metrics_in(config: Any) -> tuple[list[Any], tuple[str, ...]]:
     for each in given:
         try:
             metric = _with_module(each, "keras.metrics")
+            if isinstance(metric, dict) and isinstance(function := metric["config"].get("fn"), str):
+                _known(function, known.METRIC_NAMES, "metric", "--metrics")
             _check_parts(_converted({"metrics": [metric]}))
             found.append(metric)
-        except InputError:
+        except (InputError, AttributeError, KeyError):  # the latter: no object of Keras at all
             left_out.append(_name_of(each))
     return found, tuple(dict.fromkeys(left_out))
 

@@ -84,16 +84,13 @@ class ModelFile:
     weights: Path
     """The file that holds them: `path` itself, or the one beside a file that is the architecture alone."""
     notes: tuple[str, ...] = ()
+    is_whole: bool = True
+    """Whether architecture and weights are in one file."""
 
     @property
     def is_old(self) -> bool:
         """Whether Keras 2 wrote it."""
         return self.version.startswith("2.") or (not self.version and '"batch_input_shape"' in self.architecture)
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether architecture and weights are in one file."""
-        return self.weights == self.path
 
 
 def read_model_file(path: Path) -> ModelFile:
@@ -292,7 +289,7 @@ def _pair(path: Path, config: dict[str, Any], weights: Path, beside: Path | None
     version = _checked_version(path, str(config.get("keras_version") or _text(in_file)))
     texts = json.dumps({key: value for key, value in config.items() if key not in ("keras_version", "backend")}), ""
     note = f"the architecture is that of {(beside or path).name}, the weights are those of {weights.name}"
-    return ModelFile(path, "h5", *texts, version, weights, (note,))
+    return ModelFile(path, "h5", *texts, version, weights, (note,), is_whole=False)
 
 
 def _config_in(path: Path) -> dict[str, Any]:

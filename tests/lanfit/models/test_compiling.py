@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
 import pytest
 
 from lanfit.errors import InputError
+from lanfit.mistakes import MISTAKES
 from lanfit.models import known
 from lanfit.models.compiling import (
     CompileSpec,
     compile_model,
+    left_out_note,
     loss_name,
     optimizer_config,
     override,
     read_config,
+    read_options,
     read_spec,
     with_long_names,
 )
+from lanfit.models.keras2 import translate_options
 
 ADAM = {"class_name": "Adam", "config": {"name": "adam", "learning_rate": 0.002}}
 SCHEDULE = {
@@ -116,6 +121,66 @@ def test_a_file_that_says_neither_optimizer_nor_loss_is_not_compiled() -> None:
 def test_what_keras_does_not_have_built_in_is_refused(config: dict[str, Any]) -> None:
     with pytest.raises(InputError):
         read_config(json.dumps(config))
+
+
+def test_the_rest_of_a_file_is_read_without_it() -> None:
+    """What can't be used of a file is told with the flag that replaces it, and the rest stays."""
+    function = {"module": "builtins", "class_name": "function", "config": "my_loss"}
+    for part, change, code, cause in [
+        ("optimizer", {"optimizer_config": {"class_name": "TFOptimizer", "config": {}}}, "", "TFOptimizer"),
+        ("optimizer", {"optimizer_config": "my_adam"}, "compile.unknown-name", "'my_adam'"),
+        ("optimizer", {"optimizer_config": 7}, "compile.unreadable", "can't be read"),
+        ("loss", {"loss": "dice_coef_loss"}, "compile.unknown-name", "'dice_coef_loss'"),
+        ("loss", {"loss": function}, "model.foreign-function", "'my_loss'"),
+        ("loss", {"loss": ["mse", "mae"]}, "compile.several-losses", "2 losses"),
+        (
+            "loss",
+            {"loss": {"module": "keras.metrics", "class_name": "AUC", "config": {}}},
+            "compile.other-kind",
+            "'AUC'",
+        ),
+    ]:
+        options = read_options(json.dumps({"optimizer_config": "sgd", "loss": "mse", "metrics": ["mae"], **change}))
+        problem = options.problems[part]
+        assert (problem.code, [*options.problems]) == ("compile.in-file", [part])
+        assert cause in problem.message
+        assert pattern_of(code) in problem.message
+        assert f"--{part}" in problem.hint
+        assert options.spec is not None
+        assert options.spec.metrics == ("mae",)
+        given = {"optimizer": "adam"} if part == "optimizer" else {"loss": "mae"}
+        assert override(options.spec, **given).optimizer is not None  # what the hint advises
+
+
+def pattern_of(code: str) -> str:
+    """The longest part of a message that is the same whatever it is about."""
+    return max(re.split(r"\{[^}]*\}", MISTAKES[code].message), key=len) if code else ""
+
+
+def test_metrics_that_keras_does_not_know_are_left_out_by_name() -> None:
+    own = {"module": "__main__", "class_name": "F1", "config": {"name": "f1"}, "registered_name": "mine>F1"}
+    wrapped = {"class_name": "MeanMetricWrapper", "config": {"name": "precision_m", "fn": "precision_m"}}
+    metrics = ["acc", "f1_m", [own, wrapped], "mae", "f1_m"]
+    options = read_options(json.dumps({"optimizer_config": "sgd", "loss": "mse", "metrics": metrics}))
+    assert options.spec is not None
+    assert (options.spec.metrics, options.left_out) == (("acc", "mae"), ("f1_m", "f1", "precision_m"))
+    assert options.problems == {}
+    assert "(f1_m, f1, precision_m): left out" in left_out_note(options.left_out)
+
+
+def test_old_names_of_functions_are_those_of_today() -> None:
+    old = {"optimizer_config": "sgd", "loss": "huber_loss", "metrics": ["cosine_proximity", "logcosh"]}
+    spec = read_config(translate_options(json.dumps(old)))
+    assert spec is not None
+    assert (spec.loss, spec.metrics) == ("huber", ("cosine_similarity", "log_cosh_error"))
+
+
+def test_functions_of_ones_own_are_not_taken_for_those_that_came_later() -> None:
+    """Keras 2 had no metric `precision` and no loss `dice`: who compiled with those had written them."""
+    old = {"optimizer_config": "sgd", "loss": "dice", "metrics": ["precision", "f1_score", "AUC", "accuracy"]}
+    options = read_options(translate_options(json.dumps(old)))
+    assert options.left_out == ("precision", "f1_score")
+    assert "'dice'" in options.problems["loss"].message
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '"adam"', '{"optimizer": 1}', '{"metrics": "mae"}'])

@@ -165,10 +165,6 @@ HOSTILE: dict[str, tuple[Callable[[Any], Any], str]] = {
         ),
         "the function 'system' from 'os'",
     ),
-    "an activation with another formula": (
-        lambda c: layer(c, -1)["config"].update(activation="hard_sigmoid"),
-        r"layer 'dense.*' uses hard_sigmoid",
-    ),
     "layers that are none": (lambda c: c["config"].update(layers=7), "can't"),
     "layers that are numbers": (lambda c: c["config"].update(layers=[1, 2]), "can't"),
     "calls that are none": (lambda c: [each.update(inbound_nodes=[[]]) for each in c["config"]["layers"]], "can't"),
@@ -203,14 +199,11 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.keras
 @pytest.mark.parametrize("what", OPTIONS)
-def test_foreign_compile_options_are_refused_by_name(what: str, tmp_path: Path) -> None:
+def test_foreign_compile_options_are_refused_by_name(what: str) -> None:
     change, message = OPTIONS[what]
-    path = shutil.copy(DATA / "classifier.h5", tmp_path / "net.h5")
-    edit_h5(path, "training_config", lambda config: config.update(change))
     with pytest.raises(InputError, match=message):
-        load_model(path)
+        read_config(translate_options(json.dumps({"optimizer_config": "adam", "loss": "mse", **change})))
 
 
 @pytest.mark.parametrize("text", ["", "7", "[]", "{", '"text"', "null", '{"loss":{"class_name":3}}', "[" * 5000])
@@ -254,9 +247,7 @@ def test_the_optimizer_of_mixed_precision_keeps_the_one_in_it() -> None:
 @pytest.mark.keras
 def test_the_keras_files_of_early_versions_are_told_apart(tmp_path: Path) -> None:
     path = shutil.copy(DATA / "words.h5", tmp_path / "net.keras")
-    with pytest.raises(InputError, match="HDF5") as error:
-        load_model(path)
-    assert error.value.hint == "Rename it to net.h5."
+    assert load_model(path).architecture == load_model(DATA / "words.h5").architecture
     shutil.copy(DATA / "words.keras", path)
     with zipfile.ZipFile(DATA / "words.keras") as old, zipfile.ZipFile(path, "w") as new:
         for name in old.namelist():

@@ -184,8 +184,10 @@ def test_a_file_that_is_not_there_or_empty_or_text_is_named(ending: str, tmp_pat
 
 def test_a_folder_and_a_file_of_another_kind_are_refused(tmp_path: Path) -> None:
     assert refused(tmp_path).code == "model.folder"
+    (tmp_path / "net.txt").write_text("no model")
+    assert "'.txt'" in refused(tmp_path / "net.txt").message
     (tmp_path / "net.json").write_text("{}")
-    assert "'.json'" in refused(tmp_path / "net.json").message
+    assert "no architecture" in refused(tmp_path / "net.json").message
 
 
 @pytest.mark.parametrize("ending", [".h5", ".keras"])
@@ -232,7 +234,7 @@ def test_a_lambda_and_a_custom_layer_are_refused_by_name(ending: str, tmp_path: 
     assert "layer 'my_own': the class Mine" in refused(path).message
 
 
-def test_a_loss_of_the_users_own_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_loss_of_the_users_own_is_told_by_name_and_the_model_loads(tmp_path: Path) -> None:
     import keras
 
     def my_loss(y_true: Any, y_pred: Any) -> Any:
@@ -242,8 +244,11 @@ def test_a_loss_of_the_users_own_is_refused_by_name(tmp_path: Path) -> None:
     model.compile("adam", my_loss)
     model.save(tmp_path / "net.keras")
     model.save(tmp_path / "net.h5")
-    assert "my_loss" in refused(tmp_path / "net.keras").message
-    assert "my_loss" in refused(tmp_path / "net.h5").message
+    for name in ("net.keras", "net.h5"):
+        loaded = load_model(tmp_path / name)
+        assert "my_loss" in loaded.problems["loss"].message
+        assert "--loss" in loaded.problems["loss"].hint
+        assert read_spec(loaded.compile or "").optimizer is not None
 
 
 def test_models_with_two_inputs_or_outputs_are_refused_with_their_names(tmp_path: Path) -> None:
