@@ -38,7 +38,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "model.foreign-format": Mistake(
         InputError,
         "{file}: this is {what}",
-        "{advice}",
+        "{advice}.",
     ),
     "model.packed": Mistake(
         InputError,

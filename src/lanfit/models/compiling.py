@@ -82,10 +82,7 @@ def read_options(text: str) -> FileOptions:
             _check_parts(_converted(parts))
         except InputError as error:
             parts = {key: value for key, value in parts.items() if key not in (part, "loss_weight")}
-            flag, example = OVERRIDES[part]
-            problems[part] = mistake(
-                "compile.in-file", part=part, reason=error.message, flag=flag, example=f"{flag} {example}"
-            )
+            problems[part] = _problem(part, error)
     metrics, left_out = _metrics_in(config)
     if parts.get("optimizer") is None and parts.get("loss") is None:
         return FileOptions(None, problems, left_out)
@@ -229,6 +226,18 @@ def _with_learning_rate(optimizer: KerasObject, rate: float) -> KerasObject:
     return {**optimizer, "config": {**config, "learning_rate": rate}}
 
 
+def _problem(part: str, error: LanfitError) -> LanfitError:
+    if _is_custom(error):
+        return error
+    flag, example = OVERRIDES[part]
+    return mistake("compile.in-file", part=part, reason=error.message, flag=flag, example=f"{flag} {example}")
+
+
+def _is_custom(error: LanfitError) -> bool:
+    """Whether it tells of files of custom objects, which are to be mended, then."""
+    return error.code.startswith("custom.")
+
+
 def _optimizer_in(config: Any) -> dict[str, Any]:
     optimizer = _of_all_backends(_table(config).get("optimizer", config.get("optimizer_config")))
     if isinstance(optimizer, str):
@@ -251,11 +260,14 @@ def _metrics_in(config: Any) -> tuple[list[Any], tuple[str, ...]]:
     for each in given:
         try:
             metric = _with_module(each, "keras.metrics")
-            if isinstance(metric, dict) and isinstance(function := metric["config"].get("fn"), str):
+            options = metric.get("config") if isinstance(metric, dict) else None
+            if isinstance(options, dict) and isinstance(function := options.get("fn"), str):
                 _known(function, known.METRIC_NAMES, "metric", "--metrics")
             _check_parts(_converted({"metrics": [metric]}))
             found.append(metric)
-        except (InputError, AttributeError, KeyError):  # the latter: no object of Keras at all
+        except InputError as error:
+            if _is_custom(error):
+                raise
             left_out.append(_name_of(each))
     return found, tuple(dict.fromkeys(left_out))
 

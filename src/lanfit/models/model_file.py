@@ -134,8 +134,9 @@ def _kind(path: Path) -> str:
     if not path.exists():
         raise mistake("model.missing", path=path)
     if path.is_dir():
-        code = "model.saved-model" if (path / "saved_model.pb").is_file() else "model.folder"
-        raise mistake(code, file=path.name)
+        if (path / "saved_model.pb").is_file():
+            raise mistake("model.saved-model", file=path.name)
+        raise mistake("model.folder", file=path.name)
     if path.stat().st_size == 0:
         raise mistake("model.empty", file=path.name)
     if h5py.is_hdf5(path):
@@ -158,7 +159,9 @@ def _kind(path: Path) -> str:
 
 def _foreign(path: Path, found: tuple[str, str]) -> LanfitError:
     what, advice = found
-    return mistake("model.foreign-format", file=path.name, what=what, advice=advice.format(file=path.name))
+    return mistake(
+        "model.foreign-format", file=path.name, what=what, advice=advice.format(file=path.name).removesuffix(".")
+    )
 
 
 def _misnamed(path: Path, ending: str) -> tuple[str, ...]:
