@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import re
 import shutil
 from pathlib import Path
@@ -42,8 +43,12 @@ def test_own_data(place: Place) -> None:
     said = do(HOWTO / "own-data.md", place)
     assert place.summary()["status"] == "done"
     assert place.summary()["final"]["metrics"]["accuracy"] > 0.8
-    assert place.summary()["data"]["labels"] == ["class_0", "class_1", "class_2"]
-    assert re.findall(r"^class_\d$", said, re.MULTILINE) == ["class_0"] * 3
+    assert place.summary()["data"]["labels"] == ["barbera", "barolo", "grignolino"]
+    with (place.root / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 178
+    assert sum(row["prediction"] == row["kind"] for row in rows) > 0.8 * 178
+    assert "Predict new rows: lanfit predict model/collected/" in said
 
 
 @pytest.mark.story

@@ -158,6 +158,8 @@ def _tell(place: Workspace, summaries: Sequence[Summary], as_json: bool) -> None
         folder, collected = place.run_folder(summary.run), place.collected(summary.run)
         if not as_json:
             print("\n".join(lines(summary, place.relative(folder), place.relative(collected))))
+            if summary.final is not None and (collected / "recipe.json").is_file():
+                print(f"Predict new rows: lanfit predict {summary.final.model} ROWS.csv --out predictions.csv")
     if as_json and summaries:
         print_json(summaries[-1].to_json())
     sys.exit(max((EXIT_CODES[summary.status] for summary in summaries), default=0))

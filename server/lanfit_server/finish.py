@@ -22,6 +22,7 @@ from lanfit_server.course import Course
 from lanfit_server.evaluate import ModelProcess, Predict, Scored, WriteFinal, Written
 from lanfit_server.ledger import Preprocessing
 from lanfit_server.makers import Chosen, Maker
+from lanfit_server.prepare_data.recipe import FILE as RECIPE
 from lanfit_server.report.predictions import Predictions
 from lanfit_server.report.workbook import write_report
 from lanfit_server.roster import Roster
@@ -101,6 +102,8 @@ class Finish:
         member = self._member(chosen)
         preprocessing = Preprocessing.of(member.normalizer, member.targets, run.record.labels)
         write_whole(path.parent / "preprocessing.json", preprocessing.to_json())
+        if (recipe := run.folder / RECIPE).is_file():
+            write_whole(path.with_name(RECIPE), recipe.read_bytes())
         metrics = scored.metrics or dict(chosen.metrics)
         return FinalFacts(run.workspace.relative(path), chosen.client, metrics, chosen.round)
 

@@ -6,6 +6,7 @@ After this the run exists, with its folder and ledger; when anything is wrong, n
 from __future__ import annotations
 
 import time
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
@@ -33,6 +34,8 @@ from lanfit.workspace import Workspace
 from lanfit_server.collect import OpenRun
 from lanfit_server.evaluate import Compiled, Loaded
 from lanfit_server.ledger import Ledger, RunRecord
+from lanfit_server.prepare_data.recipe import FILE as RECIPE
+from lanfit_server.prepare_data.writing import current_recipe
 
 
 @dataclass(frozen=True)
@@ -302,6 +305,7 @@ def open_run(workspace: Workspace, record: RunRecord, weights: Mapping[str, AnyA
     """Make the run: its folder with `job.toml`, all that is needed to go on with it, and, last, the ledger."""
     folder = workspace.run_folder(record.run)
     write_whole(folder / "job.toml", record.job)
+    keep_recipe(workspace, record, folder)
     ledger = Ledger(folder)
     run = OpenRun(workspace, record.run, ledger, record)
     _keep(run.weights, weights)
@@ -310,6 +314,14 @@ def open_run(workspace: Workspace, record: RunRecord, weights: Mapping[str, AnyA
     crash_point("server.run-kept")
     ledger.open_run(record)
     return run
+
+
+def keep_recipe(workspace: Workspace, record: RunRecord, folder: Path) -> None:
+    """Keep the recipe of prepared data with the run: the files may be others when it ends."""
+    if record.own is None and tomllib.loads(record.job).get("data") == "files":
+        recipe = current_recipe(workspace)
+        if recipe is not None:
+            write_whole(folder / RECIPE, recipe)
 
 
 def _keep(path: Path, arrays: Mapping[str, AnyArray]) -> None:

@@ -73,7 +73,9 @@ class Outcome:
             text.append(f'Target: "{self.target}", {len(self.classes)} classes: {shown}')
         elif self.target:
             text.append(f'Target: "{self.target}", a number')
-        return [*text, "Next:", *(f"  {line}" for line in self.next)]
+        puts_out = len(self.classes) or 1
+        wanted = f" with a model of {shape} inputs and {counted(puts_out, 'output')} (--model makes one)"
+        return [*text, f"Next{'' if self.model else wanted}:", *(f"  {line}" for line in self.next)]
 
 
 def prepare_tables(request: Request, terminal: Terminal) -> Outcome:
