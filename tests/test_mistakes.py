@@ -74,6 +74,10 @@ INSIDE = {
         _PYTHON,
         "lanfit_server/test_api_configs.py::test_what_is_set_behind_the_back_of_the_configuration_is_refused_by_name",
     ),
+    "fit.too-large": (
+        _PYTHON,
+        "lanfit_server/test_api_datasets.py::test_a_dataset_that_memory_has_no_room_for_stops_with_numbers",
+    ),
     "fit.monitor": (
         _PYTHON,
         "lanfit_server/test_api_callbacks.py::test_a_monitor_that_keras_can_not_judge_is_refused_and_the_advice_works",

@@ -68,6 +68,14 @@ class GivenRows(msgspec.Struct, frozen=True):
             shared_validation=self.shared_validation,
         )
 
+    def has_soft_labels(self) -> bool:
+        """Whether targets lie between 0 and 1, and not all of them at the ends: shares, no classes."""
+        arrays: Mapping[str, Any] = self.arrays.load()
+        found = [arrays[name] for name in ("y", "y_validation") if name in arrays]
+        if not found or any(y.dtype.kind != "f" or not ((y >= 0) & (y <= 1)).all() for y in found):
+            return False
+        return any(((y > 0) & (y < 1)).any() for y in found)
+
     def keep(self, folder: Path) -> None:
         """Keep the block in the folder of a run."""
         kept = folder / _BLOCK

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from lanfit.data.labels import Target, check_order
 from lanfit.data.sources import Source
 from lanfit.fields import Value
@@ -19,6 +21,8 @@ from lanfit_server.runner import Order
 from lanfit_server.service_messages import Fit, Open
 from lanfit_server.sets import load_set, source_of
 from lanfit_server.simulation import REMARK
+
+SOFT = "The targets lie between 0 and 1: they are trained on as they are, and evaluated as numbers, not as classes."
 
 
 def order_of(fit: Fit, opening: Open, models: ModelProcess, loop: LoopThread) -> Order:
@@ -44,6 +48,10 @@ def order_of(fit: Fit, opening: Open, models: ModelProcess, loop: LoopThread) ->
     job = make_job(values)
     check_order(compiled.loss, job.order)
     model = model_of(job, loaded, compiled, files)
+    notes = (*loaded.notes, *compiled.notes)
+    if model.target == Target.BINARY and fit.rows is not None and fit.rows.has_soft_labels():
+        # As Keras has it: the loss takes shares as it takes 0 and 1; what counts classes has none to count.
+        model, notes = msgspec.structs.replace(model, target=Target.VALUES), (*notes, SOFT)
 
     def rows() -> Source | None:
         if fit.rows is not None:
@@ -54,5 +62,4 @@ def order_of(fit: Fit, opening: Open, models: ModelProcess, loop: LoopThread) ->
         return source_of(loop.call(loading), model)
 
     remark = REMARK if opening.simulated else ""
-    notes = (*loaded.notes, *compiled.notes)
     return Order(job, loaded, model, rows, remark, given=fit.rows, custom=files, notes=notes)

@@ -11,6 +11,8 @@ import pytest
 
 import lanfit
 from lanfit.errors import InputError
+from lanfit_server.api.watching import Watcher
+from lanfit_server.service_messages import RoundDone
 
 pytestmark = pytest.mark.keras
 
@@ -68,6 +70,28 @@ def test_a_schedule_of_the_learning_rate_goes_on_over_rounds(cluster: lanfit.Clu
     np.testing.assert_allclose(history.history["learning_rate"], [0.25, 0.125, 0.0625], rtol=1e-6)
 
 
+def test_arguments_that_keras_drops_and_soft_labels_are_trained_and_evaluated_as_they_are(
+    cluster: lanfit.Cluster,
+) -> None:
+    import keras
+
+    y = (40 * X[:, :1]).astype(np.float32)
+    made = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="numbers")
+    made.compile(keras.optimizers.SGD(0.01), keras.losses.Huber(delta=20.0))
+    history = cluster.fit(made, X, y, 16, 2, validation_data=(X, y), verbose=0)
+    final = keras.models.load_model(Path(cluster.workspace.root) / history.summary.final.model)
+    expected = pytest.approx(made.evaluate(X, y, verbose=0), rel=1e-5)
+    assert history.summary.final.metrics["loss"] == history.history["val_loss"][-1] == expected
+    assert final.evaluate(X, y, verbose=0) == expected
+
+    soft = (1 / (1 + np.exp(-X[:, 0]))).astype(np.float32)
+    made = keras.Sequential([keras.Input((2,), name="point"), keras.layers.Dense(1, "sigmoid")], name="soft")
+    made.compile(fast(), "binary_crossentropy", metrics=["mae"])
+    history = cluster.fit(made, {"point": X}, [soft], 16, 4, validation_data=([X], soft), verbose=0)
+    assert history.summary.final.metrics["loss"] == pytest.approx(made.evaluate(X, soft, verbose=0)[0], rel=1e-5)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+
+
 def test_with_method_fit_the_model_is_the_outcome_whatever_callbacks_do_at_the_end(cluster: lanfit.Cluster) -> None:
     import keras
 
@@ -85,3 +109,32 @@ def test_with_method_fit_the_model_is_the_outcome_whatever_callbacks_do_at_the_e
     loss, accuracy = made.evaluate(X, Y, verbose=0)
     assert accuracy == callback.accuracy > 0.8
     assert loss == pytest.approx(final.evaluate(X, Y, verbose=0)[0], rel=1e-6)
+
+
+def test_what_was_trained_before_an_interrupt_is_kept_and_the_cluster_opens_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Watcher.round
+
+    def interrupted(watcher: Watcher, told: RoundDone) -> bool:
+        if told.round == 2:
+            raise KeyboardInterrupt
+        return whole(watcher, told)
+
+    made = model(fast())
+    # A cluster of its own: processes that are new at the end of a test must be gone.
+    with lanfit.Cluster(simulated=2, pool=1, threads=1, workspace=tmp_path) as cluster:
+        monkeypatch.setattr(Watcher, "round", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            cluster.fit(made, X, Y, 16, 500, verbose=0)
+        monkeypatch.undo()
+        (run,) = [path.name for path in cluster.workspace.logs.iterdir()]
+        ended = lanfit.attach(run, tmp_path, verbose=0)
+        assert ended.summary.final is not None
+        assert (ended.summary.final.round or 0) >= 2
+        for kept, of_the_run in zip(made.get_weights(), ended.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(kept, of_the_run)
+        assert cluster.fit(made, X, Y, 16, 1, verbose=0).summary.status == "done"
+    with pytest.raises(InputError) as closed:
+        cluster.fit(made, X, Y)
+    assert closed.value.code == "cluster.closed"

@@ -45,7 +45,7 @@ def test_data_frames_and_series_are_their_values() -> None:
 @pytest.mark.parametrize(
     ("x", "named"),
     [
-        ({"a": X}, "x is a dict of arrays"),
+        ({"a": X, "b": X}, r"x is a dict of arrays \('a', 'b'\)"),
         ([X, X], "x is a list of arrays"),
         ((row for row in X), "x is a generator"),
         (np.float32(1), "x is one value"),
@@ -117,7 +117,7 @@ def test_datasets_are_read_once_batched_or_not() -> None:
         rows(whole.repeat())
     assert code(wrong) == "fit.endless"
     with pytest.raises(InputError) as wrong:
-        rows(tf.data.Dataset.from_tensor_slices({"a": X}))
+        rows(tf.data.Dataset.from_tensor_slices({"a": X, "b": X}))
     assert code(wrong) == "fit.elements"
     with pytest.raises(InputError, match=r"x is a tf\.data\.Dataset, .* and y is given") as wrong:
         rows(whole, Y)

@@ -19,7 +19,7 @@ ONLY: Mapping[str, tuple[object, str]] = {
     "initial_epoch": (0, "A fit begins at its first epoch: leave it out, and give the model that was trained so far"),
     "steps_per_epoch": (
         None,
-        "An epoch is all rows: leave it out; local_steps= sets the batches of a round",
+        "An epoch is all rows: leave it out, or give a dataset; local_steps= sets the batches of a round",
     ),
     "validation_steps": (None, "All validation rows are taken: leave it out, and give fewer of them"),
     "validation_batch_size": (None, "It makes no difference to the figures: leave it out"),
@@ -61,6 +61,20 @@ def check_rounds(method: str, given: Mapping[str, object]) -> None:
         if method != "federated" and value not in (None, getattr(DEFAULTS, name)):
             instead = f'Leave it out, or use method="federated": method {method} has no rounds'
             raise mistake("fit.unsupported", name=name, value=repr(value), instead=instead)
+
+
+def check_steps(steps: object) -> int | None:
+    """How many batches are to be read of a dataset; None: all.
+
+    Raises:
+        InputError: it is no number of them.
+    """
+    if steps is None:
+        return None
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        instead = "Give how many batches are read of the dataset, or leave it out"
+        raise mistake("fit.unsupported", name="steps_per_epoch", value=repr(steps), instead=instead)
+    return steps
 
 
 def in_rounds(rounds: int | None, epochs: int) -> tuple[int, int]:

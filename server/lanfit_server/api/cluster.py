@@ -5,23 +5,35 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import msgspec
+
 from lanfit.errors import ChildDied, LanfitError
 from lanfit.job import FIELDS
 from lanfit.mistakes import mistake
 from lanfit.passphrase import PASSPHRASE_VARIABLE
-from lanfit_server.api.arguments import check_model, check_rounds, check_supported, in_rounds, job_values, loudness
+from lanfit_server.api.arguments import (
+    check_model,
+    check_rounds,
+    check_steps,
+    check_supported,
+    in_rounds,
+    job_values,
+    loudness,
+)
 from lanfit_server.api.callbacks import check_callbacks, listed
 from lanfit_server.api.configs import whole_configs
 from lanfit_server.api.connection import Connection
 from lanfit_server.api.custom_objects import check_own_training, files_for, named_files, travelling, used_by
+from lanfit_server.api.datasets import is_dataset
 from lanfit_server.api.progress import Progress
-from lanfit_server.api.rows import Rows, class_weights, is_dataset, kind_of, rows_of
+from lanfit_server.api.rows import Names, Rows, class_weights, kind_of, rows_of
 from lanfit_server.api.watching import Watcher
 from lanfit_server.api.workspaces import workspace_of
 from lanfit_server.given_rows import GivenRows
@@ -93,10 +105,10 @@ class Cluster:
         self._own_machines = own > 0
         self._lock = threading.Lock()
         self._number = 0
-        self._connection = Connection()
+        self._is_over = False
         # As many trainers of this machine share its cores.
         trainers = _whole("local", local) or _whole("pool", pool) or os.cpu_count() or 1
-        opening = Open(
+        self._opening = Open(
             workspace=str(self.workspace.root),
             host=host,
             port=port,
@@ -108,16 +120,23 @@ class Cluster:
             pool=_whole("pool", pool),
             backend=backend,
         )
-        with self._closed_by_errors():
-            self._connection.send(opening)
+        self._open()
+
+    def _open(self) -> None:
+        """Start the service process, which opens the place for clients; again after one that an error has ended."""
+        self._connection = Connection()
+        with self._let_go_by_errors():
+            self._connection.send(self._opening)
             while not isinstance(opened := self._connection.receive(), Opened):
                 pass  # lines about the simulated clients, which are not asked for yet
         self._scratch = Path(opened.scratch)
-        if not own:
-            told = Progress(1, "", 0)
-            told.note(f"On each client run:\n\n    {opened.join_line}\n")
-            if opened.passphrase is not None:
-                told.note(f"The passphrase is: {opened.passphrase}")
+        if self._opening.local or self._opening.simulated:
+            return
+        told = Progress(1, "", 0)
+        told.note(f"On each client run:\n\n    {opened.join_line}\n")
+        if opened.passphrase is not None:
+            told.note(f"The passphrase is: {opened.passphrase}")
+            self._opening = msgspec.structs.replace(self._opening, passphrase=opened.passphrase)
 
     # --- its end ------------------------------------------------------------------------------------------------
 
@@ -131,14 +150,15 @@ class Cluster:
 
     def close(self) -> None:
         """End the clients that were started here, let go of all others; harmless when that is done."""
+        self._is_over = True
         self._connection.close()
 
     @contextlib.contextmanager
-    def _closed_by_errors(self) -> Iterator[None]:
+    def _let_go_by_errors(self) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            self.close()
+            self._connection.close()
             raise
 
     # --- fit ----------------------------------------------------------------------------------------------------
@@ -180,6 +200,7 @@ class Cluster:
         behind `*` are fields of a job, as are all `fields`: see docs/reference.md.
 
         Args:
+            steps_per_epoch: of a dataset so many batches are read, and they are every epoch's.
             epochs: passes over the rows. With method federated a round is one of them; when rounds are given, too, so
                 many in each round.
             callbacks: called in this program at the ends of rounds, or of epochs; batch hooks are not.
@@ -195,7 +216,7 @@ class Cluster:
             {
                 "shuffle": shuffle,
                 "initial_epoch": initial_epoch,
-                "steps_per_epoch": steps_per_epoch,
+                "steps_per_epoch": None if is_dataset(x) else steps_per_epoch,
                 "validation_steps": validation_steps,
                 "validation_batch_size": validation_batch_size,
                 "validation_freq": validation_freq,
@@ -214,17 +235,24 @@ class Cluster:
         chosen["validation_split"] = 0.0 if validation_data is not None else validation_split
         values = job_values({**chosen, "custom_objects": [str(file) for file in files] or None})
         loud = loudness(verbose)
-        if self._connection.is_closed:
+        if self._is_over:
             raise mistake("cluster.closed")
         if not self._lock.acquire(blocking=False):
             raise mistake("cluster.busy")
         try:
-            rows = self._rows(model, x, y, batch_size, sample_weight, class_weight, validation_data, values)
+            if self._connection.is_closed:
+                self._open()
+            steps = check_steps(steps_per_epoch)
+            rows, notes = self._rows(
+                model, x, y, batch_size, sample_weight, class_weight, validation_data, steps, values
+            )
             sent = travelling(model, used, rows["arrays"]["x"] if rows is not None else None)
             if not sent.built and rows is not None:
                 model.build((None, *rows["arrays"]["x"].shape[1:]))
             watcher, progress = self._watcher(model, callbacks, loud, values)
             with contextlib.closing(progress), used.known():
+                for note in notes:
+                    progress.note(note)
                 history = self._run(self._order(sent, rows, values, watcher, progress), watcher, progress)
                 history._known = used.known
                 return history
@@ -240,9 +268,10 @@ class Cluster:
         sample_weight: Any,
         class_weight: Mapping[int, float] | None,
         validation_data: Any,
+        steps: int | None,
         values: dict[str, str],
-    ) -> dict[str, Any] | None:
-        """The arrays to deal out, and how; None when they are where the job says. Completes `values`."""
+    ) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
+        """The arrays to deal out, and how; None when they are where the job says; and notes. Completes `values`."""
         if x is None:
             with_x = (y, sample_weight, class_weight)
             if any(value is not None for value in with_x) or not {"data", "dataset"} & set(values):
@@ -251,19 +280,25 @@ class Cluster:
                 raise mistake("fit.other-rows-too", name="validation_data")
             values.setdefault("data", "keras" if "dataset" in values else "files")
             values["batch_size"] = str(batch_size or DEFAULT_BATCH)
-            return None
+            return None, ()
         if (other := next((name for name in OF_FILES if name in values), None)) is not None:
             raise mistake("fit.other-rows-too", name=other)
         values["data"] = "arrays"
         needs_targets, rank = values.get("order") != "XX", _rank(model)
-        rows = rows_of(x, y, sample_weight, rank, needs_targets=needs_targets, wanted=batch_size)
+        names = _names(model)
+        rows = rows_of(
+            x, y, sample_weight, rank, needs_targets=needs_targets, wanted=batch_size, names=names, steps=steps
+        )
+        if rows.frozen:
+            frozen = f"{rows.frozen} in the dataset: it is read once, so that every epoch has the same rows"
+            warnings.warn(f"{frozen}. Put random layers into the model, e.g. keras.layers.RandomFlip.", stacklevel=3)
         values["batch_size"] = str(rows.batch or DEFAULT_BATCH)
         FIELDS["batch_size"].read(values["batch_size"], "batch_size")
         weights = rows.weights
         if class_weight is not None:
             weights = class_weights(class_weight, rows, _outputs(model))
-        held = _validation(validation_data, rank, needs_targets)
-        return {
+        held = _validation(validation_data, rank, needs_targets, names)
+        given = {
             "arrays": {
                 "x": rows.x,
                 "y": rows.y,
@@ -275,6 +310,7 @@ class Cluster:
             "weigh_validation": class_weight is None,
             "shared_validation": held is not None and values["method"] == "fit",
         }
+        return given, rows.notes + (held.notes if held else ())
 
     def _watcher(self, model: Any, callbacks: Any, verbose: int, values: Mapping[str, str]) -> tuple[Watcher, Progress]:
         in_rounds = values["method"] == "federated"
@@ -310,7 +346,7 @@ class Cluster:
 
     def _run(self, order: Fit, watcher: Watcher, progress: Progress) -> Any:
         """Let the service run it, and follow; whatever ends this early ends the service."""
-        with self._closed_by_interrupts():
+        with self._let_go_by_interrupts(watcher, progress):
             self._connection.send(order)
             watcher.begin()
             while True:
@@ -318,6 +354,7 @@ class Cluster:
                     case Said(text):
                         progress.detail(text)
                     case Began(run):
+                        watcher.run = run
                         progress.note(f"Run {run} has begun; lanfit.attach({run!r}) reads it if this program ends.")
                     case EpochDone():
                         watcher.epoch(told)
@@ -331,16 +368,21 @@ class Cluster:
                         raise AssertionError(f"the service told {told!r} in the middle of a run")
 
     @contextlib.contextmanager
-    def _closed_by_interrupts(self) -> Iterator[None]:
-        """A mistake leaves the cluster as it is; Ctrl-C, or an error of a callback, ends it with its run."""
+    def _let_go_by_interrupts(self, watcher: Watcher, progress: Progress) -> Iterator[None]:
+        """A mistake leaves the clients as they are; Ctrl-C, or an error of a callback, ends them with the run.
+
+        The next `fit` starts them again. The model keeps what was trained so far, as in Keras.
+        """
         try:
             yield
         except LanfitError as wrong:
             if isinstance(wrong, ChildDied):
-                self.close()
+                self._connection.close()
             raise
         except BaseException:
-            self.close()
+            self._connection.close()
+            if (kept := watcher.interrupted(self.workspace)) is not None:
+                progress.note(kept)
             raise
 
     def _finished(self, summary: Summary, watcher: Watcher, progress: Progress) -> Any:
@@ -388,13 +430,19 @@ def _outputs(model: Any) -> int:
     return int(outputs[0].shape[-1] or 1) if outputs else 1
 
 
-def _validation(given: Any, rank: int, needs_targets: bool) -> Rows | None:
+def _names(model: Any) -> Names:
+    """What a model of one input and one output calls them."""
+    inputs, outputs = getattr(model, "inputs", None) or (), getattr(model, "output_names", None) or ()
+    return Names(tuple(str(each.name) for each in inputs), tuple(map(str, outputs)))
+
+
+def _validation(given: Any, rank: int, needs_targets: bool, names: Names) -> Rows | None:
     if given is None:
         return None
     if is_dataset(given):
-        return rows_of(given, None, None, rank, needs_targets=needs_targets, name="validation_data's ")
+        return rows_of(given, None, None, rank, needs_targets=needs_targets, name="validation_data's ", names=names)
     if not isinstance(given, tuple | list) or not 2 <= len(given) <= 3:
         what = f"a tuple of {len(given)}" if isinstance(given, tuple) else kind_of(given)
         raise mistake("fit.validation-data", what=what)
     x, y, weights = (*given, None)[:3]
-    return rows_of(x, y, weights, rank, needs_targets=needs_targets, name="validation_data's ")
+    return rows_of(x, y, weights, rank, needs_targets=needs_targets, name="validation_data's ", names=names)

@@ -34,7 +34,7 @@ def whole_configs(model: Any) -> Iterator[tuple[str, ...]]:
             named = ", ".join(f"{name}={value!r}" for name, value in lost.items())
             left_out.append(
                 f"Keras leaves {named} of {type(each).__name__} out of what it saves: clients train with it, and "
-                "the files of this run are compiled without it."
+                "the files of this run have it."
             )
             changed.append((each, {**each.get_config(), **lost}))
     try:

@@ -20,14 +20,14 @@ class Progress:
     Args:
         verbose: as Keras has it: 0 nothing, 1 all, 2 a line for each epoch or round.
         what: "epoch" or "round".
-        total: how many there will be.
+        total: how many there will be; 0: there is no bar.
     """
 
     def __init__(self, verbose: int, what: str, total: int) -> None:
         self._verbose = verbose
         self._what = what
         self._total = total
-        self._bar: Any = _bar(total, what) if verbose == 1 else None
+        self._bar: Any = _bar(total, what) if verbose == 1 and total else None
 
     def note(self, text: str) -> None:
         """A line that is always shown, unless nothing is."""

@@ -5,8 +5,7 @@ Looks at kinds, numbers of rows and weights; whether rows fit the model is check
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.mistakes import mistake
+from lanfit_server.api.datasets import dataset_kind, only_one, read_dataset
 
 AnyArray = NDArray[Any]
 _SAVE = "Give an array, a DataFrame, a tf.data.Dataset that has an end, or a keras.utils.PyDataset"
-_ONE = "A model has one input and one output array here: give one array"
+_ONE = "A model has one input and one output array here: give one array, or a dict of one under its name"
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,31 @@ class Rows:
     """float32, one a row."""
     batch: int | None = None
     """The size of the batches in which they came; None if they did not."""
+    notes: tuple[str, ...] = ()
+    """What was done, for people."""
+    frozen: str = ""
+    """What was drawn at random when they were read, and is the same in every epoch; "" if nothing was."""
+
+
+@dataclass(frozen=True)
+class Names:
+    """How a model calls its one input and its one output; empty: that is not known."""
+
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 def rows_of(
-    x: Any, y: Any, sample_weight: Any, rank: int, *, needs_targets: bool, name: str = "", wanted: int | None = None
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    rank: int,
+    *,
+    needs_targets: bool,
+    name: str = "",
+    wanted: int | None = None,
+    names: Names = Names(),
+    steps: int | None = None,
 ) -> Rows:
     """The rows in what `fit` was given.
 
@@ -42,16 +63,27 @@ def rows_of(
         needs_targets: whether y must be there.
         name: what messages put in front of "x", "y" and "sample_weight".
         wanted: the size of batches that the user wants, if it was said.
+        names: of the model's input and output: one array may come in a list, or in a dict under its name.
+        steps: so many batches are read of a dataset; None: all.
 
     Raises:
         InputError: a kind that can't be dealt out, or lengths that differ.
     """
-    batch = None
-    if (kind := _dataset_kind(x)) is not None:
+    batch: int | None = None
+    notes: tuple[str, ...] = ()
+    frozen = ""
+    if (kind := dataset_kind(x)) is not None:
         for what, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
                 raise mistake("fit.targets-twice", kind=kind, name=name + what)
-        x, y, sample_weight, batch = _of_dataset(x, kind, rank)
+        read = read_dataset(
+            x, kind, rank, names=(names.inputs, names.outputs, names.outputs), batch=wanted, steps=steps
+        )
+        x, y, sample_weight, batch = read.x, read.y, read.weights, read.batch
+        notes, frozen = read.notes, read.frozen
+    else:
+        x, y = only_one(x, names.inputs), only_one(y, names.outputs)
+        sample_weight = only_one(sample_weight, names.outputs)
     found = array_of(x, f"{name}x")
     if found.dtype.kind == "U":
         raise mistake("fit.not-rows", name=f"{name}x", kind="text", instead="Turn it into numbers first")
@@ -61,7 +93,7 @@ def rows_of(
     if targets is not None and len(targets) != len(found):
         raise mistake("fit.lengths", rows=len(found), name=f"{name}y", others=len(targets))
     weights = None if sample_weight is None else _weights(sample_weight, len(found), f"{name}sample_weight")
-    return Rows(found, targets, weights, wanted or batch)
+    return Rows(found, targets, weights, wanted or batch, notes, frozen)
 
 
 def class_weights(class_weight: Mapping[int, float], rows: Rows, outputs: int) -> AnyArray:
@@ -105,7 +137,8 @@ def array_of(value: Any, name: str) -> AnyArray:
         InputError: it is none.
     """
     if isinstance(value, Mapping):
-        raise mistake("fit.not-rows", name=name, kind="a dict of arrays", instead=_ONE)
+        named = ", ".join(repr(key) for key in value)
+        raise mistake("fit.not-rows", name=name, kind=f"a dict of arrays ({named})", instead=_ONE)
     if isinstance(value, list | tuple):
         if any(hasattr(part, "shape") and getattr(part, "ndim", 0) for part in value):
             raise mistake("fit.not-rows", name=name, kind="a list of arrays", instead=_ONE)
@@ -155,60 +188,3 @@ def kind_of(value: object) -> str:
         return "None"
     name = type(value).__name__
     return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"
-
-
-# --- datasets ----------------------------------------------------------------------------------------------------
-
-
-def _dataset_kind(x: Any) -> str | None:
-    """What kind of dataset it is, if it is one. Imports nothing: who has made one has imported its module."""
-    tensorflow, keras = sys.modules.get("tensorflow"), sys.modules.get("keras")
-    if tensorflow is not None and isinstance(x, tensorflow.data.Dataset):
-        return "tf.data.Dataset"
-    if keras is not None and isinstance(x, keras.utils.PyDataset):
-        return "PyDataset"
-    return None
-
-
-def is_dataset(x: Any) -> bool:
-    """Whether it is a dataset, which has its targets in it."""
-    return _dataset_kind(x) is not None
-
-
-def _of_dataset(dataset: Any, kind: str, rank: int) -> tuple[Any, Any, Any, int | None]:
-    """Read a dataset once: inputs, targets, weights, and the size of its batches."""
-    columns: list[list[AnyArray]] = []
-    batched, size = True, 0
-    for number, element in enumerate(_elements(dataset, kind)):
-        parts = element if isinstance(element, tuple | list) else (element,)
-        if len(parts) > 3 or any(isinstance(part, Mapping | tuple | list) for part in parts):
-            what = "a dict" if isinstance(element, Mapping) else f"made of {len(parts)} parts, or of nested ones"
-            raise mistake("fit.elements", kind=kind, what=what)
-        arrays = [np.asarray(part) for part in parts if part is not None]
-        if number == 0:
-            columns = [[] for _ in arrays]
-            # A PyDataset gives batches by its definition.
-            batched = kind == "PyDataset" or arrays[0].ndim >= rank
-            size = len(arrays[0]) if batched else 0
-        if len(arrays) != len(columns):
-            raise mistake(
-                "fit.elements", kind=kind, what=f"made of {len(arrays)} parts, and others are of more or fewer"
-            )
-        for column, array in zip(columns, arrays, strict=True):
-            column.append(array)
-    if not columns:
-        raise mistake("fit.not-rows", name="x", kind=f"a {kind} without elements", instead="Give one that has rows")
-    whole = [np.concatenate(column) if batched else np.stack(column) for column in columns]
-    x, y, weights = (*whole, None, None, None)[:3]
-    return x, y, weights, size or None
-
-
-def _elements(dataset: Any, kind: str) -> Iterator[Any]:
-    if kind == "PyDataset":
-        if dataset.num_batches is None:
-            raise mistake("fit.endless", kind=kind)
-        return (dataset[index] for index in range(dataset.num_batches))
-    if int(dataset.cardinality()) == -1:  # tf.data.INFINITE_CARDINALITY
-        raise mistake("fit.endless", kind=kind)
-    elements: Iterator[Any] = dataset.as_numpy_iterator()
-    return elements

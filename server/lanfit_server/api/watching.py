@@ -8,12 +8,14 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.models.weights import set_weights
 from lanfit.workspace import Workspace
 from lanfit_server.api.callbacks import warn
 from lanfit_server.api.outcome import history_of, load_models, load_weights, outcome_file
 from lanfit_server.api.progress import Progress
+from lanfit_server.resuming import summary_of
 from lanfit_server.service_messages import EpochDone, RoundDone
 from lanfit_server.summary import ClientFacts, Summary
 
@@ -93,6 +95,8 @@ class Watcher:
         )
         self._told: dict[int, dict[str, Mapping[str, float]]] = {}
         self._done = 0
+        self.run: str | None = None
+        """The run, as soon as it has begun."""
 
     def begin(self) -> None:
         self._model.stop_training = False
@@ -132,6 +136,21 @@ class Watcher:
                 "a callback has set model.stop_training, which ends rounds only: use patience= with this method",
                 stacklevel=5,
             )
+
+    def interrupted(self, workspace: Workspace) -> str | None:
+        """The run was ended early: put what it gave so far into the model; returns a line about it."""
+        if self.run is None:
+            return None
+        try:
+            summary = summary_of(workspace, self.run)
+            path = outcome_file(summary, workspace)
+            if path is None or summary.final is None:
+                return f"Run {self.run} was ended before anything was finished: the model is as it was."
+            load_weights(self._model, path)
+        except (OSError, ValueError, LanfitError):
+            return f"Run {self.run} was ended early."
+        of = f"round {summary.final.round}" if summary.final.round else str(summary.final.client)
+        return f"Run {self.run} was ended early: the model has the weights of {of}."
 
     def finish(self, summary: Summary, workspace: Workspace) -> Any:
         """The run has ended: put the weights into the model; returns the history."""

@@ -120,12 +120,19 @@ MISTAKES: Mapping[str, Mistake] = {
     "fit.endless": Mistake(
         InputError,
         "the {kind} has no end",
-        "Its rows are read once, into memory, and dealt out: limit it, e.g. dataset.take(100), and leave repeat() out.",
+        "Its rows are read once, into memory, and dealt out: give steps_per_epoch=100, or limit it, e.g. "
+        "dataset.take(100).",
+    ),
+    "fit.too-large": Mistake(
+        InputError,
+        "the {kind} has more rows than fit in memory: {rows:,} rows of {size} were read, and {free} were free",
+        "Rows are read once, into memory: limit it, e.g. dataset.take(100), or give steps_per_epoch=100.",
     ),
     "fit.elements": Mistake(
         InputError,
         "an element of the {kind} is {what}",
-        "It must be inputs and targets, or inputs, targets and sample weights: one array each.",
+        "It must be inputs and targets, or inputs, targets and sample weights: one array each, as a model has one "
+        "input and one output here.",
     ),
     "fit.two-weights": Mistake(
         InputError,

@@ -207,13 +207,24 @@ def compile_model(model: Any, spec: CompileSpec, steps_per_execution: int = 1) -
     try:
         model.compile(
             optimizer=make(fresh["optimizer"]),
-            loss=make(fresh["loss"]),
+            loss=_whole(make(fresh["loss"]), spec.loss),
             loss_weights=None if spec.loss_weight is None else [spec.loss_weight],
-            metrics=[make(metric) for metric in fresh["metrics"]],
+            metrics=[_whole(make(metric), given) for metric, given in zip(fresh["metrics"], spec.metrics, strict=True)],
             steps_per_execution=steps_per_execution,
         )
     except Exception as error:
         raise mistake("compile.refused", version=keras.__version__, reason=first_line(error)) from error
+
+
+def _whole(made: Any, given: object) -> Any:
+    """A loss or a metric that is saved with every argument that it was made with: Keras leaves out some."""
+    config = given.get("config") if isinstance(given, dict) else None
+    if isinstance(config, dict) and hasattr(made, "get_config"):
+        own = made.get_config()
+        lost = {name: value for name, value in config.items() if name not in own}
+        if lost:
+            object.__setattr__(made, "get_config", lambda: {**own, **json.loads(json.dumps(lost))})
+    return made
 
 
 def _with_learning_rate(optimizer: KerasObject, rate: float) -> KerasObject:
