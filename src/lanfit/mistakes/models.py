@@ -204,10 +204,22 @@ MISTAKES: Mapping[str, Mistake] = {
         "{place}the class {name} from {module!r} is not accepted: it is not built into Keras",
         _NO_CODE,
     ),
+    "model.lookup": Mistake(
+        InputError,
+        "{place}the class {name} is not accepted: it {reason}",
+        "Apply it to the data, and begin the model behind it: x = keras.layers.{name}(...)(x), then a "
+        "keras.Input of what that gives.",
+    ),
     "model.operation": Mistake(
         InputError,
-        "{place}the class {name} from {module!r} is not accepted: it is a bare operation",
-        "Write the operation as a layer, e.g. keras.layers.Add() for `a + b`: an .h5 can't hold bare operations.",
+        "{place}the class {name} from {module!r} is not accepted: it is a bare operation that this Keras does not have",
+        "Write the operation as a layer, e.g. keras.layers.Add() for `a + b`, or keras.layers.Rescaling(1 / 127.5, -1) "
+        "for `x / 127.5 - 1`.",
+    ),
+    "model.not-in-h5": Mistake(
+        InputError,
+        "{place}{name} is a part of Keras that Keras can't read back from an .h5",
+        "Save the model as .keras where it was made: model.save('net.keras').",
     ),
     "model.foreign-function": Mistake(
         InputError,

@@ -13,11 +13,13 @@ from typing import Any, Final
 
 from lanfit.mistakes import mistake
 from lanfit.models import custom, known
+from lanfit.models.operations import CALLING
 from lanfit.wire.arrays import DTYPES
 
 MAX_BYTES: Final = 4 << 20
 MAX_DEPTH: Final = 100
 _LAYER_MODULE: Final = "keras.layers"
+_OPERATIONS: Final = "keras.src.ops."
 #: Values that a configuration may hold besides objects, in Keras' own notation. Not __lambda__, not __typespec__.
 _VALUES: Final = frozenset({"__keras_tensor__", "__slice__", "__ellipsis__"})
 _ARRAYS: Final = frozenset({"__numpy__", "__tensor__"})
@@ -121,16 +123,20 @@ def _check_object(value: dict[str, Any], module: str, layer: str) -> str:
         if registered not in (None, "function", config):
             raise mistake("model.registered", place=_place(layer), kind="function", name=config, registered=registered)
         return layer
-    if name in known.REFUSED:
+    if name in known.LOOKUPS:
+        raise mistake("model.lookup", place=_place(here), name=name, reason=known.REFUSED[name])
+    if name in known.REFUSED and (name not in CALLING or str(origin).startswith(_OPERATIONS)):
         raise mistake("model.refused-class", place=_place(here), name=name, reason=known.REFUSED[name])
     if "module" not in value and module and name in known.MODELS:
         origin = "keras.models"
     if not isinstance(origin, str) or (origin, name) not in known.CLASSES:
         # The latter are the operations of Keras 2: TFOpLambda and SlicingOpLambda.
-        if str(origin).startswith("keras.src.ops.") or name.endswith("OpLambda"):
+        if str(origin).startswith(_OPERATIONS) or name.endswith("OpLambda"):
             raise mistake("model.operation", place=_place(here), name=name, module=origin)
         if (missing := custom.refusal("class", name, _place(here))) is not None:
             raise missing
+        if "module" not in value and module and name in known.NOT_IN_H5:
+            raise mistake("model.not-in-h5", place=_place(here), name=name)
         raise mistake("model.foreign-class", place=_place(here), name=name, module=origin)
     if registered not in (None, name):
         raise mistake("model.registered", place=_place(here), kind="class", name=name, registered=registered)

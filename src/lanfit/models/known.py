@@ -9,21 +9,34 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from lanfit.models.operations import CALLING, OPERATIONS
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: Classes of keras.layers that are refused, and why; the words complete "is not accepted: it".
+#: Layers that turn values into numbers by a table; applied to the data they need not be in the model.
+LOOKUPS: Final = frozenset({"StringLookup", "IntegerLookup", "TextVectorization"})
+_QUANTIZED: Final = "is for quantized weights, which can't be trained"
+#: Classes of Keras that are refused, and why; the words complete "is not accepted: it".
 REFUSED: Final = {
     "Lambda": "carries code",
     "TFSMLayer": "carries a TensorFlow program",
     "TorchModuleWrapper": "carries a pickled PyTorch module",
     "JaxLayer": "carries code",
     "FlaxLayer": "carries code",
-    "StringLookup": "keeps its vocabulary outside the weights",
-    "IntegerLookup": "keeps its vocabulary outside the weights",
-    "TextVectorization": "keeps its vocabulary outside the weights",
+    **dict.fromkeys(sorted(LOOKUPS), "keeps its vocabulary outside the weights"),
+    "FeatureSpace": "keeps what it has learned about the data outside the weights",
+    "Distiller": "trains two models in a way of its own",
+    "MultiOptimizer": "is several optimizers",
+    "OptimizerMap": "is several optimizers",
+    **dict.fromkeys(sorted(CALLING), "calls a function, which is code"),
+    "AWQDTypePolicy": _QUANTIZED,
+    "GPTQDTypePolicy": _QUANTIZED,
+    "Int4DTypePolicy": _QUANTIZED,
+    "QuantizedDTypePolicy": _QUANTIZED,
+    "QuantizedFloat8DTypePolicy": _QUANTIZED,
 }
 
 LAYERS: Final = _words(
@@ -47,6 +60,13 @@ LAYERS: Final = _words(
     UpSampling1D UpSampling2D UpSampling3D Wrapper ZeroPadding1D ZeroPadding2D ZeroPadding3D
     """
 )
+#: Layers that Keras knows under its old name for itself only, e.g. those that `tf.keras.layers` still has.
+LEGACY_LAYERS: Final = frozenset({"AlphaDropout", "RandomHeight", "RandomWidth", "ThresholdedReLU"})
+#: Layers that models of keras.applications are made of: module → classes.
+OF_APPLICATIONS: Final = {
+    "keras.src.applications.convnext": frozenset({"LayerScale", "StochasticDepth"}),
+    "keras.src.applications.inception_resnet_v2": frozenset({"CustomScaleLayer"}),
+}
 MODELS: Final = frozenset({"Sequential", "Functional", "Model"})
 ACTIVATIONS: Final = _words(
     """
@@ -61,6 +81,8 @@ INITIALIZERS: Final = _words(
     RandomNormal RandomUniform STFT TruncatedNormal VarianceScaling Zeros
     """
 )
+#: What Keras 3.0 to 3.6 called two of them.
+OLD_INITIALIZERS: Final = frozenset({"IdentityInitializer", "OrthogonalInitializer"})
 REGULARIZERS: Final = frozenset({"L1", "L2", "L1L2", "OrthogonalRegularizer"})
 CONSTRAINTS: Final = frozenset({"MaxNorm", "MinMaxNorm", "NonNeg", "UnitNorm"})
 SCHEDULES: Final = _words(
@@ -68,10 +90,9 @@ SCHEDULES: Final = _words(
     CosineDecay CosineDecayRestarts ExponentialDecay InverseTimeDecay PiecewiseConstantDecay PolynomialDecay
     """
 )
-#: Not Lamb: Keras 3.15.1 can't read an .h5 that was compiled with it. Not MultiOptimizer and OptimizerMap.
 OPTIMIZERS: Final = _words(
     """
-    Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lion Muon Nadam RMSprop SGD ScheduleFreeAdamW
+    Adadelta Adafactor Adagrad Adam AdamW Adamax Ftrl Lamb Lion Muon Nadam RMSprop SGD ScheduleFreeAdamW
     """
 )
 LOSSES: Final = _words(
@@ -135,12 +156,16 @@ METRIC_NAMES: Final = _names(METRICS, _SHORT) | {name: name for name in ACCURACI
 CLASSES: Final = frozenset(
     (module, name)
     for module, names in {
-        "keras": {"Sequential", "Model", "DTypePolicy"},
+        "keras": {"Sequential", "Model", "DTypePolicy", "FloatDTypePolicy"},
         "keras.models": MODELS,
         "keras.src.models.functional": {"Functional"},
         "keras.dtype_policies": {"DTypePolicy", "DTypePolicyMap"},
-        "keras.layers": LAYERS,
-        "keras.initializers": INITIALIZERS,
+        # The latter is what GroupQueryAttention is called in an .h5.
+        "keras.layers": LAYERS | {"GroupedQueryAttention"},
+        "keras._legacy.layers": LEGACY_LAYERS,
+        **OF_APPLICATIONS,
+        **OPERATIONS,
+        "keras.initializers": INITIALIZERS | OLD_INITIALIZERS,
         "keras.regularizers": REGULARIZERS,
         "keras.constraints": CONSTRAINTS,
         "keras.optimizers": OPTIMIZERS | {"LossScaleOptimizer"},
@@ -150,6 +175,10 @@ CLASSES: Final = frozenset(
         "keras.random": {"SeedGenerator"},
     }.items()
     for name in names
+)
+#: What Keras can't read back from an .h5, which does not say where a class is from.
+NOT_IN_H5: Final = frozenset(
+    name for names in (*OPERATIONS.values(), *OF_APPLICATIONS.values(), LEGACY_LAYERS) for name in names
 )
 #: Functions that a configuration may name.
 FUNCTIONS: Final = ACTIVATIONS | {snake_case(name) for name in LOSSES | METRICS}

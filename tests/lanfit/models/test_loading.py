@@ -89,6 +89,29 @@ def test_a_loaded_model_computes_what_the_saved_one_did(net: Callable[[], Any], 
     assert loaded.parameters == saved.count_params() == sum(array.size for array in loaded.weights.values())
 
 
+KERAS_3 = sorted(
+    path.name
+    for path in (Path(__file__).parents[2] / "data" / "keras3").glob("*-3.*")
+    if path.suffix in (".h5", ".keras")
+)
+
+
+@pytest.mark.parametrize("name", KERAS_3)
+def test_a_file_of_an_earlier_keras_3_computes_what_it_did_there(name: str) -> None:
+    """Written by tests/data/keras3/make.py, with several releases: recurrent layers, operations between layers."""
+    path = Path(__file__).parents[2] / "data" / "keras3" / name
+    loaded = load_model(path)
+    model = build(loaded.architecture)
+    set_weights(model, loaded.weights)
+    with np.load(path.with_suffix(".npz")) as rows:
+        computed = np.asarray(model(rows["x"], training=False))
+        np.testing.assert_allclose(computed, rows["predictions"], rtol=1e-5, atol=1e-6)
+    spec = read_spec(loaded.compile or "")
+    assert spec.optimizer is not None
+    assert isinstance(spec.loss, dict)
+    assert spec.metrics[0] == "accuracy"
+
+
 @pytest.mark.parametrize(("name", "optimizer"), [("sgd", "sgd"), ("scaled", "lossscaleoptimizer")])
 def test_a_model_that_keras_saved_on_pytorch_is_loaded_compiled(name: str, optimizer: str) -> None:
     """Written by tests/data/torch/make.py."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import json
+import pkgutil
+import re
 import subprocess
 import sys
 from typing import Any
@@ -16,6 +19,7 @@ from hypothesis import strategies as st
 from lanfit.errors import InputError
 from lanfit.models import known
 from lanfit.models.architecture import MAX_BYTES, build, check_architecture, check_objects
+from lanfit.models.operations import CALLING, OPERATIONS
 
 
 def part(class_name: str, module: str | None, **config: Any) -> dict[str, Any]:
@@ -98,6 +102,11 @@ HOSTILE = {
         "registered_name": "evil>relu",
     },
     "a class without a configuration": {"class_name": "Lambda"},
+    "a lambda in the options of an operation": layer("Take", "keras.src.ops.numpy", axis={"class_name": "__lambda__"}),
+    "an operation that maps a function": layer("Map", "keras.src.ops.core"),
+    "a function of Keras that is no operation": layer("custom_gradient", "keras.src.ops.core"),
+    "an operation of another module": layer("Add", "keras.src.ops.core"),
+    "several optimizers": part("MultiOptimizer", "keras.optimizers"),
     "a shared object": {**LAMBDA, "shared_object_id": 1},
 }
 PLACES = {
@@ -138,10 +147,38 @@ def test_a_refused_part_is_named_by_the_layer_it_is_in() -> None:
         check(sequential(INPUT, layer("Dense", name="hidden", activation=bad)))
 
 
-def test_a_bare_operation_is_refused_with_the_advice_to_use_a_layer() -> None:
+def test_operations_of_keras_are_accepted() -> None:
+    for module, names in OPERATIONS.items():
+        check(sequential(INPUT, *(layer(name, module) for name in sorted(names))))
+
+
+def test_an_operation_that_calls_a_function_is_refused_with_the_reason() -> None:
+    for name in sorted(CALLING):
+        with pytest.raises(InputError, match=f"the class {name} is not accepted: it calls a function, which is code"):
+            check(sequential(INPUT, layer(name, "keras.src.ops.core")))
+
+
+def test_an_operation_that_this_keras_does_not_have_is_refused_with_the_advice_to_use_a_layer() -> None:
     with pytest.raises(InputError) as error:
-        check(sequential(INPUT, layer("Multiply", "keras.src.ops.numpy")))
+        check(sequential(INPUT, layer("AddEverything", "keras.src.ops.numpy")))
+    assert error.value.code == "model.operation"
     assert "keras.layers.Add()" in error.value.hint
+
+
+def test_what_keras_can_not_read_back_from_an_h5_is_refused_from_one_with_the_other_format() -> None:
+    for name in ("TrueDivide", "GetItem", "LayerScale", "ThresholdedReLU"):
+        config = {"class_name": "Sequential", "config": {"name": "net", "layers": [{"class_name": name, "config": {}}]}}
+        with pytest.raises(InputError) as error:
+            check_architecture(json.dumps(config), h5=True)
+        assert error.value.code == "model.not-in-h5"
+        assert "model.save('net.keras')" in error.value.hint
+
+
+def test_a_lookup_layer_is_refused_with_the_advice_to_apply_it_to_the_data() -> None:
+    with pytest.raises(InputError) as error:
+        check(sequential(INPUT, layer("StringLookup", vocabulary=["a", "b"])))
+    assert error.value.code == "model.lookup"
+    assert "keras.layers.StringLookup(...)(x)" in error.value.hint
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '"Sequential"', "null", '{"class_name": ["Sequential"]}'])
@@ -245,12 +282,17 @@ def test_the_lists_are_those_of_the_installed_keras() -> None:
             if name.rpartition(".")[0] == module and inspect.isclass(value) and issubclass(value, base)
         }
 
-    assert exported("keras.layers", keras.layers.Layer) == known.LAYERS | set(known.REFUSED)
+    assert exported("keras.layers", keras.layers.Layer) == known.LAYERS | set(known.REFUSED) & {
+        *dir(keras.layers),
+    }
+    assert exported("keras._legacy.layers", keras.layers.Layer) == known.LEGACY_LAYERS
     assert exported("keras.initializers", keras.initializers.Initializer) == known.INITIALIZERS
     assert exported("keras.regularizers", keras.regularizers.Regularizer) == known.REGULARIZERS
     assert exported("keras.constraints", keras.constraints.Constraint) - {"Constraint"} == known.CONSTRAINTS
-    left_out = {"Lamb", "MultiOptimizer", "OptimizerMap", "LossScaleOptimizer"}
+    left_out = {"MultiOptimizer", "LossScaleOptimizer"}
     assert exported("keras.optimizers", keras.optimizers.Optimizer) - left_out == known.OPTIMIZERS
+    policies = exported("keras.dtype_policies", keras.DTypePolicy)
+    assert policies == {"DTypePolicyMap", *(name for name in known.REFUSED if name.endswith("DTypePolicy"))}
     schedules = exported("keras.optimizers.schedules", keras.optimizers.schedules.LearningRateSchedule)
     assert schedules - {"LearningRateSchedule"} == known.SCHEDULES
     losses = exported("keras.losses", keras.losses.Loss)
@@ -259,6 +301,41 @@ def test_the_lists_are_those_of_the_installed_keras() -> None:
     assert metrics - {"Mean", "Sum"} == known.METRICS | known.CONFIGURED_METRICS
     functions = {name.removeprefix("keras.activations.") for name in REGISTERED_NAMES_TO_OBJS if "activations." in name}
     assert functions - {"get", "serialize", "deserialize"} == known.ACTIVATIONS
+
+
+def descendants(base: type) -> set[type]:
+    return {each for cls in base.__subclasses__() for each in (cls, *descendants(cls))}
+
+
+@pytest.mark.keras
+def test_the_classes_without_a_public_name_are_those_of_the_installed_keras() -> None:
+    """Operations, which Keras writes by the module they are from, and the layers of its applications."""
+    import keras.src.applications
+    import keras.src.ops
+
+    for package in (keras.src.applications, keras.src.ops):
+        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("_test"):
+                importlib.import_module(module.name)
+    found: dict[str, set[str]] = {}
+    for cls in descendants(keras.Operation):
+        if re.match(r"keras\.src\.(ops|activations|applications)\.", cls.__module__) and cls.__module__ not in (
+            "keras.src.ops.operation",
+            "keras.src.ops.function",
+        ):
+            found.setdefault(cls.__module__, set()).add(cls.__name__)
+    known_ones = {**OPERATIONS, **known.OF_APPLICATIONS}
+    assert {module: names - CALLING for module, names in found.items()} == known_ones
+
+
+@pytest.mark.keras
+def test_an_operation_that_takes_a_function_is_none_of_the_accepted_ones() -> None:
+    functions = {"f", "fun", "function", "body", "body_fun", "cond", "branches", "true_fn", "false_fn"}
+    for module, names in OPERATIONS.items():
+        for name in names:
+            cls = getattr(importlib.import_module(module), name)
+            for method in (cls.__init__, cls.call):
+                assert not functions & set(inspect.signature(method).parameters), name
 
 
 @pytest.mark.keras
