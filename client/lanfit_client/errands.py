@@ -202,7 +202,9 @@ class Training:
             data=str(self._means.data),
             result=str(self._means.outbox.new_block(lease.task)),
             # Of a round there is none: the model is everybody's, and the server keeps it.
-            copy="" if lease.fit.round else str(workspace.trained(lease.run) / f"{self._name}{fold}.h5"),
+            copy=""
+            if lease.fit.round
+            else str(workspace.trained(lease.run) / f"{self._name}{fold}{lease.fit.model.ending}"),
             checkpoint=str(self._means.checkpoints.of(lease.run, lease.task)),
             custom=self._means.custom(lease.fit.model),
         )

@@ -123,7 +123,7 @@ class Apart:
             stored = self._run.ledger.result(task.key)
             if task.fold and stored is not None:
                 owner = self._course.table[task.key].owner
-                path = self._run.collected(f"{owner}.h5")
+                path = self._run.model_file(owner)
                 await self._models.ask(WriteModel(str(path), self._run.file(stored)), Done)
                 await draw(self._run, stored, owner, "")
                 HistoryFile(self._run.client_folder(owner) / "history.csv").write(self._run.history(stored))
@@ -144,7 +144,7 @@ class Apart:
         made = []
         for name in self._job.merge:
             if name == "average":
-                path = run.collected("average.h5")
+                path = run.model_file("average")
                 metrics = await self._average(path, files, stored, scratch)
             else:
                 path = run.collected("ensemble.keras")

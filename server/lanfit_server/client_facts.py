@@ -47,7 +47,7 @@ def _facts(
         measured["wait"] = times.waited(now)
     folds = tuple(_fold(run, course, record, found[record.task.key]) for record in records if record.task.fold)
     mean, sd = _mean_and_sd([fold.scores for fold in folds if fold.scores])
-    model = run.collected(f"{owner}.h5")
+    model = run.model_file(owner)
     return ClientFacts(
         name=owner,
         backend=result.backend if result else member.backend if member else "",
@@ -71,7 +71,7 @@ def _facts(
 
 def _fold(run: OpenRun, course: Course, record: Record, stored: StoredResult | None) -> FoldFacts:
     task = record.task
-    model = run.collected(f"{record.owner}{task.suffix}.h5")
+    model = run.model_file(f"{record.owner}{task.suffix}")
     return FoldFacts(
         fold=task.fold or 0,
         model=run.workspace.relative(model) if model.exists() else None,

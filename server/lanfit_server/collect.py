@@ -126,6 +126,10 @@ class OpenRun:
         """Where a model of this run is collected."""
         return self.workspace.collected(self.run) / name
 
+    def model_file(self, name: str) -> Path:
+        """Where a model of this run is collected, in the format that holds it."""
+        return self.collected(f"{name}{self.record.model.ending}")
+
     def history(self, stored: StoredResult) -> dict[str, list[float]]:
         """The history of a committed result: a list of numbers for each metric, one an epoch."""
         columns: list[list[float]] = self.load(stored)[HISTORY].T.tolist()

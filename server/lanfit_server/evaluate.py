@@ -7,7 +7,7 @@ models. The server itself never imports TensorFlow. Arrays pass through files, n
 from __future__ import annotations
 
 import asyncio
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -168,6 +168,8 @@ class Compiled(msgspec.Struct, frozen=True, tag="compiled"):
     loss: str
     notes: tuple[str, ...] = ()
     """What of the file was left out, in sentences."""
+    ending: Literal[".h5", ".keras"] = ".h5"
+    """Of its files: `.keras` where Keras can't write it into an .h5, or not read it back."""
 
 
 class Scored(msgspec.Struct, frozen=True, tag="scored"):

@@ -23,7 +23,7 @@ from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
 from lanfit.models import custom
 from lanfit.models.compiling import CompileSpec, left_out_note, loss_name, override, read_spec
-from lanfit.models.export import ModelWriter, write_final
+from lanfit.models.export import ModelWriter, holds_in_h5, write_final
 from lanfit.models.loading import LoadedModel, load_model
 from lanfit.models.member import Member
 from lanfit.models.merge import average, write_ensemble
@@ -69,6 +69,7 @@ class ModelHolder:
 
     def __init__(self) -> None:
         self._loaded: LoadedModel | None = None
+        self._folder = Path()
         self._model: Model
         self._judge: Judge
         self._writer: ModelWriter | None = None
@@ -116,7 +117,7 @@ class ModelHolder:
         if size > LARGEST_ARCHITECTURE:
             raise mistake("model.too-large-to-send", file=path.name, size=size, most=LARGEST_ARCHITECTURE)
         spec = read_spec(loaded.compile) if loaded.compile else CompileSpec()
-        self._loaded = loaded
+        self._loaded, self._folder = loaded, weights.parent
         return Loaded(
             architecture=loaded.architecture,
             optimizer=str(spec.optimizer["class_name"]).lower() if spec.optimizer else "",
@@ -145,7 +146,12 @@ class ModelHolder:
         spec = read_spec(self._loaded.compile) if self._loaded.compile else None
         spec = override(spec, request.optimizer, request.loss, request.learning_rate, request.metrics)
         left_out = self._loaded.left_out if request.metrics is None else ()
-        return Compiled(spec.to_json(), loss_name(spec), (left_out_note(left_out),) if left_out else ())
+        notes = [left_out_note(left_out)] if left_out else []
+        path = self._folder / "tried.h5"
+        holds = holds_in_h5(self._loaded.architecture, spec.to_json(), self._loaded.weights, path)
+        if not holds:
+            notes.append("an .h5 can't hold this model, so the models that are collected end in .keras")
+        return Compiled(spec.to_json(), loss_name(spec), tuple(notes), ".h5" if holds else ".keras")
 
     def _try(self, arrays: dict[str, AnyArray]) -> Done:
         assert self._loaded is not None

@@ -86,6 +86,7 @@ def model_of(job: Job, loaded: Loaded, compiled: Compiled, files: Sequence[Allow
         target_normalizer=job.normalize_targets,
         custom=tuple(file.spec for file in files) if loaded.objects else (),
         objects=loaded.objects,
+        ending=compiled.ending,
     )
 
 

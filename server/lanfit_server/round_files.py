@@ -26,7 +26,7 @@ class RoundFiles:
 
     def model(self, number: int) -> Path:
         """Where the model of a round is collected."""
-        return self._run.collected(f"round-{number:04d}.h5")
+        return self._run.model_file(f"round-{number:04d}")
 
     def look(self, rounds: int) -> None:
         """An earlier server has left the weights of some of so many rounds."""

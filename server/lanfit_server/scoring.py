@@ -27,8 +27,8 @@ _drawing = asyncio.Lock()
 
 
 async def score(run: OpenRun, stored: StoredResult, task: Task, owner: str, models: ModelProcess) -> dict[str, float]:
-    """Write `<owner>.h5` and its chart; return metrics: on the server's test rows, else what the client measured."""
-    path = run.collected(f"{owner}{task.suffix}.h5")
+    """Write a model file and its chart; return metrics: on the server's test rows, else what the client measured."""
+    path = run.model_file(f"{owner}{task.suffix}")
     await models.ask(WriteModel(str(path), run.file(stored)), Done)
     await draw(run, stored, owner, task.suffix)
     scored = await models.ask(Score((run.file(stored),)), Scored)

@@ -1,4 +1,4 @@
-"""Models written so that plain Keras opens them: .h5 like the one given, .keras with the normalizers around it.
+"""Models written so that plain Keras opens them: those of clients and rounds, and .keras with normalizers around it.
 
 Both open with `keras.models.load_model(path)`, without lanfit and without custom objects, compiled with a fresh
 optimizer, and can be trained on at once. (An .h5 that Keras itself wrote after training must be compiled anew before
@@ -11,12 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lanfit.durable import check_room, written_whole
+from lanfit.errors import LanfitError
 from lanfit.models.architecture import build
 from lanfit.models.compiling import compile_model, read_spec, with_long_names
 from lanfit.models.h5_template import H5Template, markers
 from lanfit.models.member import Member, raw_model
-from lanfit.models.weights import check_weights, forms, set_weights
+from lanfit.models.weights import check_weights, forms, get_weights, set_weights
 from lanfit.wire.arrays import AnyArray
 
 #: What an .h5 holds beside its arrays is much less, in bytes.
@@ -24,7 +27,7 @@ HEADER_BYTES = 1 << 20
 
 
 class ModelWriter:
-    """Writes weights as .h5 files of one model, which is built once.
+    """Writes weights as files of one model, which is built once: .h5, or .keras where an .h5 can't hold it.
 
     Loss and metrics stand in them under their long names: Keras 3.15.1 can't load an .h5 that says `mse` or `mae`.
     """
@@ -37,12 +40,16 @@ class ModelWriter:
         self._has_looked = False
 
     def write(self, path: Path, weights: Mapping[str, AnyArray]) -> None:
-        """Write a file, whole or not at all.
+        """Write a file, whole or not at all; its ending says in which format.
 
         Raises:
             InputError: the weights are not this model's.
         """
         check_weights(self._forms, weights)
+        if path.suffix == ".keras":
+            set_weights(self._model, weights)
+            save_whole(path, self._model)
+            return
         with written_whole(path) as temporary:
             # HDF5 does not survive a disk that gets full: the process dies of it.
             check_room(temporary, sum(array.nbytes for array in weights.values()) + HEADER_BYTES)
@@ -67,12 +74,37 @@ class ModelWriter:
 
 
 def write_model(path: Path, architecture: str, compile_json: str, weights: Mapping[str, AnyArray]) -> None:
-    """Write one model as .h5, as a `ModelWriter` does.
+    """Write one model, as a `ModelWriter` does.
 
     Raises:
         InputError: the parts are not of one model.
     """
     ModelWriter(architecture, compile_json).write(path, weights)
+
+
+def holds_in_h5(architecture: str, compile_json: str, weights: Mapping[str, AnyArray], path: Path) -> bool:
+    """Return whether Keras can write a model into an .h5 and read the same back from it; tried with a file at `path`.
+
+    It can't with operations between layers, two weights of one name in nested models, some augmentation layers, ...
+    """
+    import keras
+
+    try:
+        writer = ModelWriter(architecture, compile_json)
+    except LanfitError:
+        return True  # which is told elsewhere: it has nothing to do with the format
+    # Weights that all differ, so that none can be taken for another one.
+    marked = dict(zip(weights, markers(list(weights.values())), strict=True))
+    try:
+        writer.write(path, marked)
+        found = list(get_weights(keras.models.load_model(path)).values())
+    except (LanfitError, OSError, MemoryError):
+        raise
+    except Exception:  # noqa: BLE001 - whatever Keras makes of it
+        return False
+    finally:
+        path.unlink(missing_ok=True)
+    return len(found) == len(marked) and all(map(np.array_equal, found, marked.values()))
 
 
 def write_final(path: Path, architecture: str, compile_json: str, member: Member) -> None:

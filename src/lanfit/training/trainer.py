@@ -24,6 +24,7 @@ from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
 from lanfit.models import custom
+from lanfit.models.architecture import first_line
 from lanfit.models.member import HISTORY, Member
 from lanfit.partial import is_full
 from lanfit.room import AGAIN_SECONDS, Room
@@ -237,6 +238,8 @@ class Trainer:
                 write_model(Path(order.copy), task.model.architecture, task.model.compile, result.weights)
             except OSError as wrong:  # the result is what counts
                 reporter.on_note(f"This client's own copy of the model was not written: {refused(wrong).message}.")
+            except (TypeError, ValueError) as wrong:  # of Keras
+                reporter.on_note(f"This client's own copy of the model was not written: {first_line(wrong)}.")
         seconds = {**result.seconds, **timings.seconds}
         return Trained(order.number, block, result.metrics, result.best_epoch, scores, seconds)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -42,6 +42,8 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The files that define layers, losses, metrics and activations that are not Keras' own."""
     objects: tuple[str, ...] = ()
     """The names of what is used of them."""
+    ending: Literal[".h5", ".keras"] = ".h5"
+    """Of the files with its weights: `.keras` where an .h5 can't hold it."""
 
 
 class OwnRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
