@@ -56,7 +56,7 @@ Sequential([Input((2,)), layers.Lambda(lambda x: x * 2, name="twice")]).save(fol
 Sequential([Input((2,)), Odd(name="odd_one")]).save(folder / "odd.keras")
 Sequential([Input((2,)), layers.Dense(1, my_act, name="doubling")]).save(folder / "function.keras")
 Sequential([layers.Dense(1)]).save(folder / "open.keras")
-Sequential([Input(batch_shape=(32, 2)), layers.Dense(1)]).save(folder / "fixed.keras")
+Sequential([Input(batch_shape=(32, 2, 1)), layers.LSTM(1, stateful=True)]).save(folder / "fixed.keras")
 Sequential([Input((2,)), layers.Dense(1, dtype="bfloat16", name="small")]).save(folder / "small.keras")
 left, right = Input((2,), name="left"), Input((2,), name="right")
 Model(left, layers.Dense(1)(left / 2)).save(folder / "divided.h5")
@@ -265,6 +265,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copyfile(folder / "good.h5", folder / "good.HDF5")
     with zipfile.ZipFile(folder / "packed.zip", "w") as archive:
         archive.write(folder / "good.h5", "keras_model.h5")
+    shutil.copyfile(folder / "only.weights.h5", folder / "second.weights.h5")  # which of the two is nobody's guess
     (folder / "saved").mkdir()
     (folder / "saved" / "saved_model.pb").write_bytes(b"a graph")
     return folder

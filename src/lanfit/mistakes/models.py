@@ -151,7 +151,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "model.fixed-batch": Mistake(
         InputError,
         "{file}: the model takes batches of exactly {size} rows",
-        "Use keras.Input without a batch size.",
+        "A layer keeps state from batch to batch: build the model without stateful=True and without a batch size.",
     ),
     "model.dtype": Mistake(
         InputError,

@@ -103,6 +103,9 @@ _SCALED: Final = {
         "recurrent_activation": "LSTM LSTMCell GRU GRUCell ConvLSTM1D ConvLSTM2D ConvLSTM3D",
     }.items()
 }
+_RECURRENT: Final = frozenset(
+    {"Bidirectional", "ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D", "GRU", "LSTM", "RNN", "SimpleRNN"}
+)
 HARD_SIGMOID_SCALE: Final = 1.2
 """x / 5 + 0.5, as Keras 2 had it, is 1.2 x / 6 + 0.5."""
 
@@ -390,7 +393,7 @@ def _model(name: str, config: Json) -> Json:
     # Of these, Keras 3 counts so itself for the outputs of functional models.
     sequential = {layer["config"]["name"] for layer in layers if layer["class_name"] == "Sequential"} & shifted
     layers = [
-        {**layer, "inbound_nodes": [_call(node, shifted) for node in layer.get("inbound_nodes", [])]}
+        {**layer, "inbound_nodes": [_call(node, shifted, layer) for node in layer.get("inbound_nodes", [])]}
         for layer in layers
     ]
     ends = {end: _ends(config[end], sequential) for end in ("input_layers", "output_layers")}
@@ -451,17 +454,17 @@ def _ends(ends: list[Any], shifted: set[str]) -> list[Any]:
     return references[0] if len(references) == 1 else references
 
 
-def _call(node: Any, shifted: set[str]) -> Any:
+def _call(node: Any, shifted: set[str], layer: Json) -> Any:
     """One call of a layer: Keras 2 gives `[name, call, output, options]` for each array that goes into it."""
     if isinstance(node, dict):
         return node
     arrays = [node] if isinstance(node[0], str) else node
     options = arrays[0][3] if len(arrays[0]) > 3 else {}
     tensors = [_tensor(array[:3], shifted) for array in arrays]
-    return {
-        "args": tensors if len(tensors) == 1 else [tensors],
-        "kwargs": {name: _argument(value, shifted) for name, value in options.items()},
-    }
+    kwargs = {name: _argument(value, shifted) for name, value in options.items()}
+    if layer["class_name"] in _RECURRENT and len(tensors) > 1:  # what follows the rows is the state to begin with
+        tensors, kwargs["initial_state"] = tensors[:1], tensors[1:]
+    return {"args": tensors if len(tensors) == 1 else [tensors], "kwargs": kwargs}
 
 
 def _argument(value: Any, shifted: set[str]) -> Any:

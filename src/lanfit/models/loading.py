@@ -13,7 +13,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from lanfit.models.architecture import build, check_architecture, first_line
 from lanfit.models.compiling import FileOptions, read_options
 from lanfit.models.keras2 import translate, translate_options
 from lanfit.models.keras2_weights import read_weights, scale_hard_sigmoid
+from lanfit.models.mending import with_free_batch, without_unknown_nulls
 from lanfit.models.model_file import ModelFile, is_legacy_group, read_model_file
 from lanfit.models.subclassed import as_functional, input_dtype, is_subclassed, row_shape
-from lanfit.models.unknown_keys import without_unknown_nulls
 from lanfit.models.weights import get_weights, trainable_names
 from lanfit.wire.arrays import DTYPES, AnyArray
 
@@ -107,8 +107,9 @@ def _old_model(file: ModelFile) -> tuple[Any, tuple[str, ...]]:
     import h5py
 
     translation = translate(file.architecture)
-    model, notes = _built(file, translation.architecture)
-    found: tuple[str, ...] = ()
+    architecture, size = with_free_batch(translation.architecture)
+    model, notes = _built(file, architecture)
+    found: tuple[str, ...] = _freed(size)
     try:
         if file.kind == "zip":
             _load_weights(file, model)
@@ -117,7 +118,7 @@ def _old_model(file: ModelFile) -> tuple[Any, tuple[str, ...]]:
                 group = opened.get("model_weights", opened)
                 is_legacy = is_legacy_group(group)
                 if is_legacy:
-                    found = read_weights(group, model, translation.architecture)
+                    found += read_weights(group, model, architecture)
             if not is_legacy:
                 _load_weights(file, model)
     except InputError:
@@ -144,6 +145,9 @@ def _model(file: ModelFile) -> tuple[Any, tuple[str, ...]]:
         except Exception as error:
             raise _not_loaded(file, error) from error
         return model, notes
+    freed, size = with_free_batch(file.architecture)
+    if size:
+        return _mended(file, freed, _freed(size))
     ending = ".h5" if in_h5 else ".keras"
     try:
         with _named(file.path, ending) as path:
@@ -152,12 +156,23 @@ def _model(file: ModelFile) -> tuple[Any, tuple[str, ...]]:
         mended, dropped = without_unknown_nulls(file.architecture)
         if not dropped:
             raise _newer(file, _not_loaded(file, error)) from error
-    file, notes = replace(file, architecture=mended), _dropped(file, dropped)
+    return _mended(file, mended, _dropped(file, dropped))
+
+
+def _mended(file: ModelFile, architecture: str, notes: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
+    """The model in a file of Keras 3 with another architecture."""
+    import keras
+
     try:
-        with _with_architecture(file, mended) as path:
+        with _with_architecture(file, architecture) as path:
             return keras.models.load_model(path, compile=False, safe_mode=True), notes
     except Exception as error:
         raise _newer(file, _not_loaded(file, error)) from error
+
+
+def _freed(size: int) -> tuple[str, ...]:
+    free = "no layer of it keeps state, so it takes any number"
+    return (f"the model takes batches of exactly {size} rows; {free}",) if size else ()
 
 
 def _built(file: ModelFile, architecture: str) -> tuple[Any, tuple[str, ...]]:

@@ -90,7 +90,9 @@ class ModelFile:
     @property
     def is_old(self) -> bool:
         """Whether Keras 2 wrote it."""
-        return self.version.startswith("2.") or (not self.version and '"batch_input_shape"' in self.architecture)
+        if self.version:
+            return self.version.startswith("2.")
+        return '"batch_input_shape"' in self.architecture or not (self.is_whole or '"module"' in self.architecture)
 
 
 def read_model_file(path: Path) -> ModelFile:

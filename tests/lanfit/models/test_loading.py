@@ -290,8 +290,51 @@ def test_a_model_without_an_input_shape_or_with_a_fixed_batch_is_refused(tmp_pat
 
     keras.Sequential([keras.layers.Dense(1)]).save(tmp_path / "open.keras")
     assert "input shape" in refused(tmp_path / "open.keras").message
-    keras.Sequential([keras.Input(batch_shape=(32, 3)), keras.layers.Dense(1)]).save(tmp_path / "fixed.keras")
+    fixed = keras.Input(batch_shape=(32, 3, 1))
+    keras.Sequential([fixed, keras.layers.LSTM(1, stateful=True)]).save(tmp_path / "fixed.keras")
     assert "exactly 32 rows" in refused(tmp_path / "fixed.keras").message
+
+
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+def test_a_fixed_batch_size_is_freed_where_no_layer_keeps_state(ending: str, tmp_path: Path) -> None:
+    import keras
+
+    saved = keras.Sequential([keras.Input(batch_shape=(2, 3)), keras.layers.Dense(1)])
+    saved.save(tmp_path / f"fixed{ending}")
+    loaded = load_model(tmp_path / f"fixed{ending}")
+    assert "exactly 2 rows" in loaded.notes[0]
+    model, rows = build(loaded.architecture), np.ones((7, 3), np.float32)
+    set_weights(model, loaded.weights)
+    np.testing.assert_allclose(model.predict(rows, verbose=0)[:2], saved.predict(rows[:2], verbose=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("ending", [".h5", ".keras"])
+def test_options_of_a_later_keras_that_are_null_are_left_out(ending: str, tmp_path: Path) -> None:
+    saved = embedding_net()
+    path = tmp_path / f"net{ending}"
+    saved.save(path)
+
+    def edit(text: str) -> str:
+        config = json.loads(text)
+        config["config"]["layers"][-1]["config"]["some_new_key"] = None
+        return json.dumps(config)
+
+    if ending == ".h5":
+        with h5py.File(path, "a") as file:
+            file.attrs["model_config"] = edit(file.attrs["model_config"])
+            file.attrs["keras_version"] = "3.999.0"
+    else:
+        with zipfile.ZipFile(path) as archive:
+            config = edit(archive.read("config.json").decode())
+        version = json.dumps({"keras_version": "3.999.0"}).encode()
+        rewrite(path, {"config.json": config.encode(), "metadata.json": version})
+    loaded = load_model(path)
+    assert "Keras 3.999.0" in loaded.notes[0]
+    assert "Dense.some_new_key" in loaded.notes[0]
+    built = build(loaded.architecture)
+    set_weights(built, loaded.weights)
+    x = rows_for(loaded)
+    np.testing.assert_array_equal(built.predict(x, verbose=0), saved.predict(x, verbose=0))
 
 
 def test_weights_that_can_not_travel_are_refused_by_name(tmp_path: Path) -> None:

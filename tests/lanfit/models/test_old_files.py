@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import zipfile
 from pathlib import Path
@@ -383,3 +384,41 @@ def test_the_architecture_and_weights_of_keras_3_are_read_together(tmp_path: Pat
     model.save_weights(tmp_path / "net.weights.h5")
     loads(tmp_path / "net.json", ROWS, model.predict(ROWS, verbose=0))
     loads(tmp_path / "net.weights.h5", ROWS, model.predict(ROWS, verbose=0))
+
+
+def test_recurrent_layers_may_begin_with_the_state_of_others() -> None:
+    """Keras 2 gave the state among the inputs of the call."""
+    rows = {
+        "class_name": "InputLayer",
+        "config": {"batch_input_shape": [None, 6, 3], "name": "rows"},
+        "inbound_nodes": [],
+    }
+    first, second = recurrent("LSTM", "first", 2, (6, 3), "sigmoid"), recurrent("LSTM", "second", 2, (6, 3), "sigmoid")
+    first["config"] |= {"return_sequences": True, "return_state": True}
+    state = [["first", 0, number, {}] for number in (0, 1, 2)]
+    layers = [rows, {**first, "inbound_nodes": [[["rows", 0, 0, {}]]]}, {**second, "inbound_nodes": [state]}]
+    ends = {"input_layers": [["rows", 0, 0]], "output_layers": [["second", 0, 0]]}
+    text = json.dumps({"class_name": "Model", "config": {"name": "net", "layers": layers, **ends}})
+    call = json.loads(translate_architecture(text))["config"]["layers"][2]["inbound_nodes"][0]
+    assert (len(call["args"]), len(call["kwargs"]["initial_state"])) == (1, 2)
+
+
+def test_foreign_files_are_named_for_what_they_are_whatever_they_are_called(tmp_path: Path) -> None:
+    for name, content, what in [
+        ("net.h5", pickle.dumps({"model": 1}), "a pickle"),
+        ("net.pkl", b"no pickle", "a pickle"),
+        ("net.keras", b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS"),
+        ("net.h5", b"<!DOCTYPE html><html>", "a page for a browser"),
+        ("net.h5", bytes(4) + b"TFL3" + bytes(9), "TensorFlow Lite"),
+        ("net.onnx", bytes([8, 7]), "an ONNX model"),
+        ("saved_model.pb", bytes([8, 1]), "a graph of TensorFlow"),
+        ("net.pt", bytes(9), "a file of PyTorch"),
+    ]:
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=what) as wrong:
+            load_model(tmp_path / name)
+        assert (wrong.value.code, wrong.value.message.partition(":")[0]) == ("model.foreign-format", name)
+    with zipfile.ZipFile(tmp_path / "torch.h5", "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+    with pytest.raises(InputError, match="a file of PyTorch"):
+        load_model(tmp_path / "torch.h5")

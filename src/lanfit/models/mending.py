@@ -1,6 +1,6 @@
-"""Options in a configuration that this version of Keras does not know, as another version writes them.
+"""Small repairs of an architecture: what stands in the way of its use and says nothing about what it computes.
 
-What is null says nothing in any version and can be left out. Nothing is made here, classes are only looked at.
+Nothing is made here: classes are only asked which options they take.
 """
 
 from __future__ import annotations
@@ -20,6 +20,32 @@ def without_unknown_nulls(architecture: str) -> tuple[str, tuple[str, ...]]:
     dropped: dict[str, None] = {}
     mended = _mended(parse(architecture, "the architecture"), dropped)
     return json.dumps(mended), tuple(dropped)
+
+
+def with_free_batch(architecture: str) -> tuple[str, int]:
+    """Return an architecture whose input takes any number of rows, and the number that it was fixed at.
+
+    The number is 0 if it was free, or if a layer keeps state from batch to batch, which needs it.
+    """
+    found: list[int] = []
+    if '"stateful": true' in architecture or '"stateful":true' in architecture:
+        return architecture, 0
+    freed = _freed(parse(architecture, "the architecture"), found)
+    return (json.dumps(freed), found[0]) if found else (architecture, 0)
+
+
+def _freed(value: Any, found: list[int]) -> Any:
+    if isinstance(value, list):
+        return [_freed(item, found) for item in value]
+    if not isinstance(value, dict):
+        return value
+    value = {key: _freed(item, found) for key, item in value.items()}
+    config = value.get("config")
+    shape = config.get("batch_shape") if value.get("class_name") == "InputLayer" and isinstance(config, dict) else None
+    if isinstance(shape, list) and shape and isinstance(shape[0], int):
+        found.append(shape[0])
+        value["config"] = {**value["config"], "batch_shape": [None, *shape[1:]]}
+    return value
 
 
 def _mended(value: Any, dropped: dict[str, None]) -> Any:
