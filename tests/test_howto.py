@@ -52,6 +52,14 @@ def test_own_data(place: Place) -> None:
 
 
 @pytest.mark.story
+def test_old_models(place: Place) -> None:
+    do(HOWTO / "old-models.md", place)
+    summary = place.summary()
+    assert (summary["status"], summary["model"]["file"]) == ("done", "model/old.hdf5")
+    assert summary["final"]["metrics"]["accuracy"] > 0.5
+
+
+@pytest.mark.story
 def test_k_fold(place: Place) -> None:
     do(HOWTO / "k-fold.md", place)
     summary = place.summary()
