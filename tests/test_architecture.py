@@ -45,7 +45,7 @@ LAYERS = [
 ]
 #: What a light client does not have, and what is slow to import: never at the top of a module.
 HEAVY = {"keras", "tensorflow", "jax", "torch", "h5py", "pandas", "openpyxl", "matplotlib", "sklearn"}
-HEAVY |= {"zxcvbn", "tomli_w"}
+HEAVY |= {"zxcvbn", "tomli_w", "PIL"}
 #: Modules that only run in a process that has the backend.
 BACKEND_ONLY = {"lanfit.training.keras_backend", "lanfit.training.tensorflow_steps"}
 

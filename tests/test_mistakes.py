@@ -31,6 +31,27 @@ _READER = "its reader meets other mistakes from the outside, and each costs a pr
 
 #: Code → why nobody can provoke it from the outside, and the test that provokes it all the same.
 INSIDE = {
+    "images.no-pillow": (
+        "Pillow is installed where tests run",
+        "lanfit/data/test_images.py::test_without_pillow_it_is_named",
+    ),
+    "images.too-large": (_MEMORY, "lanfit/data/test_images.py::test_an_image_that_declares_too_many_pixels_is_refused"),
+    "images.deep": (
+        "it is found like a damaged one, which the commands meet",
+        "lanfit/data/test_images.py::test_what_is_in_the_way_is_named",
+    ),
+    "images.no-size": (
+        "no model of the scenarios takes images",
+        "lanfit/data/test_images.py::test_a_model_that_takes_no_images_is_refused",
+    ),
+    "images.no-numbers": (
+        "no model of the scenarios takes images",
+        "lanfit/data/test_images.py::test_numbers_have_no_folders",
+    ),
+    "folder.raw-table": (
+        "it is found where a missing folder is, which a scenario provokes",
+        "lanfit/data/test_images.py::test_a_raw_table_beside_empty_folders_is_named_with_the_command",
+    ),
     "compile.unreadable": (_IN_FILE, "lanfit/models/test_compiling.py::test_the_rest_of_a_file_is_read_without_it"),
     "compile.several-losses": (_IN_FILE, "lanfit/models/test_compiling.py::test_the_rest_of_a_file_is_read_without_it"),
     "compile.other-kind": (_IN_FILE, "lanfit/models/test_compiling.py::test_the_rest_of_a_file_is_read_without_it"),

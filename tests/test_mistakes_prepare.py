@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from preparing import PEOPLE, Desk, table
 from provoke import assert_told
 
@@ -178,3 +179,52 @@ def predicting(desk: Desk, recipe: str, rows: str = "a\n1\n") -> Arguments:
 def prepared(desk: Desk, rows: str) -> Arguments:
     desk.prepare(desk.write("people.csv", PEOPLE), "--target", "bought")
     return predicting(desk, (desk.root / "dataset" / "recipe.json").read_text(encoding="utf-8"), rows)
+
+
+# --- images -----------------------------------------------------------------------------------------------------
+
+
+def photos(desk: Desk, *names: str) -> Path:
+    for name in names:
+        path = desk.root / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(path)
+    return desk.root / "photos"
+
+
+@provokes("images.one-class")
+def cats_only(desk: Desk) -> Arguments:
+    return "prepare", photos(desk, "cat/1.png"), "--yes"
+
+
+@provokes("images.none")
+def an_empty_folder(desk: Desk) -> Arguments:
+    (desk.root / "photos").mkdir()
+    return "prepare", desk.root / "photos", "--yes"
+
+
+@provokes("images.empty-class")
+def a_class_without_images(desk: Desk) -> Arguments:
+    (photos(desk, "cat/1.png") / "dog").mkdir()
+    return "prepare", desk.root / "photos", "--yes"
+
+
+@provokes("images.other-file")
+def a_photo_beside_the_classes(desk: Desk) -> Arguments:
+    return "prepare", photos(desk, "cat/1.png", "dog/1.png", "2.png"), "--yes"
+
+
+@provokes("images.damaged")
+def a_photo_of_text(desk: Desk) -> Arguments:
+    desk.write("photos/dog/1.png", "no image")
+    return "prepare", photos(desk, "cat/1.png"), "--yes"
+
+
+@provokes("images.wrong-size")
+def a_size_in_words(desk: Desk) -> Arguments:
+    return "prepare", photos(desk, "cat/1.png", "dog/1.png"), "--size", "large", "--yes"
+
+
+@provokes("prepare.several-folders")
+def a_folder_and_a_table(desk: Desk) -> Arguments:
+    return "prepare", photos(desk, "cat/1.png"), desk.write("t.csv", "a,y\n1,2\n"), "--yes"

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from preparing import PEOPLE, Desk, table
 from provoke import assert_told
 
@@ -141,6 +142,25 @@ def test_prepare_makes_a_model_with_its_script(desk: Desk) -> None:
     assert keras.models.load_model(desk.root / "model/people.keras").input_shape == (None, 8)
     assert (desk.root / "model/people.py").read_text().startswith('"""Builds and compiles the model for people.csv')
     assert said["next"][0] == "lanfit server --model people.keras --normalizer zscore"
+
+
+def test_images_are_predicted_in_the_size_of_the_model(desk: Desk) -> None:
+    import keras
+
+    layers = (keras.Input((4, 5, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax"))
+    model = save(desk.root / "m" / "final.keras", *layers)
+    desk.write("m/preprocessing.json", json.dumps({"labels": ["cat", "dog"]}))
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 4, 5, 3), np.uint8)
+    for number, image in enumerate(pixels):
+        path = desk.root / "new" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
+    done = desk.run("predict", desk.root / "m", desk.root / "new", "--out", desk.root / "p.csv")
+    assert done.exit_code == 0, (done.stderr, done.exception)
+    rows = predicted(desk.root / "p.csv")
+    assert [row["file"] for row in rows] == [f"{number}.png" for number in range(12)]
+    names = [["cat", "dog"][n] for n in model.predict(pixels, verbose=0).argmax(axis=1)]
+    assert [row["prediction"] for row in rows] == names
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------

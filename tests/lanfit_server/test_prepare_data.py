@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import openpyxl
 import pytest
+from PIL import Image
 from preparing import PEOPLE, Desk, column, table
 from running import ROOT
 
 from lanfit.data.text_tables import read_text_table
 from lanfit.workspace import Workspace
-from lanfit_server.prepare_data.recipe import Recipe, apply_recipe, read_recipe, to_json
+from lanfit_server.prepare_data.recipe import ImageRecipe, Recipe, apply_recipe, read_recipe, to_json
 from lanfit_server.prepare_data.writing import current_recipe
 
 
@@ -238,3 +239,20 @@ def test_the_only_column_is_an_input_not_a_target(desk: Desk) -> None:
     assert said["target"] is None
     assert said["inputs"] == ["y"]
     assert [note for note in said["notes"] if "alone can be an input" in note]
+
+
+def test_a_folder_of_images_becomes_an_array_and_labels(desk: Desk) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png"):
+        path = desk.root / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 10, 3), np.uint8)).save(path)
+    said = desk.prepare(desk.root / "photos", "--size", "4x5")
+    x = np.load(desk.root / "dataset" / "X" / "photos.npz")["arr_0"]
+    assert (x.shape, x.dtype) == ((3, 4, 5, 3), np.uint8)
+    assert desk.targets() == ["class", "cat", "cat", "dog"]
+    recipe = read_recipe(desk.root / "dataset" / "recipe.json")
+    assert isinstance(recipe, ImageRecipe)
+    assert (recipe.height, recipe.width, recipe.channels, recipe.classes) == (4, 5, 3, ("cat", "dog"))
+    assert [note for note in said["notes"] if "brought to 4×5 pixels" in note]
+    assert desk.prepare(desk.root / "photos")["shape"] == [8, 10, 3]  # their own, as all have it

@@ -5,16 +5,18 @@ Nothing is written before everything is decided.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lanfit.data.columns import Column
+from lanfit.data.images import notes_of
 from lanfit.data.text_tables import read_text_table
 from lanfit.mistakes import counted, mistake
 from lanfit.terminal import Terminal
 from lanfit.workspace import Workspace
-from lanfit_server.prepare_data import dialog
+from lanfit_server.prepare_data import dialog, image_folder
 from lanfit_server.prepare_data.decide import (
     NO_TARGET,
     Corrections,
@@ -158,9 +160,6 @@ def _outcome(
 ) -> Outcome:
     recipe, workspace = decided.recipe, request.workspace
     goal = recipe.target
-    written = [workspace.relative(workspace.dataset / name) for name in (*files, FILE)]
-    if model is not None:
-        written += [workspace.relative(path) for path in (model, model.with_suffix(".py"))]
     targets = " --normalize-targets zscore" if goal and goal.task == "regression" else ""
     name = f" --model {model.name}" if model else ""
     return Outcome(
@@ -172,11 +171,18 @@ def _outcome(
         classes=goal.classes if goal else (),
         left_out={use.name: use.why for use in recipe.columns if isinstance(use, LeftOut) and use.why != "the target"},
         rows_left_out=decided.dropped,
-        files=tuple(written),
+        files=_written(workspace, files, model),
         model=workspace.relative(model) if model else None,
         notes=notes,
         next=next_commands(f"{name} --normalizer zscore{targets}", request.paths[0].name),
     )
+
+
+def _written(workspace: Workspace, files: Mapping[str, bytes], model: Path | None) -> tuple[str, ...]:
+    """The files that were written, as people read them."""
+    written = [workspace.dataset / name for name in (*files, FILE)]
+    written += [model, model.with_suffix(".py")] if model else []
+    return tuple(map(workspace.relative, written))
 
 
 def next_commands(server: str, rows: str) -> tuple[str, ...]:
@@ -196,4 +202,49 @@ def prepare_any(request: Request, terminal: Terminal) -> Outcome:
     for path in request.paths:
         if not path.exists():
             raise mistake("prepare.not-found", path=path)
-    return prepare_tables(request, terminal)
+    folders = [path for path in request.paths if path.is_dir()]
+    if folders and len(request.paths) > 1:
+        raise mistake("prepare.several-folders", folder=folders[0])
+    return prepare_images(request, terminal) if folders else prepare_tables(request, terminal)
+
+
+def prepare_images(request: Request, terminal: Terminal) -> Outcome:
+    """Make `dataset/` of a folder of images.
+
+    Raises:
+        InputError: an image can't be read, or something of the user's is in the way; nothing was written.
+    """
+    workspace, [folder] = request.workspace, request.paths
+    ready = check_dataset(workspace, replace_others=request.replace)
+    images = image_folder.read_folder(folder)
+    counts = Counter(image.label for image in images)
+    shown = ", ".join(f"{label} ({count:,})" for label, count in list(counts.items())[:20])
+    terminal.say(f"{folder.name}: {len(images):,} images of {len(counts)} classes: {shown}.")
+    size = image_folder.ask_size(terminal, images, request.size)
+    kind = dialog.ask_model(terminal, request.model, "cnn")
+    recipe = image_folder.make_recipe(folder, images, size)
+    name = file_name(folder.resolve())
+    script = None
+    if kind != "none":
+        check_model(workspace, name, replace=request.replace)
+        script = model_script(kind, name, folder.name, size.shape, len(recipe.classes), ": an image, 0 to 255.")
+    x, y = image_folder.arrays_of(folder, images, size, recipe)
+    files = {f"X/{name}.npz": x, f"Y/{name}.csv": targets_csv("class", y)}
+    write_dataset(ready, recipe, files)
+    model = write_model(workspace, name, script) if script else None
+    notes = (*ready.notes, *notes_of(images, size))
+    dialog.tell(notes)
+    return Outcome(
+        rows=len(images),
+        shape=size.shape,
+        inputs=(),
+        target="class",
+        task="classification",
+        classes=recipe.classes,
+        left_out={},
+        rows_left_out=0,
+        files=_written(workspace, files, model),
+        model=workspace.relative(model) if model else None,
+        notes=notes,
+        next=next_commands(f"{f' --model {model.name}' if model else ''} --normalizer scale", "NEW_IMAGES"),
+    )

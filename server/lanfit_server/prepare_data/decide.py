@@ -314,7 +314,7 @@ def _use(column: Column, cells: Sequence[str], *, is_target: bool) -> Use:
     if column.doubt or column.kind not in (Kind.NUMBER, Kind.QUANTITY, Kind.CATEGORY, Kind.DATE):
         return LeftOut(column.name, column.doubt or column.proposal.removeprefix("left out: "))
     if column.kind is Kind.CATEGORY:
-        return Category(column.name, tuple(sorted(values, key=_category_key)), most)
+        return Category(column.name, tuple(sorted(values, key=class_order)), most)
     if column.kind is Kind.DATE:
         moments = [moment for value in values if (moment := read_date(value, column.form)) is not None]
         parts = parts_of(moments)
@@ -324,8 +324,8 @@ def _use(column: Column, cells: Sequence[str], *, is_target: bool) -> Use:
     return Number(column.name, column.reading, fill, column.marks)
 
 
-def _category_key(value: str) -> tuple[int, float, str]:
-    """Numbers in their order, in front of words."""
+def class_order(value: str) -> tuple[int, float, str]:
+    """The key by which classes and categories are sorted: numbers in their order, in front of words."""
     return (0, number_of(value, _PLAIN) or 0.0, value) if is_number(value) else (1, 0.0, value)
 
 
@@ -333,7 +333,7 @@ def _target(column: Column, cells: Sequence[str], task: str) -> TargetColumn:
     if task == "regression":
         return TargetColumn(name=column.name, task=task, reading=column.reading, marks=column.marks)
     values = values_of(column, cells)
-    return TargetColumn(name=column.name, task=task, classes=tuple(sorted(values, key=_category_key)))
+    return TargetColumn(name=column.name, task=task, classes=tuple(sorted(values, key=class_order)))
 
 
 def _targets(goal: TargetColumn, cells: Sequence[str]) -> tuple[str | float | int, ...]:
@@ -341,10 +341,15 @@ def _targets(goal: TargetColumn, cells: Sequence[str]) -> tuple[str | float | in
     if goal.task == "regression":
         numbers = [number_of(cell, goal.reading) or 0.0 for cell in cells]
         return tuple(int(n) if n.is_integer() and abs(n) < 2**53 else n for n in numbers)
-    if all(_is_label(name) for name in goal.classes):
-        return tuple(cell.strip() for cell in cells)
-    place = {name: number for number, name in enumerate(goal.classes)}
-    return tuple(place[cell.strip()] for cell in cells)
+    return written_classes(goal.classes, [cell.strip() for cell in cells])
+
+
+def written_classes(classes: Sequence[str], cells: Sequence[str]) -> tuple[str | int, ...]:
+    """Classes as they stand in Y: by name where lanfit reads them as labels, else by number."""
+    if all(map(_is_label, classes)):
+        return tuple(cells)
+    place = {name: number for number, name in enumerate(classes)}
+    return tuple(place[cell] for cell in cells)
 
 
 def _is_label(name: str) -> bool:

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from lanfit.data.files import kind_of, open_file
+from lanfit.data.files import ARRAYS, kind_of, natural_key, open_file
+from lanfit.data.images import is_image, look_at, piece_of, size_of
 from lanfit.data.labels import Target, target_of
 from lanfit.data.pieces import AnyArray
 from lanfit.data.shapes import fit_row, shown
@@ -115,7 +116,7 @@ def read_rows(path: Path, recipe: Recipe) -> Rows:
     Raises:
         InputError: as `apply_recipe`, or the file can't be read.
     """
-    if kind_of(path).startswith(".np"):
+    if kind_of(path) in ARRAYS:
         return _numbered(open_file(path).whole())
     table = read_text_table(path)
     applied = apply_recipe(recipe, table)
@@ -128,11 +129,18 @@ def raw_rows(path: Path, loaded: Loaded) -> Rows:
     if not _is_images(path):
         piece = open_file(path)
         return replace(_numbered(piece.whole()), notes=piece.notes)
-    raise mistake("predict.no-rows", path=path)
+    paths = sorted(filter(is_image, path.rglob("*")), key=lambda each: natural_key(each.as_posix()))
+    paths = paths if path.is_dir() else [path]
+    if not paths:
+        raise mistake("predict.no-rows", path=path)
+    images = [look_at(each) for each in paths]
+    piece = piece_of(str(path), images, size_of(str(path), loaded.input_shape[1:]))
+    names = [each.relative_to(path).as_posix() if path.is_dir() else each.name for each in paths]
+    return Rows(piece.whole(), ("file",), (names,), piece.notes)
 
 
 def _is_images(path: Path) -> bool:
-    return path.is_dir()
+    return path.is_dir() or is_image(path)
 
 
 def _numbered(x: AnyArray) -> Rows:

@@ -19,12 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.data.dealing import STRATIFIED, Dealing
+from lanfit.data.images import holds_images
 from lanfit.data.labels import Target
 from lanfit.data.normalize import NO_NORMALIZER, Moments, Normalizer, fit_normalizer
 from lanfit.data.pieces import AnyArray, Piece, check_memory
 from lanfit.data.plan import Plan, plan_rows
 from lanfit.data.shapes import fit_row, permuted, shown
-from lanfit.data.sources import Source, files_source
+from lanfit.data.sources import Source, files_source, images_source
 from lanfit.data.tables import Signs
 from lanfit.data.targets import Check, Targets, common_row, targets_of
 from lanfit.data.threads import in_order
@@ -215,6 +216,8 @@ def check_target_normalizer(normalizer: str, target: Target) -> None:
 def _files_of(request: DataRequest) -> Source:
     if request.x_dir is None:
         raise mistake("rows.no-folder")
+    if holds_images(request.x_dir):
+        return images_source(request.x_dir, request.y_dir, request.target, request.input_shape)
     signs = Signs.named(request.decimal, request.thousands)
     return files_source(request.x_dir, request.y_dir, request.target, request.npz_key, signs)
 

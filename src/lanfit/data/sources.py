@@ -5,6 +5,7 @@ A source knows its rows before they are read; the sets of Keras are made into on
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lanfit.data.bundles import Bundle, find_bundle
-from lanfit.data.files import find_pairs, is_data, open_elsewhere, open_file, read_labels
+from lanfit.data.compressed import PACKINGS
+from lanfit.data.files import SHEETS, TEXT, find_pairs, is_data, open_elsewhere, open_file, read_labels
+from lanfit.data.images import find_images, holds_images, labels_of, piece_of, size_of
 from lanfit.data.labels import Target
 from lanfit.data.npz import open_npz, read_npz_labels
 from lanfit.data.pieces import AnyArray, Piece
@@ -23,6 +26,9 @@ from lanfit.mistakes import mistake
 
 Part = TypeVar("Part", bound=Piece | Labels)
 OTHER = {"names": "row", "row": "names"}
+
+#: How the tables that `lanfit prepare` takes end.
+RAW = (*SHEETS, *TEXT, *(f"{text}{packing}" for text in TEXT for packing in PACKINGS))
 
 
 @dataclass(frozen=True)
@@ -88,10 +94,23 @@ def check_folders(x_dir: Path, y_dir: Path | None) -> None:
     """Whether there is something to read, before anything is read.
 
     Raises:
-        InputError: a folder is missing or empty, holds something that is not read, or the counts differ.
+        InputError: a folder is missing or empty, holds something that is not read, or the counts differ; or there is
+            only a table that is to be prepared.
     """
+    if holds_images(x_dir):
+        return
     if _bundle(x_dir, y_dir, None) is None:
+        if not (x_dir.is_dir() and any(map(is_data, x_dir.iterdir()))) and (raw := _raw_tables(x_dir)):
+            line = f"lanfit prepare {' '.join(shlex.quote(str(path)) for path in raw)}"
+            raise mistake("folder.raw-table", file=raw[0], folder=x_dir, line=line)
         find_pairs(x_dir, y_dir)
+
+
+def _raw_tables(x_dir: Path) -> list[Path]:
+    """Tables beside X and Y, where somebody put them as they are."""
+    folder = x_dir.parent
+    found = [path for path in folder.iterdir() if path.is_file() and is_data(path)] if folder.is_dir() else []
+    return sorted(path for path in found if path.name.lower().endswith(RAW) and not path.name.startswith("~"))
 
 
 def _bundle(x_dir: Path, y_dir: Path | None, npz_key: str | None) -> Bundle | None:
@@ -129,7 +148,12 @@ def _not_read(x_dir: Path) -> tuple[str, ...]:
     """A note on data that stands beside X and Y, where nobody looks."""
     found = sorted(path.name for path in x_dir.parent.iterdir() if path.suffix.lower() == ".npz" and path.is_file())
     named = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
-    return (f"{named} beside X and Y: not read, as X and Y hold data",) if found else ()
+    notes = [f"{named} beside X and Y: not read, as X and Y hold data"] if found else []
+    raw = [] if (x_dir.parent / "recipe.json").exists() else _raw_tables(x_dir)
+    if raw:
+        line = f"lanfit prepare {shlex.quote(str(raw[0]))}"
+        notes.append(f"{raw[0].name} beside X and Y: not read; `{line}` makes X and Y of it")
+    return tuple(notes)
 
 
 def _settled(x: Piece, y: Piece | Labels, x_again: Any, y_again: Any) -> tuple[Piece, Any]:
@@ -159,6 +183,29 @@ def _undecided(part: Part) -> Part:
         return part
     width = part.shape[1] if isinstance(part, Piece) else part.values.shape[1]
     return replace(part, notes=(*part.notes, said_of_numbering(width, names=False)))
+
+
+def images_source(x_dir: Path, y_dir: Path | None, target: Target, input_shape: Sequence[int | None]) -> Source:
+    """The images of a folder, in the size of the model's input; the names of their folders are the labels.
+
+    Args:
+        y_dir: not read; that is said if something is in it.
+
+    Raises:
+        InputError: anything about the images that does not fit, or the targets are no classes.
+    """
+    name = str(x_dir)
+    images = find_images(x_dir)
+    x = piece_of(name, images, size_of(name, input_shape[1:]))
+    if target is Target.INPUT:
+        return Source((x,), notes=gathered((x,)))
+    if not target.is_classification:
+        raise mistake("images.no-numbers", folder=x_dir)
+    labels = labels_of(name, images)
+    notes = gathered((x, labels))
+    if y_dir is not None and y_dir.is_dir() and any(map(is_data, y_dir.iterdir())):
+        notes = (*notes, f"{y_dir.name} is not read: the labels are the names of the folders of images")
+    return Source((x,), labels=(labels,), notes=notes)
 
 
 def arrays_source(

@@ -11,14 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lanfit.data.csvs import notes_of
-from lanfit.data.files import kind_of
+from lanfit.data.files import SHEETS, TEXT, kind_of
 from lanfit.data.layout import find_layout, table_records
 from lanfit.data.tables import is_missing, is_number
 from lanfit.data.xlsx import read_xlsx_texts
 from lanfit.mistakes import mistake
-
-#: How the endings of text files begin.
-TEXT = (".csv", ".tsv", ".txt")
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def read_text_table(path: Path) -> TextTable:
         InputError: it can't be read, holds no rows, or is of another kind.
     """
     kind = kind_of(path)
-    if kind == ".xlsx":
+    if kind in SHEETS:
         header, rows, notes = read_xlsx_texts(path)
         return _table(path, header, rows, False, notes)
     if not kind.startswith(TEXT):

@@ -30,6 +30,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "{folder} holds no data",
         "Put {kinds} files into it.",
     ),
+    "folder.raw-table": Mistake(
+        InputError,
+        "{folder} holds no data, but {file} is a table that can be prepared",
+        "Run `{line}`: it makes X and Y of it.",
+    ),
     "folder.in-folder": Mistake(
         InputError,
         "{path} is a folder",

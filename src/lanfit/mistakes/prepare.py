@@ -16,6 +16,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "there is no file or folder {path}",
         "Give the path of a table (csv, xlsx), or of a folder of images with one subfolder for each class.",
     ),
+    "prepare.several-folders": Mistake(
+        InputError,
+        "{folder} is a folder, and more than it is given",
+        "Prepare one folder of images, or tables.",
+    ),
     "table.no-table": Mistake(
         InputError,
         "{file} is no table",
@@ -177,5 +182,62 @@ MISTAKES: Mapping[str, Mistake] = {
         InputError,
         "{file} can't be read: {reason}",
         "Copy the file that the run wrote, or remove it: classes are numbers then.",
+    ),
+    # --- images ---
+    "images.no-pillow": Mistake(
+        InputError,
+        "{file} is an image, and reading those needs Pillow",
+        "Install it: `pip install pillow`.",
+    ),
+    "images.none": Mistake(
+        InputError,
+        "{folder} holds no images",
+        "Put them into one subfolder for each class, such as {folder}/cat/1.jpg.",
+    ),
+    "images.empty-class": Mistake(
+        InputError,
+        "{folder} is the folder of a class, and holds no images",
+        "Put its images into it, or remove the folder.",
+    ),
+    "images.one-class": Mistake(
+        InputError,
+        "all images in {folder} are of one class, {name}",
+        "Make one subfolder for each class, at least two.",
+    ),
+    "images.other-file": Mistake(
+        InputError,
+        "{file} is no image in the folder of a class",
+        "Move it away: {folder} may hold only folders of images (png, jpg, bmp, gif, webp, tif), one for each class.",
+    ),
+    "images.damaged": Mistake(
+        InputError,
+        "{file} can't be read as an image: {reason}",
+        "It may be damaged, cut short, or another kind of file: save it again, or move it away.",
+    ),
+    "images.too-large": Mistake(
+        InputError,
+        "{file} has {width:,}×{height:,} pixels, and {most:,} are the most",
+        "Make it smaller.",
+    ),
+    "images.deep": Mistake(
+        InputError,
+        "{file} has more than 8 bits a channel (Pillow calls it {mode})",
+        "Save it with 8 bits, or save the values as npz.",
+    ),
+    "images.wrong-size": Mistake(
+        InputError,
+        "{size!r} is no size of images",
+        "Give height and width in pixels, as in 64x64; 2048 is the most.",
+    ),
+    "images.no-size": Mistake(
+        InputError,
+        "{folder} holds images, but the model takes rows of {wanted}, which is no size of images",
+        "Use a model whose input is (height, width, channels) with 1, 3 or 4 channels last, or prepare the images in a "
+        "size of your own: `lanfit prepare FOLDER --size 64x64`.",
+    ),
+    "images.no-numbers": Mistake(
+        InputError,
+        "{folder} holds images in folders that name their classes, but the model's loss takes numbers",
+        "Use a model with a cross-entropy loss, or save images and numbers as npz files.",
     ),
 }

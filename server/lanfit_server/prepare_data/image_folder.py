@@ -1,0 +1,77 @@
+"""`lanfit prepare FOLDER`: from a folder of images, one subfolder for each class, to `dataset/`."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lanfit.data.images import Image, Size, find_images, labels_of, piece_of
+from lanfit.data.pieces import check_memory
+from lanfit.mistakes import mistake
+from lanfit.terminal import Terminal
+from lanfit_server.prepare_data.decide import class_order, written_classes
+from lanfit_server.prepare_data.recipe import ImageRecipe
+
+#: The largest size that is proposed when all images have it.
+LARGEST = 128
+USUAL = "64x64"
+
+
+def ask_size(terminal: Terminal, images: Sequence[Image], given: str | None) -> Size:
+    """The size of the rows: given, or asked; the images' own when they all have a small one.
+
+    Raises:
+        InputError: it is no size.
+    """
+    sizes = {(image.height, image.width) for image in images}
+    channels = 1 if all(image.grey for image in images) else 3
+    own = sizes.pop() if len(sizes) == 1 else (0, 0)
+    default = f"{own[0]}x{own[1]}" if 0 < max(own) <= LARGEST else USUAL
+
+    def accept(text: str) -> Size:
+        found = re.fullmatch(r"(\d{1,4})\s*[xX×*,]\s*(\d{1,4})", text.strip())
+        if found is None or not all(1 <= int(n) <= 2048 for n in found.groups()):
+            raise mistake("images.wrong-size", size=text)
+        return Size(int(found[1]), int(found[2]), channels)
+
+    return accept(given) if given is not None else terminal.ask("Size of the images", "--size", accept, default=default)
+
+
+def read_folder(folder: Path) -> list[Image]:
+    """The images of a folder; at least two classes.
+
+    Raises:
+        InputError: as `find_images`, or there is one class only.
+    """
+    images = find_images(folder)
+    if len({image.label for image in images}) < 2:
+        raise mistake("images.one-class", folder=folder, name=images[0].label)
+    return images
+
+
+def make_recipe(folder: Path, images: Sequence[Image], size: Size) -> ImageRecipe:
+    """What is done to the images."""
+    labels_of(str(folder), images)  # refuses names that can't be labels
+    classes = tuple(sorted({image.label for image in images}, key=class_order))
+    return ImageRecipe(
+        folder=folder.name, height=size.height, width=size.width, channels=size.channels, classes=classes
+    )
+
+
+def arrays_of(
+    folder: Path, images: Sequence[Image], size: Size, recipe: ImageRecipe
+) -> tuple[bytes, tuple[object, ...]]:
+    """X as an npz file, and the targets as they are written.
+
+    Raises:
+        InputError: an image is damaged, or all of them take more memory than is free.
+    """
+    check_memory(f"{len(images):,} images take", 2 * len(images) * size.height * size.width * size.channels)
+    x = piece_of(str(folder), images, size).whole()
+    file = io.BytesIO()
+    np.savez_compressed(file, x)
+    return file.getvalue(), written_classes(recipe.classes, [image.label for image in images])

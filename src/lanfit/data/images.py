@@ -1,0 +1,190 @@
+"""Images as rows: files in one folder for each class, read in a given size as uint8, 0 to 255.
+
+Which images there are, and their sizes, is known before any is decoded; then they are read some MiB at a time.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lanfit.data.files import is_data, natural_key
+from lanfit.data.pieces import BLOCK_BYTES, Piece
+from lanfit.data.text_labels import Labels, labels_of_texts
+from lanfit.mistakes import counted, mistake
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+#: What an image may have: some kilobytes can declare gigabytes.
+MOST_PIXELS = 100_000_000
+#: The modes of Pillow for 1, 3 and 4 channels.
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_GREY = frozenset({"1", "L", "LA"})
+#: Pillow's modes of more than 8 bits, which a conversion would cut off.
+_DEEP = ("I", "F")
+
+
+@dataclass(frozen=True)
+class Size:
+    """Of a row: its shape is (height, width, channels)."""
+
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.height, self.width, self.channels
+
+
+@dataclass(frozen=True)
+class Image:
+    """A file, and what its head says."""
+
+    path: Path
+    label: str
+    """The name of its folder."""
+    width: int
+    height: int
+    grey: bool
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image by its name."""
+    return path.name.lower().endswith(ENDINGS) and is_data(path)
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether a folder holds folders with images in them."""
+    return folder.is_dir() and any(
+        any(map(is_image, sub.iterdir())) for sub in folder.iterdir() if is_data(sub) and sub.is_dir()
+    )
+
+
+def find_images(folder: Path) -> list[Image]:
+    """The images in the subfolders of a folder, in natural order of classes and files.
+
+    Raises:
+        InputError: something else lies between them, a class has none, or an image can't be read.
+    """
+    found = []
+    for sub in sorted((path for path in folder.iterdir() if is_data(path)), key=lambda path: natural_key(path.name)):
+        if not sub.is_dir():
+            raise mistake("images.other-file", file=sub, folder=folder)
+        paths = sorted((path for path in sub.iterdir() if is_data(path)), key=lambda path: natural_key(path.name))
+        if not paths:
+            raise mistake("images.empty-class", folder=sub)
+        for path in paths:
+            if not is_image(path) or path.is_dir():
+                raise mistake("images.other-file", file=path, folder=folder)
+            found.append(look_at(path, sub.name))
+    if not found:
+        raise mistake("images.none", folder=folder)
+    return found
+
+
+def look_at(path: Path, label: str = "") -> Image:
+    """Read the head of an image.
+
+    Raises:
+        InputError: it is none, or too large.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise mistake("images.too-large", file=path, width=width, height=height, most=MOST_PIXELS)
+        if image.mode.startswith(_DEEP):
+            raise mistake("images.deep", file=path, mode=image.mode)
+        if image.getexif().get(0x0112, 1) >= 5:  # it is to be turned by a quarter
+            width, height = height, width
+        return Image(path, label, width, height, image.mode in _GREY)
+
+
+def read_image(path: Path, size: Size) -> NDArray[np.uint8]:
+    """An image upright, in this size, with so many channels; shape (height, width, channels).
+
+    Raises:
+        InputError: it is damaged.
+    """
+    with _opened(path) as image:
+        from PIL import Image as Pillow
+        from PIL import ImageOps
+
+        upright = ImageOps.exif_transpose(image).convert(MODES[size.channels])
+        if upright.size != (size.width, size.height):
+            upright = upright.resize((size.width, size.height), Pillow.Resampling.BILINEAR)
+        return np.asarray(upright, np.uint8).reshape(size.shape)
+
+
+def piece_of(name: str, images: Sequence[Image], size: Size) -> Piece:
+    """The images as rows; they are decoded when they are read."""
+    paths = [image.path for image in images]
+    shape = (len(paths), *size.shape)
+    return Piece(name, shape, np.dtype(np.uint8), partial(_blocks, paths, size), notes_of(images, size))
+
+
+def labels_of(name: str, images: Sequence[Image]) -> Labels:
+    """The names of the folders as labels.
+
+    Raises:
+        InputError: as `labels_of_texts`.
+    """
+    names = list(dict.fromkeys(image.label for image in images))
+    place = {label: number for number, label in enumerate(names)}
+    return labels_of_texts(name, np.array([[place[image.label]] for image in images], np.int32), names)
+
+
+def size_of(name: str, shape: Sequence[int | None]) -> Size:
+    """The size in which a model takes images; `shape` is its input's without the rows.
+
+    Raises:
+        InputError: it takes no images, or of any size.
+    """
+    sizes = [n for n in shape if n is not None]
+    if len(sizes) == len(shape) and len(sizes) == 2:
+        return Size(sizes[0], sizes[1], 1)
+    if len(sizes) == len(shape) and len(sizes) == 3 and sizes[2] in MODES:
+        return Size(*sizes)
+    raise mistake("images.no-size", folder=name, wanted="×".join("?" if n is None else str(n) for n in shape))
+
+
+def notes_of(images: Sequence[Image], size: Size) -> tuple[str, ...]:
+    """What is done to them."""
+    sizes = {(image.width, image.height) for image in images}
+    notes = []
+    if sizes != {(size.width, size.height)}:
+        kinds = "1 size" if len(sizes) == 1 else f"{len(sizes)} sizes"
+        notes.append(f"{counted(len(images), 'image')} of {kinds}, brought to {size.height}×{size.width} pixels")
+    if size.channels == 1 and not all(image.grey for image in images):
+        notes.append("colours become grey")
+    return tuple(notes)
+
+
+def _blocks(paths: Sequence[Path], size: Size) -> Iterator[NDArray[Any]]:
+    step = max(1, BLOCK_BYTES // prod(size.shape))
+    for start in range(0, len(paths), step):
+        yield np.stack([read_image(path, size) for path in paths[start : start + step]])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open an image with Pillow, and name the file in whatever it raises."""
+    try:
+        from PIL import Image as Pillow
+    except ImportError as error:
+        raise mistake("images.no-pillow", file=path) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own bound on sizes; ours is lower
+            with Pillow.open(path) as image:
+                yield image
+    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+        raise mistake("images.damaged", file=path, reason=str(error) or type(error).__name__) from error
