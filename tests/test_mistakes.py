@@ -99,6 +99,10 @@ INSIDE = {
         _PYTHON,
         "lanfit_server/test_api_datasets.py::test_a_dataset_that_memory_has_no_room_for_stops_with_numbers",
     ),
+    "fit.function": (
+        _PYTHON,
+        "lanfit_server/test_api_configs.py::test_functions_that_can_not_be_told_by_name_are_refused_with_their_place",
+    ),
     "fit.monitor": (
         _PYTHON,
         "lanfit_server/test_api_callbacks.py::test_a_monitor_that_keras_can_not_judge_is_refused_and_the_advice_works",

@@ -22,7 +22,7 @@ from lanfit_server.service_messages import Fit, Open
 from lanfit_server.sets import load_set, source_of
 from lanfit_server.simulation import REMARK
 
-SOFT = "The targets lie between 0 and 1: they are trained on as they are, and evaluated as numbers, not as classes."
+SOFT = "The targets lie between 0 and 1: they are trained on as they are, and evaluated as numbers, not as classes"
 
 
 def order_of(fit: Fit, opening: Open, models: ModelProcess, loop: LoopThread) -> Order:

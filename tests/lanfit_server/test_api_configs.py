@@ -11,7 +11,8 @@ import pytest
 from lanfit.errors import InputError
 from lanfit.models.compiling import read_spec
 from lanfit.models.loading import load_model
-from lanfit_server.api.configs import lost_arguments, whole_configs
+from lanfit_server.api.configs import check_functions, lost_arguments, whole_configs
+from lanfit_server.api.wording import in_python
 
 pytestmark = pytest.mark.keras
 
@@ -100,3 +101,46 @@ def test_what_is_set_behind_the_back_of_the_configuration_is_refused_by_name(tmp
     plain.build(model.trainable_variables)
     with whole_configs(model) as left_out:
         assert left_out == ()
+
+
+def test_functions_that_can_not_be_told_by_name_are_refused_with_their_place() -> None:
+    import keras
+    import tensorflow as tf
+
+    def model(activation: Any, loss: Any = "mse") -> Any:
+        made = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, activation=activation, name="last")])
+        made.compile("adam", loss)
+        return made
+
+    for made, said, instead in (
+        (model(lambda x: x), "the activation of Dense 'last' is a lambda", "a function of Keras"),
+        (model(tf.nn.softmax), "the activation of Dense 'last' is softmax_v2 of TensorFlow", '"softmax"'),
+        (model("relu", lambda y, p: p), "the loss of the compiled model is a lambda", "in a file"),
+    ):
+        with pytest.raises(InputError) as wrong:
+            check_functions(made)
+        assert wrong.value.code == "fit.function"
+        assert wrong.value.message.startswith(said)
+        assert instead in wrong.value.hint
+    check_functions(model(tf.nn.relu, "mse"))
+    check_functions(model("softmax"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "Lower the learning rate, e.g. --learning-rate 0.0001.",
+            "Lower the learning rate, e.g. learning_rate=0.0001.",
+        ),
+        ("Use --batch-size 25 or less, or fewer clients.", "Use batch_size=25 or less, or fewer clients."),
+        ("Try smaller batches (--batch-size).", "Try smaller batches (batch_size=)."),
+        ("Use --batch-size or --normalizer minmax.", 'Use batch_size= or normalizer="minmax".'),
+        ("Name it with --custom-objects my_layers.py.", 'Name it with custom_objects="my_layers.py".'),
+        ("Go on: lanfit server --resume 1 --workspace x. Or --epochs 2.", None),
+        ("Leave --foreign out.", "Leave --foreign out."),
+        ("functional_4.keras: layer 'a' is odd", "the model functional_4: layer 'a' is odd"),
+    ],
+)
+def test_python_programs_are_told_arguments_and_no_flags(text: str, said: str | None) -> None:
+    assert in_python(text) == (said or "Go on: lanfit server --resume 1 --workspace x. Or epochs=2.")

@@ -28,13 +28,14 @@ from lanfit_server.api.arguments import (
     loudness,
 )
 from lanfit_server.api.callbacks import check_callbacks, listed
-from lanfit_server.api.configs import whole_configs
+from lanfit_server.api.configs import check_functions, whole_configs
 from lanfit_server.api.connection import Connection
 from lanfit_server.api.custom_objects import check_own_training, files_for, named_files, travelling, used_by
 from lanfit_server.api.datasets import is_dataset
 from lanfit_server.api.progress import Progress
 from lanfit_server.api.rows import Names, Rows, class_weights, kind_of, rows_of
 from lanfit_server.api.watching import Watcher
+from lanfit_server.api.wording import in_python
 from lanfit_server.api.workspaces import workspace_of
 from lanfit_server.given_rows import GivenRows
 from lanfit_server.resuming import read_summary
@@ -225,6 +226,7 @@ class Cluster:
         check_model(model)
         check_own_training(model)
         used = used_by(model)
+        check_functions(model)
         files = files_for(used, named_files(custom_objects) or self._custom, own_machines=self._own_machines)
         chosen = {"method": method, "normalizer": normalizer, "seed": seed, "test_split": test_split, "keep": keep}
         check_rounds(method, {"rounds": rounds, "strategy": strategy, "min_clients": min_clients})
@@ -352,7 +354,7 @@ class Cluster:
             while True:
                 match told := self._connection.receive():
                     case Said(text):
-                        progress.detail(text)
+                        progress.detail(in_python(text))
                     case Began(run):
                         watcher.run = run
                         progress.note(f"Run {run} has begun; lanfit.attach({run!r}) reads it if this program ends.")
@@ -387,7 +389,7 @@ class Cluster:
 
     def _finished(self, summary: Summary, watcher: Watcher, progress: Progress) -> Any:
         if summary.final is None:
-            why = f" ({summary.error})" if summary.error else ""
+            why = f" ({in_python(summary.error)})" if summary.error else ""
             log = self.workspace.run_folder(summary.run) / "server.log"
             raise mistake("fit.ended", run=summary.run, status=summary.status, why=why, log=log)
         history = watcher.finish(summary, self.workspace)

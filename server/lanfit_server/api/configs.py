@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -44,6 +45,59 @@ def whole_configs(model: Any) -> Iterator[tuple[str, ...]]:
     finally:
         for each, _ in changed:
             object.__delattr__(each, "get_config")
+
+
+#: Functions of TensorFlow that Keras has, too: it takes them, and does not write down whose they are.
+_OF_TENSORFLOW = {"softmax_v2": "softmax", "log_softmax_v2": "log_softmax"}
+
+
+def check_functions(model: Any) -> None:
+    """Refuse functions that can't be told from their names.
+
+    Raises:
+        InputError: one is a lambda, or is TensorFlow's; its place is named.
+    """
+    import keras
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras warns of lambdas
+        config = keras.saving.serialize_keras_object(model)
+    for place, name in _functions(config, "", ""):
+        if name is None:
+            what, instead = "a lambda", "Give the name of a function of Keras, or define it in a file"
+        elif name in _OF_TENSORFLOW:
+            what, instead = f"{name} of TensorFlow", f'Give its name in Keras: "{_OF_TENSORFLOW[name]}"'
+        else:
+            continue
+        raise mistake("fit.function", place=place, what=what, instead=instead)
+
+
+def _functions(config: Any, layer: str, key: str) -> Iterator[tuple[str, str | None]]:
+    """The functions in a configuration: where each is, and its name; None for a lambda."""
+    if isinstance(config, Mapping):
+        kind, inner = config.get("class_name"), config.get("config")
+        if kind == "__lambda__" or _is_code(config):
+            yield f"{key} of {layer}" if layer else key, None
+        elif kind == "function" and isinstance(inner, str):
+            yield f"{key} of {layer}" if layer else key, inner
+        elif kind == "Lambda":
+            return  # the check of the model names it
+        elif isinstance(kind, str) and isinstance(inner, Mapping):
+            layer = f"{kind} {inner['name']!r}" if isinstance(inner.get("name"), str) else kind
+        for name, part in config.items():
+            if name == "compile_config":
+                yield from _functions(part, "the compiled model", name)
+            else:
+                yield from _functions(part, layer, key if name == "config" else str(name))
+    elif isinstance(config, list | tuple):
+        for part in config:
+            yield from _functions(part, layer, key)
+
+
+def _is_code(config: Mapping[str, Any]) -> bool:
+    """Whether it is what Keras makes of a lambda that stands where a layer takes a function: code and its defaults."""
+    value = config.get("value")
+    return set(config) == {"value"} and isinstance(value, tuple | list) and isinstance(next(iter(value), None), str)
 
 
 def lost_arguments(made: Any) -> dict[str, Any]:

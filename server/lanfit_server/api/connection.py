@@ -10,6 +10,7 @@ from typing import Any
 from lanfit import errors
 from lanfit.child import Child
 from lanfit.loop import LoopThread
+from lanfit_server.api.wording import in_python
 from lanfit_server.evaluate import Problem
 from lanfit_server.service_messages import Close, Reply, Request
 
@@ -64,7 +65,7 @@ class Connection:
         """
         reply: Reply = self._started.loop.call(self._started.child.receive())
         if isinstance(reply, Problem):
-            raise getattr(errors, reply.kind)(reply.message, reply.hint, reply.code)
+            raise getattr(errors, reply.kind)(in_python(reply.message), in_python(reply.hint), reply.code)
         return reply
 
     def close(self) -> None:

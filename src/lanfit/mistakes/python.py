@@ -64,6 +64,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "the model {model!r} is not compiled",
         "Call model.compile(optimizer, loss) before fit.",
     ),
+    "fit.function": Mistake(
+        InputError,
+        "the {place} is {what}, which can't travel",
+        "{instead}.",
+    ),
     "fit.not-saved": Mistake(
         InputError,
         "{name} has {what}, which Keras does not save, and clients make the model of what Keras saves",

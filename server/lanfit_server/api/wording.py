@@ -1,0 +1,48 @@
+"""What is said to an operator of the command line, in the words of a Python program. Decides nothing."""
+
+from __future__ import annotations
+
+import re
+
+from lanfit.errors import InputError
+from lanfit.fields import paths
+from lanfit.job import FIELDS
+
+#: A flag, and what may be its value: a number, or a word, which only some flags take.
+_FLAG = re.compile(r"--([a-z][a-z-]*)(?:([ =])(\d+(?:\.\d+)?(?:e[+-]?\d+)?|[a-z][\w./-]*\w))?")
+#: Sentences with a command to type stay as they are.
+_COMMAND = re.compile(r"\blanfit (?:server|client|simulate|prepare|predict|collect|demo)\b")
+#: The file that a model travels in, which nobody has named.
+_FILE = re.compile(r"^([\w.-]+)\.keras: ")
+
+
+def in_python(text: str) -> str:
+    """A message or a hint with arguments of `Cluster.fit` for flags, and the model for its file."""
+    sentences = re.split(r"(?<=\.)(\s+)", _FILE.sub(r"the model \1: ", text))
+    return "".join(each if _COMMAND.search(each) else _FLAG.sub(_argument, each) for each in sentences)
+
+
+def _argument(found: re.Match[str]) -> str:
+    flag, between, value = found.groups()
+    name = flag.replace("-", "_")
+    if name not in FIELDS:
+        return found[0]
+    if value is None:
+        return f"{name}="
+    if value[0].isdigit():
+        return f"{name}={value}"
+    return f'{name}="{value}"' if _takes(name, value) else f"{name}={between}{value}"
+
+
+def _takes(name: str, word: str) -> bool:
+    """Whether a word behind a flag is its value, and not how the sentence goes on."""
+    parse = FIELDS[name].parse
+    if parse is paths:
+        return "." in word
+    if not parse.__qualname__.startswith("choice."):
+        return False
+    try:
+        parse(word)
+    except InputError:
+        return False
+    return True
