@@ -22,7 +22,7 @@ from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
 from lanfit.models import custom
-from lanfit.models.compiling import CompileSpec, left_out_note, loss_name, override, read_spec
+from lanfit.models.compiling import CompileSpec, compile_model, left_out_note, loss_name, override, read_spec
 from lanfit.models.export import ModelWriter, holds_in_h5, write_final
 from lanfit.models.loading import LoadedModel, load_model
 from lanfit.models.member import Member
@@ -33,7 +33,7 @@ from lanfit.partial import is_full
 from lanfit.system import refused
 from lanfit.training.folds import convert
 from lanfit.training.judging import Judge, as_predictions
-from lanfit.training.metrics import metrics
+from lanfit.training.metrics import metrics, with_compiled
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import LARGEST_ARCHITECTURE, Model
 from lanfit_server.evaluate import (
@@ -177,8 +177,11 @@ class ModelHolder:
             return {}
         target = Target(model.target)
         y = make_target(target, y, members[0].normalizer.apply(x), model.output_shape)
-        loss, outputs = RowScorer(keras.models.load_model(path)).score(x, y)
-        return {"loss": loss, **metrics(target, y, as_predictions(model, outputs))}
+        written = keras.models.load_model(path)
+        compile_model(written, read_spec(model.compile))  # a file has the long names of metrics
+        scorer = RowScorer(written)
+        loss, outputs = scorer.score(x, y)
+        return with_compiled({"loss": loss, **metrics(target, y, as_predictions(model, outputs))}, scorer.compiled)
 
     def _average(self, path: Path, members: list[Member], rows: Sequence[int]) -> ArrayFile:
         weights = average([member.weights for member in members], rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from lanfit.training.metrics import as_keras, mean_figures
 from lanfit_server.client_facts import ONCE
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
@@ -30,7 +31,7 @@ def round_facts(run: OpenRun, records: Sequence[RoundRecord], model: Callable[[i
             overhead_seconds=round(record.seconds.get("overhead", 0.0), 4),
             metrics=record.metrics,
             model=run.workspace.relative(path) if (path := model(record.number)).exists() else None,
-            training=mean_by_rows([(client.rows, _last(client.history)) for client in _counted(record)]),
+            training=mean_figures([(client.rows, _last(client.history)) for client in _counted(record)]),
             validation=validation_of(records, index),
             drift={
                 client.owner: {"norm": client.norm, "cosine": client.cosine}
@@ -46,7 +47,7 @@ def round_facts(run: OpenRun, records: Sequence[RoundRecord], model: Callable[[i
 
 def logs_of_round(record: RoundRecord, evaluated: Mapping[str, float]) -> dict[str, float]:
     """A round's line as Keras has it: of training the mean over the clients, of the evaluation with `val_` in front."""
-    training = mean_by_rows([(client.rows, _last(client.history)) for client in _counted(record)])
+    training = mean_figures([(client.rows, _last(client.history)) for client in _counted(record)])
     return as_logs(training, evaluated)
 
 
@@ -58,13 +59,13 @@ def evaluated(
     Args:
         samples: the rows of each client, by which the mean is weighted.
     """
-    return dict(metrics) or mean_by_rows([(samples[name], figures) for name, figures in validation.items()])
+    return dict(metrics) or mean_figures([(samples[name], figures) for name, figures in validation.items()])
 
 
 def as_logs(training: Mapping[str, float], evaluated: Mapping[str, float]) -> dict[str, float]:
     """Figures of clients' training, without what they validated on their own, and those of an evaluation."""
     trained = {name: value for name, value in training.items() if not name.startswith("val_")}
-    return {**trained, **{f"val_{name}": value for name, value in evaluated.items()}}
+    return {**trained, **{f"val_{name}": value for name, value in as_keras(evaluated).items()}}
 
 
 def _counted(record: RoundRecord) -> list[RoundClient]:
@@ -83,15 +84,6 @@ def validation_of(records: Sequence[RoundRecord], index: int) -> dict[str, dict[
     if records[index].validation or index + 1 == len(records):
         return records[index].validation
     return {client.owner: client.scores for client in records[index + 1].clients if client.scores}
-
-
-def mean_by_rows(measured: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
-    """The mean of each metric, weighted by rows."""
-    rows = sum(count for count, _ in measured)
-    if not rows:
-        return {}
-    names = measured[0][1]
-    return {name: sum(count * metrics.get(name, float("nan")) for count, metrics in measured) / rows for name in names}
 
 
 def client_facts_of_rounds(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 
 from lanfit.files import ArrayFile
+from lanfit.training.metrics import mean_figures
 from lanfit_server.clusters import REMIND_SECONDS, Cluster, Event, Joined, Left, ScoreDone, TaskFailed, next_event
 from lanfit_server.collect import OpenRun
 from lanfit_server.display import Display
@@ -142,7 +143,4 @@ def _put_back(events: asyncio.Queue[Event], aside: Sequence[Event]) -> None:
 
 def weighted(answers: Sequence[ScoreDone]) -> dict[str, float]:
     """The mean of each metric, weighted by the rows that it was measured on."""
-    counted = [answer for answer in answers if answer.rows > 0 and answer.metrics]
-    rows = sum(answer.rows for answer in counted)
-    names = counted[0].metrics if counted else ()
-    return {name: sum(a.rows * a.metrics.get(name, math.nan) for a in counted) / rows for name in names}
+    return mean_figures([(answer.rows, answer.metrics) for answer in answers if answer.rows > 0 and answer.metrics])

@@ -64,3 +64,17 @@ def test_a_metric_that_is_called_like_a_fact_of_an_event_does_not_hide_it(tmp_pa
     [event] = map(json.loads, (tmp_path / "events.jsonl").read_text().splitlines())
     assert (event["event"], event["task"], event["time"] > 5) == ("scored", "shard-1", True)
     assert (event["cross entropy"], event["kind"], event["self"]) == (0.5, 4.0, 5.0)
+
+
+def test_a_history_has_the_compiled_metrics_under_the_names_that_keras_gives_them() -> None:
+    figures = {"loss": 0.5, "accuracy": 0.9, "precision": 0.8, "compiled_precision": 0.6, "sparse categorical": 0.9}
+    trained = {"loss": 0.4, "precision": 0.7, "sparse categorical": 0.8, "val_loss": 9.0}
+    expected = {
+        "loss": [0.4], "precision": [0.7], "sparse categorical": [0.8], "val_loss": [0.5], "val_accuracy": [0.9],
+        "val_precision": [0.6], "val_sparse categorical": [0.9],
+    }  # fmt: skip
+    assert history_of(summary(round_(1, training=trained, metrics=figures))) == expected
+    # Where clients have measured on their validation rows: 10 and 30 samples.
+    other = {**figures, "loss": 1.5}
+    by_client = {"lab-1": figures, "lab-2": other}
+    assert history_of(summary(round_(1, training=trained, validation=by_client))) == {**expected, "val_loss": [1.25]}

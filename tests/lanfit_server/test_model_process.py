@@ -6,9 +6,11 @@ import asyncio
 import sys
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
+from lanfit.data.labels import Target
 from lanfit.data.normalize import NO_NORMALIZER
 from lanfit.errors import InputError, LanfitError
 from lanfit.files import ArrayFile
@@ -24,12 +26,14 @@ from lanfit_server.evaluate import (
     LoadModel,
     ModelProcess,
     Problem,
+    Score,
     Scored,
+    UseData,
     UseModel,
     WriteFinal,
     WriteModel,
 )
-from lanfit_server.model_process import problem
+from lanfit_server.model_process import ModelHolder, problem
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -126,3 +130,31 @@ def test_what_the_system_refuses_is_an_answer_and_the_process_lives_on(tmp_path:
             await models.stop()
 
     asyncio.run(ask())
+
+
+@pytest.mark.keras
+def test_a_final_model_is_scored_with_the_metrics_it_was_compiled_with_by_the_names_they_were_given(
+    tmp_path: Path,
+) -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, activation="sigmoid")])
+    model.compile("sgd", "binary_crossentropy", metrics=["mse", keras.metrics.AUC(name="my area")])
+    model.save(tmp_path / "net.keras")
+    x, y = np.random.default_rng(0).random((40, 3)).astype(np.float32), np.arange(40) % 2
+    holder = ModelHolder()
+    loaded = holder.answer(LoadModel(str(tmp_path / "net.keras"), str(tmp_path / "weights.block")))
+    assert isinstance(loaded, Loaded)
+    compiled = holder.answer(Compile())
+    assert isinstance(compiled, Compiled)
+    named = Model(loaded.architecture, compiled.compile, (None, 3), (None, 1), Target.BINARY, "none", "none")
+    holder.answer(UseModel(named))
+    holder.answer(UseData(ArrayFile.write(tmp_path / "data.block", {"x": x, "y": y})))
+    member = ArrayFile.write(tmp_path / "m.block", {**loaded.weights.load(), **Member({}).constants()})
+    found = [
+        holder.answer(request) for request in (Score((member,)), WriteFinal(str(tmp_path / "final.keras"), (member,)))
+    ]
+    theirs = model.evaluate(x, y, verbose=0, return_dict=True)
+    for scored in found:
+        assert isinstance(scored, Scored)
+        assert {name: scored.metrics[name] for name in theirs} == pytest.approx(theirs, rel=1e-5)

@@ -41,6 +41,8 @@ class RowScorer:
         self._model = model
         self._step: Step | None = None
         self._form: object = None
+        self.compiled: dict[str, float] = {}
+        """What the metrics that the model is compiled with gave on the last rows, by the names that Keras has."""
 
     def score(self, x: AnyArray, y: AnyArray, batch_size: int = 256) -> tuple[float, NDArray[np.float32]]:
         """Return the loss over all rows as Keras computes it (regularization included), and the outputs.
@@ -52,20 +54,40 @@ class RowScorer:
         form = [(array.dtype, array.shape[1:]) for array in (x, y)]
         if self._step is None or self._form != form:
             self._step, self._form = _step_of(self._model, x, y), form
+        groups = metric_groups(self._model)
+        for group in groups:
+            group.reset_state()
         loss, outputs = 0.0, []
         for first in range(0, len(x), batch_size):
             rows, targets = x[first : first + batch_size], y[first : first + batch_size]
             mean, output = self._step(rows, targets)
             loss += len(rows) * float(mean)
             outputs.append(np.asarray(output))
+        if not _counts_metrics():
+            for group in groups:
+                group.reset_state()
+                for number, output in enumerate(outputs):
+                    group.update_state(y[number * batch_size :][: len(output)], output)
+        found = [pair for group in groups for pair in group.result().items()]
+        self.compiled = {str(name): float(value) for name, value in found if not np.ndim(value)}
         return loss / len(x), np.concatenate(outputs)
+
+
+def metric_groups(model: Any) -> list[Any]:
+    """What holds the metrics that a model is compiled with: Keras has one group of them, beside the loss."""
+    return [group for group in model.metrics if hasattr(group, "metrics")]
+
+
+def _counts_metrics() -> bool:
+    """Whether the step counts in the metrics of the model, too."""
+    import keras
+
+    return bool(keras.backend.backend() == "tensorflow")
 
 
 def _step_of(model: Any, x: AnyArray, y: AnyArray) -> Step:
     """What scores a batch. (`evaluate` and `predict` set up a pipeline each, which takes longer than a few batches.)"""
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
+    if not _counts_metrics():
         return lambda rows, targets: (
             model.test_on_batch(rows, targets, return_dict=True)["loss"],
             model.predict_on_batch(rows),
@@ -74,9 +96,11 @@ def _step_of(model: Any, x: AnyArray, y: AnyArray) -> Step:
 
     def step(rows: Any, targets: Any) -> tuple[Any, Any]:
         outputs = model(rows, training=False)
+        for group in metric_groups(model):
+            group.update_state(targets, outputs)
         return model.compute_loss(x=rows, y=targets, y_pred=outputs, training=False), outputs
 
-    step(x[:1], y[:1])  # the loss is built when it is first used, which a compiled function must not do
+    step(x[:1], y[:1])  # loss and metrics are built when they are first used, which a compiled function must not do
     like = [tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in (x, y)]
     # One way forward for both, and one call: a dense network takes a third of the time.
     compiled: Step = tf.function(step, input_signature=like, autograph=False, jit_compile=model.jit_compile)
@@ -111,6 +135,11 @@ class Scorer:
             self._build()
         set_weights(self._model, weights)
         return self._rows.score(x, y, batch_size)
+
+    @property
+    def compiled(self) -> dict[str, float]:
+        """What the compiled metrics gave on the last rows."""
+        return self._rows.compiled
 
     def _build(self) -> None:
         self._model = model_in_original_units(build(self._architecture), self._targets)
@@ -172,7 +201,7 @@ def check_batch(
 def _check_metrics(model: Any, figures: Mapping[str, Any]) -> None:
     """Check that a history can hold what the metrics give: a number each, under a name of its own."""
     # One that is called as the loss hides it in the figures: so the metrics are asked for their names, too.
-    given = [str(metric.name) for group in model.metrics for metric in getattr(group, "metrics", ())]
+    given = [str(metric.name) for group in metric_groups(model) for metric in group.metrics]
     names = [*given, *(name for name in figures if name not in ("loss", *given))]
     for name in names:
         if why := why_no_metric(name):

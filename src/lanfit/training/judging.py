@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from lanfit.data.labels import Target, make_target
 from lanfit.data.normalize import Normalizer
-from lanfit.models.compiling import read_spec, takes_logits
+from lanfit.models.compiling import compile_model, read_spec, takes_logits
 from lanfit.models.member import Member
 from lanfit.models.merge import ensemble_model
 from lanfit.models.scoring import RowScorer, Scorer
-from lanfit.training.metrics import metrics
+from lanfit.training.metrics import metrics, with_compiled
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import Model
 
@@ -38,7 +38,9 @@ class Judge:
         self._inputs: tuple[object, AnyArray, AnyArray] | None = None
 
     def score(self, members: Sequence[Member], x: AnyArray, y: AnyArray) -> dict[str, float]:
-        """Return `loss` and the metrics of a member, or of several whose outputs are averaged; nothing without rows.
+        """Return the figures of a member, or of several whose outputs are averaged; nothing without rows.
+
+        They are `loss`, the scores that fit the target, and the metrics that the model is compiled with.
 
         Args:
             x, y: raw rows and their targets, (rows, ...), as the model takes them.
@@ -54,12 +56,17 @@ class Judge:
         target = Target(self.model.target)
         targets = make_target(target, y, normalized, self.model.output_shape)
         if others:
-            together = ensemble_model(self.model.architecture, self.model.compile, members)
-            loss, outputs = RowScorer(together).score(x, targets)
+            model = ensemble_model(self.model.architecture, self.model.compile, members)
+            compile_model(model, read_spec(self.model.compile))  # as a file it has the long names of metrics
+            together = RowScorer(model)
+            loss, outputs = together.score(x, targets)
+            compiled = together.compiled
         else:
-            loss, outputs = self._scorer(first.targets).score(first.weights, normalized, targets)
+            scorer = self._scorer(first.targets)
+            loss, outputs = scorer.score(first.weights, normalized, targets)
+            compiled = scorer.compiled
         predictions = as_predictions(self.model, outputs)
-        return {"loss": loss, **metrics(target, targets, predictions)}, predictions
+        return with_compiled({"loss": loss, **metrics(target, targets, predictions)}, compiled), predictions
 
     def _scorer(self, targets: Normalizer) -> Scorer:
         """The scorer for these units; one is kept, because all models of a method but k-fold have the same."""

@@ -5,12 +5,15 @@ Works on what a model predicted and on the targets that `lanfit.data.labels.make
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.data.labels import Target
+from lanfit.wire.figures import COMPILED, COMPILED_SCORES
 
 AnyArray = NDArray[Any]
 
@@ -20,6 +23,45 @@ def metrics(target: Target, y_true: AnyArray, y_pred: AnyArray) -> dict[str, flo
     if target.is_classification:
         return classification_metrics(target, y_true, y_pred)
     return regression_metrics(y_true, y_pred)
+
+
+#: Scores that a compiled metric of the same name is, too: there it is said only where it differs.
+_ALIKE = ("accuracy", "mae")
+
+
+def with_compiled(scores: Mapping[str, float], compiled: Mapping[str, float]) -> dict[str, float]:
+    """Scores, and behind them what the metrics gave that the model is compiled with, under their own names.
+
+    One that is called like a score and is another figure (Keras' precision is that of one class, or of all labels) has
+    `compiled_` in front.
+    """
+    found = dict(scores)
+    for name, value in compiled.items():
+        if name not in scores:
+            found[name] = value
+        elif name not in _ALIKE or not math.isclose(value, scores[name], rel_tol=1e-5, abs_tol=1e-6):
+            found[COMPILED + name] = value
+    return found
+
+
+def as_keras(figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures as Keras has them: where a compiled metric has the name of a score, that name is the metric's."""
+    found = {name: value for name, value in figures.items() if name not in COMPILED_SCORES}
+    return found | {COMPILED_SCORES[name]: value for name, value in figures.items() if name in COMPILED_SCORES}
+
+
+def mean_figures(measured: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
+    """The mean of each figure, weighted by rows; NaN where one of them is missing."""
+    rows = sum(count for count, _ in measured)
+    if not rows:
+        return {}
+    names = dict.fromkeys(name for _, figures in measured for name in figures)
+
+    def of(figures: Mapping[str, float], name: str) -> float:
+        # Where a compiled metric is not there it was the score.
+        return figures.get(name, figures.get(COMPILED_SCORES.get(name, ""), math.nan))
+
+    return {name: sum(count * of(figures, name) for count, figures in measured) / rows for name in names}
 
 
 def classification_metrics(target: Target, y_true: AnyArray, y_pred: AnyArray) -> dict[str, float]:

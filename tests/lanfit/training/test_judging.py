@@ -16,6 +16,7 @@ from lanfit.models.compiling import read_config
 from lanfit.models.member import Member
 from lanfit.models.weights import get_weights
 from lanfit.training.judging import Judge
+from lanfit.training.metrics import as_keras
 from lanfit.wire.messages import Model
 
 pytestmark = pytest.mark.keras
@@ -113,3 +114,76 @@ def test_normalized_targets_are_scored_in_original_units() -> None:
 def test_no_rows_no_scores() -> None:
     _, named, one = member(classifier, Target.CLASSES)
     assert Judge(named).score([one], X[:0], np.empty(0, np.int64)) == {}
+
+
+def yes_or_no(*metrics: Any) -> Any:
+    import keras
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1, activation="sigmoid")])
+    model.compile("sgd", "binary_crossentropy", metrics=list(metrics))
+    return model
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_metrics_that_a_model_is_compiled_with_are_those_of_keras_beside_the_scores(
+    monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    """`at_once`: as the backend of the server does it; else as the others do."""
+    from keras import metrics
+
+    monkeypatch.setattr("lanfit.models.scoring._counts_metrics", lambda: at_once)
+    x, y = np.tile(X, (10, 1)), RANDOM.integers(0, 2, 600)  # more than a batch
+    model, named, one = member(
+        lambda: yes_or_no(
+            "accuracy",
+            metrics.Precision(name="precision"),
+            metrics.Recall(name="recall"),
+            metrics.AUC(name="prc", curve="PR"),
+            metrics.MeanSquaredError(name="Brier score"),
+        ),
+        Target.BINARY,
+    )
+    judge = Judge(named)
+    for _ in range(2):  # nothing is left of what was scored before
+        scored = judge.score([one], x, y)
+        theirs = model.evaluate(one.normalizer.apply(x), y, verbose=0, return_dict=True)
+        predicted = model.predict(one.normalizer.apply(x), verbose=0)[:, 0] > 0.5
+        assert list(scored) == [
+            "loss", "accuracy", "precision", "recall", "f1", "compiled_precision", "compiled_recall", "prc",
+            "Brier score",
+        ]  # fmt: skip
+        assert scored["f1"] == pytest.approx(f1_score(y, predicted, average="macro", zero_division=0))
+        for name in ("precision", "recall"):
+            assert scored[f"compiled_{name}"] == pytest.approx(theirs[name], rel=1e-5)
+            assert scored[f"compiled_{name}"] != pytest.approx(scored[name], rel=1e-3)
+        for name in ("loss", "accuracy", "prc", "Brier score"):
+            assert scored[name] == pytest.approx(theirs[name], rel=1e-5)
+        assert set(as_keras(scored)) == {*theirs, "f1"}
+
+
+def test_several_members_have_compiled_metrics_too() -> None:
+    y = RANDOM.integers(0, 2, 60)
+    first, named, one = member(lambda: yes_or_no("mse"), Target.BINARY)
+    second, _, other = member(lambda: yes_or_no("mse"), Target.BINARY)
+    mean = sum(model.predict(one.normalizer.apply(X), verbose=0)[:, 0] for model in (first, second)) / 2
+    assert Judge(named).score([one, other], X, y)["mse"] == pytest.approx(np.mean((mean - y) ** 2), rel=1e-4)
+
+
+def test_keras_accuracy_of_a_model_that_puts_out_logits_is_told_where_it_is_another() -> None:
+    import keras
+
+    def logits() -> Any:
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        model.compile("sgd", keras.losses.BinaryCrossentropy(from_logits=True), metrics=["accuracy"])
+        return model
+
+    model, named, one = member(logits, Target.BINARY)
+    rows = one.normalizer.apply(X)
+    outputs = model.predict(rows, verbose=0)[:, 0]
+    y = ((outputs > 0) & (outputs < 0.5)).astype(int)  # where 0.5 of a probability and 0.5 of a logit are not the same
+    scored = Judge(named).score([one], X, y)
+    assert scored["accuracy"] == pytest.approx(np.mean((outputs > 0) == y))
+    assert as_keras(scored)["accuracy"] == pytest.approx(
+        model.evaluate(rows, y, verbose=0, return_dict=True)["accuracy"]
+    )
+    assert scored["compiled_accuracy"] != pytest.approx(scored["accuracy"])

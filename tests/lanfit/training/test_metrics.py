@@ -1,5 +1,6 @@
 """Scores equal scikit-learn's to 1e-9."""
 
+import math
 import warnings
 
 import numpy as np
@@ -10,7 +11,14 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import accuracy_score, mean_absolute_error, precision_recall_fscore_support, r2_score
 
 from lanfit.data.labels import Target
-from lanfit.training.metrics import classification_metrics, metrics, regression_metrics
+from lanfit.training.metrics import (
+    as_keras,
+    classification_metrics,
+    mean_figures,
+    metrics,
+    regression_metrics,
+    with_compiled,
+)
 
 VALUES = st.floats(-1e4, 1e4, width=32)
 
@@ -84,3 +92,22 @@ def test_rows_that_do_not_pair_are_never_scored(true, predicted):
         classification_metrics(Target.CLASSES, np.zeros(true, int), np.zeros(predicted))
     with pytest.raises(ValueError, match="can't be compared"):
         regression_metrics(np.zeros(true), np.zeros((*predicted[:1],)))
+
+
+def test_a_compiled_metric_keeps_its_name_unless_a_score_of_another_meaning_has_it() -> None:
+    scores = {"loss": 1.0, "accuracy": 0.5, "precision": 0.7, "recall": 0.7, "f1": 0.7}
+    compiled = {"accuracy": 0.5000001, "precision": 0.7, "prc": 0.25, "mae": 0.125}
+    found = with_compiled(scores, compiled)
+    assert found == {**scores, "compiled_precision": 0.7, "prc": 0.25, "mae": 0.125}
+    assert as_keras(found) == {**scores, "prc": 0.25, "mae": 0.125}
+    differs = with_compiled(scores, {"accuracy": 0.25})
+    assert differs == {**scores, "compiled_accuracy": 0.25}
+    assert as_keras(differs) == {**scores, "accuracy": 0.25}
+
+
+def test_the_mean_of_figures_counts_rows_and_takes_the_score_where_no_compiled_metric_differs() -> None:
+    assert mean_figures([]) == {}
+    found = mean_figures([(30, {"accuracy": 0.5}), (10, {"accuracy": 0.5, "compiled_accuracy": 0.1, "prc": 1.0})])
+    assert found.pop("compiled_accuracy") == pytest.approx(0.4)
+    assert math.isnan(found.pop("prc")), "one of them has not measured it"
+    assert found == {"accuracy": 0.5}
