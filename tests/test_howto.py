@@ -152,6 +152,43 @@ def test_who_gets_which_rows(place: Place) -> None:
 
 
 @pytest.mark.story
+def test_custom_layers(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    path = HOWTO / "custom-layers.md"
+    found = dict(blocks(path))
+    for info, text in found.items():
+        if info.startswith("python "):
+            (place.root / info.removeprefix("python ")).write_text(text, encoding="utf-8")
+    (place.root / "elsewhere").mkdir()
+    port = free_port()
+
+    def started(block: str) -> Program:
+        command = found[block].strip().replace("client 127.0.0.1", f"client 127.0.0.1:{port}")
+        command = command.replace("<run>", place.runs[-1] if place.runs else "")
+        return Program(command=f"{command} --port {port}" if "server" in block else command, folder=place.root)
+
+    with started("console") as program:
+        program.finish()
+    with started("console server") as server, started("console stranger") as stranger:
+        server.expect(re.escape(found["text server says"].strip()), seconds=2 * PATIENCE)
+        stranger.expect(re.escape(found["text stranger says"].strip()))
+        with started("console client") as client:
+            server.finish(seconds=2 * PATIENCE)
+            client.finish()
+        stranger.finish(seconds=PATIENCE)
+    summary, job = place.summary(), (place.root / "logs" / place.runs[-1] / "job.toml").read_text(encoding="utf-8")
+    assert [client["name"] for client in summary["clients"]] != ["stranger"]
+    assert summary["final"]["metrics"]["accuracy"] > 0.5
+    assert "my_layers.py#sha256=" in job
+    with started("console afterwards") as program:
+        program.finish()
+    assert "loaded: ['Patches']" in program.stdout.decode()
+    with started("console python") as program:
+        program.finish(seconds=2 * PATIENCE)
+    assert "same figures: True" in program.stdout.decode()
+
+
+@pytest.mark.story
 def test_python(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     said = do(HOWTO / "python.md", place)

@@ -12,7 +12,7 @@ from lanfit.errors import InputError
 from lanfit.job import make_job, to_toml
 from lanfit.net.link import Link
 from lanfit.net.memory import memory_links
-from lanfit.wire.messages import Allow, CustomFile, Join, NeedsCustom, Status, Welcome
+from lanfit.wire.messages import Allow, CustomFile, Join, NeedsCustom, RunEnded, Status, Welcome
 from lanfit.workspace import Workspace
 from lanfit_server.clusters import Event, Joined, Left
 from lanfit_server.clusters.lan import LanCluster
@@ -83,6 +83,23 @@ def test_only_clients_with_the_same_file_take_part_and_both_sides_are_told(tmp_p
         assert told_of in second
         await scene.close(with_it, without, with_another)
         assert [(type(event), event.client) for event in scene.events()] == [(Left, "has")]
+
+    play(tmp_path, act)
+
+
+def test_a_client_that_can_not_take_part_is_told_when_the_run_is_over(tmp_path: Path) -> None:
+    async def act(scene: Scene) -> None:
+        await scene.cluster.require([OURS], [])
+        with_it, without = await scene.join("has", OURS), await scene.join("has-none")
+        assert isinstance(await without.receive(), NeedsCustom)
+
+        await scene.cluster.end_run({"has": RunEnded("run-1", "done", "it is over")})
+
+        assert await with_it.receive() == RunEnded("run-1", "done", "it is over")
+        told = await without.receive()
+        assert isinstance(told, RunEnded)
+        assert "took no part" in told.text
+        await scene.close(with_it, without)
 
     play(tmp_path, act)
 

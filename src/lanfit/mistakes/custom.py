@@ -69,8 +69,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "custom.not-allowed": Mistake(
         InputError,
         "the model needs custom objects from {file} (SHA-256 {wanted}), and this client allows no such file{own}",
-        "Copy {file} from the server's operator to this machine, read it, and start the client with --custom-objects "
-        "{file}.",
+        "Get {file} from whoever runs the server, read it, and start the client with --custom-objects {file}.",
     ),
     "custom.other-file": Mistake(
         InputError,
