@@ -58,7 +58,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "custom.keras-name": Mistake(
         InputError,
         "{place}the {kind} {name} of {files} has a name that Keras uses itself",
-        "Rename it, and build the model again.",
+        'Rename it, or decorate it with @keras.saving.register_keras_serializable("mine"), and build the model again.',
     ),
     "custom.own-training": Mistake(
         InputError,

@@ -31,6 +31,11 @@ class Triple(keras.layers.Layer):
 class Dense(keras.layers.Dense):
     """It has the name of a layer of Keras."""
 
+@keras.saving.register_keras_serializable("mine")
+class Flatten(keras.layers.Layer):
+    def call(self, x):
+        return x + 1.0
+
 class Pinball(keras.losses.Loss):
     def call(self, y_true, y_pred):
         return keras.ops.mean(keras.ops.abs(y_true - y_pred), axis=-1)
@@ -240,6 +245,9 @@ def test_a_class_with_the_name_of_a_layer_of_keras_takes_nobodys_place(layers: P
     with pytest.raises(InputError) as error:
         check_architecture(net(part("Dense", "Dense")))
     assert error.value.code == "custom.keras-name"
+    # What the hint says helps.
+    registered = build(net(part("Flatten", "mine>Flatten")))
+    assert registered(np.ones((1, 3), "float32")).numpy().tolist() == [[2.0, 2.0, 2.0]]
 
 
 @pytest.mark.keras
