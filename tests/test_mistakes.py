@@ -55,6 +55,10 @@ INSIDE = {
     "compile.unreadable": (_IN_FILE, "lanfit/models/test_compiling.py::test_the_rest_of_a_file_is_read_without_it"),
     "compile.several-losses": (_IN_FILE, "lanfit/models/test_compiling.py::test_the_rest_of_a_file_is_read_without_it"),
     "compile.other-kind": (_IN_FILE, "lanfit/models/test_compiling.py::test_the_rest_of_a_file_is_read_without_it"),
+    "model.other-keras": (
+        "it takes two versions of Keras",
+        "lanfit_client/test_agent.py::test_a_model_of_another_keras_is_built_before_rows_are_fetched",
+    ),
     "weights.other-layers": (
         "a file of Keras 2 would be written for it alone",
         "lanfit/models/test_old_files.py::test_weights_of_another_model_are_told_by_layer",

@@ -20,6 +20,7 @@ from lanfit.errors import ConnectionFailed, InputError, RemoteProtocolError
 from lanfit.files import BlockFile
 from lanfit.logs import harmless
 from lanfit.models.custom import Allowed
+from lanfit.models.runtime import keras_version
 from lanfit.net.connect import ServerIdentity, TryLater, connect
 from lanfit.net.link import Link
 from lanfit.net.pulse import LinkTimes
@@ -248,6 +249,7 @@ class Agent:
                 threads=runtime.threads,
                 free_memory=free_memory(),
                 custom=self._joined_with,
+                keras=keras_version(),
             )
         )
         reporting = asyncio.create_task(self._report(link))
@@ -322,6 +324,7 @@ class Agent:
         """In: from now on messages can be sent, beginning with what could not be before."""
         assert self._identity is not None
         self._given_name = welcome.name
+        self.worker.server_keras = welcome.keras
         self._say(f"Joined {link.peer} as {welcome.name}.")
         self._link = link
         if self._allowed.specs != self._joined_with:

@@ -110,6 +110,10 @@ class Errand(Protocol):
         """Raise InputError if its model needs custom objects that are not allowed here; nothing was received yet."""
         ...
 
+    def build(self, number: int, keras: str) -> orders.Build | None:
+        """The order to try its model, before its rows are received; None if no rows are. `keras`: the server's."""
+        ...
+
     def wait(self, text: str, waits: bool) -> None:
         """Its blocks have to wait for this reason, or not any more."""
         ...
@@ -180,6 +184,10 @@ class Training:
 
     def allow(self) -> None:
         self._means.custom(self.lease.fit.model)
+
+    def build(self, number: int, keras: str) -> orders.Build | None:
+        model = self.lease.fit.model
+        return orders.Build(number, model, keras, self._means.custom(model))
 
     def wait(self, text: str, waits: bool) -> None:
         self._step = _step("no room" if waits else "receiving", self.lease)
@@ -335,6 +343,9 @@ class Surveying(_Own):
     def allow(self) -> None:
         self.means.custom(self.message.model)
 
+    def build(self, number: int, keras: str) -> orders.Build | None:
+        return None
+
     def hear(self, answer: Answer, ready: Ready) -> bool:
         if not isinstance(answer, orders.Surveyed):
             return False
@@ -396,6 +407,9 @@ class Scoring(_Own):
 
     def allow(self) -> None:
         self.means.custom(self.message.model)
+
+    def build(self, number: int, keras: str) -> orders.Build | None:
+        return None
 
     def hear(self, answer: Answer, ready: Ready) -> bool:
         if not isinstance(answer, orders.Scored):

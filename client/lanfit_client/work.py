@@ -16,12 +16,13 @@ from pathlib import Path
 from lanfit.errors import ConnectionFailed, LanfitError, TrainingError
 from lanfit.files import ArrayFile
 from lanfit.models.custom import Allowed
+from lanfit.models.runtime import keras_version
 from lanfit.net.link import Link
 from lanfit.partial import is_full
 from lanfit.room import AGAIN_SECONDS, Room
 from lanfit.system import refused
 from lanfit.training import orders
-from lanfit.training.orders import Answer, NotDone, NotReady, Ready, Surveyed, Trained
+from lanfit.training.orders import Answer, Built, NotDone, NotReady, Ready, Surveyed, Trained
 from lanfit.training.trainer_process import TrainerProcess
 from lanfit.wire.messages import Message, Progress, Runtime
 from lanfit.workspace import Workspace
@@ -62,6 +63,8 @@ class Work:
     """The result waits for room on the disk."""
     order: orders.Work | None = None
     """What the trainer was told to do."""
+    built: asyncio.Future[None] | None = None
+    """While the trainer tries to build the model."""
 
     def is_received(self) -> bool:
         return self.receiving is not None and self.receiving.done()
@@ -102,6 +105,10 @@ class Worker:
         self._told: ArrayFile | None = None
         self._count = 0
         self._passing = ""
+        self.server_keras = ""
+        """The version of the server's Keras, as it said when it let this client in."""
+        self._can_build = ("", "")
+        """Architecture and compile options of the model that was built last, to see whether it can be."""
 
     def _clear_cache(self) -> None:
         self._told = None
@@ -165,6 +172,7 @@ class Worker:
         began = time.perf_counter()
         try:
             work.errand.allow()
+            await self._try_model(work)
             files = await self._cache.get(work.link, work.errand.blocks, work.errand.wait)
         except ConnectionFailed:
             if self._work is work:
@@ -178,6 +186,18 @@ class Worker:
         self._passing = work.errand.passing
         work.order = work.errand.order(work.number, files, time.perf_counter() - began)
         await self._order(work, work.order)
+
+    async def _try_model(self, work: Work) -> None:
+        """Let the trainer build the model, once, if the server has another Keras: no rows are received in vain."""
+        order = work.errand.build(work.number, self.server_keras)
+        if order is None or self.server_keras in ("", keras_version()):
+            return
+        tried = (order.model.architecture, order.model.compile)
+        if tried != self._can_build:
+            work.built = asyncio.get_running_loop().create_future()
+            await self.trainer.do(order)
+            await work.built
+            self._can_build = tried
 
     async def _order(self, work: Work, order: orders.Work) -> None:
         if self.trainer.ready is None:
@@ -196,7 +216,7 @@ class Worker:
             return
         if isinstance(answer, NotReady):
             self.means.say(f"{answer.error[:1].upper()}{answer.error[1:]}.")
-            if work is not None and work.is_received():
+            if work is not None and (work.is_received() or work.built is not None):
                 self._fail(work, TrainingError(answer.error, answer.hint), ())
             return
         if work is None or answer.number != work.number:
@@ -204,6 +224,10 @@ class Worker:
         if isinstance(answer, NotDone):
             if not answer.stopped:
                 self._fail(work, TrainingError(answer.error, answer.hint, answer.code), ())
+            return
+        if isinstance(answer, Built):
+            if work.built is not None:
+                work.built.set_result(None)
             return
         assert ready is not None
         if isinstance(answer, Surveyed):
@@ -252,6 +276,8 @@ class Worker:
         if self._work is work:
             self._work = None
         self.failures += 1
+        if work.built is not None:
+            work.built.cancel()
         work.errand.fail(error, last_lines)
 
     def progress(self) -> Progress | None:

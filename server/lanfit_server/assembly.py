@@ -9,6 +9,7 @@ from dataclasses import replace
 from lanfit.data.files import natural_key
 from lanfit.logs import harmless
 from lanfit.mistakes import mistake
+from lanfit.models.runtime import keras_version
 from lanfit.parts import PartRange
 from lanfit.wire.messages import AskParts, PartsTaken, Survey
 from lanfit_server.clusters import (
@@ -199,4 +200,8 @@ class Assembly:
 def joined(cluster: Cluster, name: str) -> str:
     """What is said about a client that is here."""
     member = cluster.roster[name]
-    return f"{name} joined from {member.address} ({member.backend}, {member.threads} threads)."
+    line = f"{name} joined from {member.address} ({member.backend}, {member.threads} threads)."
+    here, there = keras_version(), harmless(member.keras)
+    if not there or there == here:
+        return line
+    return f"{line} It has Keras {there}, this server {here}: it tries to build the model before it gets rows."

@@ -52,6 +52,8 @@ class Member:
     bytes_received: int = 0
     bytes_sent: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    keras: str = ""
+    """The version of its Keras, if it said so."""
     custom: tuple[CustomFile, ...] = ()
     """The files with custom objects that it allows."""
     lacks: str = ""
@@ -100,7 +102,7 @@ class Roster:
             self._members[known.name] = known
         known.address, known.backend, known.device = address, said.backend, said.device
         known.threads, known.free_memory = said.threads, said.free_memory
-        known.custom = said.custom
+        known.custom, known.keras = said.custom, said.keras
         known.connected, known.state, known.last_seen, known.silent = True, "waiting", now, False
         return known
 

@@ -14,6 +14,7 @@ from lanfit.data.labels import Target
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.models.loading import load_model
 from lanfit.models.member import CONSTANTS, Member
+from lanfit.models.runtime import keras_version
 from lanfit.net.tls import Identity
 from lanfit.training.trainer_process import combined
 from lanfit.wire.arrays import AnyArray, block_of, block_size, pieces
@@ -254,3 +255,37 @@ def test_what_is_fixed_on_the_command_line_wins_over_the_task() -> None:
     assert combined(own, Runtime(threads=2), frozenset({"backend"})) == Runtime("tensorflow", "auto", 2)
     assert combined(own, wanted, frozenset({"backend", "threads"})) == Runtime("tensorflow", "gpu", 4)
     assert combined(own, wanted, frozenset({"device", "host"})) == Runtime("jax", "auto", 2)
+
+
+def test_a_model_of_another_keras_is_built_before_rows_are_fetched(tmp_path: Path) -> None:
+    """Two versions that differ: a model that can't be built here is told with both, and nothing of it is fetched."""
+    said: list[str] = []
+
+    async def play() -> None:
+        lease, _ = task()
+        seen: list[AnyMessage] = []
+        model = lease.fit.model
+        newer = model.architecture.replace('"units": 10', '"units": 10, "some_new_key": 1')
+        assert newer != model.architecture
+        foreign = msgspec.structs.replace(model, architecture=newer)
+        refused = msgspec.structs.replace(lease, fit=msgspec.structs.replace(lease.fit, model=foreign), task="shard-0")
+        async with playing(tmp_path, said) as (stage, _, running):
+            link = await stage.links.get()
+            joined = await link.receive()
+            assert isinstance(joined, Join)
+            assert joined.keras == keras_version()
+            await link.send(Welcome("0", "lab", False, "3.999.0"))
+            await link.send(refused)
+            failed = await until(link, Failed, seen)
+            assert isinstance(failed, Failed)
+            assert (failed.task, failed.code) == ("shard-0", "model.other-keras")
+            assert f"Keras {joined.keras} of this client" in failed.error
+            assert "Keras 3.999.0 of the server" in failed.error
+            assert "some_new_key" in failed.error
+            assert failed.hint.endswith("python -m pip install keras==3.999.0.")
+            assert not any(isinstance(message, Fetch) for message in seen)
+            await link.send(lease)
+            assert isinstance(await until(link, Fetch, seen), Fetch)
+            running.cancel()
+
+    asyncio.run(play())

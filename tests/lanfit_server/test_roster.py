@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lanfit.models.runtime import keras_version
 from lanfit.wire.messages import Join, Progress
+from lanfit_server.assembly import joined
 from lanfit_server.display import row
 from lanfit_server.roster import Roster, label
 
@@ -79,3 +84,14 @@ def test_a_client_of_an_earlier_server_is_awaited_under_its_name_and_nobody_else
     assert roster.join(b"b", "10.0.0.2", join("lab"), 6).name == "lab-2"
     assert roster.join(b"a", "10.0.0.1", join("another"), 7).name == "lab"
     assert roster.connected == ["lab", "lab-2"]
+
+
+def test_a_client_with_another_keras_joins_with_both_versions_said() -> None:
+    """One that has the server's own version, or does not say it, joins without a word about it."""
+    cluster: Any = SimpleNamespace(roster=Roster())
+    for name, keras in [("other", "3.0.5"), ("same", keras_version()), ("silent", "")]:
+        said = msgspec.structs.replace(join(name), keras=keras)
+        cluster.roster.join(name.encode(), "10.0.0.1", said, 0)
+    assert f"It has Keras 3.0.5, this server {keras_version()}" in joined(cluster, "other")
+    for name in ("same", "silent"):
+        assert "Keras" not in joined(cluster, name)

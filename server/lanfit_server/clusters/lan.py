@@ -16,6 +16,7 @@ from lanfit.errors import ConnectionFailed, LanfitError, RemoteProtocolError
 from lanfit.logs import harmless
 from lanfit.mistakes import mistake
 from lanfit.models.custom import lacking
+from lanfit.models.runtime import keras_version
 from lanfit.net.link import Link
 from lanfit.net.listen import Listener, listen
 from lanfit.net.pulse import LinkTimes
@@ -216,7 +217,7 @@ class LanCluster:
             await earlier.close()
         watching = asyncio.create_task(self._watch(session))
         try:
-            await link.send(Welcome(__version__, member.name, self.collecting))
+            await link.send(Welcome(__version__, member.name, self.collecting, keras_version()))
             await link.send(Status(self.waiting_for))
             member.lacks = ""
             await self._check_custom(session)

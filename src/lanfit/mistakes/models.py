@@ -122,6 +122,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file}: Keras {version} can't load it{saved_by}: {reason}",
         _RESAVE,
     ),
+    "model.other-keras": Mistake(
+        InputError,
+        "Keras {here} of this client can't build the model that Keras {there} of the server has built: {reason}",
+        "Bring both to one version. On the client: python -m pip install keras=={there}.",
+    ),
     "model.newer-keras": Mistake(
         InputError,
         "{file}: saved by Keras {saved_by}, and this is Keras {here}: {reason}",

@@ -6,6 +6,7 @@ Which backends are installed is found out without importing them, so a process t
 from __future__ import annotations
 
 import gc
+import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -42,6 +43,14 @@ def installed_backends() -> list[str]:
     if importlib.util.find_spec("keras") is None:
         return []
     return [backend for backend in BACKENDS if importlib.util.find_spec(backend) is not None]
+
+
+def keras_version() -> str:
+    """The version of Keras that is installed, found without importing it; empty if there is none."""
+    try:
+        return importlib.metadata.version("keras")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def default_backend() -> str:

@@ -60,13 +60,23 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
     custom: tuple[AllowedFile, ...] = ()
 
 
+class Build(msgspec.Struct, frozen=True, tag="build"):
+    """Try whether this Keras can build and compile a model, before its rows are received."""
+
+    number: int
+    model: Model
+    keras: str
+    """The version of the server's Keras, which can."""
+    custom: tuple[AllowedFile, ...] = ()
+
+
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Stop working on an order, at the next chance; the answer is NotDone."""
 
     number: int
 
 
-Work = Fit | Survey | Score
+Work = Fit | Survey | Score | Build
 Order = Work | Stop
 
 # --- from the trainer -------------------------------------------------------------------------------------------
@@ -166,6 +176,12 @@ class Scored(msgspec.Struct, frozen=True, tag="scored"):
     metrics: dict[str, float]
 
 
+class Built(msgspec.Struct, frozen=True, tag="built"):
+    """The model can be built here."""
+
+    number: int
+
+
 class NotDone(msgspec.Struct, frozen=True, tag="not done"):
     """The order was stopped, or failed."""
 
@@ -176,7 +192,7 @@ class NotDone(msgspec.Struct, frozen=True, tag="not done"):
     code: str = ""
 
 
-Answer = Ready | NotReady | Step | EpochDone | Resumed | Note | Trained | Surveyed | Scored | NotDone
+Answer = Ready | NotReady | Step | EpochDone | Resumed | Note | Trained | Surveyed | Scored | Built | NotDone
 
 
 def result_of(lease: Lease, trained: Trained, ready: Ready, seconds: Mapping[str, float]) -> Result:

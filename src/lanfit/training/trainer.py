@@ -24,7 +24,8 @@ from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
 from lanfit.models import custom
-from lanfit.models.architecture import first_line
+from lanfit.models.architecture import build, first_line
+from lanfit.models.compiling import compile_model, read_spec
 from lanfit.models.member import HISTORY, Member
 from lanfit.partial import is_full
 from lanfit.room import AGAIN_SECONDS, Room
@@ -32,6 +33,8 @@ from lanfit.system import refused
 from lanfit.timing import Timings
 from lanfit.training.kept_rows import KeptRows, ReadyRows
 from lanfit.training.orders import (
+    Build,
+    Built,
     EpochDone,
     Fit,
     NotDone,
@@ -97,6 +100,21 @@ class Reporter:
         self._parent.send(Note(self._order.number, text))
 
 
+def try_to_build(order: Build) -> Built:
+    """Build and compile the model of an order.
+
+    Raises:
+        InputError: this Keras can't, and is of another version than the server's.
+    """
+    import keras
+
+    try:
+        compile_model(build(order.model.architecture), read_spec(order.model.compile))
+    except LanfitError as wrong:
+        raise mistake("model.other-keras", here=keras.__version__, there=order.keras, reason=wrong.message) from wrong
+    return Built(order.number)
+
+
 class Trainer:
     """Takes orders one by one; a stop reaches also the one that is being trained."""
 
@@ -146,7 +164,7 @@ class Trainer:
         else:
             self._orders.put(order)
 
-    def _work(self, order: Work) -> Trained | Surveyed | Scored | NotDone:
+    def _work(self, order: Work) -> Trained | Surveyed | Scored | Built | NotDone:
         try:
             return self._do(order)
         except Stopped:
@@ -155,7 +173,7 @@ class Trainer:
             wrong = explained(failed)
             return NotDone(order.number, False, wrong.message, wrong.hint, wrong.code)
 
-    def _do(self, order: Work) -> Trained | Surveyed | Scored:
+    def _do(self, order: Work) -> Trained | Surveyed | Scored | Built:
         if order.number in self._stopped:
             raise Stopped
         custom.use(order.custom)
@@ -166,6 +184,8 @@ class Trainer:
                 return self._survey(order)
             case Score():
                 return self._score(order)
+            case Build():
+                return try_to_build(order)
 
     def _survey(self, order: Survey) -> Surveyed:
         rows = self._own.read(Path(order.data), order.model, order.own)

@@ -63,6 +63,8 @@ class Join(Message, frozen=True, tag="join"):
     """Bytes; 0 when it is not known."""
     custom: CustomFiles = ()
     """The files with custom objects that this client has, and whose user allows them."""
+    keras: str = ""
+    """The version of Keras on this client."""
 
 
 class Allow(Message, frozen=True, tag="allow"):
@@ -209,6 +211,8 @@ class Welcome(Message, frozen=True, tag="welcome"):
     name: str
     collecting: bool
     """True when this server trains nothing and only takes in finished results."""
+    keras: str = ""
+    """The version of Keras on the server, which can build the model."""
 
 
 class Status(Message, frozen=True, tag="status"):
