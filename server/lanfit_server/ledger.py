@@ -144,6 +144,8 @@ class RoundClient(msgspec.Struct, frozen=True):
     """The Euclidean norm of its update."""
     cosine: float | None = None
     """Between its update and that of the aggregate."""
+    backend: str = ""
+    """What it was trained with."""
 
 
 class RoundRecord(msgspec.Struct, frozen=True):

@@ -80,6 +80,7 @@ class Participants:
             history=self._run.history(stored),
             scores=stored.result.scores,
             seconds=stored.result.seconds,
+            backend=stored.result.backend,
         )
 
 

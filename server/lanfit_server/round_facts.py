@@ -111,7 +111,9 @@ def client_facts_of_rounds(
         facts.append(
             ClientFacts(
                 name=owner,
-                backend=member.backend if member else "",
+                backend=next(
+                    (part.backend for part in reversed(done) if part.backend), member.backend if member else ""
+                ),
                 device=member.device if member else "",
                 threads=member.threads if member else 0,
                 samples=run.record.samples[shard],

@@ -37,7 +37,7 @@ from lanfit_server.global_weights import SMALL, GlobalWeights, RoundWeights
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import Ledger, StoredResult
 from lanfit_server.methods.choose import method_of
-from lanfit_server.methods.federated import Federated
+from lanfit_server.methods.federated import Federated, steps_of_round
 from lanfit_server.patience import Patience
 from lanfit_server.prepare import RunData
 from lanfit_server.provision import Provision
@@ -168,7 +168,7 @@ class Run:
         path = self.run.block(task)
         path.parent.mkdir(parents=True, exist_ok=True)
         spec = BlockFile.write(path, arrays)
-        done = result(task=task, block=spec, seconds={"train": 0.0}, scores={"loss": value})
+        done = result(task=task, block=spec, seconds={"train": 0.0}, scores={"loss": value}, backend="jax")
         self.ledger.commit(StoredResult(task, client, done))
 
     def records(self) -> list[Any]:
@@ -619,6 +619,10 @@ def test_rounds_tell_what_clients_measured_and_how_far_they_went(tmp_path: Path)
             assert run.asking.asked == ["round-2"], "who begins another round measures as it does"
             [client, *_] = run.rounds.clients(run.cluster.roster, 0.0)
             assert client.tasks == 2
+            assert client.backend == "jax", "what it trained with, not what it joined with"
+            first_steps = [(await run.leased(f"round-{n}-shard-{s}")).fit.first_step for n in (1, 2) for s in (1, 3)]
+            steps = steps_of_round(run.run.record.rows, run.job.batch_size, run.job.epochs, 0)
+            assert first_steps == [0, 0, steps, steps], "schedules go on, by the same number for all"
             assert client.history == {"loss": [0.5, 0.4] * 2, "val_loss": [0.6, 0.7] * 2}
 
     play(script())
