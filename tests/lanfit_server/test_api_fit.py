@@ -92,6 +92,22 @@ def test_arguments_that_keras_drops_and_soft_labels_are_trained_and_evaluated_as
     assert history.history["loss"][-1] < history.history["loss"][0]
 
 
+def test_early_stopping_that_restores_weights_makes_the_best_round_the_outcome(cluster: lanfit.Cluster) -> None:
+    import keras
+
+    made = model(fast())  # it learns Y, and is validated on the opposite: the first round is the best
+    stopping = keras.callbacks.EarlyStopping(patience=2, restore_best_weights=True)
+    history = cluster.fit(made, X, Y, 16, 9, validation_data=(X, 1 - Y), callbacks=[stopping], verbose=0)
+    assert len(history.epoch) == 3
+    assert history.summary.final.round == stopping.best_epoch + 1 == 1
+    assert made.evaluate(X, 1 - Y, verbose=0)[0] == pytest.approx(history.summary.final.metrics["loss"], rel=1e-6)
+
+    other = keras.callbacks.EarlyStopping(monitor="val_accuracy", patience=2, restore_best_weights=True)
+    with pytest.warns(UserWarning, match=r"changed the model at the end of the run: .*final\.keras has other weights"):
+        history = cluster.fit(model(fast()), X, Y, 16, 9, validation_data=(X, 1 - Y), callbacks=[other], verbose=0)
+    assert history.summary.final.round == 3
+
+
 def test_with_method_fit_the_model_is_the_outcome_whatever_callbacks_do_at_the_end(cluster: lanfit.Cluster) -> None:
     import keras
 

@@ -93,6 +93,19 @@ def check_callbacks(callbacks: Sequence[Any], model: Any, method: str) -> None:
         _check_monitor(each, model)
 
 
+def keeps_best(callbacks: Sequence[Any]) -> bool:
+    """Whether the weights of the round with the lowest val_loss are put back at the end, by EarlyStopping."""
+    import keras
+
+    return any(
+        each.restore_best_weights
+        and (each.monitor, each.baseline, each.min_delta, each.start_from_epoch) == ("val_loss", None, 0, 0)
+        and each.mode in ("auto", "min")
+        for each in callbacks
+        if isinstance(each, keras.callbacks.EarlyStopping)
+    )
+
+
 def make_metrics(model: Any) -> None:
     """Let Keras make the metrics that a model was compiled with: before that it does not know which way is better."""
     from keras import ops

@@ -27,7 +27,7 @@ from lanfit_server.api.arguments import (
     job_values,
     loudness,
 )
-from lanfit_server.api.callbacks import check_callbacks, listed
+from lanfit_server.api.callbacks import check_callbacks, keeps_best, listed
 from lanfit_server.api.configs import check_functions, whole_configs
 from lanfit_server.api.connection import Connection
 from lanfit_server.api.custom_objects import check_own_training, files_for, named_files, travelling, used_by
@@ -251,7 +251,11 @@ class Cluster:
             sent = travelling(model, used, rows["arrays"]["x"] if rows is not None else None)
             if not sent.built and rows is not None:
                 model.build((None, *rows["arrays"]["x"].shape[1:]))
-            watcher, progress = self._watcher(model, callbacks, loud, values)
+            given = listed(callbacks)
+            is_validated = validation_data is not None or validation_split > 0
+            if method == "federated" and is_validated and keeps_best(given):
+                values["keep"] = "best"  # so that the outcome of the run is what the model has in the end
+            watcher, progress = self._watcher(model, given, loud, values)
             with contextlib.closing(progress), used.known():
                 for note in notes:
                     progress.note(note)
@@ -314,15 +318,16 @@ class Cluster:
         }
         return given, rows.notes + (held.notes if held else ())
 
-    def _watcher(self, model: Any, callbacks: Any, verbose: int, values: Mapping[str, str]) -> tuple[Watcher, Progress]:
+    def _watcher(
+        self, model: Any, callbacks: list[Any], verbose: int, values: Mapping[str, str]
+    ) -> tuple[Watcher, Progress]:
         in_rounds = values["method"] == "federated"
         total = int(values["rounds"] if in_rounds else values["epochs"])
-        given = listed(callbacks)
-        check_callbacks(given, model, values["method"])
+        check_callbacks(callbacks, model, values["method"])
         progress = Progress(verbose, "round" if in_rounds else "epoch", total)
         watcher = Watcher(
             model,
-            given,
+            callbacks,
             progress,
             in_rounds=in_rounds,
             total=total,

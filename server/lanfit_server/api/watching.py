@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.models.weights import set_weights
@@ -159,7 +161,15 @@ class Watcher:
             load_weights(self._model, path)
         history = fill_history(self._history, summary, workspace, self._verbose, self._total)
         lines = history.history
+        before = self._model.get_weights()
         self._callbacks.on_train_end({name: values[-1] for name, values in lines.items() if values})
+        after = self._model.get_weights()
+        if path is not None and not all(map(np.array_equal, before, after)):
+            warnings.warn(
+                f"a callback has changed the model at the end of the run: {summary.final and summary.final.model} has "
+                "other weights",
+                stacklevel=4,
+            )
         return history
 
 
