@@ -158,6 +158,10 @@ INSIDE = {
         _READER,
         "lanfit/data/test_xlsx_reader.py::test_formulas_that_nobody_computed_are_refused_and_the_first_is_named",
     ),
+    "columns.not-numbers": (
+        _READER,
+        "lanfit/data/test_refusals.py::test_all_columns_in_the_way_are_named_at_once_with_what_is_proposed",
+    ),
     "frame.no-reader": (
         _READER,
         "lanfit/data/test_arrow_frames.py::test_without_pyarrow_the_two_ways_out_are_said",

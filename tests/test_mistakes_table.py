@@ -122,12 +122,12 @@ def test_a_mistake_says_what_happened_and_what_to_do(code: str) -> None:
 
 
 def test_a_mistake_becomes_an_error_of_its_class_with_its_code() -> None:
-    wrong = mistake("csv.empty-cell", file="x.csv", line=3, column=2)
+    wrong = mistake("csv.unnamed-column", file="x.csv", line=3, column=2)
     assert type(wrong) is errors.InputError
-    assert wrong.message == "x.csv, line 3, column 2: the cell is empty"
-    assert wrong.hint == MISTAKES["csv.empty-cell"].hint
-    assert wrong.code == "csv.empty-cell"
-    assert texts("csv.empty-cell", file="x.csv", line=3, column=2) == (wrong.message, wrong.hint, wrong.code)
+    assert wrong.message == "x.csv, line 3: column 2 has no name"
+    assert wrong.hint == MISTAKES["csv.unnamed-column"].hint
+    assert wrong.code == "csv.unnamed-column"
+    assert texts("csv.unnamed-column", file="x.csv", line=3, column=2) == (wrong.message, wrong.hint, wrong.code)
 
 
 def test_a_hint_that_begins_with_nothing_has_no_blank_in_front() -> None:

@@ -29,7 +29,8 @@ from lanfit.data.layout import (
     table_records,
     with_thousands,
 )
-from lanfit.data.pieces import AnyArray, Piece, rows_differ
+from lanfit.data.pieces import AnyArray, Piece, merged_numbers, rows_differ
+from lanfit.data.refusals import MOST_CELLS, Obstacle, is_of_numbers, lead_of, many_columns, way_out
 from lanfit.data.tables import (
     FOUND_OUT,
     INDEX_NOTE,
@@ -73,8 +74,17 @@ def open_csv(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -> Piece
         layout = find_layout(path, signs, numbering)
     shape = (layout.rows, layout.width - layout.index)
     read = partial(_blocks, path, layout, str if layout.thousands else np.float64, partial(_as_float32, layout))
-    piece = Piece(str(path), shape, np.dtype(np.float32), read, notes_of(layout), layout.names)
-    return replace(piece, numbering=layout.numbering)
+    merged: dict[int, tuple[int, int]] = {}
+    return Piece(
+        str(path),
+        shape,
+        np.dtype(np.float32),
+        partial(_remembering, read, merged),
+        notes_of(layout),
+        layout.names,
+        layout.numbering,
+        merged,
+    )
 
 
 def read_csv_labels(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -> Labels:
@@ -129,11 +139,23 @@ class _Bytes:
         return cls(lambda size: next(given, b""))
 
 
-def _as_float32(layout: Layout, frame: Any) -> AnyArray:
+def _as_float32(layout: Layout, frame: Any) -> tuple[AnyArray, dict[int, tuple[int, int]]]:
+    """A block of rows, and what float32 merges in it."""
     if layout.thousands:
         frame = frame.map(partial(_value, layout))
+    exact = frame.to_numpy()
     with np.errstate(over="ignore"):  # 1e39 becomes inf, which the check of all values names
-        return frame.to_numpy(np.float32)  # type: ignore[no-any-return]
+        return exact.astype(np.float32), merged_numbers(exact)
+
+
+def _remembering(
+    read: Callable[[], Iterator[tuple[AnyArray, dict[int, tuple[int, int]]]]], merged: dict[int, tuple[int, int]]
+) -> Iterator[AnyArray]:
+    """The blocks alone; what is merged in them is written down."""
+    for block, found in read():
+        for column, numbers in found.items():
+            merged.setdefault(column, numbers)
+        yield block
 
 
 def _value(layout: Layout, cell: str) -> float:
@@ -227,31 +249,75 @@ def _error(path: Path, layout: Layout | None, reason: Exception, numbers: bool) 
 
 
 def _cause(path: Path, layout: Layout, numbers: bool) -> LanfitError | None:
-    """Read the file slowly and say where the first line is that breaks the rules; None if none is found."""
+    """Read the file slowly and say where it breaks the rules, in which columns; None if it does not."""
+    found: dict[int, Obstacle] = {}
+    columns: list[list[str]] = [[] for _ in range(layout.width)]
+    most = max(1000, MOST_CELLS // layout.width)
     try:
         for line, cells in table_records(path, layout):
             if len(cells) != layout.width:
+                if found:
+                    break
                 return mistake("csv.uneven-line", file=path, line=line, found=len(cells), expected=layout.width)
-            for column, cell in enumerate(cells):
-                if column == 0 and layout.index:
+            if numbers and len(columns[0]) < most:
+                for column, cell in zip(columns, cells, strict=True):
+                    column.append(cell)
+            elif found:
+                break
+            for place, cell in enumerate(cells):
+                if (place == 0 and layout.index) or place in found:
                     continue
-                name = column_name(layout, column)
-                if is_blank(cell):
-                    return mistake("csv.empty-cell", file=path, line=line, column=name)
-                if numbers and _is_wrong(cell, layout):
-                    if thousands_groups(cell):
-                        return with_thousands(path, layout, line, column, cell)
-                    for sign in (",", "."):
-                        if may_be_thousands(cell, sign):
-                            return ambiguous(path, layout, line, column, cell, sign)
-                    if is_missing(cell):
-                        return mistake("csv.missing", file=path, line=line, column=name, cell=cell.strip())
-                    return mistake("csv.not-a-number", file=path, line=line, column=name, cell=cell[:40])
+                if is_blank(cell) or (numbers and _is_wrong(cell, layout)):
+                    found[place] = Obstacle(place, column_name(layout, place), f"line {line}", cell)
+            if found and not numbers:
+                break
     except UnicodeDecodeError:
         return mistake("csv.not-utf8", file=path)
     except csv.Error as error:
-        return mistake("csv.quotes", file=path, reason=error)
-    return None  # what pandas said is told instead
+        if not found:
+            return mistake("csv.quotes", file=path, reason=error)
+    return _refusal(path, layout, list(found.values()), columns) if found else None  # else what pandas said is told
+
+
+def _refusal(path: Path, layout: Layout, found: list[Obstacle], columns: list[list[str]]) -> LanfitError:
+    """The error for a table in which these cells are the first of their columns that are no numbers."""
+    first = found[0]
+    line = int(first.where.split()[1])
+    grouped = [each for each in found if thousands_groups(each.cell)]
+    doubted = [each for each in found if any(may_be_thousands(each.cell, sign) for sign in (",", "."))]
+    if len(grouped) == len(found):
+        return with_thousands(path, layout, line, first.column, first.cell)
+    if len(doubted) == len(found):
+        sign = "," if "," in first.cell else "."
+        return ambiguous(path, layout, line, first.column, first.cell, sign)
+    names, points = layout.header or [""] * layout.width, layout.separator != ","
+    numbers_on_top = is_of_numbers(layout.header)
+    if len(found) > 1 and columns[0]:
+        shown = {each.column: columns[each.column] for each in found}
+        return many_columns(
+            path, found, names, shown, layout.width, header_of_numbers=numbers_on_top, points_may_group=points
+        )
+    way = (
+        way_out(path, first, names, columns[first.column], points)
+        if columns[0]
+        else "Fill the gap, or leave the row out"
+    )
+    if is_blank(first.cell):
+        return mistake("csv.empty-cell", file=path, line=line, column=first.name, way=way)
+    cell = first.cell.strip()[:40]
+    if is_missing(first.cell):
+        return mistake("csv.missing", file=path, line=line, column=first.name, cell=cell, way=way)
+    return mistake(
+        "csv.not-a-number",
+        file=path,
+        line=line,
+        column=first.name,
+        cell=cell,
+        names=lead_of(numbers_on_top),
+        way=way
+        if layout.decimal == "," or not is_number(first.cell, ",")
+        else f"{way}. A comma is the decimal sign with --decimal comma",
+    )
 
 
 def _is_wrong(cell: str, layout: Layout) -> bool:

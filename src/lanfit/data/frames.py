@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lanfit.data.pieces import AnyArray, Piece, check_fits, unreadable
+from lanfit.data.pieces import AnyArray, Piece, check_fits, merged_numbers, unreadable
 from lanfit.data.text_labels import Labels, labels_of_array
 from lanfit.mistakes import mistake
 
@@ -26,7 +26,7 @@ def open_frame(path: Path) -> Piece:
     names = tuple(table.column_names)
     check_fits(str(path), (table.num_rows, len(names)), np.dtype(np.float32))
     array = np.empty((table.num_rows, len(names)), np.float32)
-    others = []
+    others, merged = [], {}
     for place, name in enumerate(names):
         column = _array(path, table, name)
         if column.dtype.kind not in "biuf":
@@ -34,9 +34,11 @@ def open_frame(path: Path) -> Piece:
         else:
             with np.errstate(over="ignore"):
                 array[:, place] = column
+            if found := merged_numbers(column.reshape(-1, 1)):
+                merged[place] = found[0]
     if others:
         raise mistake("frame.not-numbers", file=path, columns=", ".join(others[:20]))
-    return replace(Piece.of(str(path), array), columns=names, notes=notes)
+    return replace(Piece.of(str(path), array), columns=names, notes=notes, merged=merged)
 
 
 def read_frame_labels(path: Path) -> Labels:

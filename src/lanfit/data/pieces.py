@@ -6,7 +6,7 @@ Every format makes its own; what is done with the rows is decided in `prepare`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -31,6 +31,8 @@ _WAYS = {
     "U": "Text is read as labels only; inputs are numbers",
 }
 BLOCK_BYTES = 8 << 20
+#: Whole numbers above this lose their last digits in float32, as which models take them.
+EXACT = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Piece:
     """The names in the header, if there is one."""
     numbering: str = ""
     """How a first line 0, 1, … was read: as "names" of columns or as a "row"; empty: there is none."""
+    merged: dict[int, tuple[int, int]] = field(default_factory=dict, compare=False)
+    """Columns with whole numbers that float32 can't tell apart, and two of them; known once the rows have been read."""
 
     @classmethod
     def of(cls, name: str, array: AnyArray) -> Piece:
@@ -99,9 +103,41 @@ class Piece:
             row += len(block)
         return array
 
+    @property
+    def said_of_merged(self) -> tuple[str, ...]:
+        """A note on whole numbers that became one, as ids and time stamps do."""
+        if not self.merged:
+            return ()
+        names = [self.column(index) for index in sorted(self.merged)]
+        one, other = self.merged[min(self.merged)]
+        what = f"{', '.join(names[:5])}{', …' if len(names) > 5 else ''}"
+        return (
+            f"{what}: whole numbers above {EXACT:,} lose their last digits, {one} and {other} become one; if they are "
+            "ids or time stamps, leave the column out",
+        )
+
     def column(self, index: int) -> str:
         """How a column (from 0) is named in messages: by its header if there is one, else by its number from 1."""
         return f'column "{self.columns[index]}"' if self.columns else f"column {index + 1}"
+
+
+def merged_numbers(block: AnyArray) -> dict[int, tuple[int, int]]:
+    """Columns of whole numbers of which float32 makes one number of two, with two such numbers."""
+    if block.ndim != 2 or not len(block) or block.dtype.kind not in "iuf" or block.dtype.itemsize < 4:
+        return {}
+    if block.dtype == np.float32:
+        return {}
+    found = {}
+    for column in np.flatnonzero((block.max(axis=0) > EXACT) | (block.min(axis=0) < -EXACT)):
+        exact = np.unique(block[:, column])
+        if exact.dtype.kind == "f" and not (np.isfinite(exact) & (exact == np.floor(exact))).all():
+            continue
+        with np.errstate(over="ignore"):
+            rounded = exact.astype(np.float32)
+        same = np.flatnonzero(rounded[1:] == rounded[:-1])
+        if len(same):
+            found[int(column)] = int(exact[same[0]]), int(exact[same[0] + 1])
+    return found
 
 
 def unreadable(path: Path, reason: OSError) -> LanfitError:

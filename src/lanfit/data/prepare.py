@@ -22,10 +22,10 @@ from lanfit.data.dealing import STRATIFIED, Dealing
 from lanfit.data.images import holds_images
 from lanfit.data.labels import Target
 from lanfit.data.normalize import NO_NORMALIZER, Moments, Normalizer, fit_normalizer
-from lanfit.data.pieces import AnyArray, Piece, check_memory
+from lanfit.data.pieces import AnyArray, Piece, check_memory, merged_numbers
 from lanfit.data.plan import Plan, plan_rows
 from lanfit.data.shapes import fit_row, permuted, shown
-from lanfit.data.sources import Source, files_source, images_source
+from lanfit.data.sources import Source, files_source, images_source, merged_notes
 from lanfit.data.tables import Signs
 from lanfit.data.targets import Check, Targets, common_row, targets_of
 from lanfit.data.threads import in_order
@@ -191,7 +191,7 @@ def prepare(request: DataRequest, allocate: Allocate = in_memory, source: Source
         x_test=final_x[test:],
         y_test=final_y[test:],
         normalizer=NO_NORMALIZER,
-        notes=(*source.notes, *_notes(request, source, row_shape, targets)),
+        notes=(*source.notes, *_notes(request, source, row_shape, targets), *merged_notes(source.x)),
         warnings=plan.warnings,
         train=sum(len(shard.x_train) for shard in shards),
         validation=0 if source.shared_validation else sum(len(shard.x_validation) for shard in shards),
@@ -275,7 +275,9 @@ def _scatter(pieces: Sequence[Piece], place: NDArray[np.int64], final: AnyArray,
 
 
 def _check_values(piece: Piece, block: AnyArray, first_row: int) -> None:
-    """Refuse what is not finite, or is not once it is float32, as which every model takes it."""
+    """Refuse what is not finite, or is not once it is float32, as which every model takes it; see what it merges."""
+    for place, numbers in merged_numbers(block).items():
+        piece.merged.setdefault(place, numbers)
     if block.dtype.kind != "f":
         return
     with np.errstate(over="ignore"):

@@ -244,6 +244,11 @@ def gathered(pieces: Iterable[Piece | Labels]) -> tuple[str, ...]:
     )
 
 
+def merged_notes(pieces: Iterable[Piece]) -> tuple[str, ...]:
+    """Notes on whole numbers that float32 can't tell apart; known once the rows have been read."""
+    return gathered(replace(piece, notes=piece.said_of_merged) for piece in pieces if piece.merged)
+
+
 def _keys(npz_key: str | None) -> tuple[str | None, str | None]:
     if npz_key is None:
         return None, None

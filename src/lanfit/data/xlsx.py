@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from lanfit.data.pieces import Piece
+from lanfit.data.pieces import Piece, merged_numbers
+from lanfit.data.refusals import MOST_CELLS, Obstacle, is_of_numbers, lead_of, many_columns, way_out
 from lanfit.data.sheets import DAMAGED, SheetFacts, check_archive, column_letters, damage_named, damaged
 from lanfit.data.tables import (
     INDEX_NOTE,
@@ -69,13 +70,11 @@ def open_xlsx(path: Path, numbering: str = "") -> Piece:
     """
     sheet = _read_sheet(path, numbering)
     if not set(map(type, chain.from_iterable(sheet.rows))) <= {float, int, bool}:
-        for row, cells in enumerate(sheet.rows):
-            for column, cell in enumerate(cells):
-                if not isinstance(cell, (float, int)):
-                    raise _no_number(sheet.where(row, column), cell)
+        raise _no_numbers(sheet)
     with damage_named(path), np.errstate(over="ignore"):
-        array = np.array(sheet.rows, np.float64).astype(np.float32)
-    piece = Piece.of(str(path), array)
+        exact = np.array(sheet.rows, np.float64)
+        piece = Piece.of(str(path), exact.astype(np.float32))
+    piece.merged.update(merged_numbers(exact))
     return replace(piece, notes=sheet.notes, columns=sheet.header, numbering=sheet.numbering)
 
 
@@ -103,7 +102,7 @@ def _label(sheet: _Sheet, row: int, column: int) -> str:
     cell = sheet.rows[row][column]
     if isinstance(cell, (bool, int, float)) or (isinstance(cell, str) and cell.strip()):
         return _written(cell)
-    raise _no_number(sheet.where(row, column), cell)
+    raise _no_number(sheet, row, column)
 
 
 def _written(cell: Cell) -> str:
@@ -113,15 +112,47 @@ def _written(cell: Cell) -> str:
     return "" if cell is None else str(cell)
 
 
-def _no_number(where: str, cell: Cell) -> LanfitError:
+def _no_numbers(sheet: _Sheet) -> LanfitError:
+    """The error for a sheet with other cells than numbers: every column in the way is named."""
+    found: dict[int, tuple[int, Obstacle]] = {}
+    for row, cells in enumerate(sheet.rows):
+        for column, cell in enumerate(cells):
+            if column not in found and not isinstance(cell, (float, int)):
+                place = f"cell {column_letters(sheet.left + column)}{sheet.places[row]}"
+                name = f'"{sheet.header[column]}"' if sheet.header else column_letters(sheet.left + column)
+                found[column] = row, Obstacle(column, name, place, _text(cell))
+    [(row, first), *others] = found.values()
+    if not others:
+        return _no_number(sheet, row, first.column)
+    width = len(sheet.rows[0])
+    shown = {
+        column: [_text(cells[column]) for cells in sheet.rows[: max(1000, MOST_CELLS // width)]] for column in found
+    }
+    obstacles = [obstacle for _, obstacle in found.values()]
+    names = sheet.header or [""] * width
+    return many_columns(sheet.path, obstacles, names, shown, width, header_of_numbers=is_of_numbers(sheet.header))
+
+
+def _no_number(sheet: _Sheet, row: int, column: int) -> LanfitError:
+    """The error for the only column with such a cell."""
+    cell, where = sheet.rows[row][column], sheet.where(row, column)
+    names = sheet.header or [""] * len(sheet.rows[0])
+    way = way_out(
+        sheet.path,
+        Obstacle(column, "", where, _text(cell)),
+        names,
+        [_text(cells[column]) for cells in sheet.rows],
+        False,
+    )
     if isinstance(cell, (datetime.date, datetime.time, datetime.timedelta)):
-        return mistake("xlsx.date", cell=where, date=cell)
+        return mistake("xlsx.date", cell=where, date=cell, way=way)
     text = _written(cell).strip()
     if not text:
-        return mistake("xlsx.empty-cell", cell=where)
+        return mistake("xlsx.empty-cell", cell=where, way=way)
     if is_missing(text):
-        return mistake("xlsx.missing", cell=where, text=text)
-    return mistake("xlsx.not-a-number", cell=where, text=text[:40])
+        return mistake("xlsx.missing", cell=where, text=text, way=way)
+    lead = lead_of(is_of_numbers(sheet.header))
+    return mistake("xlsx.not-a-number", cell=where, text=text[:40], names=lead, way=way)
 
 
 def read_xlsx_texts(path: Path) -> tuple[tuple[str, ...] | None, list[list[str]], tuple[str, ...]]:
@@ -246,7 +277,9 @@ def _cells(path: Path) -> tuple[Sequence[Sequence[Cell]], tuple[str, ...]]:
         try:
             first = book.worksheets[0]
             first.reset_dimensions()
-            return list(first.iter_rows(values_only=True)), _other_sheets(book.sheetnames, book.index(first))
+            return list(first.iter_rows(values_only=True)), _other_sheets(
+                book.sheetnames, book.sheetnames.index(first.title)
+            )
         finally:
             book.close()
 

@@ -9,11 +9,7 @@ from lanfit.mistakes.entry import Mistake
 
 _CSV = (
     "lanfit reads numbers separated by commas, semicolons or tabs, the same count in every line; decimal commas "
-    "only where commas do not separate, thousands separators never."
-)
-_XLSX = (
-    "The first sheet has one line of names, then numbers. Merged cells have a value in the first only, a formula has "
-    "one only after the program that computes it saved the file, and errors like #N/A count as empty."
+    "only where commas do not separate, thousands separators where --thousands says so."
 )
 _NPZ = "Keep one array per file, or name the one to read with --npz-key NAME (X_NAME,Y_NAME if they differ)."
 _LESS = "Use fewer rows, a smaller dtype (uint8, float16), or a machine with more memory."
@@ -92,6 +88,12 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file}, {size}, unpacks to more than {ratio:,} times its size",
         "If you trust it, unpack it yourself and put the csv file here.",
     ),
+    # --- tables ---
+    "columns.not-numbers": Mistake(
+        InputError,
+        "{file}: {count} of {width} columns do not hold numbers alone: {columns}{names}",
+        "Use `{command}`. It proposes: {proposals}; it shows all columns first, and takes corrections.",
+    ),
     # --- csv ---
     "csv.no-pandas": Mistake(
         InputError,
@@ -121,7 +123,8 @@ MISTAKES: Mapping[str, Mistake] = {
     "csv.unnamed-column": Mistake(
         InputError,
         "{file}, line {line}: column {column} has no name",
-        "The first line names all columns or none. An index that pandas wrote is left out with to_csv(index=False).",
+        "The first line names all columns or none. An index that pandas wrote is left out with to_csv(index=False), or "
+        "by `lanfit prepare`.",
     ),
     "csv.uneven-line": Mistake(
         InputError,
@@ -130,8 +133,8 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "csv.not-a-number": Mistake(
         InputError,
-        '{file}, line {line}, column {column}: "{cell}" is not a number',
-        _CSV,
+        '{file}, line {line}, column {column}: "{cell}" is not a number{names}',
+        "{way}.",
     ),
     "csv.ambiguous": Mistake(
         InputError,
@@ -146,12 +149,12 @@ MISTAKES: Mapping[str, Mistake] = {
     "csv.missing": Mistake(
         InputError,
         '{file}, line {line}, column {column}: "{cell}" marks a missing value',
-        "Every cell needs a value: fill the gap, or leave the row out.",
+        "Every cell needs a value. {way}.",
     ),
     "csv.empty-cell": Mistake(
         InputError,
         "{file}, line {line}, column {column}: the cell is empty",
-        "Every cell needs a value: fill the gap, or leave the row out.",
+        "Every cell needs a value. {way}.",
     ),
     "csv.quotes": Mistake(
         InputError,
@@ -203,17 +206,17 @@ MISTAKES: Mapping[str, Mistake] = {
         InputError,
         "{cell}: the column has no name",
         "Names stand in one line, in a cell for each column, none of them merged; nothing stands above them. "
-        "An index that pandas wrote is left out with to_excel(index=False).",
+        "An index that pandas wrote is left out with to_excel(index=False), or by `lanfit prepare`.",
     ),
     "xlsx.not-a-number": Mistake(
         InputError,
-        '{cell}: "{text}" is not a number',
-        _XLSX,
+        '{cell}: "{text}" is not a number{names}',
+        "{way}.",
     ),
     "xlsx.missing": Mistake(
         InputError,
         '{cell}: "{text}" marks a missing value',
-        "Every cell needs a value: fill the gap, or leave the row out.",
+        "Every cell needs a value. {way}.",
     ),
     "xlsx.not-computed": Mistake(
         InputError,
@@ -224,12 +227,12 @@ MISTAKES: Mapping[str, Mistake] = {
     "xlsx.empty-cell": Mistake(
         InputError,
         "{cell}: the cell is empty",
-        _XLSX,
+        "Merged cells have a value in the first only. {way}.",
     ),
     "xlsx.date": Mistake(
         InputError,
         "{cell}: {date} is a date or time, not a number",
-        "Write dates as numbers, such as days since the first one, or leave the column out.",
+        "{way}.",
     ),
     # --- parquet and feather ---
     "frame.no-reader": Mistake(

@@ -365,3 +365,24 @@ def test_rows_in_another_order_of_sizes_are_refused_wherever_they_come_from(tmp_
     with pytest.raises(InputError, match="y of x has rows of 5×2 values, but the model takes 2×5") as caught:
         prepare(request_of(**(REGRESSION | {"output_shape": (None, 2, 5)})), source=masks)
     assert "y = y.transpose(0, 2, 1)" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx", "npz"])
+def test_ids_that_float32_merges_are_said(tmp_path, kind):
+    (tmp_path / "X").mkdir()
+    ids = np.column_stack([7129300520 + np.arange(ROWS), np.arange(ROWS), np.arange(ROWS) * 2.0**24])
+    save(tmp_path / "X" / f"part.{kind}", ids.astype(np.int64), ["id", "v", "w"])
+    prepared = prepare(request_of(x_dir=tmp_path / "X", **(XX | {"input_shape": (None, 3), "output_shape": (None, 3)})))
+    name = "column 1" if kind == "npz" else 'column "id"'
+    [note] = [note for note in prepared.notes if "lose their last digits" in note]
+    assert note == (
+        f"part.{kind}: {name}: whole numbers above 16,777,216 lose their last digits, 7129300520 and 7129300521 become "
+        "one; if they are ids or time stamps, leave the column out"
+    )
+
+
+def test_large_numbers_that_stay_apart_are_not_said():
+    far = np.column_stack([np.arange(ROWS) * 1e9, np.arange(ROWS) + 1e8 + 0.5]).astype(np.float64)
+    source = arrays_source([("x", far, None)], Target.INPUT)
+    prepared = prepare(request_of(**(XX | {"input_shape": (None, 2), "output_shape": (None, 2)})), source=source)
+    assert not any("lose their last digits" in note for note in prepared.notes)
