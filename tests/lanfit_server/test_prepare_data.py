@@ -256,3 +256,18 @@ def test_a_folder_of_images_becomes_an_array_and_labels(desk: Desk) -> None:
     assert (recipe.height, recipe.width, recipe.channels, recipe.classes) == (4, 5, 3, ("cat", "dog"))
     assert [note for note in said["notes"] if "brought to 4×5 pixels" in note]
     assert desk.prepare(desk.root / "photos")["shape"] == [8, 10, 3]  # their own, as all have it
+
+
+def test_a_parquet_file_is_prepared_like_a_csv_file(desk: Desk) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    import datetime
+
+    from pyarrow import parquet
+
+    on = [datetime.date(2020, month, 5) for month in (1, 2, 3, 4)]
+    columns = {"size": [1.5, None, 2.5, 8.0], "on": on, "kind": ["a", "b", "a", "b"]}
+    parquet.write_table(pyarrow.table(columns), desk.root / "t.parquet")
+    desk.prepare(desk.root / "t.parquet", "--target", "kind")
+    assert column(desk, "size") == [1.5, 2.5, 2.5, 8]
+    assert column(desk, "on month") == [1, 2, 3, 4]
+    assert desk.targets() == ["kind", "a", "b", "a", "b"]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 
-from lanfit.data.columns import Column
+from lanfit.data.columns import Column, Kind
 from lanfit.data.text_tables import TextTable
 from lanfit.fields import choice
 from lanfit.mistakes import mistake
@@ -28,6 +28,8 @@ from lanfit_server.prepare_data.models import KINDS
 
 #: So many columns alike, side by side, are shown in one line.
 ALIKE = 12
+#: What is shown for a kind whose name is long.
+SHORT = {Kind.QUANTITY: "amount"}
 HEADS = ("", "column", "holds", "missing", "different", "example", "becomes")
 
 
@@ -61,13 +63,24 @@ def _lines(columns: Sequence[Column], target: int | None) -> list[tuple[str, ...
             missing = sum(columns[place].missing for place in places)
             numbers = f"{places[0] + 1}-{places[-1] + 1}"
             name = f"{_short(first.name)} … {_short(last.name)}"
-            lines.append((numbers, name, first.kind, _count(missing), "", _short(first.example), first.proposal))
+            lines.append(
+                (
+                    numbers,
+                    name,
+                    SHORT.get(first.kind, first.kind),
+                    _count(missing),
+                    "",
+                    _short(first.example),
+                    first.proposal,
+                )
+            )
             continue
         for place in places:
             column = columns[place]
             becomes = "the target" if place == target else column.proposal
             counts = (_count(column.missing), _count(column.distinct))
-            lines.append((str(place + 1), _short(column.name), column.kind, *counts, _short(column.example), becomes))
+            kind = SHORT.get(column.kind, column.kind)
+            lines.append((str(place + 1), _short(column.name), kind, *counts, _short(column.example), becomes))
     return lines
 
 

@@ -6,6 +6,7 @@ import csv
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -168,17 +169,32 @@ def load(path: Path) -> Loaded:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        import keras
+        with _nothing_on_stderr():
+            import keras
     except ImportError as error:
         raise mistake("predict.no-keras") from error
     try:
-        model = _load(keras, path)
+        with _nothing_on_stderr():
+            model = _load(keras, path)
         shapes = (tuple(model.input_shape), tuple(model.output_shape))
     except Exception as error:
         raise mistake("predict.not-loaded", file=path, reason=str(error).strip().partition("\n")[0][:300]) from error
     if not all(shape and all(n is None or isinstance(n, int) for n in shape) for shape in shapes):
         raise mistake("predict.several", file=path)
     return Loaded(path, model, *shapes, _target(model, shapes[1]))
+
+
+@contextmanager
+def _nothing_on_stderr() -> Iterator[None]:
+    """Drop what the libraries of a backend write about this machine; errors are raised all the same."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _load(keras: Any, path: Path) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,24 @@ def read_frame_labels(path: Path) -> Labels:
         columns = [column.astype(str) for column in columns]
     labels = labels_of_array(str(path), np.stack(columns, axis=1))
     return replace(labels, notes=notes + labels.notes)
+
+
+def read_frame_texts(path: Path) -> tuple[tuple[str, ...], list[list[str]], tuple[str, ...]]:
+    """The names of the columns, their cells as a csv file would hold them, and notes.
+
+    Raises:
+        InputError: pyarrow is missing, or the file can't be read.
+    """
+    table, notes = _read(path)
+    return tuple(table.column_names), [list(map(_text, column.to_pylist())) for column in table.columns], notes
+
+
+def _text(value: object) -> str:
+    if isinstance(value, datetime.datetime):
+        return value.date().isoformat() if value.time() == datetime.time() else value.isoformat(" ", "seconds")
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return "" if value is None else str(value)
 
 
 def _array(path: Path, table: Any, name: str) -> AnyArray:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lanfit.data.csvs import notes_of
-from lanfit.data.files import SHEETS, TEXT, kind_of
+from lanfit.data.files import FRAMES, SHEETS, TEXT, kind_of
+from lanfit.data.frames import read_frame_texts
 from lanfit.data.layout import find_layout, table_records
 from lanfit.data.tables import is_missing, is_number
 from lanfit.data.xlsx import read_xlsx_texts
@@ -37,7 +38,7 @@ class TextTable:
 
 
 def read_text_table(path: Path) -> TextTable:
-    """Read a csv or xlsx file.
+    """Read a table: csv and other text, xlsx, parquet or feather.
 
     Raises:
         InputError: it can't be read, holds no rows, or is of another kind.
@@ -46,6 +47,10 @@ def read_text_table(path: Path) -> TextTable:
     if kind in SHEETS:
         header, rows, notes = read_xlsx_texts(path)
         return _table(path, header, rows, False, notes)
+    if kind in FRAMES:
+        names, columns, notes = read_frame_texts(path)
+        unique, renamed = _all_different([name.strip() for name in names])
+        return TextTable(path, unique, tuple(columns), True, notes=(*notes, *_said(renamed)))
     if not kind.startswith(TEXT):
         raise mistake("table.no-table", file=path)
     return _read_csv(path)
@@ -80,9 +85,11 @@ def _table(
     if header is None:
         return TextTable(path, ("",) * len(columns), tuple(columns), False, points_may_group, notes)
     names, renamed = _all_different([name.strip() for name in header])
-    if renamed:
-        notes = (*notes, f"columns of the same name are numbered: {', '.join(renamed[:5])}")
-    return TextTable(path, names, tuple(columns), True, points_may_group, notes)
+    return TextTable(path, names, tuple(columns), True, points_may_group, (*notes, *_said(renamed)))
+
+
+def _said(renamed: Sequence[str]) -> tuple[str, ...]:
+    return (f"columns of the same name are numbered: {', '.join(renamed[:5])}",) if renamed else ()
 
 
 def _is_a_row(header: Sequence[str], columns: Sequence[Sequence[str]]) -> bool:
