@@ -71,7 +71,7 @@ def test_two_fits_in_a_script_without_a_main_guard(tmp_path: Path) -> None:
     with script(
         tmp_path,
         """
-import asyncio, threading, warnings
+import asyncio, psutil, threading, warnings
 
 def mistake(call, *args, **kwargs):
     try:
@@ -109,6 +109,8 @@ wild = keras.models.clone_model(model)
 wild.compile(keras.optimizers.SGD(1e38), "sparse_categorical_crossentropy")
 hopeless = random.permutation(y)  # whatever the model begins with, some rows are wrong: the first step is infinite
 codes.append(mistake(cluster.fit, wild, 1e4 * x, hopeless, method="fit", verbose=0))
+processes = psutil.Process().children(recursive=True)
+ledgers = {os.path.dirname(f.path) for p in processes for f in p.open_files() if "ledger.sqlite" in f.path}
 cluster.close()
 codes.append(mistake(cluster.fit, model, x, y, method="fit"))
 best = [each for each in first.clients if each.name == first.summary.final.client][0]
@@ -125,7 +127,7 @@ print("\\n" + json.dumps({
     "clients": [[c.name for c in h.clients] for h in (first, second)],
     "runs": [first.run, second.run],
     "tests": [first.summary.data.test, second.summary.data.test],
-    "called": Hooks.called, "warned": warned, "codes": codes,
+    "called": Hooks.called, "warned": warned, "codes": codes, "ledgers": len(ledgers),
 }))
 """,
     ) as program:
@@ -133,6 +135,7 @@ print("\\n" + json.dumps({
     *lines, last = program.stdout.decode().splitlines()
     told = json.loads(last)
     assert told["is history"]
+    assert told["ledgers"] <= 1, "of three runs those that are over must not keep files open"
     assert told["keys"] == told["keras"] == ["accuracy", "loss", "val_accuracy", "val_loss"]
     assert told["epochs"] == [[0, 1], [0, 1, 2]]
     assert told["params"] == 2

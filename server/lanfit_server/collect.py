@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import math
 import re
 import shutil
@@ -201,10 +202,13 @@ class Desk:
         self._workspace = workspace
         self._server_id = server_id
         self._runs: dict[str, OpenRun] = {}
+        self._seen: set[str] = set()
+        """Runs that were open before: what of them is on its way in belongs to this server."""
 
     def open(self, run: OpenRun) -> None:
         """Take results of this run from now on."""
         self._runs[run.run] = run
+        self._seen.add(run.run)
 
     def opened(self, run: str) -> OpenRun:
         """A run that results came in for."""
@@ -225,6 +229,9 @@ class Desk:
             ledger.close()
             return None
         found = self._runs[run] = OpenRun(self._workspace, run, ledger, record)
+        if run in self._seen:
+            return found
+        self._seen.add(run)
         if found.ledger.status == "unfinished":
             for stored in found.ledger.results():
                 found.remove_parts(f"{stored.task}.")  # a server that was killed had no time for it
@@ -273,8 +280,8 @@ class Desk:
 
     def is_known(self, result: Result) -> bool:
         """Whether no other result of this task is needed: one was committed, or its round is over."""
-        ledger = self._runs[result.run].ledger
-        return ledger.result(result.task) is not None or ledger.is_over(result.task)
+        run = self.find(result.run)
+        return run is None or run.ledger.result(result.task) is not None or run.ledger.is_over(result.task)
 
     def lock(self, result: Result) -> asyncio.Lock:
         """Held while a result of this task is put on disk: two clients may deliver it at the same time."""
@@ -289,7 +296,8 @@ class Desk:
         Raises:
             OSError, sqlite3.OperationalError: as `store` and `commit`.
         """
-        reason = await asyncio.to_thread(lambda: self.store(result, received()))
+        run = self._at_hand(result)
+        reason = await asyncio.to_thread(lambda: self._store(run, result, received()))
         if reason is None:
             crash_point("server.result-stored")
             self.commit(client, result)
@@ -297,12 +305,15 @@ class Desk:
         return reason
 
     def store(self, result: Result, received: BlockFile) -> str | None:
-        """Put a delivered block on disk under its final name; returns why it was refused, or None. From any thread.
+        """Put a delivered block on disk under its final name; returns why it was refused, or None.
 
         Raises:
             OSError: the disk is full, or refuses; nothing of the block is left.
         """
-        run = self._runs[result.run]
+        return self._store(self._at_hand(result), result, received)
+
+    def _store(self, run: OpenRun, result: Result, received: BlockFile) -> str | None:
+        """The same from any thread: reads nothing of the ledger."""
         reason = _not_finite(received, (*run.record.weights, *run.record.constants))
         try:
             if reason is None:
@@ -326,7 +337,7 @@ class Desk:
         Raises:
             sqlite3.OperationalError: the disk is full, or refuses; the result is not stored any more.
         """
-        run = self._runs[result.run]
+        run = self._at_hand(result)
         try:
             run.ledger.commit(StoredResult(result.task, client, result))
         except sqlite3.OperationalError:
@@ -335,7 +346,15 @@ class Desk:
             raise
         run.remove_parts(f"{result.task}.")
 
+    def _at_hand(self, result: Result) -> OpenRun:
+        """The run of a result that was considered."""
+        run = self.find(result.run)
+        if run is None:
+            raise OSError(errno.ENOENT, "the run was removed", result.run[:80])
+        return run
+
     def close(self) -> None:
+        """Close the files of all runs; one that something comes in for is opened again."""
         for run in self._runs.values():
             run.ledger.close()
         self._runs.clear()

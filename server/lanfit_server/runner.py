@@ -314,7 +314,11 @@ class Runner:
         scratch: Path,
     ) -> Summary:
         """Do what is still to be done of a run, and end it."""
-        with contextlib.closing(Journal(run.folder)) as journal, _held(lock_of(self._workspace, run.run)):
+        with (
+            self._closing_ledgers(),
+            contextlib.closing(Journal(run.folder)) as journal,
+            _held(lock_of(self._workspace, run.run)),
+        ):
             self._display.began(run.run)
             for name in journal.repaired:
                 self._say(f"Note: {name} ended in half a line, which is cut off.")
@@ -348,6 +352,18 @@ class Runner:
             self._loop.call(finish.report(summary))
             self._loop.call(self._end(run, journal, coordinator, status, job))
             return summary
+
+    @contextlib.contextmanager
+    def _closing_ledgers(self) -> Iterator[None]:
+        """A server does any number of runs: once a run is over, nothing of it stays open."""
+
+        async def close() -> None:
+            self._ground.desk.close()
+
+        try:
+            yield
+        finally:
+            self._loop.call(close())
 
     def _maker(
         self,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -246,3 +247,27 @@ def test_what_a_killed_server_has_half_written_goes_as_its_run_ends(tmp_path: Pa
     assert not [path for path in left if path.exists()]
     assert [path.read_text() for path in whole] == ["whole"] * 3
     desk.close()
+
+
+def test_a_desk_that_has_closed_its_ledgers_takes_what_was_on_its_way_and_what_comes_later(tmp_path: Path) -> None:
+    def opened() -> list[str]:
+        return [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path))]
+
+    desk = desk_in(tmp_path)
+    take = desk.consider("lab-1", result())
+    assert isinstance(take, Take)
+    assert opened()
+    desk.close()
+    assert opened() == [], "descriptors would add up with the runs of a server"
+    block = BlockFile.create(take.path, take.size)
+    block.view[: take.size] = b"".join(bytes(piece) for piece in pieces(ARRAYS))
+    assert not desk.is_known(result())
+    assert take.path.exists(), "what is on its way belongs to this server"
+    desk.close()
+    assert desk.store(result(), block) is None
+    desk.close()
+    desk.commit("lab-1", result())
+    desk.close()
+    assert desk.consider("lab-1", result()) == Known()
+    desk.close()
+    assert opened() == []
