@@ -51,7 +51,9 @@ BY_DESIGN = {
     "several inputs or outputs": ("model.several-arrays",),
     "Lambda": ("Lambda",),
 }
-PREPARE_SECONDS = 180
+PREPARE_SECONDS = 300
+#: Importing Keras is not the file's fault.
+START_SECONDS = 900
 T = TypeVar("T")
 
 
@@ -76,6 +78,7 @@ class Child:
         self._process: subprocess.Popen[str] | None = None
         self._said: queue.Queue[str] = queue.Queue()
         self._asked = 0
+        self._ready = False
 
     def ask(self, **request: object) -> dict[str, Any]:
         if self._asked >= FILES:
@@ -84,6 +87,8 @@ class Child:
         self._asked += 1
         assert process.stdin is not None
         try:
+            if not self._ready:
+                self._ready = bool(self._said.get(timeout=START_SECONDS))
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
             said = self._said.get(timeout=self._seconds)
@@ -103,7 +108,7 @@ class Child:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-        self._process, self._asked = None, 0
+        self._process, self._asked, self._ready = None, 0, False
 
     def _start(self) -> subprocess.Popen[str]:
         self._process = process = subprocess.Popen(

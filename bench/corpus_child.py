@@ -2,9 +2,9 @@
 
     python bench/corpus_child.py lanfit | keras | tables
 
-Reads requests from stdin and answers on stdout, one line of JSON each. "keras" imports nothing but Keras, h5py and
-NumPy, so that another interpreter with an older Keras can run it as a second reference. What it answers about a file is
-never an exception: a file that nothing can be made of is an ordinary finding here.
+Says "ready", then reads requests from stdin and answers on stdout, one line of JSON each. "keras" imports nothing but
+Keras, h5py and NumPy, so that another interpreter with an older Keras can run it as a second reference. What it answers
+about a file is never an exception: a file that nothing can be made of is an ordinary finding here.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # Keras prints to stdout
     answer = {"lanfit": lanfit_answers, "keras": keras_answers, "tables": table_answers}[sys.argv[1]]()
+    print("ready", file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         try:

@@ -163,6 +163,12 @@ def _width(use: dict[str, Any]) -> int:
     return {"number": 1, "category": len(use.get("values", ())), "date": len(use.get("parts", ()))}.get(use["use"], 0)
 
 
+def _plain(text: str) -> str:
+    """A label as pandas and lanfit may both write it: 1.0 is 1."""
+    text = text.strip()
+    return text.removesuffix(".0") if text.removesuffix(".0").lstrip("-").isdecimal() else text
+
+
 def _wrong_target(folder: Path, target: dict[str, Any] | None, frame: Any) -> str:
     """What is wrong with the targets, or nothing."""
     import pandas
@@ -176,13 +182,13 @@ def _wrong_target(folder: Path, target: dict[str, Any] | None, frame: Any) -> st
         numbers = pandas.to_numeric(cells, errors="coerce").to_numpy(np.float64).astype(np.float32)
         wrong = ~np.isnan(numbers) & (numbers != y) if len(y) == len(numbers) else np.ones(1, bool)
     else:
-        read = pandas.read_csv(file, dtype=str, keep_default_na=False).iloc[:, 0].to_numpy()
-        texts = cells.astype(str).str.strip().to_numpy()
-        wrong = np.ones(1, bool)
-        if len(read) == len(texts):
-            same = pandas.Series(read).astype(str).to_numpy() == texts
-            wrong = ~same & (pandas.to_numeric(read, errors="coerce") != pandas.to_numeric(texts, errors="coerce"))
-            wrong = ~same if cells.dtype.kind not in "biuf" else wrong
+        read = pandas.read_csv(file, dtype=str, keep_default_na=False).iloc[:, 0].tolist()
+        texts = [_plain(text) for text in cells.astype(str)]
+        if len(read) != len(texts):
+            return f"target {target['name']}: {len(read)} rows, pandas has {len(texts)}"
+        names, coded = target["classes"], all(text.isdecimal() for text in read)
+        ways = [read, [names[int(text)] for text in read]] if coded and len(names) > max(map(int, read)) else [read]
+        wrong = min((np.array([_plain(a) != b for a, b in zip(way, texts, strict=True)]) for way in ways), key=np.sum)
     return (
         f"target {target['name']}: {int(wrong.sum())} rows, the first {int(wrong.argmax()) + 1}" if wrong.any() else ""
     )

@@ -96,6 +96,7 @@ def test_models_that_load_that_are_refused_and_that_predict_something_else_are_t
 FAKE = """
     import json, sys
     import numpy as np
+    print("ready", flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         if not request["path"].endswith("old.h5"):
@@ -109,13 +110,21 @@ FAKE = """
 
 
 def test_a_process_that_dies_or_hangs_costs_one_file(corpus: Any) -> None:
-    code = "import sys\nfor line in sys.stdin:\n if 'bad' in line: sys.exit(9)\n if 'good' in line: print({}, flush=1)"
+    code = """if True:
+        import sys
+        print("ready", flush=True)
+        for line in sys.stdin:
+            if "bad" in line:
+                sys.exit(9)
+            if "good" in line:
+                print({}, flush=True)
+    """
     child = corpus.Child(sys.executable, "-c", code, seconds=60)
     try:
         assert child.ask(path="good") == {}
         assert child.ask(path="bad") == {"code": "bench.died", "message": "the process ended with 9"}
         assert child.ask(path="good") == {}
-        child._seconds = 0.01
+        child._seconds = 0.5
         assert child.ask(path="hangs")["code"] == "bench.too-slow"
         child._seconds = 60
         assert child.ask(path="good") == {}
