@@ -24,6 +24,7 @@ import hashlib
 import json
 import os
 import queue
+import re
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,8 @@ BY_DESIGN = {
     "several inputs or outputs": ("model.several-arrays",),
     "Lambda": ("Lambda",),
 }
+#: How Keras says that it does not know a class, in its several releases.
+UNKNOWN_CLASS = r"(?:Unknown layer: |Could not locate class |Unknown \w+: )'?(\w+)"
 PREPARE_SECONDS = 300
 #: Importing Keras is not the file's fault.
 START_SECONDS = 900
@@ -154,6 +157,7 @@ def one_model(path: Path, ours: Child, references: dict[str, Child], folder: str
     what, told = look_inside(path), {}
     if what["kind"] == "model":
         told = {name: refer(path, name, child, folder, kept) for name, child in references.items()}
+    what["parts"] += own_classes(told.values())
     rows = {name: each["x"] for name, each in told.items() if "x" in each}
     said = ours.ask(path=str(path), folder=folder, rows=rows)
     facts = {"version": what["version"], "parts": what["parts"], "references": {}}
@@ -168,6 +172,14 @@ def one_model(path: Path, ours: Child, references: dict[str, Child], folder: str
     else:
         result.status = "by design" if named(what["parts"], result) else "refused"
     return result
+
+
+def own_classes(references: Iterable[dict[str, Any]]) -> list[str]:
+    """The classes that a reference misses, where none loads the model: those of its author."""
+    references = list(references)
+    if any(each.get("loads") for each in references):
+        return []
+    return sorted({name for each in references for name in re.findall(UNKNOWN_CLASS, each.get("message", ""))})
 
 
 def refer(path: Path, name: str, child: Child, folder: str, kept: Path | None) -> dict[str, Any]:
@@ -288,7 +300,7 @@ def look_at_tables(paths: Sequence[Path], seconds: float, show: Any) -> list[tup
     child = Child(sys.executable, ROOT / "corpus_child.py", "tables", seconds=seconds)
     found = []
     try:
-        for path in paths:
+        for path in filter(Path.exists, paths):
             found.append((table_found(path, child.ask(path=str(path))), prepare(path, child)))
             show(*found[-1])
     finally:
@@ -297,10 +309,11 @@ def look_at_tables(paths: Sequence[Path], seconds: float, show: Any) -> list[tup
 
 
 def table_found(path: Path, said: dict[str, Any]) -> Found:
-    facts = {key: said[key] for key in ("pandas", "how", "notes") if key in said}
+    facts = {"pandas": "not compared"} if said.get("loads") else {}
+    facts |= {key: said[key] for key in ("pandas", "how", "notes") if key in said}
     found = Found(str(path), "refused", said.get("code", ""), said.get("message", ""), said.get("hint", ""), facts)
     if said.get("loads"):
-        found.status = "DIFFERENT" if said["pandas"] in ("silent", "differs") else "taken"
+        found.status = "DIFFERENT" if said.get("pandas") in ("silent", "differs") else "taken"
     return found
 
 
@@ -330,8 +343,6 @@ def prepare(path: Path, child: Child) -> Found:
 
 def code_of(text: str) -> str:
     """The code of the mistake whose sentence this is: people see only the sentence."""
-    import re
-
     from lanfit.mistakes import MISTAKES
 
     text = " ".join(text.split())
@@ -437,7 +448,7 @@ def in_jobs(jobs: int, paths: Sequence[Path], look: Callable[[Sequence[Path]], l
 
 def files_in(folders: Sequence[Path], endings: Sequence[str]) -> list[Path]:
     found = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
-    return sorted(path for path in found if path.name.lower().endswith(tuple(endings)))
+    return sorted(path for path in found if path.name.lower().endswith(tuple(endings)) and path.stat().st_size)
 
 
 def main() -> int:

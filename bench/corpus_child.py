@@ -163,7 +163,9 @@ def table_answers():
         if "prepared" in request:
             return compare_prepared(path, Path(request["prepared"]))
         piece = open_file(path)
-        return {"loads": True, "notes": list(piece.notes), **compare(path, piece.whole(), piece.columns, piece.notes)}
+        array = piece.whole()
+        notes = [*piece.notes, *getattr(piece, "said_of_merged", ())]  # the latter is known once the rows are read
+        return {"loads": True, "notes": notes, **compare(path, array, piece.columns, notes)}
 
     return answer
 

@@ -152,6 +152,16 @@ def test_a_refusal_counts_as_the_true_one_only_if_it_names_the_cause(corpus: Any
     assert not corpus.named([], lambda_named)
 
 
+def test_a_class_that_keras_does_not_know_is_the_authors_own(corpus: Any) -> None:
+    new = {
+        "message": "Unknown layer: 'SimpleAttention'. Please ensure you are using a `keras.utils.custom_object_scope`"
+    }
+    old = {"message": "Unrecognized keyword arguments: ['batch_shape']"}
+    assert corpus.own_classes([new, old]) == ["SimpleAttention"]
+    assert corpus.own_classes([new, {"loads": True}]) == []
+    assert corpus.own_classes([]) == []
+
+
 # --- tables ---
 
 
