@@ -90,7 +90,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "model.unknown-version": Mistake(
         InputError,
         "{file}: the model was saved by Keras {version}",
-        f"Files of Keras 2 and 3 can be read. {_RESAVE}",
+        "Files of Keras 2 and 3 can be read. One of Keras 1 opens in Keras 2.0 to 2.3.1: save it there, as .h5.",
     ),
     "model.bomb": Mistake(
         InputError,

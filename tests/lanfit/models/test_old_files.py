@@ -33,6 +33,7 @@ from lanfit.models.export import write_final, write_model
 from lanfit.models.keras2 import translate, translate_architecture
 from lanfit.models.loading import LoadedModel, load_model
 from lanfit.models.member import Member, bare_model
+from lanfit.models.model_file import is_model_name
 
 pytestmark = pytest.mark.keras
 R = random()
@@ -422,3 +423,9 @@ def test_foreign_files_are_named_for_what_they_are_whatever_they_are_called(tmp_
         archive.writestr("archive/data.pkl", b"")
     with pytest.raises(InputError, match="a file of PyTorch"):
         load_model(tmp_path / "torch.h5")
+
+
+def test_models_are_offered_by_their_endings_and_weights_are_not() -> None:
+    models = ["net.h5", "net.hdf5", "net.hdf", "NET.H5", "Net.KERAS", "weights.hdf5"]
+    others = ["net.weights.h5", "net_weights.h5", "net.json", "labels.txt", "h5", "net.h5.part"]
+    assert [name for name in (*models, *others) if is_model_name(name)] == models
