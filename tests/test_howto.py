@@ -193,7 +193,7 @@ def test_python(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
     said = do(HOWTO / "python.md", place)
     assert f"run: {place.runs[-1]}" in said
-    assert "of 5 rounds" in said
+    assert "of 10 rounds" in said
 
 
 def test_every_how_to_has_a_test() -> None:
