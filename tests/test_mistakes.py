@@ -162,6 +162,10 @@ INSIDE = {
         _READER,
         "lanfit/data/test_refusals.py::test_all_columns_in_the_way_are_named_at_once_with_what_is_proposed",
     ),
+    "labels.missing": (
+        _READER,
+        "lanfit/data/test_text_labels.py::test_a_mark_for_missing_among_labels_is_named_or_said",
+    ),
     "frame.no-reader": (
         _READER,
         "lanfit/data/test_arrow_frames.py::test_without_pyarrow_the_two_ways_out_are_said",

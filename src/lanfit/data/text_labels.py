@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.data.pieces import AnyArray, check_plain
-from lanfit.data.tables import is_number, to_number
+from lanfit.data.tables import is_missing, is_number, to_number
 from lanfit.mistakes import mistake
 
 #: What the names of classes are called when they travel as an array.
@@ -85,6 +85,9 @@ def labels_of_texts(
     if all(numbers):
         exact = [to_number(text, decimal, thousands) for text in stripped]
         return Labels(name, np.array(exact, np.int64 if all(type(n) is int for n in exact) else np.float64)[codes])
+    marks = [text for text, number in zip(stripped, numbers, strict=True) if not number and is_missing(text)]
+    if any(numbers) and len(marks) == numbers.count(False):
+        raise mistake("labels.missing", file=name, row=row(stripped.index(marks[0])), mark=marks[0])
     if any(numbers):
         number, word = numbers.index(True), numbers.index(False)
         raise mistake(
@@ -105,6 +108,9 @@ def labels_of_texts(
             raise mistake("labels.control-characters", file=name, row=row(place), label=_short(text))
     places = {word: np.int32(place) for place, word in enumerate(words)}
     notes = [] if stripped == list(texts) else ["blanks around labels are left out"]
+    if marks:
+        named = " and ".join(f'"{mark}"' for mark in sorted(set(marks)))
+        notes.append(f"{named} counts as a label like any other; if it marks a missing one, leave its rows out")
     return Labels(name, np.array([places[text] for text in stripped], np.int32)[codes], tuple(words), tuple(notes))
 
 

@@ -21,6 +21,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file}, row {row}: the label is empty",
         "Every row needs its label.",
     ),
+    "labels.missing": Mistake(
+        InputError,
+        '{file}, row {row}: "{mark}" marks a missing value among labels that are numbers',
+        "Every row needs its label: write it there, or leave the row out, in X as well.",
+    ),
     "labels.mixed": Mistake(
         InputError,
         '{file}, row {row}: "{number}" is a number, but "{word}" (row {word_row}) is not',

@@ -85,7 +85,7 @@ def test_labels_in_several_columns_keep_their_places(tmp_path):
     ("cells", "message"),
     [
         (["cat", "dog", "3"], r'y, row 3: "3" is a number, but "cat" \(row 1\) is not'),
-        (["1", "2", "2", "?"], r'y, row 1: "1" is a number, but "\?" \(row 4\) is not'),
+        (["1", "2", "2", "?"], r'y, row 4: "\?" marks a missing value among labels that are numbers'),
         (["cat", "nan"], r'y, row 2: "nan" is a number'),
         (["cat", " "], r"y, row 2: the label is empty"),
         (["cat", "a\x07b"], r"y, row 2: the label .* holds control characters"),
@@ -162,3 +162,14 @@ def test_any_file_is_labels_or_an_input_error(tmp_path, content):
         assert labels.words is None or labels.values.max() < len(labels.words)
         return
     assert "y.csv" in refused.message
+
+
+def test_a_mark_for_missing_among_labels_is_named_or_said():
+    for mark in ("?", "NA", "-", "null"):
+        with pytest.raises(InputError, match=r"row 2: .* marks a missing value among labels") as caught:
+            labels_of_array("y", np.array(["1", mark, "2"]))
+        assert caught.value.code == "labels.missing"
+    labels = labels_of_array("y", np.array(["+", "-", "+"]))
+    assert labels.words == ("+", "-")
+    assert labels.notes == ('"-" counts as a label like any other; if it marks a missing one, leave its rows out',)
+    assert labels_of_array("y", np.array(["cat", "dog"])).notes == ()
