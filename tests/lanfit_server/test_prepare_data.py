@@ -234,6 +234,12 @@ def test_columns_of_one_name_are_told_apart(desk: Desk) -> None:
     assert desk.inputs()[0] == ["a", "a (2)"]
 
 
+def test_a_separator_too_many_behind_the_names_is_no_column(desk: Desk) -> None:
+    desk.prepare(desk.write("t.csv", "a,b,y,\n1,2,1.5\n3,4,2.5\n"), "--target", "y")
+    assert desk.inputs() == (["a", "b"], [[1, 2], [3, 4]])
+    desk.refused("prepare", desk.write("u.csv", "a,b,y,\n1,2,1.5\n3,4,2.5,6\n"), "--target", "y", "--yes")
+
+
 def test_the_only_column_is_an_input_not_a_target(desk: Desk) -> None:
     said = desk.prepare(desk.write("t.csv", "id,y\n1,1.5\n2,2.5\n3,1\n"))
     assert said["target"] is None

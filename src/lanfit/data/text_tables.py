@@ -59,16 +59,19 @@ def read_text_table(path: Path) -> TextTable:
 def _read_csv(path: Path) -> TextTable:
     try:
         layout = find_layout(path, as_text=True)
-        rows = []
+        rows: list[list[str]] = []
+        header, width = layout.header, layout.width
         for line, cells in table_records(path, layout):
-            if len(cells) != layout.width:
-                raise mistake("csv.uneven-line", file=path, line=line, found=len(cells), expected=layout.width)
+            if not rows and header and not header[-1].strip() and len(cells) == width - 1:
+                header, width = header[:-1], width - 1  # only the first line ends with a separator
+            if len(cells) != width:
+                raise mistake("csv.uneven-line", file=path, line=line, found=len(cells), expected=width)
             rows.append(cells)
     except UnicodeDecodeError as error:
         raise mistake("csv.not-utf8", file=path) from error
     except csv.Error as error:
         raise mistake("csv.quotes", file=path, reason=error) from error
-    return _table(path, layout.header, rows, layout.separator != ",", notes_of(layout))
+    return _table(path, header, rows, layout.separator != ",", notes_of(layout))
 
 
 def _table(
