@@ -217,7 +217,7 @@ def tf_overfit_and_underfit(fit: Fit) -> float:
 
 def tf_imbalanced_data(fit: Fit) -> float:
     x, _ = data.numbers(600, 10)
-    y = (x[:, 0] > 1.2).astype("int64")
+    y = (x[:, :1] > 1.2).astype("int64")
     x = np.clip((x - x.mean(axis=0)) / x.std(axis=0), -5, 5)
     bias = tf.keras.initializers.Constant(np.log([y.sum() / (len(y) - y.sum())]))
     model = keras.Sequential(
