@@ -16,6 +16,8 @@ Array = NDArray[Any]
 #: What somebody tells pandas who looked into the file. The first is what pandas does by itself.
 SEPARATORS = (",", ";", "\t", "|", r"\s+")
 DECIMALS = (".", ",")
+#: What stands for no value in tables, and pandas takes for text. `lanfit prepare` shows how many it fills.
+MISSING = ["", "?", "-", "."]
 
 
 def compare(path: Path, array: Array, columns: Sequence[str] | None, notes: Sequence[str]) -> dict[str, Any]:
@@ -121,7 +123,8 @@ def compare_prepared(path: Path, folder: Path) -> dict[str, Any]:
         return {"pandas": "not compared", "how": "pandas reads no columns of these names"}
     frame = frame.dropna(how="all")
     if len(frame) != len(x) and target and target["name"] in frame:
-        frame = frame[frame[target["name"]].notna()]
+        cells = frame[target["name"]]
+        frame = frame[cells.notna() & ~cells.astype(str).str.strip().isin([*MISSING, *target.get("marks", ())])]
     if len(frame) != len(x):
         return {"pandas": "differs", "how": f"{len(x)} rows, pandas has {len(frame)}"}
     place, compared = 0, 0
@@ -138,6 +141,7 @@ def compare_prepared(path: Path, folder: Path) -> dict[str, Any]:
         elif use["use"] == "category" and cells.dtype.kind not in "biuf":
             texts = cells.fillna(use["fill"]).astype(str).str.strip().to_numpy()
             wrong = (column != (texts[:, None] == np.array(use["values"], object)[None])).any(axis=1)
+            wrong &= ~np.isin(texts, MISSING)
         else:
             continue
         compared += 1
