@@ -149,6 +149,10 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
     """The names of the custom objects that the model uses, those of its compile options among them."""
     notes: tuple[str, ...] = ()
     """What was converted or guessed, in sentences."""
+    ids: int | None = None
+    """As in `Model`."""
+    is_softmax: bool = False
+    """Whether the outputs are those of a softmax."""
     problems: dict[str, Problem] = {}
     """What is wrong with the "optimizer" or the "loss" in the file; it matters only where no other is chosen."""
 

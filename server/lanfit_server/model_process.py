@@ -129,6 +129,8 @@ class ModelHolder:
             trainable=loaded.trainable,
             objects=tuple(custom.names_in([json.loads(loaded.architecture), json.loads(loaded.compile or "null")])),
             notes=loaded.notes,
+            ids=loaded.ids,
+            is_softmax=loaded.output_activation == "softmax",
             problems={part: problem(wrong) for part, wrong in loaded.problems.items()},
         )
 
@@ -181,7 +183,9 @@ class ModelHolder:
         compile_model(written, read_spec(model.compile))  # a file has the long names of metrics
         scorer = RowScorer(written)
         loss, outputs = scorer.score(x, y)
-        return with_compiled({"loss": loss, **metrics(target, y, as_predictions(model, outputs))}, scorer.compiled)
+        return with_compiled(
+            {"loss": loss, **metrics(target, y, as_predictions(model, outputs), model.ignored)}, scorer.compiled
+        )
 
     def _average(self, path: Path, members: list[Member], rows: Sequence[int]) -> ArrayFile:
         weights = average([member.weights for member in members], rows)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from lanfit.crash import crash_point
@@ -24,6 +25,7 @@ from lanfit.durable import write_whole, written_whole
 from lanfit.errors import InputError
 from lanfit.files import ArrayFile, BlockFile
 from lanfit.job import Job, to_toml
+from lanfit.models.compiling import CompileSpec, ignored_class
 from lanfit.models.custom import AllowedFile
 from lanfit.models.member import Member
 from lanfit.parts import PartRange
@@ -74,7 +76,7 @@ def model_of(job: Job, loaded: Loaded, compiled: Compiled, files: Sequence[Allow
     Raises:
         InputError: targets are to be normalized that are no numbers.
     """
-    target = target_of(compiled.loss, job.order, loaded.output_shape)
+    target = target_of(compiled.loss, job.order, loaded.output_shape, is_softmax=loaded.is_softmax)
     check_target_normalizer(job.normalize_targets, Target(target))
     return Model(
         architecture=loaded.architecture,
@@ -87,6 +89,8 @@ def model_of(job: Job, loaded: Loaded, compiled: Compiled, files: Sequence[Allow
         custom=tuple(file.spec for file in files) if loaded.objects else (),
         objects=loaded.objects,
         ending=compiled.ending,
+        ids=loaded.ids,
+        ignored=ignored_class(msgspec.json.decode(compiled.compile, type=CompileSpec)),
     )
 
 
@@ -118,6 +122,8 @@ def read_data(job: Job, workspace: Workspace, model: Model, scratch: Path, sourc
         samples=job.samples or None,
         normalize_targets=job.normalize_targets,
         dealing=dealing_of(job),
+        ids=model.ids if job.normalizer == "none" else None,
+        ignored=model.ignored,
     )
 
     def allocate(name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> AnyArray:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lanfit.models.weights import get_weights, set_weights
+from lanfit.models.weights import fit_shapes, get_weights, set_weights
 from lanfit.workspace import Workspace
 from lanfit_server.round_facts import as_logs, evaluated
 from lanfit_server.summary import ClientFacts, RoundFacts, Summary
@@ -59,7 +59,7 @@ def load_weights(model: Any, path: Path) -> None:
     import keras
 
     found = keras.models.load_model(path, compile=False)
-    set_weights(model, get_weights(found))
+    set_weights(model, fit_shapes(model, get_weights(found)))
 
 
 def load_models(summary: Summary, workspace: Workspace) -> list[Any]:

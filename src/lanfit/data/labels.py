@@ -48,10 +48,11 @@ _CATEGORICAL = frozenset({"categorical_crossentropy", "categorical_focal_crossen
 _BINARY = frozenset({"binary_crossentropy", "binary_focal_crossentropy", "bce"})
 
 
-def target_of(loss: str, order: str, output_shape: Shape) -> Target:
+def target_of(loss: str, order: str, output_shape: Shape, *, is_softmax: bool = False) -> Target:
     """Tell the form of the target from the loss (a Keras name, of the function or the class) and the order XY or XX.
 
-    Binary cross-entropy over several outputs judges each for itself, so its targets are values, not classes.
+    Binary cross-entropy over several outputs judges each for itself, so its targets are values, not classes; but a
+    softmax (`is_softmax`) decides between its outputs, whatever the loss makes of them.
     """
     if order.upper() == "XX":
         return Target.INPUT
@@ -62,6 +63,8 @@ def target_of(loss: str, order: str, output_shape: Shape) -> Target:
         return Target.ONE_HOT
     if name in _BINARY and prod(n or 0 for n in output_shape[1:]) == 1:
         return Target.BINARY
+    if name in _BINARY and is_softmax and len(output_shape) == 2:
+        return Target.ONE_HOT
     return Target.VALUES
 
 
@@ -115,8 +118,13 @@ def check_order(loss: str, order: str) -> None:
         raise mistake("targets.classes-with-xx", loss=loss)
 
 
-def check_labels(target: Target, y: AnyArray, output_shape: Shape, where: str, first_row: int = 0) -> None:
+def check_labels(
+    target: Target, y: AnyArray, output_shape: Shape, where: str, first_row: int = 0, ignored: int | None = None
+) -> None:
     """Check every target of a file, or of the part of it that begins at `first_row` (from 0).
+
+    Args:
+        ignored: a label that the loss leaves out, and that may be any number.
 
     Raises:
         InputError: wrong shape, not finite, or labels that are no integers, negative or above the model's outputs;
@@ -141,9 +149,10 @@ def check_labels(target: Target, y: AnyArray, output_shape: Shape, where: str, f
     elif target.is_classification:
         if y.dtype.kind == "f" and (bad := first(y != np.floor(y))):
             raise mistake("labels.not-whole", file=where, row=bad.row, value=bad.value)
-        if bad := first(y < 0):
+        counts = y != ignored if ignored is not None else True
+        if bad := first((y < 0) & counts):
             raise mistake("labels.negative", file=where, row=bad.row, value=bad.value)
-        if outputs is not None and (bad := first(y >= outputs)):
+        if outputs is not None and (bad := first((y >= outputs) & counts)):
             raise mistake(
                 "labels.above-outputs", file=where, row=bad.row, value=bad.value, outputs=outputs, last=outputs - 1
             )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import cached_property, partial, reduce
 from itertools import accumulate, pairwise
 from math import prod
 from pathlib import Path
@@ -66,6 +66,10 @@ class DataRequest:
     decimal: str | None = None
     """The decimal sign of text files by its name, and what separates thousands; None: found out."""
     thousands: str | None = None
+    ids: int | None = None
+    """Rows are ids from 0 to below this number; None: any numbers."""
+    ignored: int | None = None
+    """The label that the loss leaves out."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ def prepare(request: DataRequest, allocate: Allocate = in_memory, source: Source
     check_target_normalizer(request.normalize_targets, request.target)
     source = source or _files_of(request)
     row_shape = _model_row(request, source.x)
-    targets = targets_of(source, request.target, request.output_shape)
+    targets = targets_of(source, request.target, request.output_shape, request.ignored)
     # A file may declare any number of rows, and none is read before it is decided where each goes.
     check_memory(f"to decide where each of {source.rows:,} rows goes takes", source.rows * PLAN_BYTES)
     plan = plan_rows(
@@ -171,7 +175,7 @@ def prepare(request: DataRequest, allocate: Allocate = in_memory, source: Source
     final_y = allocate("y", (rows, *targets.row), targets.dtype)
     _scatter(targets.pieces, place, final_y, targets.check)
     final_x = allocate("x", (rows, *row_shape), np.result_type(*(piece.dtype for piece in source.x)))
-    _scatter(source.x, place, final_x, _check_values)
+    _scatter(source.x, place, final_x, partial(_check_values, request.ids))
     shards, test = _cut(plan, final_x, final_y)
     if source.weights is not None:
         final_w = np.ones(rows, np.float32)
@@ -274,19 +278,30 @@ def _scatter(pieces: Sequence[Piece], place: NDArray[np.int64], final: AnyArray,
     in_order(lambda job: read(*job), list(zip(pieces, starts, strict=False)))
 
 
-def _check_values(piece: Piece, block: AnyArray, first_row: int) -> None:
-    """Refuse what is not finite, or is not once it is float32, as which every model takes it; see what it merges."""
+def _check_values(ids: int | None, piece: Piece, block: AnyArray, first_row: int) -> None:
+    """Refuse what is not finite, or is not once it is float32, as which every model takes it, and ids out of range.
+
+    What numbers it merges is noted.
+    """
     for place, numbers in merged_numbers(block).items():
         piece.merged.setdefault(place, numbers)
+    if ids is not None and (outside := (block < 0) | (block >= ids)).any():
+        value, row, column = _first_of(piece, block, first_row, outside)
+        raise mistake("rows.unknown-id", file=piece.name, row=row, column=column, value=value, ids=ids, last=ids - 1)
     if block.dtype.kind != "f":
         return
     with np.errstate(over="ignore"):
         bad = ~np.isfinite(block.astype(np.float32, copy=False))
     if bad.any():
-        index = np.unravel_index(int(bad.argmax()), bad.shape)
-        column = f", {piece.column(int(index[1]))}" if block.ndim == 2 else ""
-        row = first_row + int(index[0]) + 1
-        raise mistake("rows.not-finite", file=piece.name, row=row, column=column, value=block[index])
+        value, row, column = _first_of(piece, block, first_row, bad)
+        raise mistake("rows.not-finite", file=piece.name, row=row, column=column, value=value)
+
+
+def _first_of(piece: Piece, block: AnyArray, first_row: int, bad: NDArray[np.bool_]) -> tuple[object, int, str]:
+    """The first value that is bad, its row from 1, and its column as messages name it."""
+    index = np.unravel_index(int(bad.argmax()), bad.shape)
+    column = f", {piece.column(int(index[1]))}" if block.ndim == 2 else ""
+    return block[index], first_row + int(index[0]) + 1, column
 
 
 def _fitted(data: Prepared, normalizer: str, of_targets: str) -> Prepared:

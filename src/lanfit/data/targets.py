@@ -36,8 +36,11 @@ class Targets:
     words: tuple[str, ...] | None = None
 
 
-def targets_of(source: Source, target: Target, output_shape: Shape) -> Targets:
+def targets_of(source: Source, target: Target, output_shape: Shape, ignored: int | None = None) -> Targets:
     """Check what can be before numbers are read: rows, shapes, and all labels.
+
+    Args:
+        ignored: the label that the loss leaves out.
 
     Raises:
         InputError: targets and inputs do not pair, or targets do not fit the loss or the model; file and row are named.
@@ -49,8 +52,8 @@ def targets_of(source: Source, target: Target, output_shape: Shape) -> Targets:
         if len(x) != len(y):
             raise mistake("rows.unequal", x_file=x.name, x_rows=len(x), y_file=y.name, y_rows=len(y))
     if source.y:
-        return _numbers(source.y, target, output_shape)
-    return _labels(source.labels, target, output_shape)
+        return _numbers(source.y, target, output_shape, ignored)
+    return _labels(source.labels, target, output_shape, ignored)
 
 
 def common_row(what: str, rows: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[int, ...]:
@@ -73,22 +76,22 @@ def common_row(what: str, rows: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[
     return first
 
 
-def _numbers(pieces: tuple[Piece, ...], target: Target, output_shape: Shape) -> Targets:
+def _numbers(pieces: tuple[Piece, ...], target: Target, output_shape: Shape, ignored: int | None) -> Targets:
     rows = []
     for piece in pieces:
         one = np.empty((1, *piece.shape[1:]), piece.dtype)
         rows.append((piece.name, arrange(target, one, output_shape, piece.name).shape[1:]))
-    check = partial(_check_numbers, target, output_shape)
+    check = partial(_check_numbers, target, output_shape, ignored)
     return Targets(pieces, common_row("Y", rows), np.result_type(*(piece.dtype for piece in pieces)), check)
 
 
-def _labels(files: tuple[Labels, ...], target: Target, output_shape: Shape) -> Targets:
+def _labels(files: tuple[Labels, ...], target: Target, output_shape: Shape, ignored: int | None) -> Targets:
     arrays, words = unite(files)
     if words:
         check_words(target, words, output_shape)
     pieces, classes = [], []
     for labels, array in zip(files, arrays, strict=True):
-        check_labels(target, array, output_shape, labels.name)
+        check_labels(target, array, output_shape, labels.name, ignored=ignored)
         arranged = arrange(target, array, output_shape, labels.name)
         pieces.append(Piece.of(labels.name, arranged))
         classes.append(class_ids(target, arranged))
@@ -104,8 +107,10 @@ def _labels(files: tuple[Labels, ...], target: Target, output_shape: Shape) -> T
     )
 
 
-def _check_numbers(target: Target, output_shape: Shape, piece: Piece, block: AnyArray, first_row: int) -> None:
-    check_labels(target, block, output_shape, piece.name, first_row)
+def _check_numbers(
+    target: Target, output_shape: Shape, ignored: int | None, piece: Piece, block: AnyArray, first_row: int
+) -> None:
+    check_labels(target, block, output_shape, piece.name, first_row, ignored)
 
 
 def _passed(piece: Piece, block: AnyArray, first_row: int) -> None:

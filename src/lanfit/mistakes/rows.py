@@ -173,6 +173,12 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file}, row {row}{column}: {value} is not a number that float32 holds",
         "Remove or repair the row; a model that sees one such value learns nothing.",
     ),
+    "rows.unknown-id": Mistake(
+        InputError,
+        "{file}, row {row}{column}: the id {value} is none of the {ids} that the model's Embedding knows (0-{last})",
+        "Number the ids from 0 on, or build the model with a larger input_dim: keras.layers.Embedding(n, ...) for ids "
+        "up to n - 1.",
+    ),
     "rows.larger-than-memory": Mistake(
         InputError,
         "{what} {size}, but {free} of memory are free",

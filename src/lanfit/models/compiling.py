@@ -185,6 +185,13 @@ def takes_logits(spec: CompileSpec) -> bool:
     return isinstance(config, dict) and bool(config.get("from_logits"))
 
 
+def ignored_class(spec: CompileSpec) -> int | None:
+    """The label that the loss leaves out; None when all count."""
+    config = spec.loss.get("config") if isinstance(spec.loss, dict) else None
+    ignored = config.get("ignore_class") if isinstance(config, dict) else None
+    return ignored if isinstance(ignored, int) else None
+
+
 def with_long_names(spec: CompileSpec) -> CompileSpec:
     """Return the spec with long names only: Keras 3.15.1 can't load its own .h5 with `mse` or `mae` in it."""
     loss = spec.loss if isinstance(spec.loss, dict) else loss_name(spec)

@@ -56,6 +56,8 @@ class LoadedModel:
     """Sentences for the operator: what was converted, and what was guessed."""
     problems: Mapping[str, LanfitError] = field(default_factory=dict)
     """What is wrong with the "optimizer" or the "loss" in the file; it matters only if none is given instead."""
+    ids: int | None = None
+    """The input goes into an Embedding, which knows so many ids, from 0 on; None when it does not."""
     left_out: tuple[str, ...] = ()
     """The names of metrics that the file was compiled with and Keras does not know."""
 
@@ -97,6 +99,7 @@ def load_model(path: Path) -> LoadedModel:
         output_activation=last_activation(model),
         parameters=int(model.count_params()),
         notes=(*file.notes, *notes),
+        ids=_ids_taken(model),
         problems=options.problems,
         left_out=options.left_out,
     )
@@ -305,6 +308,20 @@ def _check_arrays(path: Path, model: Any) -> None:
             raise mistake("model.several-arrays", file=path.name, count=len(arrays), what=what, names=names)
     if model.inputs[0].shape[0] is not None:
         raise mistake("model.fixed-batch", file=path.name, size=model.inputs[0].shape[0])
+
+
+def _ids_taken(model: Any) -> int | None:
+    """How many ids the embeddings know that take the model's input itself; None without one."""
+    import keras
+
+    known = [
+        layer.input_dim
+        for layer in model.layers
+        if isinstance(layer, keras.layers.Embedding)
+        for node in layer._inbound_nodes
+        if any(tensor is model.inputs[0] for tensor in node.input_tensors)
+    ]
+    return min(known, default=None)
 
 
 def last_activation(model: Any) -> str | None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lanfit.data.normalize import NO_NORMALIZER, Normalizer
 from lanfit.mistakes import mistake
 from lanfit.models.architecture import build, first_line
-from lanfit.models.compiling import compile_model, loss_name, read_spec, takes_logits
+from lanfit.models.compiling import compile_model, ignored_class, loss_name, read_spec, takes_logits
 from lanfit.models.loading import last_activation
 from lanfit.models.member import model_in_original_units
 from lanfit.models.weights import bakes_weights, set_weights
@@ -162,7 +162,7 @@ def check_batch(
     loss = loss_name(spec)
     model = build(architecture)
     _check_rows(model, x_batch)
-    _check_targets(tuple(model.outputs[0].shape[1:]), loss, y_batch)
+    _check_targets(tuple(model.outputs[0].shape[1:]), loss, y_batch, ignored_class(spec))
     set_weights(model, weights)
     compile_model(model, spec)
     for name, array in weights.items():
@@ -227,7 +227,7 @@ def _check_rows(model: Any, x: AnyArray) -> None:
         raise mistake("batch.fractions", dtype=dtype)
 
 
-def _check_targets(output: tuple[int | None, ...], loss: str, y: AnyArray) -> None:
+def _check_targets(output: tuple[int | None, ...], loss: str, y: AnyArray, ignored: int | None = None) -> None:
     target = y.shape[1:]
     classes = output[-1] if output else None
     if y.dtype.kind == "f" and not np.isfinite(y).all():
@@ -239,7 +239,8 @@ def _check_targets(output: tuple[int | None, ...], loss: str, y: AnyArray) -> No
             raise mistake("batch.no-labels", loss=loss, shape=target, output=output)
         if classes == 1:
             raise mistake("batch.one-output", loss=loss)
-        least, most = (int(y.min()), int(y.max())) if y.size else (0, 0)
+        labels = y if ignored is None else y[y != ignored]
+        least, most = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
         if classes is not None and not 0 <= least <= most < classes:
             raise mistake("batch.labels-outside", least=least, most=most, outputs=classes, last=classes - 1)
         return

@@ -85,6 +85,25 @@ def settle(model: Any) -> None:
         layer.finalize_state()
 
 
+def fit_shapes(model: Any, weights: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
+    """Return weights in the shapes of a model's own, where these differ by axes of length 1.
+
+    A `Normalization` that a program has adapted before it knew its input has a mean of shape (1,) or (), and another
+    one when the model is built from its architecture.
+    """
+    pairs = zip(model.weights, weights.items(), strict=True) if len(model.weights) == len(weights) else ()
+    shaped = {
+        name: array.reshape(tuple(variable.shape))
+        for variable, (name, array) in pairs
+        if _without_ones(variable.shape) == _without_ones(array.shape)
+    }
+    return {name: shaped.get(name, array) for name, array in weights.items()}
+
+
+def _without_ones(shape: Sequence[int]) -> list[int]:
+    return [n for n in shape if n != 1]
+
+
 def bakes_weights(model: Any) -> bool:
     """True if a compiled step holds values of weights as constants, as with an adapted `Normalization`.
 
@@ -94,4 +113,5 @@ def bakes_weights(model: Any) -> bool:
 
 
 def _settled_layers(model: Any) -> list[Any]:
-    return [layer for layer in model._flatten_layers() if hasattr(layer, "finalize_state")]
+    # Not those without weights: an adapted Discretization would take its boundaries from rows that it has no more.
+    return [layer for layer in model._flatten_layers() if hasattr(layer, "finalize_state") and layer.weights]

@@ -66,7 +66,9 @@ class Judge:
             loss, outputs = scorer.score(first.weights, normalized, targets)
             compiled = scorer.compiled
         predictions = as_predictions(self.model, outputs)
-        return with_compiled({"loss": loss, **metrics(target, targets, predictions)}, compiled), predictions
+        return with_compiled(
+            {"loss": loss, **metrics(target, targets, predictions, self.model.ignored)}, compiled
+        ), predictions
 
     def _scorer(self, targets: Normalizer) -> Scorer:
         """The scorer for these units; one is kept, because all models of a method but k-fold have the same."""

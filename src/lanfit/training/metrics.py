@@ -18,10 +18,14 @@ from lanfit.wire.figures import COMPILED, COMPILED_SCORES
 AnyArray = NDArray[Any]
 
 
-def metrics(target: Target, y_true: AnyArray, y_pred: AnyArray) -> dict[str, float]:
-    """The scores that fit the target: accuracy, precision, recall, f1 of classes, else mae and r2."""
+def metrics(target: Target, y_true: AnyArray, y_pred: AnyArray, ignored: int | None = None) -> dict[str, float]:
+    """The scores that fit the target: accuracy, precision, recall, f1 of classes, else mae and r2.
+
+    Args:
+        ignored: the label that does not count; None: all do.
+    """
     if target.is_classification:
-        return classification_metrics(target, y_true, y_pred)
+        return classification_metrics(target, y_true, y_pred, ignored)
     return regression_metrics(y_true, y_pred)
 
 
@@ -64,7 +68,9 @@ def mean_figures(measured: Sequence[tuple[int, Mapping[str, float]]]) -> dict[st
     return {name: sum(count * of(figures, name) for count, figures in measured) / rows for name in names}
 
 
-def classification_metrics(target: Target, y_true: AnyArray, y_pred: AnyArray) -> dict[str, float]:
+def classification_metrics(
+    target: Target, y_true: AnyArray, y_pred: AnyArray, ignored: int | None = None
+) -> dict[str, float]:
     """Accuracy, and macro averages of precision, recall and F1 over all classes that are true or predicted somewhere.
 
     As scikit-learn's with `average="macro", zero_division=0`.
@@ -72,12 +78,17 @@ def classification_metrics(target: Target, y_true: AnyArray, y_pred: AnyArray) -
     Args:
         y_true: labels (any shape), or rows of one-hot outputs (`Target.ONE_HOT`).
         y_pred: the model's outputs, shape (rows, ..., outputs).
+        ignored: a label that does not count. Where nothing is left, all scores are NaN.
     """
     true = (y_true if target is Target.CLASSES else predicted_classes(target, y_true)).reshape(-1)
     predicted = predicted_classes(target, y_pred).reshape(-1)
     if len(true) != len(predicted) or len(true) == 0:
         raise ValueError(f"{len(true)} labels can't be compared with {len(predicted)} predictions")
     true, predicted = true.astype(np.intp), predicted.astype(np.intp)
+    if ignored is not None and (left := true != ignored).sum() < len(true):
+        true, predicted = true[left], predicted[left]
+        if not len(true):
+            return dict.fromkeys(("accuracy", "precision", "recall", "f1"), math.nan)
     outputs = int(max(true.max(), predicted.max())) + 1
     hits = np.bincount(true[true == predicted], minlength=outputs).astype(np.float64)
     support = np.bincount(true, minlength=outputs)

@@ -70,6 +70,8 @@ def _read(folder: Path, model: Model, own: OwnRows) -> Prepared:
             npz_key=own.npz_key,
             decimal=own.decimal,
             thousands=own.thousands,
+            ids=model.ids,
+            ignored=model.ignored,
             dealing=Dealing("parts", parts_of=own.parts_of) if own.parts_of else STRATIFIED,
         )
     )

@@ -44,6 +44,10 @@ class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The names of what is used of them."""
     ending: Literal[".h5", ".keras"] = ".h5"
     """Of the files with its weights: `.keras` where an .h5 can't hold it."""
+    ids: int | None = None
+    """An Embedding takes the input itself, and knows the ids 0 … ids - 1; None without one."""
+    ignored: int | None = None
+    """The label that the loss leaves out (`ignore_class`)."""
 
 
 class OwnRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -172,3 +172,21 @@ def test_keras_takes_every_target_that_is_made_and_knows_every_name(loss, output
     values = keras.ops.convert_to_numpy(keras.losses.get(loss)(made, predicted))
     assert values.shape == (4,)
     assert np.isfinite(values).all()
+
+
+def test_a_softmax_over_two_outputs_decides_between_classes_even_with_a_binary_loss():
+    two = (None, 2)
+    assert target_of("binary_crossentropy", "XY", two) is Target.VALUES
+    assert target_of("binary_crossentropy", "XY", two, is_softmax=True) is Target.ONE_HOT
+    assert target_of("binary_crossentropy", "XY", (None, 1), is_softmax=True) is Target.BINARY
+    assert target_of("mean_squared_error", "XY", two, is_softmax=True) is Target.VALUES
+
+
+@pytest.mark.parametrize("ignored", [-1, 255])
+def test_a_label_that_the_loss_ignores_may_be_any_number_and_no_other_may(ignored):
+    y = np.array([0, 1, ignored, 2])
+    check_labels(Target.CLASSES, y, (None, 3), "y.csv", ignored=ignored)
+    with pytest.raises(InputError):
+        check_labels(Target.CLASSES, y, (None, 3), "y.csv")
+    with pytest.raises(InputError, match=r"row 1"):
+        check_labels(Target.CLASSES, y + 7, (None, 3), "y.csv", ignored=ignored + 7)

@@ -258,3 +258,28 @@ def test_damage_that_shows_while_reading_is_an_input_error(folders, request_):
     path.write_bytes(data)
     with pytest.raises(InputError, match=r"part-2.npz can't be read.*CRC"):
         prepare(request_)
+
+
+def test_an_id_that_the_embedding_does_not_know_is_named_with_file_row_and_column(folders, request_):
+    x, _ = folders
+    rows = np.arange(60 * 6).reshape(60, 6) % 50
+    rows[41, 3] = 50
+    for name, part in [("part-1", slice(0, 10)), ("part-2", slice(10, 35)), ("part-10", slice(35, 60))]:
+        np.savez(x / f"{name}.npz", rows[part])
+    request = replace(request_, normalizer="none", ids=51)
+    prepare(request)
+    with pytest.raises(InputError) as wrong:
+        prepare(replace(request, ids=50))
+    assert wrong.value.code == "rows.unknown-id"
+    assert "part-10.npz, row 7, column 4: the id 50 is none of the 50" in wrong.value.message
+    assert "(0-49)" in wrong.value.message
+
+
+def test_the_label_that_the_loss_ignores_is_accepted(folders, request_):
+    _, y = folders
+    for path in y.glob("*.csv"):
+        path.write_text(path.read_text().replace("\n2", "\n-1"))
+    with pytest.raises(InputError, match="-1"):
+        prepare(request_)
+    prepared = prepare(replace(request_, ignored=-1))
+    assert set(np.unique(prepared.y)) == {-1, 0, 1}

@@ -395,3 +395,21 @@ def test_weights_of_another_shape_are_an_error_of_the_input(tmp_path: Path) -> N
     config["config"]["layers"][-1]["build_config"] = None
     rewrite(path, {"config.json": json.dumps(config).encode()})
     assert "Keras" in refused(path).message
+
+
+def test_a_model_says_how_many_ids_its_embedding_knows(tmp_path: Path) -> None:
+    import keras
+    from keras import layers
+
+    embedding_net().save(tmp_path / "words.keras")
+    assert load_model(tmp_path / "words.keras").ids == 20
+    digits_net().save(tmp_path / "digits.keras")
+    assert load_model(tmp_path / "digits.keras").ids is None
+    rows = keras.Input((4,))
+    buckets = layers.Discretization(bin_boundaries=[0.5])(rows)
+    both = layers.Concatenate()([layers.Flatten()(layers.Embedding(2, 3)(buckets)), layers.Dense(2)(rows)])
+    keras.Model(rows, both).save(tmp_path / "buckets.keras")
+    assert load_model(tmp_path / "buckets.keras").ids is None
+    two = layers.Add()([layers.Embedding(30, 3)(rows), layers.Embedding(9, 3)(rows)])
+    keras.Model(rows, layers.Flatten()(two)).save(tmp_path / "two.keras")
+    assert load_model(tmp_path / "two.keras").ids == 9

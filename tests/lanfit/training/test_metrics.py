@@ -111,3 +111,12 @@ def test_the_mean_of_figures_counts_rows_and_takes_the_score_where_no_compiled_m
     assert found.pop("compiled_accuracy") == pytest.approx(0.4)
     assert math.isnan(found.pop("prc")), "one of them has not measured it"
     assert found == {"accuracy": 0.5}
+
+
+def test_a_label_that_the_loss_ignores_does_not_count():
+    true = np.array([[0, 255], [1, 2], [255, 2]])
+    scores = np.random.RandomState(0).random((3, 2, 3))
+    counts = true != 255
+    assert metrics(Target.CLASSES, true, scores, 255) == theirs(true[counts], scores.argmax(-1)[counts])
+    nothing = metrics(Target.CLASSES, np.full(4, 255), scores[0].repeat(2, axis=0), 255)
+    assert all(np.isnan(value) for value in nothing.values())
