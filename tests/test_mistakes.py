@@ -51,6 +51,7 @@ INSIDE = {
     "folder.raw-table": (
         "it is found where a missing folder is, which a scenario provokes",
         "lanfit/data/test_images.py::test_a_raw_table_beside_empty_folders_is_named_with_the_command",
+    ),
     "rows.unknown-id": (
         "a model with an Embedding would be made for it alone",
         "lanfit/data/test_prepare.py::test_an_id_that_the_embedding_does_not_know_is_named_with_file_row_and_column",
