@@ -128,7 +128,7 @@ def a_windows_path_in_double_quotes(place: Place) -> Start:
     return job_of(place, b'model = "C:\\Users\\mia\\net.h5"\n')
 
 
-@provokes("settings.wrong", "model: the text holds a control character", named=("settings.control-character",))
+@provokes("settings.wrong", "model: 'C:\\new.h5' holds a control character", named=("value.control-character",))
 def a_windows_path_whose_backslash_means_a_newline(place: Place) -> Start:
     return job_of(place, b'model = "C:\\new.h5"\n')
 

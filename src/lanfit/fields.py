@@ -160,9 +160,11 @@ def yes_or_no(answer: str) -> bool:
 
 
 def text(value: str) -> str:
-    """Any text but an empty one."""
+    """Any text but an empty one, in one line."""
     if not value.strip():
         raise mistake("value.empty")
+    if not value.isprintable():
+        raise mistake("value.control-character", value=repr(value))
     return value.strip()
 
 
@@ -259,8 +261,6 @@ def read_toml(document_text: str, kind: str, known: Mapping[str, Field]) -> dict
             errors.append(mistake("settings.unknown-key", key=key, guess=did_you_mean(key, known)))
         elif isinstance(raw, dict):
             errors.append(mistake("settings.table", key=key))
-        elif isinstance(raw, str) and not raw.isprintable():  # "C:\new" holds a newline
-            errors.append(mistake("settings.control-character", key=key))
         else:
             try:
                 values[key] = known[key].read(raw, key)

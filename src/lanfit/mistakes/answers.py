@@ -56,6 +56,12 @@ MISTAKES: Mapping[str, Mistake] = {
         "{value!r} is neither Y nor n",
         "Answer Y or n.",
     ),
+    "value.control-character": Mistake(
+        InputError,
+        "{value} holds a control character",
+        'In a file of settings "C:\\new" means a newline: write paths with / or between single quotes: '
+        "'C:\\new\\net.h5'.",
+    ),
     "value.empty": Mistake(
         InputError,
         "it is empty",
@@ -98,11 +104,6 @@ MISTAKES: Mapping[str, Mistake] = {
         "the {kind} is no TOML: {reason}",
         "Between double quotes a backslash begins an escape. Write paths with / or between single quotes: "
         "'C:\\Users\\mia\\net.h5'.",
-    ),
-    "settings.control-character": Mistake(
-        InputError,
-        '{key}: the text holds a control character, such as the newline that "C:\\new" means',
-        "Write paths with / or between single quotes: 'C:\\new\\net.h5'.",
     ),
     "settings.wrong": Mistake(
         InputError,
