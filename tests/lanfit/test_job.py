@@ -139,7 +139,7 @@ def test_unknown_keys_wrong_values_and_tables_are_all_named(tmp_path: Path) -> N
         assert cause in wrong.value.message
 
 
-@pytest.mark.parametrize(("content", "cause"), [(b"\xff\xfe", "UTF-8"), (b"a = ", "no TOML"), (None, "there is no")])
+@pytest.mark.parametrize(("content", "cause"), [(b"\xff\xff", "UTF-8"), (b"a = ", "no TOML"), (None, "there is no")])
 def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes | None, cause: str) -> None:
     path = tmp_path / "job.toml"
     if content is not None:

@@ -124,7 +124,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "model.other-keras": Mistake(
         InputError,
-        "Keras {here} of this client can't build the model that Keras {there} of the server has built: {reason}",
+        "this client's Keras {here} can't build the model that the server's Keras {there} has built: {reason}",
         "Bring both to one version. On the client: python -m pip install keras=={there}.",
     ),
     "model.newer-keras": Mistake(
