@@ -1,6 +1,6 @@
 """How many of 45 official Keras and TensorFlow examples train with `cluster.fit` instead of `model.fit`.
 
-    python bench/examples.py [--only NAME …] [--method fit] [--plain] [--json]
+    python bench/examples.py [--only NAME …] [--method fit] [--plain | --cluster] [--json]
 
 The examples are in bench/keras_examples: the structure of the published pages, in code and with data of our own. Each
 is run twice, with Keras' `fit` and with that of a cluster of two local clients; it counts if it runs to its end and its
@@ -77,17 +77,25 @@ def attempt(name: str, plain: float, fit: Callable[..., Any], verbose: bool) -> 
     return Outcome(name, plain, ours, said, time.perf_counter() - began)
 
 
+def line(outcome: Outcome) -> str:
+    """One example, as it is shown."""
+    ours = "-" if outcome.ours is None else f"{outcome.ours:.4f}"
+    return f"{outcome.name:45} {outcome.plain:9.4f} {ours:>9} {outcome.seconds:6.1f} s  {outcome.said}"
+
+
 def main() -> None:
     """Run the examples and print how many work."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", choices=EXAMPLES, default=list(EXAMPLES), help="these examples")
     parser.add_argument("--method", default="federated", choices=["federated", "fit"])
-    parser.add_argument("--plain", action="store_true", help="only with Keras' fit: are the examples right?")
+    only = parser.add_mutually_exclusive_group()
+    only.add_argument("--plain", action="store_true", help="only with Keras' fit: are the examples right?")
+    only.add_argument("--cluster", action="store_true", help="only with the cluster's fit")
     parser.add_argument("--verbose", action="store_true", help="show tracebacks")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    plain = {}
-    for name in given.only:
+    plain = dict.fromkeys(given.only, math.nan)
+    for name in () if given.cluster else given.only:
         plain[name] = run(name, keras.Model.fit)
         if given.plain:
             print(f"{name:45} {plain[name]:9.4f}", flush=True)
@@ -95,13 +103,14 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder, lanfit.Cluster(local=2, workspace=folder) as cluster:
         fit = functools.partial(cluster.fit, method=given.method)
-        outcomes = [attempt(name, plain[name], fit, given.verbose) for name in given.only]
+        outcomes = []
+        for name in given.only:
+            outcomes.append(attempt(name, plain[name], fit, given.verbose))
+            if not given.json:
+                print(line(outcomes[-1]), flush=True)
     if given.json:
         print(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
         return
-    for outcome in outcomes:
-        ours = "-" if outcome.ours is None else f"{outcome.ours:.4f}"
-        print(f"{outcome.name:45} {outcome.plain:9.4f} {ours:>9} {outcome.seconds:6.1f} s  {outcome.said}")
     works = sum(not outcome.said for outcome in outcomes)
     print(f"\n{works} of {len(outcomes)} train with cluster.fit(method={given.method!r}).")
 
