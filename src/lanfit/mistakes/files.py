@@ -110,6 +110,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file} holds zero bytes, so it is no text",
         "Save it as CSV UTF-8: neither UTF-16 without its first mark nor a sheet that was renamed to .csv can be read.",
     ),
+    "file.disguised": Mistake(
+        InputError,
+        "{file} is {what}, whatever its name says",
+        "{way}.",
+    ),
     "csv.not-utf8": Mistake(
         InputError,
         "{file} is text neither in UTF-8 nor in UTF-16 nor in Windows-1252",

@@ -98,7 +98,7 @@ def test_a_file_of_another_kind_is_named_with_what_is_read(tmp_path):
     assert caught.value.hint.startswith("lanfit reads .npz, .npy, .xlsx, .csv")
     for name, advice in (("old.xls", "save it as .xlsx"), ("all.pkl", "to_csv"), ("cat.png", "lanfit prepare FOLDER")):
         (x / "notes.docx").unlink(missing_ok=True)
-        touch(x, name)
+        (x / name).write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
         with pytest.raises(InputError, match=f"{name} is of a kind that is not read") as caught:
             find_pairs(x, None)
         assert advice in caught.value.hint
