@@ -147,7 +147,7 @@ def _names(classes: frozenset[str], short: dict[str, str]) -> dict[str, str]:
 
 
 #: Spelling → class, e.g. "adam" → "Adam". Keras compares optimizers without regard to case.
-OPTIMIZER_NAMES: Final = {name.lower(): name for name in OPTIMIZERS}
+OPTIMIZER_NAMES: Final = {name.lower(): name for name in OPTIMIZERS - {"Lamb"}}  # which Keras takes as an object only
 #: Spelling → the long name, e.g. "mse" and "MeanSquaredError" → "mean_squared_error".
 LOSS_NAMES: Final = _names(LOSSES, _SHORT | {"kld": "kl_divergence"})
 METRIC_NAMES: Final = _names(METRICS, _SHORT) | {name: name for name in ACCURACIES}
