@@ -206,7 +206,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "model.foreign-class": Mistake(
         InputError,
-        "{place}the class {name} from {module!r} is not accepted: it is not built into Keras",
+        "{place}the class {name}{origin} is not accepted: it is not built into Keras",
         _NO_CODE,
     ),
     "model.lookup": Mistake(
@@ -228,7 +228,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "model.foreign-function": Mistake(
         InputError,
-        "{place}the function {name!r} from {module!r} is not accepted: it is not built into Keras",
+        "{place}the function {name!r}{origin} is not accepted: it is not built into Keras",
         _NO_CODE,
     ),
     "model.registered": Mistake(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from lanfit.mistakes import mistake
@@ -73,82 +74,95 @@ def parse(text: str, what: str) -> Any:
         raise mistake("model.not-json", what=what, reason=first_line(error)) from error
 
 
-def check_objects(config: object, module: str) -> None:
+def check_objects(config: object, module: str, kind: str = "layer") -> None:
     """Check every object in a configuration, however deep it is nested.
 
     Everything with a `class_name` counts as an object, because Keras would make one of it. `module` is where the
-    objects are from that do not say it, as in an .h5; "" accepts none of those.
+    objects are from that do not say it, as in an .h5; "" accepts none of those. `kind` is what errors call the
+    outermost object.
 
     Raises:
         InputError: something is not built in, or the nesting is deeper than 100.
     """
-    _check(config, module, layer="", depth=0)
+    _check(config, module, _Part(kind), depth=0)
 
 
-def _check(value: object, module: str, layer: str, depth: int) -> None:
+@dataclass(frozen=True)
+class _Part:
+    """The part of a model that an object belongs to."""
+
+    kind: str
+    name: str = ""
+
+    def __str__(self) -> str:
+        """What an error about it begins with."""
+        return f"{self.kind} {self.name!r}: " if self.name else ""
+
+
+def _check(value: object, module: str, part: _Part, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise mistake("model.too-deep", most=MAX_DEPTH)
     if isinstance(value, list):
         for item in value:
-            _check(item, module, layer, depth + 1)
+            _check(item, module, part, depth + 1)
     elif isinstance(value, dict):
         if "class_name" in value:
-            layer = _check_object(value, module, layer)
+            part = _check_object(value, module, part)
             if value["class_name"] in _ARRAYS:
                 return
         for item in value.values():
-            _check(item, module, layer, depth + 1)
+            _check(item, module, part, depth + 1)
 
 
-def _check_object(value: dict[str, Any], module: str, layer: str) -> str:
-    """Check one object, without what is in it, and return the name of the layer that it belongs to."""
+def _check_object(value: dict[str, Any], module: str, part: _Part) -> _Part:
+    """Check one object, without what is in it, and return the part that it belongs to."""
     name, config = value["class_name"], value.get("config")
     own = config.get("name") if isinstance(config, dict) else None
-    here = own if isinstance(own, str) else layer
+    here = replace(part, name=own) if isinstance(own, str) else part
     if not isinstance(name, str):
-        raise mistake("model.spoilt-part", place=_place(here), what="an object that does not give its class as a name")
+        raise mistake("model.spoilt-part", place=here, what="an object that does not give its class as a name")
     if name in _ARRAYS:
-        _check_array(name, config, layer)
-        return layer
+        _check_array(name, config, part)
+        return part
     if name in _VALUES:
-        return layer
+        return part
     origin, registered = value.get("module", module), value.get("registered_name")
     if custom.is_custom(value):
         return here
     if name == "function":
         if not (_is_one_of(config, known.FUNCTIONS) and _is_one_of(origin, known.FUNCTION_MODULES)):
-            if (missing := custom.refusal("function", config, _place(layer))) is not None:
+            if (missing := custom.refusal("function", config, str(part))) is not None:
                 raise missing
-            raise mistake("model.foreign-function", place=_place(layer), name=config, module=origin)
+            raise mistake("model.foreign-function", place=part, name=config, origin=_from(origin))
         if registered not in (None, "function", config):
-            raise mistake("model.registered", place=_place(layer), kind="function", name=config, registered=registered)
-        return layer
+            raise mistake("model.registered", place=part, kind="function", name=config, registered=registered)
+        return part
     if name in known.LOOKUPS:
-        raise mistake("model.lookup", place=_place(here), name=name, reason=known.REFUSED[name])
+        raise mistake("model.lookup", place=here, name=name, reason=known.REFUSED[name])
     if name in known.REFUSED and (name not in CALLING or str(origin).startswith(_OPERATIONS)):
-        raise mistake("model.refused-class", place=_place(here), name=name, reason=known.REFUSED[name])
+        raise mistake("model.refused-class", place=here, name=name, reason=known.REFUSED[name])
     if "module" not in value and module and name in known.MODELS:
         origin = "keras.models"
     if not isinstance(origin, str) or (origin, name) not in known.CLASSES:
         # The latter are the operations of Keras 2: TFOpLambda and SlicingOpLambda.
         if str(origin).startswith(_OPERATIONS) or name.endswith("OpLambda"):
-            raise mistake("model.operation", place=_place(here), name=name, module=origin)
-        if (missing := custom.refusal("class", name, _place(here))) is not None:
+            raise mistake("model.operation", place=here, name=name, module=origin)
+        if (missing := custom.refusal("class", name, str(here))) is not None:
             raise missing
         if "module" not in value and module and name in known.NOT_IN_H5:
-            raise mistake("model.not-in-h5", place=_place(here), name=name)
-        raise mistake("model.foreign-class", place=_place(here), name=name, module=origin)
+            raise mistake("model.not-in-h5", place=here, name=name)
+        raise mistake("model.foreign-class", place=here, name=name, origin=_from(origin))
     if registered not in (None, name):
-        raise mistake("model.registered", place=_place(here), kind="class", name=name, registered=registered)
+        raise mistake("model.registered", place=here, kind="class", name=name, registered=registered)
     if config is not None and not isinstance(config, dict):
-        raise mistake("model.spoilt-part", place=_place(here), what=f"the class {name} without a table of options")
+        raise mistake("model.spoilt-part", place=here, what=f"the class {name} without a table of options")
     return here
 
 
-def _check_array(name: str, config: object, layer: str) -> None:
+def _check_array(name: str, config: object, part: _Part) -> None:
     """Check constants: numbers in nested lists, and a dtype that is not an object."""
     if not (isinstance(config, dict) and _is_one_of(config.get("dtype"), DTYPES) and _numbers(config.get("value"))):
-        raise mistake("model.spoilt-part", place=_place(layer), what=f"a constant {name} that is no array of numbers")
+        raise mistake("model.spoilt-part", place=part, what=f"a constant {name} that is no array of numbers")
 
 
 def _is_one_of(value: object, names: frozenset[str]) -> bool:
@@ -161,8 +175,9 @@ def _numbers(value: object, depth: int = 0) -> bool:
     return isinstance(value, (bool, int, float))
 
 
-def _place(layer: str) -> str:
-    return f"layer {layer!r}: " if layer else ""
+def _from(module: object) -> str:
+    """Where an object says that it is from, if it does."""
+    return f" from {module!r}" if isinstance(module, str) and module else ""
 
 
 def first_line(error: BaseException) -> str:

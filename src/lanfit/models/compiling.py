@@ -311,11 +311,15 @@ def _converted(parts: Mapping[str, Any]) -> CompileSpec:
         raise mistake("compile.unreadable", reason=error) from error
 
 
+#: What errors call the objects of a module.
+_KINDS: Final = {"keras.optimizers": "optimizer", "keras.losses": "loss", "keras.metrics": "metric"}
+
+
 def _check_parts(spec: CompileSpec) -> CompileSpec:
     parts = [(spec.optimizer, "keras.optimizers"), (spec.loss, "keras.losses")]
     for value, module in [*parts, *((metric, "keras.metrics") for metric in spec.metrics)]:
         if isinstance(value, dict):
-            check_objects(value, "")
+            check_objects(value, "", kind=_KINDS[module])
             if custom.is_custom(value):
                 continue
             if value.get("module") != module or not isinstance(value.get("config"), dict):
@@ -357,7 +361,7 @@ def _with_module(value: object, module: str) -> object:
     if custom.is_custom(value):
         return value
     if name == "function":
-        check_objects(value, "")
+        check_objects(value, "", kind=_KINDS[module])
         return config
     if "module" in value or not isinstance(name, str):
         return value

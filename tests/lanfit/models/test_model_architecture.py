@@ -354,3 +354,11 @@ def test_what_keras_can_not_build_is_an_error_of_the_input() -> None:
 def test_compile_options_are_checked_like_layers() -> None:
     with pytest.raises(InputError):
         check_objects({"loss": {"module": "mine", "class_name": "Loss", "config": {}}}, "")
+
+
+def test_an_error_says_what_kind_of_part_it_is_about_and_where_that_is_from() -> None:
+    own = {"class_name": "Own", "config": {"name": "adam_4"}, "registered_name": "mine>Own"}
+    with pytest.raises(InputError, match=r"^optimizer 'adam_4': the class Own from 'mine' is not accepted"):
+        check_objects({**own, "module": "mine"}, "", kind="optimizer")
+    with pytest.raises(InputError, match=r"^layer 'adam_4': the class Own is not accepted"):
+        check_objects({**own, "module": None}, "")
