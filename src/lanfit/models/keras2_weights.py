@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 from lanfit.mistakes import mistake
+from lanfit.models.frozen import children
 from lanfit.models.keras2 import HARD_SIGMOID_SCALE
 from lanfit.models.weights import settle
 from lanfit.wire.arrays import AnyArray
@@ -50,7 +51,7 @@ def read_weights(group: Any, model: Any, architecture: str) -> tuple[str, ...]:
     Raises:
         InputError: layers, arrays or shapes are not those of the model.
     """
-    layers = _children(model, json.loads(architecture)["config"])
+    layers = children(model, json.loads(architecture)["config"])
     in_model = {layer.name: slots for layer, config in layers if (slots := _slots(layer, config).in_order())}
     in_file = {name: arrays for name in _names(group, "layer_names") if (arrays := _arrays(group[name]))}
     if len(in_file) != len(in_model):
@@ -58,9 +59,10 @@ def read_weights(group: Any, model: Any, architecture: str) -> tuple[str, ...]:
     is_theano, flipped = _text(group.attrs.get("backend", "")) == "theano", False
     by_order = dict(zip(in_model, in_file.values(), strict=True))  # as Keras 2 does; names may have been changed
     for name, slots in in_model.items():
-        arrays = in_file[name] if in_file.keys() == in_model.keys() else by_order[name]
-        if len(arrays) != len(slots):
-            raise mistake("weights.other-count", layer=name, needed=len(slots), given=len(arrays))
+        named = in_file[name] if in_file.keys() == in_model.keys() else by_order[name]
+        if len(named) != len(slots):
+            raise mistake("weights.other-count", layer=name, needed=len(slots), given=len(named))
+        arrays = _for_slots(slots, named)
         for layer in {id(slot.layer): slot.layer for slot in slots}.values():
             own = [(slot, array) for slot, array in zip(slots, arrays, strict=True) if slot.layer is layer]
             values = _converted(layer, [array for _, array in own])
@@ -115,7 +117,7 @@ class _Slots:
 
 
 def _slots(layer: Any, config: dict[str, Any]) -> _Slots:
-    inner = _children(layer, config)
+    inner = children(layer, config)
     found = _Slots()
     if inner:
         for child, options in inner:
@@ -123,23 +125,6 @@ def _slots(layer: Any, config: dict[str, Any]) -> _Slots:
     else:
         found = _own(layer, layer)
     return found if config.get("trainable", True) else _Slots([], found.in_order())
-
-
-def _children(layer: Any, config: dict[str, Any]) -> list[tuple[Any, dict[str, Any]]]:
-    """The layers in a model or a wrapper, in the order of the file, each with its configuration."""
-    import keras
-
-    if isinstance(layer, keras.Model):
-        layers = {child.name: child for child in layer.layers}
-        options = [child["config"] for child in config["layers"]]
-        return [(layers[each["name"]], each) for each in options if each["name"] in layers]
-    if isinstance(layer, keras.layers.Bidirectional):
-        forward = config["layer"]["config"]
-        backward = (config.get("backward_layer") or config["layer"])["config"]
-        return [(layer.forward_layer, forward), (layer.backward_layer, backward)]
-    if isinstance(layer, keras.layers.TimeDistributed):
-        return [(layer.layer, config["layer"]["config"])]
-    return []
 
 
 def _own(layer: Any, part: Any) -> _Slots:
@@ -168,9 +153,29 @@ def _names(group: Any, attribute: str) -> list[str]:
     return [name for piece in pieces for name in piece]
 
 
-def _arrays(group: Any) -> list[AnyArray]:
+def _arrays(group: Any) -> list[tuple[str, AnyArray]]:
+    """The arrays of a layer in the order of the file, each with its name."""
     names = [name for name in _names(group, "weight_names") if not name.endswith(_NO_WEIGHTS)]
-    return [np.asarray(group[name]) for name in names]
+    return [(name, np.asarray(group[name])) for name in names]
+
+
+def _for_slots(slots: list[_Slot], arrays: list[tuple[str, AnyArray]]) -> list[AnyArray]:
+    """The array for each slot: by the layers that their names tell, where these are the model's own; else in order.
+
+    A `Sequential` of Keras 2 does not say in the file that it is frozen, though that changes the order.
+    """
+    own: dict[str, list[_Slot]] = {}
+    for slot in slots:
+        own.setdefault(slot.layer.name, []).append(slot)
+    given: dict[str, list[AnyArray]] = {}
+    for name, array in arrays:
+        layer = next((part for part in reversed(name.split("/")[:-1]) if part in own), "")
+        given.setdefault(layer, []).append(array)
+    is_unique = len(own) == len({id(slot.layer) for slot in slots})
+    if not is_unique or {n: len(found) for n, found in given.items()} != {n: len(found) for n, found in own.items()}:
+        return [array for _, array in arrays]
+    left = {name: iter(found) for name, found in given.items()}
+    return [next(left[slot.layer.name]) for slot in slots]
 
 
 def _converted(layer: Any, arrays: list[AnyArray]) -> list[AnyArray]:

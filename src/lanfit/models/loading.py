@@ -22,6 +22,7 @@ from lanfit.mistakes import mistake
 from lanfit.models import custom
 from lanfit.models.architecture import build, check_architecture, first_line
 from lanfit.models.compiling import FileOptions, read_options
+from lanfit.models.frozen import freeze_parts, thaw, with_frozen_sequentials
 from lanfit.models.keras2 import translate, translate_options
 from lanfit.models.keras2_weights import read_weights, scale_hard_sigmoid
 from lanfit.models.mending import with_free_batch, without_unknown_nulls
@@ -129,7 +130,7 @@ def _old_model(file: ModelFile) -> tuple[Any, tuple[str, ...]]:
     except Exception as error:
         raise _not_loaded(file, error) from error
     scale_hard_sigmoid(model)
-    return model, (*translation.notes, *notes, *found)
+    return model, (*translation.notes, *notes, *found, *freeze_parts(model, architecture))
 
 
 def _model(file: ModelFile) -> tuple[Any, tuple[str, ...]]:
@@ -149,8 +150,12 @@ def _model(file: ModelFile) -> tuple[Any, tuple[str, ...]]:
             raise _not_loaded(file, error) from error
         return model, notes
     freed, size = with_free_batch(file.architecture)
-    if size:
-        return _mended(file, freed, _freed(size))
+    frozen = with_frozen_sequentials(freed) if in_h5 else ""
+    if size or frozen:
+        model, notes = _mended(file, frozen or freed, _freed(size))
+        if frozen:
+            thaw(model, freed)
+        return model, notes
     ending = ".h5" if in_h5 else ".keras"
     try:
         with _named(file.path, ending) as path:
