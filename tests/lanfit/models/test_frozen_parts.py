@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
@@ -19,6 +20,8 @@ from old_models import Array, Json, dense, layer, random, sequential, write
 
 from lanfit.data.labels import Target
 from lanfit.data.normalize import Moments, fit_normalizer
+from lanfit.errors import InputError
+from lanfit.job import FIELDS
 from lanfit.models.compiling import override
 from lanfit.models.export import write_final, write_model
 from lanfit.models.loading import LoadedModel, load_model
@@ -242,4 +245,72 @@ def assert_same(one: LoadedModel, other: LoadedModel) -> None:
     assert one.notes == other.notes
     assert [*map(short, one.weights)] == [*map(short, other.weights)]
     for array, same in zip(one.weights.values(), other.weights.values(), strict=True):
+        np.testing.assert_array_equal(array, same)
+
+
+# --- what Teachable Machine exports -----------------------------------------------------------------------------
+
+
+def depthwise(name: str) -> Json:
+    """With `groups`, as Keras 2 wrote it and Keras 3 does not take it."""
+    options = {"kernel_size": [1, 1], "strides": [1, 1], "padding": "same", "data_format": "channels_last"}
+    return layer("DepthwiseConv2D", name, groups=1, depth_multiplier=1, use_bias=False, activation="linear", **options)
+
+
+def of_teachable_machine(folder: Path) -> tuple[Array, Array]:
+    """Write a keras_model.h5 with its labels.txt; return rows and what it predicts."""
+    rows = {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 2, 2, 3], "name": "rows"}}
+    norm = {"axis": [3], "momentum": 0.999, "epsilon": 0.001, "center": True, "scale": True}
+    mobile_net = functional(
+        "model1",
+        [
+            rows,
+            depthwise("expanded_conv_depthwise"),
+            layer("BatchNormalization", "expanded_conv_depthwise_BN", **norm),
+            layer("ReLU", "expanded_conv_depthwise_relu", max_value=6.0, negative_slope=0.0, threshold=0.0),
+        ],
+    )
+    features = sequential([rows, mobile_net, layer("GlobalAveragePooling2D", "pooled")], "sequential_1")
+    classes = sequential(
+        [dense("dense_1", 4, "relu", (3,)), dense("dense_2", 2, "softmax", use_bias=False)], "sequential_3"
+    )
+    kernel, gamma, beta, mean, variance = R(1, 1, 3, 1), R(3), R(3) + 6, R(3), R(3) ** 2 + 0.5
+    of_norm = {"gamma": gamma, "beta": beta, "moving_mean": mean, "moving_variance": variance}
+    first, bias, second = R(3, 4), R(4), R(4, 2)
+    weights = {
+        "sequential_1": {
+            "expanded_conv_depthwise/depthwise_kernel": kernel,
+            **{f"expanded_conv_depthwise_BN/{key}": array for key, array in of_norm.items()},
+        },
+        "sequential_3": {"dense_1/kernel": first, "dense_1/bias": bias, "dense_2/kernel": second},
+    }
+    write(folder / "keras_model.h5", sequential([features, classes], "sequential_4"), weights, version="2.3.1")
+    (folder / "labels.txt").write_text("0 Cat\n1 Dog\n")
+    x = R(12, 2, 2, 3)
+    hidden = np.clip((x * kernel[0, 0, :, 0] - mean) / np.sqrt(variance + 0.001) * gamma + beta, 0, 6)
+    assert (hidden == 6).any()
+    exponents = np.exp(np.maximum(hidden.mean(axis=(1, 2)) @ first + bias, 0) @ second)
+    return x, exponents / exponents.sum(axis=1, keepdims=True)
+
+
+def test_a_model_of_teachable_machine_loads_and_the_advice_about_compiling_works(tmp_path: Path) -> None:
+    import keras
+
+    x, right = of_teachable_machine(tmp_path)
+    loaded = load_model(tmp_path / "keras_model.h5")
+    np.testing.assert_allclose(bare_model(loaded.architecture, loaded.weights)(x), right, rtol=1e-5, atol=1e-6)
+    assert (loaded.compile, loaded.input_shape, loaded.output_activation) == (None, (2, 2, 3), "softmax")
+
+    with pytest.raises(InputError) as wrong:
+        override(None)
+    flags = re.findall(r"--[a-z]+", str(wrong.value.hint))
+    assert flags == [FIELDS["optimizer"].flag, FIELDS["loss"].flag]
+    answers = {"--optimizer": "adam", "--loss": "sparse_categorical_crossentropy"}
+    compiled = override(None, **{flag.strip("-"): answers[flag] for flag in flags}).to_json()
+    backend = KerasBackend()
+    backend.load(loaded.architecture, compiled, loaded.weights)
+    fit(backend, FitJob(epochs=1, batch_size=6, seed=3), x, LABELS, x[:0], LABELS[:0], Quiet())
+    write_model(tmp_path / "client.h5", loaded.architecture, compiled, backend.weights())
+    opened = keras.models.load_model(tmp_path / "client.h5")
+    for array, same in zip(opened.get_weights(), backend.weights().values(), strict=True):
         np.testing.assert_array_equal(array, same)
