@@ -279,7 +279,7 @@ def test_a_model_of_another_keras_is_built_before_rows_are_fetched(tmp_path: Pat
             failed = await until(link, Failed, seen)
             assert isinstance(failed, Failed)
             assert (failed.task, failed.code) == ("shard-0", "model.other-keras")
-            assert f"Keras {joined.keras} of this client" in failed.error
+            assert f"this client's Keras {joined.keras} can't build" in failed.error
             assert "Keras 3.999.0 of the server" in failed.error
             assert "some_new_key" in failed.error
             assert failed.hint.endswith("python -m pip install keras==3.999.0.")
