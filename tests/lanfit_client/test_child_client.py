@@ -49,7 +49,9 @@ def test_it_ends_as_by_ctrl_c_with_its_parent() -> None:
 def test_it_takes_the_passphrase_and_then_files_that_it_is_allowed_to_execute_from_its_parent() -> None:
     code = """
 import sys, threading
+from lanfit.commands import interrupt_on_termination
 from lanfit_client.app import _first_line, _follow_input
+interrupt_on_termination()  # it may have inherited that interrupts are ignored
 passphrase, rest = _first_line()
 print("passphrase", passphrase, flush=True)
 try:
