@@ -100,7 +100,10 @@ def test_a_child_that_speaks_to_a_parent_who_is_gone_ends_and_takes_its_temporar
         kept = Path((await child.receive()).text)
         assert kept.is_file()
         heard = child._process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
+        pipe = heard.get_extra_info("pipe")
         heard.close()
+        while not pipe.closed:  # else the child may answer before that, and waits for the next question
+            await asyncio.sleep(0)
         await child.send(Say("and now"))
         assert await child._process.wait() == 0
         assert not kept.parent.exists()
