@@ -195,7 +195,7 @@ def _is_installed(module: types.ModuleType | None) -> bool:
 
 def _file_of(given: Any) -> Path:
     if isinstance(given, types.ModuleType):
-        file = given.__file__
+        file = getattr(given, "__file__", None)
     elif isinstance(given, Path) or (isinstance(given, str) and (given.endswith(".py") or "/" in given)):
         file = str(Path(given).expanduser())
     elif isinstance(given, str):
