@@ -204,7 +204,7 @@ def fold_of(job: Job, number: int) -> Fold:
 
 
 def _check_folds(job: Job, model: Model, shard: ShardRows, words: tuple[str, ...] | None, where: str) -> None:
-    classes = class_ids(Target(model.target), shard.y_train)
+    classes = class_ids(Target(model.target), shard.y_train, model.ignored)
     try:
         check_folds(fold_of(job, 1), len(shard.x_train), classes, job.batch_size, words)
     except InputError as wrong:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lanfit.data.normalize import NO_NORMALIZER, Normalizer
 from lanfit.data.shapes import fit_row, matches, permuted, shown
+from lanfit.data.split import NO_CLASS
 from lanfit.mistakes import mistake
 
 AnyArray = NDArray[Any]
@@ -68,16 +69,18 @@ def target_of(loss: str, order: str, output_shape: Shape, *, is_softmax: bool = 
     return Target.VALUES
 
 
-def class_ids(target: Target, y: AnyArray) -> NDArray[np.int64] | None:
+def class_ids(target: Target, y: AnyArray, ignored: int | None = None) -> NDArray[np.int64] | None:
     """One class number a row, to stratify by; None when rows have no class or more than one.
 
     Args:
         y: labels that `check_labels` has passed, shape (rows,), (rows, 1) or one-hot (rows, outputs).
+        ignored: the label that the loss leaves out: such rows get NO_CLASS.
     """
     if not target.is_classification:
         return None
     if y.size == len(y):
-        return y.reshape(-1).astype(np.int64)
+        ids = y.reshape(-1).astype(np.int64)
+        return ids if ignored is None else np.where(ids == ignored, NO_CLASS, ids)
     return y.argmax(axis=1).astype(np.int64) if target is Target.ONE_HOT and y.ndim == 2 else None
 
 

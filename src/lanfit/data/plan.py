@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.data.dealing import STRATIFIED, Dealing, deal_rows
-from lanfit.data.split import Rows, check_samples, held_rows, sample_rows, split_rows, word_of
+from lanfit.data.split import Rows, check_samples, held_rows, sample_rows, sizes_of_classes, split_rows, word_of
 from lanfit.mistakes import counted, mistake
 from lanfit.seeds import derive_seed
 
@@ -127,7 +127,7 @@ def _split_warnings(
 ) -> list[str]:
     if classes is None or held == 0:
         return []
-    names, sizes = np.unique(classes, return_counts=True)
+    names, sizes = sizes_of_classes(classes)
     warnings = []
     if (sizes < 2).any():
         warnings.append(
@@ -143,7 +143,7 @@ def _deal_warnings(
 ) -> list[str]:
     if classes is None or shards == 1:
         return []
-    names, sizes = np.unique(classes, return_counts=True)
+    names, sizes = sizes_of_classes(classes)
     small = names[sizes < shards]
     return [f"{_named(small, words)} fewer rows than the {shards} {whose}: dealt at random"] if len(small) else []
 

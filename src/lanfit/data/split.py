@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from lanfit.mistakes import counted, mistake
 
 Rows = NDArray[np.int64]
+#: The class number of rows that belong to none: they are drawn by lot.
+NO_CLASS: Final = int(np.iinfo(np.int64).min)
 
 
 def split_rows(rows: int, fraction: float, seed: int, classes: NDArray[np.generic] | None = None) -> tuple[Rows, Rows]:
@@ -23,7 +26,8 @@ def split_rows(rows: int, fraction: float, seed: int, classes: NDArray[np.generi
 
     Equals scikit-learn's `train_test_split(test_size=fraction, random_state=seed, stratify=classes)`. With classes
     each gets its share: the whole part of it first, and what is missing then goes to the largest fractions, ties by
-    lot. A class with one row, where scikit-learn gives up, takes part in no share: its row is drawn by lot.
+    lot. A class with one row, where scikit-learn gives up, takes part in no share: its row is drawn by lot, as rows of
+    NO_CLASS are.
 
     Raises:
         InputError: the fraction is not in [0, 1), or no row would be kept.
@@ -134,7 +138,7 @@ def folds(
     if not 2 <= k <= rows:
         raise mistake("split.folds", rows=counted(rows, "row"), folds=k, most=max(2, rows))
     if classes is not None and not few:
-        names, sizes = np.unique(classes, return_counts=True)
+        names, sizes = sizes_of_classes(classes)
         small = [(word_of(name, words), int(size)) for name, size in zip(names, sizes, strict=True) if size < k]
         if small:
             shown = ", ".join(f"{name} ({counted(size, 'row')})" for name, size in small[:10])
@@ -143,6 +147,11 @@ def folds(
                 raise mistake("split.class-of-one-row", folds=k, classes=shown)
             raise mistake("split.folds-of-a-class", folds=k, classes=shown, least=least)
     return [(np.setdiff1d(np.arange(rows), held, assume_unique=True), held) for held in deal(rows, k, seed, classes)]
+
+
+def sizes_of_classes(classes: NDArray[np.generic]) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
+    """The classes that there are, and how many rows each has; NO_CLASS is none."""
+    return np.unique(classes[classes != NO_CLASS], return_counts=True)
 
 
 def check_samples(samples: int, rows: int) -> None:
@@ -157,7 +166,7 @@ def check_samples(samples: int, rows: int) -> None:
 
 def _rows_alone_in_their_class(classes: NDArray[np.generic]) -> NDArray[np.bool_]:
     _, codes, sizes = np.unique(classes, return_inverse=True, return_counts=True)
-    return np.asarray(sizes[codes] == 1)
+    return np.asarray((sizes[codes] == 1) | (classes == NO_CLASS))
 
 
 def _shares(sizes: NDArray[np.intp], draws: int, random: np.random.RandomState) -> NDArray[np.intp]:

@@ -94,7 +94,7 @@ def _labels(files: tuple[Labels, ...], target: Target, output_shape: Shape, igno
         check_labels(target, array, output_shape, labels.name, ignored=ignored)
         arranged = arrange(target, array, output_shape, labels.name)
         pieces.append(Piece.of(labels.name, arranged))
-        classes.append(class_ids(target, arranged))
+        classes.append(class_ids(target, arranged, ignored))
     row = common_row("Y", [(piece.name, piece.shape[1:]) for piece in pieces])
     known = [ids for ids in classes if ids is not None]
     return Targets(

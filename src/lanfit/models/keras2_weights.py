@@ -62,9 +62,9 @@ def read_weights(group: Any, model: Any, architecture: str) -> tuple[str, ...]:
         named = in_file[name] if in_file.keys() == in_model.keys() else by_order[name]
         if len(named) != len(slots):
             raise mistake("weights.other-count", layer=name, needed=len(slots), given=len(named))
-        arrays = _for_slots(slots, named)
+        ordered = _for_slots(slots, named)
         for layer in {id(slot.layer): slot.layer for slot in slots}.values():
-            own = [(slot, array) for slot, array in zip(slots, arrays, strict=True) if slot.layer is layer]
+            own = [(slot, array) for slot, array in zip(slots, ordered, strict=True) if slot.layer is layer]
             values = _converted(layer, [array for _, array in own])
             if is_theano and type(layer).__name__ in _CONVOLUTIONS:
                 values, flipped = _flip(layer, values), True

@@ -88,7 +88,7 @@ def rows_of_fold(model: Model, shard: Mapping[str, AnyArray], fold: Fold) -> Tas
         InputError: there are too few rows for so many folds.
     """
     x, y, target = shard["x_train"], shard["y_train"], Target(model.target)
-    plan = plan_fold(fold, len(x), class_ids(target, y))
+    plan = plan_fold(fold, len(x), class_ids(target, y, model.ignored))
     x_train, y_train = x[plan.train], y[plan.train]
     normalizer = fit_normalizer(model.normalizer, Moments.of(x_train))
     numbers = target is Target.VALUES

@@ -79,7 +79,7 @@ def _read(folder: Path, model: Model, own: OwnRows) -> Prepared:
         rows = take_parts(rows, [PartRange(own.first_part, own.last_part)], own.batch_size)
     if own.folds:
         shard, fold = rows.shards[0], Fold(1, own.folds, own.seed, own.validation_split)
-        classes = class_ids(target, shard.y_train)
+        classes = class_ids(target, shard.y_train, model.ignored)
         check_folds(fold, len(shard.x_train), classes, own.batch_size, rows.labels)
     return rows
 

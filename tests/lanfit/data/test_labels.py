@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from lanfit.data.labels import Target, arrange, check_labels, class_ids, make_target, target_of
+from lanfit.data.split import NO_CLASS
 from lanfit.errors import InputError
 
 NO_X = np.empty((0,), np.float32)
@@ -190,3 +191,9 @@ def test_a_label_that_the_loss_ignores_may_be_any_number_and_no_other_may(ignore
         check_labels(Target.CLASSES, y, (None, 3), "y.csv")
     with pytest.raises(InputError, match=r"row 1"):
         check_labels(Target.CLASSES, y + 7, (None, 3), "y.csv", ignored=ignored + 7)
+
+
+def test_a_label_that_the_loss_leaves_out_is_no_class():
+    assert class_ids(Target.CLASSES, np.array([2, 255, 1]), 255).tolist() == [2, NO_CLASS, 1]
+    assert class_ids(Target.CLASSES, np.array([[2], [-1], [1]]), -1).tolist() == [2, NO_CLASS, 1]
+    assert class_ids(Target.CLASSES, np.array([2, 255, 1])).tolist() == [2, 255, 1]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 from lanfit.data.plan import plan_rows
-from lanfit.data.split import deal, folds, sample_rows, split_rows
+from lanfit.data.split import NO_CLASS, deal, folds, sample_rows, split_rows
 from lanfit.errors import InputError
 from lanfit.seeds import derive_seed
 
@@ -276,3 +276,21 @@ def test_warnings_name_words():
         "class yak has only one row"
         in plan_rows(11, 1, 0.2, 0, 0, np.array([0] * 10 + [1]), words=("ox", "yak")).warnings[0]
     )
+
+
+def test_rows_of_no_class_are_drawn_by_lot_and_change_no_share_of_a_class() -> None:
+    classes = np.array([0] * 40 + [1] * 20 + [NO_CLASS] * 40)
+    kept, held = split_rows(100, 0.2, 3, classes)
+    assert sorted([*kept, *held]) == list(range(100))
+    counts = {number: int((classes[held] == number).sum()) for number in (0, 1)}
+    assert abs(counts[0] - 2 * counts[1]) <= 1
+    seen = {int((classes[split_rows(100, 0.2, seed, classes)[1]] == NO_CLASS).sum()) for seed in range(20)}
+    assert len(seen) > 2, "how many of them are held out differs from draw to draw"
+
+
+def test_rows_of_no_class_do_not_keep_from_folds() -> None:
+    classes = np.array([0] * 10 + [1] * 10 + [NO_CLASS] * 2)
+    parts = folds(22, 5, 0, classes)
+    assert sorted(row for _, held in parts for row in held) == list(range(22))
+    with pytest.raises(InputError, match="2 rows"):
+        folds(22, 5, 0, np.array([0] * 10 + [1] * 10 + [2] * 2))
