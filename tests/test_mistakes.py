@@ -179,9 +179,9 @@ INSIDE = {
     "frame.damaged": (_READER, "lanfit/data/test_arrow_frames.py::test_what_is_no_such_file_is_refused"),
     "npz.structured": (_READER, "lanfit/data/test_npz_reader.py::test_the_advice_for_other_values_gives_plain_numbers"),
     "npz.sparse": (_READER, "lanfit/data/test_npz_reader.py::test_a_sparse_matrix_is_named_and_the_advice_works"),
-    "file.disguised": (
+    "file.wrong-ending": (
         "its readers meet other mistakes from the outside",
-        "lanfit/data/test_disguise.py::test_a_file_that_is_something_else_than_its_name_says_is_named",
+        "lanfit/data/test_file_type.py::test_a_file_that_is_something_else_than_its_name_says_is_named",
     ),
     "disk.full": (
         "a test can't fill a disk",

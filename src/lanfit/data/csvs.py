@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.data.disguise import disguised
+from lanfit.data.file_type import wrong_ending
 from lanfit.data.layout import (
     ENCODINGS,
     SPACES,
@@ -237,7 +237,7 @@ def _errors_named(path: Path, layout: Layout | None = None, *, numbers: bool = T
     try:
         yield
     except UnicodeDecodeError as error:
-        raise (disguised(path) or mistake("csv.not-utf8", file=path)) from error
+        raise (wrong_ending(path) or mistake("csv.not-utf8", file=path)) from error
     except csv.Error as error:
         raise mistake("csv.quotes", file=path, reason=error) from error
     except (ValueError, OverflowError, MemoryError) as error:
@@ -273,7 +273,7 @@ def _cause(path: Path, layout: Layout, numbers: bool) -> LanfitError | None:
             if found and not numbers:
                 break
     except UnicodeDecodeError:
-        return disguised(path) or mistake("csv.not-utf8", file=path)
+        return wrong_ending(path) or mistake("csv.not-utf8", file=path)
     except csv.Error as error:
         if not found:
             return mistake("csv.quotes", file=path, reason=error)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lanfit.data.compressed import PACKINGS
 from lanfit.data.csvs import open_csv, read_csv_labels
-from lanfit.data.disguise import disguised
+from lanfit.data.file_type import wrong_ending
 from lanfit.data.frames import open_frame, read_frame_labels
 from lanfit.data.npz import open_npz, read_npz_labels
 from lanfit.data.pieces import Piece
@@ -127,7 +127,7 @@ def kind_of(path: Path) -> str:
     name = path.name.lower()
     ending = next((ending for ending in ENDINGS if name.endswith(ending)), None)
     if ending is None:
-        if path.suffix.lower() == ".xls" and (other := disguised(path)) is not None:
+        if path.suffix.lower() == ".xls" and (other := wrong_ending(path)) is not None:
             raise other
         raise mistake("file.unknown-kind", file=path, kinds=_ALL, way=_WAYS.get(path.suffix.lower(), ""))
     return ending

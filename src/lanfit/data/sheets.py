@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
-from lanfit.data.disguise import disguised
+from lanfit.data.file_type import wrong_ending
 from lanfit.data.memory import readable_size
 from lanfit.data.pieces import free_if_less, unreadable
 from lanfit.errors import LanfitError
@@ -113,7 +113,7 @@ def damage_named(path: Path) -> Iterator[None]:
 
 def damaged(path: Path, reason: Exception) -> LanfitError:
     """The error for a file that is no sound sheet."""
-    return disguised(path) or mistake("xlsx.damaged", file=path, reason=str(reason) or type(reason).__name__)
+    return wrong_ending(path) or mistake("xlsx.damaged", file=path, reason=str(reason) or type(reason).__name__)
 
 
 def _look_through(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> SheetFacts:

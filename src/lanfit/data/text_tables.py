@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lanfit.data.csvs import notes_of
-from lanfit.data.disguise import disguised
+from lanfit.data.file_type import wrong_ending
 from lanfit.data.files import FRAMES, SHEETS, TEXT, kind_of
 from lanfit.data.frames import read_frame_texts
 from lanfit.data.layout import find_layout, table_records
@@ -69,7 +69,7 @@ def _read_csv(path: Path) -> TextTable:
                 raise mistake("csv.uneven-line", file=path, line=line, found=len(cells), expected=width)
             rows.append(cells)
     except UnicodeDecodeError as error:
-        raise (disguised(path) or mistake("csv.not-utf8", file=path)) from error
+        raise (wrong_ending(path) or mistake("csv.not-utf8", file=path)) from error
     except csv.Error as error:
         raise mistake("csv.quotes", file=path, reason=error) from error
     return _table(path, header, rows, layout.separator != ",", notes_of(layout))

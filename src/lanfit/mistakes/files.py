@@ -110,9 +110,9 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file} holds zero bytes, so it is no text",
         "Save it as CSV UTF-8: neither UTF-16 without its first mark nor a sheet that was renamed to .csv can be read.",
     ),
-    "file.disguised": Mistake(
+    "file.wrong-ending": Mistake(
         InputError,
-        "{file} is {what}, whatever its name says",
+        "{file} is {what}, not what its ending says",
         "{way}.",
     ),
     "csv.not-utf8": Mistake(

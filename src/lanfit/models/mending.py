@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from typing import Any
 
 from lanfit.models import known
@@ -18,7 +19,17 @@ Json = dict[str, Any]
 def without_unknown_nulls(architecture: str) -> tuple[str, tuple[str, ...]]:
     """Return an architecture without the options that are null and unknown, and their names, each once."""
     dropped: dict[str, None] = {}
-    mended = _mended(parse(architecture, "the architecture"), dropped)
+
+    def mend(part: Json) -> Json:
+        config = part.get("config")
+        known_options = _taken(part.get("module", "keras.layers"), part.get("class_name"))
+        if known_options is None or not isinstance(config, dict):
+            return part
+        unknown = [key for key, item in config.items() if item is None and key not in known_options]
+        dropped.update(dict.fromkeys(f"{part['class_name']}.{key}" for key in unknown))
+        return {**part, "config": {key: item for key, item in config.items() if key not in unknown}}
+
+    mended = _changed(parse(architecture, "the architecture"), mend)
     return json.dumps(mended), tuple(dropped)
 
 
@@ -30,37 +41,27 @@ def with_free_batch(architecture: str) -> tuple[str, int]:
     found: list[int] = []
     if '"stateful": true' in architecture or '"stateful":true' in architecture:
         return architecture, 0
-    freed = _freed(parse(architecture, "the architecture"), found)
+
+    def free(part: Json) -> Json:
+        config = part.get("config")
+        is_input = part.get("class_name") == "InputLayer"
+        shape = config.get("batch_shape") if is_input and isinstance(config, dict) else None
+        if not (isinstance(shape, list) and shape and isinstance(shape[0], int)):
+            return part
+        found.append(shape[0])
+        return {**part, "config": {**part["config"], "batch_shape": [None, *shape[1:]]}}
+
+    freed = _changed(parse(architecture, "the architecture"), free)
     return (json.dumps(freed), found[0]) if found else (architecture, 0)
 
 
-def _freed(value: Any, found: list[int]) -> Any:
+def _changed(value: Any, change: Callable[[Json], Json]) -> Any:
+    """A JSON value in which each table, after those in it, was changed."""
     if isinstance(value, list):
-        return [_freed(item, found) for item in value]
+        return [_changed(item, change) for item in value]
     if not isinstance(value, dict):
         return value
-    value = {key: _freed(item, found) for key, item in value.items()}
-    config = value.get("config")
-    shape = config.get("batch_shape") if value.get("class_name") == "InputLayer" and isinstance(config, dict) else None
-    if isinstance(shape, list) and shape and isinstance(shape[0], int):
-        found.append(shape[0])
-        value["config"] = {**value["config"], "batch_shape": [None, *shape[1:]]}
-    return value
-
-
-def _mended(value: Any, dropped: dict[str, None]) -> Any:
-    if isinstance(value, list):
-        return [_mended(item, dropped) for item in value]
-    if not isinstance(value, dict):
-        return value
-    value = {key: _mended(item, dropped) for key, item in value.items()}
-    config = value.get("config")
-    taken = _taken(value.get("module", "keras.layers"), value.get("class_name")) if isinstance(config, dict) else None
-    if taken is None or not isinstance(config, dict):
-        return value
-    unknown = [key for key, item in config.items() if item is None and key not in taken]
-    dropped.update(dict.fromkeys(f"{value['class_name']}.{key}" for key in unknown))
-    return {**value, "config": {key: item for key, item in config.items() if key not in unknown}}
+    return change({key: _changed(item, change) for key, item in value.items()})
 
 
 def _taken(module: object, name: object) -> frozenset[str] | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import openpyxl
 import pytest
 
-from lanfit.data.disguise import disguised
+from lanfit.data.file_type import wrong_ending
 from lanfit.data.files import open_file
 from lanfit.errors import InputError
 
@@ -55,7 +55,7 @@ def test_a_file_that_is_something_else_than_its_name_says_is_named(
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError) as caught:
         open_file(tmp_path / name)
-    assert caught.value.code == "file.disguised"
+    assert caught.value.code == "file.wrong-ending"
     assert f"{name} is {what}" in caught.value.message
     assert way in caught.value.hint
 
@@ -64,11 +64,11 @@ def test_a_file_that_was_renamed_as_advised_is_read(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(TEXT)
     (tmp_path / "x.xlsx").write_bytes(sheet())
     for name in ("x.csv", "x.xlsx"):
-        assert disguised(tmp_path / name) is None
+        assert wrong_ending(tmp_path / name) is None
         assert open_file(tmp_path / name).shape == (2, 2)
 
 
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,\x81\0\n", b"PK\x03\x04" + bytes(9)])
 def test_what_is_not_known_stays_a_damaged_file(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.xlsx").write_bytes(content)
-    assert disguised(tmp_path / "x.xlsx") is None
+    assert wrong_ending(tmp_path / "x.xlsx") is None

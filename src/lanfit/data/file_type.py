@@ -16,7 +16,7 @@ _WEB_PAGE: Final = re.compile(rb"\s*(<!doctype html|<html|<table|<meta|<head)", 
 _SAVE: Final = "Open it in Excel or LibreOffice and save it as .xlsx"
 
 
-def disguised(path: Path) -> LanfitError | None:
+def wrong_ending(path: Path) -> LanfitError | None:
     """Return the error for a file whose content is of another kind than its name says; None where none is known."""
     try:
         found = _kind(path)
@@ -25,7 +25,7 @@ def disguised(path: Path) -> LanfitError | None:
     if found is None or path.suffix.lower() in found[2]:
         return None
     what, way, _ = found
-    return mistake("file.disguised", file=path, what=what, way=way.format(stem=path.stem))
+    return mistake("file.wrong-ending", file=path, what=what, way=way.format(stem=path.stem))
 
 
 def _kind(path: Path) -> tuple[str, str, tuple[str, ...]] | None:
