@@ -20,7 +20,7 @@ from lanfit.wire.tasks import OwnRows as OwnRows
 from lanfit.wire.tasks import Runtime as Runtime
 
 #: A block's id: the hex SHA-256 of its bytes.
-BlockId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+BlockId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Stream = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 

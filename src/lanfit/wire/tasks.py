@@ -13,8 +13,8 @@ LARGEST_ARCHITECTURE = 900 * 1024
 class CustomFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A Python file with custom objects, which each side has itself: the file never travels."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[^/\\\x00-\x1f\x7f]{1,100}$")]
-    sha256: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+    name: Annotated[str, msgspec.Meta(pattern=r"^[^/\\\x00-\x1f\x7f-\x9f]{1,100}\Z")]
+    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 
 
 #: How many files with custom objects a model may need, and a client may allow.
