@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from holding import shim
 from provoke import Dialogue, Scenario, Scenarios, Start, assert_told, check, exit_code
 from running import PASSPHRASE, ROOT, Program, flags, free_port, plain_keras, port_of
 from tiny import TINY_JOB, Tiny
@@ -136,10 +137,9 @@ def test_at_a_terminal_what_does_not_fit_is_explained_and_asked_again(tiny_place
 
 
 @provokes("client.local-gave-up", "local-1")
-def local_clients_that_end_at_once(place: Tiny) -> Start:
-    (place.root / "client").mkdir()
-    (place.root / "client" / "client.toml").write_text('threads = "many"\n')
-    return Start({"local": 1})
+def local_clients_that_die_at_once(place: Tiny) -> Start:
+    dying = "import os, sys\nif 'lanfit_client' in sys.orig_argv:\n    os._exit(3)\n"
+    return Start({"local": 1}, options={"environment": shim(place.root / "site", dying)})
 
 
 def test_a_client_that_tells_what_cannot_be_is_named(tiny_place: Tiny) -> None:

@@ -280,7 +280,7 @@ def test_a_model_of_another_keras_is_built_before_rows_are_fetched(tmp_path: Pat
             assert isinstance(failed, Failed)
             assert (failed.task, failed.code) == ("shard-0", "model.other-keras")
             assert f"this client's Keras {joined.keras} can't build" in failed.error
-            assert "Keras 3.999.0 of the server" in failed.error
+            assert "the server's Keras 3.999.0" in failed.error
             assert "some_new_key" in failed.error
             assert failed.hint.endswith("python -m pip install keras==3.999.0.")
             assert not any(isinstance(message, Fetch) for message in seen)
