@@ -14,6 +14,7 @@ from hypothesis import settings
 from leftovers import forget_this_process, mark_this_process, nothing_left
 
 if TYPE_CHECKING:
+    from namespaces import Network
     from tiny import Tiny
 
 # Before anything imports Keras, here or in a child.
@@ -60,3 +61,12 @@ def tiny_place(tmp_path: Path, tiny_models: Path) -> Tiny:
     from tiny import Tiny
 
     return Tiny(tmp_path / "work", tiny_models)
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    """Machines in network namespaces; skips where they are not allowed."""
+    from namespaces import networks
+
+    with networks() as network:
+        yield network

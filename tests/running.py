@@ -31,7 +31,10 @@ _MARK = "LANFIT_TEST_PROGRAM"
 
 
 class Program:
-    """One `lanfit` process with everything it says. Leaving the `with` ends it; nothing of it may be left then."""
+    """One `lanfit` process with everything it says. Leaving the `with` ends it; nothing of it may be left then.
+
+    `namespace` is the network that it runs in: see namespaces.py.
+    """
 
     def __init__(
         self,
@@ -42,12 +45,15 @@ class Program:
         passphrase: str | None = PASSPHRASE,
         environment: Mapping[str, str] | None = None,
         terminal: bool = False,
+        namespace: str | None = None,
     ) -> None:
         self._mark = uuid.uuid4().hex
         env = {**os.environ, _MARK: self._mark, **(environment or {})}
         if passphrase is not None:
             env["LANFIT_PASSPHRASE"] = passphrase
         argv = _argv(command) if command else [sys.executable, "-P", "-m", "lanfit.cli", *map(str, arguments)]
+        if namespace is not None:  # `ip` becomes the program: the same process, with the signals that it is sent
+            argv = ["ip", "netns", "exec", namespace, *argv]
         self._said = ""
         self._changed = threading.Condition()
         self._terminal: int | None = None
