@@ -4,8 +4,8 @@
 
 A server and three clients, programs in folders of their own, do a job on some of the digits, k-fold or (--method
 federated) rounds with an optimizer on the server that remembers: once in peace, then again and again while clients,
-trainers and the server are killed with kill -9 and started again, paused, and their links cut, at random moments of
-unfinished tasks, until so many faults have hit one. A fault that hits nothing that is being worked on is not counted:
+trainers, the server and its model process are killed with kill -9 and started again, paused, and their links cut, at
+random moments of unfinished tasks, until so many faults have hit one. A fault that hits nothing is not counted:
 one of a client counts while the client holds a task, one of the server while any does.
 
 Every run must end, with status done, and:
@@ -99,6 +99,7 @@ class Bench:
         self._kinds: dict[str, Callable[[], bool]] = {
             "client killed": self._kill_client,
             "trainer killed": self._kill_trainer,
+            "model process killed": self._kill_models,
             "server killed": self._kill_server,
             "client paused": self._pause_client,
             "server paused": self._pause_server,
@@ -247,6 +248,16 @@ class Bench:
             return False
         self._end_server_hard()
         return True
+
+    def _kill_models(self) -> bool:
+        """What the system takes when memory runs out."""
+        if not self._server_is_up() or not self._working():
+            return False
+        children = self._server.children()
+        for child in children:
+            with contextlib.suppress(Exception):
+                child.kill()
+        return bool(children)
 
     def _kill_server_at_the_end(self) -> None:
         if self._server_is_up():

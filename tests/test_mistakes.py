@@ -328,6 +328,14 @@ INSIDE = {
         _MEMORY,
         "lanfit_server/test_model_process.py::test_memory_that_does_not_suffice_is_an_answer",
     ),
+    "model-process.keeps-dying": (
+        _MEMORY,
+        "lanfit_server/test_model_process_deaths.py::test_a_request_that_kills_process_after_process_is_given_up_with_the_reason_and_the_last_lines",
+    ),
+    "model.changed": (
+        "the model process has to be killed at one moment",
+        "lanfit_server/test_model_process_deaths.py::test_a_model_file_that_is_another_by_then_is_refused",
+    ),
     "training.out-of-memory": (
         _MEMORY,
         "lanfit/training/test_trainer_errors.py::test_an_exception_is_told_in_the_words_of_the_table",

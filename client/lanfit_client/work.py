@@ -32,6 +32,8 @@ from lanfit_client.errands import Errand, Means
 from lanfit_client.outbox import Outbox
 from lanfit_client.state import ClientState
 
+#: A model whose building has killed so many trainers is given up.
+MOST_BUILDS = 2
 #: A server can go on with a run that ended so.
 RESUMABLE = frozenset({"failed", "interrupted"})
 
@@ -63,8 +65,10 @@ class Work:
     """The result waits for room on the disk."""
     order: orders.Work | None = None
     """What the trainer was told to do."""
-    built: asyncio.Future[None] | None = None
-    """While the trainer tries to build the model."""
+    built: asyncio.Future[bool] | None = None
+    """While the trainer tries to build the model: whether it could, or died of it."""
+    deaths: int = 0
+    """Of trainers while they tried to."""
 
     def is_received(self) -> bool:
         return self.receiving is not None and self.receiving.done()
@@ -193,11 +197,11 @@ class Worker:
         if order is None or self.server_keras in ("", keras_version()):
             return
         tried = (order.model.architecture, order.model.compile)
-        if tried != self._can_build:
+        while tried != self._can_build:
             work.built = asyncio.get_running_loop().create_future()
             await self.trainer.do(order)
-            await work.built
-            self._can_build = tried
+            if await work.built:
+                self._can_build = tried
 
     async def _order(self, work: Work, order: orders.Work) -> None:
         if self.trainer.ready is None:
@@ -227,7 +231,7 @@ class Worker:
             return
         if isinstance(answer, Built):
             if work.built is not None:
-                work.built.set_result(None)
+                work.built.set_result(True)
             return
         assert ready is not None
         if isinstance(answer, Surveyed):
@@ -267,10 +271,24 @@ class Worker:
         if work is not None and work.order is not None and (self.trainer.hung or work.errand.again(died)):
             work.receiving = asyncio.create_task(self._order(work, work.order))
             return
-        if not self.trainer.hung:
-            self.means.say(f"{died.message}.")
-            if work is not None:
-                self._fail(work, died, last_lines)
+        if self.trainer.hung:
+            return
+        said = died.message[:1].upper() + died.message[1:]
+        if work is not None and work.order is None and self._begins_again(work):
+            self.means.say(f"{said}; another one is started. Receiving goes on.")
+            return
+        self.means.say(f"{said}.")
+        if work is not None:
+            self._fail(work, died, last_lines)
+
+    def _begins_again(self, work: Work) -> bool:
+        """Whether the work goes on whose blocks are still on their way: only building its model kills trainers."""
+        if work.built is not None and not work.built.done():
+            work.deaths += 1
+            if work.deaths == MOST_BUILDS:
+                return False
+            work.built.set_result(False)
+        return True
 
     def _fail(self, work: Work, error: LanfitError, last_lines: Sequence[str]) -> None:
         if self._work is work:

@@ -50,6 +50,7 @@ class Server:
         self._display = Display()
         self._loop = loop
         self._models = models
+        models.say_with(self._display.say)
         self._waits = waits
 
     def run(self, host: str) -> list[Summary]:

@@ -7,6 +7,10 @@ models. The server itself never imports TensorFlow. Arrays pass through files, n
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import msgspec
@@ -14,10 +18,12 @@ import msgspec
 from lanfit import errors
 from lanfit.child import Child, backend_environment
 from lanfit.files import ArrayFile
+from lanfit.mistakes import mistake
 from lanfit.models.custom import AllowedFile
 from lanfit.models.runtime import unusable
 from lanfit.partial import is_full
 from lanfit.room import Room
+from lanfit.system import refused
 from lanfit.wire.messages import Model
 
 #: What the model process computes with.
@@ -196,27 +202,117 @@ Reply = Loaded | LoadedSet | Compiled | Scored | Written | Done | Problem
 R = TypeVar("R")
 
 
-class ModelProcess:
-    """The model process. Asks one thing at a time, in the order of the calls."""
+#: A request that has killed so many model processes one after the other is given up.
+MOST_DEATHS = 3
 
-    def __init__(self, child: Child[Reply]) -> None:
+
+class _Memory:
+    """What a model process was told that later requests build on: another one is told it again."""
+
+    def __init__(self) -> None:
+        self._load: LoadModel | None = None
+        self._loaded: Loaded | None = None
+        self._model: UseModel | None = None
+        self._data: UseData | None = None
+        self._told: set[type[Request]] = set()
+        """What the present process has heard."""
+
+    def note(self, request: Request, reply: Reply) -> None:
+        """A request was answered."""
+        if isinstance(request, LoadModel) and isinstance(reply, Loaded):
+            self._load, self._loaded, self._model, self._data = request, reply, None, None
+            self._told = {LoadModel}
+        elif isinstance(request, UseModel):
+            self._model, self._data = request, None
+            self._told = (self._told & {LoadModel}) | {UseModel}
+        elif isinstance(request, UseData):
+            self._data = request
+            self._told.add(UseData)
+
+    def forget(self) -> None:
+        """There is a new process, which has heard nothing."""
+        self._told.clear()
+
+    def missing(self, request: Request) -> list[Request]:
+        """What is to be said before a request, in this order."""
+        found: list[Request] = []
+        if isinstance(request, Compile | TryBatch) and self._load is not None:
+            # Not over the first weights: the server looks into that file.
+            weights = Path(self._load.weights).with_name("loaded-again.block")
+            found.append(msgspec.structs.replace(self._load, weights=str(weights)))
+        if not isinstance(request, LoadModel | LoadSet | Compile | UseModel):
+            found += [known for known in (self._model, self._data) if known is not None]
+        return [known for known in found if type(known) not in self._told and type(known) is not type(request)]
+
+    def hear(self, request: Request, reply: Reply) -> Problem | None:
+        """What a new process answers to what is said again; returns what is wrong with it.
+
+        A file that is another by now is refused: the operator was shown the first.
+        """
+        if isinstance(reply, Problem):
+            return reply
+        if isinstance(request, LoadModel) and isinstance(reply, Loaded) and self._loaded is not None:
+            Path(reply.weights.path).unlink(missing_ok=True)
+            if msgspec.structs.replace(reply, weights=self._loaded.weights) != self._loaded or (
+                reply.weights.block != self._loaded.weights.block
+            ):
+                changed = mistake("model.changed", file=Path(request.path).name)
+                return Problem("InputError", changed.message, changed.hint, changed.code)
+        self._told.add(type(request))
+        return None
+
+
+class ModelProcess:
+    """The model process. Asks one thing at a time, in the order of the calls.
+
+    One that is killed (the system does that when memory runs out) is replaced at once, whatever it was doing: the new
+    one is told what the old one knew, and what was asked is asked again, until a request has killed several in a row.
+
+    Args:
+        start: starts a child.
+    """
+
+    def __init__(self, start: Callable[[], Awaitable[Child[Reply]]], child: Child[Reply]) -> None:
+        self._start = start
         self._child = child
         self._turn = asyncio.Lock()
+        self._memory = _Memory()
+        self._idle_deaths = 0
+        """While nothing was asked, since something was answered."""
+        self._unsaid: list[str] = []
+        self._say: Callable[[str], None] = self._unsaid.append
+        self._stopping = False
+        self._watching = asyncio.create_task(self._watch(child))
         self.room: Room | None = None
         """What is waited with for room on the disk; None as long as a full disk is an error."""
 
     @classmethod
-    async def start(cls) -> ModelProcess:
+    async def start(cls, module: str = "lanfit_server.model_process") -> ModelProcess:
         """Start the process; it imports Keras while nobody waits for it yet."""
         environment = dict(backend_environment(MODEL_BACKEND, None))
-        return cls(await Child.start("lanfit_server.model_process", Reply, "model process", environment))
+
+        async def start() -> Child[Reply]:
+            return await Child.start(module, Reply, "model process", environment)
+
+        return cls(start, await start())
+
+    @property
+    def pid(self) -> int:
+        """Of the present process."""
+        return self._child.pid
+
+    def say_with(self, say: Callable[[str], None]) -> None:
+        """From now on the operator is told so that a process died; what could not be said yet is said."""
+        self._say = say
+        while self._unsaid:
+            say(self._unsaid.pop(0))
 
     async def ask(self, request: Request, answer: type[R]) -> R:
         """Return the answer to a request.
 
         Raises:
             LanfitError: what the model process found wrong, in its own class.
-            TrainingError: the process died of it.
+            TrainingError: process after process died of it.
         """
         while True:
             # Who is cancelled while it waits must not leave an answer behind that the next one would take for its own.
@@ -233,11 +329,73 @@ class ModelProcess:
 
     async def _exchange(self, request: Request) -> Reply:
         async with self._turn:
-            await self._child.send(request)
-            try:
-                return await self._child.receive()
-            except errors.ChildDied as died:
-                raise unusable(MODEL_BACKEND, self._child.exit_code, self._child.last_lines) or died from None
+            deaths = 0
+            while True:
+                if self._child.exit_code is not None:
+                    await self._replace(await self._child.ended(), again=deaths > 0)
+                try:
+                    reply = await self._try(request)
+                except errors.ChildDied as died:
+                    deaths += 1
+                    if deaths == MOST_DEATHS:
+                        raise mistake(
+                            "model-process.keeps-dying", count=deaths, reason=died.message, lines=died.hint
+                        ) from None
+                    continue
+                self._idle_deaths = 0
+                return reply
+
+    async def _try(self, request: Request) -> Reply:
+        for known in self._memory.missing(request):
+            if (wrong := self._memory.hear(known, await self._tell(known))) is not None:
+                return wrong
+        reply = await self._tell(request)
+        if not isinstance(reply, Problem):
+            self._memory.note(request, reply)
+        return reply
+
+    async def _tell(self, request: Request) -> Reply:
+        await self._child.send(request)
+        return await self._child.receive()
+
+    async def _watch(self, child: Child[Reply]) -> None:
+        """Notice the end of a process from which nobody waits for an answer; who does notices it, too."""
+        died = await child.ended()
+        async with self._turn:
+            if self._stopping or self._child is not child or self._idle_deaths == MOST_DEATHS:
+                return  # replaced already, or only when it is needed: one may not even live for long enough to be asked
+            self._idle_deaths += 1
+            with contextlib.suppress(errors.LanfitError):  # for who asks next
+                await self._replace(died, again=False)
+
+    async def _replace(self, died: errors.ChildDied, *, again: bool) -> None:
+        """Start another process in the place of one that was killed.
+
+        Args:
+            again: what it was asked is asked again.
+
+        Raises:
+            LanfitError: it was not killed: another would end in the same way.
+        """
+        child = self._child
+        if (why := unusable(MODEL_BACKEND, child.exit_code, child.last_lines)) is not None:
+            raise why
+        if self._stopping or not (child.was_killed or os.name == "nt"):  # Windows can't tell these apart
+            raise died
+        self._memory.forget()
+        try:
+            another = await self._start()
+        except OSError as wrong:  # too little memory for that, too
+            raise refused(wrong) from died
+        if self._stopping:
+            await another.stop()
+            raise died
+        self._child = another
+        self._watching = asyncio.create_task(self._watch(self._child))
+        cause = ", as the system does when memory runs out" if child.exit_code == -9 else ""
+        repeated = ", and what it was doing is repeated" if again else ""
+        self._say(f"{died.message[:1].upper()}{died.message[1:]}{cause}: it is started again{repeated}.")
 
     async def stop(self) -> None:
+        self._stopping = True
         await self._child.stop()

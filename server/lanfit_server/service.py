@@ -177,6 +177,7 @@ class Service:
         self._opening = opening
         self._workspace = Workspace(Path(opening.workspace))
         self._display = ToldDisplay(outlet)
+        models.say_with(self._display.say)
         self._is_told = False
 
     @contextlib.contextmanager

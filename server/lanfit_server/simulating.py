@@ -49,6 +49,7 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
         scratch = scratch_folder(workspace.server_state / "scratch")
         closing.callback(scratch.remove)
         display, waits = Display(), Waits.of(defaults, settings)
+        models.say_with(display.say)
 
         def simulate(job: Job) -> tuple[Simulation, Runner]:
             ground = Simulation(workspace, loop, job.clients, pool, job.threads, job.backend, job.device, display.say)

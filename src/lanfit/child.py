@@ -90,6 +90,11 @@ class Child(Generic[M]):
         """Of a child that has ended; on POSIX the negative number of the signal that killed it."""
         return self._process.returncode
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether a signal ended it, as far as the system tells."""
+        return (self._process.returncode or 0) < 0
+
     async def _read_errors(self) -> None:
         assert self._process.stderr is not None
         while True:
@@ -120,11 +125,15 @@ class Child(Generic[M]):
             (length,) = _LENGTH.unpack(await self._process.stdout.readexactly(_LENGTH.size))
             return self._decoder.decode(await self._process.stdout.readexactly(length))
         except asyncio.IncompleteReadError:
-            code = await self._process.wait()
-            await self._ended()
-            last = "\n".join(self.last_lines)
-            why = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise ChildDied(f"the {self._name} {why}", f"its last lines:\n{last}" if last else "") from None
+            raise await self.ended() from None
+
+    async def ended(self) -> ChildDied:
+        """Wait for the child's end; returns the error that says how that was, with its last lines."""
+        code = await self._process.wait()
+        await self._ended()
+        last = "\n".join(self.last_lines)
+        why = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        return ChildDied(f"the {self._name} {why}", f"its last lines:\n{last}" if last else "")
 
     async def stop(self, seconds: float = 2.0) -> None:
         """End the child and wait until it is gone: its input is closed, and when that is not enough it is killed.
@@ -142,7 +151,7 @@ class Child(Generic[M]):
         await self._ended()
 
     async def _ended(self) -> None:
-        await self._reading_errors
+        await asyncio.shield(self._reading_errors)  # there may be two who wait
         shutil.rmtree(self._temporary, ignore_errors=True)
 
     def kill(self) -> None:

@@ -17,6 +17,18 @@ MISTAKES: Mapping[str, Mistake] = {
         "there is no model {name!r}: {folder}/ has {found}",
         "Save one with Keras' model.save('model/name.h5'), or give its path to --model.",
     ),
+    "model.changed": Mistake(
+        InputError,
+        "{file} is not the file any more that was loaded at first",
+        "Start again: the model is loaded as it is now.",
+    ),
+    # --- the process that loads, evaluates and writes models ---
+    "model-process.keeps-dying": Mistake(
+        TrainingError,
+        "the same work has ended the model process {count} times, and is given up: {reason}",
+        "{lines}\nIs there too little memory? Close other programs, or use a smaller model. What is done of a run is "
+        "kept: go on with it by --resume.",
+    ),
     # --- the disk of the workspace ---
     "workspace.no-database": Mistake(
         InputError,

@@ -1,0 +1,54 @@
+"""A model process without Keras, started as a program: notes what it is asked in a file, and dies where a test says.
+
+`FAKE_MODELS` is a folder: `asked` has a line for each request, and a file named after a request, e.g. `Score`, holds
+how many more processes that request kills.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from lanfit.child import Parent
+from lanfit.files import ArrayFile
+from lanfit_server.evaluate import Compile, Compiled, Done, Loaded, LoadModel, Reply, Request, Score, Scored
+
+FOLDER = "FAKE_MODELS"
+
+
+def answer(request: Request) -> Reply:
+    match request:
+        case LoadModel(path, weights, _):
+            value = float(Path(path).read_text("ascii"))
+            block = ArrayFile.write(Path(weights), {"w": np.full(3, value)})
+            return Loaded("{}", "", "", (None, 3), (None, 3), 3, block, ())
+        case Compile():
+            return Compiled("{}", "mse")
+        case Score():
+            return Scored({"loss": 1.0})
+        case _:
+            return Done()
+
+
+def main() -> None:
+    folder = Path(os.environ[FOLDER])
+    parent: Parent[Request] = Parent(Request)
+    while True:
+        request = parent.receive()
+        name = type(request).__name__
+        with (folder / "asked").open("a") as asked:
+            asked.write(f"{name}\n")
+        deadly = folder / name
+        if deadly.exists() and (left := int(deadly.read_text("ascii"))):
+            deadly.write_text(str(left - 1))
+            sys.stderr.write(f"killed by {name}\n")
+            os.kill(os.getpid(), signal.SIGKILL)
+        parent.send(answer(request))
+
+
+if __name__ == "__main__":
+    main()

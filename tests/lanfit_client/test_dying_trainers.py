@@ -1,0 +1,153 @@
+"""A trainer that dies before it was given anything of a task: another one takes its place. Without a backend."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lanfit.errors import ChildDied
+from lanfit.net.link import Link
+from lanfit.net.memory import memory_links
+from lanfit.training import orders
+from lanfit.training.orders import Answer, Ready
+from lanfit.wire.arrays import block_of, pieces
+from lanfit.wire.messages import Failed, Fetch, FitTask, Lease, Message, Model, Runtime
+from lanfit.workspace import Workspace
+from lanfit_client.errands import Training
+from lanfit_client.state import ClientState
+from lanfit_client.work import MOST_BUILDS, Keeping, Worker
+
+WEIGHTS, ROWS = {"w": np.zeros(3)}, {"x_train": np.ones((4, 3))}
+
+
+class FakeTrainer:
+    """Stands where TrainerProcess does; the test lets it die, and answers for it."""
+
+    def __init__(
+        self, runtime: Runtime, fixed: frozenset[str], on_answer: Callable[[Answer], None], on_death: object
+    ) -> None:
+        self.answer = on_answer
+        self._on_death = on_death
+        self.ready = Ready("tensorflow", "cpu", 1, 0.0)
+        self.hung = False
+        self.given: asyncio.Queue[orders.Work] = asyncio.Queue()
+
+    async def do(self, order: orders.Work) -> None:
+        self.given.put_nowait(order)
+
+    def die(self) -> None:
+        self._on_death(ChildDied("the trainer was killed by signal 9"), ["last words"])  # type: ignore[operator]
+
+    async def stop(self, number: int) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Scene:
+    """A worker, and the server's end of its link."""
+
+    def __init__(self, worker: Worker, link: Link, server: Link, sent: Sequence[Message], said: Sequence[str]) -> None:
+        self.worker, self.link, self.server, self.sent, self.said = worker, link, server, sent, said
+        self.trainer: FakeTrainer = worker.trainer  # type: ignore[assignment]
+
+    async def lease(self) -> None:
+        model = Model("{}", "{}", (None, 3), (None, 3), "values", "none", "none")
+        fit = FitTask(model, 2, 2, 7, 0, Runtime(), None, None)
+        lease = Lease("run-1", "shard-1", 1, "lab", fit, block_of(WEIGHTS), block_of(ROWS))
+        await self.worker.take(Training(self.worker.means, lease, b"s" * 16, "lab", 0.0), self.link)
+
+    async def fetched(self) -> Fetch:
+        fetch = await self.server.receive()
+        assert isinstance(fetch, Fetch)
+        return fetch
+
+    async def send(self, fetch: Fetch) -> None:
+        block = next(arrays for arrays in (WEIGHTS, ROWS) if block_of(arrays).id == fetch.block)
+        await self.server.send_block(fetch, pieces(block))
+
+    @property
+    def failures(self) -> list[Failed]:
+        return [message for message in self.sent if isinstance(message, Failed)]
+
+
+def play(folder: Path, monkeypatch: pytest.MonkeyPatch, scene: Callable[[Scene], Awaitable[None]]) -> Scene:
+    monkeypatch.setattr("lanfit_client.work.TrainerProcess", FakeTrainer)
+    sent: list[Message] = []
+    said: list[str] = []
+
+    async def run() -> Scene:
+        state = ClientState.take(Workspace(folder))
+        worker = Worker(
+            state, Workspace(folder), folder, Runtime(), frozenset(), sent.append, said.append, Keeping(restarts=False)
+        )
+        link, server = memory_links()
+        try:
+            async with asyncio.timeout(60):
+                played = Scene(worker, link, server, sent, said)
+                await scene(played)
+                return played
+        finally:
+            await worker.close()
+            await link.close()
+            await server.close()
+            state.lock.release()
+
+    return asyncio.run(run())
+
+
+def test_a_trainer_that_is_killed_while_its_task_is_on_its_way_is_replaced_and_the_task_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(it: Scene) -> None:
+        await it.lease()
+        weights = await it.fetched()
+        it.trainer.die()
+        await it.send(weights)
+        await it.send(await it.fetched())
+        assert isinstance(await it.trainer.given.get(), orders.Fit)
+
+    played = play(tmp_path, monkeypatch, scene)
+    assert played.failures == []
+    assert "The trainer was killed by signal 9; another one is started. Receiving goes on." in played.said
+
+
+def test_a_model_that_kills_a_trainer_while_it_is_built_is_tried_once_more_and_then_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lanfit_client.work.keras_version", lambda: "1")
+
+    async def scene(it: Scene) -> None:
+        it.worker.server_keras = "2"
+        await it.lease()
+        for _ in range(MOST_BUILDS):
+            assert it.failures == []
+            assert isinstance(await it.trainer.given.get(), orders.Build)
+            it.trainer.die()
+
+    [failed] = play(tmp_path, monkeypatch, scene).failures
+    assert failed.died
+    assert failed.error == "the trainer was killed by signal 9"
+    assert failed.log == ("last words",)
+
+
+def test_a_model_that_is_built_at_the_second_attempt_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lanfit_client.work.keras_version", lambda: "1")
+
+    async def scene(it: Scene) -> None:
+        it.worker.server_keras = "2"
+        await it.lease()
+        await it.trainer.given.get()
+        it.trainer.die()
+        build = await it.trainer.given.get()
+        it.trainer.answer(orders.Built(build.number))
+        await it.send(await it.fetched())
+        await it.send(await it.fetched())
+        assert isinstance(await it.trainer.given.get(), orders.Fit)
+
+    assert play(tmp_path, monkeypatch, scene).failures == []

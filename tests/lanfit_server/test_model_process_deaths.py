@@ -1,0 +1,191 @@
+"""The model process is killed: it is replaced at once, its work is repeated, and that is said. Real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lanfit.errors import LanfitError
+from lanfit.files import ArrayFile
+from lanfit.wire.messages import Model
+from lanfit_server.evaluate import (
+    MOST_DEATHS,
+    Compile,
+    Compiled,
+    Done,
+    Loaded,
+    LoadModel,
+    ModelProcess,
+    Score,
+    Scored,
+    TryBatch,
+    UseData,
+    UseModel,
+)
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="only POSIX tells that a process was killed")
+MODEL = Model("{}", "{}", (None, 3), (None, 3), "values", "none", "none")
+KILLED = "The model process was killed by signal 9, as the system does when memory runs out: it is started again"
+
+
+class Room:
+    """A folder, a fake model process (fake_models.py), and what was said of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.said: list[str] = []
+        self.heard = asyncio.Event()
+        (folder / "net.h5").write_text("2.5")
+        self.load = LoadModel(str(folder / "net.h5"), str(folder / "weights.block"))
+        self.data = UseData(ArrayFile.write(folder / "data.block", {"x": np.zeros(2), "y": np.zeros(2)}))
+
+    def kill(self, request: str, times: int = 1) -> None:
+        """Let this request kill so many processes."""
+        (self.folder / request).write_text(str(times))
+
+    @property
+    def asked(self) -> list[str]:
+        return (self.folder / "asked").read_text().split()
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+        self.heard.set()
+
+
+Scene = Callable[[Room, ModelProcess], Awaitable[None]]
+Play = Callable[[Scene], Room]
+
+
+@pytest.fixture
+def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
+    tests = Path(__file__).resolve().parents[1]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("FAKE_MODELS", str(tmp_path))
+
+    def play(scene: Scene) -> Room:
+        async def run() -> Room:
+            room = Room(tmp_path)
+            models = await ModelProcess.start("fake_models")
+            models.say_with(room.say)
+            try:
+                async with asyncio.timeout(60):
+                    await scene(room, models)
+            finally:
+                await models.stop()
+            return room
+
+        return asyncio.run(run())
+
+    return play
+
+
+def test_an_evaluation_that_is_killed_is_done_again_by_a_process_that_knows_what_the_first_knew(play: Play) -> None:
+    async def scene(room: Room, models: ModelProcess) -> None:
+        await models.ask(UseModel(MODEL), Done)
+        await models.ask(room.data, Done)
+        room.kill("Score", 2)
+        assert await models.ask(Score(()), Scored) == Scored({"loss": 1.0})
+
+    room = play(scene)
+    again = ["UseModel", "UseData", "Score"]
+    assert room.asked == [*again, *again, *again]
+    assert room.said == [f"{KILLED}, and what it was doing is repeated."] * 2
+
+
+def test_a_process_that_is_killed_while_idle_is_replaced_at_once_and_that_is_said_once(
+    play: Play,
+) -> None:
+    async def scene(room: Room, models: ModelProcess) -> None:
+        await models.ask(UseModel(MODEL), Done)
+        first = models.pid
+        os.kill(first, signal.SIGKILL)
+        await room.heard.wait()
+        await models.ask(room.data, Done)
+        assert models.pid != first
+
+    room = play(scene)
+    assert room.said == [f"{KILLED}."]
+    assert room.asked == ["UseModel", "UseModel", "UseData"]
+
+
+def test_kills_of_an_idle_process_never_end_what_is_asked_later(play: Play) -> None:
+    async def scene(room: Room, models: ModelProcess) -> None:
+        await models.ask(UseModel(MODEL), Done)
+        for _ in range(MOST_DEATHS):
+            room.heard.clear()
+            os.kill(models.pid, signal.SIGKILL)
+            await room.heard.wait()
+        os.kill(models.pid, signal.SIGKILL)  # nobody starts one any more before it is needed
+        assert await models.ask(Score(()), Scored) == Scored({"loss": 1.0})
+
+    assert play(scene).asked.count("Score") == 1
+
+
+def test_a_request_that_kills_process_after_process_is_given_up_with_the_reason_and_the_last_lines(play: Play) -> None:
+    async def scene(room: Room, models: ModelProcess) -> None:
+        await models.ask(UseModel(MODEL), Done)
+        room.kill("Score", MOST_DEATHS)
+        with pytest.raises(LanfitError) as wrong:
+            await models.ask(Score(()), Scored)
+        assert wrong.value.code == "model-process.keeps-dying"
+        assert wrong.value.exit_code == 4
+        assert "3 times" in wrong.value.message
+        assert "killed by signal 9" in wrong.value.message
+        assert "killed by Score" in wrong.value.hint
+        assert "--resume" in wrong.value.hint
+        # A service has other jobs.
+        assert await models.ask(UseModel(MODEL), Done) == Done()
+
+    assert len(play(scene).said) == MOST_DEATHS
+
+
+def test_a_model_that_was_loaded_is_loaded_again_and_its_first_weights_stay_as_they_are(play: Play) -> None:
+    async def scene(room: Room, models: ModelProcess) -> None:
+        loaded = await models.ask(room.load, Loaded)
+        weights = loaded.weights.load()["w"]  # a view of the file
+        os.kill(models.pid, signal.SIGKILL)
+        await models.ask(Compile(), Compiled)
+        await models.ask(UseModel(MODEL), Done)
+        room.kill("TryBatch")
+        await models.ask(TryBatch(room.data.arrays), Done)
+        assert weights.tolist() == [2.5] * 3
+        assert not (room.folder / "loaded-again.block").exists()
+
+    asked = play(scene).asked
+    assert asked == ["LoadModel", "LoadModel", "Compile", "UseModel", "TryBatch", "LoadModel", "UseModel", "TryBatch"]
+
+
+def test_a_process_that_is_killed_while_it_loads_a_model_loads_it_again(play: Play) -> None:
+    async def scene(room: Room, models: ModelProcess) -> None:
+        room.kill("LoadModel")
+        assert (await models.ask(room.load, Loaded)).parameters == 3
+
+    assert play(scene).asked == ["LoadModel", "LoadModel"]
+
+
+def test_a_model_file_that_is_another_by_then_is_refused(play: Play) -> None:
+    async def scene(room: Room, models: ModelProcess) -> None:
+        await models.ask(room.load, Loaded)
+        (room.folder / "net.h5").write_text("3.5")
+        os.kill(models.pid, signal.SIGKILL)
+        with pytest.raises(LanfitError) as wrong:
+            await models.ask(Compile(), Compiled)
+        assert wrong.value.code == "model.changed"
+        assert "net.h5" in wrong.value.message
+
+    play(scene)
+
+
+def test_what_is_to_be_said_before_anybody_listens_is_said_later(play: Play) -> None:
+    async def scene(room: Room, models: ModelProcess) -> None:
+        models._unsaid.append("first")  # as it is before the first question
+        models.say_with(room.say)
+
+    assert play(scene).said == ["first"]
