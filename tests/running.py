@@ -63,7 +63,14 @@ class Program:
             self._terminal, slave = pty.openpty()
             # The terminal must be the process's own, so that Ctrl-C and hidden input work as they do for a user.
             self.process = subprocess.Popen(
-                argv, cwd=folder, env=env, stdin=slave, stdout=subprocess.PIPE, stderr=slave, start_new_session=True
+                argv,
+                cwd=folder,
+                env=env,
+                stdin=slave,
+                stdout=subprocess.PIPE,
+                stderr=slave,
+                start_new_session=True,
+                preexec_fn=_own_terminal,
             )
             os.close(slave)
             readers = [threading.Thread(target=self._read_terminal)]
@@ -143,8 +150,11 @@ class Program:
         os.write(self._terminal, text.encode() + b"\n")
 
     def interrupt(self) -> None:
-        """What Ctrl-C does."""
-        self.process.send_signal(signal.SIGINT)
+        """What Ctrl-C does: at a terminal the key itself, which the system turns into a signal for all in front."""
+        if self._terminal is not None:
+            os.write(self._terminal, b"\x03")
+        else:
+            self.process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
         """kill -9."""
@@ -196,6 +206,14 @@ class Program:
             for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
                 if pipe is not None and not pipe.closed:
                     pipe.close()
+
+
+def _own_terminal() -> None:
+    """In a new process: standard input is the terminal that controls it."""
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _argv(command: str) -> list[str]:

@@ -88,7 +88,7 @@ def a_parameter_of_another_strategy(place: Tiny) -> Start:
     return Start({"method": "federated", "server_momentum": 0.5})
 
 
-@provokes("job.min-above-clients", "needs 2 clients", "there are 1")
+@provokes("job.min-above-clients", "at least 2 clients", "and 1 in all")
 def more_clients_in_a_round_than_in_all(place: Tiny) -> Start:
     return Start({"method": "federated", "min_clients": 2})
 

@@ -75,9 +75,11 @@ class Server:
         self._scratch = scratch.folder
 
     def _runner(self) -> Runner:
-        return Runner(
+        runner = Runner(
             self._workspace, self._entrance, self._models, self._loop, self._display, self._waits, self._scratch
         )
+        runner.on_enter = self._terminal.on_enter
+        return runner
 
     # --- training -----------------------------------------------------------------------------------------------
 

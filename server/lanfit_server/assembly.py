@@ -14,6 +14,7 @@ from lanfit.parts import PartRange
 from lanfit.wire.messages import AskParts, PartsTaken, Survey
 from lanfit_server.clusters import (
     REMIND_SECONDS,
+    BeginNow,
     Cluster,
     Event,
     Hopeless,
@@ -25,6 +26,7 @@ from lanfit_server.clusters import (
     next_event,
 )
 from lanfit_server.display import Display
+from lanfit_server.early_start import EarlyStart
 from lanfit_server.parts import Takers, own_rows_of
 from lanfit_server.prepare import RunData
 from lanfit_server.survey import Told, unite
@@ -35,16 +37,20 @@ class Assembly:
 
     Args:
         parts: what is to be known of each of them, when the job deals in parts.
+        early: when it begins without some of them; never, if nothing is said.
     """
 
-    def __init__(self, cluster: Cluster, display: Display, parts: Takers | None = None) -> None:
+    def __init__(
+        self, cluster: Cluster, display: Display, parts: Takers | None = None, early: EarlyStart | None = None
+    ) -> None:
+        self._early = early or EarlyStart.never()
         self._cluster = cluster
         self._display = display
         self._parts = parts
         self._asked: set[str] = set()
 
     async def gather(self, wanted: int) -> list[str]:
-        """Wait until so many clients are here, and have said which parts they train on.
+        """Wait until so many clients are here, or it may begin with fewer, and they have said which parts they take.
 
         Returns their names in natural order, which is who gets which shard: who joined first makes no difference.
         Clients that the job file gives parts to come first.
@@ -57,21 +63,28 @@ class Assembly:
             while not events.empty():  # who joined before is asked here, and once
                 await self._note(events.get_nowait())
             await self._ask_all()
+        self._early.begin(began)
         while len(self._ready()) < wanted:
             parts, here = self._parts, len(roster.connected)
             asks = parts is not None and parts.asks
-            if parts is not None and not asks and here >= wanted and events.empty() and await self._fill_places(parts):
+            due = here >= wanted or self._early.is_due(time.monotonic())
+            if parts is not None and not asks and due and events.empty() and await self._fill_places(parts):
                 continue
+            if self._begins(self._ready()):
+                break
             text = f"{here} of {wanted} clients are here; training begins when all are"
+            if self._early.is_possible:
+                text += ", or when the server's operator no longer waits for the others"
             for name in self._ready():
                 await self._cluster.tell(name, text)
             waited = f", for {time.monotonic() - began:.0f} s now" if time.monotonic() - began > 1 else ""
+            early = self._early.invitation(len(self._ready()), time.monotonic())
             if here < wanted:
-                self._display.waiting(f"Waiting for {wanted - here} more of {wanted} clients{waited}.")
+                self._display.waiting(f"Waiting for {wanted - here} more of {wanted} clients{waited}.{early}")
             elif asks:  # else somebody is only just being greeted
                 names = ", ".join(name for name in roster.connected if name not in self._ready())
-                self._display.waiting(f"Waiting for {names} to say which parts they train on{waited}.")
-            event = await next_event(self._cluster, REMIND_SECONDS)
+                self._display.waiting(f"Waiting for {names} to say which parts they train on{waited}.{early}")
+            event = await next_event(self._cluster, min(REMIND_SECONDS, self._early.left(time.monotonic())))
             if event is not None:
                 await self._note(event)
         # What was left in the queue is from before the deal.
@@ -79,6 +92,10 @@ class Assembly:
             await self._note(events.get_nowait())
         self._display.waiting("")
         return self._ready()[:wanted]
+
+    def _begins(self, ready: Sequence[str]) -> bool:
+        """Whether it begins with these, though they are fewer than were wanted."""
+        return self._early.begins(ready, self._cluster.roster, self._display.say, time.monotonic())
 
     def _ready(self) -> list[str]:
         connected = self._cluster.roster.connected
@@ -131,16 +148,19 @@ class Assembly:
             TrainingError: one of the clients will never come.
         """
         asked, wanted = list(owners), len(owners)
+        self._early.begin(time.monotonic())
         self._display.say(f"{', '.join(asked)} read and check their own files …")
         for name in asked:
             await self._survey(name, order)
         told: dict[str, Told] = {}
-        while len(told) < wanted:
-            event = await next_event(self._cluster, REMIND_SECONDS)
+        while len(told) < wanted and not self._begins(list(told)):
+            early = self._early.left(time.monotonic())
+            event = await next_event(self._cluster, min(REMIND_SECONDS, early))
             match event:
-                case None:
+                case None if early > 0:
                     missing = ", ".join(name for name in asked if name not in told) or "another client"
-                    self._display.say(f"Waiting for {missing} to read and check their own files.")
+                    early_text = self._early.invitation(len(told), time.monotonic())
+                    self._display.say(f"Waiting for {missing} to read and check their own files.{early_text}")
                 case SurveyDone(client, surveyed, arrays) if client in asked:
                     told[client] = Told.of(client, order.model, surveyed, arrays)
                     notes = "".join(f"\n  Note: {harmless(note)}." for note in surveyed.notes)
@@ -193,6 +213,8 @@ class Assembly:
                 self._display.say(f"{name} {'was lost' if lost else 'left'} ({reason}).")
             case Hopeless(_, error):
                 raise error
+            case BeginNow():
+                self._early.press()
             case _:
                 pass
 

@@ -67,7 +67,7 @@ def server(
 
 
 #: What simulated clients have no use for.
-NOT_SIMULATED = ("host", "port", "collect", "local")
+NOT_SIMULATED = ("host", "port", "collect", "local", "start_after")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -73,6 +73,7 @@ class Finish:
             model=ModelFacts(run.record.file, run.record.parameters),
             data=data_facts(run.record, self.job.data),
             clients=clients,
+            clients_wanted=run.record.clients_wanted,
             rounds=self.maker.rounds(),
             final=final,
             merged=merged,

@@ -111,6 +111,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     train: int
     validation: int
     test: int
+    clients_wanted: int | None = None
+    """How many clients the job wanted, where the run began with fewer."""
 
 
 class OwnedTask(msgspec.Struct, frozen=True):

@@ -73,6 +73,11 @@ class Roster:
             name = self._renamed[name]
         return self._members[name]
 
+    def name_of(self, name: str) -> str:
+        """What a client is called now that once had this name; the name itself if nobody ever had it."""
+        known = name in self._members or name in self._renamed
+        return self[name].name if known else name
+
     def restore(self, name: str, client_id: bytes, now: float) -> None:
         """Take up a client of an earlier server: it is not here yet, and gets its name when it comes."""
         member = Member(name, client_id, "", "", "", 0, 0, connected=False, state="lost", last_seen=now)

@@ -16,10 +16,11 @@ from lanfit.crash import crash_point
 from lanfit.data.labels import Target
 from lanfit.data.prepare import Prepared, check_target_normalizer
 from lanfit.data.sources import Source
-from lanfit.errors import LanfitError
+from lanfit.errors import InputError, LanfitError
 from lanfit.job import Job
 from lanfit.lock import FolderLock
 from lanfit.loop import LoopThread
+from lanfit.mistakes import counted
 from lanfit.models.custom import AllowedFile, short
 from lanfit.models.member import Member
 from lanfit.room import Room
@@ -31,12 +32,13 @@ from lanfit_server import resuming
 from lanfit_server.apart import Apart
 from lanfit_server.assembly import Assembly
 from lanfit_server.class_table import lines_of_deal
-from lanfit_server.clusters import Cluster
+from lanfit_server.clusters import BeginNow, Cluster
 from lanfit_server.collect import Desk, OpenRun
 from lanfit_server.coordinator import Coordinator
 from lanfit_server.course import Course
 from lanfit_server.custom_files import files_of
 from lanfit_server.display import Display
+from lanfit_server.early_start import EarlyStart, announcement, with_fewer
 from lanfit_server.evaluate import Done, Loaded, ModelProcess, TryBatch, UseData, UseModel
 from lanfit_server.finish import Finish
 from lanfit_server.given_rows import GivenRows
@@ -69,6 +71,8 @@ from lanfit_server.scoring import ClientScores
 from lanfit_server.summary import Summary
 from lanfit_server.tidying import remove_oldest
 
+#: Like `Terminal.on_enter`.
+OnEnter = Callable[[Callable[[], None]], contextlib.AbstractContextManager[bool]]
 #: Gives the rows when they are needed; None for those of the workspace's folders.
 Rows = Callable[[], Source | None]
 
@@ -157,6 +161,8 @@ class Runner:
         self._number = 0
         self.on_round: OnRound | None = None
         """With rounds: called with every one, and decides whether there is a next one."""
+        self.on_enter: OnEnter = lambda call: contextlib.nullcontext(False)
+        """Calls something for every Enter at the operator's terminal inside its block; yields whether it can."""
         self.on_outcome: Callable[[Summary], None] = lambda summary: None
         """Called when the models and the summary of a run are on disk; its report and its end are still to come."""
 
@@ -183,10 +189,10 @@ class Runner:
                     rows, targets = self._read(job, model, order.rows, scratch)
                     check_evaluation(job, rows.validation, rows.test)
                     self._loop.call(self._models.ask(TryBatch(first_batch(dealt(rows), scratch)), Done))
-                    takers = Takers.wanted(job)
-                    owners = self._gather(job.clients, takers)
-                    data = take(job, model, rows, takers.of_all(owners), owners) if takers else dealt(rows)
-                job = replace_parts(job, owners, data.parts)
+                    data, owners = self._deal(order, rows, scratch)
+                if len(owners) < job.clients:
+                    self._say(announcement(job, owners))
+                job = replace_parts(with_fewer(job, owners), owners, data.parts)
                 for shard, owner in enumerate(owners):
                     check_memory(data, shard, weights, self._cluster.roster[owner])
             except LanfitError:
@@ -199,7 +205,8 @@ class Runner:
             for line in lines_of_deal(job, model, data, owners):
                 self._say(line)
             record = record_of(new_run_id(self._workspace), job, self._ground.server_id, order.loaded, model, data)
-            record = msgspec.structs.replace(record, job=order.remark + record.job)
+            wanted = order.job.clients if len(owners) < order.job.clients else None
+            record = msgspec.structs.replace(record, job=order.remark + record.job, clients_wanted=wanted)
             run = self._loop.call(self._begin(record, weights, data, order.given))
             return self._go(job, run, data, weights, owners, targets, scratch)
 
@@ -221,7 +228,9 @@ class Runner:
                 data = take(job, record.model, read, record.parts, names) if record.parts else dealt(read)
                 resuming.check_same(run, dict(enumerate(data.shards)))
             # It may have died before it dealt: then who is there counts, as at the beginning.
-            owners = self._loop.call(self._owners_of(run)) or self._gather(job.clients, Takers.wanted(job))
+            owners = self._loop.call(self._owners_of(run)) or self._gather(
+                job.clients, Takers.wanted(job), EarlyStart.never()
+            )
             return self._go(job, run, data, weights, owners, targets, scratch)
 
     def _use(self, model: Model, files: tuple[AllowedFile, ...]) -> None:
@@ -270,25 +279,67 @@ class Runner:
         self._loop.call(self._models.ask(UseData(test_rows(data, scratch)), Done))
         return data, targets_of_test(data, job)
 
-    def _gather(self, clients: int, takers: Takers | None) -> list[str]:
+    def _deal(self, order: Order, rows: Prepared, scratch: Path) -> tuple[RunData, list[str]]:
+        """Wait for the clients, and deal the rows to those who come."""
+        job, model, takers = order.job, order.model, Takers.wanted(order.job)
+        impossible: dict[int, InputError] = {}
+
+        def check(clients: int) -> None:
+            check_method(msgspec.structs.replace(job, clients=clients))
+            if clients in impossible:
+                raise impossible[clients]
+
+        early = EarlyStart.of(job, check)
+        while True:
+            owners = self._gather(job.clients, takers, early)
+            if takers is not None:
+                return take(job, model, rows, takers.of_all(owners), owners), owners
+            if len(owners) == job.clients:
+                return dealt(rows), owners
+            folder = scratch / f"for-{len(owners)}"
+            folder.mkdir(exist_ok=True)
+            try:
+                fewer = msgspec.structs.replace(job, clients=len(owners))
+                return dealt(self._read(fewer, model, order.rows, folder)[0]), owners
+            except InputError as wrong:
+                impossible[len(owners)] = wrong
+                self._say(f"It can't begin with {counted(len(owners), 'client')}: {wrong.message}. {wrong.hint}")
+
+    def _gather(self, clients: int, takers: Takers | None, early: EarlyStart) -> list[str]:
         """Wait for the clients, and for what they take."""
-        with self._display.table(self._cluster.roster.members, self._ground.notes):
-            owners = self._loop.call(Assembly(self._cluster, self._display, takers).gather(clients))
+        assembly = Assembly(self._cluster, self._display, takers, early)
+        with self._enter(early), self._display.table(self._cluster.roster.members, self._ground.notes):
+            owners = self._loop.call(assembly.gather(clients))
         for note in takers.notes(owners) if takers else ():
             self._say(f"Note: {note}.")
         return owners
+
+    @contextlib.contextmanager
+    def _enter(self, early: EarlyStart) -> Iterator[None]:
+        """Inside this block Enter begins without the missing."""
+        if not early.least:
+            yield
+            return
+
+        def press() -> None:
+            self._loop.soon(lambda: self._cluster.events.put_nowait(BeginNow()))
+
+        with self.on_enter(press) as early.by_key:
+            yield
 
     def _survey(self, job: Job, model: Model, weights: Mapping[str, AnyArray]) -> tuple[RunData, list[str]]:
         """Let the clients read and check their own data; returns what they have together, and who they are."""
         check_target_normalizer(model.target_normalizer, Target(model.target))
         takers = Takers.wanted(job)
-        owners = self._gather(job.clients, takers)
+        early = EarlyStart.of(job, lambda clients: check_method(msgspec.structs.replace(job, clients=clients)))
+        owners = self._gather(job.clients, takers, early)
 
         async def survey() -> tuple[RunData, list[str]]:
             order = Survey(model, own_rows(job), serve(self._cluster, weights))
-            return await Assembly(self._cluster, self._display, takers).survey(owners, order)
+            return await Assembly(self._cluster, self._display, takers, early).survey(owners, order)
 
-        return self._loop.call(survey())
+        with self._enter(early):
+            return self._loop.call(survey())
 
     # --- the run -------------------------------------------------------------------------------------------------
 

@@ -127,6 +127,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     model: ModelFacts
     data: DataFacts
     clients: tuple[ClientFacts, ...]
+    clients_wanted: int | None = None
+    """How many the job wanted, where the run began with fewer; else null."""
     rounds: tuple[RoundFacts, ...] = ()
     final: FinalFacts | None
     merged: tuple[MergedFacts, ...] = ()
@@ -225,6 +227,8 @@ def lines(summary: Summary, folder: str, collected: str) -> Sequence[str]:
     ]
     where = "on the server's test rows" if summary.metrics_from == "server" else "by the clients on their own rows"
     text = [f"Run {summary.run}: {summary.status}, {summary.seconds['total']:.1f} s. Measured {where}:", "", *table, ""]
+    if summary.clients_wanted is not None:
+        text += [f"It began with {len(summary.clients)} of {_counted(summary.clients_wanted)}.", ""]
     text += _rounds(summary.rounds)
     text += _folds(summary.clients)
     text += _merged(summary.merged)

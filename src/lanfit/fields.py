@@ -102,6 +102,14 @@ def duration(unit: str) -> Callable[[str], float]:
     return parse
 
 
+def readable_duration(seconds: float) -> str:
+    """A time for people: `40 s`, `5 min`, `4 min 30 s`, `1 h 30 min`."""
+    whole_seconds = round(seconds)
+    hours, minutes, rest = whole_seconds // 3600, whole_seconds // 60 % 60, whole_seconds % 60
+    parts = [(hours, "h"), (minutes, "min"), (0 if hours else rest, "s")]
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
+
+
 def size(text: str) -> int:
     """Bytes: a number with its unit, as in `500 MB`, `20 GB`, or without one."""
     word = text.strip().upper().removesuffix("B")

@@ -34,7 +34,7 @@ COMPILED = "compiled"
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What a run does. `None`: not at all, or as the optimizer, the model file or the machine has it.
 
-    `samples` is a number of rows, 0 for all; `deadline` is in minutes.
+    `samples` is a number of rows, 0 for all; `deadline` is in minutes, `start_after` in seconds.
     """
 
     host: str = "0.0.0.0"
@@ -92,6 +92,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     krum_keep: int = 1
     share: float = 1.0
     min_clients: int | None = None
+    start_after: float | None = None
     round_deadline: float | None = None
     norm_limit: float | None = None
     absent: tuple[str, ...] | None = None
@@ -307,6 +308,14 @@ FIELDS: dict[str, Field] = {
             default="10 minutes",
         ),
         Field(
+            "start_after",
+            duration("s"),
+            "How long missing clients are waited for, in seconds, or as 5m: then the run begins with those that are "
+            "there, if they are as many as --min-clients says.",
+            default="all are waited for; at a terminal Enter begins without the missing",
+            example=300,
+        ),
+        Field(
             "keep_runs",
             whole(1),
             "How many of the newest finished runs to keep when a run ends; older ones are removed, models and all.",
@@ -361,6 +370,8 @@ def make_job(values: Mapping[str, Value]) -> Job:
     _check_data(job)
     if job.merge and job.method != "fit":
         raise mistake("job.merge-without-fit", merge=",".join(job.merge), method=job.method)
+    if job.min_clients is not None and job.min_clients > job.clients:
+        raise mistake("job.min-above-clients", minimum=job.min_clients, clients=job.clients)
     if job.method == "federated":
         _check_rounds(job)
     return job
@@ -371,8 +382,6 @@ def _check_rounds(job: Job) -> None:
         if getattr(job, key) is not None and job.strategy not in strategies:
             flag = FIELDS[key].flag
             raise mistake("job.other-strategy", flag=flag, strategy=job.strategy, strategies=" or ".join(strategies))
-    if job.min_clients is not None and job.min_clients > job.clients:
-        raise mistake("job.min-above-clients", minimum=job.min_clients, clients=job.clients)
 
 
 def check_local(local: int, clients: int) -> None:

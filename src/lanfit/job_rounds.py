@@ -96,7 +96,8 @@ FIELDS_OF_ROUNDS = (
     Field(
         "min_clients",
         whole(1),
-        "Federated: with fewer updates than that a round does not count.",
+        "With fewer clients than that no run begins (--start-after, or Enter at the terminal); federated: nor does a "
+        "round count that has fewer updates.",
         default="1",
         example=2,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -24,6 +24,10 @@ class LoopThread:
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Start work in the loop."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def soon(self, work: Callable[[], object]) -> None:
+        """Call this in the loop; from any thread."""
+        self._loop.call_soon_threadsafe(work)
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of work in the loop; a Ctrl-C meanwhile is raised here."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import select
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import TextIO, TypeVar
 
@@ -11,6 +14,8 @@ from lanfit.errors import InputError, LanfitError
 from lanfit.mistakes import mistake
 
 T = TypeVar("T")
+#: How often a thread that waits for Enter looks whether it is still to wait, in seconds.
+LOOK_SECONDS = 0.2
 
 
 class Terminal:
@@ -87,6 +92,27 @@ class Terminal:
             except InputError as wrong:
                 self._explain_or_raise(wrong)
 
+    @contextlib.contextmanager
+    def on_enter(self, call: Callable[[], None]) -> Iterator[bool]:
+        """Call this, in a thread, each time that Enter is pressed inside this block; yields whether that is possible.
+
+        It is at a terminal only. Nothing is read before the block and nothing after it, so no answer is lost; what was
+        typed before the block is thrown away, because it can't be meant.
+        """
+        if not self.interactive:
+            yield False
+            return
+        over = threading.Event()
+        with _no_echo(self._answers):
+            watching = threading.Thread(target=_watch, args=(self._answers.fileno(), call, over), daemon=True)
+            _forget_typed(self._answers.fileno())
+            watching.start()
+            try:
+                yield True
+            finally:
+                over.set()
+                watching.join()
+
     def _explain_or_raise(self, wrong: LanfitError) -> None:
         if self.take_defaults or not self.interactive:
             raise wrong
@@ -123,3 +149,52 @@ def _no_echo(stream: TextIO) -> Iterator[bool]:
         yield True
     finally:
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+
+def _watch(descriptor: int, call: Callable[[], None], over: threading.Event) -> None:
+    """Call this for every Enter until it is over. Never blocks in a read, which nobody could end."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        while not over.wait(LOOK_SECONDS):
+            while msvcrt.kbhit():
+                if msvcrt.getwch() in "\r\n":
+                    call()
+        return
+    while not over.is_set():
+        readable, _, _ = select.select([descriptor], [], [], LOOK_SECONDS)
+        if not readable:
+            continue
+        if _in_background(descriptor):  # to read would stop the process; what is typed is for the shell
+            over.wait(LOOK_SECONDS)
+            continue
+        try:
+            typed = os.read(descriptor, 4096)
+        except OSError:  # the terminal is gone
+            return
+        if not typed:
+            return
+        for _ in range(typed.count(b"\n")):
+            call()
+
+
+def _in_background(descriptor: int) -> bool:
+    if sys.platform == "win32":
+        return False
+    try:
+        return os.tcgetpgrp(descriptor) != os.getpgrp()
+    except OSError:  # not the terminal that this process is controlled by
+        return False
+
+
+def _forget_typed(descriptor: int) -> None:
+    """Throw away what was typed and not read."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        while msvcrt.kbhit():
+            msvcrt.getwch()
+        return
+    import termios
+
+    termios.tcflush(descriptor, termios.TCIFLUSH)

@@ -189,6 +189,7 @@ class Cluster:
         normalizer: str = "none",
         seed: int = 0,
         min_clients: int | None = None,
+        start_after: float | str | None = None,
         strategy: str = "fedavg",
         test_split: float = 0.0,
         keep: str = "last",
@@ -207,6 +208,8 @@ class Cluster:
             callbacks: called in this program at the ends of rounds, or of epochs; batch hooks are not.
             validation_split: the share of each client's rows; drawn with the seed, stratified (Keras takes the last).
             validation_data: what every round is evaluated on; with method fit each client's validation rows.
+            min_clients, start_after: a fit waits for as many clients as the cluster has; with `start_after`, seconds or
+                "5m", it begins then with those that are there, if they are at least `min_clients`.
             custom_objects: as for `Cluster`; for this fit instead of what was said there.
 
         Raises:
@@ -229,10 +232,11 @@ class Cluster:
         check_functions(model)
         files = files_for(used, named_files(custom_objects) or self._custom, own_machines=self._own_machines)
         chosen = {"method": method, "normalizer": normalizer, "seed": seed, "test_split": test_split, "keep": keep}
-        check_rounds(method, {"rounds": rounds, "strategy": strategy, "min_clients": min_clients})
+        check_rounds(method, {"rounds": rounds, "strategy": strategy})
         if method == "federated":
             rounds, epochs = in_rounds(rounds, epochs)
-            chosen |= {"rounds": rounds, "strategy": strategy, "min_clients": min_clients}
+            chosen |= {"rounds": rounds, "strategy": strategy}
+        chosen |= {"start_after": start_after, "min_clients": min_clients}
         chosen |= {"epochs": epochs, "backend": self._backend, **fields}
         chosen["validation_split"] = 0.0 if validation_data is not None else validation_split
         values = job_values({**chosen, "custom_objects": [str(file) for file in files] or None})

@@ -147,8 +147,16 @@ class Hopeless:
     error: LanfitError
 
 
+@dataclass(frozen=True)
+class BeginNow:
+    """The operator does not want to wait for the missing clients any longer."""
+
+    client: str = ""
+
+
 Event = (
-    Hopeless
+    BeginNow
+    | Hopeless
     | Joined
     | Left
     | Silent

@@ -163,7 +163,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "job.min-above-clients": Mistake(
         InputError,
-        "a round needs {minimum} clients (--min-clients), and there are {clients}",
+        "at least {minimum} clients are wanted (--min-clients), and {clients} in all (--clients)",
         "Lower --min-clients, or raise --clients.",
     ),
     "job.more-local-than-clients": Mistake(
