@@ -37,6 +37,7 @@ from lanfit.wire.messages import (
     CustomFile,
     Failed,
     Fetch,
+    IdTaken,
     Join,
     Later,
     Lease,
@@ -63,6 +64,8 @@ from lanfit_client.work import Keeping, Worker
 #: Seconds between two reports of progress, and between two attempts to reach the server.
 REPORT_SECONDS = 0.5
 RETRY_SECONDS = 1.0
+#: After a link that lasted less than so many seconds there is a pause: what ended it may do so again.
+SHORT_LINK_SECONDS = 5.0
 #: How often a wait is said again, in seconds.
 REMIND_SECONDS = 30.0
 DEFAULT_WAITS = Waits()
@@ -139,6 +142,8 @@ class Agent:
         self._link: Link | None = None
         self._identity: ServerIdentity | None = None
         self._given_name = name
+        self._has_own_id = False
+        """Whether it has taken another id because its own was that of another machine, too."""
         self._join_seconds = 0.0
         self._times = LinkTimes.of(waits)
         self._unsent: list[Message] = []
@@ -185,7 +190,7 @@ class Agent:
     async def _join_and_serve(self, passphrase: str, *, once: bool) -> None:
         while True:
             link = await self._join(passphrase)
-            ended = False
+            began, ended = time.monotonic(), False
             try:
                 ended = await self._serve(link, once=once)
             except ConnectionFailed as lost:
@@ -195,6 +200,8 @@ class Agent:
             await link.close("the client is done with it")
             if ended:
                 return
+            if time.monotonic() - began < SHORT_LINK_SECONDS:
+                await asyncio.sleep(RETRY_SECONDS)
 
     # --- joining ------------------------------------------------------------------------------------------------
 
@@ -250,17 +257,33 @@ class Agent:
                 free_memory=free_memory(),
                 custom=self._joined_with,
                 keras=keras_version(),
+                process=self._state.process,
+                earlier=self._state.earlier,
             )
         )
         reporting = asyncio.create_task(self._report(link))
         try:
             while True:
-                if await self._handle(link, await link.receive()) and once:
+                message = await link.receive()
+                if isinstance(message, IdTaken):
+                    self._choose_another_id()
+                    return False
+                if await self._handle(link, message) and once:
                     return True
         finally:
             for task in (reporting, *self._sending):
                 task.cancel()
             await asyncio.gather(reporting, *self._sending, return_exceptions=True)
+
+    def _choose_another_id(self) -> None:
+        """A client with this id is at the server, and answers: two machines have a copy of one state folder."""
+        if not self._has_own_id:
+            self._say(
+                "A client with this client's id is at the server already: its state folder was copied, as with a disk "
+                "image. This client has an id of its own from now on, and joins again."
+            )
+        self._has_own_id = True
+        self._state.choose_another_id()
 
     async def _report(self, link: Link) -> None:
         """Report progress while there is any."""

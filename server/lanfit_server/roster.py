@@ -91,9 +91,13 @@ class Roster:
         """The names of the clients that are here and can take part, in natural order: so shards are dealt."""
         return sorted((m.name for m in self._members.values() if m.connected and not m.lacks), key=_order)
 
+    def find(self, client_id: bytes) -> Member | None:
+        """The client with this id, if it was ever here."""
+        return next((member for member in self._members.values() if member.client_id == client_id), None)
+
     def join(self, client_id: bytes, address: str, said: Join, now: float) -> Member:
         """Take in a client; one that was here before gets its name back."""
-        known = next((m for m in self._members.values() if m.client_id == client_id), None)
+        known = self.find(client_id)
         if known is None:
             known = Member(
                 self._unique(label(said.name), (*self._members, *self._renamed)),

@@ -35,6 +35,7 @@ from lanfit.wire.messages import (
     Epoch,
     Failed,
     Fetch,
+    IdTaken,
     Join,
     Later,
     Leave,
@@ -71,10 +72,11 @@ from lanfit_server.clusters import (
     TaskFailed,
     Took,
 )
+from lanfit_server.clusters.same_id import is_same_client
 from lanfit_server.clusters.session import Delivery, Session
 from lanfit_server.collect import Desk, Known, PutOff, Refuse, Take, check_metrics, why_not_written
 from lanfit_server.gate import GateKeeper
-from lanfit_server.roster import Roster
+from lanfit_server.roster import Roster, label
 from lanfit_server.survey import check_survey
 
 log = logging.getLogger("lanfit.server")
@@ -102,6 +104,8 @@ class LanCluster:
         self._waits = Waits()
         self._sessions: dict[str, Session] = {}
         self._blocks: dict[str, tuple[BlockSpec, Mapping[str, AnyArray], Callable[[], None] | None]] = {}
+        self._copied: set[bytes] = set()
+        """Ids of clients that more than one machine has, as was said."""
         self._withdrawn: set[str] = set()
         """A client that is told late that a task is not its own any more may still ask for these."""
         self._listener: Listener | None = None
@@ -208,12 +212,15 @@ class LanCluster:
         if not isinstance(join, Join):
             log.warning("%s began with %s instead of Join", link.peer, type(join).__name__)
             return
+        if not await self._has_place(client_id, join, link, address):
+            return
         member = self.roster.join(client_id, address, join, time.monotonic())
-        session = Session(member.name, link)
+        session = Session(member.name, link, join.process)
         earlier = self._sessions.get(member.name)
         self._sessions[member.name] = session
         if earlier is not None:
             earlier.reason = "the same client joined again"
+            earlier.link.abort(earlier.reason)  # it may be half-open: a goodbye would wait for an answer
             await earlier.close()
         watching = asyncio.create_task(self._watch(session))
         try:
@@ -234,6 +241,30 @@ class LanCluster:
         finally:
             watching.cancel()
             await self._leave(session)
+
+    async def _has_place(self, client_id: bytes, join: Join, link: Link, address: str) -> bool:
+        """Whether a newcomer may have its id, at the price of an older link with it; else it is told to choose another.
+
+        See same_id.py.
+        """
+        while (older := self._session_of(client_id)) is not None and not is_same_client(older.process, join):
+            if await older.link.answers(self._waits.suspect / 3):
+                if client_id not in self._copied:
+                    self._copied.add(client_id)
+                    self.say(
+                        f"{label(join.name)} at {address} has the id of {older.name}, which is here: its client/state/ "
+                        "was copied, as with a disk image. It gets an id of its own, as every further copy does."
+                    )
+                log.warning("%s has the id of %s, which is here, and is told to choose another", link.peer, older.name)
+                await link.send(IdTaken())
+                return False
+            if self._session_of(client_id) is older:
+                break
+        return not link.closed.is_set()
+
+    def _session_of(self, client_id: bytes) -> Session | None:
+        member = self.roster.find(client_id)
+        return self._sessions.get(member.name) if member is not None else None
 
     async def _watch(self, session: Session) -> None:
         """Say once when nothing is heard of a client, which need not mean anything yet."""

@@ -28,6 +28,8 @@ class Session:
 
     name: str
     link: Link
+    process: bytes = b""
+    """The process of the client: see same_id.py."""
     deliveries: dict[str, Delivery] = field(default_factory=dict)
     acknowledged: set[str] = field(default_factory=set)
     sending: set[asyncio.Task[None]] = field(default_factory=set)

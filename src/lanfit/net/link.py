@@ -6,6 +6,7 @@ Pings, deadlines and pacing happen here. What the messages mean does not.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -61,6 +62,7 @@ class Link:
         self._waiting: deque[tuple[AnyMessage, int]] = deque()
         self._received_until = 0
         self._news = asyncio.Event()
+        self._heard = asyncio.Event()
         self._incoming: dict[int, _Incoming] = {}
         self._fetched = 0
         self._timer = self._loop.call_later(times.tick, self._tick)
@@ -159,6 +161,17 @@ class Link:
         finally:
             self._session.end_answer(fetch.stream)
 
+    async def answers(self, seconds: float) -> bool:
+        """Ping the peer; return whether anything comes from it within so many seconds, before the link ends."""
+        self._heard.clear()
+        if self.closed.is_set():
+            return False
+        self._wire.write([self._session.encode(Ping())])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._heard.wait()
+        return self._heard.is_set() and not self.closed.is_set()
+
     async def close(self, reason: str = "") -> None:
         """Send what was written, then end the link. Harmless when it has ended already."""
         await self._wire.close(f"closed here: {reason}" if reason else "closed here")
@@ -181,6 +194,7 @@ class Link:
         return mistake("link.ended", peer=self.peer, reason=self.reason)
 
     def _on_event(self, event: Event) -> None:
+        self._heard.set()
         if isinstance(event, Chunk):
             self._on_chunk(event)
         elif isinstance(event, Ping):
@@ -208,6 +222,7 @@ class Link:
     def _on_end(self) -> None:
         self._timer.cancel()
         self._news.set()
+        self._heard.set()
         for incoming in self._incoming.values():
             if not incoming.done.done():
                 incoming.done.set_exception(self._ended())

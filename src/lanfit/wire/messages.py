@@ -21,6 +21,10 @@ from lanfit.wire.tasks import Runtime as Runtime
 
 #: A block's id: the hex SHA-256 of its bytes.
 BlockId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+#: What tells one process of a client from another: random bytes.
+ProcessId = Annotated[bytes, msgspec.Meta(max_length=16)]
+#: How many of its earlier processes a client names.
+MOST_EARLIER = 8
 Stream = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
@@ -65,6 +69,10 @@ class Join(Message, frozen=True, tag="join"):
     """The files with custom objects that this client has, and whose user allows them."""
     keras: str = ""
     """The version of Keras on this client."""
+    process: ProcessId = b""
+    """The process that joins: new with each start of the client, the same when a lost link is replaced."""
+    earlier: Annotated[tuple[ProcessId, ...], msgspec.Meta(max_length=MOST_EARLIER)] = ()
+    """The processes that used this client's state before, the newest first."""
 
 
 class Allow(Message, frozen=True, tag="allow"):
@@ -213,6 +221,10 @@ class Welcome(Message, frozen=True, tag="welcome"):
     """True when this server trains nothing and only takes in finished results."""
     keras: str = ""
     """The version of Keras on the server, which can build the model."""
+
+
+class IdTaken(Message, frozen=True, tag="id taken"):
+    """Instead of `welcome`: another client with your id is here, and answers. Choose another id, and join with it."""
 
 
 class Status(Message, frozen=True, tag="status"):
@@ -375,6 +387,7 @@ FromServer = (
     | Pong
     | Fetch
     | Welcome
+    | IdTaken
     | Status
     | NeedsCustom
     | AskParts
