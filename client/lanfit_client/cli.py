@@ -53,7 +53,7 @@ def client(
     HOST alone means port 8470. What is not given is asked.
     """
     interrupt_on_termination()
-    terminal = Terminal()
+    terminal = Terminal().take_logs()
     with reported():
         place = find_workspace(workspace, Path.cwd())
         settings = read_file(place.client_settings, "settings file", SETTINGS) if place.client_settings.exists() else {}

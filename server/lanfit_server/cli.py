@@ -63,7 +63,7 @@ def server(
     with reported(as_json=as_json):
         place = find_workspace(workspace, Path.cwd())
         given = _given(job, flags)
-        _run(place, given, passphrase_file, Terminal(take_defaults=yes), as_json, resume=resume)
+        _run(place, given, passphrase_file, Terminal(take_defaults=yes).take_logs(), as_json, resume=resume)
 
 
 #: What simulated clients have no use for.
@@ -98,7 +98,7 @@ def simulate(
         place = find_workspace(workspace, Path.cwd())
         size = None if pool is None else int(str(POOL.read(pool, POOL.flag)))
         options = Options(place, _given(job, flags), resume=resume)
-        _tell(place, run_simulation(options, size, Terminal(take_defaults=True)), as_json)
+        _tell(place, run_simulation(options, size, Terminal(take_defaults=True).take_logs()), as_json)
 
 
 def _given(job: Path | None, flags: Mapping[str, str | bool | None]) -> dict[str, Value]:
@@ -132,7 +132,7 @@ def demo(workspace: Path | None, as_json: bool) -> None:
             "local": 2,
             "normalizer": "minmax",
         }
-        _run(place, given, None, Terminal(take_defaults=True), as_json, passphrase=make_passphrase())
+        _run(place, given, None, Terminal(take_defaults=True).take_logs(), as_json, passphrase=make_passphrase())
 
 
 def _run(

@@ -1,21 +1,40 @@
-"""Asking and telling: questions from a terminal or from piped lines, talk on stderr. Decides nothing about answers."""
+"""Asking and telling: questions from a terminal or from piped lines, talk on stderr. Decides nothing about answers.
+
+Everything that a program says while it runs goes through one `Terminal`, from whatever thread: so no line is written
+into a question that is open, nor into the lines at the bottom that are kept up to date (a table, a progress bar).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import select
+import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from typing import TextIO, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from lanfit.errors import InputError, LanfitError
 from lanfit.mistakes import mistake
 
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
 T = TypeVar("T")
 #: How often a thread that waits for Enter looks whether it is still to wait, in seconds.
 LOOK_SECONDS = 0.2
+#: Draws what is kept up to date: from the width and height of the terminal to lines, each with its rich style.
+Draw = Callable[[int, int], Sequence[tuple[str, str]]]
+#: How often that is drawn anew, in a second.
+REDRAWS = 4
+#: Terminals that can't move their cursor: lines follow each other there, as in a pipe.
+_PLAIN = ("dumb", "unknown")
+
+log = logging.getLogger(__name__)
 
 
 class Terminal:
@@ -32,15 +51,76 @@ class Terminal:
         self._talk = talk or sys.stderr
         self.take_defaults = take_defaults
         self.interactive = self._answers is not None and self._answers.isatty()
+        self._lock = threading.RLock()
+        self._asker: int | None = None
+        """The thread that waits for an answer."""
+        self._held: list[str] = []
+        self._area: _Area | None = None
 
     @property
     def stream(self) -> TextIO:
         """Where people read: for what is laid out for its width."""
         return self._talk
 
+    @property
+    def draws(self) -> bool:
+        """Whether lines can be kept up to date here."""
+        return self._talk.isatty() and os.environ.get("TERM") not in _PLAIN
+
+    # --- telling ------------------------------------------------------------------------------------------------
+
     def say(self, text: str = "") -> None:
-        """Print a line for people."""
-        print(text, file=self._talk, flush=True)
+        """Print a line for people, from any thread; while a question is open, once it is answered."""
+        with self._lock:
+            if self._asker is not None and self._asker != threading.get_ident():
+                self._held.append(text)
+            else:
+                self._print(text)
+
+    def detail(self, text: str) -> None:
+        """Print a line about what a progress bar or a table shows in its own way, unless one is there."""
+        if self._area is None:
+            self.say(text)
+
+    def urge(self, text: str) -> None:
+        """Print a line that a question that is open can't keep back, such as why its answer will be of no use."""
+        with self._lock:
+            if self._asker is not None and self._asker != threading.get_ident():
+                text = f"\n{text}"  # below the question, and what is typed already
+            self._print(text)
+
+    def _print(self, text: str) -> None:
+        if self._area is not None and self._area.is_shown:
+            self._area.print_above(text)
+        else:
+            print(text, file=self._talk, flush=True)
+
+    @contextlib.contextmanager
+    def area(self, draw: Draw) -> Iterator[None]:
+        """Keep the lines that `draw` gives at the bottom inside this block, if this is a terminal; then they are gone.
+
+        `draw` is called from a thread of its own, and must not say anything.
+        """
+        if not self.draws:
+            yield
+            return
+        area = _Area(self._talk, draw)
+        with self._lock:
+            earlier, self._area = self._area, area
+            area.show()
+        try:
+            yield
+        finally:
+            with self._lock:
+                area.hide()
+                self._area = earlier
+
+    def take_logs(self) -> Terminal:
+        """Let warnings that no log file takes go through here, as what is said does; returns this terminal."""
+        logging.lastResort = _Logs(self)
+        return self
+
+    # --- asking -------------------------------------------------------------------------------------------------
 
     def explain(self, wrong: LanfitError) -> None:
         """Print an error that does not end the program, and what to do about it."""
@@ -77,10 +157,7 @@ class Terminal:
             else:
                 line = self._read_line(prompt, secret)
                 if not line:
-                    self._talk.write("\n")
                     raise mistake("question.input-ended", question=question, flag=flag)
-                if not self.interactive:
-                    self._talk.write("\n")
                 answer = line.strip("\r\n") if secret else line.strip()
             if not answer:
                 if default is None:
@@ -119,14 +196,110 @@ class Terminal:
         self.explain(wrong)
 
     def _read_line(self, prompt: str, secret: bool) -> str:
-        # The echo is off before the prompt invites to type.
-        with _no_echo(self._answers) if secret and self.interactive else contextlib.nullcontext(False) as hidden:
-            self._talk.write(prompt)
-            self._talk.flush()
-            line = self._answers.readline()
-        if hidden:
-            self._talk.write("\n")
+        """Ask once; returns what was typed, with its line break, and nothing when the input has ended."""
+        with self._lock:
+            self._asker = threading.get_ident()
+            if self._area is not None:
+                self._area.hide()
+        line, hidden = "", False
+        try:
+            # The echo is off before the prompt invites to type.
+            with _no_echo(self._answers) if secret and self.interactive else contextlib.nullcontext(False) as hidden:
+                self._talk.write(prompt)
+                self._talk.flush()
+                line = self._answers.readline()
+        finally:
+            with self._lock:
+                # What was typed ends the line at a terminal, if it is shown there.
+                if hidden or not line or not self.interactive:
+                    self._talk.write("\n")
+                self._asker = None
+                held, self._held = self._held, []
+                for text in held:
+                    self._print(text)
+                if self._area is not None:
+                    self._area.show()
         return line
+
+
+class _Area:
+    """The lines at the bottom of a terminal that are drawn anew, some times in a second."""
+
+    def __init__(self, stream: TextIO, draw: Draw) -> None:
+        # Late, so that what says nothing to a terminal does without.
+        from rich.console import Console
+
+        self._stream = stream
+        self._draw = draw
+        self._console: Console = Console(file=stream)
+        self._live: Live | None = None
+
+    @property
+    def is_shown(self) -> bool:
+        return self._live is not None
+
+    def show(self) -> None:
+        from rich.live import Live
+
+        if self._live is None:
+            self._live = Live(
+                console=self._console,
+                get_renderable=self._render,
+                refresh_per_second=REDRAWS,
+                redirect_stdout=False,
+                redirect_stderr=False,
+                transient=True,
+                vertical_overflow="crop",
+            )
+            self._live.start(refresh=True)
+
+    def hide(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+    def print_above(self, text: str) -> None:
+        from rich.text import Text
+
+        # No markup: a client's name or an error may hold brackets.
+        self._console.print(Text(text), soft_wrap=True)
+
+    def _render(self) -> Text:
+        from rich.console import ConsoleDimensions
+        from rich.text import Text
+
+        width, height = terminal_size(self._stream)
+        self._console.size = ConsoleDimensions(width, height)
+        try:
+            lines = self._draw(width, height)
+        except Exception:  # what is only looked at must not end what it shows
+            log.debug("what is kept up to date could not be drawn", exc_info=True)
+            lines = ()
+        text = Text(no_wrap=True, overflow="crop", end="")
+        for number, (line, style) in enumerate(lines):
+            text.append(("\n" if number else "") + line, style or None)
+        return text
+
+
+class _Logs(logging.Handler):
+    """Says warnings."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(logging.WARNING)
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(Exception):  # as logging does: a log must not end what it is about
+            self._terminal.say(self.format(record))
+
+
+def terminal_size(stream: TextIO) -> tuple[int, int]:
+    """Columns and lines of the terminal that a stream writes to; 80 and 24 if it does not say."""
+    try:
+        width, height = os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        width, height = shutil.get_terminal_size()
+    return width or 80, height or 24
 
 
 @contextlib.contextmanager

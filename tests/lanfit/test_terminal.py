@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import pty
+import re
 import threading
 
 import pytest
+from screens import screen, seen
 
 from lanfit.errors import InputError
 from lanfit.terminal import Terminal
@@ -96,3 +99,112 @@ def test_at_a_terminal_a_wrong_answer_is_explained_and_asked_again_and_a_secret_
     assert "'abc' is no number" in screen.getvalue()
     assert "has no default" in screen.getvalue()
     assert b"41" not in echoed
+
+
+def test_what_others_say_waits_until_an_open_question_is_answered() -> None:
+    """Also where typing is hidden; and a warning of a log that nobody takes."""
+    with screen() as shown:
+        terminal = Terminal(shown.keyboard, shown.stream)
+        found: list[str] = []
+        for secret, question in ((True, "Passphrase"), (False, "Port")):
+            asking = threading.Thread(
+                target=lambda q=question, s=secret: found.append(terminal.ask(q, "--flag", str, default=None, secret=s))
+            )
+            asking.start()
+            shown.wait_for(f"{question}: ")
+            terminal.say(f"The backend is ready, {question}.")
+            shown.type("velvet\n")
+            asking.join(30)
+            shown.wait_for(f"The backend is ready, {question}")
+        terminal.say("All is said at once again.")
+        shown.wait_for("at once again")
+        assert found == ["velvet", "velvet"]
+        assert seen(shown.written) == [
+            "Passphrase:",
+            "The backend is ready, Passphrase.",
+            "Port: velvet",
+            "The backend is ready, Port.",
+            "All is said at once again.",
+        ]
+
+
+def test_what_ends_the_program_does_not_wait_for_an_answer() -> None:
+    with screen() as shown:
+        terminal = Terminal(shown.keyboard, shown.stream)
+        asking = threading.Thread(target=lambda: terminal.ask("Port", "--port", str, default="1"))
+        asking.start()
+        shown.wait_for("Port")
+        terminal.urge("There is no backend.")
+        shown.wait_for("no backend")
+        shown.type("\n")
+        asking.join(30)
+
+
+def test_the_one_who_asks_explains_at_once() -> None:
+    with screen() as shown:
+        terminal = Terminal(shown.keyboard, shown.stream)
+        asking = threading.Thread(target=lambda: terminal.ask("How many", "--many", number, default=None))
+        asking.start()
+        shown.wait_for("How many")
+        shown.type("x\n")
+        shown.wait_for(r"'x' is no number(?s:.*)How many: $")
+        shown.type("4\n")
+        asking.join(30)
+
+
+def test_lines_stand_above_what_is_kept_up_to_date_and_a_question_takes_its_place() -> None:
+    with screen() as shown:
+        terminal = Terminal(shown.keyboard, shown.stream)
+        with terminal.area(lambda width, height: [(f"{width}x{height} at work", "")]):
+            shown.wait_for("80x24 at work")
+            terminal.detail("epoch 1: the bar shows it")
+            terminal.say("a client [joined]")
+            shown.wait_for("joined")
+            asking = threading.Thread(target=lambda: terminal.ask("Parts", "--parts", str, default="1"))
+            asking.start()
+            shown.wait_for("Parts")
+            before = shown.written
+            terminal.say("said meanwhile")
+            assert seen(before) == ["a client [joined]", "Parts [1]:"]
+            shown.type("3\n")
+            asking.join(30)
+            shown.wait_for("said meanwhile")
+        terminal.say("the end")
+        shown.wait_for("the end")
+        assert seen(shown.written) == ["a client [joined]", "Parts [1]: 3", "said meanwhile", "the end"]
+        assert "epoch 1" not in shown.written
+
+
+def test_what_can_not_be_drawn_ends_nothing_and_a_pipe_is_not_drawn_on() -> None:
+    def draw(width: int, height: int) -> list[tuple[str, str]]:
+        raise RuntimeError("a bug")
+
+    with screen() as shown:
+        terminal = Terminal(shown.keyboard, shown.stream)
+        with terminal.area(draw):
+            terminal.say("still here")
+            shown.wait_for("still here")
+    terminal, talk = piped("")
+    with terminal.area(draw):
+        terminal.detail("epoch 1")
+    assert talk.getvalue() == "epoch 1\n"
+
+
+def test_a_terminal_that_can_not_move_its_cursor_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with screen() as shown:
+        terminal = Terminal(shown.keyboard, shown.stream)
+        with terminal.area(lambda width, height: [("a bar", "")]):
+            terminal.detail("epoch 1")
+            shown.wait_for("epoch 1")
+        assert not re.search("\x1b|a bar", shown.written)
+
+
+def test_warnings_that_no_log_takes_wait_for_the_answer_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
+    terminal, talk = piped("")
+    terminal.take_logs()
+    logger = logging.Logger("nobody's")
+    logger.warning("a peer is %s", "odd")
+    logger.info("not this")
+    assert talk.getvalue() == "a peer is odd\n"

@@ -71,7 +71,7 @@ def prepare(
         request = Request(
             find_workspace(workspace, Path.cwd()), tuple(tables), target, task, model, size, corrections, replace
         )
-        outcome = prepare_any(request, Terminal(take_defaults=yes))
+        outcome = prepare_any(request, Terminal(take_defaults=yes).take_logs())
         if as_json:
             click.echo(msgspec.json.encode(outcome))
         else:
