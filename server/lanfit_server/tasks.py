@@ -59,6 +59,8 @@ class Lease:
     attempt: int
     since: float
     """Seconds on the monotonic clock; begins anew when the server itself stood still."""
+    first: float
+    """When the client had this task first: a client that was lost and came back goes on with it."""
 
 
 @dataclass
@@ -80,6 +82,12 @@ class Record:
     failures: list[str] = field(default_factory=list)
     deaths: int = 0
     failed_at: set[str] = field(default_factory=set)
+    begun: dict[str, float] = field(default_factory=dict)
+    """By client: when it had the task first, on the monotonic clock."""
+
+    def lease(self, client: str, attempt: int, now: float) -> None:
+        """The client has it from now on."""
+        self.leases[client] = Lease(attempt, now, self.begun.setdefault(client, now))
 
     @property
     def holder(self) -> str | None:
@@ -172,7 +180,7 @@ class TaskTable:
         if record.state is State.WAITING:
             record.move("lease")
         if record.state is State.LEASED:
-            record.leases[client] = Lease(attempt, now)
+            record.lease(client, attempt, now)
 
     def remember(self, key: str, client: str, attempt: int, failure: str | None, *, died: bool) -> None:
         """Such a lease has ended; with a failure, if it failed."""
@@ -213,7 +221,7 @@ class TaskTable:
                 record.move(event)
                 record.attempt += 1
                 record.last = name
-                record.leases[name] = Lease(record.attempt, now)
+                record.lease(name, record.attempt, now)
                 waiting.pop(record.task.key, None)
                 assignments.append(Assignment(record.task, record.owner, name, record.attempt))
         return assignments
@@ -238,11 +246,11 @@ class TaskTable:
     def _late(self, now: float) -> list[Record]:
         """The tasks that idle clients should try, too: those that take too long, the oldest first."""
         since = [
-            (lease.since, record)
+            (lease.first, record)
             for record in self.open
             if record.state is State.LEASED and not record.bound and len(record.leases) == 1
             for lease in record.leases.values()
-            if now - lease.since > LEAST_SECONDS
+            if now - lease.first > LEAST_SECONDS
         ]
         if not since or not self._took:
             return []
@@ -270,7 +278,8 @@ class TaskTable:
         """The server stood still: every lease gets its full time again."""
         for record in self.open:
             for lease in record.leases.values():
-                lease.since = now
+                lease.since = lease.first = now
+            record.begun = dict.fromkeys(record.begun, now)
 
     # --- how they end -------------------------------------------------------------------------------------------
 
@@ -317,6 +326,7 @@ class TaskTable:
         record = self._records[key]
         if client in record.leases or client in record.returning:
             self._note(record, client, error, died=died)
+            record.begun.pop(client, None)  # it begins anew
             record.drop(client, "give up" if record.is_hopeless else "retry")
         return record.state is not State.GIVEN_UP
 
@@ -335,7 +345,7 @@ class TaskTable:
         record = self._records[key]
         if record.state is State.COMMITTED:
             return False
-        if (lease := record.leases.get(client)) is not None:
-            self._took.append(now - lease.since)
+        if (began := record.begun.get(client)) is not None:
+            self._took.append(now - began)
         record.move("commit")
         return True

@@ -154,6 +154,34 @@ def test_a_task_that_takes_twice_the_median_is_copied_once_and_the_first_result_
     assert table["shard-3"].leases == {}
 
 
+def test_the_time_of_a_client_that_was_lost_and_came_back_counts_from_its_first_lease() -> None:
+    """What it hands back at once was not trained in a moment, so nobody else is slow."""
+    table = table_of("lab-1", "lab-2", "lab-3")
+    table.assign(["lab-1", "lab-2", "lab-3"], 0)
+    assert table.commit("shard-3", "lab-3", 100)
+    table.lose("lab-1")
+    assert [each.client for each in table.assign(["lab-1"], 150)] == ["lab-1"]
+    assert table.commit("shard-1", "lab-1", 151)
+    assert table.assign(["lab-1", "lab-2", "lab-3"], 240) == [], "it took less than twice the median of 100 and 151"
+    assert [each.client for each in table.assign(["lab-1", "lab-2", "lab-3"], 252)] == ["lab-1"]
+
+
+def test_a_straggler_is_one_also_when_it_was_lost_meanwhile_but_not_who_has_just_taken_over() -> None:
+    table = table_of("lab-1", "lab-2")
+    table.assign(["lab-1", "lab-2"], 0)
+    assert table.commit("shard-2", "lab-2", 70)
+    table.lose("lab-1")
+    table.assign(["lab-1"], 130)
+    assert [each.client for each in table.assign(["lab-1", "lab-2"], 141)] == ["lab-2"]
+    table = table_of("lab-1", "lab-2", "lab-3")
+    table.assign(["lab-1", "lab-2", "lab-3"], 0)
+    assert table.commit("shard-2", "lab-2", 70)
+    assert table.commit("shard-3", "lab-3", 70)
+    table.lose("lab-1")
+    assert [each.client for each in table.assign(["lab-2", "lab-3"], 130)] == ["lab-2"]
+    assert table.assign(["lab-2", "lab-3"], 200) == []
+
+
 def test_nothing_is_copied_where_clients_share_their_machines() -> None:
     table = table_of("lab-1", "lab-2")
     table.assign(NAMES[:2], 0.0)
