@@ -39,7 +39,7 @@ LAYERS = [
     },
     {"wire", "data", "models"},
     {"files"},
-    {"partial", "room"},
+    {"partial", "room", "gauge"},
     {"training", "net"},
     {"cli", "launch"},
 ]

@@ -28,8 +28,6 @@ class Admission:
         self._answers.ask("port", check=lambda port: entrance.listen(int(str(port))))
         self._terminal.say(f"Listening on {entrance.host}, port {entrance.port}. On each client run:")
         self._terminal.say(f"\n    {join_line(entrance, self._options.workspace)}\n")
-        if entrance.note:
-            self._terminal.say(f"Note: {entrance.note}.")
 
     def unlock(self) -> str | None:
         """Question 6: from now on clients can log in. Returns the passphrase, None for the kept one."""

@@ -47,7 +47,7 @@ class Server:
         self._workspace = options.workspace
         self._answers = answers
         self._terminal = terminal
-        self._display = Display()
+        self._display = Display(terminal)
         self._loop = loop
         self._models = models
         models.say_with(self._display.say)

@@ -20,6 +20,7 @@ from lanfit_server.clusters import (
     Cluster,
     EpochEnded,
     Event,
+    Heard,
     Hopeless,
     Joined,
     Left,
@@ -36,6 +37,7 @@ from lanfit_server.course import ClientTimes, Course
 from lanfit_server.display import Display
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import OwnedTask
+from lanfit_server.live_table import Facts, Held
 from lanfit_server.makers import Maker
 from lanfit_server.methods import Task
 from lanfit_server.patience import Patience
@@ -89,6 +91,7 @@ class Coordinator:
         self._patience = patience
         self._waits = waits
         self._grace_ends = -math.inf
+        self._round = 0
         self._looked = self._reminded = time.monotonic()
 
     async def run(self) -> None:
@@ -153,6 +156,7 @@ class Coordinator:
         while self.course.table.open:
             await self._look()
             await self._lease_out()
+            self._show()
             bound = dict.fromkeys(record.owner for record in self.course.table.open if record.bound)
             # No longer than a heartbeat, so that a stalled task, and our own standing still, are seen.
             left = max(0.0, self._maker.seconds_left())
@@ -165,6 +169,24 @@ class Coordinator:
                 self._give_up(name for name in bound if self._patience.is_over(name))
                 self._remind()
             await self._leave_out()
+        self._show()
+
+    def _show(self) -> None:
+        """Let the display know what the run is at."""
+        open_, job = self.course.table.open, self._job
+        held = {
+            client: Held(record.owner if record.owner != client else "", record.task.fold or 0)
+            for record in open_
+            for client in record.leases
+        }
+        round_ = max((record.task.round or 0 for record in open_), default=self._round)
+        self._round = round_
+        # Of earlier rounds all tasks are over, those too that an earlier server saw.
+        total = job.rounds * len(self._owners) if round_ else len(self.course.table.records())
+        over = (round_ * len(self._owners) if round_ else total) - len(open_)
+        folds = job.folds if any(record.task.fold for record in open_) or job.method == "kfold" else 0
+        rounds = job.rounds if round_ else 0
+        self._display.facts(Facts(self._run.run, over, total, round_, rounds, folds, held, frozenset(held)))
 
     def _grace(self) -> float:
         """Seconds for which clients that are gone keep their tasks: after a restart, or an own standing still."""
@@ -253,7 +275,8 @@ class Coordinator:
             else:
                 self._journal.start_history(assignment.owner, task.suffix, task.round or 0)
                 if assignment.client != assignment.owner:
-                    self._display.say(f"{assignment.client} takes over the shard of {assignment.owner}.")
+                    what = f"fold {task.fold}" if task.fold else "the shard"
+                    self._display.say(f"{assignment.client} takes over {what} of {assignment.owner}.")
             lease = self._provision.lease(task, assignment.owner, assignment.attempt)
             await self._cluster.send(assignment.client, lease)
             crash_point("server.task-leased")
@@ -299,6 +322,9 @@ class Coordinator:
                 self._journal.event("silent", client=name, seconds=round(seconds, 1))
                 limit = self._waits.lost
                 self._display.say(f"{name} has said nothing for {seconds:.0f} s; after {limit:.0f} s it is lost.")
+            case Heard(_, seconds):
+                self._journal.event("heard", client=name, seconds=round(seconds, 1))
+                self._display.say(f"{name} is back: it said nothing for {seconds:.0f} s.")
             case Offered() if event.run == self._run.run and event.task in table:
                 table.offer(event.task, name)
             case Repeated() if event.run == self._run.run:

@@ -3,47 +3,46 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, TextIO
 
+from lanfit.gauge import Pace
+from lanfit.terminal import Terminal
+from lanfit_server.live_table import Facts, Line, share_done, table_lines
 from lanfit_server.roster import Member
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-COLUMNS = ("name", "backend", "state", "progress", "loss", "samples/s", "last seen")
 
 
 class Display:
-    """Talks to the operator on stderr. Methods may be called from any thread."""
+    """Talks to the operator. Methods may be called from any thread.
+
+    Args:
+        terminal: where, and after the answer while a question is open there; stderr otherwise.
+    """
 
     shows_rounds = False
     """Whether `round` shows anything, so that a round's figures are needed when it is over."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
-        self._live = False
-        self._console: Console | None = None
+    def __init__(self, terminal: Terminal | None = None) -> None:
+        self._terminal = terminal or Terminal()
         self._caption = ""
+        self._facts = Facts()
+        self._pace = Pace()
+        self._is_live = False
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        if self._console is not None:
-            # No markup: a client's name or an error may hold brackets.
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(text, file=self._stream, flush=True)
+        self._terminal.say(text)
 
     def detail(self, text: str) -> None:
         """A line that the table shows in its own way."""
-        if not self._live:
-            self.say(text)
+        self._terminal.detail(text)
 
     def began(self, run: str) -> None:
         """A run has begun. At a terminal its table says so."""
+
+    def facts(self, facts: Facts) -> None:
+        """What the run is at now, for the table."""
+        self._facts = facts
 
     def epoch(
         self, client: str, fold: int | None, round_: int | None, epoch: int, epochs: int, metrics: Mapping[str, float]
@@ -58,60 +57,27 @@ class Display:
 
     def waiting(self, text: str) -> None:
         """What is waited for; empty when nothing is."""
-        if self._live:
+        if text != self._caption:
             self._caption = text
-        elif text and text != self._caption:
-            self._caption = text
-            self.say(text)
+            if text and not self._is_live:
+                self.say(text)
 
     @contextlib.contextmanager
     def table(self, members: Callable[[], Sequence[Member]], notes: Callable[[], Sequence[str]]) -> Iterator[None]:
-        """Show the live table of clients inside this block, when there is a terminal to show it on."""
-        if not self._stream.isatty():
-            yield
-            return
-        from rich.console import Console
-        from rich.live import Live
+        """Show the live table of clients inside this block, when there is a terminal to show it on; then it is gone."""
+        self._facts, self._pace, self._caption = Facts(), Pace(), ""
 
-        self._console = Console(file=self._stream)
-        self._live = True
+        def draw(width: int, height: int) -> Sequence[Line]:
+            return self._lines(members(), notes(), width, height)
+
+        self._is_live = self._terminal.draws
         try:
-            with Live(
-                console=self._console,
-                get_renderable=lambda: self._render(members(), notes()),
-                refresh_per_second=4,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            ):
+            with self._terminal.area(draw):
                 yield
         finally:
-            self._live = False
-            self._console = None
+            self._is_live = False
 
-    def _render(self, members: Sequence[Member], notes: Sequence[str]) -> Table:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(*COLUMNS, caption=Text("\n".join([*filter(None, [self._caption]), *notes])), expand=False)
-        now = time.monotonic()
-        for member in members:
-            table.add_row(*(Text(cell) for cell in row(member, now)))
-        return table
-
-
-def row(member: Member, now: float) -> tuple[str, ...]:
-    """The cells of a client in the live table.
-
-    Args:
-        now: seconds on the monotonic clock.
-    """
-    bar = "█" * round(member.progress * 10)
-    return (
-        member.name,
-        f"{member.backend}/{member.device}",
-        member.state,
-        f"{bar:<10} {member.progress:4.0%} {member.epoch}".rstrip(),
-        "" if member.loss is None else f"{member.loss:.4f}",
-        "" if not member.samples_per_second else f"{member.samples_per_second:,.0f}",
-        "now" if member.connected and now - member.last_seen < 2 else f"{now - member.last_seen:.0f} s ago",
-    )
+    def _lines(self, members: Sequence[Member], notes: Sequence[str], width: int, height: int) -> Sequence[Line]:
+        facts, now = self._facts, time.monotonic()
+        left = self._pace.left(share_done(facts, members), now)
+        return table_lines(members, facts, self._caption, notes, left, width, height, now)

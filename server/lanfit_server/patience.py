@@ -24,7 +24,7 @@ class Patience:
     def left(self, name: str) -> float:
         """Seconds until a client has been waited for long enough; infinite while it is here."""
         member = self._roster[name]
-        return math.inf if member.connected else member.last_seen + self._seconds - time.monotonic()
+        return math.inf if member.connected else member.gone_since + self._seconds - time.monotonic()
 
     def is_over(self, name: str) -> bool:
         return self.left(name) <= 0

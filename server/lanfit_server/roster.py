@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from lanfit.data.files import natural_key
+from lanfit.gauge import Transfer
 from lanfit.wire.messages import CustomFile, Join, Progress
 
 #: The order is asked for at every event of a run.
@@ -44,7 +45,13 @@ class Member:
     loss: float | None = None
     samples_per_second: float | None = None
     last_seen: float = 0.0
-    """On the server's monotonic clock; so is `advanced`."""
+    """When anything was heard of it, on the server's monotonic clock; so are `gone_since` and `advanced`."""
+    was_heard: bool = True
+    """Whether this server has heard of it at all; else it is one of an earlier server."""
+    gone_since: float = 0.0
+    """When it was lost, or left."""
+    transfer: Transfer | None = None
+    """What it receives, or hands back."""
     advanced: float = 0.0
     """When its work last got on."""
     silent: bool = False
@@ -81,6 +88,7 @@ class Roster:
     def restore(self, name: str, client_id: bytes, now: float) -> None:
         """Take up a client of an earlier server: it is not here yet, and gets its name when it comes."""
         member = Member(name, client_id, "", "", "", 0, 0, connected=False, state="lost", last_seen=now)
+        member.was_heard, member.gone_since = False, now
         self._members[name] = member
 
     def members(self) -> Sequence[Member]:
@@ -112,7 +120,8 @@ class Roster:
         known.address, known.backend, known.device = address, said.backend, said.device
         known.threads, known.free_memory = said.threads, said.free_memory
         known.custom, known.keras = said.custom, said.keras
-        known.connected, known.state, known.last_seen, known.silent = True, "waiting", now, False
+        known.connected, known.last_seen, known.silent, known.was_heard = True, now, False, True
+        self.rest(known.name)
         return known
 
     def rename(self, name: str, wanted: str) -> str:
@@ -142,9 +151,20 @@ class Roster:
 
     def leave(self, name: str, state: str, now: float) -> None:
         """The client is gone: `lost`, or `left` when it said so."""
+        self.rest(name, state)
         member = self._members[name]
-        member.connected, member.state, member.last_seen = False, state, now
-        member.samples_per_second = None
+        member.connected, member.gone_since = False, now
+
+    def rest(self, name: str, state: str = "waiting") -> None:
+        """The client works on nothing now: nothing of what it did before is shown as if it were still so."""
+        member = self._members[name]
+        member.state, member.progress, member.epoch, member.loss = state, 0.0, "", None
+        member.samples_per_second = member.transfer = None
+
+    def sending(self, name: str, total: int, done: int, now: float) -> None:
+        """The client hands so many bytes back; so many of them are here."""
+        member = self._members[name]
+        member.state, member.transfer = "sending", Transfer(total, done, now)
 
     def count_anew(self) -> None:
         """A run begins: from now on bytes count for it."""
@@ -154,13 +174,24 @@ class Roster:
     def progress(self, name: str, said: Progress, now: float) -> None:
         """Note how far a client is with its task."""
         member = self._members[name]
-        done = max(0, said.epoch - 1) + (said.step / said.steps if said.steps else 0)
         before = (member.state, member.epoch, member.progress)
-        member.state, member.last_seen = said.state, now
-        member.progress = min(1.0, done / said.epochs) if said.epochs else 0.0
-        member.epoch = f"{said.epoch}/{said.epochs}"
-        member.loss = said.loss
-        member.samples_per_second = said.samples_per_second
+        member.state, member.last_seen, member.was_heard = said.state, now, True
+        if said.state == "receiving":
+            # A client that says how many bytes it has says how many it needs; an older one does not.
+            member.progress, member.epoch, member.loss = 0.0, "", None
+            total, came, moved = max(0, said.steps), max(0, min(said.step, said.steps)), member.transfer
+            if moved is None or moved.total != total or came < moved.done:
+                member.transfer = Transfer(total, came, now) if total else None
+            else:
+                moved.done = came
+        else:
+            member.transfer = None
+            done = max(0, said.epoch - 1) + (said.step / said.steps if said.steps else 0)
+            member.progress = min(1.0, max(0.0, done / said.epochs)) if said.epochs > 0 else 0.0
+            is_begun = said.epoch > 1 or said.step > 0
+            member.epoch = f"{said.epoch}/{said.epochs}" if said.epoch > 0 else ""
+            member.loss = said.loss if said.state == "training" and is_begun else None
+        member.samples_per_second = said.samples_per_second if said.state == "training" else None
         # Whether a block gets on that it receives is watched by its own end of the link.
         if said.state == "receiving" or before != (member.state, member.epoch, member.progress):
             member.advanced = now

@@ -48,7 +48,7 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
         closing.callback(lambda: loop.call(models.stop()))
         scratch = scratch_folder(workspace.server_state / "scratch")
         closing.callback(scratch.remove)
-        display, waits = Display(), Waits.of(defaults, settings)
+        display, waits = Display(terminal), Waits.of(defaults, settings)
         models.say_with(display.say)
 
         def simulate(job: Job) -> tuple[Simulation, Runner]:

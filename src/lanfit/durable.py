@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,26 +40,6 @@ def write_whole(path: Path, content: bytes | str, mode: int = 0o644) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-
-
-def write_new(path: Path, content: str, mode: int = 0o644) -> bool:
-    """Write a file whole unless there is one; return whether this did. Of several processes at a time one does."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if mode == 0o600 else 0o777)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{threading.get_ident()}{path.suffix}")
-    try:
-        write_whole(temporary, content, mode)
-        try:
-            os.link(temporary, path)  # fails if there is one, which no rename does on POSIX
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without hard links
-            if path.exists():
-                return False
-            replace(temporary, path)
-        sync_folder(path.parent)
-        return True
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def take_room(file: BinaryIO, size: int) -> None:

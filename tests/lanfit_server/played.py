@@ -73,6 +73,7 @@ class PlayedCluster:
 
 class Said(Display):
     def __init__(self) -> None:
+        super().__init__()
         self.lines: list[str] = []
 
     def say(self, text: str) -> None:

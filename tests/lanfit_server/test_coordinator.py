@@ -20,12 +20,13 @@ from lanfit.wire.messages import Cancel, Progress
 from lanfit.workspace import Workspace
 from lanfit_server import coordinator as module
 from lanfit_server.apart import Apart
-from lanfit_server.clusters import Left, Offered, Repeated, Returned, Silent, TaskFailed
+from lanfit_server.clusters import Heard, Left, Offered, Repeated, Returned, Silent, TaskFailed
 from lanfit_server.collect import OpenRun
 from lanfit_server.coordinator import Coordinator
 from lanfit_server.course import Course
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import Ledger
+from lanfit_server.live_table import Facts, Held
 from lanfit_server.methods.fit import fit
 from lanfit_server.patience import Patience
 from lanfit_server.tasks import State
@@ -130,6 +131,34 @@ def test_who_is_silent_is_named_and_keeps_its_task(tmp_path: Path) -> None:
             assert run.leases() == [("lab-1", "shard-1", 1)]
 
     play(script())
+
+
+def test_who_was_silent_and_is_heard_of_again_is_said_to_be_back(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, ["lab-1"], ["lab-1"]) as run:
+            run.cluster.events.put_nowait(Silent("lab-1", 16.0))
+            run.cluster.events.put_nowait(Heard("lab-1", 21.4))
+            await run.looks()
+            assert "lab-1 is back: it said nothing for 21 s." in run.said.lines
+            assert run.events("heard")[0]["seconds"] == 21.4
+
+    play(script())
+
+
+def test_the_display_knows_what_is_done_and_who_has_taken_over_what(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, ["lab-1", "lab-2"], ["lab-1", "lab-2"]) as run:
+            assert run.said._facts == Facts("run-1", 0, 2, held=OWN, at_work=frozenset({"lab-1", "lab-2"}))
+            run.cluster.events.put_nowait(Returned("lab-1", "run-1", "shard-1", 1.0))
+            run.cluster.leave("lab-2", run.now)
+            await run.looks()
+            held = {"lab-1": Held("lab-2")}
+            assert run.said._facts == Facts("run-1", 1, 2, held=held, at_work=frozenset({"lab-1"}))
+
+    play(script())
+
+
+OWN = {"lab-1": Held(), "lab-2": Held()}
 
 
 def test_who_has_nothing_to_do_for_a_while_is_told_once_what_it_waits_for(tmp_path: Path) -> None:

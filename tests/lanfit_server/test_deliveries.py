@@ -20,10 +20,11 @@ from lanfit.models.member import Member
 from lanfit.net.link import Link
 from lanfit.net.memory import memory_links
 from lanfit.partial import CHUNK
-from lanfit.wire.arrays import AnyArray, ArraySpec, block_of, pieces
+from lanfit.waits import Waits
+from lanfit.wire.arrays import AnyArray, ArraySpec, block_of, block_size, pieces
 from lanfit.wire.messages import Ack, Commit, Fetch, Join, Later, Message, Offer, Reject, Result, Status, Welcome
 from lanfit.workspace import Workspace
-from lanfit_server.clusters import Event, Returned, TaskFailed
+from lanfit_server.clusters import Event, Heard, Returned, Silent, TaskFailed
 from lanfit_server.clusters.lan import LanCluster
 from lanfit_server.collect import Desk, OpenRun
 from lanfit_server.ledger import Ledger, OwnedTask, StoredResult
@@ -328,3 +329,64 @@ def test_a_disk_that_gets_full_costs_no_acknowledged_result_and_the_server_goes_
         assert scene.told[0].startswith("Results have to wait: the server's disk is full.")
 
     play(tmp_path, act)
+
+
+async def until_event(scene: Scene, kind: type[Event]) -> Event:
+    """The next event of a kind."""
+    async with asyncio.timeout(60):
+        while not isinstance(event := await scene.cluster.events.get(), kind):
+            pass
+    return event
+
+
+def test_a_client_that_is_silent_is_said_so_once_and_once_that_it_is_back(tmp_path: Path) -> None:
+    """Every heartbeat counts for when it was last seen, not only its messages."""
+
+    async def script() -> None:
+        scene = Scene(tmp_path)
+        scene.cluster._waits = Waits(suspect=0.05)
+        async with scene.client("lab-1") as link:
+            member, session = scene.cluster.roster["lab-1"], scene.cluster._sessions["lab-1"]
+            silence = 0.01
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(type(session.link), "silence", property(lambda _: silence))
+                member.last_seen = 0.0
+                while not member.last_seen:
+                    await asyncio.sleep(0.001)
+                silence = 20.0
+                assert await until_event(scene, Silent) == Silent("lab-1", 20.0)
+                seen = member.last_seen
+                silence = 0.01
+                back = await until_event(scene, Heard)
+            assert isinstance(back, Heard)
+            assert back.client == "lab-1"
+            assert member.last_seen > seen
+            assert not member.silent
+            assert not [event for event in drained(scene.cluster.events) if isinstance(event, Silent | Heard)]
+        assert link.closed
+
+    asyncio.run(script())
+
+
+def test_what_has_come_of_a_result_is_shown_until_it_is_here(tmp_path: Path) -> None:
+    async def script() -> None:
+        scene, values = Scene(tmp_path), arrays()
+        async with scene.client("lab-1") as link:
+            fetch = await offer(link, values)
+            assert isinstance(fetch, Fetch)
+            sent: list[int] = []
+            await link.send_block(fetch, pieces(values), sent.append)
+            member = scene.cluster.roster["lab-1"]
+            moved = member.transfer
+            assert moved is not None
+            while moved.done < moved.total:
+                await asyncio.sleep(0.001)
+            assert moved.total == block_size(result(values).block.arrays)
+            assert member.state == "sending"
+            assert sent[-1] == moved.total
+            await link.send(Commit(fetch.block))
+            while not isinstance(await link.receive(), Ack):
+                pass
+            assert (member.state, member.transfer) == ("waiting", None)
+
+    asyncio.run(script())

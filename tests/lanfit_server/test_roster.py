@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from lanfit.models.runtime import keras_version
 from lanfit.wire.messages import Join, Progress
 from lanfit_server.assembly import joined
-from lanfit_server.display import row
 from lanfit_server.roster import Roster, label
 
 
@@ -56,17 +55,36 @@ def test_names_that_windows_reserves_and_paths_become_labels() -> None:
     assert label("Büro 3") == "B-ro-3"
 
 
-def test_progress_is_shown_as_a_share_of_all_epochs() -> None:
+def test_progress_is_a_share_of_all_epochs_and_nothing_of_it_stays_when_the_client_rests() -> None:
     roster = Roster()
     roster.join(b"a", "10.0.0.1", join("lab"), 0)
     roster.progress("lab", Progress("r", "t", 3, 4, 5, 10, 0.25, 1234.5), 10.0)
     member = roster["lab"]
-    assert member.progress == (2 + 0.5) / 4
-    cells = row(member, 10.5)
-    assert cells == ("lab", "tensorflow/cpu", "training", "██████      62% 3/4", "0.2500", "1,234", "now")
-    roster.leave("lab", "lost", 11.0)
-    assert row(member, 41.0)[2] == "lost"
-    assert row(member, 41.0)[-1] == "30 s ago"
+    assert (member.progress, member.epoch, member.loss) == ((2 + 0.5) / 4, "3/4", 0.25)
+    roster.rest("lab")
+    assert (member.state, member.progress, member.epoch, member.loss) == ("waiting", 0, "", None)
+    assert member.samples_per_second is None
+
+
+def test_there_is_no_loss_before_a_batch_is_trained_and_none_while_bytes_are_received() -> None:
+    roster = Roster()
+    roster.join(b"a", "10.0.0.1", join("lab"), 0)
+    member = roster["lab"]
+    roster.progress("lab", Progress("r", "t", 0, 4, 300, 1000, 0.0, 0.0, "receiving"), 1)
+    assert member.loss is None
+    assert member.transfer is not None
+    assert (member.transfer.done, member.transfer.total, member.progress) == (300, 1000, 0)
+    roster.progress("lab", Progress("r", "t", 0, 4, 0, 0, 0.0, 0.0, "preparing"), 2)
+    assert (member.loss, member.epoch, member.transfer) == (None, "", None)
+    roster.progress("lab", Progress("r", "t", 1, 4, 1, 10, 1e-7, 0.0), 3)
+    assert member.loss == 1e-7
+
+
+def test_who_is_lost_was_last_seen_when_it_was_last_heard_of() -> None:
+    roster = Roster()
+    roster.join(b"a", "10.0.0.1", join("lab"), 5.0)
+    roster.leave("lab", "lost", 65.0)
+    assert (roster["lab"].last_seen, roster["lab"].gone_since) == (5.0, 65.0)
 
 
 def test_no_client_is_called_like_a_file_that_the_run_makes_itself() -> None:

@@ -51,6 +51,14 @@ class Silent:
 
 
 @dataclass(frozen=True)
+class Heard:
+    """A client that was silent says something again; it was silent for so many seconds."""
+
+    client: str
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Offered:
     """A client has a result, which is fetched now."""
 
@@ -160,6 +168,7 @@ Event = (
     | Joined
     | Left
     | Silent
+    | Heard
     | EpochEnded
     | Offered
     | Repeated

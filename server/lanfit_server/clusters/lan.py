@@ -59,6 +59,7 @@ from lanfit_server.clusters import (
     NOT_FINITE,
     EpochEnded,
     Event,
+    Heard,
     Joined,
     Left,
     Logged,
@@ -147,7 +148,7 @@ class LanCluster:
         before, member.lacks = member.lacks, lacking(files, member.custom)
         if not member.lacks:
             if before:
-                member.state = "waiting"
+                self.roster.rest(session.name)
             if not session.announced:
                 session.announced = True
                 self.events.put_nowait(Joined(session.name))
@@ -230,7 +231,7 @@ class LanCluster:
             await self._check_custom(session)
             while True:
                 message = await link.receive()
-                member.last_seen, member.silent = time.monotonic(), False
+                self._heard(session, time.monotonic())
                 session.count(member)
                 await self._handle(session, message)
         except ConnectionFailed as ended:
@@ -267,16 +268,24 @@ class LanCluster:
         return self._sessions.get(member.name) if member is not None else None
 
     async def _watch(self, session: Session) -> None:
-        """Say once when nothing is heard of a client, which need not mean anything yet."""
+        """Say once when nothing is heard of a client, which need not mean anything yet, and once that it is back."""
         member = self.roster[session.name]
         while True:
             await asyncio.sleep(min(1.0, self._waits.suspect / 5))
             silence = session.link.silence
             if silence <= self._waits.suspect:
-                member.silent = False
+                self._heard(session, time.monotonic() - silence)
             elif not member.silent:
                 member.silent = True
                 self.events.put_nowait(Silent(session.name, silence))
+
+    def _heard(self, session: Session, when: float) -> None:
+        """Something came of a client, a heartbeat or a message."""
+        member = self.roster[session.name]
+        if member.silent:
+            member.silent = False
+            self.events.put_nowait(Heard(session.name, when - member.last_seen))
+        member.last_seen = max(member.last_seen, when)
 
     async def _leave(self, session: Session) -> None:
         member = self.roster[session.name]
@@ -310,6 +319,7 @@ class LanCluster:
             case Commit():
                 await self._delivered(session, message.block)
             case Failed():
+                self.roster.rest(name)
                 error = f"{message.error}. {message.hint}".strip() if message.hint else message.error
                 self.events.put_nowait(Logged(name, message.run, (error, *message.log)))
                 died, not_finite = message.died, message.code in NOT_FINITE
@@ -321,10 +331,12 @@ class LanCluster:
                     raise RemoteProtocolError(f"{name} told of its own files twice at a time")
                 session.surveyed = self._start(session, self._surveyed(session, message))
             case Unsuitable(error, hint):
+                self.roster.rest(name)
                 failed = mistake("own-data.unusable", client=name, error=harmless(error), hint=harmless(hint))
                 self.events.put_nowait(SurveyFailed(name, failed))
             case ScoredMessage(run, task, rows, metrics):
                 check_metrics(metrics)
+                self.roster.rest(name)
                 self.events.put_nowait(ScoreDone(name, run, task, rows, metrics))
             case TakeParts():
                 self._took(session, message)
@@ -372,6 +384,7 @@ class LanCluster:
             failed = mistake("survey.malformed", client=session.name, reason=wrong.message)
             self.events.put_nowait(SurveyFailed(session.name, failed))
             return
+        self.roster.rest(session.name)
         arrays = views(memoryview(block), surveyed.block.arrays)
         self.events.put_nowait(SurveyDone(session.name, surveyed, arrays))
 
@@ -397,11 +410,22 @@ class LanCluster:
                 if part.damaged:
                     log.warning("%s is damaged from byte %d on: that is fetched again", path.name, part.offset)
                 self._has_room()
-                self.roster[session.name].state = "sending"
+                self.roster.sending(session.name, size, part.offset, time.monotonic())
                 self.events.put_nowait(Offered(session.name, result.run, result.task))
-                fetch = session.link.fetch(result.block.id, part.view, part.offset, part.on_progress)
+                fetch = session.link.fetch(result.block.id, part.view, part.offset, self._counting(session, part))
                 fetching = asyncio.create_task(_came(fetch))
                 session.deliveries[result.block.id] = Delivery(result, part, fetching, time.monotonic())
+
+    def _counting(self, session: Session, part: PartialBlock) -> Callable[[int], None]:
+        """Note how much of a result has come; who looks at the table sees it."""
+
+        def on_progress(position: int) -> None:
+            part.on_progress(position)
+            moved = self.roster[session.name].transfer
+            if moved is not None and moved.total == part.size:
+                moved.done = position
+
+        return on_progress
 
     def _refused(self, name: str, result: Result, reason: str) -> None:
         """A result can never be taken: the client drops it. Its task failed there, if it is one of the run at hand."""
@@ -439,7 +463,7 @@ class LanCluster:
             return  # the link has ended meanwhile
         crash_point("server.result-fetched")
         result, part = delivery.result, delivery.part
-        self.roster[session.name].state = "waiting"
+        self.roster.rest(session.name)
         async with self._desk.lock(result):
             if self._desk.is_known(result):
                 log.info("%s delivered %s, which is a duplicate", session.name, result.task)

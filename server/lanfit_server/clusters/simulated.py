@@ -171,7 +171,7 @@ class SimulatedCluster:
     async def _drop(self, key: tuple[str, str, str]) -> None:
         work = self._at_hand.pop(key, None)
         if work is not None:
-            self.roster[key[0]].state = "waiting"
+            self.roster.rest(key[0])
             await self.pool.withdraw(work)
             work.forget()
 
@@ -279,7 +279,7 @@ class SimulatedCluster:
         client = work.key[0]
         if self._at_hand.get(work.key) is work:
             del self._at_hand[work.key]
-            self.roster[client].state = "waiting"
+            self.roster.rest(client)
         work.forget()
         self.events.put_nowait(event)
 

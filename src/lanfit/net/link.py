@@ -141,8 +141,12 @@ class Link:
             del self._incoming[stream]
             self._session.drop_fetch(stream)
 
-    async def send_block(self, fetch: Fetch, pieces: Iterable[memoryview]) -> None:
+    async def send_block(
+        self, fetch: Fetch, pieces: Iterable[memoryview], progress: Callable[[int], None] | None = None
+    ) -> None:
         """Answer the peer's Fetch with the bytes of `pieces` (the whole block), paced; return when all are sent.
+
+        `progress` is called with the number of bytes of the block that are on their way or there, after each piece.
 
         Raises:
             ConnectionFailed: the link ended.
@@ -158,6 +162,8 @@ class Link:
                     self._wire.write([header, *parts])
                     await self._drained()
                 position += size
+                if progress:
+                    progress(position)
         finally:
             self._session.end_answer(fetch.stream)
 
