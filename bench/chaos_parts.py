@@ -23,6 +23,7 @@ import msgspec
 import numpy as np
 import psutil
 
+from lanfit.durable import unseal
 from lanfit.wire.arrays import block_size
 from lanfit_client.outbox import Entry
 from lanfit_server.ledger import Ledger
@@ -238,8 +239,8 @@ def in_outbox(state: Path) -> set[str]:
     found = set()
     for path in state.glob("*/outbox/*.result"):
         try:
-            found.add(msgspec.msgpack.decode(path.read_bytes(), type=Entry).result.task)
-        except (FileNotFoundError, msgspec.DecodeError):  # acknowledged just now
+            found.add(msgspec.msgpack.decode(unseal(path.read_bytes()), type=Entry).result.task)
+        except (FileNotFoundError, ValueError):  # acknowledged just now
             continue
     return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import signal
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -15,17 +16,30 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from corrupted import flip
 from holding import BEFORE_THE_END, Hold
 from running import Place, Program, assert_same_weights, each_model, flags, port_of, port_to_keep
 from tiny import Tiny
 
 from lanfit.crash import CLIENT_POINTS, SERVER_POINTS, VARIABLE
+from lanfit.durable import unseal
 from lanfit.wire.messages import Result
 
 pytestmark = pytest.mark.story
 JOB = {"model": "classes.h5", "epochs": 2, "batch_size": 2, "seed": 7}
-#: Crash points before the run is one that can be gone on with: its server, started again, begins a new one.
+#: Crash points at which nothing was dealt yet.
 BEFORE_THE_RUN = ("server.run-kept",)
+#: What of a run's files the disk spoils at a crash point beside the kill, and what is said of it.
+SPOILT = {
+    "server.tasks-dealt": (
+        "weights.block",
+        r"weights\.block holds other bytes .*; it is made again of model/classes\.h5",
+    ),
+    "server.model-scored": (
+        "results/*.block",
+        r"The result of shard-\d .* can't be read back: .* The task is done again",
+    ),
+}
 #: Crash points at which a client has a result in its outbox: it is kept, and not trained again.
 WITH_A_RESULT = ("client.in-outbox", "client.delivered", "client.acknowledged")
 KILLED = -signal.SIGKILL
@@ -65,7 +79,7 @@ def check_committed(place: Place, run: str) -> dict[str, tuple[str, bytes]]:
     found = committed(place, run)
     for task, (_, result) in found.items():
         block = (place.root / "logs" / run / "results" / f"{task}.block").read_bytes()
-        assert hashlib.sha256(block).hexdigest() == msgspec.msgpack.decode(result, type=Result).block.id
+        assert hashlib.sha256(block).hexdigest() == msgspec.msgpack.decode(unseal(result), type=Result).block.id
     return found
 
 
@@ -122,12 +136,19 @@ def test_a_server_that_is_killed_at_any_point_ends_its_run_when_it_is_started_ag
     [run] = [name for name in begun(place) if name not in earlier]
     kept = check_committed(place, run)
     assert two.acknowledged(run) <= len(kept)
-    new = point in BEFORE_THE_RUN
-    with server(place, port, 2) if new else place.server("--resume", run, passphrase=None) as again:
+    said = ""
+    if point in SPOILT:
+        pattern, said = SPOILT[point]
+        block = next((place.root / "logs" / run).glob(pattern))
+        flip(block, block.stat().st_size // 2)
+        kept.pop(block.stem, None)
+    with place.server("--resume", run, passphrase=None) as again:
         again.finish()
-    if new:
+    assert re.search(said, again.said)
+    assert [name for name in begun(place) if name not in earlier] == [run]
+    if point in BEFORE_THE_RUN:
         assert not kept
-        [run] = [name for name in begun(place) if name not in (*earlier, run)]
+        assert f"Run {run} had not begun when its server ended: it begins now" in again.said
     two.check(run)
     assert kept.items() <= committed(place, run).items(), "what was acknowledged counts, and counts once"
 

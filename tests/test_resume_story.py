@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from corrupted import flip
 from provoke import assert_told
 from running import Place, assert_same_weights, client, each_model, flags, free_port, port_of
 
@@ -112,10 +113,15 @@ def test_what_a_run_needs_to_go_on_is_named_when_it_is_not_what_it_was(place: Pl
     file.write_text(text, encoding="utf-8")
 
     weights = place.root / "logs" / run / "weights.block"
-    kept = weights.read_bytes()
+    model, kept = place.root / "model" / "digits.h5", weights.read_bytes()
+    model.rename(model.with_suffix(".away"))  # of which they could be made again
     weights.unlink()
     refused(place, run, "resume.nothing-kept", run, "weights.block")
     weights.write_bytes(kept)
+    flip(weights, 1000)
+    refused(place, run, "resume.damaged", run, "weights.block")
+    weights.write_bytes(kept)
+    model.with_suffix(".away").rename(model)
 
     shutil.rmtree(place.root / "server" / "state")
     refused(place, run, "resume.other-server", run)

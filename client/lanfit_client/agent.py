@@ -414,6 +414,11 @@ class Agent:
 
     async def _deliver(self, link: Link, fetch: Fetch) -> None:
         """Send a block that the server was told of; that of a result, it is asked to put on disk."""
+        outbox = self.worker.outbox
+        why = await asyncio.to_thread(outbox.drop_if_damaged, fetch.block)
+        if why:
+            await link.close("a result can't be read back from this client's disk")  # it is waited for on this link
+            return
         file = self.worker.block(fetch.block)
         if file is None:
             raise RemoteProtocolError("the server asked for a block that it was not offered")

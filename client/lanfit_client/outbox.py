@@ -6,13 +6,13 @@ import errno
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 
 from lanfit.crash import crash_point
-from lanfit.durable import move_whole, replace, sync_file, write_whole
+from lanfit.durable import move_whole, replace, seal, sync_file, unseal, write_whole
 from lanfit.wire.arrays import BlockSpec, block_size
 from lanfit.wire.messages import Result
 
@@ -27,21 +27,30 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Outbox:
-    """A folder with two files an entry: `<id>.block`, the arrays, and, written last, `<id>.result`."""
+    """A folder with two files an entry: `<id>.block`, the arrays, and, written last, `<id>.result`.
 
-    def __init__(self, folder: Path) -> None:
+    What an earlier process left is held against its hash; a result that the disk has spoilt is dropped, and said.
+
+    Args:
+        say: called with lines for the client's user.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None] = lambda line: None) -> None:
         self._folder = folder
+        self._say = say
         folder.mkdir(parents=True, exist_ok=True)
         self._entries: dict[str, Entry] = {}
         self._doubtful: set[Path] = set()
         """Blocks that could not be synced: what the system still has of them may not be what was written."""
         for path in sorted(folder.glob("*.result"), key=lambda path: path.stat().st_mtime):
             try:
-                entry = msgspec.msgpack.decode(path.read_bytes(), type=Entry)
-            except (OSError, msgspec.DecodeError) as wrong:
+                entry = msgspec.msgpack.decode(unseal(path.read_bytes()), type=Entry)
+            except (OSError, ValueError) as wrong:
                 log.warning("%s is no result and is left alone: %s", path, wrong)
+                say(f"{path} can't be read and is left alone: {wrong}. The task that it was of is trained again.")
                 continue
             self._entries[entry.result.block.id] = entry
+            self.drop_if_damaged(entry.result.block.id)
         for path in folder.glob("*.block"):
             # Without its second file it was never finished.
             if not path.with_suffix(".result").exists():
@@ -69,7 +78,7 @@ class Outbox:
             move_whole(block, final)
             self._doubtful.discard(block)
         crash_point("client.half-in-outbox")
-        write_whole(final.with_suffix(".result"), msgspec.msgpack.encode(entry))
+        write_whole(final.with_suffix(".result"), seal(msgspec.msgpack.encode(entry)))
         self._entries[entry.result.block.id] = entry
 
     def block(self, block_id: str) -> Path:
@@ -78,6 +87,19 @@ class Outbox:
 
     def get(self, block_id: str) -> Entry | None:
         return self._entries.get(block_id)
+
+    def drop_if_damaged(self, block_id: str) -> str:
+        """Forget a result whose block is not what was trained; returns what is wrong with it, empty for nothing."""
+        entry = self._entries.get(block_id)
+        if entry is None or not (why := _damage(self.block(block_id), entry.result.block)):
+            return ""
+        result = entry.result
+        self.remove(block_id)
+        self._say(
+            f"The finished result of {result.task} of run {result.run} can't be read back from the disk: it {why}. It "
+            "is dropped; the task is trained again if the server still wants it."
+        )
+        return why
 
     def for_server(self, server_id: bytes) -> Iterator[Entry]:
         """The results that this server has not acknowledged, oldest first."""
@@ -97,6 +119,23 @@ class Outbox:
         if self._entries.pop(block_id, None) is not None:
             self.block(block_id).with_suffix(".result").unlink(missing_ok=True)
             self.block(block_id).unlink(missing_ok=True)
+
+
+def _damage(path: Path, spec: BlockSpec) -> str:
+    """What is wrong with a block; empty for nothing. Reads it."""
+    size, digest, left = max(block_size(spec.arrays), 1), hashlib.sha256(), block_size(spec.arrays)
+    try:
+        with path.open("rb") as file:
+            if (found := path.stat().st_size) != size:
+                return f"has {found:,} bytes instead of {size:,}"
+            while data := file.read(1 << 20):
+                digest.update(data[:left])
+                left -= min(left, len(data))
+    except FileNotFoundError:
+        return "is gone"
+    except OSError as wrong:
+        return f"can't be read ({wrong.strerror or wrong})"
+    return "" if digest.hexdigest() == spec.id else "holds other bytes than were written"
 
 
 def _renew(block: Path, spec: BlockSpec) -> None:

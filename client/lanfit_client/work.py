@@ -98,7 +98,7 @@ class Worker:
         keeping: Keeping,
         allowed: Allowed | None = None,
     ) -> None:
-        self.outbox = Outbox(state.outbox)
+        self.outbox = Outbox(state.outbox, say)
         self._keeping = keeping
         self._cache = Cache(state.cache, say, keeping.limit)
         self.trainer = TrainerProcess(runtime, fixed, self._on_answer, self._on_death)

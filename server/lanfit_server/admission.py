@@ -45,6 +45,11 @@ class Admission:
         if job.local == job.clients and passphrase is None:
             passphrase = make_passphrase()  # nobody else needs to know it
         if passphrase is None and kept is None:
+            if self._entrance.lost_passphrase:
+                self._terminal.say(
+                    "Note: the passphrase that was kept for this run can't be read back from server/state/. Give the "
+                    "one that the clients know; with another one they have to be started again."
+                )
             passphrase = self._answers.passphrase(None, self._entrance.host, make_passphrase, keep=False)
         self._entrance.let_in(passphrase, kept)
         self._entrance.keep_passphrase()

@@ -53,14 +53,18 @@ class Server:
         models.say_with(self._display.say)
         self._waits = waits
 
-    def run(self, host: str) -> list[Summary]:
-        """Listen, ask on, train or collect."""
+    def run(self, host: str, run_id: str = "", job: Job | None = None) -> list[Summary]:
+        """Listen, ask on, train or collect.
+
+        Args:
+            run_id, job: of a run that an earlier server did not live to begin; all answers are there.
+        """
         with contextlib.ExitStack() as closing:
             admission = self._enter(host, closing)
             admission.open()
             training = self._answers.start_training()
             self._take_scratch(closing)
-            return [self._train(host, admission)] if training else self._collect(admission)
+            return [self._train(host, admission, run_id, job)] if training else self._collect(admission)
 
     def _enter(self, host: str, closing: contextlib.ExitStack) -> Admission:
         self._entrance = Entrance(self._workspace, self._loop, self._waits, host)
@@ -83,14 +87,16 @@ class Server:
 
     # --- training -----------------------------------------------------------------------------------------------
 
-    def _train(self, host: str, admission: Admission) -> Summary:
+    def _train(self, host: str, admission: Admission, run_id: str, job: Job | None) -> Summary:
         passphrases: list[str | None] = []
         questions = JobQuestions(
             self._answers, self._terminal, self._workspace, self._models, self._loop, self._scratch
         )
-        asked = questions.ask(host, self._entrance.port, lambda: passphrases.append(admission.unlock()))
+        unlock = admission.unlock if job is None else lambda: admission.unlock_again(job)
+        asked = questions.ask(host, self._entrance.port, lambda: passphrases.append(unlock()))
         self._start_local(asked.job, passphrases[0])
-        return self._runner().train(Order(asked.job, asked.loaded, asked.model, asked.source, custom=asked.custom))
+        order = Order(asked.job, asked.loaded, asked.model, asked.source, custom=asked.custom, run=run_id)
+        return self._runner().train(order)
 
     def _start_local(self, job: Job, passphrase: str | None) -> None:
         if job.local:

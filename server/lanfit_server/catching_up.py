@@ -17,6 +17,7 @@ from lanfit_server.apart import Apart
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
 from lanfit_server.custom_files import files_of
+from lanfit_server.damage import mend
 from lanfit_server.evaluate import Done, ModelProcess, UseData, UseModel
 from lanfit_server.finish import Finish
 from lanfit_server.given_rows import GivenRows
@@ -52,6 +53,7 @@ class CatchingUp:
         if job.method == "federated":
             self._say(f"Run {run.run} is in rounds: its results are kept. Go on with it: --resume {run.run}.")
             return None
+        await mend(run, self._say, f"To have it trained again go on with the run: --resume {run.run}")
         await self._models.ask(UseModel(record.model, files_of(job.custom_objects, self._workspace)), Done)
         targets = await self._use_data(run, job)
         method, course = method_of(job), Course()

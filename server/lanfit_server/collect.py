@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import logging
 import math
 import re
 import shutil
@@ -32,8 +33,9 @@ from lanfit.wire.figures import are_figure_names
 from lanfit.wire.messages import Result
 from lanfit.workspace import Workspace
 from lanfit_server.given_rows import forget_rows
-from lanfit_server.ledger import Ledger, RunRecord, StoredResult
+from lanfit_server.ledger import DamagedLedger, Ledger, RunRecord, StoredResult
 
+log = logging.getLogger("lanfit.server")
 #: How a run ends that nothing can be added to; with another status a server can go on with it.
 FINISHED = frozenset({"done", "partial"})
 #: The share of a disk that stays free; uploads are put off before it is used.
@@ -202,6 +204,8 @@ class Desk:
         self._workspace = workspace
         self._server_id = server_id
         self._runs: dict[str, OpenRun] = {}
+        self._damaged: set[str] = set()
+        """Runs whose ledgers can't be read."""
         self._seen: set[str] = set()
         """Runs that were open before: what of them is on its way in belongs to this server."""
 
@@ -223,7 +227,17 @@ class Desk:
         return self._reopen(run)
 
     def _reopen(self, run: str) -> OpenRun | None:
-        ledger = Ledger(self._workspace.run_folder(run))
+        try:
+            ledger = Ledger(self._workspace.run_folder(run))
+        except DamagedLedger as damaged:
+            self._is_damaged(run, damaged)
+            return None
+        try:
+            ledger.check()
+        except DamagedLedger as damaged:
+            ledger.close()
+            self._is_damaged(run, damaged)
+            return None
         record = ledger.record
         if record is None or record.server_id != self._server_id:
             ledger.close()
@@ -238,6 +252,12 @@ class Desk:
         else:
             found.remove_parts()
         return found
+
+    def _is_damaged(self, run: str, damaged: DamagedLedger) -> None:
+        """Nothing is taken in for such a run: nobody could go on with it."""
+        if run not in self._damaged:
+            self._damaged.add(run)
+            log.warning("the ledger of run %s is damaged: %s", run, damaged)
 
     def unfinished(self) -> list[OpenRun]:
         """The runs in this workspace that a server of this identity began and did not end, oldest first."""
@@ -254,6 +274,8 @@ class Desk:
     def consider(self, client: str, result: Result) -> Take | Known | PutOff | Refuse:
         """Decide about a result that a client offers. What does not fit the run is refused: it never will."""
         run = self.find(result.run)
+        if run is None and result.run in self._damaged:
+            return Refuse(f"the ledger of run {result.run} is damaged")
         if run is None:
             return Refuse(f"this server has no run {result.run!r}")
         if run.ledger.owner(result.task) is None:

@@ -103,6 +103,11 @@ class Entrance:
         """The stretched passphrase of an unfinished run, if there is one."""
         return self._kept.load()
 
+    @property
+    def lost_passphrase(self) -> bool:
+        """Whether there was one that the disk has spoilt."""
+        return self._kept.is_damaged
+
     def let_in(self, passphrase: str | None, kept: bytes | None = None) -> None:
         """From now on clients can log in: with this passphrase; without one with the kept one."""
         stretched = kept if passphrase is None else stretch(passphrase, self._identity.salt)

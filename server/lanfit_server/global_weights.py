@@ -49,6 +49,10 @@ class RoundWeights:
             BlockFile.put(temporary, after)
         return ArrayFile(str(path), block_of(after, Digest(self.constants, self.digest)))
 
+    def state_id(self) -> str:
+        """The SHA-256 of the optimizer's state; empty for none."""
+        return block_of(self.state).id if self.state else ""
+
     def state_specs(self) -> tuple[ArraySpec, ...]:
         """The table of the optimizer's state."""
         return tuple(spec_of(name, array) for name, array in self.state.items())

@@ -18,12 +18,15 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from lanfit.data.normalize import NO_NORMALIZER, Normalizer
+from lanfit.durable import seal, unseal
 from lanfit.parts import PartRange
 from lanfit.wire.arrays import ArraySpec, BlockSpec
 from lanfit.wire.messages import Model, OwnRows, Result
 from lanfit_server.database import open_database
 
 log = logging.getLogger("lanfit.server")
+#: How far a run can be; see `Ledger.status`.
+STATUSES = frozenset({"unfinished", "done", "partial", "failed", "interrupted"})
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (record BLOB NOT NULL, status TEXT NOT NULL);
@@ -92,6 +95,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     model: Model
     weights: tuple[ArraySpec, ...]
     """The table that results are held against."""
+    weights_id: str = ""
+    """The SHA-256 of the starting weights; empty in runs of versions that did not write it down."""
     trainable: tuple[str, ...] = ()
     """The names of those that training changes by gradients."""
     shards: tuple[BlockSpec, ...]
@@ -165,6 +170,10 @@ class RoundRecord(msgspec.Struct, frozen=True):
     """What the server's optimizer remembers, as it lies beside the weights."""
     stored: bool = False
     """Its weights are on disk: until then they can be made again of its results."""
+    weights_id: str = ""
+    """The SHA-256 of these; empty in runs of versions that did not write it down."""
+    state_id: str = ""
+    """That of what the server's optimizer remembers; empty for nothing."""
 
 
 class StoredLease(msgspec.Struct, frozen=True):
@@ -187,8 +196,16 @@ class StoredResult(msgspec.Struct, frozen=True):
     result: Result
 
 
+class DamagedLedger(Exception):
+    """What is read is not what was written."""
+
+
 class Ledger:
-    """The ledger of one run, in `logs/<run>/ledger.sqlite`."""
+    """The ledger of one run, in `logs/<run>/ledger.sqlite`.
+
+    Raises:
+        DamagedLedger: the file is no ledger any more.
+    """
 
     FILE = "ledger.sqlite"
 
@@ -198,17 +215,40 @@ class Ledger:
         """What it has waited for the disk."""
         self._noted: list[tuple[str, tuple[str | int | bytes | None, ...]]] = []
         self._noting = False
-        self._db, _ = open_database(folder / self.FILE)
-        self._db.executescript(_SCHEMA)
+        with _noticing_damage():
+            self._db, _ = open_database(folder / self.FILE)
+            try:
+                self._db.executescript(_SCHEMA)
+            except BaseException:
+                self._db.close()
+                raise
+
+    def check(self) -> None:
+        """Read all of it once.
+
+        Raises:
+            DamagedLedger: something is not what was written.
+        """
+        with _noticing_damage():
+            # Not quick_check, which does not hold the indexes against their tables: tasks are looked up by them.
+            [found] = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+            if found != "ok":
+                raise DamagedLedger(" ".join(str(found).split()))
+            if self._db.execute("PRAGMA foreign_key_check").fetchone() is not None:
+                raise DamagedLedger("something in it is of a task that it does not have")
+            if self.record is not None and self.status not in STATUSES:
+                raise DamagedLedger(f"the run is called {self.status[:20]!r}")
+            for read in (self.tasks, self.owners, self.clients, self.leases, self.results, self.rounds):
+                read()
 
     def open_run(self, record: RunRecord) -> None:
         """Begin: from here on the run counts as unfinished."""
-        self._db.execute("INSERT INTO run VALUES (?, 'unfinished')", (msgspec.msgpack.encode(record),))
+        self._db.execute("INSERT INTO run VALUES (?, 'unfinished')", (_stored(record),))
 
     @property
     def record(self) -> RunRecord | None:
         row = self._db.execute("SELECT record FROM run").fetchone()
-        return msgspec.msgpack.decode(row[0], type=RunRecord) if row else None
+        return msgspec.msgpack.decode(unseal(row[0]), type=RunRecord) if row else None
 
     @property
     def status(self) -> str:
@@ -275,13 +315,18 @@ class Ledger:
         with self.together():
             self._db.execute(
                 "INSERT OR IGNORE INTO results VALUES (?, ?, ?)",
-                (stored.task, stored.client, msgspec.msgpack.encode(stored.result)),
+                (stored.task, stored.client, _stored(stored.result)),
             )
             self.end_leases("not needed", task=stored.task)
 
     def result(self, task: str) -> StoredResult | None:
         row = self._db.execute("SELECT task, client, result FROM results WHERE task = ?", (task,)).fetchone()
-        return StoredResult(row[0], row[1], msgspec.msgpack.decode(row[2], type=Result)) if row else None
+        return StoredResult(row[0], row[1], msgspec.msgpack.decode(unseal(row[2]), type=Result)) if row else None
+
+    def forget_results(self, tasks: Sequence[str]) -> None:
+        """These tasks have no result any more: their blocks are gone."""
+        with self.together():
+            self._db.executemany("DELETE FROM results WHERE task = ?", [(task,) for task in tasks])
 
     def results(self) -> list[StoredResult]:
         """All results, in task order."""
@@ -292,14 +337,23 @@ class Ledger:
 
     def put_round(self, record: RoundRecord) -> None:
         """Write down a round that is over, or more of what came of it."""
-        encoded = msgspec.msgpack.encode(record)
+        encoded = _stored(record)
         with self.together():
             self._db.execute("INSERT OR REPLACE INTO rounds VALUES (?, ?)", (record.number, encoded))
 
     def rounds(self) -> list[RoundRecord]:
         """All rounds that are over."""
         rows = self._db.execute("SELECT record FROM rounds ORDER BY number")
-        return [msgspec.msgpack.decode(row[0], type=RoundRecord) for row in rows]
+        return [msgspec.msgpack.decode(unseal(row[0]), type=RoundRecord) for row in rows]
+
+    def go_back(self, number: int, results: int) -> list[str]:
+        """Forget all rounds after this one, and all results of rounds after another; returns the tasks of these."""
+        with self.together():
+            self._db.execute("DELETE FROM rounds WHERE number > ?", (number,))
+            found = self._db.execute("SELECT key FROM tasks WHERE round > ?", (results,))
+            tasks = [str(row[0]) for row in found]
+            self.forget_results(tasks)
+        return tasks
 
     def is_over(self, task: str) -> bool:
         """Whether the task was of a round that is over: its result would change nothing any more."""
@@ -363,3 +417,20 @@ class Ledger:
 
     def close(self) -> None:
         self._db.close()
+
+
+def _stored(content: RunRecord | RoundRecord | Result) -> bytes:
+    return seal(msgspec.msgpack.encode(content))
+
+
+@contextlib.contextmanager
+def _noticing_damage() -> Iterator[None]:
+    """What a damaged database or a damaged record raises is DamagedLedger."""
+    try:
+        yield
+    except sqlite3.OperationalError as wrong:
+        if "decode" not in str(wrong):  # else the system refuses, or the disk is full
+            raise
+        raise DamagedLedger("it holds text that is none") from wrong
+    except (sqlite3.DatabaseError, msgspec.MsgspecError, ValueError, TypeError) as wrong:
+        raise DamagedLedger(str(wrong)) from wrong

@@ -45,14 +45,20 @@ def run_server(options: Options, terminal: Terminal) -> list[Summary]:
     waits = Waits.of(defaults, settings)
     answers = Answers(terminal, options.given, defaults)
     _check_disk(options.workspace, terminal)
-    run = options.resume or _left_behind(options, terminal)
+    run, begin = options.resume or _left_behind(options, terminal), None
     if run is not None:
-        from lanfit_server.resuming import finished_summary, job_of_run
+        from lanfit_server.resuming import NOT_BEGUN, finished_summary, job_of_run, status_of, values_of_run
 
         if (summary := finished_summary(options.workspace, run)) is not None:
             return [summary]
         job = job_of_run(options.workspace, run)
         answers = Answers(terminal, {"host": job.host, "port": job.port, **options.given}, defaults)
+        if status_of(options.workspace, run) == NOT_BEGUN:
+            terminal.say(f"Run {run} had not begun when its server ended: it begins now, with the same job.")
+            begin = job
+            answers = Answers(
+                terminal, {**values_of_run(options.workspace, run), "collect": False, **options.given}, {}
+            )
     with LoopThread() as loop:
         starting: concurrent.futures.Future[ModelProcess] = concurrent.futures.Future()
         threading.Thread(target=_start, args=(loop, starting), daemon=True).start()
@@ -61,7 +67,9 @@ def run_server(options: Options, terminal: Terminal) -> list[Summary]:
             from lanfit_server.app import Server
 
             server = Server(options, answers, terminal, loop, loop.result(starting), waits)
-            return server.run(host) if run is None else server.resume(run, host)
+            if run is None or begin is not None:
+                return server.run(host, run or "", begin)
+            return server.resume(run, host)
         finally:
             loop.call(loop.result(starting).stop())
 
@@ -88,7 +96,7 @@ def _left_behind(options: Options, terminal: Terminal) -> str | None:
         return None
     from lanfit_server.resuming import unfinished
 
-    run = unfinished(options.workspace)
+    run = unfinished(options.workspace, terminal.say)
     question = f"Run {run} is unfinished. Go on with it? (Y/n)"
     return run if run and terminal.ask(question, "--resume", yes_or_no, default="Y") else None
 

@@ -277,6 +277,7 @@ def record_of(run: str, job: Job, server_id: bytes, loaded: Loaded, model: Model
         epochs=max(job.epochs, job.local_steps or 0),
         model=model,
         weights=loaded.weights.block.arrays,
+        weights_id=loaded.weights.block.id,
         trainable=loaded.trainable,
         shards=_blocks_of(data),
         constants=block_of(Member({}, data.normalizer, data.targets).constants()).arrays,

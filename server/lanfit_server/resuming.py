@@ -7,54 +7,69 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from lanfit.data.normalize import OF_TARGETS, Normalizer
-from lanfit.fields import read_file, read_toml
-from lanfit.files import BlockFile
+from lanfit.durable import written_whole
+from lanfit.errors import LanfitError
+from lanfit.fields import Value, read_file, read_toml
+from lanfit.files import ArrayFile, BlockFile
 from lanfit.job import FIELDS, Job, make_job
 from lanfit.mistakes import mistake
-from lanfit.wire.arrays import AnyArray, block_of
+from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
 from lanfit.workspace import Workspace
 from lanfit_server.collect import FINISHED, OpenRun
+from lanfit_server.damage import damage_of, open_ledger
 from lanfit_server.ledger import Ledger
 from lanfit_server.prepare import RunData
 from lanfit_server.summary import Summary
 
+#: The status of a run whose server died between its folder and its first commit.
+NOT_BEGUN = "not begun"
 #: The server id of runs whose clients were simulated: only a simulation goes on with them.
 SIMULATED = b"lanfit simulated"
 
 
 def status_of(workspace: Workspace, run: str) -> str:
-    """How far a run of the workspace is: `unfinished`, or how it ended.
+    """How far a run of the workspace is: `unfinished`, or how it ended; `not begun` when its server died before.
 
     Raises:
-        InputError: there is no such run.
+        InputError: there is no such run, or its ledger is damaged.
     """
     folder = workspace.run_folder(run)
     if not (folder / Ledger.FILE).is_file():
         known = ", ".join(sorted(path.parent.name for path in workspace.logs.glob(f"*/{Ledger.FILE}"))[-5:])
         raise mistake("resume.no-run", run=run, folder=workspace.relative(workspace.logs), known=known or "no run")
-    ledger = Ledger(folder)
+    ledger = open_ledger(workspace, run)
     try:
         return ledger.status
     finally:
         ledger.close()
 
 
-def unfinished(workspace: Workspace) -> str | None:
-    """The newest run of the workspace that a server began and did not end; None when there is none."""
-    runs = sorted((path.parent.name for path in workspace.logs.glob(f"*/{Ledger.FILE}")), reverse=True)
-    unfinished = (run for run in runs if status_of(workspace, run) == "unfinished")
-    return next((run for run in unfinished if not is_simulated(workspace, run)), None)
+def unfinished(workspace: Workspace, say: Callable[[str], None] = lambda line: None) -> str | None:
+    """The newest run of the workspace that a server began and did not end; None when there is none.
+
+    Args:
+        say: told of a newer one that would be it if its ledger were not damaged.
+    """
+    for run in sorted((path.parent.name for path in workspace.logs.glob(f"*/{Ledger.FILE}")), reverse=True):
+        try:
+            if status_of(workspace, run) == "unfinished" and not is_simulated(workspace, run):
+                return run
+        except LanfitError as damaged:
+            if not (workspace.run_folder(run) / "summary.json").exists():
+                say(f"Note: {damaged.message}. {damaged.hint}")
+    return None
 
 
 def is_simulated(workspace: Workspace, run: str) -> bool:
     """Whether the clients of a run of the workspace were simulated."""
-    ledger = Ledger(workspace.run_folder(run))
+    ledger = open_ledger(workspace, run)
     try:
         return ledger.record is not None and ledger.record.server_id == SIMULATED
     finally:
@@ -98,6 +113,11 @@ def job_of_run(workspace: Workspace, run: str) -> Job:
     return make_job(read_file(path, "job file", FIELDS))
 
 
+def values_of_run(workspace: Workspace, run: str) -> dict[str, Value]:
+    """What the job of a run of the workspace says, as answers to the questions."""
+    return read_file(workspace.run_folder(run) / "job.toml", "job file", FIELDS)
+
+
 def job_of(run: OpenRun) -> Job:
     """The job of a run, as it was written down."""
     return make_job(read_toml(run.record.job, f"job of run {run.run}", FIELDS))
@@ -107,14 +127,23 @@ def weights_of(run: OpenRun) -> dict[str, AnyArray]:
     """The starting weights of a run.
 
     Raises:
-        InputError: its folder does not have them any more.
+        InputError: its folder does not have them any more, or the disk has spoilt them.
     """
-    return _kept(run, "weights")
+    return _kept(run, run.weights, BlockSpec(run.record.weights_id, run.record.weights))
+
+
+def rebuild_weights(run: OpenRun, loaded: ArrayFile) -> bool:
+    """Put the starting weights back of the model that was loaded again; returns whether it still is that model."""
+    if not run.record.weights_id or loaded.block.id != run.record.weights_id:
+        return False
+    with written_whole(run.weights) as temporary:
+        BlockFile.put(temporary, loaded.load())
+    return True
 
 
 def own_data_of(run: OpenRun) -> RunData:
     """What clients with rows of their own are given."""
-    record, shard = run.record, _kept(run, "own_shard")
+    record, shard = run.record, _kept(run, run.own_shard, run.record.shards[0])
     return RunData(
         shards=[shard] * len(record.samples),
         samples=record.samples,
@@ -130,12 +159,13 @@ def own_data_of(run: OpenRun) -> RunData:
     )
 
 
-def _kept(run: OpenRun, name: str) -> dict[str, AnyArray]:
-    path = getattr(run, name)
+def _kept(run: OpenRun, path: Path, block: BlockSpec) -> dict[str, AnyArray]:
+    file = run.workspace.relative(path)
     if not path.is_file():
-        raise mistake("resume.nothing-kept", run=run.run, file=run.workspace.relative(path))
-    specs = run.record.weights if name == "weights" else run.record.shards[0].arrays
-    return BlockFile.open(path).arrays(specs)
+        raise mistake("resume.nothing-kept", run=run.run, file=file)
+    if why := damage_of(path, block.arrays, block.id):
+        raise mistake("resume.damaged", run=run.run, file=file, reason=why)
+    return BlockFile.open(path).arrays(block.arrays)
 
 
 def check_same(run: OpenRun, shards: Mapping[int, Mapping[str, AnyArray]]) -> None:

@@ -327,6 +327,8 @@ class Rounds:
             clients=clients,
             state=given.state_specs(),
             stored=True,
+            weights_id=file.block.id,
+            state_id=await self._compute(1, given.state_id),
         )
         await self._put(made)
         crash_point("server.round-stored")

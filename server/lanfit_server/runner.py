@@ -37,9 +37,10 @@ from lanfit_server.collect import Desk, OpenRun
 from lanfit_server.coordinator import Coordinator
 from lanfit_server.course import Course
 from lanfit_server.custom_files import files_of
+from lanfit_server.damage import mend
 from lanfit_server.display import Display
 from lanfit_server.early_start import EarlyStart, announcement, with_fewer
-from lanfit_server.evaluate import Done, Loaded, ModelProcess, TryBatch, UseData, UseModel
+from lanfit_server.evaluate import Done, Loaded, LoadModel, ModelProcess, TryBatch, UseData, UseModel
 from lanfit_server.finish import Finish
 from lanfit_server.given_rows import GivenRows
 from lanfit_server.global_weights import GlobalWeights
@@ -66,6 +67,7 @@ from lanfit_server.prepare import (
     test_rows,
 )
 from lanfit_server.provision import Provision, check_memory, serve
+from lanfit_server.questions import find_model
 from lanfit_server.rounds import OnRound, Rounds
 from lanfit_server.scoring import ClientScores
 from lanfit_server.summary import Summary
@@ -115,6 +117,8 @@ class Order:
     """The files with custom objects that the job names."""
     notes: tuple[str, ...] = ()
     """What is to be said about the model, if nobody has said it yet."""
+    run: str = ""
+    """What the run is called; empty for a new name."""
 
 
 def lock_of(workspace: Workspace, run: str) -> Path:
@@ -204,7 +208,8 @@ class Runner:
                 self._say(f"Note: {note}.")
             for line in lines_of_deal(job, model, data, owners):
                 self._say(line)
-            record = record_of(new_run_id(self._workspace), job, self._ground.server_id, order.loaded, model, data)
+            name = order.run or new_run_id(self._workspace)
+            record = record_of(name, job, self._ground.server_id, order.loaded, model, data)
             wanted = order.job.clients if len(owners) < order.job.clients else None
             record = msgspec.structs.replace(record, job=order.remark + record.job, clients_wanted=wanted)
             run = self._loop.call(self._begin(record, weights, data, order.given))
@@ -218,8 +223,9 @@ class Runner:
         """
         with self._room() as scratch:
             record = run.record
+            self._loop.call(mend(run, self._say))
+            weights = self._weights_again(run, job, scratch)
             self._use(record.model, files_of(job.custom_objects, self._workspace))
-            weights = resuming.weights_of(run)
             if record.own is not None:
                 data, targets = resuming.own_data_of(run), None
             else:
@@ -232,6 +238,27 @@ class Runner:
                 job.clients, Takers.wanted(job), EarlyStart.never()
             )
             return self._go(job, run, data, weights, owners, targets, scratch)
+
+    def _weights_again(self, run: OpenRun, job: Job, scratch: Path) -> Mapping[str, AnyArray]:
+        """The starting weights; those that the disk has lost are taken from the model's file once more.
+
+        Raises:
+            InputError: it is not there any more, or it is another by now.
+        """
+        try:
+            return resuming.weights_of(run)
+        except LanfitError as lost:
+            try:
+                path = find_model(self._workspace, job.model)
+                custom = files_of(job.custom_objects, self._workspace)
+                request = LoadModel(str(path), str(scratch / "weights.block"), custom)
+                loaded = self._loop.call(self._models.ask(request, Loaded))
+            except LanfitError:
+                raise lost from None
+            if not resuming.rebuild_weights(run, loaded.weights):
+                raise
+            self._say(f"Note: {lost.message.partition(': ')[2]}; it is made again of {self._workspace.relative(path)}.")
+            return resuming.weights_of(run)
 
     def _use(self, model: Model, files: tuple[AllowedFile, ...]) -> None:
         """Let the model process and the operator's own clients use the files; others have them, or get no task."""

@@ -56,20 +56,27 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
             closing.callback(ground.close)
             return ground, Runner(workspace, ground, models, loop, display, waits, scratch.folder)
 
-        if options.resume:
+        if options.resume and resuming.status_of(workspace, options.resume) != resuming.NOT_BEGUN:
             job = resuming.job_of_run(workspace, options.resume)
             ground, runner = simulate(job)
             run = ground.take_up(options.resume)
             ground.open()
             rows = rows_again(run, job, run.record.model, loop, models, scratch.folder, display.say)
             return [runner.resume(run, job, rows)]
-        given = _given(options, defaults, pool)
+        if options.resume:
+            display.say(f"Run {options.resume} had not begun when its simulation ended: it begins now.")
+            given, defaults = {**resuming.values_of_run(workspace, options.resume), **options.given, **WAY_IN}, {}
+        else:
+            given = _given(options, defaults, pool)
         answers = Answers(terminal, given, defaults)
         questions = JobQuestions(answers, terminal, workspace, models, loop, scratch.folder)
         asked = questions.ask(DEFAULTS.host, DEFAULTS.port, lambda: None)
         ground, runner = simulate(asked.job)
         ground.open()
-        return [runner.train(Order(asked.job, asked.loaded, asked.model, asked.source, REMARK, custom=asked.custom))]
+        name, custom = options.resume or "", asked.custom
+        return [
+            runner.train(Order(asked.job, asked.loaded, asked.model, asked.source, REMARK, custom=custom, run=name))
+        ]
 
 
 def _given(options: Options, defaults: Mapping[str, Value], pool: int | None) -> dict[str, Value]:

@@ -30,7 +30,7 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
     except LanfitError as wrong:
         _report(wrong, as_json)
         sys.exit(wrong.exit_code)
-    except (OSError, sqlite3.OperationalError) as error:
+    except (OSError, sqlite3.DatabaseError) as error:
         log.debug("the system refused", exc_info=error)
         explained = refused(error)
         _report(explained, as_json)

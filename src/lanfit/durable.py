@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -40,6 +41,29 @@ def write_whole(path: Path, content: bytes | str, mode: int = 0o644) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
+
+
+#: Begins what was sealed: no msgpack does.
+_SEAL = b"\xc1"
+
+
+def seal(content: bytes) -> bytes:
+    """What is to be stored of some bytes, so that damage is noticed when they are read back."""
+    return _SEAL + hashlib.sha256(content).digest() + content
+
+
+def unseal(stored: bytes) -> bytes:
+    """The bytes in what `seal` made; what an earlier version stored without a seal is given as it is.
+
+    Raises:
+        ValueError: they are not what was stored.
+    """
+    if not stored.startswith(_SEAL):
+        return stored
+    start = len(_SEAL) + hashlib.sha256().digest_size
+    if hashlib.sha256(stored[start:]).digest() != stored[len(_SEAL) : start]:
+        raise ValueError("its bytes are not those that were written")
+    return stored[start:]
 
 
 def take_room(file: BinaryIO, size: int) -> None:

@@ -11,9 +11,9 @@ from lanfit.errors import LanfitError
 from lanfit.mistakes import mistake
 
 
-def refused(error: OSError | sqlite3.OperationalError) -> LanfitError:
+def refused(error: OSError | sqlite3.DatabaseError) -> LanfitError:
     """The error for the user: what the system said, and of which file."""
-    if isinstance(error, sqlite3.OperationalError):
+    if isinstance(error, sqlite3.DatabaseError):
         return mistake("system.refused", reason=f"the ledger of a run: {error}")
     why = error.strerror or str(error) or type(error).__name__
     return mistake("system.refused", reason=f"{why}: {error.filename}" if error.filename else why)

@@ -66,6 +66,16 @@ MISTAKES: Mapping[str, Mistake] = {
         "run {run} can't go on: {file} is missing",
         "Start a new run with --job logs/{run}/job.toml: it gives the same models.",
     ),
+    "resume.damaged": Mistake(
+        InputError,
+        "run {run} can't go on: {file} {reason}",
+        "Start the same job again: lanfit server --job logs/{run}/job.toml.",
+    ),
+    "resume.damaged-ledger": Mistake(
+        InputError,
+        "run {run} can't go on: its ledger {file} is damaged: {reason}",
+        "{left} {again}",
+    ),
     "resume.other-data": Mistake(
         InputError,
         "the data is not what run {run} began with",
