@@ -336,10 +336,6 @@ INSIDE = {
         "it takes a ledger that SQLite has written, and one changed byte",
         "lanfit_server/test_damage.py::test_a_ledger_with_other_bytes_is_refused_wherever_they_are",
     ),
-    "resume.damaged": (
-        "the weights are made again where the model is still there",
-        "lanfit_server/test_damage.py::test_starting_weights_that_the_disk_has_spoilt_are_named_and_made_again_of_the_same_model",
-    ),
     "model.changed": (
         "the model process has to be killed at one moment",
         "lanfit_server/test_model_process_deaths.py::test_a_model_file_that_is_another_by_then_is_refused",

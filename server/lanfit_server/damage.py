@@ -69,8 +69,8 @@ def _how_to_start_again(workspace: Workspace, run: str) -> str:
     try:
         make_job(read_file(path, "job file", FIELDS))
     except LanfitError:
-        return f"{workspace.relative(path)} can't be read, either: start a new run."
-    return f"Start the same job again: lanfit server --job {workspace.relative(path)}."
+        return f"{workspace.relative(path)} can't be read, either: start a new run"
+    return f"Start the same job again: lanfit server --job {workspace.relative(path)}"
 
 
 def damage_of(path: Path, specs: Iterable[ArraySpec], block_id: str) -> str:

@@ -74,7 +74,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "resume.damaged-ledger": Mistake(
         InputError,
         "run {run} can't go on: its ledger {file} is damaged: {reason}",
-        "{left} {again}",
+        "{left} {again}.",
     ),
     "resume.other-data": Mistake(
         InputError,
