@@ -17,7 +17,7 @@ from running import PASSPHRASE, Place, Program, client, free_port
 from lanfit.loop import LoopThread
 from lanfit.net.link import Link
 from lanfit.net.listen import listen
-from lanfit.net.tls import ALPN, Identity, format_fingerprint
+from lanfit.net.tls import ALPN, Identity, grouped
 from lanfit.wire.auth import Refusal, Refused, stretch
 
 pytestmark = pytest.mark.story
@@ -59,6 +59,11 @@ def a_name_that_nobody_has(place: Place) -> Start:
 @provokes("listen.other-machine", "203.0.113.7")
 def the_address_of_another_machine(place: Place) -> Start:
     return Start({"host": "203.0.113.7"})
+
+
+@provokes("listen.with-port", "127.0.0.1 as the address", "8470 as the port")
+def an_address_with_a_port(place: Place) -> Start:
+    return Start({"host": "127.0.0.1:8470"})
 
 
 @provokes("identity.unusable", "identity.pem")
@@ -129,15 +134,61 @@ def ends_with(code: str, worker: Program, *causes: str) -> None:
     assert "Traceback" not in worker.said
 
 
+@pytest.mark.parametrize(
+    ("address", "code", "cause"),
+    [
+        ("lab@school", "address.none", "'lab@school'"),
+        ("10.99.0.1:abc", "address.no-port", "'abc'"),
+        ("10.99.0.300", "address.not-ipv4", "'10.99.0.300'"),
+        ("fd00:::1", "address.not-ipv6", "'fd00:::1'"),
+        ("fd00::1:8470", "address.ambiguous", "[fd00::1]:8470"),
+        ("0.0.0.0", "address.all", "0.0.0.0"),
+        ("fe80::1", "address.no-zone", "fe80::1%"),
+        ("fe80::1%nowhere0", "address.other-zone", "fe80::1%nowhere0"),
+    ],
+)
+def test_an_address_at_which_nobody_can_join_ends_a_client_at_once(
+    tmp_path: Path, address: str, code: str, cause: str
+) -> None:
+    with Program("client", address, folder=tmp_path) as worker:
+        ends_with(code, worker, cause)
+    assert not list(tmp_path.iterdir())
+
+
+def test_at_the_question_an_address_is_explained_and_one_with_a_port_answers_the_next_question(
+    tmp_path: Path, server: Server
+) -> None:
+    with Program("client", "--once", folder=tmp_path, terminal=True, passphrase=None) as worker:
+        dialogue = Dialogue(worker)
+        dialogue.answer("Server IP: ", "")
+        dialogue.explains("question.empty", "Server IP: ")
+        dialogue.answer("Server IP: ", "10.99.0.300")
+        dialogue.explains("address.not-ipv4", "Server IP: ")
+        dialogue.answer("Server IP: ", f" http://127.0.0.1:{server.port}/")
+        asked = dialogue.answer("Passphrase: ", PASSPHRASE)
+        worker.expect("looking for the server again")
+        worker.interrupt()
+        worker.finish(130)
+    assert "Port" not in asked
+
+
+def test_the_whole_line_of_a_server_is_an_answer_to_the_question_for_its_address(
+    tmp_path: Path, server: Server
+) -> None:
+    line = f"python client 127.0.0.1:{server.port} --fingerprint {'ab' * 10}"
+    with Program("client", folder=tmp_path, answers=f"{line}\n") as worker:
+        ends_with("join.other-fingerprint", worker, grouped("ab" * 10))
+
+
 def test_a_fingerprint_that_is_none_is_named(tmp_path: Path) -> None:
     with client(tmp_path, free_port(), "one", "--fingerprint", "abc") as worker:
-        ends_with("fingerprint.malformed", worker, "'abc'", "it has 3 characters")
+        ends_with("fingerprint.malformed", worker, "'abc'", "it has 3 digits")
 
 
 def test_a_server_with_another_fingerprint_than_the_given_one_is_refused(tmp_path: Path, server: Server) -> None:
     expected = "ab" * 32
     with client(tmp_path, server.port, "one", "--fingerprint", expected) as worker:
-        ends_with("join.other-fingerprint", worker, expected, format_fingerprint(server.identity.fingerprint))
+        ends_with("join.other-fingerprint", worker, grouped(expected), grouped(server.identity.fingerprint.hex()))
 
 
 def known_servers(folder: Path, content: str) -> Path:
@@ -151,7 +202,7 @@ def test_a_server_whose_fingerprint_changed_is_refused(tmp_path: Path, server: S
     entry = {"server_id": "00" * 16, "fingerprint": "ab" * 32}
     path = known_servers(tmp_path, json.dumps({f"127.0.0.1:{server.port}": entry}))
     with client(tmp_path, server.port, "one") as worker:
-        ends_with("join.changed-fingerprint", worker, "ab" * 32, str(path))
+        ends_with("join.changed-fingerprint", worker, grouped("ab" * 10), str(path))
 
 
 def test_known_servers_that_cannot_be_read_are_named(tmp_path: Path, server: Server) -> None:

@@ -306,8 +306,8 @@ def test_a_client_joins_only_the_server_that_has_the_fingerprint(place: Place, t
         port = port_of(server)
         with client(tmp_path / "a", port, "one", "--fingerprint", "ab" * 32) as worker:
             worker.finish(3)
-            assert "ab" * 32 in worker.said
-        real = server.expect("--fingerprint ([0-9a-f]{64})")[1]
+            assert "-".join(["abab"] * 16) in worker.said
+        real = server.expect("--fingerprint ([0-9a-f-]{24})\n")[1]
         with client(tmp_path / "a", port, "one", "--fingerprint", real) as worker:
             worker.finish()
             server.finish()

@@ -21,6 +21,7 @@ from lanfit.files import BlockFile
 from lanfit.logs import harmless
 from lanfit.models.custom import Allowed
 from lanfit.models.runtime import keras_version
+from lanfit.net.addresses import with_port
 from lanfit.net.connect import ServerIdentity, TryLater, connect
 from lanfit.net.link import Link
 from lanfit.net.pulse import LinkTimes
@@ -79,7 +80,7 @@ class Server:
 
     host: str
     port: int
-    fingerprint: bytes | None = None
+    fingerprint: str | None = None
 
 
 class PartsAnswers(Protocol):
@@ -102,6 +103,7 @@ class Agent:
         runtime: of its trainer.
         fixed: which parts of the runtime no task may change, because they were given on the command line.
         say: called with lines for the user.
+        say_trouble: called with what keeps it from joining; `say` otherwise.
         data: the folder of the client's own files; in its workspace otherwise.
         remembers: whether servers are pinned in the state folder; not for a client that a server started itself.
         waits: how long it waits for a server that says nothing.
@@ -126,6 +128,7 @@ class Agent:
         keeping: Keeping | None = None,
         parts: PartsAnswers | None = None,
         allowed: Allowed | None = None,
+        say_trouble: Callable[[str], None] | None = None,
     ) -> None:
         own = data or workspace.dataset
         self._allowed = allowed or Allowed()
@@ -139,6 +142,7 @@ class Agent:
         self._name = name
         self._parts = parts
         self._say = say
+        self._say_trouble = say_trouble or say
         self._link: Link | None = None
         self._identity: ServerIdentity | None = None
         self._given_name = name
@@ -227,7 +231,7 @@ class Agent:
                 now = time.monotonic()
                 if failed.message != reason or now - said >= REMIND_SECONDS:
                     waited = f" ({now - began:.0f} s so far)" if reason else ""
-                    self._say(
+                    self._say_trouble(
                         f"{failed.message}. {failed.hint} Trying again every {wait:.0f} s{waited}; Ctrl-C ends it."
                     )
                     said, reason = now, failed.message
@@ -235,7 +239,7 @@ class Agent:
                 continue
             self._join_seconds = time.monotonic() - attempt
             if self._known is not None:
-                self._known.remember(f"{self._server.host}:{self._server.port}", identity)
+                self._known.remember(with_port(self._server.host, self._server.port), identity)
             self._identity = identity
             return link
 

@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from lanfit.child import ALLOW
+from lanfit.child import ALLOW, CANT_JOIN
 from lanfit.errors import InputError
 from lanfit.fields import Value
 from lanfit.loop import LoopThread
 from lanfit.mistakes import mistake
 from lanfit.models.custom import Allowed, allow_named
 from lanfit.models.runtime import check_backend, default_backend
+from lanfit.net.addresses import parse_address
 from lanfit.net.connect import WrongPassphrase
 from lanfit.net.tls import format_fingerprint, parse_fingerprint
 from lanfit.passphrase import PASSPHRASE_VARIABLE, given_passphrase
@@ -28,10 +29,13 @@ from lanfit_client.agent import Agent, Server
 from lanfit_client.cache import CACHE_LIMIT
 from lanfit_client.known import FingerprintChanged, KnownServers
 from lanfit_client.parts import PartsQuestions
-from lanfit_client.settings import DEFAULT_PORT, FIELDS
+from lanfit_client.settings import DEFAULT_PORT, FIELDS, JoinLine
 from lanfit_client.state import ClientState
 from lanfit_client.work import Keeping
 
+#: How the questions for the server are answered on the command line, and at them.
+HOST = "the argument HOST[:PORT]"
+EXAMPLE = "192.168.1.20:8470"
 #: A typed passphrase may be wrong this often in all; a fake server must not get endless guesses.
 ATTEMPTS = 3
 
@@ -79,7 +83,7 @@ class Client:
         check_backend(runtime.backend)
         fixed = frozenset(options.given) & frozenset(Runtime.__struct_fields__)
         fingerprint = parse_fingerprint(options.fingerprint) if options.fingerprint else None
-        server = Server(str(self._ask("host", None)), int(str(self._ask("port", str(DEFAULT_PORT)))), fingerprint)
+        server = self._server(fingerprint)
         state = ClientState.take(options.workspace)
         data = _data_folder(options)
         allowed = _allowed(options)
@@ -102,6 +106,7 @@ class Client:
                     keeping=_keeping(options),
                     parts=self._parts,
                     allowed=allowed,
+                    say_trouble=self._say_trouble,
                 )
                 self._loop, self._agent = loop, agent
                 try:
@@ -115,16 +120,32 @@ class Client:
         finally:
             state.lock.release()
 
-    def _ask(self, key: str, default: str | None) -> Value:
-        given = self._options.given.get(key)
+    def _server(self, fingerprint: str | None) -> Server:
+        """Where to join: given, or asked for. A port in the answer for the address is not asked for again.
+
+        Raises:
+            InputError: no server can be joined there.
+        """
+        options = self._options
+        given, port = options.given.get("host"), options.given.get("port")
         if given is not None:
-            return given
-        field = FIELDS[key]
-        setting = self._options.settings.get(key)
-        default = default if setting is None else str(setting)
-        return self._terminal.ask(
-            field.question, "the argument HOST[:PORT]", lambda text: field.read(text, field.question), default=default
-        )
+            address = parse_address(str(given))
+        else:
+            setting = options.settings.get("host")
+            default = None if setting is None else str(setting)
+            line = self._terminal.ask(FIELDS["host"].question, HOST, JoinLine.read, default=default, example=EXAMPLE)
+            address, fingerprint = line.address, fingerprint or line.fingerprint
+        if address.port is None and port is None:
+            field = FIELDS["port"]
+            default = str(options.settings.get("port") or DEFAULT_PORT)
+            port = self._terminal.ask(
+                field.question, HOST, lambda text: field.read(text, field.question), default=default
+            )
+        return Server(address.host, address.port or int(str(port)), fingerprint)
+
+    def _say_trouble(self, line: str) -> None:
+        """Say what keeps this client from joining; so that its server shows it, if one on this machine started it."""
+        self._terminal.say(f"{CANT_JOIN}{line}" if self._options.child else line)
 
     def _work(self, loop: LoopThread, agent: Agent) -> None:
         passphrase = self._passphrase()

@@ -9,9 +9,10 @@ import click
 
 from lanfit.commands import interrupt_on_termination, reported
 from lanfit.fields import Value, read_file
+from lanfit.net.addresses import Address, parse_address
 from lanfit.terminal import Terminal
 from lanfit.workspace import find_workspace
-from lanfit_client.settings import FIELDS, SETTINGS, split_address
+from lanfit_client.settings import DEFAULT_PORT, FIELDS, SETTINGS
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,10 +58,9 @@ def client(
     with reported():
         place = find_workspace(workspace, Path.cwd())
         settings = read_file(place.client_settings, "settings file", SETTINGS) if place.client_settings.exists() else {}
-        host, port = split_address(address) if address else (None, None)
-        if host is not None and port is None:
-            port = str(settings.get("port") or 8470)
-        texts = {"host": host, "port": port, "name": name, "parts": parts}
+        server = parse_address(address) if address else Address("")
+        host, port = server.host or None, str(server.port or settings.get("port") or DEFAULT_PORT)
+        texts = {"host": host, "port": port if host else None, "name": name, "parts": parts}
         texts |= {"backend": backend, "device": device, "threads": threads}
         texts["keep_data"] = "yes" if keep_data else None
         texts["data"] = str(Path(data).resolve()) if data else data

@@ -13,7 +13,7 @@ from lanfit.durable import write_whole
 from lanfit.errors import RefusedError
 from lanfit.mistakes import mistake, texts
 from lanfit.net.connect import ServerIdentity
-from lanfit.net.tls import format_fingerprint, parse_fingerprint
+from lanfit.net.tls import LEAST_DIGITS, format_fingerprint, grouped, has_fingerprint, parse_fingerprint
 
 
 class KnownServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,14 +22,14 @@ class KnownServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     server_id: str
     """Hex."""
     fingerprint: str
-    """Hex."""
+    """Hex: all of it; who edits the file may shorten it to the digits that servers show."""
 
 
 class FingerprintChanged(RefusedError):
     """Another fingerprint is known for this address."""
 
-    def __init__(self, address: str, known: bytes, shown: bytes, path: Path) -> None:
-        shows, knows = format_fingerprint(shown), format_fingerprint(known)
+    def __init__(self, address: str, known: str, shown: bytes, path: Path) -> None:
+        shows, knows = format_fingerprint(shown), grouped(known[:LEAST_DIGITS])
         super().__init__(*texts("join.changed-fingerprint", address=address, shown=shows, known=knows, file=path))
         self.address, self.known, self.shown, self.path = address, known, shown, path
 
@@ -48,18 +48,18 @@ class KnownServers:
             InputError: the file can't be read.
         """
         known = self.fingerprint(address)
-        if known is not None and known != fingerprint:
+        if known is not None and not has_fingerprint(fingerprint, known):
             raise FingerprintChanged(address, known, fingerprint, self.path)
 
-    def fingerprint(self, address: str) -> bytes | None:
-        """The fingerprint that is known for `host:port`, if any."""
+    def fingerprint(self, address: str) -> str | None:
+        """The digits of the fingerprint that is known for `host:port`, if any."""
         found = self._read().get(address)
         return parse_fingerprint(found.fingerprint) if found else None
 
     def remember(self, address: str, server: ServerIdentity) -> None:
         """Pin a server after a join."""
         servers = self._read()
-        entry = KnownServer(server.server_id.hex(), format_fingerprint(server.fingerprint))
+        entry = KnownServer(server.server_id.hex(), server.fingerprint.hex())
         if servers.get(address) != entry:
             self._write({**servers, address: entry})
 

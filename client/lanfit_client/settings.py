@@ -2,20 +2,57 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
 
 from lanfit import waits
 from lanfit.fields import Field, choice, commented, paths, size, text, whole, yes_or_no
 from lanfit.job import BACKENDS, DEVICES
+from lanfit.net.addresses import Address, parse_address
+from lanfit.net.tls import parse_fingerprint
 from lanfit.parts import part_range
 
 DEFAULT_PORT = 8470
+
+#: The line that a server shows, as a whole.
+_LINE = re.compile(
+    r"(?:\S*python[0-9.]*(?:\.exe)?|py|lanfit) +client +(\S+)(?: +--fingerprint[ =]+(\S+))? *", re.IGNORECASE
+)
+
+
+@dataclass(frozen=True)
+class JoinLine:
+    """What is said at the question for the server: its address, or the line that it shows, as a whole."""
+
+    address: Address
+    fingerprint: str | None = None
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read an answer.
+
+        Raises:
+            InputError: no server can be joined at this.
+        """
+        if (line := _LINE.fullmatch(text.strip())) is None:
+            return cls(parse_address(text))
+        return cls(parse_address(line[1]), line[2] and parse_fingerprint(line[2]))
+
 
 #: What can be said by a flag, at a question, or in client.toml.
 FIELDS: Mapping[str, Field] = {
     field.key: field
     for field in (
-        Field("host", text, "The server's IP address or name.", "Server IP", "none: it is asked", "192.168.1.20"),
+        Field(
+            "host",
+            lambda text: str(parse_address(text)),
+            "The server's IP address or name, as the server shows it; its port may follow behind a colon.",
+            "Server IP",
+            "none: it is asked",
+            "192.168.1.20",
+        ),
         Field("port", whole(1, 65535), "The server's TCP port, from 1 to 65535.", "Port", example=DEFAULT_PORT),
         Field(
             "name",
@@ -81,17 +118,6 @@ FIELDS: Mapping[str, Field] = {
 
 #: What client.toml may hold.
 SETTINGS: Mapping[str, Field] = {**FIELDS, **waits.COMMON}
-
-
-def split_address(address: str) -> tuple[str, str | None]:
-    """Split `HOST`, `HOST:PORT` or `[IPV6]:PORT`; the port is None when there is none."""
-    if address.startswith("["):
-        host, _, rest = address[1:].partition("]")
-        return host, rest.removeprefix(":") or None
-    if address.count(":") == 1:
-        host, _, port = address.partition(":")
-        return host, port
-    return address, None
 
 
 TITLE = """Settings of `python client` on this machine. A line without its # becomes the default of a question or

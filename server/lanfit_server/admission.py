@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from lanfit.job import Job
-from lanfit.net.addresses import lan_address
+from lanfit.net.addresses import ALL_ADDRESSES, is_loopback, with_port
 from lanfit.passphrase import given_passphrase
 from lanfit.terminal import Terminal
 from lanfit.workspace import Workspace
 from lanfit_server.entrance import Entrance
+from lanfit_server.interfaces import Candidate, interfaces_here, ranked
 from lanfit_server.opening import Options
 from lanfit_server.passphrase import make_passphrase
 from lanfit_server.questions import Answers
@@ -26,8 +29,7 @@ class Admission:
         """Question 2: listen at once, and print the line to run on a client."""
         entrance = self._entrance
         self._answers.ask("port", check=lambda port: entrance.listen(int(str(port))))
-        self._terminal.say(f"Listening on {entrance.host}, port {entrance.port}. On each client run:")
-        self._terminal.say(f"\n    {join_line(entrance, self._options.workspace)}\n")
+        self._terminal.say(how_to_join(entrance, self._options.workspace))
 
     def unlock(self) -> str | None:
         """Question 6: from now on clients can log in. Returns the passphrase, None for the kept one."""
@@ -56,10 +58,46 @@ class Admission:
         return passphrase
 
 
-def join_line(entrance: Entrance, workspace: Workspace) -> str:
-    """The line to run on a client."""
-    shown = lan_address() if entrance.host in ("0.0.0.0", "::", "") else entrance.host
+def how_to_join(entrance: Entrance, workspace: Workspace) -> str:
+    """What the operator is told: where the server listens, the line to run on a client, and what to know about it."""
+    here = [each for each in ranked(interfaces_here()) if _listens(entrance.addresses, each.address)]
     in_a_clone = (workspace.root / "client" / "__main__.py").is_file()
     program = "python client" if in_a_clone else "lanfit client"
-    address = f"[{shown}]:{entrance.port}" if ":" in shown else f"{shown}:{entrance.port}"
-    return f"{program} {address} --fingerprint {entrance.fingerprint}"
+    return said_of_joining(entrance.host, entrance.port, entrance.addresses, here, program, entrance.fingerprint)
+
+
+def _listens(addresses: Sequence[str], address: str) -> bool:
+    return ("::" if ":" in address else "0.0.0.0") in addresses
+
+
+def said_of_joining(
+    host: str, port: int, addresses: Sequence[str], here: Sequence[Candidate], program: str, fingerprint: str
+) -> str:
+    """The lines for the operator.
+
+    Args:
+        host: what the operator chose to listen on.
+        addresses: what that stands for.
+        here: where that is all addresses: those of this machine, the best first.
+    """
+    host = host.strip().removeprefix("[").removesuffix("]")
+    everywhere = host in ALL_ADDRESSES
+    remarks = []
+    joined = (here[0].address if here else "127.0.0.1") if everywhere else host
+    if everywhere and not here:
+        remarks.append("This machine is in no network: only clients on this machine can join.")
+    elif not is_loopback(host) and all(map(is_loopback, addresses)):
+        remarks.append(f"{host} is an address that no other machine reaches: only clients on this machine can join.")
+    if "%" in joined:
+        zone = joined.partition("%")[2]
+        remarks.append(f"Instead of {zone}, each client needs the name of its own interface.")
+    if others := here[1:]:
+        which = "Another address" if len(others) == 1 else "Other addresses"
+        remarks.append(f"{which} of this machine: {', '.join(other.said for other in others)}.")
+    if not is_loopback(host):
+        remarks.append(
+            "--fingerprint may be left out: at the first join the passphrase tells a false server from this one."
+        )
+    line = f"{program} {with_port(joined, port)} --fingerprint {fingerprint}"
+    where = "all addresses" if everywhere else host
+    return "\n".join([f"Listening on {where}, port {port}. On each client run:", f"\n    {line}\n", *remarks])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lanfit.loop import LoopThread
 from lanfit.models.custom import AllowedFile
+from lanfit.net.addresses import with_port
 from lanfit.net.listen import Listener
 from lanfit.net.tls import Identity, format_fingerprint
 from lanfit.waits import Waits
@@ -17,7 +18,7 @@ from lanfit.wire.auth import stretch
 from lanfit.workspace import Workspace
 from lanfit_server.clusters import Hopeless
 from lanfit_server.clusters.lan import LanCluster
-from lanfit_server.clusters.local import LocalClients
+from lanfit_server.clusters.local import LocalClients, own_address
 from lanfit_server.collect import Desk
 from lanfit_server.gate import GateKeeper
 from lanfit_server.state import KeptPassphrase
@@ -53,6 +54,11 @@ class Entrance:
         return self._listener.port
 
     @property
+    def addresses(self) -> list[str]:
+        """Where it listens; "0.0.0.0" and "::" are all addresses of a family."""
+        return self._listener.addresses
+
+    @property
     def fingerprint(self) -> str:
         return format_fingerprint(self._identity.fingerprint)
 
@@ -74,8 +80,10 @@ class Entrance:
             threads: of each one's trainer.
             once: they end with the run; otherwise they stay for the next one.
         """
-        clients = LocalClients(self._workspace, self.port, passphrase, self.fingerprint, threads, once=once)
+        address = with_port(own_address(self.addresses), self.port)
+        clients = LocalClients(self._workspace, address, passphrase, self.fingerprint, threads, once=once)
         clients.on_death = lambda name, why: say(f"The local client {name}: {why}")
+        clients.on_trouble = lambda name, what: say(f"The local client {name}: {what}")
         clients.on_giving_up = lambda wrong, name: self.cluster.events.put_nowait(Hopeless(name, wrong))
         self._local = clients
         self._loop.call(clients.start(count))

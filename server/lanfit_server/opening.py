@@ -119,7 +119,7 @@ def can_listen(host: Value) -> None:
     Raises:
         InputError: it can't, or nobody knows the name.
     """
-    from lanfit.net.binding import addresses_of, bind
+    from lanfit.net.binding import bind, places_of
 
-    for sock in bind(addresses_of(str(host)), 0):
+    for sock in bind(places_of(str(host)), 0):
         sock.close()

@@ -27,7 +27,7 @@ from lanfit.lock import scratch_folder
 from lanfit.loop import LoopThread
 from lanfit.waits import Waits
 from lanfit.workspace import Workspace
-from lanfit_server.admission import join_line
+from lanfit_server.admission import how_to_join
 from lanfit_server.display import Display
 from lanfit_server.entrance import Entrance
 from lanfit_server.evaluate import ModelProcess
@@ -194,18 +194,18 @@ class Service:
             closing.callback(scratch.remove)
             ground: Ground
             if self._opening.simulated:
-                ground, line, made = self._simulation(closing), "", None
+                ground, joining, made = self._simulation(closing), "", None
             else:
-                ground, line, made = self._entrance(waits, closing)
+                ground, joining, made = self._entrance(waits, closing)
             self._runner = Runner(
                 self._workspace, ground, self._models, self._loop, self._display, waits, scratch.folder
             )
             self._runner.on_outcome = self._tell_outcome
-            self._outlet.tell(Opened(line, made, str(scratch.folder)))
+            self._outlet.tell(Opened(joining, made, str(scratch.folder)))
             yield
 
     def _entrance(self, waits: Waits, closing: contextlib.ExitStack) -> tuple[Entrance, str, str | None]:
-        """The way in, the line to run on clients, and the passphrase if it was made and must be shown."""
+        """The way in, how to join it, and the passphrase if it was made and must be shown."""
         opening, say = self._opening, self._display.say
         if opening.passphrase is not None:
             check_passphrase(opening.passphrase, opening.host)
@@ -219,7 +219,7 @@ class Service:
         if opening.local:
             entrance.start_local(opening.local, opening.threads, passphrase, say, once=False)
         made = passphrase if opening.passphrase is None and not opening.local else None
-        return entrance, join_line(entrance, self._workspace), made
+        return entrance, how_to_join(entrance, self._workspace), made
 
     def _simulation(self, closing: contextlib.ExitStack) -> Simulation:
         opening = self._opening

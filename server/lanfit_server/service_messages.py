@@ -71,7 +71,8 @@ Request = Open | Fit | GoOn | Close
 class Opened(msgspec.Struct, frozen=True, tag="opened"):
     """Clients can join."""
 
-    join_line: str
+    how_to_join: str
+    """For the operator: where the server listens, and the line to run on a client."""
     passphrase: str | None
     """The one that was made, if it was."""
     scratch: str

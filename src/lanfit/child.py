@@ -31,6 +31,8 @@ _LENGTH = struct.Struct("<I")
 M = TypeVar("M")
 #: Begins a line on the standard input of a client that a server started: a file with custom objects is allowed.
 ALLOW = "custom-objects "
+#: What a client that a server started says first where it could not join; its server shows the rest of the line.
+CANT_JOIN = "can't join: "
 #: How many of its last lines of output are kept of a child, to be shown when it dies.
 KEPT_LINES = 40
 #: The variable that names a child's own folder for temporary files: a backend leaves some when it is ended.

@@ -132,7 +132,7 @@ FIELDS: dict[str, Field] = {
             text,
             "The address or name to listen on.",
             "Server IP",
-            "0.0.0.0: all interfaces",
+            "0.0.0.0: all addresses of both families",
         ),
         Field("port", whole(1, 65535), "The TCP port to listen on, from 1 to 65535.", "Port"),
         Field(

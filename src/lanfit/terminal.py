@@ -134,6 +134,7 @@ class Terminal:
         *,
         default: str | None,
         shown_default: str = "",
+        example: str = "",
         secret: bool = False,
     ) -> T:
         """Ask until `accept` returns for an answer; an empty answer is the default.
@@ -144,6 +145,7 @@ class Terminal:
             accept: makes a value of the answer or raises InputError.
             default: the text that an empty answer stands for; None when there is none.
             shown_default: what to show as the default, where that is not the text itself.
+            example: an answer, for who gives none.
             secret: do not echo what is typed.
 
         Raises:
@@ -161,7 +163,11 @@ class Terminal:
                 answer = line.strip("\r\n") if secret else line.strip()
             if not answer:
                 if default is None:
-                    self._explain_or_raise(mistake("question.no-default", question=question, flag=flag))
+                    if self.take_defaults or not self.interactive:
+                        raise mistake("question.no-default", question=question, flag=flag)
+                    self.explain(
+                        mistake("question.empty", question=question, example=example and f", as in {example},")
+                    )
                     continue
                 answer = default
             try:

@@ -97,7 +97,7 @@ def test_at_a_terminal_a_wrong_answer_is_explained_and_asked_again_and_a_secret_
             echoed = b""
     os.close(master)
     assert "'abc' is no number" in screen.getvalue()
-    assert "has no default" in screen.getvalue()
+    assert "needs an answer" in screen.getvalue()
     assert b"41" not in echoed
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from lanfit.errors import InputError, RefusedError
 from lanfit.net.connect import ServerIdentity
+from lanfit.net.tls import format_fingerprint
 from lanfit_client.known import FingerprintChanged, KnownServers
 
 ADDRESS = "192.168.1.20:8470"
@@ -25,7 +26,7 @@ def test_an_unknown_address_may_show_any_fingerprint(path: Path) -> None:
 def test_a_server_is_remembered_over_a_restart(path: Path) -> None:
     KnownServers(path).remember(ADDRESS, SERVER)
     known = KnownServers(path)
-    assert known.fingerprint(ADDRESS) == SERVER.fingerprint
+    assert known.fingerprint(ADDRESS) == SERVER.fingerprint.hex()
     known.check(ADDRESS, SERVER.fingerprint)
     known.check("192.168.1.21:8470", OTHER)
 
@@ -38,9 +39,9 @@ def test_another_fingerprint_at_a_known_address_is_refused_naming_the_file_to_ed
     error = changed.value
     assert isinstance(error, RefusedError)
     assert error.exit_code == 3
-    assert (error.address, error.known, error.shown) == (ADDRESS, SERVER.fingerprint, OTHER)
-    assert SERVER.fingerprint.hex() in error.message
-    assert OTHER.hex() in error.message
+    assert (error.address, error.known, error.shown) == (ADDRESS, SERVER.fingerprint.hex(), OTHER)
+    assert format_fingerprint(SERVER.fingerprint) in error.message
+    assert format_fingerprint(OTHER) in error.message
     assert str(path) in error.hint
     assert ADDRESS in error.hint
 
@@ -65,7 +66,7 @@ def test_a_server_can_be_forgotten_and_remembered_anew(path: Path) -> None:
     known.forget(ADDRESS)
     known.forget(ADDRESS)
     known.remember(ADDRESS, ServerIdentity(SERVER.server_id, OTHER))
-    assert known.fingerprint(ADDRESS) == OTHER
+    assert known.fingerprint(ADDRESS) == OTHER.hex()
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"a": 1}', b'{"a": {"server_id": "x"}}', b'"\xff"', b"\xff\xfe"])
@@ -85,6 +86,14 @@ def test_an_edited_fingerprint_that_is_none_trusts_nobody(path: Path) -> None:
     path.write_text(json.dumps({ADDRESS: {"server_id": "00", "fingerprint": "shortened"}}))
     with pytest.raises(InputError, match="no fingerprint"):
         KnownServers(path).check(ADDRESS, OTHER)
+
+
+def test_a_fingerprint_in_the_file_may_be_as_short_as_servers_show_it(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_text(json.dumps({ADDRESS: {"server_id": "00", "fingerprint": format_fingerprint(OTHER)}}))
+    KnownServers(path).check(ADDRESS, OTHER)
+    with pytest.raises(FingerprintChanged):
+        KnownServers(path).check(ADDRESS, SERVER.fingerprint)
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:

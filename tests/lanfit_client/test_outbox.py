@@ -12,7 +12,7 @@ from lanfit.files import ArrayFile
 from lanfit.wire.messages import Result
 from lanfit.workspace import Workspace
 from lanfit_client.outbox import Entry, Outbox
-from lanfit_client.settings import FIELDS, split_address
+from lanfit_client.settings import FIELDS
 from lanfit_client.state import ClientState
 
 
@@ -103,14 +103,6 @@ def test_a_second_client_in_one_workspace_gets_a_state_and_an_id_of_its_own(tmp_
     assert again.client_id == first.client_id
     again.lock.release()
     second.lock.release()
-
-
-def test_addresses_are_split_into_host_and_port() -> None:
-    assert split_address("10.0.0.1") == ("10.0.0.1", None)
-    assert split_address("lab-server:8471") == ("lab-server", "8471")
-    assert split_address("fe80::1") == ("fe80::1", None)
-    assert split_address("[fe80::1]:8471") == ("fe80::1", "8471")
-    assert split_address("[fe80::1]") == ("fe80::1", None)
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ class Cluster:
         if self._opening.local or self._opening.simulated:
             return
         told = Progress(1, "", 0)
-        told.note(f"On each client run:\n\n    {opened.join_line}\n")
+        told.note(opened.how_to_join)
         if opened.passphrase is not None:
             told.note(f"The passphrase is: {opened.passphrase}")
             self._opening = msgspec.structs.replace(self._opening, passphrase=opened.passphrase)

@@ -1,4 +1,4 @@
-"""Clients on this machine: the same client program in processes of its own, over loopback, through the same login."""
+"""Clients on this machine: the same client program in processes of its own, through the same login as all others."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import asyncio
 import os
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lanfit.child import ALLOW, KEPT_LINES, own_group
+from lanfit.child import ALLOW, CANT_JOIN, KEPT_LINES, own_group
 from lanfit.errors import InputError, LanfitError
 from lanfit.mistakes import mistake
+from lanfit.net.addresses import is_loopback
 from lanfit.workspace import Workspace
 
 
@@ -21,6 +22,7 @@ class LocalClients:
     One that ends because of wrong input is not: it would end in the same way.
 
     Args:
+        address: where they join.
         threads: of each one's trainer.
         once: they end with the run; otherwise they stay for the next one.
     """
@@ -28,10 +30,10 @@ class LocalClients:
     MOST_RESTARTS = 2
 
     def __init__(
-        self, workspace: Workspace, port: int, passphrase: str, fingerprint: str, threads: int, *, once: bool
+        self, workspace: Workspace, address: str, passphrase: str, fingerprint: str, threads: int, *, once: bool
     ) -> None:
         self._workspace = workspace
-        self._port = port
+        self._address = address
         self._secrets = f"{passphrase}\n".encode()
         self._fingerprint = fingerprint
         self._threads = threads
@@ -39,6 +41,7 @@ class LocalClients:
         self._tasks: list[asyncio.Task[None]] = []
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._allowed: list[Path] = []
+        self.on_trouble: Callable[[str, str], None] = lambda name, what: None
         self.on_death: Callable[[str, str], None] = lambda name, why: None
         self.on_giving_up: Callable[[LanfitError, str], None] = lambda wrong, name: None
 
@@ -51,8 +54,11 @@ class LocalClients:
             process = await self._start_one(name)
             last: deque[str] = deque(maxlen=KEPT_LINES)
             assert process.stderr is not None
-            while line := await process.stderr.readline():
-                last.append(line.decode(errors="replace").rstrip())
+            while read := await process.stderr.readline():
+                line = read.decode(errors="replace").rstrip()
+                last.append(line.removeprefix(CANT_JOIN))
+                if line.startswith(CANT_JOIN):
+                    self.on_trouble(name, last[-1])
             code = await process.wait()
             if code == 0:
                 return
@@ -68,7 +74,7 @@ class LocalClients:
             "-P",
             "-m",
             "lanfit_client",
-            f"127.0.0.1:{self._port}",
+            self._address,
             *(["--once"] if self._once else []),
             "--child",
             "--name",
@@ -107,6 +113,13 @@ class LocalClients:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(_end(process) for process in self._processes.values()))
+
+
+def own_address(addresses: Sequence[str]) -> str:
+    """Where a client on this machine joins a server that listens on these: at loopback where that is one of them."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    found = [everywhere.get(address, address) for address in addresses]
+    return next(filter(is_loopback, found), found[0])
 
 
 def _line(path: Path) -> bytes:

@@ -78,6 +78,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "the question {question!r} has no default",
         "Answer it with {flag}.",
     ),
+    "question.empty": Mistake(
+        InputError,
+        "{question!r} needs an answer",
+        "Type it{example} and press Enter; Ctrl-C ends the program.",
+    ),
     # --- job files and settings files ---
     "settings.missing": Mistake(
         InputError,

@@ -15,6 +15,47 @@ _MOMENT = "Try again in a moment."
 _BY_ITSELF = "It is tried again by itself."
 
 MISTAKES: Mapping[str, Mistake] = {
+    # --- what is typed for an address ---
+    "address.none": Mistake(
+        InputError,
+        "{text!r} is not the address of a server",
+        "Give its IP address or name, as the server shows it: 192.168.1.20, 192.168.1.20:8470 or [fd00::1]:8470.",
+    ),
+    "address.no-port": Mistake(
+        InputError,
+        "{text!r} has no port behind its address, but {port!r}",
+        "A port is a number from 1 to 65535, as in 192.168.1.20:8470; without one it is 8470.",
+    ),
+    "address.not-ipv4": Mistake(
+        InputError,
+        "{host!r} is no IPv4 address: it has four numbers from 0 to 255 with dots between them",
+        _SPELLING,
+    ),
+    "address.not-ipv6": Mistake(
+        InputError,
+        "{host!r} is no IPv6 address",
+        "Check the spelling; an IPv6 address stands in brackets when a port follows, as in [fd00::1]:8470.",
+    ),
+    "address.ambiguous": Mistake(
+        InputError,
+        "{text} may be an IPv6 address, or the address {host} with the port {port}",
+        "Type [{host}]:{port} if that is the port, and [{text}] if it is not.",
+    ),
+    "address.all": Mistake(
+        InputError,
+        "{host} stands for many addresses: no client can join at it",
+        "Use the address in the line that the server shows.",
+    ),
+    "address.no-zone": Mistake(
+        InputError,
+        "{host} is a link-local address: it means something only together with an interface of this machine",
+        "Add the interface, as in {host}%{zone}; this machine has: {zones}.",
+    ),
+    "address.other-zone": Mistake(
+        InputError,
+        "{host} names an interface that this machine does not have",
+        "Behind the % stands an interface of this machine, whatever other machines call theirs; it has: {zones}.",
+    ),
     # --- the server listens ---
     "listen.no-port": Mistake(
         InputError,
@@ -25,6 +66,11 @@ MISTAKES: Mapping[str, Mistake] = {
         InputError,
         "{host!r} is no address or name of this machine: {reason}",
         "Try 0.0.0.0, which stands for all its addresses.",
+    ),
+    "listen.with-port": Mistake(
+        InputError,
+        "{host!r} is an address with a port; the port has a question and a flag of its own",
+        "Give {address} as the address, and {port} as the port (--port).",
     ),
     "listen.port-in-use": Mistake(
         InputError,
@@ -70,8 +116,8 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "fingerprint.malformed": Mistake(
         InputError,
-        "{text!r} is no fingerprint: it has {length} characters",
-        "Copy the 64 hex digits that the server shows.",
+        "{text!r} is no fingerprint: {why}",
+        "Copy what the server shows behind --fingerprint; dashes, and upper or lower case, make no difference.",
     ),
     # --- a client looks for its server ---
     "connect.no-port": Mistake(

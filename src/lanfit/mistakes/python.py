@@ -31,7 +31,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "cluster.address": Mistake(
         InputError,
         "{address!r} is no address to listen on",
-        'Give HOST or HOST:PORT, e.g. "0.0.0.0:8470" for all interfaces.',
+        'Give HOST or HOST:PORT, e.g. "0.0.0.0:8470" for all addresses.',
     ),
     "cluster.closed": Mistake(
         InputError,

@@ -1,33 +1,142 @@
-"""Which address of this machine others in the LAN can reach, as a guess; no packet is sent to find out."""
+"""Addresses as text: how people type them, what can't be one, and how one is written with a port."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
+import os
+import re
 import socket
+import unicodedata
+from dataclasses import dataclass
+from typing import Final
 
-#: Where routes are asked for: the world, then the private networks, then IPv6. Connecting a UDP socket only looks up
-#: the route; nothing is sent.
-_TARGETS = ("192.0.2.1", "192.168.0.1", "192.168.1.1", "10.0.0.1", "172.16.0.1", "169.254.1.1", "2001:db8::1")
+from lanfit.mistakes import mistake
+
+#: What stands for all addresses of a machine that listens.
+ALL_ADDRESSES: Final = ("", "*", "0.0.0.0", "::", "[::]")
+#: Names as DNS, mDNS and Windows have them; in any script.
+_NAME = re.compile(r"\w([\w.-]*[\w.])?")
+_SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
-def lan_addresses() -> list[str]:
-    """The addresses of this machine that others may reach, the best guess first; empty without a network.
+@dataclass(frozen=True)
+class Address:
+    """Where a client wants to join."""
 
-    The best is the one that packets to the outside would come from; then private networks, then the rest.
+    host: str
+    """An IP address or a name; an IPv6 address without brackets, with its zone if it has one."""
+    port: int | None = None
+
+    def __str__(self) -> str:
+        return self.host if self.port is None else with_port(self.host, self.port)
+
+
+def parse_address(text: str) -> Address:
+    """Read what people type for a server: `HOST`, `HOST:PORT`, `[IPV6]:PORT`, `HOST PORT`, or any of them as a URL.
+
+    Raises:
+        InputError: no server can be joined at this.
     """
-    found: list[str] = []
-    for target in _TARGETS:
-        address = _source_for(target)
-        if address is not None and address not in found and not ipaddress.ip_address(address).is_loopback:
-            found.append(address)
-    # A stable sort: IPv4 first, because people type it; otherwise as found.
-    return sorted(found, key=lambda address: ":" in address)
+    bare = _SCHEME.sub("", unicodedata.normalize("NFKC", text).strip()).rstrip("/")
+    host, port = _split(bare)
+    if not host:
+        raise mistake("address.none", text=text)
+    host = _checked_host(host, bare)
+    if port is None:
+        return Address(host)
+    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise mistake("address.no-port", text=text, port=port)
+    return Address(host, int(port))
 
 
-def lan_address() -> str:
-    """The best guess, or 127.0.0.1 when there is no network."""
-    return next(iter(lan_addresses()), "127.0.0.1")
+def _split(text: str) -> tuple[str, str | None]:
+    """Host and port, neither of them checked."""
+    if found := re.fullmatch(r"\[([^\]]*)\](?:\s*[:\s]\s*(.*))?", text):
+        return found[1].strip(), found[2]
+    text = re.sub(r"\s*:\s*", ":", text)
+    between = ":" if text.count(":") == 1 else None
+    host, *port = text.split(between, 1) or [""]
+    return host, port[0] if port else None
+
+
+def _checked_host(host: str, text: str) -> str:
+    """The host, if there can be such a one.
+
+    Raises:
+        InputError: there can't.
+    """
+    if ":" in host:
+        return _checked_ipv6(host, text)
+    if re.fullmatch(r"[0-9.]+", host):
+        try:
+            address = ipaddress.IPv4Address(host)
+        except ValueError:
+            raise mistake("address.not-ipv4", host=host) from None
+        if address.is_unspecified or address.is_multicast or host == "255.255.255.255":
+            raise mistake("address.all", host=host)
+        return host
+    if host == "*":
+        raise mistake("address.all", host=host)
+    if not _NAME.fullmatch(host):
+        raise mistake("address.none", text=text)
+    return host
+
+
+def _checked_ipv6(host: str, text: str) -> str:
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        raise mistake("address.not-ipv6", host=host) from None
+    if address.is_unspecified or address.is_multicast:
+        raise mistake("address.all", host=host)
+    if not text.startswith("[") and (may_be := _with_port_behind(host)):
+        raise mistake("address.ambiguous", text=host, host=may_be[0], port=may_be[1])
+    check_zone(host)
+    return host
+
+
+def _with_port_behind(text: str) -> tuple[str, str] | None:
+    """Address and port that an IPv6 address without brackets may be meant to be: `fd00::1:8470`.
+
+    It is an address like any other where its last four groups are those that a machine makes of its hardware's.
+    """
+    host, _, port = text.rpartition(":")
+    if not re.fullmatch("[1-9][0-9]{3}", port) or len(text.rpartition("::")[2].split(":")) >= 4:
+        return None
+    with contextlib.suppress(ValueError):
+        ipaddress.IPv6Address(host)
+        return host, port
+    return None
+
+
+def check_zone(host: str) -> None:
+    """Check that an IPv6 address has a zone if it needs one, and that this machine has it.
+
+    Raises:
+        InputError: the zone is missing, or of another machine.
+    """
+    address = ipaddress.IPv6Address(host)
+    zone = address.scope_id
+    if zone is None and not address.is_link_local:
+        return
+    zones = _zones()
+    shown = ", ".join(zones) or "none"
+    if zone is None:
+        example = next((zone for zone in zones if zone.startswith(("e", "w"))), *zones[:1] or ["eth0"])
+        raise mistake("address.no-zone", host=host, zone=example, zones=shown)
+    if zone not in zones and not zone.isdecimal():
+        raise mistake("address.other-zone", host=host, zones=shown)
+
+
+def _zones() -> list[str]:
+    """The interfaces of this machine but loopback, as an address names them: on Windows by their numbers."""
+    try:
+        found = socket.if_nameindex()
+    except OSError:
+        return []
+    names = [(number, name) for number, name in found if not re.match(r"lo\d*$|loopback", name)]
+    return [str(number) if os.name == "nt" else name for number, name in names]
 
 
 def is_loopback(host: str) -> bool:
@@ -39,12 +148,6 @@ def is_loopback(host: str) -> bool:
     return False
 
 
-def _source_for(target: str) -> str | None:
-    family = socket.AF_INET6 if ":" in target else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((target, 9))
-            address = ipaddress.ip_address(str(probe.getsockname()[0]).partition("%")[0])
-    except OSError:
-        return None
-    return None if address.is_unspecified else str(address)
+def with_port(host: str, port: int) -> str:
+    """An address as people type it: an IPv6 one in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -6,31 +6,75 @@ Light enough to be imported for the first question.
 from __future__ import annotations
 
 import errno
+import ipaddress
+import re
 import socket
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 from lanfit.errors import LanfitError
 from lanfit.mistakes import mistake
+from lanfit.net.addresses import ALL_ADDRESSES, check_zone
 
 #: Ports below this one need the rights of an administrator on most systems.
 FIRST_UNPRIVILEGED: Final = 1024
+#: A port that is free for one family may be in use for the other: then another one is tried.
+TRIALS: Final = 20
+#: What a system says that lacks a family of addresses.
+_NO_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL)
 
 
-def addresses_of(host: str) -> list[tuple[int, str]]:
-    """Family and address of everything that a name stands for ("" and "0.0.0.0": all interfaces). Waits for an answer.
+@dataclass(frozen=True)
+class Place:
+    """An address to listen on."""
+
+    family: int
+    address: tuple[Any, ...]
+    """As sockets have it, with port 0."""
+    if_possible: bool = False
+    """Whether a system that lacks the family may do without it."""
+
+
+#: Each family has a socket of its own: what one that serves both does differs between systems.
+_EVERYWHERE = [
+    Place(socket.AF_INET, ("0.0.0.0", 0), if_possible=True),
+    Place(socket.AF_INET6, ("::", 0, 0, 0), if_possible=True),
+]
+
+
+def places_of(host: str) -> list[Place]:
+    """Everything that an address or a name stands for ("0.0.0.0", "::" and "*": all addresses of both families). Waits
+    for an answer.
 
     Raises:
-        InputError: nobody knows the name.
+        InputError: nobody knows the name, or it is none.
     """
+    host = host.strip()
+    if host in ALL_ADDRESSES:
+        return _EVERYWHERE
+    bare = host[1:-1] if re.fullmatch(r"\[[^\[\]]*\]", host) else host
+    if _is_ipv6(bare):
+        check_zone(bare)
     try:
-        found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = socket.getaddrinfo(bare, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
+        if with_port := re.fullmatch(r"(.+[^:]):([0-9]+)", host):
+            raise mistake("listen.with-port", host=host, address=with_port[1], port=with_port[2]) from error
         raise mistake("listen.unknown-name", host=host, reason=error) from error
     families = (socket.AF_INET, socket.AF_INET6)
-    return list(dict.fromkeys((int(info[0]), str(info[4][0])) for info in found if info[0] in families))
+    return list(dict.fromkeys(Place(int(info[0]), info[4]) for info in found if info[0] in families))
 
 
-def bind(addresses: list[tuple[int, str]], port: int) -> list[socket.socket]:
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def bind(places: Sequence[Place], port: int) -> list[socket.socket]:
     """Take a port of each address; 0 is any free one, but the same for all of them.
 
     Raises:
@@ -38,11 +82,33 @@ def bind(addresses: list[tuple[int, str]], port: int) -> list[socket.socket]:
     """
     if not 0 <= port <= 65535:
         raise mistake("listen.no-port", port=port)
+    for trial in range(TRIALS):
+        try:
+            return _bound(places, port)
+        except LanfitError as wrong:
+            if port or wrong.code != "listen.port-in-use" or trial == TRIALS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _bound(places: Sequence[Place], port: int) -> list[socket.socket]:
+    """Take the port of each address; 0 is one that is free for the first."""
     sockets: list[socket.socket] = []
+    missing: LanfitError | None = None
     try:
-        for family, address in addresses:
+        for place in places:
             wanted = sockets[0].getsockname()[1] if sockets else port
-            sockets.append(_bound(family, address, wanted))
+            host, _, *rest = place.address
+            try:
+                sockets.append(
+                    socket.create_server((host, wanted, *rest), family=socket.AddressFamily(place.family), backlog=128)
+                )
+            except OSError as error:
+                missing = _unusable(error, str(host), wanted)
+                if not (place.if_possible and error.errno in _NO_FAMILY):
+                    raise missing from error
+        if not sockets and missing is not None:
+            raise missing
     except BaseException:
         for sock in sockets:
             sock.close()
@@ -50,11 +116,11 @@ def bind(addresses: list[tuple[int, str]], port: int) -> list[socket.socket]:
     return sockets
 
 
-def _bound(family: int, address: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((address, port), family=family, backlog=128)
-    except OSError as error:
-        raise _unusable(error, address, port) from error
+def address_of(sock: socket.socket) -> str:
+    """The address that a socket listens on; a link-local one with its zone."""
+    host, _, *rest = sock.getsockname()
+    scope = rest[1] if len(rest) == 2 else 0
+    return f"{host}%{socket.if_indextoname(scope)}" if scope else str(host)
 
 
 def _unusable(error: OSError, address: str, port: int) -> LanfitError:

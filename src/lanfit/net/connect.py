@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from lanfit.errors import ConnectionFailed, LanfitError, LocalProtocolError, RefusedError
 from lanfit.mistakes import mistake, texts
+from lanfit.net.addresses import with_port
 from lanfit.net.link import Link, make_budget
 from lanfit.net.pulse import LinkTimes
 from lanfit.net.secure import open_tls
-from lanfit.net.tls import ALPN, client_context, fingerprint_of, format_fingerprint
+from lanfit.net.tls import ALPN, client_context, fingerprint_of, grouped, has_fingerprint
 from lanfit.net.transport import Wire
 from lanfit.wire.auth import ClientLogin, LoggedIn, NeedPassword, Refusal, Refused, stretch
 from lanfit.wire.session import Session, Side
@@ -46,16 +47,16 @@ async def connect(
     client_id: bytes,
     passphrase: str,
     *,
-    expect_fingerprint: bytes | None = None,
+    expect_fingerprint: str | None = None,
     known: Callable[[str, bytes], None] | None = None,
     timeout: float = 10.0,
     times: LinkTimes | None = None,
 ) -> tuple[Link, ServerIdentity]:
     """Connect to a server and log in.
 
-    `known(address, fingerprint)` is asked once TLS stands and before anything is said; it raises when another
-    fingerprint is known for this address. `timeout` is in seconds, for each of: finding the name, connecting, TLS,
-    each answer of the login.
+    `expect_fingerprint` is hex digits, the first 20 or more. `known(address, fingerprint)` is asked once TLS stands and
+    before anything is said; it raises when another fingerprint is known for this address. `timeout` is in seconds, for
+    each of: finding the name, connecting, TLS, each answer of the login.
 
     Raises:
         RefusedError: wrong passphrase (WrongPassphrase), version, or fingerprint.
@@ -63,17 +64,17 @@ async def connect(
         ConnectionFailed: no way to the server, or no lanfit server there.
         InputError: `host` or `port` can't be one.
     """
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = with_port(host, port)
     connection = await _reach(host, port, address, timeout)
     wire = Wire()
     try:
         fingerprint = await _handshake(connection, wire, address, timeout)
-        if expect_fingerprint is not None and fingerprint != expect_fingerprint:
+        if expect_fingerprint is not None and not has_fingerprint(fingerprint, expect_fingerprint):
             raise mistake(
                 "join.other-fingerprint",
                 address=address,
-                shown=format_fingerprint(fingerprint),
-                expected=format_fingerprint(expect_fingerprint),
+                shown=grouped(fingerprint.hex()[: len(expect_fingerprint)]),
+                expected=grouped(expect_fingerprint),
             )
         if known is not None:
             known(address, fingerprint)

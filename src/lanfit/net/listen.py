@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from lanfit.errors import ConnectionFailed
-from lanfit.net.binding import addresses_of, bind
+from lanfit.net.binding import address_of, bind, places_of
 from lanfit.net.link import Link, make_budget
 from lanfit.net.pulse import LinkTimes
 from lanfit.net.secure import can_watch, open_tls, until_ready
@@ -56,8 +56,8 @@ class Listener:
     """A server that listens; made by `listen`."""
 
     def __init__(self, sockets: list[socket.socket], identity: Identity, gate: Gate, on_link: OnLink) -> None:
-        self.addresses: list[tuple[str, int]] = [sock.getsockname()[:2] for sock in sockets]
-        self.port: int = self.addresses[0][1]
+        self.addresses: list[str] = [address_of(sock) for sock in sockets]
+        self.port: int = sockets[0].getsockname()[1]
         self._identity, self._gate, self._on_link = identity, gate, on_link
         self._context = server_context(identity)
         self._times = LinkTimes()
@@ -199,14 +199,14 @@ async def listen(
     times: LinkTimes | None = None,
     login_seconds: float = LOGIN_SECONDS,
 ) -> Listener:
-    """Listen on an address or name ("" and "0.0.0.0": all interfaces) and a port (0: any free one).
+    """Listen on an address or name ("0.0.0.0", "::" and "*": all addresses) and a port (0: any free one).
 
     `on_link(link, client_id, address)` is awaited for each client that logged in; when it returns, its link is closed.
 
     Raises:
         InputError: the name is unknown, the address is not of this machine, or the port is in use.
     """
-    sockets = bind(await asyncio.to_thread(addresses_of, host), port)
+    sockets = bind(await asyncio.to_thread(places_of, host), port)
     for sock in sockets:
         sock.setblocking(False)
     listener = Listener(sockets, identity, gate, on_link)

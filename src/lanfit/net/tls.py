@@ -17,11 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lanfit.durable import write_whole
-from lanfit.mistakes import mistake
+from lanfit.mistakes import counted, mistake
 from lanfit.wire.auth import ID_BYTES
 
 ALPN = "lanfit/1"
 IDENTITY_FILE = "identity.pem"
+#: Hex digits of a fingerprint that are shown, and needed: 80 bits. Who wants to look like a given server has to find a
+#: certificate with the same ones (a second preimage); that two of his own are alike is of no use to him.
+LEAST_DIGITS = 20
+ALL_DIGITS = 64
 
 log = logging.getLogger(__name__)
 
@@ -89,20 +93,38 @@ def fingerprint_of(der: bytes) -> bytes:
 
 
 def format_fingerprint(fingerprint: bytes) -> str:
-    """A fingerprint as people see it: 64 hex digits, one word to double-click on."""
-    return fingerprint.hex()
+    """A fingerprint as people see and type it: its first 20 digits, in groups."""
+    return grouped(fingerprint.hex()[:LEAST_DIGITS])
 
 
-def parse_fingerprint(text: str) -> bytes:
-    """Read a fingerprint as people type it: hex digits, in any case, with or without colons and spaces.
+def grouped(digits: str) -> str:
+    """Digits in groups of four; with dashes, so that it is one word in every shell."""
+    return "-".join(digits[start : start + 4] for start in range(0, len(digits), 4))
+
+
+def parse_fingerprint(text: str) -> str:
+    """Read a fingerprint as people type it: its first 20 hex digits or more of them, in any case and any groups.
+
+    Returns the digits, to be compared by `has_fingerprint`.
 
     Raises:
-        InputError: these are not 32 bytes.
+        InputError: it is none, or too short to tell one server from another that somebody made to look like it.
     """
-    digits = re.sub(r"[\s:]", "", text).lower()
-    if not re.fullmatch(r"[0-9a-f]{64}", digits):
-        raise mistake("fingerprint.malformed", text=text.strip()[:80], length=len(digits))
-    return bytes.fromhex(digits)
+    digits = re.sub(r"[\s:.\-]", "", text).lower()
+    if wrong := re.search("[^0-9a-f]", digits):
+        why = f"{wrong[0]!r} is no hex digit"
+    elif len(digits) < LEAST_DIGITS:
+        why = f"it has {counted(len(digits), 'digit')}, and {LEAST_DIGITS} are needed"
+    elif len(digits) > ALL_DIGITS:
+        why = f"it has {len(digits)} digits, and there are {ALL_DIGITS}"
+    else:
+        return digits
+    raise mistake("fingerprint.malformed", text=text.strip()[:80], why=why)
+
+
+def has_fingerprint(fingerprint: bytes, digits: str) -> bool:
+    """Whether a server with this fingerprint is the one that these digits are of."""
+    return len(digits) >= LEAST_DIGITS and fingerprint.hex().startswith(digits)
 
 
 def _keep_private(path: Path) -> None:

@@ -165,10 +165,12 @@ def test_another_fingerprint_is_refused_before_anything_is_said(serve: Any, way:
 
     async def test() -> None:
         async with serve() as server:
-            options: dict[str, Any] = {"expect_fingerprint": b"x" * 32} if way == "expected" else {"known": known}
-            with pytest.raises(RefusedError, match=format_fingerprint(server.identity.fingerprint)) as refused:
+            options: dict[str, Any] = {"expect_fingerprint": "ab" * 10} if way == "expected" else {"known": known}
+            with pytest.raises(RefusedError, match="fingerprint") as refused:
                 await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE, **options)
             assert f"127.0.0.1:{server.port}" in refused.value.message
+            shown = server.identity.fingerprint
+            assert (format_fingerprint(shown) if way == "expected" else shown.hex()) in refused.value.message
             assert server.gate.admitted == []
 
     run(test())
@@ -183,7 +185,7 @@ def test_the_expected_fingerprint_is_let_in(serve: Any) -> None:
                 server.port,
                 CLIENT_ID,
                 PASSPHRASE,
-                expect_fingerprint=server.identity.fingerprint,
+                expect_fingerprint=server.identity.fingerprint.hex()[:20],
                 known=lambda address, fingerprint: asked.append((address, fingerprint)),
             )
             assert asked == [(f"127.0.0.1:{server.port}", server.identity.fingerprint)]
@@ -533,7 +535,7 @@ def test_a_closed_listener_takes_its_links_and_its_port_with_it(serve: Any) -> N
     async def test() -> None:
         async with serve() as server:
             link, _ = await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
-            assert server.listener.addresses == [("127.0.0.1", server.port)]
+            assert server.listener.addresses == ["127.0.0.1"]
         await asyncio.wait_for(link.closed.wait(), WAIT)
         with pytest.raises(ConnectionFailed, match="refused"):
             await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)

@@ -8,6 +8,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lanfit.errors import InputError
 from lanfit.net.tls import (
@@ -15,6 +17,7 @@ from lanfit.net.tls import (
     client_context,
     fingerprint_of,
     format_fingerprint,
+    has_fingerprint,
     parse_fingerprint,
     server_context,
 )
@@ -91,16 +94,51 @@ def test_tls_is_1_3_only_and_resumes_nothing(tmp_path: Path) -> None:
     assert server.num_tickets == 0
 
 
+def test_a_fingerprint_is_shown_by_its_first_80_bits_in_groups_of_one_word() -> None:
+    assert format_fingerprint(bytes(range(32))) == "0001-0203-0405-0607-0809"
+
+
 def test_fingerprints_are_read_as_people_type_them() -> None:
-    fingerprint = bytes(range(32))
-    text = format_fingerprint(fingerprint)
-    assert len(text) == 64
-    pairs = [text[i : i + 2] for i in range(0, 64, 2)]
-    for typed in (text, text.upper(), ":".join(pairs), " ".join(pairs) + "\n"):
-        assert parse_fingerprint(typed) == fingerprint
+    fingerprint = bytes(range(160, 192))
+    digits = fingerprint.hex()
+    pairs = [digits[i : i + 2] for i in range(0, 64, 2)]
+    shown = format_fingerprint(fingerprint)
+    for typed in (
+        digits,
+        digits.upper(),
+        ":".join(pairs),
+        " ".join(pairs) + "\n",
+        shown,
+        shown.replace("-", " ").upper(),
+    ):
+        assert has_fingerprint(fingerprint, parse_fingerprint(typed))
 
 
-@pytest.mark.parametrize("typed", ["", "abc", "g" * 64, "0" * 63, "0" * 65])
-def test_what_is_no_fingerprint_is_wrong_input(typed: str) -> None:
-    with pytest.raises(InputError, match="no fingerprint"):
+@given(st.integers(20, 64), st.binary(min_size=32, max_size=32))
+def test_every_beginning_of_20_digits_or_more_is_enough_and_one_other_digit_is_not(length: int, one: bytes) -> None:
+    digits = parse_fingerprint(one.hex()[:length])
+    assert has_fingerprint(one, digits)
+    for place in range(length):
+        other = "0" if digits[place] != "0" else "1"
+        assert not has_fingerprint(one, digits[:place] + other + digits[place + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("typed", "why"),
+    [
+        ("", "it has 0 digits, and 20 are needed"),
+        ("abc", "it has 3 digits"),
+        ("0" * 19, "it has 19 digits"),
+        ("0" * 65, "it has 65 digits, and there are 64"),
+        ("g" * 64, "'g' is no hex digit"),
+        ("3c59dc048e8850243be8079a5c74d079…", "'…' is no hex digit"),
+    ],
+)
+def test_what_is_no_fingerprint_is_wrong_input(typed: str, why: str) -> None:
+    with pytest.raises(InputError, match="no fingerprint") as wrong:
         parse_fingerprint(typed)
+    assert why in wrong.value.message
+
+
+def test_too_few_digits_are_of_no_server() -> None:
+    assert not has_fingerprint(bytes(32), "0" * 19)
