@@ -30,7 +30,11 @@ def test_the_best_address_is_in_the_line_and_the_others_are_named() -> None:
 def test_an_address_that_was_chosen_is_the_one_in_the_line() -> None:
     assert said("10.99.0.1", addresses=["10.99.0.1"]) == ["lanfit client 10.99.0.1:8470 --fingerprint 3c59"]
     assert said("[fd00::1]", addresses=["fd00::1"]) == ["lanfit client [fd00::1]:8470 --fingerprint 3c59"]
-    assert said("127.0.0.1", addresses=["127.0.0.1"]) == ["lanfit client 127.0.0.1:8470 --fingerprint 3c59"]
+
+
+def test_on_loopback_there_is_only_the_line() -> None:
+    text = said_of_joining("127.0.0.1", 8470, ["127.0.0.1"], [], "lanfit client", "3c59")
+    assert text.split("\n")[1:] == ["", "    lanfit client 127.0.0.1:8470 --fingerprint 3c59", ""]
 
 
 def test_a_machine_without_a_network_says_that_nobody_else_can_join() -> None:
