@@ -179,6 +179,23 @@ def test_the_launcher_finds_the_clones_environment_or_says_how_to_make_one(clone
         assert f"lanfit {side}" in found.stdout
 
 
+@pytest.mark.parametrize("side", ["server", "client"])
+def test_a_clone_is_the_workspace_of_its_programs_wherever_they_are_called_from(
+    clone: Place, tmp_path: Path, side: str
+) -> None:
+    settings = clone.root / side / f"{side}.toml"
+    settings.write_text("[broken")
+    elsewhere = Place(tmp_path / "elsewhere").root
+    command = f"python {clone.root / side}"
+    with Program(command=command, folder=elsewhere) as program:
+        program.finish(2)
+    assert str(settings) in program.said
+    with Program(command=f"{command} --workspace .", folder=elsewhere, answers="") as program:
+        program.finish(2)
+    assert str(settings) not in program.said
+    assert "the input ended" in program.said
+
+
 @pytest.mark.story
 def test_the_server_prints_the_line_that_a_client_in_a_clone_runs(clone: Place) -> None:
     with clone.server(*flags(free_port(), 1, epochs=1)) as server:
