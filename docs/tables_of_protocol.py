@@ -41,7 +41,8 @@ def _span(size: frames.Size) -> str:
 _LAYOUTS = {
     "CLIENT_HELLO": (auth.CLIENT_HELLO, "magic, lowest version, highest version, nonce, client id"),
     "SERVER_HELLO": (auth.SERVER_HELLO, "version, suite, nonce, server id, salt"),
-    "REFUSE": (auth.REFUSE, "code, seconds until a new try makes sense"),
+    "REFUSE": (auth.REFUSE, "code, seconds until a new try makes sense (for VERSION the server's version)"),
+    "CLIENT_REFUSE": (auth.CLIENT_REFUSE, "code; 1: the client expects another fingerprint"),
     "DATA": (frames.DATA_HEADER, "stream, offset in the block; then the bytes"),
 }
 _UNITS = {"B": "u8", "H": "u16", "I": "u32", "Q": "u64"}
@@ -77,7 +78,7 @@ def _steps(steps: Sequence[auth.Step]) -> str:
 def _refusals() -> str:
     def sentence(why: auth.Refusal) -> str:
         said = MISTAKES[f"join.{why.name.lower().replace('_', '-')}"].message.removeprefix("{address}: ")
-        return said.format(seconds="*n*")
+        return said.format(seconds="*n*", theirs="version *n*", ours="*m*")
 
     rows = [(int(why), why.name, sentence(why)) for why in auth.Refusal]
     return table(["code", "name", "what the user reads"], rows)

@@ -313,11 +313,17 @@ def test_a_client_joins_only_the_server_that_has_the_fingerprint(place: Place, t
             server.finish()
     # The same address, but another server: refused before anything is said to it.
     other = Place(tmp_path / "other")
-    with other.server(*flags(port, 1)) as server:
+    with other.server(*flags(port, 1), environment={"LANFIT_STATE_DIR": str(tmp_path / "another machine")}) as server:
         server.expect("Waiting for 1 more")
         with client(tmp_path / "a", port, "one") as worker:
             worker.finish(3)
             assert "known_servers" in worker.said
+        # Its operator hears of it, and what to do helps.
+        server.expect("A client at 127.0.0.1 refused this server, because it expects another fingerprint")
+        new = server.expect("--fingerprint ([0-9a-f]{64})")[1]
+        with client(tmp_path / "a", port, "one", "--fingerprint", new) as worker:
+            worker.expect("the given one takes its place")
+            server.expect("one joined from")
         server.interrupt()
         server.finish(130)
 

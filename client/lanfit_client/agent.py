@@ -146,6 +146,8 @@ class Agent:
         self._link: Link | None = None
         self._identity: ServerIdentity | None = None
         self._given_name = name
+        self._noted: tuple[str, str] | None = None
+        """The versions of lanfit and Keras that the user was last told of."""
         self._has_own_id = False
         """Whether it has taken another id because its own was that of another machine, too."""
         self._join_seconds = 0.0
@@ -239,7 +241,9 @@ class Agent:
                 continue
             self._join_seconds = time.monotonic() - attempt
             if self._known is not None:
-                self._known.remember(with_port(self._server.host, self._server.port), identity)
+                where = with_port(self._server.host, self._server.port)
+                if self._known.remember(where, identity):
+                    self._say(f"{where} was known here with another fingerprint; the given one takes its place.")
             self._identity = identity
             return link
 
@@ -353,6 +357,11 @@ class Agent:
         self._given_name = welcome.name
         self.worker.server_keras = welcome.keras
         self._say(f"Joined {link.peer} as {welcome.name}.")
+        versions = welcome.version, welcome.keras
+        if versions != self._noted:
+            self._noted = versions
+            for line in differing_versions(*versions):
+                self._say(line)
         self._link = link
         if self._allowed.specs != self._joined_with:
             self._send_soon(Allow(self._allowed.specs))
@@ -445,6 +454,23 @@ class Agent:
             with contextlib.suppress(ConnectionFailed):
                 await self._link.send(Leave(reason))
                 await self._link.close(reason)
+
+
+def differing_versions(lanfit: str, keras: str) -> list[str]:
+    """What is said about a server whose lanfit or Keras is not this client's."""
+    said = []
+    if (there := harmless(lanfit)[:40]) != __version__:
+        said.append(
+            f"Note: the server has lanfit {there}, this client {__version__}: install the same on both machines if "
+            "something fails."
+        )
+    here, there = keras_version(), harmless(keras)[:40]
+    if here and there and here != there:
+        said.append(
+            f"Note: the server has Keras {there}, this client {here}: whether the model can be built here is tried "
+            "before its rows come."
+        )
+    return said
 
 
 async def _ignoring_the_end(sending: Coroutine[Any, Any, None]) -> None:

@@ -15,14 +15,20 @@ from lanfit.mistakes import mistake, texts
 from lanfit.net.connect import ServerIdentity
 from lanfit.net.tls import LEAST_DIGITS, format_fingerprint, grouped, has_fingerprint, parse_fingerprint
 
+#: So many ids of workspaces are remembered for an address.
+MOST_OTHERS = 20
 
-class KnownServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+
+class KnownServer(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A server as the file has it."""
 
     server_id: str
     """Hex."""
     fingerprint: str
     """Hex: all of it; who edits the file may shorten it to the digits that servers show."""
+
+    others: tuple[str, ...] = ()
+    """The ids of other workspaces whose server had this key here, the newest first: their results may still wait."""
 
 
 class FingerprintChanged(RefusedError):
@@ -56,12 +62,19 @@ class KnownServers:
         found = self._read().get(address)
         return parse_fingerprint(found.fingerprint) if found else None
 
-    def remember(self, address: str, server: ServerIdentity) -> None:
-        """Pin a server after a join."""
+    def remember(self, address: str, server: ServerIdentity) -> bool:
+        """Pin a server after a join; return whether it takes the place of one with another fingerprint."""
         servers = self._read()
-        entry = KnownServer(server.server_id.hex(), server.fingerprint.hex())
-        if servers.get(address) != entry:
+        earlier = servers.get(address)
+        is_other = earlier is not None and not has_fingerprint(
+            server.fingerprint, parse_fingerprint(earlier.fingerprint)
+        )
+        ids = () if earlier is None or is_other else (earlier.server_id, *earlier.others)
+        others = tuple(each for each in ids if each != server.server_id.hex())[:MOST_OTHERS]
+        entry = KnownServer(server.server_id.hex(), server.fingerprint.hex(), others)
+        if earlier != entry:
             self._write({**servers, address: entry})
+        return is_other
 
     def address(self, server_id: bytes) -> str | None:
         """Where the server with this id was joined, if it was.
@@ -69,8 +82,9 @@ class KnownServers:
         Raises:
             InputError: the file can't be read.
         """
-        found = (address for address, server in self._read().items() if server.server_id == server_id.hex())
-        return next(found, None)
+        wanted = server_id.hex()
+        servers = self._read().items()
+        return next((address for address, server in servers if wanted in (server.server_id, *server.others)), None)
 
     def forget(self, address: str) -> None:
         """Trust whatever this address shows next."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+from lanfit import __version__
 from lanfit.data.files import natural_key
 from lanfit.logs import harmless
 from lanfit.mistakes import mistake
@@ -29,6 +30,7 @@ from lanfit_server.display import Display
 from lanfit_server.early_start import EarlyStart
 from lanfit_server.parts import Takers, own_rows_of
 from lanfit_server.prepare import RunData
+from lanfit_server.roster import Member
 from lanfit_server.survey import Told, unite
 
 
@@ -223,7 +225,21 @@ def joined(cluster: Cluster, name: str) -> str:
     """What is said about a client that is here."""
     member = cluster.roster[name]
     line = f"{name} joined from {member.address} ({member.backend}, {member.threads} threads)."
-    here, there = keras_version(), harmless(member.keras)
-    if not there or there == here:
+    if member.noted == (member.version, member.keras):
         return line
-    return f"{line} It has Keras {there}, this server {here}: it tries to build the model before it gets rows."
+    member.noted = member.version, member.keras
+    return " ".join([line, *differing_versions(member)])
+
+
+def differing_versions(member: Member) -> list[str]:
+    """What is said about a client whose lanfit or Keras is not this server's."""
+    said = []
+    if (there := _shown(member.version)) != __version__:
+        said.append(f"It has lanfit {there}, this server {__version__}: install the same on both if something fails.")
+    if (there := _shown(member.keras)) and there != (here := keras_version()):
+        said.append(f"It has Keras {there}, this server {here}: it tries to build the model before it gets rows.")
+    return said
+
+
+def _shown(version: str) -> str:
+    return harmless(version)[:40]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from lanfit.wire.messages import RunEnded
+from lanfit_server.assembly import differing_versions
 from lanfit_server.clusters import Joined, Left, Returned, TaskFailed
 from lanfit_server.clusters.lan import LanCluster
 from lanfit_server.collect import Desk
@@ -65,7 +66,8 @@ class Gathering:
                 continue
             match event:
                 case Joined(client):
-                    self._display.say(f"{client} is here.")
+                    versions = differing_versions(self._cluster.roster[client])
+                    self._display.say(" ".join([f"{client} is here.", *versions]))
                 case Left(client, reason, _):
                     self._display.say(f"{client} is gone ({reason}).")
                 case Returned(client, run, task, _):

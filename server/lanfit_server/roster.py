@@ -59,8 +59,12 @@ class Member:
     bytes_received: int = 0
     bytes_sent: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
+    version: str = ""
+    """Of its lanfit."""
     keras: str = ""
     """The version of its Keras, if it said so."""
+    noted: tuple[str, str] | None = None
+    """The versions of lanfit and Keras that were last told to the operator."""
     custom: tuple[CustomFile, ...] = ()
     """The files with custom objects that it allows."""
     lacks: str = ""
@@ -119,7 +123,7 @@ class Roster:
             self._members[known.name] = known
         known.address, known.backend, known.device = address, said.backend, said.device
         known.threads, known.free_memory = said.threads, said.free_memory
-        known.custom, known.keras = said.custom, said.keras
+        known.custom, known.version, known.keras = said.custom, said.version, said.keras
         known.connected, known.last_seen, known.silent, known.was_heard = True, now, False, True
         self.rest(known.name)
         return known

@@ -60,6 +60,24 @@ def test_the_file_can_be_read_and_edited_by_people(path: Path) -> None:
         known.check("lab.example:8470", SERVER.fingerprint)
 
 
+def test_the_workspaces_of_one_machine_are_one_server_and_each_is_found_by_its_results(path: Path) -> None:
+    known, elsewhere = KnownServers(path), ServerIdentity(b"w" * 16, SERVER.fingerprint)
+    for server in (SERVER, elsewhere, SERVER, elsewhere):
+        known.remember(ADDRESS, server)
+    known.check(ADDRESS, SERVER.fingerprint)
+    assert known.address(SERVER.server_id) == known.address(elsewhere.server_id) == ADDRESS
+    assert known.address(b"x" * 16) is None
+    assert len(json.loads(path.read_text())[ADDRESS]["others"]) == 1
+
+
+def test_whether_a_server_takes_the_place_of_another_is_told(path: Path) -> None:
+    known = KnownServers(path)
+    assert not known.remember(ADDRESS, SERVER)
+    assert not known.remember(ADDRESS, SERVER)
+    assert known.remember(ADDRESS, ServerIdentity(SERVER.server_id, OTHER))
+    assert not known.remember(ADDRESS, ServerIdentity(SERVER.server_id, OTHER))
+
+
 def test_a_server_can_be_forgotten_and_remembered_anew(path: Path) -> None:
     known = KnownServers(path)
     known.remember(ADDRESS, SERVER)

@@ -258,6 +258,7 @@ class Lab:
         identity = replace(Identity.load_or_create(self.folder / "state"), server_id=SERVER)
         gate = GateKeeper(self.folder / "gate.json")
         gate.stretched = stretch(PASSPHRASE, identity.salt)
+        self.identity = identity
         self.port = (await self.scene.cluster.open("127.0.0.1", 0, identity, gate, Waits())).port
         try:
             async with asyncio.timeout(120):
@@ -267,13 +268,15 @@ class Lab:
             self.scene.desk.close()
 
     @contextlib.asynccontextmanager
-    async def machine(self, folder: str, *, said_as: str | None = None) -> AsyncIterator[tuple[Agent, ClientState]]:
+    async def machine(
+        self, folder: str, *, said_as: str | None = None, fingerprint: str | None = None
+    ) -> AsyncIterator[tuple[Agent, ClientState]]:
         """An agent that joins, and comes back for as long as this lasts."""
         place = Workspace(self.folder / folder)
         state = ClientState.take(place)
         said = self.said.setdefault(said_as or folder, [])
         runtime = Runtime("tensorflow", "cpu", 1)
-        agent = Agent(Server("127.0.0.1", self.port), state, place, "image", runtime, said.append)
+        agent = Agent(Server("127.0.0.1", self.port, fingerprint), state, place, "image", runtime, said.append)
         running = asyncio.create_task(agent.run(PASSPHRASE, once=False))
         try:
             yield agent, state

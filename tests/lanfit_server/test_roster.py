@@ -8,6 +8,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lanfit import __version__
 from lanfit.models.runtime import keras_version
 from lanfit.wire.messages import Join, Progress
 from lanfit_server.assembly import joined
@@ -113,3 +114,18 @@ def test_a_client_with_another_keras_joins_with_both_versions_said() -> None:
     assert f"It has Keras 3.0.5, this server {keras_version()}" in joined(cluster, "other")
     for name in ("same", "silent"):
         assert "Keras" not in joined(cluster, name)
+
+
+def test_a_client_with_another_lanfit_joins_with_both_versions_said_once_for_each() -> None:
+    cluster: Any = SimpleNamespace(roster=Roster())
+
+    def said(name: str, version: str) -> str:
+        cluster.roster.join(name.encode(), "10.0.0.1", msgspec.structs.replace(join(name), version=version), 0)
+        return joined(cluster, name)
+
+    assert f"It has lanfit 0.0.9, this server {__version__}: install the same on both" in said("other", "0.0.9")
+    assert "lanfit" not in said("other", "0.0.9"), "it joined again"
+    assert "It has lanfit 0.0.8" in said("other", "0.0.8")
+    assert "lanfit" not in said("same", __version__)
+    assert "\x1b" not in said("hostile", "\x1b[2J" * 1000)
+    assert len(said("long", "1" * 10_000)) < 300

@@ -24,7 +24,9 @@ from lanfit.net.tls import Identity
 from lanfit.partial import PartialBlock
 from lanfit.parts import PartRange
 from lanfit.waits import Waits
+from lanfit.wire import auth
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_size, pieces, views
+from lanfit.wire.auth import Distrusted, OtherVersion
 from lanfit.wire.messages import (
     Ack,
     Allow,
@@ -83,6 +85,8 @@ from lanfit_server.survey import check_survey
 log = logging.getLogger("lanfit.server")
 #: A client that is logged in says who it is within this many seconds.
 JOIN_SECONDS = 10.0
+#: So many addresses are named whose clients can't log in: anybody who can connect can pretend to be one.
+MOST_UNFIT = 50
 #: A client whose result there is no room for offers it again after so many seconds.
 LATER_SECONDS = 10.0
 
@@ -105,6 +109,7 @@ class LanCluster:
         self._waits = Waits()
         self._sessions: dict[str, Session] = {}
         self._blocks: dict[str, tuple[BlockSpec, Mapping[str, AnyArray], Callable[[], None] | None]] = {}
+        self._unfit_said: set[tuple[str, type]] = set()
         self._copied: set[bytes] = set()
         """Ids of clients that more than one machine has, as was said."""
         self._withdrawn: set[str] = set()
@@ -119,8 +124,18 @@ class LanCluster:
             InputError: the address or port can't be listened on.
         """
         self._waits = waits
-        self._listener = await listen(host, port, identity, gate, self._serve, times=LinkTimes.of(waits))
+        times = LinkTimes.of(waits)
+        self._listener = await listen(host, port, identity, gate, self._serve, times=times, on_unfit=self._unfit)
         return self._listener
+
+    def _unfit(self, address: str, why: OtherVersion | Distrusted) -> None:
+        """Say once for each address that its client can't log in to this server, and what to do."""
+        log.warning("%s does not log in: %s", address, why)
+        what = (address, type(why))
+        if what in self._unfit_said or len(self._unfit_said) >= MOST_UNFIT:
+            return
+        self._unfit_said.add(what)
+        self.say(said_of_unfit(address, why))
 
     # --- what the coordinator asks for --------------------------------------------------------------------------
 
@@ -484,6 +499,22 @@ class LanCluster:
         session.acknowledged.add(block_id)
         await session.link.send(Ack(block_id))
         crash_point("server.result-acknowledged")
+
+
+def said_of_unfit(address: str, why: OtherVersion | Distrusted) -> str:
+    """What the operator is told of a client that can't log in."""
+    match why:
+        case OtherVersion(lowest, highest):
+            theirs = f"version {highest}" if lowest == highest else f"versions {lowest} to {highest}"
+            return (
+                f"A client at {address} was refused: it speaks {theirs} of the protocol, and this server version "
+                f"{auth.VERSION}. Install the same lanfit on both machines."
+            )
+        case Distrusted():
+            return (
+                f"A client at {address} refused this server, because it expects another fingerprint. If this is the "
+                "right server, start that client with the line above, --fingerprint included."
+            )
 
 
 async def _came(fetch: Coroutine[Any, Any, None]) -> bool:

@@ -191,7 +191,8 @@ MISTAKES: Mapping[str, Mistake] = {
         RefusedError,
         "{address} shows the fingerprint {shown}, but this machine knows it with {known}: another server, or someone "
         "in between",
-        "Compare with what the server shows; if the change is wanted, delete {address!r} from {file}.",
+        "Compare with what the server shows. If the change is wanted, give the new one with --fingerprint, or delete "
+        "{address!r} from {file}.",
     ),
     "join.passphrase": Mistake(
         RefusedError,
@@ -200,7 +201,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "join.version": Mistake(
         RefusedError,
-        "{address}: the server speaks another version of the protocol",
+        "{address}: the server speaks {theirs} of the protocol, and this client version {ours}",
         "Install the same lanfit on both machines.",
     ),
     "join.banned": Mistake(

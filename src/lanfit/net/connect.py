@@ -17,7 +17,17 @@ from lanfit.net.pulse import LinkTimes
 from lanfit.net.secure import open_tls
 from lanfit.net.tls import ALPN, client_context, fingerprint_of, grouped, has_fingerprint
 from lanfit.net.transport import Wire
-from lanfit.wire.auth import ClientLogin, LoggedIn, NeedPassword, Refusal, Refused, stretch
+from lanfit.wire.auth import (
+    VERSION,
+    ClientLogin,
+    Distrust,
+    LoggedIn,
+    NeedPassword,
+    Refusal,
+    Refused,
+    client_refusal,
+    stretch,
+)
 from lanfit.wire.session import Session, Side
 
 
@@ -54,9 +64,9 @@ async def connect(
 ) -> tuple[Link, ServerIdentity]:
     """Connect to a server and log in.
 
-    `expect_fingerprint` is hex digits, the first 20 or more. `known(address, fingerprint)` is asked once TLS stands and
-    before anything is said; it raises when another fingerprint is known for this address. `timeout` is in seconds, for
-    each of: finding the name, connecting, TLS, each answer of the login.
+    Once TLS stands, and before anything is said, the fingerprint is compared with the expected one (hex digits, the
+    first 20 or more); without one `known(address, fingerprint)` is asked, which raises when another one is known for
+    this address. `timeout` is in seconds, for each of: finding the name, connecting, TLS, each answer of the login.
 
     Raises:
         RefusedError: wrong passphrase (WrongPassphrase), version, or fingerprint.
@@ -69,20 +79,35 @@ async def connect(
     wire = Wire()
     try:
         fingerprint = await _handshake(connection, wire, address, timeout)
-        if expect_fingerprint is not None and not has_fingerprint(fingerprint, expect_fingerprint):
-            raise mistake(
-                "join.other-fingerprint",
-                address=address,
-                shown=grouped(fingerprint.hex()[: len(expect_fingerprint)]),
-                expected=grouped(expect_fingerprint),
-            )
-        if known is not None:
-            known(address, fingerprint)
+        try:
+            _check(address, fingerprint, expect_fingerprint, known)
+        except RefusedError:
+            # So that its operator hears of it: it does not know else why nobody comes.
+            wire.write([client_refusal(Distrust.FINGERPRINT)])
+            await wire.close("its fingerprint is another one")
+            raise
         server_id = await _log_in(wire, client_id, passphrase, fingerprint, address, timeout)
         return Link(wire, address, times or LinkTimes(), make_budget()), ServerIdentity(server_id, fingerprint)
     except BaseException:
         wire.abort("not logged in")
         raise
+
+
+def _check(address: str, fingerprint: bytes, expected: str | None, known: Callable[[str, bytes], None] | None) -> None:
+    """Check what the server shows: against what the user expects, else against what is known of the address.
+
+    Raises:
+        RefusedError: it is another one.
+    """
+    if expected is not None and not has_fingerprint(fingerprint, expected):
+        raise mistake(
+            "join.other-fingerprint",
+            address=address,
+            shown=grouped(fingerprint.hex()[: len(expected)]),
+            expected=grouped(expected),
+        )
+    if expected is None and known is not None:
+        known(address, fingerprint)
 
 
 async def _reach(host: str, port: int, address: str, timeout: float) -> socket.socket:
@@ -173,7 +198,8 @@ def _refusal(why: Refusal, seconds: int, address: str) -> LanfitError:
         case Refusal.PASSPHRASE:
             return WrongPassphrase(*texts("join.passphrase", address=address))
         case Refusal.VERSION:
-            return mistake("join.version", address=address)
+            theirs = f"version {seconds}" if seconds else "another version"
+            return mistake("join.version", address=address, theirs=theirs, ours=VERSION)
         case Refusal.BANNED:
             said = texts("join.banned", address=address, seconds=seconds)
         case Refusal.FULL:

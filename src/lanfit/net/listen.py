@@ -19,7 +19,18 @@ from lanfit.net.pulse import LinkTimes
 from lanfit.net.secure import can_watch, open_tls, until_ready
 from lanfit.net.tls import ALPN, Identity, server_context
 from lanfit.net.transport import Wire
-from lanfit.wire.auth import Guesses, Knocks, LoggedIn, Refusal, Refused, ServerLogin, State, WrongProof
+from lanfit.wire.auth import (
+    Distrusted,
+    Guesses,
+    Knocks,
+    LoggedIn,
+    OtherVersion,
+    Refusal,
+    Refused,
+    ServerLogin,
+    State,
+    WrongProof,
+)
 from lanfit.wire.session import Session, Side
 
 #: From the connection to the exchange, and from the exchange to the proof.
@@ -33,6 +44,8 @@ FULL_SECONDS = 2
 
 log = logging.getLogger(__name__)
 
+#: Called with an address and why its client can't log in to this server.
+OnUnfit = Callable[[str, OtherVersion | Distrusted], None]
 OnLink = Callable[[Link, bytes, str], Awaitable[None]]
 
 
@@ -55,10 +68,12 @@ class Gate(Protocol):
 class Listener:
     """A server that listens; made by `listen`."""
 
-    def __init__(self, sockets: list[socket.socket], identity: Identity, gate: Gate, on_link: OnLink) -> None:
+    def __init__(
+        self, sockets: list[socket.socket], identity: Identity, gate: Gate, on_link: OnLink, on_unfit: OnUnfit
+    ) -> None:
         self.addresses: list[str] = [address_of(sock) for sock in sockets]
         self.port: int = sockets[0].getsockname()[1]
-        self._identity, self._gate, self._on_link = identity, gate, on_link
+        self._identity, self._gate, self._on_link, self._on_unfit = identity, gate, on_link, on_unfit
         self._context = server_context(identity)
         self._times = LinkTimes()
         self._login_seconds = LOGIN_SECONDS
@@ -164,6 +179,9 @@ class Listener:
                         case LoggedIn(client_id):
                             self._gate.joined(address, client_id)
                             return client_id
+                        case OtherVersion() | Distrusted() as why:
+                            self._on_unfit(address, why)
+                            return None
                         case _:
                             return None
         except TimeoutError:
@@ -198,10 +216,12 @@ async def listen(
     *,
     times: LinkTimes | None = None,
     login_seconds: float = LOGIN_SECONDS,
+    on_unfit: OnUnfit = lambda address, why: None,
 ) -> Listener:
     """Listen on an address or name ("0.0.0.0", "::" and "*": all addresses) and a port (0: any free one).
 
     `on_link(link, client_id, address)` is awaited for each client that logged in; when it returns, its link is closed.
+    `on_unfit(address, why)` is called for each that can't: anybody who can connect can have it called.
 
     Raises:
         InputError: the name is unknown, the address is not of this machine, or the port is in use.
@@ -209,7 +229,7 @@ async def listen(
     sockets = bind(await asyncio.to_thread(places_of, host), port)
     for sock in sockets:
         sock.setblocking(False)
-    listener = Listener(sockets, identity, gate, on_link)
+    listener = Listener(sockets, identity, gate, on_link, on_unfit)
     listener.start(times or LinkTimes(), login_seconds)
     return listener
 

@@ -29,6 +29,7 @@ ID_BYTES = 16
 CLIENT_HELLO = struct.Struct("!8sHH32s16s")
 SERVER_HELLO = struct.Struct("!HB32s16s16s")
 REFUSE = struct.Struct("!BI")
+CLIENT_REFUSE = struct.Struct("!B")
 
 
 def _exactly(size: int) -> Size:
@@ -40,6 +41,7 @@ LOGIN_TO_SERVER = {
     Kind.CLIENT_HELLO: _exactly(CLIENT_HELLO.size),
     Kind.CLIENT_EXCHANGE: _exactly(EXCHANGE_BYTES),
     Kind.CLIENT_PROOF: _exactly(PROOF_BYTES),
+    Kind.CLIENT_REFUSE: _exactly(CLIENT_REFUSE.size),
 }
 LOGIN_TO_CLIENT = {
     Kind.SERVER_HELLO: _exactly(SERVER_HELLO.size),
@@ -57,6 +59,18 @@ class Refusal(enum.IntEnum):
     FULL = 3
     NOT_READY = 4
     PASSPHRASE = 5
+
+
+class Distrust(enum.IntEnum):
+    """Why a client does not log in to a server, as it tells that server instead of its hello."""
+
+    FINGERPRINT = 1
+    """It expects another fingerprint."""
+
+
+def client_refusal(why: Distrust) -> bytes:
+    """The frame with which a client goes away without a hello: nothing in it tells who the client is."""
+    return encode_frame(Kind.CLIENT_REFUSE, CLIENT_REFUSE.pack(why))
 
 
 class State(enum.Enum):
@@ -102,6 +116,7 @@ CLIENT_LOGIN = (
 )
 SERVER_LOGIN = (
     Step(State.HELLO, Kind.CLIENT_HELLO, State.DECISION, "checks magic and version, asks the gate"),
+    Step(State.HELLO, Kind.CLIENT_REFUSE, State.REFUSED, "the client expects another fingerprint: tells the operator"),
     Step(State.HELLO, Act.NO_COMMON_VERSION, State.REFUSED, "sends REFUSE"),
     Step(State.HELLO, Act.REFUSE, State.REFUSED, "sends REFUSE"),
     Step(State.DECISION, Act.ADMIT, State.EXCHANGE, "sends SERVER_HELLO"),
@@ -149,13 +164,29 @@ class WrongProof:
 
 @dataclass(frozen=True)
 class Refused:
-    """The server refuses, before any guess was made; the client learns it, or the server did it by itself."""
+    """Client: the server refuses."""
 
     why: Refusal
     seconds: int
+    """Until a new try makes sense; for VERSION the highest version that the server speaks, 0 if it is not known."""
 
 
-LoginEvent = NeedPassword | Knocks | Guesses | LoggedIn | WrongProof | Refused
+@dataclass(frozen=True)
+class OtherVersion:
+    """Server: the client speaks none of this side's versions, but those from `lowest` to `highest`; it is refused."""
+
+    lowest: int
+    highest: int
+
+
+@dataclass(frozen=True)
+class Distrusted:
+    """Server: the client does not log in, for a reason of its own."""
+
+    why: Distrust
+
+
+LoginEvent = NeedPassword | Knocks | Guesses | LoggedIn | WrongProof | Refused | OtherVersion | Distrusted
 
 
 class _Login:
@@ -266,6 +297,7 @@ class ServerLogin(_Login):
             Kind.CLIENT_HELLO: self._on_hello,
             Kind.CLIENT_EXCHANGE: self._on_exchange,
             Kind.CLIENT_PROOF: self._on_proof,
+            Kind.CLIENT_REFUSE: self._on_refuse,
         }
         self._client_hello = self._client_id = self._th = self._password = b""
         self._expected = self._ours = b""
@@ -289,8 +321,8 @@ class ServerLogin(_Login):
             raise RemoteProtocolError("the peer is no lanfit client")
         if not lowest <= VERSION <= highest:
             self._move(Act.NO_COMMON_VERSION)
-            self._send(Kind.REFUSE, REFUSE.pack(Refusal.VERSION, 0))
-            return [Refused(Refusal.VERSION, 0)]
+            self._send(Kind.REFUSE, REFUSE.pack(Refusal.VERSION, VERSION))
+            return [OtherVersion(lowest, highest)]
         self._client_hello, self._client_id = payload, client_id
         self._move(Kind.CLIENT_HELLO)
         return [Knocks(client_id)]
@@ -311,3 +343,10 @@ class ServerLogin(_Login):
         self._move(Kind.CLIENT_PROOF)
         self._send(Kind.SERVER_PROOF, self._ours)
         return [LoggedIn(self._client_id)]
+
+    def _on_refuse(self, payload: bytes) -> list[LoginEvent]:
+        (code,) = CLIENT_REFUSE.unpack(payload)
+        if code not in {member.value for member in Distrust}:
+            raise RemoteProtocolError(f"the client refused with the unknown code {code}")
+        self._move(Kind.CLIENT_REFUSE)
+        return [Distrusted(Distrust(code))]

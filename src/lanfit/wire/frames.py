@@ -34,6 +34,7 @@ class Kind(enum.IntEnum):
     CLIENT_PROOF = 5
     SERVER_PROOF = 6
     REFUSE = 7
+    CLIENT_REFUSE = 8
     CONTROL = 16
     DATA = 17
 

@@ -16,17 +16,22 @@ from lanfit.wire.auth import (
     REFUSE,
     SERVER_HELLO,
     SERVER_LOGIN,
+    VERSION,
     ClientLogin,
+    Distrust,
+    Distrusted,
     Guesses,
     Knocks,
     LoggedIn,
     LoginEvent,
     NeedPassword,
+    OtherVersion,
     Refusal,
     Refused,
     ServerLogin,
     State,
     WrongProof,
+    client_refusal,
     stretch,
     transcript,
 )
@@ -176,10 +181,29 @@ def test_no_two_logins_look_alike_and_none_shows_the_password() -> None:
 def test_a_client_of_another_version_is_told_so() -> None:
     server = ServerLogin(SERVER_ID, SALT, FINGERPRINT)
     hello = CLIENT_HELLO.pack(MAGIC, 2, 9, bytes(32), CLIENT_ID)
-    assert server.receive(Frame(Kind.CLIENT_HELLO, hello)) == [Refused(Refusal.VERSION, 0)]
+    assert server.receive(Frame(Kind.CLIENT_HELLO, hello)) == [OtherVersion(2, 9)]
     client = ClientLogin(CLIENT_ID, FINGERPRINT)
     [refusal] = frames(FrameReader(LOGIN_TO_CLIENT), server.take_output())
-    assert client.receive(refusal) == [Refused(Refusal.VERSION, 0)]
+    assert client.receive(refusal) == [Refused(Refusal.VERSION, VERSION)]
+
+
+def test_a_client_that_expects_another_fingerprint_says_so_instead_of_its_hello() -> None:
+    server = ServerLogin(SERVER_ID, SALT, FINGERPRINT)
+    [frame] = frames(FrameReader(LOGIN_TO_SERVER), client_refusal(Distrust.FINGERPRINT))
+    assert CLIENT_ID not in frame.payload
+    assert server.receive(frame) == [Distrusted(Distrust.FINGERPRINT)]
+    assert server.take_output() == b""
+    with pytest.raises(RemoteProtocolError):
+        server.receive(frame)
+
+
+def test_a_client_that_refuses_with_an_unknown_code_or_after_its_hello_breaks_the_protocol() -> None:
+    server = ServerLogin(SERVER_ID, SALT, FINGERPRINT)
+    with pytest.raises(RemoteProtocolError, match="unknown code 9"):
+        server.receive(Frame(Kind.CLIENT_REFUSE, b"\x09"))
+    server.receive(Frame(Kind.CLIENT_HELLO, CLIENT_HELLO.pack(MAGIC, 1, 1, bytes(32), CLIENT_ID)))
+    with pytest.raises(RemoteProtocolError):
+        server.receive(Frame(Kind.CLIENT_REFUSE, b"\x01"))
 
 
 def test_a_newer_client_that_still_speaks_our_version_is_let_in() -> None:
