@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,10 +29,13 @@ settings.register_profile("lanfit", deadline=None)
 settings.load_profile("lanfit")
 
 mark_this_process()
+# The state of a machine of its own, not that of who runs the tests.
+os.environ["LANFIT_STATE_DIR"] = tempfile.mkdtemp(prefix="lanfit-machine-", dir=os.environ["PYTEST_DEBUG_TEMPROOT"])
 
 
 def pytest_sessionfinish() -> None:
     forget_this_process()
+    shutil.rmtree(os.environ["LANFIT_STATE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

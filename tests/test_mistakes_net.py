@@ -66,7 +66,7 @@ def an_address_with_a_port(place: Place) -> Start:
     return Start({"host": "127.0.0.1:8470"})
 
 
-@provokes("identity.unusable", "identity.pem")
+@provokes("identity.unusable", "server_id")
 def a_file_where_the_state_goes(place: Place) -> None:
     (place.root / "server").mkdir()
     (place.root / "server" / "state").write_text("a file where a folder must be")
@@ -76,6 +76,13 @@ def a_file_where_the_state_goes(place: Place) -> None:
 def an_identity_cut_short(place: Place) -> None:
     path = Identity.load_or_create(place.root / "server" / "state").path
     path.write_text(path.read_text().partition("-----BEGIN CERTIFICATE")[0])
+
+
+@provokes("identity.damaged-ids", "server_id")
+def ids_cut_short(place: Place) -> None:
+    path = place.root / "server" / "state" / "server_id"
+    path.parent.mkdir(parents=True)
+    path.write_text("server id: 00")
 
 
 @provokes("identity.other-key", "identity.pem")

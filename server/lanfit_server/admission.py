@@ -30,6 +30,8 @@ class Admission:
         entrance = self._entrance
         self._answers.ask("port", check=lambda port: entrance.listen(int(str(port))))
         self._terminal.say(how_to_join(entrance, self._options.workspace))
+        if entrance.note:
+            self._terminal.say(f"Note: {entrance.note}.")
 
     def unlock(self) -> str | None:
         """Question 6: from now on clients can log in. Returns the passphrase, None for the kept one."""

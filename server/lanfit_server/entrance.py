@@ -5,14 +5,18 @@ It outlives runs: clients that came in for one are there for the next.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
+from lanfit.errors import LanfitError
 from lanfit.loop import LoopThread
 from lanfit.models.custom import AllowedFile
 from lanfit.net.addresses import with_port
 from lanfit.net.listen import Listener
-from lanfit.net.tls import Identity, format_fingerprint
+from lanfit.net.tls import format_fingerprint
 from lanfit.waits import Waits
 from lanfit.wire.auth import stretch
 from lanfit.workspace import Workspace
@@ -21,6 +25,8 @@ from lanfit_server.clusters.lan import LanCluster
 from lanfit_server.clusters.local import LocalClients, own_address
 from lanfit_server.collect import Desk
 from lanfit_server.gate import GateKeeper
+from lanfit_server.identity import load_identity
+from lanfit_server.resuming import unfinished
 from lanfit_server.state import KeptPassphrase
 
 
@@ -37,7 +43,7 @@ class Entrance:
         self._loop = loop
         self._waits = waits
         state = workspace.server_state
-        self._identity = Identity.load_or_create(state)
+        self._identity, self.note = load_identity(state, lambda: _has_unfinished_run(workspace))
         self._gate_file = state / "gate.json"
         self._gate = GateKeeper(self._gate_file)
         self._kept = KeptPassphrase(state)
@@ -138,3 +144,10 @@ class Entrance:
             return []
         listed = ", ".join(f"{ban.address} for {ban.seconds:.0f} s" for ban in bans)
         return [f"refused after wrong passphrases: {listed} (in {self._gate_file}; delete it to let them try again)"]
+
+
+def _has_unfinished_run(workspace: Workspace) -> bool:
+    try:
+        return unfinished(workspace) is not None
+    except (LanfitError, sqlite3.DatabaseError, msgspec.DecodeError):  # a damaged ledger: what it was can't be told
+        return True

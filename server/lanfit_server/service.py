@@ -212,6 +212,8 @@ class Service:
         entrance = Entrance(self._workspace, self._loop, waits, opening.host)
         closing.callback(entrance.close)
         entrance.listen(opening.port)
+        if entrance.note:
+            say(f"Note: {entrance.note}.")
         passphrase = opening.passphrase or make_passphrase()
         entrance.let_in(passphrase)
         entrance.cluster.say = say

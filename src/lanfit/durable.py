@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -64,6 +65,26 @@ def unseal(stored: bytes) -> bytes:
     if hashlib.sha256(stored[start:]).digest() != stored[len(_SEAL) : start]:
         raise ValueError("its bytes are not those that were written")
     return stored[start:]
+
+
+def write_new(path: Path, content: str, mode: int = 0o644) -> bool:
+    """Write a file whole unless there is one; return whether this did. Of several processes at a time one does."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if mode == 0o600 else 0o777)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{threading.get_ident()}{path.suffix}")
+    try:
+        write_whole(temporary, content, mode)
+        try:
+            os.link(temporary, path)  # fails if there is one, which no rename does on POSIX
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            if path.exists():
+                return False
+            replace(temporary, path)
+        sync_folder(path.parent)
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def take_room(file: BinaryIO, size: int) -> None:

@@ -109,6 +109,12 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file} is no identity of a lanfit server: {reason}",
         _NEW_IDENTITY,
     ),
+    "identity.damaged-ids": Mistake(
+        InputError,
+        "{file} has no ids of a lanfit server: {reason}",
+        "Put a copy of it back. Or move it away to get new ids: then no run of this workspace can be resumed, and "
+        "results that clients still hold for it are not taken.",
+    ),
     "identity.other-key": Mistake(
         InputError,
         "the key in {file} does not fit its certificate ({reason})",

@@ -1,4 +1,4 @@
-"""TLS 1.3 and the server's identity: its key, its certificate, its id and its salt, in one file.
+"""TLS 1.3 and a server's identity: its key, its certificate, its id and its salt.
 
 The certificate is signed by nobody: what proves it to a client is the login (wire/auth.py), which covers the
 certificate's fingerprint.
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Identity:
-    """Who a server is; stays the same as long as its state folder does. The key is only in the file."""
+    """Who a server is. The key is only in the file."""
 
     server_id: bytes
     salt: bytes
@@ -51,15 +51,29 @@ class Identity:
         path = state_dir / IDENTITY_FILE
         try:
             if not path.exists():
-                write_whole(path, _new_identity(), mode=0o600)
-            text = path.read_text("ascii")
-            _keep_private(path)
-        except (OSError, UnicodeDecodeError) as error:
+                write_whole(path, new_key() + new_ids(), mode=0o600)
+        except OSError as error:
             raise mistake("identity.unusable", file=path, reason=error) from error
+        return cls.read(path, path)
+
+    @classmethod
+    def read(cls, path: Path, ids: Path) -> Identity:
+        """Read the identity with the key and certificate in one file and the ids in another, or in the same.
+
+        Raises:
+            InputError: one can't be read, or is damaged.
+        """
         try:
-            return cls(_field(text, "server id"), _field(text, "salt"), _certificate_fingerprint(text), path)
+            fingerprint = _certificate_fingerprint(_text(path))
         except ValueError as error:
             raise mistake("identity.damaged", file=path, reason=error) from error
+        try:
+            text = _text(ids)
+            return cls(_field(text, "server id"), _field(text, "salt"), fingerprint, path)
+        except ValueError as error:
+            if ids == path:
+                raise mistake("identity.damaged", file=path, reason=error) from error
+            raise mistake("identity.damaged-ids", file=ids, reason=error) from error
 
 
 def server_context(identity: Identity) -> ssl.SSLContext:
@@ -133,7 +147,27 @@ def _keep_private(path: Path) -> None:
         path.chmod(0o600)
 
 
-def _new_identity() -> str:
+def _text(path: Path) -> str:
+    try:
+        text = path.read_text("ascii")
+        _keep_private(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise mistake("identity.unusable", file=path, reason=error) from error
+    return text
+
+
+def ids_text(server_id: bytes, salt: bytes) -> str:
+    """The lines of a file with these ids."""
+    return f"server id: {server_id.hex()}\nsalt: {salt.hex()}\n"
+
+
+def new_ids() -> str:
+    """The lines of a file with new ids."""
+    return ids_text(os.urandom(ID_BYTES), os.urandom(ID_BYTES))
+
+
+def new_key() -> str:
+    """The text of a file with a new key and its certificate."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -158,7 +192,7 @@ def _new_identity() -> str:
     # Readers of PEM skip text in front of the blocks (RFC 7468, section 2).
     return (
         "The identity of a lanfit server. Keep it secret; without it, clients that joined must be told to trust anew.\n"
-        f"server id: {os.urandom(ID_BYTES).hex()}\nsalt: {os.urandom(ID_BYTES).hex()}\n" + pem.decode()
+        + pem.decode()
     )
 
 
