@@ -320,7 +320,7 @@ def test_a_client_joins_only_the_server_that_has_the_fingerprint(place: Place, t
             assert "known_servers" in worker.said
         # Its operator hears of it, and what to do helps.
         server.expect("A client at 127.0.0.1 refused this server, because it expects another fingerprint")
-        new = server.expect("--fingerprint ([0-9a-f]{64})")[1]
+        new = server.expect("--fingerprint ([0-9a-f-]{24})\n")[1]
         with client(tmp_path / "a", port, "one", "--fingerprint", new) as worker:
             worker.expect("the given one takes its place")
             server.expect("one joined from")
