@@ -1,0 +1,87 @@
+"""Rooms of real machines, each in a network namespace: the line that the server prints is what the clients run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from namespaces import Machine, Network
+from running import Program
+from tiny import TINY_JOB, Tiny
+
+pytestmark = pytest.mark.story
+
+
+def serve(machine: Machine, place: Tiny, **flags: object) -> Program:
+    """A server that is asked nothing, on all addresses and the usual port unless flags say otherwise."""
+    given = {**TINY_JOB, "epochs": 1, **flags}
+    words = [word for key, value in given.items() for word in ("--" + key.replace("_", "-"), value)]
+    return machine.program("server", "--yes", *words, folder=place.root)
+
+
+def line_of(server: Program) -> str:
+    """The line to run on a client."""
+    return server.expect(r"(?m)^    (lanfit client .*)$")[1].strip()
+
+
+def join(machine: Machine, line: str, folder: Path, name: str = "pc") -> Program:
+    """Run the line on a client machine."""
+    folder.mkdir(exist_ok=True)
+    return machine.program(command=f"{line} --name {name} --threads 1 --once", folder=folder)
+
+
+def test_a_lab_switch_without_a_gateway(network: Network, tiny_place: Tiny, tmp_path: Path) -> None:
+    """A whole run."""
+    switch, teacher, pc = network.switch(), network.machine(), network.machine()
+    teacher.plug(switch, "10.99.0.1/24")
+    pc.plug(switch, "10.99.0.11/24")
+    with serve(teacher, tiny_place) as server:
+        line = line_of(server)
+        assert line.startswith("lanfit client 10.99.0.1:8470 --fingerprint ")
+        with join(pc, line, tmp_path / "pc") as client:
+            server.expect(r"pc joined from 10\.99\.0\.11")
+            client.finish()
+            server.finish()
+    assert tiny_place.summary()["status"] == "done"
+
+
+def test_a_vpn_that_takes_everything_and_a_docker_bridge(network: Network, tiny_place: Tiny, tmp_path: Path) -> None:
+    switch, teacher, pc = network.switch(), network.machine(), network.machine()
+    teacher.interface("docker0", "172.17.0.1/16", kind="bridge")
+    teacher.plug(network.switch(), "10.8.0.2/24", name="tun0")
+    teacher.plug(switch, "192.168.50.7/24")
+    teacher.default_route("192.168.50.254")
+    teacher.route("0.0.0.0/1", "dev", "tun0")
+    teacher.route("128.0.0.0/1", "dev", "tun0")
+    pc.plug(switch, "192.168.50.11/24")
+    with serve(teacher, tiny_place) as server:
+        line = line_of(server)
+        assert line.startswith("lanfit client 192.168.50.7:8470 ")
+        server.expect(r"of this machine: 10\.8\.0\.2 \(tun0, a VPN\)")
+        with join(pc, line, tmp_path / "pc") as client:
+            client.expect(r"Joined 192\.168\.50\.7:8470 as pc\.")
+
+
+def test_a_room_that_has_only_ipv6(network: Network, tiny_place: Tiny, tmp_path: Path) -> None:
+    switch, teacher, pc = network.switch(), network.machine(), network.machine()
+    teacher.plug(switch, "fd00::1/64")
+    pc.plug(switch, "fd00::11/64")
+    with serve(teacher, tiny_place) as server:
+        line = line_of(server)
+        assert line.startswith("lanfit client [fd00::1]:8470 ")
+        with join(pc, line, tmp_path / "pc") as client:
+            client.expect(r"Joined \[fd00::1\]:8470 as pc\.")
+            known = (tmp_path / "pc" / "lanfit" / "client" / "state" / "known_servers").read_text()
+    assert '"[fd00::1]:8470"' in known
+
+
+def test_clients_on_the_server_join_at_the_address_that_it_listens_on_and_say_when_they_cannot(
+    network: Network, tiny_place: Tiny
+) -> None:
+    teacher = network.machine()
+    teacher.plug(network.switch(), "10.99.0.1/24")
+    teacher.down("lo")  # what goes to an address of one's own goes through it
+    with serve(teacher, tiny_place, host="10.99.0.1", local=1) as server:
+        server.expect(r"The local client local-1: .*10\.99\.0\.1:8470")
+        teacher.up("lo")
+        server.expect(r"local-1 joined from 10\.99\.0\.1")
