@@ -11,6 +11,7 @@ import pytest
 from corrupted import flip
 from provoke import assert_told
 from running import Place, assert_same_weights, client, each_model, flags, free_port, port_of
+from tiny import Tiny
 
 pytestmark = pytest.mark.story
 
@@ -141,3 +142,22 @@ def test_at_a_terminal_a_server_asks_whether_to_go_on(place: Place, tmp_path: Pa
             again.finish()
             worker.finish()
     assert place.summary(run)["status"] == "done"
+
+
+def test_a_run_that_was_interrupted_says_how_to_go_on_and_the_next_server_offers_it(tiny_place: Tiny) -> None:
+    arguments = ("--model", "classes.h5", "--batch-size", 2, "--epochs", 1500, "--clients", 1, "--local", 1)
+    arguments = (*arguments, "--host", "127.0.0.1", "--port", free_port(), "--yes")
+    with tiny_place.server(*arguments) as server:
+        server.expect("local-1: epoch 1/")
+        server.interrupt()
+        server.finish(130)
+    [run] = tiny_place.runs
+    assert f"Go on with it by: lanfit server --resume {run}" in server.said
+    assert f"Go on with it by: lanfit server --resume {run}" in server.stdout.decode()
+    assert b"Measured" not in server.stdout
+    with tiny_place.server(terminal=True, passphrase=None) as again:
+        again.expect(rf"Run {run} was interrupted. Go on with it\? \(Y/n\)")
+        again.type("")
+        again.finish()
+        assert "Passphrase" not in again.said
+    assert tiny_place.summary(run)["status"] == "done"

@@ -152,12 +152,16 @@ def _run(
 
 def _tell(place: Workspace, summaries: Sequence[Summary], as_json: bool) -> None:
     """Print how it went, and exit."""
+    from lanfit_server.resuming import how_to_resume, is_simulated
     from lanfit_server.summary import lines
 
     for summary in summaries:
         folder, collected = place.run_folder(summary.run), place.collected(summary.run)
         if not as_json:
-            print("\n".join(lines(summary, place.relative(folder), place.relative(collected))))
+            go_on = ""
+            if summary.status == "interrupted":
+                go_on = how_to_resume(place, summary.run, simulated=is_simulated(place, summary.run))
+            print("\n".join(lines(summary, place.relative(folder), place.relative(collected), go_on)))
             if summary.final is not None and (collected / "recipe.json").is_file():
                 print(f"Predict new rows: lanfit predict {summary.final.model} ROWS.csv --out predictions.csv")
     if as_json and summaries:

@@ -400,6 +400,11 @@ class Coordinator:
         ended = {}
         for name in self._cluster.roster.connected:
             scores = ", ".join(f"{key} {value:.4f}" for key, value in self._maker.metrics_for(name).items())
-            text = f"run {self._run.run} is over: {status}" + (f"; your model: {scores}" if scores else "")
+            over = f"run {self._run.run} is over: {status}"
+            if status == "interrupted":
+                over = (
+                    f"run {self._run.run} was interrupted at the server, which may go on with it: what is done is kept"
+                )
+            text = over + (f"; your model: {scores}" if scores else "")
             ended[name] = RunEnded(self._run.run, status, text)
         await self._cluster.end_run(ended)

@@ -282,6 +282,7 @@ class ModelProcess:
         self._unsaid: list[str] = []
         self._say: Callable[[str], None] = self._unsaid.append
         self._stopping = False
+        self._exchanges: set[asyncio.Task[Reply]] = set()
         self._watching = asyncio.create_task(self._watch(child))
         self.room: Room | None = None
         """What is waited with for room on the disk; None as long as a full disk is an error."""
@@ -316,7 +317,10 @@ class ModelProcess:
         """
         while True:
             # Who is cancelled while it waits must not leave an answer behind that the next one would take for its own.
-            reply = await asyncio.shield(self._exchange(request))
+            exchange = asyncio.create_task(self._exchange(request))
+            self._exchanges.add(exchange)
+            exchange.add_done_callback(self._exchanged)
+            reply = await asyncio.shield(exchange)
             if not isinstance(reply, Problem):
                 break
             wrong = reply.error()
@@ -326,6 +330,11 @@ class ModelProcess:
         if not isinstance(reply, answer):
             raise errors.LocalProtocolError(f"the model process answered {type(request)} with {type(reply)}")
         return reply
+
+    def _exchanged(self, exchange: asyncio.Task[Reply]) -> None:
+        self._exchanges.discard(exchange)
+        if not exchange.cancelled():
+            exchange.exception()  # whoever asked may have gone away, and an error that nobody fetches is printed
 
     async def _exchange(self, request: Request) -> Reply:
         async with self._turn:
@@ -397,5 +406,8 @@ class ModelProcess:
         self._say(f"{died.message[:1].upper()}{died.message[1:]}{cause}: it is started again{repeated}.")
 
     async def stop(self) -> None:
+        """End the process. What it was asked is given up: that it dies of being ended is no error of anybody's."""
         self._stopping = True
+        for exchange in self._exchanges:
+            exchange.cancel()
         await self._child.stop()

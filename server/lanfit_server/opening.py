@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from lanfit_server.summary import Summary
 
 
+#: Flags that say where clients come in, and nothing about a job.
+WAY_IN = frozenset({"host", "port"})
+
+
 @dataclass(frozen=True)
 class Options:
     """What the command line says; what `given` answers (flags, then the job file) is not asked."""
@@ -45,7 +49,7 @@ def run_server(options: Options, terminal: Terminal) -> list[Summary]:
     waits = Waits.of(defaults, settings)
     answers = Answers(terminal, options.given, defaults)
     _check_disk(options.workspace, terminal)
-    run, begin = options.resume or _left_behind(options, terminal), None
+    run, begin = options.resume or left_behind(options, terminal), None
     if run is not None:
         from lanfit_server.resuming import NOT_BEGUN, finished_summary, job_of_run, status_of, values_of_run
 
@@ -90,15 +94,23 @@ def _check_disk(workspace: Workspace, terminal: Terminal) -> None:
         )
 
 
-def _left_behind(options: Options, terminal: Terminal) -> str | None:
-    """The unfinished run of the workspace, if the operator at the terminal wants to go on with it."""
+def left_behind(options: Options, terminal: Terminal) -> str | None:
+    """The unfinished run of the workspace, if the operator at the terminal wants to go on with it.
+
+    Who describes a job wants that one, and `--yes` is no answer to a question about another run.
+    """
     if not terminal.interactive or options.given.get("collect") is not None:
         return None
-    from lanfit_server.resuming import unfinished
+    from lanfit_server.resuming import how_to_resume, unfinished
 
-    run = unfinished(options.workspace, terminal.say)
-    question = f"Run {run} is unfinished. Go on with it? (Y/n)"
-    return run if run and terminal.ask(question, "--resume", yes_or_no, default="Y") else None
+    if (found := unfinished(options.workspace, terminal.say)) is None:
+        return None
+    run, status = found
+    said = f"Run {run} {'was interrupted' if status == 'interrupted' else 'is unfinished'}"
+    if terminal.take_defaults or set(options.given) - WAY_IN:
+        terminal.say(f"{said}; this is a new one. Go on with that one by: {how_to_resume(options.workspace, run)}")
+        return None
+    return run if terminal.ask(f"{said}. Go on with it? (Y/n)", "--resume", yes_or_no, default="Y") else None
 
 
 def _start(loop: LoopThread, starting: concurrent.futures.Future[ModelProcess]) -> None:

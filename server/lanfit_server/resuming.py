@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from lanfit.files import ArrayFile, BlockFile
 from lanfit.job import FIELDS, Job, make_job
 from lanfit.mistakes import mistake
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
-from lanfit.workspace import Workspace
+from lanfit.workspace import Workspace, find_workspace
 from lanfit_server.collect import FINISHED, OpenRun
 from lanfit_server.damage import damage_of, open_ledger
 from lanfit_server.ledger import Ledger
@@ -51,20 +52,36 @@ def status_of(workspace: Workspace, run: str) -> str:
         ledger.close()
 
 
-def unfinished(workspace: Workspace, say: Callable[[str], None] = lambda line: None) -> str | None:
-    """The newest run of the workspace that a server began and did not end; None when there is none.
+def unfinished(workspace: Workspace, say: Callable[[str], None] = lambda line: None) -> tuple[str, str] | None:
+    """The newest run of the workspace that a server can go on with, and its status; None when there is none.
+
+    One that was interrupted on purpose is meant only as long as no other was begun after it.
 
     Args:
         say: told of a newer one that would be it if its ledger were not damaged.
     """
+    is_newest = True
     for run in sorted((path.parent.name for path in workspace.logs.glob(f"*/{Ledger.FILE}")), reverse=True):
         try:
-            if status_of(workspace, run) == "unfinished" and not is_simulated(workspace, run):
-                return run
+            if is_simulated(workspace, run):
+                continue
+            status = status_of(workspace, run)
         except LanfitError as damaged:
             if not (workspace.run_folder(run) / "summary.json").exists():
                 say(f"Note: {damaged.message}. {damaged.hint}")
+            continue
+        if status == "unfinished" or (status == "interrupted" and is_newest):
+            return run, status
+        is_newest = False
     return None
+
+
+def how_to_resume(workspace: Workspace, run: str, *, simulated: bool = False) -> str:
+    """The line that goes on with a run."""
+    in_a_clone = (workspace.root / "server" / "__main__.py").is_file()
+    program = "lanfit simulate" if simulated else "python server" if in_a_clone else "lanfit server"
+    elsewhere = find_workspace(None, Path.cwd()).root != workspace.root
+    return f"{program} --resume {run}" + (f" --workspace {shlex.quote(str(workspace.root))}" if elsewhere else "")
 
 
 def is_simulated(workspace: Workspace, run: str) -> bool:

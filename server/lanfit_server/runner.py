@@ -202,6 +202,9 @@ class Runner:
             except LanfitError:
                 self._loop.call(self._end_all(RunEnded("", "failed", "no run began: the server says why")))
                 raise
+            except KeyboardInterrupt:
+                self._loop.call(self._end_all(RunEnded("", "interrupted", "no run began: the server was stopped")))
+                raise KeyboardInterrupt("Interrupted before the run had begun: nothing was trained.") from None
             if data.labels:
                 self._say(f"Labels: {', '.join(f'{number} {word}' for number, word in enumerate(data.labels))}.")
             if note := patience_note(job, data.validation):
@@ -234,9 +237,13 @@ class Runner:
                 data = take(job, record.model, read, record.parts, names) if record.parts else dealt(read)
                 resuming.check_same(run, dict(enumerate(data.shards)))
             # It may have died before it dealt: then who is there counts, as at the beginning.
-            owners = self._loop.call(self._owners_of(run)) or self._gather(
-                job.clients, Takers.wanted(job), EarlyStart.never()
-            )
+            owners = self._loop.call(self._owners_of(run))
+            if not owners:
+                try:
+                    owners = self._gather(job.clients, Takers.wanted(job), EarlyStart.never())
+                except KeyboardInterrupt:
+                    go_on = resuming.how_to_resume(self._workspace, run.run)
+                    raise KeyboardInterrupt(f"Interrupted: run {run.run} waits. Go on with it by: {go_on}") from None
             return self._go(job, run, data, weights, owners, targets, scratch)
 
     def _weights_again(self, run: OpenRun, job: Job, scratch: Path) -> Mapping[str, AnyArray]:
@@ -422,7 +429,7 @@ class Runner:
                 patience,
                 self._waits,
             )
-            status = self._run_to_its_end(coordinator, maker)
+            status = self._run_to_its_end(run, coordinator, maker)
             finish = Finish(run, job, maker, course, self._models, scratch, targets)
             summary = self._loop.call(finish.end(self._cluster.roster, status, began))
             crash_point("server.summary-written")
@@ -477,7 +484,7 @@ class Runner:
     async def _provide(self, job: Job, run: OpenRun, data: RunData, weights: Mapping[str, AnyArray]) -> Provision:
         return Provision(job, run, self._cluster, data, weights)
 
-    def _run_to_its_end(self, coordinator: Coordinator, maker: Maker) -> str:
+    def _run_to_its_end(self, run: OpenRun, coordinator: Coordinator, maker: Maker) -> str:
         """Returns the status."""
         running = self._loop.submit(coordinator.run())
         try:
@@ -485,7 +492,10 @@ class Runner:
                 self._loop.result(running)
             return maker.status()
         except KeyboardInterrupt:
+            simulated = self._ground.server_id == resuming.SIMULATED
+            go_on = resuming.how_to_resume(self._workspace, run.run, simulated=simulated)
             self._say("Interrupted: what is done is kept. Ctrl-C again ends at once.")
+            self._say(f"Go on with it by: {go_on}")
             self._loop.call(maker.settle(waiting=False))  # nobody is waited for any more
             return "interrupted"
         except LanfitError:
@@ -497,7 +507,8 @@ class Runner:
         run.end(status)
         journal.event("ended", status=status)
         await coordinator.end(status)
-        self._ground.forget_passphrase()
+        if status != "interrupted":  # else the run can be gone on with, without asking for it again
+            self._ground.forget_passphrase()
         if job.keep_runs and (old := remove_oldest(self._workspace, job.keep_runs)):
             self._say(f"Removed the oldest finished runs, as --keep-runs {job.keep_runs} says: {', '.join(old)}.")
 

@@ -206,8 +206,12 @@ def all_seconds(measured: Mapping[str, float]) -> dict[str, float]:
     return {name: round(measured.get(name, 0.0), 4) for name in (*SECONDS, *sorted(set(measured) - set(SECONDS)))}
 
 
-def lines(summary: Summary, folder: str, collected: str) -> Sequence[str]:
-    """The summary as a table for people."""
+def lines(summary: Summary, folder: str, collected: str, go_on: str = "") -> Sequence[str]:
+    """The summary as a table for people.
+
+    Args:
+        go_on: the line that goes on with the run, if it can be gone on with.
+    """
     names = list(dict.fromkeys(key for client in summary.clients for key in client.metrics))
     head = ["client", "rows", "status", "seconds", *names]
     rows = [
@@ -226,7 +230,8 @@ def lines(summary: Summary, folder: str, collected: str) -> Sequence[str]:
         for line in [head, *rows]
     ]
     where = "on the server's test rows" if summary.metrics_from == "server" else "by the clients on their own rows"
-    text = [f"Run {summary.run}: {summary.status}, {summary.seconds['total']:.1f} s. Measured {where}:", "", *table, ""]
+    measured = f" Measured {where}:" if names else ""
+    text = [f"Run {summary.run}: {summary.status}, {summary.seconds['total']:.1f} s.{measured}", "", *table, ""]
     if summary.clients_wanted is not None:
         text += [f"It began with {len(summary.clients)} of {_counted(summary.clients_wanted)}.", ""]
     text += _rounds(summary.rounds)
@@ -243,4 +248,6 @@ def lines(summary: Summary, folder: str, collected: str) -> Sequence[str]:
     if any(client.model for client in summary.clients) or summary.rounds:
         text.append(f"Models: {collected}/")
     text.append(f"Logs:   {folder}/")
+    if go_on:
+        text.append(f"Go on with it by: {go_on}")
     return text

@@ -70,17 +70,21 @@ class Child(Generic[M]):
         """
         temporary = tempfile.mkdtemp(prefix="lanfit-")
         folders = dict.fromkeys((TEMPORARY, "TMPDIR", "TMP", "TEMP"), temporary)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            module,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **folders, **(environment or {})},
-            **own_group(),
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",
+                "-m",
+                module,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **folders, **(environment or {})},
+                **own_group(),
+            )
+        except BaseException:  # interrupted, or too little memory
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
         return cls(process, replies, name, temporary)
 
     @property

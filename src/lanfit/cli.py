@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import importlib
+from lanfit.interrupts import INTERRUPTED, Interruptible
 
-import click
+with Interruptible():
+    import contextlib
+    import importlib
+    import os
+    import sys
+    from typing import Any
 
-from lanfit import __version__
+    import click
+
+    from lanfit import __version__
 
 #: Subcommand → the module that has it, its name there, and what it does.
 COMMANDS = {
@@ -21,6 +28,23 @@ COMMANDS = {
 
 class LazyGroup(click.Group):
     """A group that imports a subcommand only to run it or to show its own help."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            return super().main(*args, **extra)
+        except SystemExit as end:
+            if end.code == INTERRUPTED:
+                # Where Ctrl-C met code that is made of a string (namedtuple), Python would end by the signal itself.
+                with contextlib.suppress(OSError):
+                    sys.stdout.flush()
+                    sys.stderr.flush()
+                os._exit(INTERRUPTED)
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        # Here, because `main` of click makes "Aborted!" and exit code 1 of a Ctrl-C.
+        with Interruptible():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

@@ -14,9 +14,9 @@ import msgspec
 
 from lanfit.encoding import accept_all_text, is_utf
 from lanfit.errors import LanfitError
+from lanfit.interrupts import INTERRUPTED as INTERRUPTED
+from lanfit.interrupts import Interruptible
 from lanfit.system import refused
-
-INTERRUPTED = 130
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +35,11 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
         explained = refused(error)
         _report(explained, as_json)
         sys.exit(explained.exit_code)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         if as_json:
             _print_error("interrupted", "Start again.", "interrupted")
-        sys.exit(INTERRUPTED)
+        with Interruptible():
+            raise interrupt
 
 
 def _report(wrong: LanfitError, as_json: bool) -> None:

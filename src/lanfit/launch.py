@@ -37,4 +37,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # later ones are the program's own
+        print("Interrupted.", file=sys.stderr)
+        sys.exit(130)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -189,3 +190,25 @@ def test_what_is_to_be_said_before_anybody_listens_is_said_later(play: Play) -> 
         models.say_with(room.say)
 
     assert play(scene).said == ["first"]
+
+
+def test_what_a_process_is_asked_when_it_is_ended_is_given_up_and_no_error_that_nobody_fetches(play: Play) -> None:
+    unfetched: list[str] = []
+
+    async def scene(room: Room, models: ModelProcess) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: unfetched.append(context["message"]))
+        (room.folder / "Score-hangs").touch()
+        waiting = asyncio.create_task(models.ask(Score(()), Scored))
+        gone = asyncio.create_task(models.ask(Score(()), Scored))
+        while not (room.folder / "asked").exists():
+            await asyncio.sleep(0.01)
+        gone.cancel()  # as Ctrl-C does with who waits in the main thread
+        await models.stop()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        del waiting, gone
+        gc.collect()
+        await asyncio.sleep(0)
+
+    play(scene)
+    assert unfetched == []

@@ -1,0 +1,77 @@
+"""Ctrl-C in the first moments, as a terminal delivers it: exit 130, one line that says so, and no traceback."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from running import Program, free_port
+from tiny import Tiny
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo terminals")
+
+
+def interrupted(program: Program, *after: str) -> str:
+    """Press Ctrl-C when all of this was said; returns what was said after it."""
+    with program:
+        for pattern in after:
+            program.expect(pattern)
+        program.interrupt()
+        program.finish(130)
+    assert "Traceback" not in program.said, program.said
+    assert "never retrieved" not in program.said, program.said
+    assert "Aborted" not in program.said
+    return program.said.rpartition("^C")[2]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        ("Keras is still being imported",),
+        ("Keras is still being imported", "Reading the data"),
+        ("Keras is still being imported", "Reading the data", "joined from"),
+    ],
+    ids=["while Keras is imported", "while rows are read", "when a client has joined"],
+)
+def test_a_demo(tmp_path: Path, after: Sequence[str]) -> None:
+    said = interrupted(Program("demo", folder=tmp_path, terminal=True), *after)
+    assert said.count("nterrupted") == 1, said
+
+
+def test_a_server_at_its_first_question(tiny_place: Tiny) -> None:
+    said = interrupted(tiny_place.server(terminal=True), "Server IP")
+    assert said.strip() == "Interrupted."
+
+
+def test_a_server_while_it_waits_for_its_clients(tiny_place: Tiny) -> None:
+    arguments = ("--model", "classes.h5", "--batch-size", 2, "--host", "127.0.0.1", "--port", free_port(), "--yes")
+    said = interrupted(tiny_place.server(*arguments, terminal=True), "Keras is still being imported", "Waiting for 2")
+    assert said.split("\n")[-2].strip() == "Interrupted before the run had begun: nothing was trained."
+    assert not (tiny_place.root / "logs").exists()
+
+
+def test_a_client_that_looks_for_its_server(tmp_path: Path) -> None:
+    arguments = ("client", f"127.0.0.1:{free_port()}")
+    said = interrupted(Program(*arguments, folder=tmp_path, terminal=True), "Trying again")
+    assert said.strip() == "Interrupted."
+
+
+@pytest.mark.parametrize(
+    "module", ["click", "lanfit_server.cli", "lanfit_client.cli", "lanfit_server.prepare_data.cli"]
+)
+def test_a_command_that_is_still_being_imported(tmp_path: Path, module: str) -> None:
+    """Where a Ctrl-C meets an import only chance decides: here the import itself is what interrupts."""
+    command = {"lanfit_client.cli": "client", "lanfit_server.prepare_data.cli": "prepare"}.get(module, "demo")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {module!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    with Program(command, folder=tmp_path, environment={"PYTHONPATH": str(tmp_path)}) as program:
+        program.finish(130)
+    assert program.said == "Interrupted.\n"
