@@ -348,6 +348,14 @@ INSIDE = {
         "what backends raise on a batch shows before a client trains; this is for what nobody has thought of",
         "lanfit/training/test_trainer_errors.py::test_an_exception_is_told_in_the_words_of_the_table",
     ),
+    "own-data.several": (
+        "two clients have to be wrong at a time",
+        "lanfit_server/test_corrections.py::test_without_a_terminal_all_faults_are_collected_and_end_it_together",
+    ),
+    "survey.no-answer": (
+        "a client has to be silent for as long as --deadline",
+        "lanfit_server/test_corrections.py::test_a_client_that_never_tells_is_not_waited_for_beyond_the_deadline",
+    ),
     "survey.other-target-columns": (
         "a model that takes any number of targets takes as many inputs, which are compared before",
         "lanfit_server/test_survey.py::test_targets_of_other_columns_are_named_where_the_model_would_take_them",

@@ -83,6 +83,7 @@ class Server:
             self._workspace, self._entrance, self._models, self._loop, self._display, self._waits, self._scratch
         )
         runner.on_enter = self._terminal.on_enter
+        runner.corrects = self._terminal.interactive and not self._terminal.take_defaults
         return runner
 
     # --- training -----------------------------------------------------------------------------------------------

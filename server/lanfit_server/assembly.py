@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from lanfit import __version__
 from lanfit.data.files import natural_key
+from lanfit.errors import InputError, LanfitError
+from lanfit.fields import readable_duration
 from lanfit.logs import harmless
-from lanfit.mistakes import mistake
+from lanfit.mistakes import counted, mistake
 from lanfit.models.runtime import keras_version
 from lanfit.parts import PartRange
 from lanfit.wire.messages import AskParts, PartsTaken, Survey
@@ -33,6 +36,86 @@ from lanfit_server.prepare import RunData
 from lanfit_server.roster import Member
 from lanfit_server.survey import Told, unite
 
+#: What the operator is told of files that are to be corrected.
+CORRECTED = "When they are corrected, Enter at the client reads them again; answers given here are kept."
+
+
+class _Answers:
+    """What clients have told of their own files, and what is wrong with those of others.
+
+    Args:
+        asked: who was asked.
+        deadline: how many seconds one that is there may take for it.
+    """
+
+    def __init__(self, asked: list[str], deadline: float) -> None:
+        self.asked = asked
+        self.told: dict[str, Told] = {}
+        self.faults: dict[str, LanfitError] = {}
+        self.misfit = False
+        """What all have told does not go together: that it is told again is waited for."""
+        self._deadline = deadline
+        self._since = dict.fromkeys(asked, time.monotonic())
+
+    @property
+    def broken(self) -> list[str]:
+        """Those that break the protocol: what they would say next is not waited for."""
+        return [name for name, wrong in self.faults.items() if wrong.code == "survey.malformed"]
+
+    def ask(self, name: str) -> None:
+        """It is asked now, or again."""
+        if name not in self.asked:
+            self.asked.append(name)
+        self.faults.pop(name, None)
+        self._since[name] = time.monotonic()
+
+    def take(self, told: Told) -> None:
+        self.told[told.client], self.misfit = told, False
+        self.faults.pop(told.client, None)
+
+    def fault(self, name: str, wrong: LanfitError) -> None:
+        self.faults[name] = wrong
+        self.told.pop(name, None)
+
+    def forget(self, name: str) -> None:
+        """It is gone; another may take its place."""
+        self.asked.remove(name)
+        self.told.pop(name, None)
+        self.misfit = False
+        self.faults.pop(name, None)
+
+    def unheard(self) -> list[str]:
+        """Those that were asked and have said nothing yet."""
+        return [name for name in self.asked if name not in self.told and name not in self.faults]
+
+    def all_faults(self) -> list[LanfitError]:
+        """What is wrong, when everybody was heard; nothing before."""
+        return [] if self.unheard() else list(self.faults.values())
+
+    def left(self, now: float) -> float:
+        """Seconds until one has taken too long."""
+        return min((max(0.0, self._since[name] + self._deadline - now) for name in self.unheard()), default=math.inf)
+
+    def too_late(self, now: float) -> list[str]:
+        return [name for name in self.unheard() if now - self._since[name] >= self._deadline]
+
+    def waiting(self) -> str:
+        """Who is waited for, and for what, in sentences."""
+        told = ["Waiting for files that go together."] if self.misfit else []
+        if unheard := self.unheard():
+            told.append(f"Waiting for {', '.join(unheard)} to read and check their own files.")
+        if self.faults:
+            told.append(f"Waiting for corrected files of {', '.join(self.faults)}. {CORRECTED}")
+        return " ".join(told) or "Waiting for another client."
+
+
+def together(faults: Sequence[LanfitError]) -> LanfitError:
+    """One error of all that is wrong with the files of clients."""
+    if len(faults) == 1:
+        return faults[0]
+    listed = "".join(f"\n  - {fault.message}. {fault.hint}" for fault in faults)
+    return mistake("own-data.several", count=counted(len(faults), "client"), faults=listed)
+
 
 class Assembly:
     """Gets the clients of a run together.
@@ -40,11 +123,24 @@ class Assembly:
     Args:
         parts: what is to be known of each of them, when the job deals in parts.
         early: when it begins without some of them; never, if nothing is said.
+        corrects: whether somebody is there who can have files corrected that can't be used: they are waited for.
+        deadline: how many seconds a client that is there may take to tell of its own files.
     """
 
     def __init__(
-        self, cluster: Cluster, display: Display, parts: Takers | None = None, early: EarlyStart | None = None
+        self,
+        cluster: Cluster,
+        display: Display,
+        parts: Takers | None = None,
+        early: EarlyStart | None = None,
+        *,
+        corrects: bool = False,
+        deadline: float = math.inf,
     ) -> None:
+        self._corrects = corrects
+        self.faults: Mapping[str, LanfitError] = {}
+        """What is wrong with the own files of which client."""
+        self._deadline = deadline
         self._early = early or EarlyStart.never()
         self._cluster = cluster
         self._display = display
@@ -143,47 +239,38 @@ class Assembly:
     async def survey(self, owners: Sequence[str], order: Survey) -> tuple[RunData, list[str]]:
         """Let clients read and check their own files; return what they hold together, and who they are.
 
-        Who leaves before it has told may be replaced by another; who has told is waited for when training begins.
+        What is wrong is collected of all of them before anything is made of it. Who leaves before it has told may be
+        replaced by another; who has told is waited for when training begins.
 
         Raises:
-            InputError: files of a client can't be used, or do not go with those of others; it is named.
+            InputError: files of clients can't be used, or do not go together; they are named. With `corrects` that is
+                said instead, and corrected files are waited for.
             TrainingError: one of the clients will never come.
         """
-        asked, wanted = list(owners), len(owners)
+        answers, wanted = _Answers(list(owners), self._deadline), len(owners)
+        self.faults = answers.faults
         self._early.begin(time.monotonic())
-        self._display.say(f"{', '.join(asked)} read and check their own files …")
-        for name in asked:
+        self._display.say(f"{', '.join(owners)} read and check their own files …")
+        for name in owners:
             await self._survey(name, order)
-        told: dict[str, Told] = {}
-        while len(told) < wanted and not self._begins(list(told)):
-            early = self._early.left(time.monotonic())
-            event = await next_event(self._cluster, min(REMIND_SECONDS, early))
-            match event:
-                case None if early > 0:
-                    missing = ", ".join(name for name in asked if name not in told) or "another client"
-                    early_text = self._early.invitation(len(told), time.monotonic())
-                    self._display.say(f"Waiting for {missing} to read and check their own files.{early_text}")
-                case SurveyDone(client, surveyed, arrays) if client in asked:
-                    told[client] = Told.of(client, order.model, surveyed, arrays)
-                    notes = "".join(f"\n  Note: {harmless(note)}." for note in surveyed.notes)
-                    self._display.say(
-                        f"{client} has {surveyed.train:,} rows to train on, {surveyed.validation:,} for validation, "
-                        f"{surveyed.test:,} for its test.{notes}"
-                    )
-                case SurveyFailed(client, error) if client in asked:
-                    raise error
-                case Left(client, reason, broken=True) if client in asked and client not in told:
-                    raise mistake("survey.malformed", client=client, reason=reason)  # it would come again, and again
-                case Left(client) if client in asked and client not in told:
-                    asked.remove(client)
-                    await self._note(event)
-                case Joined(client) if client in asked and client not in told:
-                    await self._survey(client, order)  # it came again before its old link was missed
-                case _:
-                    await self._note(event)
-            for name in [name for name in self._ready() if name not in asked][: wanted - len(asked)]:
-                asked.append(name)
+        while True:
+            early = len(answers.told) < wanted and self._begins(list(answers.told))
+            if early or (len(answers.told) == wanted and not answers.misfit):
+                try:
+                    return self._united(answers, order)
+                except InputError as wrong:
+                    if not self._corrects:
+                        raise
+                    await self._ask_for_corrections(answers, wrong)
+            elif not self._corrects and (faults := answers.all_faults()):
+                raise together(faults)
+            await self._hear(answers, order)
+            for name in [name for name in self._ready() if name not in answers.asked][: wanted - len(answers.asked)]:
+                answers.ask(name)
                 await self._survey(name, order)
+
+    def _united(self, answers: _Answers, order: Survey) -> tuple[RunData, list[str]]:
+        told = answers.told
         owners = self._parts.in_order(told) if self._parts is not None else sorted(told, key=natural_key)
         data, remarks = unite([told[name] for name in owners], order.model, order.own)
         if self._parts is not None:
@@ -191,6 +278,70 @@ class Assembly:
         for note in remarks:
             self._display.say(f"Note: {note}.")
         return data, owners
+
+    async def _ask_for_corrections(self, answers: _Answers, wrong: InputError) -> None:
+        """Each client's files are in order, but not together: whose are to be changed only people can say."""
+        self._display.say(f"{wrong.message}.\n  → {wrong.hint} {CORRECTED}")
+        for name in answers.told:
+            text = (
+                f"the clients' files do not go together: {wrong.message}. {wrong.hint} Press Enter to read them again"
+            )
+            await self._cluster.tell(name, text)
+        answers.misfit = True
+
+    async def _hear(self, answers: _Answers, order: Survey) -> None:
+        """Wait for the next thing that happens, and note it."""
+        now = time.monotonic()
+        seconds = min(REMIND_SECONDS, self._early.left(now), answers.left(now))
+        event = await next_event(self._cluster, seconds)
+        match event:
+            case None:
+                now = time.monotonic()
+                for name in answers.too_late(now):
+                    self._fault(answers, name, mistake("survey.no-answer", client=name, waited=self._deadline_said))
+                if seconds == REMIND_SECONDS:
+                    self._display.say(f"{answers.waiting()}{self._early.invitation(len(answers.told), now)}")
+            case SurveyDone(client, surveyed, arrays) if client in answers.asked:
+                try:
+                    told = Told.of(client, order.model, surveyed, arrays)
+                except InputError as wrong:
+                    self._fault(answers, client, wrong)
+                    return
+                answers.take(told)
+                notes = "".join(f"\n  Note: {harmless(note)}." for note in surveyed.notes)
+                self._display.say(
+                    f"{client} has {surveyed.train:,} rows to train on, {surveyed.validation:,} for validation, "
+                    f"{surveyed.test:,} for its test.{notes}"
+                )
+            case SurveyFailed(client, error) if client in answers.asked:
+                self._fault(answers, client, error)
+            case Left(client, reason, broken=True) if client in answers.asked and client not in answers.told:
+                # It would come again, and again.
+                self._fault(answers, client, mistake("survey.malformed", client=client, reason=reason))
+            case Left(client) if client in answers.asked and (client not in answers.told or answers.misfit):
+                if client not in answers.broken:
+                    answers.forget(client)
+                await self._note(event)
+            case Joined(client) if client in answers.asked and client not in answers.told:
+                if client not in answers.broken:
+                    answers.ask(client)  # it came again before its old link was missed, or with other files
+                    await self._survey(client, order)
+            case _:
+                await self._note(event)
+
+    def _fault(self, answers: _Answers, client: str, wrong: LanfitError) -> None:
+        """What is wrong with a client's files is said at once, if it can be put right now."""
+        answers.fault(client, wrong)
+        if self._corrects:
+            self._display.say(f"{wrong.message}.\n  → {wrong.hint}")
+            if not answers.unheard():
+                self._display.say(f"{answers.waiting()}{self._early.invitation(len(answers.told), time.monotonic())}")
+        elif answers.unheard():
+            self._display.say(f"{client} has files that can't be used; first all others are heard.")
+
+    @property
+    def _deadline_said(self) -> str:
+        return readable_duration(self._deadline)
 
     async def _survey(self, name: str, order: Survey) -> None:
         """Ask a client for what it has of its own; of the parts that it has taken."""

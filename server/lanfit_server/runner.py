@@ -167,6 +167,10 @@ class Runner:
         """With rounds: called with every one, and decides whether there is a next one."""
         self.on_enter: OnEnter = lambda call: contextlib.nullcontext(False)
         """Calls something for every Enter at the operator's terminal inside its block; yields whether it can."""
+        self.corrects = False
+        """Whether the operator is there to have clients' files corrected, which are waited for then."""
+        self._faulty: tuple[str, ...] = ()
+        """The clients whose own files kept the last run from beginning."""
         self.on_outcome: Callable[[Summary], None] = lambda summary: None
         """Called when the models and the summary of a run are on disk; its report and its end are still to come."""
 
@@ -177,6 +181,7 @@ class Runner:
             LanfitError: nothing was begun, or the run can't go on.
             KeyboardInterrupt: Ctrl-C before the run had begun; later the run is ended, and has a summary.
         """
+        self._faulty = ()
         with self._room() as scratch:
             job, model = order.job, order.model
             self._use(model, order.custom)
@@ -200,10 +205,11 @@ class Runner:
                 for shard, owner in enumerate(owners):
                     check_memory(data, shard, weights, self._cluster.roster[owner])
             except LanfitError:
-                self._loop.call(self._end_all(RunEnded("", "failed", "no run began: the server says why")))
+                self._loop.call(self._end_before_it_began("failed", self._why_it_did_not_begin))
                 raise
             except KeyboardInterrupt:
-                self._loop.call(self._end_all(RunEnded("", "interrupted", "no run began: the server was stopped")))
+                stopped = "no run began: the server was stopped"
+                self._loop.call(self._end_before_it_began("interrupted", lambda name: stopped))
                 raise KeyboardInterrupt("Interrupted before the run had begun: nothing was trained.") from None
             if data.labels:
                 self._say(f"Labels: {', '.join(f'{number} {word}' for number, word in enumerate(data.labels))}.")
@@ -370,10 +376,21 @@ class Runner:
 
         async def survey() -> tuple[RunData, list[str]]:
             order = Survey(model, own_rows(job), serve(self._cluster, weights))
-            return await Assembly(self._cluster, self._display, takers, early).survey(owners, order)
+            return await assembly.survey(owners, order)
 
-        with self._enter(early):
-            return self._loop.call(survey())
+        assembly = Assembly(
+            self._cluster,
+            self._display,
+            takers,
+            early,
+            corrects=self.corrects,
+            deadline=60 * job.deadline,
+        )
+        try:
+            with self._enter(early):
+                return self._loop.call(survey())
+        finally:
+            self._faulty = tuple(assembly.faults)
 
     # --- the run -------------------------------------------------------------------------------------------------
 
@@ -512,8 +529,20 @@ class Runner:
         if job.keep_runs and (old := remove_oldest(self._workspace, job.keep_runs)):
             self._say(f"Removed the oldest finished runs, as --keep-runs {job.keep_runs} says: {', '.join(old)}.")
 
-    async def _end_all(self, message: RunEnded) -> None:
-        await self._cluster.end_run(dict.fromkeys(self._cluster.roster.connected, message))
+    async def _end_before_it_began(self, status: str, why: Callable[[str], str]) -> None:
+        """Tell every client that there is no run; `why` says to whom what."""
+        connected = self._cluster.roster.connected
+        await self._cluster.end_run({name: RunEnded("", status, why(name)) for name in connected})
+
+    def _why_it_did_not_begin(self, client: str) -> str:
+        if client in self._faulty:
+            return (
+                "no run began: the files of this client can't be used, as was said above; correct them for the next run"
+            )
+        if self._faulty:
+            listed = ", ".join(self._faulty)
+            return f"no run began: the files of {listed} can't be used; nothing is wrong with those of this client"
+        return "no run began: the server says why"
 
     def _say(self, text: str) -> None:
         self._display.say(text)

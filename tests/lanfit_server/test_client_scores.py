@@ -238,6 +238,7 @@ def test_one_client_whose_files_can_not_be_used_ends_it_and_is_named() -> None:
         await cluster.asked("lab-1", "lab-2")
         wrong = mistake("own-data.unusable", client="lab-2", error="X/a.csv holds no rows", hint="Put some there.")
         cluster.events.put_nowait(SurveyFailed("lab-2", wrong))
+        cluster.events.put_nowait(SurveyDone("lab-1", SURVEYED, ARRAYS))
         with pytest.raises(InputError, match=r"lab-2's own files can't be used: X/a\.csv holds no rows"):
             await surveying
 

@@ -62,7 +62,7 @@ def test_a_run_that_was_not_begun_is_no_run_to_go_on_with(tmp_path: Path) -> Non
     assert status_of(place, "run-2") == "not begun"
     assert unfinished(place) is None
     ledger_in(place.run_folder("run-1")).close()
-    assert unfinished(place) == "run-1"
+    assert unfinished(place) == ("run-1", "unfinished")
 
 
 @contextlib.contextmanager

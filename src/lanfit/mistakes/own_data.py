@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lanfit.errors import InputError
+from lanfit.errors import InputError, TrainingError
 from lanfit.mistakes.entry import Mistake
 
 _SAME_VERSION = "Its lanfit must be of the same version as the server's."
@@ -27,6 +27,16 @@ MISTAKES: Mapping[str, Mistake] = {
         InputError,
         "{client}'s own files can't be used: {error}",
         "{hint} The files are on {client}.",
+    ),
+    "own-data.several": Mistake(
+        InputError,
+        "the own files of {count} can't be used:{faults}",
+        "Have them corrected, and start again; at a terminal, without --yes, the server waits for that.",
+    ),
+    "survey.no-answer": Mistake(
+        TrainingError,
+        "{client} has not told for {waited} what its own files hold (--deadline)",
+        "Start that client again, raise --deadline, or begin without it: --start-after 1m.",
     ),
     "survey.malformed": Mistake(
         InputError,
