@@ -32,6 +32,7 @@ LAYERS = [
         "job_rounds",
         "fields",
         "commands",
+        "interrupts",
         "system",
         "waits",
         "parts",
