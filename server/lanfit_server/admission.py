@@ -97,9 +97,7 @@ def said_of_joining(
         which = "Another address" if len(others) == 1 else "Other addresses"
         remarks.append(f"{which} of this machine: {', '.join(other.said for other in others)}.")
     if not is_loopback(host):
-        remarks.append(
-            "--fingerprint may be left out: at the first join the passphrase tells a false server from this one."
-        )
+        remarks.append("--fingerprint may be left out at the first join: the passphrase is enough.")
     line = f"{program} {with_port(joined, port)} --fingerprint {fingerprint}"
     where = "all addresses" if everywhere else host
     return "\n".join([f"Listening on {where}, port {port}. On each client run:", f"\n    {line}\n", *remarks])

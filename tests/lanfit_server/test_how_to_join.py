@@ -14,7 +14,7 @@ def said(host: str, *here: Candidate, addresses: list[str] = EVERYWHERE) -> list
     text = said_of_joining(host, 8470, addresses, here, "lanfit client", "3c59")
     first, _, line, _, *rest, last = text.split("\n")
     assert "port 8470. On each client run:" in first
-    assert last.startswith("--fingerprint may be left out: at the first join")
+    assert last == "--fingerprint may be left out at the first join: the passphrase is enough."
     return [line.strip(), *rest]
 
 

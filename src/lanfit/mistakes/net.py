@@ -48,13 +48,13 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "address.no-zone": Mistake(
         InputError,
-        "{host} is a link-local address: it means something only together with an interface of this machine",
-        "Add the interface, as in {host}%{zone}; this machine has: {zones}.",
+        "{host} is a link-local address: it needs an interface of this machine",
+        "Add one, as in {host}%{zone}; this machine has: {zones}.",
     ),
     "address.other-zone": Mistake(
         InputError,
         "{host} names an interface that this machine does not have",
-        "Behind the % stands an interface of this machine, whatever other machines call theirs; it has: {zones}.",
+        "Behind the % stands an interface of this machine, not one of the server's. Here: {zones}.",
     ),
     # --- the server listens ---
     "listen.no-port": Mistake(

@@ -79,7 +79,7 @@ def test_an_address_is_read_as_people_type_it(
         ("*", "address.all", ""),
         ("224.0.0.1", "address.all", ""),
         ("fe80::1", "address.no-zone", "fe80::1%eth0; this machine has: tun0, eth0"),
-        ("fe80::1%enp3s0", "address.other-zone", "it has: tun0, eth0"),
+        ("fe80::1%enp3s0", "address.other-zone", "Here: tun0, eth0"),
     ],
 )
 def test_what_no_server_can_be_joined_at_is_refused_at_once(
