@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from tables_markdown import table
 
 from lanfit.mistakes import MISTAKES
+from lanfit.text import noun
 
 
 def _errors() -> str:
@@ -16,10 +17,16 @@ def _errors() -> str:
     return "\n\n".join(f"### {area}\n\n{_errors_of(area)}" for area in areas)
 
 
+def _field(found: re.Match[str]) -> str:
+    """What differs from case to case, in italics; behind a number its noun."""
+    behind = f" {noun(found[2], 2)}" if found[2] else ""
+    return f"*{found[1].replace('_', ' ')}*{behind}"
+
+
 def _errors_of(area: str) -> str:
     def shown(template: str) -> str:
         template = template.replace("{guess}", " (did you mean …?)")
-        return re.sub(r"\{(\w+)[^}]*\}", lambda match: f"*{match[1].replace('_', ' ')}*", template)
+        return re.sub(r"\{(\w+)[^:}]*(?::,?([a-z][a-z ]+)?[^}]*)?\}", _field, template)
 
     rows = [
         (f"`{code}`", entry.kind.exit_code, shown(entry.message), shown(entry.hint))

@@ -26,6 +26,7 @@ LAYERS = [
         "loop",
         "passphrase",
         "terminal",
+        "text",
         "child",
         "workspace",
         "job",

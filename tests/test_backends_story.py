@@ -21,7 +21,7 @@ def test_a_client_on_tensorflow_and_one_on_jax_train_for_one_server(tmp_path: Pa
         server.finish()
         first.finish()
         second.finish()
-    assert "The backend is ready: jax on cpu, 1 threads." in second.said
+    assert "The backend is ready: jax on cpu, 1 thread." in second.said
     summary = place.summary()
     assert summary["status"] == "done"
     assert [(each["backend"], each["device"], each["threads"]) for each in summary["clients"]] == [

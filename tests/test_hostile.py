@@ -91,10 +91,16 @@ async def news_of_a_run_that_is_not(link: Link) -> None:
     welcome = await receive(link, Welcome)
     assert isinstance(welcome, Welcome)
     assert welcome.name.startswith("evil-2J"), "a label, without path and escape"
-    await link.send(Epoch("../..", "shard-1", 0, {"loss": 1.0}))
-    await link.send(LogLines("../..", ("\x1b[31m",)))
-    await link.send(Failed("../..", "shard-9", "boo", "", ()))
+    await link.send(Epoch("no-run", "shard-1", 0, {"loss": 1.0}))
+    await link.send(LogLines("no-run", ("\x1b[31m",)))
+    await link.send(Failed("no-run", "shard-9", "boo", "", ()))
     await link.send(Join("again", "0", "tensorflow", "cpu", 1, 0))
+    await is_cut(link)
+
+
+async def a_run_that_is_a_path(link: Link) -> None:
+    await link.send(JOIN)
+    await link.send(LogLines("../..", ("made up",)))
     await is_cut(link)
 
 
@@ -119,6 +125,7 @@ async def surveys_without_end(link: Link) -> None:
 
 LIES = [
     survey_of_too_much,
+    a_run_that_is_a_path,
     surveys_without_end,
     no_join,
     unknown_block,

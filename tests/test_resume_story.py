@@ -48,7 +48,7 @@ def test_a_killed_server_goes_on_with_its_run_and_its_clients_come_back_by_thems
         server.finish(-signal.SIGKILL)
         run = only_run(place)
         again = programs.enter_context(place.server("--resume", run, "--json", passphrase=None))
-        again.expect(rf"Going on with run {run}: [1-5] of 6 tasks are done")
+        again.expect(rf"Going on with run {run}: [1-5] of 6 tasks done")
         again.finish()
         for worker in workers:
             worker.finish()

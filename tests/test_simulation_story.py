@@ -143,7 +143,7 @@ def test_a_killed_trainer_is_replaced_and_a_killed_simulation_goes_on(place: Pla
         server.finish(2)
     assert json.loads(server.stdout)["code"] == "resume.simulated"
     with simulate(place, "--resume", run, "--json") as again:
-        again.expect(rf"Going on with run {run}: 4 results of it are on disk\.")
+        again.expect(rf"Going on with run {run}: 4 results are on disk\.")
         again.finish()
     summary = json.loads(again.stdout)
     assert summary["status"] == "done"

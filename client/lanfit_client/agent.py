@@ -18,7 +18,6 @@ from lanfit.crash import crash_point
 from lanfit.data.memory import free_memory
 from lanfit.errors import ConnectionFailed, InputError, RemoteProtocolError
 from lanfit.files import BlockFile
-from lanfit.logs import harmless
 from lanfit.models.custom import Allowed
 from lanfit.models.runtime import keras_version
 from lanfit.net.addresses import with_port
@@ -26,6 +25,7 @@ from lanfit.net.connect import ServerIdentity, TryLater, connect
 from lanfit.net.link import Link
 from lanfit.net.pulse import LinkTimes
 from lanfit.parts import PartRange
+from lanfit.text import pluralize
 from lanfit.waits import Waits
 from lanfit.wire.arrays import block_size
 from lanfit.wire.messages import (
@@ -311,7 +311,7 @@ class Agent:
             case Welcome():
                 self._welcome(link, message)
             case Status(text):
-                self._say(f"Waiting: {harmless(text)}.")
+                self._say(f"Waiting: {text}.")
             case NeedsCustom(files, objects):
                 self._needs_custom(files, objects)
             case AskParts(of) if self._parts is not None:
@@ -337,15 +337,15 @@ class Agent:
                 self._put_off(block, seconds, reason)
             case Reject(block, reason):
                 worker.outbox.remove(block)
-                self._say(f"The server refused a result: {harmless(reason)}.")
+                self._say(f"The server refused a result: {reason}.")
             case Cancel(run, task, reason):
                 await worker.cancel(run, task)
-                self._say(f"Task {task} is not this client's any more: {harmless(reason)}.")
+                self._say(f"Task {task} is not this client's any more: {reason}.")
             case RunEnded(run, status, text):
                 await worker.end_run(run, status)
                 if self._parts is not None:
                     self._parts.forget()
-                self._say(f"{harmless(text)}.")
+                self._say(f"{text}.")
                 return True
             case _:
                 raise RemoteProtocolError(f"the server sent {type(message).__name__}, which is not for a client")
@@ -368,14 +368,16 @@ class Agent:
         unsent, self._unsent = self._unsent, []
         waiting = [Offer(entry.result) for entry in self.worker.outbox.for_server(self._identity.server_id)]
         if waiting:
-            self._say(f"Offering {len(waiting)} finished results that were not acknowledged yet.")
+            self._say(
+                f"Offering {pluralize(len(waiting), 'finished result')} that the server has not acknowledged yet."
+            )
         for message in [*unsent, *waiting]:
             self._send_soon(message)
 
     def _needs_custom(self, files: Sequence[CustomFile], objects: Sequence[str]) -> None:
         """Say what is missing here for the server's model. Nothing is read from the server, and nothing executed."""
         try:
-            self._allowed.of(files, [harmless(name) for name in objects])
+            self._allowed.of(files, objects)
         except InputError as wrong:
             self._say(f"Not in this run: {wrong.message}. {wrong.hint}")
 
@@ -395,7 +397,7 @@ class Agent:
 
     def _taken(self, taken: PartsTaken) -> None:
         if taken.name != self._given_name:
-            self._say(f"Called {harmless(taken.name)} from now on.")
+            self._say(f"Called {taken.name} from now on.")
         self._given_name = self._name = taken.name
         self._state.remember_name(taken.name)
         self._say(f"This client trains on {PartRange(taken.first, taken.last).said} of {taken.of}.")
@@ -416,7 +418,7 @@ class Agent:
         """The server has no room for a result: it stays here, and is offered again."""
         if block not in self._delayed:
             self._delayed.add(block)
-            self._say(f"The server can't take a result yet: {harmless(reason)}. It waits here and is offered again.")
+            self._say(f"The server can't take a result yet: {reason}. It waits here and is offered again.")
         self._start(self._offer_later(block, seconds))
 
     async def _offer_later(self, block: str, seconds: float) -> None:
@@ -459,12 +461,12 @@ class Agent:
 def differing_versions(lanfit: str, keras: str) -> list[str]:
     """What is said about a server whose lanfit or Keras is not this client's."""
     said = []
-    if (there := harmless(lanfit)[:40]) != __version__:
+    if (there := lanfit) != __version__:
         said.append(
             f"Note: the server has lanfit {there}, this client {__version__}: install the same on both machines if "
             "something fails."
         )
-    here, there = keras_version(), harmless(keras)[:40]
+    here, there = keras_version(), keras
     if here and there and here != there:
         said.append(
             f"Note: the server has Keras {there}, this client {here}: whether the model can be built here is tried "

@@ -22,6 +22,7 @@ from lanfit.net.connect import WrongPassphrase
 from lanfit.net.tls import format_fingerprint, parse_fingerprint
 from lanfit.passphrase import PASSPHRASE_VARIABLE, given_passphrase
 from lanfit.terminal import Terminal
+from lanfit.text import pluralize
 from lanfit.waits import Waits
 from lanfit.wire.messages import Runtime
 from lanfit.workspace import Workspace
@@ -205,13 +206,13 @@ class Client:
         known = KnownServers(state.known_servers)
         for server_id, count in agent.worker.outbox.servers().items():
             address = known.address(server_id) or f"a server that is not known here any more (id {server_id.hex()[:8]})"
-            waits = "1 finished result waits" if count == 1 else f"{count} finished results wait"
+            waits = pluralize(count, "finished result waits", "finished results wait")
             self._terminal.say(f"{waits} here for {address}: offered when that server is joined.")
 
     def _say_what_is_kept(self, agent: Agent) -> None:
         if waiting := len(agent.worker.outbox):
             self._terminal.say(
-                f"{waiting} finished result{'s wait' if waiting > 1 else ' waits'} here for the server; "
+                f"{pluralize(waiting, 'finished result waits', 'finished results wait')} here for the server; "
                 "start the client again to deliver."
             )
 

@@ -16,8 +16,9 @@ from typing import Protocol
 from lanfit.crash import crash_point
 from lanfit.errors import ChildDied, LanfitError
 from lanfit.files import ArrayFile
-from lanfit.logs import HistoryFile, append_log, harmless
+from lanfit.logs import HistoryFile, append_log
 from lanfit.models.custom import Allowed, AllowedFile
+from lanfit.text import pluralize
 from lanfit.training import orders
 from lanfit.training.checkpoint import epochs_kept
 from lanfit.training.orders import Answer, EpochDone, Note, Ready, Resumed, Step, Trained
@@ -62,7 +63,7 @@ class Means:
         Raises:
             InputError: the user does not allow one of them.
         """
-        return self.allowed.of(model.custom, [harmless(name) for name in model.objects])
+        return self.allowed.of(model.custom, model.objects)
 
     def presentable(self, text: str) -> str:
         """An error as a server is told it: without folders of this machine, and without what is in a row."""
@@ -179,7 +180,11 @@ class Training:
     def begin(self) -> None:
         lease = self.lease
         size = block_size(lease.shard.arrays)
-        what = "training on this client's own rows" if lease.fit.own else f"receiving {size:,} bytes of data"
+        what = (
+            "training on this client's own rows"
+            if lease.fit.own
+            else f"receiving {pluralize(size, 'byte', grouped=True)} of data"
+        )
         self._means.say(f"Task {lease.task} of run {lease.run}: {what}.")
 
     def allow(self) -> None:
@@ -349,9 +354,8 @@ class Surveying(_Own):
     def hear(self, answer: Answer, ready: Ready) -> bool:
         if not isinstance(answer, orders.Surveyed):
             return False
-        self.means.say(
-            f"{answer.train:,} rows to train on, {answer.validation:,} for validation, {answer.test:,} to test."
-        )
+        rows = pluralize(answer.train, "row", grouped=True)
+        self.means.say(f"{rows} to train on, {answer.validation:,} for validation, {answer.test:,} to test.")
         for note in answer.notes:
             self.means.say(f"Note: {note}.")
         self.means.send(

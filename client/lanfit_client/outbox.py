@@ -13,6 +13,7 @@ import msgspec
 
 from lanfit.crash import crash_point
 from lanfit.durable import move_whole, replace, seal, sync_file, unseal, write_whole
+from lanfit.text import pluralize
 from lanfit.wire.arrays import BlockSpec, block_size
 from lanfit.wire.messages import Result
 
@@ -127,7 +128,7 @@ def _damage(path: Path, spec: BlockSpec) -> str:
     try:
         with path.open("rb") as file:
             if (found := path.stat().st_size) != size:
-                return f"has {found:,} bytes instead of {size:,}"
+                return f"has {pluralize(found, 'byte', grouped=True)} instead of {size:,}"
             while data := file.read(1 << 20):
                 digest.update(data[:left])
                 left -= min(left, len(data))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from lanfit.fields import Value
 from lanfit.parts import PartRange, read_range
 from lanfit.terminal import Terminal
+from lanfit.text import pluralize
 from lanfit.wire.messages import TakeParts
 
 T = TypeVar("T")
@@ -103,7 +104,9 @@ class PartsQuestions:
         """
         terminal = self._terminal
         if self._given.get("name") is None or self._given.get("parts") is None:
-            terminal.say(f"The rows of this job are cut into {of} parts; several clients may take the same ones.")
+            terminal.say(
+                f"The rows of this job are cut into {pluralize(of, 'part')}; several clients may take the same ones."
+            )
         name = self._given.get("name")
         if name is None:
             name = terminal.ask("Client id", "--name", self._read_name, default=self._name)

@@ -8,8 +8,9 @@ import time
 from lanfit.job import Job
 from lanfit.lock import scratch_folder
 from lanfit.loop import LoopThread
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
 from lanfit.terminal import Terminal
+from lanfit.text import pluralize
 from lanfit.waits import Waits
 from lanfit_server import resuming
 from lanfit_server.admission import Admission
@@ -137,9 +138,9 @@ class Server:
 
     async def _said_of(self, run: OpenRun) -> str:
         if rounds := len(run.ledger.rounds()):
-            done = counted(rounds, "round") + (" is done" if rounds == 1 else " are done")
+            done = f"{pluralize(rounds, 'round is', 'rounds are')} done"
         else:
-            done = f"{len(run.ledger.results())} of {len(run.ledger.tasks())} tasks are done"
+            done = f"{len(run.ledger.results())} of {pluralize(len(run.ledger.tasks()), 'task')} done"
         return f"Going on with run {run.run}: {done}. Its clients come back by themselves."
 
     # --- collecting ---------------------------------------------------------------------------------------------

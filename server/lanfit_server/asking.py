@@ -24,6 +24,7 @@ from lanfit.mistakes import mistake
 from lanfit.models.compiling import check_name
 from lanfit.models.custom import AllowedFile
 from lanfit.terminal import Terminal
+from lanfit.text import pluralize
 from lanfit.wire.messages import Model
 from lanfit.workspace import Workspace
 from lanfit_server.custom_files import files_of, kept
@@ -149,7 +150,9 @@ class JobQuestions:
             known = ", ".join(filter(None, [loaded.optimizer, loaded.loss]))
             compiled = f"compiled with {known}" if known else "not compiled"
             sizes = f"{_shape(loaded.input_shape)} → {_shape(loaded.output_shape)}"
-            self._terminal.say(f"{path}: {loaded.parameters:,} parameters, {sizes}, {compiled}.")
+            self._terminal.say(
+                f"{path}: {pluralize(loaded.parameters, 'parameter', grouped=True)}, {sizes}, {compiled}."
+            )
             for note in loaded.notes:
                 self._terminal.say(f"Note: {note}.")
             return path, loaded

@@ -11,10 +11,10 @@ from lanfit import __version__
 from lanfit.data.files import natural_key
 from lanfit.errors import InputError, LanfitError
 from lanfit.fields import readable_duration
-from lanfit.logs import harmless
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
 from lanfit.models.runtime import keras_version
 from lanfit.parts import PartRange
+from lanfit.text import pluralize
 from lanfit.wire.messages import AskParts, PartsTaken, Survey
 from lanfit_server.clusters import (
     REMIND_SECONDS,
@@ -114,7 +114,7 @@ def together(faults: Sequence[LanfitError]) -> LanfitError:
     if len(faults) == 1:
         return faults[0]
     listed = "".join(f"\n  - {fault.message}. {fault.hint}" for fault in faults)
-    return mistake("own-data.several", count=counted(len(faults), "client"), faults=listed)
+    return mistake("own-data.several", count=pluralize(len(faults), "client"), faults=listed)
 
 
 class Assembly:
@@ -170,7 +170,7 @@ class Assembly:
                 continue
             if self._begins(self._ready()):
                 break
-            text = f"{here} of {wanted} clients are here; training begins when all are"
+            text = f"{here} of {pluralize(wanted, 'client is', 'clients are')} here; training begins when all are"
             if self._early.is_possible:
                 text += ", or when the server's operator no longer waits for the others"
             for name in self._ready():
@@ -178,7 +178,8 @@ class Assembly:
             waited = f", for {time.monotonic() - began:.0f} s now" if time.monotonic() - began > 1 else ""
             early = self._early.invitation(len(self._ready()), time.monotonic())
             if here < wanted:
-                self._display.waiting(f"Waiting for {wanted - here} more of {wanted} clients{waited}.{early}")
+                more = f"{wanted - here} more of {pluralize(wanted, 'client')}"
+                self._display.waiting(f"Waiting for {more}{waited}.{early}")
             elif asks:  # else somebody is only just being greeted
                 names = ", ".join(name for name in roster.connected if name not in self._ready())
                 self._display.waiting(f"Waiting for {names} to say which parts they train on{waited}.{early}")
@@ -308,9 +309,10 @@ class Assembly:
                     self._fault(answers, client, wrong)
                     return
                 answers.take(told)
-                notes = "".join(f"\n  Note: {harmless(note)}." for note in surveyed.notes)
+                notes = "".join(f"\n  Note: {note}." for note in surveyed.notes)
+                rows = pluralize(surveyed.train, "row", grouped=True)
                 self._display.say(
-                    f"{client} has {surveyed.train:,} rows to train on, {surveyed.validation:,} for validation, "
+                    f"{client} has {rows} to train on, {surveyed.validation:,} for validation, "
                     f"{surveyed.test:,} for its test.{notes}"
                 )
             case SurveyFailed(client, error) if client in answers.asked:
@@ -375,7 +377,7 @@ class Assembly:
 def joined(cluster: Cluster, name: str) -> str:
     """What is said about a client that is here."""
     member = cluster.roster[name]
-    line = f"{name} joined from {member.address} ({member.backend}, {member.threads} threads)."
+    line = f"{name} joined from {member.address} ({member.backend}, {pluralize(member.threads, 'thread')})."
     if member.noted == (member.version, member.keras):
         return line
     member.noted = member.version, member.keras
@@ -385,12 +387,8 @@ def joined(cluster: Cluster, name: str) -> str:
 def differing_versions(member: Member) -> list[str]:
     """What is said about a client whose lanfit or Keras is not this server's."""
     said = []
-    if (there := _shown(member.version)) != __version__:
+    if (there := member.version) != __version__:
         said.append(f"It has lanfit {there}, this server {__version__}: install the same on both if something fails.")
-    if (there := _shown(member.keras)) and there != (here := keras_version()):
+    if (there := member.keras) and there != (here := keras_version()):
         said.append(f"It has Keras {there}, this server {here}: it tries to build the model before it gets rows.")
     return said
-
-
-def _shown(version: str) -> str:
-    return harmless(version)[:40]

@@ -8,6 +8,7 @@ import numpy as np
 
 from lanfit.data.labels import Target, class_ids
 from lanfit.job import DEFAULTS, Job
+from lanfit.text import pluralize
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import Model
 from lanfit_server.prepare import RunData
@@ -65,7 +66,7 @@ def class_table(classes: Sequence[AnyArray], clients: Sequence[str], words: Sequ
         for row in rows
     ]
     if len(numbers) > MOST_CLASSES:
-        lines.insert(-1, f"… and {len(numbers) - MOST_CLASSES} more classes")
+        lines.insert(-1, f"… and {pluralize(len(numbers) - MOST_CLASSES, 'more class')}")
     return ["Rows of each class that each client has:", *lines]
 
 

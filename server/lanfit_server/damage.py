@@ -16,7 +16,8 @@ from lanfit.errors import LanfitError
 from lanfit.fields import read_file
 from lanfit.files import BlockFile
 from lanfit.job import FIELDS, make_job
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
+from lanfit.text import pluralize
 from lanfit.wire.arrays import ArraySpec, block_size
 from lanfit.workspace import Workspace
 from lanfit_server.collect import OpenRun
@@ -61,7 +62,7 @@ def _what_is_left(workspace: Workspace, run: str) -> str:
     models = [path for path in folder.glob("*") if path.suffix in (".h5", ".keras")] if folder.is_dir() else []
     if not models:
         return "No model of it was collected."
-    return f"What was collected of it stays: {counted(len(models), 'model')} in {workspace.relative(folder)}."
+    return f"What was collected of it stays: {pluralize(len(models), 'model')} in {workspace.relative(folder)}."
 
 
 def _how_to_start_again(workspace: Workspace, run: str) -> str:
@@ -83,7 +84,7 @@ def damage_of(path: Path, specs: Iterable[ArraySpec], block_id: str) -> str:
     try:
         found = path.stat().st_size
         if found != max(size, 1):
-            return f"has {found:,} bytes instead of {max(size, 1):,}"
+            return f"has {pluralize(found, 'byte', grouped=True)} instead of {max(size, 1):,}"
         if not block_id:
             return ""
         file = BlockFile.open(path)

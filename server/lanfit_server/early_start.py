@@ -14,7 +14,7 @@ import msgspec
 from lanfit.errors import InputError
 from lanfit.fields import readable_duration
 from lanfit.job import Job
-from lanfit.mistakes import counted
+from lanfit.text import pluralize
 from lanfit_server.roster import Roster
 
 
@@ -87,7 +87,7 @@ class EarlyStart:
     def _refusal(self, ready: Sequence[str], roster: Roster) -> str:
         """Why it can't begin with these; empty if it can."""
         if len(ready) < max(1, self.least):
-            least = f"at least {counted(max(1, self.least), 'client')}"
+            least = f"at least {pluralize(max(1, self.least), 'client')}"
             there = f"{len(ready)} {'is' if len(ready) == 1 else 'are'} ready" if ready else "nobody is ready"
             return f"{there}, and it takes {least}."
         if missing := [name for name in self.local if roster.name_of(name) not in ready]:
@@ -95,7 +95,7 @@ class EarlyStart:
         try:
             self.check(len(ready))
         except InputError as wrong:
-            return f"with {counted(len(ready), 'client')} {wrong.message}. {wrong.hint}"
+            return f"with {pluralize(len(ready), 'client')} {wrong.message}. {wrong.hint}"
         return ""
 
     def invitation(self, ready: int, now: float) -> str:
@@ -124,4 +124,4 @@ def announcement(job: Job, owners: Sequence[str]) -> str:
         if job.data == "client"
         else "Who comes later helps with what others leave undone, and takes part in the next run"
     )
-    return f"Beginning with {len(owners)} of {counted(job.clients, 'client')}: {', '.join(owners)}. {late}."
+    return f"Beginning with {len(owners)} of {pluralize(job.clients, 'client')}: {', '.join(owners)}. {late}."

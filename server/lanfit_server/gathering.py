@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from lanfit.text import pluralize
 from lanfit.wire.messages import RunEnded
 from lanfit_server.assembly import differing_versions
 from lanfit_server.clusters import Joined, Left, Returned, TaskFailed
@@ -40,9 +41,9 @@ class Gathering:
     def waiting_for(self) -> str:
         """What is waited for, in a sentence."""
         if self._wanted:
-            return f"{len(self.delivered)} of {self._wanted} clients have delivered."
+            return f"{len(self.delivered)} of {pluralize(self._wanted, 'client has', 'clients have')} delivered."
         if self._missing:
-            return f"{len(self._missing)} results of unfinished runs are still missing."
+            return f"{pluralize(len(self._missing), 'result is', 'results are')} still missing."
         return "No run is unfinished; whatever comes is taken in. Ctrl-C ends."
 
     @property

@@ -12,9 +12,17 @@ from types import MappingProxyType
 import msgspec
 
 from lanfit.logs import HistoryFile, append, append_log, cut_torn_line
+from lanfit.text import printable
 
 log = logging.getLogger("lanfit.server")
 EVENTS = "events.jsonl"
+
+
+class _Printable(logging.Formatter):
+    """Lines of a log that can be shown on any terminal, whatever they quote."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class Journal:
@@ -28,7 +36,7 @@ class Journal:
         self.repaired = [path.relative_to(folder).as_posix() for path in grown if cut_torn_line(path)]
         """Files in which an earlier server was killed amid a line."""
         self._handler = logging.FileHandler(folder / "server.log", encoding="utf-8")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        self._handler.setFormatter(_Printable("%(asctime)s %(levelname)s %(message)s"))
         self._handler.handleError = lambda record: None  # type: ignore[method-assign]
         logger = logging.getLogger("lanfit")
         logger.addHandler(self._handler)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from lanfit.data.files import natural_key
 from lanfit.gauge import bar, clock, percent, short
-from lanfit.logs import harmless
+from lanfit.text import pluralize, sanitize
 from lanfit_server.roster import Member
 
 #: A line, and its style, as rich names it.
@@ -106,9 +106,9 @@ def _head(facts: Facts, members: Sequence[Member], left: float | None, width: in
     if facts.round:
         parts.append(f"round {facts.round} of {facts.rounds}")
     elif facts.folds:
-        parts.append(f"{facts.done} of {facts.tasks} folds")
+        parts.append(f"{facts.done} of {pluralize(facts.tasks, 'fold')}")
     else:
-        parts.append(f"{facts.done} of {facts.tasks} models")
+        parts.append(f"{facts.done} of {pluralize(facts.tasks, 'model')}")
     parts.append(f"{bar(share, min(BAR_OF_ALL, max(0, width - 54)))} {percent(share).strip()}".strip())
     if facts.tasks and facts.done == facts.tasks:
         parts.append("writing")
@@ -123,7 +123,7 @@ def _clients(members: Sequence[Member], facts: Facts, width: int, room: int, now
         return []
     ordered = sorted(members, key=lambda member: natural_key(member.name))
     if room < 3:
-        return [(_cut(f"{_counted(ordered)}: {_by_state(ordered)}", width), "")]
+        return [(_cut(f"{pluralize(len(ordered), 'client')}: {_by_state(ordered)}", width), "")]
     shown = ordered if len(ordered) < room else _chosen(ordered, room - 2)
     lines = _rows(shown, ordered, facts, width, now)
     if rest := [member for member in ordered if member not in shown]:
@@ -145,11 +145,7 @@ def state_of(member: Member) -> str:
     """What a client does, in a word."""
     if member.silent and member.connected:
         return "silent"
-    return " ".join(harmless(member.state[:LONGEST_STATE]).split()) or "here"
-
-
-def _counted(members: Sequence[Member]) -> str:
-    return "1 client" if len(members) == 1 else f"{len(members)} clients"
+    return " ".join(member.state[:LONGEST_STATE].split()) or "here"
 
 
 def _by_state(members: Sequence[Member]) -> str:
@@ -319,7 +315,7 @@ def _columns(text: str) -> int:
 
 def _wrapped(text: str, width: int, most: int, style: str) -> list[Line]:
     """A text on a few lines."""
-    clean = " ".join(harmless(text).split())
+    clean = " ".join(sanitize(text).split())
     # Wide characters count as two for what is wrapped, and every line is cut once more.
     lines = textwrap.wrap(clean, width, max_lines=most, placeholder=" …") if clean else []
     return [(_cut(line, width), style) for line in lines]

@@ -29,6 +29,7 @@ from lanfit.models.compiling import CompileSpec, ignored_class
 from lanfit.models.custom import AllowedFile
 from lanfit.models.member import Member
 from lanfit.parts import PartRange
+from lanfit.text import pluralize
 from lanfit.training.folds import check_folds
 from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, block_size
 from lanfit.wire.messages import Fold, Model, OwnRows
@@ -208,7 +209,7 @@ def _check_folds(job: Job, model: Model, shard: ShardRows, words: tuple[str, ...
     try:
         check_folds(fold_of(job, 1), len(shard.x_train), classes, job.batch_size, words)
     except InputError as wrong:
-        raise wrong.at(f"{where} has {len(shard.x_train)} rows") from None
+        raise wrong.at(f"{where} has {pluralize(len(shard.x_train), 'row')}") from None
 
 
 def dealt(data: Prepared) -> RunData:

@@ -23,6 +23,7 @@ from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.job import Job, to_toml
 from lanfit.room import Room
+from lanfit.text import pluralize
 from lanfit.wire.arrays import AnyArray
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
@@ -343,7 +344,7 @@ class Rounds:
 
     def _tell(self, record: RoundRecord) -> None:
         counted = sum(not client.left_out for client in record.clients)
-        clients = "1 client" if counted == 1 else f"{counted} clients"
+        clients = pluralize(counted, "client")
         line = f"Round {record.number}/{self._method.rounds}, {clients}, {record.seconds['wall']:.1f} s"
         for client in record.clients:
             if client.left_out:

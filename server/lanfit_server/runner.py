@@ -20,10 +20,10 @@ from lanfit.errors import InputError, LanfitError
 from lanfit.job import Job
 from lanfit.lock import FolderLock
 from lanfit.loop import LoopThread
-from lanfit.mistakes import counted
 from lanfit.models.custom import AllowedFile, short
 from lanfit.models.member import Member
 from lanfit.room import Room
+from lanfit.text import pluralize
 from lanfit.waits import Waits
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import Model, RunEnded, Survey
@@ -311,9 +311,9 @@ class Runner:
         data = read_data(job, self._workspace, model, scratch, rows())
         for line in (*data.notes, *data.warnings):
             self._say(f"Note: {line}.")
-        pieces = f"{len(data.shards)} {'parts' if job.deal == 'parts' else 'shards'}"
+        pieces = pluralize(len(data.shards), "part" if job.deal == "parts" else "shard")
         self._say(
-            f"{data.rows:,} rows: {data.train:,} to train on in {pieces}, "
+            f"{pluralize(data.rows, 'row', grouped=True)}: {data.train:,} to train on in {pieces}, "
             f"{data.validation:,} for validation, {data.test:,} for the server's test."
         )
         self._loop.call(self._models.ask(UseData(test_rows(data, scratch)), Done))
@@ -343,7 +343,7 @@ class Runner:
                 return dealt(self._read(fewer, model, order.rows, folder)[0]), owners
             except InputError as wrong:
                 impossible[len(owners)] = wrong
-                self._say(f"It can't begin with {counted(len(owners), 'client')}: {wrong.message}. {wrong.hint}")
+                self._say(f"It can't begin with {pluralize(len(owners), 'client')}: {wrong.message}. {wrong.hint}")
 
     def _gather(self, clients: int, takers: Takers | None, early: EarlyStart) -> list[str]:
         """Wait for the clients, and for what they take."""

@@ -13,6 +13,7 @@ from lanfit.loop import LoopThread
 from lanfit.mistakes import mistake
 from lanfit.models.custom import AllowedFile
 from lanfit.models.runtime import check_backend, default_backend
+from lanfit.text import pluralize
 from lanfit.wire.messages import Runtime
 from lanfit.workspace import Workspace
 from lanfit_server import resuming
@@ -75,8 +76,13 @@ class Simulation:
             InputError: the backend is not installed.
         """
         trainers = min(self.pool, self.clients)
-        share = f"{trainers} trainer{'s' * (trainers > 1)} of {self.threads} thread{'s' * (self.threads > 1)}"
-        self._say(f"{self.clients} clients are simulated; they share {share}.")
+        share = f"{pluralize(trainers, 'trainer')} of {pluralize(self.threads, 'thread')}"
+        who = (
+            "1 client is simulated; it has"
+            if self.clients == 1
+            else f"{self.clients} clients are simulated; they share"
+        )
+        self._say(f"{who} {share}.")
         self._loop.call(self._open())
 
     async def _open(self) -> None:
@@ -97,7 +103,8 @@ class Simulation:
             raise mistake("resume.not-simulated", run=run_id)
         # Its clients went with it: nobody trains what they had.
         run.ledger.end_leases("lost")
-        self._say(f"Going on with run {run_id}: {len(run.ledger.results())} results of it are on disk.")
+        results = len(run.ledger.results())
+        self._say(f"Going on with run {run_id}: {pluralize(results, 'result is', 'results are')} on disk.")
         return run
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from lanfit.text import pluralize
 from lanfit_server.ledger import RunRecord
 
 #: The parts of a client's time, in the order in which they come; each is in `seconds`, 0 when it did not happen.
@@ -162,7 +163,7 @@ ON_AVERAGING = (
 def _folds(clients: Sequence[ClientFacts]) -> list[str]:
     """Cross-validation in words: what the folds' models did on rows that they had not seen."""
     told = [
-        f"{client.name}, {len(client.folds)} folds: "
+        f"{client.name}, {pluralize(len(client.folds), 'fold')}: "
         + "  ".join(f"{name} {client.mean[name]:.4f} ± {client.sd[name]:.4f}" for name in client.mean)
         for client in clients
         if client.mean
@@ -184,21 +185,21 @@ def _rounds(rounds: Sequence[RoundFacts]) -> list[str]:
     told = [
         f"round {each.round}: "
         + "  ".join(f"{name} {value:.4f}" for name, value in each.metrics.items())
-        + f"  ({_counted(len(each.clients))}, {each.seconds:.1f} s)"
+        + f"  ({pluralize(len(each.clients), 'client')}, {each.seconds:.1f} s)"
         + "".join(f"\n  without {name}: {why}" for name, why in each.left_out.items())
         for each in rounds
     ]
     if len(told) > MOST_ROUNDS:
-        told = [told[0], f"… {len(told) - MOST_ROUNDS} rounds more, in summary.json …", *told[1 - MOST_ROUNDS :]]
+        told = [
+            told[0],
+            f"… {pluralize(len(told) - MOST_ROUNDS, 'more round')}, in summary.json …",
+            *told[1 - MOST_ROUNDS :],
+        ]
     return [*told, ""] if told else []
 
 
 #: So many rounds are shown line by line.
 MOST_ROUNDS = 20
-
-
-def _counted(clients: int) -> str:
-    return "1 client" if clients == 1 else f"{clients} clients"
 
 
 def all_seconds(measured: Mapping[str, float]) -> dict[str, float]:
@@ -233,7 +234,7 @@ def lines(summary: Summary, folder: str, collected: str, go_on: str = "") -> Seq
     measured = f" Measured {where}:" if names else ""
     text = [f"Run {summary.run}: {summary.status}, {summary.seconds['total']:.1f} s.{measured}", "", *table, ""]
     if summary.clients_wanted is not None:
-        text += [f"It began with {len(summary.clients)} of {_counted(summary.clients_wanted)}.", ""]
+        text += [f"It began with {len(summary.clients)} of {pluralize(summary.clients_wanted, 'client')}.", ""]
     text += _rounds(summary.rounds)
     text += _folds(summary.clients)
     text += _merged(summary.merged)

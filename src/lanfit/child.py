@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, Generic, NoReturn, TypeVar
 import msgspec
 
 from lanfit.errors import ChildDied
+from lanfit.text import sanitize
 
 _LENGTH = struct.Struct("<I")
 M = TypeVar("M")
@@ -110,7 +111,7 @@ class Child(Generic[M]):
                 continue
             if not line:
                 return
-            self.last_lines.append(line.decode(errors="replace").rstrip())
+            self.last_lines.append(sanitize(line.decode(errors="replace").rstrip()))
 
     async def send(self, message: object) -> None:
         """Send a message; silently nothing when the child has ended (`receive` says so)."""

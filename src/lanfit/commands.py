@@ -17,6 +17,7 @@ from lanfit.errors import LanfitError
 from lanfit.interrupts import INTERRUPTED as INTERRUPTED
 from lanfit.interrupts import Interruptible
 from lanfit.system import refused
+from lanfit.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +46,9 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
 def _report(wrong: LanfitError, as_json: bool) -> None:
     if as_json:
         _print_error(wrong.message, wrong.hint, wrong.code)
-    print(f"Error: {wrong.message}", file=sys.stderr)
+    print(printable(f"Error: {wrong.message}"), file=sys.stderr)
     if wrong.hint:
-        print(f"  → {wrong.hint}", file=sys.stderr)
+        print(printable(f"  → {wrong.hint}"), file=sys.stderr)
 
 
 def _print_error(error: str, hint: str, code: str) -> None:

@@ -16,7 +16,8 @@ from typing import Any
 
 from lanfit.encoding import decode_text
 from lanfit.errors import InputError, LanfitError
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
+from lanfit.text import pluralize
 
 #: A backslash between double quotes: there it begins an escape, and paths of Windows are written so.
 _BACKSLASH = re.compile(r'"[^"\n]*\\[^"\n]*"')
@@ -276,7 +277,7 @@ def read_toml(document_text: str, kind: str, known: Mapping[str, Field]) -> dict
                 errors.append(wrong)
     if errors:
         listed = "".join(f"\n  - {error.message}. {error.hint}" for error in errors)
-        raise mistake("settings.wrong", count=counted(len(errors), "error"), kind=kind, errors=listed)
+        raise mistake("settings.wrong", count=pluralize(len(errors), "error"), kind=kind, errors=listed)
     return values
 
 

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from lanfit.text import printable, sanitize_lines
+
 T = TypeVar("T")
-#: Control characters but tab and newline, and what UTF-8 or XML can't hold.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 #: What makes a spreadsheet take text for a formula; the wide ones do so in East Asian settings.
 _FORMULA = tuple("=+-@\t\n\r＝＋－＠")
 
 
-def harmless(text: str) -> str:
-    """Text of a peer without control characters: a log must not steer the terminal it is shown on."""
-    return _CONTROL.sub("\ufffd", text)
-
-
 def harmless_cell(text: str) -> str:
-    """Text for a cell of a CSV file or a workbook: harmless, and never a formula."""
-    cleaned = harmless(text)
+    """Text for a cell of a CSV file or a workbook: nothing that is not shown, and never a formula."""
+    cleaned = printable(text)
     return f"'{cleaned}" if text.startswith(_FORMULA) else cleaned
 
 
@@ -98,9 +92,9 @@ def _columns(named: Mapping[str, T]) -> dict[str, T]:
 
 
 def append_log(path: Path, lines: Sequence[str]) -> None:
-    """Append lines to a log, each with the local time, without control characters."""
+    """Append lines to a log, each with the local time; further lines of one are marked as such."""
     stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-    append(path, "".join(f"{stamp} {harmless(line)}\n" for line in lines))
+    append(path, "".join(f"{stamp} {sanitize_lines(line)}\n" for line in lines))
 
 
 def csv_line(cells: Sequence[object]) -> str:

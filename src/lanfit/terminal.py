@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from lanfit.errors import InputError, LanfitError
 from lanfit.mistakes import mistake
+from lanfit.text import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -90,6 +91,7 @@ class Terminal:
             self._print(text)
 
     def _print(self, text: str) -> None:
+        text = printable(text)
         if self._area is not None and self._area.is_shown:
             self._area.print_above(text)
         else:

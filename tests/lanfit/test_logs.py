@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lanfit.logs import HistoryFile, append_log, csv_line, harmless, harmless_cell
+from lanfit.logs import HistoryFile, append_log, csv_line, harmless_cell
+from lanfit.text import sanitize
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1+1", "\n=1+1", "＝1+1"])
@@ -28,7 +29,7 @@ def test_other_text_stays_as_it_is(text: str) -> None:
 
 
 @given(st.text(st.characters()))
-def test_harmless_text_can_be_written_as_utf_8_and_has_no_control_characters(text: str) -> None:
+def test_text_of_a_cell_can_be_written_as_utf_8_and_has_no_control_characters(text: str) -> None:
     cleaned = harmless_cell(text)
     cleaned.encode("utf-8")
     assert not any(ord(letter) < 32 and letter not in "\t\n" for letter in cleaned)
@@ -38,7 +39,7 @@ def test_harmless_text_can_be_written_as_utf_8_and_has_no_control_characters(tex
 def test_half_of_a_surrogate_pair_does_not_break_a_log(tmp_path: Path) -> None:
     append_log(tmp_path / "x.log", ["half \ud800 and \x1b[2J"])
     assert (tmp_path / "x.log").read_text("utf-8").endswith("half \ufffd and \ufffd[2J\n")
-    assert harmless("\uffff") == "\ufffd"
+    assert sanitize("\uffff") == "\ufffd"
 
 
 def test_numbers_in_a_csv_line_stay_numbers_and_text_is_harmless() -> None:

@@ -193,7 +193,7 @@ def test_a_task_gets_the_backend_and_the_patience_that_it_wants_or_fails_with_a_
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CUDA_VISIBLE_DEVICES", "-1")
         asyncio.run(play())
-    assert "The backend is ready: jax on cpu, 1 threads." in said
+    assert "The backend is ready: jax on cpu, 1 thread." in said
 
 
 def test_a_result_that_there_is_no_room_for_is_offered_again_by_itself_and_that_is_said_once(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_a_result_that_can_never_be_taken_is_dropped_and_not_offered_again(tmp_p
         async with playing(tmp_path, said) as (stage, agent, running):
             outbox, server = agent.worker.outbox, Identity.load_or_create(tmp_path / "server")
             file = ArrayFile.write(outbox.new_block("shard-1"), {"w": np.ones(3)})
-            result = Result("run-0", "shard-1", 1, file.block, ("a\nb",), 0, {}, {}, "tensorflow", "cpu", 1)
+            result = Result("run-0", "shard-1", 1, file.block, ("a",), 0, {}, {}, "tensorflow", "cpu", 1)
             outbox.add(outbox.new_block("shard-1"), Entry(server.server_id, result))
             link = await stage.links.get()
             await link.receive()

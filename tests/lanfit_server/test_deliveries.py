@@ -218,7 +218,7 @@ def test_a_repeated_commit_is_acknowledged_again_and_counts_once(tmp_path: Path)
 def test_a_result_that_can_never_be_taken_is_rejected_and_its_task_has_failed_there(tmp_path: Path) -> None:
     async def act(scene: Scene) -> None:
         async with scene.client("lab-1") as link:
-            wrong = msgspec.structs.replace(result(arrays()), metrics=("my\nmetric",))
+            wrong = msgspec.structs.replace(result(arrays()), metrics=("my\u3000metric",))
             await link.send(Offer(wrong))
             rejected = await link.receive()
             assert isinstance(rejected, Reject)

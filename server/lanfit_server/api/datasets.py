@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lanfit.data.memory import free_memory, readable_size
 from lanfit.mistakes import mistake
+from lanfit.text import pluralize
 
 AnyArray = NDArray[Any]
 #: Elements become one array in the end, and then there are both for a moment.
@@ -93,7 +94,7 @@ def read_dataset(
             batched = kind == "PyDataset" or arrays[0].ndim >= rank
             size = len(arrays[0]) if batched else 0
         if len(arrays) != len(columns):
-            what = f"made of {len(arrays)} parts, and others are of more or fewer"
+            what = f"made of {pluralize(len(arrays), 'part')}, and others are of more or fewer"
             raise mistake("fit.elements", kind=kind, what=what)
         for column, array in zip(columns, arrays, strict=True):
             column.append(array)
@@ -109,10 +110,11 @@ def read_dataset(
     x, y, weights = (*whole, None, None, None)[:3]
     assert x is not None
     notes = []
+    read = f"{pluralize(len(x), 'row', grouped=True)} of the {kind} {'was' if len(x) == 1 else 'were'} read"
     if steps is not None:
-        notes.append(f"{len(x):,} rows of the {kind} were read (steps_per_epoch={steps}); every epoch has these.")
+        notes.append(f"{read} (steps_per_epoch={steps}); every epoch has these.")
     elif _length(dataset, kind) == _UNKNOWN:
-        notes.append(f"{len(x):,} rows of the {kind} were read, whose length was not known.")
+        notes.append(f"{read}, whose length was not known.")
     return Read(x, y, weights, size or None, tuple(notes), random_parts(dataset, kind))
 
 
@@ -120,7 +122,7 @@ def _arrays(element: Any, kind: str, names: Sequence[Sequence[str]]) -> list[Any
     """Inputs, targets and weights of an element, as far as it has them."""
     parts = list(element) if isinstance(element, tuple | list) else [element]
     if len(parts) > len(_PARTS):
-        raise mistake("fit.elements", kind=kind, what=f"made of {len(parts)} parts")
+        raise mistake("fit.elements", kind=kind, what=f"made of {pluralize(len(parts), 'part')}")
     parts = [only_one(part, own) for part, own in zip(parts, names, strict=False)]
     for part, what in zip(parts, _PARTS, strict=False):
         if isinstance(part, Mapping):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lanfit.encoding import encodable
-from lanfit.logs import harmless
+from lanfit.text import sanitize
 
 
 class Progress:
@@ -55,7 +55,7 @@ class Progress:
             self._bar.close()
 
     def _write(self, text: str) -> None:
-        line = "\n".join(harmless(part) for part in text.splitlines())
+        line = "\n".join(sanitize(part) for part in text.splitlines())
         if self._bar is not None:
             self._bar.write(line)
         else:

@@ -13,7 +13,6 @@ from typing import Any
 from lanfit import __version__
 from lanfit.crash import crash_point
 from lanfit.errors import ConnectionFailed, LanfitError, RemoteProtocolError
-from lanfit.logs import harmless
 from lanfit.mistakes import mistake
 from lanfit.models.custom import lacking
 from lanfit.models.runtime import keras_version
@@ -253,7 +252,7 @@ class LanCluster:
             session.reason = session.reason or ended.message
         except LanfitError as wrong:
             session.reason, session.broken = wrong.message, True
-            log.warning("%s: %s", member.name, harmless(wrong.message))
+            log.warning("%s: %s", member.name, wrong.message)
         finally:
             watching.cancel()
             await self._leave(session)
@@ -339,7 +338,7 @@ class LanCluster:
                 self.events.put_nowait(Logged(name, message.run, (error, *message.log)))
                 died, not_finite = message.died, message.code in NOT_FINITE
                 self.events.put_nowait(
-                    TaskFailed(name, message.run, message.task, harmless(error), died=died, not_finite=not_finite)
+                    TaskFailed(name, message.run, message.task, error, died=died, not_finite=not_finite)
                 )
             case Surveyed():
                 if session.surveyed is not None and not session.surveyed.done():
@@ -347,7 +346,7 @@ class LanCluster:
                 session.surveyed = self._start(session, self._surveyed(session, message))
             case Unsuitable(error, hint):
                 self.roster.rest(name)
-                failed = mistake("own-data.unusable", client=name, error=harmless(error), hint=harmless(hint))
+                failed = mistake("own-data.unusable", client=name, error=error, hint=hint)
                 self.events.put_nowait(SurveyFailed(name, failed))
             case ScoredMessage(run, task, rows, metrics):
                 check_metrics(metrics)
@@ -357,7 +356,7 @@ class LanCluster:
                 self._took(session, message)
             case Leave():
                 session.left = True
-                session.reason = harmless(message.reason)
+                session.reason = message.reason
             case _:
                 raise RemoteProtocolError(f"{name} sent {type(message).__name__}, which is not for a server")
 
@@ -412,7 +411,7 @@ class LanCluster:
                 await session.link.send(Ack(result.block.id))
                 self.events.put_nowait(Repeated(session.name, result.run, result.task, result.attempt))
             case Refuse(reason):
-                self._refused(session.name, result, harmless(reason))
+                self._refused(session.name, result, reason)
                 await session.link.send(Reject(result.block.id, reason))
             case PutOff(reason):
                 await self._put_off(session, result, reason)
@@ -445,7 +444,7 @@ class LanCluster:
     def _refused(self, name: str, result: Result, reason: str) -> None:
         """A result can never be taken: the client drops it. Its task failed there, if it is one of the run at hand."""
         log.warning("%s: a result was refused: %s", name, reason)
-        task, run = harmless(result.task[:80]), harmless(result.run[:80])
+        task, run = result.task, result.run
         self.say(f"{name} offers a result of {task} of run {run} that can't be taken: {reason}. The client drops it.")
         self.events.put_nowait(TaskFailed(name, result.run, result.task, reason))
 

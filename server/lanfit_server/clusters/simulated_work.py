@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from lanfit.errors import ChildDied, LanfitError
-from lanfit.logs import harmless
 from lanfit.models.custom import Allowed
+from lanfit.text import sanitize_lines
 from lanfit.training import orders
 from lanfit.training.checkpoint import epochs_kept
 from lanfit.training.orders import Answer, EpochDone, Note, Ready, Resumed, Scored, Step, Trained
@@ -131,7 +131,7 @@ class Training:
         told = f"{error.message}. {error.hint}".strip() if error.hint and not last_lines else error.message
         self._log(f"{self.lease.task} could not be trained: {told}", *last_lines)
         died, not_finite = isinstance(error, ChildDied), error.code in NOT_FINITE
-        self._cluster.failed(self, harmless(told), died=died, not_finite=not_finite)
+        self._cluster.failed(self, sanitize_lines(told), died=died, not_finite=not_finite)
 
     def forget(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -169,7 +169,7 @@ class Scoring:
         return False
 
     def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:
-        self._cluster.failed(self, harmless(error.message))
+        self._cluster.failed(self, sanitize_lines(error.message))
 
     def forget(self) -> None:
         pass

@@ -18,8 +18,9 @@ from statistics import median as middle_of
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
 from lanfit.models.mean import CHUNK, Mean, check_same_model, chunks, is_float
+from lanfit.text import pluralize
 from lanfit.wire.arrays import AnyArray
 
 Weights = Mapping[str, AnyArray]
@@ -57,7 +58,7 @@ def trimmed(updates: int, trim: float) -> int:
         InputError: it leaves nothing.
     """
     if not 0 <= trim < 0.5:
-        raise mistake("aggregation.trim", trim=trim, updates=counted(updates, "update"))
+        raise mistake("aggregation.trim", trim=trim, updates=pluralize(updates, "update"))
     return int(trim * updates)
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from lanfit.data.columns import Column
 from lanfit.data.images import notes_of
 from lanfit.data.text_tables import read_text_table
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
 from lanfit.terminal import Terminal
+from lanfit.text import pluralize
 from lanfit.workspace import Workspace
 from lanfit_server.prepare_data import dialog, image_folder
 from lanfit_server.prepare_data.decide import (
@@ -69,14 +70,14 @@ class Outcome:
     def lines(self) -> list[str]:
         """The outcome for people."""
         shape = "×".join(map(str, self.shape))
-        text = [f"Prepared: {counted(self.rows, 'row')} of {shape} inputs.", *(f"  {name}" for name in self.files)]
+        text = [f"Prepared: {pluralize(self.rows, 'row')} of {shape} inputs.", *(f"  {name}" for name in self.files)]
         if self.classes:
             shown = ", ".join(self.classes[:10]) + (" …" if len(self.classes) > 10 else "")
-            text.append(f'Target: "{self.target}", {len(self.classes)} classes: {shown}')
+            text.append(f'Target: "{self.target}", {pluralize(len(self.classes), "class")}: {shown}')
         elif self.target:
             text.append(f'Target: "{self.target}", a number')
         puts_out = len(self.classes) or 1
-        wanted = f" with a model of {shape} inputs and {counted(puts_out, 'output')} (--model makes one)"
+        wanted = f" with a model of {shape} inputs and {pluralize(puts_out, 'output')} (--model makes one)"
         return [*text, f"Next{'' if self.model else wanted}:", *(f"  {line}" for line in self.next)]
 
 
@@ -94,7 +95,9 @@ def prepare_tables(request: Request, terminal: Terminal) -> Outcome:
     if given is None and guess is not None and terminal.take_defaults and not _leaves_inputs(columns, guess):
         given, alone = NO_TARGET, f'"{guess}" alone can be an input, so there is no target: X only, for order XX'
     shown = next((place for place, column in enumerate(columns) if column.name == guess and not alone), None)
-    terminal.say(f"{_shown(request.paths)}: {table.rows:,} rows, {len(columns)} columns.")
+    terminal.say(
+        f"{_shown(request.paths)}: {pluralize(table.rows, 'row', grouped=True)}, {pluralize(len(columns), 'column')}."
+    )
     dialog.show_columns(terminal, columns, shown)
     target, guessed = dialog.ask_target(terminal, columns, table, given)
     task = ""
@@ -114,7 +117,7 @@ def prepare_tables(request: Request, terminal: Terminal) -> Outcome:
     if decided.dropped:
         marks = decided.recipe.target.marks if decided.recipe.target else ()
         counting = f"; {', '.join(marks)} among its numbers counts as missing" if marks else ""
-        dropped = [f"{counted(decided.dropped, 'row')} without a target left out{counting}"]
+        dropped = [f"{pluralize(decided.dropped, 'row')} without a target left out{counting}"]
     guesses = [note for note in (guessed, alone) if note]
     notes = (*ready.notes, *table.notes, *guesses, *doubts, *dropped, *decided.notes)
     files = {f"X/{name}.csv": inputs_csv(decided.recipe.inputs, decided.x)}
@@ -151,7 +154,7 @@ def _script_of(decided: Decided, kind: str, name: str) -> str | None:
     if recipe.target is None:
         raise mistake("prepare.model-without-target")
     classes = len(recipe.target.classes) or None
-    comment = f": {len(recipe.inputs)} columns."
+    comment = f": {pluralize(len(recipe.inputs), 'column')}."
     return model_script(kind, name, recipe.tables[0], (len(recipe.inputs),), classes, comment)
 
 
@@ -219,7 +222,9 @@ def prepare_images(request: Request, terminal: Terminal) -> Outcome:
     images = image_folder.read_folder(folder)
     counts = Counter(image.label for image in images)
     shown = ", ".join(f"{label} ({count:,})" for label, count in list(counts.items())[:20])
-    terminal.say(f"{folder.name}: {len(images):,} images of {len(counts)} classes: {shown}.")
+    terminal.say(
+        f"{folder.name}: {pluralize(len(images), 'image', grouped=True)} of {pluralize(len(counts), 'class')}: {shown}."
+    )
     size = image_folder.ask_size(terminal, images, request.size)
     kind = dialog.ask_model(terminal, request.model, "cnn")
     recipe = image_folder.make_recipe(folder, images, size)

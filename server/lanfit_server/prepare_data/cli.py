@@ -10,8 +10,9 @@ import msgspec
 
 from lanfit.commands import interrupt_on_termination, reported
 from lanfit.data.tables import DECIMALS, THOUSANDS
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
 from lanfit.terminal import Terminal
+from lanfit.text import pluralize
 from lanfit.workspace import find_workspace
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
@@ -122,4 +123,4 @@ def predict(
         if as_json:
             click.echo(msgspec.json.encode(outcome))
         else:
-            click.echo(f"{outcome.out}: {counted(outcome.rows, 'row')} predicted.")
+            click.echo(f"{outcome.out}: {pluralize(outcome.rows, 'row')} predicted.")

@@ -16,7 +16,8 @@ from lanfit.data.quantities import readings
 from lanfit.data.tables import is_missing, is_number
 from lanfit.data.text_tables import TextTable
 from lanfit.errors import InputError
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
+from lanfit.text import pluralize
 from lanfit_server.prepare_data.recipe import (
     Category,
     Date,
@@ -91,7 +92,7 @@ def _other_columns(first: TextTable, other: TextTable) -> InputError:
         for what, names in (("it lacks", lacking), ("it has", added))
         if names and other.has_header and first.has_header
     ]
-    difference = " and ".join(said) or f"it has {len(other.names)} columns, not {len(first.names)}"
+    difference = " and ".join(said) or f"it has {pluralize(len(other.names), 'column')}, not {len(first.names)}"
     wrong = mistake("prepare.tables-differ", file=other.path, first=first.path, difference=difference)
     assert isinstance(wrong, InputError)
     return wrong
@@ -228,7 +229,7 @@ def check_target(column: Column, cells: Sequence[str], task: str) -> None:
     """
     values = values_of(replace(column, marks=()) if task == "classification" else column, cells)
     if len(values) < 2:
-        raise mistake("prepare.constant-target", column=column.name, count=counted(len(values), "value"))
+        raise mistake("prepare.constant-target", column=column.name, count=pluralize(len(values), "value"))
     if column.doubt:
         raise mistake("prepare.doubtful-target", column=column.name, doubt=column.doubt)
     if task == "regression" and not is_numeric(column, cells):

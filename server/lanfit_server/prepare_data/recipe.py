@@ -18,7 +18,8 @@ from lanfit.data.dates import read_date
 from lanfit.data.quantities import Reading
 from lanfit.data.tables import is_missing, is_number, to_number
 from lanfit.data.text_tables import TextTable
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
+from lanfit.text import pluralize
 
 VERSION = 1
 FILE = "recipe.json"
@@ -280,10 +281,12 @@ def _apply(step: Step, cells: Sequence[str], table: TextTable) -> tuple[Float32,
         values[place] = step.missing() if numbers is None else numbers
     notes = []
     if missing := int(filled[codes].sum()):
-        notes.append(f'"{step.name}": {counted(missing, "missing value")} filled with {step.filled}')
+        notes.append(f'"{step.name}": {pluralize(missing, "missing value")} filled with {step.filled}')
     if unknown:
         count = int(np.isin(codes, list(unknown.values())).sum())
-        notes.append(f'"{step.name}": {_few(list(unknown))} in {counted(count, "row")}: not seen before, 0 everywhere')
+        notes.append(
+            f'"{step.name}": {_few(list(unknown))} in {pluralize(count, "row")}: not seen before, 0 everywhere'
+        )
     return values[codes], notes
 
 

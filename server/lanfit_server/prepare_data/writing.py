@@ -20,6 +20,7 @@ from lanfit.data.tables import is_header
 from lanfit.durable import write_whole
 from lanfit.logs import harmless_cell
 from lanfit.mistakes import mistake
+from lanfit.text import pluralize
 from lanfit.workspace import Workspace
 from lanfit_server.prepare_data.recipe import FILE, AnyRecipe, Float32, read_recipe, to_json
 from lanfit_server.samples import sample_bytes
@@ -61,7 +62,8 @@ def check_dataset(workspace: Workspace, *, replace_others: bool) -> Ready:
     if earlier:
         notes.append(f"what was prepared before is replaced: {', '.join(workspace.relative(path) for path in earlier)}")
     if others:
-        notes.append(f"{len(others)} files that were there are now in {workspace.relative(_aside(workspace))}")
+        files = pluralize(len(others), "file that was there is", "files that were there are")
+        notes.append(f"{files} now in {workspace.relative(_aside(workspace))}")
     return Ready(workspace, (*samples, *earlier), tuple(others), tuple(notes))
 
 

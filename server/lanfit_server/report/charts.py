@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lanfit.durable import written_whole
-from lanfit.logs import harmless
+from lanfit.text import sanitize
 
 _VALIDATION = "val_"
 _ACROSS = 3
@@ -49,7 +49,7 @@ def draw_history(path: Path, history: Mapping[str, Sequence[float]], title: str,
         wspace=(_LEFT + _BESIDE) / _WIDTH,
         hspace=(_TOP + _BELOW) / _HEIGHT,
     )
-    figure.suptitle(harmless(title), parse_math=False, fontsize="medium", wrap=True, y=1 - 0.1 / height, va="top")
+    figure.suptitle(sanitize(title), parse_math=False, fontsize="medium", wrap=True, y=1 - 0.1 / height, va="top")
     best = f"best epoch: {best_epoch + 1}" if best_epoch is not None else ""
     lines: dict[str, Any] = {}
     for number, name in enumerate(names, 1):
@@ -92,6 +92,6 @@ def _draw(panel: Any, name: str, history: Mapping[str, Sequence[float]], epochs:
     margin = 0.02 * (epochs - 1) or 0.5
     panel.set_xlim(1 - min(margin, 0.5), max(epochs, 1) + margin)  # there is no epoch 0
     panel.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-    panel.set_title(harmless(name), parse_math=False, fontsize="medium")
+    panel.set_title(sanitize(name), parse_math=False, fontsize="medium")
     panel.set_xlabel("epoch")
     panel.grid(alpha=0.3)

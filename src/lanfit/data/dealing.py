@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.data.split import Rows, deal
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
 from lanfit.seeds import derive_seed
+from lanfit.text import pluralize
 
 #: How often shares are drawn until every client has rows enough.
 DRAWS: Final = 100
@@ -66,7 +67,7 @@ def deal_rows(
             return deal(rows, shards, derive_seed(seed, "deal"))
         case "parts":
             if dealing.parts_of > rows:
-                raise mistake("deal.more-parts-than-rows", rows=counted(rows, "row"), parts=dealing.parts_of)
+                raise mistake("deal.more-parts-than-rows", rows=pluralize(rows, "row"), parts=dealing.parts_of)
             return deal(rows, dealing.parts_of, derive_seed(seed, "parts"), classes)
         case "stratified":
             return deal(rows, shards, derive_seed(seed, "deal"), classes)
@@ -98,7 +99,7 @@ def _by_shares(codes: NDArray[np.intp], shards: int, alpha: float, least: int, s
             if min(map(len, dealt)) >= least:
                 return dealt
     raise mistake(
-        "deal.too-skewed", rows=counted(len(codes), "row"), draws=DRAWS, alpha=alpha, shards=shards, least=least
+        "deal.too-skewed", rows=pluralize(len(codes), "row"), draws=DRAWS, alpha=alpha, shards=shards, least=least
     )
 
 
@@ -128,7 +129,7 @@ def _by_pieces(codes: NDArray[np.intp], shards: int, each: int, seed: int) -> li
     """
     pieces = each * shards
     if pieces > len(codes):
-        raise mistake("deal.more-pieces-than-rows", rows=counted(len(codes), "row"), each=each, shards=shards)
+        raise mistake("deal.more-pieces-than-rows", rows=pluralize(len(codes), "row"), each=each, shards=shards)
     cut = np.array_split(np.argsort(codes, kind="stable"), pieces)
     lots = np.random.RandomState(derive_seed(seed, "classes")).permutation(pieces).reshape(shards, each)
     return [np.sort(np.concatenate([cut[piece] for piece in lot])).astype(np.int64) for lot in lots]

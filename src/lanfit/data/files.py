@@ -19,7 +19,8 @@ from lanfit.data.pieces import Piece
 from lanfit.data.tables import FOUND_OUT, Signs
 from lanfit.data.text_labels import Labels
 from lanfit.data.xlsx import open_xlsx, read_xlsx_labels
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
+from lanfit.text import pluralize
 
 #: How the names of text files end, also in front of a packing.
 TEXT = (".csv", ".tsv", ".txt")
@@ -167,4 +168,4 @@ def _data_files(folder: Path) -> list[Path]:
 
 def _listed(paths: Sequence[Path]) -> str:
     shown = ", ".join(path.name for path in paths[:10]) + (", …" if len(paths) > 10 else "")
-    return f"{counted(len(paths), 'file')} ({shown})"
+    return f"{pluralize(len(paths), 'file')} ({shown})"

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from lanfit.data.files import is_data, natural_key
 from lanfit.data.pieces import BLOCK_BYTES, Piece
 from lanfit.data.text_labels import Labels, labels_of_texts
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
+from lanfit.text import pluralize
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 #: What an image may have: some kilobytes can declare gigabytes.
@@ -162,7 +163,7 @@ def notes_of(images: Sequence[Image], size: Size) -> tuple[str, ...]:
     notes = []
     if sizes != {(size.width, size.height)}:
         kinds = "1 size" if len(sizes) == 1 else f"{len(sizes)} sizes"
-        notes.append(f"{counted(len(images), 'image')} of {kinds}, brought to {size.height}×{size.width} pixels")
+        notes.append(f"{pluralize(len(images), 'image')} of {kinds}, brought to {size.height}×{size.width} pixels")
     if size.channels == 1 and not all(image.grey for image in images):
         notes.append("colours become grey")
     return tuple(notes)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from lanfit.data.dealing import STRATIFIED, Dealing, deal_rows
 from lanfit.data.split import Rows, check_samples, held_rows, sample_rows, sizes_of_classes, split_rows, word_of
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
 from lanfit.seeds import derive_seed
+from lanfit.text import pluralize
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def plan_rows(
     rows = len(rest) + len(test)
     piece = "part" if dealing.how == "parts" else "shard"
     if piece == "shard" and len(rest) < shards:
-        raise mistake("split.too-few-rows", rows=counted(rows, "row"), test=len(test), rest=len(rest), shards=shards)
+        raise mistake("split.too-few-rows", rows=pluralize(rows, "row"), test=len(test), rest=len(rest), shards=shards)
     warnings = (
         [] if own_test else _split_warnings("test rows", _of(classes, np.concatenate([rest, test])), len(test), words)
     )
@@ -77,7 +78,7 @@ def plan_rows(
             raise mistake(
                 "split.none-left-of-shard",
                 shard=f"{piece} {number + 1} of {len(dealt)}",
-                rows=counted(len(shard), "row"),
+                rows=pluralize(len(shard), "row"),
                 held=held,
             )
         train, validation = split_rows(
@@ -111,7 +112,7 @@ def _pools(
         return rest, test
     kept = min(max(1, round(samples * own_test / rows)), own_test)
     if not 1 <= samples - kept <= len(rest):
-        raise mistake("split.samples-too-few", samples=counted(samples, "row"))
+        raise mistake("split.samples-too-few", samples=pluralize(samples, "row"))
     return (
         rest[sample_rows(len(rest), samples - kept, derive_seed(seed, "samples"), _of(classes, rest))],
         test[sample_rows(len(test), kept, derive_seed(seed, "samples", "test"), _of(classes, test))],

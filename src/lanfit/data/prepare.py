@@ -31,6 +31,7 @@ from lanfit.data.targets import Check, Targets, common_row, targets_of
 from lanfit.data.threads import in_order
 from lanfit.mistakes import mistake
 from lanfit.parts import PartRange
+from lanfit.text import pluralize
 
 #: What a plan takes while it is made, for each row, at least: 28 bytes were measured without classes, 74 with ten.
 PLAN_BYTES: Final = 28
@@ -387,7 +388,9 @@ def _weighed(
 def _notes(request: DataRequest, source: Source, row_shape: tuple[int, ...], targets: Targets) -> tuple[str, ...]:
     notes, row = [], source.x[0].shape[1:]
     if row != row_shape:
-        notes.append(f"rows of {shown(row)} values are read as {shown(row_shape)}, the model's input")
+        values = pluralize(row[0], "value") if len(row) == 1 else f"{shown(row)} values"
+        notes.append(f"rows of {values} are read as {shown(row_shape)}, the model's input")
     if request.target is Target.ONE_HOT and len(targets.row) + 1 < len(request.output_shape):
-        notes.append(f"integer labels are one-hot encoded into the model's {request.output_shape[-1]} outputs")
+        outputs = pluralize(request.output_shape[-1] or 0, "output")
+        notes.append(f"integer labels are one-hot encoded into the model's {outputs}")
     return tuple(notes)

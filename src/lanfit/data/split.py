@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
+from lanfit.text import pluralize
 
 Rows = NDArray[np.int64]
 #: The class number of rows that belong to none: they are drawn by lot.
@@ -34,7 +35,7 @@ def split_rows(rows: int, fraction: float, seed: int, classes: NDArray[np.generi
     """
     held = held_rows(rows, fraction)
     if held >= rows:
-        raise mistake("split.none-left", rows=counted(rows, "row"), held=held)
+        raise mistake("split.none-left", rows=pluralize(rows, "row"), held=held)
     return _draw(rows, held, seed, classes)
 
 
@@ -95,7 +96,7 @@ def deal(rows: int, shards: int, seed: int, classes: NDArray[np.generic] | None 
         InputError: fewer rows than shards, or no shard.
     """
     if shards < 1 or shards > rows:
-        raise mistake("split.more-shards-than-rows", rows=counted(rows, "row"), shards=shards)
+        raise mistake("split.more-shards-than-rows", rows=pluralize(rows, "row"), shards=shards)
     if shards == 1:
         return [np.arange(rows, dtype=np.int64)]
     random = np.random.RandomState(seed)
@@ -136,12 +137,12 @@ def folds(
         InputError: k is below 2 or above the rows, or above the rows of a class; they are named.
     """
     if not 2 <= k <= rows:
-        raise mistake("split.folds", rows=counted(rows, "row"), folds=k, most=max(2, rows))
+        raise mistake("split.folds", rows=pluralize(rows, "row"), folds=k, most=max(2, rows))
     if classes is not None and not few:
         names, sizes = sizes_of_classes(classes)
         small = [(word_of(name, words), int(size)) for name, size in zip(names, sizes, strict=True) if size < k]
         if small:
-            shown = ", ".join(f"{name} ({counted(size, 'row')})" for name, size in small[:10])
+            shown = ", ".join(f"{name} ({pluralize(size, 'row')})" for name, size in small[:10])
             least = min(size for _, size in small)
             if least == 1:
                 raise mistake("split.class-of-one-row", folds=k, classes=shown)

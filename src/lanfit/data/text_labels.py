@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lanfit.data.pieces import AnyArray, check_plain
 from lanfit.data.tables import is_missing, is_number, to_number
 from lanfit.mistakes import mistake
+from lanfit.text import sanitize
 
 #: What the names of classes are called when they travel as an array.
 LABELS = "labels"
@@ -148,14 +149,16 @@ def words_from_array(array: AnyArray) -> tuple[str, ...]:
     words = msgspec.json.decode(array.tobytes(), type=tuple[str, ...])
     if not 1 <= len(words) <= MAX_LABELS or list(words) != sorted(set(words)):
         raise ValueError(f"{len(words)} names of classes are not sorted, or too many or too few")
+    if not all(len(word) <= MAX_LENGTH and _is_plain(word) for word in words):
+        raise ValueError("a name of a class is too long, or holds characters that can't be shown")
     if not all(0 < len(word) <= MAX_LENGTH and _is_plain(word) for word in words):
         raise ValueError("a name of a class is no label")
     return words
 
 
 def _is_plain(text: str) -> bool:
-    """No control characters, and nothing that UTF-8 can't hold."""
-    return all(ord(c) >= 32 and not 0x7F <= ord(c) < 0xA0 and not 0xD800 <= ord(c) < 0xE000 for c in text)
+    """Whether all of it can be shown, in one line."""
+    return sanitize(text) == text
 
 
 def _short(text: str) -> str:

@@ -33,7 +33,8 @@ from lanfit.data.tables import (
 )
 from lanfit.data.text_labels import Labels, labels_of_texts
 from lanfit.errors import LanfitError
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
+from lanfit.text import pluralize
 
 Cell = Any
 """None or "", bool, int, float, str, or a date or time."""
@@ -245,7 +246,7 @@ def _hidden(facts: SheetFacts, places: Sequence[int], left: int, right: int) -> 
     columns = len(facts.hidden_columns & set(range(left + 1, right + 1)))
     if not rows + columns:
         return ()
-    found = [counted(number, what) for number, what in ((rows, "row"), (columns, "column")) if number]
+    found = [pluralize(number, what) for number, what in ((rows, "row"), (columns, "column")) if number]
     verb = "is" if rows + columns == 1 else "are"
     return (f"{' and '.join(found)} {verb} hidden in the sheet, and read all the same",)
 

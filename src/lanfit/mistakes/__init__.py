@@ -23,7 +23,7 @@ from lanfit.mistakes import (
     server,
     training,
 )
-from lanfit.mistakes.entry import Mistake
+from lanfit.mistakes.entry import Mistake, fill
 
 MISTAKES: Mapping[str, Mistake] = {
     **answers.MISTAKES,
@@ -51,9 +51,4 @@ def texts(code: str, /, **fields: object) -> tuple[str, str, str]:
     """Message, hint and code: what the constructor of every error takes; for errors that carry more than that."""
     found = MISTAKES[code]
     # A hint may begin with a field that is empty this time.
-    return found.message.format(**fields), found.hint.format(**fields).strip(), code
-
-
-def counted(number: int, what: str) -> str:
-    """A number with its noun, as a field: `1 row`, `2 rows`."""
-    return f"{number} {what}{'s' * (number != 1)}"
+    return fill(found.message, fields), fill(found.hint, fields).strip(), code

@@ -168,12 +168,12 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "job.min-above-clients": Mistake(
         InputError,
-        "at least {minimum} clients are wanted (--min-clients), and {clients} in all (--clients)",
+        "at least {minimum:client} are wanted (--min-clients), and {clients} in all (--clients)",
         "Lower --min-clients, or raise --clients.",
     ),
     "job.more-local-than-clients": Mistake(
         InputError,
-        "{local} local clients were asked for (--local), but only {clients} clients take part (--clients)",
+        "there are {local:local client} (--local), but only {clients:client} in all (--clients)",
         "Local clients count among the clients: raise --clients or lower --local.",
     ),
     # --- where things are ---
@@ -189,7 +189,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "disk.full": Mistake(
         LanfitError,
-        "the disk is full: {file} needs {size:,} bytes",
+        "the disk is full: {file} needs {size:,byte}",
         "Make room, then start again.",
     ),
     # --- the passphrase ---

@@ -29,7 +29,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "custom.too-large": Mistake(
         InputError,
-        "{path} has {size:,} bytes; a file with custom objects has at most {most:,}",
+        "{path} has {size:,byte}; a file with custom objects has at most {most:,}",
         "Put only the classes and functions of the model into it.",
     ),
     "custom.failed": Mistake(

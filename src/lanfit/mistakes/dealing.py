@@ -15,18 +15,18 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "deal.too-skewed": Mistake(
         InputError,
-        "{rows} could not be dealt so that each of {shards} clients gets {least}, as it needs with this batch size: "
+        "{rows} could not be dealt so that each of {shards:client} gets {least}, as it needs with this batch size: "
         "none of {draws} draws with alpha {alpha} did",
         "Use a larger --alpha, a smaller --batch-size, fewer clients, or more rows.",
     ),
     "deal.more-pieces-than-rows": Mistake(
         InputError,
-        "{rows} can't be cut into {each} pieces for each of {shards} clients",
+        "{rows} can't be cut into {each:piece} for each of {shards:client}",
         "Use fewer --classes-per-client, fewer clients, or more rows.",
     ),
     "deal.more-parts-than-rows": Mistake(
         InputError,
-        "{rows} can't be cut into {parts} parts",
+        "{rows} can't be cut into {parts:part}",
         "Use fewer parts, or more rows.",
     ),
     "deal.own-files": Mistake(
@@ -61,12 +61,12 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "parts.more-clients": Mistake(
         InputError,
-        "parts are given to {named} clients, more than the {clients} that take part",
+        "parts are given to {named:client}, more than the {clients} that take part",
         "Use --clients {named}, or name fewer of them (--parts).",
     ),
     "parts.smaller-than-batch": Mistake(
         InputError,
-        "a batch of {batch} rows is larger than the {rows} training rows of {parts}",
+        "a batch of {batch:row} is larger than the {rows:training row} of {parts}",
         "Let the client take more parts, or use --batch-size {most} or less.",
     ),
 }

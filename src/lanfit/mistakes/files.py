@@ -54,7 +54,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "file.rows-differ": Mistake(
         InputError,
-        "{file} looks like {expected} rows, but {found} could be read",
+        "{file} looks like {expected:row}, but {found} could be read",
         "Look for line breaks inside quotes.",
     ),
     "file.no-rows": Mistake(
@@ -80,7 +80,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "packed.not-one-file": Mistake(
         InputError,
-        "{file} holds {count} files, not one",
+        "{file} holds {count:file}, not one",
         "Pack one csv file into each zip file.",
     ),
     "packed.bomb": Mistake(
@@ -91,7 +91,7 @@ MISTAKES: Mapping[str, Mistake] = {
     # --- tables ---
     "columns.not-numbers": Mistake(
         InputError,
-        "{file}: {count} of {width} columns do not hold numbers alone: {columns}{names}",
+        "{file}: {count} of {width:column} do not hold numbers alone: {columns}{names}",
         "Use `{command}`. It proposes: {proposals}; it shows all columns first, and takes corrections.",
     ),
     # --- csv ---
@@ -133,7 +133,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "csv.uneven-line": Mistake(
         InputError,
-        "{file}, line {line} has {found} cells, the first line {expected}",
+        "{file}, line {line} has {found:cell}, the first line {expected}",
         _CSV,
     ),
     "csv.not-a-number": Mistake(
@@ -194,7 +194,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "xlsx.stray-cell": Mistake(
         InputError,
-        "{file} ({sheet}) reaches to cell {last}: {cells:,} cells take {size}, but {free} of memory are free",
+        "{file} ({sheet}) reaches to cell {last}: {cells:,cell} take {size}, but {free} of memory are free",
         "Delete stray cells behind the table, or save the sheet as csv.",
     ),
     "xlsx.empty-sheet": Mistake(

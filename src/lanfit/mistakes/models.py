@@ -94,7 +94,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "model.bomb": Mistake(
         InputError,
-        "{file}: {member} unpacks to {size:,} bytes, too much for its size",
+        "{file}: {member} unpacks to {size:,byte}, too much for its size",
         _RESAVE,
     ),
     "model.too-large": Mistake(
@@ -155,7 +155,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "model.fixed-batch": Mistake(
         InputError,
-        "{file}: the model takes batches of exactly {size} rows",
+        "{file}: the model takes batches of exactly {size:row}",
         "A layer keeps state from batch to batch: build the model without stateful=True and without a batch size.",
     ),
     "model.dtype": Mistake(
@@ -165,13 +165,13 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "model.too-large-to-send": Mistake(
         InputError,
-        "{file} has an architecture of {size:,} bytes; {most:,} can be sent to clients",
+        "{file} has an architecture of {size:,byte}; {most:,} can be sent to clients",
         "Use a model with fewer layers.",
     ),
     # --- what it is made of; the file stands in front ---
     "model.text-too-long": Mistake(
         InputError,
-        "{what} has {size:,} characters; at most {most:,} are accepted",
+        "{what} has {size:,character}; at most {most:,} are accepted",
         _SMALLER,
     ),
     "model.not-json": Mistake(

@@ -70,7 +70,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "survey.other-columns": Mistake(
         InputError,
-        "{client} has rows of {columns} columns, {first} of {first_columns}",
+        "{client} has rows of {columns:column}, {first} of {first_columns}",
         "All clients need the same columns in dataset/X.",
     ),
     "survey.other-target-columns": Mistake(

@@ -134,7 +134,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "recipe.other-columns": Mistake(
         InputError,
-        "{file} has {found} columns without names, but the recipe takes {wanted}: {names}",
+        "{file} has {found:column} without names, but the recipe takes {wanted}: {names}",
         "Give the columns of the table that was prepared, in their order, or a first line with their names.",
     ),
     "recipe.other-value": Mistake(
@@ -175,7 +175,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "predict.other-shape": Mistake(
         InputError,
-        "{file} has rows of {shape} values, but the model takes {wanted}",
+        "{file} has rows of {shape:value}, but the model takes {wanted}",
         "Raw columns need the recipe of the model: it lies beside it, or is named with --recipe.",
     ),
     "predict.no-preprocessing": Mistake(

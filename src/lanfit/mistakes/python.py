@@ -119,7 +119,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "fit.lengths": Mistake(
         InputError,
-        "x has {rows:,} rows, and {name} has {others:,}",
+        "x has {rows:,row}, and {name} has {others:,}",
         "Give one for each row: rows stay paired by their place.",
     ),
     "fit.endless": Mistake(
@@ -130,7 +130,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "fit.too-large": Mistake(
         InputError,
-        "the {kind} has more rows than fit in memory: {rows:,} rows of {size} were read, and {free} were free",
+        "the {kind} has more rows than fit in memory: {rows:,row} of {size} were read, and {free} were free",
         "Rows are read once, into memory: limit it, e.g. dataset.take(100), or give steps_per_epoch=100.",
     ),
     "fit.elements": Mistake(

@@ -38,28 +38,28 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "labels.too-many": Mistake(
         InputError,
-        "{file} has {count:,} different labels, more than {most:,}",
+        "{file} has {count:,different label}, more than {most:,}",
         _RIGHT_LABEL,
     ),
     "labels.too-many-in-all": Mistake(
         InputError,
-        "the files of Y have {count:,} different labels, more than {most:,}",
+        "the files of Y have {count:,different label}, more than {most:,}",
         _RIGHT_LABEL,
     ),
     "labels.too-long": Mistake(
         InputError,
-        '{file}, row {row}: the label "{label}" is longer than {most} characters',
+        '{file}, row {row}: the label "{label}" is longer than {most:character}',
         "Use short names as labels.",
     ),
     "labels.control-characters": Mistake(
         InputError,
-        '{file}, row {row}: the label "{label}" holds control characters',
+        '{file}, row {row}: the label "{label}" holds characters that are not shown',
         "Use short names as labels.",
     ),
     "labels.too-long-array": Mistake(
         InputError,
         "{file} holds text too long for labels",
-        "A label has at most {most} characters.",
+        "A label has at most {most:character}.",
     ),
     "labels.no-characters": Mistake(
         InputError,
@@ -69,12 +69,12 @@ MISTAKES: Mapping[str, Mistake] = {
     # --- labels and targets against the loss and the model ---
     "labels.more-than-outputs": Mistake(
         InputError,
-        "there are {count} different labels ({labels}), but the model has {outputs} outputs",
+        "there are {count:different label} ({labels}), but the model has {outputs:output}",
         "Use a model with one output for each label, or look for labels that are misspelt.",
     ),
     "labels.more-than-two": Mistake(
         InputError,
-        "there are {count} different labels ({labels}), but this loss takes two",
+        "there are {count:different label} ({labels}), but this loss takes two",
         "Use a model with one output for each label, or look for labels that are misspelt.",
     ),
     "labels.not-0-or-1": Mistake(
@@ -99,7 +99,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "labels.above-outputs": Mistake(
         InputError,
-        "label {value} in {file}, row {row}, but the model has {outputs} outputs (0-{last})",
+        "label {value} in {file}, row {row}, but the model has {outputs:output} (0-{last})",
         _FROM_0,
     ),
     "labels.open-outputs": Mistake(
@@ -140,12 +140,12 @@ MISTAKES: Mapping[str, Mistake] = {
     # --- rows that belong together ---
     "rows.unequal": Mistake(
         InputError,
-        "{x_file} has {x_rows} rows, but {y_file} has {y_rows}",
+        "{x_file} has {x_rows:row}, but {y_file} has {y_rows}",
         "Files pair in natural order, row by row: both need the same number of rows; a line of names is none.",
     ),
     "rows.other-columns": Mistake(
         InputError,
-        "{file} has rows of {shape} values, but {first_file} has rows of {first_shape}",
+        "{file} has rows of {shape:value}, but {first_file} has rows of {first_shape}",
         "All files of {folder} must have the same columns.",
     ),
     "rows.no-folder": Mistake(
@@ -155,17 +155,17 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "rows.other-input": Mistake(
         InputError,
-        "{file} has rows of {shape} values, but the model takes {wanted}",
+        "{file} has rows of {shape:value}, but the model takes {wanted}",
         "Check that the files belong to this model; a csv row needs as many columns as the model takes values.",
     ),
     "rows.permuted": Mistake(
         InputError,
-        "{file} has rows of {shape} values, but the model takes {wanted}: the same sizes in another order",
+        "{file} has rows of {shape:value}, but the model takes {wanted}: the same sizes in another order",
         "A reshape would scramble the values, so transpose them in Python and save them again: `{line}`.",
     ),
     "rows.other-output": Mistake(
         InputError,
-        "with order XX the input, rows of {shape} values, is the target, but the model puts out {output}",
+        "with order XX the input, rows of {shape:value}, is the target, but the model puts out {output}",
         "Use a model whose output has as many values as its input, or order XY.",
     ),
     "rows.not-finite": Mistake(
@@ -202,7 +202,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "split.samples": Mistake(
         InputError,
-        "{samples} rows can't be taken of {rows}",
+        "{samples:row} can't be taken of {rows}",
         "Give a number of samples from 1 to {rows}.",
     ),
     "split.samples-too-few": Mistake(
@@ -212,37 +212,37 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "split.more-shards-than-rows": Mistake(
         InputError,
-        "{rows} can't be dealt to {shards} clients: each needs at least one",
+        "{rows} can't be dealt to {shards:client}: each needs at least one",
         "Use fewer clients.",
     ),
     "split.too-few-rows": Mistake(
         InputError,
-        "of {rows} {test} are test rows, and the other {rest} are too few for {shards} clients",
+        "of {rows} {test} are test rows, and the other {rest} are too few for {shards:client}",
         "Use fewer clients, more rows or a smaller --test-split.",
     ),
     "split.folds": Mistake(
         InputError,
-        "{rows} can't be cut into {folds} folds",
+        "{rows} can't be cut into {folds:fold}",
         "Use --folds 2 to {most}.",
     ),
     "split.folds-of-a-class": Mistake(
         InputError,
-        "{folds} folds need {folds} rows of every class, but there are fewer of {classes}",
+        "{folds:fold} need {folds:row} of every class, but there are fewer of {classes}",
         "Use --folds {least}, or more rows.",
     ),
     "split.class-of-one-row": Mistake(
         InputError,
-        "{folds} folds need {folds} rows of every class, but there are fewer of {classes}",
+        "{folds:fold} need {folds:row} of every class, but there are fewer of {classes}",
         "Use more rows, or leave the class out.",
     ),
     "split.batch-of-shard": Mistake(
         InputError,
-        "a batch of {batch} rows is larger than the {rows} training rows of shard {shard} of {shards}",
+        "a batch of {batch:row} is larger than the {rows:training row} of shard {shard} of {shards}",
         "Use --batch-size {rows} or less, fewer clients, or more rows.",
     ),
     "split.batch-of-fold": Mistake(
         InputError,
-        "a batch of {batch} rows is larger than the {rows} training rows of a fold",
+        "a batch of {batch:row} is larger than the {rows:training row} of a fold",
         "Use --batch-size {most} or less, fewer clients, or more rows.",
     ),
     # --- the sets of Keras ---
@@ -273,7 +273,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "set.no-sequences": Mistake(
         InputError,
-        "{name} is made of sequences of up to {longest} values, but the model takes rows of {shape}",
+        "{name} is made of sequences of up to {longest:value}, but the model takes rows of {shape}",
         "Use a model whose input is one sequence, e.g. Input((200,)).",
     ),
     # --- normalizers ---

@@ -89,8 +89,8 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "client.no-room-for-rows": Mistake(
         InputError,
-        "{client} has {free} of memory free, but its shard of {rows:,} rows takes {size}, and the model {model}",
-        "{fit:,} rows would fit: use {clients} clients or more, or --samples.",
+        "{client} has {free} of memory free, but its shard of {rows:,row} takes {size}, and the model {model}",
+        "{fit:,row} would fit: use {clients:client} or more, or --samples.",
     ),
     "client.local-gave-up": Mistake(
         TrainingError,

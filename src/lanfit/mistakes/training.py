@@ -122,7 +122,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "batch.labels-outside": Mistake(
         InputError,
-        "labels go from {least} to {most}, but the model has {outputs} outputs: 0 to {last}",
+        "labels go from {least} to {most}, but the model has {outputs:output}: 0 to {last}",
         _NUMBER_FROM_0,
     ),
     "batch.class-numbers": Mistake(
@@ -154,13 +154,13 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "batch.many-metrics": Mistake(
         InputError,
-        "the model is compiled with {count} metrics, whose names have {size:,} bytes; a result has room for {most}, "
-        "with {bytes:,} bytes",
+        "the model is compiled with {count:metric}, whose names have {size:,byte}; a result has room for {most}, "
+        "with {bytes:,byte}",
         "Compile it with fewer metrics, or with shorter names; for a file, --metrics gives other metrics.",
     ),
     "batch.metric-array": Mistake(
         InputError,
-        "the metric {name!r} gives {count} numbers, and a history holds one number for each metric",
+        "the metric {name!r} gives {count:number}, and a history holds one number for each metric",
         'Compile the model with one that gives a single number: of F1Score and FBetaScore average="macro" (or "micro", '
         '"weighted"), of R2Score class_aggregation="uniform_average". For a file, --metrics gives other metrics.',
     ),

@@ -29,6 +29,7 @@ from lanfit.models.mending import with_free_batch, without_unknown_nulls
 from lanfit.models.model_file import ModelFile, is_legacy_group, read_model_file
 from lanfit.models.subclassed import as_functional, input_dtype, is_subclassed, row_shape
 from lanfit.models.weights import get_weights, trainable_names
+from lanfit.text import pluralize
 from lanfit.wire.arrays import DTYPES, AnyArray
 
 
@@ -180,7 +181,7 @@ def _mended(file: ModelFile, architecture: str, notes: tuple[str, ...]) -> tuple
 
 def _freed(size: int) -> tuple[str, ...]:
     free = "no layer of it keeps state, so it takes any number"
-    return (f"the model takes batches of exactly {size} rows; {free}",) if size else ()
+    return (f"the model takes batches of exactly {pluralize(size, 'row')}; {free}",) if size else ()
 
 
 def _built(file: ModelFile, architecture: str) -> tuple[Any, tuple[str, ...]]:

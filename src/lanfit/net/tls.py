@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lanfit.durable import write_whole
-from lanfit.mistakes import counted, mistake
+from lanfit.mistakes import mistake
+from lanfit.text import pluralize
 from lanfit.wire.auth import ID_BYTES
 
 ALPN = "lanfit/1"
@@ -128,7 +129,7 @@ def parse_fingerprint(text: str) -> str:
     if wrong := re.search("[^0-9a-f]", digits):
         why = f"{wrong[0]!r} is no hex digit"
     elif len(digits) < LEAST_DIGITS:
-        why = f"it has {counted(len(digits), 'digit')}, and {LEAST_DIGITS} are needed"
+        why = f"it has {pluralize(len(digits), 'digit')}, and {LEAST_DIGITS} are needed"
     elif len(digits) > ALL_DIGITS:
         why = f"it has {len(digits)} digits, and there are {ALL_DIGITS}"
     else:

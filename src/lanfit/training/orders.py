@@ -8,6 +8,7 @@ import msgspec
 
 from lanfit.files import ArrayFile
 from lanfit.models.custom import AllowedFile
+from lanfit.text import pluralize, sanitize, sanitize_lines
 from lanfit.wire.messages import FitTask, Lease, Model, OwnRows, Result
 
 # --- from the agent ---------------------------------------------------------------------------------------------
@@ -96,7 +97,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
     def __str__(self) -> str:
         device = f"{self.device} ({self.device_name})" if self.device_name else self.device
-        return f"{self.backend} on {device}, {self.threads} threads"
+        return f"{self.backend} on {device}, {pluralize(self.threads, 'thread')}"
 
 
 class NotReady(msgspec.Struct, frozen=True, tag="not ready"):
@@ -193,6 +194,19 @@ class NotDone(msgspec.Struct, frozen=True, tag="not done"):
 
 
 Answer = Ready | NotReady | Step | EpochDone | Resumed | Note | Trained | Surveyed | Scored | Built | NotDone
+
+
+def shown(answer: Answer) -> Answer:
+    """Return an answer whose text can be shown: what a backend says of a model quotes what a server made up."""
+    match answer:
+        case NotDone(error=error, hint=hint) | NotReady(error=error, hint=hint):
+            return msgspec.structs.replace(answer, error=sanitize_lines(error), hint=sanitize_lines(hint))
+        case Note(text=text):
+            return msgspec.structs.replace(answer, text=sanitize_lines(text))
+        case Surveyed(notes=notes):
+            return msgspec.structs.replace(answer, notes=tuple(map(sanitize, notes)))
+        case _:
+            return answer
 
 
 def result_of(lease: Lease, trained: Trained, ready: Ready, seconds: Mapping[str, float]) -> Result:

@@ -10,7 +10,7 @@ import msgspec
 from lanfit.child import Child, backend_environment
 from lanfit.errors import InputError, LanfitError, TrainingError
 from lanfit.models.runtime import check_backend, unusable
-from lanfit.training.orders import Answer, Fit, NotReady, Order, Ready, Stop, Work
+from lanfit.training.orders import Answer, Fit, NotReady, Order, Ready, Stop, Work, shown
 from lanfit.training.trainer import RUNTIME_VARIABLE
 from lanfit.wire.messages import Runtime
 
@@ -83,7 +83,7 @@ class TrainerProcess:
     async def _listen(self, child: Child[Answer]) -> None:
         while True:
             try:
-                answer = await child.receive()
+                answer = shown(await child.receive())
             except TrainingError as died:
                 self._stops()
                 why = unusable(self.runtime.backend, child.exit_code, child.last_lines)

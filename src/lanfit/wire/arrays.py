@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.errors import LocalProtocolError, RemoteProtocolError
+from lanfit.wire.texts import BlockId, Data, Word
 
 ALIGNMENT = 64
 #: The dtypes that may travel, by their NumPy names.
@@ -28,8 +29,8 @@ AnyArray = NDArray[np.generic]
 class ArraySpec(msgspec.Struct, frozen=True, array_like=True):
     """Name, dtype (a NumPy name) and shape of one array; no bytes."""
 
-    name: str
-    dtype: str
+    name: Data
+    dtype: Word
     shape: tuple[int, ...]
 
     @property
@@ -41,7 +42,7 @@ class ArraySpec(msgspec.Struct, frozen=True, array_like=True):
 class BlockSpec(msgspec.Struct, frozen=True):
     """A block of arrays by content: `id` is the hex SHA-256 of its bytes, padding included."""
 
-    id: str
+    id: BlockId
     arrays: tuple[ArraySpec, ...]
 
 

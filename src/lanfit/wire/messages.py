@@ -18,9 +18,9 @@ from lanfit.wire.tasks import Fold as Fold
 from lanfit.wire.tasks import Model as Model
 from lanfit.wire.tasks import OwnRows as OwnRows
 from lanfit.wire.tasks import Runtime as Runtime
+from lanfit.wire.texts import BlockId as BlockId
+from lanfit.wire.texts import FigureName, Figures, Label, Line, Lines, OptionalLabel, ShortText, Word
 
-#: A block's id: the hex SHA-256 of its bytes.
-BlockId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 #: What tells one process of a client from another: random bytes.
 ProcessId = Annotated[bytes, msgspec.Meta(max_length=16)]
 #: How many of its earlier processes a client names.
@@ -58,16 +58,16 @@ class Fetch(Message, frozen=True, tag="fetch"):
 class Join(Message, frozen=True, tag="join"):
     """The first message of a client: who it is and what it has."""
 
-    name: str
-    version: str
-    backend: str
-    device: str
+    name: Line
+    version: ShortText
+    backend: ShortText
+    device: ShortText
     threads: int
     free_memory: int
     """Bytes; 0 when it is not known."""
     custom: CustomFiles = ()
     """The files with custom objects that this client has, and whose user allows them."""
-    keras: str = ""
+    keras: ShortText = ""
     """The version of Keras on this client."""
     process: ProcessId = b""
     """The process that joins: new with each start of the client, the same when a lost link is replaced."""
@@ -84,8 +84,8 @@ class Allow(Message, frozen=True, tag="allow"):
 class Progress(Message, frozen=True, tag="progress"):
     """How far a task is; at least once a second while it trains."""
 
-    run: str
-    task: str
+    run: Label
+    task: Label
     epoch: int
     """The epoch that runs, from 1."""
     epochs: int
@@ -93,24 +93,24 @@ class Progress(Message, frozen=True, tag="progress"):
     steps: int
     loss: float
     samples_per_second: float
-    state: str = "training"
+    state: ShortText = "training"
 
 
 class Epoch(Message, frozen=True, tag="epoch"):
     """One finished epoch: a line of the history."""
 
-    run: str
-    task: str
+    run: Label
+    task: Label
     epoch: int
     """From 0, as in Keras' CSVLogger."""
-    metrics: dict[str, float]
+    metrics: Figures
 
 
 class LogLines(Message, frozen=True, tag="log"):
     """Lines for the client's log on the server."""
 
-    run: str
-    lines: tuple[str, ...]
+    run: Label
+    lines: tuple[Lines, ...]
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,18 +121,18 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `history`, float64, one row an epoch and one column for each name in `metrics`.
     """
 
-    run: str
-    task: str
+    run: Label
+    task: Label
     attempt: int
     block: BlockSpec
-    metrics: tuple[str, ...]
+    metrics: tuple[FigureName, ...]
     best_epoch: int
     """The epoch whose weights these are, from 0."""
-    scores: dict[str, float]
+    scores: Figures
     """Metrics on the rows that the fold holds out, or of the starting weights, if the task asks for it; else empty."""
-    seconds: dict[str, float]
-    backend: str
-    device: str
+    seconds: dict[Word, float]
+    backend: ShortText
+    device: ShortText
     threads: int
 
 
@@ -145,20 +145,20 @@ class Offer(Message, frozen=True, tag="offer"):
 class Commit(Message, frozen=True, tag="commit"):
     """That was all of the block: put the result on disk and acknowledge it."""
 
-    block: str
+    block: BlockId
 
 
 class Failed(Message, frozen=True, tag="failed"):
     """A task could not be trained here."""
 
-    run: str
-    task: str
-    error: str
-    hint: str
-    log: tuple[str, ...]
+    run: Label
+    task: Label
+    error: Lines
+    hint: Lines
+    log: tuple[Lines, ...]
     died: bool = False
     """The trainer died of it: `log` has its last lines."""
-    code: str = ""
+    code: Word = ""
     """Which error it is, as docs/errors.md lists them."""
 
 
@@ -175,29 +175,29 @@ class Surveyed(Message, frozen=True, tag="surveyed"):
     block: BlockSpec
     """mean, m2, minimum, maximum of the training rows, target_mean, … of their targets, float64; and `labels`, the
     names of the classes as JSON in uint8, unless labels are numbers."""
-    notes: tuple[str, ...]
+    notes: tuple[Line, ...]
 
 
 class Unsuitable(Message, frozen=True, tag="unsuitable"):
     """My own files can't be used for this model."""
 
-    error: str
-    hint: str
+    error: Lines
+    hint: Lines
 
 
 class Scored(Message, frozen=True, tag="scored"):
     """How a model did on the rows that I was to score it on."""
 
-    run: str
-    task: str
+    run: Label
+    task: Label
     rows: int
-    metrics: dict[str, float]
+    metrics: Figures
 
 
 class TakeParts(Message, frozen=True, tag="take parts"):
     """The answer to `ask parts`: call me this, and let me train on these parts."""
 
-    name: str
+    name: Line
     first: int
     """From 1; so is `last`, which is one of them."""
     last: int
@@ -206,7 +206,7 @@ class TakeParts(Message, frozen=True, tag="take parts"):
 class Leave(Message, frozen=True, tag="leave"):
     """I go on purpose; do not wait for me."""
 
-    reason: str
+    reason: Line
 
 
 # --- server to client -------------------------------------------------------------------------------------------
@@ -215,11 +215,11 @@ class Leave(Message, frozen=True, tag="leave"):
 class Welcome(Message, frozen=True, tag="welcome"):
     """You are in, under this name."""
 
-    version: str
-    name: str
+    version: ShortText
+    name: Label
     collecting: bool
     """True when this server trains nothing and only takes in finished results."""
-    keras: str = ""
+    keras: ShortText = ""
     """The version of Keras on the server, which can build the model."""
 
 
@@ -230,14 +230,14 @@ class IdTaken(Message, frozen=True, tag="id taken"):
 class Status(Message, frozen=True, tag="status"):
     """What you are waiting for, in a sentence."""
 
-    text: str
+    text: Line
 
 
 class NeedsCustom(Message, frozen=True, tag="needs custom"):
     """The model needs custom objects from files that you do not allow: you get no task of it."""
 
     custom: CustomFiles
-    objects: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=100)], ...], msgspec.Meta(max_length=50)] = ()
+    objects: Annotated[tuple[ShortText, ...], msgspec.Meta(max_length=50)] = ()
     """The names of the classes and functions that the model uses."""
 
 
@@ -251,7 +251,7 @@ class AskParts(Message, frozen=True, tag="ask parts"):
 class PartsTaken(Message, frozen=True, tag="parts taken"):
     """This is what you are called from now on, and these parts are yours."""
 
-    name: str
+    name: Label
     first: int
     last: int
     of: int
@@ -288,10 +288,10 @@ class FitTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Lease(Message, frozen=True, tag="lease"):
     """A task is yours."""
 
-    run: str
-    task: str
+    run: Label
+    task: Label
     attempt: int
-    owner: str
+    owner: Label
     """The client that the shard was dealt to: its name is in the file names."""
     fit: FitTask
     weights: BlockSpec
@@ -305,22 +305,22 @@ class Lease(Message, frozen=True, tag="lease"):
 class Ack(Message, frozen=True, tag="ack"):
     """The result with this block is on disk: you may forget it."""
 
-    block: str
+    block: BlockId
 
 
 class Later(Message, frozen=True, tag="later"):
     """There is no room for the result with this block: keep it, and offer it again after so many seconds."""
 
-    block: str
+    block: BlockId
     seconds: float
-    reason: str
+    reason: Line
 
 
 class Reject(Message, frozen=True, tag="reject"):
     """The result with this block is of no use, for this reason: forget it."""
 
-    block: str
-    reason: str
+    block: BlockId
+    reason: Line
 
 
 class Survey(Message, frozen=True, tag="survey"):
@@ -334,8 +334,8 @@ class Survey(Message, frozen=True, tag="survey"):
 class ScoreTask(Message, frozen=True, tag="score"):
     """Score a model on rows that you have. Several members are scored as one: their outputs are averaged."""
 
-    run: str
-    task: str
+    run: Label
+    task: Label
     model: Model
     own: OwnRows | None
     """Null for rows that were dealt: then only validation rows can be scored on."""
@@ -343,25 +343,25 @@ class ScoreTask(Message, frozen=True, tag="score"):
     """As in the lease of a task."""
     members: tuple[BlockSpec, ...]
     """Weights and constants, as in a result."""
-    rows: str = "test"
+    rows: Word = "test"
     """Which ones: test or validation."""
 
 
 class Cancel(Message, frozen=True, tag="cancel"):
     """Stop this task: it is not yours any more."""
 
-    run: str
-    task: str
-    reason: str
+    run: Label
+    task: Label
+    reason: Line
 
 
 class RunEnded(Message, frozen=True, tag="ended"):
     """The run is over."""
 
-    run: str
-    status: str
+    run: OptionalLabel
+    status: Word
     """done, partial, failed or interrupted."""
-    text: str
+    text: Line
 
 
 FromClient = (

@@ -7,11 +7,13 @@ a message leads to.
 from __future__ import annotations
 
 import enum
+import re
 from typing import Any
 
 import msgspec
 
 from lanfit.errors import LocalProtocolError, RemoteProtocolError
+from lanfit.text import sanitize
 from lanfit.wire.auth import LOGIN_TO_CLIENT, LOGIN_TO_SERVER, ClientLogin, LoggedIn, LoginEvent, ServerLogin
 from lanfit.wire.frames import (
     CONTROL_LIMIT,
@@ -27,12 +29,14 @@ from lanfit.wire.frames import (
     feed,
 )
 from lanfit.wire.messages import AnyMessage, Fetch, FromClient, FromServer, Message
+from lanfit.wire.texts import clean
 
 #: How many blocks a peer may ask for before it has got one of them.
 UNANSWERED_FETCHES = 16
 
 Event = LoginEvent | AnyMessage | Chunk
 
+_PATTERN = re.compile("matching regex '.*'", re.DOTALL)
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -108,9 +112,11 @@ class Session:
 
     def _message(self, frame: Frame) -> AnyMessage:
         try:
-            message = self._decoder.decode(frame.payload)
+            message: AnyMessage = clean(self._decoder.decode(frame.payload))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RemoteProtocolError(f"a message came that can't be read: {error}") from error
+            # The library quotes what it does not know, and patterns that nobody wants to read.
+            reason = sanitize(_PATTERN.sub("of the right form", str(error)), 300)
+            raise RemoteProtocolError(f"a message came that can't be read: {reason}") from error
         if isinstance(message, Fetch):
             if message.stream in self._asked_of_us:
                 raise RemoteProtocolError(f"stream {message.stream} was asked for twice")

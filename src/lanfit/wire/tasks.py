@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from lanfit.wire.texts import BlockId, Data, FileName, Line, ShortText, Word
+
 #: What the JSON of a model and of how it is compiled may take together, in bytes: it travels in a control message.
 LARGEST_ARCHITECTURE = 900 * 1024
 
@@ -13,8 +15,8 @@ LARGEST_ARCHITECTURE = 900 * 1024
 class CustomFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A Python file with custom objects, which each side has itself: the file never travels."""
 
-    name: Annotated[str, msgspec.Meta(pattern=r"^[^/\\\x00-\x1f\x7f-\x9f]{1,100}\Z")]
-    sha256: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+    name: FileName
+    sha256: BlockId
 
 
 #: How many files with custom objects a model may need, and a client may allow.
@@ -25,22 +27,22 @@ CustomFiles = Annotated[tuple[CustomFile, ...], msgspec.Meta(max_length=MOST_CUS
 class Model(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A model without its weights, and what it is asked to predict."""
 
-    architecture: str
+    architecture: Data
     """JSON of the model; only known layers are built."""
-    compile: str
+    compile: Data
     """JSON: optimizer, loss and metrics, as lanfit.models.compiling reads them."""
     input_shape: tuple[int | None, ...]
     """As Keras has it: the batch comes first. The output's likewise."""
     output_shape: tuple[int | None, ...]
-    target: str
+    target: Word
     """How the model's target is made from rows: see lanfit.data.labels."""
-    normalizer: str
+    normalizer: Word
     """The name of the normalizer; its constants travel with the shard."""
-    target_normalizer: str
+    target_normalizer: Word
     """The same for targets that are numbers."""
     custom: CustomFiles = ()
     """The files that define layers, losses, metrics and activations that are not Keras' own."""
-    objects: tuple[str, ...] = ()
+    objects: tuple[ShortText, ...] = ()
     """The names of what is used of them."""
     ending: Literal[".h5", ".keras"] = ".h5"
     """Of the files with its weights: `.keras` where an .h5 can't hold it."""
@@ -60,15 +62,15 @@ class OwnRows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folds: int
     """0: none are wanted."""
     seed: int
-    npz_key: str | None
+    npz_key: Line | None
     parts_of: int = 0
     """Into how many parts the rows that are not for the test are cut; 0: the client trains on all of them."""
     first_part: int = 0
     """From 1; so is `last_part`, which is one of those that the client trains on."""
     last_part: int = 0
-    decimal: str | None = None
+    decimal: ShortText | None = None
     """How the numbers of text files are written, as in the job; None: found out."""
-    thousands: str | None = None
+    thousands: ShortText | None = None
 
 
 class Fold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -88,6 +90,6 @@ class Fold(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Runtime(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is to compute. Empty, or 0: as the client has it."""
 
-    backend: str = ""
-    device: str = ""
+    backend: Word = ""
+    device: Word = ""
     threads: int = 0

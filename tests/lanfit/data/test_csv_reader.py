@@ -119,7 +119,7 @@ def test_only_a_plain_file_is_cut_where_a_line_ends(write, text, plain):
 
 BROKEN = [
     ("a,b\n1,\n", r'line 2, column "b": the cell is empty'),
-    ("1,2\n3\n", r"line 2 has 1 cells, the first line 2"),
+    ("1,2\n3\n", r"line 2 has 1 cell, the first line 2"),
     ("1,2\n3,4,5\n", r"line 2 has 3 cells, the first line 2"),
     ("a,b\n1,2,3\n4,5,6\n", r"line 2 has 3 cells, the first line 2"),
     ("a,b,c\n1,2\n3,4\n", r"line 2 has 2 cells, the first line 3"),

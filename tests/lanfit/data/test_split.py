@@ -210,7 +210,7 @@ def test_more_folds_than_rows_of_a_class_name_the_class_and_its_rows():
 
 @pytest.mark.parametrize("k", [-1, 0, 1, 6])
 def test_folds_are_two_at_least_and_not_more_than_rows(k):
-    with pytest.raises(InputError, match=f"5 rows can't be cut into {k} folds"):
+    with pytest.raises(InputError, match=f"5 rows can't be cut into {k} fold"):
         folds(5, k, 0)
 
 

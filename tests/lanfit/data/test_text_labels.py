@@ -88,7 +88,7 @@ def test_labels_in_several_columns_keep_their_places(tmp_path):
         (["1", "2", "2", "?"], r'y, row 4: "\?" marks a missing value among labels that are numbers'),
         (["cat", "nan"], r'y, row 2: "nan" is a number'),
         (["cat", " "], r"y, row 2: the label is empty"),
-        (["cat", "a\x07b"], r"y, row 2: the label .* holds control characters"),
+        (["cat", "a\x07b"], r"y, row 2: the label .* holds characters that are not shown"),
     ],
 )
 def test_words_and_numbers_together_and_what_is_no_label_are_named_by_row(cells, message):
@@ -98,7 +98,7 @@ def test_words_and_numbers_together_and_what_is_no_label_are_named_by_row(cells,
 
 
 def test_a_lone_surrogate_which_no_file_could_hold_is_refused():
-    with pytest.raises(InputError, match=r"row 1: the label .* holds control characters"):
+    with pytest.raises(InputError, match=r"row 1: the label .* holds characters that are not shown"):
         labels_of_texts("y", np.array([0, 1]), ["\ud800", "a"])
 
 
