@@ -18,6 +18,7 @@ from lanfit.crash import crash_point
 from lanfit.data.memory import free_memory
 from lanfit.errors import ConnectionFailed, InputError, RemoteProtocolError
 from lanfit.files import BlockFile
+from lanfit.gauge import Transfer
 from lanfit.models.custom import Allowed
 from lanfit.models.runtime import keras_version
 from lanfit.net.addresses import with_port
@@ -59,6 +60,7 @@ from lanfit.wire.messages import (
 from lanfit.workspace import Workspace
 from lanfit_client.errands import Scoring, Surveying, Training
 from lanfit_client.known import KnownServers
+from lanfit_client.outbox import Entry
 from lanfit_client.state import ClientState
 from lanfit_client.work import Keeping, Worker
 
@@ -110,6 +112,8 @@ class Agent:
         keeping: what is kept of the data that it receives.
         parts: says which parts of the rows it trains on, when the server asks.
         allowed: the files with custom objects that its user allows; only the trainer executes them.
+        detail: called instead of `say` with lines that a progress bar makes unnecessary.
+        urge: called instead of `say` with what no question may keep back.
     """
 
     def __init__(
@@ -129,13 +133,20 @@ class Agent:
         parts: PartsAnswers | None = None,
         allowed: Allowed | None = None,
         say_trouble: Callable[[str], None] | None = None,
+        detail: Callable[[str], None] | None = None,
+        urge: Callable[[str], None] | None = None,
     ) -> None:
         own = data or workspace.dataset
         self._allowed = allowed or Allowed()
         self._joined_with = self._allowed.specs
         self.worker = Worker(
-            state, workspace, own, runtime, fixed, self._send_soon, say, keeping or Keeping(), self._allowed
-        )
+            state, workspace, own, runtime, fixed, self._send_soon, say, keeping or Keeping(), self._allowed,
+            detail, urge,
+        )  # fmt: skip
+        self.sending: Transfer | None = None
+        """What is handed back at this moment."""
+        self._waits = waits
+        self._detail = detail or say
         self._server = server
         self._state = state
         self._known = KnownServers(state.known_servers) if remembers else None
@@ -270,6 +281,7 @@ class Agent:
             )
         )
         reporting = asyncio.create_task(self._report(link))
+        watching = asyncio.create_task(self._watch(link))
         try:
             while True:
                 message = await link.receive()
@@ -279,9 +291,9 @@ class Agent:
                 if await self._handle(link, message) and once:
                     return True
         finally:
-            for task in (reporting, *self._sending):
+            for task in (reporting, watching, *self._sending):
                 task.cancel()
-            await asyncio.gather(reporting, *self._sending, return_exceptions=True)
+            await asyncio.gather(reporting, watching, *self._sending, return_exceptions=True)
 
     def _choose_another_id(self) -> None:
         """A client with this id is at the server, and answers: two machines have a copy of one state folder."""
@@ -292,6 +304,23 @@ class Agent:
             )
         self._has_own_id = True
         self._state.choose_another_id()
+
+    async def _watch(self, link: Link) -> None:
+        """Say once when nothing is heard of the server, which need not mean anything yet, and once that it is back."""
+        waits, longest = self._waits, 0.0
+        while not link.closed.is_set():
+            await asyncio.sleep(min(1.0, waits.suspect / 5))
+            silence = link.silence
+            if silence > waits.suspect:
+                if not longest:
+                    self._say(
+                        f"Nothing has come from the server for {silence:.0f} s. Work goes on here; after "
+                        f"{waits.lost:.0f} s the link is made anew."
+                    )
+                longest = silence
+            elif longest:
+                self._say(f"The server is back: nothing came from it for {longest:.0f} s.")
+                longest = 0.0
 
     async def _report(self, link: Link) -> None:
         """Report progress while there is any."""
@@ -330,9 +359,11 @@ class Agent:
                 self._start(self._deliver(link, message))
             case Ack(block):
                 crash_point("client.acknowledged")
+                entry = worker.outbox.get(block)
                 worker.outbox.remove(block)
                 self._delayed.discard(block)
-                self._say("The server has the result on disk.")
+                of_round = entry is not None and entry.result.task.startswith("round-")
+                (self._detail if of_round else self._say)("The server has the result on disk.")
             case Later(block, seconds, reason):
                 self._put_off(block, seconds, reason)
             case Reject(block, reason):
@@ -439,12 +470,23 @@ class Agent:
             raise RemoteProtocolError("the server asked for a block that it was not offered")
         block = BlockFile.open(Path(file.path))
         try:
-            await link.send_block(fetch, [block.view[: block_size(file.block.arrays)]])
+            entry, size = self.worker.outbox.get(fetch.block), block_size(file.block.arrays)
+            moved = Transfer(size, fetch.offset, time.monotonic())
+            await link.send_block(fetch, [block.view[:size]], lambda position: self._sent(entry, moved, position))
         finally:
+            self.sending = None
             block.close()
-        if self.worker.outbox.get(fetch.block) is not None:
+        if entry is not None:
             await link.send(Commit(fetch.block))
             crash_point("client.delivered")
+
+    def _sent(self, entry: Entry | None, moved: Transfer, position: int) -> None:
+        """So much of a result is on its way."""
+        if entry is None:
+            return
+        self.sending, moved.done = moved, position
+        if line := moved.step(time.monotonic()):
+            self._detail(f"Sending {entry.result.task}: {line}.")
 
     async def close(self, reason: str = "") -> None:
         """Say goodbye, and end the trainer."""

@@ -6,13 +6,16 @@ import _thread
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lanfit.child import ALLOW, CANT_JOIN
 from lanfit.errors import InputError
 from lanfit.fields import Value
+from lanfit.gauge import Pace
 from lanfit.loop import LoopThread
 from lanfit.mistakes import mistake
 from lanfit.models.custom import Allowed, allow_named
@@ -27,6 +30,7 @@ from lanfit.waits import Waits
 from lanfit.wire.messages import Runtime
 from lanfit.workspace import Workspace
 from lanfit_client.agent import Agent, Server
+from lanfit_client.bar import Line, bar_lines, share_done
 from lanfit_client.cache import CACHE_LIMIT
 from lanfit_client.known import FingerprintChanged, KnownServers
 from lanfit_client.parts import PartsQuestions
@@ -108,6 +112,8 @@ class Client:
                     parts=self._parts,
                     allowed=allowed,
                     say_trouble=self._say_trouble,
+                    detail=self._terminal.detail,
+                    urge=self._terminal.urge,
                 )
                 self._loop, self._agent = loop, agent
                 try:
@@ -152,7 +158,8 @@ class Client:
         passphrase = self._passphrase()
         while True:
             try:
-                self._parts.serve(loop.submit(agent.run(passphrase, once=self._options.once)))
+                with self._terminal.area(partial(self._bar, agent, Pace())):
+                    self._parts.serve(loop.submit(agent.run(passphrase, once=self._options.once)))
                 return
             except FingerprintChanged as changed:
                 if not self._trusts(changed):
@@ -162,6 +169,14 @@ class Client:
                     raise
                 self._terminal.explain(wrong)
                 passphrase = self._type_passphrase()
+
+    @staticmethod
+    def _bar(agent: Agent, pace: Pace, width: int, height: int) -> Sequence[Line]:
+        """How far the task at hand is, for the user at a terminal."""
+        worker, now = agent.worker, time.monotonic()
+        progress = worker.progress()
+        left = pace.of((progress.run, progress.task), share_done(progress), now) if progress is not None else None
+        return bar_lines(progress, worker.receiving, agent.sending, left, width, now)
 
     # --- what is asked ------------------------------------------------------------------------------------------
 

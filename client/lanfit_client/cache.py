@@ -50,11 +50,19 @@ class Cache:
             if not _NAME.fullmatch(path.name):
                 path.unlink(missing_ok=True)
 
-    async def get(self, link: Link, specs: Sequence[BlockSpec], wait: Callable[[str, bool], None]) -> list[ArrayFile]:
+    async def get(
+        self,
+        link: Link,
+        specs: Sequence[BlockSpec],
+        wait: Callable[[str, bool], None],
+        coming: Callable[[int, int], None] = lambda came, total: None,
+    ) -> list[ArrayFile]:
         """Have these blocks here, for one piece of work; what is not there is fetched, once the disk has room.
 
         Args:
             wait: called with what is waited for, and whether it still is.
+            coming: called while something is fetched, with how many bytes of all that is fetched have come, and how
+                many there are.
 
         Raises:
             ConnectionFailed: the link ended; what came is gone on from with the next.
@@ -63,17 +71,22 @@ class Cache:
         for spec in specs:
             check_specs(spec.arrays, LARGEST_BLOCK)
         self._in_use = frozenset(_name(spec) for spec in specs)
-        return [await self._get(link, spec, wait) for spec in specs]
+        paths = {spec.id: self.folder / f"{_name(spec)}.block" for spec in specs}
+        missing = {spec.id: spec for spec in specs if not await self._is_here(paths[spec.id], spec)}
+        total, before = sum(block_size(spec.arrays) for spec in missing.values()), 0
+        for spec in missing.values():
 
-    async def _get(self, link: Link, spec: BlockSpec, wait: Callable[[str, bool], None]) -> ArrayFile:
-        path = self.folder / f"{_name(spec)}.block"
-        if not await self._is_here(path, spec):
-            await self._fetch(link, path, spec, wait)
+            def on_progress(came: int, before: int = before) -> None:
+                coming(before + came, total)
+
+            await self._fetch(link, paths[spec.id], spec, wait, on_progress)
             self._verified.add(spec.id)
             crash_point("client.block-received")
-        with contextlib.suppress(OSError):
-            os.utime(path)  # the least recently used go first
-        return ArrayFile(str(path), spec)
+            before += block_size(spec.arrays)
+        for path in paths.values():
+            with contextlib.suppress(OSError):
+                os.utime(path)  # the least recently used go first
+        return [ArrayFile(str(paths[spec.id]), spec) for spec in specs]
 
     async def _is_here(self, path: Path, spec: BlockSpec) -> bool:
         if not path.is_file():
@@ -88,7 +101,9 @@ class Cache:
         path.unlink()
         return False
 
-    async def _fetch(self, link: Link, path: Path, spec: BlockSpec, wait: Callable[[str, bool], None]) -> None:
+    async def _fetch(
+        self, link: Link, path: Path, spec: BlockSpec, wait: Callable[[str, bool], None], coming: Callable[[int], None]
+    ) -> None:
         size = block_size(spec.arrays)
         while True:
             part = await self._open(path.with_suffix(".part"), size, wait)
@@ -97,7 +112,8 @@ class Cache:
                     self._say(f"{part.path.name} is damaged from byte {part.offset:,} on: that is fetched again.")
                 if part.offset:
                     self._say(f"{part.offset:,} of {size:,} bytes are here already; receiving the rest.")
-                await link.fetch(spec.id, part.view, part.offset, part.on_progress)
+                coming(part.offset)
+                await link.fetch(spec.id, part.view, part.offset, _both(part.on_progress, coming))
             except BaseException:
                 # Also when nobody waits for it any more.
                 part.close()
@@ -174,6 +190,14 @@ def _name(spec: BlockSpec) -> str:
     if not re.fullmatch("[0-9a-f]{64}", spec.id):
         raise RemoteProtocolError(f"a block was announced with the impossible id {spec.id[:80]!r}")
     return spec.id
+
+
+def _both(first: Callable[[int], None], second: Callable[[int], None]) -> Callable[[int], None]:
+    def both(position: int) -> None:
+        first(position)
+        second(position)
+
+    return both
 
 
 def _remove(path: Path) -> None:

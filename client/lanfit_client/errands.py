@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lanfit.crash import crash_point
+from lanfit.data.memory import readable_size
 from lanfit.errors import ChildDied, LanfitError
 from lanfit.files import ArrayFile
 from lanfit.logs import HistoryFile, append_log
@@ -23,7 +24,7 @@ from lanfit.training import orders
 from lanfit.training.checkpoint import epochs_kept
 from lanfit.training.orders import Answer, EpochDone, Note, Ready, Resumed, Step, Trained
 from lanfit.wire import messages
-from lanfit.wire.arrays import BlockSpec, block_size
+from lanfit.wire.arrays import BlockSpec
 from lanfit.wire.messages import Epoch, Failed, Lease, LogLines, Message, Offer, Progress
 from lanfit.workspace import Workspace
 from lanfit_client.checkpoints import Checkpoints
@@ -46,6 +47,7 @@ class Means:
         send: called with every message for the server.
         say: called with lines for the client's user.
         allowed: the files with custom objects that the trainer may execute.
+        detail: called instead with lines that a progress bar makes unnecessary.
     """
 
     workspace: Workspace
@@ -56,6 +58,11 @@ class Means:
     send: Callable[[Message], None]
     say: Callable[[str], None]
     allowed: Allowed = field(default_factory=Allowed)
+    detail: Callable[[str], None] | None = None
+
+    def say_detail(self, text: str) -> None:
+        """A line that a progress bar makes unnecessary."""
+        (self.detail or self.say)(text)
 
     def custom(self, model: messages.Model) -> tuple[AllowedFile, ...]:
         """The files on this machine that a model needs.
@@ -105,6 +112,10 @@ class Errand(Protocol):
 
     def begin(self) -> None:
         """It is at hand now."""
+        ...
+
+    def receives(self, size: int) -> None:
+        """So many bytes have to come for it; 0: everything is here."""
         ...
 
     def allow(self) -> None:
@@ -178,14 +189,19 @@ class Training:
             self.lease = again.lease  # it counts the attempts
 
     def begin(self) -> None:
-        lease = self.lease
-        size = block_size(lease.shard.arrays)
-        what = (
-            "training on this client's own rows"
-            if lease.fit.own
-            else f"receiving {pluralize(size, 'byte', grouped=True)} of data"
-        )
-        self._means.say(f"Task {lease.task} of run {lease.run}: {what}.")
+        pass  # it is said when it is known what has to come
+
+    def receives(self, size: int) -> None:
+        lease, comes = self.lease, f"receiving {readable_size(size)}"
+        if lease.fit.own:
+            what = "training on this client's own rows"
+        else:
+            what = comes if size else "what it needs is here already"
+        self._brief(f"Task {lease.task} of run {lease.run}: {what}.")
+
+    def _brief(self, text: str) -> None:
+        """A line of a task; of one of many rounds a progress bar says as much."""
+        (self._means.say_detail if self.lease.fit.round else self._means.say)(text)
 
     def allow(self) -> None:
         self._means.custom(self.lease.fit.model)
@@ -240,7 +256,7 @@ class Training:
                     return False
                 shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
                 of_round = f"Round {self.lease.fit.round}, epoch" if self.lease.fit.round else "Epoch"
-                self._log(f"{of_round} {epoch + 1}/{self._step.epochs}  {shown}")
+                self._log(f"{of_round} {epoch + 1}/{self._step.epochs}  {shown}", is_detail=True)
             case Trained():
                 self._finish(answer, ready)
         return isinstance(answer, Trained)
@@ -254,7 +270,10 @@ class Training:
         self._means.checkpoints.forget(self.lease.run, self.lease.task)
         self._means.send(Offer(result))  # first of all: the server may wait for nothing else
         which = "last" if self.lease.fit.keep_last else "best"
-        self._log(f"Trained {self.lease.task}; {which} epoch {trained.best_epoch + 1}. Handing it back.")
+        self._log(
+            f"Trained {self.lease.task}; {which} epoch {trained.best_epoch + 1}. Handing it back.",
+            is_detail=self.lease.fit.round > 0,
+        )
 
     def again(self, died: LanfitError) -> bool:
         """Go on if there is a later checkpoint than when the trainer died before; else the task kills its trainers."""
@@ -276,9 +295,9 @@ class Training:
         died = isinstance(error, ChildDied)
         self._means.send(Failed(self.lease.run, self.lease.task, message, hint, lines, died, error.code))
 
-    def _log(self, line: str, told: str = "") -> None:
+    def _log(self, line: str, told: str = "", *, is_detail: bool = False) -> None:
         """Tell the user, the client's own log, and, perhaps in other words, the client's log on the server."""
-        self._means.say(line)
+        (self._means.say_detail if is_detail else self._means.say)(line)
         with suppress(OSError):  # a full disk is what it may be about
             append_log(self._means.workspace.trained_logs(self.lease.run, self._name) / "client.log", [line])
         self._means.send(LogLines(self.lease.run, (told or line,)))
@@ -317,6 +336,9 @@ class _Own:
 
     def wait(self, text: str, waits: bool) -> None:
         self.means.say(text)
+
+    def receives(self, size: int) -> None:
+        pass
 
     def again(self, died: LanfitError) -> bool:
         return False
@@ -376,8 +398,8 @@ class Surveying(_Own):
         hint = "" if last_lines else self.means.presentable(error.hint)
         self.means.send(messages.Unsuitable(self.means.presentable(error.message), hint))
 
-    def progress(self) -> None:
-        return None
+    def progress(self) -> Progress:
+        return Progress("", "survey", 0, 0, 0, 0, 0.0, 0.0, "checking")
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
+from lanfit.data.memory import readable_size
 from lanfit.errors import ConnectionFailed, LanfitError, TrainingError
 from lanfit.files import ArrayFile
+from lanfit.gauge import Transfer
 from lanfit.models.custom import Allowed
 from lanfit.models.runtime import keras_version
 from lanfit.net.link import Link
@@ -69,6 +73,8 @@ class Work:
     """While the trainer tries to build the model: whether it could, or died of it."""
     deaths: int = 0
     """Of trainers while they tried to."""
+    moved: Transfer | None = None
+    """What is received for it, while it is."""
 
     def is_received(self) -> bool:
         return self.receiving is not None and self.receiving.done()
@@ -84,6 +90,8 @@ class Worker:
         say: called with lines for the client's user.
         keeping: what is kept of the data that was received.
         allowed: the files with custom objects that may be executed.
+        detail: called instead with lines that a progress bar makes unnecessary.
+        urge: called instead with what no question may keep back.
     """
 
     def __init__(
@@ -97,13 +105,18 @@ class Worker:
         say: Callable[[str], None],
         keeping: Keeping,
         allowed: Allowed | None = None,
+        detail: Callable[[str], None] | None = None,
+        urge: Callable[[str], None] | None = None,
     ) -> None:
+        self._urge = urge or say
         self.outbox = Outbox(state.outbox, say)
         self._keeping = keeping
         self._cache = Cache(state.cache, say, keeping.limit)
         self.trainer = TrainerProcess(runtime, fixed, self._on_answer, self._on_death)
         checkpoints = Checkpoints(state.checkpoints)
-        self.means = Means(workspace, data, self.outbox, state.cache, checkpoints, send, say, allowed or Allowed())
+        self.means = Means(
+            workspace, data, self.outbox, state.cache, checkpoints, send, say, allowed or Allowed(), detail
+        )
         self.failures = 0
         self._work: Work | None = None
         self._told: ArrayFile | None = None
@@ -177,7 +190,11 @@ class Worker:
         try:
             work.errand.allow()
             await self._try_model(work)
-            files = await self._cache.get(work.link, work.errand.blocks, work.errand.wait)
+            files = await self._cache.get(
+                work.link, work.errand.blocks, work.errand.wait, lambda came, total: self._coming(work, came, total)
+            )
+            if work.moved is None:
+                work.errand.receives(0)
         except ConnectionFailed:
             if self._work is work:
                 self._work = None  # the server wants it again
@@ -185,11 +202,24 @@ class Worker:
         except (LanfitError, OSError) as wrong:
             self._fail(work, refused(wrong) if isinstance(wrong, OSError) else wrong, ())
             return
+        finally:
+            moved, work.moved = work.moved, None
+        if moved is not None and moved.spoken:
+            self.means.say_detail(f"Received {readable_size(moved.total)}.")
         if self._passing not in ("", work.errand.passing):
             self._cache.forget(self._passing)
         self._passing = work.errand.passing
         work.order = work.errand.order(work.number, files, time.perf_counter() - began)
         await self._order(work, work.order)
+
+    def _coming(self, work: Work, came: int, total: int) -> None:
+        """So much of what is received for the work has come."""
+        if work.moved is None:
+            work.moved = Transfer(total, came, time.monotonic())
+            work.errand.receives(total)
+        work.moved.done = came
+        if line := work.moved.step(time.monotonic()):
+            self.means.say_detail(f"Receiving: {line}.")
 
     async def _try_model(self, work: Work) -> None:
         """Let the trainer build the model, once, if the server has another Keras: no rows are received in vain."""
@@ -219,7 +249,7 @@ class Worker:
             self.means.say(f"The backend is ready: {answer}.")
             return
         if isinstance(answer, NotReady):
-            self.means.say(f"{answer.error[:1].upper()}{answer.error[1:]}.")
+            self._urge(f"{answer.error[:1].upper()}{answer.error[1:]}.")
             if work is not None and (work.is_received() or work.built is not None):
                 self._fail(work, TrainingError(answer.error, answer.hint), ())
             return
@@ -300,7 +330,16 @@ class Worker:
 
     def progress(self) -> Progress | None:
         """What to report now; None when there is nothing."""
-        return self._work.errand.progress() if self._work is not None else None
+        work = self._work
+        progress = work.errand.progress() if work is not None else None
+        if work is None or progress is None or (moved := work.moved) is None or progress.state == "no room":
+            return progress
+        return msgspec.structs.replace(progress, state="receiving", epoch=0, step=moved.done, steps=moved.total)
+
+    @property
+    def receiving(self) -> Transfer | None:
+        """What is received at this moment."""
+        return self._work.moved if self._work is not None else None
 
     async def close(self) -> None:
         """End the trainer; what is in the outbox stays there, and what was received for an unfinished run."""

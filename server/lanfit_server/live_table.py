@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import textwrap
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lanfit.data.files import natural_key
-from lanfit.gauge import bar, clock, percent, short
+from lanfit.gauge import bar, clock, cut, percent, short
 from lanfit.text import pluralize, sanitize
 from lanfit_server.roster import Member
 
@@ -89,7 +88,7 @@ def table_lines(
         left: seconds until the run is over, if that can be said.
         now: seconds on the monotonic clock.
     """
-    top = [(_cut(_head(facts, members, left, width), width), "bold")] if facts.run else []
+    top = [(cut(_head(facts, members, left, width), width), "bold")] if facts.run else []
     # On a small screen what is below the table may take a third of it, and every line of it is begun.
     most = max(1, (height - len(top)) // 3)
     below = _wrapped(waiting, width, min(3, most), "yellow")
@@ -123,11 +122,11 @@ def _clients(members: Sequence[Member], facts: Facts, width: int, room: int, now
         return []
     ordered = sorted(members, key=lambda member: natural_key(member.name))
     if room < 3:
-        return [(_cut(f"{pluralize(len(ordered), 'client')}: {_by_state(ordered)}", width), "")]
+        return [(cut(f"{pluralize(len(ordered), 'client')}: {_by_state(ordered)}", width), "")]
     shown = ordered if len(ordered) < room else _chosen(ordered, room - 2)
     lines = _rows(shown, ordered, facts, width, now)
     if rest := [member for member in ordered if member not in shown]:
-        lines.append((_cut(f"and {len(rest)} more: {_by_state(rest)}", width), ""))
+        lines.append((cut(f"and {len(rest)} more: {_by_state(rest)}", width), ""))
     return lines
 
 
@@ -188,12 +187,12 @@ def _rows(shown: Sequence[Member], all_: Sequence[Member], facts: Facts, width: 
         for column in columns:
             if column in merged and moved:
                 if column == merged[0]:
-                    parts.append(f"{_cut(moved, span):<{span}}")
+                    parts.append(f"{cut(moved, span):<{span}}")
                 continue
             right = column in ("loss", "samples/s", "done")
             cell = row[column]
             parts.append(f"{cell:>{widths[column]}}" if right else f"{cell:<{widths[column]}}")
-        return _cut(GAP.join(parts).rstrip(), width)
+        return cut(GAP.join(parts).rstrip(), width)
 
     rows: list[Line] = [(line("name", {name: _HEADS.get(name, name) for name in names}), "underline")]
     for member in shown:
@@ -272,16 +271,16 @@ def shortened(names: Sequence[str], width: int) -> dict[str, str]:
     alike = _alike(long) if len(long) > 1 else 0
     wanted = min(alike, width - 1 - min(4, width // 2)) if alike else width // 2
 
-    def cut(head: int) -> Callable[[str], str]:
+    def at(head: int) -> Callable[[str], str]:
         return lambda name: name if len(name) <= width else f"{name[:head]}…{name[len(name) - (width - 1 - head) :]}"
 
     heads = sorted(range(width - 1), key=lambda head: abs(head - wanted))
-    best = max(heads, key=lambda head: len(set(map(cut(head), names))))
-    if len(set(map(cut(best), names))) == len(set(names)):
-        return {name: cut(best)(name) for name in names}
+    best = max(heads, key=lambda head: len(set(map(at(head), names))))
+    if len(set(map(at(best), names))) == len(set(names)):
+        return {name: at(best)(name) for name in names}
     middle = f"…{{:.{width - 2}}}…"  # they differ between two long ends that they share
     parts = {name: name if len(name) <= width else middle.format(name[alike:]) for name in names}
-    return parts if len(set(parts.values())) > len(set(map(cut(best), names))) else {n: cut(best)(n) for n in names}
+    return parts if len(set(parts.values())) > len(set(map(at(best), names))) else {n: at(best)(n) for n in names}
 
 
 def _alike(names: Sequence[str]) -> int:
@@ -290,32 +289,9 @@ def _alike(names: Sequence[str]) -> int:
     return next((index for index, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first))
 
 
-def _cut(text: str, width: int) -> str:
-    """A text in so many columns; what does not fit is cut off."""
-    return text if _columns(text) <= width else _fitting(text, width - 1) + "…"
-
-
-def _fitting(text: str, width: int) -> str:
-    taken = 0
-    for index, character in enumerate(text):
-        taken += _columns(character)
-        if taken > width:
-            return text[:index]
-    return text
-
-
-def _columns(text: str) -> int:
-    """How many columns a text takes on a terminal."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
-    )
-
-
 def _wrapped(text: str, width: int, most: int, style: str) -> list[Line]:
     """A text on a few lines."""
     clean = " ".join(sanitize(text).split())
     # Wide characters count as two for what is wrapped, and every line is cut once more.
     lines = textwrap.wrap(clean, width, max_lines=most, placeholder=" …") if clean else []
-    return [(_cut(line, width), style) for line in lines]
+    return [(cut(line, width), style) for line in lines]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import unicodedata
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from lanfit.data.memory import readable_size
@@ -40,12 +42,38 @@ def short(value: float) -> str:
     return f"{value:.4f}"
 
 
+def cut(text: str, width: int) -> str:
+    """A text in so many columns of a terminal; what does not fit is cut off."""
+    if _columns(text) <= width:
+        return text
+    taken = 0
+    for index, character in enumerate(text):
+        taken += _columns(character)
+        if taken > width - 1:
+            return f"{text[:index]}…"
+    return text
+
+
+def _columns(text: str) -> int:
+    """How many columns a text takes on a terminal, at most."""
+    if text.isascii():
+        return len(text)
+    return sum(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text)
+
+
 @dataclass
 class Pace:
     """How long the rest takes, from what was done since it was looked at first."""
 
     share: float | None = None
     since: float = 0.0
+    what: Hashable = None
+
+    def of(self, what: Hashable, share: float, now: float) -> float | None:
+        """As `left`; with another thing it begins anew."""
+        if what != self.what:
+            self.what, self.share = what, None
+        return self.left(share, now)
 
     def left(self, share: float, now: float) -> float | None:
         """Seconds until all is done; None while nobody can say. `share` is what is done, 0 to 1."""

@@ -17,7 +17,7 @@ from lanfit.mistakes import mistake
 from lanfit.net.link import Link
 from lanfit.net.memory import memory_links
 from lanfit.partial import CHUNK
-from lanfit.wire.arrays import AnyArray, BlockSpec, block_of, pieces
+from lanfit.wire.arrays import AnyArray, BlockSpec, block_of, block_size, pieces
 from lanfit.wire.messages import Fetch
 from lanfit_client.cache import Cache
 
@@ -84,6 +84,27 @@ def test_a_block_that_is_here_is_not_sent_again_also_not_to_a_later_process(tmp_
     cache.clear()
     source.fetch(cache, spec)
     assert len(source.asked) == 2
+
+
+def test_what_comes_is_counted_over_all_blocks_that_are_not_here_and_from_where_it_broke_off(tmp_path: Path) -> None:
+    source = Source(arrays(0), arrays(1, 20), arrays(2))
+    here, large, small = source.specs
+    counted: list[tuple[int, int]] = []
+    cache = Cache(tmp_path, print)
+    source.fetch(cache, here)
+    with pytest.raises(ConnectionFailed):
+        source.fetch(cache, large, cut_at=CHUNK + 5000)
+
+    async def go() -> None:
+        async with asyncio.timeout(120), source.link() as link:
+            await cache.get(link, [here, large, small], lambda text, still: None, lambda *both: counted.append(both))
+            await cache.get(link, [here, large, small], lambda text, still: None, lambda *both: counted.append(both))
+
+    asyncio.run(go())
+    total = block_size(large.arrays) + block_size(small.arrays)
+    assert counted[0] == (CHUNK, total)
+    assert counted[-1] == (total, total)
+    assert counted == sorted(counted)
 
 
 def test_a_block_that_was_damaged_meanwhile_is_fetched_again_and_that_is_said(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from lanfit.net.link import Link
 from lanfit.net.memory import memory_links
 from lanfit.training import orders
 from lanfit.training.orders import Answer, Ready
-from lanfit.wire.arrays import block_of, pieces
+from lanfit.wire.arrays import block_of, block_size, pieces
 from lanfit.wire.messages import Failed, Fetch, FitTask, Lease, Message, Model, Runtime
 from lanfit.workspace import Workspace
 from lanfit_client.errands import Training
@@ -113,6 +113,34 @@ def test_a_trainer_that_is_killed_while_its_task_is_on_its_way_is_replaced_and_t
     played = play(tmp_path, monkeypatch, scene)
     assert played.failures == []
     assert "The trainer was killed by signal 9; another one is started. Receiving goes on." in played.said
+
+
+def test_what_is_received_for_a_task_is_told_to_both_sides_and_only_if_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    total = block_size(block_of(WEIGHTS).arrays) + block_size(block_of(ROWS).arrays)
+
+    async def scene(it: Scene) -> None:
+        await it.lease()
+        await it.send(await it.fetched())
+        rows = await it.fetched()
+        progress = it.worker.progress()
+        assert progress is not None
+        assert (progress.state, progress.step) == ("receiving", block_size(block_of(WEIGHTS).arrays))
+        assert progress.steps == total
+        assert it.worker.receiving is not None
+        await it.send(rows)
+        await it.trainer.given.get()
+        assert it.worker.progress().state == "preparing"  # type: ignore[union-attr]
+        await it.worker.stop()
+        await it.lease()
+        await it.trainer.given.get()
+
+    played = play(tmp_path, monkeypatch, scene)
+    assert [line for line in played.said if "run-1" in line] == [
+        f"Task shard-1 of run run-1: receiving {total} bytes.",
+        "Task shard-1 of run run-1: what it needs is here already.",
+    ]
 
 
 def test_a_model_that_kills_a_trainer_while_it_is_built_is_tried_once_more_and_then_given_up(

@@ -87,9 +87,10 @@ class Progress(Message, frozen=True, tag="progress"):
     run: Label
     task: Label
     epoch: int
-    """The epoch that runs, from 1."""
+    """The epoch that runs, from 1; 0 before there is one."""
     epochs: int
     step: int
+    """Of `steps` in this epoch; while `state` is `receiving`, bytes that have come, and bytes there are."""
     steps: int
     loss: float
     samples_per_second: float

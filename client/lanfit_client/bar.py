@@ -1,0 +1,57 @@
+"""What a client's user sees at a terminal instead of many lines: how far its task is, as lines of text. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lanfit.gauge import Transfer, bar, clock, cut, percent, short
+from lanfit.text import sanitize
+from lanfit.wire.messages import Progress
+
+#: A line, and its style, as rich names it.
+Line = tuple[str, str]
+LONGEST_BAR = 30
+GAP = "  "
+
+
+def share_done(progress: Progress) -> float:
+    """How much of a task is trained, 0 to 1."""
+    done = max(0, progress.epoch - 1) + (progress.step / progress.steps if progress.steps else 0)
+    return min(1.0, done / progress.epochs) if progress.epochs else 0.0
+
+
+def bar_lines(
+    progress: Progress | None, receiving: Transfer | None, sending: Transfer | None, left: float | None,
+    width: int, now: float,
+) -> Sequence[Line]:  # fmt: skip
+    """What stands at the bottom of the terminal: a line for what is sent, and one for what is at hand.
+
+    Args:
+        left: seconds until the task is trained, if that can be said.
+        now: seconds on the monotonic clock.
+    """
+    lines = []
+    if sending is not None:
+        lines.append(_line("sending", sending.share, sending.said(now), width))
+    task = " ".join(sanitize(progress.task).split()) if progress is not None else ""
+    if progress is None:
+        pass
+    elif receiving is not None:
+        lines.append(_line(f"{task}  receiving", receiving.share, receiving.said(now), width))
+    elif progress.state == "training" and progress.epochs:
+        told = [f"epoch {progress.epoch}/{progress.epochs}"]
+        if progress.epoch > 1 or progress.step > 0:
+            told.append(f"loss {short(progress.loss)}")
+        if left is not None:
+            told.append(f"{clock(left)} left")
+        lines.append(_line(task, share_done(progress), GAP.join(told), width))
+    else:
+        lines.append((cut(f"{task}{GAP}{progress.state} …", width), ""))
+    return lines
+
+
+def _line(head: str, share: float, told: str, width: int) -> Line:
+    """A bar between two texts; where there is no room for it, without one."""
+    room = width - len(head) - len(told) - len(percent(share)) - 3 * len(GAP)
+    drawn = [bar(share, min(LONGEST_BAR, room))] if room >= 4 else []
+    return cut(GAP.join([head, *drawn, f"{percent(share).strip():>4}", told]), width), ""
