@@ -13,7 +13,7 @@ import click
 from lanfit.commands import INTERRUPTED, interrupt_on_termination, print_json, reported
 from lanfit.fields import Field, Value, read_file, whole
 from lanfit.job import FIELDS
-from lanfit.terminal import Terminal
+from lanfit.terminal import Terminal, terminal_size
 from lanfit.workspace import Workspace, find_workspace
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ def _tell(place: Workspace, summaries: Sequence[Summary], as_json: bool) -> None
             go_on = ""
             if summary.status == "interrupted":
                 go_on = how_to_resume(place, summary.run, simulated=is_simulated(place, summary.run))
-            print("\n".join(lines(summary, place.relative(folder), place.relative(collected), go_on)))
+            screen = terminal_size(sys.stdout) if sys.stdout.isatty() else (None, None)
+            print("\n".join(lines(summary, place.relative(folder), place.relative(collected), go_on, *screen)))
             if summary.final is not None and (collected / "recipe.json").is_file():
                 print(f"Predict new rows: lanfit predict {summary.final.model} ROWS.csv --out predictions.csv")
     if as_json and summaries:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -66,7 +67,13 @@ def _facts(
         mean=mean,
         sd=sd,
         errors=tuple(error for record in records for error in record.failures),
+        taken_over=taken_over(owner, [each.client for each in stored]),
     )
+
+
+def taken_over(owner: str, trainers: Sequence[str]) -> dict[str, int]:
+    """How many of a client's tasks others have trained, by their names."""
+    return dict(Counter(name for name in trainers if name != owner))
 
 
 def _fold(run: OpenRun, course: Course, record: Record, stored: StoredResult | None) -> FoldFacts:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lanfit.training.metrics import as_keras, mean_figures
-from lanfit_server.client_facts import ONCE
+from lanfit_server.client_facts import ONCE, taken_over
 from lanfit_server.collect import OpenRun
 from lanfit_server.course import Course
 from lanfit_server.ledger import RoundClient, RoundRecord
@@ -126,6 +126,7 @@ def client_facts_of_rounds(
                 seconds=all_seconds(seconds),
                 bytes=Bytes(member.bytes_received, member.bytes_sent) if member else Bytes(0, 0),
                 errors=tuple(dict.fromkeys(client.left_out for client in parts if client.left_out)),
+                taken_over=taken_over(owner, [client.trainer or owner for client in done]),
             )
         )
     return tuple(facts)

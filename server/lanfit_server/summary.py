@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from lanfit.text import pluralize
 from lanfit_server.ledger import RunRecord
+from lanfit_server.live_table import shortened
 
 #: The parts of a client's time, in the order in which they come; each is in `seconds`, 0 when it did not happen.
 SECONDS = ("join", "receive", "import", "compile", "train", "validate", "send", "wait")
@@ -72,6 +75,8 @@ class ClientFacts(msgspec.Struct, frozen=True):
     """Of the folds' scores; `sd` is their population standard deviation, as `numpy.std` computes it."""
     sd: dict[str, float] = {}
     errors: tuple[str, ...] = ()
+    taken_over: dict[str, int] = {}
+    """How many of its tasks others have done, by their names."""
 
 
 class MergedFacts(msgspec.Struct, frozen=True):
@@ -160,7 +165,36 @@ ON_AVERAGING = (
 )
 
 
-def _folds(clients: Sequence[ClientFacts]) -> list[str]:
+@dataclass(frozen=True)
+class Most:
+    """How many lines of each kind are shown; of more of them the rest is counted."""
+
+    clients: int
+    rounds: int
+    folds: int
+    errors: int
+
+    def shrunk(self, there: Most) -> Most | None:
+        """One line less of what there are most of; None when there is nothing to leave out.
+
+        Args:
+            there: how many there are.
+        """
+        shown = {key: min(getattr(self, key), getattr(there, key)) for key in LEAST}
+        spare = {key: count - LEAST[key] for key, count in shown.items() if count > LEAST[key]}
+        if not spare:
+            return None
+        key = max(spare, key=lambda each: spare[each])
+        return Most(**{**shown, key: shown[key] - 1})
+
+
+#: A name is cut to so many characters at the least.
+LEAST_NAME = 8
+#: So many lines of each kind are shown on the smallest screen.
+LEAST = {"clients": 3, "rounds": 2, "folds": 2, "errors": 1}
+
+
+def _folds(clients: Sequence[ClientFacts], most: int) -> list[str]:
     """Cross-validation in words: what the folds' models did on rows that they had not seen."""
     told = [
         f"{client.name}, {pluralize(len(client.folds), 'fold')}: "
@@ -168,6 +202,8 @@ def _folds(clients: Sequence[ClientFacts]) -> list[str]:
         for client in clients
         if client.mean
     ]
+    if len(told) > most:
+        told = [*told[: most - 1], f"… and {pluralize(len(told) - most + 1, 'more client')}, in summary.json"]
     return ["Mean ± standard deviation over the rows that folds held out:", *told, ""] if told else []
 
 
@@ -180,7 +216,7 @@ def _merged(merged: Sequence[MergedFacts]) -> list[str]:
     return [*told, *([ON_AVERAGING] if averaged else []), ""] if told else []
 
 
-def _rounds(rounds: Sequence[RoundFacts]) -> list[str]:
+def _rounds(rounds: Sequence[RoundFacts], most: int) -> list[str]:
     """A line for each round; of many the first, and the last ones."""
     told = [
         f"round {each.round}: "
@@ -189,12 +225,9 @@ def _rounds(rounds: Sequence[RoundFacts]) -> list[str]:
         + "".join(f"\n  without {name}: {why}" for name, why in each.left_out.items())
         for each in rounds
     ]
-    if len(told) > MOST_ROUNDS:
-        told = [
-            told[0],
-            f"… {pluralize(len(told) - MOST_ROUNDS, 'more round')}, in summary.json …",
-            *told[1 - MOST_ROUNDS :],
-        ]
+    if len(told) > most:
+        left = pluralize(len(told) - most, "more round")
+        told = [told[0], f"… {left}, in summary.json …", *told[len(told) - most + 1 :]]
     return [*told, ""] if told else []
 
 
@@ -207,41 +240,53 @@ def all_seconds(measured: Mapping[str, float]) -> dict[str, float]:
     return {name: round(measured.get(name, 0.0), 4) for name in (*SECONDS, *sorted(set(measured) - set(SECONDS)))}
 
 
-def lines(summary: Summary, folder: str, collected: str, go_on: str = "") -> Sequence[str]:
+def lines(
+    summary: Summary,
+    folder: str,
+    collected: str,
+    go_on: str = "",
+    width: int | None = None,
+    height: int | None = None,
+) -> Sequence[str]:
     """The summary as a table for people.
 
     Args:
+        folder: where the files of the run are, in which everything is.
         go_on: the line that goes on with the run, if it can be gone on with.
+        width, height: of the screen that it is to fit; None for as wide and as long as it is.
     """
-    names = list(dict.fromkeys(key for client in summary.clients for key in client.metrics))
-    head = ["client", "rows", "status", "seconds", *names]
-    rows = [
-        [
-            client.name,
-            str(client.samples),
-            client.status,
-            f"{client.seconds['train']:.1f}",
-            *(f"{client.metrics[name]:.4f}" if name in client.metrics else "" for name in names),
-        ]
-        for client in summary.clients
-    ]
-    widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
-    table = [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in [head, *rows]
-    ]
+    errors = sum(len(client.errors) for client in summary.clients)
+    there = Most(len(summary.clients), len(summary.rounds), sum(bool(each.mean) for each in summary.clients), errors)
+    most: Most | None = Most(there.clients, MOST_ROUNDS, there.folds, there.errors)
+    text: list[str] = []
+    while most is not None:
+        text = _lines(summary, folder, collected, go_on, most, width)
+        if height is None or _rows_on_screen(text, width) < height:  # the prompt has a line, too
+            break
+        most = most.shrunk(there)
+    return text
+
+
+def _rows_on_screen(text: Sequence[str], width: int | None) -> int:
+    return sum(max(1, -(-len(part) // (width or 10**9))) for line in text for part in line.split("\n"))
+
+
+def _lines(summary: Summary, folder: str, collected: str, go_on: str, most: Most, width: int | None) -> list[str]:
     where = "on the server's test rows" if summary.metrics_from == "server" else "by the clients on their own rows"
-    measured = f" Measured {where}:" if names else ""
-    text = [f"Run {summary.run}: {summary.status}, {summary.seconds['total']:.1f} s.{measured}", "", *table, ""]
+    measured = f" Measured {where}:" if any(client.metrics for client in summary.clients) else ""
+    text = [f"Run {summary.run}: {summary.status}, {summary.seconds['total']:.1f} s.{measured}", ""]
+    text += [*_table(summary, folder, most.clients, width), ""]
     if summary.clients_wanted is not None:
         text += [f"It began with {len(summary.clients)} of {pluralize(summary.clients_wanted, 'client')}.", ""]
-    text += _rounds(summary.rounds)
-    text += _folds(summary.clients)
+    text += _rounds(summary.rounds, most.rounds)
+    text += _folds(summary.clients, most.folds)
     text += _merged(summary.merged)
     if summary.error:
         text.append(f"Why: {summary.error}")
-    for client in summary.clients:
-        text += [f"  {client.name}: {error}" for error in client.errors]
+    errors = [f"  {client.name}: {error}" for client in summary.clients for error in client.errors]
+    if len(errors) > most.errors:
+        errors = [*errors[: most.errors], f"  … and {len(errors) - most.errors} more, in summary.json"]
+    text += errors
     if summary.final is not None and summary.final.client is None:
         text.append(f"The model of all, after round {summary.final.round}: {summary.final.model} takes raw data.")
     elif summary.final is not None:
@@ -252,3 +297,59 @@ def lines(summary: Summary, folder: str, collected: str, go_on: str = "") -> Seq
     if go_on:
         text.append(f"Go on with it by: {go_on}")
     return text
+
+
+def _table(summary: Summary, folder: str, most: int, width: int | None) -> list[str]:
+    """A line for each client; of many for those that something is to be said about, then for the first ones."""
+    clients = summary.clients
+    names = list(dict.fromkeys(key for client in clients for key in client.metrics))
+    best = summary.final.client if summary.final is not None else None
+    shown, rest = clients, 0
+    if len(clients) > most:
+        by_need = sorted(
+            range(len(clients)),
+            key=lambda at: (clients[at].name != best, clients[at].status == "done" and not clients[at].taken_over, at),
+        )
+        rest = len(clients) - most + 1
+        shown = tuple(clients[at] for at in sorted(by_need[: most - 1]))
+    everybody = list(
+        dict.fromkeys([each.name for each in clients] + [by for each in clients for by in each.taken_over])
+    )
+    called = {name: name for name in everybody}
+    while True:
+        head = ["client", "rows", "status", "seconds", *names]
+        rows = [[called[each.name], *_cells(each, names, called)] for each in shown]
+        widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
+        over = sum(widths) + 2 * (len(widths) - 1) - (width or 10**9)
+        if over > 0 and len(names) > 1:
+            names.pop()  # the workbook has them all
+            continue
+        longest = max(map(len, called.values()), default=0)
+        if over > 0 and longest > LEAST_NAME:
+            room = max(LEAST_NAME, longest - over)
+            called = shortened(everybody, room)
+            continue
+        break
+    table = [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in [head, *rows]
+    ]
+    if rest:
+        done = Counter(each.status for each in clients if each not in shown)
+        counted = ", ".join(f"{count} {status}" for status, count in sorted(done.items()))
+        table.append(f"and {rest} more: {counted} ({folder}/report.xlsx has all)")
+    return table
+
+
+def _cells(client: ClientFacts, names: Sequence[str], called: Mapping[str, str]) -> list[str]:
+    status = client.status
+    if client.taken_over:
+        by = ", ".join(called[name] for name in client.taken_over)
+        done = sum(client.taken_over.values())
+        status += f" by {by}" if done >= client.tasks else f", {done} of {client.tasks} by {by}"
+    return [
+        str(client.samples),
+        status,
+        f"{client.seconds['train']:.1f}",
+        *(f"{client.metrics[name]:.4f}" if name in client.metrics else "" for name in names),
+    ]

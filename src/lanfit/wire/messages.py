@@ -84,7 +84,8 @@ class Allow(Message, frozen=True, tag="allow"):
 class Progress(Message, frozen=True, tag="progress"):
     """How far a task is; at least once a second while it trains."""
 
-    run: Label
+    run: OptionalLabel
+    """Empty while it reads and checks its own files, before there is a run."""
     task: Label
     epoch: int
     """The epoch that runs, from 1; 0 before there is one."""
