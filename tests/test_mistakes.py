@@ -336,6 +336,13 @@ INSIDE = {
         "it takes a ledger that SQLite has written, and one changed byte",
         "lanfit_server/test_damage.py::test_a_ledger_with_other_bytes_is_refused_wherever_they_are",
     ),
+    **dict.fromkeys(
+        ("file.reader-died", "file.reader-memory"),
+        (
+            _READER,
+            "lanfit/data/test_reading_apart.py::test_the_end_of_a_reader_is_told_by_the_file_and_by_how_it_ended",
+        ),
+    ),
     "model.changed": (
         "the model process has to be killed at one moment",
         "lanfit_server/test_model_process_deaths.py::test_a_model_file_that_is_another_by_then_is_refused",

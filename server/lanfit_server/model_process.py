@@ -17,7 +17,7 @@ import numpy as np
 from lanfit.child import Parent
 from lanfit.data.keras_sets import load_set, padded
 from lanfit.data.labels import Target, make_target
-from lanfit.data.memory import free_memory
+from lanfit.data.memory import free_memory, limit_memory
 from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
@@ -27,7 +27,7 @@ from lanfit.models.export import ModelWriter, holds_in_h5, write_final
 from lanfit.models.loading import LoadedModel, load_model
 from lanfit.models.member import Member
 from lanfit.models.merge import average, write_ensemble
-from lanfit.models.runtime import limit_memory, prepare_keras
+from lanfit.models.runtime import prepare_keras
 from lanfit.models.scoring import RowScorer, check_batch
 from lanfit.partial import is_full
 from lanfit.system import refused

@@ -1,14 +1,20 @@
-"""Reads parquet and feather files, where pyarrow is installed: numbers, or labels exactly. A file is read whole."""
+"""Reads parquet and feather files, where pyarrow is installed: numbers, or labels exactly. A file is read whole.
+
+A process of its own reads it (`apart`), and writes its columns where they are taken up.
+"""
 
 from __future__ import annotations
 
 import datetime
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lanfit.data import apart
+from lanfit.data.memory import free_memory
 from lanfit.data.pieces import AnyArray, Piece, check_fits, merged_numbers, unreadable
 from lanfit.data.text_labels import Labels, labels_of_array
 from lanfit.mistakes import mistake
@@ -84,21 +90,50 @@ def _array(path: Path, table: Any, name: str) -> AnyArray:
 
 
 def _read(path: Path) -> tuple[Any, tuple[str, ...]]:
-    try:
-        import pyarrow
-        from pyarrow import feather, parquet
-    except ImportError as error:
-        raise mistake("frame.no-reader", file=path, kind=path.suffix.lower().removeprefix(".")) from error
-    read = parquet.read_table if path.suffix.lower() == ".parquet" else feather.read_table
-    try:
-        table = read(str(path))
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise unreadable(path, error) from error
-    except (OSError, ValueError, pyarrow.ArrowException, MemoryError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise mistake("frame.damaged", file=path, reason=reason) from error
+    pyarrow, _, _ = _readers(path)
+    if apart.HERE:
+        table = _table(path)
+    else:
+        with tempfile.TemporaryDirectory(prefix="lanfit-") as folder:
+            columns = Path(folder) / "columns.arrow"
+            apart.read_table(path, free_memory(), columns)
+            with pyarrow.OSFile(str(columns)) as file:
+                table = pyarrow.ipc.open_file(file).read_all()
     index = [name for name in table.column_names if name.startswith(_INDEX)]
     table = table.drop_columns(index) if index else table
     if not table.num_rows or not table.num_columns:
         raise mistake("file.no-rows", file=path, shape=(table.num_rows, table.num_columns))
     return table, ("its index, as pandas wrote it, is left out",) if index else ()
+
+
+def convert(path: Path, into: Path) -> None:
+    """Write the columns as an Arrow file, which needs no decompressing and no decoding.
+
+    Raises:
+        InputError: pyarrow is missing, or the file can't be read.
+    """
+    pyarrow, _, _ = _readers(path)
+    table = _table(path)
+    with pyarrow.OSFile(str(into), "wb") as file, pyarrow.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _readers(path: Path) -> tuple[Any, Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import feather, parquet
+    except ImportError as error:
+        raise mistake("frame.no-reader", file=path, kind=path.suffix.lower().removeprefix(".")) from error
+    return pyarrow, feather, parquet
+
+
+def _table(path: Path) -> Any:
+    pyarrow, feather, parquet = _readers(path)
+    read = parquet.read_table if path.suffix.lower() == ".parquet" else feather.read_table
+    try:
+        return read(str(path))
+    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        raise unreadable(path, error) from error
+    except (OSError, ValueError, pyarrow.ArrowException, MemoryError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise mistake("frame.damaged", file=path, reason=reason) from error

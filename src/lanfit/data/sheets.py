@@ -56,6 +56,10 @@ class SheetFacts:
     """The first cell with a formula whose value is 0."""
     empty: str = ""
     """The first cell with a formula that has no value."""
+    cells: int = 0
+    """Of the rectangle from A1 on that holds all."""
+    needed: int = 0
+    """What reading the file takes, in bytes, as far as its parts tell."""
 
 
 def check_archive(path: Path) -> SheetFacts:
@@ -87,6 +91,7 @@ def check_archive(path: Path) -> SheetFacts:
                 found[member.filename] = facts
         facts = found.get(_first_worksheet(archive, set(found)), SheetFacts())
         _check_formulas(archive, path, facts)
+        facts.needed = size * FACTOR + max((each.cells for each in found.values()), default=0) * CELL_BYTES
     return facts
 
 
@@ -138,6 +143,7 @@ def _look_through(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path)
             size=readable_size(needed),
             free=free,
         )
+    facts.cells = cells
     return facts
 
 

@@ -1,8 +1,7 @@
 """Reads the first worksheet of an xlsx file: numbers, or labels exactly. It is read whole: no format for big data.
 
-python-calamine reads; where it is not installed or can't read a file, openpyxl does, several times slower. Before
-either sees the file, `sheets` holds its unpacked size and the reach of its cells against limits, and looks for what
-neither tells: formulas that nobody computed, hidden rows.
+A process of its own reads it (`apart`, `workbook`). Before that `sheets` holds its unpacked size and the reach of its
+cells against limits, and looks for what no reader tells: formulas that nobody computed, hidden rows.
 """
 
 from __future__ import annotations
@@ -16,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from lanfit.data.apart import read_sheet
 from lanfit.data.pieces import Piece, merged_numbers
 from lanfit.data.refusals import MOST_CELLS, Obstacle, is_of_numbers, lead_of, many_columns, way_out
-from lanfit.data.sheets import DAMAGED, SheetFacts, check_archive, column_letters, damage_named, damaged
+from lanfit.data.sheets import SheetFacts, check_archive, column_letters, damage_named
 from lanfit.data.tables import (
     INDEX_NOTE,
     SAMPLE,
@@ -177,7 +177,7 @@ def _read_sheet(path: Path, numbering: str, *, as_text: bool = False) -> _Sheet:
     """Read, drop what is empty on all sides and between, split off the header, check its names."""
     with damage_named(path):
         facts = check_archive(path)
-    rows, notes = _cells(path)
+    rows, notes = read_sheet(path, facts.needed)
     kept = [(place, cells) for place, cells in enumerate(rows, 1) if any(cell not in (None, "") for cell in cells)]
     if not kept:
         raise mistake("xlsx.empty-sheet", file=path)
@@ -249,44 +249,3 @@ def _hidden(facts: SheetFacts, places: Sequence[int], left: int, right: int) -> 
     found = [pluralize(number, what) for number, what in ((rows, "row"), (columns, "column")) if number]
     verb = "is" if rows + columns == 1 else "are"
     return (f"{' and '.join(found)} {verb} hidden in the sheet, and read all the same",)
-
-
-def _cells(path: Path) -> tuple[Sequence[Sequence[Cell]], tuple[str, ...]]:
-    """The rows of the first sheet from cell A1 on, and notes."""
-    reason: Exception | None = None
-    try:
-        import python_calamine
-    except ImportError:
-        pass
-    else:
-        try:
-            with python_calamine.CalamineWorkbook.from_path(str(path)) as book:
-                tables = [sheet.typ == python_calamine.SheetTypeEnum.WorkSheet for sheet in book.sheets_metadata]
-                first = tables.index(True)
-                rows = book.get_sheet_by_index(first).to_python(skip_empty_area=False)
-                return rows, _other_sheets(book.sheet_names, first)
-        except (python_calamine.CalamineError, OSError, *DAMAGED) as error:
-            reason = error
-    try:
-        import openpyxl
-    except ImportError as error:
-        if reason:
-            raise damaged(path, reason) from reason
-        raise mistake("xlsx.no-reader", file=path) from error
-    with damage_named(path):
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        try:
-            first = book.worksheets[0]
-            first.reset_dimensions()
-            return list(first.iter_rows(values_only=True)), _other_sheets(
-                book.sheetnames, book.sheetnames.index(first.title)
-            )
-        finally:
-            book.close()
-
-
-def _other_sheets(names: Sequence[str], read: int) -> tuple[str, ...]:
-    if len(names) < 2:
-        return ()
-    which = "only the first" if read == 0 else "only the first with cells"
-    return (f'of its {len(names)} sheets {which}, "{names[read]}", is read',)

@@ -52,6 +52,16 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file} can't be read: {reason}",
         "Check that the file is there, and who may read it.",
     ),
+    "file.reader-died": Mistake(
+        InputError,
+        "{file} can't be read: what reads it {how}{last}",
+        "It is damaged, or made to do that: open it where it comes from and save it again, or save it as CSV UTF-8.",
+    ),
+    "file.reader-memory": Mistake(
+        InputError,
+        "{file} can't be read within {limit} of memory",
+        "In a sheet, delete the empty rows and columns around the table and save it again; or save it as CSV UTF-8.",
+    ),
     "file.rows-differ": Mistake(
         InputError,
         "{file} looks like {expected:row}, but {found} could be read",

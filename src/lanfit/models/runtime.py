@@ -185,33 +185,3 @@ def _start_torch(threads: int, no_gpu: bool) -> Device:
     if torch.backends.mps.is_available():
         return Device("gpu", "Apple MPS")
     return Device("gpu", torch.cuda.get_device_name(0)) if torch.cuda.is_available() else Device()
-
-
-def limit_memory(limit: int) -> bool:
-    """Let this process take at most `limit` bytes more memory than it has now; return False where that can't be done.
-
-    What it asks for beyond fails with MemoryError. Linux counts what may be written to; macOS counts only the heap;
-    Windows has no such limit.
-    """
-    try:
-        import resource
-    except ImportError:
-        return False
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    wanted = _data_bytes() + limit
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    try:
-        resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
-    except (ValueError, OSError):
-        return False
-    return True
-
-
-def _data_bytes() -> int:
-    """Bytes of writable private memory of this process, as RLIMIT_DATA counts them; 0 where it is not known."""
-    try:
-        with open("/proc/self/status", encoding="ascii") as status:
-            return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData:"))
-    except (OSError, StopIteration):
-        return 0

@@ -135,7 +135,7 @@ def test_a_backend_that_is_not_installed_is_named_with_the_line_that_installs_it
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts all writable memory")
 def test_beyond_the_memory_limit_python_and_tensorflow_fail_but_within_it_they_work() -> None:
     code = (
-        "from lanfit.models.runtime import limit_memory, prepare_keras\n"
+        "from lanfit.data.memory import limit_memory\nfrom lanfit.models.runtime import prepare_keras\n"
         "prepare_keras(threads=1)\n"
         "import keras, numpy as np\n"
         "keras.ops.zeros((10,))\n"
@@ -155,7 +155,7 @@ def test_where_the_system_has_no_limit_it_says_so() -> None:
     code = (
         "import sys\n"
         "sys.modules['resource'] = None\n"  # as on Windows
-        "from lanfit.models.runtime import limit_memory\n"
+        "from lanfit.data.memory import limit_memory\n"
         "print(limit_memory(1 << 30))"
     )
     assert run(code) == "False"

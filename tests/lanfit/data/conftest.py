@@ -1,0 +1,13 @@
+"""Sheets are read here without a process of their own, which stands in tests for readers and costs; but where it counts."""
+
+from __future__ import annotations
+
+import pytest
+
+from lanfit.data import apart
+
+
+@pytest.fixture(autouse=True)
+def reading_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.module.__name__ != "test_reading_apart":
+        monkeypatch.setattr(apart, "HERE", True)
