@@ -1,4 +1,4 @@
-"""Sheets are read here without a process of their own, which stands in tests for readers and costs; but where it counts."""
+"""Sheets are read here without a process of their own, but where that counts: it costs, and tests stand in for readers."""
 
 from __future__ import annotations
 
