@@ -152,6 +152,10 @@ INSIDE = {
         "what pandas refuses is found and named; this is for what nobody has thought of",
         "lanfit/data/test_csv_reader.py::test_what_nobody_has_thought_of_is_told_in_the_words_of_pandas",
     ),
+    "csv.many-columns": (
+        _READER,
+        "lanfit/data/test_csv_reader.py::test_a_million_columns_are_refused_by_the_first_line",
+    ),
     "csv.thousands": (_READER, "lanfit/data/test_signs.py::test_what_is_refused_for_its_signs_has_a_code"),
     "csv.missing": (
         _READER,

@@ -48,6 +48,8 @@ CHUNK = 1 << 20
 MAX_LINE = 64 << 20
 _BLANK = re.compile(rb"\n[ \t]*\n")
 _SIGNS = frozenset({b",", b".", b'"'})
+#: As many values as an image of 512 × 512 pixels has in one colour; what has more takes minutes as text.
+MOST_COLUMNS = 1 << 18
 _BOM = b"\xef\xbb\xbf"
 #: What Excel writes, and reads, above the table: which sign separates the cells.
 _SEP = re.compile(r'"?sep=([\t;,|:])"?[\t;,|:]*\r?\n?', re.IGNORECASE)
@@ -308,6 +310,8 @@ def _read_head(
     if not head:
         return Layout(separator, ".", None, start, 0, 0, plain=True, encoding=encoding, skipped=skipped)
     (line, cells), width = head[0], len(head[0][1])
+    if width > MOST_COLUMNS:
+        raise mistake("csv.many-columns", file=path, line=line, width=width, most=MOST_COLUMNS)
     layout = Layout(separator, ".", None, start, width, 0, plain=True, encoding=encoding, skipped=skipped)
     below = (row for _, row in islice(records(lines(), separator, skipped), 1, SAMPLE + 1))
     if is_numbering(cells):

@@ -57,17 +57,20 @@ def read_npz_labels(path: Path, key: str | None = None) -> Labels:
 
 
 def _open(path: Path, key: str | None, *, text: bool) -> Piece:
-    with _damage_named(path), _open_array(path, key) as stream:
+    with _damage_named(path), _open_array(path, key) as (stream, _):
         shape, _, dtype = _read_header(stream, path, text)
     return Piece(str(path), shape, dtype.newbyteorder("="), partial(_blocks, path, key, text))
 
 
 def _blocks(path: Path, key: str | None, text: bool) -> Iterator[AnyArray]:
     """Yield the rows in order, in blocks of about 8 MiB, in the file's own byte order."""
-    with _damage_named(path), _open_array(path, key) as stream:
+    with _damage_named(path), _open_array(path, key) as (stream, size):
         shape, column_major, dtype = _read_header(stream, path, text)
         if column_major and len(shape) > 1:
             check_fits(str(path), shape, dtype)
+            missing = prod(shape) * dtype.itemsize + stream.tell() - size
+            if missing > 0:  # found before memory is asked for
+                raise EOFError(f"{missing} bytes of the array are missing")
             array = np.empty(shape[::-1], dtype)
             _fill(stream, array)
             _expect_end(stream)
@@ -105,15 +108,17 @@ def array_names(path: Path) -> tuple[str, ...]:
 
 
 @contextmanager
-def _open_array(path: Path, key: str | None) -> Iterator[IO[bytes]]:
+def _open_array(path: Path, key: str | None) -> Iterator[tuple[IO[bytes], int]]:
+    """The stream of an array, and how many bytes it should have."""
     if path.suffix.lower() == ".npy":
         with path.open("rb") as stream:
-            yield stream
+            yield stream, path.stat().st_size
         return
     with zipfile.ZipFile(path) as archive:
         names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        with archive.open(f"{_chosen(names, path, key)}.npy") as stream:
-            yield stream
+        member = archive.getinfo(f"{_chosen(names, path, key)}.npy")
+        with archive.open(member) as stream:
+            yield stream, member.file_size
 
 
 def _chosen(names: list[str], path: Path, key: str | None) -> str:

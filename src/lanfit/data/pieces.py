@@ -96,7 +96,10 @@ class Piece:
             InputError: as `blocks`, or they take more memory than is free.
         """
         check_fits(self.name, self.shape, self.dtype)
-        array = np.empty(self.shape, self.dtype)
+        try:
+            array = np.empty(self.shape, self.dtype)
+        except MemoryError:  # less is free than there seems to be, or this process may not have it
+            raise larger_than_memory(self.name, self.shape, self.dtype, "less") from None
         row = 0
         for block in self.blocks():
             array[row : row + len(block)] = block
@@ -173,9 +176,14 @@ def check_fits(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     Raises:
         InputError: it is; its name and shape are in the message.
     """
-    size = prod(shape) * dtype.itemsize
-    if free := free_if_less(size):
-        raise mistake("file.larger-than-memory", file=name, shape=shape, size=readable_size(size), free=free)
+    if free := free_if_less(prod(shape) * dtype.itemsize):
+        raise larger_than_memory(name, shape, dtype, free)
+
+
+def larger_than_memory(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], free: str) -> LanfitError:
+    """The error for an array that there is no memory for."""
+    size = readable_size(prod(shape) * dtype.itemsize)
+    return mistake("file.larger-than-memory", file=name, shape=shape, size=size, free=free)
 
 
 def check_memory(what: str, size: int) -> None:

@@ -146,6 +146,12 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file}, line {line} has {found:cell}, the first line {expected}",
         _CSV,
     ),
+    "csv.many-columns": Mistake(
+        InputError,
+        "{file}, line {line} has {width:,} cells, and a row of text has {most:,} at most",
+        "Is one row meant for each line, and not all in one line? So long rows are read fast from an npz file: "
+        "`numpy.savez`.",
+    ),
     "csv.not-a-number": Mistake(
         InputError,
         '{file}, line {line}, column {column}: "{cell}" is not a number{names}',

@@ -1,4 +1,4 @@
-"""Sheets are read here without a process of their own, but where that counts: it costs, and tests stand in for readers."""
+"""Sheets are read here in this process, but where that counts: another one costs, and tests stand in for readers."""
 
 from __future__ import annotations
 

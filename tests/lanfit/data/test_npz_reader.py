@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from lanfit.data import npz
-from lanfit.data.files import open_file
+from lanfit.data.files import open_file, read_labels
 from lanfit.errors import InputError
 
 
@@ -269,3 +269,40 @@ def test_random_bytes_are_an_input_error(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"x\.npz"):
         read_array(path)
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.npy"])
+def test_bytes_that_a_header_declares_column_by_column_and_the_file_lacks_are_missed_before_memory_is_taken(
+    name, tmp_path, monkeypatch
+):
+    """18 GiB of labels ended in a traceback."""
+    monkeypatch.setattr("lanfit.data.pieces.free_memory", lambda: 1 << 40)
+    data = io.BytesIO()
+    head = {"shape": (1_208_000_000, 2), "fortran_order": True, "descr": "<f8"}
+    np.lib.format.write_array_header_1_0(data, head)
+    raw = data.getvalue() + bytes(64)
+    path = tmp_path / name
+    if name.endswith("y"):
+        path.write_bytes(raw)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", raw)
+    monkeypatch.setattr("lanfit.data.npz.np.empty", lambda *arguments, **more: pytest.fail("memory was asked for"))
+    with pytest.raises(InputError) as wrong:
+        list(open_file(path).blocks())
+    assert wrong.value.code == "npz.damaged"
+    assert "bytes of the array are missing" in wrong.value.message
+
+
+def test_memory_that_the_system_does_not_give_for_labels_is_an_error_that_names_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "x.npy"
+    np.save(path, np.arange(10))
+
+    def full(*arguments, **more):
+        raise MemoryError
+
+    monkeypatch.setattr("lanfit.data.pieces.np.empty", full)
+    with pytest.raises(InputError) as wrong:
+        read_labels(path)
+    assert wrong.value.code == "file.larger-than-memory"
+    assert str(path) in wrong.value.message
