@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable, Iterator
 
 from lanfit.job import Job
 from lanfit.lock import scratch_folder
@@ -53,6 +54,8 @@ class Server:
         self._models = models
         models.say_with(self._display.say)
         self._waits = waits
+        self._reads_keys = False
+        self._on_press: Callable[[], None] | None = None
 
     def run(self, host: str, run_id: str = "", job: Job | None = None) -> list[Summary]:
         """Listen, ask on, train or collect.
@@ -83,7 +86,7 @@ class Server:
         runner = Runner(
             self._workspace, self._entrance, self._models, self._loop, self._display, self._waits, self._scratch
         )
-        runner.on_enter = self._terminal.on_enter
+        runner.on_enter = self._taking_enter
         runner.corrects = self._terminal.interactive and not self._terminal.take_defaults
         return runner
 
@@ -98,7 +101,39 @@ class Server:
         asked = questions.ask(host, self._entrance.port, lambda: passphrases.append(unlock()))
         self._start_local(asked.job, passphrases[0])
         order = Order(asked.job, asked.loaded, asked.model, asked.source, custom=asked.custom, run=run_id)
-        return self._runner().train(order)
+        with self._keys(passphrases[0], said=asked.job.local < asked.job.clients):
+            return self._runner().train(order)
+
+    @contextlib.contextmanager
+    def _keys(self, passphrase: str | None, *, said: bool) -> Iterator[None]:
+        """Inside this block, at a terminal, p and Enter shows the passphrase, and Enter does what the run makes of it.
+
+        Args:
+            passphrase: None for that of an unfinished run, of which only the stretched form was kept.
+            said: whether the operator is told, because somebody may need it.
+        """
+
+        def show() -> None:
+            kept = "The passphrase is the one that the run was begun with; it can't be shown, as it was not kept."
+            self._terminal.say(kept if passphrase is None else f"The passphrase is: {passphrase}")
+
+        def press() -> None:
+            if self._on_press is not None:
+                self._on_press()
+
+        with self._terminal.on_enter(press, {"p": show}) as self._reads_keys:
+            if self._reads_keys and said:
+                self._terminal.say("p and Enter shows the passphrase.")
+            yield
+
+    @contextlib.contextmanager
+    def _taking_enter(self, call: Callable[[], None]) -> Iterator[bool]:
+        """Call this for every Enter inside this block; yields whether that is possible."""
+        self._on_press = call
+        try:
+            yield self._reads_keys
+        finally:
+            self._on_press = None
 
     def _start_local(self, job: Job, passphrase: str | None) -> None:
         if job.local:
@@ -124,7 +159,8 @@ class Server:
             self._display.say(self._loop.call(self._said_of(run)))
             self._start_local(job, passphrase)
             rows = rows_again(run, job, model, self._loop, self._models, self._scratch, self._display.say)
-            return [self._runner().resume(run, job, rows)]
+            with self._keys(passphrase, said=job.local < job.clients):
+                return [self._runner().resume(run, job, rows)]
 
     async def _reopen(self, run_id: str) -> OpenRun:
         run = self._entrance.desk.find(run_id)
@@ -149,11 +185,12 @@ class Server:
         """Take in what clients still hold, then bring the runs that it belongs to up to date."""
         self._cluster.collecting = True
         self._cluster.waiting_for = "the server only collects finished results"
-        admission.unlock()
+        passphrase = admission.unlock()
         wanted = int(str(self._answers.given("clients") or 0))
         gathering = self._loop.call(self._collector(wanted))
         try:
-            self._loop.call(gathering.run())
+            with self._keys(passphrase, said=True):
+                self._loop.call(gathering.run())
         except KeyboardInterrupt:
             self._display.say("Interrupted: what was delivered is kept.")
         summaries = []

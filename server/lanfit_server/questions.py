@@ -127,10 +127,23 @@ class Answers:
         if (given := given_passphrase(file)) is not None:
             return accept(given)
         shown = "as in the unfinished run" if keep else "four words are made"
+        flag = f"--passphrase-file or {PASSPHRASE_VARIABLE}"
+
+        def typed(text: str) -> str | None:
+            if text == _DEFAULT:
+                return None
+            accept(text)
+            # Nobody sees what is typed. Who pipes it in has it elsewhere, and gives one line for each question.
+            if self._terminal.interactive and not self._terminal.take_defaults:
+                again = self._terminal.ask("The same passphrase again", flag, str, default="", secret=True)
+                if again != text:
+                    raise mistake("passphrase.differs")
+            return text
+
         answer = self._terminal.ask(
             "Passphrase",
-            f"--passphrase-file or {PASSPHRASE_VARIABLE}",
-            lambda text: None if text == _DEFAULT else accept(text),
+            flag,
+            typed,
             default=_DEFAULT,
             shown_default=shown,
             secret=True,

@@ -13,7 +13,7 @@ import select
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from lanfit.errors import InputError, LanfitError
@@ -178,8 +178,13 @@ class Terminal:
                 self._explain_or_raise(wrong)
 
     @contextlib.contextmanager
-    def on_enter(self, call: Callable[[], None]) -> Iterator[bool]:
+    def on_enter(
+        self, call: Callable[[], None], keys: Mapping[str, Callable[[], None]] | None = None
+    ) -> Iterator[bool]:
         """Call this, in a thread, each time that Enter is pressed inside this block; yields whether that is possible.
+
+        Args:
+            keys: what is called instead when this is typed before Enter.
 
         It is at a terminal only. Nothing is read before the block and nothing after it, so no answer is lost; what was
         typed before the block is thrown away, because it can't be meant.
@@ -188,8 +193,12 @@ class Terminal:
             yield False
             return
         over = threading.Event()
+
+        def typed(line: str) -> None:
+            (keys or {}).get(line.strip().lower(), call)()
+
         with _no_echo(self._answers):
-            watching = threading.Thread(target=_watch, args=(self._answers.fileno(), call, over), daemon=True)
+            watching = threading.Thread(target=_watch, args=(self._answers.fileno(), typed, over), daemon=True)
             _forget_typed(self._answers.fileno())
             watching.start()
             try:
@@ -332,15 +341,19 @@ def _no_echo(stream: TextIO) -> Iterator[bool]:
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
-def _watch(descriptor: int, call: Callable[[], None], over: threading.Event) -> None:
-    """Call this for every Enter until it is over. Never blocks in a read, which nobody could end."""
+def _watch(descriptor: int, typed: Callable[[str], None], over: threading.Event) -> None:
+    """Call this with every line until it is over. Never blocks in a read, which nobody could end."""
+    line = ""
     if sys.platform == "win32":
         import msvcrt
 
         while not over.wait(LOOK_SECONDS):
             while msvcrt.kbhit():
-                if msvcrt.getwch() in "\r\n":
-                    call()
+                if (key := msvcrt.getwch()) in "\r\n":
+                    typed(line)
+                    line = ""
+                else:
+                    line = (line + key)[-80:]
         return
     while not over.is_set():
         readable, _, _ = select.select([descriptor], [], [], LOOK_SECONDS)
@@ -350,13 +363,14 @@ def _watch(descriptor: int, call: Callable[[], None], over: threading.Event) -> 
             over.wait(LOOK_SECONDS)
             continue
         try:
-            typed = os.read(descriptor, 4096)
+            read = os.read(descriptor, 4096)
         except OSError:  # the terminal is gone
             return
-        if not typed:
+        if not read:
             return
-        for _ in range(typed.count(b"\n")):
-            call()
+        *lines, line = (line + read.decode(errors="replace")).split("\n")
+        for each in lines:
+            typed(each)
 
 
 def _in_background(descriptor: int) -> bool:

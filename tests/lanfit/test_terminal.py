@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import pty
+import queue
 import re
 import threading
 
@@ -208,3 +209,15 @@ def test_warnings_that_no_log_takes_wait_for_the_answer_as_well(monkeypatch: pyt
     logger.warning("a peer is %s", "odd")
     logger.info("not this")
     assert talk.getvalue() == "a peer is odd\n"
+
+
+def test_a_key_before_enter_does_what_it_is_for_and_enter_what_is_waited_for() -> None:
+    with screen() as shown:
+        terminal = Terminal(shown.keyboard, shown.stream)
+        pressed: queue.Queue[str] = queue.Queue()
+        with terminal.on_enter(lambda: pressed.put("enter"), {"p": lambda: pressed.put("p")}) as possible:
+            assert possible
+            for line, meant in (("p\n", "p"), ("\n", "enter"), (" P \n", "p"), ("x\n", "enter")):
+                shown.type(line)
+                assert pressed.get(timeout=60) == meant
+        assert "p" not in shown.written, "it was echoed"

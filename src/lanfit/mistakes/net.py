@@ -203,7 +203,8 @@ MISTAKES: Mapping[str, Mistake] = {
     "join.passphrase": Mistake(
         RefusedError,
         "{address}: wrong passphrase",
-        "The server shows the passphrase; upper and lower case are different.",
+        "Ask who started the server; at its terminal p and Enter shows the passphrase. Upper and lower case are "
+        "different.",
     ),
     "join.version": Mistake(
         RefusedError,

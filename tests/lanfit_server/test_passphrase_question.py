@@ -1,0 +1,85 @@
+"""Question 6: what is typed unseen is asked twice, at a terminal only."""
+
+from __future__ import annotations
+
+import io
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from screens import Screen, screen
+
+from lanfit.errors import InputError
+from lanfit.terminal import Terminal
+from lanfit_server.passphrase import make_passphrase
+from lanfit_server.questions import Answers
+
+TYPED = "velvet otter rinse cargo"
+
+
+class Asked:
+    """The question at a terminal, asked in a thread."""
+
+    def __init__(self, shown: Screen) -> None:
+        self.answers: list[str | None] = []
+        answers = Answers(Terminal(shown.keyboard, shown.stream), {}, {})
+        self._asking = threading.Thread(
+            target=lambda: self.answers.append(answers.passphrase(None, "0.0.0.0", make_passphrase, keep=False))
+        )
+        self._asking.start()
+
+    def end(self) -> str | None:
+        self._asking.join(60)
+        [answer] = self.answers
+        return answer
+
+
+def test_a_typed_passphrase_is_asked_twice_and_not_shown() -> None:
+    with screen() as shown:
+        asked = Asked(shown)
+        shown.wait_for(r"Passphrase \[four words are made\]: ")
+        shown.type(f"{TYPED}\n")
+        shown.wait_for("The same passphrase again: ")
+        shown.type(f"{TYPED}\n")
+        assert asked.end() == TYPED
+        assert "velvet" not in shown.written
+
+
+@pytest.mark.parametrize("second", ["velvet otter rinse cargp", ""])
+def test_one_that_was_typed_in_two_ways_is_asked_anew(second: str) -> None:
+    with screen() as shown:
+        asked = Asked(shown)
+        shown.wait_for("Passphrase .*: ")
+        shown.type(f"{TYPED}\n")
+        shown.wait_for("The same passphrase again: ")
+        shown.type(f"{second}\n")
+        shown.wait_for(r"(?s)typed in two ways.*Passphrase \[four words are made\]: ")
+        shown.type(f"{TYPED}\n")
+        shown.wait_for("(?s)typed in two ways.*The same passphrase again: ")
+        shown.type(f"{TYPED}\n")
+        assert asked.end() == TYPED
+        assert "velvet" not in shown.written
+
+
+def test_one_that_is_too_easy_is_refused_before_it_is_asked_again() -> None:
+    with screen() as shown:
+        asked = Asked(shown)
+        shown.wait_for("Passphrase .*: ")
+        shown.type("dragon\n")
+        shown.wait_for(r"(?s)too easy.*Passphrase \[four words are made\]: ")
+        assert "again: " not in shown.written
+        shown.type("\n")
+        made = asked.end()
+        assert made is not None
+        shown.wait_for(f"The passphrase is: {made}")
+
+
+def test_without_a_terminal_it_is_read_once(tmp_path: Path) -> None:
+    talk = io.StringIO()
+    answers = Answers(Terminal(io.StringIO(f"{TYPED}\nthe next answer\n"), talk), {}, {})
+    kwargs: dict[str, Any] = {"keep": False}
+    assert answers.passphrase(None, "0.0.0.0", make_passphrase, **kwargs) == TYPED
+    assert "again" not in talk.getvalue()
+    with pytest.raises(InputError):
+        Answers(Terminal(io.StringIO("dragon\n"), talk), {}, {}).passphrase(None, "0.0.0.0", make_passphrase, **kwargs)
