@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 from namespaces import Machine, Network
 from running import Program
 from tiny import TINY_JOB, Tiny
+
+from lanfit.workspace import Workspace
+from lanfit_client.state import ClientState
 
 pytestmark = pytest.mark.story
 
@@ -85,3 +89,33 @@ def test_clients_on_the_server_join_at_the_address_that_it_listens_on_and_say_wh
         server.expect(r"The local client local-1: .*10\.99\.0\.1:8470")
         teacher.up("lo")
         server.expect(r"local-1 joined from 10\.99\.0\.1")
+
+
+def test_the_cloned_state_of_one_client_on_two_pcs(network: Network, tiny_place: Tiny, tmp_path: Path) -> None:
+    """Both work, and each is told once. The second run: what they settled is settled."""
+    switch, teacher = network.switch(), network.machine()
+    teacher.plug(switch, "10.99.0.1/24")
+    pcs = [network.machine(), network.machine()]
+    for number, pc in enumerate(pcs):
+        pc.plug(switch, f"10.99.0.1{number}/24")
+    # The image was made of a machine that had been a client.
+    image = ClientState.take(Workspace(tmp_path / "pc-0" / "lanfit"))
+    image.lock.release()
+    shutil.copytree(tmp_path / "pc-0", tmp_path / "pc-1")
+    for is_first in (True, False):
+        with serve(teacher, tiny_place, clients=2) as server:
+            line = line_of(server)
+            with join(pcs[0], line, tmp_path / "pc-0", "image") as one:
+                server.expect(r"image joined from 10\.99\.0\.10")
+                with join(pcs[1], line, tmp_path / "pc-1", "image") as two:
+                    server.expect(r"image-2 joined from 10\.99\.0\.11")
+                    for program in (one, two, server) if is_first else ():
+                        program.finish()
+                    two.expect("Joined .* as image-2")
+        assert server.said.count(" joined from ") == 2, "one was thrown out"
+        assert server.said.count("was copied, as with a disk image") == is_first
+        assert two.said.count("has an id of its own from now on") == is_first
+        assert "id of its own" not in one.said
+        assert [each.said.count("Joined ") for each in (one, two)] == [1, 1]
+    [summary] = tiny_place.runs[:1]
+    assert [each["status"] for each in tiny_place.summary(summary)["clients"]] == ["done", "done"]
