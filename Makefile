@@ -3,14 +3,16 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 PYTEST_WORKERS ?= 2
+SCREENS ?= screens
 
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench screens clean
 help:
 	@echo "make setup   $(VENV) with lanfit, its extras and the tools"
 	@echo "make demo    the whole thing on this machine: the digits, a server, two clients"
 	@echo "make test    all tests"
 	@echo "make check   ruff, mypy, architecture"
 	@echo "make bench   the measurements; takes some minutes"
+	@echo "make screens what server and client show, into SCREENS ($(SCREENS)); needs tmux"
 
 setup: $(VENV)/.ready
 
@@ -46,6 +48,9 @@ bench: setup
 	$(BIN)/python bench/training.py
 	$(BIN)/python bench/files.py
 	$(BIN)/python bench/simulation.py
+
+screens: setup
+	$(BIN)/python bench/screens.py $(SCREENS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

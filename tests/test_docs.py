@@ -123,7 +123,7 @@ def test_make_demo_shows_what_the_readme_shows(clone: Place) -> None:
 
 #: Commands in documents that are not run as they stand, and what stands for them.
 OTHERWISE = {
-    r"make (test|check|setup|bench)": "CI runs make check test; the others are the same Makefile",
+    r"make (test|check|setup|bench|screens)": "CI runs make check test; the others are the same Makefile",
     r"py -m venv \.venv": "Windows",
     r"\.venv\\Scripts\\python -m pip install -e \.\[(\w+)\]": "Windows; the extra exists",
     r"\.venv\\Scripts\\python (client .*|server)": "Windows; what python client and python server are elsewhere",

@@ -146,6 +146,8 @@ class Assembly:
         self._display = display
         self._parts = parts
         self._asked: set[str] = set()
+        self._noted: set[str] = set()
+        """What clients have noted about their files, and was said."""
 
     async def gather(self, wanted: int) -> list[str]:
         """Wait until so many clients are here, or it may begin with fewer, and they have said which parts they take.
@@ -309,7 +311,10 @@ class Assembly:
                     self._fault(answers, client, wrong)
                     return
                 answers.take(told)
-                notes = "".join(f"\n  Note: {note}." for note in surveyed.notes)
+                # What is so on one machine is so on most of them: it is said once.
+                new = [note for note in surveyed.notes if note not in self._noted]
+                self._noted.update(new)
+                notes = "".join(f"\n  Note: {note}." for note in new)
                 rows = pluralize(surveyed.train, "row", grouped=True)
                 self._display.say(
                     f"{client} has {rows} to train on, {surveyed.validation:,} for validation, "

@@ -113,9 +113,12 @@ class Transfer:
         return (self.total - self.done) * passed / done
 
     def said(self, now: float) -> str:
-        """What stands beside its percentage: `12.1 MB of 33.0 MB, 0:41 left`."""
+        """What stands beside its percentage: `12.1 of 33.0 MB, 0:41 left`."""
         left = self.left(now)
-        amount = f"{readable_size(self.done)} of {readable_size(self.total)}"
+        done, total = readable_size(self.done), readable_size(self.total)
+        if done.split()[-1] == total.split()[-1]:
+            done = done.split()[0]
+        amount = f"{done} of {total}"
         return amount if left is None else f"{amount}, {clock(left)} left"
 
     def step(self, now: float) -> str:

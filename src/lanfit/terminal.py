@@ -106,7 +106,7 @@ class Terminal:
         if not self.draws:
             yield
             return
-        area = _Area(self._talk, draw)
+        area = _Area(self._talk, draw, self._answers if self.interactive else None)
         with self._lock:
             earlier, self._area = self._area, area
             area.show()
@@ -242,7 +242,7 @@ class Terminal:
 class _Area:
     """The lines at the bottom of a terminal that are drawn anew, some times in a second."""
 
-    def __init__(self, stream: TextIO, draw: Draw) -> None:
+    def __init__(self, stream: TextIO, draw: Draw, keyboard: TextIO | None) -> None:
         # Late, so that what says nothing to a terminal does without.
         from rich.console import Console
 
@@ -250,6 +250,8 @@ class _Area:
         self._draw = draw
         self._console: Console = Console(file=stream)
         self._live: Live | None = None
+        self._keyboard = keyboard
+        self._echo_off = contextlib.ExitStack()
 
     @property
     def is_shown(self) -> bool:
@@ -268,12 +270,15 @@ class _Area:
                 transient=True,
                 vertical_overflow="crop",
             )
+            if self._keyboard is not None:  # what is typed meanwhile would be shown in the midst of it
+                self._echo_off.enter_context(_no_echo(self._keyboard))
             self._live.start(refresh=True)
 
     def hide(self) -> None:
         live, self._live = self._live, None
         if live is not None:
             live.stop()
+            self._echo_off.close()
 
     def print_above(self, text: str) -> None:
         from rich.text import Text

@@ -176,6 +176,19 @@ def test_lines_stand_above_what_is_kept_up_to_date_and_a_question_takes_its_plac
         assert "epoch 1" not in shown.written
 
 
+def test_what_is_typed_meanwhile_leaves_nothing_on_the_screen() -> None:
+    with screen() as shown:
+        terminal = Terminal(shown.keyboard, shown.stream)
+        with terminal.area(lambda width, height: [("a table", ""), ("of two lines", "")]):
+            shown.wait_for("of two lines")
+            shown.type("is it over?\n\n")
+            terminal.say("a line")
+            shown.wait_for("a line")
+        terminal.say("the end")
+        shown.wait_for("the end")
+        assert seen(shown.written) == ["a line", "the end"]
+
+
 def test_what_can_not_be_drawn_ends_nothing_and_a_pipe_is_not_drawn_on() -> None:
     def draw(width: int, height: int) -> list[tuple[str, str]]:
         raise RuntimeError("a bug")

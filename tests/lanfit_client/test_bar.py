@@ -54,7 +54,7 @@ def test_what_is_received_and_sent_has_bytes_and_time_left() -> None:
     coming = Transfer(33_000_000, 12_000_000, NOW - 10, first=0)
     going = Transfer(1_000_000, 500_000, NOW - 1, first=0)
     sent, received = shown(training(state="receiving"), coming=coming, going=going)
-    assert re.fullmatch(r"shard-1  receiving  [█░]+   36%  12\.0 MB of 33\.0 MB, 0:18 left", received)
+    assert re.fullmatch(r"shard-1  receiving  [█░]+   36%  12\.0 of 33\.0 MB, 0:18 left", received)
     assert re.fullmatch(r"sending  [█░]+   50%  500\.0 kB of 1\.0 MB, 0:01 left", sent)
 
 

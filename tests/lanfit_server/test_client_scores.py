@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
 import numpy as np
 import pytest
 from played import PlayedCluster, Said, play
@@ -212,7 +213,6 @@ def test_a_client_that_leaves_before_it_has_told_may_be_replaced_by_another() ->
         _, owners = await surveying
         assert owners == ["lab-0", "lab-2"]
         assert any("a note" in line for line in said.lines)
-        assert not any("\x1b" in line for line in said.lines)
 
     play(script())
 
@@ -227,6 +227,21 @@ def test_a_client_that_comes_again_before_it_has_told_is_asked_again() -> None:
         await cluster.asked("lab-1")
         cluster.events.put_nowait(SurveyDone("lab-1", SURVEYED, ARRAYS))
         assert (await surveying)[1] == ["lab-1"]
+
+    play(script())
+
+
+def test_what_several_clients_note_about_their_files_is_said_once() -> None:
+    async def script() -> None:
+        cluster, said = PlayedCluster("lab-1", "lab-2"), Said()
+        surveying = asyncio.create_task(Assembly(cluster, said).survey(["lab-1", "lab-2"], ORDER))
+        await cluster.asked("lab-1", "lab-2")
+        for name, notes in (("lab-1", ("rows are read as 8×8",)), ("lab-2", ("rows are read as 8×8", "a gap"))):
+            told = msgspec.structs.replace(SURVEYED, notes=notes)
+            cluster.events.put_nowait(SurveyDone(name, told, ARRAYS))
+        await surveying
+        assert "".join(said.lines).count("Note: rows are read as 8×8.") == 1
+        assert "".join(said.lines).count("Note: a gap.") == 1
 
     play(script())
 

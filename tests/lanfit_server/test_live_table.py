@@ -128,7 +128,7 @@ def test_small_losses_keep_their_digits() -> None:
 def test_bytes_on_their_way_have_percent_amount_and_time_left() -> None:
     moved = Transfer(33_000_000, 12_000_000, NOW - 10, first=0)
     row = shown([client("pc-1", "receiving", transfer=moved), at_work("pc-2")])[1]
-    assert re.fullmatch(r"pc-1 .* receiving +[█░]{10} +36%  12\.0 MB of 33\.0 MB, 0:18 left +now", row), row
+    assert re.fullmatch(r"pc-1 .* receiving +[█░]{10} +36%  12\.0 of 33\.0 MB, 0:18 left +now", row), row
 
 
 def test_what_was_taken_over_and_which_fold_it_is_stands_in_the_row() -> None:
