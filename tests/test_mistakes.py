@@ -152,6 +152,11 @@ INSIDE = {
         "what pandas refuses is found and named; this is for what nobody has thought of",
         "lanfit/data/test_csv_reader.py::test_what_nobody_has_thought_of_is_told_in_the_words_of_pandas",
     ),
+    "file.no-file": (_READER, "lanfit/data/test_data_files.py::test_a_pipe_or_a_device_is_named_and_not_waited_for"),
+    "system.out-of-memory": (
+        _MEMORY,
+        "lanfit/test_commands.py::test_memory_that_runs_out_is_one_line_and_an_exit_code",
+    ),
     "csv.many-columns": (
         _READER,
         "lanfit/data/test_csv_reader.py::test_a_million_columns_are_refused_by_the_first_line",

@@ -16,6 +16,7 @@ from lanfit.encoding import accept_all_text, is_utf
 from lanfit.errors import LanfitError
 from lanfit.interrupts import INTERRUPTED as INTERRUPTED
 from lanfit.interrupts import Interruptible
+from lanfit.mistakes import mistake
 from lanfit.system import refused
 from lanfit.text import printable
 
@@ -34,6 +35,11 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
     except (OSError, sqlite3.DatabaseError) as error:
         log.debug("the system refused", exc_info=error)
         explained = refused(error)
+        _report(explained, as_json)
+        sys.exit(explained.exit_code)
+    except MemoryError as error:
+        log.debug("there is no memory", exc_info=error)
+        explained = mistake("system.out-of-memory")
         _report(explained, as_json)
         sys.exit(explained.exit_code)
     except KeyboardInterrupt as interrupt:

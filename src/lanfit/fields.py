@@ -240,6 +240,8 @@ def read_file(path: Path, kind: str, known: Mapping[str, Field]) -> dict[str, Va
     """
     kind = f"{kind} {path}"
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # to open a pipe waits for who writes into it
+            raise mistake("settings.unreadable", kind=kind, reason="it is a pipe or a device, no file")
         return read_toml(decode_text(path.read_bytes()), kind, known)
     except FileNotFoundError:
         raise mistake("settings.missing", kind=kind) from None
@@ -261,6 +263,8 @@ def read_toml(document_text: str, kind: str, known: Mapping[str, Field]) -> dict
         if _BACKSLASH.search(document_text):
             raise mistake("settings.backslash", kind=kind, reason=wrong) from None
         raise mistake("settings.not-toml", kind=kind, reason=wrong) from None
+    except RecursionError:
+        raise mistake("settings.not-toml", kind=kind, reason="its brackets are nested too deep") from None
     values: dict[str, Value] = {}
     errors: list[LanfitError] = []
     for key, raw in document.items():

@@ -125,6 +125,8 @@ def kind_of(path: Path) -> str:
     Raises:
         InputError: there is no such kind.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # to open a pipe waits for who writes into it
+        raise mistake("file.no-file", file=path)
     name = path.name.lower()
     ending = next((ending for ending in ENDINGS if name.endswith(ending)), None)
     if ending is None:

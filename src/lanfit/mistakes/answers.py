@@ -187,6 +187,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "the system does not allow what is needed: {reason}",
         "Check who may read and write there, and that the disk has room; then start again.",
     ),
+    "system.out-of-memory": Mistake(
+        LanfitError,
+        "there is not enough memory on this machine",
+        "Close other programs, use fewer rows (--samples) or a smaller model, or a machine with more memory.",
+    ),
     "disk.full": Mistake(
         LanfitError,
         "the disk is full: {file} needs {size:,byte}",

@@ -52,6 +52,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file} can't be read: {reason}",
         "Check that the file is there, and who may read it.",
     ),
+    "file.no-file": Mistake(
+        InputError,
+        "{file} is a pipe or a device, no file",
+        "Put a copy of the data there.",
+    ),
     "file.reader-died": Mistake(
         InputError,
         "{file} can't be read: what reads it {how}{last}",

@@ -72,6 +72,17 @@ def load_model(path: Path) -> LoadedModel:
             inputs or outputs, or no fixed input shape.
     """
     path = Path(path)
+    try:
+        return _load(path)
+    except (LanfitError, OSError, MemoryError):
+        raise
+    except Exception as error:  # a damaged file can hold anything where Keras and HDF5 expect something
+        kind = ".keras" if path.suffix.lower() == ".keras" else "HDF5"
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise mistake("model.damaged", file=path.name, kind=kind, reason=reason) from error
+
+
+def _load(path: Path) -> LoadedModel:
     file = read_model_file(path)
     try:
         compiled = file.compiled and (translate_options(file.compiled) if file.is_old else file.compiled)

@@ -1,6 +1,7 @@
 """Files are found, paired in natural order and read; what is wrong with them is said by name."""
 
 import gzip
+import os
 import random
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from lanfit.data.files import ENDINGS, Pair, find_pairs, natural_key, open_file,
 from lanfit.data.labels import Target
 from lanfit.data.memory import free_memory, readable_size
 from lanfit.data.sources import files_source
+from lanfit.data.text_tables import read_text_table
 from lanfit.errors import InputError
 
 
@@ -174,3 +176,16 @@ def test_without_pandas_a_csv_file_is_refused_with_the_way_to_get_it(tmp_path, m
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(InputError, match=r"x.csv is a csv file, and reading those needs pandas"):
         read_array(tmp_path / "x.csv")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+@pytest.mark.parametrize("name", ["a.csv", "a.npz", "a.xlsx"])
+def test_a_pipe_or_a_device_is_named_and_not_waited_for(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    (tmp_path / f"device-{name}").symlink_to("/dev/zero")
+    for path in tmp_path.iterdir():
+        for read in (open_file, read_labels, read_text_table):
+            with pytest.raises(InputError) as wrong:
+                read(path)
+            assert wrong.value.code == "file.no-file"
+            assert str(path) in wrong.value.message

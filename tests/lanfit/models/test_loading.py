@@ -413,3 +413,42 @@ def test_a_model_says_how_many_ids_its_embedding_knows(tmp_path: Path) -> None:
     two = layers.Add()([layers.Embedding(30, 3)(rows), layers.Embedding(9, 3)(rows)])
     keras.Model(rows, layers.Flatten()(two)).save(tmp_path / "two.keras")
     assert load_model(tmp_path / "two.keras").ids == 9
+
+
+def first_dataset(file: Any) -> str:
+    names: list[str] = []
+    file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    return names[0]
+
+
+def null_dataset(file: Any) -> None:
+    name = first_dataset(file)
+    del file[name]
+    file[name] = h5py.Empty("f4")
+
+
+def named_type(file: Any) -> None:
+    name = first_dataset(file)
+    del file[name]
+    file[name] = np.dtype("f4")
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.attrs.__setitem__("model_config", 7),
+        lambda file: file.attrs.__setitem__("model_config", np.arange(3)),
+        lambda file: file.attrs.__setitem__("model_config", ""),
+        lambda file: file.attrs.__setitem__("model_config", "[]"),
+        lambda file: file.attrs.__setitem__("keras_version", 3.0),
+        null_dataset,
+        named_type,
+    ],
+    ids=["number", "array", "empty", "list", "version", "null dataset", "named type"],
+)
+def test_what_no_model_file_holds_is_an_error_of_the_input(spoil: Callable[[Any], None], tmp_path: Path) -> None:
+    path = tmp_path / "net.h5"
+    digits_net().save(path)
+    with h5py.File(path, "r+") as file:
+        spoil(file)
+    refused(path)

@@ -1,0 +1,38 @@
+"""What a command prints when it can't go on, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from lanfit.commands import reported
+from lanfit.errors import InputError
+from lanfit.fields import read_file, read_toml
+
+
+def test_memory_that_runs_out_is_one_line_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended, reported(as_json=True):
+        raise MemoryError
+    assert ended.value.code == 4
+    output, said = capsys.readouterr()
+    assert "system.out-of-memory" in output
+    assert said.startswith("Error: there is not enough memory on this machine\n")
+
+
+@pytest.mark.parametrize("text", ["a=" + "[" * 100_000, "a=" + "{b=" * 100_000])
+def test_settings_that_are_nested_too_deep_are_no_toml(text: str) -> None:
+    with pytest.raises(InputError) as wrong:
+        read_toml(text, "settings file server.toml", {})
+    assert wrong.value.code == "settings.not-toml"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes in folders")
+def test_settings_that_are_a_pipe_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "server.toml")
+    with pytest.raises(InputError) as wrong:
+        read_file(tmp_path / "server.toml", "settings file", {})
+    assert wrong.value.code == "settings.unreadable"
+    assert "pipe" in wrong.value.message
