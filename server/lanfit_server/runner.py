@@ -430,7 +430,7 @@ class Runner:
             patience = Patience(self._cluster.roster, 60 * job.deadline if data.own is not None else None)
             scores = None
             if data.own is not None and data.test:
-                scores = ClientScores(self._cluster, provision, self._display, owners, patience)
+                scores = ClientScores(self._cluster, provision, self._display, owners, patience, 60 * job.deadline)
             course = Course()
             maker = self._maker(job, run, course, provision, weights, owners, patience, scores)
             coordinator = Coordinator(

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 
+from lanfit.fields import readable_duration
 from lanfit.files import ArrayFile
 from lanfit.training.metrics import mean_figures
 from lanfit_server.clusters import REMIND_SECONDS, Cluster, Event, Joined, Left, ScoreDone, TaskFailed, next_event
@@ -75,6 +76,8 @@ class ClientScores:
         self._owners = owners
         self._patience = patience
         self._limit = limit
+        self._mute: set[str] = set()
+        """Those that did not answer in time: they are not asked again until something is heard of them."""
 
     async def of(self, name: str, files: Sequence[ArrayFile]) -> dict[str, float]:
         """Metrics of a model, or of several whose outputs are averaged, on all test rows of those that answered."""
@@ -96,12 +99,18 @@ class ClientScores:
         aside: list[Event] = []
         began = time.monotonic()
         missing = self._still_hoped_for(name, owners, began + grace)
+        for owner in [owner for owner in missing if owner in self._mute]:
+            missing.remove(owner)
+            self._display.say(f"{owner} is not asked to score {name}: it did not answer in time before.")
         for owner in missing:
             await self._cluster.send(owner, orders[owner])
         ends = began + self._limit
         while missing and (now := time.monotonic()) < ends:
             left = max(self._patience.next_end(missing), began + grace - now)
-            match event := await next_event(self._cluster, min(left, REMIND_SECONDS, self._limit)):
+            event = await next_event(self._cluster, min(left, REMIND_SECONDS, max(0.0, ends - now)))
+            if isinstance(event, ScoreDone | Joined):
+                self._mute.discard(event.client)
+            match event:
                 case ScoreDone() if event.client in missing and (event.run, event.task) in wanted:
                     answers[event.client] = event
                     missing.remove(event.client)
@@ -122,6 +131,11 @@ class ClientScores:
                         self._display.say(f"Waiting for {', '.join(missing)} to score {name} on their own {rows} rows.")
                 case _:
                     aside.append(event)
+        for owner in missing:
+            self._mute.add(owner)
+            self._display.say(
+                f"{owner} does not score {name}: it has not answered for {readable_duration(self._limit)}."
+            )
         self._provision.scored(files)
         _put_back(self._cluster.events, aside)
         return answers

@@ -304,7 +304,8 @@ FIELDS: dict[str, Field] = {
         Field(
             "deadline",
             duration("m"),
-            "With --data client: how long the run waits for a lost client, in minutes, or as 90s, 2h.",
+            "With --data client: how long the run waits for a lost client, or for one that reads its files or "
+            "evaluates a model, in minutes, or as 90s, 2h.",
             default="10 minutes",
         ),
         Field(

@@ -161,6 +161,50 @@ def test_a_lost_client_is_waited_for_once_and_not_for_every_model() -> None:
     play(script())
 
 
+def test_a_client_that_never_answers_is_waited_for_until_the_deadline_and_once() -> None:
+    async def script() -> None:
+        cluster, said = PlayedCluster("a", "b"), Said()
+        patience = Patience(cluster.roster, 60)
+        scores = ClientScores(cluster, OneOrder(), said, ["a", "b"], patience, 0.001)  # type: ignore[arg-type]
+        cluster.events.put_nowait(ScoreDone("a", "run", "one", 5, {"loss": 1.0}))
+        assert (await scores.by_client("one", [], ["a", "b"], "test")).keys() <= {"a"}
+        assert "b does not score one: it has not answered for 0 s." in said.lines
+        cluster.sent.clear()
+        scores._limit = 60
+        asking = asyncio.create_task(scores.of("two", []))
+        scores._mute.discard("a")
+        await cluster.asked("a")
+        cluster.events.put_nowait(ScoreDone("a", "run", "two", 5, {"loss": 4.0}))
+        assert await asking == {"loss": 4.0}
+        assert "b is not asked to score two: it did not answer in time before." in said.lines
+        assert "b" not in [name for name, _ in cluster.sent]
+
+    play(script())
+
+
+def test_one_that_is_heard_of_again_is_asked_again() -> None:
+    async def script() -> None:
+        cluster, said = PlayedCluster("a", "b"), Said()
+        scores = scores_of(cluster, said, 60, "a", "b")
+        scores._mute.update("ab")
+        cluster.join("b")
+        cluster.events.put_nowait(ScoreDone("a", "run", "earlier", 5, {}))
+        scores._mute.discard("a")
+        asking = asyncio.create_task(scores.of("one", []))
+        await cluster.asked("a")
+        while "b" in scores._mute:
+            await asyncio.sleep(0)
+        cluster.events.put_nowait(ScoreDone("a", "run", "one", 5, {"loss": 1.0}))
+        assert await asking == {"loss": 1.0}
+        asking = asyncio.create_task(scores.of("two", []))
+        await cluster.asked("b")
+        for name in ("a", "b"):
+            cluster.events.put_nowait(ScoreDone(name, "run", "two", 5, {"loss": 1.0}))
+        assert await asking == {"loss": 1.0}
+
+    play(script())
+
+
 def test_a_client_that_comes_back_in_time_gets_the_order_again() -> None:
     async def script() -> None:
         cluster, said = PlayedCluster("a"), Said()
