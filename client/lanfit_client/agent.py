@@ -54,10 +54,13 @@ from lanfit.wire.messages import (
     ScoreTask,
     Status,
     Survey,
+    Surveyed,
     TakeParts,
+    Unsuitable,
     Welcome,
 )
 from lanfit.workspace import Workspace
+from lanfit_client.corrections import Corrections
 from lanfit_client.errands import Scoring, Surveying, Training
 from lanfit_client.known import KnownServers
 from lanfit_client.outbox import Entry
@@ -111,6 +114,7 @@ class Agent:
         waits: how long it waits for a server that says nothing.
         keeping: what is kept of the data that it receives.
         parts: says which parts of the rows it trains on, when the server asks.
+        corrections: waits for own files to be corrected that the server can't use.
         allowed: the files with custom objects that its user allows; only the trainer executes them.
         detail: called instead of `say` with lines that a progress bar makes unnecessary.
         urge: called instead of `say` with what no question may keep back.
@@ -131,6 +135,7 @@ class Agent:
         waits: Waits = DEFAULT_WAITS,
         keeping: Keeping | None = None,
         parts: PartsAnswers | None = None,
+        corrections: Corrections | None = None,
         allowed: Allowed | None = None,
         say_trouble: Callable[[str], None] | None = None,
         detail: Callable[[str], None] | None = None,
@@ -152,6 +157,9 @@ class Agent:
         self._known = KnownServers(state.known_servers) if remembers else None
         self._name = name
         self._parts = parts
+        self._corrections = corrections
+        self._told_block = ""
+        """Of the last survey, until the server has fetched it."""
         self._say = say
         self._say_trouble = say_trouble or say
         self._link: Link | None = None
@@ -291,9 +299,19 @@ class Agent:
                 if await self._handle(link, message) and once:
                     return True
         finally:
+            await self._end_corrections()
             for task in (reporting, watching, *self._sending):
                 task.cancel()
             await asyncio.gather(reporting, watching, *self._sending, return_exceptions=True)
+
+    async def _end_corrections(self) -> None:
+        if self._corrections is not None:
+            await self._corrections.end()
+
+    async def _survey_again(self, survey: Survey, link: Link) -> None:
+        """The user wants the own files read again, or has changed them."""
+        if not self._told_block:  # else the server is just fetching what was told of them
+            await self.worker.take(Surveying(self.worker.means, survey), link)
 
     def _choose_another_id(self) -> None:
         """A client with this id is at the server, and answers: two machines have a copy of one state folder."""
@@ -344,16 +362,23 @@ class Agent:
             case NeedsCustom(files, objects):
                 self._needs_custom(files, objects)
             case AskParts(of) if self._parts is not None:
+                await self._end_corrections()  # what is typed from now on is an answer
                 self._start(self._answer_parts(link, self._parts, of))
             case PartsTaken():
                 self._taken(message)
             case Lease():
+                await self._end_corrections()
                 server_id = self._identity.server_id
                 training = Training(worker.means, message, server_id, self._given_name, self._join_seconds)
                 await worker.take(training, link)
             case Survey():
+                self._told_block = ""
+                if self._corrections is not None:
+                    await self._end_corrections()
+                    self._corrections.begin(lambda: self._survey_again(message, link))
                 await worker.take(Surveying(worker.means, message), link)
             case ScoreTask():
+                await self._end_corrections()
                 await worker.take(Scoring(worker.means, message), link)
             case Fetch():
                 self._start(self._deliver(link, message))
@@ -373,6 +398,7 @@ class Agent:
                 await worker.cancel(run, task)
                 self._say(f"Task {task} is not this client's any more: {reason}.")
             case RunEnded(run, status, text):
+                await self._end_corrections()
                 await worker.end_run(run, status)
                 if self._parts is not None:
                     self._parts.forget()
@@ -439,6 +465,10 @@ class Agent:
             self._start(self._link.send(message))
         elif isinstance(message, Failed):
             self._unsent.append(message)
+        if isinstance(message, Surveyed):
+            self._told_block = message.block.id
+        elif isinstance(message, Unsuitable) and self._corrections is not None:
+            self._corrections.invite()
 
     def _start(self, sending: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(_ignoring_the_end(sending))
@@ -476,6 +506,8 @@ class Agent:
         finally:
             self.sending = None
             block.close()
+        if fetch.block == self._told_block:
+            self._told_block = ""
         if entry is not None:
             await link.send(Commit(fetch.block))
             crash_point("client.delivered")

@@ -32,6 +32,7 @@ from lanfit.workspace import Workspace
 from lanfit_client.agent import Agent, Server
 from lanfit_client.bar import Line, bar_lines, share_done
 from lanfit_client.cache import CACHE_LIMIT
+from lanfit_client.corrections import Corrections
 from lanfit_client.known import FingerprintChanged, KnownServers
 from lanfit_client.parts import PartsQuestions
 from lanfit_client.settings import DEFAULT_PORT, FIELDS, JoinLine
@@ -91,6 +92,7 @@ class Client:
         server = self._server(fingerprint)
         state = ClientState.take(options.workspace)
         data = _data_folder(options)
+        own = data or options.workspace.dataset
         allowed = _allowed(options)
         waits = Waits.of(options.settings, options.workspace.client_settings)
         name = str(options.value("name") or state.name or socket.gethostname())
@@ -110,6 +112,7 @@ class Client:
                     waits=waits,
                     keeping=_keeping(options),
                     parts=self._parts,
+                    corrections=Corrections(own, self._terminal.say, self._terminal.on_enter),
                     allowed=allowed,
                     say_trouble=self._say_trouble,
                     detail=self._terminal.detail,
@@ -123,7 +126,7 @@ class Client:
                 finally:
                     loop.call(agent.close("it was ended"))
                     self._say_what_is_kept(agent)
-                return 4 if agent.worker.failures else 0
+                return 4 if agent.worker.failures or agent.worker.is_unsuitable else 0
         finally:
             state.lock.release()
 

@@ -32,7 +32,7 @@ from lanfit.wire.messages import Message, Progress, Runtime
 from lanfit.workspace import Workspace
 from lanfit_client.cache import CACHE_LIMIT, Cache
 from lanfit_client.checkpoints import Checkpoints
-from lanfit_client.errands import Errand, Means
+from lanfit_client.errands import Errand, Means, Surveying
 from lanfit_client.outbox import Outbox
 from lanfit_client.state import ClientState
 
@@ -118,6 +118,8 @@ class Worker:
             workspace, data, self.outbox, state.cache, checkpoints, send, say, allowed or Allowed(), detail
         )
         self.failures = 0
+        self.is_unsuitable = False
+        """This client's own files can't be used, as they are."""
         self._work: Work | None = None
         self._told: ArrayFile | None = None
         self._count = 0
@@ -266,6 +268,7 @@ class Worker:
         assert ready is not None
         if isinstance(answer, Surveyed):
             self._told = answer.block
+            self.is_unsuitable = False
         try:
             done = work.errand.hear(answer, ready)
         except OSError as wrong:
@@ -323,7 +326,10 @@ class Worker:
     def _fail(self, work: Work, error: LanfitError, last_lines: Sequence[str]) -> None:
         if self._work is work:
             self._work = None
-        self.failures += 1
+        if isinstance(work.errand, Surveying):
+            self.is_unsuitable = True
+        else:
+            self.failures += 1
         if work.built is not None:
             work.built.cancel()
         work.errand.fail(error, last_lines)

@@ -198,6 +198,7 @@ def test_of_files_that_can_not_be_used_only_place_and_reason_are_told_and_the_cl
             assert isinstance(wrong, Unsuitable)
             assert wrong.error.replace("\\", "/") == 'X/rows.csv, line 42, column 3: "…" is not a number'
             assert wrong.hint
+            assert agent.worker.is_unsuitable
             assert b"Secret" not in ear.everything
             assert str(tmp_path).encode() not in ear.everything
             # Its own user reads all of it, mends the file, and the next survey is fine.
@@ -212,7 +213,8 @@ def test_of_files_that_can_not_be_used_only_place_and_reason_are_told_and_the_cl
             assert again == next(message for message in ear.seen if isinstance(message, Surveyed))
             await ear.link.send(RunEnded("", "failed", "no run began"))
             await running
-            assert agent.worker.failures == 1
+            assert agent.worker.failures == 0
+            assert not agent.worker.is_unsuitable, "they were corrected"
 
     asyncio.run(play())
 

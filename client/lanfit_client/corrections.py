@@ -1,0 +1,103 @@
+"""Own files that a server can't use: their user corrects them, and they are read again, while the server waits.
+
+At a terminal Enter reads them again. Without one they are read again when they have changed, and have then been left
+alone for a moment: who copies a large file is not finished at its first byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+#: Like `Terminal.on_enter`.
+OnEnter = Callable[[Callable[[], None]], contextlib.AbstractContextManager[bool]]
+#: How often files are looked at, in seconds.
+LOOK_SECONDS = 1.0
+
+Snapshot = frozenset[tuple[str, int, int]]
+
+
+def snapshot(folder: Path) -> Snapshot:
+    """Names, sizes and times of all files of a folder: what changes when anybody changes one."""
+    found = set()
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):  # it was removed just now
+                path = os.path.join(root, name)
+                info = os.stat(path)
+                found.add((path, info.st_size, info.st_mtime_ns))
+    return frozenset(found)
+
+
+class Corrections:
+    """Waits for corrected files from the server's question for them to its first task.
+
+    Args:
+        say: called with lines for the user.
+        on_enter: calls something for every Enter inside its block; yields whether it can.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        say: Callable[[str], None],
+        on_enter: OnEnter = lambda call: contextlib.nullcontext(False),
+        look_seconds: float = LOOK_SECONDS,
+    ) -> None:
+        self._folder = folder
+        self._say = say
+        self._on_enter = on_enter
+        self._look_seconds = look_seconds
+        self._waiting: asyncio.Task[None] | None = None
+        self._by_key = False
+
+    def begin(self, again: Callable[[], Awaitable[None]]) -> None:
+        """From now on the files are read again by this, when their user wants it or has changed them."""
+        if self._waiting is None:
+            self._waiting = asyncio.create_task(self._wait(again))
+
+    async def end(self) -> None:
+        """The files are read no more: training has begun, or the server is gone."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+    def invite(self) -> None:
+        """Say how corrected files are read."""
+        if self._by_key:
+            self._say("Correct them, then press Enter here: they are read again.")
+        else:
+            self._say("Correct them: they are read again when they have changed.")
+
+    async def _wait(self, again: Callable[[], Awaitable[None]]) -> None:
+        pressed, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def press() -> None:
+            loop.call_soon_threadsafe(pressed.set)
+
+        with self._on_enter(press) as self._by_key:
+            seen = await self._look()
+            while True:
+                if self._by_key:
+                    await pressed.wait()
+                    pressed.clear()
+                else:
+                    seen = await self._changed(seen)
+                await again()
+
+    async def _changed(self, seen: Snapshot) -> Snapshot:
+        """Return when the files are others, and nobody writes them at the moment."""
+        before = seen
+        while True:
+            await asyncio.sleep(self._look_seconds)
+            now = await self._look()
+            if now != seen and now == before:
+                return now
+            before = now
+
+    async def _look(self) -> Snapshot:
+        return await asyncio.to_thread(snapshot, self._folder)
