@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -278,5 +279,30 @@ def test_own_files_that_do_not_fit_are_named_with_their_client(
         assert str(two) not in server.said
         first.finish(0)
         second.finish(4 if code == "own-data.unusable" else 0)
-        second.expect("no run began: the server says why")
+        told = "the files of this client can't be used" if code == "own-data.unusable" else "the server says why"
+        second.expect(f"no run began: {told}")
     assert place.files() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo terminals")
+def test_corrected_files_are_read_on_enter_and_the_answers_at_the_server_are_kept(place: Place, tmp_path: Path) -> None:
+    one = give(tmp_path / "a", DIGITS[:100], words(np.arange(100)))
+    two = give(tmp_path / "b", DIGITS[:100], words(np.arange(100)))
+    lacking_a_column(two)
+    port = free_port()
+    answers = {"model": "digits.h5", "optimizer": "compiled", "loss": "compiled", "method": "fit", "order": "XY"}
+    *arguments, _ = flags(port, 2, **{**OWN, "epochs": 1, **answers})  # without --yes
+    with (
+        place.server(*arguments, terminal=True) as server,
+        client(one, port, "lab-1") as first,
+        client(two, port, "lab-2", terminal=True) as second,
+    ):
+        server.expect("Start training")
+        server.type("y")
+        server.expect("Waiting for corrected files of lab-2")
+        second.expect("Correct them, then press Enter here")
+        write_table(two / "dataset/X/rows.csv", DIGITS[:100].tolist())
+        second.type("")
+        for program in (server, first, second):
+            program.finish()
+    assert place.summary()["status"] == "done"

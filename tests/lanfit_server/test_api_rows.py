@@ -305,3 +305,11 @@ def test_rows_that_a_run_keeps_are_the_same_after_their_program_is_gone(tmp_path
     kept = GivenRows.kept(tmp_path / "run")
     assert not kept.weigh_validation
     np.testing.assert_array_equal(kept.arrays.load()["x"], X)
+
+
+def test_how_long_missing_clients_are_waited_for_may_be_said_with_every_method() -> None:
+    assert job_values({"start_after": "5m", "min_clients": 2}) == {"start_after": "5m", "min_clients": "2"}
+    assert job_values({"start_after": 90, "method": "kfold"})["start_after"] == "90"
+    with pytest.raises(InputError, match="start_after: 'soon'") as wrong:
+        job_values({"start_after": "soon"})
+    assert code(wrong) == "value.not-positive"
