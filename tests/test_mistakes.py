@@ -366,11 +366,11 @@ INSIDE = {
     ),
     "own-data.several": (
         "two clients have to be wrong at a time",
-        "lanfit_server/test_corrections.py::test_without_a_terminal_all_faults_are_collected_and_end_it_together",
+        "lanfit_server/test_own_file_faults.py::test_without_a_terminal_all_faults_are_collected_and_end_it_together",
     ),
     "survey.no-answer": (
         "a client has to be silent for as long as --deadline",
-        "lanfit_server/test_corrections.py::test_a_client_that_never_tells_is_not_waited_for_beyond_the_deadline",
+        "lanfit_server/test_own_file_faults.py::test_a_client_that_never_tells_is_not_waited_for_beyond_the_deadline",
     ),
     "survey.other-target-columns": (
         "a model that takes any number of targets takes as many inputs, which are compared before",

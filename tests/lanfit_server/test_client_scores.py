@@ -240,7 +240,7 @@ async def make(*names: str) -> PlayedCluster:
 # --- the survey -----------------------------------------------------------------------------------------------------
 
 ARRAYS = Moments.of(np.arange(12.0).reshape(4, 3)).to_arrays()
-SURVEYED = Surveyed(4, 0, 1, 4, 0, block_of(ARRAYS), ("a note\x1b[2J",))
+SURVEYED = Surveyed(4, 0, 1, 4, 0, block_of(ARRAYS), ("a note",))
 ORDER = Survey(MODEL, OWN, NO_BLOCK)
 
 
