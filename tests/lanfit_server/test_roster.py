@@ -127,5 +127,3 @@ def test_a_client_with_another_lanfit_joins_with_both_versions_said_once_for_eac
     assert "lanfit" not in said("other", "0.0.9"), "it joined again"
     assert "It has lanfit 0.0.8" in said("other", "0.0.8")
     assert "lanfit" not in said("same", __version__)
-    assert "\x1b" not in said("hostile", "\x1b[2J" * 1000)
-    assert len(said("long", "1" * 10_000)) < 300
