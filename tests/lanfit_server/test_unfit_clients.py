@@ -113,3 +113,15 @@ def test_only_a_fingerprint_that_the_user_gives_replaces_the_known_one(tmp_path:
                         known.check(where, shown)
 
     asyncio.run(play())
+
+
+def test_what_strangers_do_is_not_repeated_in_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A warning that no log file takes comes to the terminal, as often as it is given."""
+
+    async def play() -> None:
+        async with lab(tmp_path) as there:
+            await says(there, client_refusal(Distrust.FINGERPRINT))
+            await says(there, NEWER)
+
+    asyncio.run(play())
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]

@@ -129,7 +129,7 @@ class LanCluster:
 
     def _unfit(self, address: str, why: OtherVersion | Distrusted) -> None:
         """Say once for each address that its client can't log in to this server, and what to do."""
-        log.warning("%s does not log in: %s", address, why)
+        log.info("%s does not log in: %s", address, why)
         what = (address, type(why))
         if what in self._unfit_said or len(self._unfit_said) >= MOST_UNFIT:
             return
@@ -270,7 +270,7 @@ class LanCluster:
                         f"{label(join.name)} at {address} has the id of {older.name}, which is here: its client/state/ "
                         "was copied, as with a disk image. It gets an id of its own, as every further copy does."
                     )
-                log.warning("%s has the id of %s, which is here, and is told to choose another", link.peer, older.name)
+                log.info("%s has the id of %s, which is here, and is told to choose another", link.peer, older.name)
                 await link.send(IdTaken())
                 return False
             if self._session_of(client_id) is older:
