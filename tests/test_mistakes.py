@@ -257,6 +257,22 @@ INSIDE = {
         _NETWORK,
         "lanfit/net/test_joining.py::test_every_way_of_not_getting_through_has_its_own_message_and_hint",
     ),
+    "connect.rejected": (
+        _NETWORK,
+        "lanfit/net/test_joining.py::test_every_way_of_not_getting_through_has_its_own_message_and_hint",
+    ),
+    "connect.nobody-there": (
+        _NETWORK,
+        "lanfit/net/test_joining.py::test_every_way_of_not_getting_through_has_its_own_message_and_hint",
+    ),
+    "connect.dropped": (
+        "a server is there for it, and ends at the right moment",
+        "lanfit/net/test_joining.py::test_who_drops_the_connection_in_the_handshake_may_be_a_server_that_ends",
+    ),
+    "link.server-ended": (
+        "a server is there for it, and ends",
+        "lanfit_client/test_last_words.py::test_what_is_said_when_a_link_ends_is_true_at_that_moment",
+    ),
     "connect.failed": (
         _NETWORK,
         "lanfit/net/test_joining.py::test_every_way_of_not_getting_through_has_its_own_message_and_hint",

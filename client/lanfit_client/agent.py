@@ -63,6 +63,7 @@ from lanfit.workspace import Workspace
 from lanfit_client.corrections import Corrections
 from lanfit_client.errands import Scoring, Surveying, Training
 from lanfit_client.known import KnownServers
+from lanfit_client.last_words import after_link, after_run
 from lanfit_client.outbox import Entry
 from lanfit_client.state import ClientState
 from lanfit_client.work import Keeping, Worker
@@ -75,6 +76,8 @@ SHORT_LINK_SECONDS = 5.0
 #: How often a wait is said again, in seconds.
 REMIND_SECONDS = 30.0
 DEFAULT_WAITS = Waits()
+#: A reason why there is no link that the user knows.
+_ENDED = "the server has ended"
 #: A server that has no room is asked again after so many seconds at most, whatever it says.
 LONGEST_DELAY = 600.0
 
@@ -173,6 +176,11 @@ class Agent:
         self._times = LinkTimes.of(waits)
         self._unsent: list[Message] = []
         self._delayed: set[str] = set()
+        self._once = False
+        self._waited_for = ""
+        """What the user was told last that this client is waiting for."""
+        self._knows_it_ended = False
+        """The server said goodbye, and the user knows."""
         self._sending: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -194,7 +202,7 @@ class Agent:
             RefusedError: the server does not let this client in, or is not the one that it was.
             InputError: the backend can't be used on this machine.
         """
-        trainer = self.worker.trainer
+        trainer, self._once = self.worker.trainer, once
         working = asyncio.create_task(self._join_and_serve(passphrase, once=once))
         unusable = asyncio.create_task(trainer.unusable.wait())
         try:
@@ -219,7 +227,7 @@ class Agent:
             try:
                 ended = await self._serve(link, once=once)
             except ConnectionFailed as lost:
-                self._say(f"{lost.message}. {lost.hint}")
+                self._lost(link, lost)
             # Not in a `finally`: when this is cancelled, `close` says goodbye on the link.
             self._link = None
             await link.close("the client is done with it")
@@ -228,11 +236,21 @@ class Agent:
             if time.monotonic() - began < SHORT_LINK_SECONDS:
                 await asyncio.sleep(RETRY_SECONDS)
 
+    def _lost(self, link: Link, lost: ConnectionFailed) -> None:
+        """Say that the link has ended, and what is done now; who waits for the next run is not told every try."""
+        worker, on_purpose = self.worker, link.said_goodbye
+        at_work, results = worker.progress() is not None, len(worker.outbox)
+        address = with_port(self._server.host, self._server.port)
+        self._say(after_link(lost, address, on_purpose=on_purpose, at_work=at_work, results=results))
+        self._knows_it_ended = on_purpose
+
     # --- joining ------------------------------------------------------------------------------------------------
 
     async def _join(self, passphrase: str) -> Link:
         """Log in, however long the server takes to be there."""
         began, said, reason = time.monotonic(), 0.0, ""
+        if self._knows_it_ended:  # that it is not there is no news for a while
+            said, reason = began, _ENDED
         while True:
             attempt = time.monotonic()
             wait = RETRY_SECONDS
@@ -250,7 +268,8 @@ class Agent:
                 if isinstance(failed, TryLater):
                     wait = failed.retry_after
                 now = time.monotonic()
-                if failed.message != reason or now - said >= REMIND_SECONDS:
+                later, due = isinstance(failed, TryLater), now - said >= REMIND_SECONDS
+                if due or (failed.message != reason and (later or reason != _ENDED)):
                     waited = f" ({now - began:.0f} s so far)" if reason else ""
                     self._say_trouble(
                         f"{failed.message}. {failed.hint} Trying again every {wait:.0f} s{waited}; Ctrl-C ends it."
@@ -258,6 +277,7 @@ class Agent:
                     said, reason = now, failed.message
                 await asyncio.sleep(wait)
                 continue
+            self._knows_it_ended = False
             self._join_seconds = time.monotonic() - attempt
             if self._known is not None:
                 where = with_port(self._server.host, self._server.port)
@@ -358,7 +378,9 @@ class Agent:
             case Welcome():
                 self._welcome(link, message)
             case Status(text):
-                self._say(f"Waiting: {text}.")
+                if worker.progress() is None and text != self._waited_for:  # who is at work waits for nothing
+                    self._waited_for = text
+                    self._say(f"Waiting: {text}.")
             case NeedsCustom(files, objects):
                 self._needs_custom(files, objects)
             case AskParts(of) if self._parts is not None:
@@ -402,7 +424,7 @@ class Agent:
                 await worker.end_run(run, status)
                 if self._parts is not None:
                     self._parts.forget()
-                self._say(f"{text}.")
+                self._say(after_run(text, once=self._once))
                 return True
             case _:
                 raise RemoteProtocolError(f"the server sent {type(message).__name__}, which is not for a client")
@@ -414,6 +436,7 @@ class Agent:
         self._given_name = welcome.name
         self.worker.server_keras = welcome.keras
         self._say(f"Joined {link.peer} as {welcome.name}.")
+        self._waited_for = ""
         versions = welcome.version, welcome.keras
         if versions != self._noted:
             self._noted = versions

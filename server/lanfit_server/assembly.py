@@ -175,6 +175,7 @@ class Assembly:
             text = f"{here} of {pluralize(wanted, 'client is', 'clients are')} here; training begins when all are"
             if self._early.is_possible:
                 text += ", or when the server's operator no longer waits for the others"
+            self._cluster.waiting_for = text
             for name in self._ready():
                 await self._cluster.tell(name, text)
             waited = f", for {time.monotonic() - began:.0f} s now" if time.monotonic() - began > 1 else ""

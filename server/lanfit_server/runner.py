@@ -182,6 +182,7 @@ class Runner:
             KeyboardInterrupt: Ctrl-C before the run had begun; later the run is ended, and has a summary.
         """
         self._faulty = ()
+        self._cluster.waiting_for = "the server reads its model and its data"
         with self._room() as scratch:
             job, model = order.job, order.model
             self._use(model, order.custom)
@@ -416,6 +417,9 @@ class Runner:
         scratch: Path,
     ) -> Summary:
         """Do what is still to be done of a run, and end it."""
+        self._cluster.waiting_for = (
+            f"run {run.run} is under way; this client gets a task as soon as there is one for it"
+        )
         with (
             self._closing_ledgers(),
             contextlib.closing(Journal(run.folder)) as journal,
@@ -522,6 +526,7 @@ class Runner:
 
     async def _end(self, run: OpenRun, journal: Journal, coordinator: Coordinator, status: str, job: Job) -> None:
         run.end(status)
+        self._cluster.waiting_for = f"run {run.run} is over, and the server has no other job yet"
         journal.event("ended", status=status)
         await coordinator.end(status)
         if status != "interrupted":  # else the run can be gone on with, without asking for it again

@@ -66,3 +66,8 @@ def noun(what: str, number: int, plural: str = "") -> str:
     if number == 1:
         return what
     return plural or (f"{what}es" if what.endswith(("s", "x", "ch", "sh")) else f"{what}s")
+
+
+def sentence(text: str) -> str:
+    """Return a text with a capital in front, as a sentence begins."""
+    return text[:1].upper() + text[1:]

@@ -193,6 +193,8 @@ class Cluster(Protocol):
     events: asyncio.Queue[Event]
     own_machines: bool
     """Whether a client that has nothing to do has a machine that has nothing to do: then it may try another's task."""
+    waiting_for: str
+    """What a client that joins is told that it is waiting for."""
 
     def serve_block(
         self, spec: BlockSpec, arrays: Mapping[str, AnyArray], on_sent: Callable[[], None] | None = None

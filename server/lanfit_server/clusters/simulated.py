@@ -77,6 +77,7 @@ class SimulatedCluster:
     """
 
     own_machines = False
+    waiting_for = ""
 
     def __init__(self, desk: Desk, pool: Pool, scratch: Path) -> None:
         self.roster = Roster()

@@ -152,10 +152,21 @@ MISTAKES: Mapping[str, Mistake] = {
         "{address} refused the connection: the machine is there, but no server listens on this port",
         "Start the server, or check the port.",
     ),
+    "connect.rejected": Mistake(
+        ConnectionFailed,
+        "{address} can't be reached: a firewall rejects the connection, or no machine has this address",
+        "Let TCP port {port} through the firewall of the server (firewalld: `firewall-cmd --add-port={port}/tcp`), and "
+        "check the address.",
+    ),
+    "connect.nobody-there": Mistake(
+        ConnectionFailed,
+        "no machine answers at {address}: it is off, has another address, or is in another network",
+        "Compare the address with what the server shows. A firewall on the way may look the same.",
+    ),
     "connect.no-way": Mistake(
         ConnectionFailed,
-        "there is no way to {address}: {reason}",
-        "Check the address, and that both machines are in the same network.",
+        "this machine has no way to {address}: {reason}",
+        "Check the address, and that this machine is connected to the server's network.",
     ),
     "connect.failed": Mistake(
         ConnectionFailed,
@@ -171,6 +182,11 @@ MISTAKES: Mapping[str, Mistake] = {
         ConnectionFailed,
         "no lanfit server is at {address}: something else answers there",
         _PORT,
+    ),
+    "connect.dropped": Mistake(
+        ConnectionFailed,
+        "{address} dropped the connection before it said who it is: a server that is just ending, or another program",
+        "Wait a moment; if it stays so, check the port that the server shows.",
     ),
     "connect.other-tls": Mistake(
         ConnectionFailed,
@@ -240,6 +256,11 @@ MISTAKES: Mapping[str, Mistake] = {
     "link.ended": Mistake(
         ConnectionFailed,
         "the link to {peer} ended: {reason}",
-        "Work goes on here; looking for the server again.",
+        "Now looking for the server again.",
+    ),
+    "link.server-ended": Mistake(
+        ConnectionFailed,
+        "the server at {address} has ended",
+        "This client waits for it to start again; Ctrl-C ends it.",
     ),
 }

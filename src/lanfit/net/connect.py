@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 import ssl
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from lanfit.mistakes import mistake, texts
 from lanfit.net.addresses import with_port
 from lanfit.net.link import Link, make_budget
 from lanfit.net.pulse import LinkTimes
+from lanfit.net.reasons import is_gone, tells_more, why_not_reached
 from lanfit.net.secure import open_tls
 from lanfit.net.tls import ALPN, client_context, fingerprint_of, grouped, has_fingerprint
 from lanfit.net.transport import Wire
@@ -122,9 +122,10 @@ async def _reach(host: str, port: int, address: str, timeout: float) -> socket.s
         raise mistake("connect.name-not-found-in-time", host=host, seconds=timeout) from None
     except (OSError, UnicodeError) as error:
         raise mistake("connect.unknown-name", host=host) from error
-    failure: OSError | None = None
+    failures: list[tuple[OSError, float]] = []
     for family, kind, protocol, _, target in found:
         connection = socket.socket(family, kind, protocol)
+        began = loop.time()
         try:
             connection.setblocking(False)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -133,22 +134,12 @@ async def _reach(host: str, port: int, address: str, timeout: float) -> socket.s
             return connection
         except OSError as error:  # TimeoutError is one
             connection.close()
-            failure = failure or error
+            failures.append((error, loop.time() - began))
         except BaseException:
             connection.close()
             raise
-    assert failure is not None
-    raise _unreachable(failure, address, timeout) from failure
-
-
-def _unreachable(error: OSError, address: str, timeout: float) -> LanfitError:
-    if isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT:
-        return mistake("connect.no-answer", address=address, seconds=timeout, port=address.rpartition(":")[2])
-    if isinstance(error, ConnectionRefusedError):
-        return mistake("connect.nobody-listens", address=address)
-    if error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN):
-        return mistake("connect.no-way", address=address, reason=error.strerror)
-    return mistake("connect.failed", address=address, reason=error.strerror or error)
+    failure, after = max(failures, key=lambda each: tells_more(each[0]))
+    raise why_not_reached(failure, address, after, timeout) from failure
 
 
 async def _handshake(connection: socket.socket, wire: Wire, address: str, timeout: float) -> bytes:
@@ -158,6 +149,8 @@ async def _handshake(connection: socket.socket, wire: Wire, address: str, timeou
     except TimeoutError:
         raise mistake("connect.silent", address=address, seconds=timeout) from None
     except OSError as error:
+        if is_gone(error):
+            raise mistake("connect.dropped", address=address) from error
         raise mistake("connect.no-lanfit", address=address) from error
     tls: ssl.SSLObject | ssl.SSLSocket = transport.get_extra_info("ssl_object")
     certificate = tls.getpeercert(binary_form=True)

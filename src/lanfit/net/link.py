@@ -89,6 +89,11 @@ class Link:
         return self._wire.reason
 
     @property
+    def said_goodbye(self) -> bool:
+        """Whether the peer ended the link on purpose."""
+        return self._wire.said_goodbye
+
+    @property
     def silence(self) -> float:
         """Seconds for which nothing came from the peer, not counting times in which this process stood still."""
         return self._pulse.silence(self._loop.time())

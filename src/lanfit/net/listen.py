@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 from lanfit.errors import ConnectionFailed
@@ -91,12 +91,11 @@ class Listener:
 
     async def close(self) -> None:
         """Stop listening; end the logins, and the links with what `on_link` does on them."""
-        tasks = [*self._accepting, *self._connections]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # First of all nobody is taken any more: who comes now is refused, and not dropped amid the handshake.
+        await _cancelled(self._accepting)
         for sock in self._sockets:
             sock.close()
+        await _cancelled(self._connections)
 
     async def _accept(self, sock: socket.socket) -> None:
         while True:
@@ -188,6 +187,14 @@ class Listener:
             if guessing is not None and login.state is State.PROOF:
                 self._gate.failed(address, guessing)
             raise
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel tasks, and return when they have ended."""
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _accepted(sock: socket.socket) -> tuple[socket.socket, Any]:

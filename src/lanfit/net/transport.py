@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from lanfit.errors import ConnectionFailed, RemoteProtocolError
+from lanfit.net.reasons import why_lost
 from lanfit.net.secure import CLOSING_SECONDS
 from lanfit.wire.frames import Chunk
 from lanfit.wire.session import Event, Session
@@ -31,6 +31,8 @@ class Wire(asyncio.BufferedProtocol):
         self.bytes_sent = 0
         self.closed = asyncio.Event()
         self.reason = ""
+        self.said_goodbye = False
+        """The other side ended the connection on purpose."""
         self._transport: asyncio.Transport | None = None
         self._events: deque[Event] = deque()
         self._news = asyncio.Event()
@@ -156,22 +158,13 @@ class Wire(asyncio.BufferedProtocol):
         self._writable.set()
 
     def eof_received(self) -> None:
-        self.reason = self.reason or "the peer closed the connection"
+        self.reason = self.reason or "the other side closed the connection"
+        self.said_goodbye = True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.reason = self.reason or _reason_of(exc)
+        self.reason = self.reason or why_lost(exc)
         self.closed.set()
         self._news.set()
         self._writable.set()
         if self._on_end:
             self._on_end()
-
-
-def _reason_of(error: Exception | None) -> str:
-    if error is None:
-        return "the connection ended without a goodbye"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or error}"
-    if isinstance(error, OSError):
-        return f"the connection was lost: {error.strerror or error or type(error).__name__}"
-    return f"the connection was lost: {error}"

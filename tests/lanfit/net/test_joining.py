@@ -1,6 +1,7 @@
 """Logging in over real sockets: who gets in, who is told why not, and who is cut off."""
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
@@ -17,6 +18,7 @@ from lanfit.net import connect as connect_module
 from lanfit.net.connect import ServerIdentity, TryLater, connect
 from lanfit.net.link import Link
 from lanfit.net.listen import LOGINS, listen, plain_address
+from lanfit.net.reasons import ENDED, why_lost, why_not_reached
 from lanfit.net.tls import Identity, client_context, format_fingerprint, server_context
 from lanfit.wire.auth import (
     CLIENT_HELLO,
@@ -257,26 +259,73 @@ def test_a_name_that_is_not_found_in_time_is_named(monkeypatch: pytest.MonkeyPat
     assert "'slow.example' was not found within 0.1 s" in error.message
 
 
+#: What asyncio puts in the place of the system's own words.
+ASYNCIO = "Connect call failed ('10.0.0.5', 8470)"
+
+
 def test_every_way_of_not_getting_through_has_its_own_message_and_hint() -> None:
     errors = [
-        connect_module._unreachable(error, "10.0.0.5:8470", 10.0)
-        for error in (
-            TimeoutError(),
-            ConnectionRefusedError(111, "Connection refused"),
-            OSError(113, "No route to host"),
-            OSError(99, "Something else"),
+        why_not_reached(error, "10.0.0.5:8470", after, 10.0)
+        for error, after in (
+            (TimeoutError(), 10.0),
+            (OSError(errno.ETIMEDOUT, ASYNCIO), 10.0),
+            (ConnectionRefusedError(errno.ECONNREFUSED, ASYNCIO), 0.0),
+            (OSError(errno.EHOSTUNREACH, ASYNCIO), 0.01),
+            (PermissionError(errno.EACCES, ASYNCIO), 0.01),
+            (PermissionError(errno.EPERM, ASYNCIO), 3.0),
+            (OSError(errno.EHOSTUNREACH, ASYNCIO), 3.1),
+            (OSError(errno.EHOSTDOWN, ASYNCIO), 3.1),
+            (OSError(errno.ENETUNREACH, ASYNCIO), 0.0),
+            (OSError(errno.EINVAL, ASYNCIO), 0.0),
         )
     ]
-    assert "firewall" in errors[0].message
-    assert "8470" in errors[0].hint
-    assert "no way to" in errors[2].message
     assert [error.code for error in errors] == [
-        "connect.no-answer", "connect.nobody-listens", "connect.no-way", "connect.failed",
+        *["connect.no-answer"] * 2, "connect.nobody-listens", *["connect.rejected"] * 3, *["connect.nobody-there"] * 2,
+        "connect.no-way", "connect.failed",
     ]  # fmt: skip
     assert all(error.hint and "10.0.0.5:8470" in error.message for error in errors)
+    assert not any("Connect call failed" in f"{error.message} {error.hint}" for error in errors)
+    assert all("firewall" in f"{error.message} {error.hint}" for error in errors[:2] + errors[3:8])
+    assert "8470" in errors[0].hint
+    assert "--add-port=8470/tcp" in errors[3].hint
+    assert errors[8].message.endswith("Network is unreachable")
 
 
-@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b""])
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (None, "the other side ended without a word"),
+        (
+            ssl.SSLEOFError(8, "EOF occurred in violation of protocol (_ssl.c:2580)"),
+            "the other side ended without a word",
+        ),
+        (ssl.SSLError(1, "[SSL: UNEXPECTED_EOF_WHILE_READING]"), "TLS failed"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), ENDED),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), ENDED),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "the other machine can't be reached any more"),
+        (TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "the other machine can't be reached any more"),
+    ],
+)
+def test_a_peer_that_died_is_one_that_ended_and_no_trouble_with_tls(error: Exception | None, said: str) -> None:
+    assert why_lost(error).startswith(said)
+    assert "violation of protocol" not in why_lost(error)
+
+
+def test_of_several_addresses_the_one_that_says_most_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name with an IPv6 address that nothing leads to, and an IPv4 one where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = [
+        (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("255.255.255.255", port)),
+        (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", port)),
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: places)
+    error = failure(port, host="two.example")
+    assert error.code == "connect.nobody-listens"
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n"])
 def test_something_else_that_answers_is_told_as_no_lanfit_server(answer: bytes) -> None:
     async def test() -> LanfitError:
         async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -292,6 +341,22 @@ def test_something_else_that_answers_is_told_as_no_lanfit_server(answer: bytes) 
     error = asyncio.run(asyncio.wait_for(test(), 60))
     assert "no lanfit server" in error.message
     assert error.hint
+
+
+def test_who_drops_the_connection_in_the_handshake_may_be_a_server_that_ends() -> None:
+    async def test() -> LanfitError:
+        async def ending(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.close()
+
+        async with await asyncio.start_server(ending, "127.0.0.1", 0) as server:
+            with pytest.raises(ConnectionFailed) as failed:
+                await connect("127.0.0.1", server.sockets[0].getsockname()[1], CLIENT_ID, PASSPHRASE)
+            return failed.value
+
+    error = asyncio.run(asyncio.wait_for(test(), 60))
+    assert error.code == "connect.dropped"
+    assert "a server that is just ending" in error.message
+    assert "something else answers" not in error.message
 
 
 def test_another_tls_server_is_told_as_no_lanfit_server(identity: Identity) -> None:

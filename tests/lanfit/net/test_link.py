@@ -191,7 +191,7 @@ def test_what_was_sent_before_the_close_arrives(joined: Joined) -> None:
             assert into == block
             assert await client.receive() == Ack(BLOCK)
             assert await client.receive() == RunEnded("run", "done", "that was all")
-            with pytest.raises(ConnectionFailed, match="the peer closed the connection"):
+            with pytest.raises(ConnectionFailed, match="the other side closed the connection"):
                 await client.receive()
             with pytest.raises(ConnectionFailed, match="closed here: the run is over"):
                 await server.receive()

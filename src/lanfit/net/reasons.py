@@ -1,0 +1,77 @@
+"""Why there is no connection, in words: neither Python's own text nor that of TLS says it to people."""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+
+from lanfit.errors import LanfitError
+from lanfit.mistakes import mistake
+
+#: A firewall rejects at once. That nobody has an address is found out in some seconds, by asking the network for it.
+AT_ONCE = 0.7
+#: A peer that was killed, or whose machine went down: the system says it in several ways.
+ENDED = "the other side ended without a word"
+_GONE = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
+_FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
+_NO_ROUTE = frozenset({errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
+
+
+def why_lost(error: Exception | None) -> str:
+    """Why a connection that stood is lost."""
+    if error is None or isinstance(error, _GONE) or is_end(error):
+        return ENDED
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {getattr(error, 'reason', '') or error}"
+    if isinstance(error, OSError):
+        if isinstance(error, TimeoutError) or error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN):
+            return "the other machine can't be reached any more"
+        return f"the connection was lost: {system_text(error)}"
+    return f"the connection was lost: {error}"
+
+
+def is_end(error: BaseException) -> bool:
+    """Whether this is how TLS says that the other side ended without a goodbye."""
+    return isinstance(error, ssl.SSLEOFError) or (
+        isinstance(error, ssl.SSLError) and getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING"
+    )
+
+
+def is_gone(error: BaseException) -> bool:
+    """Whether the other side dropped the connection, in whatever way the system says it."""
+    return is_end(error) or isinstance(error, _GONE)
+
+
+def system_text(error: OSError) -> str:
+    """What the system calls an error; asyncio puts a text of its own in its place."""
+    return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
+
+
+def why_not_reached(error: OSError, address: str, after: float, timeout: float) -> LanfitError:
+    """Why nobody was reached at an address.
+
+    Args:
+        after: how long it took to fail, in seconds: what rejects is there at once.
+    """
+    if isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT:
+        return mistake("connect.no-answer", address=address, seconds=timeout, port=address.rpartition(":")[2])
+    if isinstance(error, ConnectionRefusedError):
+        return mistake("connect.nobody-listens", address=address)
+    unreachable = error.errno in (errno.EHOSTUNREACH, errno.EHOSTDOWN)
+    if error.errno in _FORBIDDEN or (unreachable and after < AT_ONCE):
+        return mistake("connect.rejected", address=address, port=address.rpartition(":")[2])
+    if unreachable:
+        return mistake("connect.nobody-there", address=address)
+    if error.errno in _NO_ROUTE:
+        return mistake("connect.no-way", address=address, reason=system_text(error))
+    return mistake("connect.failed", address=address, reason=system_text(error))
+
+
+def tells_more(error: OSError) -> int:
+    """How much an error says, of those of several addresses of one name: the largest is shown."""
+    if isinstance(error, ConnectionRefusedError):
+        return 3
+    if isinstance(error, TimeoutError):
+        return 2
+    return 0 if error.errno in _NO_ROUTE else 1

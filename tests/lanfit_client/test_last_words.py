@@ -1,0 +1,123 @@
+"""What a client's user reads last: what is true at that moment."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from stage import Door, Stage
+
+from lanfit.mistakes import mistake
+from lanfit.net.listen import listen
+from lanfit.net.tls import Identity
+from lanfit.wire.auth import stretch
+from lanfit.wire.messages import Join, RunEnded, Runtime, Status, Welcome
+from lanfit.workspace import Workspace
+from lanfit_client.agent import Agent, Server
+from lanfit_client.last_words import after_link, after_run
+from lanfit_client.state import ClientState
+
+LOST = mistake("link.ended", peer="10.0.0.1:8470", reason="the other side ended without a word")
+
+
+@pytest.mark.parametrize(
+    ("on_purpose", "at_work", "results", "said"),
+    [
+        (
+            True,
+            False,
+            0,
+            "The server at 10.0.0.1:8470 has ended. This client waits for it to start again; Ctrl-C ends it.",
+        ),
+        (
+            True,
+            False,
+            2,
+            "The server at 10.0.0.1:8470 has ended. 2 finished results are kept here until it has them. This "
+            "client waits for it to start again; Ctrl-C ends it.",
+        ),
+        (
+            False,
+            False,
+            0,
+            "The link to 10.0.0.1:8470 ended: the other side ended without a word. Now looking for the server again.",
+        ),
+        (
+            False,
+            True,
+            0,
+            "The link to 10.0.0.1:8470 ended: the other side ended without a word. Training goes on here, and its "
+            "result is kept until the server has it. Now looking for the server again.",
+        ),
+        (
+            False,
+            False,
+            1,
+            "The link to 10.0.0.1:8470 ended: the other side ended without a word. 1 finished result is kept here "
+            "until it has it. Now looking for the server again.",
+        ),
+    ],
+)
+def test_what_is_said_when_a_link_ends_is_true_at_that_moment(
+    on_purpose: bool, at_work: bool, results: int, said: str
+) -> None:
+    assert mistake("link.server-ended", address="x").hint in said or not on_purpose
+    told = after_link(LOST, "10.0.0.1:8470", on_purpose=on_purpose, at_work=at_work, results=results)
+    assert told == said
+
+
+def test_a_run_that_is_over_is_said_with_what_the_client_does_now() -> None:
+    text = "run 7 is over: done; your model: accuracy 0.9712"
+    assert after_run(text, once=True) == "Run 7 is over: done; your model: accuracy 0.9712."
+    stays = " This client stays for the next run; Ctrl-C ends it."
+    assert after_run(text, once=False) == "Run 7 is over: done; your model: accuracy 0.9712." + stays
+
+
+def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    async def play() -> None:
+        identity = Identity.load_or_create(tmp_path / "server")
+        stage = Stage()
+        door = Door(stretch("a b c d", identity.salt))
+        listener = await listen("127.0.0.1", 0, identity, door, stage)
+        state = ClientState.take(Workspace(tmp_path))
+        runtime = Runtime("tensorflow", "auto", 1)
+        agent = Agent(Server("127.0.0.1", listener.port), state, Workspace(tmp_path), "lab", runtime, said.append)
+        running = asyncio.create_task(agent.run("a b c d", once=False))
+        try:
+            async with asyncio.timeout(60):
+                link = await stage.links.get()
+                assert isinstance(await link.receive(), Join)
+                await link.send(Welcome("0", "lab", False))
+                await link.send(RunEnded("run-1", "done", "run run-1 is over: done; your model: accuracy 0.9712"))
+                while not any("is over" in line for line in said):
+                    await asyncio.sleep(0)
+                await listener.close()
+                while not any("has ended" in line for line in said):
+                    await asyncio.sleep(0)
+                # The server comes again at its port: until then nothing more was said.
+                again = await listen("127.0.0.1", listener.port, identity, door, stage)
+                link = await stage.links.get()
+                assert isinstance(await link.receive(), Join)
+                await link.send(Welcome("0", "lab", False))
+                await link.send(Status("2 clients are here"))
+                while "2 clients are here" not in said[-1]:
+                    await asyncio.sleep(0)
+                await again.close()
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await agent.close()
+            state.lock.release()
+
+    asyncio.run(play())
+    over = next(index for index, line in enumerate(said) if "is over" in line)
+    assert said[over : over + 2] == [
+        "Run run-1 is over: done; your model: accuracy 0.9712. This client stays for the next run; Ctrl-C ends it.",
+        f"The server at 127.0.0.1:{said[over + 1].partition(' has')[0].rpartition(':')[2]} has ended. "
+        "This client waits for it to start again; Ctrl-C ends it.",
+    ]
+    assert said[over + 2].startswith("Joined "), "tries in between are no news"
+    assert not any("something else answers" in line or "Work goes on" in line for line in said)
