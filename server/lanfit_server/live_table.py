@@ -230,7 +230,7 @@ def _cells(member: Member, facts: Facts, owners: Mapping[str, str], now: float) 
     shows = at_work and (member.transfer is not None or bool(member.epoch))
     figures = at_work and member.transfer is None
     return {
-        "backend": f"{member.backend}/{member.device}" if member.backend else "",
+        "backend": member.backend if member.device in ("", "auto") else f"{member.backend}/{member.device}",
         "state": state_of(member),
         "on": _on(facts.held.get(member.name, Held()), owners) if at_work else "",
         "bar": bar(share, BAR) if shows else "",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections import deque
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lanfit.data.memory import readable_size
 
 #: Before so much is done, and so many seconds have gone by, nobody can say how long the rest takes.
 LEAST_SHARE = 0.005
-LEAST_SECONDS = 1.0
+LEAST_SECONDS = 3.0
+#: How fast it was in so many seconds tells how long the rest takes: the first batches are slow.
+RECENT_SECONDS = 60.0
 #: Where nothing is drawn, a transfer is spoken of so often at most, in seconds, and each time so much more is there.
 SPEAKS = 2.0
 STEP = 0.1
@@ -63,23 +66,29 @@ def _columns(text: str) -> int:
 
 @dataclass
 class Pace:
-    """How long the rest takes, from what was done since it was looked at first."""
+    """How long the rest takes, from what was done lately."""
 
-    share: float | None = None
-    since: float = 0.0
+    looks: deque[tuple[float, float]] = field(default_factory=deque)
+    """When it was looked at, and what was done then; at most once a second."""
     what: Hashable = None
 
     def of(self, what: Hashable, share: float, now: float) -> float | None:
         """As `left`; with another thing it begins anew."""
         if what != self.what:
-            self.what, self.share = what, None
+            self.what = what
+            self.looks.clear()
         return self.left(share, now)
 
     def left(self, share: float, now: float) -> float | None:
         """Seconds until all is done; None while nobody can say. `share` is what is done, 0 to 1."""
-        if self.share is None or share < self.share:
-            self.share, self.since = share, now
-        done, passed = share - self.share, now - self.since
+        looks = self.looks
+        if looks and share < looks[-1][1]:
+            looks.clear()
+        if not looks or now - looks[-1][0] >= 1:
+            looks.append((now, share))
+        while len(looks) > 1 and now - looks[0][0] > RECENT_SECONDS:
+            looks.popleft()
+        done, passed = share - looks[0][1], now - looks[0][0]
         if done < LEAST_SHARE or passed < LEAST_SECONDS:
             return None
         return (1 - share) * passed / done

@@ -285,6 +285,8 @@ class _Area:
 
         # No markup: a client's name or an error may hold brackets.
         self._console.print(Text(text), soft_wrap=True)
+        if self._live is not None:
+            self._live.refresh()  # what was said may have changed what is shown
 
     def _render(self) -> Text:
         from rich.console import ConsoleDimensions

@@ -52,10 +52,10 @@ def test_a_task_is_one_line_with_epoch_loss_and_time_left() -> None:
 
 def test_what_is_received_and_sent_has_bytes_and_time_left() -> None:
     coming = Transfer(33_000_000, 12_000_000, NOW - 10, first=0)
-    going = Transfer(1_000_000, 500_000, NOW - 1, first=0)
+    going = Transfer(1_000_000, 500_000, NOW - 4, first=0)
     sent, received = shown(training(state="receiving"), coming=coming, going=going)
     assert re.fullmatch(r"shard-1  receiving  [█░]+   36%  12\.0 of 33\.0 MB, 0:18 left", received)
-    assert re.fullmatch(r"sending  [█░]+   50%  500\.0 kB of 1\.0 MB, 0:01 left", sent)
+    assert re.fullmatch(r"sending  [█░]+   50%  500\.0 kB of 1\.0 MB, 0:04 left", sent)
 
 
 WIDE = st.text(st.characters(codec="utf-8") | st.sampled_from("日本語\x1b\n"), max_size=100)
@@ -78,6 +78,9 @@ def test_time_left_is_not_guessed_before_there_is_something_to_go_by() -> None:
     assert pace.left(0.2, 10) is None, "what was done before does not tell how fast it is now"
     assert pace.left(0.2, 12) is None
     assert pace.left(0.4, 20) == pytest.approx(30)
+    for second in range(21, 100):
+        left = pace.left(0.4 + (second - 20) / 1000, float(second))
+    assert left == pytest.approx((0.6 - 0.079) * 1000), "how slow it was in its first minute does not count any more"
     assert pace.of("another", 0.5, 21) is None
     assert clock(30) == "0:30"
     assert clock(3723) == "1:02:03"
