@@ -19,7 +19,6 @@ from typing import Any, Final
 import msgspec
 
 from lanfit import errors
-from lanfit.child import own_group
 from lanfit.data.memory import free_memory, limit_memory, readable_size
 from lanfit.mistakes import mistake
 
@@ -80,6 +79,8 @@ def read_table(path: Path, needed: int, into: Path) -> None:
 
 
 def _ask(path: Path, needed: int, *order: str) -> _Answer:
+    from lanfit.child import own_group  # not at the top: the process needs no asyncio
+
     limit = max(LEAST_MEMORY, 4 * needed)
     limit = min(limit, free_memory() or limit)
     command = [sys.executable, "-P", "-m", "lanfit.data.apart", str(limit), str(path), *order]

@@ -16,7 +16,6 @@ from xml.etree import ElementTree
 
 from lanfit.data.file_type import wrong_ending
 from lanfit.data.memory import readable_size
-from lanfit.data.pieces import free_if_less, unreadable
 from lanfit.errors import LanfitError
 from lanfit.mistakes import mistake
 
@@ -70,6 +69,8 @@ def check_archive(path: Path) -> SheetFacts:
     Raises:
         InputError: it is too large, or a formula of its first worksheet was never computed.
     """
+    from lanfit.data.pieces import free_if_less  # not at the top: whoever only reads cells needs no NumPy
+
     found: dict[str, SheetFacts] = {}
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -111,6 +112,8 @@ def damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
+        from lanfit.data.pieces import unreadable
+
         raise unreadable(path, error) from error
     except (OSError, *DAMAGED) as error:
         raise damaged(path, error) from error
@@ -122,6 +125,8 @@ def damaged(path: Path, reason: Exception) -> LanfitError:
 
 
 def _look_through(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> SheetFacts:
+    from lanfit.data.pieces import free_if_less
+
     reach, tail, facts = [0, 0], b"", SheetFacts()
     with archive.open(member) as stream:
         while chunk := stream.read(1 << 20):
