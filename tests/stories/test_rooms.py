@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from namespaces import Machine, Network
+from provoke import assert_told
 from running import Program
 from tiny import TINY_JOB, Tiny
 
@@ -119,3 +120,18 @@ def test_the_cloned_state_of_one_client_on_two_pcs(network: Network, tiny_place:
         assert [each.said.count("Joined ") for each in (one, two)] == [1, 1]
     [summary] = tiny_place.runs[:1]
     assert [each["status"] for each in tiny_place.summary(summary)["clients"]] == ["done", "done"]
+
+
+def test_a_firewall_that_rejects_as_firewalld_does(network: Network, tiny_place: Tiny, tmp_path: Path) -> None:
+    router, teacher, pc = network.machine(), network.machine(), network.machine()
+    teacher.connect(router, "10.99.7.1/24", port="eth1", to=("10.99.7.254/24",))
+    teacher.default_route("10.99.7.254")
+    pc.connect(router, "10.99.8.11/24", port="eth2", to=("10.99.8.254/24",))
+    pc.default_route("10.99.8.254")
+    router.forward()
+    router.route("prohibit", "10.99.7.1/32")
+    with serve(teacher, tiny_place) as server, join(pc, line_of(server), tmp_path / "pc") as client:
+        client.expect("Trying again every")
+        assert_told("connect.rejected", client.said)
+        router.ip("route", "delete", "prohibit", "10.99.7.1/32")  # as one who lets the port through
+        client.expect(r"Joined 10\.99\.7\.1:8470 as pc\.")
