@@ -86,7 +86,9 @@ def _ask(path: Path, needed: int, *order: str) -> _Answer:
     command = [sys.executable, "-P", "-m", "lanfit.data.apart", str(limit), str(path), *order]
     with tempfile.TemporaryFile() as said:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": said}
-        with subprocess.Popen(command, **pipes, **own_group()) as process:  # type: ignore[call-overload]
+        # A backtrace would hide the line that says why.
+        environment = {**os.environ, "RUST_BACKTRACE": "0"}
+        with subprocess.Popen(command, env=environment, **pipes, **own_group()) as process:  # type: ignore[call-overload]
             try:
                 answer = process.stdout.read()  # its input stays open as long as this process lives
             except BaseException:

@@ -65,12 +65,13 @@ def test_the_workbook_of_these_tests_is_one_when_nothing_is_wrong_with_it(tmp_pa
 @pytest.mark.parametrize("spelling", MADE_UP)
 @pytest.mark.parametrize("read", [open_file, read_labels, read_text_table], ids=lambda read: read.__name__)
 def test_a_workbook_that_ends_its_reader_is_a_file_that_can_not_be_read(
-    spelling: str, read: object, tmp_path: Path
+    spelling: str, read: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = workbook(tmp_path / "x.xlsx", MADE_UP[spelling])
+    monkeypatch.setenv("RUST_BACKTRACE", "1")
     with pytest.raises(InputError) as wrong:
         read(path)  # type: ignore[operator]
-    assert wrong.value.code in ("file.reader-memory", "file.reader-died", "xlsx.stray-cell", "xlsx.damaged")
+    assert wrong.value.code in ("file.reader-memory", "xlsx.stray-cell")
     assert str(path) in wrong.value.message
     assert wrong.value.exit_code == 2
     assert wrong.value.hint
