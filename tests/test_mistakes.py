@@ -269,8 +269,8 @@ INSIDE = {
         "a server is there for it, and ends at the right moment",
         "lanfit/net/test_joining.py::test_who_drops_the_connection_in_the_handshake_may_be_a_server_that_ends",
     ),
-    "link.server-ended": (
-        "a server is there for it, and ends",
+    "link.ended": (
+        "a server is there for it, and dies",
         "lanfit_client/test_last_words.py::test_what_is_said_when_a_link_ends_is_true_at_that_moment",
     ),
     "connect.failed": (

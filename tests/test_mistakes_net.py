@@ -173,7 +173,7 @@ def test_at_the_question_an_address_is_explained_and_one_with_a_port_answers_the
         dialogue.explains("address.not-ipv4", "Server IP: ")
         dialogue.answer("Server IP: ", f" http://127.0.0.1:{server.port}/")
         asked = dialogue.answer("Passphrase: ", PASSPHRASE)
-        worker.expect("looking for the server again")
+        worker.expect("This client waits for the server")
         worker.interrupt()
         worker.finish(130)
     assert "Port" not in asked
@@ -325,8 +325,8 @@ def test_who_is_refused_for_now_is_told_why(
 
 def test_a_link_that_ends_is_named(tmp_path: Path, server: Server) -> None:
     with client(tmp_path, server.port, "one") as worker:
-        worker.expect("looking for the server again")
-        assert_told("link.ended", worker.said.replace("The link to", "the link to"))
+        worker.expect("This client waits for the server")
+        assert_told("link.closed", worker.said.replace("The server at", "the server at"))
         worker.interrupt()
         worker.finish(130)
     assert "Traceback" not in worker.said

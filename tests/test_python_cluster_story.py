@@ -44,7 +44,7 @@ print("\\n" + json.dumps(given))
         with staying(tmp_path / "a", port, "lab-1") as first, staying(tmp_path / "b", port, "lab-2") as second:
             program.finish(seconds=2 * PATIENCE)
             for worker in (first, second):
-                worker.expect(r"The server at 127\.0\.0\.1:\d+ has ended\. This client waits for it to start again")
+                worker.expect(r"The server at 127\.0\.0\.1:\d+ closed the connection\. This client waits")
                 worker.interrupt()
                 worker.finish(130)
     said = program.stdout.decode()

@@ -20,7 +20,7 @@ def after_link(lost: LanfitError, address: str, *, on_purpose: bool, at_work: bo
         at_work: a task is being trained here.
         results: how many finished results the server has not acknowledged.
     """
-    why = mistake("link.server-ended", address=address) if on_purpose else lost
+    why = mistake("link.closed", address=address) if on_purpose else lost
     said = [f"{sentence(why.message)}."]
     if at_work:
         said.append("Training goes on here, and its result is kept until the server has it.")

@@ -28,14 +28,15 @@ LOST = mistake("link.ended", peer="10.0.0.1:8470", reason="the other side ended 
             True,
             False,
             0,
-            "The server at 10.0.0.1:8470 has ended. This client waits for it to start again; Ctrl-C ends it.",
+            "The server at 10.0.0.1:8470 closed the connection. This client waits for the server to be there again; "
+            "Ctrl-C ends it.",
         ),
         (
             True,
             False,
             2,
-            "The server at 10.0.0.1:8470 has ended. 2 finished results are kept here until it has them. This "
-            "client waits for it to start again; Ctrl-C ends it.",
+            "The server at 10.0.0.1:8470 closed the connection. 2 finished results are kept here until it has them. "
+            "This client waits for the server to be there again; Ctrl-C ends it.",
         ),
         (
             False,
@@ -62,7 +63,7 @@ LOST = mistake("link.ended", peer="10.0.0.1:8470", reason="the other side ended 
 def test_what_is_said_when_a_link_ends_is_true_at_that_moment(
     on_purpose: bool, at_work: bool, results: int, said: str
 ) -> None:
-    assert mistake("link.server-ended", address="x").hint in said or not on_purpose
+    assert mistake("link.ended", peer="x", reason="y").hint in said or on_purpose
     told = after_link(LOST, "10.0.0.1:8470", on_purpose=on_purpose, at_work=at_work, results=results)
     assert told == said
 
@@ -95,7 +96,7 @@ def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_pat
                 while not any("is over" in line for line in said):
                     await asyncio.sleep(0)
                 await listener.close()
-                while not any("has ended" in line for line in said):
+                while not any("closed the connection" in line for line in said):
                     await asyncio.sleep(0)
                 # The server comes again at its port: until then nothing more was said.
                 again = await listen("127.0.0.1", listener.port, identity, door, stage)
@@ -116,8 +117,8 @@ def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_pat
     over = next(index for index, line in enumerate(said) if "is over" in line)
     assert said[over : over + 2] == [
         "Run run-1 is over: done; your model: accuracy 0.9712. This client stays for the next run; Ctrl-C ends it.",
-        f"The server at 127.0.0.1:{said[over + 1].partition(' has')[0].rpartition(':')[2]} has ended. "
-        "This client waits for it to start again; Ctrl-C ends it.",
+        f"The server at 127.0.0.1:{said[over + 1].partition(' closed')[0].rpartition(':')[2]} closed the connection. "
+        "This client waits for the server to be there again; Ctrl-C ends it.",
     ]
     assert said[over + 2].startswith("Joined "), "tries in between are no news"
     assert not any("something else answers" in line or "Work goes on" in line for line in said)

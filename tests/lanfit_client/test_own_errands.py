@@ -22,6 +22,7 @@ from lanfit.wire.arrays import AnyArray, BlockSpec, block_of, block_size, pieces
 from lanfit.wire.messages import (
     Ack,
     AnyMessage,
+    Cancel,
     Epoch,
     Failed,
     Fetch,
@@ -35,7 +36,6 @@ from lanfit.wire.messages import (
     Runtime,
     Scored,
     ScoreTask,
-    Status,
     Survey,
     Surveyed,
     Unsuitable,
@@ -244,7 +244,7 @@ def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(
             link = await stage.links.get()
             await link.send(Welcome("0", "lab", False))
             await link.send(msgspec.structs.replace(lease, attempt=2))
-            await link.send(Status("the lease before this was read"))
+            await link.send(Cancel("run-1", "shard-9", "the lease before this was read"))
             while not any("the lease before this was read" in line for line in said):
                 await asyncio.sleep(0.01)
             hold.let_go()

@@ -153,7 +153,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "csv.many-columns": Mistake(
         InputError,
-        "{file}, line {line} has {width:,} cells, and a row of text has {most:,} at most",
+        "{file}, line {line} has {width:,cell}, and a row of text has {most:,} at most",
         "Is one row meant for each line, and not all in one line? So long rows are read fast from an npz file: "
         "`numpy.savez`.",
     ),

@@ -258,9 +258,9 @@ MISTAKES: Mapping[str, Mistake] = {
         "the link to {peer} ended: {reason}",
         "Now looking for the server again.",
     ),
-    "link.server-ended": Mistake(
+    "link.closed": Mistake(
         ConnectionFailed,
-        "the server at {address} has ended",
-        "This client waits for it to start again; Ctrl-C ends it.",
+        "the server at {address} closed the connection",
+        "This client waits for the server to be there again; Ctrl-C ends it.",
     ),
 }
