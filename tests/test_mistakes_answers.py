@@ -36,7 +36,7 @@ def negative_epochs(place: Place) -> Start:
     return Start({"epochs": -3})
 
 
-@provokes("value.not-whole-in-range", "--port", "70000", "from 1 to 65535")
+@provokes("value.not-whole-in-range", "--port", "70000", "from 0 to 65535")
 def impossible_port(place: Place) -> Start:
     return Start({"port": 70000})
 

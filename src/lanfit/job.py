@@ -134,7 +134,7 @@ FIELDS: dict[str, Field] = {
             "Server IP",
             "0.0.0.0: all addresses of both families",
         ),
-        Field("port", whole(1, 65535), "The TCP port to listen on, from 1 to 65535.", "Port"),
+        Field("port", whole(0, 65535), "The TCP port to listen on, from 1 to 65535; 0 takes any free one.", "Port"),
         Field(
             "collect",
             yes_or_no,

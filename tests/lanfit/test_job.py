@@ -39,8 +39,8 @@ def test_numbers_and_words_are_both_answers(key: str, text: str, value: object) 
 @pytest.mark.parametrize(
     ("key", "text", "cause"),
     [
-        ("port", "0", "from 1 to 65535"),
-        ("port", "65536", "from 1 to 65535"),
+        ("port", "-1", "from 0 to 65535"),
+        ("port", "65536", "from 0 to 65535"),
         ("clients", "two", "'two' is not a whole number"),
         ("epochs", "1.5", "'1.5' is not a whole number"),
         ("batch_size", "", "whole number"),
