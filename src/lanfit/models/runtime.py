@@ -21,7 +21,7 @@ from lanfit.job import BACKENDS
 from lanfit.mistakes import mistake
 
 #: Keras and TensorFlow import these where they find them, for what nobody uses here: that took a third of their time.
-UNUSED = ("jax", "matplotlib", "pandas", "sklearn")
+UNUSED = ("jax", "matplotlib", "pandas", "sklearn", "tensorflow")
 #: How a process ends that meets an instruction which its processor does not have: SIGILL, and on Windows
 #: STATUS_ILLEGAL_INSTRUCTION.
 ILLEGAL_INSTRUCTION: Final = frozenset({-4, 0xC000001D, 0xC000001D - (1 << 32)})
@@ -109,6 +109,10 @@ def prepare_keras(backend: str = "tensorflow", threads: int = 0, device: str = "
         if device == "gpu" and found.kind != "gpu":
             raise mistake("backend.no-gpu", backend=backend, found=found)
         import keras
+
+        if backend != "tensorflow":
+            # Imports TensorFlow where it is there, for nothing: seconds, and 300 MB. Keras remembers that it is not.
+            keras.utils.set_random_seed(0)
 
     keras.config.set_floatx("float32")
     keras.config.set_epsilon(1e-7)

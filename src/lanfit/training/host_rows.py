@@ -11,7 +11,7 @@ from lanfit.wire.arrays import AnyArray
 
 
 def set_seed(seed: int) -> None:
-    """Keras' own way costs nothing here."""
+    """Keras' own way costs nothing here: `prepare_keras` has seen to it that it does not look for TensorFlow."""
     import keras
 
     keras.utils.set_random_seed(seed)

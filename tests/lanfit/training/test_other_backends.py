@@ -39,6 +39,26 @@ def test_a_backend_trains_what_a_round_asks_for(backend: str) -> None:
     hold_to(backend, [Path(__file__).with_name("test_rounds.py")], ROUNDS)
 
 
+@pytest.mark.keras
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_a_backend_does_not_import_tensorflow_for_a_seed(backend: str) -> None:
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    code = """
+import random, sys
+from lanfit.models.runtime import prepare_keras
+from lanfit.training.host_rows import set_seed
+prepare_keras(sys.argv[1], 1, "cpu")
+set_seed(1)
+drawn = random.random()
+set_seed(1)
+assert drawn == random.random()
+assert "tensorflow" not in sys.modules
+import tensorflow  # it can be had all the same
+"""
+    subprocess.run([sys.executable, "-P", "-c", code, backend], check=True)
+
+
 def hold_to(backend: str, files: Sequence[Path], chosen: str) -> None:
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
