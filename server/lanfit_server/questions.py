@@ -129,25 +129,17 @@ class Answers:
         shown = "as in the unfinished run" if keep else "four words are made"
         flag = f"--passphrase-file or {PASSPHRASE_VARIABLE}"
 
-        def typed(text: str) -> str | None:
-            if text == _DEFAULT:
-                return None
-            accept(text)
-            # Nobody sees what is typed. Who pipes it in has it elsewhere, and gives one line for each question.
-            if self._terminal.interactive and not self._terminal.take_defaults:
-                again = self._terminal.ask("The same passphrase again", flag, str, default="", secret=True)
-                if again != text:
-                    raise mistake("passphrase.differs")
-            return text
-
         answer = self._terminal.ask(
             "Passphrase",
             flag,
-            typed,
+            lambda text: None if text == _DEFAULT else accept(text),
             default=_DEFAULT,
             shown_default=shown,
             secret=True,
         )
+        if answer is not None and self._terminal.interactive and not self._terminal.take_defaults:
+            # Asking twice would be one question more for whoever answers them by a program at a terminal.
+            self._terminal.say("Nobody has seen it; once all questions are answered, p and Enter shows it.")
         if answer is not None or keep:
             return answer
         made = make()

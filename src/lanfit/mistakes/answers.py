@@ -208,11 +208,6 @@ MISTAKES: Mapping[str, Mistake] = {
         "the passphrase is too easy for a network: {reason}",
         "Take four words, or leave it empty.",
     ),
-    "passphrase.differs": Mistake(
-        InputError,
-        "the passphrase was typed in two ways",
-        "Type it anew, and then once more; what is typed is not shown. Or leave it empty.",
-    ),
     "passphrase.empty-file": Mistake(
         InputError,
         "the first line of the passphrase file {file} is empty",
