@@ -102,6 +102,11 @@ class Machine:
             "tc", "qdisc", "replace", "dev", interface, "root", "tbf", "rate", rate, "burst", burst, "latency", latency
         )
 
+    def lose_large_packets(self, switch: Machine, port: str, size: int, interface: str = "eth0") -> None:
+        """Let a port of the switch drop what this machine sends in packets larger than that, without a word."""
+        self.ip("link", "set", interface, "gso_max_segs", 1)  # else large ones pass whole, to be cut later
+        switch.ip("link", "set", port, "mtu", size)
+
     def down(self, interface: str = "eth0") -> None:
         """Pull the plug of an interface; its IPv6 addresses and its routes go with it."""
         self.ip("link", "set", interface, "down")

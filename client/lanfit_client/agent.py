@@ -63,7 +63,7 @@ from lanfit.workspace import Workspace
 from lanfit_client.corrections import Corrections
 from lanfit_client.errands import Scoring, Surveying, Training
 from lanfit_client.known import KnownServers
-from lanfit_client.last_words import after_link, after_run
+from lanfit_client.last_words import LargeMessages, after_link, after_run
 from lanfit_client.outbox import Entry
 from lanfit_client.state import ClientState
 from lanfit_client.work import Keeping, Worker
@@ -177,6 +177,7 @@ class Agent:
         self._unsent: list[Message] = []
         self._delayed: set[str] = set()
         self._once = False
+        self._large_messages = LargeMessages()
         self._waited_for = ""
         """What the user was told last that this client is waiting for."""
         self._knows_it_ended = False
@@ -242,6 +243,8 @@ class Agent:
         at_work, results = worker.progress() is not None, len(worker.outbox)
         address = with_port(self._server.host, self._server.port)
         self._say(after_link(lost, address, on_purpose=on_purpose, at_work=at_work, results=results))
+        if advice := self._large_messages.lost(link.stood_still, link.bytes_received):
+            self._say(advice)
         self._knows_it_ended = on_purpose
 
     # --- joining ------------------------------------------------------------------------------------------------

@@ -172,12 +172,12 @@ class Assembly:
                 continue
             if self._begins(self._ready()):
                 break
-            text = f"{here} of {pluralize(wanted, 'client is', 'clients are')} here; training begins when all are"
-            if self._early.is_possible:
-                text += ", or when the server's operator no longer waits for the others"
-            self._cluster.waiting_for = text
+            early = ", or when the server's operator no longer waits for the others" if self._early.is_possible else ""
+            all_of_them = pluralize(wanted, "client is", "clients are")
+            # Who joins from now on is not among those that are counted here.
+            self._cluster.waiting_for = f"training begins when {all_of_them} here{early}"
             for name in self._ready():
-                await self._cluster.tell(name, text)
+                await self._cluster.tell(name, f"{here} of {all_of_them} here; training begins when all are{early}")
             waited = f", for {time.monotonic() - began:.0f} s now" if time.monotonic() - began > 1 else ""
             early = self._early.invitation(len(self._ready()), time.monotonic())
             if here < wanted:

@@ -15,7 +15,7 @@ from lanfit.wire.auth import stretch
 from lanfit.wire.messages import Join, RunEnded, Runtime, Status, Welcome
 from lanfit.workspace import Workspace
 from lanfit_client.agent import Agent, Server
-from lanfit_client.last_words import after_link, after_run
+from lanfit_client.last_words import SMALL_MESSAGES, LargeMessages, after_link, after_run
 from lanfit_client.state import ClientState
 
 LOST = mistake("link.ended", peer="10.0.0.1:8470", reason="the other side ended without a word")
@@ -122,3 +122,26 @@ def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_pat
     ]
     assert said[over + 2].startswith("Joined "), "tries in between are no news"
     assert not any("something else answers" in line or "Work goes on" in line for line in said)
+
+
+SMALL, LARGE = SMALL_MESSAGES - 1, SMALL_MESSAGES
+
+
+@pytest.mark.parametrize(
+    ("links", "said"),
+    [
+        ([("silent", SMALL)], False),
+        ([("silent", SMALL)] * 2, True),
+        ([("silent", SMALL), ("stuck", LARGE)], True),
+        ([("stuck", SMALL), ("stuck", LARGE)], True),
+        ([("silent", LARGE)] * 3, False),  # a cable that is pulled now and then
+        ([("", SMALL)] * 3, False),  # a server that is killed now and then
+        ([("silent", SMALL), ("", SMALL), ("silent", SMALL)], False),
+        ([("stalled", LARGE)] * 2, False),
+    ],
+)
+def test_a_way_that_loses_large_packets_is_named_the_second_time(links: list[tuple[str, int]], said: bool) -> None:
+    large = LargeMessages()
+    *before, last = [large.lost(*link) for link in links]
+    assert not any(before)
+    assert ("MTU" in last) is said

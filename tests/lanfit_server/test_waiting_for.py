@@ -45,4 +45,4 @@ def test_the_operator_is_answering_questions_only_until_clients_are_waited_for(t
 
     before, later = asyncio.run(play())
     assert before == "the operator is still answering questions"
-    assert later.startswith("0 of 2 clients are here; training begins when all are")
+    assert later.startswith("training begins when 2 clients are here")

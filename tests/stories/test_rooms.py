@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from namespaces import Machine, Network
 from provoke import assert_told
-from running import Program
+from running import Place, Program
+from test_faults_links import be_patient_for
 from tiny import TINY_JOB, Tiny
 
 from lanfit.workspace import Workspace
@@ -135,3 +136,17 @@ def test_a_firewall_that_rejects_as_firewalld_does(network: Network, tiny_place:
         assert_told("connect.rejected", client.said)
         router.ip("route", "delete", "prohibit", "10.99.7.1/32")  # as one who lets the port through
         client.expect(r"Joined 10\.99\.7\.1:8470 as pc\.")
+
+
+def test_a_vpn_that_loses_large_packets_is_named(network: Network, tmp_path: Path) -> None:
+    switch, teacher, pc = network.switch(), network.machine(), network.machine()
+    teacher.plug(switch, "10.99.0.1/24")
+    pc.plug(switch, "10.99.0.11/24")
+    teacher.lose_large_packets(switch, "port1", 1000)
+    place, folder = Place(tmp_path / "teacher"), tmp_path / "pc"
+    be_patient_for(folder, lost=5, side="client")
+    command = ("server", "--yes", "--clients", 1, "--epochs", 1)
+    with teacher.program(*command, folder=place.root) as server:
+        arguments = (*line_of(server).split()[1:], "--workspace", folder, "--backend", "jax", "--threads", 1)
+        with pc.program(*arguments, folder=folder) as client:
+            client.expect(r"(?s)Joined .*nothing came for .*Joined .*nothing came for .*VPN.*MTU")

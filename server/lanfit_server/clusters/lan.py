@@ -199,7 +199,8 @@ class LanCluster:
 
     async def end_run(self, ended: Mapping[str, RunEnded]) -> None:
         for message in list(ended.values())[:1]:  # for those, too, who could not take part
-            text = f"run {message.run} is over: {message.status}; this client took no part in it"
+            over = f"run {message.run} is over: {message.status}" if message.run else "no run began"
+            text = f"{over}; this client took no part in it"
             out = RunEnded(message.run, message.status, text)
             ended = {**{name: out for name in self._sessions if self.roster[name].lacks}, **ended}
         await asyncio.gather(*(self.send(name, message) for name, message in ended.items()))

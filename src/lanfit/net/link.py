@@ -65,6 +65,8 @@ class Link:
         self._heard = asyncio.Event()
         self._incoming: dict[int, _Incoming] = {}
         self._fetched = 0
+        self.stood_still = ""
+        """What stood still for so long that the link was given up here: a cause of `pulse.Dead`; else empty."""
         self._timer = self._loop.call_later(times.tick, self._tick)
         wire.take_over(self._on_event, self._on_end)
 
@@ -244,6 +246,7 @@ class Link:
         reading = Reading(wire.bytes_received, wire.bytes_sent, wire.unsent, self._fetched, bool(self._incoming))
         verdict = self._pulse.tick(self._loop.time(), reading)
         if isinstance(verdict, Dead):
+            self.stood_still = verdict.cause
             self.abort(verdict.reason)
             return
         if verdict.ping and not wire.closed.is_set():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from lanfit.waits import Waits
 
@@ -53,9 +54,10 @@ class Alive:
 
 @dataclass(frozen=True)
 class Dead:
-    """Give the link up, for this reason."""
+    """Give the link up, for this reason; `cause` is what stood still."""
 
     reason: str
+    cause: Literal["silent", "stuck", "stalled"]
 
 
 class _Since:
@@ -98,11 +100,11 @@ class Pulse:
         stuck = self._taken.look(reading.sent - reading.unsent if reading.unsent else now, now)
         stalled = self._fetched.look(reading.fetched if reading.fetching else now, now)
         if silent > times.dead:
-            return Dead(f"nothing came for {silent:.0f} s")
+            return Dead(f"nothing came for {silent:.0f} s", "silent")
         if stuck > times.dead:
-            return Dead(f"the peer took nothing of what is sent to it for {stuck:.0f} s")
+            return Dead(f"the peer took nothing of what is sent to it for {stuck:.0f} s", "stuck")
         if stalled > times.stall:
-            return Dead(f"the block that is fetched did not get on for {stalled:.0f} s")
+            return Dead(f"the block that is fetched did not get on for {stalled:.0f} s", "stalled")
         # It is our own silence that counts: the peer's ping may stand behind megabytes of a block, and while we only
         # receive, our pings are all that tells it that we live.
         return Alive(ping=quiet > times.ping)

@@ -29,7 +29,7 @@ def test_a_silent_peer_is_dead_after_60_seconds_and_not_before() -> None:
     pulse = Pulse(LinkTimes(), 0.0)
     verdicts = {now: pulse.tick(now, IDLE) for now in seconds(62)}
     assert isinstance(verdicts[61.0], Alive)
-    assert verdicts[62.0] == Dead("nothing came for 61 s")
+    assert verdicts[62.0] == Dead("nothing came for 61 s", "silent")
 
 
 def test_a_byte_a_minute_keeps_a_peer_alive() -> None:
@@ -43,7 +43,7 @@ def test_a_peer_that_takes_nothing_is_dead_and_a_slow_one_is_not() -> None:
         assert isinstance(stuck.tick(now, Reading(int(now), 5000, 1000, 0, False)), Alive)
         assert isinstance(slow.tick(now, Reading(int(now), 5000, 1000 - int(now) // 50, 0, False)), Alive)
     assert stuck.tick(62, Reading(62, 5000, 1000, 0, False)) == Dead(
-        "the peer took nothing of what is sent to it for 61 s"
+        "the peer took nothing of what is sent to it for 61 s", "stuck"
     )
     assert isinstance(slow.tick(62, Reading(62, 5000, 999, 0, False)), Alive)
 
