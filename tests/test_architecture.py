@@ -145,6 +145,12 @@ def test_methods_do_no_input_or_output() -> None:
             )
 
 
+def test_nothing_waits_by_what_may_swallow_a_cancellation() -> None:
+    """`asyncio.wait_for` of Python 3.11 does, when what it waits for comes at the same moment; `timeout` does not."""
+    for module, path in modules().items():
+        assert "asyncio.wait_for(" not in path.read_text(encoding="utf-8"), module
+
+
 def test_no_module_is_over_800_lines() -> None:
     for module, path in modules().items():
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 800, module

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from lanfit.text import pluralize
 from lanfit.wire.messages import RunEnded
 from lanfit_server.assembly import differing_versions
-from lanfit_server.clusters import Joined, Left, Returned, TaskFailed
+from lanfit_server.clusters import Joined, Left, Returned, TaskFailed, next_event
 from lanfit_server.clusters.lan import LanCluster
 from lanfit_server.collect import Desk
 from lanfit_server.display import Display
@@ -60,12 +58,9 @@ class Gathering:
         """Return when everything that is waited for has come."""
         self._display.say(f"Collecting: {self.waiting_for()}")
         while not self._is_done:
-            try:
-                event = await asyncio.wait_for(self._cluster.events.get(), REMIND_SECONDS)
-            except TimeoutError:
-                self._display.say(f"Still collecting: {self.waiting_for()}")
-                continue
-            match event:
+            match await next_event(self._cluster, REMIND_SECONDS):
+                case None:
+                    self._display.say(f"Still collecting: {self.waiting_for()}")
                 case Joined(client):
                     versions = differing_versions(self._cluster.roster[client])
                     self._display.say(" ".join([f"{client} is here.", *versions]))

@@ -75,7 +75,8 @@ class Provision:
         """
         if self._cluster.own_machines:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._all_sent.wait(), SENT_SECONDS)
+                async with asyncio.timeout(SENT_SECONDS):
+                    await self._all_sent.wait()
 
     def lease(self, task: Task, owner: str, attempt: int) -> Lease:
         """A task as it is sent."""

@@ -151,7 +151,8 @@ class Child(Generic[M]):
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            await asyncio.wait_for(self._process.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._process.wait()
         except TimeoutError:
             self.kill()
             await self._process.wait()

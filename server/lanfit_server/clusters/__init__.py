@@ -246,6 +246,7 @@ class Cluster(Protocol):
 async def next_event(cluster: Cluster, seconds: float) -> Event | None:
     """The next event, or None after so many seconds in which nothing happened."""
     try:
-        return await asyncio.wait_for(cluster.events.get(), seconds)
+        async with asyncio.timeout(seconds):
+            return await cluster.events.get()
     except TimeoutError:
         return None

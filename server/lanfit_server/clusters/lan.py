@@ -221,7 +221,8 @@ class LanCluster:
     async def _serve(self, link: Link, client_id: bytes, address: str) -> None:
         """Serve one logged-in client until its link ends."""
         try:
-            join = await asyncio.wait_for(link.receive(), JOIN_SECONDS)
+            async with asyncio.timeout(JOIN_SECONDS):
+                join = await link.receive()
         except TimeoutError:
             log.warning("%s logged in and said nothing for %.0f s", link.peer, JOIN_SECONDS)
             return
@@ -471,7 +472,8 @@ class LanCluster:
             raise RemoteProtocolError(f"{session.name} committed a result that it had not offered")
         try:
             # The bytes came on the same link before the commit: this only waits when the client lies.
-            whole = await asyncio.wait_for(asyncio.shield(delivery.fetching), JOIN_SECONDS)
+            async with asyncio.timeout(JOIN_SECONDS):
+                whole = await asyncio.shield(delivery.fetching)
         except TimeoutError:
             raise RemoteProtocolError(f"{session.name} committed a result that it did not deliver") from None
         if not whole or session.deliveries.pop(block_id, None) is None:
