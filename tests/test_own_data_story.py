@@ -280,7 +280,7 @@ def test_own_files_that_do_not_fit_are_named_with_their_client(
         first.finish(0)
         second.finish(4 if code == "own-data.unusable" else 0)
         told = "the files of this client can't be used" if code == "own-data.unusable" else "the server says why"
-        second.expect(f"no run began: {told}")
+        second.expect(f"No run began: {told}")
     assert place.files() == before
 
 

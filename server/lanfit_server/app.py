@@ -75,6 +75,8 @@ class Server:
         closing.callback(self._entrance.close)
         self._cluster = self._entrance.cluster
         self._cluster.say = self._display.say
+        if self._terminal.take_defaults:  # nobody is asked anything
+            self._cluster.waiting_for = "the server is being set up"
         return Admission(self._entrance, self._options, self._answers, self._terminal)
 
     def _take_scratch(self, closing: contextlib.ExitStack) -> None:
