@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -126,7 +128,9 @@ OTHERWISE = {
     r"make (test|check|setup|bench|screens)": "CI runs make check test; the others are the same Makefile",
     r"py -m venv \.venv": "Windows",
     r"\.venv\\Scripts\\python -m pip install -e \.\[(\w+)\]": "Windows; the extra exists",
+    r"\.venv\\Scripts\\python -m pip (wheel|install --no-index) .*\[(\w+)\]": "Windows, and as large as TensorFlow",
     r"\.venv\\Scripts\\python (client .*|server)": "Windows; what python client and python server are elsewhere",
+    r"\.venv\\Scripts\\python server --host .*": "stories/test_classroom.py",
     r"python (server|client HOST:PORT.*|client 192\.168\.1\.20:8470.*)": "the tutorial runs them with an address",
     r"python (bench|dataset|model)/\w+\.py.*": "measurements and scripts, each with a test or run by make bench",
     r"make demo": "test_make_demo_shows_what_the_readme_shows",
@@ -149,6 +153,24 @@ def test_every_command_in_the_documents_is_run_by_a_test() -> None:
                 if extra := re.search(r"-e \.\[(\w+)\]", command):
                     assert extra[1] in extras
     assert found > 10
+
+
+def said_by(path: Path) -> Iterator[str]:
+    """The texts in a module, what is put into them as an ellipsis."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield re.sub(r"\{[^{}]*\}|%s", "…", node.value)
+
+
+def test_the_messages_that_the_classroom_explains_are_those_that_are_said() -> None:
+    modules = [path for folder in ("src", "server", "client") for path in (ROOT / folder).rglob("*.py")]
+    texts = [text for path in modules for text in said_by(path)]
+    shown = re.findall(r"^\| `([^`]+)` \|", (HOWTO / "classroom.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(shown) > 15
+    for message in shown:
+        assert any(message in text for text in texts), message
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:

@@ -18,7 +18,6 @@ from lanfit.interrupts import INTERRUPTED as INTERRUPTED
 from lanfit.interrupts import Interruptible
 from lanfit.mistakes import mistake
 from lanfit.system import refused
-from lanfit.text import printable
 
 log = logging.getLogger(__name__)
 
@@ -52,9 +51,9 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
 def _report(wrong: LanfitError, as_json: bool) -> None:
     if as_json:
         _print_error(wrong.message, wrong.hint, wrong.code)
-    print(printable(f"Error: {wrong.message}"), file=sys.stderr)
+    print(f"Error: {wrong.message}", file=sys.stderr)
     if wrong.hint:
-        print(printable(f"  → {wrong.hint}"), file=sys.stderr)
+        print(f"  → {wrong.hint}", file=sys.stderr)
 
 
 def _print_error(error: str, hint: str, code: str) -> None:

@@ -24,6 +24,7 @@ from lanfit.mistakes import (
     training,
 )
 from lanfit.mistakes.entry import Mistake, fill
+from lanfit.text import printable
 
 MISTAKES: Mapping[str, Mistake] = {
     **answers.MISTAKES,
@@ -48,7 +49,10 @@ def mistake(code: str, /, **fields: object) -> LanfitError:
 
 
 def texts(code: str, /, **fields: object) -> tuple[str, str, str]:
-    """Message, hint and code: what the constructor of every error takes; for errors that carry more than that."""
+    """Message, hint and code: what the constructor of every error takes; for errors that carry more than that.
+
+    What they quote, such as a label in a file, can't steer the terminal, the log or the page that shows them.
+    """
     found = MISTAKES[code]
     # A hint may begin with a field that is empty this time.
-    return fill(found.message, fields), fill(found.hint, fields).strip(), code
+    return printable(fill(found.message, fields)), printable(fill(found.hint, fields)).strip(), code

@@ -12,7 +12,6 @@ _RIGHTS = "Check the folder and its rights."
 _SPELLING = "Check the spelling, or use the IP address that the server shows."
 _PORT = "Check the port that the server shows."
 _MOMENT = "Try again in a moment."
-_BY_ITSELF = "It is tried again by itself."
 
 MISTAKES: Mapping[str, Mistake] = {
     # --- what is typed for an address ---
@@ -230,17 +229,17 @@ MISTAKES: Mapping[str, Mistake] = {
     "join.banned": Mistake(
         ConnectionFailed,
         "{address}: too many wrong passphrases came from this address: the server listens to it again in {seconds} s",
-        _BY_ITSELF,
+        "Make sure of the passphrase meanwhile.",
     ),
     "join.full": Mistake(
         ConnectionFailed,
         "{address}: the server is busy letting others in: there is room again in about {seconds} s",
-        _BY_ITSELF,
+        "Nothing needs to be done here.",
     ),
     "join.not-ready": Mistake(
         ConnectionFailed,
         "{address}: the server is still being set up: it has no passphrase yet",
-        _BY_ITSELF,
+        "Nothing needs to be done here.",
     ),
     "known-servers.unreadable": Mistake(
         InputError,
