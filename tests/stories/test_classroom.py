@@ -83,7 +83,7 @@ def test_a_lesson_in_which_one_leaves_one_is_late_one_sleeps_and_one_never_comes
         server.expect("Enter")
         server.type("")
         for name in ON_TIME:
-            server.expect(rf"{name} +training")
+            server.expect(rf"{name} .*training")
         send(pupils["pc-5"], signal.SIGSTOP)
         server.expect("pc-5 has said nothing for")
         pupils["pc-7"] = come("pc-7", client_line)  # types no more than has to be typed
