@@ -38,10 +38,11 @@ def a_model_of_another_name(place: Tiny) -> Start:
     return Start({"model": "other.h5"})
 
 
-@provokes("model.not-found", "no model at all")
-def no_models(place: Tiny) -> None:
+@provokes("model.none", "there is no model in model/")
+def no_models(place: Tiny) -> Start:
     shutil.rmtree(place.root / "model")
     (place.root / "model").mkdir()
+    return Start({"host": "127.0.0.1", "port": free_port()}, ["--yes"], answers="")
 
 
 @provokes("compile.incomplete", "optimizer", "--optimizer and --loss")

@@ -164,8 +164,11 @@ def find_model(workspace: Workspace, name: str) -> Path:
     for path in (workspace.models / name, workspace.root / name, Path(name).expanduser()):
         if path.is_file() or (path / "saved_model.pb").is_file():  # a SavedModel, which is refused as that
             return path
+    folder = workspace.relative(workspace.models)
+    if not name:
+        raise mistake("model.none", folder=folder)
     found = ", ".join(path.name for path in models_in(workspace)) or "no model at all"
-    raise mistake("model.not-found", name=name, folder=workspace.relative(workspace.models), found=found)
+    raise mistake("model.not-found", name=name, folder=folder, found=found)
 
 
 def models_in(workspace: Workspace) -> list[Path]:

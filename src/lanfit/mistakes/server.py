@@ -12,6 +12,12 @@ from lanfit.mistakes.entry import Mistake
 
 MISTAKES: Mapping[str, Mistake] = {
     # --- the model that is chosen ---
+    "model.none": Mistake(
+        InputError,
+        "there is no model in {folder}/",
+        "Save one there with Keras' model.save('model/name.keras'), give its path to --model, or let lanfit prepare "
+        "make one of a table.",
+    ),
     "model.not-found": Mistake(
         InputError,
         "there is no model {name!r}: {folder}/ has {found}",
