@@ -33,7 +33,7 @@ BEFORE_THE_RUN = ("server.run-kept",)
 SPOILT = {
     "server.tasks-dealt": (
         "weights.block",
-        r"weights\.block holds other bytes .*; it is made again of model/classes\.h5",
+        r"weights\.block holds other bytes .*; it is rebuilt from model/classes\.h5",
     ),
     "server.model-scored": (
         "results/*.block",

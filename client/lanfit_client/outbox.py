@@ -48,7 +48,10 @@ class Outbox:
                 entry = msgspec.msgpack.decode(unseal(path.read_bytes()), type=Entry)
             except (OSError, ValueError) as wrong:
                 log.warning("%s is no result and is left alone: %s", path, wrong)
-                say(f"{path} can't be read and is left alone: {wrong}. The task that it was of is trained again.")
+                say(
+                    f"{path} can't be read and is left alone: {wrong}. Its task is trained again if the server still "
+                    "wants it."
+                )
                 continue
             self._entries[entry.result.block.id] = entry
             self.drop_if_damaged(entry.result.block.id)

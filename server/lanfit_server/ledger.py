@@ -169,7 +169,7 @@ class RoundRecord(msgspec.Struct, frozen=True):
     state: tuple[ArraySpec, ...] = ()
     """What the server's optimizer remembers, as it lies beside the weights."""
     stored: bool = False
-    """Its weights are on disk: until then they can be made again of its results."""
+    """Its weights are on disk: until then they can be rebuilt from its results."""
     weights_id: str = ""
     """The SHA-256 of these; empty in runs of versions that did not write it down."""
     state_id: str = ""

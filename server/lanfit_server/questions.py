@@ -139,7 +139,7 @@ class Answers:
         )
         if answer is not None and self._terminal.interactive and not self._terminal.take_defaults:
             # Asking twice would be one question more for whoever answers them by a program at a terminal.
-            self._terminal.say("Nobody has seen it; once all questions are answered, p and Enter shows it.")
+            self._terminal.say("It was not shown; after the last question p and Enter shows it.")
         if answer is not None or keep:
             return answer
         made = make()

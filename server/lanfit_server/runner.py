@@ -271,7 +271,7 @@ class Runner:
                 raise lost from None
             if not resuming.rebuild_weights(run, loaded.weights):
                 raise
-            self._say(f"Note: {lost.message.partition(': ')[2]}; it is made again of {self._workspace.relative(path)}.")
+            self._say(f"Note: {lost.message.partition(': ')[2]}; it is rebuilt from {self._workspace.relative(path)}.")
             return resuming.weights_of(run)
 
     def _use(self, model: Model, files: tuple[AllowedFile, ...]) -> None:

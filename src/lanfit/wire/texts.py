@@ -2,7 +2,8 @@
 
 `cleaner_of(type)` makes, from the annotations of a message, what is done with it when it is decoded: text for people is
 sanitized and cut; a name that becomes part of a path, or a key, is never changed, but refused by its pattern when the
-message is decoded. A field of type `str` without a kind is an error when the program starts.
+message is decoded. A field of type `str` without a kind is an error when the first message of that type is
+decoded; a test looks at all of them.
 """
 
 from __future__ import annotations
