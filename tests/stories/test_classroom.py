@@ -7,12 +7,12 @@ import re
 import signal
 from pathlib import Path
 
-import psutil
 import pytest
 from documents import HOWTO, blocks
 from holding import Hold
 from namespaces import Network
 from running import PASSPHRASE, Place, Program, assert_same_weights, each_model
+from test_faults_pauses import send
 
 PCS = [f"pc-{number}" for number in range(1, 9)]
 ON_TIME = PCS[:6]
@@ -28,12 +28,6 @@ def lesson_lines() -> tuple[list[str], str, str]:
     (client,) = [line for line in programs if line.startswith("client ")]
     (says,) = [text.strip() for info, text in blocks(HOWTO / "classroom.md") if info == "text server says"]
     return server.split(), client, says
-
-
-def send(program: Program, number: int) -> None:
-    """Send a signal to a program and all that it started."""
-    for process in (psutil.Process(program.process.pid), *program.descendants()):
-        process.send_signal(number)
 
 
 @pytest.mark.story
