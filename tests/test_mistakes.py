@@ -365,7 +365,7 @@ INSIDE = {
         ("file.reader-died", "file.reader-memory"),
         (
             _READER,
-            "lanfit/data/test_reading_apart.py::test_the_end_of_a_reader_is_told_by_the_file_and_by_how_it_ended",
+            "lanfit/data/test_reader_process.py::test_the_end_of_a_reader_is_told_by_the_file_and_by_how_it_ended",
         ),
     ),
     "model.changed": (

@@ -1,6 +1,6 @@
 """Reads parquet and feather files, where pyarrow is installed: numbers, or labels exactly. A file is read whole.
 
-A process of its own reads it (`apart`), and writes its columns where they are taken up.
+A process of its own reads it (`reader_process`), and writes its columns where they are taken up.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lanfit.data import apart
+from lanfit.data import reader_process
 from lanfit.data.memory import free_memory
 from lanfit.data.pieces import AnyArray, Piece, check_fits, merged_numbers, unreadable
 from lanfit.data.text_labels import Labels, labels_of_array
@@ -91,12 +91,12 @@ def _array(path: Path, table: Any, name: str) -> AnyArray:
 
 def _read(path: Path) -> tuple[Any, tuple[str, ...]]:
     pyarrow, _, _ = _readers(path)
-    if apart.HERE:
+    if reader_process.HERE:
         table = _table(path)
     else:
         with tempfile.TemporaryDirectory(prefix="lanfit-") as folder:
             columns = Path(folder) / "columns.arrow"
-            apart.read_table(path, free_memory(), columns)
+            reader_process.read_table(path, free_memory(), columns)
             with pyarrow.OSFile(str(columns)) as file:
                 table = pyarrow.ipc.open_file(file).read_all()
     index = [name for name in table.column_names if name.startswith(_INDEX)]

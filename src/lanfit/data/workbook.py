@@ -1,4 +1,4 @@
-"""Reads the cells of the first worksheet of an xlsx file; light, for a process that does nothing else (`apart`).
+"""Reads the cells of the first worksheet of an xlsx file; light, for a process of its own (`reader_process`).
 
 python-calamine reads; where it is not installed or can't read a file, openpyxl does, several times slower.
 """

@@ -1,7 +1,7 @@
 """Reads the first worksheet of an xlsx file: numbers, or labels exactly. It is read whole: no format for big data.
 
-A process of its own reads it (`apart`, `workbook`). Before that `sheets` holds its unpacked size and the reach of its
-cells against limits, and looks for what no reader tells: formulas that nobody computed, hidden rows.
+A process of its own reads it (`reader_process`, `workbook`). Before that `sheets` holds its unpacked size and the reach
+of its cells against limits, and looks for what no reader tells: formulas that nobody computed, hidden rows.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from lanfit.data.apart import read_sheet
 from lanfit.data.pieces import Piece, merged_numbers
+from lanfit.data.reader_process import read_sheet
 from lanfit.data.refusals import MOST_CELLS, Obstacle, is_of_numbers, lead_of, many_columns, way_out
 from lanfit.data.sheets import SheetFacts, check_archive, column_letters, damage_named
 from lanfit.data.tables import (

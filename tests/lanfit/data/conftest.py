@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from lanfit.data import apart
+from lanfit.data import reader_process
 
 
 @pytest.fixture(autouse=True)
 def reading_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.module.__name__ != "test_reading_apart":
-        monkeypatch.setattr(apart, "HERE", True)
+    if request.module.__name__ != "test_reader_process":
+        monkeypatch.setattr(reader_process, "HERE", True)

@@ -83,7 +83,7 @@ def _ask(path: Path, needed: int, *order: str) -> _Answer:
 
     limit = max(LEAST_MEMORY, 4 * needed)
     limit = min(limit, free_memory() or limit)
-    command = [sys.executable, "-P", "-m", "lanfit.data.apart", str(limit), str(path), *order]
+    command = [sys.executable, "-P", "-m", "lanfit.data.reader_process", str(limit), str(path), *order]
     with tempfile.TemporaryFile() as said:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": said}
         # A backtrace would hide the line that says why.

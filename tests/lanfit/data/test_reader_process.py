@@ -13,7 +13,7 @@ import numpy as np
 import openpyxl
 import pytest
 
-from lanfit.data import apart
+from lanfit.data import reader_process
 from lanfit.data.files import open_file, read_labels
 from lanfit.data.text_tables import read_text_table
 from lanfit.errors import InputError, LanfitError
@@ -105,17 +105,17 @@ def test_every_kind_of_cell_comes_through_as_it_was(tmp_path: Path, monkeypatch:
     cells = ["word", 1, 2.5, True, None, day, day.date(), day.time(), datetime.timedelta(hours=30)]
     book.active.append(cells)
     book.save(tmp_path / "x.xlsx")
-    found = apart.read_sheet(tmp_path / "x.xlsx", 0)
-    monkeypatch.setattr(apart, "HERE", True)
-    here = apart.read_sheet(tmp_path / "x.xlsx", 0)
+    found = reader_process.read_sheet(tmp_path / "x.xlsx", 0)
+    monkeypatch.setattr(reader_process, "HERE", True)
+    here = reader_process.read_sheet(tmp_path / "x.xlsx", 0)
     assert [list(map(type, row)) for row in found[0]] == [list(map(type, row)) for row in here[0]]
     assert [list(row) for row in found[0]] == [list(row) for row in here[0]]
     assert found[1] == here[1]
     big = [[1 << 70, -(1 << 63), datetime.timedelta(microseconds=-1)]]
     import msgspec
 
-    sent = msgspec.msgpack.encode([[apart._as_extension(cell) for cell in row] for row in big])
-    assert msgspec.msgpack.decode(sent, ext_hook=apart._cell_of) == big
+    sent = msgspec.msgpack.encode([[reader_process._as_extension(cell) for cell in row] for row in big])
+    assert msgspec.msgpack.decode(sent, ext_hook=reader_process._cell_of) == big
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".feather"])
@@ -137,7 +137,7 @@ def test_a_reader_ends_with_its_parent(tmp_path: Path) -> None:
     (tmp_path / "python_calamine.py").write_text("import threading\nthreading.Event().wait()\n")
     path = workbook(tmp_path / "x.xlsx", FIRST)
     reader = subprocess.Popen(
-        [sys.executable, "-P", "-m", "lanfit.data.apart", str(1 << 30), str(path), "sheet"],
+        [sys.executable, "-P", "-m", "lanfit.data.reader_process", str(1 << 30), str(path), "sheet"],
         stdin=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
@@ -150,8 +150,8 @@ def test_reading_a_sheet_imports_no_more_than_its_reader(tmp_path: Path) -> None
     path = workbook(tmp_path / "x.xlsx", FIRST)
     code = """if True:
         import pathlib, sys
-        from lanfit.data import apart
-        apart._answer(1 << 30, pathlib.Path(sys.argv[1]), "sheet", [])
+        from lanfit.data import reader_process
+        reader_process._answer(1 << 30, pathlib.Path(sys.argv[1]), "sheet", [])
         heavy = {"numpy", "asyncio", "pandas", "tensorflow", "keras", "openpyxl", "cryptography", "rich"}
         print(sorted(heavy & set(sys.modules)))
     """
