@@ -221,7 +221,7 @@ def test_at_a_terminal_wrong_answers_are_explained_and_asked_again(place: Place)
     with place.server(terminal=True, passphrase=None) as server:
         dialogue = Dialogue(server)
         dialogue.answer("Server IP", "127.0.0.1")
-        dialogue.answer("Port", "0")
+        dialogue.answer("Port", "70000")
         dialogue.explains("value.not-whole-in-range", "Port")
         dialogue.answer("Port", str(free_port()))
         dialogue.answer("Start training", "perhaps")
