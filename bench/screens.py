@@ -23,8 +23,9 @@ from pathlib import Path
 from lanfit.gauge import Transfer
 from lanfit_server.display import Display
 from lanfit_server.live_table import Facts, Held
+from lanfit_server.report.text import lines
 from lanfit_server.roster import Member
-from lanfit_server.summary import Bytes, ClientFacts, DataFacts, FinalFacts, ModelFacts, Summary, all_seconds, lines
+from lanfit_server.summary import Bytes, ClientFacts, DataFacts, FinalFacts, ModelFacts, Summary, all_seconds
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ((80, 24), (120, 40))

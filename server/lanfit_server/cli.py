@@ -152,8 +152,8 @@ def _run(
 
 def _tell(place: Workspace, summaries: Sequence[Summary], as_json: bool) -> None:
     """Print how it went, and exit."""
+    from lanfit_server.report.text import lines
     from lanfit_server.resuming import how_to_resume, is_simulated
-    from lanfit_server.summary import lines
 
     for summary in summaries:
         folder, collected = place.run_folder(summary.run), place.collected(summary.run)

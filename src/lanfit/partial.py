@@ -133,16 +133,13 @@ class PartialBlock:
         self.file.close()
         remove_partial(self.path)
 
-    def finish(self, block_id: str, *, always: bool = False) -> BlockFile:
+    def finish(self, block_id: str) -> BlockFile:
         """The whole block has come. Reads it if some of it came over another link.
-
-        Args:
-            always: read it in any case: it comes from a disk that may have spoilt it.
 
         Raises:
             SpoiltBlock: it is not the block with this id: the disk has spoilt what lay there. Nothing of it is left.
         """
-        if (self.offset or always) and hashlib.sha256(self.view).hexdigest() != block_id:
+        if self.offset and hashlib.sha256(self.view).hexdigest() != block_id:
             self.drop()
             why = "what had come of it before is damaged; all of it is needed again"
             raise SpoiltBlock(errno.EIO, why, str(self.path))

@@ -14,8 +14,9 @@ from lanfit.fields import Value
 from lanfit.terminal import Terminal
 from lanfit.workspace import Workspace
 from lanfit_server.opening import Options, left_behind
+from lanfit_server.report.text import lines
 from lanfit_server.resuming import how_to_resume
-from lanfit_server.summary import DataFacts, ModelFacts, Summary, lines
+from lanfit_server.summary import DataFacts, ModelFacts, Summary
 
 
 class AtTerminal(io.StringIO):

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from lanfit.gauge import Transfer, bar
-from lanfit_server.live_table import Facts, Held, share_done, shortened, table_lines
+from lanfit_server.live_table import Facts, Held, share_done, table_lines
 from lanfit_server.roster import Member, label
+from lanfit_server.short_names import shortened
 
 STATES = ("waiting", "training", "receiving", "sending", "preparing", "lost", "left", "no file", "scoring")
 NOW = 10_000.0

@@ -487,7 +487,7 @@ class LanCluster:
                 part.drop()
             else:
                 try:
-                    reason = await self._desk.take_in(session.name, result, lambda: part.finish(block_id, always=True))
+                    reason = await self._desk.take_in(session.name, result, lambda: part.finish(block_id))
                 except (OSError, sqlite3.OperationalError) as wrong:
                     await self._put_off(session, result, why_not_written(wrong))
                     return

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanfit_server.client_facts import taken_over
+from lanfit_server.report.text import lines
 from lanfit_server.summary import (
     Bytes,
     ClientFacts,
@@ -17,7 +18,6 @@ from lanfit_server.summary import (
     RoundFacts,
     Summary,
     all_seconds,
-    lines,
 )
 
 METRICS = {"loss": 0.17, "accuracy": 0.93, "precision": 0.94, "recall": 0.93, "f1": 0.93}
