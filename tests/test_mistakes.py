@@ -271,7 +271,7 @@ INSIDE = {
     ),
     "link.ended": (
         "a server is there for it, and dies",
-        "lanfit_client/test_last_words.py::test_what_is_said_when_a_link_ends_is_true_at_that_moment",
+        "lanfit_client/test_closing_messages.py::test_what_is_said_when_a_link_ends_is_true_at_that_moment",
     ),
     "connect.failed": (
         _NETWORK,

@@ -60,10 +60,10 @@ from lanfit.wire.messages import (
     Welcome,
 )
 from lanfit.workspace import Workspace
+from lanfit_client.closing_messages import LargePacketLoss, link_ended_message, run_ended_message
 from lanfit_client.corrections import Corrections
 from lanfit_client.errands import Scoring, Surveying, Training
 from lanfit_client.known import KnownServers
-from lanfit_client.last_words import LargeMessages, after_link, after_run
 from lanfit_client.outbox import Entry
 from lanfit_client.state import ClientState
 from lanfit_client.work import Keeping, Worker
@@ -120,7 +120,7 @@ class Agent:
         corrections: waits for own files to be corrected that the server can't use.
         allowed: the files with custom objects that its user allows; only the trainer executes them.
         detail: called instead of `say` with lines that a progress bar makes unnecessary.
-        urge: called instead of `say` with what no question may keep back.
+        say_now: called instead of `say` with what no question may keep back.
     """
 
     def __init__(
@@ -142,14 +142,14 @@ class Agent:
         allowed: Allowed | None = None,
         say_trouble: Callable[[str], None] | None = None,
         detail: Callable[[str], None] | None = None,
-        urge: Callable[[str], None] | None = None,
+        say_now: Callable[[str], None] | None = None,
     ) -> None:
         own = data or workspace.dataset
         self._allowed = allowed or Allowed()
         self._joined_with = self._allowed.specs
         self.worker = Worker(
             state, workspace, own, runtime, fixed, self._send_soon, say, keeping or Keeping(), self._allowed,
-            detail, urge,
+            detail, say_now,
         )  # fmt: skip
         self.sending: Transfer | None = None
         """What is handed back at this moment."""
@@ -177,7 +177,7 @@ class Agent:
         self._unsent: list[Message] = []
         self._delayed: set[str] = set()
         self._once = False
-        self._large_messages = LargeMessages()
+        self._large_packet_loss = LargePacketLoss()
         self._waited_for = ""
         """What the user was told last that this client is waiting for."""
         self._knows_it_ended = False
@@ -242,8 +242,8 @@ class Agent:
         worker, on_purpose = self.worker, link.said_goodbye
         at_work, results = worker.progress() is not None, len(worker.outbox)
         address = with_port(self._server.host, self._server.port)
-        self._say(after_link(lost, address, on_purpose=on_purpose, at_work=at_work, results=results))
-        if advice := self._large_messages.lost(link.stood_still, link.bytes_received):
+        self._say(link_ended_message(lost, address, on_purpose=on_purpose, at_work=at_work, results=results))
+        if advice := self._large_packet_loss.lost(link.stood_still, link.bytes_received):
             self._say(advice)
         self._knows_it_ended = on_purpose
 
@@ -427,7 +427,7 @@ class Agent:
                 await worker.end_run(run, status)
                 if self._parts is not None:
                     self._parts.forget()
-                self._say(after_run(text, once=self._once))
+                self._say(run_ended_message(text, once=self._once))
                 return True
             case _:
                 raise RemoteProtocolError(f"the server sent {type(message).__name__}, which is not for a client")

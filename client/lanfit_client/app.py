@@ -116,7 +116,7 @@ class Client:
                     allowed=allowed,
                     say_trouble=self._say_trouble,
                     detail=self._terminal.detail,
-                    urge=self._terminal.urge,
+                    say_now=self._terminal.say_now,
                 )
                 self._loop, self._agent = loop, agent
                 try:

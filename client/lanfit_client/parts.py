@@ -90,7 +90,7 @@ class PartsQuestions:
         """The work is done: nobody wants an answer any more, and the main thread must not wait for one."""
         self._wanted.put(None)
         if self._asking and not work.cancelled():
-            self._terminal.urge("Nothing is asked any more: press Enter.")
+            self._terminal.say_now("Nothing is asked any more: press Enter.")
 
     def _check_wanted(self) -> None:
         if self._work is not None and self._work.done():

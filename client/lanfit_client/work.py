@@ -91,7 +91,7 @@ class Worker:
         keeping: what is kept of the data that was received.
         allowed: the files with custom objects that may be executed.
         detail: called instead with lines that a progress bar makes unnecessary.
-        urge: called instead with what no question may keep back.
+        say_now: called instead with what no question may keep back.
     """
 
     def __init__(
@@ -106,9 +106,9 @@ class Worker:
         keeping: Keeping,
         allowed: Allowed | None = None,
         detail: Callable[[str], None] | None = None,
-        urge: Callable[[str], None] | None = None,
+        say_now: Callable[[str], None] | None = None,
     ) -> None:
-        self._urge = urge or say
+        self._say_now = say_now or say
         self.outbox = Outbox(state.outbox, say)
         self._keeping = keeping
         self._cache = Cache(state.cache, say, keeping.limit)
@@ -251,7 +251,7 @@ class Worker:
             self.means.say(f"The backend is ready: {answer}.")
             return
         if isinstance(answer, NotReady):
-            self._urge(f"{answer.error[:1].upper()}{answer.error[1:]}.")
+            self._say_now(f"{answer.error[:1].upper()}{answer.error[1:]}.")
             if work is not None and (work.is_received() or work.built is not None):
                 self._fail(work, TrainingError(answer.error, answer.hint), ())
             return

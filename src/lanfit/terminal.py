@@ -83,7 +83,7 @@ class Terminal:
         if self._area is None:
             self.say(text)
 
-    def urge(self, text: str) -> None:
+    def say_now(self, text: str) -> None:
         """Print a line that a question that is open can't keep back, such as why its answer will be of no use."""
         with self._lock:
             if self._asker is not None and self._asker != threading.get_ident():

@@ -135,7 +135,7 @@ def test_what_ends_the_program_does_not_wait_for_an_answer() -> None:
         asking = threading.Thread(target=lambda: terminal.ask("Port", "--port", str, default="1"))
         asking.start()
         shown.wait_for("Port")
-        terminal.urge("There is no backend.")
+        terminal.say_now("There is no backend.")
         shown.wait_for("no backend")
         shown.type("\n")
         asking.join(30)

@@ -85,7 +85,7 @@ log = logging.getLogger("lanfit.server")
 #: A client that is logged in says who it is within this many seconds.
 JOIN_SECONDS = 10.0
 #: So many addresses are named whose clients can't log in: anybody who can connect can pretend to be one.
-MOST_UNFIT = 50
+MOST_FAILED_LOGINS = 50
 #: A client whose result there is no room for offers it again after so many seconds.
 LATER_SECONDS = 10.0
 
@@ -108,7 +108,7 @@ class LanCluster:
         self._waits = Waits()
         self._sessions: dict[str, Session] = {}
         self._blocks: dict[str, tuple[BlockSpec, Mapping[str, AnyArray], Callable[[], None] | None]] = {}
-        self._unfit_said: set[tuple[str, type]] = set()
+        self._failed_logins_said: set[tuple[str, type]] = set()
         self._copied: set[bytes] = set()
         """Ids of clients that more than one machine has, as was said."""
         self._withdrawn: set[str] = set()
@@ -124,17 +124,19 @@ class LanCluster:
         """
         self._waits = waits
         times = LinkTimes.of(waits)
-        self._listener = await listen(host, port, identity, gate, self._serve, times=times, on_unfit=self._unfit)
+        self._listener = await listen(
+            host, port, identity, gate, self._serve, times=times, on_failed_login=self._failed_login
+        )
         return self._listener
 
-    def _unfit(self, address: str, why: OtherVersion | Distrusted) -> None:
+    def _failed_login(self, address: str, why: OtherVersion | Distrusted) -> None:
         """Say once for each address that its client can't log in to this server, and what to do."""
         log.info("%s does not log in: %s", address, why)
         what = (address, type(why))
-        if what in self._unfit_said or len(self._unfit_said) >= MOST_UNFIT:
+        if what in self._failed_logins_said or len(self._failed_logins_said) >= MOST_FAILED_LOGINS:
             return
-        self._unfit_said.add(what)
-        self.say(said_of_unfit(address, why))
+        self._failed_logins_said.add(what)
+        self.say(failed_login_message(address, why))
 
     # --- what the coordinator asks for --------------------------------------------------------------------------
 
@@ -503,7 +505,7 @@ class LanCluster:
         crash_point("server.result-acknowledged")
 
 
-def said_of_unfit(address: str, why: OtherVersion | Distrusted) -> str:
+def failed_login_message(address: str, why: OtherVersion | Distrusted) -> str:
     """What the operator is told of a client that can't log in."""
     match why:
         case OtherVersion(lowest, highest):

@@ -45,7 +45,7 @@ FULL_SECONDS = 2
 log = logging.getLogger(__name__)
 
 #: Called with an address and why its client can't log in to this server.
-OnUnfit = Callable[[str, OtherVersion | Distrusted], None]
+OnFailedLogin = Callable[[str, OtherVersion | Distrusted], None]
 OnLink = Callable[[Link, bytes, str], Awaitable[None]]
 
 
@@ -69,11 +69,16 @@ class Listener:
     """A server that listens; made by `listen`."""
 
     def __init__(
-        self, sockets: list[socket.socket], identity: Identity, gate: Gate, on_link: OnLink, on_unfit: OnUnfit
+        self,
+        sockets: list[socket.socket],
+        identity: Identity,
+        gate: Gate,
+        on_link: OnLink,
+        on_failed_login: OnFailedLogin,
     ) -> None:
         self.addresses: list[str] = [address_of(sock) for sock in sockets]
         self.port: int = sockets[0].getsockname()[1]
-        self._identity, self._gate, self._on_link, self._on_unfit = identity, gate, on_link, on_unfit
+        self._identity, self._gate, self._on_link, self._on_failed_login = identity, gate, on_link, on_failed_login
         self._context = server_context(identity)
         self._times = LinkTimes()
         self._login_seconds = LOGIN_SECONDS
@@ -179,7 +184,7 @@ class Listener:
                             self._gate.joined(address, client_id)
                             return client_id
                         case OtherVersion() | Distrusted() as why:
-                            self._on_unfit(address, why)
+                            self._on_failed_login(address, why)
                             return None
                         case _:
                             return None
@@ -223,12 +228,12 @@ async def listen(
     *,
     times: LinkTimes | None = None,
     login_seconds: float = LOGIN_SECONDS,
-    on_unfit: OnUnfit = lambda address, why: None,
+    on_failed_login: OnFailedLogin = lambda address, why: None,
 ) -> Listener:
     """Listen on an address or name ("0.0.0.0", "::" and "*": all addresses) and a port (0: any free one).
 
     `on_link(link, client_id, address)` is awaited for each client that logged in; when it returns, its link is closed.
-    `on_unfit(address, why)` is called for each that can't: anybody who can connect can have it called.
+    `on_failed_login(address, why)` is called for each that can't: anybody who can connect can have it called.
 
     Raises:
         InputError: the name is unknown, the address is not of this machine, or the port is in use.
@@ -236,7 +241,7 @@ async def listen(
     sockets = bind(await asyncio.to_thread(places_of, host), port)
     for sock in sockets:
         sock.setblocking(False)
-    listener = Listener(sockets, identity, gate, on_link, on_unfit)
+    listener = Listener(sockets, identity, gate, on_link, on_failed_login)
     listener.start(times or LinkTimes(), login_seconds)
     return listener
 

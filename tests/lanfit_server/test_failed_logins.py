@@ -17,7 +17,7 @@ from lanfit.net.tls import client_context
 from lanfit.wire.auth import CLIENT_HELLO, MAGIC, REFUSE, Distrust, Distrusted, Refusal, client_refusal
 from lanfit.wire.frames import HEADER, Kind, encode_frame
 from lanfit_client.known import FingerprintChanged, KnownServers
-from lanfit_server.clusters.lan import MOST_UNFIT, LanCluster
+from lanfit_server.clusters.lan import MOST_FAILED_LOGINS, LanCluster
 
 NEWER = encode_frame(Kind.CLIENT_HELLO, CLIENT_HELLO.pack(MAGIC, 2, 3, bytes(32), b"c" * 16))
 
@@ -70,9 +70,9 @@ def test_no_more_addresses_are_named_than_an_operator_can_read(tmp_path: Path) -
     said: list[str] = []
     cluster = LanCluster(Lab(tmp_path).scene.desk)
     cluster.say = said.append
-    for number in range(10 * MOST_UNFIT):
-        cluster._unfit(f"10.0.{number // 250}.{number % 250}", Distrusted(Distrust.FINGERPRINT))
-    assert len(said) == MOST_UNFIT
+    for number in range(10 * MOST_FAILED_LOGINS):
+        cluster._failed_login(f"10.0.{number // 250}.{number % 250}", Distrusted(Distrust.FINGERPRINT))
+    assert len(said) == MOST_FAILED_LOGINS
 
 
 def test_a_client_that_refuses_a_server_tells_it_so(tmp_path: Path) -> None:

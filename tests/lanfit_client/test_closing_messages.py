@@ -15,7 +15,7 @@ from lanfit.wire.auth import stretch
 from lanfit.wire.messages import Join, RunEnded, Runtime, Status, Welcome
 from lanfit.workspace import Workspace
 from lanfit_client.agent import Agent, Server
-from lanfit_client.last_words import SMALL_MESSAGES, LargeMessages, after_link, after_run
+from lanfit_client.closing_messages import SMALL_TRAFFIC, LargePacketLoss, link_ended_message, run_ended_message
 from lanfit_client.state import ClientState
 
 LOST = mistake("link.ended", peer="10.0.0.1:8470", reason="the other side ended without a word")
@@ -64,15 +64,15 @@ def test_what_is_said_when_a_link_ends_is_true_at_that_moment(
     on_purpose: bool, at_work: bool, results: int, said: str
 ) -> None:
     assert mistake("link.ended", peer="x", reason="y").hint in said or on_purpose
-    told = after_link(LOST, "10.0.0.1:8470", on_purpose=on_purpose, at_work=at_work, results=results)
+    told = link_ended_message(LOST, "10.0.0.1:8470", on_purpose=on_purpose, at_work=at_work, results=results)
     assert told == said
 
 
 def test_a_run_that_is_over_is_said_with_what_the_client_does_now() -> None:
     text = "run 7 is over: done; your model: accuracy 0.9712"
-    assert after_run(text, once=True) == "Run 7 is over: done; your model: accuracy 0.9712."
+    assert run_ended_message(text, once=True) == "Run 7 is over: done; your model: accuracy 0.9712."
     stays = " This client stays for the next run; Ctrl-C ends it."
-    assert after_run(text, once=False) == "Run 7 is over: done; your model: accuracy 0.9712." + stays
+    assert run_ended_message(text, once=False) == "Run 7 is over: done; your model: accuracy 0.9712." + stays
 
 
 def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_pat
     assert not any("something else answers" in line or "Work goes on" in line for line in said)
 
 
-SMALL, LARGE = SMALL_MESSAGES - 1, SMALL_MESSAGES
+SMALL, LARGE = SMALL_TRAFFIC - 1, SMALL_TRAFFIC
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ SMALL, LARGE = SMALL_MESSAGES - 1, SMALL_MESSAGES
     ],
 )
 def test_a_way_that_loses_large_packets_is_named_the_second_time(links: list[tuple[str, int]], said: bool) -> None:
-    large = LargeMessages()
+    large = LargePacketLoss()
     *before, last = [large.lost(*link) for link in links]
     assert not any(before)
     assert ("MTU" in last) is said

@@ -9,12 +9,12 @@ from lanfit.mistakes import mistake
 from lanfit.text import pluralize, sentence
 
 
-def after_run(text: str, *, once: bool) -> str:
+def run_ended_message(text: str, *, once: bool) -> str:
     """The run is over, as the server says it; the client ends with it, or stays."""
     return f"{sentence(text)}." + ("" if once else " This client stays for the next run; Ctrl-C ends it.")
 
 
-def after_link(lost: LanfitError, address: str, *, on_purpose: bool, at_work: bool, results: int) -> str:
+def link_ended_message(lost: LanfitError, address: str, *, on_purpose: bool, at_work: bool, results: int) -> str:
     """A link has ended.
 
     Args:
@@ -35,10 +35,10 @@ def after_link(lost: LanfitError, address: str, *, on_purpose: bool, at_work: bo
 
 
 #: A login, a welcome and some pings: all of them are small enough for any packet.
-SMALL_MESSAGES: Final = 16 * 1024
+SMALL_TRAFFIC: Final = 16 * 1024
 
 
-class LargeMessages:
+class LargePacketLoss:
     """Notices a way to the server that passes small packets and loses large ones: nothing else looks like it twice.
 
     Where the largest packet of a VPN or a tunnel is smaller than that of this machine, and a firewall drops the message
@@ -55,7 +55,7 @@ class LargeMessages:
             stood_still: as `Link.stood_still`.
             received: bytes that came over it.
         """
-        large = stood_still == "stuck" or (stood_still == "silent" and received < SMALL_MESSAGES)
+        large = stood_still == "stuck" or (stood_still == "silent" and received < SMALL_TRAFFIC)
         self._in_a_row = self._in_a_row + 1 if large else 0
         if self._in_a_row < 2:
             return ""
