@@ -24,6 +24,7 @@ from lanfit.models.runtime import unusable
 from lanfit.partial import is_full
 from lanfit.room import Room
 from lanfit.system import refused
+from lanfit.text import sentence
 from lanfit.wire.messages import Model
 
 #: What the model process computes with.
@@ -403,7 +404,7 @@ class ModelProcess:
         self._watching = asyncio.create_task(self._watch(self._child))
         cause = ", as the system does when memory runs out" if child.exit_code == -9 else ""
         repeated = ", and what it was doing is repeated" if again else ""
-        self._say(f"{died.message[:1].upper()}{died.message[1:]}{cause}: it is started again{repeated}.")
+        self._say(f"{sentence(died.message)}{cause}: it is started again{repeated}.")
 
     async def stop(self) -> None:
         """End the process. What it was asked is given up: that it dies of being ended is no error of anybody's."""
