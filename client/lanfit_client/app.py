@@ -30,7 +30,7 @@ from lanfit.waits import Waits
 from lanfit.wire.messages import Runtime
 from lanfit.workspace import Workspace
 from lanfit_client.agent import Agent, Server
-from lanfit_client.bar import Line, bar_lines, share_done
+from lanfit_client.bar import Line, bar_lines
 from lanfit_client.cache import CACHE_LIMIT
 from lanfit_client.corrections import Corrections
 from lanfit_client.known import FingerprintChanged, KnownServers
@@ -178,7 +178,7 @@ class Client:
         """How far the task at hand is, for the user at a terminal."""
         worker, now = agent.worker, time.monotonic()
         progress = worker.progress()
-        left = pace.of((progress.run, progress.task), share_done(progress), now) if progress is not None else None
+        left = pace.of((progress.run, progress.task), progress.share, now) if progress is not None else None
         return bar_lines(progress, worker.receiving, agent.sending, left, width, now)
 
     # --- what is asked ------------------------------------------------------------------------------------------

@@ -14,12 +14,6 @@ LONGEST_BAR = 30
 GAP = "  "
 
 
-def share_done(progress: Progress) -> float:
-    """How much of a task is trained, 0 to 1."""
-    done = max(0, progress.epoch - 1) + (progress.step / progress.steps if progress.steps else 0)
-    return min(1.0, done / progress.epochs) if progress.epochs else 0.0
-
-
 def bar_lines(
     progress: Progress | None, receiving: Transfer | None, sending: Transfer | None, left: float | None,
     width: int, now: float,
@@ -44,7 +38,7 @@ def bar_lines(
             told.append(f"loss {short(progress.loss)}")
         if left is not None:
             told.append(f"{clock(left)} left")
-        lines.append(_line(task, share_done(progress), GAP.join(told), width))
+        lines.append(_line(task, progress.share, GAP.join(told), width))
     else:
         lines.append((cut(f"{task}{GAP}{progress.state} …", width), ""))
     return lines

@@ -19,7 +19,7 @@ from lanfit.errors import ChildDied, LanfitError
 from lanfit.files import ArrayFile
 from lanfit.logs import HistoryFile, append_log
 from lanfit.models.custom import Allowed, AllowedFile
-from lanfit.text import pluralize
+from lanfit.text import pluralize, sentence
 from lanfit.training import orders
 from lanfit.training.checkpoint import epochs_kept
 from lanfit.training.orders import Answer, EpochDone, Note, Ready, Resumed, Step, Trained
@@ -282,7 +282,7 @@ class Training:
             return False
         self._went_on = epochs
         self._step = _step("preparing", self.lease)
-        self._log(f"{died.message[:1].upper()}{died.message[1:]}; going on after epoch {epochs}.")
+        self._log(f"{sentence(died.message)}; going on after epoch {epochs}.")
         return True
 
     def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:

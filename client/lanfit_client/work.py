@@ -25,6 +25,7 @@ from lanfit.net.link import Link
 from lanfit.partial import is_full
 from lanfit.room import AGAIN_SECONDS, Room
 from lanfit.system import refused
+from lanfit.text import sentence
 from lanfit.training import orders
 from lanfit.training.orders import Answer, Built, NotDone, NotReady, Ready, Surveyed, Trained
 from lanfit.training.trainer_process import TrainerProcess
@@ -251,7 +252,7 @@ class Worker:
             self.means.say(f"The backend is ready: {answer}.")
             return
         if isinstance(answer, NotReady):
-            self._say_now(f"{answer.error[:1].upper()}{answer.error[1:]}.")
+            self._say_now(f"{sentence(answer.error)}.")
             if work is not None and (work.is_received() or work.built is not None):
                 self._fail(work, TrainingError(answer.error, answer.hint), ())
             return
@@ -306,7 +307,7 @@ class Worker:
             return
         if self.trainer.hung:
             return
-        said = died.message[:1].upper() + died.message[1:]
+        said = sentence(died.message)
         if work is not None and work.order is None and self._begins_again(work):
             self.means.say(f"{said}; another one is started. Receiving goes on.")
             return

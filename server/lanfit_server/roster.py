@@ -190,8 +190,7 @@ class Roster:
                 moved.done = came
         else:
             member.transfer = None
-            done = max(0, said.epoch - 1) + (said.step / said.steps if said.steps else 0)
-            member.progress = min(1.0, max(0.0, done / said.epochs)) if said.epochs > 0 else 0.0
+            member.progress = said.share
             is_begun = said.epoch > 1 or said.step > 0
             member.epoch = f"{said.epoch}/{said.epochs}" if said.epoch > 0 else ""
             member.loss = said.loss if said.state == "training" and is_begun else None

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from lanfit.errors import InputError, LanfitError, TrainingError
 from lanfit.system import refused
+from lanfit.text import sentence
 from lanfit.training.orders import Answer, NotDone, NotReady, Ready, Scored, Surveyed, Trained, Work
 from lanfit.training.trainer_process import TrainerProcess
 from lanfit.wire.messages import Runtime
@@ -224,7 +225,7 @@ class Slot:
                 "A trainer did not stop when it was told to: it was killed, and another one is started."
             )
         else:
-            self._pool.on_death(f"{died.message[:1].upper()}{died.message[1:]}.")
+            self._pool.on_death(f"{sentence(died.message)}.")
         if errand is None or order is None:
             return  # another one is started when there is something to do
         if not self._stopped and errand.again(died):

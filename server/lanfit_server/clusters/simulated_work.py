@@ -12,7 +12,7 @@ from typing import Protocol
 
 from lanfit.errors import ChildDied, LanfitError
 from lanfit.models.custom import Allowed
-from lanfit.text import sanitize_lines
+from lanfit.text import sanitize_lines, sentence
 from lanfit.training import orders
 from lanfit.training.checkpoint import epochs_kept
 from lanfit.training.orders import Answer, EpochDone, Note, Ready, Resumed, Scored, Step, Trained
@@ -124,7 +124,7 @@ class Training:
             return False
         self._went_on = epochs
         self._progress("preparing")
-        self._log(f"{died.message[:1].upper()}{died.message[1:]}; going on after epoch {epochs}.")
+        self._log(f"{sentence(died.message)}; going on after epoch {epochs}.")
         return True
 
     def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:

@@ -97,6 +97,14 @@ class Progress(Message, frozen=True, tag="progress"):
     samples_per_second: float
     state: ShortText = "training"
 
+    @property
+    def share(self) -> float:
+        """How much of the task is trained, 0 to 1, whatever the peer says."""
+        if self.epochs <= 0:
+            return 0.0
+        done = max(0, self.epoch - 1) + (self.step / self.steps if self.steps else 0)
+        return min(1.0, max(0.0, done / self.epochs))
+
 
 class Epoch(Message, frozen=True, tag="epoch"):
     """One finished epoch: a line of the history."""
