@@ -45,6 +45,22 @@ def test_a_server_at_its_first_question(tiny_place: Tiny) -> None:
     assert said.strip() == "Interrupted."
 
 
+def test_a_question_when_the_system_gives_the_signal_to_another_thread(tmp_path: Path) -> None:
+    """The main thread's read is not interrupted then. Here it can't be given the signal: which one is, is chance."""
+    (tmp_path / "asks.py").write_text(
+        "import signal, threading\n"
+        "from lanfit.interrupts import Interruptible\n"
+        "from lanfit.terminal import Terminal\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "with Interruptible():\n"
+        "    Terminal().ask('Server IP', '--host', str, default='0.0.0.0')\n"
+    )
+    said = interrupted(Program(command="python asks.py", folder=tmp_path, terminal=True), "Server IP")
+    assert said.strip() == "Interrupted."
+
+
 def test_a_server_while_it_waits_for_its_clients(tiny_place: Tiny) -> None:
     arguments = ("--model", "classes.h5", "--batch-size", 2, "--host", "127.0.0.1", "--port", free_port(), "--yes")
     said = interrupted(tiny_place.server(*arguments, terminal=True), "Keras is still being imported", "Waiting for 2")

@@ -182,26 +182,6 @@ def test_a_client_and_a_server_that_are_killed_and_come_back_give_the_same_model
         assert_same_weights(folder / calm["run"] / f"{name}.h5", folder / stormy["run"] / f"{name}.h5")
 
 
-def test_a_client_that_is_lost_for_good_is_waited_for_until_the_deadline(place: Place, tmp_path: Path) -> None:
-    one, two, _, _ = two_labs(tmp_path)
-    port = free_port()
-    with (
-        place.server(*flags(port, 2, **{**OWN, "deadline": "2s"})) as server,
-        client(one, port, "lab-1") as first,
-        client(two, port, "lab-2", environment=DIES) as second,
-    ):
-        second.finish(-9)
-        server.expect("lab-2 was lost")
-        server.expect(r"shard-2 is given up: lab-2 was gone for longer than 2 s \(--deadline\)")
-        server.finish(4)
-        first.finish()
-    summary = place.summary()
-    assert summary["status"] == "partial"
-    assert [each["status"] for each in summary["clients"]] == ["done", "failed"]
-    assert summary["final"]["client"] == "lab-1"
-    assert "lab-2 does not score shard-1: it is gone for longer than --deadline" in server.said
-
-
 def test_a_folder_of_own_data_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     with client(tmp_path, 1, "lab-1", "--data", tmp_path / "nowhere") as worker:
         worker.finish(2)

@@ -117,6 +117,17 @@ def together(faults: Sequence[LanfitError]) -> LanfitError:
     return mistake("own-data.several", count=pluralize(len(faults), "client"), faults=listed)
 
 
+def why_no_run_began(faults: Mapping[str, LanfitError], client: str) -> str:
+    """What a client is told when the files of some kept a run from beginning."""
+    if (wrong := faults.get(client)) is not None:
+        if wrong.code == "survey.no-answer":
+            return "no run began: this client did not say in time what its files hold (--deadline at the server)"
+        return "no run began: the files of this client can't be used, as was said above; correct them for the next run"
+    if faults:
+        return f"no run began because of {', '.join(faults)}; nothing is wrong with the files of this client"
+    return "no run began: the server says why"
+
+
 class Assembly:
     """Gets the clients of a run together.
 
@@ -345,7 +356,7 @@ class Assembly:
             if not answers.unheard():
                 self._display.say(f"{answers.waiting()}{self._early.invitation(len(answers.told), time.monotonic())}")
         elif answers.unheard():
-            self._display.say(f"{client} has files that can't be used; first all others are heard.")
+            self._display.say(f"{wrong.message}. The other clients are heard first.")
 
     @property
     def _deadline_said(self) -> str:

@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -30,7 +31,7 @@ from lanfit.wire.messages import Model, RunEnded, Survey
 from lanfit.workspace import Workspace
 from lanfit_server import resuming
 from lanfit_server.apart import Apart
-from lanfit_server.assembly import Assembly
+from lanfit_server.assembly import Assembly, why_no_run_began
 from lanfit_server.class_table import lines_of_deal
 from lanfit_server.clusters import BeginNow, Cluster
 from lanfit_server.collect import Desk, OpenRun
@@ -169,8 +170,8 @@ class Runner:
         """Calls something for every Enter at the operator's terminal inside its block; yields whether it can."""
         self.corrects = False
         """Whether the operator is there to have clients' files corrected, which are waited for then."""
-        self._faulty: tuple[str, ...] = ()
-        """The clients whose own files kept the last run from beginning."""
+        self._faults: Mapping[str, LanfitError] = {}
+        """What was wrong with the own files of clients when the last run did not begin."""
         self.on_outcome: Callable[[Summary], None] = lambda summary: None
         """Called when the models and the summary of a run are on disk; its report and its end are still to come."""
 
@@ -181,7 +182,7 @@ class Runner:
             LanfitError: nothing was begun, or the run can't go on.
             KeyboardInterrupt: Ctrl-C before the run had begun; later the run is ended, and has a summary.
         """
-        self._faulty = ()
+        self._faults = {}
         self._cluster.waiting_for = "the server reads its model and its data"
         with self._room() as scratch:
             job, model = order.job, order.model
@@ -206,7 +207,8 @@ class Runner:
                 for shard, owner in enumerate(owners):
                     check_memory(data, shard, weights, self._cluster.roster[owner])
             except LanfitError:
-                self._loop.call(self._end_before_it_began("failed", self._why_it_did_not_begin))
+                why = partial(why_no_run_began, self._faults)
+                self._loop.call(self._end_before_it_began("failed", why))
                 raise
             except KeyboardInterrupt:
                 stopped = "no run began: the server was stopped"
@@ -391,7 +393,7 @@ class Runner:
             with self._enter(early):
                 return self._loop.call(survey())
         finally:
-            self._faulty = tuple(assembly.faults)
+            self._faults = assembly.faults
 
     # --- the run -------------------------------------------------------------------------------------------------
 
@@ -538,16 +540,6 @@ class Runner:
         """Tell every client that there is no run; `why` says to whom what."""
         connected = self._cluster.roster.connected
         await self._cluster.end_run({name: RunEnded("", status, why(name)) for name in connected})
-
-    def _why_it_did_not_begin(self, client: str) -> str:
-        if client in self._faulty:
-            return (
-                "no run began: the files of this client can't be used, as was said above; correct them for the next run"
-            )
-        if self._faulty:
-            listed = ", ".join(self._faulty)
-            return f"no run began: the files of {listed} can't be used; nothing is wrong with those of this client"
-        return "no run began: the server says why"
 
     def _say(self, text: str) -> None:
         self._display.say(text)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 T = TypeVar("T")
-#: How often a thread that waits for Enter looks whether it is still to wait, in seconds.
+#: How often who waits for what is typed looks whether it is still to wait, in seconds.
 LOOK_SECONDS = 0.2
 #: Draws what is kept up to date: from the width and height of the terminal to lines, each with its rich style.
 Draw = Callable[[int, int], Sequence[tuple[str, str]]]
@@ -224,6 +224,8 @@ class Terminal:
             with _no_echo(self._answers) if secret and self.interactive else contextlib.nullcontext(False) as hidden:
                 self._talk.write(prompt)
                 self._talk.flush()
+                if self.interactive:
+                    _wait_until_typed(self._answers.fileno())
                 line = self._answers.readline()
         finally:
             with self._lock:
@@ -346,6 +348,14 @@ def _no_echo(stream: TextIO) -> Iterator[bool]:
         yield True
     finally:
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
+
+def _wait_until_typed(descriptor: int) -> None:
+    """Wait for a line, in short waits: a read goes on when Ctrl-C comes just before it, or to another thread."""
+    if sys.platform == "win32":
+        return  # there Ctrl-C ends a read of the console, whoever reads
+    while not select.select([descriptor], [], [], LOOK_SECONDS)[0]:
+        pass
 
 
 def _watch(descriptor: int, typed: Callable[[str], None], over: threading.Event) -> None:

@@ -19,6 +19,7 @@ from lanfit.waits import Waits
 from lanfit.wire.messages import Cancel, Progress
 from lanfit.workspace import Workspace
 from lanfit_server import coordinator as module
+from lanfit_server import patience
 from lanfit_server.apart import Apart
 from lanfit_server.clusters import Heard, Left, Offered, Repeated, Returned, Silent, TaskFailed
 from lanfit_server.collect import OpenRun
@@ -40,9 +41,9 @@ class Order(SimpleNamespace):
 
 
 class Run:
-    """A coordinator at work, and the clock that it looks at."""
+    """A coordinator at work, and the clock that it looks at; with a deadline, in seconds, rows are the clients' own."""
 
-    def __init__(self, folder: Path, owners: list[str], clients: list[str]) -> None:
+    def __init__(self, folder: Path, owners: list[str], clients: list[str], deadline: float | None = None) -> None:
         self.now = 1000.0
         self.cluster = PlayedCluster(*clients)
         while not self.cluster.events.empty():
@@ -58,17 +59,17 @@ class Run:
                 self.cluster.roster.restore(owner, owner.encode(), self.now)
         self.journal = Journal(place.run_folder("run-1"))
         run = OpenRun(place, "run-1", self.ledger, record("run-1"))
-        data = SimpleNamespace(own=None, samples=[10] * len(owners))
+        data = SimpleNamespace(own=deadline, samples=[10] * len(owners))
         provision: Any = SimpleNamespace(
             data=data, lease=lambda task, owner, attempt: Order(task=task.key, owner=owner, attempt=attempt)
         )
-        job, course = Job(clients=len(owners)), Course()
+        job, course = Job(clients=len(owners), deadline=(deadline or 600) / 60), Course()
         maker = Apart(job, run, fit(len(owners), 0), course, None)  # type: ignore[arg-type]
         maker.returned = lambda record: None  # type: ignore[method-assign]
         maker.settle = self._settled  # type: ignore[method-assign, assignment]
         self.coordinator = Coordinator(
             job, run, maker, course, self.cluster, self.journal, self.said, provision, owners,
-            Patience(self.cluster.roster, None), WAITS,
+            Patience(self.cluster.roster, deadline), WAITS,
         )  # fmt: skip
 
     async def _settled(self, *, waiting: bool = True) -> None:
@@ -104,11 +105,13 @@ class Run:
 
 
 @contextlib.asynccontextmanager
-async def at_work(folder: Path, owners: list[str], clients: list[str]) -> AsyncIterator[Run]:
-    run = Run(folder, owners, clients)
+async def at_work(
+    folder: Path, owners: list[str], clients: list[str], deadline: float | None = None
+) -> AsyncIterator[Run]:
+    run = Run(folder, owners, clients, deadline)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "time", SimpleNamespace(monotonic=lambda: run.now))
-
+        for each in (module, patience):
+            patch.setattr(each, "time", SimpleNamespace(monotonic=lambda: run.now))
         patch.setattr(run.coordinator, "_looked", run.now)
         working = asyncio.create_task(run.coordinator.run())
         try:
@@ -304,5 +307,23 @@ def test_who_leaves_on_purpose_is_not_expected_back(tmp_path: Path) -> None:
             run.cluster.leave("lab-1", run.now, lost=False)
             await run.looks()
             assert run.leases() == [("lab-1", "shard-1", 1), ("spare", "shard-1", 2)]
+
+    play(script())
+
+
+def test_who_alone_has_its_rows_is_waited_for_until_the_deadline_and_given_up_then(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, ["lab-1", "lab-2"], ["lab-1", "lab-2"], deadline=120) as run:
+            run.cluster.leave("lab-2", run.now, lost=True)
+            await run.looks()
+            assert "nobody else has its rows; it is waited for 120 s more (--deadline)" in run.said.lines[-1]
+            await run.passes(116)
+            assert run.table["shard-2"].state is State.WAITING
+            await run.passes(8)
+            assert run.table["shard-2"].state is State.GIVEN_UP
+            reason = "lab-2 was gone for longer than 120 s (--deadline); its rows are its own"
+            assert run.said.lines[-1] == f"shard-2 is given up: {reason}."
+            assert [(event["task"], event["client"]) for event in run.events("given up")] == [("shard-2", "lab-2")]
+            assert run.leases() == [("lab-1", "shard-1", 1), ("lab-2", "shard-2", 1)], "nobody else was asked"
 
     play(script())

@@ -19,7 +19,7 @@ from lanfit.errors import InputError, LanfitError
 from lanfit.mistakes import mistake
 from lanfit.wire.arrays import block_of
 from lanfit.wire.messages import Survey, Surveyed
-from lanfit_server.assembly import Assembly
+from lanfit_server.assembly import Assembly, why_no_run_began
 from lanfit_server.clusters import BeginNow, SurveyDone, SurveyFailed
 from lanfit_server.early_start import EarlyStart
 
@@ -65,7 +65,7 @@ def test_without_a_terminal_all_faults_are_collected_and_end_it_together() -> No
 
     async def script() -> None:
         scene.fails("b", "X/rows.csv holds no rows")
-        await scene.said.until("b has files that can't be used; first all others are heard.")
+        await scene.said.until("X/rows.csv holds no rows. The other clients are heard first.")
         scene.fails("a", "Y/labels.csv is empty")
         scene.tells("c")
 
@@ -165,3 +165,14 @@ def test_one_that_tells_after_its_deadline_is_taken_where_that_is_waited_for() -
             scene.tells(name)
 
     assert scene.play(script) == ["a", "b", "c"]
+
+
+def test_each_client_is_told_whether_its_own_files_kept_the_run_from_beginning() -> None:
+    faults = {
+        "late": mistake("survey.no-answer", client="late", waited="10 min"),
+        "spoilt": mistake("own-data.unusable", client="spoilt", error="there are no rows", hint="Put some there."),
+    }
+    assert "did not say in time what its files hold (--deadline" in why_no_run_began(faults, "late")
+    assert "can't be used, as was said above" in why_no_run_began(faults, "spoilt")
+    assert why_no_run_began(faults, "well").startswith("no run began because of late, spoilt; nothing is wrong with")
+    assert why_no_run_began({}, "well") == "no run began: the server says why"
