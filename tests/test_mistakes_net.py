@@ -107,7 +107,13 @@ class Server:
     def admit(self, address: str, client_id: bytes) -> bytes | Refused:
         return self.refusal or stretch(PASSPHRASE, self.identity.salt)
 
+    def begin(self, address: str, client_id: bytes) -> Refused | float | None:
+        return 0.0
+
     def failed(self, address: str, client_id: bytes) -> None:
+        pass
+
+    def abandoned(self, address: str, client_id: bytes) -> None:
         pass
 
     def joined(self, address: str, client_id: bytes) -> None:

@@ -11,6 +11,7 @@ from lanfit_server.gate import (
     GUESSES_A_MINUTE,
     GUESSES_OF_A_KNOWN_ID,
     LONGEST_BAN,
+    SLOW_SECONDS,
     Ban,
     Gate,
     GateKeeper,
@@ -79,9 +80,11 @@ def test_all_addresses_together_have_30_wrong_guesses_a_minute() -> None:
     gate = Gate()
     for n in range(GUESSES_A_MINUTE):
         gate.failed(f"10.0.0.{n}", STRANGER, float(n))
-    assert gate.admit("10.0.1.1", STRANGER, 40.0) == Refused(Refusal.BANNED, 21)
+    assert gate.admit("10.0.0.7", STRANGER, 40.0) == Refused(Refusal.BANNED, 21)
+    assert gate.admit("10.0.1.1", STRANGER, 40.0) is None  # it has not guessed wrong: it is only slowed down
+    assert gate.begin("10.0.1.1", STRANGER, 40.0) == SLOW_SECONDS
     assert gate.admit("127.0.0.1", STRANGER, 40.0) is None
-    assert gate.admit("10.0.1.1", STRANGER, 60.0) is None
+    assert gate.admit("10.0.0.7", STRANGER, 60.0) is None
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.5.5.5", "::1"])
@@ -89,6 +92,8 @@ def test_loopback_is_never_banned(address: str) -> None:
     gate = Gate()
     fail(gate, 50, address=address)
     assert gate.admit(address, STRANGER, 0.0) is None
+    assert gate.begin(address, STRANGER, 0.0) == SLOW_SECONDS
+    assert gate.bans(0.0) == []
 
 
 def test_who_joined_before_is_not_kept_out_by_a_neighbours_guesses() -> None:

@@ -12,7 +12,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
-from lanfit.errors import ConnectionFailed
+from lanfit.errors import ConnectionFailed, RemoteProtocolError
 from lanfit.net.binding import address_of, bind, places_of
 from lanfit.net.link import Link, make_budget
 from lanfit.net.pulse import LinkTimes
@@ -28,7 +28,6 @@ from lanfit.wire.auth import (
     Refusal,
     Refused,
     ServerLogin,
-    State,
     WrongProof,
 )
 from lanfit.wire.session import Session, Side
@@ -56,12 +55,23 @@ class Gate(Protocol):
         """Return the stretched passphrase for this client to prove, or why it may not even try."""
         ...
 
+    def begin(self, address: str, client_id: bytes) -> Refused | float | None:
+        """A guess of this client is about to begin: return for how many seconds its answer is to be held.
+
+        It then ends with one of the calls below. Refused: it may not begin. None: it waits for the end of another.
+        """
+        ...
+
     def failed(self, address: str, client_id: bytes) -> None:
-        """This client guessed wrong."""
+        """A guess has ended: this client guessed wrong, or did not wait for the answer."""
+        ...
+
+    def abandoned(self, address: str, client_id: bytes) -> None:
+        """A guess has ended that nobody is to blame for: the server ends."""
         ...
 
     def joined(self, address: str, client_id: bytes) -> None:
-        """This client proved that it knows the passphrase."""
+        """A guess has ended: this client proved that it knows the passphrase."""
         ...
 
 
@@ -85,6 +95,7 @@ class Listener:
         self._budget = make_budget()
         self._room = asyncio.Semaphore(LOGINS + REFUSALS)
         self._logging_in = 0
+        self._guess_ended = asyncio.Event()
         self._sockets = sockets
         self._connections: set[asyncio.Task[None]] = set()
         self._accepting: list[asyncio.Task[None]] = []
@@ -127,7 +138,7 @@ class Listener:
         self._logging_in += 1
         try:
             client_id = await self._let_in(connection, wire, address, full=self._logging_in > LOGINS)
-        except (OSError, ConnectionFailed) as error:  # TimeoutError is an OSError
+        except (OSError, ConnectionFailed, RemoteProtocolError) as error:  # TimeoutError is an OSError
             log.info("%s did not log in: %s", address, error or "it took too long")
             wire.abort("the login failed")
             return
@@ -175,12 +186,20 @@ class Listener:
                             login.admit(answer)
                             wire.flush()
                         case Guesses(client_id):
+                            begun = await self._begin(wire, address, client_id)
+                            if isinstance(begun, Refused):
+                                login.refuse(begun.why, begun.seconds)
+                                wire.flush()
+                                return None
                             guessing = client_id
-                            deadline.reschedule(loop.time() + seconds)
-                        case WrongProof(client_id):
-                            self._gate.failed(address, client_id)
+                            deadline.reschedule(loop.time() + begun + seconds)
+                            await asyncio.sleep(begun)
+                            login.begin()
+                            wire.flush()
+                        case WrongProof():
                             return None
                         case LoggedIn(client_id):
+                            guessing = None
                             self._gate.joined(address, client_id)
                             return client_id
                         case OtherVersion() | Distrusted() as why:
@@ -188,10 +207,28 @@ class Listener:
                             return None
                         case _:
                             return None
-        except TimeoutError:
-            if guessing is not None and login.state is State.PROOF:
-                self._gate.failed(address, guessing)
+        except asyncio.CancelledError:
+            if guessing is not None:
+                self._gate.abandoned(address, guessing)
+                guessing = None
             raise
+        finally:
+            if guessing is not None:  # wrong, too late, or cut off: a guess all the same
+                self._gate.failed(address, guessing)
+            self._guess_ended.set()
+            self._guess_ended = asyncio.Event()
+
+    async def _begin(self, wire: Wire, address: str, client_id: bytes) -> Refused | float:
+        """Wait until a guess may begin; return for how long its answer is to be held, or why it may not.
+
+        Raises:
+            ConnectionFailed: the client did not wait for it.
+        """
+        while (begun := self._gate.begin(address, client_id)) is None:
+            await self._guess_ended.wait()
+            if wire.closed.is_set():
+                raise ConnectionFailed(wire.reason)
+        return begun
 
 
 async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:

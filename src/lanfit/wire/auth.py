@@ -79,6 +79,7 @@ class State(enum.Enum):
     HELLO = "waits for the hello"
     DECISION = "waits for its own side"
     EXCHANGE = "waits for the exchange message"
+    GUESS = "waits until its guess may begin"
     PROOF = "waits for the proof"
     DONE = "is done"
     REFUSED = "was refused"
@@ -90,6 +91,7 @@ class Act(enum.Enum):
     PASSWORD = "the stretched passphrase is given"
     ADMIT = "the gate admits the client"
     REFUSE = "the gate refuses the client"
+    BEGIN = "the gate lets the guess begin"
     NO_COMMON_VERSION = "no version in common"
     WRONG_PROOF = "the proof is wrong"
 
@@ -121,9 +123,11 @@ SERVER_LOGIN = (
     Step(State.HELLO, Act.REFUSE, State.REFUSED, "sends REFUSE"),
     Step(State.DECISION, Act.ADMIT, State.EXCHANGE, "sends SERVER_HELLO"),
     Step(State.DECISION, Act.REFUSE, State.REFUSED, "sends REFUSE"),
-    Step(State.EXCHANGE, Kind.CLIENT_EXCHANGE, State.PROOF, "sends SERVER_EXCHANGE"),
+    Step(State.EXCHANGE, Kind.CLIENT_EXCHANGE, State.GUESS, "asks the gate, which counts a guess from now on"),
+    Step(State.GUESS, Act.BEGIN, State.PROOF, "sends SERVER_EXCHANGE"),
+    Step(State.GUESS, Act.REFUSE, State.REFUSED, "sends REFUSE"),
     Step(State.PROOF, Kind.CLIENT_PROOF, State.DONE, "the proof is right: sends SERVER_PROOF"),
-    Step(State.PROOF, Act.WRONG_PROOF, State.REFUSED, "sends REFUSE; the gate counts a failed guess"),
+    Step(State.PROOF, Act.WRONG_PROOF, State.REFUSED, "sends REFUSE; the guess was wrong"),
 )
 
 
@@ -143,7 +147,7 @@ class Knocks:
 
 @dataclass(frozen=True)
 class Guesses:
-    """Server: the exchange is done, and the client has one guess: its proof."""
+    """Server: the client has chosen what it guesses; answer with `begin` or `refuse`. Its proof is to come."""
 
     client_id: bytes
 
@@ -286,7 +290,7 @@ class ClientLogin(_Login):
 
 
 class ServerLogin(_Login):
-    """The server's side of one connection: frames in; `admit` or `refuse` after Knocks."""
+    """The server's side of one connection: frames in; `admit` or `refuse` after Knocks, `begin` or so after Guesses."""
 
     table = SERVER_LOGIN
 
@@ -300,7 +304,7 @@ class ServerLogin(_Login):
             Kind.CLIENT_REFUSE: self._on_refuse,
         }
         self._client_hello = self._client_id = self._th = self._password = b""
-        self._expected = self._ours = b""
+        self._expected = self._ours = self._guess = b""
 
     def admit(self, stretched: bytes) -> None:
         """Go on: this client may try to prove that it knows the passphrase, whose stretched form is given."""
@@ -310,8 +314,20 @@ class ServerLogin(_Login):
         self._password = stretched
         self._send(Kind.SERVER_HELLO, hello)
 
+    def begin(self) -> None:
+        """Answer the exchange: the client may prove that it guessed right. This costs some milliseconds.
+
+        Raises:
+            RemoteProtocolError: what came can't be an exchange message.
+        """
+        exchange = Exchange(False, self._password, self._client_id, self._server_id, self._fingerprint)
+        self._password = b""
+        self._expected, self._ours = exchange.proofs(self._guess, self._th)
+        self._move(Act.BEGIN)
+        self._send(Kind.SERVER_EXCHANGE, exchange.message)
+
     def refuse(self, why: Refusal, seconds: int = 0) -> None:
-        """Send the client away, before or after its hello."""
+        """Send the client away, before or after its hello, or before its guess begins."""
         self._move(Act.REFUSE)
         self._send(Kind.REFUSE, REFUSE.pack(why, seconds))
 
@@ -328,11 +344,8 @@ class ServerLogin(_Login):
         return [Knocks(client_id)]
 
     def _on_exchange(self, payload: bytes) -> list[LoginEvent]:
-        exchange = Exchange(False, self._password, self._client_id, self._server_id, self._fingerprint)
-        self._password = b""
-        self._expected, self._ours = exchange.proofs(payload, self._th)
+        self._guess = payload
         self._move(Kind.CLIENT_EXCHANGE)
-        self._send(Kind.SERVER_EXCHANGE, exchange.message)
         return [Guesses(self._client_id)]
 
     def _on_proof(self, payload: bytes) -> list[LoginEvent]:

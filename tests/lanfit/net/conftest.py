@@ -31,6 +31,12 @@ class OpenGate:
         self.admitted.append(client_id)
         return self.refusal or self.stretched
 
+    def begin(self, address: str, client_id: bytes) -> Refused | float | None:
+        return 0.0
+
+    def abandoned(self, address: str, client_id: bytes) -> None:
+        pass
+
     def failed(self, address: str, client_id: bytes) -> None:
         self.failures.put_nowait(address)
 

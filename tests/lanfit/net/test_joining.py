@@ -535,11 +535,12 @@ def test_a_guess_that_is_never_confirmed_counts_as_failed(serve: Any) -> None:
     run(test())
 
 
-def test_a_link_cut_before_the_proof_does_not_count(serve: Any) -> None:
+def test_half_a_login_counts_as_a_guess_too(serve: Any) -> None:
     async def test() -> None:
         async with serve() as server:
             _, writer = await guess_half(server.port)
             writer.transport.abort()
+            assert await server.gate.failures.get() == "127.0.0.1"
             link, _ = await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
             assert server.gate.failures.empty()
             await link.close()

@@ -70,6 +70,8 @@ def log_in(
                 server_events.append(event)
                 if isinstance(event, Knocks):
                     server.admit(server_password)
+                if isinstance(event, Guesses):
+                    server.begin()
         output = server.take_output()
         sent[1] += output
         for frame in frames(readers[0], output):
@@ -139,6 +141,7 @@ def test_a_hello_changed_on_the_way_makes_the_login_fail(part: str) -> None:
     client.receive(frames(FrameReader(LOGIN_TO_CLIENT), bytes(answer))[0])
     client.password(PASSWORD)
     server.receive(frames(FrameReader(LOGIN_TO_SERVER), client.take_output())[0])
+    server.begin()
     client.receive(frames(FrameReader(LOGIN_TO_CLIENT), server.take_output())[0])
     events = server.receive(frames(FrameReader(LOGIN_TO_SERVER), client.take_output())[0])
     assert events == [WrongProof(CLIENT_ID if part != "client id" else CLIENT_ID[:-1] + bytes([CLIENT_ID[-1] ^ 1]))]
@@ -155,6 +158,7 @@ def test_a_server_that_does_not_know_the_passphrase_is_found_out() -> None:
     client.receive(frames(FrameReader(LOGIN_TO_CLIENT), server.take_output())[0])
     client.password(PASSWORD)
     server.receive(frames(FrameReader(LOGIN_TO_SERVER), client.take_output())[0])
+    server.begin()
     client.receive(frames(FrameReader(LOGIN_TO_CLIENT), server.take_output())[0])
     with pytest.raises(RemoteProtocolError, match="proof is wrong"):
         client.receive(Frame(Kind.SERVER_PROOF, server._ours))
@@ -271,14 +275,29 @@ def low_order_points() -> list[bytes]:
 @pytest.mark.parametrize("point", low_order_points())
 def test_a_point_of_no_use_is_refused(point: bytes) -> None:
     server, _ = exchange_state()
+    server.receive(Frame(Kind.CLIENT_EXCHANGE, b"A" + point))
     with pytest.raises(RemoteProtocolError, match="no point of the group"):
-        server.receive(Frame(Kind.CLIENT_EXCHANGE, b"A" + point))
+        server.begin()
 
 
 def test_the_message_of_the_wrong_side_is_refused() -> None:
     server, right = exchange_state()
+    server.receive(Frame(Kind.CLIENT_EXCHANGE, b"B" + right[1:]))
     with pytest.raises(RemoteProtocolError, match="no point of the group"):
-        server.receive(Frame(Kind.CLIENT_EXCHANGE, b"B" + right[1:]))
+        server.begin()
+
+
+def test_a_guess_that_may_not_begin_learns_nothing_and_costs_nothing() -> None:
+    server, right = exchange_state()
+    assert server.receive(Frame(Kind.CLIENT_EXCHANGE, right)) == [Guesses(CLIENT_ID)]
+    assert server.take_output() == b""
+    with pytest.raises(RemoteProtocolError, match="came while"):  # the gate has not decided yet
+        server.receive(Frame(Kind.CLIENT_PROOF, bytes(32)))
+    server.refuse(Refusal.BANNED, 30)
+    [refusal] = frames(FrameReader(LOGIN_TO_CLIENT), server.take_output())
+    assert refusal.kind is Kind.REFUSE
+    with pytest.raises(LocalProtocolError):
+        server.begin()
 
 
 def mutated(random_: random.Random, stream: bytes) -> bytes:
@@ -305,6 +324,8 @@ def outcome(stream: bytes, admit: bool, step: int) -> str:
                 for event in server.receive(frame):
                     if isinstance(event, Knocks):
                         server.admit(PASSWORD) if admit else server.refuse(Refusal.BANNED, 30)
+                    if isinstance(event, Guesses):
+                        server.begin()
                     ended = type(event).__name__
     except RemoteProtocolError as error:
         ended = error.message
