@@ -225,7 +225,7 @@ class Terminal:
                 self._talk.write(prompt)
                 self._talk.flush()
                 if self.interactive:
-                    _wait_until_typed(self._answers.fileno())
+                    _wait_until_typed(self._answers)
                 line = self._answers.readline()
         finally:
             with self._lock:
@@ -350,10 +350,14 @@ def _no_echo(stream: TextIO) -> Iterator[bool]:
         termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
-def _wait_until_typed(descriptor: int) -> None:
+def _wait_until_typed(stream: TextIO) -> None:
     """Wait for a line, in short waits: a read goes on when Ctrl-C comes just before it, or to another thread."""
     if sys.platform == "win32":
         return  # there Ctrl-C ends a read of the console, whoever reads
+    try:
+        descriptor = stream.fileno()
+    except OSError:  # no terminal of the system
+        return
     while not select.select([descriptor], [], [], LOOK_SECONDS)[0]:
         pass
 
