@@ -4,25 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import contextlib
-import queue
 from collections.abc import Mapping
-from typing import Any, TypeVar
 
 from lanfit.fields import Value
 from lanfit.parts import PartRange, read_range
 from lanfit.terminal import Terminal
 from lanfit.text import pluralize
 from lanfit.wire.messages import TakeParts
-
-T = TypeVar("T")
-_Question = tuple[int, "concurrent.futures.Future[TakeParts]"]
-#: How often a wait looks for a question, in seconds.
-LOOK_SECONDS = 0.2
-
-
-class _Over(Exception):
-    """Nobody wants the answer any more."""
+from lanfit_client.questions import Questions
 
 
 class PartsQuestions:
@@ -32,69 +21,34 @@ class PartsQuestions:
         given: what flags say: that is not asked.
         settings: of client.toml: they are defaults.
         name: the default of the name.
+        questions: carries them to the main thread.
     """
 
     def __init__(
-        self, terminal: Terminal, given: Mapping[str, Value], settings: Mapping[str, Value], name: str
+        self,
+        terminal: Terminal,
+        given: Mapping[str, Value],
+        settings: Mapping[str, Value],
+        name: str,
+        questions: Questions,
     ) -> None:
         self._terminal = terminal
         self._given = given
         self._settings = settings
         self._name = name
-        self._wanted: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
+        self._questions = questions
         self._answers: dict[int, concurrent.futures.Future[TakeParts]] = {}
-        self._work: concurrent.futures.Future[Any] | None = None
-        self._asking = False
 
     async def answer(self, of: int) -> TakeParts:
         """For the agent: the answer for a job with so many parts; waits until the user has given it."""
         if of not in self._answers:
-            self._answers[of] = concurrent.futures.Future()
-            self._wanted.put((of, self._answers[of]))
+            self._answers[of] = self._questions.submit(lambda: self.ask(of))
         # Shielded: the answer is wanted again when a link that ended is there again.
         return await asyncio.shield(asyncio.wrap_future(self._answers[of]))
 
     def forget(self) -> None:
         """The run is over: the next one asks anew. A question that is being asked stays."""
         self._answers = {of: future for of, future in self._answers.items() if not future.done()}
-
-    def serve(self, work: concurrent.futures.Future[T]) -> T:
-        """For the main thread: ask what is to be asked until the work is done; returns its result.
-
-        Raises:
-            InputError: an answer was wrong, or the input ended.
-        """
-        self._work = work
-        work.add_done_callback(self._end)
-        try:
-            while not work.done():
-                # In short waits: on Windows a long one can't be interrupted by Ctrl-C.
-                with contextlib.suppress(queue.Empty, _Over):
-                    question = self._wanted.get(timeout=LOOK_SECONDS)
-                    if question is not None:
-                        self._answer(question)
-            return work.result()
-        except BaseException:
-            work.cancel()
-            raise
-
-    def _answer(self, question: _Question) -> None:
-        of, answer = question
-        self._asking = True
-        try:
-            answer.set_result(self.ask(of))
-        finally:
-            self._asking = False
-
-    def _end(self, work: concurrent.futures.Future[T]) -> None:
-        """The work is done: nobody wants an answer any more, and the main thread must not wait for one."""
-        self._wanted.put(None)
-        if self._asking and not work.cancelled():
-            self._terminal.say_now("Nothing is asked any more: press Enter.")
-
-    def _check_wanted(self) -> None:
-        if self._work is not None and self._work.done():
-            raise _Over
 
     def ask(self, of: int) -> TakeParts:
         """The name and the parts.
@@ -124,9 +78,9 @@ class PartsQuestions:
         return TakeParts(str(name), taken.first, taken.last)
 
     def _read_name(self, text: str) -> str:
-        self._check_wanted()
+        self._questions.check_wanted()
         return text
 
     def _read_parts(self, text: str, of: int) -> PartRange:
-        self._check_wanted()
+        self._questions.check_wanted()
         return read_range(text, of)

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -17,6 +17,7 @@ from lanfit.terminal import Terminal
 from lanfit.wire.messages import TakeParts
 from lanfit.workspace import Workspace
 from lanfit_client.parts import PartsQuestions
+from lanfit_client.questions import Questions
 from lanfit_client.state import ClientState
 
 
@@ -34,9 +35,18 @@ class Typed(io.StringIO):
         return self._line()
 
 
-def questions(answers: io.StringIO, **given: Value) -> tuple[PartsQuestions, io.StringIO]:
+class Asking(PartsQuestions):
+    """With the main thread that serves it."""
+
+    def __init__(self, terminal: Terminal, given: Mapping[str, Value], settings: Mapping[str, Value]) -> None:
+        questions = Questions(terminal)
+        super().__init__(terminal, given, settings, "pc-17", questions)
+        self.serve = questions.serve
+
+
+def questions(answers: io.StringIO, **given: Value) -> tuple[Asking, io.StringIO]:
     talk = io.StringIO()
-    return PartsQuestions(Terminal(answers, talk), given, {}, "pc-17"), talk
+    return Asking(Terminal(answers, talk), given, {}), talk
 
 
 def test_what_flags_say_is_not_asked() -> None:
@@ -55,7 +65,7 @@ def test_the_rest_is_asked_and_an_empty_answer_keeps_the_name() -> None:
 
 def test_a_line_of_the_settings_is_a_default() -> None:
     talk = io.StringIO()
-    asking = PartsQuestions(Terminal(io.StringIO("\n\n"), talk), {}, {"parts": "2-3"}, "pc-17")
+    asking = Asking(Terminal(io.StringIO("\n\n"), talk), {}, {"parts": "2-3"})
     assert asking.ask(12) == TakeParts("pc-17", 2, 3)
     assert "[2-3]" in talk.getvalue()
 
