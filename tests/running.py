@@ -260,6 +260,11 @@ def client(folder: Path, port: int, name: str, *arguments: object, **options: An
     )
 
 
+def lab(folder: Path, port: int, name: str, *arguments: object, **options: Any) -> Program:
+    """A client whose user lets the server train on the data that lies in its folder."""
+    return client(folder, port, name, "--data", folder / "dataset", *arguments, **options)
+
+
 def port_of(server: Program) -> int:
     """The port on which a server listens."""
     return int(server.expect(r"client 127\.0\.0\.1:(\d+) ")[1])

@@ -380,6 +380,17 @@ INSIDE = {
         "what backends raise on a batch shows before a client trains; this is for what nobody has thought of",
         "lanfit/training/test_trainer_errors.py::test_an_exception_is_told_in_the_words_of_the_table",
     ),
+    **{
+        f"own-data.{code}": (
+            "it takes rows that are too few, or a server that lies",
+            f"hostile/test_hostile_server.py::{test}",
+        )
+        for code, test in {
+            "few-rows": "test_fewer_training_rows_than_the_minimum_are_refused_in_a_survey_and_in_a_task",
+            "few-to-score": "test_a_server_can_not_draw_few_rows_out_of_many",
+            "small-batch": "test_a_server_can_not_draw_few_rows_out_of_many",
+        }.items()
+    },
     "own-data.several": (
         "two clients have to be wrong at a time",
         "lanfit_server/test_own_file_faults.py::test_without_a_terminal_all_faults_are_collected_and_end_it_together",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from provoke import assert_told
-from running import ROOT, Place, assert_same_weights, client, flags, free_port, plain_keras
+from running import ROOT, Place, assert_same_weights, client, flags, free_port, lab, plain_keras
 
 from lanfit.data.plan import plan_rows
 
@@ -73,8 +73,8 @@ def run_two(place: Place, one: Path, two: Path, *arguments: object, **job: objec
     port = free_port()
     with (
         place.server(*flags(port, 2, **{**OWN, **job})) as server,
-        client(one, port, "lab-1") as first,
-        client(two, port, "lab-2", *arguments) as second,
+        lab(one, port, "lab-1") as first,
+        lab(two, port, "lab-2", *arguments) as second,
     ):
         server.finish()
         for each in (first, second):
@@ -163,14 +163,14 @@ def test_a_client_and_a_server_that_are_killed_and_come_back_give_the_same_model
     port = free_port()
     with (
         place.server(*flags(port, 2, **OWN)) as server,
-        client(one, port, "lab-1") as first,
-        client(two, port, "lab-2", environment=DIES) as second,
+        lab(one, port, "lab-1") as first,
+        lab(two, port, "lab-2", environment=DIES) as second,
     ):
         second.finish(-9)
         server.expect(r"lab-2 was lost .*nobody else has its rows; it is waited for \d+ s more \(--deadline\)")
         server.kill()
         [run] = {path.parent.name for path in (place.root / "logs").glob("*/ledger.sqlite")} - {calm["run"]}
-        with place.server("--resume", run, passphrase=None) as resumed, client(two, port, "lab-2") as again:
+        with place.server("--resume", run, passphrase=None) as resumed, lab(two, port, "lab-2") as again:
             resumed.finish()
             again.finish()
             first.finish()
@@ -192,11 +192,11 @@ def test_a_folder_of_own_data_that_is_not_there_is_said_at_once(tmp_path: Path) 
 def test_labels_that_are_others_than_the_client_has_told_are_named(place: Place, tmp_path: Path) -> None:
     one, port = give(tmp_path / "a", DIGITS[:400], words(np.arange(400))), free_port()
     with place.server(*flags(port, 1, **OWN)) as server:
-        with client(one, port, "lab-1", environment=DIES) as first:
+        with lab(one, port, "lab-1", environment=DIES) as first:
             first.finish(-9)
         server.expect("lab-1 was lost")
         give(one, DIGITS[:400], [word.upper() for word in words(np.arange(400))])
-        with client(one, port, "lab-1") as again:
+        with lab(one, port, "lab-1") as again:
             server.finish(4)
             again.finish(4)
     for said in (server.said, again.said):
@@ -248,8 +248,8 @@ def test_own_files_that_do_not_fit_are_named_with_their_client(
     before, port = place.files(), free_port()
     with (
         place.server(*flags(port, 2, **{**OWN, "model": model, "normalizer": "none"})) as server,
-        client(one, port, "lab-1") as first,
-        client(two, port, "lab-2") as second,
+        lab(one, port, "lab-1") as first,
+        lab(two, port, "lab-2") as second,
     ):
         server.expect("read and check their own files")
         server.finish(2)
@@ -265,7 +265,7 @@ def test_own_files_that_do_not_fit_are_named_with_their_client(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo terminals")
-def test_corrected_files_are_read_on_enter_and_the_answers_at_the_server_are_kept(place: Place, tmp_path: Path) -> None:
+def test_own_files_are_used_with_consent_and_read_again_when_they_are_corrected(place: Place, tmp_path: Path) -> None:
     one = give(tmp_path / "a", DIGITS[:100], words(np.arange(100)))
     two = give(tmp_path / "b", DIGITS[:100], words(np.arange(100)))
     lacking_a_column(two)
@@ -274,15 +274,25 @@ def test_corrected_files_are_read_on_enter_and_the_answers_at_the_server_are_kep
     *arguments, _ = flags(port, 2, **{**OWN, "epochs": 1, **answers})  # without --yes
     with (
         place.server(*arguments, terminal=True) as server,
-        client(one, port, "lab-1") as first,
+        client(one, port, "lab-1") as silent,
         client(two, port, "lab-2", terminal=True) as second,
     ):
         server.expect("Start training")
         server.type("y")
-        server.expect("Waiting for corrected files of lab-2")
+        second.expect("May it use this data, now and in later runs")
+        second.type("y")
+        server.expect("Waiting for corrected files of lab-")
         second.expect("Correct them, then press Enter here")
-        write_table(two / "dataset/X/rows.csv", DIGITS[:100].tolist())
-        second.type("")
-        for program in (server, first, second):
-            program.finish()
+        # Nobody can be asked at the other one. What its server is told to have typed there is right.
+        server.expect(r"lab-1's own files can't be used: nobody at this client has allowed")
+        assert_told("own-data.not-allowed", silent.said)
+        assert f"lanfit client 127.0.0.1:{port} --data DIR" in server.said
+        silent.interrupt()
+        silent.finish(130)
+        with lab(one, port, "lab-1") as first:
+            server.expect("lab-1 has 72 rows to train on")
+            write_table(two / "dataset/X/rows.csv", DIGITS[:100].tolist())
+            second.type("")
+            for program in (server, first, second):
+                program.finish()
     assert place.summary()["status"] == "done"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from provoke import assert_told
-from running import Program, assert_same_weights, client, each_model, flags, free_port, port_of
+from running import Program, assert_same_weights, client, each_model, flags, free_port, lab, port_of
 from test_dealing_story import give, table
 from tiny import TINY_JOB, Tiny
 
@@ -87,7 +87,7 @@ def test_parts_of_a_clients_own_files_and_a_server_that_is_killed(tiny_place: Ti
         port_of(server)
         ranges = {"lab-1": "1-2", "lab-2": "2-4"}
         workers = [
-            programs.enter_context(client(tmp_path / folder, port, name, "--parts", ranges[name]))
+            programs.enter_context(lab(tmp_path / folder, port, name, "--parts", ranges[name], "--min-rows", 1))
             for folder, name in (("a", "lab-1"), ("b", "lab-2"))
         ]
         server.finish(-signal.SIGKILL)
@@ -104,8 +104,8 @@ def test_parts_of_a_clients_own_files_and_a_server_that_is_killed(tiny_place: Ti
     assert [each["samples"] for each in tiny_place.summary(run)["clients"]] == [48, 72]
     with (
         tiny_place.server("--job", tiny_place.root / "logs" / run / "job.toml", "--yes") as calm,
-        client(tmp_path / "a", port_of(calm), "lab-1") as one,
-        client(tmp_path / "b", port_of(calm), "lab-2") as two,
+        lab(tmp_path / "a", port_of(calm), "lab-1", "--min-rows", 1) as one,
+        lab(tmp_path / "b", port_of(calm), "lab-2", "--min-rows", 1) as two,
     ):
         calm.finish()
         one.finish()

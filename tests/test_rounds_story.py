@@ -195,7 +195,9 @@ def test_clients_with_rows_of_their_own_make_one_model_of_which_each_round_is_sc
         given = (*flags(free_port(), 2, **{**JOB, "data": "client", "normalizer": "zscore"}), "--threads", 1)
         server = programs.enter_context(tiny_place.server(*given))
         workers = [
-            programs.enter_context(worker(tmp_path / folder.name, port_of(server), folder.name, "--data", folder))
+            programs.enter_context(
+                worker(tmp_path / folder.name, port_of(server), folder.name, "--data", folder, "--min-rows", 1)
+            )
             for folder in folders
         ]
         server.finish()

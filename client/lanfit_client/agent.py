@@ -19,6 +19,7 @@ from lanfit.data.memory import free_memory
 from lanfit.errors import ConnectionFailed, InputError, RemoteProtocolError
 from lanfit.files import BlockFile
 from lanfit.gauge import Transfer
+from lanfit.mistakes import mistake
 from lanfit.models.custom import Allowed
 from lanfit.models.runtime import keras_version
 from lanfit.net.addresses import with_port
@@ -61,10 +62,12 @@ from lanfit.wire.messages import (
 )
 from lanfit.workspace import Workspace
 from lanfit_client.closing_messages import LargePacketLoss, link_ended_message, run_ended_message
+from lanfit_client.consent import Consent
 from lanfit_client.corrections import Corrections
-from lanfit_client.errands import Scoring, Surveying, Training
+from lanfit_client.errands import Errand, Scoring, Surveying, Training
 from lanfit_client.known import KnownServers
 from lanfit_client.outbox import Entry
+from lanfit_client.settings import LEAST_ROWS
 from lanfit_client.state import ClientState
 from lanfit_client.work import Keeping, Worker
 
@@ -112,7 +115,9 @@ class Agent:
         fixed: which parts of the runtime no task may change, because they were given on the command line.
         say: called with lines for the user.
         say_trouble: called with what keeps it from joining; `say` otherwise.
-        data: the folder of the client's own files; in its workspace otherwise.
+        data: the folder of the client's own files, which the server may use; otherwise they are in its workspace.
+        consent: says whether the server may use them, instead.
+        least_rows: the server gets nothing of fewer training rows of them.
         remembers: whether servers are pinned in the state folder; not for a client that a server started itself.
         waits: how long it waits for a server that says nothing.
         keeping: what is kept of the data that it receives.
@@ -134,6 +139,8 @@ class Agent:
         *,
         fixed: frozenset[str] = frozenset(),
         data: Path | None = None,
+        consent: Consent | None = None,
+        least_rows: int = LEAST_ROWS,
         remembers: bool = True,
         waits: Waits = DEFAULT_WAITS,
         keeping: Keeping | None = None,
@@ -149,8 +156,11 @@ class Agent:
         self._joined_with = self._allowed.specs
         self.worker = Worker(
             state, workspace, own, runtime, fixed, self._send_soon, say, keeping or Keeping(), self._allowed,
-            detail, say_now,
+            detail, say_now, least_rows,
         )  # fmt: skip
+        self._consent = consent or Consent(own, state.data_consents, given=data is not None)
+        self._asking: tuple[Errand, asyncio.Task[None]] | None = None
+        """What waits for the user's word, and the task that does."""
         self.sending: Transfer | None = None
         """What is handed back at this moment."""
         self._waits = waits
@@ -395,16 +405,14 @@ class Agent:
                 await self._end_corrections()
                 server_id = self._identity.server_id
                 training = Training(worker.means, message, server_id, self._given_name, self._join_seconds)
-                await worker.take(training, link)
+                await self._take(training, link)
             case Survey():
                 self._told_block = ""
-                if self._corrections is not None:
-                    await self._end_corrections()
-                    self._corrections.begin(lambda: self._survey_again(message, link))
-                await worker.take(Surveying(worker.means, message), link)
+                await self._end_corrections()
+                await self._take(Surveying(worker.means, message), link)
             case ScoreTask():
                 await self._end_corrections()
-                await worker.take(Scoring(worker.means, message), link)
+                await self._take(Scoring(worker.means, message), link)
             case Fetch():
                 self._start(self._deliver(link, message))
             case Ack(block):
@@ -420,10 +428,13 @@ class Agent:
                 worker.outbox.remove(block)
                 self._say(f"The server refused a result: {reason}.")
             case Cancel(run, task, reason):
+                if self._asking is not None and self._asking[0].key == ("task", run, task):
+                    self._ask_no_more()
                 await worker.cancel(run, task)
                 self._say(f"Task {task} is not this client's any more: {reason}.")
             case RunEnded(run, status, text):
                 await self._end_corrections()
+                self._ask_no_more()
                 await worker.end_run(run, status)
                 if self._parts is not None:
                     self._parts.forget()
@@ -432,6 +443,35 @@ class Agent:
             case _:
                 raise RemoteProtocolError(f"the server sent {type(message).__name__}, which is not for a client")
         return False
+
+    async def _take(self, errand: Errand, link: Link) -> None:
+        """Do an errand; one that needs the own rows when their user allows it, and else tell that it may not be."""
+        self._ask_no_more()
+        assert self._identity is not None
+        if errand.own and not self._consent.is_given(self._identity.fingerprint):
+            self._asking = errand, self._start(self._take_if_allowed(errand, link, self._identity))
+        else:
+            await self._begin(errand, link)
+
+    async def _begin(self, errand: Errand, link: Link) -> None:
+        if isinstance(errand, Surveying) and self._corrections is not None:
+            self._corrections.begin(lambda: self._survey_again(errand.message, link))
+        await self.worker.take(errand, link)
+
+    async def _take_if_allowed(self, errand: Errand, link: Link, server: ServerIdentity) -> None:
+        address = with_port(self._server.host, self._server.port)
+        allowed = await self._consent.ask(server.fingerprint, address)
+        self._asking = None
+        if allowed:
+            await self._begin(errand, link)
+        else:
+            self.worker.refuse(errand, mistake("own-data.not-allowed", server=address))
+
+    def _ask_no_more(self) -> None:
+        """What waits for the user's word is not wanted any more; the question stays, and its answer counts."""
+        asking, self._asking = self._asking, None
+        if asking is not None:
+            asking[1].cancel()
 
     def _welcome(self, link: Link, welcome: Welcome) -> None:
         """In: from now on messages can be sent, beginning with what could not be before."""
@@ -496,10 +536,11 @@ class Agent:
         elif isinstance(message, Unsuitable) and self._corrections is not None:
             self._corrections.invite()
 
-    def _start(self, sending: Coroutine[Any, Any, None]) -> None:
+    def _start(self, sending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(_ignoring_the_end(sending))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
+        return task
 
     def _put_off(self, block: str, seconds: float, reason: str) -> None:
         """The server has no room for a result: it stays here, and is offered again."""

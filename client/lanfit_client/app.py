@@ -32,10 +32,12 @@ from lanfit.workspace import Workspace
 from lanfit_client.agent import Agent, Server
 from lanfit_client.bar import Line, bar_lines
 from lanfit_client.cache import CACHE_LIMIT
+from lanfit_client.consent import Consent
 from lanfit_client.corrections import Corrections
 from lanfit_client.known import FingerprintChanged, KnownServers
 from lanfit_client.parts import PartsQuestions
-from lanfit_client.settings import DEFAULT_PORT, FIELDS, JoinLine
+from lanfit_client.questions import Questions
+from lanfit_client.settings import DEFAULT_PORT, FIELDS, LEAST_ROWS, JoinLine
 from lanfit_client.state import ClientState
 from lanfit_client.work import Keeping
 
@@ -96,7 +98,15 @@ class Client:
         allowed = _allowed(options)
         waits = Waits.of(options.settings, options.workspace.client_settings)
         name = str(options.value("name") or state.name or socket.gethostname())
-        self._parts = PartsQuestions(self._terminal, options.given, options.settings, name)
+        self._questions = Questions(self._terminal)
+        parts = PartsQuestions(self._terminal, options.given, options.settings, name, self._questions)
+        consent = Consent(
+            own,
+            state.data_consents,
+            given=data is not None or options.child,  # by who started it: both are one user's
+            terminal=self._terminal,
+            questions=self._questions,
+        )
         try:
             with LoopThread() as loop:
                 agent = Agent(
@@ -107,11 +117,13 @@ class Client:
                     runtime,
                     self._terminal.say,
                     fixed=fixed,
-                    data=data,
+                    data=own,
+                    consent=consent,
+                    least_rows=int(str(options.value("min_rows") or LEAST_ROWS)),
                     remembers=not options.child,
                     waits=waits,
                     keeping=_keeping(options),
-                    parts=self._parts,
+                    parts=parts,
                     corrections=Corrections(own, self._terminal.say, self._terminal.on_enter),
                     allowed=allowed,
                     say_trouble=self._say_trouble,
@@ -162,7 +174,7 @@ class Client:
         while True:
             try:
                 with self._terminal.area(partial(self._bar, agent, Pace())):
-                    self._parts.serve(loop.submit(agent.run(passphrase, once=self._options.once)))
+                    self._questions.serve(loop.submit(agent.run(passphrase, once=self._options.once)))
                 return
             except FingerprintChanged as changed:
                 if not self._trusts(changed):

@@ -24,7 +24,11 @@ from lanfit_client.settings import DEFAULT_PORT, FIELDS, SETTINGS
 @click.option("--backend", help="What computes: tensorflow, jax or torch.  [default: what is installed]")
 @click.option("--device", help="What it computes on: auto, cpu or gpu.  [default: auto]")
 @click.option("--threads", help="Threads of the trainer.  [default: the machine's cores]")
-@click.option("--data", help="The folder of this machine's own data, X/ and Y/.  [default: the workspace's dataset/]")
+@click.option(
+    "--data",
+    help="The folder of this machine's own data, X/ and Y/: the server may train on it.  [default: it is asked]",
+)
+@click.option("--min-rows", help="Own data: the server gets nothing of fewer training rows.  [default: 50]")
 @click.option(
     "--custom-objects",
     help="Python files with layers and losses of one's own, which this client's trainer may execute.  [default: none]",
@@ -43,6 +47,7 @@ def client(
     device: str | None,
     threads: str | None,
     data: str | None,
+    min_rows: str | None,
     custom_objects: str | None,
     workspace: Path | None,
     once: bool,
@@ -64,7 +69,7 @@ def client(
         texts |= {"backend": backend, "device": device, "threads": threads}
         texts["keep_data"] = "yes" if keep_data else None
         texts["data"] = str(Path(data).resolve()) if data else data
-        texts["custom_objects"] = custom_objects
+        texts["custom_objects"], texts["min_rows"] = custom_objects, min_rows
         given: dict[str, Value] = {
             key: FIELDS[key].read(value, FIELDS[key].question or FIELDS[key].flag)
             for key, value in texts.items()

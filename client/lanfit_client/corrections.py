@@ -67,7 +67,9 @@ class Corrections:
             await asyncio.gather(waiting, return_exceptions=True)
 
     def invite(self) -> None:
-        """Say how corrected files are read."""
+        """Say how corrected files are read, if they are."""
+        if self._waiting is None:
+            return
         if self._by_key:
             self._say("Correct them, then press Enter here: they are read again.")
         else:

@@ -29,6 +29,7 @@ from lanfit.wire.messages import Epoch, Failed, Lease, LogLines, Message, Offer,
 from lanfit.workspace import Workspace
 from lanfit_client.checkpoints import Checkpoints
 from lanfit_client.outbox import Entry, Outbox
+from lanfit_client.settings import LEAST_ROWS
 
 #: What a server is told of own files must fit into a message: so many notes, and so many characters each.
 MOST_NOTES = 20
@@ -48,6 +49,7 @@ class Means:
         say: called with lines for the client's user.
         allowed: the files with custom objects that the trainer may execute.
         detail: called instead with lines that a progress bar makes unnecessary.
+        least_rows: a server gets nothing of fewer training rows of the own files.
     """
 
     workspace: Workspace
@@ -59,6 +61,7 @@ class Means:
     say: Callable[[str], None]
     allowed: Allowed = field(default_factory=Allowed)
     detail: Callable[[str], None] | None = None
+    least_rows: int = LEAST_ROWS
 
     def say_detail(self, text: str) -> None:
         """A line that a progress bar makes unnecessary."""
@@ -90,6 +93,11 @@ class Errand(Protocol):
     @property
     def run(self) -> str:
         """The run that it is for; empty before there is one."""
+        ...
+
+    @property
+    def own(self) -> bool:
+        """Whether rows of this client's own files are used for it."""
         ...
 
     @property
@@ -174,6 +182,10 @@ class Training:
         return self.lease.run
 
     @property
+    def own(self) -> bool:
+        return self.lease.fit.own is not None
+
+    @property
     def blocks(self) -> Sequence[BlockSpec]:
         return self.lease.weights, self.lease.shard
 
@@ -236,6 +248,7 @@ class Training:
             else str(workspace.trained(lease.run) / f"{self._name}{fold}{lease.fit.model.ending}"),
             checkpoint=str(self._means.checkpoints.of(lease.run, lease.task)),
             custom=self._means.custom(lease.fit.model),
+            least_rows=self._means.least_rows,
         )
 
     def hear(self, answer: Answer, ready: Ready) -> bool:
@@ -356,6 +369,10 @@ class Surveying(_Own):
         return self.message
 
     @property
+    def own(self) -> bool:
+        return True
+
+    @property
     def blocks(self) -> Sequence[BlockSpec]:
         return (self.message.weights,)
 
@@ -365,7 +382,8 @@ class Surveying(_Own):
     def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> orders.Survey:
         path = str(self.means.cache / "survey.block")
         model, own, data = self.message.model, self.message.own, str(self.means.data)
-        return orders.Survey(number, model, own, files[0], data, path, self.means.custom(model))
+        custom = self.means.custom(model)
+        return orders.Survey(number, model, own, files[0], data, path, custom, self.means.least_rows)
 
     def allow(self) -> None:
         self.means.custom(self.message.model)
@@ -417,6 +435,10 @@ class Scoring(_Own):
         return self.message.run
 
     @property
+    def own(self) -> bool:
+        return self.message.own is not None
+
+    @property
     def blocks(self) -> Sequence[BlockSpec]:
         return self.message.shard, *self.message.members
 
@@ -428,8 +450,8 @@ class Scoring(_Own):
         shard, *members = files
         message = self.message
         own, data = message.own, str(self.means.data)
-        custom = self.means.custom(message.model)
-        return orders.Score(number, message.model, own, shard, tuple(members), data, message.rows, custom)
+        custom, least = self.means.custom(message.model), self.means.least_rows
+        return orders.Score(number, message.model, own, shard, tuple(members), data, message.rows, custom, least)
 
     def allow(self) -> None:
         self.means.custom(self.message.model)

@@ -15,6 +15,8 @@ from lanfit.net.tls import parse_fingerprint
 from lanfit.parts import part_range
 
 DEFAULT_PORT = 8470
+#: Own data: a server gets nothing of fewer training rows.
+LEAST_ROWS = 50
 
 #: The line that a server shows, as a whole.
 _LINE = re.compile(
@@ -86,9 +88,16 @@ FIELDS: Mapping[str, Field] = {
         Field(
             "data",
             text,
-            "The folder of this machine's own data, with X/ and Y/ in it.",
-            default="dataset/ in the workspace",
+            "The folder of this machine's own data, with X/ and Y/ in it: the server that is joined may train on it.",
+            default="dataset/ in the workspace, if its user allows that at a question",
             example="dataset",
+        ),
+        Field(
+            "min_rows",
+            whole(1),
+            "Own data: the server gets nothing of fewer training rows, nor scores on fewer than a tenth of it.",
+            example=LEAST_ROWS,
+            default=str(LEAST_ROWS),
         ),
         Field(
             "custom_objects",

@@ -85,6 +85,11 @@ class ClientState:
         return self.lock.folder / "checkpoints"
 
     @property
+    def data_consents(self) -> Path:
+        """The servers that may train on the own data; shared likewise."""
+        return self.lock.folder.parent / "data_consents"
+
+    @property
     def known_servers(self) -> Path:
         """Shared by all clients of a workspace: what one knows of a server, the others know, too."""
         return self.lock.folder.parent / "known_servers"

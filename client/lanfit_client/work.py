@@ -35,6 +35,7 @@ from lanfit_client.cache import CACHE_LIMIT, Cache
 from lanfit_client.checkpoints import Checkpoints
 from lanfit_client.errands import Errand, Means, Surveying
 from lanfit_client.outbox import Outbox
+from lanfit_client.settings import LEAST_ROWS
 from lanfit_client.state import ClientState
 
 #: A model whose building has killed so many trainers is given up.
@@ -93,6 +94,7 @@ class Worker:
         allowed: the files with custom objects that may be executed.
         detail: called instead with lines that a progress bar makes unnecessary.
         say_now: called instead with what no question may keep back.
+        least_rows: a server gets nothing of fewer training rows of the own files.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Worker:
         allowed: Allowed | None = None,
         detail: Callable[[str], None] | None = None,
         say_now: Callable[[str], None] | None = None,
+        least_rows: int = LEAST_ROWS,
     ) -> None:
         self._say_now = say_now or say
         self.outbox = Outbox(state.outbox, say)
@@ -116,7 +119,7 @@ class Worker:
         self.trainer = TrainerProcess(runtime, fixed, self._on_answer, self._on_death)
         checkpoints = Checkpoints(state.checkpoints)
         self.means = Means(
-            workspace, data, self.outbox, state.cache, checkpoints, send, say, allowed or Allowed(), detail
+            workspace, data, self.outbox, state.cache, checkpoints, send, say, allowed or Allowed(), detail, least_rows
         )
         self.failures = 0
         self.is_unsuitable = False
@@ -327,13 +330,17 @@ class Worker:
     def _fail(self, work: Work, error: LanfitError, last_lines: Sequence[str]) -> None:
         if self._work is work:
             self._work = None
-        if isinstance(work.errand, Surveying):
+        if work.built is not None:
+            work.built.cancel()
+        self.refuse(work.errand, error, last_lines)
+
+    def refuse(self, errand: Errand, error: LanfitError, last_lines: Sequence[str] = ()) -> None:
+        """Tell that an errand could not be done, or may not be: then nothing was read or received for it."""
+        if isinstance(errand, Surveying):
             self.is_unsuitable = True
         else:
             self.failures += 1
-        if work.built is not None:
-            work.built.cancel()
-        work.errand.fail(error, last_lines)
+        errand.fail(error, last_lines)
 
     def progress(self) -> Progress | None:
         """What to report now; None when there is nothing."""

@@ -117,7 +117,7 @@ def test_nothing_that_leaves_a_client_holds_a_row_or_a_path(tmp_path: Path) -> N
     said: list[str] = []
 
     async def play() -> tuple[Ear, AnyArray]:
-        async with playing(tmp_path, said) as (stage, agent, running):
+        async with playing(tmp_path, said, data=tmp_path / "dataset") as (stage, agent, running):
             ear = Ear(await stage.links.get())
             await ear.link.send(Welcome("0", "lab", False))
             await ear.link.send(Survey(model, OWN, ear.offer(weights)))
@@ -189,7 +189,7 @@ def test_of_files_that_can_not_be_used_only_place_and_reason_are_told_and_the_cl
     said: list[str] = []
 
     async def play() -> None:
-        async with playing(tmp_path, said) as (stage, agent, running):
+        async with playing(tmp_path, said, data=tmp_path / "dataset") as (stage, agent, running):
             ear = Ear(await stage.links.get())
             await ear.link.send(Welcome("0", "lab", False))
             order = Survey(model, OWN, ear.offer(weights))

@@ -18,6 +18,31 @@ MISTAKES: Mapping[str, Mistake] = {
         "there is no folder {folder} (--data)",
         "Name one that has the folders X and Y.",
     ),
+    "own-data.not-allowed": Mistake(
+        InputError,
+        "nobody at this client has allowed the server to use its own data",
+        "Start it with the folder that has X and Y in it: lanfit client {server} --data DIR. Or start it at a "
+        "terminal, without --data, and say yes when it asks.",
+    ),
+    "own-data.few-rows": Mistake(
+        InputError,
+        "there are {rows:row} to train on, and this client gives nothing of fewer than {least} (--min-rows)",
+        "Add rows, let the server take fewer of them for tests and folds, or start this client with --min-rows {rows}: "
+        "the weights of so few rows give them away.",
+    ),
+    "own-data.few-to-score": Mistake(
+        InputError,
+        "there are {rows:row} to score a model on, and this client gives no scores on fewer than {least}, a tenth of "
+        "--min-rows",
+        "Add rows, let the server take larger shares of them (--test-split, --validation-split) or none, or start this "
+        "client with a smaller --min-rows.",
+    ),
+    "own-data.small-batch": Mistake(
+        InputError,
+        "steps on {batch:row} are wanted, and this client takes none on fewer than {least}: such a step gives its rows "
+        "away",
+        "Raise --batch-size at the server.",
+    ),
     "own-data.labels-changed": Mistake(
         InputError,
         "the labels in Y are not those that this client told when the run began",

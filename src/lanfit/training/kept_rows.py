@@ -24,6 +24,8 @@ class ReadyRows:
     to_score: tuple[AnyArray, AnyArray]
     """The validation rows as the files hold them."""
     shard: BlockSpec
+    left_out: int = 0
+    """Training rows that are in no batch."""
 
 
 class KeptRows:
@@ -37,19 +39,22 @@ class KeptRows:
         self._place = place
         self._kept: tuple[object, object, ReadyRows] | None = None
 
-    def of(self, task: FitTask, dealt: BlockSpec, source: object, load: Callable[[], Shard]) -> ReadyRows:
+    def of(
+        self, task: FitTask, dealt: BlockSpec, source: object, load: Callable[[], Shard], least_step: int = 1
+    ) -> ReadyRows:
         """The rows of a task.
 
         Args:
             dealt: the shard that the server dealt.
             source: the client's own files, as they were read; None when all rows are in the shard.
             load: gives the arrays of the shard, with those of the own files in it.
+            least_step: of how many own rows every step must be, 1 or 2.
 
         Raises:
             InputError: there are too few rows for so many folds, or the own files have other labels now.
         """
         model = task.model
-        wanted = (_form(model), dealt.id, task.fold)
+        wanted = (_form(model), dealt.id, task.fold, task.batch_size)
         if self._kept is not None:
             kept, of_source, ready = self._kept
             if task.round and kept == wanted and of_source is source:
@@ -58,12 +63,16 @@ class KeptRows:
             del ready
         shard = load()
         rows = rows_of_fold(model, shard, task.fold) if task.fold else rows_of_shard(model, shard)
+        count = len(rows.x)
+        if source is not None and least_step > 1:
+            rows = without_single(rows, task.batch_size)
+        left_out = count - len(rows.x)
         # Own files may have changed since, and no block has their hash.
         spec = dealt if source is None else block_of(shard)
         to_score = shard["x_validation"], shard["y_validation"]
         if not task.round:
-            return ReadyRows(rows, to_score, spec)
-        ready = ReadyRows(self._placed(rows), (to_score[0].copy(), to_score[1].copy()), spec)
+            return ReadyRows(rows, to_score, spec, left_out)
+        ready = ReadyRows(self._placed(rows), (to_score[0].copy(), to_score[1].copy()), spec, left_out)
         self._kept = wanted, source, ready
         return ready
 
@@ -77,6 +86,14 @@ class KeptRows:
             w=None if rows.w is None else self._place(rows.w),
             w_validation=None if rows.w_validation is None else self._place(rows.w_validation),
         )
+
+
+def without_single(rows: TaskRows, batch_size: int) -> TaskRows:
+    """Leave the last row out if the last batch of an epoch would be a single one: its step would be that row."""
+    if len(rows.x) % batch_size != 1:
+        return rows
+    w = rows.w
+    return replace(rows, x=rows.x[:-1], y=rows.y[:-1], w=w if w is None else w[:-1])
 
 
 def _form(model: Model) -> object:

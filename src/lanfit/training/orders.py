@@ -33,6 +33,8 @@ class Fit(msgspec.Struct, frozen=True, tag="fit"):
     """The file in which the trainer keeps how far it is, to go on from there if it is killed."""
     custom: tuple[AllowedFile, ...] = ()
     """Files of this machine with the custom objects of the model, which its user allows."""
+    least_rows: int = 1
+    """Nothing is made of fewer training rows of the own files; likewise below."""
 
 
 class Survey(msgspec.Struct, frozen=True, tag="survey"):
@@ -45,6 +47,7 @@ class Survey(msgspec.Struct, frozen=True, tag="survey"):
     data: str
     result: str
     custom: tuple[AllowedFile, ...] = ()
+    least_rows: int = 1
 
 
 class Score(msgspec.Struct, frozen=True, tag="score"):
@@ -59,6 +62,7 @@ class Score(msgspec.Struct, frozen=True, tag="score"):
     rows: str
     """test or validation"""
     custom: tuple[AllowedFile, ...] = ()
+    least_rows: int = 1
 
 
 class Build(msgspec.Struct, frozen=True, tag="build"):

@@ -5,7 +5,8 @@ For the trainer. Knows no network: what may leave this machine is what `statisti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from lanfit.wire.messages import Fold, Model, OwnRows
 
 #: Rows of the batch that is tried.
 BATCH = 32
+#: A step on a single row of a model without hidden layers is that row: none is made.
+LEAST_BATCH = 2
 
 
 class OwnFiles:
@@ -82,6 +85,49 @@ def _read(folder: Path, model: Model, own: OwnRows) -> Prepared:
         classes = class_ids(target, shard.y_train, model.ignored)
         check_folds(fold, len(shard.x_train), classes, own.batch_size, rows.labels)
     return rows
+
+
+def check_enough(train: int, scored: Sequence[int], batch: int, least: int) -> None:
+    """Check that nothing is computed of too few own rows, from which it could be told what they are.
+
+    Args:
+        scored: of each set of rows that models are scored on, how many there are.
+        batch: rows of a step.
+        least: training rows; a tenth of it, of rows to score on.
+
+    Raises:
+        InputError: rows or steps are too small.
+    """
+    if train < least:
+        raise mistake("own-data.few-rows", rows=train, least=least)
+    check_scored(scored, least)
+    if batch < least_batch(least):
+        raise mistake("own-data.small-batch", batch=batch, least=least_batch(least))
+    if batch > train:
+        raise mistake("split.batch-of-shard", batch=batch, rows=train, shard=1, shards=1)
+
+
+def check_scored(scored: Sequence[int], least: int) -> None:
+    """Check that models are scored on enough own rows, or on none.
+
+    Raises:
+        InputError: there are too few.
+    """
+    if few := [rows for rows in scored if 0 < rows < least // 10]:
+        raise mistake("own-data.few-to-score", rows=min(few), least=least // 10)
+
+
+def fewest_to_train(rows: Prepared, own: OwnRows) -> int:
+    """How many rows the smallest task trains on: all training rows, or those of a fold."""
+    if not own.folds:
+        return rows.train
+    train = rows.train - ceil(rows.train / own.folds)
+    return train - ceil(own.validation_split * train)
+
+
+def least_batch(least: int) -> int:
+    """Of how many own rows a step must be: one, if a single row is enough for the user of this machine."""
+    return min(LEAST_BATCH, least)
 
 
 def try_batch(model: Model, weights: Mapping[str, AnyArray], rows: Prepared) -> None:

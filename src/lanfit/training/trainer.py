@@ -52,7 +52,18 @@ from lanfit.training.orders import (
     Trained,
     Work,
 )
-from lanfit.training.own_rows import OwnFiles, rows_to_test, rows_to_validate, shard_of, statistics, try_batch
+from lanfit.training.own_rows import (
+    OwnFiles,
+    check_enough,
+    check_scored,
+    fewest_to_train,
+    least_batch,
+    rows_to_test,
+    rows_to_validate,
+    shard_of,
+    statistics,
+    try_batch,
+)
 from lanfit.wire.arrays import AnyArray, BlockSpec
 from lanfit.wire.messages import FitTask, Model, Runtime
 
@@ -189,6 +200,8 @@ class Trainer:
 
     def _survey(self, order: Survey) -> Surveyed:
         rows = self._own.read(Path(order.data), order.model, order.own)
+        train = fewest_to_train(rows, order.own)
+        check_enough(train, (rows.validation, rows.test), order.own.batch_size, order.least_rows)
         try_batch(order.model, order.weights.load(), rows)
         values = rows.target_moments.count if rows.target_moments else 0
         block = ArrayFile.write(Path(order.result), statistics(rows))
@@ -200,6 +213,7 @@ class Trainer:
         if order.own is not None:
             own = self._own.read(Path(order.data), model, order.own)
             x, y = rows_to_test(own, shard) if order.rows == "test" else rows_to_validate(own, shard)
+            check_scored([len(x)], order.least_rows)
         else:
             x, y = shard["x_validation"], shard["y_validation"]
         members = [Member.of(file.load(), model.normalizer, model.target_normalizer) for file in order.members]
@@ -232,6 +246,8 @@ class Trainer:
                 start = Member(weights, rows.normalizer, rows.targets)
                 scores = self._judge(task.model).score([start], *ready.to_score)
         reporter = Reporter(order, job.epochs_over(len(rows.x)), self._parent, self._stopped)
+        if ready.left_out and task.round <= 1:
+            reporter.on_note("One row is left out, so that no step is of a single row.")
         key = checkpoint_key(order, ready.shard, self._computes_on)
         keeper = Keeper(Path(order.checkpoint), key, reporter.on_note)
         result = fit(
@@ -287,8 +303,14 @@ class Trainer:
         if task.own is None:
             self._own.forget()
             return self._rows.of(task, order.shard.block, None, order.shard.load)
-        own = self._own.read(Path(order.data), task.model, task.own)
-        return self._rows.of(task, order.shard.block, own, lambda: shard_of(own, order.shard.load()))
+        own, least = self._own.read(Path(order.data), task.model, task.own), order.least_rows
+        ready = self._rows.of(
+            task, order.shard.block, own, lambda: shard_of(own, order.shard.load()), least_batch(least)
+        )
+        held_out = len(ready.rows.held_out[0]) if ready.rows.held_out else 0
+        train = len(ready.rows.x) + ready.left_out
+        check_enough(train, (len(ready.rows.x_validation), held_out), task.batch_size, least)
+        return ready
 
     def _paces_of(self, task: FitTask) -> Paces:
         """How fast this model went last; what another one did says nothing."""

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from lanfit.net.link import Link
 from lanfit.net.listen import listen
@@ -47,15 +48,24 @@ class Stage:
 
 
 @asynccontextmanager
-async def playing(folder: Path, said: list[str]) -> AsyncIterator[tuple[Stage, Agent, asyncio.Task[None]]]:
-    """A stage, and an agent that is on its way to it."""
-    identity = Identity.load_or_create(folder / "server")
+async def playing(
+    folder: Path, said: list[str], *, warm: bool = True, server: str = "server", **options: Any
+) -> AsyncIterator[tuple[Stage, Agent, asyncio.Task[None]]]:
+    """A stage, and an agent that is on its way to it.
+
+    Args:
+        warm: its trainer is started at once, and imports TensorFlow; else with the first order.
+        server: a name for the server's key; another name is another server.
+        options: of the agent.
+    """
+    identity = Identity.load_or_create(folder / server)
     stage = Stage()
     listener = await listen("127.0.0.1", 0, identity, Door(stretch("a b c d", identity.salt)), stage)
     state = ClientState.take(Workspace(folder))
     runtime = Runtime("tensorflow", "auto", 1)
-    agent = Agent(Server("127.0.0.1", listener.port), state, Workspace(folder), "lab", runtime, said.append)
-    await agent.start()
+    agent = Agent(Server("127.0.0.1", listener.port), state, Workspace(folder), "lab", runtime, said.append, **options)
+    if warm:
+        await agent.start()
     running = asyncio.create_task(agent.run("a b c d", once=True))
     try:
         async with asyncio.timeout(PATIENCE):

@@ -1,0 +1,381 @@
+"""A server that knows the passphrase and wants more than it may have of a client: a real agent, login and TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import io
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from stage import playing
+
+from lanfit.data.labels import Target
+from lanfit.errors import InputError
+from lanfit.files import ArrayFile
+from lanfit.models.member import Member
+from lanfit.net.link import Link
+from lanfit.terminal import Terminal
+from lanfit.training import orders
+from lanfit.training.kept_rows import KeptRows
+from lanfit.training.own_rows import OwnFiles
+from lanfit.training.trainer import Trainer
+from lanfit.wire.arrays import block_of
+from lanfit.wire.messages import (
+    AnyMessage,
+    Cancel,
+    Failed,
+    Fetch,
+    FitTask,
+    Fold,
+    Lease,
+    Message,
+    Model,
+    OwnRows,
+    RunEnded,
+    Runtime,
+    ScoreTask,
+    Status,
+    Survey,
+    Unsuitable,
+    Welcome,
+)
+from lanfit_client.consent import Consent, Consents
+from lanfit_client.questions import Questions
+
+#: One step on one row: the difference between the weights is the row.
+ONE_ROW = OwnRows(1, 0.0, 0.0, 0, 7, None)
+WEIGHTS = {"kernel": np.zeros((2, 1), np.float32), "bias": np.zeros(1, np.float32)}
+LINEAR = Model("{}", "{}", (None, 2), (None, 1), Target.VALUES, "none", "none")
+SPEC = block_of(WEIGHTS)
+
+
+def lease(own: OwnRows = ONE_ROW, task: str = "shard-1") -> Lease:
+    fit = FitTask(LINEAR, 1, own.batch_size, 7, 0, Runtime(), None, own, local_steps=1, keep_last=True)
+    return Lease("run-1", task, 1, "lab", fit, SPEC, SPEC)
+
+
+def survey(own: OwnRows = ONE_ROW) -> Survey:
+    return Survey(LINEAR, own, SPEC)
+
+
+def score(own: OwnRows = ONE_ROW) -> ScoreTask:
+    return ScoreTask("run-1", "shard-1", LINEAR, own, SPEC, (SPEC,))
+
+
+def give(folder: Path, rows: int) -> Path:
+    """Own data of so many rows."""
+    random = np.random.RandomState(3)
+    for name, columns in (("X", 2), ("Y", 1)):
+        (folder / name).mkdir(parents=True)
+        np.savez(folder / name / "rows.npz", random.normal(50, 9, (rows, columns)))
+    return folder
+
+
+class Typed(io.StringIO):
+    """Somebody at a terminal, who says this to each question."""
+
+    def __init__(self, line: Callable[[], str]) -> None:
+        super().__init__()
+        self._line = line
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self, size: int | None = -1, /) -> str:
+        return self._line()
+
+
+class User:
+    """Who is asked, in a thread that stands for the main one."""
+
+    def __init__(self, folder: Path, line: Callable[[], str]) -> None:
+        self.talk = io.StringIO()
+        self.questions = Questions(terminal := Terminal(Typed(line), self.talk))
+        self.consent = Consent(
+            folder / "dataset", consents(folder), given=False, terminal=terminal, questions=self.questions
+        )
+
+    @property
+    def asked(self) -> int:
+        return self.talk.getvalue().count("May it use this data")
+
+
+@contextlib.asynccontextmanager
+async def served(user: User) -> AsyncIterator[None]:
+    over: concurrent.futures.Future[None] = concurrent.futures.Future()
+    serving = asyncio.get_running_loop().run_in_executor(None, user.questions.serve, over)
+    try:
+        yield
+    finally:
+        over.set_result(None)
+        await serving
+
+
+def consents(folder: Path) -> Path:
+    return folder / "client" / "state" / "data_consents"
+
+
+async def welcomed(stage: Any) -> Link:
+    link: Link = await stage.links.get()
+    await link.send(Welcome("0", "lab", False))
+    return link
+
+
+async def answer(link: Link, seen: list[AnyMessage], *kinds: type[Message]) -> Any:
+    """The next message of these kinds; all are noted."""
+    while True:
+        message = await link.receive()
+        seen.append(message)
+        if isinstance(message, kinds):
+            return message
+
+
+@pytest.mark.parametrize("message", [lease(), survey(), score()], ids=["lease", "survey", "score"])
+def test_a_client_without_data_refuses_every_use_of_its_own_files_before_anything_is_fetched(
+    message: Message, tmp_path: Path
+) -> None:
+    give(tmp_path / "dataset", 90)
+    said: list[str] = []
+
+    async def play() -> None:
+        seen: list[AnyMessage] = []
+        async with playing(tmp_path, said, warm=False) as (stage, agent, running):
+            link = await welcomed(stage)
+            await link.send(message)
+            refused = await answer(link, seen, Failed, Unsuitable)
+            assert refused.error == "nobody at this client has allowed the server to use its own data"
+            # What the operator has to have typed there.
+            assert f"lanfit client {link_address(said)} --data DIR" in (refused.hint or " ".join(said))
+            assert not any(isinstance(each, Fetch) for each in seen)
+            assert agent.worker.trainer.ready is None
+            assert agent.worker.trainer._child is None, "no trainer was started, and nothing read"
+            assert agent.worker.failures or agent.worker.is_unsuitable, "the client ends with exit code 4"
+            await link.send(RunEnded("run-1", "failed", "it is over"))
+            await running
+
+    asyncio.run(play())
+    assert not consents(tmp_path).exists()
+    assert str(tmp_path / "dataset") in " ".join(said) or isinstance(message, Lease | ScoreTask)
+
+
+def link_address(said: list[str]) -> str:
+    """Where the client says that it joined."""
+    return next(line.split()[1] for line in said if line.startswith("Joined "))
+
+
+def test_with_data_the_server_gets_on_without_a_question(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with playing(tmp_path, [], warm=False, data=give(tmp_path / "own", 90)) as (stage, _, _):
+            link = await welcomed(stage)
+            await link.send(survey())
+            await answer(link, [], Fetch)
+
+    asyncio.run(play())
+
+
+def test_a_yes_at_the_question_holds_for_that_certificate_and_for_no_other(tmp_path: Path) -> None:
+    give(tmp_path / "dataset", 90)
+    said: list[str] = []
+    user = User(tmp_path, lambda: "y\n")
+
+    async def play() -> None:
+        async with served(user), playing(tmp_path, said, warm=False, consent=user.consent) as (stage, _, _):
+            link = await welcomed(stage)
+            await link.send(survey())
+            await answer(link, [], Fetch)
+        # Started again, and nobody is at the terminal: the server is known, from its certificate.
+        async with playing(tmp_path, said, warm=False) as (stage, _, _):
+            link = await welcomed(stage)
+            await link.send(lease())
+            await answer(link, [], Fetch)
+        # Another one at the same place, with the same passphrase.
+        async with playing(tmp_path, said, warm=False, server="impostor", remembers=False) as (stage, _, _):
+            link = await welcomed(stage)
+            for message in (survey(), lease(), score()):
+                await link.send(message)
+                await answer(link, seen := [], Failed, Unsuitable)
+                assert not any(isinstance(each, Fetch) for each in seen)
+
+    asyncio.run(play())
+    assert user.asked == 1
+    shown = user.talk.getvalue()
+    assert str(tmp_path / "dataset") in shown
+    assert "2 files" in shown
+    assert "fingerprint" in shown
+    [(fingerprint, kept)] = json.loads(consents(tmp_path).read_text()).items()
+    assert len(fingerprint) == 64
+    assert kept["address"].startswith("127.0.0.1:")
+    if os.name == "posix":
+        assert consents(tmp_path).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("typed", ["\n", "n\n"])
+def test_a_no_and_no_answer_refuse_and_no_server_can_ask_again_and_again(typed: str, tmp_path: Path) -> None:
+    give(tmp_path / "dataset", 90)
+    user = User(tmp_path, lambda: typed)
+
+    async def play() -> None:
+        async with served(user), playing(tmp_path, [], warm=False, consent=user.consent) as (stage, _, _):
+            link, seen = await welcomed(stage), list[AnyMessage]()
+            for message in (survey(), lease(), survey(), score()):
+                await link.send(message)
+                await answer(link, seen, Failed, Unsuitable)
+            assert not any(isinstance(each, Fetch) for each in seen)
+
+    asyncio.run(play())
+    assert user.asked == 1
+    assert not consents(tmp_path).exists()
+
+
+def test_a_question_stays_open_over_a_lost_link_and_is_asked_once(tmp_path: Path) -> None:
+    give(tmp_path / "dataset", 90)
+    pressed: concurrent.futures.Future[str] = concurrent.futures.Future()
+    user = User(tmp_path, pressed.result)
+
+    async def play() -> None:
+        async with served(user), playing(tmp_path, [], warm=False, consent=user.consent) as (stage, _, _):
+            link = await welcomed(stage)
+            await link.send(survey())
+            while not user.asked:
+                await asyncio.sleep(0.01)
+            await link.close("pulled out")
+            link = await welcomed(stage)
+            await link.send(survey())
+            pressed.set_result("yes\n")
+            await answer(link, [], Fetch)
+
+    asyncio.run(play())
+    assert user.asked == 1
+
+
+def test_what_was_cancelled_while_it_was_asked_is_not_begun(tmp_path: Path) -> None:
+    give(tmp_path / "dataset", 90)
+    said: list[str] = []
+    pressed: concurrent.futures.Future[str] = concurrent.futures.Future()
+    user = User(tmp_path, pressed.result)
+
+    async def play() -> None:
+        seen: list[AnyMessage] = []
+        async with served(user), playing(tmp_path, said, warm=False, consent=user.consent) as (stage, _, _):
+            link = await welcomed(stage)
+            await link.send(lease())
+            while not user.asked:
+                await asyncio.sleep(0.01)
+            await link.send(Cancel("run-1", "shard-1", "it took too long"))
+            await link.send(Status("that was read"))
+            while not any("that was read" in line for line in said):
+                await asyncio.sleep(0.01)
+            pressed.set_result("yes\n")
+            await link.send(lease(task="shard-2"))
+            await answer(link, seen, Fetch)
+
+    asyncio.run(play())
+    assert not any("shard-1 of run" in line for line in said)
+    assert user.asked == 1
+
+
+def test_a_file_of_consents_that_can_not_be_read_is_no_yes(tmp_path: Path) -> None:
+    path = tmp_path / "data_consents"
+    known = Consents(path)
+    known.add(b"\1" * 32, "lab:8470")
+    assert known.has(b"\1" * 32)
+    assert not known.has(b"\2" * 32)
+    path.write_text(path.read_text()[:-9])
+    assert not known.has(b"\1" * 32)
+
+
+# --- rows that are too few --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trainer() -> Trainer:
+    """A trainer without its backend: what it refuses it refuses before it needs one."""
+    found = object.__new__(Trainer)
+    found._own, found._rows = OwnFiles(), KeptRows(lambda array: array.copy())
+    return found
+
+
+def refused(what: Callable[[], object]) -> InputError:
+    with pytest.raises(InputError) as caught:
+        what()
+    return caught.value
+
+
+def constants(folder: Path) -> ArrayFile:
+    return ArrayFile.write(folder / "shard.block", Member({}).constants())
+
+
+def fit_order(folder: Path, own: OwnRows, least: int = 50, *, batch: int = 8, fold: Fold | None = None) -> orders.Fit:
+    file = constants(folder)
+    task = FitTask(LINEAR, 1, batch, 7, 0, Runtime(), fold, own, local_steps=1)
+    return orders.Fit(1, task, file, file, str(folder), "", "", "", least_rows=least)
+
+
+def survey_order(folder: Path, own: OwnRows, least: int = 50) -> orders.Survey:
+    return orders.Survey(1, LINEAR, own, constants(folder), str(folder), str(folder / "told"), least_rows=least)
+
+
+BATCHES = OwnRows(8, 0.0, 0.0, 0, 7, None)
+
+
+def test_fewer_training_rows_than_the_minimum_are_refused_in_a_survey_and_in_a_task(
+    trainer: Trainer, tmp_path: Path
+) -> None:
+    give(tmp_path, 49)
+    for what in (
+        lambda: trainer._survey(survey_order(tmp_path, BATCHES)),
+        lambda: trainer._rows_of(fit_order(tmp_path, BATCHES)),
+    ):
+        wrong = refused(what)
+        assert wrong.code == "own-data.few-rows"
+        assert "there are 49 rows to train on" in wrong.message
+        assert "--min-rows 49" in wrong.hint
+    assert len(trainer._rows_of(fit_order(tmp_path, BATCHES, 49)).rows.x) == 48
+
+
+@pytest.mark.parametrize(
+    ("own", "code"),
+    [
+        (OwnRows(8, 0.75, 0.0, 0, 7, None), "own-data.few-rows"),
+        (OwnRows(8, 0.0, 0.0, 0, 7, None, 40, 1, 1), "own-data.few-rows"),
+        (OwnRows(8, 0.0, 0.01, 0, 7, None), "own-data.few-to-score"),
+        (OwnRows(8, 0.01, 0.0, 0, 7, None), "own-data.few-to-score"),
+        (OwnRows(1, 0.1, 0.1, 0, 7, None), "own-data.small-batch"),
+    ],
+    ids=["nearly all for the test", "one part of many", "one to validate", "one to test", "steps of one row"],
+)
+def test_a_server_can_not_draw_few_rows_out_of_many(own: OwnRows, code: str, trainer: Trainer, tmp_path: Path) -> None:
+    give(tmp_path, 100 if own.parts_of == 0 else 400)
+    assert refused(lambda: trainer._survey(survey_order(tmp_path, own))).code == code
+
+
+def test_a_task_is_held_to_the_same_whatever_was_surveyed(trainer: Trainer, tmp_path: Path) -> None:
+    give(tmp_path, 100)
+    assert refused(lambda: trainer._rows_of(fit_order(tmp_path, BATCHES, batch=1))).code == "own-data.small-batch"
+    assert refused(lambda: trainer._rows_of(fit_order(tmp_path, BATCHES, batch=101))).code == "split.batch-of-shard"
+    leave_one_out = fit_order(tmp_path, BATCHES, fold=Fold(1, 50, 7, 0.0))
+    assert refused(lambda: trainer._rows_of(leave_one_out)).code == "own-data.few-to-score"
+    half = fit_order(tmp_path, BATCHES, least=60, fold=Fold(1, 2, 7, 0.0))
+    assert refused(lambda: trainer._rows_of(half)).code == "own-data.few-rows"
+    few = OwnRows(8, 0.02, 0.0, 0, 7, None)
+    file = constants(tmp_path)
+    task = orders.Score(1, LINEAR, few, file, (), str(tmp_path), "test", least_rows=50)
+    assert refused(lambda: trainer._score(task)).code == "own-data.few-to-score"
+
+
+def test_no_step_is_of_a_single_row_at_the_end_of_an_epoch(trainer: Trainer, tmp_path: Path) -> None:
+    give(tmp_path, 97)
+    ready = trainer._rows_of(fit_order(tmp_path, BATCHES))
+    assert (len(ready.rows.x), len(ready.rows.y), ready.left_out) == (96, 96, 1)
+    ready = trainer._rows_of(fit_order(tmp_path, BATCHES, batch=9))
+    assert (len(ready.rows.x), ready.left_out) == (97, 0)
+    # Who says that one row is enough gets one.
+    ready = trainer._rows_of(fit_order(tmp_path, BATCHES, 1))
+    assert (len(ready.rows.x), ready.left_out) == (97, 0)
