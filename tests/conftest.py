@@ -18,6 +18,7 @@ from leftovers import forget_this_process, mark_this_process, nothing_left
 if TYPE_CHECKING:
     from namespaces import Network
     from tiny import Tiny
+    from warm import WarmModels
 
 # Before anything imports Keras, here or in a child.
 os.environ["KERAS_BACKEND"] = os.environ.get("LANFIT_TEST_BACKEND", "tensorflow")
@@ -66,6 +67,15 @@ def tiny_place(tmp_path: Path, tiny_models: Path) -> Tiny:
     from tiny import Tiny
 
     return Tiny(tmp_path / "work", tiny_models)
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmModels]:
+    """A model process that servers which are run in this process share."""
+    from warm import warm_models
+
+    with warm_models() as models:
+        yield models
 
 
 @pytest.fixture

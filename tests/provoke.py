@@ -14,7 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from running import Place, Program, flags, free_port
+from running import PASSPHRASE, Place, Program, flags, free_port
+from warm import WarmModels, run_here
 
 from lanfit.mistakes import MISTAKES
 
@@ -78,8 +79,11 @@ class Scenarios(list[Scenario]):
         return add
 
 
-def check(place: Place, scenario: Scenario, **usual: object) -> None:
-    """Run a scenario: exit code, cause and hint are those of the table, no traceback shows, and nothing was changed."""
+def check(place: Place, scenario: Scenario, models: WarmModels, **usual: object) -> None:
+    """Run a scenario: exit code, cause and hint are those of the table, no traceback shows, and nothing was changed.
+
+    It runs in this process, unless it needs an environment of its own.
+    """
     start = scenario.spoil(place) or Start()
     before = place.files()
     values = {"port": free_port(), "clients": 2, **usual, **start.changes}
@@ -88,10 +92,18 @@ def check(place: Place, scenario: Scenario, **usual: object) -> None:
         if start.answers is None
         else [part for key, value in start.changes.items() for part in (f"--{key.replace('_', '-')}", value)]
     )
-    with place.server("--json", *start.arguments, *arguments, answers=start.answers, **start.options) as server:
-        server.finish(exit_code(scenario.code))
-    assert "Traceback" not in server.said
-    error = json.loads(server.stdout)
+    arguments = ["server", "--json", *start.arguments, *arguments]
+    if "environment" in start.options:
+        with Program(*arguments, folder=place.root, answers=start.answers, **start.options) as server:
+            server.finish(exit_code(scenario.code))
+        said, output = server.said, server.stdout.decode()
+    else:
+        options = {"passphrase": PASSPHRASE, "answers": start.answers, **start.options}
+        done = run_here(models, place.root, arguments, **options)
+        assert done.exit_code == exit_code(scenario.code), (done.output, done.exception)
+        said, output = done.stderr, done.stdout
+    assert "Traceback" not in said
+    error = json.loads(output)
     assert set(error) == {"error", "hint", "code"}
     assert error["code"] == scenario.code, error
     assert_told(scenario.code, error["error"] + "\n" + error["hint"])
@@ -99,7 +111,7 @@ def check(place: Place, scenario: Scenario, **usual: object) -> None:
         assert_told(code, error["error"])
     for cause in scenario.causes:
         assert cause in error["error"] + error["hint"], error
-    assert f"Error: {error['error']}\n  → {error['hint']}\n" in server.said.replace("\r\n", "\n")
+    assert f"Error: {error['error']}\n  → {error['hint']}\n" in said.replace("\r\n", "\n")
     assert place.files() == before
 
 

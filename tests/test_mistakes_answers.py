@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from provoke import Dialogue, Scenario, Scenarios, Start, assert_told, check
 from running import Place, Program, client, free_port
+from warm import WarmModels
 
 pytestmark = pytest.mark.story
 SCENARIOS = Scenarios()
@@ -19,8 +20,8 @@ def place(tmp_path: Path) -> Place:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_a_wrong_answer_is_named(place: Place, scenario: Scenario) -> None:
-    check(place, scenario)
+def test_a_wrong_answer_is_named(place: Place, scenario: Scenario, warm: WarmModels) -> None:
+    check(place, scenario, warm)
 
 
 # --- values -----------------------------------------------------------------------------------------------------

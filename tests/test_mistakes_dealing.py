@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from provoke import Scenario, Scenarios, Start, check
 from tiny import TINY_JOB, Tiny
+from warm import WarmModels
 
 pytestmark = pytest.mark.story
 SCENARIOS = Scenarios()
@@ -12,8 +13,8 @@ provokes = SCENARIOS.provokes
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_what_is_wrong_with_the_deal_is_named(tiny_place: Tiny, scenario: Scenario) -> None:
-    check(tiny_place, scenario, **TINY_JOB)
+def test_what_is_wrong_with_the_deal_is_named(tiny_place: Tiny, scenario: Scenario, warm: WarmModels) -> None:
+    check(tiny_place, scenario, warm, **TINY_JOB)
 
 
 @provokes("deal.no-classes", "--deal dirichlet", "--deal equal")

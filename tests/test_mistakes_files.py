@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from provoke import Scenario, Scenarios, Start, check, hide
 from tiny import ROWS, TINY_JOB, Tiny, X, as_csv, as_npz, labels, words
+from warm import WarmModels
 
 pytestmark = pytest.mark.story
 SCENARIOS = Scenarios()
@@ -20,8 +21,8 @@ provokes = SCENARIOS.provokes
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_what_is_wrong_with_the_files_is_named(tiny_place: Tiny, scenario: Scenario) -> None:
-    check(tiny_place, scenario, **TINY_JOB)
+def test_what_is_wrong_with_the_files_is_named(tiny_place: Tiny, scenario: Scenario, warm: WarmModels) -> None:
+    check(tiny_place, scenario, warm, **TINY_JOB)
 
 
 # --- how they are made ----------------------------------------------------------------------------------------------

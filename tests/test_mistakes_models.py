@@ -19,6 +19,7 @@ import h5py
 import pytest
 from provoke import Dialogue, Scenario, Scenarios, Start, check
 from running import ROOT, Place, free_port
+from warm import WarmModels
 
 pytestmark = pytest.mark.story
 KERAS_2 = ROOT / "tests" / "data" / "keras2"
@@ -325,5 +326,5 @@ def two_inputs(place: Place) -> Start:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_without_a_terminal_a_bad_model_ends_the_server(place: Place, scenario: Scenario) -> None:
-    check(place, scenario, clients=1)
+def test_without_a_terminal_a_bad_model_ends_the_server(place: Place, scenario: Scenario, warm: WarmModels) -> None:
+    check(place, scenario, warm, clients=1)

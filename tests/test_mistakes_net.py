@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from provoke import Dialogue, Scenario, Scenarios, Start, assert_told, check, exit_code
 from running import PASSPHRASE, Place, Program, client, free_port
+from warm import WarmModels
 
 from lanfit.loop import LoopThread
 from lanfit.net.link import Link
@@ -40,15 +41,15 @@ def port_in_use() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_what_keeps_a_server_from_listening_is_named(place: Place, scenario: Scenario) -> None:
-    check(place, scenario)
+def test_what_keeps_a_server_from_listening_is_named(place: Place, scenario: Scenario, warm: WarmModels) -> None:
+    check(place, scenario, warm)
 
 
-def test_a_port_in_use_is_named(place: Place, port_in_use: int) -> None:
+def test_a_port_in_use_is_named(place: Place, port_in_use: int, warm: WarmModels) -> None:
     def spoil(place: Place) -> Start:
         return Start({"port": port_in_use})
 
-    check(place, Scenario(spoil, "listen.port-in-use", [str(port_in_use), "127.0.0.1", "--port"], ()))
+    check(place, Scenario(spoil, "listen.port-in-use", [str(port_in_use), "127.0.0.1", "--port"], ()), warm)
 
 
 @provokes("listen.unknown-name", "no..name")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from provoke import Scenario, Scenarios, Start, check
 from tiny import ROWS, TINY_JOB, Tiny, X, Y, as_csv, as_npz, labels, words
+from warm import WarmModels
 
 pytestmark = pytest.mark.story
 SCENARIOS = Scenarios()
@@ -17,8 +18,8 @@ ONE_HOT = Start({"model": "one_hot.h5"})
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_what_is_wrong_with_the_rows_is_named(tiny_place: Tiny, scenario: Scenario) -> None:
-    check(tiny_place, scenario, **TINY_JOB)
+def test_what_is_wrong_with_the_rows_is_named(tiny_place: Tiny, scenario: Scenario, warm: WarmModels) -> None:
+    check(tiny_place, scenario, warm, **TINY_JOB)
 
 
 # --- labels -----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from holding import shim
 from provoke import Dialogue, Scenario, Scenarios, Start, assert_told, check, exit_code
 from running import PASSPHRASE, ROOT, Program, flags, free_port, plain_keras, port_of
 from tiny import TINY_JOB, Tiny
+from warm import WarmModels
 
 from lanfit.errors import ConnectionFailed
 from lanfit.net.connect import connect
@@ -26,8 +27,8 @@ provokes = SCENARIOS.provokes
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_what_is_wrong_with_a_job_is_named(tiny_place: Tiny, scenario: Scenario) -> None:
-    check(tiny_place, scenario, **TINY_JOB)
+def test_what_is_wrong_with_a_job_is_named(tiny_place: Tiny, scenario: Scenario, warm: WarmModels) -> None:
+    check(tiny_place, scenario, warm, **TINY_JOB)
 
 
 # --- the model --------------------------------------------------------------------------------------------------

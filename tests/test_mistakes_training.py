@@ -16,6 +16,7 @@ from running import Program, client, flags, free_port, port_of
 from test_mistakes_files import declared_npz
 from test_sets_story import offline
 from tiny import ROWS, TINY_JOB, Tiny, X, as_csv, as_npz, labels
+from warm import WarmModels
 
 pytestmark = pytest.mark.story
 SCENARIOS = Scenarios()
@@ -62,8 +63,8 @@ def place(tmp_path: Path, models: Path) -> Tiny:
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_what_does_not_go_together_is_named(place: Tiny, scenario: Scenario) -> None:
-    check(place, scenario, **TINY_JOB)
+def test_what_does_not_go_together_is_named(place: Tiny, scenario: Scenario, warm: WarmModels) -> None:
+    check(place, scenario, warm, **TINY_JOB)
 
 
 # --- rows and targets against the model -------------------------------------------------------------------------
