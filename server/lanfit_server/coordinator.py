@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from lanfit.crash import crash_point
@@ -50,6 +51,8 @@ STOOD_STILL_SECONDS = 5.0
 IDLE_SECONDS = 2.0
 #: With more tasks than that in a round their epochs are only in the histories.
 MOST_SHOWN = 10
+#: A client is heard so many times as often of epochs of a task as it has any.
+MOST_TELLS = 10
 
 
 class Coordinator:
@@ -86,6 +89,8 @@ class Coordinator:
         self._display = display
         self._provision = provision
         self._owners = owners
+        self._told_epochs: Counter[tuple[str, str]] = Counter()
+        """How often a client has told of epochs of a task."""
         self._idle: dict[str, float] = {}
         """Since when, on the monotonic clock, clients have had nothing to do; infinity for those who were told."""
         self._patience = patience
@@ -334,7 +339,8 @@ class Coordinator:
             case EpochEnded() if event.run == self._run.run and event.task in table:
                 self._epoch(table[event.task], event)
             case Logged() if event.run == self._run.run:
-                self._journal.client_log(name, event.lines)
+                if self._journal.client_log(name, event.lines):
+                    self._display.say(f"{name} sends so many lines that its client.log is full; nothing more is added.")
             case Returned() if event.run == self._run.run:
                 await self._returned(event)
             case Returned():
@@ -351,7 +357,10 @@ class Coordinator:
         self._journal.event("joined", client=name, address=member.address, backend=member.backend)
 
     def _epoch(self, record: Record, event: EpochEnded) -> None:
-        if record.holder == event.client:
+        told = self._told_epochs[event.task, event.client] = self._told_epochs[event.task, event.client] + 1
+        most = self._run.record.epochs
+        # An epoch that a killed trainer has begun is trained, and told, again.
+        if record.holder == event.client and 0 <= event.epoch < most and told <= MOST_TELLS * most:
             task = record.task
             self._journal.epoch(record.owner, task.suffix, event.epoch, event.metrics)
             if task.round and len(self.course.table.open) > MOST_SHOWN:

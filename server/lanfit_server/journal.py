@@ -11,11 +11,14 @@ from types import MappingProxyType
 
 import msgspec
 
+from lanfit.data.memory import readable_size
 from lanfit.logs import HistoryFile, append, append_log, cut_torn_line
 from lanfit.text import printable
 
 log = logging.getLogger("lanfit.server")
 EVENTS = "events.jsonl"
+#: What the client.log of one client may have in one run, in bytes: a day's worth of an honest one, and no disk full.
+LOG_LIMIT = 16 * 1024 * 1024
 
 
 class _Printable(logging.Formatter):
@@ -31,6 +34,8 @@ class Journal:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._histories: dict[str, HistoryFile] = {}
+        self._log_sizes: dict[str, int] = {}
+        """What the logs of clients have, in bytes."""
         folder.mkdir(parents=True, exist_ok=True)
         grown = [folder / EVENTS, *sorted((folder / "clients").glob("*/*.log"))]
         self.repaired = [path.relative_to(folder).as_posix() for path in grown if cut_torn_line(path)]
@@ -76,10 +81,27 @@ class Journal:
             self.start_history(owner, suffix)
             self._histories[owner + suffix].write(history)
 
-    def client_log(self, name: str, lines: Sequence[str]) -> None:
-        """Append lines that a client sent to its client.log."""
+    def client_log(self, name: str, lines: Sequence[str]) -> bool:
+        """Append lines that a client sent to its client.log, as far as it has room.
+
+        Returns:
+            Whether the log has become full: once, and never for one that an earlier server found full.
+        """
+        path = self._client(name) / "client.log"
+        if name not in self._log_sizes:
+            self._log_sizes[name] = path.stat().st_size if path.exists() else 0
+        before = self._log_sizes[name]
+        if before >= LOG_LIMIT:
+            return False
+        # As many characters of the log's own for each line, at least.
+        self._log_sizes[name] += sum(len(line.encode("utf-8", "replace")) + 21 for line in lines)
+        full = self._log_sizes[name] >= LOG_LIMIT
+        if full:
+            lines = [f"This log is full: the server keeps {readable_size(LOG_LIMIT)} of a client."]
+            self._log_sizes[name] = LOG_LIMIT
         with suppress(OSError):
-            append_log(self._client(name) / "client.log", lines)
+            append_log(path, lines)
+        return full
 
     def close(self) -> None:
         logging.getLogger("lanfit").removeHandler(self._handler)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from lanfit.fields import readable_duration
 from lanfit.files import ArrayFile
 from lanfit.training.metrics import mean_figures
-from lanfit_server.clusters import REMIND_SECONDS, Cluster, Event, Joined, Left, ScoreDone, TaskFailed, next_event
+from lanfit_server.clusters import REMIND_SECONDS, Cluster, Joined, Left, ScoreDone, TaskFailed, next_event
 from lanfit_server.collect import OpenRun
 from lanfit_server.display import Display
 from lanfit_server.evaluate import Done, ModelProcess, Score, Scored, WriteModel
@@ -96,7 +96,6 @@ class ClientScores:
         orders = {owner: score(name, self._owners.index(owner), files, rows) for owner in owners}
         wanted = {(order.run, name) for order in orders.values()}
         answers: dict[str, ScoreDone] = {}
-        aside: list[Event] = []
         began = time.monotonic()
         missing = self._still_hoped_for(name, owners, began + grace)
         for owner in [owner for owner in missing if owner in self._mute]:
@@ -118,7 +117,7 @@ class ClientScores:
                     missing.remove(event.client)
                     self._display.say(f"{event.client} could not score {name}: {event.error}.")
                 case Joined(client) if client in missing:
-                    aside.append(event)  # that it is here is of interest later, too
+                    self._cluster.events.set_aside(event)  # that it is here is of interest later, too
                     await self._cluster.send(client, orders[client])
                 case Left(client, reason, broken=True) if client in missing:
                     missing.remove(client)  # it would come again, and answer the same
@@ -130,14 +129,14 @@ class ClientScores:
                     if missing:
                         self._display.say(f"Waiting for {', '.join(missing)} to score {name} on their own {rows} rows.")
                 case _:
-                    aside.append(event)
+                    self._cluster.events.set_aside(event)
         for owner in missing:
             self._mute.add(owner)
             self._display.say(
                 f"{owner} does not score {name}: it has not answered for {readable_duration(self._limit)}."
             )
         self._provision.scored(files)
-        _put_back(self._cluster.events, aside)
+        self._cluster.events.bring_back()
         return answers
 
     def _still_hoped_for(self, name: str, owners: Sequence[str], grace_ends: float) -> list[str]:
@@ -146,13 +145,6 @@ class ClientScores:
         for owner in over:
             self._display.say(f"{owner} does not score {name}: it is gone{self._patience.how_long}.")
         return [owner for owner in owners if owner not in over]
-
-
-def _put_back(events: asyncio.Queue[Event], aside: Sequence[Event]) -> None:
-    """What nobody asked for here is for who looks at the events next: before those that came later."""
-    later = [events.get_nowait() for _ in range(events.qsize())]
-    for event in (*aside, *later):
-        events.put_nowait(event)
 
 
 def weighted(answers: Sequence[ScoreDone]) -> dict[str, float]:

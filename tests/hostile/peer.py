@@ -197,7 +197,7 @@ class Room:
     async def client(self, name: str, **join: Any) -> AsyncIterator[Link]:
         """A client that joined, and was welcomed."""
         client, server = memory_links()
-        serving = asyncio.create_task(self.cluster._serve(server, name.encode().ljust(16, b"0"), "10.0.0.9"))
+        serving = asyncio.create_task(self.cluster._serve(server, name.encode().ljust(16, b"\0"), "10.0.0.9"))
         said: dict[str, Any] = {"version": "0", "backend": "tensorflow", "device": "cpu", "threads": 1}
         await client.send(Join(name=name, **{**said, "free_memory": 0, **join}))
         assert isinstance(await client.receive(), Welcome)

@@ -9,6 +9,7 @@ from typing import Any
 from lanfit.wire.arrays import AnyArray, BlockSpec
 from lanfit.wire.messages import Join, Lease, Message
 from lanfit_server.clusters import Event, Joined, Left
+from lanfit_server.clusters.event_queue import EventQueue
 from lanfit_server.display import Display
 from lanfit_server.roster import Roster
 
@@ -20,7 +21,7 @@ class PlayedCluster:
 
     def __init__(self, *names: str) -> None:
         self.roster = Roster()
-        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.events: EventQueue[Event] = EventQueue()
         self.sent: list[tuple[str, Message]] = []
         self.told: list[tuple[str, str]] = []
         self.orders = asyncio.Event()

@@ -21,9 +21,9 @@ from lanfit.workspace import Workspace
 from lanfit_server import coordinator as module
 from lanfit_server import patience
 from lanfit_server.apart import Apart
-from lanfit_server.clusters import Heard, Left, Offered, Repeated, Returned, Silent, TaskFailed
+from lanfit_server.clusters import EpochEnded, Heard, Left, Offered, Repeated, Returned, Silent, TaskFailed
 from lanfit_server.collect import OpenRun
-from lanfit_server.coordinator import Coordinator
+from lanfit_server.coordinator import MOST_TELLS, Coordinator
 from lanfit_server.course import Course
 from lanfit_server.journal import Journal
 from lanfit_server.ledger import Ledger
@@ -132,6 +132,22 @@ def test_who_is_silent_is_named_and_keeps_its_task(tmp_path: Path) -> None:
             assert "lab-1 has said nothing for 16 s; after 60 s it is lost." in run.said.lines
             assert run.events("silent")[0]["client"] == "lab-1"
             assert run.leases() == [("lab-1", "shard-1", 1)]
+
+    play(script())
+
+
+def test_a_client_tells_of_the_epochs_that_its_task_has_and_not_endlessly(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, ["lab-1"], ["lab-1"]) as run:
+            told: list[int] = []
+            run.said.epoch = lambda *facts: told.append(facts[3])  # type: ignore[method-assign]
+            for epoch in [-1, 5, 2**62, *[0, 1] * 500]:
+                run.cluster.events.put_nowait(EpochEnded("lab-1", "run-1", "shard-1", epoch, {"loss": 0.5}))
+            await run.looks()
+            assert set(told) == {0, 1}
+            assert len(told) < MOST_TELLS * record("run-1").epochs
+            history = (run.folder / "logs" / "run-1" / "clients" / "lab-1" / "history.csv").read_text()
+            assert [line.partition(",")[0] for line in history.splitlines()] == ["epoch", "0", "1"]
 
     play(script())
 

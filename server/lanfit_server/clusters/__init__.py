@@ -11,6 +11,7 @@ from lanfit.errors import LanfitError
 from lanfit.parts import PartRange
 from lanfit.wire.arrays import AnyArray, BlockSpec
 from lanfit.wire.messages import AskParts, Cancel, CustomFile, Lease, PartsTaken, RunEnded, ScoreTask, Survey, Surveyed
+from lanfit_server.clusters.event_queue import EventQueue
 from lanfit_server.roster import Roster
 
 
@@ -190,7 +191,7 @@ class Cluster(Protocol):
     """Clients that tasks can be leased to."""
 
     roster: Roster
-    events: asyncio.Queue[Event]
+    events: EventQueue[Event]
     own_machines: bool
     """Whether a client that has nothing to do has a machine that has nothing to do: then it may try another's task."""
     waiting_for: str

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -74,6 +75,7 @@ from lanfit_server.clusters import (
     TaskFailed,
     Took,
 )
+from lanfit_server.clusters.event_queue import EventQueue
 from lanfit_server.clusters.same_id import is_same_client
 from lanfit_server.clusters.session import Delivery, Session
 from lanfit_server.collect import Desk, Known, PutOff, Refuse, Take, check_metrics, why_not_written
@@ -88,6 +90,11 @@ JOIN_SECONDS = 10.0
 MOST_FAILED_LOGINS = 50
 #: A client whose result there is no room for offers it again after so many seconds.
 LATER_SECONDS = 10.0
+#: So many results of a client are taken in at a time, each with a file open and its room on disk taken. A client makes
+#: one after the other; more wait on it only when it was away for long.
+MOST_DELIVERIES = 8
+#: So many lines about what one client sends are shown; more would hide everything else at the operator's terminal.
+MOST_COMPLAINTS = 20
 
 
 class LanCluster:
@@ -97,7 +104,7 @@ class LanCluster:
 
     def __init__(self, desk: Desk) -> None:
         self.roster = Roster()
-        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.events: EventQueue[Event] = EventQueue()
         self.collecting = False
         self.waiting_for = "the operator is still answering questions"
         self.say: Callable[[str], None] = lambda text: None
@@ -113,6 +120,10 @@ class LanCluster:
         """Ids of clients that more than one machine has, as was said."""
         self._withdrawn: set[str] = set()
         """A client that is told late that a task is not its own any more may still ask for these."""
+        self._opening = asyncio.Lock()
+        """Held from the look at the disk until a result's room there is taken."""
+        self._complaints: Counter[str] = Counter()
+        """How many lines about what a client sends were said."""
         self._listener: Listener | None = None
         self._required: tuple[tuple[CustomFile, ...], tuple[str, ...]] = (), ()
 
@@ -327,9 +338,9 @@ class LanCluster:
                 self.roster.progress(name, message, time.monotonic())
             case Epoch():
                 check_metrics(message.metrics)
-                self.events.put_nowait(EpochEnded(name, message.run, message.task, message.epoch, message.metrics))
+                await self._tell(session, EpochEnded(name, message.run, message.task, message.epoch, message.metrics))
             case LogLines():
-                self.events.put_nowait(Logged(name, message.run, message.lines))
+                await self._tell(session, Logged(name, message.run, message.lines))
             case Fetch():
                 self._send_block(session, message)
             case Offer():
@@ -339,23 +350,22 @@ class LanCluster:
             case Failed():
                 self.roster.rest(name)
                 error = f"{message.error}. {message.hint}".strip() if message.hint else message.error
-                self.events.put_nowait(Logged(name, message.run, (error, *message.log)))
+                await self._tell(session, Logged(name, message.run, (error, *message.log)))
                 died, not_finite = message.died, message.code in NOT_FINITE
-                self.events.put_nowait(
-                    TaskFailed(name, message.run, message.task, error, died=died, not_finite=not_finite)
-                )
+                failed = TaskFailed(name, message.run, message.task, error, died=died, not_finite=not_finite)
+                await self._tell(session, failed)
             case Surveyed():
                 if session.surveyed is not None and not session.surveyed.done():
                     raise RemoteProtocolError(f"{name} told of its own files twice at a time")
                 session.surveyed = self._start(session, self._surveyed(session, message))
             case Unsuitable(error, hint):
                 self.roster.rest(name)
-                failed = mistake("own-data.unusable", client=name, error=error, hint=hint)
-                self.events.put_nowait(SurveyFailed(name, failed))
+                unusable = mistake("own-data.unusable", client=name, error=error, hint=hint)
+                await self._tell(session, SurveyFailed(name, unusable))
             case ScoredMessage(run, task, rows, metrics):
                 check_metrics(metrics)
                 self.roster.rest(name)
-                self.events.put_nowait(ScoreDone(name, run, task, rows, metrics))
+                await self._tell(session, ScoreDone(name, run, task, rows, metrics))
             case TakeParts():
                 self._took(session, message)
             case Leave():
@@ -363,6 +373,20 @@ class LanCluster:
                 session.reason = message.reason
             case _:
                 raise RemoteProtocolError(f"{name} sent {type(message).__name__}, which is not for a server")
+
+    async def _tell(self, session: Session, event: Event) -> None:
+        """Tell who runs the job what a client says; a client that says too much waits, and others do not."""
+        if not await self.events.put_when_room(event, session.link.closed):
+            raise ConnectionFailed(session.link.reason)
+
+    def _complain(self, name: str, text: str) -> None:
+        """Say something about what a client sends: not endlessly, since it can send it endlessly."""
+        self._complaints[name] += 1
+        if self._complaints[name] <= MOST_COMPLAINTS:
+            log.warning("%s", text)
+            self.say(text)
+        if self._complaints[name] == MOST_COMPLAINTS:
+            self.say(f"Nothing more is said about what {name} sends: {MOST_COMPLAINTS} lines are enough.")
 
     def _took(self, session: Session, took: TakeParts) -> None:
         if not session.asked_parts:
@@ -409,30 +433,43 @@ class LanCluster:
     async def _offered(self, session: Session, result: Result) -> None:
         if result.block.id in session.deliveries:
             raise RemoteProtocolError(f"{session.name} offered the same result twice at a time")
-        decision = self._desk.consider(session.name, result)
+        for earlier in session.deliveries_of(result):
+            await session.drop(earlier)
+        if len(session.deliveries) >= MOST_DELIVERIES:
+            reason = f"{len(session.deliveries)} other results of this client are on their way"
+            await session.link.send(Later(result.block.id, self.later_seconds, reason))
+            return
+        part: PartialBlock | None = None
+        wrong: LanfitError | OSError | None = None
+        async with self._opening:  # nothing in here waits for a client
+            decision = self._desk.consider(session.name, result)
+            if isinstance(decision, Take):
+                try:
+                    part = await PartialBlock.opened(decision.path, decision.size)
+                except (LanfitError, OSError) as failed:
+                    wrong = failed
         match decision:
             case Known():
                 await session.link.send(Ack(result.block.id))
-                self.events.put_nowait(Repeated(session.name, result.run, result.task, result.attempt))
+                await self._tell(session, Repeated(session.name, result.run, result.task, result.attempt))
             case Refuse(reason):
-                self._refused(session.name, result, reason)
+                await self._refused(session, result, reason)
                 await session.link.send(Reject(result.block.id, reason))
             case PutOff(reason):
                 await self._put_off(session, result, reason)
+            case Take() if part is None:
+                assert wrong is not None
+                await self._put_off(session, result, why_not_written(wrong))
             case Take(path, size):
-                try:
-                    part = await PartialBlock.opened(path, size)
-                except (LanfitError, OSError) as wrong:
-                    await self._put_off(session, result, why_not_written(wrong))
-                    return
+                assert part is not None
                 if part.damaged:
                     log.warning("%s is damaged from byte %d on: that is fetched again", path.name, part.offset)
                 self._has_room()
                 self.roster.sending(session.name, size, part.offset, time.monotonic())
-                self.events.put_nowait(Offered(session.name, result.run, result.task))
                 fetch = session.link.fetch(result.block.id, part.view, part.offset, self._counting(session, part))
                 fetching = asyncio.create_task(_came(fetch))
                 session.deliveries[result.block.id] = Delivery(result, part, fetching, time.monotonic())
+                await self._tell(session, Offered(session.name, result.run, result.task))
 
     def _counting(self, session: Session, part: PartialBlock) -> Callable[[int], None]:
         """Note how much of a result has come; who looks at the table sees it."""
@@ -445,12 +482,12 @@ class LanCluster:
 
         return on_progress
 
-    def _refused(self, name: str, result: Result, reason: str) -> None:
+    async def _refused(self, session: Session, result: Result, reason: str) -> None:
         """A result can never be taken: the client drops it. Its task failed there, if it is one of the run at hand."""
-        log.warning("%s: a result was refused: %s", name, reason)
-        task, run = result.task, result.run
-        self.say(f"{name} offers a result of {task} of run {run} that can't be taken: {reason}. The client drops it.")
-        self.events.put_nowait(TaskFailed(name, result.run, result.task, reason))
+        name, task, run = session.name, result.task, result.run
+        text = f"{name} offers a result of {task} of run {run} that can't be taken: {reason}. The client drops it."
+        self._complain(name, text)
+        await self._tell(session, TaskFailed(name, result.run, result.task, reason))
 
     async def _put_off(self, session: Session, result: Result, reason: str) -> None:
         """There is no room for a result: no acknowledgement; the client keeps it, and others are served."""

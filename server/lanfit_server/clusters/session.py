@@ -51,6 +51,22 @@ class Session:
         member.bytes_sent += sent - self.counted[1]
         self.counted = (received, sent)
 
+    def deliveries_of(self, result: Result) -> list[str]:
+        """The blocks on their way in that are results of the same task: another one takes their place."""
+        of = result.run, result.task
+        return [
+            block
+            for block, delivery in self.deliveries.items()
+            if (delivery.result.run, delivery.result.task) == of and block != result.block.id
+        ]
+
+    async def drop(self, block_id: str) -> None:
+        """Fetch a result no further, and keep nothing of it."""
+        delivery = self.deliveries.pop(block_id)
+        delivery.fetching.cancel()
+        await asyncio.gather(delivery.fetching, return_exceptions=True)
+        await asyncio.to_thread(delivery.part.drop)
+
     async def close(self) -> None:
         """Drop everything that is under way; what came of a large result stays, for a link that goes on with it."""
         tasks: list[asyncio.Task[Any]] = [*self.sending, *(delivery.fetching for delivery in self.deliveries.values())]

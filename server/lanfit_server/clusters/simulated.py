@@ -53,6 +53,7 @@ from lanfit_server.clusters import (
     Took,
 )
 from lanfit_server.clusters.blocks import BlocksOnDisk
+from lanfit_server.clusters.event_queue import EventQueue
 from lanfit_server.clusters.pool import Pool
 from lanfit_server.clusters.simulated_work import Scoring, SimulatedWork, Training
 from lanfit_server.collect import Desk, Known, PutOff, Refuse, Take, why_not_written
@@ -81,7 +82,7 @@ class SimulatedCluster:
 
     def __init__(self, desk: Desk, pool: Pool, scratch: Path) -> None:
         self.roster = Roster()
-        self.events: asyncio.Queue[Event] = asyncio.Queue()
+        self.events: EventQueue[Event] = EventQueue()
         self.say: Callable[[str], None] = lambda text: None
         """Called with what the operator must know."""
         self.later_seconds = LATER_SECONDS

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from lanfit.errors import ConnectionFailed, LanfitError, LocalProtocolError, RefusedError
 from lanfit.mistakes import mistake, texts
 from lanfit.net.addresses import with_port
-from lanfit.net.link import Link, make_budget
+from lanfit.net.link import Budget, Link
 from lanfit.net.pulse import LinkTimes
 from lanfit.net.reasons import is_gone, tells_more, why_not_reached
 from lanfit.net.secure import open_tls
@@ -87,7 +87,7 @@ async def connect(
             await wire.close("its fingerprint is another one")
             raise
         server_id = await _log_in(wire, client_id, passphrase, fingerprint, address, timeout)
-        return Link(wire, address, times or LinkTimes(), make_budget()), ServerIdentity(server_id, fingerprint)
+        return Link(wire, address, times or LinkTimes(), Budget()), ServerIdentity(server_id, fingerprint)
     except BaseException:
         wire.abort("not logged in")
         raise

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from lanfit.errors import LanfitError
@@ -23,17 +23,40 @@ from lanfit.wire.session import Event, Session
 #: Bytes of a block in one data frame: large enough to be fast, small enough for messages to come between (measured,
 #: see bench/push.py).
 SLICE = 1024 * 1024
+#: A slice is never smaller than that: with more links that send than have room, they have more on their way together.
+LEAST_SLICE = 64 * 1024
 #: Bytes of blocks on their way in all links that share a `Budget`.
 IN_FLIGHT = 64 * 1024 * 1024
+#: After so many messages of one peer all others have their turn.
+MESSAGES_A_TURN = 32
 #: Messages that wait to be received may have so many bytes; a peer that sends more is cut off.
 WAITING_LIMIT = 4 * 1024 * 1024
 
 log = logging.getLogger(__name__)
 
 
-def make_budget() -> asyncio.Semaphore:
-    """What links share so that together they have at most IN_FLIGHT bytes of blocks on their way."""
-    return asyncio.Semaphore(IN_FLIGHT // SLICE)
+class Budget:
+    """What links share so that together they have some IN_FLIGHT bytes of blocks on their way.
+
+    Nobody waits for anybody: each link that sends has one slice on its way, and slices become smaller with their
+    number. A link whose peer takes nothing keeps what it has, and no other link notices.
+    """
+
+    def __init__(self) -> None:
+        self._sending = 0
+
+    def slice_size(self) -> int:
+        """How many bytes a link may have on its way."""
+        return max(LEAST_SLICE, min(SLICE, IN_FLIGHT // max(1, self._sending)))
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        """While one more link sends."""
+        self._sending += 1
+        try:
+            yield
+        finally:
+            self._sending -= 1
 
 
 @dataclass
@@ -48,7 +71,7 @@ class Link:
     `peer` is who it is, for logs; `closed` is set when the link has ended, `reason` then says why.
     """
 
-    def __init__(self, wire: Wire, peer: str, times: LinkTimes, budget: asyncio.Semaphore) -> None:
+    def __init__(self, wire: Wire, peer: str, times: LinkTimes, budget: Budget) -> None:
         assert wire.session is not None
         assert wire.session.is_open
         self.peer = peer
@@ -61,6 +84,7 @@ class Link:
         self._pulse = Pulse(times, self._loop.time())
         self._waiting: deque[tuple[AnyMessage, int]] = deque()
         self._received_until = 0
+        self._received = 0
         self._news = asyncio.Event()
         self._heard = asyncio.Event()
         self._incoming: dict[int, _Incoming] = {}
@@ -121,6 +145,9 @@ class Link:
             self._news.clear()
             await self._news.wait()
         message, self._received_until = self._waiting.popleft()
+        self._received += 1
+        if self._received % MESSAGES_A_TURN == 0:
+            await asyncio.sleep(0)  # a peer that says much must not keep the loop from everybody else
         return message
 
     async def fetch(
@@ -160,17 +187,18 @@ class Link:
         """
         position = fetch.offset
         try:
-            for parts in slices(pieces, fetch.offset, SLICE):
-                size = sum(len(part) for part in parts)
-                header = self._session.encode_data_header(fetch.stream, position, size)
-                # One slice of this link at a time: its blocks take turns, and a slow peer holds little of the budget.
-                async with self._turn, self._budget:
-                    self._check_open()
-                    self._wire.write([header, *parts])
-                    await self._drained()
-                position += size
-                if progress:
-                    progress(position)
+            with self._budget.sending():
+                for parts in slices(pieces, fetch.offset, self._budget.slice_size):
+                    size = sum(len(part) for part in parts)
+                    header = self._session.encode_data_header(fetch.stream, position, size)
+                    # One slice of this link at a time: its blocks take turns.
+                    async with self._turn:
+                        self._check_open()
+                        self._wire.write([header, *parts])
+                        await self._drained()
+                    position += size
+                    if progress:
+                        progress(position)
         finally:
             self._session.end_answer(fetch.stream)
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from lanfit.errors import ConnectionFailed, RemoteProtocolError
 from lanfit.net.binding import address_of, bind, places_of
-from lanfit.net.link import Link, make_budget
+from lanfit.net.link import Budget, Link
 from lanfit.net.pulse import LinkTimes
 from lanfit.net.secure import can_watch, open_tls, until_ready
 from lanfit.net.tls import ALPN, Identity, server_context
@@ -92,7 +92,7 @@ class Listener:
         self._context = server_context(identity)
         self._times = LinkTimes()
         self._login_seconds = LOGIN_SECONDS
-        self._budget = make_budget()
+        self._budget = Budget()
         self._room = asyncio.Semaphore(LOGINS + REFUSALS)
         self._logging_in = 0
         self._guess_ended = asyncio.Event()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any
 
-from lanfit.net.link import Link, make_budget
+from lanfit.net.link import Budget, Link
 from lanfit.net.pulse import LinkTimes
 from lanfit.net.transport import Wire
 from lanfit.wire.session import Session, Side
@@ -21,7 +21,7 @@ def memory_links(times: LinkTimes | None = None) -> tuple[Link, Link]:
         wire.connection_made(transport)
         wire.begin(Session(side, login=None))
     times = times or LinkTimes()
-    budget = make_budget()
+    budget = Budget()
     return Link(client, "the server in memory", times, budget), Link(server, "the client in memory", times, budget)
 
 
@@ -95,12 +95,15 @@ class MemoryTransport(asyncio.Transport):
         if not self.other._reading or self._lost:
             return
         data, self._buffer = memoryview(self._buffer), bytearray()
-        while data and not self.other._closing:
+        while data and self.other._reading and not self.other._closing:
             buffer = self._peer.get_buffer(-1)
             count = min(len(buffer), len(data))
             buffer[:count] = data[:count]
             data = data[count:]
             self._peer.buffer_updated(count)
+        if data and not self.other._closing:  # the other end rests; it says when it goes on
+            self._buffer[:0] = data
+            return
         if self._paused:
             self._paused = False
             self._protocol.resume_writing()

@@ -18,6 +18,8 @@ from lanfit.wire.session import Event, Session
 
 #: Stop writing when the transport holds more than this many bytes, go on when it holds less than a quarter of it.
 WRITE_HIGH = 64 * 1024
+#: After so many messages of one connection all others have their turn: thousands fit into what a socket holds.
+MESSAGES_A_TURN = 64
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class Wire(asyncio.BufferedProtocol):
         self._news = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
+        self._messages = 0
         self._on_event: Callable[[Event], None] | None = None
         self._on_end: Callable[[], None] | None = None
 
@@ -150,6 +153,15 @@ class Wire(asyncio.BufferedProtocol):
             elif not isinstance(event, Chunk):
                 self._events.append(event)
                 self._news.set()
+            if not isinstance(event, Chunk):
+                self._messages += 1
+                if self._messages % MESSAGES_A_TURN == 0 and self._transport is not None:
+                    self._transport.pause_reading()
+                    asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if self._transport is not None and not self.closed.is_set():
+            self._transport.resume_reading()
 
     def pause_writing(self) -> None:
         self._writable.clear()

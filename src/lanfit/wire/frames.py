@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -97,10 +97,14 @@ def encode_data_header(stream: int, offset: int, size: int) -> bytes:
 _SINK = memoryview(bytearray(64 * 1024))
 
 
-def slices(pieces: Iterable[memoryview], offset: int, size: int) -> Iterator[list[memoryview]]:
-    """Cut the bytes of `pieces` from `offset` on into slices of `size` bytes, the last one shorter; copies nothing."""
+def slices(pieces: Iterable[memoryview], offset: int, size: Callable[[], int]) -> Iterator[list[memoryview]]:
+    """Cut the bytes of `pieces` from `offset` on into slices, the last one shorter; copies nothing.
+
+    Args:
+        size: gives the bytes of a slice, asked for each.
+    """
     slice_: list[memoryview] = []
-    room = size
+    room = size()
     for piece in pieces:
         rest = piece[offset:]
         offset = max(0, offset - len(piece))
@@ -110,7 +114,7 @@ def slices(pieces: Iterable[memoryview], offset: int, size: int) -> Iterator[lis
             rest = rest[len(slice_[-1]) :]
             if not room:
                 yield slice_
-                slice_, room = [], size
+                slice_, room = [], size()
     if slice_:
         yield slice_
 
