@@ -11,6 +11,7 @@ from lanfit import __version__
 from lanfit.data.files import natural_key
 from lanfit.errors import InputError, LanfitError
 from lanfit.fields import readable_duration
+from lanfit.job import DEFAULTS
 from lanfit.mistakes import mistake
 from lanfit.models.runtime import keras_version
 from lanfit.parts import PartRange
@@ -136,6 +137,7 @@ class Assembly:
         early: when it begins without some of them; never, if nothing is said.
         corrects: whether somebody is there who can have files corrected that can't be used: they are waited for.
         deadline: how many seconds a client that is there may take to tell of its own files.
+        max_weight: what the rows that one has count at most, as a multiple of the median of all.
     """
 
     def __init__(
@@ -147,8 +149,10 @@ class Assembly:
         *,
         corrects: bool = False,
         deadline: float = math.inf,
+        max_weight: float = DEFAULTS.max_weight,
     ) -> None:
         self._corrects = corrects
+        self._max_weight = max_weight
         self.faults: Mapping[str, LanfitError] = {}
         """What is wrong with the own files of which client."""
         self._deadline = deadline
@@ -287,7 +291,7 @@ class Assembly:
     def _united(self, answers: _Answers, order: Survey) -> tuple[RunData, list[str]]:
         told = answers.told
         owners = self._parts.in_order(told) if self._parts is not None else sorted(told, key=natural_key)
-        data, remarks = unite([told[name] for name in owners], order.model, order.own)
+        data, remarks = unite([told[name] for name in owners], order.model, order.own, self._max_weight)
         if self._parts is not None:
             data = replace(data, parts=self._parts.of_all(owners))
         for note in remarks:

@@ -128,6 +128,9 @@ class Coordinator:
         crash_point("server.tasks-dealt")
         for shard, owner in enumerate(owners):
             self._journal.event("dealt", shard=shard + 1, client=owner, rows=data.samples[shard])
+            if data.claimed and data.claimed[shard] > data.trained[shard]:
+                claimed, counts = data.claimed[shard], data.trained[shard]
+                self._journal.event("capped", shard=shard + 1, client=owner, rows=claimed, counts=counts)
 
     async def _begin(self, tasks: Sequence[Task]) -> None:
         """These tasks are there to be done now."""

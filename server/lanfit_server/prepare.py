@@ -61,6 +61,8 @@ class RunData:
     """How clients draw their own rows; None when the server deals them."""
     parts: tuple[PartRange, ...] = ()
     """What each client has taken; empty when rows are not dealt in parts."""
+    claimed: tuple[int, ...] = ()
+    """Training rows of each shard as its client claims them, where one counts for less; else empty."""
 
     @property
     def rows(self) -> int:

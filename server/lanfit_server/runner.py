@@ -388,6 +388,7 @@ class Runner:
             early,
             corrects=self.corrects,
             deadline=60 * job.deadline,
+            max_weight=job.max_weight,
         )
         try:
             with self._enter(early):
@@ -436,7 +437,9 @@ class Runner:
             patience = Patience(self._cluster.roster, 60 * job.deadline if data.own is not None else None)
             scores = None
             if data.own is not None and data.test:
-                scores = ClientScores(self._cluster, provision, self._display, owners, patience, 60 * job.deadline)
+                scores = ClientScores(
+                    self._cluster, provision, self._display, owners, patience, 60 * job.deadline, job.max_weight
+                )
             course = Course()
             maker = self._maker(job, run, course, provision, weights, owners, patience, scores)
             coordinator = Coordinator(
@@ -494,7 +497,7 @@ class Runner:
         # Where rows were dealt nobody is waited for: what is missing is only a figure.
         willing = patience if provision.data.own is not None else Patience(roster, 0)
         limit = job.round_deadline or 60 * job.deadline
-        asking = ClientScores(self._cluster, provision, self._display, owners, willing, limit)
+        asking = ClientScores(self._cluster, provision, self._display, owners, willing, limit, job.max_weight)
         rounds = Rounds(
             job, run, method, course, self._models, provision, together, owners, roster, say, asking, scores
         )

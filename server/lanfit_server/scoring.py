@@ -13,7 +13,9 @@ from collections.abc import Sequence
 
 from lanfit.fields import readable_duration
 from lanfit.files import ArrayFile
+from lanfit.job import DEFAULTS
 from lanfit.training.metrics import mean_figures
+from lanfit_server.claims import counted
 from lanfit_server.clusters import REMIND_SECONDS, Cluster, Joined, Left, ScoreDone, TaskFailed, next_event
 from lanfit_server.collect import OpenRun
 from lanfit_server.display import Display
@@ -59,6 +61,7 @@ class ClientScores:
         owners: the clients that have rows.
         patience: how long one that is gone is waited for.
         limit: how long one that is there is waited for, in seconds.
+        max_weight: what the rows of one count at most, as a multiple of the median of all.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class ClientScores:
         owners: Sequence[str],
         patience: Patience,
         limit: float = math.inf,
+        max_weight: float = DEFAULTS.max_weight,
     ) -> None:
         self._cluster = cluster
         self._provision = provision
@@ -76,13 +80,14 @@ class ClientScores:
         self._owners = owners
         self._patience = patience
         self._limit = limit
+        self._max_weight = max_weight
         self._mute: set[str] = set()
         """Those that did not answer in time: they are not asked again until something is heard of them."""
 
     async def of(self, name: str, files: Sequence[ArrayFile]) -> dict[str, float]:
         """Metrics of a model, or of several whose outputs are averaged, on all test rows of those that answered."""
         answers = await self.by_client(name, files, self._owners, "test")
-        return weighted([answers[owner] for owner in self._owners if owner in answers])
+        return weighted([answers[owner] for owner in self._owners if owner in answers], self._max_weight)
 
     async def by_client(
         self, name: str, files: Sequence[ArrayFile], owners: Sequence[str], rows: str, grace: float = 0.0
@@ -147,6 +152,8 @@ class ClientScores:
         return [owner for owner in owners if owner not in over]
 
 
-def weighted(answers: Sequence[ScoreDone]) -> dict[str, float]:
-    """The mean of each metric, weighted by the rows that it was measured on."""
-    return mean_figures([(answer.rows, answer.metrics) for answer in answers if answer.rows > 0 and answer.metrics])
+def weighted(answers: Sequence[ScoreDone], max_weight: float = DEFAULTS.max_weight) -> dict[str, float]:
+    """The mean of each metric, weighted by the rows that it was measured on; see `counted` for `max_weight`."""
+    found = [answer for answer in answers if answer.rows > 0 and answer.metrics]
+    weights = counted([answer.rows for answer in found], max_weight)
+    return mean_figures([(weight, answer.metrics) for weight, answer in zip(weights, found, strict=True)])

@@ -6,7 +6,7 @@ Pure: numbers and names in, a decision out; no row is ever seen here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import numpy as np
@@ -15,13 +15,17 @@ from lanfit.data.labels import Target, check_words
 from lanfit.data.normalize import NO_NORMALIZER, OF_TARGETS, Moments, fit_normalizer
 from lanfit.data.text_labels import LABELS, MAX_LABELS, MAX_LENGTH, words_from_array, words_to_array
 from lanfit.errors import RemoteProtocolError
+from lanfit.job import DEFAULTS
 from lanfit.mistakes import mistake
 from lanfit.models.member import Member
 from lanfit.wire.arrays import AnyArray, ArraySpec, check_specs
 from lanfit.wire.messages import Model, OwnRows, Surveyed
+from lanfit_server.claims import counted
 from lanfit_server.prepare import RunData
 
 _LARGEST = 4 * MAX_LABELS * MAX_LENGTH
+#: No client has so many rows; the sum of those of thousands fits into the numbers of files and messages.
+_MOST_ROWS = 1 << 50
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ def check_survey(surveyed: Surveyed) -> None:
     check_specs(arrays, _LARGEST)
     if min(surveyed.train, surveyed.values) < 1 or min(surveyed.validation, surveyed.test, surveyed.target_values) < 0:
         raise RemoteProtocolError("a survey tells impossible numbers of rows")
+    if max(surveyed.train, surveyed.validation, surveyed.test) > _MOST_ROWS:
+        raise RemoteProtocolError("a survey tells impossible numbers of rows")
     table = {spec.name: spec for spec in arrays}
     expected = _like(Moments.ARRAYS, "", table)
     if surveyed.target_values:
@@ -98,17 +104,22 @@ def _like(names: Sequence[str], prefix: str, table: Mapping[str, ArraySpec]) -> 
     return [ArraySpec(prefix + name, "float64", first.shape if first else ()) for name in names]
 
 
-def unite(told: Sequence[Told], model: Model, own: OwnRows) -> tuple[RunData, tuple[str, ...]]:
+def unite(
+    told: Sequence[Told], model: Model, own: OwnRows, limit: float = DEFAULTS.max_weight
+) -> tuple[RunData, tuple[str, ...]]:
     """What the rows of all clients are together, and what is to be said about it.
 
     The constants are those that one fit over the training rows of all would give (Chan et al. 1979).
+
+    Args:
+        limit: a client's rows count so many times the median of all at most: nobody else has seen them.
 
     Raises:
         InputError: clients have different columns or kinds of labels, or too many labels; who has what is named.
     """
     _check_alike(told)
-    moments = reduce(Moments.merge, (each.moments for each in told))
-    target_moments = [each.targets for each in told if each.targets is not None]
+    moments = reduce(Moments.merge, _limited([each.moments for each in told], limit))
+    target_moments = _limited([each.targets for each in told if each.targets is not None], limit)
     normalizer = fit_normalizer(model.normalizer, moments)
     targets = (
         fit_normalizer(model.target_normalizer, reduce(Moments.merge, target_moments))
@@ -119,19 +130,37 @@ def unite(told: Sequence[Told], model: Model, own: OwnRows) -> tuple[RunData, tu
     shard: dict[str, AnyArray] = Member({}, normalizer, targets).constants()
     if labels is not None:
         shard[LABELS] = words_to_array(labels)
+    claimed = tuple(each.train for each in told)
+    trained = counted(claimed, limit)
+    for each, counts in zip(told, trained, strict=True):
+        if counts < each.train:
+            notes += (
+                f"{each.client} says that it has {each.train:,} training rows; they count as {counts:,}, which is "
+                f"{limit:g} times the median of the clients (--max-weight)",
+            )
     data = RunData(
         shards=[shard] * len(told),
-        samples=tuple(each.train + each.validation for each in told),
-        train=sum(each.train for each in told),
+        samples=counted([each.train + each.validation for each in told], limit),
+        train=sum(trained),
         validation=sum(each.validation for each in told),
         test=sum(each.test for each in told),
         normalizer=normalizer,
         targets=targets,
         labels=labels,
-        trained=tuple(each.train for each in told),
+        trained=trained,
         own=own,
+        claimed=claimed if claimed != trained else (),
     )
     return data, notes
+
+
+def _limited(moments: Sequence[Moments], limit: float) -> list[Moments]:
+    """The same means and spreads, of no more rows than count."""
+    counts = counted([each.count for each in moments], limit)
+    return [
+        each if each.count == count else replace(each, count=count, m2=each.m2 * (count / each.count))
+        for each, count in zip(moments, counts, strict=True)
+    ]
 
 
 def _check_alike(told: Sequence[Told]) -> None:

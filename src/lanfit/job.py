@@ -70,6 +70,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     backend: str | None = None
     device: str = "auto"
     deadline: float = 10.0
+    max_weight: float = 10.0
     keep_runs: int | None = None
     deal: str = "stratified"
     alpha: float = 0.5
@@ -307,6 +308,12 @@ FIELDS: dict[str, Field] = {
             "With --data client: how long the run waits for a lost client, or for one that reads its files or "
             "evaluates a model, in minutes, or as 90s, 2h.",
             default="10 minutes",
+        ),
+        Field(
+            "max_weight",
+            positive,
+            "With --data client: the rows that a client says it has count at most so many times the median of all "
+            "clients, in means of weights, of statistics and of metrics.",
         ),
         Field(
             "start_after",

@@ -59,7 +59,7 @@ class Run:
                 self.cluster.roster.restore(owner, owner.encode(), self.now)
         self.journal = Journal(place.run_folder("run-1"))
         run = OpenRun(place, "run-1", self.ledger, record("run-1"))
-        data = SimpleNamespace(own=deadline, samples=[10] * len(owners))
+        data = SimpleNamespace(own=deadline, samples=[10] * len(owners), claimed=())
         provision: Any = SimpleNamespace(
             data=data, lease=lambda task, owner, attempt: Order(task=task.key, owner=owner, attempt=attempt)
         )

@@ -56,7 +56,7 @@ def test_constants_merged_from_clients_are_those_of_one_fit_over_all_rows(
     parts = [part for part in np.split(rows, sorted(set(cuts))) if len(part)]
     what = model(target=Target.VALUES, outputs=3, normalizer=name, target_normalizer=name)
     clients = [tell(part, f"lab-{number}", y=part * 4) for number, part in enumerate(parts)]
-    data, notes = unite(told(what, *clients), what, OWN)
+    data, notes = unite(told(what, *clients), what, OWN, limit=1e9)
     assert notes == ()
     for found, all_rows in ((data.normalizer, rows), (data.targets, rows * 4)):
         one = fit_normalizer(name, Moments.of(all_rows))
