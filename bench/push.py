@@ -56,6 +56,12 @@ class OpenGate:
     def admit(self, address: str, client_id: bytes) -> bytes | Refused:
         return self.stretched
 
+    def begin(self, address: str, client_id: bytes) -> Refused | float | None:
+        return 0.0
+
+    def abandoned(self, address: str, client_id: bytes) -> None:
+        pass
+
     def failed(self, address: str, client_id: bytes) -> None:
         raise RuntimeError("the bench's own passphrase was refused")
 

@@ -29,6 +29,12 @@ class Door:
     def admit(self, address: str, client_id: bytes) -> bytes:
         return self._stretched
 
+    def begin(self, address: str, client_id: bytes) -> float:
+        return 0.0
+
+    def abandoned(self, address: str, client_id: bytes) -> None:
+        pass
+
     def failed(self, address: str, client_id: bytes) -> None:
         raise AssertionError("the passphrase was right")
 
