@@ -19,6 +19,7 @@ from lanfit.errors import ChildDied, LanfitError
 from lanfit.files import ArrayFile
 from lanfit.logs import HistoryFile, append_log
 from lanfit.models.custom import Allowed, AllowedFile
+from lanfit.models.size import check_size
 from lanfit.text import pluralize, sentence
 from lanfit.training import orders
 from lanfit.training.checkpoint import epochs_kept
@@ -127,7 +128,10 @@ class Errand(Protocol):
         ...
 
     def allow(self) -> None:
-        """Raise InputError if its model needs custom objects that are not allowed here; nothing was received yet."""
+        """Raise InputError if its model needs custom objects that are not allowed here, or is larger than its weights.
+
+        Nothing was received yet.
+        """
         ...
 
     def build(self, number: int, keras: str) -> orders.Build | None:
@@ -217,6 +221,7 @@ class Training:
 
     def allow(self) -> None:
         self._means.custom(self.lease.fit.model)
+        check_size(self.lease.fit.model.architecture, self.lease.weights.arrays)
 
     def build(self, number: int, keras: str) -> orders.Build | None:
         model = self.lease.fit.model
@@ -387,6 +392,7 @@ class Surveying(_Own):
 
     def allow(self) -> None:
         self.means.custom(self.message.model)
+        check_size(self.message.model.architecture, self.message.weights.arrays)
 
     def build(self, number: int, keras: str) -> orders.Build | None:
         return None
@@ -455,6 +461,8 @@ class Scoring(_Own):
 
     def allow(self) -> None:
         self.means.custom(self.message.model)
+        for member in self.message.members:
+            check_size(self.message.model.architecture, member.arrays)
 
     def build(self, number: int, keras: str) -> orders.Build | None:
         return None

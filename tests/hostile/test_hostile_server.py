@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from stage import playing
@@ -289,6 +290,35 @@ def test_a_file_of_consents_that_can_not_be_read_is_no_yes(tmp_path: Path) -> No
     assert not known.has(b"\2" * 32)
     path.write_text(path.read_text()[:-9])
     assert not known.has(b"\1" * 32)
+
+
+# --- models that are too large ---------------------------------------------------------------------------------
+
+
+def test_a_model_that_is_larger_than_the_weights_that_come_with_it_is_refused_before_they_are_fetched(
+    tmp_path: Path,
+) -> None:
+    layer = {"module": "keras.layers", "class_name": "Dense", "config": {"name": "huge", "units": 2 * 10**8}}
+    network = {"module": "keras", "class_name": "Sequential", "config": {"layers": [layer]}}
+    model = msgspec.structs.replace(LINEAR, architecture=json.dumps(network))
+    dealt = msgspec.structs.replace(lease().fit, model=model, own=None)
+
+    async def play() -> None:
+        seen: list[AnyMessage] = []
+        async with playing(tmp_path, [], warm=False, data=give(tmp_path / "own", 90)) as (stage, agent, _):
+            link = await welcomed(stage)
+            for message in (
+                msgspec.structs.replace(lease(), fit=dealt),
+                msgspec.structs.replace(survey(), model=model),
+                msgspec.structs.replace(score(), model=model),
+            ):
+                await link.send(message)
+                wrong = await answer(link, seen, Failed, Unsuitable)
+                assert '"…" has 200,000,000' in wrong.error or "layer 'huge' has 200,000,000 weights" in wrong.error
+            assert not any(isinstance(each, Fetch) for each in seen)
+            assert agent.worker.trainer._child is None
+
+    asyncio.run(play())
 
 
 # --- rows that are too few --------------------------------------------------------------------------------------

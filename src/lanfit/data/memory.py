@@ -9,6 +9,17 @@ import os
 import sys
 from pathlib import Path
 
+#: What errors of TensorFlow, JAX (XLA), PyTorch and the C++ library have where memory did not suffice.
+_NO_MEMORY = (
+    "ResourceExhaustedError",
+    "RESOURCE_EXHAUSTED",
+    "OutOfMemoryError",
+    "OOM when allocating",
+    "can't allocate memory",
+    "not enough memory: you tried to allocate",
+    "bad_alloc",
+)
+
 
 def free_memory() -> int:
     """Bytes that can be allocated without swapping, a container's limit included; 0 when it is not known."""
@@ -85,6 +96,18 @@ def limit_memory(limit: int) -> bool:
     except (ValueError, OSError):
         return False
     return True
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether an error, or what it came from, says that there was too little memory: NumPy's, or a backend's."""
+    seen: BaseException | None = error
+    for _ in range(8):
+        if seen is None:
+            return False
+        if isinstance(seen, MemoryError) or any(sign in f"{type(seen).__name__}: {seen}" for sign in _NO_MEMORY):
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
 
 
 def _data_bytes() -> int:

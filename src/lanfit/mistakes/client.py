@@ -14,7 +14,7 @@ MISTAKES: Mapping[str, Mistake] = {
     "training.out-of-memory": Mistake(
         TrainingError,
         "the trainer ran out of memory",
-        "Use smaller batches (--batch-size), or more clients.",
+        "Use smaller batches (--batch-size), more clients, or a smaller model.",
     ),
     "training.failed": Mistake(
         TrainingError,

@@ -253,6 +253,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "the model has {needed} arrays of weights, given are {given}",
         _ONE_MODEL,
     ),
+    "weights.too-few": Mistake(
+        InputError,
+        "layer {layer!r} has {needed:,} weights at least, and {given:,} came with the model",
+        _ONE_MODEL,
+    ),
     "weights.other-array": Mistake(
         InputError,
         "the weight {name!r} is {dtype} {shape}, the model needs {needed_dtype} {needed_shape}",

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from lanfit.data.memory import ran_out
 from lanfit.mistakes import mistake
 from lanfit.models import custom, known
 from lanfit.models.operations import CALLING
@@ -57,6 +58,8 @@ def build(architecture: str) -> Any:
     try:
         return keras.models.model_from_json(architecture)
     except Exception as error:
+        if ran_out(error):
+            raise MemoryError(first_line(error)) from error
         raise mistake("model.not-built", version=keras.__version__, reason=first_line(error)) from error
 
 

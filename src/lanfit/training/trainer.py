@@ -20,6 +20,7 @@ import msgspec
 
 from lanfit import __version__
 from lanfit.child import Parent
+from lanfit.data.memory import free_memory, limit_memory, ran_out
 from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
@@ -73,6 +74,8 @@ if TYPE_CHECKING:
 
 #: The variable in which a trainer finds its `Runtime`, as JSON.
 RUNTIME_VARIABLE = "LANFIT_RUNTIME"
+#: What an order may take in any case, in bytes: the system can make room by writing something else to the disk.
+LEAST_MEMORY = 2 << 30
 
 
 class Stopped(Exception):
@@ -159,6 +162,7 @@ class Trainer:
             *(str(version) for version in (__version__, keras.__version__, module.__version__)),
             *(str(part) for part in (runtime.backend, runtime.threads, device)),
         )
+        self._limited = device.kind == "cpu"
         seconds = time.perf_counter() - began
         self._parent.send(Ready(runtime.backend, device.kind, runtime.threads, seconds, device.name))
         while True:
@@ -187,6 +191,7 @@ class Trainer:
     def _do(self, order: Work) -> Trained | Surveyed | Scored | Built:
         if order.number in self._stopped:
             raise Stopped
+        self._limit_memory()
         custom.use(order.custom)
         match order:
             case Fit():
@@ -197,6 +202,14 @@ class Trainer:
                 return self._score(order)
             case Build():
                 return try_to_build(order)
+
+    def _limit_memory(self) -> None:
+        """Let an order take no more memory than there is: what its server made up must not stop this machine.
+
+        Anew for each order: what is free changes. Not with a GPU, whose driver maps what is no memory of this machine.
+        """
+        if self._limited and (free := free_memory()):
+            limit_memory(max(LEAST_MEMORY, free))
 
     def _survey(self, order: Survey) -> Surveyed:
         rows = self._own.read(Path(order.data), order.model, order.own)
@@ -340,7 +353,7 @@ def explained(failed: Exception) -> LanfitError:
     match failed:
         case LanfitError():
             return failed
-        case MemoryError():
+        case _ if ran_out(failed):
             return mistake("training.out-of-memory")
         case OSError():
             return refused(failed)
