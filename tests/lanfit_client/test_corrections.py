@@ -135,7 +135,7 @@ def test_a_client_tells_of_the_corrected_files_on_the_same_link(
         self._on_answer(answer)
 
     async def script() -> None:
-        async with playing(tmp_path, said, warm=False, data=tmp_path) as (stage, agent, running):
+        async with playing(tmp_path, said, data=tmp_path) as (stage, agent, running):
             agent._corrections = Corrections(tmp_path, said.append, keyboard)
             link = await stage.links.get()
             await link.send(Welcome("0", "lab", False))
