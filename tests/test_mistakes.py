@@ -305,6 +305,10 @@ INSIDE = {
         _CHECKED,
         "lanfit/models/test_loading.py::test_a_folder_and_a_file_of_another_kind_are_refused",
     ),
+    "weights.too-few": (
+        "it takes a server that lies",
+        "lanfit/models/test_size.py::test_a_layer_that_is_larger_than_the_weights_that_came_is_named",
+    ),
     "weights.count": (_API, "lanfit/models/test_scoring.py::test_weights_of_another_model_are_refused"),
     "weights.other-array": (_API, "lanfit/models/test_scoring.py::test_weights_of_another_model_are_refused"),
     "weights.other-model": (_API, "lanfit/models/test_merge.py::test_what_can_not_be_averaged_is_refused"),

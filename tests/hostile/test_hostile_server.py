@@ -39,6 +39,7 @@ from lanfit.wire.messages import (
     Message,
     Model,
     OwnRows,
+    PartsTaken,
     RunEnded,
     Runtime,
     ScoreTask,
@@ -47,6 +48,7 @@ from lanfit.wire.messages import (
     Unsuitable,
     Welcome,
 )
+from lanfit_client import agent as agent_module
 from lanfit_client.consent import Consent, Consents
 from lanfit_client.questions import Questions
 
@@ -290,6 +292,46 @@ def test_a_file_of_consents_that_can_not_be_read_is_no_yes(tmp_path: Path) -> No
     assert not known.has(b"\2" * 32)
     path.write_text(path.read_text()[:-9])
     assert not known.has(b"\1" * 32)
+
+
+# --- names that are paths ---------------------------------------------------------------------------------------
+
+PATHS = ("../../../../victim", "/tmp/victim", "C:victim", "victim\0", "..", "NUL.h5", "a/victim")
+
+
+@pytest.mark.parametrize("field", ["run", "task", "owner", "name", "taken", "cancel", "ended"])
+def test_a_name_that_is_a_path_ends_the_link_and_no_file_is_made_of_it(
+    field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_module, "RETRY_SECONDS", 0.0)
+    folder = tmp_path / "outer" / "inner"
+    folder.mkdir(parents=True)
+
+    def message(name: str) -> Message:
+        match field:
+            case "name":
+                return Welcome("0", name, False)
+            case "taken":
+                return PartsTaken(name, 1, 1, 1)
+            case "cancel":
+                return Cancel("run-1", name, "it is not yours")
+            case "ended":
+                return RunEnded(name, "failed", "it is over")
+            case _:
+                return msgspec.structs.replace(lease(), **{field: name})
+
+    async def play() -> None:
+        async with playing(folder, [], warm=False, data=give(folder / "own", 90)) as (stage, agent, _):
+            for name in PATHS:
+                link = await (stage.links.get() if field == "name" else welcomed(stage))
+                await link.send(message(name))
+                await link.closed.wait()
+            assert agent.worker.trainer._child is None
+
+    asyncio.run(play())
+    assert [path.name for path in tmp_path.rglob("*victim*")] == []
+    assert {path.name for path in tmp_path.iterdir()} == {"outer"}
+    assert {path.name for path in (tmp_path / "outer").iterdir()} == {"inner"}
 
 
 # --- models that are too large ---------------------------------------------------------------------------------
