@@ -20,6 +20,7 @@ from lanfit.data.memory import readable_size
 from lanfit.durable import replace
 from lanfit.errors import LanfitError, RemoteProtocolError
 from lanfit.files import ArrayFile, BlockFile
+from lanfit.mistakes import mistake
 from lanfit.net.link import Link
 from lanfit.partial import PartialBlock, SpoiltBlock, is_full, remove_partial
 from lanfit.room import AGAIN_SECONDS, Room
@@ -29,6 +30,10 @@ from lanfit.wire.arrays import BlockSpec, block_size, check_specs
 LARGEST_BLOCK = 1 << 40
 #: What blocks may take together, in bytes, unless the user says otherwise.
 CACHE_LIMIT = 20 * 10**9
+#: A server announces blocks, and their room is taken before a byte came: so this share of a disk stays free, or this
+#: many bytes of a large one.
+LEAST_FREE = 0.05
+LEAST_FREE_BYTES = 10**9
 _NAME = re.compile(r"[0-9a-f]{64}\.(block|part|chunks)")
 
 
@@ -44,6 +49,7 @@ class Cache:
         self.folder = folder
         self._say = say
         self._limit = limit
+        self.disk_usage: Callable[[Path], tuple[int, int, int]] = shutil.disk_usage
         self._verified: set[str] = set()
         self._in_use: frozenset[str] = frozenset()
         for path in folder.glob("*"):
@@ -133,6 +139,7 @@ class Cache:
         room, waited = Room("Data can't be received", lambda text: wait(text, True)), False
         while True:
             try:
+                self._check_share(path, size)
                 part = await PartialBlock.opened(path, size)
                 break
             except (LanfitError, OSError) as wrong:
@@ -146,6 +153,19 @@ class Cache:
         if waited:
             wait("There was room for the data.", False)
         return part
+
+    def _check_share(self, path: Path, size: int) -> None:
+        """Check that a share of the disk stays free with a new block.
+
+        Raises:
+            LanfitError: it does not.
+        """
+        if path.is_file() and path.stat().st_size == size:
+            return  # its room is taken
+        self.folder.mkdir(parents=True, exist_ok=True)
+        total, _, free = self.disk_usage(self.folder)
+        if free - size < min(LEAST_FREE * total, LEAST_FREE_BYTES):
+            raise mistake("disk.full", file=path, size=size)
 
     def _make_room(self, limit: int) -> bool:
         """Remove blocks that are not in use, the oldest first, until all together take no more than `limit`."""

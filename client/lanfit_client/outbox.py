@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from lanfit.crash import crash_point
-from lanfit.durable import move_whole, replace, seal, sync_file, unseal, write_whole
+from lanfit.durable import move_whole, private, replace, seal, sync_file, unseal, write_whole
 from lanfit.text import pluralize
 from lanfit.wire.arrays import BlockSpec, block_size
 from lanfit.wire.messages import Result
@@ -150,7 +150,7 @@ def _renew(block: Path, spec: BlockSpec) -> None:
     """
     copy = block.with_suffix(".again")
     try:
-        with block.open("rb") as source, copy.open("wb") as target:
+        with block.open("rb") as source, open(copy, "wb", opener=private) as target:
             digest = hashlib.sha256()
             left = block_size(spec.arrays)
             while data := source.read(1 << 20):

@@ -87,6 +87,11 @@ def write_new(path: Path, content: str, mode: int = 0o644) -> bool:
         temporary.unlink(missing_ok=True)
 
 
+def private(path: str, flags: int) -> int:
+    """An `opener` for `open`: a file that it makes is for its user alone."""
+    return os.open(path, flags, 0o600)
+
+
 def take_room(file: BinaryIO, size: int) -> None:
     """Take the room of an open file of so many bytes (1 at least) now, where the system can.
 

@@ -1,7 +1,7 @@
 """Blocks of arrays in memory-mapped files.
 
 Arrays pass between the processes of one machine through such files, and a block that arrives is received straight into
-one. Nothing here knows what the arrays mean.
+one. Nothing here knows what the arrays mean: they may be rows, so that no other user of the machine can read them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from lanfit.durable import sync_file, take_room
+from lanfit.durable import private, sync_file, take_room
 from lanfit.mistakes import mistake
 from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, block_size, pieces, views
 
@@ -43,7 +43,7 @@ class BlockFile:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         size = max(size, 1)  # an empty file can't be mapped
-        with path.open("w+b") as file:
+        with open(path, "w+b", opener=private) as file:
             try:
                 file.truncate(size)
                 take_room(file, size)  # writing to a mapped hole of a full disk would kill the process, not raise
@@ -77,7 +77,7 @@ class BlockFile:
     def put(path: Path, arrays: Mapping[str, AnyArray]) -> None:
         """Write arrays as a block that has its description already."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
+        with open(path, "wb", opener=private) as file:
             for piece in pieces(arrays):
                 file.write(piece)
             if not file.tell():

@@ -110,8 +110,8 @@ class PartialBlock:
 
     @property
     def may_go_on(self) -> bool:
-        """Whether what is there is of use to a later link."""
-        return self._notable > 0
+        """Whether what is there is of use to a later link: not if it has only taken its room on the disk."""
+        return self._noted > 0
 
     def on_progress(self, position: int) -> None:
         """So many bytes are there: what `Link.fetch` tells. Whole chunks are noted."""

@@ -30,6 +30,11 @@ from lanfit.wire.auth import (
 )
 from lanfit.wire.session import Session, Side
 
+#: Whoever can play a server says for how long a client is refused: nobody knows yet who it is. So a client comes again
+#: after so many seconds at most, which costs a server next to nothing, and never says more than a day.
+LONGEST_RETRY = 300
+LONGEST_SAID = 24 * 3600
+
 
 @dataclass(frozen=True)
 class ServerIdentity:
@@ -187,6 +192,7 @@ async def _log_in(
 
 
 def _refusal(why: Refusal, seconds: int, address: str) -> LanfitError:
+    said_seconds = min(seconds, LONGEST_SAID)
     match why:
         case Refusal.PASSPHRASE:
             return WrongPassphrase(*texts("join.passphrase", address=address))
@@ -194,9 +200,9 @@ def _refusal(why: Refusal, seconds: int, address: str) -> LanfitError:
             theirs = f"version {seconds}" if seconds else "another version"
             return mistake("join.version", address=address, theirs=theirs, ours=VERSION)
         case Refusal.BANNED:
-            said = texts("join.banned", address=address, seconds=seconds)
+            said = texts("join.banned", address=address, seconds=said_seconds)
         case Refusal.FULL:
-            said = texts("join.full", address=address, seconds=seconds)
+            said = texts("join.full", address=address, seconds=said_seconds)
         case Refusal.NOT_READY:
             said = texts("join.not-ready", address=address)
-    return TryLater(float(max(1, seconds)), *said)
+    return TryLater(float(min(max(1, seconds), LONGEST_RETRY)), *said)

@@ -27,6 +27,7 @@ ProcessId = Annotated[bytes, msgspec.Meta(max_length=16)]
 MOST_EARLIER = 8
 Stream = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +64,7 @@ class Join(Message, frozen=True, tag="join"):
     backend: ShortText
     device: ShortText
     threads: int
-    free_memory: int
+    free_memory: Size
     """Bytes; 0 when it is not known."""
     custom: CustomFiles = ()
     """The files with custom objects that this client has, and whose user allows them."""
