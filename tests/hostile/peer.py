@@ -39,7 +39,7 @@ def play(script: Coroutine[Any, Any, Any]) -> Any:
     """Run a script; one that hangs fails."""
 
     async def within() -> Any:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             return await script
 
     return asyncio.run(within())
@@ -91,7 +91,7 @@ class LoginServer:
         async def serve(link: Link, client_id: bytes, address: str) -> None:
             await link.closed.wait()
 
-        listener = await listen("127.0.0.1", 0, self.identity, self.gate, serve)
+        listener = await listen("127.0.0.1", 0, self.identity, self.gate, serve, login_seconds=60)
         self.port = listener.port
         try:
             yield self
