@@ -366,11 +366,8 @@ INSIDE = {
         "lanfit_server/test_damage.py::test_a_ledger_with_other_bytes_is_refused_wherever_they_are",
     ),
     **dict.fromkeys(
-        ("file.reader-died", "file.reader-memory"),
-        (
-            _READER,
-            "lanfit/data/test_reader_process.py::test_the_end_of_a_reader_is_told_by_the_file_and_by_how_it_ended",
-        ),
+        ("file.reader-died", "file.reader-killed", "file.reader-memory"),
+        (_READER, "lanfit_server/test_reading.py::test_a_file_that_ends_what_reads_it_is_named"),
     ),
     "model.changed": (
         "the model process has to be killed at one moment",

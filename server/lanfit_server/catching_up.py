@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from lanfit.data.labels import Target
+from lanfit.data.prepare import Prepared
+from lanfit.data.sources import Source
 from lanfit.errors import LanfitError
 from lanfit.fields import read_toml
 from lanfit.job import ARRAYS, FIELDS, Job, make_job
 from lanfit.wire.arrays import AnyArray
+from lanfit.wire.messages import Model
 from lanfit.workspace import Workspace
 from lanfit_server.apart import Apart
 from lanfit_server.collect import OpenRun
@@ -23,7 +27,8 @@ from lanfit_server.finish import Finish
 from lanfit_server.given_rows import GivenRows
 from lanfit_server.methods.choose import method_of
 from lanfit_server.methods.federated import Federated
-from lanfit_server.prepare import no_rows, read_data, targets_of_test, test_rows
+from lanfit_server.prepare import no_rows, targets_of_test, test_rows
+from lanfit_server.reading import read_data
 from lanfit_server.roster import Roster
 from lanfit_server.sets import load_set, source_of
 from lanfit_server.summary import Summary
@@ -90,9 +95,17 @@ class CatchingUp:
                     args = job.dataset_args or ""
                     loaded = await load_set(self._models, job.dataset, args, model.input_shape, self._scratch)
                     source = source_of(loaded, model)
-                data = await asyncio.to_thread(read_data, job, self._workspace, model, self._scratch, source)
+                data = await self._read(job, model, source)
                 rows, targets = test_rows(data, self._scratch), targets_of_test(data, job)
             except LanfitError as wrong:
                 self._say(f"The models of run {run.run} can't be scored by the server: {wrong.message}.")
         await self._models.ask(UseData(rows), Done)
         return targets
+
+    async def _read(self, job: Job, model: Model, source: Source | None) -> Prepared:
+        """Read in a thread, which ends at once when this is cancelled."""
+        stop = threading.Event()
+        try:
+            return await asyncio.to_thread(read_data, job, self._workspace, model, self._scratch, source, stop)
+        finally:
+            stop.set()

@@ -17,7 +17,7 @@ import numpy as np
 from lanfit.child import Parent
 from lanfit.data.keras_sets import load_set, padded
 from lanfit.data.labels import Target, make_target
-from lanfit.data.memory import free_memory, limit_memory
+from lanfit.data.memory import free_of_machine, limit_memory
 from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
@@ -111,7 +111,7 @@ class ModelHolder:
                 return Written(self._average(Path(path), self._members(files), rows))
 
     def _load(self, path: Path, weights: Path) -> Loaded:
-        limit_memory(max(LEAST_MEMORY, MEMORY_FACTOR * path.stat().st_size, free_memory()))
+        limit_memory(max(LEAST_MEMORY, MEMORY_FACTOR * path.stat().st_size, free_of_machine()))
         loaded = load_model(path)
         size = len(loaded.architecture.encode()) + len((loaded.compile or "").encode())
         if size > LARGEST_ARCHITECTURE:
@@ -135,7 +135,7 @@ class ModelHolder:
         )
 
     def _load_set(self, request: LoadSet) -> LoadedSet:
-        limit_memory(max(LEAST_MEMORY, free_memory()))  # a set may be larger than what its model was allowed
+        limit_memory(max(LEAST_MEMORY, free_of_machine()))  # a set may be larger than what its model was allowed
         found, notes = padded(load_set(request.name, request.args), request.input_shape)
         arrays = {name: getattr(found, name) for name in ("x_train", "y_train", "x_test", "y_test")}
         return LoadedSet(found.name, ArrayFile.write(Path(request.path), arrays), notes)

@@ -9,18 +9,15 @@ import time
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from lanfit.crash import crash_point
-from lanfit.data.dealing import Dealing
-from lanfit.data.labels import Target, class_ids, target_of
+from lanfit.data.labels import Target, target_of
 from lanfit.data.normalize import Normalizer
-from lanfit.data.prepare import DataRequest, Prepared, ShardRows, check_target_normalizer, prepare, take_parts
-from lanfit.data.sources import Source
+from lanfit.data.prepare import Prepared, check_target_normalizer, take_parts
 from lanfit.durable import write_whole, written_whole
 from lanfit.errors import InputError
 from lanfit.files import ArrayFile, BlockFile
@@ -29,16 +26,15 @@ from lanfit.models.compiling import CompileSpec, ignored_class
 from lanfit.models.custom import AllowedFile
 from lanfit.models.member import Member
 from lanfit.parts import PartRange
-from lanfit.text import pluralize
-from lanfit.training.folds import check_folds
-from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, block_size
-from lanfit.wire.messages import Fold, Model, OwnRows
+from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
+from lanfit.wire.messages import Model, OwnRows
 from lanfit.workspace import Workspace
 from lanfit_server.collect import OpenRun
 from lanfit_server.evaluate import Compiled, Loaded
 from lanfit_server.ledger import Ledger, RunRecord
 from lanfit_server.prepare_data.recipe import FILE as RECIPE
 from lanfit_server.prepare_data.writing import current_recipe
+from lanfit_server.reading import check_rows, fold_of
 
 
 @dataclass(frozen=True)
@@ -97,49 +93,6 @@ def model_of(job: Job, loaded: Loaded, compiled: Compiled, files: Sequence[Allow
     )
 
 
-def read_data(job: Job, workspace: Workspace, model: Model, scratch: Path, source: Source | None = None) -> Prepared:
-    """Steps 1 and 2: files to shards, in memory-mapped files under `scratch`.
-
-    Args:
-        source: where rows come from, if not from the workspace's folders.
-
-    Raises:
-        InputError: whatever is wrong with the data.
-    """
-    request = DataRequest(
-        x_dir=workspace.inputs,
-        y_dir=workspace.targets if job.order == "XY" else None,
-        input_shape=model.input_shape,
-        output_shape=model.output_shape,
-        target=Target(model.target),
-        shards=job.clients,
-        batch_size=job.batch_size,
-        test_split=job.test_split,
-        # Each fold draws its own validation rows, out of its training rows.
-        validation_split=0.0 if job.method == "kfold" else job.validation_split,
-        normalizer=job.normalizer,
-        seed=job.seed,
-        npz_key=job.npz_key,
-        decimal=job.decimal,
-        thousands=job.thousands,
-        samples=job.samples or None,
-        normalize_targets=job.normalize_targets,
-        dealing=dealing_of(job),
-        ids=model.ids if job.normalizer == "none" else None,
-        ignored=model.ignored,
-    )
-
-    def allocate(name: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> AnyArray:
-        spec = ArraySpec(name, dtype.name, shape)
-        return BlockFile.create(scratch / f"{name}.block", block_size([spec])).arrays([spec])[name]
-
-    data = prepare(request, allocate, source)
-    if job.method == "kfold" and job.deal != "parts":
-        for number, shard in enumerate(data.shards, 1):
-            _check_folds(job, model, shard, data.labels, f"shard {number} of {len(data.shards)}")
-    return data
-
-
 def take(job: Job, model: Model, data: Prepared, taken: Sequence[PartRange], owners: Sequence[str]) -> RunData:
     """The rows of each client, which has taken these parts.
 
@@ -152,27 +105,9 @@ def take(job: Job, model: Model, data: Prepared, taken: Sequence[PartRange], own
         except InputError as wrong:
             raise wrong.at(owner) from None
         if job.method == "kfold":
-            _check_folds(job, model, shard, data.labels, f"{owner} with {parts.said}")
+            target, where = Target(model.target), f"{owner} with {parts.said}"
+            check_rows(fold_of(job, 1), target, model.ignored, shard, data.labels, job.batch_size, where)
     return replace(dealt(take_parts(data, taken, job.batch_size)), parts=tuple(taken))
-
-
-def dealing_of(job: Job) -> Dealing:
-    """How the rows of a job are dealt."""
-    return Dealing(job.deal, job.alpha, job.classes_per_client, job.parts_of or 1, _least_rows(job))
-
-
-def _least_rows(job: Job) -> int:
-    """How many rows a shard needs so that a batch is left to train on, beside validation rows and a held-out fold."""
-    rows = _least(job.batch_size, job.validation_split)
-    return _least(rows, 1 / job.folds) if job.method == "kfold" else rows
-
-
-def _least(wanted: int, share: float) -> int:
-    """The smallest number of rows of which so many are left when a share, rounded up, is held out."""
-    rows = max(wanted, int(wanted / (1 - share)) - 1)
-    while rows - ceil(share * rows) < wanted:
-        rows += 1
-    return rows
 
 
 def patience_note(job: Job, validation: int) -> str:
@@ -199,19 +134,6 @@ def own_rows(job: Job) -> OwnRows:
         decimal=job.decimal,
         thousands=job.thousands,
     )
-
-
-def fold_of(job: Job, number: int) -> Fold:
-    """A fold of a job; all shards are cut with the job's own seed, so that anyone can draw the same folds."""
-    return Fold(number, job.folds, job.seed, job.validation_split, few=job.deal in ("dirichlet", "classes"))
-
-
-def _check_folds(job: Job, model: Model, shard: ShardRows, words: tuple[str, ...] | None, where: str) -> None:
-    classes = class_ids(Target(model.target), shard.y_train, model.ignored)
-    try:
-        check_folds(fold_of(job, 1), len(shard.x_train), classes, job.batch_size, words)
-    except InputError as wrong:
-        raise wrong.at(f"{where} has {pluralize(len(shard.x_train), 'row')}") from None
 
 
 def dealt(data: Prepared) -> RunData:

@@ -17,7 +17,8 @@ from lanfit_server.collect import OpenRun
 from lanfit_server.methods import Task
 from lanfit_server.methods.federated import steps_of_round
 from lanfit_server.parts import own_rows_of
-from lanfit_server.prepare import RunData, fold_of
+from lanfit_server.prepare import RunData
+from lanfit_server.reading import fold_of
 from lanfit_server.roster import Member
 
 #: What training holds of the weights: themselves, gradients, and the two moments of an optimizer such as Adam.

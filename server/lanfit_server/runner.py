@@ -61,7 +61,6 @@ from lanfit_server.prepare import (
     open_run,
     own_rows,
     patience_note,
-    read_data,
     record_of,
     take,
     targets_of_test,
@@ -69,6 +68,7 @@ from lanfit_server.prepare import (
 )
 from lanfit_server.provision import Provision, check_memory, serve
 from lanfit_server.questions import find_model
+from lanfit_server.reading import read_data
 from lanfit_server.rounds import OnRound, Rounds
 from lanfit_server.scoring import ClientScores
 from lanfit_server.summary import Summary

@@ -57,6 +57,7 @@ BLOCK_VALUES = 1 << 17
 PIECE_BYTES = 2 << 20
 #: glibc gives the system back what is freed above twice the largest block that it has seen freed (of up to 32 MiB).
 LARGEST_FREED = 30 << 20
+_OUT_OF_MEMORY = "C error: out of memory"
 T = TypeVar("T")
 
 
@@ -240,7 +241,9 @@ def _errors_named(path: Path, layout: Layout | None = None, *, numbers: bool = T
         raise (wrong_ending(path) or mistake("csv.not-utf8", file=path)) from error
     except csv.Error as error:
         raise mistake("csv.quotes", file=path, reason=error) from error
-    except (ValueError, OverflowError, MemoryError) as error:
+    except (ValueError, OverflowError) as error:
+        if _OUT_OF_MEMORY in str(error):  # as the parser says it
+            raise MemoryError from error
         raise _error(path, layout, error, numbers) from error
 
 

@@ -14,6 +14,7 @@ from lanfit.data.compressed import PACKINGS
 from lanfit.data.csvs import open_csv, read_csv_labels
 from lanfit.data.file_type import wrong_ending
 from lanfit.data.frames import open_frame, read_frame_labels
+from lanfit.data.in_hand import reading
 from lanfit.data.npz import open_npz, read_npz_labels
 from lanfit.data.pieces import Piece
 from lanfit.data.tables import FOUND_OUT, Signs
@@ -97,12 +98,13 @@ def open_file(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT, 
     Raises:
         InputError: the file can't be read, or holds something else.
     """
-    kind = kind_of(path)
-    if kind in ARRAYS:
-        return open_npz(path, npz_key)
-    if kind in FRAMES:
-        return open_frame(path)
-    return open_xlsx(path, numbering) if kind in SHEETS else open_csv(path, signs, numbering)
+    with reading(path):
+        kind = kind_of(path)
+        if kind in ARRAYS:
+            return open_npz(path, npz_key)
+        if kind in FRAMES:
+            return open_frame(path)
+        return open_xlsx(path, numbering) if kind in SHEETS else open_csv(path, signs, numbering)
 
 
 def read_labels(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT, numbering: str = "") -> Labels:
@@ -111,12 +113,13 @@ def read_labels(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT
     Raises:
         InputError: as `open_file`, or the labels are not all words or all numbers.
     """
-    kind = kind_of(path)
-    if kind in ARRAYS:
-        return read_npz_labels(path, npz_key)
-    if kind in FRAMES:
-        return read_frame_labels(path)
-    return read_xlsx_labels(path, numbering) if kind in SHEETS else read_csv_labels(path, signs, numbering)
+    with reading(path):
+        kind = kind_of(path)
+        if kind in ARRAYS:
+            return read_npz_labels(path, npz_key)
+        if kind in FRAMES:
+            return read_frame_labels(path)
+        return read_xlsx_labels(path, numbering) if kind in SHEETS else read_csv_labels(path, signs, numbering)
 
 
 def kind_of(path: Path) -> str:

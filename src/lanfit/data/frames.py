@@ -134,6 +134,8 @@ def _table(path: Path) -> Any:
         return read(str(path))
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise unreadable(path, error) from error
-    except (OSError, ValueError, pyarrow.ArrowException, MemoryError) as error:
+    except MemoryError:  # as some of theirs are
+        raise
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise mistake("frame.damaged", file=path, reason=reason) from error

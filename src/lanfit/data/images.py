@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.data.files import is_data, natural_key
+from lanfit.data.in_hand import reading
 from lanfit.data.pieces import BLOCK_BYTES, Piece
 from lanfit.data.text_labels import Labels, labels_of_texts
 from lanfit.mistakes import mistake
@@ -183,7 +184,7 @@ def _opened(path: Path) -> Iterator[Any]:
     except ImportError as error:
         raise mistake("images.no-pillow", file=path) from error
     try:
-        with warnings.catch_warnings():
+        with reading(path), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own bound on sizes; ours is lower
             with Pillow.open(path) as image:
                 yield image

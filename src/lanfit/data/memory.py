@@ -22,7 +22,13 @@ _NO_MEMORY = (
 
 
 def free_memory() -> int:
-    """Bytes that can be allocated without swapping, a container's limit included; 0 when it is not known."""
+    """Bytes that this process can take without swapping; 0 when it is not known."""
+    found = [size for size in (free_of_machine(), _own_limit()) if size > 0]
+    return min(found, default=0)
+
+
+def free_of_machine() -> int:
+    """Bytes that can be taken without swapping, a container's limit included; 0 when it is not known."""
     if sys.platform == "win32":
         return _windows()
     found = [size for size in (_meminfo(), _cgroup()) if size > 0]
@@ -59,6 +65,12 @@ def _cgroup() -> int:
         return max(1, limit - int((folder / "memory.current").read_text()))
     except (OSError, ValueError):  # no such file, or "max": no limit
         return 0
+
+
+def _own_limit() -> int:
+    """What this process may still use, if its memory is limited."""
+    limit, used = limit_of_memory(), _data_bytes()
+    return max(1, limit - used) if limit and used else 0
 
 
 def _windows() -> int:
@@ -108,6 +120,16 @@ def ran_out(error: BaseException) -> bool:
             return True
         seen = seen.__cause__ or seen.__context__
     return False
+
+
+def limit_of_memory() -> int:
+    """Bytes of writable private memory that this process may have; 0 without such a limit."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return 0 if soft == resource.RLIM_INFINITY else soft
 
 
 def _data_bytes() -> int:

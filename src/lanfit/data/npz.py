@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from lanfit.data.in_hand import reading
 from lanfit.data.pieces import AnyArray, Piece, check_fits, check_plain, unreadable
 from lanfit.data.text_labels import Labels, labels_of_array
 from lanfit.mistakes import mistake
@@ -29,7 +30,7 @@ BLOCK_BYTES = 8 << 20
 #: What zipfile, its decompressors and NumPy's header reader raise on a damaged file.
 _DAMAGED = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, SyntaxError, EOFError,
-    ValueError, TypeError, KeyError, IndexError, OverflowError, RuntimeError, MemoryError,
+    ValueError, TypeError, KeyError, IndexError, OverflowError, RuntimeError,
 )  # fmt: skip
 
 
@@ -88,13 +89,14 @@ def _blocks(path: Path, key: str | None, text: bool) -> Iterator[AnyArray]:
 
 @contextmanager
 def _damage_named(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise unreadable(path, error) from error
-    except _DAMAGED as error:
-        kind = path.suffix.lower().removeprefix(".")
-        raise mistake("npz.damaged", file=path, kind=kind, reason=str(error) or type(error).__name__) from error
+    with reading(path):
+        try:
+            yield
+        except OSError as error:
+            raise unreadable(path, error) from error
+        except _DAMAGED as error:
+            kind = path.suffix.lower().removeprefix(".")
+            raise mistake("npz.damaged", file=path, kind=kind, reason=str(error) or type(error).__name__) from error
 
 
 def array_names(path: Path) -> tuple[str, ...]:

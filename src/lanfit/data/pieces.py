@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanfit.data.in_hand import reading
 from lanfit.data.memory import free_memory, readable_size
 from lanfit.errors import LanfitError
 from lanfit.mistakes import mistake
@@ -81,11 +82,12 @@ class Piece:
             InputError: it is damaged or holds something else than numbers.
         """
         rows = 0
-        for block in self.read():
-            rows += len(block)
-            if block.shape[1:] != self.shape[1:] or rows > len(self):
-                break
-            yield block
+        with reading(self.name):
+            for block in self.read():
+                rows += len(block)
+                if block.shape[1:] != self.shape[1:] or rows > len(self):
+                    break
+                yield block
         if rows != len(self):
             raise rows_differ(self.name, len(self), rows)
 

@@ -177,11 +177,12 @@ def prepare(request: DataRequest, allocate: Allocate = in_memory, source: Source
     _scatter(targets.pieces, place, final_y, targets.check)
     final_x = allocate("x", (rows, *row_shape), np.result_type(*(piece.dtype for piece in source.x)))
     _scatter(source.x, place, final_x, partial(_check_values, request.ids))
-    shards, test = _cut(plan, final_x, final_y)
+    train, held = ([len(getattr(shard, name)) for shard in plan.shards] for name in ("train", "validation"))
+    shards, test = cut(train, held, final_x, final_y)
     if source.weights is not None:
         final_w = np.ones(rows, np.float32)
         final_w[place[place >= 0]] = source.weights[place >= 0]
-        shards = _weighed(plan, shards, final_w, validation=source.weigh_validation)
+        shards = _weighed(train, held, shards, final_w, validation=source.weigh_validation)
     if source.shared_validation:
         weights = None if source.weights is None else final_w[test:]
         shards = tuple(
@@ -360,28 +361,35 @@ def _like_its_parts(data: Prepared, shard: ShardRows, parts: Sequence[ShardRows]
     return replace(shard, w_validation=joined("w_validation"))
 
 
-def _cut(plan: Plan, x: AnyArray, y: AnyArray) -> tuple[tuple[ShardRows, ...], int]:
-    """The shards as views, and where the test rows begin."""
-    train, validation = _slices(plan)
-    shards = tuple(ShardRows(x[t], y[t], x[v], y[v]) for t, v in zip(train, validation, strict=True))
-    return shards, validation[-1].stop
+def cut(train: Sequence[int], validation: Sequence[int], x: AnyArray, y: AnyArray) -> tuple[tuple[ShardRows, ...], int]:
+    """The shards as views, and where the test rows begin.
+
+    Args:
+        train: how many training rows each shard has, as they lie one after the other; so `validation`, behind them.
+    """
+    slices = list(zip(*_slices(train, validation), strict=True))
+    return tuple(ShardRows(x[t], y[t], x[v], y[v]) for t, v in slices), slices[-1][1].stop
 
 
-def _slices(plan: Plan) -> tuple[list[slice], list[slice]]:
+def _slices(train: Sequence[int], validation: Sequence[int]) -> tuple[list[slice], list[slice]]:
     """Where the training rows of each shard lie, and its validation rows."""
-    train = list(accumulate((len(shard.train) for shard in plan.shards), initial=0))
-    validation = list(accumulate((len(shard.validation) for shard in plan.shards), initial=train[-1]))
-    return [slice(*ends) for ends in pairwise(train)], [slice(*ends) for ends in pairwise(validation)]
+    first = list(accumulate(train, initial=0))
+    behind = list(accumulate(validation, initial=first[-1]))
+    return [slice(*ends) for ends in pairwise(first)], [slice(*ends) for ends in pairwise(behind)]
 
 
 def _weighed(
-    plan: Plan, shards: tuple[ShardRows, ...], weights: AnyArray, *, validation: bool
+    train: Sequence[int],
+    held: Sequence[int],
+    shards: tuple[ShardRows, ...],
+    weights: AnyArray,
+    *,
+    validation: bool,
 ) -> tuple[ShardRows, ...]:
     """The shards with the weights of their rows; those of validation rows only where they count."""
-    train, held = _slices(plan)
     return tuple(
         replace(shard, w_train=weights[t], w_validation=weights[v] if validation else None)
-        for shard, t, v in zip(shards, train, held, strict=True)
+        for shard, t, v in zip(shards, *_slices(train, held), strict=True)
     )
 
 

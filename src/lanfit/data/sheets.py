@@ -40,7 +40,7 @@ _PLACE = re.compile(rb'\br="([A-Z]{1,3}\d{1,7})"')
 _TAIL = 16 << 10  # of a chunk, looked at again with the next one: a formula may be cut, and has up to 8,192 signs
 DAMAGED = (
     zipfile.BadZipFile, zlib.error, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
-    RuntimeError, SyntaxError, ArithmeticError, MemoryError,
+    RuntimeError, SyntaxError, ArithmeticError,
 )  # fmt: skip
 
 

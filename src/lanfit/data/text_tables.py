@@ -14,6 +14,7 @@ from lanfit.data.csvs import notes_of
 from lanfit.data.file_type import wrong_ending
 from lanfit.data.files import FRAMES, SHEETS, TEXT, kind_of
 from lanfit.data.frames import read_frame_texts
+from lanfit.data.in_hand import reading
 from lanfit.data.layout import find_layout, table_records
 from lanfit.data.tables import is_missing, is_number
 from lanfit.data.xlsx import read_xlsx_texts
@@ -44,17 +45,18 @@ def read_text_table(path: Path) -> TextTable:
     Raises:
         InputError: it can't be read, holds no rows, or is of another kind.
     """
-    kind = kind_of(path)
-    if kind in SHEETS:
-        header, rows, notes = read_xlsx_texts(path)
-        return _table(path, header, rows, False, notes)
-    if kind in FRAMES:
-        names, columns, notes = read_frame_texts(path)
-        unique, renamed = _all_different([name.strip() for name in names])
-        return TextTable(path, unique, tuple(columns), True, notes=(*notes, *_said(renamed)))
-    if not kind.startswith(TEXT):
-        raise mistake("table.no-table", file=path)
-    return _read_csv(path)
+    with reading(path):
+        kind = kind_of(path)
+        if kind in SHEETS:
+            header, rows, notes = read_xlsx_texts(path)
+            return _table(path, header, rows, False, notes)
+        if kind in FRAMES:
+            names, columns, notes = read_frame_texts(path)
+            unique, renamed = _all_different([name.strip() for name in names])
+            return TextTable(path, unique, tuple(columns), True, notes=(*notes, *_said(renamed)))
+        if not kind.startswith(TEXT):
+            raise mistake("table.no-table", file=path)
+        return _read_csv(path)
 
 
 def _read_csv(path: Path) -> TextTable:

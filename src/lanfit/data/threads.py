@@ -23,6 +23,7 @@ def _cores() -> int:
 CORES = min(8, _cores())
 #: At least two, so that one file is read while the system waits for another.
 THREADS = max(2, CORES)
+_at_once = THREADS
 
 
 def in_order(function: Callable[[A], B], items: Iterable[A]) -> list[B]:
@@ -30,8 +31,14 @@ def in_order(function: Callable[[A], B], items: Iterable[A]) -> list[B]:
     items = list(items)
     if len(items) < 2:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(min(len(items), THREADS)) as pool:
+    with ThreadPoolExecutor(min(len(items), _at_once)) as pool:
         return list(pool.map(function, items))
+
+
+def one_at_a_time() -> None:
+    """From now on `in_order` takes one item after the other."""
+    global _at_once
+    _at_once = 1
 
 
 def ahead(function: Callable[[A], B], items: Iterable[A], threads: int) -> Iterator[B]:

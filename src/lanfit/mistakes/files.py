@@ -62,10 +62,15 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file} can't be read: what reads it {how}{last}",
         "It is damaged, or made to do that: open it where it comes from and save it again, or save it as CSV UTF-8.",
     ),
+    "file.reader-killed": Mistake(
+        InputError,
+        "{file} can't be read: what reads it was killed, as the system does when memory runs out",
+        "End other programs and start again. If it happens again, use fewer rows or a smaller dtype (uint8, float16).",
+    ),
     "file.reader-memory": Mistake(
         InputError,
         "{file} can't be read within {limit} of memory",
-        "In a sheet, delete the empty rows and columns around the table and save it again; or save it as CSV UTF-8.",
+        "{way}.",
     ),
     "file.rows-differ": Mistake(
         InputError,

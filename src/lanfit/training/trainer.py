@@ -20,7 +20,7 @@ import msgspec
 
 from lanfit import __version__
 from lanfit.child import Parent
-from lanfit.data.memory import free_memory, limit_memory, ran_out
+from lanfit.data.memory import free_of_machine, limit_memory, ran_out
 from lanfit.errors import LanfitError
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
@@ -208,7 +208,7 @@ class Trainer:
 
         Anew for each order: what is free changes. Not with a GPU, whose driver maps what is no memory of this machine.
         """
-        if self._limited and (free := free_memory()):
+        if self._limited and (free := free_of_machine()):
             limit_memory(max(LEAST_MEMORY, free))
 
     def _survey(self, order: Survey) -> Surveyed:

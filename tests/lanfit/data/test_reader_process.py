@@ -9,6 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import openpyxl
 import pytest
@@ -83,6 +84,7 @@ def test_a_workbook_that_ends_its_reader_is_a_file_that_can_not_be_read(
     [
         ("os.abort()", "file.reader-died", "was ended by signal 6"),
         ("os._exit(3)", "file.reader-died", "ended with exit code 3"),
+        ("os.kill(os.getpid(), 9)", "file.reader-killed", "was killed, as the system does when memory runs out"),
         ("bytearray(1 << 40)", "file.reader-memory", "within"),
     ],
 )
@@ -112,8 +114,6 @@ def test_every_kind_of_cell_comes_through_as_it_was(tmp_path: Path, monkeypatch:
     assert [list(row) for row in found[0]] == [list(row) for row in here[0]]
     assert found[1] == here[1]
     big = [[1 << 70, -(1 << 63), datetime.timedelta(microseconds=-1)]]
-    import msgspec
-
     sent = msgspec.msgpack.encode([[reader_process._as_extension(cell) for cell in row] for row in big])
     assert msgspec.msgpack.decode(sent, ext_hook=reader_process._cell_of) == big
 
@@ -137,11 +137,13 @@ def test_a_reader_ends_with_its_parent(tmp_path: Path) -> None:
     (tmp_path / "python_calamine.py").write_text("import threading\nthreading.Event().wait()\n")
     path = workbook(tmp_path / "x.xlsx", FIRST)
     reader = subprocess.Popen(
-        [sys.executable, "-P", "-m", "lanfit.data.reader_process", str(1 << 30), str(path), "sheet"],
+        [sys.executable, "-P", "-m", reader_process.MODULE, str(1 << 30)],
         stdin=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert reader.stdin is not None
+    order = msgspec.msgpack.encode(reader_process.Order.of(path))
+    reader.stdin.write(len(order).to_bytes(4, "little") + order)
     reader.stdin.close()
     assert reader.wait(60) == 1
 
@@ -151,7 +153,9 @@ def test_reading_a_sheet_imports_no_more_than_its_reader(tmp_path: Path) -> None
     code = """if True:
         import pathlib, sys
         from lanfit.data import reader_process
-        reader_process._answer(1 << 30, pathlib.Path(sys.argv[1]), "sheet", [])
+        import msgspec
+        order = reader_process.Order.of(pathlib.Path(sys.argv[1]))
+        reader_process.answer(msgspec.msgpack.encode(order), 1 << 30)
         heavy = {"numpy", "asyncio", "pandas", "tensorflow", "keras", "openpyxl", "cryptography", "rich"}
         print(sorted(heavy & set(sys.modules)))
     """

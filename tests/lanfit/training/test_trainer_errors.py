@@ -38,7 +38,7 @@ from lanfit.training import trainer
 from lanfit.training.orders import Build
 from lanfit.wire.messages import Model
 
-trainer.free_memory, trainer.LEAST_MEMORY = lambda: 1 << 28, 1 << 28
+trainer.free_of_machine, trainer.LEAST_MEMORY = lambda: 1 << 28, 1 << 28
 trainer.try_to_build = lambda order: np.ones(1 << 32, np.uint8)
 found = object.__new__(trainer.Trainer)
 found._stopped, found._limited = set(), True

@@ -1,0 +1,95 @@
+"""Which files are being read right now: noted where another process finds it after this one has died of one of them.
+
+A note is a slot of a mapped file, one for each thread: what is written there outlives the process.
+"""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from lanfit.data.memory import free_memory, limit_of_memory, readable_size
+from lanfit.errors import LanfitError
+from lanfit.mistakes import mistake
+
+#: Of a slot, in bytes: a longer name is cut. More threads than slots note nothing.
+SIZE: Final = 1024
+SLOTS: Final = 64
+LESS: Final = "Use fewer rows, a smaller dtype (uint8, float16), or a machine with more memory"
+CLEAR: Final = (
+    "In a sheet, delete the empty rows and columns around the table and save it again; or save it as CSV UTF-8"
+)
+_SHEETS: Final = (".xlsx", ".xlsm")
+
+
+class _Notes:
+    def __init__(self, path: Path) -> None:
+        path.write_bytes(bytes(SIZE * SLOTS))
+        with path.open("r+b") as file:
+            self._mapped = mmap.mmap(file.fileno(), 0)
+        self._lock = threading.Lock()
+        self._slots: dict[int, int] = {}
+
+    def put(self, name: str) -> None:
+        """Note what the calling thread reads; an empty name: nothing."""
+        with self._lock:
+            slot = self._slots.setdefault(threading.get_ident(), len(self._slots))
+        if slot < SLOTS:
+            self._mapped[slot * SIZE : (slot + 1) * SIZE] = name.encode(errors="replace")[:SIZE].ljust(SIZE, b"\0")
+
+
+_notes: _Notes | None = None
+_here = threading.local()
+
+
+def note_in(path: Path) -> None:
+    """From now on keep notes in this file."""
+    global _notes
+    _notes = _Notes(path)
+
+
+def noted(path: Path) -> list[str]:
+    """What was being read when the process ended that kept notes there."""
+    try:
+        slots = path.read_bytes()
+    except OSError:
+        return []
+    names = (slots[start : start + SIZE].rstrip(b"\0") for start in range(0, len(slots), SIZE))
+    return sorted({name.decode(errors="replace") for name in names if name})
+
+
+@contextmanager
+def reading(name: object) -> Iterator[None]:
+    """Read a file in this block; one inside another one counts as long as it is read.
+
+    A note stays where something else than a known error ended the block: it may end the process.
+
+    Raises:
+        InputError: there was no memory for it.
+    """
+    outer, _here.name = getattr(_here, "name", ""), str(name)
+    if _notes is not None:
+        _notes.put(_here.name)
+    try:
+        yield
+    except MemoryError as error:
+        raise without_memory(name, limit_of_memory() or free_memory()) from error
+    except (LanfitError, GeneratorExit):
+        raise
+    except BaseException:
+        outer = _here.name
+        raise
+    finally:
+        _here.name = outer
+        if _notes is not None:
+            _notes.put(outer)
+
+
+def without_memory(name: object, limit: int) -> LanfitError:
+    """The error for a file that takes more memory than its reader may have."""
+    way = CLEAR if str(name).lower().endswith(_SHEETS) else LESS
+    return mistake("file.reader-memory", file=name, limit=readable_size(limit), way=way)

@@ -1,0 +1,158 @@
+"""A process that reads files for another one, under a memory limit: `ask` is called here, `serve` runs there.
+
+A damaged or made-up file can end native code, and what ends is a process, not an error. Such a process is light: it
+imports what it reads with and no more. It ends with its parent, and it is what the system takes when memory runs out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NoReturn
+
+import msgspec
+
+from lanfit import errors
+from lanfit.data.in_hand import without_memory
+from lanfit.data.memory import free_of_machine
+from lanfit.mistakes import mistake
+
+#: What Rust prints when it gets no memory, before it aborts; what Python raises.
+_NO_MEMORY: Final = ("memory allocation of", "MemoryError", "bad_alloc", "ArrowMemoryError")
+_LENGTH: Final = struct.Struct("<I")
+_LOOK_SECONDS: Final = 0.2
+_KILL: Final = 9
+
+
+class _Problem(msgspec.Struct, tag="problem"):
+    kind: str
+    message: str
+    hint: str
+    code: str
+
+
+class _Found(msgspec.Struct, tag="found"):
+    found: msgspec.Raw
+
+
+class ReaderEnded(Exception):
+    """The process ended without an answer: it was killed, it crashed, or there was no memory for it."""
+
+    def __init__(self, code: int, last: str, limit: int) -> None:
+        super().__init__(code, last)
+        self._code = code
+        self._last = last
+        self._limit = limit
+        self.without_memory = any(mark in last for mark in _NO_MEMORY)
+
+    def named(self, file: object) -> errors.LanfitError:
+        """What the user is told; `file` is what was being read."""
+        if self.without_memory:
+            return without_memory(file, self._limit)
+        if self._code == -_KILL:
+            return mistake("file.reader-killed", file=file)
+        how = f"was ended by signal {-self._code}" if self._code < 0 else f"ended with exit code {self._code}"
+        lines = self._last.strip().splitlines()
+        return mistake("file.reader-died", file=file, how=how, last=f" ({lines[-1][:200]})" if lines else "")
+
+
+def ask(module: str, order: bytes, limit: int = 0, stop: threading.Event | None = None) -> bytes:
+    """Let `python -m module` do what an order says; returns what it found.
+
+    Args:
+        limit: of its memory, in bytes; what is free if that is less, or if it is 0.
+        stop: ends it and this call when it is set, from another thread.
+
+    Raises:
+        LanfitError: as the process raised it.
+        ReaderEnded: it ended without an answer.
+        KeyboardInterrupt: Ctrl-C, or `stop`; it was ended.
+    """
+    from lanfit.child import own_group  # not at the top: the process needs no asyncio
+
+    free = free_of_machine()
+    limit = min(limit or free, free or limit)
+    command = [sys.executable, "-P", "-m", module, str(limit)]
+    with tempfile.TemporaryFile() as said:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": said}
+        # A backtrace would hide the line that says why.
+        environment = {**os.environ, "RUST_BACKTRACE": "0"}
+        with subprocess.Popen(command, env=environment, **pipes, **own_group()) as process:  # type: ignore[call-overload]
+            try:
+                answer = _exchange(process, order, stop)
+            except BaseException:
+                process.kill()
+                raise
+        said.seek(0)
+        last = said.read()[-4000:].decode(errors="replace")
+    if process.returncode:
+        raise ReaderEnded(process.returncode, last, limit)
+    found = msgspec.msgpack.decode(answer, type=_Problem | _Found)
+    if isinstance(found, _Problem):
+        raise getattr(errors, found.kind)(found.message, found.hint, found.code)
+    return bytes(found.found)
+
+
+def _exchange(process: subprocess.Popen[bytes], order: bytes, stop: threading.Event | None) -> bytes:
+    """Give it the order, and wait for its answer, and for Ctrl-C, which may reach any thread: in short waits."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(OSError):  # it may have ended; how is told below
+        process.stdin.write(_LENGTH.pack(len(order)) + order)
+        process.stdin.flush()  # its input stays open as long as this process lives
+    answers: list[bytes] = []
+    read = process.stdout.read
+    reader = threading.Thread(target=lambda: answers.append(read()), daemon=True)
+    reader.start()
+    try:
+        while reader.is_alive():
+            reader.join(_LOOK_SECONDS)
+            if stop is not None and stop.is_set():
+                raise KeyboardInterrupt
+    except BaseException:
+        process.kill()
+        reader.join()
+        raise
+    return answers[0]
+
+
+# --- in the process ---------------------------------------------------------------------------------------------
+
+
+def serve(read: Callable[[bytes, int], bytes]) -> NoReturn:
+    """Do what the order says, and end.
+
+    Args:
+        read: is given the order and the limit of the memory, and returns what it found, as msgpack.
+    """
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print
+    (length,) = _LENGTH.unpack(sys.stdin.buffer.read(_LENGTH.size))
+    order = sys.stdin.buffer.read(length)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")  # it is the first to go when memory runs out
+    answer: _Problem | _Found
+    try:
+        answer = _Found(msgspec.Raw(read(order, int(sys.argv[1]))))
+    except errors.LanfitError as wrong:
+        known = next(cls.__name__ for cls in type(wrong).__mro__ if cls.__module__ == "lanfit.errors")
+        answer = _Problem(known, wrong.message, wrong.hint, wrong.code)
+    except BaseException:  # noqa: BLE001  (whatever it is, it ends the process)
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)  # Python would wait for the thread that waits for the parent, and then abort
+    output.write(msgspec.msgpack.encode(answer))
+    output.flush()
+    os._exit(0)
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(1)
