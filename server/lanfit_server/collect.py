@@ -51,6 +51,8 @@ class Take:
 
     path: Path
     size: int
+    client: str
+    """What the client is called in that run, which may be another name than today's."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,13 @@ class Known:
 @dataclass(frozen=True)
 class Refuse:
     """It is of no use, for this reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class NotLeased:
+    """It is of a task that this client was never given: see leases.py."""
 
     reason: str
 
@@ -271,7 +280,7 @@ class Desk:
                 self._runs.pop(name).ledger.close()
         return found
 
-    def consider(self, client: str, result: Result) -> Take | Known | PutOff | Refuse:
+    def consider(self, client_id: bytes, result: Result) -> Take | Known | PutOff | Refuse | NotLeased:
         """Decide about a result that a client offers. What does not fit the run is refused: it never will."""
         run = self.find(result.run)
         if run is None and result.run in self._damaged:
@@ -282,6 +291,9 @@ class Desk:
             return Refuse(f"run {run.run} has no task {result.task!r}")
         if self.is_known(result):
             return Known()
+        client = run.ledger.holder(client_id, result.task, result.attempt)
+        if client is None:
+            return NotLeased(f"attempt {result.attempt} of {result.task} of run {run.run} was never given to it")
         try:
             run.check(result)
         except RemoteProtocolError as wrong:
@@ -290,7 +302,15 @@ class Desk:
         run.remove_parts(f"{result.task}.{client}.", but=path)
         if (reason := self._no_room(run, size)) is not None:
             return PutOff(reason)
-        return Take(path, size)
+        return Take(path, size, client)
+
+    def may_report(self, client_id: bytes, run: str, task: str | None = None) -> bool | None:
+        """Whether a client holds, or held, a task of a run, or any; None for a run that nothing is done for now."""
+        found = self._runs.get(run)
+        if found is None:
+            return None
+        ledger = found.ledger
+        return ledger.has_worked(client_id) if task is None else ledger.holder(client_id, task) is not None
 
     def _no_room(self, run: OpenRun, size: int) -> str | None:
         """Why nothing of this size is taken now: the ledger, the models and the report need room, too."""

@@ -5,6 +5,7 @@ Decisions are made elsewhere (methods/, tasks.py), models by a maker; this is th
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections import Counter
@@ -18,6 +19,7 @@ from lanfit.wire.messages import Cancel, RunEnded
 from lanfit_server.assembly import joined
 from lanfit_server.clusters import (
     REMIND_SECONDS,
+    Claimed,
     Cluster,
     EpochEnded,
     Event,
@@ -45,6 +47,7 @@ from lanfit_server.patience import Patience
 from lanfit_server.provision import Provision
 from lanfit_server.tasks import Record
 
+log = logging.getLogger("lanfit.server")
 #: A server whose loop stood still for so long (a suspended machine) can't blame its clients for their silence.
 STOOD_STILL_SECONDS = 5.0
 #: A client that has had nothing to do for so long is told what it waits for.
@@ -272,7 +275,9 @@ class Coordinator:
         assignments = table.assign(roster.connected, now, expected, copies=self._cluster.own_machines)
         with self._run.ledger.noting():
             for assignment in assignments:
-                self._run.ledger.lease(assignment.task.key, assignment.attempt, assignment.client)
+                client = assignment.client  # it may be new: what it delivers is held against its id
+                self._run.ledger.remember(client, self._cluster.roster[client].client_id)
+                self._run.ledger.lease(assignment.task.key, assignment.attempt, client)
         for assignment in assignments:
             task = assignment.task
             self._times(assignment.client).leased = now
@@ -350,6 +355,8 @@ class Coordinator:
                 self._display.say(f"{name} delivered a result of the earlier run {event.run}: it is kept there.")
             case TaskFailed() if event.run == self._run.run and event.task in table:
                 self._failed(event)
+            case Claimed() if event.run == self._run.run:
+                self._journal.event("refused", task=event.task, client=name, what=event.what)
             case _:
                 pass
 
@@ -386,12 +393,16 @@ class Coordinator:
 
     def _failed(self, event: TaskFailed) -> None:
         failure, record = f"{event.client}: {event.error}", self.course.table[event.task]
-        if event.not_finite and record.task.round and event.client in {*record.leases, *record.returning}:
+        counts, others = record.fails_with(event.client), record.others(event.client)
+        if counts and event.not_finite and record.task.round and not others:
             self._run.ledger.end_leases("failed", task=event.task, failure=failure)
             self._journal.event("left out", task=event.task, client=event.client, reason=event.error)
             self.course.table.leave_out(event.task, failure)
             return
         again = self.course.table.fail(event.task, event.client, failure, died=event.died)
+        if not counts:
+            log.info("%s fails at %s, which it does not have any more: %s", event.client, event.task, event.error)
+            return
         ended = "died" if event.died else "failed"
         self._run.ledger.end_leases(ended, task=event.task, client=event.client, failure=failure)
         self._journal.event(ended, task=event.task, client=event.client, error=event.error)

@@ -23,11 +23,14 @@ from lanfit.parts import PartRange
 from lanfit.wire.arrays import ArraySpec, BlockSpec
 from lanfit.wire.messages import Model, OwnRows, Result
 from lanfit_server.database import open_database
+from lanfit_server.leases import StoredLease as StoredLease
+from lanfit_server.leases import holder_of
 
 log = logging.getLogger("lanfit.server")
 #: How far a run can be; see `Ledger.status`.
 STATUSES = frozenset({"unfinished", "done", "partial", "failed", "interrupted"})
 
+_LEASE = "INSERT INTO leases VALUES (?, ?, ?, NULL, NULL)"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS run (record BLOB NOT NULL, status TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS shards (number INTEGER PRIMARY KEY, owner TEXT NOT NULL);
@@ -176,18 +179,6 @@ class RoundRecord(msgspec.Struct, frozen=True):
     """That of what the server's optimizer remembers; empty for nothing."""
 
 
-class StoredLease(msgspec.Struct, frozen=True):
-    """A task that was given to a client, and how that ended."""
-
-    task: str
-    attempt: int
-    client: str
-    ended: str | None
-    """lost, failed, died, or not needed; None while it lasts."""
-    failure: str | None
-    """What was wrong, if it failed or died."""
-
-
 class StoredResult(msgspec.Struct, frozen=True):
     """A result that was acknowledged: its block lies in `results/<task>.block`."""
 
@@ -215,6 +206,10 @@ class Ledger:
         """What it has waited for the disk."""
         self._noted: list[tuple[str, tuple[str | int | bytes | None, ...]]] = []
         self._noting = False
+        self._names: dict[bytes, set[str]] | None = None
+        """What each client is called in this run, by its id."""
+        self._held: set[str] | None = None
+        """The clients that were ever given a task."""
         with _noticing_damage():
             self._db, _ = open_database(folder / self.FILE)
             try:
@@ -283,6 +278,9 @@ class Ledger:
 
     def remember(self, name: str, client_id: bytes) -> None:
         """Write down what a client is called in this run: one that comes back keeps its name."""
+        for names in self._ids().values():
+            names.discard(name)
+        self._ids().setdefault(client_id, set()).add(name)
         self._note("INSERT OR REPLACE INTO clients VALUES (?, ?)", name, client_id)
 
     def clients(self) -> dict[str, bytes]:
@@ -295,7 +293,8 @@ class Ledger:
 
     def lease(self, task: str, attempt: int, client: str) -> None:
         """Write down that a task is given to a client."""
-        self._note("INSERT INTO leases VALUES (?, ?, ?, NULL, NULL)", task, attempt, client)
+        self._holders().add(client)
+        self._note(_LEASE, task, attempt, client)
 
     def end_leases(self, ended: str, *, task: str | None = None, client: str | None = None, failure: str = "") -> None:
         """Write down how the leases of a task, of a client, or of a client for a task ended."""
@@ -309,6 +308,41 @@ class Ledger:
         """All leases that there ever were, in the order of their attempts."""
         rows = self._db.execute("SELECT task, attempt, client, ended, failure FROM leases ORDER BY attempt, rowid")
         return [StoredLease(*row) for row in rows]
+
+    # --- whose a task is ----------------------------------------------------------------------------------------
+
+    def holder(self, client_id: bytes, task: str, attempt: int | None = None) -> str | None:
+        """What the client with this id is called in this run if it holds, or held, the task; else None.
+
+        Args:
+            attempt: which one it must be; None for any.
+        """
+        names = self._ids().get(client_id)
+        return holder_of(names, self._leases_of(task), attempt) if names else None
+
+    def has_worked(self, client_id: bytes) -> bool:
+        """Whether the client with this id holds, or held, any task of this run."""
+        return not self._holders().isdisjoint(self._ids().get(client_id, ()))
+
+    def _ids(self) -> dict[bytes, set[str]]:
+        if self._names is None:
+            self._names = {}
+            for name, client_id in self.clients().items():
+                self._names.setdefault(client_id, set()).add(name)
+        return self._names
+
+    def _holders(self) -> set[str]:
+        if self._held is None:
+            self._held = {str(row[0]) for row in self._db.execute("SELECT DISTINCT client FROM leases")}
+        return self._held
+
+    def _leases_of(self, task: str) -> list[StoredLease]:
+        """All leases of a task, those that the disk has no room for included."""
+        rows = self._db.execute("SELECT task, attempt, client, ended, failure FROM leases WHERE task = ?", (task,))
+        noted = (values for statement, values in self._noted if statement is _LEASE and values[0] == task)
+        return [StoredLease(*row) for row in rows] + [
+            StoredLease(task, int(str(attempt)), str(client), None, None) for _, attempt, client in noted
+        ]
 
     def commit(self, stored: StoredResult) -> None:
         """Take a result in, which ends its task's leases. The first one counts; a second one changes nothing."""

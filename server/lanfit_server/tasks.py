@@ -94,6 +94,17 @@ class Record:
         """The client that has had it longest."""
         return next(iter(self.leases), None)
 
+    def fails_with(self, client: str) -> bool:
+        """Whether a failure of this client is one of the task: it has it, or had it last and nobody has it now.
+
+        Who had it before may still fail at it: that says nothing about those who train it now.
+        """
+        return client in self.leases or (not self.leases and client in self.returning and client == self.last)
+
+    def others(self, client: str) -> set[str]:
+        """Who else may still bring a result."""
+        return {*self.leases, *self.returning} - {client}
+
     @property
     def is_hopeless(self) -> bool:
         return self.deaths >= MOST_DEATHS or len(self.failures) - self.deaths >= MOST_FAILURES
@@ -318,16 +329,18 @@ class TaskTable:
     def fail(self, key: str, client: str, error: str, *, died: bool = False) -> bool:
         """The task failed at this client; returns whether it is still trained, or will be again.
 
-        A report about a task that the client no longer holds changes nothing.
+        A report of a client that no longer holds the task does not count: only its result is not waited for any more.
 
         Args:
             died: it took the trainer with it.
         """
         record = self._records[key]
-        if client in record.leases or client in record.returning:
+        if record.fails_with(client):
             self._note(record, client, error, died=died)
             record.begun.pop(client, None)  # it begins anew
-            record.drop(client, "give up" if record.is_hopeless else "retry")
+        elif client not in record.returning:
+            return record.state is not State.GIVEN_UP
+        record.drop(client, "give up" if record.is_hopeless else "retry")
         return record.state is not State.GIVEN_UP
 
     @staticmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter, deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from lanfit.models.member import Member
 from lanfit.wire.arrays import ArraySpec, block_of, block_size, pieces
 from lanfit.wire.messages import Join, Model, Result
 from lanfit.workspace import Workspace
-from lanfit_server.collect import Desk, Known, OpenRun, Refuse
+from lanfit_server.collect import Desk, Known, NotLeased, OpenRun, Refuse
 from lanfit_server.ledger import Ledger, OwnedTask, RunRecord
 from lanfit_server.methods.kfold import kfold
 from lanfit_server.roster import Roster
@@ -53,9 +53,10 @@ class Message:
     block: str = ""
     result: Result | None = None
     content: bytes = b""
+    attempt: int = 0
 
 
-def trained(task: str, client: str) -> tuple[Result, bytes]:
+def trained(task: str, client: str, attempt: int) -> tuple[Result, bytes]:
     """What a client makes of a task. The last client is another kind of machine: it rounds in another way."""
     kind = 1 if client == CLIENTS[-1] else 0
     seed = int.from_bytes(hashlib.sha256(task.encode()).digest()[:4], "big") % 1000 + kind / 2
@@ -65,7 +66,7 @@ def trained(task: str, client: str) -> tuple[Result, bytes]:
         "history": np.array([[0.5, 0.6]] * (1 + kind)),
     }
     result = Result(
-        run=RUN, task=task, attempt=1, block=block_of(arrays), metrics=("loss", "val_loss"), best_epoch=0,
+        run=RUN, task=task, attempt=attempt, block=block_of(arrays), metrics=("loss", "val_loss"), best_epoch=0,
         scores={}, seconds={}, backend="tensorflow", device="cpu", threads=1,
     )  # fmt: skip
     return result, b"".join(bytes(piece) for piece in pieces(arrays))
@@ -199,12 +200,12 @@ class Server:
         assert result is not None
         if (name, result.block.id) in self._deliveries:
             return  # the real one cuts the link
-        decision = self.desk.consider(name, result)
+        decision = self.desk.consider(self.roster[name].client_id, result)
         if isinstance(decision, Known):
             if "counts twice" in self._bugs:
                 self.events.append(("returned", name, result.task))
             yield self._to(name, "ack", result.task, result.block.id)
-        elif isinstance(decision, Refuse):
+        elif isinstance(decision, Refuse | NotLeased):
             yield self._to(name, "reject", result.task, result.block.id)
         else:
             block = BlockFile.create(decision.path, decision.size)
@@ -260,7 +261,7 @@ class Server:
         expected = CLIENTS[:SHARDS] if self._is_grace else ()
         for given in self.table.assign(self.roster.connected, self.now, expected):
             self.run.ledger.lease(given.task.key, given.attempt, given.client)
-            yield self._to(given.client, "lease", given.task.key)
+            yield replace(self._to(given.client, "lease", given.task.key), attempt=given.attempt)
 
     @property
     def _is_grace(self) -> bool:
@@ -327,6 +328,7 @@ class Client:
     name: str
     link: int | None = None
     work: str | None = None
+    attempt: int = 1
     outbox: dict[str, tuple[Result, bytes]] = field(default_factory=dict)
 
     def offers(self) -> Iterator[Message]:
@@ -339,7 +341,7 @@ class Client:
         match message.kind:
             case "lease":
                 if not any(result.task == message.task for result, _ in self.outbox.values()):
-                    self.work = message.task
+                    self.work, self.attempt = message.task, message.attempt
             case "cancel":
                 self.work = None if self.work == message.task else self.work
             case "fetch" if message.block in self.outbox:
@@ -350,7 +352,7 @@ class Client:
     def finish(self) -> Iterator[Message]:
         """Its trainer has trained the task."""
         assert self.work is not None
-        result, content = trained(self.work, self.name)
+        result, content = trained(self.work, self.name, self.attempt)
         self.work = None
         self.outbox[result.block.id] = (result, content)
         if self.link is not None:

@@ -23,6 +23,8 @@ from lanfit_server.collect import Desk, Known, OpenRun, Refuse, Take
 from lanfit_server.ledger import Ledger, OwnedTask, RunRecord
 
 SERVER = b"s" * 16
+LAB_1 = b"1" * 16
+LAB_2 = b"2" * 16
 WEIGHTS = (ArraySpec("dense/kernel", "float32", (3, 2)), ArraySpec("dense/bias", "float32", (2,)))
 ARRAYS = {
     "dense/kernel": np.ones((3, 2), np.float32),
@@ -56,6 +58,10 @@ def desk_in(folder: Path) -> Desk:
     ledger = Ledger(place.run_folder("run-1"))
     ledger.open_run(record("run-1"))
     ledger.add_tasks([OwnedTask("shard-1", "lab-1"), OwnedTask("shard-2", "lab-2")])
+    ledger.remember("lab-1", LAB_1)
+    ledger.remember("lab-2", LAB_2)
+    ledger.lease("shard-1", 1, "lab-1")
+    ledger.lease("shard-2", 1, "lab-2")
     desk = Desk(place, SERVER)
     desk.open(OpenRun(place, "run-1", ledger, record("run-1")))
     return desk
@@ -63,7 +69,7 @@ def desk_in(folder: Path) -> Desk:
 
 def deliver(desk: Desk, offered: Result, arrays: dict[str, np.ndarray]) -> str | None:
     """What the cluster does with an offer that is taken."""
-    take = desk.consider("lab-1", offered)
+    take = desk.consider(LAB_1, offered)
     assert isinstance(take, Take)
     assert take.size == block_size(offered.block.arrays)
     block = BlockFile.create(take.path, take.size)
@@ -77,10 +83,10 @@ def deliver(desk: Desk, offered: Result, arrays: dict[str, np.ndarray]) -> str |
 def test_a_result_is_stored_and_known_from_then_on_also_to_a_desk_that_is_opened_later(tmp_path: Path) -> None:
     desk = desk_in(tmp_path)
     assert deliver(desk, result(), ARRAYS) is None
-    assert desk.consider("lab-1", result()) == Known()
+    assert desk.consider(LAB_1, result()) == Known()
     desk.close()
     later = Desk(Workspace(tmp_path), SERVER)
-    assert later.consider("lab-1", result()) == Known()
+    assert later.consider(LAB_1, result()) == Known()
     run = later.opened("run-1")
     (stored,) = run.ledger.results()
     np.testing.assert_array_equal(run.load(stored)["dense/kernel"], ARRAYS["dense/kernel"])
@@ -116,21 +122,21 @@ def test_weights_that_are_not_finite_are_refused_and_leave_nothing(tmp_path: Pat
 @pytest.mark.parametrize("run", ["run-2", "../run-1", "", "..", "run-1/", "a" * 65, "run-1\0"])
 def test_a_run_that_this_server_does_not_have_is_refused(tmp_path: Path, run: str) -> None:
     desk = desk_in(tmp_path)
-    assert isinstance(desk.consider("lab-1", result(run=run)), Refuse)
+    assert isinstance(desk.consider(LAB_1, result(run=run)), Refuse)
     desk.close()
 
 
 def test_a_run_of_another_server_is_refused(tmp_path: Path) -> None:
     desk_in(tmp_path).close()
     other = Desk(Workspace(tmp_path), b"o" * 16)
-    assert isinstance(other.consider("lab-1", result()), Refuse)
+    assert isinstance(other.consider(LAB_1, result()), Refuse)
     assert other.unfinished() == []
     other.close()
 
 
 def test_a_task_that_the_run_does_not_have_is_refused(tmp_path: Path) -> None:
     desk = desk_in(tmp_path)
-    assert isinstance(desk.consider("lab-1", result(task="shard-3")), Refuse)
+    assert isinstance(desk.consider(LAB_1, result(task="shard-3")), Refuse)
     desk.close()
 
 
@@ -170,7 +176,7 @@ HISTORY = ArraySpec("history", "float64", (2, 2))
 )
 def test_what_does_not_fit_the_runs_own_table_is_refused_for_good(tmp_path: Path, changes: dict[str, object]) -> None:
     desk = desk_in(tmp_path)
-    assert isinstance(desk.consider("lab-1", result(**changes)), Refuse)
+    assert isinstance(desk.consider(LAB_1, result(**changes)), Refuse)
     assert not (tmp_path / "logs" / "run-1" / "results").exists()
     desk.close()
 
@@ -204,7 +210,7 @@ def test_no_offer_makes_the_desk_do_anything_but_answer(
     folder = tmp_path_factory.mktemp("desk")
     desk = desk_in(folder)
     offer = result(block=BlockSpec("0" * 64, arrays), metrics=metrics, best_epoch=best)
-    decision = desk.consider("lab-1", offer)
+    decision = desk.consider(LAB_1, offer)
     assert isinstance(decision, Refuse) or (isinstance(decision, Take) and arrays[:2] == WEIGHTS)
     desk.close()
 
@@ -254,7 +260,7 @@ def test_a_desk_that_has_closed_its_ledgers_takes_what_was_on_its_way_and_what_c
         return [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path))]
 
     desk = desk_in(tmp_path)
-    take = desk.consider("lab-1", result())
+    take = desk.consider(LAB_1, result())
     assert isinstance(take, Take)
     assert opened()
     desk.close()
@@ -268,6 +274,6 @@ def test_a_desk_that_has_closed_its_ledgers_takes_what_was_on_its_way_and_what_c
     desk.close()
     desk.commit("lab-1", result())
     desk.close()
-    assert desk.consider("lab-1", result()) == Known()
+    assert desk.consider(LAB_1, result()) == Known()
     desk.close()
     assert opened() == []

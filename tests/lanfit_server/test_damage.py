@@ -204,7 +204,7 @@ def test_a_server_with_a_damaged_ledger_takes_in_for_its_other_runs(damage: str,
         DAMAGES[damage](path)
     desk = Desk(Workspace(tmp_path), SERVER)
     assert desk.unfinished() == []
-    refusal = desk.consider("lab-1", result())
+    refusal = desk.consider(b"1" * 16, result())
     assert isinstance(refusal, Refuse)
     if damage != "empty":
         assert refusal.reason == "the ledger of run run-1 is damaged"

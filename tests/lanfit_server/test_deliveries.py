@@ -38,16 +38,20 @@ def arrays(seed: int = 0) -> dict[str, AnyArray]:
     return {**weights, **Member({}).constants(), "history": np.array([[0.5]])}
 
 
-def result(values: dict[str, AnyArray]) -> Result:
-    return Result("run-1", "shard-1", 1, block_of(values), ("loss",), 0, {}, {}, "tensorflow", "cpu", 1)
+def result(values: dict[str, AnyArray], attempt: int = 1) -> Result:
+    return Result("run-1", "shard-1", attempt, block_of(values), ("loss",), 0, {}, {}, "tensorflow", "cpu", 1)
 
 
 def drained(events: asyncio.Queue[Event]) -> list[Event]:
     return [events.get_nowait() for _ in range(events.qsize())]
 
 
+def id_of(name: str) -> bytes:
+    return name.encode().ljust(16, b"0")
+
+
 class Scene:
-    """A cluster with one run of one task, and clients whose lines the test speaks."""
+    """A cluster with one run of one task, which lab-1 and lab-2 have, and clients whose lines the test speaks."""
 
     def __init__(self, folder: Path) -> None:
         place = Workspace(folder)
@@ -55,19 +59,29 @@ class Scene:
         large = msgspec.structs.replace(record("run-1"), weights=(*WEIGHTS, LARGE))
         ledger.open_run(large)
         ledger.add_tasks([OwnedTask("shard-1", "lab-1")])
+        self.attempts = 0
         self.desk = Desk(place, large.server_id)
         self.run = OpenRun(place, "run-1", ledger, large)
         self.desk.open(self.run)
         self.desk.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
         self.cluster = LanCluster(self.desk)
         self.cluster.later_seconds = 0.0
+        for name in ("lab-1", "lab-2"):
+            self.gave(name, id_of(name))
         self.told: list[str] = []
         self.cluster.say = self.told.append
+
+    def gave(self, name: str, client_id: bytes) -> int:
+        """Lease the task to a client; returns which attempt that is."""
+        self.attempts += 1
+        self.run.ledger.remember(name, client_id)
+        self.run.ledger.lease("shard-1", self.attempts, name)
+        return self.attempts
 
     @contextlib.asynccontextmanager
     async def client(self, name: str) -> AsyncIterator[Link]:
         client, server = memory_links()
-        serving = asyncio.create_task(self.cluster._serve(server, name.encode().ljust(16, b"0"), "127.0.0.1"))
+        serving = asyncio.create_task(self.cluster._serve(server, id_of(name), "127.0.0.1"))
         await client.send(Join(name, "0", "tensorflow", "cpu", 1, 0))
         assert isinstance(await client.receive(), Welcome)
         assert isinstance(await client.receive(), Status)
@@ -89,13 +103,13 @@ class Scene:
         return found
 
 
-async def offer(link: Link, values: dict[str, AnyArray]) -> Message:
-    await link.send(Offer(result(values)))
+async def offer(link: Link, values: dict[str, AnyArray], attempt: int = 1) -> Message:
+    await link.send(Offer(result(values, attempt)))
     return await link.receive()
 
 
-async def deliver(link: Link, values: dict[str, AnyArray]) -> Message:
-    fetch = await offer(link, values)
+async def deliver(link: Link, values: dict[str, AnyArray], attempt: int = 1) -> Message:
+    fetch = await offer(link, values, attempt)
     assert isinstance(fetch, Fetch)
     await link.send_block(fetch, pieces(values))
     await link.send(Commit(fetch.block))
@@ -190,7 +204,7 @@ def test_a_part_that_a_killed_server_left_is_used_and_those_of_finished_tasks_ar
         assert len(scene.parts) == 2
         again.close()
         async with scene.client("lab-2") as link:
-            assert isinstance(await deliver(link, arrays()), Ack)
+            assert isinstance(await deliver(link, arrays(), 2), Ack)
         assert scene.parts == [], "whoever commits the task, nobody needs the parts any more"
         left = scene.run.part("shard-1", "lab-9", "0" * 64)
         left.write_bytes(b"1")
@@ -236,7 +250,7 @@ def test_a_result_that_can_never_be_taken_is_rejected_and_its_task_has_failed_th
 def test_of_two_clients_that_deliver_one_task_at_the_same_time_one_counts_and_its_block_stays(tmp_path: Path) -> None:
     async def act(scene: Scene) -> None:
         async with scene.client("lab-1") as first, scene.client("lab-2") as second:
-            fetches = [await offer(first, arrays(0)), await offer(second, arrays(1))]
+            fetches = [await offer(first, arrays(0)), await offer(second, arrays(1), 2)]
             for link, fetch, seed in zip((first, second), fetches, (0, 1), strict=True):
                 assert isinstance(fetch, Fetch)
                 await link.send_block(fetch, pieces(arrays(seed)))

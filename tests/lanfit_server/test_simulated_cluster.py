@@ -46,7 +46,7 @@ from lanfit_server.clusters import (
     simulated,
 )
 from lanfit_server.clusters.pool import Errand
-from lanfit_server.clusters.simulated import SimulatedCluster
+from lanfit_server.clusters.simulated import SimulatedCluster, client_id
 from lanfit_server.collect import Desk, OpenRun
 from lanfit_server.ledger import Ledger, OwnedTask, StoredResult
 
@@ -87,6 +87,8 @@ class Scene:
         self.ledger = Ledger(place.run_folder("run-1"))
         self.ledger.open_run(record("run-1"))
         self.ledger.add_tasks([OwnedTask(f"shard-{number}", f"sim-00{number}") for number in range(1, TASKS + 1)])
+        for number in range(1, TASKS + 1):
+            self.ledger.remember(f"sim-00{number}", client_id(number))
         self.desk = Desk(place, SERVER)
         self.run = OpenRun(place, "run-1", self.ledger, record("run-1"))
         self.desk.open(self.run)
@@ -112,9 +114,14 @@ class Scene:
         key = f"shard-{number}"
         return Lease("run-1", key, attempt, f"sim-00{number}", fit, self.weights, self.shards[number - 1])
 
+    async def send(self, number: int, task: int, attempt: int = 1) -> None:
+        """Lease a task to a client."""
+        self.ledger.lease(f"shard-{task}", attempt, f"sim-00{number}")
+        await self.cluster.send(f"sim-00{number}", self.lease(task, attempt))
+
     async def begin(self, number: int = 1) -> tuple[Any, orders.Fit]:
         """Lease a task to its client, and begin it in a trainer."""
-        await self.cluster.send(f"sim-00{number}", self.lease(number))
+        await self.send(number, number)
         errand = self.pool.errands[-1]
         order = await errand.order(number)
         assert isinstance(order, orders.Fit)
@@ -245,7 +252,7 @@ def test_a_result_that_does_not_fit_the_run_is_refused(tmp_path: Path) -> None:
 def test_another_result_of_a_task_is_not_used(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
         errand, order = await scene.begin()
-        await scene.cluster.send("sim-002", scene.lease(1, attempt=2))
+        await scene.send(2, 1, attempt=2)
         copy = scene.pool.errands[-1]
         scene.train(copy, await copy.order(7))
         assert (await scene.heard(Returned)).client == "sim-002"
@@ -261,7 +268,7 @@ def test_another_result_of_a_task_is_not_used(tmp_path: Path) -> None:
 def test_a_task_that_is_leased_again_while_it_is_at_hand_goes_on(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
         errand, order = await scene.begin()
-        await scene.cluster.send("sim-001", scene.lease(1, attempt=2))
+        await scene.send(1, 1, attempt=2)
         assert scene.pool.errands == [errand]
         scene.train(errand, order)
         await scene.heard(Returned)
@@ -407,7 +414,7 @@ def test_who_waits_for_a_trainer_is_not_blamed_for_standing_still(
 
     async def script(scene: Scene) -> None:
         for number in (1, 2):
-            await scene.cluster.send(f"sim-00{number}", scene.lease(number))
+            await scene.send(number, number)
         trains, waits = (scene.cluster.roster[name] for name in ("sim-001", "sim-002"))
         trains.advanced = waits.advanced = trains.last_seen = 0.0
         scene.pool.queue = [scene.pool.errands[1]]
@@ -479,7 +486,7 @@ def test_a_result_that_was_stored_by_somebody_else_meanwhile_is_dropped(tmp_path
         errand, order = await scene.begin()
         consider = scene.desk.consider
 
-        def overtaken(client: str, result: Any) -> Any:
+        def overtaken(client: bytes, result: Any) -> Any:
             decision = consider(client, result)
             scene.ledger.commit(StoredResult("shard-1", "sim-003", result))
             return decision

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 import pytest
-from test_collect import record
+from test_collect import desk_in, record
 
 from lanfit.net.memory import memory_links
 from lanfit.terminal import Terminal
@@ -31,7 +31,11 @@ RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u202e]")
 
 async def heard(folder: Path, *said: Message) -> tuple[LanCluster, list[Event]]:
     """What the server makes of a client that joins, says all this, and goes."""
-    cluster = LanCluster(Desk(Workspace(folder), record("run-1").server_id))
+    desk = desk_in(folder)
+    ledger = desk.opened("run-1").ledger
+    ledger.remember("evil", b"0" * 16)
+    ledger.lease("shard-1", 2, "evil")  # only then it may speak of that task
+    cluster = LanCluster(desk)
     client, server = memory_links()
     serving = asyncio.create_task(cluster._serve(server, b"0" * 16, "10.0.0.9"))
     await client.send(Join(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 1, 0, keras=HOSTILE))
@@ -39,6 +43,7 @@ async def heard(folder: Path, *said: Message) -> tuple[LanCluster, list[Event]]:
         await client.send(message)
     await client.close("gone")
     await serving
+    desk.close()
     return cluster, [cluster.events.get_nowait() for _ in range(cluster.events.qsize())]
 
 
@@ -88,7 +93,7 @@ def test_whatever_a_client_says_of_itself_its_work_and_its_end_steers_no_termina
     begins = [line for line in shown.splitlines() if not line.startswith("  | ")]
     assert not [line for line in begins if re.match(r" *(fake|Run 7|lab-2 left)", line)], "a line that the peer made up"
 
-    journal = Journal(tmp_path / "logs")
+    journal = Journal(tmp_path / "journal")
     try:
         for event in events:
             if isinstance(event, Logged):
@@ -97,7 +102,7 @@ def test_whatever_a_client_says_of_itself_its_work_and_its_end_steers_no_termina
                 journal.event("task failed", error=event.error)
     finally:
         journal.close()
-    for path in (tmp_path / "logs").rglob("*"):
+    for path in (tmp_path / "journal").rglob("*"):
         if path.is_file():
             text = path.read_text("utf-8")
             assert RAW.search(text) is None, path

@@ -103,6 +103,16 @@ class TaskFailed:
 
 
 @dataclass(frozen=True)
+class Claimed:
+    """A client spoke of a task that it never had, in a message of this kind: it changed nothing."""
+
+    client: str
+    run: str
+    task: str
+    what: str
+
+
+@dataclass(frozen=True)
 class Logged:
     """Lines for a client's log."""
 
@@ -175,6 +185,7 @@ Event = (
     | Repeated
     | Returned
     | TaskFailed
+    | Claimed
     | Logged
     | SurveyDone
     | SurveyFailed

@@ -48,6 +48,7 @@ from lanfit.wire.messages import (
     Reject,
     Result,
     RunEnded,
+    ScoreTask,
     Status,
     Surveyed,
     TakeParts,
@@ -59,6 +60,7 @@ from lanfit.wire.messages import (
 )
 from lanfit_server.clusters import (
     NOT_FINITE,
+    Claimed,
     EpochEnded,
     Event,
     Heard,
@@ -78,8 +80,9 @@ from lanfit_server.clusters import (
 from lanfit_server.clusters.event_queue import EventQueue
 from lanfit_server.clusters.same_id import is_same_client
 from lanfit_server.clusters.session import Delivery, Session
-from lanfit_server.collect import Desk, Known, PutOff, Refuse, Take, check_metrics, why_not_written
+from lanfit_server.collect import Desk, Known, NotLeased, PutOff, Refuse, Take, check_metrics, why_not_written
 from lanfit_server.gate import GateKeeper
+from lanfit_server.leases import Asked, Claims
 from lanfit_server.roster import Roster, label
 from lanfit_server.survey import check_survey
 
@@ -118,6 +121,8 @@ class LanCluster:
         self._failed_logins_said: set[tuple[str, type]] = set()
         self._copied: set[bytes] = set()
         """Ids of clients that more than one machine has, as was said."""
+        self._claims = Claims()
+        self._asked = Asked()
         self._withdrawn: set[str] = set()
         """A client that is told late that a task is not its own any more may still ask for these."""
         self._opening = asyncio.Lock()
@@ -192,6 +197,8 @@ class LanCluster:
             # The reading side notices the end of a link and reports it.
             if isinstance(message, AskParts):
                 session.asked_parts.append(message.of)
+            if isinstance(message, ScoreTask):
+                self._asked.ask(self._id(session), message.run, message.task)
             with contextlib.suppress(ConnectionFailed):
                 await session.link.send(message)
 
@@ -211,6 +218,8 @@ class LanCluster:
         await asyncio.gather(*(self.tell(name, text) for name in list(self._sessions)))
 
     async def end_run(self, ended: Mapping[str, RunEnded]) -> None:
+        for message in ended.values():
+            self._asked.end_run(message.run)
         for message in list(ended.values())[:1]:  # for those, too, who could not take part
             over = f"run {message.run} is over: {message.status}" if message.run else "no run began"
             text = f"{over}; this client took no part in it"
@@ -336,24 +345,24 @@ class LanCluster:
                 await self._check_custom(session)
             case Progress():
                 self.roster.progress(name, message, time.monotonic())
-            case Epoch():
+            case Epoch(run, task):
                 check_metrics(message.metrics)
-                await self._tell(session, EpochEnded(name, message.run, message.task, message.epoch, message.metrics))
-            case LogLines():
-                await self._tell(session, Logged(name, message.run, message.lines))
+                if await self._may_report(session, "an epoch", run, task):
+                    await self._tell(session, EpochEnded(name, run, task, message.epoch, message.metrics))
+            case LogLines(run):
+                if await self._may_report(session, "lines for its log", run):
+                    await self._tell(session, Logged(name, run, message.lines))
             case Fetch():
                 self._send_block(session, message)
             case Offer():
                 await self._offered(session, message.result)
             case Commit():
                 await self._delivered(session, message.block)
-            case Failed():
+            case Failed(run, task):
                 self.roster.rest(name)
-                error = f"{message.error}. {message.hint}".strip() if message.hint else message.error
-                await self._tell(session, Logged(name, message.run, (error, *message.log)))
-                died, not_finite = message.died, message.code in NOT_FINITE
-                failed = TaskFailed(name, message.run, message.task, error, died=died, not_finite=not_finite)
-                await self._tell(session, failed)
+                was_asked = self._asked.answered(self._id(session), run, task)
+                if was_asked or await self._may_report(session, "a failure", run, task):
+                    await self._failed(session, message)
             case Surveyed():
                 if session.surveyed is not None and not session.surveyed.done():
                     raise RemoteProtocolError(f"{name} told of its own files twice at a time")
@@ -365,7 +374,10 @@ class LanCluster:
             case ScoredMessage(run, task, rows, metrics):
                 check_metrics(metrics)
                 self.roster.rest(name)
-                await self._tell(session, ScoreDone(name, run, task, rows, metrics))
+                if self._asked.answered(self._id(session), run, task):
+                    await self._tell(session, ScoreDone(name, run, task, rows, metrics))
+                else:  # or asked by an earlier server: the answer would be to another question
+                    log.info("%s was not asked to score %s of run %s", name, task, run)
             case TakeParts():
                 self._took(session, message)
             case Leave():
@@ -387,6 +399,38 @@ class LanCluster:
             self.say(text)
         if self._complaints[name] == MOST_COMPLAINTS:
             self.say(f"Nothing more is said about what {name} sends: {MOST_COMPLAINTS} lines are enough.")
+
+    def _id(self, session: Session) -> bytes:
+        return self.roster[session.name].client_id
+
+    async def _failed(self, session: Session, said: Failed) -> None:
+        name, error = session.name, f"{said.error}. {said.hint}".strip() if said.hint else said.error
+        await self._tell(session, Logged(name, said.run, (error, *said.log)))
+        not_finite = said.code in NOT_FINITE
+        failed = TaskFailed(name, said.run, said.task, error, died=said.died, not_finite=not_finite)
+        await self._tell(session, failed)
+
+    async def _may_report(self, session: Session, what: str, run: str, task: str | None = None) -> bool:
+        """Whether a client may speak of this task, or of this run: see leases.py."""
+        allowed = self._desk.may_report(self._id(session), run, task)
+        if allowed is False:
+            await self._claimed(session, what, run, task or "")
+        return bool(allowed)
+
+    async def _claimed(self, session: Session, what: str, run: str, task: str) -> None:
+        """A client spoke of work that is not its own: it is noted, and said once."""
+        name, client_id = session.name, self._id(session)
+        if not self._claims.is_new(client_id, run, task, what):
+            return
+        of = f"{task} of run {run}" if task else f"run {run}"
+        log.warning("%s sent %s of %s, which was never given to it: refused", name, what, of)
+        if self._claims.is_first(client_id):
+            self.say(
+                f"{name} sent {what} of {of}, which was never given to it: refused. What it says of others' tasks "
+                "changes nothing; every kind of it is in events.jsonl. If you don't know this client, start again with "
+                "another passphrase."
+            )
+        await self._tell(session, Claimed(name, run, task, what))
 
     def _took(self, session: Session, took: TakeParts) -> None:
         if not session.asked_parts:
@@ -442,7 +486,7 @@ class LanCluster:
         part: PartialBlock | None = None
         wrong: LanfitError | OSError | None = None
         async with self._opening:  # nothing in here waits for a client
-            decision = self._desk.consider(session.name, result)
+            decision = self._desk.consider(self._id(session), result)
             if isinstance(decision, Take):
                 try:
                     part = await PartialBlock.opened(decision.path, decision.size)
@@ -451,7 +495,11 @@ class LanCluster:
         match decision:
             case Known():
                 await session.link.send(Ack(result.block.id))
-                await self._tell(session, Repeated(session.name, result.run, result.task, result.attempt))
+                if self._desk.may_report(self._id(session), result.run, result.task):
+                    await self._tell(session, Repeated(session.name, result.run, result.task, result.attempt))
+            case NotLeased(reason):
+                await session.link.send(Reject(result.block.id, reason))
+                await self._claimed(session, "a result", result.run, result.task)
             case Refuse(reason):
                 await self._refused(session, result, reason)
                 await session.link.send(Reject(result.block.id, reason))
@@ -460,7 +508,7 @@ class LanCluster:
             case Take() if part is None:
                 assert wrong is not None
                 await self._put_off(session, result, why_not_written(wrong))
-            case Take(path, size):
+            case Take(path, size, client):
                 assert part is not None
                 if part.damaged:
                     log.warning("%s is damaged from byte %d on: that is fetched again", path.name, part.offset)
@@ -468,7 +516,7 @@ class LanCluster:
                 self.roster.sending(session.name, size, part.offset, time.monotonic())
                 fetch = session.link.fetch(result.block.id, part.view, part.offset, self._counting(session, part))
                 fetching = asyncio.create_task(_came(fetch))
-                session.deliveries[result.block.id] = Delivery(result, part, fetching, time.monotonic())
+                session.deliveries[result.block.id] = Delivery(result, client, part, fetching, time.monotonic())
                 await self._tell(session, Offered(session.name, result.run, result.task))
 
     def _counting(self, session: Session, part: PartialBlock) -> Callable[[int], None]:
@@ -483,11 +531,12 @@ class LanCluster:
         return on_progress
 
     async def _refused(self, session: Session, result: Result, reason: str) -> None:
-        """A result can never be taken: the client drops it. Its task failed there, if it is one of the run at hand."""
+        """A result can never be taken: the client drops it. Its task failed there, if it ever had it."""
         name, task, run = session.name, result.task, result.run
         text = f"{name} offers a result of {task} of run {run} that can't be taken: {reason}. The client drops it."
         self._complain(name, text)
-        await self._tell(session, TaskFailed(name, result.run, result.task, reason))
+        if self._desk.may_report(self._id(session), run, task):
+            await self._tell(session, TaskFailed(name, run, task, reason))
 
     async def _put_off(self, session: Session, result: Result, reason: str) -> None:
         """There is no room for a result: no acknowledgement; the client keeps it, and others are served."""
@@ -526,7 +575,7 @@ class LanCluster:
                 part.drop()
             else:
                 try:
-                    reason = await self._desk.take_in(session.name, result, lambda: part.finish(block_id))
+                    reason = await self._desk.take_in(delivery.client, result, lambda: part.finish(block_id))
                 except (OSError, sqlite3.OperationalError) as wrong:
                     await self._put_off(session, result, why_not_written(wrong))
                     return

@@ -38,6 +38,8 @@ from lanfit.wire.messages import Join
 
 def is_same_client(older_process: bytes, newcomer: Join) -> bool:
     """Return whether a newcomer with the same id is certainly the client of the older link, started anew or not."""
-    if not newcomer.process or not older_process:
+    if not older_process:
         return True
+    if not newcomer.process:
+        return False
     return older_process == newcomer.process or older_process in newcomer.earlier

@@ -17,6 +17,8 @@ class Delivery:
     """A result on its way in."""
 
     result: Result
+    client: str
+    """What the client is called in the run that it is of."""
     part: PartialBlock
     fetching: asyncio.Task[bool]
     began: float

@@ -56,7 +56,7 @@ from lanfit_server.clusters.blocks import BlocksOnDisk
 from lanfit_server.clusters.event_queue import EventQueue
 from lanfit_server.clusters.pool import Pool
 from lanfit_server.clusters.simulated_work import Scoring, SimulatedWork, Training
-from lanfit_server.collect import Desk, Known, PutOff, Refuse, Take, why_not_written
+from lanfit_server.collect import Desk, Known, NotLeased, PutOff, Refuse, Take, why_not_written
 from lanfit_server.roster import Roster
 
 log = logging.getLogger("lanfit.server")
@@ -241,10 +241,10 @@ class SimulatedCluster:
         """Hand a result in; returns why it has to wait, empty when it is taken, or refused for good."""
         client, run, task = work.key
         self.roster[client].advanced = time.monotonic()
-        match self._desk.consider(client, result):
+        match self._desk.consider(self.roster[client].client_id, result):
             case Known():
                 self._done(work, Repeated(client, run, task, result.attempt))
-            case Refuse(reason):
+            case Refuse(reason) | NotLeased(reason):
                 self.failed(work, reason)
             case PutOff(reason):
                 return reason
