@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +26,7 @@ from lanfit.net.addresses import with_port
 from lanfit.net.connect import ServerIdentity, TryLater, connect
 from lanfit.net.link import Link
 from lanfit.net.pulse import LinkTimes
+from lanfit.net.tls import format_fingerprint, has_fingerprint
 from lanfit.parts import PartRange
 from lanfit.text import pluralize
 from lanfit.waits import Waits
@@ -186,6 +187,10 @@ class Agent:
         self._times = LinkTimes.of(waits)
         self._unsent: list[Message] = []
         self._delayed: set[str] = set()
+        self._offered: set[str] = set()
+        """The results that were offered over this link: nothing else is acknowledged, refused or fetched on it."""
+        self._kept_back: set[bytes] = set()
+        """The certificates of servers that got nothing, as the user was told."""
         self._once = False
         self._large_packet_loss = LargePacketLoss()
         self._waited_for = ""
@@ -193,6 +198,10 @@ class Agent:
         self._knows_it_ended = False
         """The server said goodbye, and the user knows."""
         self._sending: set[asyncio.Task[None]] = set()
+
+    def trust(self, fingerprint: bytes) -> None:
+        """The user says that this is the server that is meant, as by naming its fingerprint."""
+        self._server = replace(self._server, fingerprint=fingerprint.hex())
 
     async def start(self) -> None:
         """Start the trainer: it imports its backend while the agent joins.
@@ -290,6 +299,7 @@ class Agent:
                     said, reason = now, failed.message
                 await asyncio.sleep(wait)
                 continue
+            self._bind_results(identity)  # before this server is remembered
             self._knows_it_ended = False
             self._join_seconds = time.monotonic() - attempt
             if self._known is not None:
@@ -299,6 +309,38 @@ class Agent:
             self._identity = identity
             return link
 
+    def _bind_results(self, server: ServerIdentity) -> None:
+        """See which results that wait here for a server with this id are for the one with this certificate.
+
+        The id is public: who knows the passphrase can take it. So a result is only for the certificate that its task
+        came from; but who named another one, by --fingerprint or at the question, says that it is the same server.
+        """
+        outbox, named = self.worker.outbox, self._server.fingerprint is not None
+        known = self._known.digits_of(server.server_id) if self._known is not None else None
+
+        def stays(entry: Entry) -> bool:
+            # An earlier version did not write the certificate down: then it is the one that is remembered.
+            remembered = not entry.fingerprint and known is not None and has_fingerprint(server.fingerprint, known)
+            return not (named or remembered)
+
+        outbox.rebind(server.server_id, server.fingerprint, stays)
+        waiting = [e for e in outbox.for_server(server.server_id) if e.fingerprint != server.fingerprint]
+        if waiting and server.fingerprint not in self._kept_back:
+            self._kept_back.add(server.fingerprint)
+            shown = format_fingerprint(server.fingerprint)
+            self._say(
+                f"{pluralize(len(waiting), 'finished result')} for a server with this id and another certificate: kept "
+                "back, as anybody can take its id. If this is that server with a new key, start this client again "
+                f"with --fingerprint {shown}."
+            )
+
+    def _is_for(self, entry: Entry | None) -> bool:
+        """Whether a result is for the server that this client is logged in to."""
+        server = self._identity
+        if entry is None or server is None:
+            return False
+        return (entry.server_id, entry.fingerprint) == (server.server_id, server.fingerprint)
+
     async def _serve(self, link: Link, *, once: bool) -> bool:
         """Work for the server at the other end; with `once` returns True when a run has ended.
 
@@ -307,6 +349,7 @@ class Agent:
         worker = self.worker
         ready, runtime = worker.trainer.ready, worker.trainer.runtime
         self._joined_with = self._allowed.specs
+        self._offered.clear()
         await link.send(
             Join(
                 name=self._name,
@@ -403,8 +446,10 @@ class Agent:
                 self._taken(message)
             case Lease():
                 await self._end_corrections()
-                server_id = self._identity.server_id
-                training = Training(worker.means, message, server_id, self._given_name, self._join_seconds)
+                server = self._identity
+                training = Training(
+                    worker.means, message, server.server_id, self._given_name, self._join_seconds, server.fingerprint
+                )
                 await self._take(training, link)
             case Survey():
                 self._told_block = ""
@@ -415,6 +460,8 @@ class Agent:
                 await self._take(Scoring(worker.means, message), link)
             case Fetch():
                 self._start(self._deliver(link, message))
+            case Ack(block) | Reject(block) | Later(block) if block not in self._offered:
+                pass  # what this server was not offered is not its business; or it says so twice
             case Ack(block):
                 crash_point("client.acknowledged")
                 entry = worker.outbox.get(block)
@@ -489,7 +536,8 @@ class Agent:
         if self._allowed.specs != self._joined_with:
             self._send_soon(Allow(self._allowed.specs))
         unsent, self._unsent = self._unsent, []
-        waiting = [Offer(entry.result) for entry in self.worker.outbox.for_server(self._identity.server_id)]
+        outbox = self.worker.outbox.for_server(self._identity.server_id)
+        waiting = [Offer(entry.result) for entry in outbox if self._is_for(entry)]
         if waiting:
             self._say(
                 f"Offering {pluralize(len(waiting), 'finished result')} that the server has not acknowledged yet."
@@ -527,6 +575,10 @@ class Agent:
 
     def _send_soon(self, message: Message) -> None:
         """Send a message if there is a link. Without one only a failure is kept: results wait in the outbox."""
+        if isinstance(message, Offer):
+            if not self._is_for(self.worker.outbox.get(message.result.block.id)):
+                return
+            self._offered.add(message.result.block.id)
         if self._link is not None:
             self._start(self._link.send(message))
         elif isinstance(message, Failed):
@@ -552,12 +604,14 @@ class Agent:
     async def _offer_later(self, block: str, seconds: float) -> None:
         await asyncio.sleep(min(max(seconds, 0.0), LONGEST_DELAY))
         entry = self.worker.outbox.get(block)
-        if entry is not None and self._link is not None:
-            await self._link.send(Offer(entry.result))
+        if entry is not None:
+            self._send_soon(Offer(entry.result))
 
     async def _deliver(self, link: Link, fetch: Fetch) -> None:
         """Send a block that the server was told of; that of a result, it is asked to put on disk."""
         outbox = self.worker.outbox
+        if outbox.get(fetch.block) is not None and fetch.block not in self._offered:
+            raise RemoteProtocolError("the server asked for a block that it was not offered")
         why = await asyncio.to_thread(outbox.drop_if_damaged, fetch.block)
         if why:
             await link.close("a result can't be read back from this client's disk")  # it is waited for on this link

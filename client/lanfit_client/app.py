@@ -179,6 +179,7 @@ class Client:
             except FingerprintChanged as changed:
                 if not self._trusts(changed):
                     raise
+                agent.trust(changed.shown)
             except WrongPassphrase as wrong:
                 if not 0 < self._typed < ATTEMPTS:
                     raise

@@ -166,10 +166,13 @@ class Errand(Protocol):
 class Training:
     """A leased task."""
 
-    def __init__(self, means: Means, lease: Lease, server_id: bytes, name: str, join_seconds: float) -> None:
-        """`name` is what the server calls this client."""
+    def __init__(
+        self, means: Means, lease: Lease, server_id: bytes, name: str, join_seconds: float, fingerprint: bytes = b""
+    ) -> None:
+        """`name` is what the server calls this client; the result is for the server of this id and certificate."""
         self.lease = lease
         self.server_id = server_id
+        self.fingerprint = fingerprint
         self._means = means
         self._name = name
         self._seconds = {"join": join_seconds}
@@ -198,7 +201,7 @@ class Training:
         return self.lease.weights.id if self.lease.fit.round else ""
 
     def is_done(self) -> bool:
-        return self._means.outbox.find(self.server_id, self.lease.run, self.lease.task) is not None
+        return self._means.outbox.find(self.server_id, self.fingerprint, self.lease.run, self.lease.task) is not None
 
     def renew(self, again: Errand) -> None:
         if isinstance(again, Training):
@@ -283,7 +286,7 @@ class Training:
         outbox = self._means.outbox
         result = orders.result_of(self.lease, trained, ready, self._seconds)
         crash_point("client.trained")
-        outbox.add(outbox.new_block(self.lease.task), Entry(self.server_id, result))
+        outbox.add(outbox.new_block(self.lease.task), Entry(self.server_id, result, self.fingerprint))
         crash_point("client.in-outbox")
         self._means.checkpoints.forget(self.lease.run, self.lease.task)
         self._means.send(Offer(result))  # first of all: the server may wait for nothing else

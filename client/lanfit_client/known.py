@@ -86,6 +86,20 @@ class KnownServers:
         servers = self._read().items()
         return next((address for address, server in servers if wanted in (server.server_id, *server.others)), None)
 
+    def digits_of(self, server_id: bytes) -> str | None:
+        """The digits of the fingerprint of the server with this id; None if it is not known, or with several.
+
+        Raises:
+            InputError: the file can't be read.
+        """
+        wanted = server_id.hex()
+        found = {
+            parse_fingerprint(server.fingerprint)
+            for server in self._read().values()
+            if wanted in (server.server_id, *server.others)
+        }
+        return found.pop() if len(found) == 1 else None
+
     def forget(self, address: str) -> None:
         """Trust whatever this address shows next."""
         servers = self._read()

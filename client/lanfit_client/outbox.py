@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import logging
@@ -25,6 +26,8 @@ class Entry(msgspec.Struct, frozen=True):
 
     server_id: bytes
     result: Result
+    fingerprint: bytes = b""
+    """The SHA-256 of its certificate: the id is public. Empty in entries of versions that did not write it down."""
 
 
 class Outbox:
@@ -109,10 +112,24 @@ class Outbox:
         """The results that this server has not acknowledged, oldest first."""
         return (entry for entry in list(self._entries.values()) if entry.server_id == server_id)
 
-    def find(self, server_id: bytes, run: str, task: str) -> Entry | None:
-        """The result of a task, if it waits here."""
-        entries = self.for_server(server_id)
+    def find(self, server_id: bytes, fingerprint: bytes, run: str, task: str) -> Entry | None:
+        """The result of a task that waits here for the server with this id and certificate."""
+        entries = (entry for entry in self.for_server(server_id) if entry.fingerprint == fingerprint)
         return next((entry for entry in entries if (entry.result.run, entry.result.task) == (run, task)), None)
+
+    def rebind(self, server_id: bytes, fingerprint: bytes, but: Callable[[Entry], bool]) -> None:
+        """The results for the server with this id are for the one with this certificate from now on.
+
+        Args:
+            but: says which are not.
+        """
+        for entry in self.for_server(server_id):
+            if entry.fingerprint != fingerprint and not but(entry):
+                rebound = msgspec.structs.replace(entry, fingerprint=fingerprint)
+                block_id = entry.result.block.id
+                self._entries[block_id] = rebound
+                with contextlib.suppress(OSError):  # a full disk: it is bound again after the next start
+                    write_whole(self.block(block_id).with_suffix(".result"), seal(msgspec.msgpack.encode(rebound)))
 
     def servers(self) -> dict[bytes, int]:
         """How many results wait for which server."""

@@ -33,30 +33,40 @@ class Admission:
         if entrance.note:
             self._terminal.say(f"Note: {entrance.note}.")
 
-    def unlock(self) -> str | None:
-        """Question 6: from now on clients can log in. Returns the passphrase, None for the kept one."""
-        kept = self._entrance.kept_passphrase() if self._entrance.cluster.collecting else None
+    def unlock(self, runs: Sequence[str] = ()) -> str | None:
+        """Question 6: from now on clients can log in. Returns the passphrase, None for the kept one.
+
+        Args:
+            runs: the unfinished ones whose results are collected, oldest first: the newest one's may be kept.
+        """
+        of = self._entrance.kept_passphrases(runs)
+        kept = of[max(of, key=runs.index)] if of else None
         passphrase = self._options.passphrase or self._answers.passphrase(
             self._options.passphrase_file, self._entrance.host, make_passphrase, keep=kept is not None
         )
         self._entrance.let_in(passphrase, kept)
+        if passphrase is None and (others := [run for run in of if of[run] != kept]):
+            self._terminal.say(
+                f"Note: the clients of run {', '.join(others)} know another passphrase. To collect their results, too, "
+                "start again then, and give that one."
+            )
         return passphrase
 
-    def unlock_again(self, job: Job) -> str | None:
+    def unlock_again(self, job: Job, run: str) -> str | None:
         """Let a run's clients in by the passphrase that they know; returns it where it is known."""
-        kept = None if job.local else self._entrance.kept_passphrase()
+        kept = None if job.local else self._entrance.kept_passphrase(run)
         passphrase = self._options.passphrase or given_passphrase(self._options.passphrase_file)
         if job.local == job.clients and passphrase is None:
             passphrase = make_passphrase()  # nobody else needs to know it
         if passphrase is None and kept is None:
-            if self._entrance.lost_passphrase:
+            if self._entrance.lost_passphrase(run):
                 self._terminal.say(
                     "Note: the passphrase that was kept for this run can't be read back from server/state/. Give the "
                     "one that the clients know; with another one they have to be started again."
                 )
             passphrase = self._answers.passphrase(None, self._entrance.host, make_passphrase, keep=False)
         self._entrance.let_in(passphrase, kept)
-        self._entrance.keep_passphrase()
+        self._entrance.keep_passphrase(run)
         return passphrase
 
 

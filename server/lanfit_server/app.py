@@ -99,8 +99,11 @@ class Server:
         questions = JobQuestions(
             self._answers, self._terminal, self._workspace, self._models, self._loop, self._scratch
         )
-        unlock = admission.unlock if job is None else lambda: admission.unlock_again(job)
-        asked = questions.ask(host, self._entrance.port, lambda: passphrases.append(unlock()))
+
+        def unlock() -> None:
+            passphrases.append(admission.unlock() if job is None else admission.unlock_again(job, run_id))
+
+        asked = questions.ask(host, self._entrance.port, unlock)
         self._start_local(asked.job, passphrases[0])
         order = Order(asked.job, asked.loaded, asked.model, asked.source, custom=asked.custom, run=run_id)
         with self._keys(passphrases[0], said=asked.job.local < asked.job.clients):
@@ -157,7 +160,7 @@ class Server:
             admission.open()
             self._take_scratch(closing)
             self._cluster.waiting_for = f"the server goes on with run {run_id}"
-            passphrase = admission.unlock_again(job)
+            passphrase = admission.unlock_again(job, run_id)
             self._display.say(self._loop.call(self._said_of(run)))
             self._start_local(job, passphrase)
             rows = rows_again(run, job, model, self._loop, self._models, self._scratch, self._display.say)
@@ -187,7 +190,7 @@ class Server:
         """Take in what clients still hold, then bring the runs that it belongs to up to date."""
         self._cluster.collecting = True
         self._cluster.waiting_for = "the server only collects finished results"
-        passphrase = admission.unlock()
+        passphrase = admission.unlock(self._loop.call(self._unfinished()))
         wanted = int(str(self._answers.given("clients") or 0))
         gathering = self._loop.call(self._collector(wanted))
         try:
@@ -202,11 +205,15 @@ class Server:
             if (summary := self._loop.call(caught_up)) is not None:
                 summaries.append(summary)
         self._loop.call(gathering.end())
-        self._loop.call(self._forget_passphrase())
+        self._loop.call(self._forget_passphrases())
         return summaries
 
-    async def _forget_passphrase(self) -> None:
-        self._entrance.forget_passphrase()
+    async def _unfinished(self) -> list[str]:
+        """The runs that results may still come for, the oldest first."""
+        return sorted({*(run.run for run in self._entrance.desk.unfinished()), *self._entrance.kept_runs()})
+
+    async def _forget_passphrases(self) -> None:
+        self._entrance.forget_passphrases()
 
     async def _collector(self, wanted: int) -> Gathering:
         return Gathering(self._cluster, self._entrance.desk, self._display, wanted)

@@ -23,7 +23,7 @@ from lanfit.workspace import Workspace
 from lanfit_server.clusters import Hopeless
 from lanfit_server.clusters.lan import LanCluster
 from lanfit_server.clusters.local import LocalClients, own_address
-from lanfit_server.collect import Desk
+from lanfit_server.collect import FINISHED, Desk
 from lanfit_server.gate import GateKeeper
 from lanfit_server.identity import load_identity
 from lanfit_server.resuming import unfinished
@@ -113,14 +113,22 @@ class Entrance:
 
     # --- the passphrase -----------------------------------------------------------------------------------------
 
-    def kept_passphrase(self) -> bytes | None:
-        """The stretched passphrase of an unfinished run, if there is one."""
-        return self._kept.load()
+    def kept_passphrase(self, run: str) -> bytes | None:
+        """The stretched passphrase that a run was begun under, if it is kept."""
+        return self._kept.load(run)
 
-    @property
-    def lost_passphrase(self) -> bool:
+    def kept_runs(self) -> list[str]:
+        """The runs that one is kept for: unfinished, or interrupted."""
+        return self._kept.runs()
+
+    def kept_passphrases(self, runs: Sequence[str]) -> dict[str, bytes]:
+        """Those of several runs that are kept."""
+        found = {run: self._kept.load(run) for run in runs}
+        return {run: stretched for run, stretched in found.items() if stretched is not None}
+
+    def lost_passphrase(self, run: str) -> bool:
         """Whether there was one that the disk has spoilt."""
-        return self._kept.is_damaged
+        return self._kept.is_damaged(run)
 
     def let_in(self, passphrase: str | None, kept: bytes | None = None) -> None:
         """From now on clients can log in: with this passphrase; without one with the kept one."""
@@ -128,14 +136,25 @@ class Entrance:
         assert stretched is not None  # without a kept one a passphrase is made or asked for
         self._gate.stretched = self._stretched = stretched
 
-    def keep_passphrase(self) -> None:
+    def keep_passphrase(self, run: str) -> None:
         """Keep the stretched passphrase, for a server that goes on with the run."""
-        self._kept.keep(self._stretched)
+        self._kept.keep(run, self._stretched)
 
-    def forget_passphrase(self) -> None:
-        """Forget it, unless a run is unfinished."""
+    def forget_passphrase(self, run: str) -> None:
+        """Forget that of a run which nobody goes on with; in the loop's thread."""
+        self._kept.forget(run)
         if not self.desk.unfinished():
-            self._kept.forget()
+            self._kept.forget_of_all()
+
+    def forget_passphrases(self) -> None:
+        """Forget those of all runs that are over, or gone; in the loop's thread."""
+        for run in self._kept.runs():
+            found = self.desk.find(run)
+            gone = found is None and not self._workspace.run_folder(run).exists()
+            if gone or (found is not None and found.ledger.status in FINISHED):
+                self._kept.forget(run)
+        if not self.desk.unfinished():
+            self._kept.forget_of_all()
 
     def notes(self) -> list[str]:
         """What stands below the live table."""

@@ -339,10 +339,11 @@ class Ledger:
     def _leases_of(self, task: str) -> list[StoredLease]:
         """All leases of a task, those that the disk has no room for included."""
         rows = self._db.execute("SELECT task, attempt, client, ended, failure FROM leases WHERE task = ?", (task,))
-        noted = (values for statement, values in self._noted if statement is _LEASE and values[0] == task)
-        return [StoredLease(*row) for row in rows] + [
-            StoredLease(task, int(str(attempt)), str(client), None, None) for _, attempt, client in noted
-        ]
+        leases = [StoredLease(*row) for row in rows]
+        for statement, values in self._noted:
+            if statement is _LEASE and values[0] == task:
+                leases.append(StoredLease(task, int(str(values[1])), str(values[2]), None, None))
+        return leases
 
     def commit(self, stored: StoredResult) -> None:
         """Take a result in, which ends its task's leases. The first one counts; a second one changes nothing."""

@@ -95,9 +95,9 @@ class Ground(Protocol):
         """Let the clients that were started here execute these files."""
         ...
 
-    def keep_passphrase(self) -> None: ...
+    def keep_passphrase(self, run: str) -> None: ...
 
-    def forget_passphrase(self) -> None: ...
+    def forget_passphrase(self, run: str) -> None: ...
 
     def notes(self) -> list[str]: ...
 
@@ -401,7 +401,7 @@ class Runner:
     async def _begin(
         self, record: RunRecord, weights: Mapping[str, AnyArray], data: RunData, given: GivenRows | None
     ) -> OpenRun:
-        self._ground.keep_passphrase()  # before the run is one that can be gone on with
+        self._ground.keep_passphrase(record.run)  # before the run is one that can be gone on with
         if given is not None:
             given.keep(self._workspace.run_folder(record.run))
         run = open_run(self._workspace, record, weights, data)
@@ -535,7 +535,7 @@ class Runner:
         journal.event("ended", status=status)
         await coordinator.end(status)
         if status != "interrupted":  # else the run can be gone on with, without asking for it again
-            self._ground.forget_passphrase()
+            self._ground.forget_passphrase(run.run)
         if job.keep_runs and (old := remove_oldest(self._workspace, job.keep_runs)):
             self._say(f"Removed the oldest finished runs, as --keep-runs {job.keep_runs} says: {', '.join(old)}.")
 

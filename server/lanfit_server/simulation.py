@@ -124,10 +124,10 @@ class Simulation:
         for file in files:
             self.cluster.allowed.add(Path(file.path))
 
-    def keep_passphrase(self) -> None:
+    def keep_passphrase(self, run: str) -> None:
         pass
 
-    def forget_passphrase(self) -> None:
+    def forget_passphrase(self, run: str) -> None:
         pass
 
     def notes(self) -> list[str]:

@@ -30,8 +30,8 @@ def test_results_survive_a_restart_and_are_offered_to_their_own_server_alone(tmp
     again = Outbox(tmp_path)
     assert len(again) == 2
     assert list(again.for_server(b"s" * 16)) == [ours]
-    assert again.find(b"o" * 16, "run-1", "shard-2") == theirs
-    assert again.find(b"s" * 16, "run-1", "shard-2") is None
+    assert again.find(b"o" * 16, b"", "run-1", "shard-2") == theirs
+    assert again.find(b"s" * 16, b"", "run-1", "shard-2") is None
     again.remove(ours.result.block.id)
     assert list(Outbox(tmp_path).for_server(b"s" * 16)) == []
     assert len(Outbox(tmp_path)) == 1

@@ -18,8 +18,8 @@ def test_a_block_that_the_disk_has_spoilt_is_dropped_and_said_at_the_next_start(
     entry, other = add(outbox, "shard-1"), add(outbox, "shard-2", value=2.0)
     DAMAGES[damage](outbox.block(entry.result.block.id))
     again = Outbox(tmp_path, said.append)
-    assert again.find(entry.server_id, "run-1", "shard-1") is None
-    assert again.find(other.server_id, "run-1", "shard-2") == other
+    assert again.find(entry.server_id, b"", "run-1", "shard-1") is None
+    assert again.find(other.server_id, b"", "run-1", "shard-2") == other
     assert len(list(tmp_path.iterdir())) == 2
     [line] = said
     assert "shard-1 of run run-1 can't be read back" in line

@@ -233,7 +233,7 @@ def test_a_result_that_two_machines_have_counts_once_and_both_may_forget_it(tmp_
 # --- agents and cluster -----------------------------------------------------------------------------------------------
 
 
-def fill(state: ClientState, attempt: int = 1) -> None:
+def fill(state: ClientState, attempt: int = 1, fingerprint: bytes = b"") -> None:
     """Put the result of the scene's task into the outbox."""
     outbox, values = Outbox(state.outbox), arrays()
     path = outbox.new_block("shard-1")
@@ -243,7 +243,7 @@ def fill(state: ClientState, attempt: int = 1) -> None:
         block.view[position : position + len(piece)] = piece
         position += len(piece)
     block.close()
-    outbox.add(path, Entry(SERVER, result(values, attempt)))
+    outbox.add(path, Entry(SERVER, result(values, attempt), fingerprint))
 
 
 class Lab:
@@ -303,7 +303,7 @@ def test_machines_with_a_copied_state_work_side_by_side_and_each_says_so_once(tm
     async def play() -> None:
         async with Lab(tmp_path).open() as lab:
             image = started(tmp_path / "one")
-            fill(image, lab.scene.gave("image", image.client_id))
+            fill(image, lab.scene.gave("image", image.client_id), lab.identity.fingerprint)
             copy(lab, "one", "two")
             async with lab.machine("one") as (_, one):
                 await lab.until(lambda: lab.joins("one") == 1)

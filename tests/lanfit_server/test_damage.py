@@ -299,18 +299,39 @@ def test_a_round_that_can_not_be_summed_up_again_is_gone_back_to_and_keeps_its_o
 def test_a_kept_passphrase_that_the_disk_has_spoilt_is_not_taken(tmp_path: Path) -> None:
     kept = KeptPassphrase(tmp_path)
     stretched = bytes(range(32))
-    assert not kept.is_damaged
-    kept.keep(stretched)
-    path = tmp_path / "stretched_passphrase"
+    assert not kept.is_damaged("run-1")
+    kept.keep("run-1", stretched)
+    path = tmp_path / "passphrases" / "run-1"
     content = path.read_bytes()
-    assert kept.load() == stretched
+    assert kept.load("run-1") == stretched
     for position in range(len(content)):
         flip(path, position)
-        assert kept.load() in (None, stretched), position
+        assert kept.load("run-1") in (None, stretched), position
         path.write_bytes(content)
     for damage in ("empty", "cut"):
         DAMAGES[damage](path)
-        assert kept.load() is None
-        assert kept.is_damaged
+        assert kept.load("run-1") is None
+        assert kept.is_damaged("run-1")
     path.write_text(stretched.hex())  # as earlier versions wrote it
-    assert kept.load() == stretched
+    assert kept.load("run-1") == stretched
+
+
+def test_each_unfinished_run_keeps_the_passphrase_of_its_own_clients(tmp_path: Path) -> None:
+    kept = KeptPassphrase(tmp_path)
+    first, second = bytes(range(32)), bytes(range(1, 33))
+    kept.keep("run-1", first)
+    kept.keep("run-2", second)
+    assert (kept.load("run-1"), kept.load("run-2")) == (first, second)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "passphrases").iterdir()} == {0o600}
+    kept.forget("run-2")
+    assert (kept.load("run-1"), kept.load("run-2"), kept.runs()) == (first, None, ["run-1"])
+
+
+def test_the_one_passphrase_of_an_earlier_version_is_that_of_every_run_without_its_own(tmp_path: Path) -> None:
+    kept = KeptPassphrase(tmp_path)
+    first, second = bytes(range(32)), bytes(range(1, 33))
+    (tmp_path / "stretched_passphrase").write_text(first.hex())
+    kept.keep("run-2", second)
+    assert (kept.load("run-1"), kept.load("run-2")) == (first, second)
+    kept.forget_of_all()
+    assert kept.load("run-1") is None
