@@ -25,10 +25,10 @@ choose another id. When 3 is wrong, because a living client did not answer in ti
 the same way. So every case ends with one id for each machine, after at most one change of places. The new id is chosen
 by the client itself, which writes it into its state: from then on there is nothing to decide.
 
-What lies in a copied outbox is offered by both machines, under their new and old ids. It is taken from the one that keeps
-the id, because the ledger says that its task was given to that (leases.py); the other one is refused, or told that it is
-here already, and drops it. Whose folder was copied while it trained may so lose the task that it has at hand: the id,
-and the task with it, is the copy's, and the task is trained again.
+What lies in a copied outbox is offered by both machines, under their new and old ids. It is taken from the one that
+keeps the id, because the ledger says that its task was given to that (leases.py); the other one is refused, or told
+that it is here already, and drops it. Whose folder was copied while it trained may so lose the task that it has at
+hand: the id, and the task with it, is the copy's, and the task is trained again.
 
 A client that names no process is older than this. Nobody takes the place of one that names its process by leaving it
 out: then the older link is asked, too.
