@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from stage import Stage, playing
 
+from lanfit.errors import RemoteProtocolError
 from lanfit.files import ArrayFile
 from lanfit.net.connect import ServerIdentity
 from lanfit.net.link import Link
@@ -69,6 +70,10 @@ def test_a_server_with_anothers_id_is_offered_nothing_and_deletes_nothing(tmp_pa
             link = await welcomed(stage)
             for message in (Ack(block), Reject(block, "forget it"), Later(block, 0.0, "later"), Fetch(block, 7)):
                 await link.send(message)
+            while (mine := agent._link) is None:  # until it has heard the welcome
+                await asyncio.sleep(0.005)
+            with pytest.raises(RemoteProtocolError, match="not offered"):
+                await agent._deliver(mine, Fetch(block, 8))
             heard = await said_meanwhile(link)
             await running
             assert not [message for message in heard if isinstance(message, Offer | Commit)]
