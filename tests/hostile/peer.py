@@ -173,14 +173,26 @@ def made_up(values: dict[str, AnyArray], number: int, task: str = "shard-1") -> 
     return Result(RUN, task, 1, block, ("loss",), 0, {}, {}, "tensorflow", "cpu", 1)
 
 
-class Room:
-    """A real cluster with one open run, and links to it whose clients the test speaks for."""
+def id_of(name: str) -> bytes:
+    return name.encode().ljust(16, b"\0")
 
-    def __init__(self, folder: Path, tasks: int = 2, weights: Sequence[ArraySpec] = WEIGHTS) -> None:
+
+class Room:
+    """A real cluster with one open run, and links to it whose clients the test speaks for.
+
+    Args:
+        holder: the client that has every task; the owner of each otherwise.
+    """
+
+    def __init__(self, folder: Path, tasks: int = 2, weights: Sequence[ArraySpec] = WEIGHTS, holder: str = "") -> None:
         place = Workspace(folder)
         ledger = Ledger(place.run_folder(RUN))
         ledger.open_run(record(weights=weights))
         ledger.add_tasks([OwnedTask(f"shard-{number}", f"lab-{number}") for number in range(1, tasks + 1)])
+        for number in range(1, tasks + 1):
+            name = holder or f"lab-{number}"
+            ledger.remember(name, id_of(name))
+            ledger.lease(f"shard-{number}", 1, name)
         self.desk = Desk(place, b"s" * 16)
         self.run = OpenRun(place, RUN, ledger, record(weights=weights))
         self.desk.open(self.run)
@@ -197,7 +209,7 @@ class Room:
     async def client(self, name: str, **join: Any) -> AsyncIterator[Link]:
         """A client that joined, and was welcomed."""
         client, server = memory_links()
-        serving = asyncio.create_task(self.cluster._serve(server, name.encode().ljust(16, b"\0"), "10.0.0.9"))
+        serving = asyncio.create_task(self.cluster._serve(server, id_of(name), "10.0.0.9"))
         said: dict[str, Any] = {"version": "0", "backend": "tensorflow", "device": "cpu", "threads": 1}
         await client.send(Join(name=name, **{**said, "free_memory": 0, **join}))
         assert isinstance(await client.receive(), Welcome)

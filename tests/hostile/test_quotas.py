@@ -74,7 +74,7 @@ def test_200_offers_of_one_task_take_the_room_of_one(tmp_path: Path) -> None:
 
 def test_offers_of_many_tasks_are_taken_a_few_at_a_time_and_the_rest_is_put_off(tmp_path: Path) -> None:
     async def go() -> None:
-        room = Room(tmp_path, tasks=30)
+        room = Room(tmp_path, tasks=30, holder="lab-1")
         values = arrays()
         async with room.client("lab-1") as client:
             answers = []
@@ -120,7 +120,7 @@ def test_a_client_that_tells_endlessly_is_cut_and_others_are_heard(
 
     async def go() -> None:
         room = Room(tmp_path)
-        async with room.client("evil") as evil, room.client("lab-2") as honest:
+        async with room.client("lab-1") as evil, room.client("lab-2") as honest:
             with contextlib.suppress(ConnectionFailed):
                 while True:
                     await evil.send(Epoch(RUN, "shard-1", 0, {"loss": 0.5}))
