@@ -214,7 +214,7 @@ class Server:
             self.cluster.events.get_nowait()  # as who gathers the clients does
         self.journal = Journal(self.run.folder)
         shards = len(self.owners)
-        data = SimpleNamespace(own=object() if self._bound else None, samples=[10] * shards)
+        data = SimpleNamespace(own=object() if self._bound else None, samples=[10] * shards, claimed=())
         provision: Any = SimpleNamespace(data=data, lease=self._lease)
         job = Job(clients=shards)
         self.course = Course()
