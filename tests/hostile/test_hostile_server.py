@@ -138,6 +138,7 @@ async def answer(link: Link, seen: list[AnyMessage], *kinds: type[Message]) -> A
         seen.append(message)
         if isinstance(message, kinds):
             return message
+        assert not isinstance(message, Fetch), "the client goes on, and receives what it needs"
 
 
 @pytest.mark.parametrize("message", [lease(), survey(), score()], ids=["lease", "survey", "score"])
