@@ -19,6 +19,7 @@ from lanfit.net import link as link_module
 from lanfit.net.link import SLICE, Budget, Link
 from lanfit.net.memory import memory_links
 from lanfit.net.transport import MESSAGES_A_TURN
+from lanfit.partial import PartialBlock
 from lanfit.wire.arrays import ArraySpec, pieces
 from lanfit.wire.messages import Ack, Commit, Epoch, Fetch, Later, Message, Offer, Progress, Reject
 from lanfit_server import journal as journal_module
@@ -91,7 +92,16 @@ def test_offers_of_many_tasks_are_taken_a_few_at_a_time_and_the_rest_is_put_off(
     play(go())
 
 
-def test_offers_that_come_at_the_same_time_leave_a_share_of_the_disk_free(tmp_path: Path) -> None:
+def test_offers_that_come_at_the_same_time_leave_a_share_of_the_disk_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slowly(path: Path, size: int) -> PartialBlock:
+        for _ in range(50):  # as a thread takes its time
+            await asyncio.sleep(0)
+        return PartialBlock.open(path, size)
+
+    monkeypatch.setattr(PartialBlock, "opened", slowly)
+
     async def go() -> None:
         room = Room(tmp_path, tasks=30, weights=LARGE)
         size, results = 1 << 20, room.run.folder / "results"
