@@ -24,6 +24,7 @@ from running import (
     port_of,
     refused,
 )
+from warm import WarmModels
 
 pytestmark = pytest.mark.story
 
@@ -268,7 +269,7 @@ def test_a_set_that_is_not_there_and_cannot_be_downloaded_says_what_to_put_where
     assert f"tf-keras-datasets/mnist.npz to {home / 'datasets' / 'mnist.npz'}" in said
 
 
-def test_one_row_of_a_set_is_too_few(place: Place, tmp_path: Path) -> None:
+def test_one_row_of_a_set_is_too_few(place: Place, tmp_path: Path, warm: WarmModels) -> None:
     def one_image(place: Place) -> Start:
         fashion_mnist(tmp_path / "keras")
         dense(place.root / "model" / "fashion.h5", (784,), "layers.Dense(10)", "'mse'")
@@ -280,7 +281,7 @@ def test_one_row_of_a_set_is_too_few(place: Place, tmp_path: Path) -> None:
         }
         return Start(settings, options={"environment": offline(tmp_path / "keras")})
 
-    check(place, Scenario(one_image, "split.samples-too-few", ["1 row can't be"], ()))
+    check(place, Scenario(one_image, "split.samples-too-few", ["1 row can't be"], ()), warm)
 
 
 @pytest.mark.parametrize(
