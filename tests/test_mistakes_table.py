@@ -20,6 +20,7 @@ CARRIED = {
     ("lanfit.net.transport", "ConnectionFailed"): "only a reason: the link and the login put it into their sentences",
     ("lanfit.net.listen", "ConnectionFailed"): "a line of the server's log",
     ("lanfit.training.trainer_process", "InputError"): "what the trainer process said",
+    ("lanfit_server.clusters.lan", "ConnectionFailed"): "the reason of a link, once it has ended",
     ("lanfit_server.clusters.pool", "InputError"): "what the trainer process said",
     ("lanfit_server.clusters.pool", "TrainingError"): "what the trainer process said",
     ("lanfit_client.work", "TrainingError"): "what the trainer process said",
