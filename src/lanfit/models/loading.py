@@ -26,7 +26,7 @@ from lanfit.models.frozen import freeze_parts, thaw, with_frozen_sequentials
 from lanfit.models.keras2 import translate, translate_options
 from lanfit.models.keras2_weights import read_weights, scale_hard_sigmoid
 from lanfit.models.mending import with_free_batch, without_unknown_nulls
-from lanfit.models.model_file import ModelFile, is_legacy_group, read_model_file
+from lanfit.models.model_file import ModelFile, groups_in, is_legacy_group, read_model_file
 from lanfit.models.subclassed import as_functional, input_dtype, is_subclassed, row_shape
 from lanfit.models.weights import get_weights, trainable_names
 from lanfit.text import pluralize
@@ -299,20 +299,16 @@ def _load_weights(file: ModelFile, model: Any) -> None:
         ):
             shutil.copyfileobj(source, target, 1 << 20)
         with h5py.File(weights, "r+") as opened:
-            _mend_backslashes(opened)
+            mend_backslashes(opened)
         model.load_weights(weights)
 
 
-def _mend_backslashes(group: Any) -> None:
+def mend_backslashes(file: Any) -> None:
     """Make paths of the names that Keras 2 on Windows gave to groups: `layers\\dense` is `dense` in `layers`."""
-    import h5py
-
-    for name in list(group):
-        if "\\" in name:
-            group.move(name, name.replace("\\", "/"))
-    for item in group.values():
-        if isinstance(item, h5py.Group):
-            _mend_backslashes(item)
+    for group in groups_in(file):
+        for name in list(group):
+            if "\\" in name:
+                group.move(name, name.replace("\\", "/"))
 
 
 def _check_arrays(path: Path, model: Any) -> None:
