@@ -1,7 +1,8 @@
 """A model process without Keras, started as a program: notes what it is asked in a file, and dies where a test says.
 
 `FAKE_MODELS` is a folder: `asked` has a line for each request, and a file named after a request, e.g. `Score`, holds
-how many more processes that request kills.
+how many more processes that request kills; after one named `…-hangs` or `…-endless` it is never answered, the latter at
+the cost of processor time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 
 from lanfit.child import Parent
 from lanfit.files import ArrayFile
+from lanfit.processor_time import limit_processor_time
 from lanfit_server.evaluate import Compile, Compiled, Done, Loaded, LoadModel, Reply, Request, Score, Scored
 
 FOLDER = "FAKE_MODELS"
@@ -49,6 +51,10 @@ def main() -> None:
             deadly.write_text(str(left - 1))
             sys.stderr.write(f"killed by {name}\n")
             os.kill(os.getpid(), signal.SIGKILL)
+        if (folder / f"{name}-endless").exists():
+            with limit_processor_time(0.01):
+                while True:
+                    pass
         parent.send(answer(request))
 
 

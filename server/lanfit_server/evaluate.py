@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from lanfit import errors
+from lanfit import errors, processor_time
 from lanfit.child import Child, backend_environment
 from lanfit.files import ArrayFile
 from lanfit.mistakes import mistake
@@ -346,6 +346,10 @@ class ModelProcess:
                 try:
                     reply = await self._try(request)
                 except errors.ChildDied as died:
+                    if isinstance(request, LoadModel) and self._child.exit_code == processor_time.ENDED:
+                        path = Path(request.path)
+                        seconds = f"{processor_time.most_seconds(path.stat().st_size):.0f}"
+                        raise mistake("model.endless", file=path.name, seconds=seconds) from None
                     deaths += 1
                     if deaths == MOST_DEATHS:
                         raise mistake(

@@ -30,6 +30,7 @@ from lanfit.models.merge import average, write_ensemble
 from lanfit.models.runtime import prepare_keras
 from lanfit.models.scoring import RowScorer, check_batch
 from lanfit.partial import is_full
+from lanfit.processor_time import limit_processor_time, most_seconds
 from lanfit.system import refused
 from lanfit.training.folds import convert
 from lanfit.training.judging import Judge, as_predictions
@@ -112,7 +113,8 @@ class ModelHolder:
 
     def _load(self, path: Path, weights: Path) -> Loaded:
         limit_memory(max(LEAST_MEMORY, MEMORY_FACTOR * path.stat().st_size, free_of_machine()))
-        loaded = load_model(path)
+        with limit_processor_time(most_seconds(path.stat().st_size)):
+            loaded = load_model(path)
         size = len(loaded.architecture.encode()) + len((loaded.compile or "").encode())
         if size > LARGEST_ARCHITECTURE:
             raise mistake("model.too-large-to-send", file=path.name, size=size, most=LARGEST_ARCHITECTURE)

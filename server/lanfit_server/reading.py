@@ -25,6 +25,7 @@ from lanfit.data.sources import Source
 from lanfit.data.threads import one_at_a_time
 from lanfit.errors import InputError, LanfitError
 from lanfit.files import BlockFile
+from lanfit.processor_time import limit_processor_time, most_seconds
 from lanfit.text import pluralize
 from lanfit.training.folds import check_folds
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_size
@@ -236,7 +237,14 @@ def answer(order: bytes, limit: int) -> bytes:
     threading.stack_size(STACK_BYTES)
     if limit:
         limit_memory(limit)
-    return msgspec.msgpack.encode(Outline.of(read_rows(wanted)))
+    with limit_processor_time(most_seconds(_size_of(wanted.request))):
+        return msgspec.msgpack.encode(Outline.of(read_rows(wanted)))
+
+
+def _size_of(request: DataRequest) -> int:
+    """Bytes of all files that may be read."""
+    folders = [folder for folder in (request.x_dir, request.y_dir) if folder is not None]
+    return sum(path.stat().st_size for folder in folders for path in folder.rglob("*") if path.is_file())
 
 
 def _bytes_of(path: Any) -> bytes:

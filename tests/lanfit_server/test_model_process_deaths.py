@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lanfit.errors import LanfitError
+from lanfit.errors import InputError, LanfitError
 from lanfit.files import ArrayFile
 from lanfit.wire.messages import Model
 from lanfit_server.evaluate import (
@@ -145,6 +145,20 @@ def test_a_request_that_kills_process_after_process_is_given_up_with_the_reason_
         assert await models.ask(UseModel(MODEL), Done) == Done()
 
     assert len(play(scene).said) == MOST_DEATHS
+
+
+def test_a_model_file_that_is_never_read_is_refused_and_the_next_is_read(play: Play) -> None:
+    async def scene(room: Room, models: ModelProcess) -> None:
+        endless = room.folder / "LoadModel-endless"
+        endless.touch()
+        with pytest.raises(InputError) as wrong:
+            await models.ask(room.load, Loaded)
+        assert wrong.value.code == "model.endless"
+        assert "net.h5: reading it took more than 180 s of processor time" in wrong.value.message
+        endless.unlink()
+        assert isinstance(await models.ask(room.load, Loaded), Loaded)
+
+    assert play(scene).asked == ["LoadModel"] * 2, "it is not tried again and again"
 
 
 def test_a_model_that_was_loaded_is_loaded_again_and_its_first_weights_stay_as_they_are(play: Play) -> None:

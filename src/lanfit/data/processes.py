@@ -1,4 +1,4 @@
-"""A process that reads files for another one, under a memory limit: `ask` is called here, `serve` runs there.
+"""A process that reads files for another one, under limits: `ask` is called here, `serve` runs there.
 
 A damaged or made-up file can end native code, and what ends is a process, not an error. Such a process is light: it
 imports what it reads with and no more. It ends with its parent, and it is what the system takes when memory runs out.
@@ -19,7 +19,7 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from lanfit import errors
+from lanfit import errors, processor_time
 from lanfit.data.in_hand import without_memory
 from lanfit.data.memory import free_of_machine
 from lanfit.mistakes import mistake
@@ -58,6 +58,8 @@ class ReaderEnded(Exception):
             return without_memory(file, self._limit)
         if self._code == -_KILL:
             return mistake("file.reader-killed", file=file)
+        if self._code == processor_time.ENDED:
+            return mistake("file.reader-endless", file=file)
         how = f"was ended by signal {-self._code}" if self._code < 0 else f"ended with exit code {self._code}"
         lines = self._last.strip().splitlines()
         return mistake("file.reader-died", file=file, how=how, last=f" ({lines[-1][:200]})" if lines else "")

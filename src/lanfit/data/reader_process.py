@@ -15,6 +15,7 @@ import msgspec
 
 from lanfit.data.memory import limit_memory
 from lanfit.data.processes import ReaderEnded, ask, serve
+from lanfit.processor_time import limit_processor_time, most_seconds
 
 #: What any file may take while it is read, in bytes.
 LEAST_MEMORY: Final = 1 << 30
@@ -81,11 +82,16 @@ def answer(order: bytes, limit: int) -> bytes:
     """Read one file."""
     wanted = msgspec.msgpack.decode(order, type=Order)
     path = Path(os.fsdecode(wanted.path))
-    if wanted.into:
+    with limit_processor_time(most_seconds(path.stat().st_size)):
+        return _read(path, wanted.into, limit)
+
+
+def _read(path: Path, into: bytes, limit: int) -> bytes:
+    if into:
         from lanfit.data.frames import convert
 
         limit_memory(limit)
-        convert(path, Path(os.fsdecode(wanted.into)))
+        convert(path, Path(os.fsdecode(into)))
         return msgspec.msgpack.encode(None)
     from lanfit.data.workbook import read_cells
 

@@ -67,6 +67,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file} can't be read: what reads it was killed, as the system does when memory runs out",
         "End other programs and start again. If it happens again, use fewer rows or a smaller dtype (uint8, float16).",
     ),
+    "file.reader-endless": Mistake(
+        InputError,
+        "{file} can't be read: it takes far more processor time than a good file of its size needs",
+        "It is damaged, or made to do that: open it where it comes from and save it again, or save it as CSV UTF-8.",
+    ),
     "file.reader-memory": Mistake(
         InputError,
         "{file} can't be read within {limit} of memory",

@@ -71,6 +71,11 @@ MISTAKES: Mapping[str, Mistake] = {
         "{file}: this is no {kind} file, or a damaged one: {reason}",
         _RESAVE,
     ),
+    "model.endless": Mistake(
+        InputError,
+        "{file}: reading it took more than {seconds} s of processor time, far more than a good file of its size needs",
+        _RESAVE,
+    ),
     "model.weights-only": Mistake(
         InputError,
         "{file}: the file holds no architecture, weights at most",
