@@ -23,6 +23,7 @@ LAYERS = [
         "timing",
         "logs",
         "lock",
+        "processor_time",
         "loop",
         "passphrase",
         "terminal",
