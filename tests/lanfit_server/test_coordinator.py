@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -251,6 +252,30 @@ def test_a_stragglers_task_is_copied_and_who_is_second_is_told_to_stop(tmp_path:
             while not run.cancels():
                 await asyncio.sleep(0.001)
             assert run.cancels() == [("lab-2", "shard-2")]
+
+    play(script())
+
+
+def test_weights_that_are_no_numbers_leave_a_task_out_of_its_round_only_when_nobody_else_has_it(tmp_path: Path) -> None:
+    def diverged(name: str) -> TaskFailed:
+        return TaskFailed(name, "run-1", "shard-2", "its weights are not finite", not_finite=True)
+
+    async def script() -> None:
+        async with at_work(tmp_path, ["lab-1", "lab-2"], ["lab-1", "lab-2"]) as run:
+            record = run.table["shard-2"]
+            record.task = replace(record.task, round=1)
+            await run.passes(40)
+            run.cluster.events.put_nowait(Returned("lab-1", "run-1", "shard-1", 1.0))
+            await run.passes(48)
+            assert run.leases()[2] == ("lab-1", "shard-2", 2), "it is copied"
+            run.cluster.events.put_nowait(diverged("lab-1"))
+            await run.looks()
+            assert run.table["shard-2"].state is State.LEASED
+            assert not run.events("left out")
+            run.cluster.events.put_nowait(diverged("lab-2"))
+            while run.table["shard-2"].state is not State.GIVEN_UP:  # the last task: nothing is looked at after it
+                await asyncio.sleep(0.001)
+            assert [event["client"] for event in run.events("left out")] == ["lab-2"]
 
     play(script())
 
