@@ -260,7 +260,7 @@ MISTAKES: Mapping[str, Mistake] = {
     ),
     "weights.too-few": Mistake(
         InputError,
-        "layer {layer!r} has {needed:,} weights at least, and {given:,} came with the model",
+        "layer {layer!r} has {needed:,} or more weights, and {given:,} came with the model",
         _ONE_MODEL,
     ),
     "weights.other-array": Mistake(
