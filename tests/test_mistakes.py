@@ -361,6 +361,10 @@ INSIDE = {
         _MEMORY,
         "lanfit_server/test_model_process_deaths.py::test_a_request_that_kills_process_after_process_is_given_up_with_the_reason_and_the_last_lines",
     ),
+    "file.reader-endless": (
+        "what keeps a reader busy for ever takes its three minutes to be found",
+        "lanfit/test_processor_time.py::test_a_reader_that_was_ended_so_is_told_in_words",
+    ),
     "model.endless": (
         "a file that keeps HDF5 busy for ever takes its three minutes to be found",
         "lanfit_server/test_model_process_deaths.py::test_a_model_file_that_is_never_read_is_refused_and_the_next_is_read",
@@ -370,7 +374,7 @@ INSIDE = {
         "lanfit_server/test_damage.py::test_a_ledger_with_other_bytes_is_refused_wherever_they_are",
     ),
     **dict.fromkeys(
-        ("file.reader-died", "file.reader-endless", "file.reader-killed", "file.reader-memory"),
+        ("file.reader-died", "file.reader-killed", "file.reader-memory"),
         (_READER, "lanfit_server/test_reading.py::test_a_file_that_ends_what_reads_it_is_named"),
     ),
     "model.changed": (

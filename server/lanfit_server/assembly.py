@@ -269,7 +269,8 @@ class Assembly:
         answers, wanted = _Answers(list(owners), self._deadline), len(owners)
         self.faults = answers.faults
         self._early.begin(time.monotonic())
-        self._display.say(f"{', '.join(owners)} read and check their own files …")
+        do = "read and check their" if len(owners) > 1 else "reads and checks its"
+        self._display.say(f"{', '.join(owners)} {do} own files …")
         for name in owners:
             await self._survey(name, order)
         while True:

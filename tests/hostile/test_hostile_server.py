@@ -357,7 +357,7 @@ def test_a_model_that_is_larger_than_the_weights_that_come_with_it_is_refused_be
             ):
                 await link.send(message)
                 wrong = await answer(link, seen, Failed, Unsuitable)
-                assert '"…" has 200,000,000' in wrong.error or "layer 'huge' has 200,000,000 weights" in wrong.error
+                assert "layer 'huge' has 200,000,000 or more weights" in wrong.error
             assert not any(isinstance(each, Fetch) for each in seen)
             assert agent.worker.trainer._child is None
 
