@@ -8,7 +8,7 @@ import ssl
 from pathlib import Path
 
 import pytest
-from hostile.peer import LoginServer, play, who
+from peer import LoginServer, play, who
 
 from lanfit.errors import RemoteProtocolError
 from lanfit.net.tls import client_context
