@@ -1,15 +1,18 @@
-# make setup | demo | test | check | bench. Each makes .venv first if there is none.
+# make setup | demo | test | test-all | check | bench. Each makes .venv first if there is none.
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 PYTEST_WORKERS ?= 2
 SCREENS ?= screens
+# Further packages for the environment, such as torch, whose tests are skipped without it.
+ALSO ?=
 
-.PHONY: help setup demo test check bench screens clean
+.PHONY: help setup demo test test-all check bench screens clean
 help:
 	@echo "make setup   $(VENV) with lanfit, its extras and the tools"
 	@echo "make demo    the whole thing on this machine: the digits, a server, two clients"
 	@echo "make test    all tests"
+	@echo "make test-all  the same, and more of what is drawn at random"
 	@echo "make check   ruff, mypy, architecture"
 	@echo "make bench   the measurements; takes some minutes"
 	@echo "make screens what server and client show, into SCREENS ($(SCREENS)); needs tmux"
@@ -23,9 +26,9 @@ $(VENV)/.ready: pyproject.toml
 	@echo "Making $(VENV); the first time this takes a minute or two, most of it TensorFlow."
 	@if command -v uv >/dev/null 2>&1; then \
 		uv venv --quiet --allow-existing --python $(PYTHON) $(VENV) && \
-		uv pip install --quiet --python $(BIN)/python -e '.[server,dev]'; \
+		uv pip install --quiet --python $(BIN)/python -e '.[server,dev]' $(ALSO); \
 	else \
-		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[server,dev]'; \
+		$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[server,dev]' $(ALSO); \
 	fi
 	@touch $@
 
@@ -33,12 +36,17 @@ demo: setup
 	@$(BIN)/lanfit demo
 
 test: setup
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS)
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal
+
+test-all: setup
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) --dist worksteal --hypothesis-profile deep
 
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini tests
+	$(BIN)/mypy --config-file tests/mypy.ini bench
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 bench: setup

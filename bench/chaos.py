@@ -122,21 +122,21 @@ class Bench:
         before = set(logs.glob("*/ledger.sqlite"))
         self._job = self._flags(seed)
         self._said = {name: Said(client.log) for name, client in self._clients.items()}
-        self._run, self._course = "", Course(logs)
+        self._run, self._stats = "", Course(logs)
         self._start_server()
         for client in self._clients.values():
             if not client.alive:
                 self._start_client(client)
         self._wait(lambda: bool(set(logs.glob("*/ledger.sqlite")) - before))
         (ledger,) = set(logs.glob("*/ledger.sqlite")) - before
-        self._run, self._course = ledger.parent.name, Course(ledger.parent / "events.jsonl")
+        self._run, self._stats = ledger.parent.name, Course(ledger.parent / "events.jsonl")
         self._go_on_until_the_end(hits + faults)
         self._check()
         models = models_in(self._folder / "server" / "model" / "collected" / self._run)
         count = self.hits.total() - hits
         print(
-            f"run {self._run}  {count:>2} faults  {time.monotonic() - began:>4.0f} s  results lost {self.lost}  "
-            f"double {self.double}",
+            f"run {self._run}  {count:>2} faults  {time.monotonic() - began:>4.0f} s  results lost {self.lost}  double "
+            f"{self.double}",
             flush=True,
         )
         return models
@@ -148,14 +148,14 @@ class Bench:
         while True:
             now = time.monotonic()
             self._later.do(now)
-            self._course.read()
-            if self._course.lines != seen:
-                seen, last = self._course.lines, now
+            self._stats.read()
+            if self._stats.lines != seen:
+                seen, last = self._stats.lines, now
             if not self._killed and self._server.code is not None:
                 break
             if now >= next_fault and self.hits.total() < most and self._strike():
                 next_fault = now + self._random.uniform(0.2, 2.5)
-            if at_the_end and len(self._course.returned) == TASKS * len(CLIENTS) and not self._killed:
+            if at_the_end and len(self._stats.returned) == TASKS * len(CLIENTS) and not self._killed:
                 at_the_end = False
                 self._later.add(now + self._random.uniform(0, 2), self._kill_server_at_the_end)
             if now - last > self._patience:
@@ -167,7 +167,7 @@ class Bench:
         deadline = time.monotonic() + self._patience
         while not happened():
             if self._server.code is not None or time.monotonic() > deadline:
-                raise Broken(f"no run began; the server's exit code is {self._server.code}")
+                raise Broken(f"no run was started; the server's exit code is {self._server.code}")
             time.sleep(0.05)
 
     def _flags(self, seed: int) -> list[object]:
@@ -207,7 +207,7 @@ class Bench:
         return [
             client
             for name, client in self._clients.items()
-            if name in self._course.holders and client.alive and name not in self._paused
+            if name in self._stats.holders and client.alive and name not in self._paused
         ]
 
     def _victim(self) -> Program | None:
@@ -221,13 +221,13 @@ class Bench:
         if (client := self._victim()) is None:
             return False
         client.kill()
-        self._course.holders.pop(client.name, None)
+        self._stats.holders.pop(client.name, None)
         self._soon(2, partial(self._start_client, client))
         return True
 
     def _kill_trainer(self) -> bool:
-        unfinished = [task for task in self._course.failures if task not in self._course.returned]
-        if any(self._course.failures[task] >= TRAINERS_A_TASK for task in unfinished) or self._killed:
+        unfinished = [task for task in self._stats.failures if task not in self._stats.returned]
+        if any(self._stats.failures[task] >= TRAINERS_A_TASK for task in unfinished) or self._killed:
             return False  # by the time the kill lands its task may be another one
         client = self._victim()
         trainers = client.children() if client is not None else []
@@ -237,7 +237,7 @@ class Bench:
             with contextlib.suppress(Exception):
                 trainer.kill()
         # No other is killed until this task is done.
-        self._course.failures[self._course.holders.pop(client.name)] += 1
+        self._stats.failures[self._stats.holders.pop(client.name)] += 1
         return True
 
     def _server_is_up(self) -> bool:
@@ -346,9 +346,9 @@ class Bench:
             self.problems.append(f"run {self._run}: it is {summary['status']}")
         if missing := tasks - len(on_disk(path.parent, self._folder / "copy", blocks=False)):
             self._lose(f"{missing} tasks have no result", missing)
-        if again := self._course.leased_again:
+        if again := self._stats.leased_again:
             self._lose(f"trained again although the result was there: {', '.join(sorted(again))}", len(again))
-        if twice := [task for task, count in self._course.returned.items() if count > 1]:
+        if twice := [task for task, count in self._stats.returned.items() if count > 1]:
             self.double += len(twice)
             self.problems.append(f"run {self._run}: counted twice: {', '.join(sorted(twice))}")
         counts = {client["name"]: client["tasks"] for client in summary["clients"]}
@@ -415,8 +415,8 @@ def measure(bench: Bench, faults: int, calm_seed: int) -> bool:
     for problem in bench.problems:
         print(problem)
     print(
-        f"faults {bench.hits.total()}   results lost {bench.lost}   results double {bench.double}   "
-        f"models equal {'yes' if equal else 'no'}",
+        f"faults {bench.hits.total()}   results lost {bench.lost}   results double {bench.double}   models equal "
+        f"{'yes' if equal else 'no'}",
         flush=True,
     )
     return equal and not bench.problems and bench.hits.total() >= faults

@@ -23,10 +23,10 @@ import msgspec
 import numpy as np
 import psutil
 
-from lanfit.durable import unseal
+from lanfit.core.durable import unseal
 from lanfit.wire.arrays import block_size
-from lanfit_client.outbox import Entry
-from lanfit_server.ledger import Ledger
+from lanfit_client.store.outbox import Entry
+from lanfit_server.store.ledger import Ledger
 
 #: In the environment of everything that is started: what is left behind is found by it.
 MARK = "LANFIT_CHAOS"

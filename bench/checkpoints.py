@@ -74,10 +74,11 @@ def compare(name: str, args: argparse.Namespace) -> bool:
     import numpy as np
     from keras import layers
 
+    from lanfit.data.shard import Samples
     from lanfit.models.compiling import override
     from lanfit.models.weights import get_weights
-    from lanfit.training.checkpoint import Keeper
-    from lanfit.training.keras_backend import KerasBackend
+    from lanfit.training.checkpoint import Checkpointer
+    from lanfit.training.keras.backend import KerasBackend
     from lanfit.training.loop import FitJob, fit
 
     width, count = MODELS[name]
@@ -85,15 +86,15 @@ def compare(name: str, args: argparse.Namespace) -> bool:
     hidden = [layers.Dense(width, activation="relu"), layers.Dense(width, activation="relu")]
     model = keras.Sequential([keras.Input((784,)), *hidden, layers.Dense(10, activation="softmax")])
     x, y = rows(None, count)
-    x = x.reshape(-1, 784)
+    samples = Samples.of(x.reshape(-1, 784), y)
     backend = KerasBackend()
     backend.load(
         model.to_json(), override(None, "adam", "sparse_categorical_crossentropy").to_json(), get_weights(model)
     )
 
-    def train(epochs: int, keeper: Keeper | None = None) -> tuple[float, Any]:
+    def train(epochs: int, keeper: Checkpointer | None = None) -> tuple[float, Any]:
         begin = perf_counter()
-        result = fit(backend, FitJob(epochs, BATCH_SIZE, SEED), x, y, x[:0], y[:0], Quiet(), keeper)
+        result = fit(backend, FitJob(epochs, BATCH_SIZE, SEED), samples, samples.take(slice(0)), Quiet(), keeper)
         return perf_counter() - begin, result.weights
 
     train(1)
@@ -103,7 +104,7 @@ def compare(name: str, args: argparse.Namespace) -> bool:
     for _ in range(args.repeats):
         without, expected = train(epochs)
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            keeper = Keeper(Path(folder) / "state.checkpoint", b"bench", print)
+            keeper = Checkpointer(Path(folder) / "state.checkpoint", b"bench", print)
             took, weights = train(epochs, keeper)
             written, size = keeper.written, sum(path.stat().st_size for path in Path(folder).iterdir())
         times[0].append(without)

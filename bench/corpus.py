@@ -347,11 +347,12 @@ def prepare(path: Path, child: Child) -> Found:
 
 def code_of(text: str) -> str:
     """The code of the mistake whose sentence this is: people see only the sentence."""
-    from lanfit.mistakes import MISTAKES
+    sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
+    from error_texts import ERRORS
 
     text = " ".join(text.split())
     fits = []
-    for code, entry in MISTAKES.items():
+    for code, entry in ERRORS.items():
         words = [" ".join(part.split()) for part in re.split(r"\{[^}]*\}", entry.message)]
         pattern = ".*".join(re.escape(part) for part in words)
         if re.search(pattern, text):

@@ -166,10 +166,10 @@ def table_answers():
         path = Path(request["path"])
         if "prepared" in request:
             return compare_prepared(path, Path(request["prepared"]))
-        piece = open_file(path)
-        array = piece.whole()
-        notes = [*piece.notes, *getattr(piece, "said_of_merged", ())]  # the latter is known once the rows are read
-        return {"loads": True, "notes": notes, **compare(path, array, piece.columns, notes)}
+        chunk = open_file(path)
+        array = chunk.whole()
+        notes = [*chunk.notes, *getattr(chunk, "said_of_merged", ())]  # the latter is known once the rows are read
+        return {"loads": True, "notes": notes, **compare(path, array, chunk.columns, notes)}
 
     return answer
 

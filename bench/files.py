@@ -29,6 +29,7 @@ from lanfit.data.files import open_file
 from lanfit.data.labels import Target
 from lanfit.data.prepare import DataRequest, prepare
 from lanfit.data.threads import in_order
+from lanfit.wire.tasks import InputSpec, OutputSpec, X, Y
 
 ROUNDS = 9
 NAMES = [f"column {n}" for n in range(50)]
@@ -92,12 +93,13 @@ def prepare_mapped(folder: Path) -> None:
         path = folder / f"{name}.block"
         return np.memmap(path, dtype, "w+", shape=shape) if np.prod(shape) else np.empty(shape, dtype)
 
-    piece = open_file(next((folder / "X").iterdir()))
-    shape = (None, *piece.shape[1:])
+    chunk = open_file(next((folder / "X").iterdir()))
+    shape = (None, *chunk.shape[1:])
     prepare(
         DataRequest(
-            x_dir=folder / "X", y_dir=None, input_shape=shape, output_shape=shape, target=Target.INPUT, shards=2,
-            batch_size=32, test_split=0.2, validation_split=0.1, normalizer="zscore", seed=0,
+            x_dir=folder / "X", y_dir=None, inputs=(InputSpec(X, shape, "zscore"),),
+            outputs=(OutputSpec(Y, shape, Target.INPUT),), shards=2, batch_size=32, test_split=0.2,
+            validation_split=0.1, seed=0,
         ),
         allocate,
     )  # fmt: skip

@@ -60,8 +60,8 @@ import psutil
 from fedavg_paper import Scorer
 from federated_parts import describe, free_port, mlp, mnist
 
-from lanfit.commands import interrupt_on_termination
-from lanfit.data.dealing import STRATIFIED, deal_rows
+from lanfit.core.commands import interrupt_on_termination
+from lanfit.data.partitioning import STRATIFIED, partition_rows
 
 NODES, THREADS, BATCH_SIZE = 2, 1, 32
 LIMIT_RATIO, LIMIT_POINTS = 8.0, 0.5
@@ -113,7 +113,7 @@ class Setting:
         self.x, self.y = x[: arguments.samples], y[: arguments.samples]
         self.test = mnist(arguments.mnist, "test")
         self._write("test", *self.test)
-        for number, rows in enumerate(deal_rows(STRATIFIED, len(self.y), NODES, 0, self.y)):
+        for number, rows in enumerate(partition_rows(STRATIFIED, len(self.y), NODES, 0, self.y)):
             self._write(f"rows-{number}", self.x[rows], self.y[rows])
         np.savez(folder / "test.npz", x=self.test[0], y=self.test[1])
         subprocess.run([sys.executable, "-c", mlp(self.rate), folder / "model.keras"], check=True, capture_output=True)

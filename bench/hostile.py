@@ -47,7 +47,7 @@ def run(folder: Path, connections: int, frames: int, epochs: int) -> tuple[float
             psutil.Process(honest.process.pid).cpu_affinity([CORES[1]])  # what it starts inherits it
             honest.expect("Joined")
             pouring.start()
-            honest.expect("The server has the result on disk", seconds=3600)
+            honest.expect("The server has stored the result", seconds=3600)
             seconds = time.perf_counter() - began
             grown = (process.memory_info().rss - before) / 2**20
             server.finish()

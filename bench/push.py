@@ -28,12 +28,12 @@ from pathlib import Path
 
 import psutil
 
-from lanfit.net.connect import connect
 from lanfit.net.link import Link
-from lanfit.net.listen import listen
 from lanfit.net.tls import Identity, client_context, server_context
 from lanfit.wire.auth import Refused, stretch
 from lanfit.wire.messages import Fetch
+from lanfit_client.connect import connect
+from lanfit_server.clusters.listen import listen
 
 PASSPHRASE = "for this bench only"
 BLOCK = "0" * 64

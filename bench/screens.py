@@ -20,12 +20,12 @@ import time
 import uuid
 from pathlib import Path
 
-from lanfit.gauge import Transfer
-from lanfit_server.display import Display
-from lanfit_server.live_table import Facts, Held
+from lanfit.core.gauge import Transfer
+from lanfit_server.clusters.roster import Member
 from lanfit_server.report.text import lines
-from lanfit_server.roster import Member
-from lanfit_server.summary import Bytes, ClientFacts, DataFacts, FinalFacts, ModelFacts, Summary, all_seconds
+from lanfit_server.store.summary import Bytes, ClientFacts, DataFacts, FinalFacts, ModelFacts, Summary, all_seconds
+from lanfit_server.ui.display import Display
+from lanfit_server.ui.live_table import Facts, Held
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ((80, 24), (120, 40))
@@ -149,7 +149,7 @@ def act(count: int) -> None:
         display.facts(Facts("20261129-101500", 1, count, held=held, at_work=at_work))
         for name in names:
             display.say(f"{name} joined from 10.0.0.1 (tensorflow, 4 threads).")
-        display.waiting(f"Waiting for {names[-3]}: nobody else has its rows; it is waited for 525 s more (--deadline).")
+        display.waiting(f"Waiting for {names[-3]}: nobody else has its rows; waiting 525 s more for it (--deadline).")
         input()
     seconds = all_seconds({"train": 12.5})
     facts = [

@@ -30,7 +30,7 @@ LIMIT = 200 * 10**6
 START_SECONDS, TASK_SECONDS = 40.0, 0.4
 NAMES = {
     "lanfit.cli": "server",
-    "lanfit_server.model_process": "model process",
+    "lanfit_server.models.model_process": "model process",
     "lanfit.training.trainer": "trainers",
 }
 MODEL = """

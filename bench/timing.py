@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from lanfit.timing import Timings
+from lanfit.core.timing import Timings
 
 STEPS, ROUNDS, SPANS, SPANS_A_STEP = 300, 7, 200_000, 2
 LIMIT = 0.01

@@ -77,9 +77,10 @@ def compare(name: str, mnist: Path | None, repeats: int) -> tuple[list[float], f
     import keras
     import numpy as np
 
+    from lanfit.data.shard import Samples
     from lanfit.models.compiling import compile_model, override
     from lanfit.models.weights import get_weights, set_weights
-    from lanfit.training.keras_backend import KerasBackend
+    from lanfit.training.keras.backend import KerasBackend
     from lanfit.training.loop import FitJob, epoch_order, fit
 
     x, y = rows(mnist, ROWS[name])
@@ -128,7 +129,8 @@ def compare(name: str, mnist: Path | None, repeats: int) -> tuple[list[float], f
 
     backend = KerasBackend()
     backend.load(architecture, spec.to_json(), weights)
-    fit(backend, FitJob(1 + repeats, BATCH_SIZE, SEED), x, y, x[:0], y[:0], Turns())
+    samples = Samples.of(x, y)
+    fit(backend, FitJob(1 + repeats, BATCH_SIZE, SEED), samples, samples.take(slice(0)), Turns())
     ours = backend.weights().values()
     equal = all(
         all(np.array_equal(a, b) for a, b in zip(ours, get_weights(one).values(), strict=True)) for one in plain

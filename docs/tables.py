@@ -1,6 +1,6 @@
 """The tables of some documents are made from the code, so that the documents can't say anything else.
 
-    python docs/tables.py docs/protocol.md docs/reference.md docs/errors.md docs/failures.md
+    python docs/tables.py docs/protocol.md docs/reference.md docs/errors.md docs/failures.md logs/README.md
 
 writes them between their markers. The prose around them is written by hand.
 """
@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import tables_of_errors
+import tables_of_events
 import tables_of_failures
 import tables_of_protocol
 import tables_of_reference
@@ -23,6 +24,7 @@ DOCUMENTS: Mapping[str, Mapping[str, Callable[[], str]]] = {
     "failures.md": tables_of_failures.TABLES,
     "protocol.md": tables_of_protocol.TABLES,
     "reference.md": tables_of_reference.TABLES,
+    "README.md": tables_of_events.TABLES,
 }
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from error_texts import ERRORS
 from tables_markdown import table
 
-from lanfit.mistakes import MISTAKES
-from lanfit.text import noun
+from lanfit.core.text import noun
 
 
 def _errors() -> str:
     """Every error, one table an area; what differs from case to case is in italics."""
-    areas = dict.fromkeys(code.partition(".")[0] for code in MISTAKES)
+    areas = dict.fromkeys(code.partition(".")[0] for code in ERRORS)
     return "\n\n".join(f"### {area}\n\n{_errors_of(area)}" for area in areas)
 
 
@@ -30,7 +30,7 @@ def _errors_of(area: str) -> str:
 
     rows = [
         (f"`{code}`", entry.kind.exit_code, shown(entry.message), shown(entry.hint))
-        for code, entry in MISTAKES.items()
+        for code, entry in ERRORS.items()
         if code.startswith(f"{area}.")
     ]
     return table(["code", "exit code", "what it says", "what to do"], rows)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from tables_markdown import table
 
-from lanfit.waits import OF_SERVER
-from lanfit_server.tasks import TRANSITIONS, State
+from lanfit.settings.timeouts import OF_SERVER
+from lanfit_server.run.tasks import TRANSITIONS, State
 
 
 def _picture() -> str:
@@ -24,9 +24,9 @@ def _picture() -> str:
     return "\n".join([*lines, f"    {name(State.COMMITTED)} --> [*]", "```"])
 
 
-def _waits() -> str:
+def _timeouts() -> str:
     rows = [[f"`{field.key}`", f"{field.example} s", field.help] for field in OF_SERVER.values()]
     return table(["setting", "default", "what it is"], rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {"states": _picture, "waits": _waits}
+TABLES: dict[str, Callable[[], str]] = {"states": _picture, "waits": _timeouts}

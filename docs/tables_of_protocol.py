@@ -10,9 +10,9 @@ import typing
 from collections.abc import Callable, Sequence
 
 import msgspec
+from error_texts import ERRORS
 from tables_markdown import table
 
-from lanfit.mistakes import MISTAKES
 from lanfit.wire import auth, exchange, frames, messages, session
 from lanfit.wire.arrays import ArraySpec, BlockSpec
 
@@ -77,7 +77,7 @@ def _steps(steps: Sequence[auth.Step]) -> str:
 
 def _refusals() -> str:
     def sentence(why: auth.Refusal) -> str:
-        said = MISTAKES[f"join.{why.name.lower().replace('_', '-')}"].message.removeprefix("{address}: ")
+        said = ERRORS[f"join.{why.name.lower().replace('_', '-')}"].message.removeprefix("{address}: ")
         return said.format(seconds="*n*", theirs="version *n*", ours="*m*")
 
     rows = [(int(why), why.name, sentence(why)) for why in auth.Refusal]
@@ -135,7 +135,7 @@ _PARTS = (
     messages.Model,
     messages.FitTask,
     messages.Fold,
-    messages.OwnRows,
+    messages.ClientData,
     messages.Runtime,
     BlockSpec,
     ArraySpec,

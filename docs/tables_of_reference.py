@@ -8,12 +8,13 @@ from collections.abc import Callable, Container, Mapping
 import click
 from tables_markdown import table
 
-from lanfit import errors, job, waits
+from lanfit import errors
 from lanfit.cli import main
-from lanfit.commands import INTERRUPTED
+from lanfit.core.commands import INTERRUPTED
+from lanfit.core.passphrase import PASSPHRASE_VARIABLE
 from lanfit.errors import InputError
-from lanfit.fields import Field, Value
-from lanfit.passphrase import PASSPHRASE_VARIABLE
+from lanfit.settings import job, timeouts
+from lanfit.settings.fields import Field, Value
 from lanfit_client import settings
 from lanfit_server.cli import EXIT_CODES, POOL
 
@@ -24,7 +25,7 @@ _PASSPHRASE: list[object] = [
     f"`--passphrase-file`, or the variable `{PASSPHRASE_VARIABLE}`",
     "–",
     "text",
-    "four words are made",
+    "four random words",
     "What a client must know to be let in. It is never an argument, and never in a job file.",
 ]
 
@@ -36,7 +37,7 @@ def answers(field: Field) -> str:
     except InputError as refused:
         told = re.fullmatch(r".*? is (?:not|neither) (?:one of: )?(.+)", refused.message, re.DOTALL)
         return told[1].replace(" nor ", " or ") if told else refused.message
-    return "names, with commas between them" if isinstance(value, tuple) else "text"
+    return "names, separated by commas" if isinstance(value, tuple) else "text"
 
 
 def default(field: Field, value: Value) -> str:
@@ -63,7 +64,8 @@ def _questions() -> str:
 
 def _told(field: Field) -> list[object]:
     value = default(field, job.default_of(field.key))
-    return [f"`{field.flag}`", f"`{field.key}`", answers(field), value, field.help]
+    flags = ", ".join(f"`{flag}`" for flag in (field.flag, field.alias) if flag)
+    return [flags, f"`{field.key}`", answers(field), value, field.help]
 
 
 def _never_asked() -> str:
@@ -104,19 +106,34 @@ def _client_settings() -> str:
 
 
 def _server_settings() -> str:
-    rows = [[f"`{field.key}`", answers(field), field.example, field.help] for field in waits.OF_SERVER.values()]
+    rows = [[f"`{field.key}`", answers(field), field.example, field.help] for field in timeouts.OF_SERVER.values()]
     return table(["key", "answers", "default", "what it is"], rows)
 
 
+#: How runs end, and what to do then.
+_AFTER_STATUS = {
+    "done": "Nothing: the models are where the last lines say.",
+    "partial": "Models are collected. The last table and `summary.json` name the tasks without one, and why.",
+    "failed": "No model came of it. The last lines say why; the clients' own are in `logs/`.",
+    "interrupted": "`--resume RUN` continues it, as the last line says.",
+}
+_AFTER_ERROR = {
+    errors.InputError: "Correct what the message names, and start again.",
+    errors.RefusedError: "Check passphrase, fingerprint and version, as the message says.",
+    errors.TrainingError: "The message names the task and the client; the client's log has the rest.",
+    errors.ChildDied: "The message names the task; it was too large for the machine's memory, or killed.",
+    errors.ConnectionFailed: "Check address, port and firewall; a client tries again by itself.",
+    errors.LocalProtocolError: "Report it, with the log.",
+    errors.RemoteProtocolError: "Install the same version on both sides; then look at who is there.",
+}
+
+
 def _exit_codes() -> str:
-    """Every code with what it stands for: how runs end, and which errors end a program with it."""
-    meanings: dict[int, list[str]] = {0: [], INTERRUPTED: ["Ctrl-C, or a request to terminate."]}
-    for status, code in EXIT_CODES.items():
-        meanings.setdefault(code, []).append(f"The run's status is {status}.")
-    for kind in vars(errors).values():
-        if isinstance(kind, type) and issubclass(kind, errors.LanfitError) and kind is not errors.LanfitError:
-            meanings.setdefault(kind.exit_code, []).append((kind.__doc__ or "").strip().partition("\n")[0])
-    return table(["code", "when"], [(code, " ".join(told)) for code, told in sorted(meanings.items())])
+    """Every cause of every code: how runs end, and which errors end a program."""
+    rows = [(code, f"The run's status is {status}.", _AFTER_STATUS[status]) for status, code in EXIT_CODES.items()]
+    rows += [(kind.exit_code, (kind.__doc__ or "").partition("\n")[0], todo) for kind, todo in _AFTER_ERROR.items()]
+    rows.append((INTERRUPTED, "Ctrl-C, or a request to terminate.", _AFTER_STATUS["interrupted"]))
+    return table(["code", "when", "what to do"], sorted(rows, key=lambda row: row[0]))
 
 
 TABLES: dict[str, Callable[[], str]] = {

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from forking import VARIABLE, nothing_changed, offered
 from hypothesis import settings
 from leftovers import forget_this_process, mark_this_process, nothing_left
 
@@ -27,27 +28,48 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 # The machine may be busy: tests never look at the clock.
 settings.register_profile("lanfit", deadline=None)
+settings.register_profile("deep", deadline=None, max_examples=1000)
 settings.load_profile("lanfit")
 
 mark_this_process()
 # The state of a machine of its own, not that of who runs the tests.
 os.environ["LANFIT_STATE_DIR"] = tempfile.mkdtemp(prefix="lanfit-machine-", dir=os.environ["PYTEST_DEBUG_TEMPROOT"])
+# What JAX compiles for one trainer it need not compile for the next: most of the time of a short task.
+if _owns_cache := "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(
+        prefix="lanfit-jax-", dir=os.environ["PYTEST_DEBUG_TEMPROOT"]
+    )
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+_templates = Path(tempfile.mkdtemp(prefix="lanfit-forking-", dir=os.environ["PYTEST_DEBUG_TEMPROOT"]))
+os.environ.update(offered(_templates))
 
 
 def pytest_sessionfinish() -> None:
     forget_this_process()
+    shutil.rmtree(_templates, ignore_errors=True)
+    if _owns_cache:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
     shutil.rmtree(os.environ["LANFIT_STATE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left() -> Iterator[None]:
-    """Fail a test that leaves a process, a listening port, a temporary file or shared memory behind."""
-    with nothing_left():
+    """Fail a test that leaves a process, a port, a file or shared memory behind, or its own process changed.
+
+    It is set up before `monkeypatch`, and looks when that has put all back.
+    """
+    with nothing_left(), nothing_changed():
         yield
 
 
 @pytest.fixture(autouse=True)
-def _no_passphrase_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _cold(request: pytest.FixtureRequest, _nothing_is_left: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("cold"):
+        monkeypatch.delenv(VARIABLE, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _no_passphrase_in_the_environment(_nothing_is_left: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LANFIT_PASSPHRASE", raising=False)
 
 

@@ -16,13 +16,13 @@ from unittest import mock
 
 from running import PASSPHRASE, Place, flags, free_port, port_of
 
-from lanfit.net import connect as connecting
-from lanfit.net.connect import connect
+from lanfit.core.workspace import Workspace
 from lanfit.net.link import Link
 from lanfit.wire.messages import Join, Lease, Runtime
-from lanfit.workspace import Workspace
+from lanfit_client import connect as connecting
 from lanfit_client.agent import Agent, Server
-from lanfit_client.state import ClientState
+from lanfit_client.connect import connect
+from lanfit_client.store.state import ClientState
 
 PATIENCE = 120.0
 

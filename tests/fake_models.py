@@ -1,6 +1,6 @@
 """A model process without Keras, started as a program: notes what it is asked in a file, and dies where a test says.
 
-`FAKE_MODELS` is a folder: `asked` has a line for each request, and a file named after a request, e.g. `Score`, holds
+`FAKE_MODELS` is a folder: `asked` has a line for each request, and a file named after a request, e.g. `Evaluate`, holds
 how many more processes that request kills; after one named `…-hangs` or `…-endless` it is never answered, the latter at
 the cost of processor time.
 """
@@ -14,10 +14,22 @@ from pathlib import Path
 
 import numpy as np
 
-from lanfit.child import Parent
-from lanfit.files import ArrayFile
-from lanfit.processor_time import limit_processor_time
-from lanfit_server.evaluate import Compile, Compiled, Done, Loaded, LoadModel, Reply, Request, Score, Scored
+from lanfit.core.child import Parent
+from lanfit.core.processor_time import limit_processor_time
+from lanfit.transfer.blocks import ArrayFile
+from lanfit_server.models.handle import (
+    Compile,
+    Compiled,
+    Done,
+    Evaluate,
+    Loaded,
+    LoadedInput,
+    LoadedOutput,
+    LoadModel,
+    Metrics,
+    Reply,
+    Request,
+)
 
 FOLDER = "FAKE_MODELS"
 
@@ -27,11 +39,12 @@ def answer(request: Request) -> Reply:
         case LoadModel(path, weights, _):
             value = float(Path(path).read_text("ascii"))
             block = ArrayFile.write(Path(weights), {"w": np.full(3, value)})
-            return Loaded("{}", "", "", (None, 3), (None, 3), 3, block, ())
+            inputs, outputs = (LoadedInput("x", (None, 3)),), (LoadedOutput("y", (None, 3)),)
+            return Loaded("{}", "", "", inputs, outputs, 3, block, ())
         case Compile():
             return Compiled("{}", "mse")
-        case Score():
-            return Scored({"loss": 1.0})
+        case Evaluate():
+            return Metrics({"loss": 1.0})
         case _:
             return Done()
 

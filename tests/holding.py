@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from forking import SHIMS
+
 #: A trainer, before its second epoch. It still hears that it shall stop. It has written a checkpoint if the first one
 #: took long, which LANFIT_CHECKPOINT_SECONDS decides.
 IN_TRAINING = """
@@ -26,7 +28,7 @@ if "lanfit.training.trainer" in sys.orig_argv:
 #: A server whose tasks are all done, before it writes what comes of them.
 BEFORE_THE_END = """
 if "lanfit.cli" in sys.orig_argv and "server" in sys.orig_argv:
-    from lanfit_server.finish import Finish
+    from lanfit_server.run.finish import Finish
     end = Finish.end
 
     async def held(self, *arguments):
@@ -48,7 +50,9 @@ def stand_still(step=0):
 
 def shim(folder: Path, code: str) -> dict[str, str]:
     """Variables with which every Python that starts runs some code first; `folder` is made."""
-    return _found_first(folder, "sitecustomize.py", code)
+    own = SHIMS / "sitecustomize.py"
+    others = own.read_text("utf-8").replace("__file__", repr(str(own)), 1)  # where its forking.py is
+    return _found_first(folder, "sitecustomize.py", f"{others}\n{code}")
 
 
 def fake_package(folder: Path, name: str, code: str) -> dict[str, str]:
@@ -68,7 +72,7 @@ class Hold:
 
     Args:
         folder: not there yet.
-        seed: only the task with this seed (`lanfit.seeds.derive_seed`); a place in training alone knows it.
+        seed: only the task with this seed (`lanfit.core.seeds.derive_seed`); a place in training alone knows it.
     """
 
     def __init__(self, folder: Path, place: str = IN_TRAINING, *, seed: int | None = None) -> None:

@@ -14,10 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from error_tables import ERRORS
 from running import PASSPHRASE, Place, Program, flags, free_port
 from warm import WarmModels, run_here
-
-from lanfit.mistakes import MISTAKES
 
 #: A program that makes models in the folder that it is given; each takes rows of two columns.
 TINY_MODELS = """
@@ -154,12 +153,12 @@ class Dialogue:
 
 def exit_code(code: str) -> int:
     """What the design says: 2 for wrong input, 3 for a refusal, 4 for all else."""
-    return {"InputError": 2, "RefusedError": 3}.get(MISTAKES[code].kind.__name__, 4)
+    return {"InputError": 2, "RefusedError": 3}.get(ERRORS[code].kind.__name__, 4)
 
 
 def assert_told(code: str, text: str) -> None:
     """The message of a mistake, and behind it the hint, stand in a text, whatever their fields hold."""
-    entry = MISTAKES[code]
+    entry = ERRORS[code]
     found = re.search(pattern(entry.message) + ".*" + pattern(entry.hint), text, re.DOTALL)
     assert found, f"{code} is not told by:\n{text}"
 

@@ -1,23 +1,32 @@
-"""A server whose lines a test speaks, and a real agent, with a real trainer, that joins it: real TLS, real login."""
+"""A server whose lines a test speaks, and a real agent that joins it: real TLS and login, a fake backend."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from fakes.backend import NAME, registered
+
+from lanfit.core.workspace import Workspace
+from lanfit.data.labels import Target
+from lanfit.models.trained_model import TrainedModel
 from lanfit.net.link import Link
-from lanfit.net.listen import listen
 from lanfit.net.tls import Identity
+from lanfit.wire.arrays import AnyArray, block_of
 from lanfit.wire.auth import stretch
-from lanfit.wire.messages import AnyMessage, Runtime
-from lanfit.workspace import Workspace
+from lanfit.wire.messages import AnyMessage, FitTask, Lease, Model, Runtime
 from lanfit_client.agent import Agent, Server
-from lanfit_client.state import ClientState
+from lanfit_client.store.state import ClientState
+from lanfit_server.clusters.listen import listen
 
 PATIENCE = 120
+#: A model that a client takes a task of: nothing is built of it before rows have come.
+NETWORK = '{"module": "keras", "class_name": "Sequential", "config": {"name": "net", "layers": []}}'
+COMPILED = '{"optimizer": {"module": "keras.optimizers", "class_name": "SGD", "config": {}}, "loss": "mse"}'
 
 
 class Door:
@@ -55,24 +64,42 @@ class Stage:
 
 @asynccontextmanager
 async def playing(
-    folder: Path, said: list[str], *, warm: bool = True, server: str = "server", **options: Any
+    folder: Path,
+    said: list[str],
+    *,
+    warm: bool = True,
+    server: str = "server",
+    once: bool = True,
+    backends: Sequence[str] = (),
+    **options: Any,
 ) -> AsyncIterator[tuple[Stage, Agent, asyncio.Task[None]]]:
     """A stage, and an agent that is on its way to it.
 
     Args:
-        warm: its trainer is started at once, and imports TensorFlow; else with the first order.
+        warm: its trainer is started at once; else with the first order.
         server: a name for the server's key; another name is another server.
+        once: whether the agent ends with a run.
+        backends: other names under which the fake backend is there.
         options: of the agent.
     """
+    with registered(*backends):
+        async with _playing(folder, said, warm, server, once, options) as played:
+            yield played
+
+
+@asynccontextmanager
+async def _playing(
+    folder: Path, said: list[str], warm: bool, server: str, once: bool, options: Mapping[str, Any]
+) -> AsyncIterator[tuple[Stage, Agent, asyncio.Task[None]]]:
     identity = Identity.load_or_create(folder / server)
     stage = Stage()
     listener = await listen("127.0.0.1", 0, identity, Door(stretch("a b c d", identity.salt)), stage)
     state = ClientState.take(Workspace(folder))
-    runtime = Runtime("tensorflow", "auto", 1)
+    runtime = Runtime(NAME, "auto", 1)
     agent = Agent(Server("127.0.0.1", listener.port), state, Workspace(folder), "lab", runtime, said.append, **options)
     if warm:
         await agent.start()
-    running = asyncio.create_task(agent.run("a b c d", once=True))
+    running = asyncio.create_task(agent.run("a b c d", once=once))
     try:
         async with asyncio.timeout(PATIENCE):
             yield stage, agent, running
@@ -89,3 +116,23 @@ async def until(link: Link, kind: type[AnyMessage], seen: list[AnyMessage]) -> A
     while not isinstance(message := await link.receive(), kind):
         seen.append(message)
     return message
+
+
+def task() -> tuple[Lease, dict[str, dict[str, AnyArray]]]:
+    """A lease of two epochs on 96 rows of noise, and the blocks that go with it, by id."""
+    random = np.random.default_rng(0)
+    start: dict[str, AnyArray] = {
+        "dense/kernel": random.random((64, 10), np.float32),
+        "dense/bias": np.zeros(10, np.float32),
+    }
+    rows = {
+        "x_train": random.random((96, 8, 8, 1), np.float32),
+        "y_train": random.integers(0, 10, 96),
+        "x_validation": random.random((8, 8, 8, 1), np.float32),
+        "y_validation": random.integers(0, 10, 8),
+        **TrainedModel({}).constants(),
+    }
+    weights, shard = block_of(start), block_of(rows)
+    model = Model(NETWORK, COMPILED, (None, 8, 8, 1), (None, 10), Target.CLASSES, "minmax", "none")
+    fit = FitTask(model, 2, 32, 7, 0, Runtime(), None, None)
+    return Lease("run-1", "shard-1", 1, "lab", fit, weights, shard), {weights.id: start, shard.id: rows}

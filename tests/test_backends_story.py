@@ -42,7 +42,7 @@ def refused(folder: Path, *arguments: object, **environment: str) -> str:
         program.finish(2)
     assert "Traceback" not in program.said
     assert "  → " in program.said, "there is no hint"
-    assert "Trying again" not in program.said
+    assert "Retrying" not in program.said
     return program.said
 
 
@@ -57,4 +57,4 @@ def test_a_backend_that_is_missing_is_named_with_what_installs_it(tmp_path: Path
 
 def test_a_gpu_that_is_missing_is_named_with_what_was_found(tmp_path: Path) -> None:
     said = refused(tmp_path, "--backend", "jax", "--device", "gpu", JAX_PLATFORMS="cpu")
-    assert "a GPU was asked for (--device gpu), but jax finds only the cpu of this machine" in said
+    assert "a GPU was requested (--device gpu), but jax finds only the cpu of this machine" in said

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from broken import pour
-from running import client, flags, free_port, port_of
+from running import fake_client, flags, free_port, port_of
 from tiny import Tiny
 
 pytestmark = pytest.mark.story
@@ -30,7 +30,7 @@ def test_a_flood_of_broken_frames_costs_no_memory_and_an_honest_run_beside_it_en
         assert asyncio.run(pour(port, 1000, 100, seed=1)) == 1000
         assert process.memory_info().rss - before < 50 * MIB
         assert process.num_fds() <= descriptors + 8, "connections that were cut are still held"
-        with client(tmp_path / "a", port, "honest", "--backend", "jax") as honest:
+        with fake_client(tmp_path / "a", port, "honest") as honest:
             asyncio.run(pour(port, 50, 100, seed=2))
             server.finish()
             honest.finish()

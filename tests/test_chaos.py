@@ -24,14 +24,15 @@ def chaos(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("method", ["kfold", "federated"])
-def test_twenty_faults_lose_nothing_double_nothing_and_change_no_model(method: str, tmp_path: Path) -> None:
-    done = chaos(tmp_path, "--faults", 20, "--seed", 1, "--epochs", 100, "--method", method)
+def test_ten_faults_lose_nothing_double_nothing_and_change_no_model(method: str, tmp_path: Path) -> None:
+    """Of its nine kinds each at least once."""
+    done = chaos(tmp_path, "--faults", 10, "--seed", 1, "--epochs", 100, "--method", method)
 
     found = re.search(
         r"^faults (\d+)   results lost (\d+)   results double (\d+)   models equal (\w+)$", done.stdout, re.M
     )
     assert found, done.stdout + done.stderr
-    assert int(found[1]) >= 20
+    assert int(found[1]) >= 10
     assert found.groups()[1:] == ("0", "0", "yes")
     assert done.returncode == 0, done.stdout
     assert list(tmp_path.iterdir()) == []

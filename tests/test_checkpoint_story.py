@@ -44,14 +44,14 @@ def test_a_killed_trainer_and_a_killed_client_go_on_and_the_models_are_the_same(
         )
         wait_for_checkpoint(tmp_path / "lab-1")
         kill_trainer(first)
-        first.expect(r"The trainer was killed by signal 9; going on after epoch \d+\.")
+        first.expect(r"The trainer was killed by signal 9; resuming after epoch \d+\.")
 
         checkpoint = wait_for_checkpoint(tmp_path / "lab-2")
         second.kill()
         second.finish(None)
         kept = epochs_kept(checkpoint)
         again = programs.enter_context(client(tmp_path / "lab-2", port, "lab-2", environment=OFTEN))
-        found = again.expect(r"Going on with shard-2 after epoch (\d+), from its checkpoint")
+        found = again.expect(r"Resuming shard-2 from the checkpoint after epoch (\d+)")
         # Its trainer may have written one more, before it saw that its client is gone.
         assert 0 < kept <= int(found[1]) < EPOCHS
         for program in (server, first, again):

@@ -146,7 +146,9 @@ def test_for_a_file_of_keras_2_the_predictions_of_keras_2_count(corpus: Any) -> 
 
 def test_a_refusal_counts_as_the_true_one_only_if_it_names_the_cause(corpus: Any) -> None:
     lambda_named = corpus.Found("net.h5", "", "model.refused-class", "layer 'a': the class Lambda is not accepted")
-    renamed = corpus.Found("net.h5", "", "model.unknown-kind", "net.hdf5: a file ending in '.hdf5' is no model")
+    renamed = corpus.Found(
+        "net.h5", "", "model.unknown-kind", "net.hdf5: a file with the extension '.hdf5' is not a model"
+    )
     assert corpus.named(["Lambda"], lambda_named)
     assert not corpus.named(["Lambda"], renamed)
     assert not corpus.named([], lambda_named)

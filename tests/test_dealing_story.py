@@ -22,7 +22,7 @@ def give(place: Tiny, rows: int) -> None:
 
 def table(said: str) -> dict[str, list[int]]:
     """What the server shows of a deal: the rows of each client by class."""
-    lines = said.partition("Rows of each class that each client has:\n")[2].splitlines()[1:]
+    lines = said.partition("Rows per class on each client:\n")[2].splitlines()[1:]
     found = [re.fullmatch(r"(\S+)((?: +\d+)+)", line) for line in lines]
     shown = found[: found.index(None)] if None in found else found
     return {row[1]: [int(cell) for cell in row[2].split()] for row in shown if row is not None}

@@ -116,7 +116,7 @@ def test_make_demo_shows_what_the_readme_shows(clone: Place) -> None:
 
     def shape(text: str) -> list[str]:
         """The lines without what differs from run to run: ports, times, figures, who was first, a slow machine."""
-        passing = ("Reading model", "Waiting for", "This server stood still")
+        passing = ("Reading model", "Waiting for", "This server was suspended")
         lines = [re.sub(r"[0-9a-f]{4}(-[0-9a-f]{4}){4}|\d[\d.,-]*", "#", line).strip() for line in text.splitlines()]
         return sorted({line for line in lines if line and not line.startswith(passing)})
 
@@ -125,7 +125,7 @@ def test_make_demo_shows_what_the_readme_shows(clone: Place) -> None:
 
 #: Commands in documents that are not run as they stand, and what stands for them.
 OTHERWISE = {
-    r"make (test|check|setup|bench|screens)": "CI runs make check test; the others are the same Makefile",
+    r"make (test|test-all|check|setup|bench|screens)": "CI runs make check test; the others are the same Makefile",
     r"py -m venv \.venv": "Windows",
     r"\.venv\\Scripts\\python -m pip install -e \.\[(\w+)\]": "Windows; the extra exists",
     r"\.venv\\Scripts\\python -m pip (wheel|install --no-index) .*\[(\w+)\]": "Windows, and as large as TensorFlow",

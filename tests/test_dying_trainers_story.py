@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from holding import shim
-from running import Program, assert_same_weights, client, each_model, flags, free_port, port_of
+from running import Program, assert_same_weights, each_model, fake_client, flags, free_port, port_of
 from tiny import Tiny
 
-from lanfit.seeds import derive_seed
+from lanfit.core.seeds import derive_seed
 
 pytestmark = pytest.mark.story
 JOB = {"model": "classes.h5", "epochs": 2, "batch_size": 2, "seed": 7}
@@ -39,7 +39,7 @@ if "lanfit.training.trainer" in sys.orig_argv:
 
 
 def worker(folder: Path, port: int, name: str, **options: object) -> Program:
-    return client(folder, port, name, "--backend", "jax", **options)
+    return fake_client(folder, port, name, **options)
 
 
 def test_a_task_that_kills_its_trainers_is_tried_elsewhere_and_given_up_and_the_others_count(

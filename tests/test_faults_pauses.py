@@ -11,12 +11,12 @@ from pathlib import Path
 import psutil
 import pytest
 from holding import IN_TRAINING, Hold
-from running import Program, assert_same_weights, client, each_model, flags, free_port, port_of
+from running import Program, assert_same_weights, each_model, fake_client, flags, free_port, port_of
 from test_architecture import modules
 from test_faults_links import be_patient_for
 from tiny import Tiny
 
-from lanfit.seeds import derive_seed
+from lanfit.core.seeds import derive_seed
 
 JOB = {"model": "classes.h5", "epochs": 5, "batch_size": 2, "seed": 7}
 #: The only modules that look at a clock of people, and what for: names, stamps, and times that outlive a restart.
@@ -42,10 +42,11 @@ def send(program: Program, number: int) -> None:
 
 
 def worker(folder: Path, port: int, name: str, **options: object) -> Program:
-    return client(folder, port, name, "--backend", "jax", **options)
+    return fake_client(folder, port, name, **options)
 
 
 @stops
+@pytest.mark.cold
 @pytest.mark.story
 def test_a_client_that_sleeps_is_lost_only_when_it_sleeps_too_long_and_its_late_result_counts_once(
     tiny_place: Tiny, tmp_path: Path
@@ -92,6 +93,7 @@ def test_a_client_that_sleeps_is_lost_only_when_it_sleeps_too_long_and_its_late_
 
 
 @stops
+@pytest.mark.cold
 @pytest.mark.story
 def test_while_a_server_sleeps_its_clients_train_on_and_nobody_is_lost_when_it_wakes(
     tiny_place: Tiny, tmp_path: Path
@@ -119,6 +121,7 @@ def test_while_a_server_sleeps_its_clients_train_on_and_nobody_is_lost_when_it_w
 
 
 @stops
+@pytest.mark.cold
 @pytest.mark.story
 def test_a_server_that_wakes_before_its_client_does_not_blame_it_for_the_time_in_which_both_slept(
     tiny_place: Tiny, tmp_path: Path
@@ -136,12 +139,12 @@ def test_a_server_that_wakes_before_its_client_does_not_blame_it_for_the_time_in
         send(server, signal.SIGSTOP)
         time.sleep(lost + 2)  # the fault itself
         send(server, signal.SIGCONT)
-        server.expect(r"This server stood still for \d+ s; every client keeps its task\.")
+        server.expect(r"This server was suspended for \d+ s; every client keeps its task\.")
         send(lab, signal.SIGCONT)
         hold.let_go()
         server.finish()
         lab.finish()
-    assert "The link to lab-1 ended" not in server.said
+    assert "The connection to lab-1 ended" not in server.said
     assert "was lost" not in server.said
     assert lab.said.count("Joined") == 1
     assert tiny_place.summary()["status"] == "done"

@@ -18,22 +18,24 @@ import msgspec
 import pytest
 from corrupted import flip
 from holding import BEFORE_THE_END, Hold
-from running import Place, Program, assert_same_weights, each_model, flags, port_of, port_to_keep
+from running import FAKE, Place, Program, assert_same_weights, each_model, fake_backend, flags, port_of, port_to_keep
 from tiny import Tiny
 
-from lanfit.crash import CLIENT_POINTS, SERVER_POINTS, VARIABLE
-from lanfit.durable import unseal
+from lanfit.core.durable import unseal
+from lanfit.core.failpoints import CLIENT_POINTS, SERVER_POINTS, VARIABLE
+from lanfit.core.workspace import Workspace
 from lanfit.wire.messages import Result
+from lanfit_server.run.resume import NOT_BEGUN, status_of
 
 pytestmark = pytest.mark.story
 JOB = {"model": "classes.h5", "epochs": 2, "batch_size": 2, "seed": 7}
 #: Crash points at which nothing was dealt yet.
 BEFORE_THE_RUN = ("server.run-kept",)
-#: What of a run's files the disk spoils at a crash point beside the kill, and what is said of it.
+#: What of a run's files the disk spoils at a failpoint beside the kill, and what is said of it.
 SPOILT = {
     "server.tasks-dealt": (
         "weights.block",
-        r"weights\.block holds other bytes .*; it is rebuilt from model/classes\.h5",
+        r"weights\.block differs from what was written.*; it is rebuilt from model/classes\.h5",
     ),
     "server.model-scored": (
         "results/*.block",
@@ -55,10 +57,11 @@ def server(
 def worker(folder: Path, port: int, name: str, *arguments: object, crash: str = "") -> Program:
     """A client; it stays for the next run unless it is told `--once`."""
     folder.mkdir(parents=True, exist_ok=True)
-    here = ("--name", name, "--threads", 1, "--backend", "jax")
+    here = (f"127.0.0.1:{port}", "--name", name, "--threads", 1, "--backend", fake_backend())
     (folder / "model").mkdir(exist_ok=True)
     (folder / "dataset").mkdir(exist_ok=True)
-    return Program("client", f"127.0.0.1:{port}", *here, *arguments, folder=folder, environment={VARIABLE: crash})
+    variables = {VARIABLE: crash, **FAKE}
+    return Program("client", *here, *arguments, folder=folder, environment=variables)
 
 
 def begun(place: Place) -> list[str]:
@@ -100,7 +103,7 @@ class Calm:
         """How many results of a run, the newest, the clients know to be on the server's disk."""
         # What a client says before its first task of the run is about an earlier one.
         parts = (each.said.rpartition(f" of run {run}:") for each in self.workers)
-        return sum(said.count("The server has the result on disk") for _, found, said in parts if found)
+        return sum(said.count("The server has stored the result") for _, found, said in parts if found)
 
     def check(self, run: str) -> None:
         """The run ended done, every task counted once, with the models of the calm one."""
@@ -129,13 +132,14 @@ def one(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Calm:
 
 @pytest.mark.parametrize("point", SERVER_POINTS)
 def test_a_server_that_is_killed_at_any_point_ends_its_run_when_it_is_started_again(point: str, two: Calm) -> None:
-    """Row: kill -9 the server at every labelled crash point. Nobody is asked for anything."""
+    """Row: kill -9 the server at every labelled failpoint. Nobody is asked for anything."""
     place, port, earlier = two.place, two.port, begun(two.place)
     with server(place, port, 2, crash=point) as dying:
         dying.finish(KILLED)
     [run] = [name for name in begun(place) if name not in earlier]
     kept = check_committed(place, run)
     assert two.acknowledged(run) <= len(kept)
+    assert status_of(Workspace(place.root), run) in ("unfinished", NOT_BEGUN), "nobody would be told how it ended"
     said = ""
     if point in SPOILT:
         pattern, said = SPOILT[point]
@@ -148,7 +152,7 @@ def test_a_server_that_is_killed_at_any_point_ends_its_run_when_it_is_started_ag
     assert [name for name in begun(place) if name not in earlier] == [run]
     if point in BEFORE_THE_RUN:
         assert not kept
-        assert f"Run {run} had not begun when its server ended: it begins now" in again.said
+        assert f"Run {run} had not started when its server ended: it starts now" in again.said
     two.check(run)
     assert kept.items() <= committed(place, run).items(), "what was acknowledged counts, and counts once"
 
@@ -157,7 +161,7 @@ def test_a_server_that_is_killed_at_any_point_ends_its_run_when_it_is_started_ag
 def test_a_client_that_is_killed_at_any_point_ends_its_task_when_it_is_started_again(
     point: str, one: Calm, tmp_path: Path
 ) -> None:
-    """Rows: kill -9 a client while it trains, and at every labelled crash point."""
+    """Rows: kill -9 a client while it trains, and at every labelled failpoint."""
     # At the later points the server has the result, and needs nobody: it would be gone before its client is back.
     hold = Hold(tmp_path / "hold", BEFORE_THE_END)
     with (
@@ -166,7 +170,7 @@ def test_a_client_that_is_killed_at_any_point_ends_its_task_when_it_is_started_a
     ):
         dying.finish(KILLED)
         with worker(tmp_path / "lab-1", port_of(living), "lab-1", "--once") as again:
-            again.expect("The server has the result on disk")
+            again.expect("The server has stored the result")
             hold.let_go()
             living.finish()
             again.finish()

@@ -46,8 +46,8 @@ def test_two_clients_train_a_fresh_model_for_each_fold(place: Place, tmp_path: P
     collected = place.root / "model" / "collected" / summary["run"]
     logs = place.root / "logs" / summary["run"] / "clients"
 
+    from lanfit.core.seeds import derive_seed
     from lanfit.data.split import deal, split_rows
-    from lanfit.seeds import derive_seed
 
     x, y = digits(place)
     rest, test = split_rows(len(x), 0.2, derive_seed(1, "test"), y)
@@ -88,7 +88,7 @@ def scored_as_scikit_learn_says(
     from sklearn.metrics import accuracy_score
     from sklearn.model_selection import StratifiedKFold, train_test_split
 
-    from lanfit.seeds import derive_seed
+    from lanfit.core.seeds import derive_seed
 
     number = fold["fold"]
     train, held_out = list(StratifiedKFold(3, shuffle=True, random_state=1).split(x, y))[number - 1]
@@ -113,10 +113,10 @@ def test_average_and_ensemble_stand_beside_the_clients_with_the_servers_scores(p
     summary, printed = run(place, tmp_path, merge="average,ensemble", normalizer="minmax", epochs=3)
     merged = {each["name"]: each for each in summary["merged"]}
     assert list(merged) == ["average", "ensemble"]
-    assert "Averaging models that were trained apart rarely helps" in printed
+    assert "Averaging separately trained models rarely helps" in printed
 
+    from lanfit.core.seeds import derive_seed
     from lanfit.data.split import split_rows
-    from lanfit.seeds import derive_seed
 
     x, y = digits(place)
     _, test = split_rows(len(x), 0.2, derive_seed(0, "test"), y)

@@ -39,10 +39,10 @@ def test_a_server_without_room_puts_results_off_and_goes_on_when_there_is_some(t
         limit(server, 1)
         hold.let_go()
         for worker in (first, second):
-            worker.expect("The server can't take a result yet: the server's disk is full")
-        server.expect(r"Results have to wait: the server's disk is full\. Make room")
+            worker.expect("The server can't accept a result yet: the server's disk is full")
+        server.expect(r"Results have to wait: the server's disk is full\. Free some disk space")
         limit(server, psutil.RLIM_INFINITY)
-        server.expect("There is room again")
+        server.expect("There is free space again")
         server.finish()
         for worker in (first, second):
             worker.finish()
@@ -116,6 +116,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Calm:
 
 
 @pytest.mark.parametrize("trainer", [False, True])
+@pytest.mark.cold
 def test_a_client_without_room_for_its_result_keeps_it_until_there_is_some(
     calm: Calm, tmp_path: Path, trainer: bool
 ) -> None:
@@ -129,11 +130,11 @@ def test_a_client_without_room_for_its_result_keeps_it_until_there_is_some(
         server.expect("lab-1: epoch 1/5")
         limit(full, 1, trainer=trainer)
         hold.let_go()
-        full.expect(r"A finished result can't be written: .*File too large.* make room on this machine's disk")
+        full.expect(r"A finished result can't be written: .*File too large.* free some space on this machine's disk")
         server.expect("lab-2 is done")
         assert "lab-1 is done" not in server.said
         limit(full, psutil.RLIM_INFINITY, trainer=trainer)
-        full.expect("There was room for the result")
+        full.expect("The result fits on the disk again")
         for program in (server, full, other):
             program.finish()
     assert "could not" not in server.said + full.said
@@ -142,6 +143,7 @@ def test_a_client_without_room_for_its_result_keeps_it_until_there_is_some(
     calm.check_newest()
 
 
+@pytest.mark.cold
 def test_a_client_that_stays_without_room_loses_its_task_to_another_and_the_run_ends(
     calm: Calm, tmp_path: Path
 ) -> None:
@@ -161,7 +163,7 @@ def test_a_client_that_stays_without_room_loses_its_task_to_another_and_the_run_
             limit(full, 1, trainer=True)
             hold.let_go()
             full.expect("A finished result can't be written")
-            server.expect("lab-1 could not train shard-1: it has not got on for 30 s")
+            server.expect("lab-1 could not train shard-1: it made no progress for 30 s")
             server.expect("lab-2 takes over the shard of lab-1")
             for program in (server, full, other):
                 program.finish()
@@ -179,11 +181,11 @@ def test_a_client_without_room_for_its_data_receives_it_when_there_is_some(calm:
         full.expect("1 of 2 clients are here")
         limit(full, 1)
         with worker(tmp_path / "lab-2", port_of(server), "lab-2") as other:
-            full.expect(r"Data can't be received: the disk is full: .* make room on this machine's disk")
+            full.expect(r"Data can't be received: the disk is full: .* free some space on this machine's disk")
             server.expect("lab-2 is done")
             assert "lab-1: epoch" not in server.said
             limit(full, psutil.RLIM_INFINITY)
-            full.expect("There was room for the data")
+            full.expect("The data fits on the disk again")
             for program in (server, full, other):
                 program.finish()
     assert "could not" not in server.said + full.said

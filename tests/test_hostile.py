@@ -13,7 +13,6 @@ from running import PASSPHRASE, Place, client, flags, free_port, port_of
 
 from lanfit.data.normalize import Moments
 from lanfit.errors import ConnectionFailed
-from lanfit.net.connect import connect
 from lanfit.net.link import Link
 from lanfit.wire.arrays import ArraySpec, BlockSpec
 from lanfit.wire.messages import (
@@ -36,6 +35,7 @@ from lanfit.wire.messages import (
     Unsuitable,
     Welcome,
 )
+from lanfit_client.connect import connect
 
 pytestmark = pytest.mark.story
 JOIN = Join("../../evil\x1b[2J", "0", "tensorflow", "cpu", 1, 0)
@@ -190,7 +190,7 @@ def test_a_result_that_does_not_fit_the_task_is_rejected_and_the_task_goes_to_an
 def test_weights_that_are_not_finite_are_refused_and_the_task_is_tried_elsewhere(place: Place, tmp_path: Path) -> None:
     import numpy as np
 
-    from lanfit.models.member import Member
+    from lanfit.models.trained_model import TrainedModel
     from lanfit.wire.arrays import block_of, pieces
 
     with place.server(*flags(free_port(), 1)) as server:
@@ -203,7 +203,7 @@ def test_weights_that_are_not_finite_are_refused_and_the_task_is_tried_elsewhere
             lease = await receive(link, Lease)
             assert isinstance(lease, Lease)
             arrays = {spec.name: np.full(spec.shape, np.nan, spec.dtype) for spec in lease.weights.arrays}
-            arrays |= Member({}).constants()
+            arrays |= TrainedModel({}).constants()
             arrays["history"] = np.zeros((1, 1))
             block = block_of(arrays)
             await link.send(
@@ -246,6 +246,6 @@ def test_status_tells_a_waiting_client_what_it_waits_for(place: Place) -> None:
             await link.close("enough")
             return text
 
-        assert "training begins when all are" in asyncio.run(listen())
+        assert "training starts when all are" in asyncio.run(listen())
         server.interrupt()
         server.finish(130)

@@ -88,7 +88,7 @@ def test_federated(place: Place) -> None:
     assert [each["round"] for each in summary["rounds"]] == [1, 2, 3, 4, 5]
     assert summary["final"]["metrics"]["accuracy"] > 0.8
     named = re.findall(r"^\| `([^`]+/[^`]+)` \|", (HOWTO / "federated.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(named) == 5
+    assert len(named) == 6
     for name in named:
         assert (place.root / name.replace("<run>", summary["run"])).is_file(), name
 
@@ -200,3 +200,13 @@ def test_every_how_to_has_a_test() -> None:
     tested = Path(__file__).read_text(encoding="utf-8")
     for path in HOWTO.glob("*.md"):
         assert path.name in NOT_RUN or f'"{path.name}"' in tested, path.name
+
+
+@pytest.mark.story
+def test_several_inputs(place: Place) -> None:
+    said = do(HOWTO / "several-inputs.md", place)
+    first, second = (place.summary(run) for run in place.runs)
+    assert (first["status"], second["status"], second["method"]) == ("done", "done", "federated")
+    assert {"kind_accuracy", "kind_loss", "price_mae", "price_r2", "loss"} <= set(first["final"]["metrics"])
+    assert first["final"]["metrics"]["price_r2"] > 0.8
+    assert "'kind': (600, 3), 'price': (600, 1)" in said

@@ -49,8 +49,8 @@ def test_a_question_when_the_system_gives_the_signal_to_another_thread(tmp_path:
     """The main thread's read is not interrupted then. Here it can't be given the signal: which one is, is chance."""
     (tmp_path / "asks.py").write_text(
         "import signal, threading\n"
-        "from lanfit.interrupts import Interruptible\n"
-        "from lanfit.terminal import Terminal\n"
+        "from lanfit.core.interrupts import Interruptible\n"
+        "from lanfit.core.terminal import Terminal\n"
         "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
         "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -64,14 +64,14 @@ def test_a_question_when_the_system_gives_the_signal_to_another_thread(tmp_path:
 def test_a_server_while_it_waits_for_its_clients(tiny_place: Tiny) -> None:
     arguments = ("--model", "classes.h5", "--batch-size", 2, "--host", "127.0.0.1", "--port", free_port(), "--yes")
     said = interrupted(tiny_place.server(*arguments, terminal=True), "Keras is still being imported", "Waiting for 2")
-    assert said.rstrip().endswith("Interrupted before the run had begun: nothing was trained.")
+    assert said.rstrip().endswith("Interrupted before the run started: nothing was trained.")
     assert said.count("nterrupted") == 1, said
     assert not (tiny_place.root / "logs").exists()
 
 
 def test_a_client_that_looks_for_its_server(tmp_path: Path) -> None:
     arguments = ("client", f"127.0.0.1:{free_port()}")
-    said = interrupted(Program(*arguments, folder=tmp_path, terminal=True), "Trying again")
+    said = interrupted(Program(*arguments, folder=tmp_path, terminal=True), "Retrying")
     assert said.rstrip().endswith("Interrupted.")
     assert said.count("nterrupted") == 1, said
 

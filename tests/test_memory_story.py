@@ -12,8 +12,8 @@ from provoke import assert_told
 from running import PASSPHRASE, Place, flags, free_port, port_of
 
 from lanfit.errors import ConnectionFailed
-from lanfit.net.connect import connect
 from lanfit.wire.messages import Join, Lease
+from lanfit_client.connect import connect
 
 pytestmark = pytest.mark.story
 
@@ -21,11 +21,11 @@ pytestmark = pytest.mark.story
 @pytest.mark.parametrize(
     ("free", "code", "causes"),
     [
-        (500_000, "client.no-room-for-rows", ["small has 500.0 kB of memory free", "its shard of 1,437 rows"]),
+        (500_000, "client.no-room-for-rows", ["small has 500.0 kB of free memory", "its shard of 1,437 rows"]),
         (
             100_000,
             "client.no-room-for-model",
-            ["small has 100.0 kB of memory free", "the model takes 383.1 kB"],
+            ["small has 100.0 kB of free memory", "the model takes 383.1 kB"],
         ),
     ],
 )

@@ -6,8 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
-
-from lanfit.mistakes import MISTAKES
+from error_tables import ERRORS
 
 TESTS = Path(__file__).parent
 #: The modules that provoke mistakes with real processes.
@@ -17,7 +16,7 @@ OUTSIDE = [
 ]
 OUTSIDE += [
     TESTS / f"test_{name}_story.py"
-    for name in ("own_data", "memory", "sets", "resume", "simulation", "parts", "predict")
+    for name in ("client_data", "memory", "sets", "resume", "simulation", "parts", "predict")
 ]
 _API = "the commands never call it so: only who calls the functions can"
 _NETWORK = "it needs a network that misbehaves"
@@ -27,10 +26,66 @@ _MEMORY = "it takes more memory than a test may have"
 _IN_FILE = "what is wrong with a file's options is told as compile.in-file, with this as its reason"
 _CHECKED = "a check before it finds the same; it is there for who calls the function"
 _CUSTOM = "a whole run for each would cost too much: found by what reads, executes or compares the files"
+_SEVERAL = "a model of several arrays would be made for it alone"
+_LIES_OF_SERVERS = "a server says so only when it lies"
+_STEERED = "only a program gives commands to a run, while it is in progress"
+_STEERING = "lanfit_server/test_steering.py"
+_IN_JOB = "it is checked where every job is made, without a server"
 _READER = "its reader meets other mistakes from the outside, and each costs a process"
 
 #: Code → why nobody can provoke it from the outside, and the test that provokes it all the same.
 INSIDE = {
+    "cluster.no-run": (
+        "it takes a program, and a story of one has it",
+        "test_python_cluster_story.py::test_a_program_steers_the_run_that_it_has_begun",
+    ),
+    "command.not-of-method": (
+        _STEERED,
+        "lanfit_server/test_engine.py::test_a_setting_that_a_method_can_not_change_is_refused_and_the_run_goes_on",
+    ),
+    **dict.fromkeys(
+        ("command.no-task-left", "command.no-round-left"),
+        (_STEERED, f"{_STEERING}::test_a_change_that_nothing_is_left_for_is_refused_and_nothing_is_recorded"),
+    ),
+    **dict.fromkeys(
+        ("command.rate-schedule", "command.no-learning-rate", "command.epochs-of-steps"),
+        (_STEERED, f"{_STEERING}::test_what_a_run_has_no_number_for_can_not_be_changed_in_it"),
+    ),
+    "cluster.no-change": (_STEERED, f"{_STEERING}::test_a_program_that_changes_nothing_or_what_can_not_be_is_told"),
+    "task.no-such-row": (_LIES_OF_SERVERS, "lanfit/training/test_kept_rows.py::test_an_index_of_no_row_is_refused"),
+    "value.no-change": (_IN_JOB, f"{_STEERING}::test_a_job_file_with_a_change_that_can_not_be_is_refused"),
+    "job.changes-of-method": (_IN_JOB, f"{_STEERING}::test_changes_of_another_method_are_refused"),
+    **dict.fromkeys(
+        ("named.no-file", "named.several-files", "named.count", "named.no-such-array", "named.unnamed"),
+        (_SEVERAL, "lanfit/data/test_named_arrays.py::test_what_is_wrong_with_the_file_is_named"),
+    ),
+    **dict.fromkeys(
+        ("targets.several-with-xx", "own-data.several-arrays", "set.several-arrays"),
+        (_SEVERAL, "lanfit_server/test_several_arrays.py::test_what_several_arrays_can_not_do_is_refused"),
+    ),
+    **dict.fromkeys(
+        ("compile.no-loss", "compile.per-output"),
+        (
+            _IN_FILE,
+            "lanfit_server/test_several_arrays.py"
+            "::test_what_does_not_say_which_output_it_is_for_is_a_problem_of_the_loss",
+        ),
+    ),
+    **dict.fromkeys(
+        ("job.named-without-files", "job.named-and-key", "value.twice"),
+        (
+            "it is checked where every job is made, without a server",
+            "lanfit_server/test_several_arrays.py::test_the_arrays_of_a_file_are_named_for_files_alone_and_in_one_way",
+        ),
+    ),
+    **dict.fromkeys(
+        ("fit.several-arrays", "fit.array-missing"),
+        (_PYTHON, "lanfit_server/test_several_arrays.py::test_what_does_not_say_which_array_is_which_is_refused"),
+    ),
+    "fit.subclassed-several": (
+        _PYTHON,
+        "lanfit_server/test_api_custom_objects.py::test_a_subclassed_model_of_several_arrays_is_refused",
+    ),
     "images.no-pillow": (
         "Pillow is installed where tests run",
         "lanfit/data/test_images.py::test_without_pillow_it_is_named",
@@ -59,6 +114,18 @@ INSIDE = {
     "compile.unreadable": (_IN_FILE, "lanfit/models/test_compiling.py::test_the_rest_of_a_file_is_read_without_it"),
     "compile.several-losses": (_IN_FILE, "lanfit/models/test_compiling.py::test_the_rest_of_a_file_is_read_without_it"),
     "compile.other-kind": (_IN_FILE, "lanfit/models/test_compiling.py::test_the_rest_of_a_file_is_read_without_it"),
+    "link.broken": (
+        "it takes a server that breaks the protocol",
+        "hostile/test_floods.py::test_a_server_that_breaks_the_protocol_again_and_again_is_joined_less_and_less_often",
+    ),
+    "task.impossible": (
+        "it takes a server of another kind",
+        "hostile/test_leases.py::test_a_task_that_can_not_be_is_refused_by_the_name_of_its_field",
+    ),
+    "model.too-many-layers": (
+        "a model of thousands of layers would be made for it alone",
+        "hostile/test_leases.py::test_a_model_of_thousands_of_layers_is_refused_before_it_is_built",
+    ),
     "model.other-keras": (
         "it takes two versions of Keras",
         "lanfit_client/test_agent.py::test_a_model_of_another_keras_is_built_before_rows_are_fetched",
@@ -77,15 +144,15 @@ INSIDE = {
     ),
     "batch.metric-name": (
         "a model of the tests would be loaded for it alone",
-        "lanfit/models/test_scoring.py::test_a_metric_whose_name_no_history_can_hold_is_refused_before_training",
+        "lanfit/models/test_checking_batches.py::test_a_metric_whose_name_no_history_can_hold_is_refused_before_training",
     ),
     "batch.many-metrics": (
         "a model of the tests would be loaded for it alone",
-        "lanfit/models/test_scoring.py::test_more_metrics_than_a_result_has_room_for_are_refused_before_training",
+        "lanfit/models/test_checking_batches.py::test_more_metrics_than_a_result_has_room_for_are_refused_before_training",
     ),
     "batch.metric-array": (
         "a model of the tests would be loaded for it alone",
-        "lanfit/models/test_scoring.py::test_a_metric_that_gives_several_numbers_is_refused_and_the_way_out_works",
+        "lanfit/models/test_checking_batches.py::test_a_metric_that_gives_several_numbers_is_refused_and_the_way_out_works",
     ),
     "cluster.one-place": (_PYTHON, "lanfit_server/test_api_rows.py::test_a_cluster_is_in_one_place"),
     "cluster.clients-of-local": (_PYTHON, "lanfit_server/test_api_rows.py::test_a_cluster_is_in_one_place"),
@@ -224,8 +291,6 @@ INSIDE = {
         _CHECKED,
         "lanfit/data/test_normalize.py::test_an_unknown_normalizer_is_named_with_the_choices",
     ),
-    "normalizer.not-saved": (_API, "lanfit/data/test_normalize.py::test_a_spoilt_saved_normalizer_is_refused"),
-    "normalizer.constants": (_API, "lanfit/data/test_normalize.py::test_a_spoilt_saved_normalizer_is_refused"),
     "listen.no-port": (_CHECKED, "lanfit/net/test_joining.py::test_every_way_of_not_listening_has_its_own_words"),
     "listen.port-forbidden": (
         "an administrator may use every port",
@@ -241,7 +306,7 @@ INSIDE = {
     ),
     "backend.no-dll": (
         "only Windows has DLLs",
-        "lanfit/models/test_runtime.py::test_the_end_of_a_process_shows_that_its_backend_is_unusable",
+        "lanfit/test_backends.py::test_the_end_of_a_process_shows_that_its_backend_is_unusable",
     ),
     "listen.failed": (_NETWORK, "lanfit/net/test_joining.py::test_every_way_of_not_listening_has_its_own_words"),
     "connect.no-port": (_CHECKED, "lanfit/net/test_joining.py::test_a_port_that_is_none_is_wrong_input"),
@@ -287,7 +352,7 @@ INSIDE = {
     ),
     "known-servers.unwritable": (
         "an administrator may write everywhere",
-        "lanfit_client/test_known.py::test_a_file_that_cannot_be_written_is_named",
+        "lanfit_client/test_known_servers.py::test_a_file_that_cannot_be_written_is_named",
     ),
     "set.no-sequences": (
         "it takes a set of sequences, and the smallest of Keras has 2 MB, which tests do not download",
@@ -309,8 +374,8 @@ INSIDE = {
         "it takes a server that lies",
         "lanfit/models/test_size.py::test_a_layer_that_is_larger_than_the_weights_that_came_is_named",
     ),
-    "weights.count": (_API, "lanfit/models/test_scoring.py::test_weights_of_another_model_are_refused"),
-    "weights.other-array": (_API, "lanfit/models/test_scoring.py::test_weights_of_another_model_are_refused"),
+    "weights.count": (_API, "lanfit/models/test_checking_batches.py::test_weights_of_another_model_are_refused"),
+    "weights.other-array": (_API, "lanfit/models/test_checking_batches.py::test_weights_of_another_model_are_refused"),
     "weights.other-model": (_API, "lanfit/models/test_merge.py::test_what_can_not_be_averaged_is_refused"),
     "weights.no-average": (_API, "lanfit/models/test_merge.py::test_what_can_not_be_averaged_is_refused"),
     "weights.no-ensemble": (
@@ -332,7 +397,7 @@ INSIDE = {
     ),
     "backend.unknown": (
         _CHECKED,
-        "lanfit/models/test_runtime.py::test_a_backend_that_is_not_installed_is_named_with_the_line_that_installs_it",
+        "lanfit/test_backends.py::test_a_backend_that_is_not_installed_is_named_with_the_line_that_installs_it",
     ),
     **dict.fromkeys(
         (
@@ -345,7 +410,10 @@ INSIDE = {
             "batch.class-numbers",
             "batch.target-shape",
         ),
-        (_CHECKED, "lanfit/models/test_scoring.py::test_what_is_found_before_in_files_is_found_in_a_batch_too"),
+        (
+            _CHECKED,
+            "lanfit/models/test_checking_batches.py::test_what_is_found_before_in_files_is_found_in_a_batch_too",
+        ),
     ),
     "training.weight-not-finite": (
         "a loss that is no number ends nearly every training before: only its very last step can do it",
@@ -372,6 +440,10 @@ INSIDE = {
     "resume.damaged-ledger": (
         "it takes a ledger that SQLite has written, and one changed byte",
         "lanfit_server/test_damage.py::test_a_ledger_with_other_bytes_is_refused_wherever_they_are",
+    ),
+    "summary.damaged": (
+        "it takes a run that has ended, and one changed byte",
+        "lanfit_server/test_damage.py::test_a_summary_that_can_not_be_read_is_named_with_where_the_models_are",
     ),
     **dict.fromkeys(
         ("file.reader-died", "file.reader-killed", "file.reader-memory"),
@@ -402,11 +474,11 @@ INSIDE = {
     },
     "own-data.several": (
         "two clients have to be wrong at a time",
-        "lanfit_server/test_own_file_faults.py::test_without_a_terminal_all_faults_are_collected_and_end_it_together",
+        "lanfit_server/test_client_data_faults.py::test_without_a_terminal_all_faults_are_collected_and_end_it_together",
     ),
     "survey.no-answer": (
         "a client has to be silent for as long as --deadline",
-        "lanfit_server/test_own_file_faults.py::test_a_client_that_never_tells_is_not_waited_for_beyond_the_deadline",
+        "lanfit_server/test_client_data_faults.py::test_a_client_that_never_tells_is_not_waited_for_beyond_the_deadline",
     ),
     "survey.other-target-columns": (
         "a model that takes any number of targets takes as many inputs, which are compared before",
@@ -428,6 +500,7 @@ INSIDE = {
         _LIES,
         "lanfit_server/test_survey.py::test_what_no_files_can_hold_is_refused_and_the_client_is_named",
     ),
+    "survey.too-large": (_LIES, "hostile/test_surveys.py::test_a_client_with_a_value_of_1e300_is_named_with_the_value"),
     "survey.impossible-statistics": (
         _LIES,
         "lanfit_server/test_survey.py::test_what_no_files_can_hold_is_refused_and_the_client_is_named",
@@ -456,11 +529,11 @@ INSIDE = {
     "custom.own-training": (_CUSTOM, "lanfit/models/test_custom.py::test_a_method_of_training_of_ones_own_is_named"),
     "custom.not-allowed": (
         _CUSTOM,
-        "lanfit_client/test_custom_errands.py::test_a_server_that_names_files_which_are_not_allowed_here_gets_nothing_executed",
+        "lanfit_client/test_custom_items.py::test_a_server_that_names_files_which_are_not_allowed_here_gets_nothing_executed",
     ),
     "custom.other-file": (
         _CUSTOM,
-        "lanfit_client/test_custom_errands.py::test_a_server_that_names_files_which_are_not_allowed_here_gets_nothing_executed",
+        "lanfit_client/test_custom_items.py::test_a_server_that_names_files_which_are_not_allowed_here_gets_nothing_executed",
     ),
     "custom.no-source": (
         _PYTHON,
@@ -485,7 +558,7 @@ INSIDE = {
 def codes_in(tree: ast.AST) -> set[str]:
     """The codes that a piece of a test names."""
     names = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
-    return names & set(MISTAKES)
+    return names & set(ERRORS)
 
 
 def parsed(path: Path) -> ast.Module:
@@ -494,7 +567,7 @@ def parsed(path: Path) -> ast.Module:
 
 def test_every_mistake_is_provoked_from_the_outside() -> None:
     outside = set[str]().union(*(codes_in(parsed(path)) for path in OUTSIDE))
-    assert outside | set(INSIDE) == set(MISTAKES)
+    assert outside | set(INSIDE) == set(ERRORS)
     assert not outside & set(INSIDE), "these need no reason any more"
 
 

@@ -129,7 +129,7 @@ def a_windows_path_in_double_quotes(place: Place) -> Start:
     return job_of(place, b'model = "C:\\Users\\mia\\net.h5"\n')
 
 
-@provokes("settings.wrong", "model: 'C:\\new.h5' holds a control character", named=("value.control-character",))
+@provokes("settings.wrong", "model: 'C:\\new.h5' contains a control character", named=("value.control-character",))
 def a_windows_path_whose_backslash_means_a_newline(place: Place) -> Start:
     return job_of(place, b'model = "C:\\new.h5"\n')
 
@@ -141,7 +141,7 @@ def a_job_that_is_no_toml(place: Place) -> Start:
 
 @provokes(
     "settings.wrong",
-    *("4 errors", "epochs: -1 is not", "normaliser", "did you mean 'normalizer'?", "order: a table"),
+    *("4 errors", "epochs: -1 is not", "normaliser", "did you mean 'normalizer'?", "order is a table"),
     named=("settings.unknown-key", "settings.passphrase", "settings.table", "value.not-whole"),
 )
 def a_job_with_four_errors(place: Place) -> Start:

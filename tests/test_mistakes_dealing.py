@@ -27,7 +27,7 @@ def a_skew_that_leaves_somebody_nothing(place: Tiny) -> Start:
     return Start({"clients": 4, "deal": "dirichlet", "alpha": 0.1})
 
 
-@provokes("deal.more-pieces-than-rows", "9 rows", "5 pieces", "2 clients")
+@provokes("deal.more-pieces-than-rows", "9 rows", "5 chunks", "2 clients")
 def more_classes_a_client_than_there_are_rows(place: Tiny) -> Start:
     return Start({"clients": 2, "deal": "classes", "classes_per_client": 5})
 

@@ -169,7 +169,7 @@ def an_index_of_pandas(place: Tiny) -> None:
     place.x("x.csv", as_csv(np.hstack([np.arange(ROWS)[::-1].reshape(-1, 1), X]), ",a,b"))
 
 
-@provokes("csv.uneven-line", "x.csv, line 13 has 3 cells, the first line 2")
+@provokes("csv.uneven-line", "x.csv, line 13 has 3 cells, but the first line has 2")
 def a_cell_too_many(place: Tiny) -> None:
     place.x("x.csv", as_csv(X, "a,b").replace("22,23\n", "22,23,24\n"))
 

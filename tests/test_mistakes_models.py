@@ -61,8 +61,11 @@ Sequential([Input(batch_shape=(32, 2, 1)), layers.LSTM(1, stateful=True)]).save(
 Sequential([Input((2,)), layers.Dense(1, dtype="bfloat16", name="small")]).save(folder / "small.keras")
 left, right = Input((2,), name="left"), Input((2,), name="right")
 Model(left, layers.Dense(1)(left / 2)).save(folder / "divided.h5")
-Model([left, right], layers.Add()([left, right])).save(folder / "two.keras")
-Model(left, [layers.Dense(1)(left), layers.Dense(1)(left)]).save(folder / "ends.keras")
+Model({"pair": [left, right]}, layers.Add()([left, right])).save(folder / "nested.keras")
+end = layers.Dense(1, name="end")
+Model([left, right], [end(left), end(right)]).save(folder / "ends.keras")
+many = [Input((1,), name=f"input_{number}") for number in range(65)]
+Model(many, layers.Add()(many)).save(folder / "many.keras")
 own = Own()
 own(keras.ops.zeros((1, 2)))
 own.save(folder / "own.keras")
@@ -197,6 +200,11 @@ def an_array_in_another_file(path: Path) -> None:
     h5(path, lambda file: file.create_dataset("more", (4,), "f4", external=[("raw.bin", 0, h5py.h5f.UNLIMITED)]))
 
 
+@bad("objects.h5", "model.array-of-objects", "more")
+def an_array_of_strings(path: Path) -> None:
+    h5(path, lambda file: file.create_dataset("more", data=["a", "b"], dtype=h5py.string_dtype()))
+
+
 @bad("zeros.h5", "model.array-too-large", "(268435456,)")
 def a_gibibyte_of_zeros(path: Path) -> None:
     h5(path, lambda file: file.create_dataset("more", (1 << 28,), "f4", chunks=(1 << 20,), compression="gzip"))
@@ -205,12 +213,13 @@ def a_gibibyte_of_zeros(path: Path) -> None:
 # --- what it takes and gives, and what it is made of ------------------------------------------------------------
 
 from_keras("open.keras", "model.no-input-shape")
-from_keras("two.keras", "model.several-arrays", "2 input arrays (left, right)", "one input")
-from_keras("ends.keras", "model.several-arrays", "2 output arrays")
+from_keras("nested.keras", "model.nested-arrays", "nested", "one list, or one dict")
+from_keras("ends.keras", "model.array-name", "'end'", "a different, short name")
+from_keras("many.keras", "model.many-arrays", "65 input arrays")
 from_keras("fixed.keras", "model.fixed-batch", "32 rows")
 from_keras("small.keras", "model.dtype", "small/kernel", "bfloat16")
 from_keras("own.keras", "model.no-model", "'Own'")
-from_keras("lambda.keras", "model.refused-class", "layer 'twice'", "carries code")
+from_keras("lambda.keras", "model.refused-class", "layer 'twice'", "contains code")
 from_keras("odd.keras", "model.foreign-class", "layer 'odd_one'", "Odd")
 from_keras("function.keras", "model.foreign-function", "layer 'doubling'", "my_act")
 from_keras("divided.h5", "model.not-in-h5", "layer 'true_divide'", "TrueDivide")
@@ -228,7 +237,7 @@ bad("registered.keras", "model.registered", "layer 'end'", "'Mine>Dense'")(
 bad("number.keras", "model.spoilt-part", "layer 'end'", "as a name")(
     lambda path: edited(path, lambda config: end(config).update(class_name=3))
 )
-bad("list.keras", "model.spoilt-part", "the class Dense without a table")(
+bad("list.keras", "model.spoilt-part", "the class Dense without a dict")(
     lambda path: edited(path, lambda config: end(config).update(config=[]))
 )
 bad("deep.keras", "model.too-deep", "100")(
@@ -309,8 +318,8 @@ def test_every_bad_model_is_explained_and_asked_for_again(place: Place) -> None:
         dialogue.explains("compile.unknown-name", "Loss")
         dialogue.answer("Loss", "sparse_categorical_crossentropy")
         assert "f1_m" in dialogue.answer("3 keras", "3")
-        dialogue.answer("Data set of Keras", "mnst")
-        assert "'mnist'" in dialogue.explains("set.unknown", "Data set of Keras")
+        dialogue.answer("Keras dataset", "mnst")
+        assert "'mnist'" in dialogue.explains("set.unknown", "Keras dataset")
         server.interrupt()
         server.finish(130)
     assert "Traceback" not in server.said
@@ -320,9 +329,9 @@ SCENARIOS = Scenarios()
 provokes = SCENARIOS.provokes
 
 
-@provokes("model.several-arrays", "two.keras", "left, right")
-def two_inputs(place: Place) -> Start:
-    return Start({"model": "two.keras"})
+@provokes("model.nested-arrays", "nested.keras")
+def nested_inputs(place: Place) -> Start:
+    return Start({"model": "nested.keras"})
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=str)

@@ -15,11 +15,11 @@ from provoke import Dialogue, Scenario, Scenarios, Start, assert_told, check, ex
 from running import PASSPHRASE, Place, Program, client, free_port
 from warm import WarmModels
 
-from lanfit.loop import LoopThread
+from lanfit.core.loop import LoopThread
 from lanfit.net.link import Link
-from lanfit.net.listen import listen
 from lanfit.net.tls import ALPN, Identity, grouped
 from lanfit.wire.auth import Refusal, Refused, stretch
+from lanfit_server.clusters.listen import listen
 
 pytestmark = pytest.mark.story
 SCENARIOS = Scenarios()
@@ -252,7 +252,7 @@ def test_a_server_of_another_version_is_refused(tmp_path: Path, server: Server) 
 
 def goes_on_after(code: str, worker: Program, *causes: str) -> None:
     """The client says what keeps it from its server, in the words of the table, and does not end by itself."""
-    worker.expect("Trying again every")
+    worker.expect("Retrying every")
     assert_told(code, worker.said)
     for cause in causes:
         assert cause in worker.said

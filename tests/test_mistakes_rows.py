@@ -88,7 +88,7 @@ def three_classes_for_yes_and_no(place: Tiny) -> Start:
     return YES_NO
 
 
-@provokes("labels.not-0-or-1", "label 2", "y.csv, row 3")
+@provokes("labels.not-0-or-1", "the label is 2", "y.csv, row 3")
 def a_third_class_for_yes_and_no(place: Tiny) -> Start:
     return YES_NO
 
@@ -111,7 +111,7 @@ def a_negative_label(place: Tiny) -> None:
     place.y("y.csv", labels(0, -1))
 
 
-@provokes("labels.above-outputs", "label 12", "y.csv, row 3", "3 outputs (0-2)")
+@provokes("labels.above-outputs", "the label is 12", "y.csv, row 3", "3 outputs (0-2)")
 def a_label_above_the_outputs(place: Tiny) -> None:
     place.y("y.csv", labels(0, 1, 12))
 
@@ -144,7 +144,7 @@ def another_number_of_columns(place: Tiny) -> None:
 # --- too few rows -----------------------------------------------------------------------------------------------
 
 
-@provokes("split.none-left", "12 rows 12")
+@provokes("split.none-left", "12 of 12 rows")
 def all_rows_for_the_test(place: Tiny) -> Start:
     return Start({"test_split": 0.99})
 
@@ -154,12 +154,12 @@ def all_rows_for_validation(place: Tiny) -> Start:
     return Start({"validation_split": 0.99})
 
 
-@provokes("split.too-few-rows", "12 rows 3 are test rows", "20 clients")
+@provokes("split.too-few-rows", "3 of 12 rows are test rows", "20 clients")
 def more_clients_than_rows(place: Tiny) -> Start:
     return Start({"clients": 20})
 
 
-@provokes("split.samples", "13 rows can't be taken of 12")
+@provokes("split.samples", "13 rows can't be selected from 12")
 def more_samples_than_rows(place: Tiny) -> Start:
     return Start({"samples": 13})
 

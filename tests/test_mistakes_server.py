@@ -17,9 +17,9 @@ from tiny import TINY_JOB, Tiny
 from warm import WarmModels
 
 from lanfit.errors import ConnectionFailed
-from lanfit.net.connect import connect
 from lanfit.wire.arrays import ArraySpec, BlockSpec
 from lanfit.wire.messages import Join, Survey, Surveyed
+from lanfit_client.connect import connect
 
 pytestmark = pytest.mark.story
 SCENARIOS = Scenarios()
@@ -70,7 +70,7 @@ def more_local_clients_than_all(place: Tiny) -> Start:
     return Start({"local": 2})
 
 
-@provokes("job.set-without-keras", "--dataset mnist", "this job's data is files")
+@provokes("job.set-without-keras", "--dataset mnist", "this job uses --data files")
 def a_set_and_files(place: Tiny) -> Start:
     return Start({"data": "files", "dataset": "mnist"})
 
@@ -90,7 +90,7 @@ def a_parameter_of_another_strategy(place: Tiny) -> Start:
     return Start({"method": "federated", "server_momentum": 0.5})
 
 
-@provokes("job.min-above-clients", "at least 2 clients", "and 1 in all")
+@provokes("job.min-above-clients", "at least 2 clients", "1 in all")
 def more_clients_in_a_round_than_in_all(place: Tiny) -> Start:
     return Start({"method": "federated", "min_clients": 2})
 

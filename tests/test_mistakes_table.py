@@ -7,23 +7,23 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from test_architecture import modules
+from error_tables import ERRORS, TABLES
+from test_architecture import imports, modules
 
 from lanfit import errors
-from lanfit.mistakes import MISTAKES, mistake, texts
+from lanfit.errors import mistake, texts
 
 #: Worded where they are raised: no user's mistake, but a bug of ours or a peer that breaks the protocol.
 PROTOCOL = {"LocalProtocolError", "RemoteProtocolError"}
 #: Calls that carry an error which was worded elsewhere.
 CARRIED = {
-    ("lanfit.child", "ChildDied"): "a process that died: its last lines are the hint",
+    ("lanfit.core.child", "ChildDied"): "a process that died: its last lines are the hint",
     ("lanfit.net.transport", "ConnectionFailed"): "only a reason: the link and the login put it into their sentences",
-    ("lanfit.net.listen", "ConnectionFailed"): "a line of the server's log",
+    ("lanfit_server.clusters.listen", "ConnectionFailed"): "a line of the server's log",
     ("lanfit.training.trainer_process", "InputError"): "what the trainer process said",
     ("lanfit_server.clusters.lan", "ConnectionFailed"): "the reason of a link, once it has ended",
     ("lanfit_server.clusters.pool", "InputError"): "what the trainer process said",
-    ("lanfit_server.clusters.pool", "TrainingError"): "what the trainer process said",
-    ("lanfit_client.work", "TrainingError"): "what the trainer process said",
+    ("lanfit.training.executor", "TrainingError"): "what the trainer process said",
 }
 
 TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules().items()}
@@ -58,7 +58,7 @@ def lookups() -> Iterator[tuple[str, str, set[str]]]:
     """Module, code and field names of every call that takes a text from the table."""
     for module, tree in TREES.items():
         for name, call in calls(tree):
-            if name in ("mistake", "texts") and module != "lanfit.mistakes":
+            if name in ("mistake", "texts") and module != "lanfit.errors":
                 [code] = call.args
                 assert isinstance(code, ast.Constant), f"{module}: the code is not written out: {ast.unparse(call)}"
                 yield module, code.value, {keyword.arg or "**" for keyword in call.keywords}
@@ -88,31 +88,69 @@ def test_what_is_carried_from_elsewhere_still_is() -> None:
 
 
 def test_every_line_of_the_table_is_used() -> None:
-    assert {code for _, code, _ in LOOKUPS} == set(MISTAKES)
+    assert {code for _, code, _ in LOOKUPS} == set(ERRORS)
 
 
 def test_who_raises_a_mistake_gives_what_its_sentences_name() -> None:
     for module, code, fields in LOOKUPS:
-        assert fields == MISTAKES[code].fields, f"{module}: {code}"
+        assert fields == ERRORS[code].fields, f"{module}: {code}"
 
 
-def test_no_code_is_written_twice() -> None:
+def test_no_code_is_in_two_tables_or_written_twice() -> None:
     written = [
         key.value
-        for module, tree in TREES.items()
-        if module.startswith("lanfit.mistakes.")
-        for table in ast.walk(tree)
+        for package in TABLES
+        for table in ast.walk(TREES[f"{package}.errors"])
         if isinstance(table, ast.Dict)
         for key in table.keys
         if isinstance(key, ast.Constant)
     ]
-    assert sorted(written) == sorted(MISTAKES)
+    assert sorted(written) == sorted(ERRORS)
 
 
-@pytest.mark.parametrize("code", sorted(MISTAKES))
+def test_every_package_registers_its_own_table() -> None:
+    for package in TABLES:
+        assert "register" in {name for name, _ in calls(TREES[package])}, package
+
+
+def packages_above(module: str) -> set[str]:
+    """The packages that Python imports before a module: its parents, and itself if it is one."""
+    parts = module.split(".")
+    return {".".join(parts[: count + 1]) for count in range(len(parts))}
+
+
+PATHS = modules()
+IMPORTS = {module: imports(path, top_level_only=True, for_types=False) for module, path in PATHS.items()}
+
+
+def loaded_with(module: str) -> set[str]:
+    """All modules that are there when this one is imported."""
+    seen: set[str] = set()
+    todo = [module]
+    while todo:
+        for each in (packages_above(todo.pop()) & PATHS.keys()) - seen:
+            seen.add(each)
+            todo += IMPORTS[each]
+    return seen
+
+
+def test_whoever_raises_an_error_has_imported_its_table() -> None:
+    """The table is that of the module's own package, or of one that the module imports, directly or not."""
+    home = {code: package for package, table in TABLES.items() for code in table}
+    loaded = {module: loaded_with(module) for module, _, _ in LOOKUPS}
+    for module, code, _ in LOOKUPS:
+        assert home[code] in loaded[module], f"{module} raises {code}, which is in {home[code]}.errors"
+
+
+def test_a_code_that_is_registered_again_is_a_bug() -> None:
+    with pytest.raises(AssertionError, match="csv"):
+        errors.register({"csv.quotes": ERRORS["csv.quotes"]})
+
+
+@pytest.mark.parametrize("code", sorted(ERRORS))
 def test_a_mistake_says_what_happened_and_what_to_do(code: str) -> None:
     """No capital in front of what happened and no full stop behind it; what to do is one sentence or more."""
-    entry = MISTAKES[code]
+    entry = ERRORS[code]
     assert re.fullmatch(r"[a-z0-9-]+\.[a-z0-9-]+", code)
     assert issubclass(entry.kind, errors.LanfitError)
     assert entry.kind.__name__ not in PROTOCOL
@@ -126,7 +164,7 @@ def test_a_mistake_becomes_an_error_of_its_class_with_its_code() -> None:
     wrong = mistake("csv.unnamed-column", file="x.csv", line=3, column=2)
     assert type(wrong) is errors.InputError
     assert wrong.message == "x.csv, line 3: column 2 has no name"
-    assert wrong.hint == MISTAKES["csv.unnamed-column"].hint
+    assert wrong.hint == ERRORS["csv.unnamed-column"].hint
     assert wrong.code == "csv.unnamed-column"
     assert texts("csv.unnamed-column", file="x.csv", line=3, column=2) == (wrong.message, wrong.hint, wrong.code)
 
@@ -139,6 +177,6 @@ def test_a_hint_that_begins_with_nothing_has_no_blank_in_front() -> None:
 def test_an_error_can_be_told_of_a_place_and_keeps_its_code() -> None:
     wrong = mistake("value.empty").at("--model", "A file.")
     assert type(wrong) is errors.InputError
-    assert wrong.message == "--model: it is empty"
+    assert wrong.message == "--model: the value is empty"
     assert wrong.hint == "Give a value, or leave it out. A file."
     assert wrong.code == "value.empty"

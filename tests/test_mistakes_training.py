@@ -75,7 +75,7 @@ def a_column_too_many(place: Tiny) -> None:
     place.x("x.csv", as_csv(np.hstack([X, X[:, :1]])))
 
 
-@provokes("rows.other-output", "rows of 2 values", "puts out 1")
+@provokes("rows.other-output", "rows of 2 values", "output is 1")
 def an_input_that_is_no_output(place: Tiny) -> Start:
     return Start({"model": "numbers.h5", "order": "XX"})
 
@@ -173,7 +173,7 @@ def a_misspelt_argument_of_a_set(place: Tiny) -> Start:
     return Start({"dataset": "imdb", "dataset_args": "num_word=3"})
 
 
-@provokes("set.wrong-value", "imdb takes an integer for num_words")
+@provokes("set.wrong-value", "imdb expects an integer for num_words")
 def an_argument_that_is_no_number(place: Tiny) -> Start:
     return Start({"dataset": "imdb", "dataset_args": "num_words=many"})
 

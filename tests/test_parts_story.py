@@ -47,10 +47,10 @@ def test_clients_take_parts_that_overlap_and_repeating_the_job_asks_nobody(tiny_
         two.finish()
     assert "lab-1 trains on parts 1 to 3 of 6." in server.said
     assert "now called lab-2, trains on parts 3 to 5 of 6." in server.said
-    assert "Note: part 3: taken by lab-1 and lab-2, which all train on those rows." in server.said
-    assert "Note: nobody takes part 6: those rows are not trained on." in server.said
-    assert "The rows of this job are cut into 6 parts" in two.said
-    assert "Called lab-2 from now on." in two.said
+    assert "Note: part 3: chosen by lab-1 and lab-2, which all train on those rows." in server.said
+    assert "Note: no client trains on part 6: those rows are not used." in server.said
+    assert "The rows of this job are divided into 6 parts" in two.said
+    assert "This client is now called lab-2." in two.said
     assert "This client trains on parts 3 to 5 of 6." in two.said
     assert "The rows of this job" not in one.said
     summary = tiny_place.summary()
@@ -94,13 +94,13 @@ def test_parts_of_a_clients_own_files_and_a_server_that_is_killed(tiny_place: Ti
         [ledger] = (tiny_place.root / "logs").glob("*/ledger.sqlite")
         run = ledger.parent.name
         again = programs.enter_context(tiny_place.server("--resume", run, passphrase=None))
-        again.expect(rf"Going on with run {run}")
+        again.expect(rf"Resuming run {run}")
         again.finish()
         for worker in workers:
             worker.finish()
     assert "lab-1 has 48 rows to train on" in server.said
     assert "lab-2 has 72 rows to train on" in server.said
-    assert "Note: part 2: taken by lab-1 and lab-2" in server.said
+    assert "Note: part 2: chosen by lab-1 and lab-2" in server.said
     assert [each["samples"] for each in tiny_place.summary(run)["clients"]] == [48, 72]
     with (
         tiny_place.server("--job", tiny_place.root / "logs" / run / "job.toml", "--yes") as calm,
@@ -122,7 +122,7 @@ def test_a_part_that_does_not_exist_is_named_and_asked_for_again_at_a_terminal(
         with client(tmp_path / "a", port, "lab-1", "--parts", "5-7") as wrong:
             wrong.finish(2)
         assert_told("parts.none-such", wrong.said)
-        assert "there is no part 7: parts are counted from 1 to 6" in wrong.said
+        assert "there is no part 7: parts are numbered from 1 to 6" in wrong.said
         with client(tmp_path / "a", port, "lab-1", answers="5 3\n") as backwards:
             backwards.finish(2)
         assert_told("parts.no-range", backwards.said)
@@ -134,7 +134,7 @@ def test_a_part_that_does_not_exist_is_named_and_asked_for_again_at_a_terminal(
         with asked(tmp_path / "c", port, terminal=True) as typed:
             typed.expect("Client id")
             typed.type("lab 9/..")
-            typed.expect(r"Parts to train on, of 1 to 6")
+            typed.expect(r"Parts to train on, from 1 to 6")
             typed.type("0")
             typed.expect("there is no part 0")
             typed.type("2")

@@ -106,3 +106,48 @@ print("\\n" + json.dumps(given))
     plain, of_classes, of_rows, one, other, start = json.loads(program.stdout.splitlines()[-1])
     assert of_classes == of_rows != plain
     assert one == other != start, "the rows that count were learned, and only these"
+
+
+def test_a_program_steers_the_run_that_it_has_begun(tmp_path: Path) -> None:
+    with script(
+        tmp_path,
+        """
+from lanfit.errors import LanfitError
+
+class Steer(keras.callbacks.Callback):
+    def __init__(self, *steps):
+        super().__init__()
+        self.steps = steps
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            for step in self.steps:
+                step()
+
+def refused(call):
+    try:
+        call()
+    except LanfitError as wrong:
+        return wrong.code
+
+given = []
+with lanfit.Cluster(simulated=2, pool=1, threads=1, workspace=".") as cluster:
+    given.append(refused(cluster.stop))
+    change = lambda: cluster.change(rounds=3, learning_rate=0.01)
+    for steps in ([cluster.pause, cluster.resume, change], [cluster.stop]):
+        history = cluster.fit(model, x, y, 8, rounds=40, callbacks=[Steer(*steps)], verbose=0)
+        given.append([history.summary.status, len(history.epoch), history.run])
+print("\\n" + json.dumps(given))
+""",
+    ) as program:
+        program.finish(seconds=2 * PATIENCE)
+    code, changed, stopped = json.loads(program.stdout.splitlines()[-1])
+    assert code == "cluster.no-run"
+    assert changed[:2] == ["done", 3]
+    assert stopped[0] == "partial"
+    assert 2 <= stopped[1] <= 3
+    job = (tmp_path / "logs" / changed[2] / "job.toml").read_text()
+    assert "rounds = 3\n" in job, "repeated, it has as many"
+    assert '"3:learning_rate=0.01"' in job
+    lines = (tmp_path / "logs" / changed[2] / "events.jsonl").read_text().splitlines()
+    commands = [event["command"] for event in map(json.loads, lines) if event["event"] == "command"]
+    assert commands == ["pause", "resume", "set rounds", "set learning_rate"]

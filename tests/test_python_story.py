@@ -151,7 +151,7 @@ print("\\n" + json.dumps({
     assert "Hooks" in told["warned"][0]
     expected = ["fit.no-rows", "fit.no-rows", "fit.other-rows-too", "fit.validation-data"]
     assert told["codes"] == [*expected, "cluster.busy", "fit.ended", "cluster.closed"]
-    assert any("Models and logs go to" in line for line in lines)
+    assert any("Models and logs are written to" in line for line in lines)
     assert any(line.startswith("Epoch 2/2 - loss: ") for line in lines)
     assert not any(sign in program.stdout for sign in (b"\r", b"\x1b")), "there are control characters in a log"
     assert {"local-1 joined" in line for line in lines} == {True, False}
@@ -226,8 +226,8 @@ print("\\n" + json.dumps(given))
 
 #: A service that has a run's outcome, before it writes the report.
 BEFORE_THE_REPORT = """
-if "lanfit_server.service" in sys.orig_argv:
-    import lanfit_server.finish as finish
+if "lanfit_server.api.service" in sys.orig_argv:
+    import lanfit_server.run.finish as finish
     write = finish.write_report
 
     def held(*arguments):

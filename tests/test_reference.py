@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 import pytest
 
-from lanfit import errors, fields, job, waits
+from lanfit import errors
 from lanfit.cli import COMMANDS
-from lanfit.fields import Field
+from lanfit.settings import fields, job, timeouts
+from lanfit.settings.fields import Field
 from lanfit_client import settings
 from lanfit_server.cli import EXIT_CODES
 
@@ -53,7 +54,7 @@ def test_every_field_has_one_line() -> None:
     assert sorted(set(listed) - {"–"}) == sorted(f"`{key}`" for key in job.FIELDS)
     assert len(listed) == len(job.FIELDS) + 1, "the fields and the passphrase"
     assert [line[0] for line in lines("client-settings")] == [f"`{key}`" for key in settings.SETTINGS]
-    assert [line[0] for line in lines("server-settings")] == [f"`{key}`" for key in waits.OF_SERVER]
+    assert [line[0] for line in lines("server-settings")] == [f"`{key}`" for key in timeouts.OF_SERVER]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -65,6 +66,15 @@ def test_every_flag_of_every_command_is_in_the_reference(name: str) -> None:
         else:
             assert f"`{parameter.metavar}`" in text
     assert f"`lanfit {name}`" in text
+
+
+@pytest.mark.parametrize("name", ["server", "simulate"])
+@pytest.mark.parametrize("flag", ["--deal", "--partition"])
+def test_partition_is_another_name_of_the_flag_deal(name: str, flag: str) -> None:
+    command = reference.command(name)
+    job_file = ["job.toml"] if name == "simulate" else []
+    with command.make_context(name, [*job_file, flag, "equal"]) as context:
+        assert context.params["deal"] == "equal"
 
 
 def test_hidden_flags_are_not_told() -> None:
@@ -84,15 +94,15 @@ def test_a_default_stands_in_the_words_of_the_field_or_as_its_value() -> None:
 @pytest.mark.parametrize(
     ("parse", "told"),
     [
-        (fields.whole(2), "a whole number of at least 2"),
-        (fields.whole(1, 9), "a whole number from 1 to 9"),
-        (fields.fraction, "a share of the rows: 0 or more, less than 1, as in 0.2"),
+        (fields.int_range(2), "a whole number of at least 2"),
+        (fields.int_range(1, 9), "a whole number from 1 to 9"),
+        (fields.fraction, "a fraction of the rows: at least 0 and less than 1, such as 0.2"),
         (fields.positive, "a number above 0"),
         (fields.choice({"1": "kfold", "2": "fit"}), "1 kfold, 2 fit"),
         (fields.choice({"XY": "XY", "XX": "XX"}, upper=True), "XY, XX"),
         (fields.yes_or_no, "Y or n"),
         (fields.text, "text"),
-        (fields.names, "names, with commas between them"),
+        (fields.names, "names, separated by commas"),
     ],
 )
 def test_answers_are_told_in_the_words_in_which_a_wrong_one_is_refused(parse: object, told: str) -> None:
@@ -113,10 +123,14 @@ def test_a_field_that_is_added_gets_its_line_without_a_change(monkeypatch: pytes
     assert lines("never-asked") == [["`--wine-cellar`", "`wine_cellar`", "text", "below", "Where it is."]]
 
 
-def test_every_exit_code_is_explained() -> None:
-    told = {int(code): text for code, text in lines("exit-codes")}
-    kinds = [errors.InputError, errors.RefusedError, errors.TrainingError, errors.ConnectionFailed]
-    assert set(told) == {0, *EXIT_CODES.values(), *(kind.exit_code for kind in kinds)}
-    for kind in kinds:
-        assert (kind.__doc__ or "") in told[kind.exit_code]
-    assert all("done" in told[0] if status == "done" else status in told[code] for status, code in EXIT_CODES.items())
+def test_every_cause_of_every_exit_code_has_a_line_of_its_own() -> None:
+    told = [(int(code), when) for code, when, _ in lines("exit-codes")]
+    kinds = [
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.LanfitError) and kind is not errors.LanfitError
+    ]
+    assert {(kind.exit_code, kind.__doc__) for kind in kinds} <= set(told)
+    assert {(code, f"The run's status is {status}.") for status, code in EXIT_CODES.items()} <= set(told)
+    assert len(told) == len(kinds) + len(EXIT_CODES) + 1
+    assert all(what for _, _, what in lines("exit-codes"))

@@ -37,25 +37,24 @@ def same_models(place: Place, one: str, other: str) -> None:
 def test_a_killed_server_goes_on_with_its_run_and_its_clients_come_back_by_themselves(
     place: Place, tmp_path: Path
 ) -> None:
-    job = {"method": "kfold", "folds": 3, "epochs": 4, "normalizer": "zscore"}
+    job = {"method": "kfold", "folds": 3, "epochs": 4, "normalizer": "zscore", "local": 1}
     port = free_port()
     with contextlib.ExitStack() as programs:
         # One fold is on disk, others are being trained.
         dies = {"LANFIT_CRASH": "server.result-committed:1"}
         server = programs.enter_context(place.server(*flags(port, 2, **job), "--threads", 1, environment=dies))
         port_of(server)
-        workers = [programs.enter_context(client(tmp_path / name, port, name)) for name in ("lab-1", "lab-2")]
+        worker = programs.enter_context(client(tmp_path / "lab-2", port, "lab-2"))
         server.finish(-signal.SIGKILL)
         run = only_run(place)
         again = programs.enter_context(place.server("--resume", run, "--json", passphrase=None))
-        again.expect(rf"Going on with run {run}: [1-5] of 6 tasks done")
+        again.expect(rf"Resuming run {run}: [1-5] of 6 tasks done")
         again.finish()
-        for worker in workers:
-            worker.finish()
-    assert "Passphrase" not in again.said
+        worker.finish()
+    assert "Passphrase" not in again.said  # the client that the server starts gets the stretched one, too
     summary = place.summary(run)
     assert summary["status"] == "done"
-    assert [each["name"] for each in summary["clients"]] == ["lab-1", "lab-2"]
+    assert [each["name"] for each in summary["clients"]] == ["lab-2", "local-1"]
     assert [each["tasks"] for each in summary["clients"]] == [3, 3]
     assert not list((place.root / "server" / "state" / "passphrases").iterdir()), "kept longer than needed"
     assert not (place.root / "logs" / run / "weights.block").exists(), "kept longer than needed"
@@ -63,12 +62,10 @@ def test_a_killed_server_goes_on_with_its_run_and_its_clients_come_back_by_thems
     # What it trained is what a server trains that nobody disturbs.
     with (
         place.server(*flags(free_port(), 2, **job), "--threads", 1) as calm,
-        client(tmp_path / "lab-1", port_of(calm), "lab-1") as first,
-        client(tmp_path / "lab-2", port_of(calm), "lab-2") as second,
+        client(tmp_path / "lab-2", port_of(calm), "lab-2") as worker,
     ):
         calm.finish()
-        first.finish()
-        second.finish()
+        worker.finish()
     same_models(place, run, place.runs[-1])
 
     # A run that has ended is only told again.
@@ -137,7 +134,7 @@ def test_at_a_terminal_a_server_asks_whether_to_go_on(place: Place, tmp_path: Pa
         server.finish(-signal.SIGKILL)
         run = only_run(place)
         with place.server(terminal=True, passphrase=None) as again:
-            again.expect(rf"Run {run} is unfinished. Go on with it\? \(Y/n\)")
+            again.expect(rf"Run {run} is unfinished. Resume it\? \(Y/n\)")
             again.type("")
             again.finish()
             worker.finish()
@@ -152,11 +149,11 @@ def test_a_run_that_was_interrupted_says_how_to_go_on_and_the_next_server_offers
         server.interrupt()
         server.finish(130)
     [run] = tiny_place.runs
-    assert f"Go on with it by: lanfit server --resume {run}" in server.said
-    assert f"Go on with it by: lanfit server --resume {run}" in server.stdout.decode()
+    assert f"Resume it with: lanfit server --resume {run}" in server.said
+    assert f"Resume it with: lanfit server --resume {run}" in server.stdout.decode()
     assert b"Measured" not in server.stdout
     with tiny_place.server(terminal=True, passphrase=None) as again:
-        again.expect(rf"Run {run} was interrupted. Go on with it\? \(Y/n\)")
+        again.expect(rf"Run {run} was interrupted. Resume it\? \(Y/n\)")
         again.type("")
         again.finish()
         assert "Passphrase" not in again.said

@@ -25,7 +25,7 @@ from running import (
 )
 from tiny import Tiny
 
-from lanfit.crash import ROUND_POINTS, VARIABLE
+from lanfit.core.failpoints import ROUND_POINTS, VARIABLE
 
 pytestmark = pytest.mark.story
 JOB = {"model": "classes.h5", "method": "federated", "rounds": 3, "epochs": 2, "batch_size": 2, "seed": 7}
@@ -85,6 +85,7 @@ def test_two_clients_make_one_model_in_rounds(place: Place, tmp_path: Path) -> N
         assert set(each["metrics"]) == {"loss", "accuracy", "precision", "recall", "f1"}
         assert set(each["validation"]) == {"lab-1", "lab-2"}
         assert all(drift["norm"] > 0 and -1 <= drift["cosine"] <= 1 for drift in each["drift"].values())
+    assert (place.root / "logs" / run / "history.png").is_file()
     losses = [each["metrics"]["loss"] for each in summary["rounds"]]
     assert losses[-1] < losses[0]
     final = summary["final"]
@@ -105,8 +106,8 @@ def test_two_clients_make_one_model_in_rounds(place: Place, tmp_path: Path) -> N
     assert [row[0] for row in book["rounds"].iter_rows(values_only=True)] == ["round", 1, 2, 3, 4]
 
     # Plain Keras opens the outcome, which takes raw rows.
+    from lanfit.core.seeds import derive_seed
     from lanfit.data.split import split_rows
-    from lanfit.seeds import derive_seed
 
     x = np.loadtxt(place.root / "dataset/X/digits.csv", delimiter=",", skiprows=1, dtype=np.float32)
     y = np.loadtxt(place.root / "dataset/Y/digits.csv", delimiter=",", skiprows=1, dtype=np.int64)
@@ -155,7 +156,7 @@ def test_a_server_that_is_killed_as_a_round_ends_goes_on_with_the_same_models(
         dying.finish(-9)
         [run] = {path.parent.name for path in (tiny_place.root / "logs").glob("*/ledger.sqlite")} - {calm["run"]}
         again = programs.enter_context(tiny_place.server("--resume", run, passphrase=None))
-        again.expect(rf"Going on with run {run}: \d rounds? (is|are) done")
+        again.expect(rf"Resuming run {run}: \d rounds? (is|are) done")
         again.finish()
         for each in workers:
             each.finish()

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data_requests import data_request
 from holding import shim
 from provoke import Scenario, Start, check
 from running import (
@@ -92,7 +93,8 @@ def test_fashion_mnist_is_asked_for_by_name_and_its_own_test_rows_measure(place:
     environment = offline(tmp_path / "keras")
     with place.server("--local", 2, answers=answers, passphrase=None, environment=environment) as server:
         server.finish()
-    asked = ["Loss", "Data (1 files", "Data set of Keras: ", "How many rows [all]: ", "Normalizer", "Training method"]
+    asked = ["Loss", "Data (1 files", "Keras dataset: ", "How many rows [all]: ", "Normalizer", "Training method"]
+    assert not [question for question in asked if question not in server.said], server.said
     positions = [server.said.index(question) for question in asked]
     assert positions == sorted(positions)
     summary = place.summary()
@@ -135,7 +137,7 @@ def any_checksum(folder: Path) -> dict[str, str]:
     return shim(
         folder,
         "import sys\n"
-        "if 'lanfit_server.model_process' in sys.orig_argv:\n"
+        "if 'lanfit_server.models.model_process' in sys.orig_argv:\n"
         "    from keras.src.utils import file_utils\n"
         "    file_utils.validate_file = lambda *args, **others: True\n",
     )
@@ -156,7 +158,7 @@ def test_sequences_are_padded_on_the_server_and_reach_a_client_without_internet(
         place.server(*flags(port, 1, **settings), environment=dies) as server,
         client(tmp_path / "a", port_of(server), "lab", environment=offline(tmp_path / "nothing")) as worker,
     ):
-        server.expect(r"imdb: sequences are padded with zeros in front to 20 values, .* of \d+ of 300 that are longer")
+        server.expect(r"imdb: sequences are padded with zeros in front to 20 values, .* \d+ of 300 are longer")
         server.finish(-9)
         # A server that only collects loads the set again, for its test rows.
         answers = f"127.0.0.1\n{port}\nn\n\n"
@@ -190,7 +192,7 @@ def test_an_autoencoder_trains_on_a_set_of_keras(place: Place, tmp_path: Path) -
     assert np.abs(found - x.reshape(-1, 784) / 255).mean() < 0.3
 
 
-def own_data(place: Place, x: np.ndarray, y: list[object]) -> None:
+def client_data(place: Place, x: np.ndarray, y: list[object]) -> None:
     np.savetxt(place.root / "dataset/X/digits.csv", x, delimiter=",", fmt="%.9g")
     (place.root / "dataset/Y/digits.csv").write_text("target\n" + "".join(f"{value}\n" for value in y))
 
@@ -198,15 +200,16 @@ def own_data(place: Place, x: np.ndarray, y: list[object]) -> None:
 def rows_of_the_test(place: Place, target: str, normalizer: str = "none") -> tuple[np.ndarray, np.ndarray]:
     """The rows that a server draws for its test from these files, with the default seed."""
     from lanfit.data.labels import Target
-    from lanfit.data.prepare import DataRequest, prepare
+    from lanfit.data.prepare import prepare
 
     drawn = prepare(
-        DataRequest(
-            place.root / "dataset/X", place.root / "dataset/Y", (None, 30 if target == "binary" else 10), (None, 1),
-            Target(target), 1, 32, 0.2, 0.1, "none", 0, normalize_targets=normalizer,
+        data_request(
+            x_dir=place.root / "dataset/X", y_dir=place.root / "dataset/Y", target=Target(target), shards=1,
+            input_shape=(None, 30 if target == "binary" else 10), output_shape=(None, 1), batch_size=32,
+            test_split=0.2, validation_split=0.1, seed=0, normalize_targets=normalizer,
         )
     )  # fmt: skip
-    return np.asarray(drawn.x_test), np.asarray(drawn.y_test)
+    return np.asarray(drawn.test_samples.x), np.asarray(drawn.test_samples.y)
 
 
 def test_z_scored_targets_come_back_in_original_units(place: Place) -> None:
@@ -214,7 +217,7 @@ def test_z_scored_targets_come_back_in_original_units(place: Place) -> None:
     from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
     x, y = load_diabetes(return_X_y=True)
-    own_data(place, x, y.tolist())
+    client_data(place, x, y.tolist())
     dense(
         place.root / "model" / "sugar.keras",
         (10,),
@@ -243,7 +246,7 @@ def test_one_sigmoid_tells_two_words_apart(place: Place) -> None:
     from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
     x, y = load_breast_cancer(return_X_y=True)
-    own_data(place, x, np.array(["malignant", "benign"])[y].tolist())
+    client_data(place, x, np.array(["malignant", "benign"])[y].tolist())
     layers = "layers.Dense(16, 'relu'), layers.Dense(1, 'sigmoid')"
     dense(place.root / "model" / "cells.keras", (30,), layers, "'binary_crossentropy', metrics=['accuracy']")
     settings = {"model": "cells.keras", "local": 1, "normalizer": "zscore", "epochs": 10, "samples": 400}
@@ -287,10 +290,10 @@ def test_one_row_of_a_set_is_too_few(place: Place, tmp_path: Path, warm: WarmMod
 @pytest.mark.parametrize(
     ("settings", "causes"),
     [
-        ({"dataset": "fashon_mnist"}, ['no data set "fashon_mnist"', "did you mean 'fashion_mnist'?"]),
-        ({"data": "keras"}, ["Data set of Keras", "--dataset"]),
-        ({"dataset": "mnist", "dataset_args": "num_words=3"}, ['"num_words=3" is no argument of mnist']),
-        ({"dataset": "mnist", "normalize_targets": "zscore"}, ["only targets that are numbers", "they are classes"]),
+        ({"dataset": "fashon_mnist"}, ['no Keras dataset "fashon_mnist"', "did you mean 'fashion_mnist'?"]),
+        ({"data": "keras"}, ["Keras dataset", "--dataset"]),
+        ({"dataset": "mnist", "dataset_args": "num_words=3"}, ['"num_words=3" is not an argument of mnist']),
+        ({"dataset": "mnist", "normalize_targets": "zscore"}, ["only numeric targets", "these are classes"]),
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )

@@ -13,8 +13,8 @@ from holding import Hold
 from provoke import assert_told
 from running import Place, Program, assert_same_weights, each_model, flags, free_port, lines_of
 
-from lanfit.seeds import derive_seed
-from lanfit_server.ledger import Ledger
+from lanfit.core.seeds import derive_seed
+from lanfit_server.store.ledger import Ledger
 
 pytestmark = pytest.mark.story
 
@@ -143,7 +143,7 @@ def test_a_killed_trainer_is_replaced_and_a_killed_simulation_goes_on(place: Pla
         server.finish(2)
     assert json.loads(server.stdout)["code"] == "resume.simulated"
     with simulate(place, "--resume", run, "--json") as again:
-        again.expect(rf"Going on with run {run}: 4 results are on disk\.")
+        again.expect(rf"Resuming run {run}: 4 results are on disk\.")
         again.finish()
     summary = json.loads(again.stdout)
     assert summary["status"] == "done"

@@ -27,8 +27,8 @@ def test_enter_begins_with_those_who_came_and_the_job_of_the_run_repeats_it(tiny
         server.expect(r"Press\s+Enter")
         server.type("")
         server.finish()
-        assert "Beginning with 1 of 3 clients: local-1." in server.said
-    assert b"It began with 1 of 3 clients." in server.stdout
+        assert "Starting with 1 of 3 clients: local-1." in server.said
+    assert b"It started with 1 of 3 clients." in server.stdout
     summary = tiny_place.summary()
     assert (summary["clients_wanted"], len(summary["clients"])) == (3, 1)
     run = summary["run"]

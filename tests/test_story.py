@@ -30,6 +30,7 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "server")
 
 
+@pytest.mark.cold
 def test_three_clients_fit_and_hand_their_models_back(place: Place, tmp_path: Path) -> None:
     with (
         place.server(*flags(0, 3, epochs=8, normalizer="minmax"), "--json") as server,  # 0: any free port
@@ -126,7 +127,7 @@ def test_wrong_answers_at_a_terminal_are_explained_and_asked_again(place: Place,
         for question, answer in (
             ("Start training", "y"), ("Model", "nothing.h5"), ("there is no model 'nothing.h5'", ""),
             ("Number of clients", "1"), ("Passphrase", PASSPHRASE),
-            (r"(?s)p and Enter shows it.*Epochs", "1"), ("Batch size", ""),
+            (r"(?s)type p and press Enter.*Epochs", "1"), ("Batch size", ""),
             ("Optimizer", "adm"), ("Did you mean", "adam"), ("Loss", ""), ("Data", ""), ("Normalizer", "minmax"),
             ("Training method", ""), ("Order", ""),
         ):  # fmt: skip
@@ -190,7 +191,7 @@ def test_a_client_asks_for_address_port_and_passphrase(place: Place, tmp_path: P
 def test_a_client_waits_for_a_server_that_is_not_up_yet(place: Place, tmp_path: Path) -> None:
     port = free_port()
     with client(tmp_path / "a", port, "early") as worker:
-        worker.expect("refused the connection: .* Trying again every 1 s")
+        worker.expect("refused the connection: .* Retrying every 1 s")
         with place.server(*flags(port, 1)) as server:
             server.finish()
             worker.finish()
@@ -322,10 +323,10 @@ def test_a_client_joins_only_the_server_that_has_the_fingerprint(place: Place, t
             worker.finish(3)
             assert "known_servers" in worker.said
         # Its operator hears of it, and what to do helps.
-        server.expect("A client at 127.0.0.1 refused this server, because it expects another fingerprint")
+        server.expect("A client at 127.0.0.1 rejected this server because it expects another fingerprint")
         new = server.expect("--fingerprint ([0-9a-f-]{24})\n")[1]
         with client(tmp_path / "a", port, "one", "--fingerprint", new) as worker:
-            worker.expect("the given one takes its place")
+            worker.expect("which is replaced by the given one")
             server.expect("one joined from")
         server.interrupt()
         server.finish(130)

@@ -11,7 +11,7 @@ import pytest
 from proxy import Proxy
 from running import PATIENCE, Place, Program, client, flags, free_port, port_of
 
-from lanfit.partial import CHUNK
+from lanfit.transfer.partial import CHUNK
 
 pytestmark = pytest.mark.story
 

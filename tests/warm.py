@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from lanfit.cli import main
-from lanfit.loop import LoopThread
-from lanfit_server.evaluate import ModelProcess
+from lanfit.core.loop import LoopThread
+from lanfit_server.models.handle import ModelProcess
 
 
 class WarmModels:
@@ -22,7 +22,7 @@ class WarmModels:
 
     def __init__(self, loop: LoopThread) -> None:
         self._loop = loop
-        self._models = loop.call(ModelProcess.start())
+        self._models = loop.call(ModelProcess.start(lambda line: None))
 
     def lend(self) -> Any:
         """What a server takes for a model process that it has started, and may stop."""
@@ -39,9 +39,6 @@ class _Lent:
 
     async def ask(self, request: Any, answer: Any) -> Any:
         return await asyncio.wrap_future(self._loop.submit(self._models.ask(request, answer)))
-
-    def say_with(self, say: Callable[[str], None]) -> None:
-        self._models.say_with(say)
 
     async def stop(self) -> None:
         pass
@@ -66,7 +63,7 @@ def run_here(models: WarmModels, folder: Path, arguments: Sequence[object], **op
     environment: Mapping[str, str | None] = {"LANFIT_PASSPHRASE": options.get("passphrase")}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    async def lend(module: str = "") -> Any:
+    async def lend(say: Callable[[str], None]) -> Any:
         return models.lend()
 
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:

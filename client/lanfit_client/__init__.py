@@ -1,1 +1,6 @@
-"""A client machine: joins, trains, hands back."""
+"""A client machine: joins, trains, returns the model."""
+
+from lanfit.errors import register
+from lanfit_client.errors import ERRORS
+
+register(ERRORS)

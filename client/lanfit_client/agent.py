@@ -1,6 +1,6 @@
-"""The agent: the client's network half. Finds its server, joins, answers messages; goes on across lost links.
+"""The agent: the network half of the client. Finds its server, joins, handles messages; survives lost links.
 
-What is done for the server, and how, is the business of errands.py and work.py. Imports no TensorFlow.
+What is done for the server, and how, is the business of work_items.py and work.py. Imports no TensorFlow.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lanfit import __version__
-from lanfit.crash import crash_point
-from lanfit.data.memory import free_memory
-from lanfit.errors import ConnectionFailed, InputError, RemoteProtocolError
-from lanfit.files import BlockFile
-from lanfit.gauge import Transfer
-from lanfit.mistakes import mistake
-from lanfit.models.custom import Allowed
+from lanfit.core.failpoints import failpoint
+from lanfit.core.gauge import Transfer
+from lanfit.core.memory import free_memory
+from lanfit.core.text import pluralize, sanitize
+from lanfit.core.workspace import Workspace
+from lanfit.errors import ConnectionFailed, InputError, LanfitError, RemoteProtocolError, mistake
+from lanfit.models.custom_files import Allowed
 from lanfit.models.runtime import keras_version
 from lanfit.net.addresses import with_port
-from lanfit.net.connect import ServerIdentity, TryLater, connect
+from lanfit.net.keepalive import LinkTimes
 from lanfit.net.link import Link
-from lanfit.net.pulse import LinkTimes
 from lanfit.net.tls import format_fingerprint, has_fingerprint
-from lanfit.parts import PartRange
-from lanfit.text import pluralize
-from lanfit.waits import Waits
+from lanfit.settings.parts import PartRange
+from lanfit.settings.timeouts import Timeouts
+from lanfit.transfer.blocks import BlockFile
 from lanfit.wire.arrays import block_size
 from lanfit.wire.messages import (
     Ack,
@@ -61,34 +60,37 @@ from lanfit.wire.messages import (
     Unsuitable,
     Welcome,
 )
-from lanfit.workspace import Workspace
 from lanfit_client.closing_messages import LargePacketLoss, link_ended_message, run_ended_message
+from lanfit_client.connect import Passphrase, ServerIdentity, TryLater, connect
 from lanfit_client.consent import Consent
 from lanfit_client.corrections import Corrections
-from lanfit_client.errands import Errand, Scoring, Surveying, Training
-from lanfit_client.known import KnownServers
-from lanfit_client.outbox import Entry
+from lanfit_client.pacing import BackOff, Flow, weight
 from lanfit_client.settings import LEAST_ROWS
-from lanfit_client.state import ClientState
-from lanfit_client.work import Keeping, Worker
+from lanfit_client.store.known_servers import KnownServers
+from lanfit_client.store.outbox import Entry
+from lanfit_client.store.state import ClientState
+from lanfit_client.work import CachePolicy, Worker
+from lanfit_client.work_items import EvaluationItem, Surveying, Training, WorkItem
 
 #: Seconds between two reports of progress, and between two attempts to reach the server.
 REPORT_SECONDS = 0.5
 RETRY_SECONDS = 1.0
-#: After a link that lasted less than so many seconds there is a pause: what ended it may do so again.
+#: After a link that was shorter than this, in seconds, there is a pause: its cause may persist.
 SHORT_LINK_SECONDS = 5.0
-#: How often a wait is said again, in seconds.
+#: The interval of messages about a wait, in seconds.
 REMIND_SECONDS = 30.0
-DEFAULT_WAITS = Waits()
-#: A reason why there is no link that the user knows.
+DEFAULT_TIMEOUTS = Timeouts()
+#: A reason for the lost link that the user already knows.
 _ENDED = "the server has ended"
-#: A server that has no room is asked again after so many seconds at most, whatever it says.
+#: The number of open questions for parts: one is normal, and another one follows when the job changes.
+MOST_UNANSWERED = 4
+#: The longest time before a result is offered again to a server without disk space, in seconds.
 LONGEST_DELAY = 600.0
 
 
 @dataclass(frozen=True)
 class Server:
-    """Where to join; with a fingerprint, only the server that has it."""
+    """The address to join; with a fingerprint, only a server with that."""
 
     host: str
     port: int
@@ -96,10 +98,10 @@ class Server:
 
 
 class PartsAnswers(Protocol):
-    """Knows which parts of the rows this client trains on."""
+    """Chooses the parts of the rows on which this client trains."""
 
     async def answer(self, of: int) -> TakeParts:
-        """The answer for a job with so many parts."""
+        """Return the answer for a job with this many parts."""
         ...
 
     def forget(self) -> None:
@@ -143,8 +145,8 @@ class Agent:
         consent: Consent | None = None,
         least_rows: int = LEAST_ROWS,
         remembers: bool = True,
-        waits: Waits = DEFAULT_WAITS,
-        keeping: Keeping | None = None,
+        timeouts: Timeouts = DEFAULT_TIMEOUTS,
+        keeping: CachePolicy | None = None,
         parts: PartsAnswers | None = None,
         corrections: Corrections | None = None,
         allowed: Allowed | None = None,
@@ -156,15 +158,15 @@ class Agent:
         self._allowed = allowed or Allowed()
         self._joined_with = self._allowed.specs
         self.worker = Worker(
-            state, workspace, own, runtime, fixed, self._send_soon, say, keeping or Keeping(), self._allowed,
+            state, workspace, own, runtime, fixed, self._send_soon, say, keeping or CachePolicy(), self._allowed,
             detail, say_now, least_rows,
         )  # fmt: skip
         self._consent = consent or Consent(own, state.data_consents, given=data is not None)
-        self._asking: tuple[Errand, asyncio.Task[None]] | None = None
-        """What waits for the user's word, and the task that does."""
+        self._asking: tuple[WorkItem, asyncio.Task[None]] | None = None
+        """The work that waits for the consent of the user, and the coroutine that waits."""
         self.sending: Transfer | None = None
-        """What is handed back at this moment."""
-        self._waits = waits
+        """The results that are being sent."""
+        self._timeouts = timeouts
         self._detail = detail or say
         self._server = server
         self._state = state
@@ -173,50 +175,55 @@ class Agent:
         self._parts = parts
         self._corrections = corrections
         self._told_block = ""
-        """Of the last survey, until the server has fetched it."""
+        """The block of the last survey, until the server has fetched it."""
         self._say = say
         self._say_trouble = say_trouble or say
         self._link: Link | None = None
         self._identity: ServerIdentity | None = None
         self._given_name = name
         self._noted: tuple[str, str] | None = None
-        """The versions of lanfit and Keras that the user was last told of."""
+        """The versions of lanfit and Keras that the user was last notified of."""
         self._has_own_id = False
-        """Whether it has taken another id because its own was that of another machine, too."""
+        """Whether it has chosen another id because another machine had the same."""
         self._join_seconds = 0.0
-        self._times = LinkTimes.of(waits)
+        self._times = LinkTimes.of(timeouts)
+        self._back_off = BackOff()
+        self._unanswered = 0
+        """The number of questions for parts on this link without an answer."""
+        self.monotonic: Callable[[], float] = time.monotonic
+        self.sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep
         self._unsent: list[Message] = []
         self._delayed: set[str] = set()
         self._offered: set[str] = set()
-        """The results that were offered over this link: nothing else is acknowledged, refused or fetched on it."""
+        """The results that were offered on this link; only these can be acknowledged, rejected or fetched on it."""
         self._kept_back: set[bytes] = set()
-        """The certificates of servers that got nothing, as the user was told."""
+        """The certificates of servers that got no results, of which the user was notified."""
         self._once = False
         self._large_packet_loss = LargePacketLoss()
         self._waited_for = ""
-        """What the user was told last that this client is waiting for."""
+        """The last message to the user about what this client waits for."""
         self._knows_it_ended = False
-        """The server said goodbye, and the user knows."""
+        """Whether the server said goodbye, and the user was notified."""
         self._sending: set[asyncio.Task[None]] = set()
 
     def trust(self, fingerprint: bytes) -> None:
-        """The user says that this is the server that is meant, as by naming its fingerprint."""
+        """Accept the server, as if the user had given its fingerprint."""
         self._server = replace(self._server, fingerprint=fingerprint.hex())
 
     async def start(self) -> None:
-        """Start the trainer: it imports its backend while the agent joins.
+        """Start the trainer, which imports its backend while the agent joins.
 
         Raises:
             InputError: the backend is not installed, or finds no GPU where one was asked for.
         """
         trainer = self.worker.trainer
         await trainer.start()
-        if trainer.runtime.device == "gpu":  # only the backend knows whether there is one
-            self._say(f"Importing {trainer.runtime.backend}, to see whether it finds a GPU.")
+        if trainer.runtime.device == "gpu":  # only the backend can detect one
+            self._say(f"Importing {trainer.runtime.backend} to check for a GPU.")
             await trainer.settled()
 
-    async def run(self, passphrase: str, *, once: bool) -> None:
-        """Join and work; with `once` until a run has ended, else for ever.
+    async def run(self, passphrase: Passphrase, *, once: bool) -> None:
+        """Join and work; with `once` until a run has ended, else forever.
 
         Raises:
             RefusedError: the server does not let this client in, or is not the one that it was.
@@ -240,27 +247,32 @@ class Agent:
                 task.cancel()
             await asyncio.gather(working, unusable, return_exceptions=True)
 
-    async def _join_and_serve(self, passphrase: str, *, once: bool) -> None:
+    async def _join_and_serve(self, passphrase: Passphrase, *, once: bool) -> None:
         while True:
             link = await self._join(passphrase)
-            began, ended = time.monotonic(), False
+            began, ended, wait = self.monotonic(), False, 0.0
             try:
                 ended = await self._serve(link, once=once)
-            except ConnectionFailed as lost:
-                self._lost(link, lost)
+            except (ConnectionFailed, RemoteProtocolError) as lost:
+                if isinstance(lost, RemoteProtocolError):
+                    link.cut(lost.message)
+                wait = self._back_off.ended(broken=bool(link.broken), lasted=self.monotonic() - began)
+                self._lost(link, lost, wait)
             # Not in a `finally`: when this is cancelled, `close` says goodbye on the link.
             self._link = None
-            await link.close("the client is done with it")
+            await link.close("closed by the client")
             if ended:
                 return
-            if time.monotonic() - began < SHORT_LINK_SECONDS:
-                await asyncio.sleep(RETRY_SECONDS)
+            if wait or self.monotonic() - began < SHORT_LINK_SECONDS:
+                await self.sleep(max(wait, RETRY_SECONDS))
 
-    def _lost(self, link: Link, lost: ConnectionFailed) -> None:
-        """Say that the link has ended, and what is done now; who waits for the next run is not told every try."""
-        worker, on_purpose = self.worker, link.said_goodbye
+    def _lost(self, link: Link, lost: LanfitError, wait: float) -> None:
+        """Report the end of the link, and what follows. A client that waits for the next run reports no attempts."""
+        worker, on_purpose = self.worker, link.said_goodbye and not link.broken
         at_work, results = worker.progress() is not None, len(worker.outbox)
         address = with_port(self._server.host, self._server.port)
+        if link.broken:
+            lost = mistake("link.broken", address=address, reason=sanitize(link.broken, 300), seconds=wait)
         self._say(link_ended_message(lost, address, on_purpose=on_purpose, at_work=at_work, results=results))
         if advice := self._large_packet_loss.lost(link.stood_still, link.bytes_received):
             self._say(advice)
@@ -268,10 +280,10 @@ class Agent:
 
     # --- joining ------------------------------------------------------------------------------------------------
 
-    async def _join(self, passphrase: str) -> Link:
-        """Log in, however long the server takes to be there."""
+    async def _join(self, passphrase: Passphrase) -> Link:
+        """Log in, and retry until the server is available."""
         began, said, reason = time.monotonic(), 0.0, ""
-        if self._knows_it_ended:  # that it is not there is no news for a while
+        if self._knows_it_ended:  # its absence is expected for a while
             said, reason = began, _ENDED
         while True:
             attempt = time.monotonic()
@@ -294,7 +306,7 @@ class Agent:
                 if due or (failed.message != reason and (later or reason != _ENDED)):
                     waited = f" ({now - began:.0f} s so far)" if reason else ""
                     self._say_trouble(
-                        f"{failed.message}. {failed.hint} Trying again every {wait:.0f} s{waited}; Ctrl-C ends it."
+                        f"{failed.message}. {failed.hint} Retrying every {wait:.0f} s{waited}; Ctrl-C stops it."
                     )
                     said, reason = now, failed.message
                 await asyncio.sleep(wait)
@@ -305,12 +317,12 @@ class Agent:
             if self._known is not None:
                 where = with_port(self._server.host, self._server.port)
                 if self._known.remember(where, identity):
-                    self._say(f"{where} was known here with another fingerprint; the given one takes its place.")
+                    self._say(f"{where} was known with another fingerprint, which is replaced by the given one.")
             self._identity = identity
             return link
 
     def _bind_results(self, server: ServerIdentity) -> None:
-        """See which results that wait here for a server with this id are for the one with this certificate.
+        """Determine which results for a server with this id are for the one with this certificate.
 
         The id is public: who knows the passphrase can take it. So a result is only for the certificate that its task
         came from; but who named another one, by --fingerprint or at the question, says that it is the same server.
@@ -319,7 +331,7 @@ class Agent:
         known = self._known.digits_of(server.server_id) if self._known is not None else None
 
         def stays(entry: Entry) -> bool:
-            # An earlier version did not write the certificate down: then it is the one that is remembered.
+            # Earlier versions did not record the certificate: the remembered one applies.
             remembered = not entry.fingerprint and known is not None and has_fingerprint(server.fingerprint, known)
             return not (named or remembered)
 
@@ -329,20 +341,20 @@ class Agent:
             self._kept_back.add(server.fingerprint)
             shown = format_fingerprint(server.fingerprint)
             self._say(
-                f"{pluralize(len(waiting), 'finished result')} for a server with this id and another certificate: kept "
-                "back, as anybody can take its id. If this is that server with a new key, start this client again "
+                f"{pluralize(len(waiting), 'finished result')} for a server with this id but another certificate: kept "
+                "here, as any server can claim an id. If it is the same server with a new key, restart this client "
                 f"with --fingerprint {shown}."
             )
 
     def _is_for(self, entry: Entry | None) -> bool:
-        """Whether a result is for the server that this client is logged in to."""
+        """Return whether a result is for the server that this client is logged in to."""
         server = self._identity
         if entry is None or server is None:
             return False
         return (entry.server_id, entry.fingerprint) == (server.server_id, server.fingerprint)
 
     async def _serve(self, link: Link, *, once: bool) -> bool:
-        """Work for the server at the other end; with `once` returns True when a run has ended.
+        """Work for the connected server; with `once` return True when a run has ended.
 
         Otherwise the link stays for the next run, if the server has one.
         """
@@ -366,9 +378,12 @@ class Agent:
         )
         reporting = asyncio.create_task(self._report(link))
         watching = asyncio.create_task(self._watch(link))
+        flow, self._unanswered = Flow(self.monotonic()), 0
         try:
             while True:
                 message = await link.receive()
+                if (wait := flow.wait(weight(message), self.monotonic())) > 0:
+                    await self._rest(link, wait)
                 if isinstance(message, IdTaken):
                     self._choose_another_id()
                     return False
@@ -380,44 +395,60 @@ class Agent:
                 task.cancel()
             await asyncio.gather(reporting, watching, *self._sending, return_exceptions=True)
 
+    async def _rest(self, link: Link, seconds: float) -> None:
+        """Receive nothing for this many seconds; disconnect a server that sends more than fits the buffers.
+
+        Raises:
+            ConnectionFailed: it was; what else it had said is of no use.
+        """
+        resting = asyncio.ensure_future(self.sleep(seconds))
+        closing = asyncio.ensure_future(link.closed.wait())
+        try:
+            await asyncio.wait({resting, closing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            resting.cancel()
+            closing.cancel()
+        if link.broken:
+            raise mistake("link.ended", peer=link.peer, reason=link.reason)
+
     async def _end_corrections(self) -> None:
         if self._corrections is not None:
             await self._corrections.end()
 
     async def _survey_again(self, survey: Survey, link: Link) -> None:
-        """The user wants the own files read again, or has changed them."""
-        if not self._told_block:  # else the server is just fetching what was told of them
-            await self.worker.take(Surveying(self.worker.means, survey), link)
+        """Read the client's own data again, on request of the user or after a change."""
+        if not self._told_block:  # else the server is fetching the survey
+            await self.worker.take(Surveying(self.worker.context, survey), link)
 
     def _choose_another_id(self) -> None:
-        """A client with this id is at the server, and answers: two machines have a copy of one state folder."""
+        """Handle the rejection of this client's id: another machine has a copy of its state folder."""
         if not self._has_own_id:
             self._say(
-                "A client with this client's id is at the server already: its state folder was copied, as with a disk "
-                "image. This client has an id of its own from now on, and joins again."
+                "Another client with the same id is connected to the server: the state folder was copied, for example "
+                "in a disk image. This client now uses a new id and rejoins."
             )
         self._has_own_id = True
         self._state.choose_another_id()
 
     async def _watch(self, link: Link) -> None:
-        """Say once when nothing is heard of the server, which need not mean anything yet, and once that it is back."""
-        waits, longest = self._waits, 0.0
+        """Report once that the server is silent, and once that it is back."""
+        timeouts, longest = self._timeouts, 0.0
         while not link.closed.is_set():
-            await asyncio.sleep(min(1.0, waits.suspect / 5))
+            await asyncio.sleep(min(1.0, timeouts.suspect / 5))
             silence = link.silence
-            if silence > waits.suspect:
+            if silence > timeouts.suspect:
                 if not longest:
                     self._say(
-                        f"Nothing has come from the server for {silence:.0f} s. Work goes on here; after "
-                        f"{waits.lost:.0f} s the link is made anew."
+                        f"Nothing was received from the server for {silence:.0f} s. Work continues; after "
+                        f"{timeouts.lost:.0f} s the client reconnects."
                     )
                 longest = silence
             elif longest:
-                self._say(f"The server is back: nothing came from it for {longest:.0f} s.")
+                self._say(f"The server is back after {longest:.0f} s of silence.")
                 longest = 0.0
 
     async def _report(self, link: Link) -> None:
-        """Report progress while there is any."""
+        """Report progress regularly while there is work."""
         with contextlib.suppress(ConnectionFailed):
             while True:
                 if (progress := self.worker.progress()) is not None:
@@ -427,20 +458,25 @@ class Agent:
     # --- messages -----------------------------------------------------------------------------------------------
 
     async def _handle(self, link: Link, message: AnyMessage) -> bool:
-        """Do what a message says; returns whether a run ended."""
+        """Handle a message; return whether a run ended."""
         worker = self.worker
         assert self._identity is not None
         match message:
             case Welcome():
+                if self._link is link:
+                    raise RemoteProtocolError("the server welcomed this client twice")
                 self._welcome(link, message)
             case Status(text):
-                if worker.progress() is None and text != self._waited_for:  # who is at work waits for nothing
+                if worker.progress() is None and text != self._waited_for:  # a client at work does not wait
                     self._waited_for = text
                     self._say(f"Waiting: {text}.")
             case NeedsCustom(files, objects):
                 self._needs_custom(files, objects)
             case AskParts(of) if self._parts is not None:
-                await self._end_corrections()  # what is typed from now on is an answer
+                await self._end_corrections()  # input from now on is an answer
+                if self._unanswered >= MOST_UNANSWERED:
+                    raise RemoteProtocolError("the server asks for parts repeatedly without waiting for an answer")
+                self._unanswered += 1
                 self._start(self._answer_parts(link, self._parts, of))
             case PartsTaken():
                 self._taken(message)
@@ -448,27 +484,27 @@ class Agent:
                 await self._end_corrections()
                 server = self._identity
                 training = Training(
-                    worker.means, message, server.server_id, self._given_name, self._join_seconds, server.fingerprint
+                    worker.context, message, server.server_id, self._given_name, self._join_seconds, server.fingerprint
                 )
                 await self._take(training, link)
             case Survey():
                 self._told_block = ""
                 await self._end_corrections()
-                await self._take(Surveying(worker.means, message), link)
+                await self._take(Surveying(worker.context, message), link)
             case ScoreTask():
                 await self._end_corrections()
-                await self._take(Scoring(worker.means, message), link)
+                await self._take(EvaluationItem(worker.context, message), link)
             case Fetch():
-                self._start(self._deliver(link, message))
+                self._start(self._deliver(link, message), link)
             case Ack(block) | Reject(block) | Later(block) if block not in self._offered:
-                pass  # what this server was not offered is not its business; or it says so twice
+                pass  # the result was not offered to this server, or the message is a repetition
             case Ack(block):
-                crash_point("client.acknowledged")
+                failpoint("client.acknowledged")
                 entry = worker.outbox.get(block)
                 worker.outbox.remove(block)
                 self._delayed.discard(block)
                 of_round = entry is not None and entry.result.task.startswith("round-")
-                (self._detail if of_round else self._say)("The server has the result on disk.")
+                (self._detail if of_round else self._say)("The server has stored the result.")
             case Later(block, seconds, reason):
                 self._put_off(block, seconds, reason)
             case Reject(block, reason):
@@ -478,7 +514,7 @@ class Agent:
                 if self._asking is not None and self._asking[0].key == ("task", run, task):
                     self._ask_no_more()
                 await worker.cancel(run, task)
-                self._say(f"Task {task} is not this client's any more: {reason}.")
+                self._say(f"Task {task} is no longer assigned to this client: {reason}.")
             case RunEnded(run, status, text):
                 await self._end_corrections()
                 self._ask_no_more()
@@ -491,37 +527,37 @@ class Agent:
                 raise RemoteProtocolError(f"the server sent {type(message).__name__}, which is not for a client")
         return False
 
-    async def _take(self, errand: Errand, link: Link) -> None:
-        """Do an errand; one that needs the own rows when their user allows it, and else tell that it may not be."""
+    async def _take(self, item: WorkItem, link: Link) -> None:
+        """Start a work item; one on the client's own data needs the consent of the user, and fails without it."""
         self._ask_no_more()
         assert self._identity is not None
-        if errand.own and not self._consent.is_given(self._identity.fingerprint):
-            self._asking = errand, self._start(self._take_if_allowed(errand, link, self._identity))
+        if item.own and not self._consent.is_given(self._identity.fingerprint):
+            self._asking = item, self._start(self._take_if_allowed(item, link, self._identity))
         else:
-            await self._begin(errand, link)
+            await self._begin(item, link)
 
-    async def _begin(self, errand: Errand, link: Link) -> None:
-        if isinstance(errand, Surveying) and self._corrections is not None:
-            self._corrections.begin(lambda: self._survey_again(errand.message, link))
-        await self.worker.take(errand, link)
+    async def _begin(self, item: WorkItem, link: Link) -> None:
+        if isinstance(item, Surveying) and self._corrections is not None:
+            self._corrections.begin(lambda: self._survey_again(item.message, link))
+        await self.worker.take(item, link)
 
-    async def _take_if_allowed(self, errand: Errand, link: Link, server: ServerIdentity) -> None:
+    async def _take_if_allowed(self, item: WorkItem, link: Link, server: ServerIdentity) -> None:
         address = with_port(self._server.host, self._server.port)
         allowed = await self._consent.ask(server.fingerprint, address)
         self._asking = None
         if allowed:
-            await self._begin(errand, link)
+            await self._begin(item, link)
         else:
-            self.worker.refuse(errand, mistake("own-data.not-allowed", server=address))
+            self.worker.refuse(item, mistake("own-data.not-allowed", server=address))
 
     def _ask_no_more(self) -> None:
-        """What waits for the user's word is not wanted any more; the question stays, and its answer counts."""
+        """Drop the work that waits for consent; the question stays open, and its answer is remembered."""
         asking, self._asking = self._asking, None
         if asking is not None:
             asking[1].cancel()
 
     def _welcome(self, link: Link, welcome: Welcome) -> None:
-        """In: from now on messages can be sent, beginning with what could not be before."""
+        """Handle the successful login: send the messages that had to wait."""
         assert self._identity is not None
         self._given_name = welcome.name
         self.worker.server_keras = welcome.keras
@@ -546,14 +582,14 @@ class Agent:
             self._send_soon(message)
 
     def _needs_custom(self, files: Sequence[CustomFile], objects: Sequence[str]) -> None:
-        """Say what is missing here for the server's model. Nothing is read from the server, and nothing executed."""
+        """Report which custom objects are missing here for the server's model. Nothing is executed."""
         try:
             self._allowed.of(files, objects)
         except InputError as wrong:
             self._say(f"Not in this run: {wrong.message}. {wrong.hint}")
 
     def allow(self, path: Path) -> None:
-        """Allow one more file with custom objects, as the user of this machine wants.
+        """Allow one more custom objects file, on request of the user of this machine.
 
         Raises:
             InputError: it is missing, or not Python.
@@ -563,18 +599,19 @@ class Agent:
 
     async def _answer_parts(self, link: Link, parts: PartsAnswers, of: int) -> None:
         answer = await parts.answer(of)
+        self._unanswered -= 1
         self._name = answer.name
         await link.send(answer)
 
     def _taken(self, taken: PartsTaken) -> None:
         if taken.name != self._given_name:
-            self._say(f"Called {taken.name} from now on.")
+            self._say(f"This client is now called {taken.name}.")
         self._given_name = self._name = taken.name
         self._state.remember_name(taken.name)
         self._say(f"This client trains on {PartRange(taken.first, taken.last).said} of {taken.of}.")
 
     def _send_soon(self, message: Message) -> None:
-        """Send a message if there is a link. Without one only a failure is kept: results wait in the outbox."""
+        """Send a message if there is a link. Otherwise only failures are kept: results are in the outbox."""
         if isinstance(message, Offer):
             if not self._is_for(self.worker.outbox.get(message.result.block.id)):
                 return
@@ -588,17 +625,20 @@ class Agent:
         elif isinstance(message, Unsuitable) and self._corrections is not None:
             self._corrections.invite()
 
-    def _start(self, sending: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(_ignoring_the_end(sending))
+    def _start(self, sending: Coroutine[Any, Any, None], link: Link | None = None) -> asyncio.Task[None]:
+        """Run a coroutine on a link, concurrently with receiving. If the peer violates the protocol, cut the link."""
+        task = asyncio.create_task(_ignoring_the_end(sending, link))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
+        task.add_done_callback(lambda _: sending.close())  # it may have been cancelled before it started
         return task
 
     def _put_off(self, block: str, seconds: float, reason: str) -> None:
-        """The server has no room for a result: it stays here, and is offered again."""
+        """Keep a result for which the server has no disk space, and offer it again later."""
+        self._offered.discard(block)  # a repetition before the next offer is ignored
         if block not in self._delayed:
             self._delayed.add(block)
-            self._say(f"The server can't take a result yet: {reason}. It waits here and is offered again.")
+            self._say(f"The server can't accept a result yet: {reason}. It is kept here and offered again.")
         self._start(self._offer_later(block, seconds))
 
     async def _offer_later(self, block: str, seconds: float) -> None:
@@ -608,17 +648,17 @@ class Agent:
             self._send_soon(Offer(entry.result))
 
     async def _deliver(self, link: Link, fetch: Fetch) -> None:
-        """Send a block that the server was told of; that of a result, it is asked to put on disk."""
+        """Send a block that was announced to the server; after a result, request its commit."""
         outbox = self.worker.outbox
         if outbox.get(fetch.block) is not None and fetch.block not in self._offered:
-            raise RemoteProtocolError("the server asked for a block that it was not offered")
+            raise RemoteProtocolError("the server requested a block that it was not offered")
         why = await asyncio.to_thread(outbox.drop_if_damaged, fetch.block)
         if why:
-            await link.close("a result can't be read back from this client's disk")  # it is waited for on this link
+            await link.close("a result can't be read back from this client's disk")  # the server waits for it
             return
         file = self.worker.block(fetch.block)
         if file is None:
-            raise RemoteProtocolError("the server asked for a block that it was not offered")
+            raise RemoteProtocolError("the server requested a block that it was not offered")
         block = BlockFile.open(Path(file.path))
         try:
             entry, size = self.worker.outbox.get(fetch.block), block_size(file.block.arrays)
@@ -631,10 +671,10 @@ class Agent:
             self._told_block = ""
         if entry is not None:
             await link.send(Commit(fetch.block))
-            crash_point("client.delivered")
+            failpoint("client.delivered")
 
     def _sent(self, entry: Entry | None, moved: Transfer, position: int) -> None:
-        """So much of a result is on its way."""
+        """Update the progress of sending a result."""
         if entry is None:
             return
         self.sending, moved.done = moved, position
@@ -654,23 +694,29 @@ class Agent:
 
 
 def differing_versions(lanfit: str, keras: str) -> list[str]:
-    """What is said about a server whose lanfit or Keras is not this client's."""
+    """Return the message about a server with another version of lanfit or Keras."""
     said = []
     if (there := lanfit) != __version__:
         said.append(
-            f"Note: the server has lanfit {there}, this client {__version__}: install the same on both machines if "
-            "something fails."
+            f"Note: the server has lanfit {there}, this client {__version__}: install the same version on both "
+            "machines if something fails."
         )
     here, there = keras_version(), keras
     if here and there and here != there:
         said.append(
-            f"Note: the server has Keras {there}, this client {here}: whether the model can be built here is tried "
-            "before its rows come."
+            f"Note: the server has Keras {there}, this client {here}: the client tries to build the model before "
+            "it receives its rows."
         )
     return said
 
 
-async def _ignoring_the_end(sending: Coroutine[Any, Any, None]) -> None:
-    """Await something on a link; when the link ends meanwhile, the reading side notices."""
-    with contextlib.suppress(ConnectionFailed):
+async def _ignoring_the_end(sending: Coroutine[Any, Any, None], link: Link | None) -> None:
+    """Await something on a link; when the link ends meanwhile, or is cut, the reading side notices."""
+    try:
         await sending
+    except ConnectionFailed:
+        pass
+    except RemoteProtocolError as wrong:
+        if link is None:
+            raise
+        link.cut(wrong.message)

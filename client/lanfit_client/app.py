@@ -1,4 +1,4 @@
-"""Puts the client together: where to join, the passphrase, the agent. The command line is a skin over this."""
+"""Assembles the client: the server to join, the passphrase, the agent. The command line is a thin layer above it."""
 
 from __future__ import annotations
 
@@ -12,45 +12,44 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lanfit.child import ALLOW, CANT_JOIN
-from lanfit.errors import InputError
-from lanfit.fields import Value
-from lanfit.gauge import Pace
-from lanfit.loop import LoopThread
-from lanfit.mistakes import mistake
-from lanfit.models.custom import Allowed, allow_named
-from lanfit.models.runtime import check_backend, default_backend
+from lanfit.backends import check_backend, default_backend
+from lanfit.core.child import ALLOW, CANT_JOIN
+from lanfit.core.gauge import Pace
+from lanfit.core.loop import LoopThread
+from lanfit.core.passphrase import PASSPHRASE_VARIABLE, given_passphrase
+from lanfit.core.terminal import Terminal
+from lanfit.core.text import pluralize
+from lanfit.core.workspace import Workspace
+from lanfit.errors import InputError, mistake
+from lanfit.models.custom_files import Allowed, allow_named
 from lanfit.net.addresses import parse_address
-from lanfit.net.connect import WrongPassphrase
 from lanfit.net.tls import format_fingerprint, parse_fingerprint
-from lanfit.passphrase import PASSPHRASE_VARIABLE, given_passphrase
-from lanfit.terminal import Terminal
-from lanfit.text import pluralize
-from lanfit.waits import Waits
+from lanfit.settings.fields import Value
+from lanfit.settings.timeouts import Timeouts
 from lanfit.wire.messages import Runtime
-from lanfit.workspace import Workspace
 from lanfit_client.agent import Agent, Server
 from lanfit_client.bar import Line, bar_lines
-from lanfit_client.cache import CACHE_LIMIT
+from lanfit_client.connect import Passphrase, WrongPassphrase
 from lanfit_client.consent import Consent
 from lanfit_client.corrections import Corrections
-from lanfit_client.known import FingerprintChanged, KnownServers
 from lanfit_client.parts import PartsQuestions
-from lanfit_client.questions import Questions
+from lanfit_client.prompts import Questions
 from lanfit_client.settings import DEFAULT_PORT, FIELDS, LEAST_ROWS, JoinLine
-from lanfit_client.state import ClientState
-from lanfit_client.work import Keeping
+from lanfit_client.store.cache import CACHE_LIMIT
+from lanfit_client.store.known_servers import FingerprintChanged, KnownServers
+from lanfit_client.store.state import ClientState
+from lanfit_client.work import CachePolicy
 
-#: How the questions for the server are answered on the command line, and at them.
+#: How the questions for the server are answered, on the command line and at a terminal.
 HOST = "the argument HOST[:PORT]"
 EXAMPLE = "192.168.1.20:8470"
-#: A typed passphrase may be wrong this often in all; a fake server must not get endless guesses.
+#: The maximum number of typed passphrases; a fake server must not get endless guesses.
 ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says. `given` answers questions, `settings` (client.toml) are their defaults."""
+    """The command line. `given` answers questions, `settings` (client.toml) are their defaults."""
 
     workspace: Workspace
     given: Mapping[str, Value]
@@ -59,7 +58,7 @@ class Options:
     fingerprint: str | None = None
     once: bool = False
     child: bool = False
-    """Started by a server on this machine: the passphrase comes on standard input, whose end ends the client."""
+    """Started by a server on this machine: the stretched passphrase arrives on standard input, whose end stops it."""
 
     def value(self, key: str) -> Value:
         given = self.given.get(key)
@@ -75,12 +74,12 @@ class Client:
         self._typed = 0
 
     def run(self) -> int:
-        """Join and work; returns the exit code.
+        """Join and work; return the exit code.
 
         Raises:
-            InputError: an answer is wrong or missing.
-            RefusedError: the server does not let this client in.
-            KeyboardInterrupt: it was ended by Ctrl-C, or by the end of the server that started it.
+            InputError: an answer is invalid or missing.
+            RefusedError: the server refuses this client.
+            KeyboardInterrupt: it was stopped by Ctrl-C, or by the end of the server that started it.
         """
         options = self._options
         runtime = Runtime(
@@ -96,14 +95,14 @@ class Client:
         data = _data_folder(options)
         own = data or options.workspace.dataset
         allowed = _allowed(options)
-        waits = Waits.of(options.settings, options.workspace.client_settings)
+        timeouts = Timeouts.of(options.settings, options.workspace.client_settings)
         name = str(options.value("name") or state.name or socket.gethostname())
         self._questions = Questions(self._terminal)
         parts = PartsQuestions(self._terminal, options.given, options.settings, name, self._questions)
         consent = Consent(
             own,
             state.data_consents,
-            given=data is not None or options.child,  # by who started it: both are one user's
+            given=data is not None or options.child,  # by its server: both belong to one user
             terminal=self._terminal,
             questions=self._questions,
         )
@@ -121,7 +120,7 @@ class Client:
                     consent=consent,
                     least_rows=int(str(options.value("min_rows") or LEAST_ROWS)),
                     remembers=not options.child,
-                    waits=waits,
+                    timeouts=timeouts,
                     keeping=_keeping(options),
                     parts=parts,
                     corrections=Corrections(own, self._terminal.say, self._terminal.on_enter),
@@ -136,17 +135,17 @@ class Client:
                     loop.call(agent.start())
                     self._work(loop, agent)
                 finally:
-                    loop.call(agent.close("it was ended"))
+                    loop.call(agent.close("the client was stopped"))
                     self._say_what_is_kept(agent)
                 return 4 if agent.worker.failures or agent.worker.is_unsuitable else 0
         finally:
             state.lock.release()
 
     def _server(self, fingerprint: str | None) -> Server:
-        """Where to join: given, or asked for. A port in the answer for the address is not asked for again.
+        """Return the server to join: given, or asked for. A port in the answer for the address is not asked for again.
 
         Raises:
-            InputError: no server can be joined there.
+            InputError: it is not a valid server address.
         """
         options = self._options
         given, port = options.given.get("host"), options.given.get("port")
@@ -166,7 +165,7 @@ class Client:
         return Server(address.host, address.port or int(str(port)), fingerprint)
 
     def _say_trouble(self, line: str) -> None:
-        """Say what keeps this client from joining; so that its server shows it, if one on this machine started it."""
+        """Print why this client can't join, in a form that a local server shows as well."""
         self._terminal.say(f"{CANT_JOIN}{line}" if self._options.child else line)
 
     def _work(self, loop: LoopThread, agent: Agent) -> None:
@@ -188,7 +187,7 @@ class Client:
 
     @staticmethod
     def _bar(agent: Agent, pace: Pace, width: int, height: int) -> Sequence[Line]:
-        """How far the task at hand is, for the user at a terminal."""
+        """The progress of the current task, for the user at a terminal."""
         worker, now = agent.worker, time.monotonic()
         progress = worker.progress()
         left = pace.of((progress.run, progress.task), progress.share, now) if progress is not None else None
@@ -196,16 +195,16 @@ class Client:
 
     # --- what is asked ------------------------------------------------------------------------------------------
 
-    def _passphrase(self) -> str:
+    def _passphrase(self) -> Passphrase:
         if self._options.child:
-            passphrase, rest = _first_line()
+            stretched, rest = _first_line()
             threading.Thread(target=_follow_input, args=(rest, self._allow), daemon=True).start()
-            return passphrase
+            return bytes.fromhex(stretched)
         given = given_passphrase(self._options.passphrase_file)
         return self._type_passphrase() if given is None else given
 
     def _allow(self, path: Path) -> None:
-        """The server that started this client lets it execute a file with custom objects: both are of one user."""
+        """Let a local client execute a custom objects file of its server: both belong to one user."""
 
         async def allow() -> None:
             self._agent.allow(path)
@@ -222,7 +221,7 @@ class Client:
         return self._terminal.ask("Passphrase", flag, str, default=None, secret=True)
 
     def _trusts(self, changed: FingerprintChanged) -> bool:
-        """At a terminal the user decides about a server that is not the one it was."""
+        """Ask the user at a terminal about a server with a changed fingerprint."""
         if not self._terminal.interactive:
             return False
         self._terminal.explain(changed)
@@ -233,12 +232,13 @@ class Client:
         return trusted
 
     def _say_what_waits(self, agent: Agent, state: ClientState) -> None:
-        """What earlier runs left here, and for whom: it waits for its own server, days if need be."""
+        """Report the results that earlier runs left here, and for which server: they wait for it, for days if
+        necessary."""
         known = KnownServers(state.known_servers)
         for server_id, count in agent.worker.outbox.servers().items():
-            address = known.address(server_id) or f"a server that is not known here any more (id {server_id.hex()[:8]})"
-            waits = pluralize(count, "finished result waits", "finished results wait")
-            self._terminal.say(f"{waits} here for {address}: offered when that server is joined.")
+            address = known.address(server_id) or f"a server that is no longer known (id {server_id.hex()[:8]})"
+            waiting = pluralize(count, "finished result waits", "finished results wait")
+            self._terminal.say(f"{waiting} here for {address}: offered when that server is joined.")
 
     def _say_what_is_kept(self, agent: Agent) -> None:
         if waiting := len(agent.worker.outbox):
@@ -248,10 +248,10 @@ class Client:
             )
 
 
-def _keeping(options: Options) -> Keeping:
-    """What is kept of received data; nothing by a client that a server started on its own machine."""
+def _keeping(options: Options) -> CachePolicy:
+    """Return which received data is kept; none by a client that a server started on its own machine."""
     limit, data = options.value("cache_limit"), options.value("keep_data")
-    return Keeping(
+    return CachePolicy(
         limit=CACHE_LIMIT if limit is None else int(str(limit)),
         data=bool(data) and not options.child,
         restarts=not options.child,
@@ -259,10 +259,10 @@ def _keeping(options: Options) -> Keeping:
 
 
 def _data_folder(options: Options) -> Path | None:
-    """The folder of own files that was named, if any; in client.toml it may be named from the workspace on.
+    """Return the folder of the client's own data, if given; in client.toml it may be relative to the workspace.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: the folder does not exist.
     """
     named = options.value("data")
     if named is None:
@@ -274,7 +274,7 @@ def _data_folder(options: Options) -> Path | None:
 
 
 def _allowed(options: Options) -> Allowed:
-    """The files with custom objects that were named: from here on, or from the workspace on.
+    """Return the custom objects files that were given: relative to here, or to the workspace.
 
     Raises:
         InputError: one is missing, or not Python.
@@ -286,7 +286,8 @@ def _allowed(options: Options) -> Allowed:
 
 
 def _first_line() -> tuple[str, bytes]:
-    """The first line of standard input, and what was read beyond it; not through its buffer, which would keep more."""
+    """Return the first line of standard input, and any bytes read beyond it; not through its buffer, which would keep
+    more."""
     read = b""
     while b"\n" not in read and (more := os.read(0, 4096)):
         read += more
@@ -295,13 +296,13 @@ def _first_line() -> tuple[str, bytes]:
 
 
 def _follow_input(rest: bytes, allow: Callable[[Path], None]) -> None:
-    """Take up what the server that started this client writes; end as Ctrl-C does when it is gone."""
+    """Read what the server that started this client writes; stop as on Ctrl-C when it is gone."""
     while True:
         *lines, rest = rest.split(b"\n")
         for line in lines:
             if (text := line.decode(errors="replace").rstrip("\r")).startswith(ALLOW):
                 allow(Path(text.removeprefix(ALLOW)))
-        # Not through its buffer: a thread that waits in there aborts a Python that ends by itself.
+        # Not through its buffer: a thread that waits in there aborts a Python that exits.
         if not (more := os.read(0, 4096)):
             break
         rest += more

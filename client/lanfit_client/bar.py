@@ -1,14 +1,14 @@
-"""What a client's user sees at a terminal instead of many lines: how far its task is, as lines of text. Pure."""
+"""The progress display of a client at a terminal, as lines of text. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lanfit.gauge import Transfer, bar, clock, cut, percent, short
-from lanfit.text import sanitize
+from lanfit.core.gauge import Transfer, bar, clock, cut, percent, short
+from lanfit.core.text import sanitize
 from lanfit.wire.messages import Progress
 
-#: A line, and its style, as rich names it.
+#: A line, and its style in rich.
 Line = tuple[str, str]
 LONGEST_BAR = 30
 GAP = "  "
@@ -18,10 +18,10 @@ def bar_lines(
     progress: Progress | None, receiving: Transfer | None, sending: Transfer | None, left: float | None,
     width: int, now: float,
 ) -> Sequence[Line]:  # fmt: skip
-    """What stands at the bottom of the terminal: a line for what is sent, and one for what is at hand.
+    """Return the lines at the bottom of the terminal: one for an upload, and one for the current task.
 
     Args:
-        left: seconds until the task is trained, if that can be said.
+        left: seconds until the task is trained, if known.
         now: seconds on the monotonic clock.
     """
     lines = []
@@ -45,7 +45,7 @@ def bar_lines(
 
 
 def _line(head: str, share: float, told: str, width: int) -> Line:
-    """A bar between two texts; where there is no room for it, without one."""
+    """Return a progress bar between two texts, or only the texts if there is no space for it."""
     room = width - len(head) - len(told) - len(percent(share)) - 3 * len(GAP)
     drawn = [bar(share, min(LONGEST_BAR, room))] if room >= 4 else []
     return cut(GAP.join([head, *drawn, f"{percent(share).strip():>4}", told]), width), ""

@@ -7,35 +7,38 @@ from pathlib import Path
 
 import click
 
-from lanfit.commands import interrupt_on_termination, reported
-from lanfit.fields import Value, read_file
+from lanfit import backends
+from lanfit.core.commands import interrupt_on_termination, reported
+from lanfit.core.terminal import Terminal
+from lanfit.core.workspace import find_workspace
 from lanfit.net.addresses import Address, parse_address
-from lanfit.terminal import Terminal
-from lanfit.workspace import find_workspace
+from lanfit.settings.fields import Value, read_file
 from lanfit_client.settings import DEFAULT_PORT, FIELDS, SETTINGS
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("address", required=False, metavar="[HOST[:PORT]]")
 @click.option("--passphrase-file", type=click.Path(path_type=Path), help="A file whose first line is the passphrase.")
-@click.option("--fingerprint", help="The fingerprint that the server shows: join no other one.")
-@click.option("--name", help="What to call this client.  [default: as when it was last asked; the machine's name]")
-@click.option("--parts", help="Which parts to train on, if rows are dealt in parts: 4 or 3-5.  [default: it is asked]")
-@click.option("--backend", help="What computes: tensorflow, jax or torch.  [default: what is installed]")
-@click.option("--device", help="What it computes on: auto, cpu or gpu.  [default: auto]")
-@click.option("--threads", help="Threads of the trainer.  [default: the machine's cores]")
+@click.option("--fingerprint", help="The fingerprint that the server shows: join no other server.")
+@click.option("--name", help="The name of this client.  [default: the name last entered, or the machine's name]")
+@click.option("--parts", help="The parts to train on, if the job uses parts: 4 or 3-5.  [default: asks]")
+@click.option("--backend", help=f"The backend: {backends.listed()}.  [default: the one that is installed]")
+@click.option("--device", help="The device: auto, cpu or gpu.  [default: auto]")
+@click.option("--threads", help="The number of threads of the trainer.  [default: the number of cores]")
 @click.option(
     "--data",
-    help="The folder of this machine's own data, X/ and Y/: the server may train on it.  [default: it is asked]",
+    help="The folder with this client's own data in X/ and Y/: allows the server to train on it.  [default: asks]",
 )
-@click.option("--min-rows", help="Own data: the server gets nothing of fewer training rows.  [default: 50]")
+@click.option(
+    "--min-rows", help="Own data: the minimum number of training rows to share anything with the server.  [default: 50]"
+)
 @click.option(
     "--custom-objects",
-    help="Python files with layers and losses of one's own, which this client's trainer may execute.  [default: none]",
+    help="Python files with custom layers and losses that this client's trainer may execute.  [default: none]",
 )
 @click.option("--workspace", type=click.Path(path_type=Path), help="The folder for models, logs and state.")
-@click.option("--once", is_flag=True, help="End when a run has ended; otherwise stay for the next one.")
-@click.option("--keep-data", is_flag=True, help="Keep received data when its run has ended, for the next one.")
+@click.option("--once", is_flag=True, help="Exit when a run has ended, instead of waiting for the next one.")
+@click.option("--keep-data", is_flag=True, help="Keep received data after a run, for the next one.")
 @click.option("--child", is_flag=True, hidden=True)
 def client(
     address: str | None,
@@ -56,7 +59,7 @@ def client(
 ) -> None:
     """Join the server at HOST and train for it.
 
-    HOST alone means port 8470. What is not given is asked.
+    Without PORT, the port is 8470. Asks for anything that is not given.
     """
     interrupt_on_termination()
     terminal = Terminal().take_logs()

@@ -1,8 +1,8 @@
-"""Whether a server may train on this machine's own data: only if its user said so, by --data or at a question.
+"""Whether a server may train on this client's own data: only if its user allowed it, with --data or at a question.
 
-Weights give rows away, so without a word from the user nothing is read and nothing is told. A yes at the question holds
-for the server with that certificate, and is kept in client/state; --data, a line in client.toml and the server that
-started this client itself are a yes for the servers of this start.
+Weights reveal rows, so without consent nothing is read and nothing is reported. A yes at the question applies to the
+server with that certificate, and is saved in client/state; --data, a line in client.toml and the server that started
+this client itself count as a yes for the servers of this start.
 """
 
 from __future__ import annotations
@@ -13,57 +13,58 @@ from pathlib import Path
 
 import msgspec
 
-from lanfit.data.memory import readable_size
-from lanfit.durable import write_whole
-from lanfit.fields import yes_or_no
+from lanfit.core.decoding import decode_json
+from lanfit.core.durable import atomic_write
+from lanfit.core.memory import readable_size
+from lanfit.core.terminal import Terminal
+from lanfit.core.text import pluralize
 from lanfit.net.tls import format_fingerprint
-from lanfit.terminal import Terminal
-from lanfit.text import pluralize
+from lanfit.settings.fields import yes_or_no
 from lanfit_client.corrections import snapshot
-from lanfit_client.questions import Questions
+from lanfit_client.prompts import Questions
 
 
 class Consented(msgspec.Struct, frozen=True):
-    """A server that may use the own data, as the file has it under the server's fingerprint."""
+    """A server that may use the data; the file has it under the server's fingerprint."""
 
     address: str
-    """Where it was when the user said yes; for people."""
+    """Its address when the user said yes; for people."""
 
 
 class Consents:
-    """The servers in the file; read each time it is asked, so that a line that is removed counts at once."""
+    """The servers in the file; read each time, so that a removed line takes effect at once."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def has(self, fingerprint: bytes) -> bool:
-        """Whether the user said yes to the server with this certificate."""
+        """Return whether the user said yes to the server with this certificate."""
         return fingerprint.hex() in self._read()
 
     def add(self, fingerprint: bytes, address: str) -> None:
-        """Keep a yes.
+        """Save a yes.
 
         Raises:
             OSError: it can't be written.
         """
         consents = {**self._read(), fingerprint.hex(): Consented(address)}
-        write_whole(self._path, msgspec.json.format(msgspec.json.encode(consents), indent=2) + b"\n", mode=0o600)
+        atomic_write(self._path, msgspec.json.format(msgspec.json.encode(consents), indent=2) + b"\n", mode=0o600)
 
     def _read(self) -> dict[str, Consented]:
         try:
-            return msgspec.json.decode(self._path.read_bytes(), type=dict[str, Consented])
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError):  # what can't be read is no yes: it is asked again
-            return {}
+            return decode_json(self._path.read_bytes(), dict[str, Consented])
+        except (OSError, ValueError):
+            return {}  # an unreadable file is not a yes: the user is asked again
 
 
 class Consent:
-    """Knows, and asks once, whether a server may use the own data.
+    """Knows, and asks once, whether a server may use the data.
 
     Args:
-        folder: the own data.
-        file: where a yes at the question is kept.
+        folder: the client's own data.
+        file: where a yes at the question is saved.
         given: whether the user said yes when the client was started.
-        terminal, questions: where the user is asked; nobody is without them, and where the terminal is none.
+        terminal, questions: where the user is asked; nobody is asked without them, or without a terminal.
     """
 
     def __init__(
@@ -83,13 +84,13 @@ class Consent:
         self._answers: dict[bytes, concurrent.futures.Future[bool]] = {}
 
     def is_given(self, fingerprint: bytes) -> bool:
-        """Whether the server with this certificate may use the data, by what is known without a question."""
+        """Return whether the server with this certificate may use the data, without asking."""
         return self._given or self._consents.has(fingerprint)
 
     async def ask(self, fingerprint: bytes, address: str) -> bool:
-        """Ask the user, if one is there; a no holds until this client ends, so that no server can ask again and again.
+        """Ask the user, if present; a no applies until this client exits, so that no server can ask repeatedly.
 
-        For the agent. The question stays open when the link that it came up on has ended.
+        For the agent. The question stays open when the link that caused it has ended.
         """
         terminal, questions = self._terminal, self._questions
         if terminal is None or questions is None or not terminal.interactive:
@@ -99,27 +100,32 @@ class Consent:
         return await asyncio.shield(asyncio.wrap_future(self._answers[fingerprint]))
 
     def _ask(self, terminal: Terminal, questions: Questions, fingerprint: bytes, address: str) -> bool:
-        """In the main thread."""
+        """Runs in the main thread."""
         files = snapshot(self._folder)
         held = f"{pluralize(len(files), 'file')}, {readable_size(sum(size for _, size, _ in files))}"
         terminal.say(
             f"The server at {address}, fingerprint {format_fingerprint(fingerprint)}, wants to train on this machine's "
             f"own data: {self._folder} ({held}).\n"
-            "No row leaves this machine. What is computed from rows does: weights, scores, how many rows there are, "
-            "the mean, smallest and largest value of each column, the names of labels. From weights, who has the "
-            "server may find out what single rows hold."
+            "No row leaves this machine, but results computed from rows do: weights, metrics, the number of rows, "
+            "the mean, minimum and maximum of each column, and the names of labels. The server's operator may be able "
+            "to infer single rows from weights."
         )
 
         def read(text: str) -> bool:
             questions.check_wanted()
             return yes_or_no(text)
 
-        allowed = terminal.ask("May it use this data, now and in later runs? (y/N)", "--data", read, default="N")
+        allowed = terminal.ask(
+            "May the server use this data, now and in later runs? (y/N)", "--data", read, default="N"
+        )
         if not allowed:
-            terminal.say("It may not, and is told so. Start this client again to be asked again.")
+            terminal.say("The server may not use the data. Restart this client to be asked again.")
             return False
         try:
             self._consents.add(fingerprint, address)
         except OSError as wrong:
-            terminal.say(f"It may, until this client ends: that could not be written down ({wrong.strerror or wrong}).")
+            terminal.say(
+                "The server may use the data until this client ends; the answer could not be saved "
+                f"({wrong.strerror or wrong})."
+            )
         return True

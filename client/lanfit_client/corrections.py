@@ -1,7 +1,7 @@
-"""Own files that a server can't use: their user corrects them, and they are read again, while the server waits.
+"""Data that a server can't use: the user corrects the files, and they are read again, while the server waits.
 
-At a terminal Enter reads them again. Without one they are read again when they have changed, and have then been left
-alone for a moment: who copies a large file is not finished at its first byte.
+At a terminal, Enter reads them again. Otherwise they are read again when they have changed and then been stable for a
+moment, because copying a large file takes time.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from pathlib import Path
 
 #: Like `Terminal.on_enter`.
 OnEnter = Callable[[Callable[[], None]], contextlib.AbstractContextManager[bool]]
-#: How often files are looked at, in seconds.
+#: How often the files are checked, in seconds.
 LOOK_SECONDS = 1.0
 
 Snapshot = frozenset[tuple[str, int, int]]
 
 
 def snapshot(folder: Path) -> Snapshot:
-    """Names, sizes and times of all files of a folder: what changes when anybody changes one."""
+    """Return names, sizes and times of all files of a folder: any change of a file changes them."""
     found = set()
     for root, _, names in os.walk(folder):
         for name in names:
-            with contextlib.suppress(OSError):  # it was removed just now
+            with contextlib.suppress(OSError):  # it was just removed
                 path = os.path.join(root, name)
                 info = os.stat(path)
                 found.add((path, info.st_size, info.st_mtime_ns))
@@ -33,7 +33,7 @@ def snapshot(folder: Path) -> Snapshot:
 
 
 class Corrections:
-    """Waits for corrected files from the server's question for them to its first task.
+    """Waits for corrected files, from the server's request for them to its first task.
 
     Args:
         say: called with lines for the user.
@@ -55,25 +55,25 @@ class Corrections:
         self._by_key = False
 
     def begin(self, again: Callable[[], Awaitable[None]]) -> None:
-        """From now on the files are read again by this, when their user wants it or has changed them."""
+        """Read the files again with this function when the user requests it or has changed them."""
         if self._waiting is None:
             self._waiting = asyncio.create_task(self._wait(again))
 
     async def end(self) -> None:
-        """The files are read no more: training has begun, or the server is gone."""
+        """Stop reading the files: training has started, or the server is gone."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.cancel()
             await asyncio.gather(waiting, return_exceptions=True)
 
     def invite(self) -> None:
-        """Say how corrected files are read, if they are."""
+        """Print how corrected files are read, if they are."""
         if self._waiting is None:
             return
         if self._by_key:
-            self._say("Correct them, then press Enter here: they are read again.")
+            self._say("Correct them and press Enter here to read them again.")
         else:
-            self._say("Correct them: they are read again when they have changed.")
+            self._say("Correct them: they are read again as soon as they change.")
 
     async def _wait(self, again: Callable[[], Awaitable[None]]) -> None:
         pressed, loop = asyncio.Event(), asyncio.get_running_loop()
@@ -92,7 +92,7 @@ class Corrections:
                 await again()
 
     async def _changed(self, seen: Snapshot) -> Snapshot:
-        """Return when the files are others, and nobody writes them at the moment."""
+        """Return when the files have changed and are stable."""
         before = seen
         while True:
             await asyncio.sleep(self._look_seconds)

@@ -1,4 +1,4 @@
-"""Which parts of the rows this client trains on: asked in the main thread, while the agent stays in touch meanwhile."""
+"""The parts of the rows that this client trains on: asked in the main thread, while the agent stays connected."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import asyncio
 import concurrent.futures
 from collections.abc import Mapping
 
-from lanfit.fields import Value
-from lanfit.parts import PartRange, read_range
-from lanfit.terminal import Terminal
-from lanfit.text import pluralize
+from lanfit.core.terminal import Terminal
+from lanfit.core.text import pluralize
+from lanfit.settings.fields import Value
+from lanfit.settings.parts import PartRange, read_range
 from lanfit.wire.messages import TakeParts
-from lanfit_client.questions import Questions
+from lanfit_client.prompts import Questions
 
 
 class PartsQuestions:
-    """Asks for a name and for parts once a run, however often the server wants to know.
+    """Asks for a name and for parts once per run, however often the server requests them.
 
     Args:
-        given: what flags say: that is not asked.
+        given: values of flags, which are not asked.
         settings: of client.toml: they are defaults.
         name: the default of the name.
         questions: carries them to the main thread.
@@ -40,18 +40,18 @@ class PartsQuestions:
         self._answers: dict[int, concurrent.futures.Future[TakeParts]] = {}
 
     async def answer(self, of: int) -> TakeParts:
-        """For the agent: the answer for a job with so many parts; waits until the user has given it."""
+        """Return the answer for a job with this many parts, for the agent; waits until the user has given it."""
         if of not in self._answers:
             self._answers[of] = self._questions.submit(lambda: self.ask(of))
-        # Shielded: the answer is wanted again when a link that ended is there again.
+        # Shielded: the answer is still needed when a link that ended is replaced.
         return await asyncio.shield(asyncio.wrap_future(self._answers[of]))
 
     def forget(self) -> None:
-        """The run is over: the next one asks anew. A question that is being asked stays."""
+        """End the run: the next one asks again. An open question stays."""
         self._answers = {of: future for of, future in self._answers.items() if not future.done()}
 
     def ask(self, of: int) -> TakeParts:
-        """The name and the parts.
+        """Ask for the name and the parts.
 
         Raises:
             InputError: there is no such part, or the input ended.
@@ -59,7 +59,8 @@ class PartsQuestions:
         terminal = self._terminal
         if self._given.get("name") is None or self._given.get("parts") is None:
             terminal.say(
-                f"The rows of this job are cut into {pluralize(of, 'part')}; several clients may take the same ones."
+                f"The rows of this job are divided into {pluralize(of, 'part')}; several clients may choose the same "
+                f"parts."
             )
         name = self._given.get("name")
         if name is None:
@@ -68,7 +69,7 @@ class PartsQuestions:
         if parts is None:
             setting = self._settings.get("parts")
             taken: PartRange = terminal.ask(
-                f"Parts to train on, of 1 to {of} (as in 4 or 3-5)",
+                f"Parts to train on, from 1 to {of} (such as 4 or 3-5)",
                 "--parts",
                 lambda text: self._read_parts(text, of),
                 default="" if setting is None else str(setting),

@@ -1,4 +1,4 @@
-"""What a client can be told: one table for its questions and for client/client.toml."""
+"""The settings of a client: one table for its questions and for client/client.toml."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from lanfit import waits
-from lanfit.fields import Field, choice, commented, paths, size, text, whole, yes_or_no
-from lanfit.job import BACKENDS, DEVICES
+from lanfit import backends
 from lanfit.net.addresses import Address, parse_address
 from lanfit.net.tls import parse_fingerprint
-from lanfit.parts import part_range
+from lanfit.settings import timeouts
+from lanfit.settings.fields import Field, choice, commented, int_range, paths, size, text, yes_or_no
+from lanfit.settings.job import DEVICES, backend_name
+from lanfit.settings.parts import part_range
 
 DEFAULT_PORT = 8470
-#: Own data: a server gets nothing of fewer training rows.
+#: Own data: the default minimum number of training rows to share anything with a server.
 LEAST_ROWS = 50
 
-#: The line that a server shows, as a whole.
+#: The whole command that a server shows.
 _LINE = re.compile(
     r"(?:\S*python[0-9.]*(?:\.exe)?|py|lanfit) +client +(\S+)(?: +--fingerprint[ =]+(\S+))? *", re.IGNORECASE
 )
@@ -26,98 +27,101 @@ _LINE = re.compile(
 
 @dataclass(frozen=True)
 class JoinLine:
-    """What is said at the question for the server: its address, or the line that it shows, as a whole."""
+    """The answer to the question for the server: its address, or the whole command that it shows."""
 
     address: Address
     fingerprint: str | None = None
 
     @classmethod
     def read(cls, text: str) -> Self:
-        """Read an answer.
+        """Parse an answer.
 
         Raises:
-            InputError: no server can be joined at this.
+            InputError: it is not a valid server address.
         """
         if (line := _LINE.fullmatch(text.strip())) is None:
             return cls(parse_address(text))
         return cls(parse_address(line[1]), line[2] and parse_fingerprint(line[2]))
 
 
-#: What can be said by a flag, at a question, or in client.toml.
+#: Settings by flag, at a question, or in client.toml.
 FIELDS: Mapping[str, Field] = {
     field.key: field
     for field in (
         Field(
             "host",
             lambda text: str(parse_address(text)),
-            "The server's IP address or name, as the server shows it; its port may follow behind a colon.",
+            "The server's IP address or name, as the server shows it, optionally followed by a colon and the port.",
             "Server IP",
-            "none: it is asked",
+            "none: asks",
             "192.168.1.20",
         ),
-        Field("port", whole(1, 65535), "The server's TCP port, from 1 to 65535.", "Port", example=DEFAULT_PORT),
+        Field("port", int_range(1, 65535), "The server's TCP port, from 1 to 65535.", "Port", example=DEFAULT_PORT),
         Field(
             "name",
             text,
-            "What to call this client; the server makes it unique.",
-            default="what it was called when it was last asked, else the machine's name",
+            "The name of this client; the server makes it unique.",
+            default="the name that was last entered, else the machine's name",
             example="lab-07",
         ),
         Field(
             "parts",
             part_range,
-            "Which parts of the rows to train on, if the job deals in parts: 4, 3-5 or 3 5.",
-            default="it is asked",
+            "The parts of the rows to train on, if the job uses parts: 4, 3-5 or 3 5.",
+            default="asks",
             example="3-5",
         ),
         Field(
             "backend",
-            choice({name: name for name in BACKENDS}),
-            "What computes, through Keras: tensorflow, jax or torch.",
-            default="what the job says; else the first that is installed",
+            backend_name,
+            f"The backend: {backends.listed()}.",
+            default="that of the job, else the first that is installed",
             example="jax",
         ),
         Field(
             "device",
             choice({name: name for name in DEVICES}),
-            "What it computes on: auto (a GPU if the backend finds one), cpu or gpu.",
-            default="what the job says; else auto",
+            "The device: auto (a GPU if the backend finds one), cpu or gpu.",
+            default="that of the job, else auto",
             example="cpu",
         ),
-        Field("threads", whole(1), "Threads of the trainer.", default="the machine's cores", example=4),
+        Field(
+            "threads", int_range(1), "The number of threads of the trainer.", default="the number of cores", example=4
+        ),
         Field(
             "data",
             text,
-            "The folder of this machine's own data, with X/ and Y/ in it: the server that is joined may train on it.",
-            default="dataset/ in the workspace, if its user allows that at a question",
+            "The folder with this client's own data in X/ and Y/: allows the server to train on it.",
+            default="dataset/ in the workspace, if the user allows it when asked",
             example="dataset",
         ),
         Field(
             "min_rows",
-            whole(1),
-            "Own data: the server gets nothing of fewer training rows, nor scores on fewer than a tenth of it.",
+            int_range(1),
+            "Own data: the minimum number of training rows to share anything with the server; metrics need a tenth of "
+            "it.",
             example=LEAST_ROWS,
             default=str(LEAST_ROWS),
         ),
         Field(
             "custom_objects",
             paths,
-            "Python files with layers, losses and metrics of one's own, with commas between them. They are executed "
-            "in this client's trainer when a server's model needs the same files: allow only what you have read.",
+            "Python files with custom layers, losses and metrics, separated by commas. They are executed in this "
+            "client's trainer when a server's model needs the same files: allow only files that you have reviewed.",
             default="none",
             example=("my_layers.py",),
         ),
         Field(
             "keep_data",
             yes_or_no,
-            "Keep what was received when its run has ended: the next run is not sent it again.",
+            "Keep received data after a run so that it need not be sent again for the next one.",
             default="false",
             example=True,
         ),
         Field(
             "cache_limit",
             size,
-            "What received data may take on this disk, as in 20 GB; what was not used for longest is removed first.",
+            "The maximum size of received data on this disk, such as 20 GB; the least recently used is removed first.",
             default="20 GB",
             example="20 GB",
         ),
@@ -125,14 +129,14 @@ FIELDS: Mapping[str, Field] = {
 }
 
 
-#: What client.toml may hold.
-SETTINGS: Mapping[str, Field] = {**FIELDS, **waits.COMMON}
+#: The keys that client.toml may contain.
+SETTINGS: Mapping[str, Field] = {**FIELDS, **timeouts.COMMON}
 
 
-TITLE = """Settings of `python client` on this machine. A line without its # becomes the default of a question or
-flag: it does not answer it, and a flag still wins."""
+TITLE = """Settings of `python client` on this machine. Remove the # of a line to set the default of a question or
+flag: the question is still asked, and a flag takes precedence."""
 
 
 def settings_file() -> str:
-    """The text of client/client.toml."""
+    """Return the text of client/client.toml."""
     return commented(TITLE, SETTINGS.values(), lambda field: None)

@@ -1,52 +1,46 @@
-"""The errand at hand: receives its blocks, has the trainer do it, hands answers back. Knows messages, but no server.
+"""The current work item: receives its blocks, and passes it to the executor. Independent of the connection.
 
-An errand survives the link that it came over. Results are the same whoever trains, so a task that is leased again while
-it is trained here is simply finished.
+A work item survives the link that it came over. Results are the same whoever trains, so a task that is leased again
+while it is trained here is simply finished.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgspec
 
-from lanfit.data.memory import readable_size
-from lanfit.errors import ConnectionFailed, LanfitError, TrainingError
-from lanfit.files import ArrayFile
-from lanfit.gauge import Transfer
-from lanfit.models.custom import Allowed
+from lanfit.core.gauge import Transfer
+from lanfit.core.memory import readable_size
+from lanfit.core.text import sentence
+from lanfit.core.workspace import Workspace
+from lanfit.errors import ConnectionFailed, LanfitError
+from lanfit.models.custom_files import Allowed
 from lanfit.models.runtime import keras_version
 from lanfit.net.link import Link
-from lanfit.partial import is_full
-from lanfit.room import AGAIN_SECONDS, Room
-from lanfit.system import refused
-from lanfit.text import sentence
-from lanfit.training import orders
-from lanfit.training.orders import Answer, Built, NotDone, NotReady, Ready, Surveyed, Trained
-from lanfit.training.trainer_process import TrainerProcess
+from lanfit.training import commands, executor
+from lanfit.training.commands import NotReady, Ready
+from lanfit.training.executor import HUNG, Death, Dropped, Executor
+from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire.messages import Message, Progress, Runtime
-from lanfit.workspace import Workspace
-from lanfit_client.cache import CACHE_LIMIT, Cache
-from lanfit_client.checkpoints import Checkpoints
-from lanfit_client.errands import Errand, Means, Surveying
-from lanfit_client.outbox import Outbox
 from lanfit_client.settings import LEAST_ROWS
-from lanfit_client.state import ClientState
+from lanfit_client.store.cache import CACHE_LIMIT, Cache
+from lanfit_client.store.checkpoints import Checkpoints
+from lanfit_client.store.outbox import Outbox
+from lanfit_client.store.state import ClientState
+from lanfit_client.work_items import Context, Surveying, WorkItem
 
-#: A model whose building has killed so many trainers is given up.
-MOST_BUILDS = 2
-#: A server can go on with a run that ended so.
+#: The statuses of runs that a server can resume.
 RESUMABLE = frozenset({"failed", "interrupted"})
 
 
 @dataclass(frozen=True)
-class Keeping:
-    """What is kept of the data that was received, beyond what the run at hand needs.
+class CachePolicy:
+    """How much received data is kept beyond the current run.
 
     Args:
         limit: what may lie in the cache, in bytes.
@@ -61,29 +55,16 @@ class Keeping:
 
 @dataclass
 class Work:
-    """The errand that is done, and how far that is."""
+    """The current work item, and its link."""
 
-    number: int
-    errand: Errand
+    item: WorkItem
     link: Link
-    receiving: asyncio.Task[None] | None = None
-    writing: asyncio.Task[None] | None = None
-    """The result waits for room on the disk."""
-    order: orders.Work | None = None
-    """What the trainer was told to do."""
-    built: asyncio.Future[bool] | None = None
-    """While the trainer tries to build the model: whether it could, or died of it."""
-    deaths: int = 0
-    """Of trainers while they tried to."""
     moved: Transfer | None = None
-    """What is received for it, while it is."""
-
-    def is_received(self) -> bool:
-        return self.receiving is not None and self.receiving.done()
+    """The transfer for it, while it is in progress."""
 
 
 class Worker:
-    """Does one errand at a time.
+    """Does one work item at a time.
 
     Args:
         data: the folder of this client's own files.
@@ -106,7 +87,7 @@ class Worker:
         fixed: frozenset[str],
         send: Callable[[Message], None],
         say: Callable[[str], None],
-        keeping: Keeping,
+        keeping: CachePolicy,
         allowed: Allowed | None = None,
         detail: Callable[[str], None] | None = None,
         say_now: Callable[[str], None] | None = None,
@@ -116,249 +97,175 @@ class Worker:
         self.outbox = Outbox(state.outbox, say)
         self._keeping = keeping
         self._cache = Cache(state.cache, say, keeping.limit)
-        self.trainer = TrainerProcess(runtime, fixed, self._on_answer, self._on_death)
+        self.executor = Executor(runtime, fixed, self)
+        self.trainer = self.executor.trainer
         checkpoints = Checkpoints(state.checkpoints)
-        self.means = Means(
-            workspace, data, self.outbox, state.cache, checkpoints, send, say, allowed or Allowed(), detail, least_rows
+        self.context = Context(
+            *(workspace, data, self.outbox, state.cache, checkpoints, send, say, allowed or Allowed(), detail),
+            *(least_rows, self._surveyed),
         )
         self.failures = 0
         self.is_unsuitable = False
-        """This client's own files can't be used, as they are."""
+        """Whether this client's own data can't be used in its current state."""
         self._work: Work | None = None
         self._told: ArrayFile | None = None
-        self._count = 0
         self._passing = ""
         self.server_keras = ""
-        """The version of the server's Keras, as it said when it let this client in."""
+        """The version of the server's Keras, from the login."""
         self._can_build = ("", "")
-        """Architecture and compile options of the model that was built last, to see whether it can be."""
+        """Architecture and compile options of the last model that was checked by building it."""
 
     def _clear_cache(self) -> None:
         self._told = None
         self._cache.clear()
 
-    # --- what the server wants ----------------------------------------------------------------------------------
+    # --- requests of the server ----------------------------------------------------------------------------------
 
-    async def take(self, errand: Errand, link: Link) -> None:
-        """Do this, unless it is being done or has been, and nothing else."""
+    async def take(self, item: WorkItem, link: Link) -> None:
+        """Start this item and drop any other, unless it is in progress or done."""
         work = self._work
-        if work is not None and work.errand.key == errand.key and (work.is_received() or work.link is link):
-            work.errand.renew(errand)
+        if work is not None and work.item.key == item.key and (self.executor.is_given or work.link is link):
+            work.item.renew(item)
             return
-        if errand.is_done():
+        if item.is_done():
             return
         await self.stop()
-        self._count += 1
-        work = self._work = Work(self._count, errand, link)
-        errand.begin()
-        work.receiving = asyncio.create_task(self._receive(work))
+        work = self._work = Work(item, link)
+        item.begin()
+        self.executor.begin(item, partial(self._receive, work))
 
     async def cancel(self, run: str, task: str) -> None:
-        """Stop a task: nobody needs it any more."""
-        if self._work is not None and self._work.errand.key == ("task", run, task):
+        """Stop a task that is not needed any more."""
+        if self._work is not None and self._work.item.key == ("task", run, task):
             await self.stop()
-        self.means.checkpoints.forget(run, task)
+        self.context.checkpoints.forget(run, task)
 
     async def end_run(self, run: str, status: str) -> None:
-        """The run is over: stop what is still done for it, and remove what was received, unless it can be gone on."""
-        if self._work is not None and self._work.errand.run == run:
+        """Handle the end of a run: stop its work, and remove received data unless the run can be resumed."""
+        if self._work is not None and self._work.item.run == run:
             await self.stop()
         resumable = bool(run) and status in RESUMABLE
         if not resumable:
-            self.means.checkpoints.end_run(run)
+            self.context.checkpoints.end_run(run)
         if self._work is None and not self._keeping.data and not resumable:
             self._clear_cache()
 
     async def stop(self) -> None:
-        """Stop the errand at hand."""
-        work, self._work = self._work, None
-        if work is None:
-            return
-        if work.writing is not None:
-            work.writing.cancel()
-        elif work.receiving is not None and not work.receiving.done():
-            work.receiving.cancel()
-            await asyncio.gather(work.receiving, return_exceptions=True)
-        else:
-            await self.trainer.stop(work.number)
+        """Stop the current work item."""
+        self._work = None
+        await self.executor.drop()
 
     def block(self, block_id: str) -> ArrayFile | None:
-        """A block that the server was told of: of a result, or of the last survey."""
+        """Return a block that was announced to the server: of a result, or of the last survey."""
         entry = self.outbox.get(block_id)
         if entry is not None:
             return ArrayFile(str(self.outbox.block(block_id)), entry.result.block)
         return self._told if self._told is not None and self._told.block.id == block_id else None
 
-    # --- the errand ---------------------------------------------------------------------------------------------
+    # --- the work item ------------------------------------------------------------------------------------------
 
-    async def _receive(self, work: Work) -> None:
+    async def _receive(self, work: Work, number: int) -> commands.Work:
+        """Receive the blocks of the item; return its command."""
         began = time.perf_counter()
         try:
-            work.errand.allow()
-            await self._try_model(work)
+            work.item.allow()
+            await self._try_model(work, number)
             files = await self._cache.get(
-                work.link, work.errand.blocks, work.errand.wait, lambda came, total: self._coming(work, came, total)
+                work.link, work.item.blocks, work.item.wait, lambda came, total: self._coming(work, came, total)
             )
             if work.moved is None:
-                work.errand.receives(0)
-        except ConnectionFailed:
-            if self._work is work:
-                self._work = None  # the server wants it again
-            return
-        except (LanfitError, OSError) as wrong:
-            self._fail(work, refused(wrong) if isinstance(wrong, OSError) else wrong, ())
-            return
+                work.item.receives(0)
+        except ConnectionFailed as ended:
+            raise Dropped from ended  # the server requested it again
         finally:
             moved, work.moved = work.moved, None
         if moved is not None and moved.spoken:
-            self.means.say_detail(f"Received {readable_size(moved.total)}.")
-        if self._passing not in ("", work.errand.passing):
+            self.context.say_detail(f"Received {readable_size(moved.total)}.")
+        if self._passing not in ("", work.item.passing):
             self._cache.forget(self._passing)
-        self._passing = work.errand.passing
-        work.order = work.errand.order(work.number, files, time.perf_counter() - began)
-        await self._order(work, work.order)
+        self._passing = work.item.passing
+        return work.item.order(number, files, time.perf_counter() - began)
 
     def _coming(self, work: Work, came: int, total: int) -> None:
-        """So much of what is received for the work has come."""
+        """Update the progress of receiving."""
         if work.moved is None:
             work.moved = Transfer(total, came, time.monotonic())
-            work.errand.receives(total)
+            work.item.receives(total)
         work.moved.done = came
         if line := work.moved.step(time.monotonic()):
-            self.means.say_detail(f"Receiving: {line}.")
+            self.context.say_detail(f"Receiving: {line}.")
 
-    async def _try_model(self, work: Work) -> None:
-        """Let the trainer build the model, once, if the server has another Keras: no rows are received in vain."""
-        order = work.errand.build(work.number, self.server_keras)
+    async def _try_model(self, work: Work, number: int) -> None:
+        """Let the trainer build the model once if the server has another Keras, before rows are received."""
+        order = work.item.build(number, self.server_keras)
         if order is None or self.server_keras in ("", keras_version()):
             return
         tried = (order.model.architecture, order.model.compile)
-        while tried != self._can_build:
-            work.built = asyncio.get_running_loop().create_future()
-            await self.trainer.do(order)
-            if await work.built:
-                self._can_build = tried
+        if tried != self._can_build:
+            await self.executor.build(order)
+            self._can_build = tried
 
-    async def _order(self, work: Work, order: orders.Work) -> None:
-        if self.trainer.ready is None:
-            self.means.say("Waiting for the backend to be imported; it goes on then.")
-        try:
-            await self.trainer.do(order)
-        except LanfitError as wrong:
-            self._fail(work, wrong, ())
+    # --- outcomes -------------------------------------------------------------------------------------
 
-    # --- what the trainer says ----------------------------------------------------------------------------------
+    def on_ready(self, ready: Ready) -> None:
+        self.context.say(f"The backend is ready: {ready}.")
 
-    def _on_answer(self, answer: Answer) -> None:
-        work, ready = self._work, self.trainer.ready
-        if isinstance(answer, Ready):
-            self.means.say(f"The backend is ready: {answer}.")
-            return
-        if isinstance(answer, NotReady):
-            self._say_now(f"{sentence(answer.error)}.")
-            if work is not None and (work.is_received() or work.built is not None):
-                self._fail(work, TrainingError(answer.error, answer.hint), ())
-            return
-        if work is None or answer.number != work.number:
-            return
-        if isinstance(answer, NotDone):
-            if not answer.stopped:
-                self._fail(work, TrainingError(answer.error, answer.hint, answer.code), ())
-            return
-        if isinstance(answer, Built):
-            if work.built is not None:
-                work.built.set_result(True)
-            return
-        assert ready is not None
-        if isinstance(answer, Surveyed):
-            self._told = answer.block
-            self.is_unsuitable = False
-        try:
-            done = work.errand.hear(answer, ready)
-        except OSError as wrong:
-            if isinstance(answer, Trained):
-                work.writing = asyncio.create_task(self._keep_trying(work, answer, ready, wrong))
-            else:
-                self._fail(work, refused(wrong), ())
-            return
-        if done:
-            self._work = None
+    def on_unusable(self, why: NotReady) -> None:
+        self._say_now(f"{sentence(why.error)}.")
 
-    async def _keep_trying(self, work: Work, answer: Answer, ready: Ready, wrong: OSError) -> None:
-        """Hand a result in that could not be written; the trainer's own file of it stays until that is done."""
-        room = Room("A finished result can't be written", self.means.say)
-        while self._work is work:
-            if not is_full(wrong):
-                self._fail(work, refused(wrong), ())
-                return
-            room.is_missing(wrong)
-            await asyncio.sleep(AGAIN_SECONDS)
-            try:
-                work.errand.hear(answer, ready)
-            except OSError as again:
-                wrong = again
-            else:
-                self.means.say("There was room for the result.")
-                self._work = None
+    def on_early_order(self) -> None:
+        self.context.say("Waiting for the backend to be imported.")
 
-    def _on_death(self, died: TrainingError, last_lines: Sequence[str]) -> None:
-        work = self._work
-        if self.trainer.hung:
-            self.means.say("The trainer did not stop when it was told to: it was killed, and another one is started.")
-        if work is not None and work.order is not None and (self.trainer.hung or work.errand.again(died)):
-            work.receiving = asyncio.create_task(self._order(work, work.order))
-            return
-        if self.trainer.hung:
-            return
+    def on_death(self, died: LanfitError, then: Death) -> None:
         said = sentence(died.message)
-        if work is not None and work.order is None and self._begins_again(work):
-            self.means.say(f"{said}; another one is started. Receiving goes on.")
-            return
-        self.means.say(f"{said}.")
-        if work is not None:
-            self._fail(work, died, last_lines)
+        match then:
+            case Death.HUNG:
+                self.context.say(HUNG)
+            case Death.PREPARED:
+                self.context.say(f"{said}; it is restarted. Receiving continues.")
+            case Death.LOST:
+                self.context.say(f"{said}.")
+            case Death.GOES_ON:
+                pass  # the item has reported it
 
-    def _begins_again(self, work: Work) -> bool:
-        """Whether the work goes on whose blocks are still on their way: only building its model kills trainers."""
-        if work.built is not None and not work.built.done():
-            work.deaths += 1
-            if work.deaths == MOST_BUILDS:
-                return False
-            work.built.set_result(False)
-        return True
+    def on_full_disk(self, line: str) -> None:
+        self.context.say(line)
 
-    def _fail(self, work: Work, error: LanfitError, last_lines: Sequence[str]) -> None:
-        if self._work is work:
-            self._work = None
-        if work.built is not None:
-            work.built.cancel()
-        self.refuse(work.errand, error, last_lines)
+    def on_free(self) -> None:
+        self._work = None
 
-    def refuse(self, errand: Errand, error: LanfitError, last_lines: Sequence[str] = ()) -> None:
-        """Tell that an errand could not be done, or may not be: then nothing was read or received for it."""
-        if isinstance(errand, Surveying):
+    def on_failed(self, item: executor.WorkItem, error: LanfitError, last_lines: Sequence[str]) -> None:
+        self.refuse(item, error, last_lines)
+
+    def _surveyed(self, block: ArrayFile) -> None:
+        """Announce the block of a survey, which the server may fetch."""
+        self._told = block
+        self.is_unsuitable = False
+
+    def refuse(self, item: executor.WorkItem, error: LanfitError, last_lines: Sequence[str] = ()) -> None:
+        """Report that a work item failed or is not allowed, before anything was read or received for it."""
+        if isinstance(item, Surveying):
             self.is_unsuitable = True
         else:
             self.failures += 1
-        errand.fail(error, last_lines)
+        item.fail(error, last_lines)
 
     def progress(self) -> Progress | None:
-        """What to report now; None when there is nothing."""
+        """Return the progress to report; None if there is none."""
         work = self._work
-        progress = work.errand.progress() if work is not None else None
+        progress = work.item.progress() if work is not None else None
         if work is None or progress is None or (moved := work.moved) is None or progress.state == "no room":
             return progress
         return msgspec.structs.replace(progress, state="receiving", epoch=0, step=moved.done, steps=moved.total)
 
     @property
     def receiving(self) -> Transfer | None:
-        """What is received at this moment."""
+        """The current transfer."""
         return self._work.moved if self._work is not None else None
 
     async def close(self) -> None:
-        """End the trainer; what is in the outbox stays there, and what was received for an unfinished run."""
-        with contextlib.suppress(LanfitError):
-            await self.stop()
-        await self.trainer.close()
+        """End the trainer. The outbox and the received data of an unfinished run are kept."""
+        self._work = None
+        await self.executor.close()
         if not self._keeping.restarts:
             self._clear_cache()

@@ -10,22 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lanfit.commands import INTERRUPTED, interrupt_on_termination, print_json, reported
-from lanfit.fields import Field, Value, read_file, whole
-from lanfit.job import FIELDS
-from lanfit.terminal import Terminal, terminal_size
-from lanfit.workspace import Workspace, find_workspace
+from lanfit.core.commands import INTERRUPTED, interrupt_on_termination, print_json, reported
+from lanfit.core.terminal import Terminal, terminal_size
+from lanfit.core.workspace import Workspace, find_workspace
+from lanfit.settings.fields import Field, Value, int_range, read_file
+from lanfit.settings.job import FIELDS
 
 if TYPE_CHECKING:
-    from lanfit_server.summary import Summary
+    from lanfit_server.store.summary import Summary
 
-#: Of `lanfit simulate` only.
-POOL = Field("pool", whole(1), "How many trainers the clients share.", default="the machine's cores", example=2)
+#: For `lanfit simulate` only.
+POOL = Field(
+    "pool", int_range(1), "The number of trainers that the clients share.", default="the number of cores", example=2
+)
 EXIT_CODES = {"done": 0, "partial": 4, "failed": 4, "interrupted": INTERRUPTED}
 
 
 def job_flags(command: Callable[..., Any], *, but: Container[str] = ()) -> Callable[..., Any]:
-    """A flag for every field of a job without those named in `but`, in the order of the questions."""
+    """Return a flag for every field of a job except those named in `but`, in the order of the questions."""
     for field in reversed([field for field in FIELDS.values() if field.key not in but]):
         note = f"  [default: {field.default}]" if field.default else ""
         text = field.help + note
@@ -34,18 +36,19 @@ def job_flags(command: Callable[..., Any], *, but: Container[str] = ()) -> Calla
             kind = {"is_flag": True}
         elif field.bare:  # not for all: click takes `--epochs -3` for two flags once it is told is_flag=False
             kind = {"is_flag": False, "flag_value": field.bare}
-        command = click.option(field.flag, field.key, help=text, **kind)(command)
+        aliases = [field.alias] if field.alias else []
+        command = click.option(field.flag, *aliases, field.key, help=text, **kind)(command)
     return command
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @job_flags
 @click.option("--passphrase-file", type=click.Path(path_type=Path), help="A file whose first line is the passphrase.")
-@click.option("--job", type=click.Path(path_type=Path), help="A job file: what it answers is not asked.")
-@click.option("--resume", metavar="RUN", help="Go on with a run that an earlier server left unfinished.")
+@click.option("--job", type=click.Path(path_type=Path), help="A job file: questions that it answers are not asked.")
+@click.option("--resume", metavar="RUN", help="Resume an unfinished run.")
 @click.option("--workspace", type=click.Path(path_type=Path), help="The folder with model/ and dataset/.")
-@click.option("--yes", is_flag=True, help="Take the default of every question that is left.")
-@click.option("--json", "as_json", is_flag=True, help="Print summary.json on standard output, and nothing else there.")
+@click.option("--yes", is_flag=True, help="Accept the default of every remaining question.")
+@click.option("--json", "as_json", is_flag=True, help="Print only summary.json on standard output.")
 def server(
     passphrase_file: Path | None,
     job: Path | None,
@@ -55,9 +58,9 @@ def server(
     as_json: bool,
     **flags: str | bool | None,
 ) -> None:
-    """Ask for a job, let clients in, train on them, collect their models.
+    """Ask for a job, admit clients, train on them, collect their models.
 
-    What is not given by a flag or in a job file is asked.
+    Asks for anything that neither a flag nor a job file gives.
     """
     interrupt_on_termination()
     with reported(as_json=as_json):
@@ -66,7 +69,7 @@ def server(
         _run(place, given, passphrase_file, Terminal(take_defaults=yes).take_logs(), as_json, resume=resume)
 
 
-#: What simulated clients have no use for.
+#: Flags without meaning for simulated clients.
 NOT_SIMULATED = ("host", "port", "collect", "local", "start_after")
 
 
@@ -74,9 +77,9 @@ NOT_SIMULATED = ("host", "port", "collect", "local", "start_after")
 @click.argument("job", required=False, type=click.Path(path_type=Path), metavar="[JOB]")
 @partial(job_flags, but=NOT_SIMULATED)
 @click.option("--pool", help=f"{POOL.help}  [default: {POOL.default}]")
-@click.option("--resume", metavar="RUN", help="Go on with a simulated run that was left unfinished.")
+@click.option("--resume", metavar="RUN", help="Resume an unfinished simulated run.")
 @click.option("--workspace", type=click.Path(path_type=Path), help="The folder with model/ and dataset/.")
-@click.option("--json", "as_json", is_flag=True, help="Print summary.json on standard output, and nothing else there.")
+@click.option("--json", "as_json", is_flag=True, help="Print only summary.json on standard output.")
 def simulate(
     job: Path | None,
     pool: str | None,
@@ -85,15 +88,16 @@ def simulate(
     as_json: bool,
     **flags: str | bool | None,
 ) -> None:
-    """Run the job of a job file on clients that are simulated in memory.
+    """Run the job of a job file on simulated clients.
 
-    They share a few trainers of this machine. Nothing is asked, and no port is opened: what neither a flag nor the job
-    file says has its default. The models are those that real clients with as many threads would make.
+    They share a few trainers of this machine. Nothing is asked, and no port is opened: settings that neither a flag nor
+    the job file gives have their defaults. The models are those that real clients with the same number of threads would
+    produce.
     """
     interrupt_on_termination()
     with reported(as_json=as_json):
-        from lanfit_server.opening import Options
-        from lanfit_server.simulating import run_simulation
+        from lanfit_server.start.options import Options
+        from lanfit_server.start.simulating import run_simulation
 
         place = find_workspace(workspace, Path.cwd())
         size = None if pool is None else int(str(POOL.read(pool, POOL.flag)))
@@ -102,7 +106,7 @@ def simulate(
 
 
 def _given(job: Path | None, flags: Mapping[str, str | bool | None]) -> dict[str, Value]:
-    """What a job file says, and the flags, which win."""
+    """Return the values of a job file and the flags, which take precedence."""
     given: dict[str, Value] = read_file(job, "job file", FIELDS) if job is not None else {}
     return given | {
         key: FIELDS[key].read(value, FIELDS[key].flag) for key, value in flags.items() if value not in (None, False)
@@ -110,17 +114,17 @@ def _given(job: Path | None, flags: Mapping[str, str | bool | None]) -> dict[str
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--workspace", type=click.Path(path_type=Path), help="The folder to work in.")
-@click.option("--json", "as_json", is_flag=True, help="Print summary.json on standard output, and nothing else there.")
+@click.option("--workspace", type=click.Path(path_type=Path), help="The folder for data, models and logs.")
+@click.option("--json", "as_json", is_flag=True, help="Print only summary.json on standard output.")
 def demo(workspace: Path | None, as_json: bool) -> None:
-    """Show the whole thing on this machine.
+    """Run a complete demo on this machine.
 
-    A server and two clients, in processes of their own: the digits, a small convolutional model, five epochs.
+    A server and two clients in separate processes: the digits, a small convolutional model, five epochs.
     """
     interrupt_on_termination()
     with reported(as_json=as_json):
-        from lanfit_server.passphrase import make_passphrase
-        from lanfit_server.samples import demo_workspace
+        from lanfit_server.data.demo_data import demo_workspace
+        from lanfit_server.start.passphrase import make_passphrase
 
         place = demo_workspace(find_workspace(workspace, Path.cwd()), workspace or Path.cwd())
         given: dict[str, Value] = {
@@ -144,16 +148,17 @@ def _run(
     passphrase: str | None = None,
     resume: str | None = None,
 ) -> None:
-    """Run a server, print how it went, and exit."""
-    from lanfit_server.opening import Options, run_server
+    """Run a server, print the outcome, and exit."""
+    from lanfit_server.start.options import Options
+    from lanfit_server.start.startup import run_server
 
     _tell(place, run_server(Options(place, given, passphrase_file, passphrase, resume), terminal), as_json)
 
 
 def _tell(place: Workspace, summaries: Sequence[Summary], as_json: bool) -> None:
-    """Print how it went, and exit."""
+    """Print the outcome, and exit."""
     from lanfit_server.report.text import lines
-    from lanfit_server.resuming import how_to_resume, is_simulated
+    from lanfit_server.run.resume import how_to_resume, is_simulated
 
     for summary in summaries:
         folder, collected = place.run_folder(summary.run), place.collected(summary.run)

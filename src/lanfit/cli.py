@@ -1,8 +1,8 @@
-"""The command `lanfit`. Each subcommand is imported when it is used, so that help and questions come at once."""
+"""The command `lanfit`. Each subcommand is imported when it is used, so that help and questions appear immediately."""
 
 from __future__ import annotations
 
-from lanfit.interrupts import INTERRUPTED, Interruptible
+from lanfit.core.interrupts import INTERRUPTED, Interruptible
 
 with Interruptible():
     import contextlib
@@ -15,26 +15,26 @@ with Interruptible():
 
     from lanfit import __version__
 
-#: Subcommand → the module that has it, its name there, and what it does.
+#: Subcommand → its module, its name there, and its help.
 COMMANDS = {
-    "prepare": ("lanfit_server.prepare_data.cli", "prepare", "Make dataset/ of your table, or of a folder of images."),
-    "server": ("lanfit_server.cli", "server", "Ask for a job, let clients in, train on them, collect the models."),
+    "prepare": ("lanfit_server.prepare_data.cli", "prepare", "Create dataset/ from a table or a folder of images."),
+    "server": ("lanfit_server.cli", "server", "Ask for a job, admit clients, train on them, collect the models."),
     "client": ("lanfit_client.cli", "client", "Join a server and train for it."),
-    "simulate": ("lanfit_server.cli", "simulate", "Run a job on clients that are simulated in memory."),
-    "predict": ("lanfit_server.prepare_data.cli", "predict", "Predict new rows with a trained model."),
-    "demo": ("lanfit_server.cli", "demo", "Show the whole thing on this machine: the digits, a server, two clients."),
+    "simulate": ("lanfit_server.cli", "simulate", "Run a job on simulated clients."),
+    "predict": ("lanfit_server.prepare_data.cli", "predict", "Predict new data with a trained model."),
+    "demo": ("lanfit_server.cli", "demo", "Run a complete demo on this machine: digits, a server, two clients."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group that imports a subcommand only to run it or to show its own help."""
+    """A group that imports a subcommand only to run it or to show its help."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         try:
             return super().main(*args, **extra)
         except SystemExit as end:
             if end.code == INTERRUPTED:
-                # Where Ctrl-C met code that is made of a string (namedtuple), Python would end by the signal itself.
+                # If Ctrl-C interrupts generated code (namedtuple), Python would end by the signal itself.
                 with contextlib.suppress(OSError):
                     sys.stdout.flush()
                     sys.stderr.flush()
@@ -42,7 +42,7 @@ class LazyGroup(click.Group):
             raise
 
     def invoke(self, ctx: click.Context) -> Any:
-        # Here, because `main` of click makes "Aborted!" and exit code 1 of a Ctrl-C.
+        # Here, because `main` of click turns a Ctrl-C into "Aborted!" and exit code 1.
         with Interruptible():
             return super().invoke(ctx)
 

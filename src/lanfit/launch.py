@@ -1,7 +1,7 @@
-"""Runs the command `lanfit` from a clone: with this Python if it has lanfit, else with the clone's `.venv`.
+"""Run the command `lanfit` from a clone: with this Python if it has lanfit, else with the clone's `.venv`.
 
-Started by server/__main__.py and client/__main__.py. Needs nothing but the standard library, and no new Python to say
-what is missing.
+Started by server/__main__.py and client/__main__.py. Needs only the standard library, and works with old versions of
+Python so that it can report what is missing.
 """
 
 import importlib.util
@@ -22,7 +22,7 @@ def main() -> None:
         lanfit(prog_name="lanfit")
     elif ENVIRONMENT.exists() and Path(sys.prefix).resolve() != ENVIRONMENT.parents[1].resolve():
         arguments = [str(ENVIRONMENT), "-P", "-m", "lanfit.cli", *sys.argv[1:]]
-        if os.name == "nt":  # there an exec would give the terminal back while the program still runs
+        if os.name == "nt":  # there an exec would return the terminal while the program still runs
             sys.exit(subprocess.call(arguments))
         os.execv(arguments[0], arguments)
     else:
@@ -39,6 +39,6 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except KeyboardInterrupt:  # later ones are the program's own
+    except KeyboardInterrupt:  # later ones belong to the program
         print("Interrupted.", file=sys.stderr)
         sys.exit(130)

@@ -14,21 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from memory_links import memory_links
 
-from lanfit.models.member import Member
+from lanfit.core.workspace import Workspace
+from lanfit.models.trained_model import TrainedModel
 from lanfit.net.link import Link
-from lanfit.net.listen import listen
-from lanfit.net.memory import memory_links
 from lanfit.net.tls import Identity, client_context, fingerprint_of
 from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of
 from lanfit.wire.auth import LOGIN_TO_CLIENT, ClientLogin, LoggedIn, NeedPassword, Refused, stretch
 from lanfit.wire.frames import Frame, FrameReader, Kind, feed
 from lanfit.wire.messages import Join, Model, Result, Status, Welcome
-from lanfit.workspace import Workspace
+from lanfit_server.clusters.gate import GateKeeper
 from lanfit_server.clusters.lan import LanCluster
-from lanfit_server.collect import Desk, OpenRun
-from lanfit_server.gate import GateKeeper
-from lanfit_server.ledger import Ledger, OwnedTask, RunRecord
+from lanfit_server.clusters.listen import Listener, listen
+from lanfit_server.store.ledger import Ledger, OwnedTask, RunRecord
+from lanfit_server.store.result_store import OpenRun, ResultStore
 
 PASSPHRASE = "velvet otter rinse cargo"
 RUN = "run-1"
@@ -78,25 +78,26 @@ def at(client_id: bytes) -> str:
 
 
 class LoginServer:
-    """A listener with the real gate; `gate` is it, `port` where it listens."""
+    """A listener with the real gate; `gate` is it, `port` where it listens; links wait until they are ended."""
 
     def __init__(self, folder: Path) -> None:
         self.identity = Identity.load_or_create(folder / "machine")
         self.gate = Elsewhere(folder / "state" / "gate.json")
         self.gate.stretched = self.right = stretch(PASSPHRASE, self.identity.salt)
         self.port = 0
+        self.listener: Listener
 
     @contextlib.asynccontextmanager
-    async def listening(self) -> AsyncIterator[LoginServer]:
+    async def listening(self, login_seconds: float = 60) -> AsyncIterator[LoginServer]:
         async def serve(link: Link, client_id: bytes, address: str) -> None:
             await link.closed.wait()
 
-        listener = await listen("127.0.0.1", 0, self.identity, self.gate, serve, login_seconds=60)
-        self.port = listener.port
+        self.listener = await listen("127.0.0.1", 0, self.identity, self.gate, serve, login_seconds=login_seconds)
+        self.port = self.listener.port
         try:
             yield self
         finally:
-            await listener.close()
+            await self.listener.close()
 
     async def guess(
         self, client_id: bytes, password: bytes | None = None, hold: asyncio.Barrier | None = None
@@ -149,7 +150,7 @@ def record(run: str = RUN, weights: Sequence[ArraySpec] = WEIGHTS, **changes: An
     fields: dict[str, Any] = {
         "run": run, "server_id": b"s" * 16, "job": "", "file": "net.h5", "parameters": 8, "epochs": 5,
         "model": Model("{}", "{}", (None, 3), (None, 2), "values", "none", "none"), "weights": tuple(weights),
-        "shards": (), "constants": block_of(Member({}).constants()).arrays, "labels": None, "own": None,
+        "shards": (), "constants": block_of(TrainedModel({}).constants()).arrays, "labels": None, "own": None,
         "samples": (10, 10), "train": 16, "validation": 4, "test": 5,
     }  # fmt: skip
     return RunRecord(**{**fields, **changes})
@@ -159,7 +160,7 @@ def arrays(seed: int = 0, weights: Sequence[ArraySpec] = WEIGHTS) -> dict[str, A
     """What a client would deliver for such a run."""
     random = np.random.default_rng(seed)
     made = {spec.name: random.random(spec.shape).astype(spec.dtype) for spec in weights}
-    return {**made, **Member({}).constants(), "history": np.array([[0.5]])}
+    return {**made, **TrainedModel({}).constants(), "history": np.array([[0.5]])}
 
 
 def result(values: dict[str, AnyArray], task: str = "shard-1", attempt: int = 1) -> Result:
@@ -193,17 +194,17 @@ class Room:
             name = holder or f"lab-{number}"
             ledger.remember(name, id_of(name))
             ledger.lease(f"shard-{number}", 1, name)
-        self.desk = Desk(place, b"s" * 16)
+        self.store = ResultStore(place, b"s" * 16)
         self.run = OpenRun(place, RUN, ledger, record(weights=weights))
-        self.desk.open(self.run)
-        self.desk.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
-        self.cluster = LanCluster(self.desk)
+        self.store.open(self.run)
+        self.store.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
+        self.cluster = LanCluster(self.store)
         self.cluster.later_seconds = 0.0
         self.told: list[str] = []
         self.cluster.say = self.told.append
 
     def close(self) -> None:
-        self.desk.close()
+        self.store.close()
 
     @contextlib.asynccontextmanager
     async def client(self, name: str, **join: Any) -> AsyncIterator[Link]:

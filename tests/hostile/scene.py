@@ -9,21 +9,25 @@ import asyncio
 import contextlib
 import functools
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
+from memory_links import memory_links
+from msgspec.structs import replace as replace_fields
+from only_tasks import TasksOnly, terms_of
 
-from lanfit.job import Job
-from lanfit.models.member import Member
-from lanfit.net.connect import connect
+from lanfit.core.workspace import Workspace
+from lanfit.models.trained_model import TrainedModel
 from lanfit.net.link import Link
 from lanfit.net.tls import Identity
-from lanfit.waits import Waits
+from lanfit.settings.job import Job
+from lanfit.settings.timeouts import Timeouts
 from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, pieces
 from lanfit.wire.auth import stretch
 from lanfit.wire.messages import (
@@ -49,25 +53,26 @@ from lanfit.wire.messages import (
     ScoreTask,
     Welcome,
 )
-from lanfit.workspace import Workspace
+from lanfit_client.connect import connect
+from lanfit_server.clusters.gate import GateKeeper
 from lanfit_server.clusters.lan import LanCluster
-from lanfit_server.collect import Desk, OpenRun
-from lanfit_server.coordinator import Coordinator
-from lanfit_server.course import Course
-from lanfit_server.display import Display
-from lanfit_server.gate import GateKeeper
-from lanfit_server.journal import Journal
-from lanfit_server.ledger import Ledger, RunRecord
-from lanfit_server.methods import Task
-from lanfit_server.patience import Patience
-from lanfit_server.tasks import Record
+from lanfit_server.methods.base import Task
+from lanfit_server.run.engine import RunEngine
+from lanfit_server.run.journal import Journal
+from lanfit_server.run.run_stats import RunStats
+from lanfit_server.run.shell import Shell
+from lanfit_server.run.wait_for_clients import joined
+from lanfit_server.store.ledger import Ledger, RunRecord
+from lanfit_server.store.result_store import OpenRun, ResultStore
+from lanfit_server.ui.display import Display
+from lanfit_server.ui.narrator import Narrator
 
 PASSPHRASE = "velvet otter rinse cargo"
 SERVER = b"s" * 16
 RUN = "run-1"
 MODEL = Model("{}", "{}", (None, 3), (None, 2), "values", "none", "none")
 WEIGHTS = (ArraySpec("kernel", "float32", (3, 2)), ArraySpec("bias", "float32", (2,)))
-CONSTANTS = Member({}).constants()
+CONSTANTS = TrainedModel({}).constants()
 START = {spec.name: np.zeros(spec.shape, np.float32) for spec in WEIGHTS}
 SALT = b"salt" * 4
 #: The scrypt of a login is paid once: the passphrase and the salt are the same in all these tests.
@@ -103,35 +108,6 @@ class Heard(Display):
         self.lines.append(text)
 
     def waiting(self, text: str) -> None:
-        pass
-
-
-class TasksOnly:
-    """A maker that has tasks and makes nothing of their results."""
-
-    failure = ""
-
-    def __init__(self, shards: int, round_: int | None) -> None:
-        key = "round-1-shard-{}" if round_ else "shard-{}"
-        self.tasks = [Task(key.format(shard + 1), shard, 0, round=round_) for shard in range(shards)]
-        self.on_made: Callable[[str, str, Mapping[str, float]], None] = lambda line, what, metrics: None
-
-    async def start(self) -> Sequence[Task]:
-        return self.tasks
-
-    def returned(self, record: Record) -> None:
-        pass
-
-    async def advance(self) -> Sequence[Task]:
-        return ()
-
-    def seconds_left(self) -> float:
-        return float("inf")
-
-    def too_late(self) -> Sequence[tuple[str, str]]:
-        return ()
-
-    async def settle(self, *, waiting: bool = True) -> None:
         pass
 
 
@@ -192,21 +168,21 @@ class Server:
     def __init__(self, folder: Path, shards: int, *, rounds: bool = False, bound: bool = False) -> None:
         self.folder = folder
         self.place = Workspace(folder)
-        self.desk = Desk(self.place, SERVER)
-        self.desk.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
-        self.cluster = LanCluster(self.desk)
+        self.store = ResultStore(self.place, SERVER)
+        self.store.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
+        self.cluster = LanCluster(self.store)
         self.display = Heard()
         self.cluster.say = self.display.say
         self.owners = [f"lab-{number + 1}" for number in range(shards)]
         self._bound = bound
-        self._maker = TasksOnly(shards, 1 if rounds else None)
+        self._rounds = rounds
         self.ledger = Ledger(self.place.run_folder(RUN))
         if self.ledger.record is None:
             self.ledger.open_run(run_record(RUN, shards))
         for name, client_id in self.ledger.clients().items():
             self.cluster.roster.restore(name, client_id, 0.0)
         self.run = OpenRun(self.place, RUN, self.ledger, run_record(RUN, shards))
-        self.desk.open(self.run)
+        self.store.open(self.run)
 
     def begin(self) -> asyncio.Task[None]:
         """Begin the run with who is here."""
@@ -215,15 +191,24 @@ class Server:
         self.journal = Journal(self.run.folder)
         shards = len(self.owners)
         data = SimpleNamespace(own=object() if self._bound else None, samples=[10] * shards, claimed=())
-        provision: Any = SimpleNamespace(data=data, lease=self._lease)
-        job = Job(clients=shards)
-        self.course = Course()
-        patience = Patience(self.cluster.roster, 600 if self._bound else None)
-        coordinator = Coordinator(
-            job, self.run, cast(Any, self._maker), self.course, self.cluster, self.journal, self.display, provision,
-            self.owners, patience, Waits(heartbeat=0.02),
+        dispatch: Any = SimpleNamespace(data=data, lease=self._lease)
+        self.stats = RunStats()
+        round_ = 1 if self._rounds else None
+        key = "round-1-shard-{}" if self._rounds else "shard-{}"
+        tasks = [Task(key.format(shard + 1), shard, 0, round=round_) for shard in range(shards)]
+        method: Any = TasksOnly(tasks, self.stats.table)
+        timeouts = Timeouts(heartbeat=0.02)
+        terms = terms_of(
+            self.owners, run=RUN, bound=self._bound, timeouts=timeouts, epochs=self.run.record.epochs,
+            told_epochs=Job().epochs, copies=self.cluster.own_machines,
         )  # fmt: skip
-        self.training = asyncio.create_task(coordinator.run())
+        engine = RunEngine(terms, method, self.stats.table)
+        subscribers = (self.stats, self.journal, Narrator(self.display, partial(joined, self.cluster)))
+        shell = Shell(
+            self.run, engine, method, self.cluster, dispatch, self.journal, self.display, subscribers,
+            timeouts.heartbeat,
+        )  # fmt: skip
+        self.training = asyncio.create_task(shell.run())
         return self.training
 
     def _lease(self, task: Task, owner: str, attempt: int) -> Lease:
@@ -254,20 +239,35 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, shards: int = 3, **how: bool) -> AsyncIterator[tuple[Server, Callable[[str], Any]]]:
-    """A server that listens, and what joins a client of a name: `async with join("lab-1") as lab_1`."""
+async def serving(
+    folder: Path, shards: int = 3, *, login: bool = True, **how: bool
+) -> AsyncIterator[tuple[Server, Callable[..., Any]]]:
+    """A server that listens, and what joins a client of a name: `lab_1 = await join("lab-1")`.
+
+    Args:
+        login: clients come over loopback, TLS and the login, as real ones do; else over links in memory, which is fast.
+    """
     identity = replace(Identity.load_or_create(folder / "identity"), server_id=SERVER, salt=SALT)
     server = Server(folder, shards, **how)
     gate = GateKeeper(folder / "gate.json")
     gate.stretched = stretched(PASSPHRASE, SALT)
-    port = (await server.cluster.open("127.0.0.1", 0, identity, gate, Waits())).port
+    port = (await server.cluster.open("127.0.0.1", 0, identity, gate, Timeouts())).port if login else 0
+    serving_links: list[asyncio.Task[None]] = []
+
+    async def linked(client_id: bytes) -> Link:
+        if login:
+            return (await connect("127.0.0.1", port, client_id, PASSPHRASE))[0]
+        ours, theirs = memory_links()
+        serving_links.append(asyncio.create_task(server.cluster._serve(theirs, client_id, "10.0.0.9")))
+        return ours
+
     async with contextlib.AsyncExitStack() as leaving:
-        leaving.enter_context(pytest.MonkeyPatch.context()).setattr("lanfit.net.connect.stretch", stretched)
+        leaving.enter_context(pytest.MonkeyPatch.context()).setattr("lanfit_client.connect.stretch", stretched)
 
         @contextlib.asynccontextmanager
-        async def join(name: str, client_id: bytes = b"") -> AsyncIterator[Client]:
-            link, _ = await connect("127.0.0.1", port, client_id or id_of(name), PASSPHRASE)
-            await link.send(Join(name, "0", "numpy", "cpu", 1, 0))
+        async def join(name: str, client_id: bytes = b"", **said: Any) -> AsyncIterator[Client]:
+            link = await linked(client_id or id_of(name))
+            await link.send(replace_fields(Join(name, "0", "numpy", "cpu", 1, 0), **said))
             client = Client(link, name)
             client.name = (await client.next(Welcome)).name
             try:
@@ -275,8 +275,8 @@ async def serving(folder: Path, shards: int = 3, **how: bool) -> AsyncIterator[t
             finally:
                 await link.close("gone")
 
-        async def joined(name: str, client_id: bytes = b"") -> Client:
-            return cast(Client, await leaving.enter_async_context(join(name, client_id)))
+        async def joined(name: str, client_id: bytes = b"", **said: Any) -> Client:
+            return cast(Client, await leaving.enter_async_context(join(name, client_id, **said)))
 
         try:
             yield server, joined
@@ -287,7 +287,8 @@ async def serving(folder: Path, shards: int = 3, **how: bool) -> AsyncIterator[t
                 await asyncio.gather(training, return_exceptions=True)
                 server.journal.close()
             await server.cluster.close()
-            server.desk.close()
+            await asyncio.gather(*serving_links)
+            server.store.close()
 
 
 def play(script: Coroutine[Any, Any, Any]) -> Any:

@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from memory_links import memory_links
 from peer import LoginServer, Room, play, who
 
 from lanfit.errors import ConnectionFailed
-from lanfit.files import ArrayFile, BlockFile
-from lanfit.net.connect import LONGEST_RETRY, TryLater, connect
-from lanfit.net.memory import memory_links
-from lanfit.partial import CHUNK
+from lanfit.transfer.blocks import ArrayFile, BlockFile
+from lanfit.transfer.partial import CHUNK
 from lanfit.wire.arrays import ArraySpec, BlockSpec, block_of, pieces
 from lanfit.wire.auth import Refusal, Refused
 from lanfit.wire.messages import Fetch, Join
-from lanfit_client.cache import LEAST_FREE, LEAST_FREE_BYTES, Cache
+from lanfit_client.connect import LONGEST_RETRY, TryLater, connect
+from lanfit_client.store.cache import LEAST_FREE, LEAST_FREE_BYTES, Cache
 
 
 @pytest.mark.parametrize("why", [Refusal.BANNED, Refusal.FULL, Refusal.NOT_READY])
@@ -68,7 +68,7 @@ def test_a_block_that_would_fill_a_clients_disk_waits_and_takes_nothing_of_it(tm
         for free, fits in ((size + int(LEAST_FREE * total) - 1, False), (size + int(LEAST_FREE * total), True)):
             cache.disk_usage = lambda path, free=free: (total, 0, free)  # type: ignore[misc]
             getting = asyncio.create_task(
-                cache.get(client, [announced(size)], lambda text, waits: said.put_nowait(text))
+                cache.get(client, [announced(size)], lambda text, timeouts: said.put_nowait(text))
             )
             if fits:
                 assert isinstance(await server.receive(), Fetch)
@@ -96,7 +96,7 @@ def test_a_block_of_which_nothing_came_leaves_nothing_and_one_that_began_goes_on
     async def cut_after(came: int) -> list[str]:
         cache = Cache(tmp_path / "cache", lambda line: None)
         client, server = memory_links()
-        getting = asyncio.create_task(cache.get(client, [announced(len(data))], lambda text, waits: None))
+        getting = asyncio.create_task(cache.get(client, [announced(len(data))], lambda text, timeouts: None))
         fetch = await server.receive()
         assert isinstance(fetch, Fetch)
         await server.send_block(fetch, [data[:came]])
@@ -120,7 +120,7 @@ def test_rows_and_weights_on_a_disk_are_for_their_user_alone(tmp_path: Path) -> 
     async def go() -> None:
         cache = Cache(tmp_path / "cache", lambda line: None)
         client, server = memory_links()
-        getting = asyncio.create_task(cache.get(client, [block_of(values)], lambda text, waits: None))
+        getting = asyncio.create_task(cache.get(client, [block_of(values)], lambda text, timeouts: None))
         fetch = await server.receive()
         assert isinstance(fetch, Fetch)
         await server.send_block(fetch, pieces(values))

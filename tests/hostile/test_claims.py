@@ -15,15 +15,14 @@ from lanfit.data.normalize import Moments
 from lanfit.errors import RemoteProtocolError
 from lanfit.models.mean import Mean
 from lanfit.wire.arrays import block_of
-from lanfit.wire.messages import Model, OwnRows, Surveyed
-from lanfit_server.claims import counted
-from lanfit_server.clusters import ScoreDone
-from lanfit_server.prepare import RunData
-from lanfit_server.scoring import weighted
-from lanfit_server.survey import Told, check_survey, unite
+from lanfit.wire.messages import ClientData, Model, Surveyed
+from lanfit_server.clusters.events import Evaluated
+from lanfit_server.data.prepare import RunData
+from lanfit_server.data.survey import Told, check_survey, unite
+from lanfit_server.methods.claims import counted, weighted
 
 MODEL = Model("{}", "{}", (None, 2), (None, 2), "values", "zscore", "zscore")
-OWN = OwnRows(8, 0.2, 0.1, 0, 0, None)
+OWN = ClientData(8, 0.2, 0.1, 0, 0, None)
 LIE = 10**15
 
 
@@ -65,7 +64,7 @@ def test_a_claim_of_a_million_milliards_does_not_take_the_whole_mean(honest: Seq
     assert data.claimed == (*honest, LIE)
     assert data.samples == data.trained
     [note] = notes
-    assert note.startswith("liar says that it has 1,000,000,000,000,000 training rows")
+    assert note.startswith("liar reports 1,000,000,000,000,000 training rows")
     # The weights of a round.
     start = {"w": np.zeros(1, np.float32)}
     mean = Mean(start)
@@ -74,14 +73,14 @@ def test_a_claim_of_a_million_milliards_does_not_take_the_whole_mean(honest: Seq
     mean.add({"w": np.full(1, -3.0, np.float32)}, data.trained[-1])
     assert float(mean.result()["w"][0]) > -2.99
     # The constants that all are normalized with.
-    assert float(data.normalizer.subtract[0]) > -2.95
-    assert float(data.targets.subtract[0]) > -5.9
+    assert float(data.normalizers.x.subtract[0]) > -2.95
+    assert float(data.normalizers.y.subtract[0]) > -5.9
 
 
 def test_the_spread_of_a_client_that_is_capped_stays_what_it_is() -> None:
     data, _ = together(tell("a", rows(100, 0.0)), tell("b", rows(50, 0.0, 1)), tell("liar", rows(10_000, 0.0, 2)))
     assert data.trained == (100, 50, 1000)
-    assert math.isclose(1 / float(data.normalizer.multiply[0]), 1.0, abs_tol=0.1)
+    assert math.isclose(1 / float(data.normalizers.x.multiply[0]), 1.0, abs_tol=0.1)
 
 
 @settings(deadline=None)
@@ -92,12 +91,13 @@ def test_where_nobody_is_over_the_limit_every_bit_is_as_without_one(counts: list
     assert notes == ()
     assert limited.claimed == ()
     assert (limited.trained, limited.samples, limited.train) == (free.trained, free.samples, free.train)
-    for name, array in free.shards[0].items():
-        assert limited.shards[0][name].tobytes() == array.tobytes()
+    block = limited.shards[0].block()
+    for name, array in free.shards[0].block().items():
+        assert block[name].tobytes() == array.tobytes()
 
 
 def test_metrics_of_rows_that_only_a_client_has_seen_are_weighed_alike() -> None:
-    answers = [ScoreDone("a", "r", "t", 40, {"loss": 1.0}), ScoreDone("liar", "r", "t", LIE, {"loss": 0.0})]
+    answers = [Evaluated("a", "r", "t", 40, {"loss": 1.0}), Evaluated("liar", "r", "t", LIE, {"loss": 0.0})]
     assert math.isclose(weighted(answers)["loss"], 40 / 440)
     assert math.isclose(weighted(answers, 2.0)["loss"], 40 / 120)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from peer import LoginServer, play, who
 
 from lanfit.wire.auth import LoggedIn, Refusal, Refused
-from lanfit_server import gate as gate_module
-from lanfit_server.gate import GUESSES, GUESSES_A_MINUTE, GUESSES_OF_A_KNOWN_ID, SLOW_SECONDS, Gate
+from lanfit_server.clusters import gate as gate_module
+from lanfit_server.clusters.gate import GUESSES, GUESSES_A_MINUTE, GUESSES_OF_A_KNOWN_ID, SLOW_SECONDS, Gate
 
 EVE, LAB, NEWCOMER = "10.9.9.9", "10.0.0.1", "10.0.0.2"
 WRONG = bytes(32)

@@ -15,22 +15,23 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from stage import playing
+from stage import COMPILED, NETWORK, playing
 
+from lanfit.core.terminal import Terminal
 from lanfit.data.labels import Target
 from lanfit.errors import InputError
-from lanfit.files import ArrayFile
-from lanfit.models.member import Member
+from lanfit.models.trained_model import TrainedModel
 from lanfit.net.link import Link
-from lanfit.terminal import Terminal
-from lanfit.training import orders
-from lanfit.training.kept_rows import KeptRows
-from lanfit.training.own_rows import OwnFiles
+from lanfit.training import commands
+from lanfit.training.client_data import ClientFiles
+from lanfit.training.row_cache import RowCache
 from lanfit.training.trainer import Trainer
+from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire.arrays import block_of
 from lanfit.wire.messages import (
     AnyMessage,
     Cancel,
+    ClientData,
     Failed,
     Fetch,
     FitTask,
@@ -38,7 +39,6 @@ from lanfit.wire.messages import (
     Lease,
     Message,
     Model,
-    OwnRows,
     PartsTaken,
     RunEnded,
     Runtime,
@@ -49,26 +49,27 @@ from lanfit.wire.messages import (
     Welcome,
 )
 from lanfit_client import agent as agent_module
+from lanfit_client import pacing as pacing_module
 from lanfit_client.consent import Consent, Consents
-from lanfit_client.questions import Questions
+from lanfit_client.prompts import Questions
 
 #: One step on one row: the difference between the weights is the row.
-ONE_ROW = OwnRows(1, 0.0, 0.0, 0, 7, None)
+ONE_ROW = ClientData(1, 0.0, 0.0, 0, 7, None)
 WEIGHTS = {"kernel": np.zeros((2, 1), np.float32), "bias": np.zeros(1, np.float32)}
-LINEAR = Model("{}", "{}", (None, 2), (None, 1), Target.VALUES, "none", "none")
+LINEAR = Model(NETWORK, COMPILED, (None, 2), (None, 1), Target.VALUES, "none", "none")
 SPEC = block_of(WEIGHTS)
 
 
-def lease(own: OwnRows = ONE_ROW, task: str = "shard-1") -> Lease:
+def lease(own: ClientData = ONE_ROW, task: str = "shard-1") -> Lease:
     fit = FitTask(LINEAR, 1, own.batch_size, 7, 0, Runtime(), None, own, local_steps=1, keep_last=True)
     return Lease("run-1", task, 1, "lab", fit, SPEC, SPEC)
 
 
-def survey(own: OwnRows = ONE_ROW) -> Survey:
+def survey(own: ClientData = ONE_ROW) -> Survey:
     return Survey(LINEAR, own, SPEC)
 
 
-def score(own: OwnRows = ONE_ROW) -> ScoreTask:
+def score(own: ClientData = ONE_ROW) -> ScoreTask:
     return ScoreTask("run-1", "shard-1", LINEAR, own, SPEC, (SPEC,))
 
 
@@ -107,7 +108,7 @@ class User:
 
     @property
     def asked(self) -> int:
-        return self.talk.getvalue().count("May it use this data")
+        return self.talk.getvalue().count("May the server use this data")
 
 
 @contextlib.asynccontextmanager
@@ -154,7 +155,7 @@ def test_a_client_without_data_refuses_every_use_of_its_own_files_before_anythin
             link = await welcomed(stage)
             await link.send(message)
             refused = await answer(link, seen, Failed, Unsuitable)
-            assert refused.error == "nobody at this client has allowed the server to use its own data"
+            assert refused.error == "the user of this client has not allowed the server to use its data"
             # What the operator has to have typed there.
             assert f"lanfit client {link_address(said)} --data DIR" in (refused.hint or " ".join(said))
             assert not any(isinstance(each, Fetch) for each in seen)
@@ -305,6 +306,7 @@ def test_a_name_that_is_a_path_ends_the_link_and_no_file_is_made_of_it(
     field: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(agent_module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(pacing_module, "FIRST_WAIT", 0.0)
     folder = tmp_path / "outer" / "inner"
     folder.mkdir(parents=True)
 
@@ -357,7 +359,7 @@ def test_a_model_that_is_larger_than_the_weights_that_come_with_it_is_refused_be
             ):
                 await link.send(message)
                 wrong = await answer(link, seen, Failed, Unsuitable)
-                assert "layer 'huge' has 200,000,000 or more weights" in wrong.error
+                assert "layer 'huge' has at least 200,000,000 weights" in wrong.error
             assert not any(isinstance(each, Fetch) for each in seen)
             assert agent.worker.trainer._child is None
 
@@ -371,7 +373,7 @@ def test_a_model_that_is_larger_than_the_weights_that_come_with_it_is_refused_be
 def trainer() -> Trainer:
     """A trainer without its backend: what it refuses it refuses before it needs one."""
     found = object.__new__(Trainer)
-    found._own, found._rows = OwnFiles(), KeptRows(lambda array: array.copy())
+    found._own, found._rows = ClientFiles(), RowCache(lambda array: array.copy())
     return found
 
 
@@ -382,20 +384,22 @@ def refused(what: Callable[[], object]) -> InputError:
 
 
 def constants(folder: Path) -> ArrayFile:
-    return ArrayFile.write(folder / "shard.block", Member({}).constants())
+    return ArrayFile.write(folder / "shard.block", TrainedModel({}).constants())
 
 
-def fit_order(folder: Path, own: OwnRows, least: int = 50, *, batch: int = 8, fold: Fold | None = None) -> orders.Fit:
+def fit_order(
+    folder: Path, own: ClientData, least: int = 50, *, batch: int = 8, fold: Fold | None = None
+) -> commands.Fit:
     file = constants(folder)
     task = FitTask(LINEAR, 1, batch, 7, 0, Runtime(), fold, own, local_steps=1)
-    return orders.Fit(1, task, file, file, str(folder), "", "", "", least_rows=least)
+    return commands.Fit(1, task, file, file, str(folder), "", "", "", least_rows=least)
 
 
-def survey_order(folder: Path, own: OwnRows, least: int = 50) -> orders.Survey:
-    return orders.Survey(1, LINEAR, own, constants(folder), str(folder), str(folder / "told"), least_rows=least)
+def survey_order(folder: Path, own: ClientData, least: int = 50) -> commands.Survey:
+    return commands.Survey(1, LINEAR, own, constants(folder), str(folder), str(folder / "told"), least_rows=least)
 
 
-BATCHES = OwnRows(8, 0.0, 0.0, 0, 7, None)
+BATCHES = ClientData(8, 0.0, 0.0, 0, 7, None)
 
 
 def test_fewer_training_rows_than_the_minimum_are_refused_in_a_survey_and_in_a_task(
@@ -410,21 +414,23 @@ def test_fewer_training_rows_than_the_minimum_are_refused_in_a_survey_and_in_a_t
         assert wrong.code == "own-data.few-rows"
         assert "there are 49 rows to train on" in wrong.message
         assert "--min-rows 49" in wrong.hint
-    assert len(trainer._rows_of(fit_order(tmp_path, BATCHES, 49)).rows.x) == 48
+    assert len(trainer._rows_of(fit_order(tmp_path, BATCHES, 49)).rows.train) == 48
 
 
 @pytest.mark.parametrize(
     ("own", "code"),
     [
-        (OwnRows(8, 0.75, 0.0, 0, 7, None), "own-data.few-rows"),
-        (OwnRows(8, 0.0, 0.0, 0, 7, None, 40, 1, 1), "own-data.few-rows"),
-        (OwnRows(8, 0.0, 0.01, 0, 7, None), "own-data.few-to-score"),
-        (OwnRows(8, 0.01, 0.0, 0, 7, None), "own-data.few-to-score"),
-        (OwnRows(1, 0.1, 0.1, 0, 7, None), "own-data.small-batch"),
+        (ClientData(8, 0.75, 0.0, 0, 7, None), "own-data.few-rows"),
+        (ClientData(8, 0.0, 0.0, 0, 7, None, 40, 1, 1), "own-data.few-rows"),
+        (ClientData(8, 0.0, 0.01, 0, 7, None), "own-data.few-to-score"),
+        (ClientData(8, 0.01, 0.0, 0, 7, None), "own-data.few-to-score"),
+        (ClientData(1, 0.1, 0.1, 0, 7, None), "own-data.small-batch"),
     ],
     ids=["nearly all for the test", "one part of many", "one to validate", "one to test", "steps of one row"],
 )
-def test_a_server_can_not_draw_few_rows_out_of_many(own: OwnRows, code: str, trainer: Trainer, tmp_path: Path) -> None:
+def test_a_server_can_not_draw_few_rows_out_of_many(
+    own: ClientData, code: str, trainer: Trainer, tmp_path: Path
+) -> None:
     give(tmp_path, 100 if own.parts_of == 0 else 400)
     assert refused(lambda: trainer._survey(survey_order(tmp_path, own))).code == code
 
@@ -437,18 +443,18 @@ def test_a_task_is_held_to_the_same_whatever_was_surveyed(trainer: Trainer, tmp_
     assert refused(lambda: trainer._rows_of(leave_one_out)).code == "own-data.few-to-score"
     half = fit_order(tmp_path, BATCHES, least=60, fold=Fold(1, 2, 7, 0.0))
     assert refused(lambda: trainer._rows_of(half)).code == "own-data.few-rows"
-    few = OwnRows(8, 0.02, 0.0, 0, 7, None)
+    few = ClientData(8, 0.02, 0.0, 0, 7, None)
     file = constants(tmp_path)
-    task = orders.Score(1, LINEAR, few, file, (), str(tmp_path), "test", least_rows=50)
-    assert refused(lambda: trainer._score(task)).code == "own-data.few-to-score"
+    task = commands.Evaluate(1, LINEAR, few, file, (), str(tmp_path), "test", least_rows=50)
+    assert refused(lambda: trainer._evaluate(task)).code == "own-data.few-to-score"
 
 
 def test_no_step_is_of_a_single_row_at_the_end_of_an_epoch(trainer: Trainer, tmp_path: Path) -> None:
     give(tmp_path, 97)
     ready = trainer._rows_of(fit_order(tmp_path, BATCHES))
-    assert (len(ready.rows.x), len(ready.rows.y), ready.left_out) == (96, 96, 1)
+    assert (len(ready.rows.train), len(ready.rows.train.y), ready.left_out) == (96, 96, 1)
     ready = trainer._rows_of(fit_order(tmp_path, BATCHES, batch=9))
-    assert (len(ready.rows.x), ready.left_out) == (97, 0)
+    assert (len(ready.rows.train), ready.left_out) == (97, 0)
     # Who says that one row is enough gets one.
     ready = trainer._rows_of(fit_order(tmp_path, BATCHES, 1))
-    assert (len(ready.rows.x), ready.left_out) == (97, 0)
+    assert (len(ready.rows.train), ready.left_out) == (97, 0)

@@ -13,10 +13,10 @@ import pytest
 from scene import START, WEIGHTS, Client, Server, id_of, play, serving, weights
 
 from lanfit.wire.messages import Ack, Cancel, Reject, Scored
-from lanfit_server.clusters import Claimed, Returned, ScoreDone, TaskFailed
-from lanfit_server.gathering import Gathering
-from lanfit_server.ledger import OwnedTask
-from lanfit_server.methods.aggregation import krum_choice
+from lanfit_server.clusters.events import Claimed, Evaluated, ResultCommitted, TaskFailed
+from lanfit_server.methods.federated.aggregation import krum_choice
+from lanfit_server.run.collecting import Collecting
+from lanfit_server.store.ledger import OwnedTask
 
 NAN = weights(float("nan"))
 
@@ -38,14 +38,14 @@ def test_made_up_results_of_all_tasks_are_refused_and_the_honest_ones_count(tmp_
             for number in (1, 2, 3):
                 answer = await zz.offer(f"shard-{number}", weights(666.0))
                 assert isinstance(answer, Reject)
-                assert answer.reason == f"attempt 1 of shard-{number} of run run-1 was never given to it"
+                assert answer.reason == f"attempt 1 of shard-{number} of run run-1 was never assigned to it"
             for lab in honest:
                 assert isinstance(await lab.do(lab.leases[0]), Ack)
             await server.training
             assert [server.value_of(f"shard-{number}") for number in (1, 2, 3)] == [1.0, 2.0, 3.0]
             assert [stored.client for stored in server.ledger.results()] == ["lab-1", "lab-2", "lab-3"]
             assert not [message for lab in honest for message in lab.heard if isinstance(message, Cancel)]
-            assert len(server.said("never given to it")) == 1, "the operator is told once"
+            assert len(server.said("never assigned to it")) == 1, "the operator is told once"
             assert {(each["client"], each["task"], each["what"]) for each in server.events("refused")} == {
                 ("zz", f"shard-{number}", "a result") for number in (1, 2, 3)
             }
@@ -139,7 +139,7 @@ def test_nan_of_a_client_that_had_the_task_before_leaves_its_holder_in_the_round
             assert isinstance(await one.offer(lease.task, weights(1.0), 2), Ack)
             await server.training
             assert server.events("left out") == []
-            assert server.course.table[lease.task].failures == []
+            assert server.stats.table[lease.task].failures == []
 
     play(script())
 
@@ -163,7 +163,7 @@ def test_failures_that_are_not_its_own_give_up_no_task_and_flood_nobody(tmp_path
             await server.training
             assert server.value_of("shard-1") == 1.0
             assert (server.events("failed"), server.said("could not train")) == ([], [])
-            assert len(server.said("never given to it")) == 1
+            assert len(server.said("never assigned to it")) == 1
             assert len(server.events("refused")) == 2
 
     play(script())
@@ -204,8 +204,8 @@ def test_a_score_counts_only_from_who_was_asked_for_it(tmp_path: Path) -> None:
             await one.fail("ensemble")
             await one.settled()
             events = [server.cluster.events.get_nowait() for _ in range(server.cluster.events.qsize())]
-            assert [event for event in events if isinstance(event, ScoreDone)] == [
-                ScoreDone("lab-1", "run-1", "average", 10, {"loss": 0.5})
+            assert [event for event in events if isinstance(event, Evaluated)] == [
+                Evaluated("lab-1", "run-1", "average", 10, {"loss": 0.5})
             ]
             assert [(event.client, event.task) for event in events if isinstance(event, TaskFailed)] == [
                 ("lab-1", "ensemble")
@@ -228,7 +228,7 @@ def begun_earlier(folder: Path) -> None:
     for number, name in enumerate(server.owners, start=1):
         server.ledger.remember(name, id_of(name))
         server.ledger.lease(f"shard-{number}", 1, name)
-    server.desk.close()
+    server.store.close()
 
 
 def test_a_stranger_delivers_nothing_to_an_earlier_run_and_its_own_clients_do(tmp_path: Path) -> None:
@@ -237,9 +237,9 @@ def test_a_stranger_delivers_nothing_to_an_earlier_run_and_its_own_clients_do(tm
 
     async def script() -> None:
         async with serving(tmp_path, 2) as (server, join):
-            server.desk.close()
+            server.store.close()
             server.cluster.roster._members.clear()  # this server did not take the run up: names are given anew
-            collecting = asyncio.create_task(Gathering(server.cluster, server.desk, server.display, 0).run())
+            collecting = asyncio.create_task(Collecting(server.cluster, server.store, server.display, 0).run())
             await asyncio.sleep(0)
             # The name of one that was there, and another id.
             stranger = await join("lab-2", b"another machine!")
@@ -252,7 +252,7 @@ def test_a_stranger_delivers_nothing_to_an_earlier_run_and_its_own_clients_do(tm
             one = await join("lab-1")
             assert isinstance(await one.offer("shard-1", weights(1.0)), Ack)
             await collecting
-            run = server.desk.opened("run-1")
+            run = server.store.opened("run-1")
             assert [(each.task, each.client) for each in run.ledger.results()] == [
                 ("shard-1", "lab-1"), ("shard-2", "lab-2"),
             ]  # fmt: skip
@@ -307,8 +307,8 @@ def test_an_acknowledged_task_is_acknowledged_again_and_only_its_holders_are_new
             for client in (one, zz):
                 assert isinstance(await client.offer("shard-1", weights(7.0)), Ack)
             left = [type(events.get_nowait()) for _ in range(events.qsize())]
-            assert Returned not in left
-            assert [kind.__name__ for kind in left].count("Repeated") == 1
+            assert ResultCommitted not in left
+            assert [kind.__name__ for kind in left].count("DuplicateResult") == 1
             assert server.value_of("shard-1") == 1.0
 
     play(script())
@@ -316,7 +316,7 @@ def test_an_acknowledged_task_is_acknowledged_again_and_only_its_holders_are_new
 
 def test_the_rule_asks_for_the_id_the_task_and_the_attempt(tmp_path: Path) -> None:
     server = Server(tmp_path, 2)
-    server.desk.close()
+    server.store.close()
     begun_earlier(tmp_path)
     again = Server(tmp_path, 2)
     ledger = again.ledger
@@ -333,4 +333,4 @@ def test_the_rule_asks_for_the_id_the_task_and_the_attempt(tmp_path: Path) -> No
     # A name that another client has by now is not that other client's work of before.
     ledger.remember("lab-1", b"another machine!")
     assert ledger.holder(id_of("lab-1"), "shard-1", 1) is None
-    again.desk.close()
+    again.store.close()

@@ -12,22 +12,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from memory_links import memory_links
 from peer import RUN, Room, arrays, made_up, play, result
 
 from lanfit.errors import ConnectionFailed
 from lanfit.net import link as link_module
 from lanfit.net.link import SLICE, Budget, Link
-from lanfit.net.memory import memory_links
 from lanfit.net.transport import MESSAGES_A_TURN
-from lanfit.partial import PartialBlock
+from lanfit.transfer.partial import PartialBlock
 from lanfit.wire.arrays import ArraySpec, pieces
 from lanfit.wire.messages import Ack, Commit, Epoch, Fetch, Later, Message, Offer, Progress, Reject
-from lanfit_server import journal as journal_module
-from lanfit_server.clusters import EpochEnded, Logged
 from lanfit_server.clusters import event_queue as event_queue_module
 from lanfit_server.clusters.event_queue import EventQueue
+from lanfit_server.clusters.events import EpochCompleted, Logged
 from lanfit_server.clusters.lan import MOST_COMPLAINTS, MOST_DELIVERIES
-from lanfit_server.journal import Journal
+from lanfit_server.run import journal as journal_module
+from lanfit_server.run.journal import Journal
 
 LARGE = (ArraySpec("dense/kernel", "float32", (512, 512)),)  # 1 MiB
 
@@ -73,6 +73,35 @@ def test_200_offers_of_one_task_take_the_room_of_one(tmp_path: Path) -> None:
     play(go())
 
 
+def test_a_result_gets_on_by_what_comes_of_it_and_not_by_drops_or_by_the_same_again(tmp_path: Path) -> None:
+    async def go() -> None:
+        room = Room(tmp_path, weights=LARGE)
+        values = arrays(weights=LARGE)
+        whole = b"".join(bytes(piece) for piece in pieces(values))
+        async with room.client("lab-1") as client:
+            member = room.cluster.roster["lab-1"]
+
+            async def comes(number: int, size: int) -> float:
+                """So much of another result of the task comes; returns when it last got on."""
+                member.delivered = 0.0
+                await client.send(Offer(made_up(values, number)))
+                fetch = await client.receive()
+                assert isinstance(fetch, Fetch)
+                client._wire.write([client._session.encode_data_header(fetch.stream, 0, size), whole[:size]])
+                client._session.end_answer(fetch.stream)
+                await client.send(Offer(made_up(values, 999, "no-such-task")))
+                assert isinstance(await client.receive(), Reject), "all that came before was handled"
+                return member.delivered
+
+            tenth = -(-len(whole) // 10)
+            assert await comes(1, tenth - 1) == 0.0
+            assert await comes(2, tenth) > 0.0
+            assert await comes(3, tenth) == 0.0, "so much of it came before"
+        room.close()
+
+    play(go())
+
+
 def test_offers_of_many_tasks_are_taken_a_few_at_a_time_and_the_rest_is_put_off(tmp_path: Path) -> None:
     async def go() -> None:
         room = Room(tmp_path, tasks=30, holder="lab-1")
@@ -105,7 +134,7 @@ def test_offers_that_come_at_the_same_time_leave_a_share_of_the_disk_free(
     async def go() -> None:
         room = Room(tmp_path, tasks=30, weights=LARGE)
         size, results = 1 << 20, room.run.folder / "results"
-        room.desk.disk_usage = lambda path: (10 * size, 0, 10 * size - taken(results))
+        room.store.disk_usage = lambda path: (10 * size, 0, 10 * size - taken(results))
         values = arrays(weights=LARGE)
         async with contextlib.AsyncExitStack() as stack:
             links = [await stack.enter_async_context(room.client(f"lab-{n}")) for n in range(1, 13)]
@@ -139,7 +168,7 @@ def test_a_client_that_tells_endlessly_is_cut_and_others_are_heard(
             await honest.send(Epoch(RUN, "shard-2", 0, {"loss": 0.5}))
             assert isinstance(await deliver(honest, arrays(2), "shard-2"), Ack)
             heard = [room.cluster.events.get_nowait() for _ in range(room.cluster.events.qsize())]
-            assert EpochEnded("lab-2", RUN, "shard-2", 0, {"loss": 0.5}) in heard
+            assert EpochCompleted("lab-2", RUN, "shard-2", 0, {"loss": 0.5}) in heard
         room.close()
 
     play(go())
@@ -158,7 +187,7 @@ def test_a_client_that_says_more_than_there_is_room_for_goes_on_when_it_is_heard
             heard = []
             while len(heard) < 40:
                 event = await room.cluster.events.get()
-                heard += [event.epoch] if isinstance(event, EpochEnded) else []
+                heard += [event.epoch] if isinstance(event, EpochCompleted) else []
             assert heard == list(range(40))
         room.close()
 
@@ -295,7 +324,7 @@ def test_the_operator_is_not_told_endlessly_of_what_can_not_be_taken(tmp_path: P
                 await evil.send(Offer(made_up(arrays(), number, f"no-{number}")))
                 assert isinstance(await evil.receive(), Reject)
             assert len(room.told) == MOST_COMPLAINTS + 1
-            assert "Nothing more is said about what evil sends" in room.told[-1]
+            assert "No more messages about what evil sends" in room.told[-1]
         room.close()
 
     play(go())

@@ -12,7 +12,7 @@ import msgspec
 import psutil
 import pytest
 
-from lanfit.child import Child, Parent
+from lanfit.core.child import Child, Parent
 from lanfit.errors import TrainingError
 
 #: The parrot makes a temporary file, and says where.

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lanfit.commands import reported
+from lanfit.core.commands import reported
 from lanfit.errors import InputError
-from lanfit.fields import read_file, read_toml
+from lanfit.settings.fields import read_file, read_toml
 
 
 def test_memory_that_runs_out_is_one_line_and_an_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

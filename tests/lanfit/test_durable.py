@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lanfit import durable
+from lanfit.core import durable
 
 Replace = Callable[[object, object], None]
 
@@ -36,7 +36,7 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[float]]:
 
 def test_a_file_that_is_held_for_some_moments_is_written(busy: Callable[[int], list[float]], tmp_path: Path) -> None:
     pauses = busy(3)
-    durable.write_whole(tmp_path / "summary.json", "{}")
+    durable.atomic_write(tmp_path / "summary.json", "{}")
     assert (tmp_path / "summary.json").read_text() == "{}"
     assert len(pauses) == 3
     assert pauses == sorted(pauses)
@@ -49,7 +49,7 @@ def test_a_file_that_stays_held_is_an_error_after_two_seconds_and_the_old_one_st
     (tmp_path / "summary.json").write_text("old")
     pauses = busy(99)
     with pytest.raises(PermissionError, match="Access is denied"):
-        durable.write_whole(tmp_path / "summary.json", "new")
+        durable.atomic_write(tmp_path / "summary.json", "new")
     assert sum(pauses) == pytest.approx(2.0)
     assert (tmp_path / "summary.json").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]

@@ -10,11 +10,11 @@ from pathlib import Path
 import click
 import pytest
 
-from lanfit.commands import print_json, reported
-from lanfit.encoding import accept_all_text, decode_text, encodable
-from lanfit.fields import read_file
-from lanfit.job import FIELDS
-from lanfit.passphrase import read_passphrase_file
+from lanfit.core.commands import print_json, reported
+from lanfit.core.encoding import accept_all_text, decode_text, encodable
+from lanfit.core.passphrase import read_passphrase_file
+from lanfit.settings.fields import read_file
+from lanfit.settings.job import FIELDS
 
 
 def legacy() -> io.TextIOWrapper:

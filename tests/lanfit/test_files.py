@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lanfit.durable import write_whole
+from lanfit.core.durable import atomic_write
+from lanfit.core.lock import FolderLock, scratch_folder, take_free
+from lanfit.core.workspace import Workspace, find_workspace
 from lanfit.errors import LanfitError, LocalProtocolError
-from lanfit.files import ArrayFile, BlockFile
-from lanfit.lock import FolderLock, scratch_folder, take_free
+from lanfit.transfer.blocks import ArrayFile, BlockFile
 from lanfit.wire.arrays import block_of, block_size
-from lanfit.workspace import Workspace, find_workspace
 
 
 def some_arrays() -> dict[str, np.ndarray]:
@@ -63,14 +63,14 @@ def test_a_full_disk_is_said_before_anything_is_received(tmp_path: Path) -> None
 
 
 def test_a_file_is_written_whole_and_nothing_else_is_left(tmp_path: Path) -> None:
-    write_whole(tmp_path / "deep" / "a.json", "old")
-    write_whole(tmp_path / "deep" / "a.json", "new")
+    atomic_write(tmp_path / "deep" / "a.json", "old")
+    atomic_write(tmp_path / "deep" / "a.json", "new")
     assert [(path.name, path.read_text()) for path in (tmp_path / "deep").iterdir()] == [("a.json", "new")]
 
 
 def test_a_folder_is_locked_once_and_free_again_when_its_process_is_killed(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from lanfit.lock import take_free\n"
+        "import sys; from pathlib import Path; from lanfit.core.lock import take_free\n"
         "lock = take_free(Path(sys.argv[1])); print(lock.folder.name, flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
@@ -123,7 +123,7 @@ def test_paths_are_shown_from_the_workspace(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
 def test_a_private_file_is_private_also_when_it_replaces_one_that_was_not(tmp_path: Path) -> None:
     path = tmp_path / "secret"
-    write_whole(path, "old", mode=0o644)
+    atomic_write(path, "old", mode=0o644)
     (tmp_path / f".secret.{os.getpid()}").write_text("left by a killed process that had our id")
-    write_whole(path, "new", mode=0o600)
+    atomic_write(path, "new", mode=0o600)
     assert path.stat().st_mode & 0o777 == 0o600

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanfit.errors import InputError
-from lanfit.fields import read_file, read_toml
-from lanfit.job import FIELDS, Job, default_of, make_job, to_toml
+from lanfit.settings.fields import read_file, read_toml
+from lanfit.settings.job import FIELDS, Job, default_of, make_job, to_toml
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,8 +45,8 @@ def test_numbers_and_words_are_both_answers(key: str, text: str, value: object) 
         ("epochs", "1.5", "'1.5' is not a whole number"),
         ("batch_size", "", "whole number"),
         ("test_split", "1", "less than 1"),
-        ("validation_split", "-0.1", "0 or more"),
-        ("validation_split", "nan", "share"),
+        ("validation_split", "-0.1", "at least 0"),
+        ("validation_split", "nan", "fraction"),
         ("learning_rate", "inf", "above 0"),
         ("learning_rate", "0", "above 0"),
         ("normalizer", "minmix", "did you mean 'minmax'"),
@@ -135,11 +135,13 @@ def test_unknown_keys_wrong_values_and_tables_are_all_named(tmp_path: Path) -> N
     path.write_text("epochz = 3\nbatch_size = 0\n[order]\nx = 1\n")
     with pytest.raises(InputError) as wrong:
         read_file(path, "job file", FIELDS)
-    for cause in ("3 errors", str(path), "did you mean 'epochs'", "batch_size: 0 is not", "order: a table"):
+    for cause in ("3 errors", str(path), "did you mean 'epochs'", "batch_size: 0 is not", "order is a table"):
         assert cause in wrong.value.message
 
 
-@pytest.mark.parametrize(("content", "cause"), [(b"\xff\xff", "UTF-8"), (b"a = ", "no TOML"), (None, "there is no")])
+@pytest.mark.parametrize(
+    ("content", "cause"), [(b"\xff\xff", "UTF-8"), (b"a = ", "not valid TOML"), (None, "there is no")]
+)
 def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes | None, cause: str) -> None:
     path = tmp_path / "job.toml"
     if content is not None:
@@ -151,9 +153,9 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes | None, cau
 @pytest.mark.parametrize(
     ("values", "cause"),
     [
-        ({"dataset": "mnist"}, "--dataset mnist is for the data sets of Keras, and this job's data is files"),
-        ({"data": "client", "dataset_args": "num_words=9"}, "--dataset-args num_words=9 is for the data sets of Keras"),
-        ({"data": "client", "samples": 5}, r"how many are used can.t be said here \(--samples 5\)"),
+        ({"dataset": "mnist"}, "--dataset mnist is for Keras datasets, but this job uses --data files"),
+        ({"data": "client", "dataset_args": "num_words=9"}, "--dataset-args num_words=9 is for Keras datasets"),
+        ({"data": "client", "samples": 5}, r"the server can.t limit the number of rows \(--samples 5\)"),
     ],
 )
 def test_what_is_said_about_the_data_fits_together(values: dict[str, object], cause: str) -> None:
@@ -182,10 +184,10 @@ def test_a_job_of_clients_data_may_say_that_all_rows_are_used() -> None:
 
 def test_the_settings_files_hold_every_setting_at_its_default() -> None:
     from lanfit_client import settings
-    from lanfit_server import questions
+    from lanfit_server.start import prompts
 
     for name, text, fields in (
-        ("server/server.toml", questions.settings_file(), questions.SETTINGS),
+        ("server/server.toml", prompts.settings_file(), prompts.SETTINGS),
         ("client/client.toml", settings.settings_file(), settings.SETTINGS),
     ):
         assert (ROOT / name).read_text(encoding="utf-8") == text, f"{name} is stale"

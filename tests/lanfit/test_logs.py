@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lanfit.logs import HistoryFile, append_log, csv_line, harmless_cell
-from lanfit.text import sanitize
+from lanfit.core.logs import HistoryFile, append_log, csv_line, harmless_cell
+from lanfit.core.text import sanitize
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1+1", "\n=1+1", "＝1+1"])

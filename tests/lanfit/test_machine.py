@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lanfit.durable import write_new
-from lanfit.machine import machine_state
+from lanfit.core.durable import write_new
+from lanfit_server.start.machine import machine_state
 
 HOME = Path.home()
 

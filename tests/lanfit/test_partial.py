@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from lanfit.logs import cut_torn_line
-from lanfit.mistakes import mistake
-from lanfit.partial import CHUNK, PartialBlock, SpoiltBlock, is_full, sums_of
+from lanfit.core.logs import cut_torn_line
+from lanfit.errors import mistake
+from lanfit.transfer.partial import CHUNK, PartialBlock, SpoiltBlock, is_full, sums_of
 
 SIZE = 3 * CHUNK + 100
 BYTES = os.urandom(CHUNK) * 3 + os.urandom(100)
@@ -76,7 +76,7 @@ def test_what_no_sum_shows_is_found_by_the_id_and_nothing_of_it_is_left(tmp_path
     part = PartialBlock.open(path, SIZE)
     assert (part.offset, part.damaged) == (3 * CHUNK, False)
     part.view[part.offset :] = BYTES[part.offset :]
-    with pytest.raises(SpoiltBlock, match="all of it is needed again"):
+    with pytest.raises(SpoiltBlock, match="everything is fetched again"):
         part.finish(ID)
     assert list(tmp_path.iterdir()) == []
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanfit.errors import InputError
-from lanfit.job import FIELDS, make_job
-from lanfit.parts import PartRange, notes_on, part_list, read_list, read_range, shares, write_list
+from lanfit.settings.job import FIELDS, make_job
+from lanfit.settings.parts import PartRange, notes_on, part_list, read_list, read_range, shares, write_list
 
 
 @pytest.mark.parametrize("text", ["3 5", "3-5", " 3 - 5 ", "3–5", "3   5"])
@@ -31,7 +31,7 @@ def test_anything_else_is_no_range(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "part"), [("13", 13), ("0", 0), ("0-3", 0), ("11 14", 14)])
 def test_a_part_that_does_not_exist_is_named(text: str, part: int) -> None:
-    with pytest.raises(InputError, match=f"there is no part {part}: parts are counted from 1 to 12") as caught:
+    with pytest.raises(InputError, match=f"there is no part {part}: parts are numbered from 1 to 12") as caught:
         read_range(text, 12)
     assert caught.value.code == "parts.none-such"
 
@@ -63,13 +63,13 @@ def test_an_entry_that_is_no_client_with_its_parts_is_quoted(text: str) -> None:
 def test_what_several_take_and_what_nobody_takes_is_said() -> None:
     taken = {"a": PartRange(1, 4), "b": PartRange(3, 5), "c": PartRange(4, 4)}
     assert notes_on(8, taken) == [
-        "part 3: taken by a and b, which all train on those rows",
-        "part 4: taken by a, b and c, which all train on those rows",
-        "nobody takes parts 6 to 8: those rows are not trained on",
+        "part 3: chosen by a and b, which all train on those rows",
+        "part 4: chosen by a, b and c, which all train on those rows",
+        "no client trains on parts 6 to 8: those rows are not used",
     ]
     assert notes_on(2, {"a": PartRange(1, 1), "b": PartRange(2, 2)}) == []
     assert notes_on(1, {str(n): PartRange(1, 1) for n in range(9)}) == [
-        "part 1: taken by 0, 1, 2, 3, 4 and 4 more, which all train on those rows"
+        "part 1: chosen by 0, 1, 2, 3, 4 and 4 more, which all train on those rows"
     ]
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lanfit.core.processor_time import ENDED, LEAST_SECONDS, most_seconds
 from lanfit.data.processes import ReaderEnded
-from lanfit.processor_time import ENDED, LEAST_SECONDS, most_seconds
 
 pytestmark = pytest.mark.skipif(ENDED is None, reason="this system has no such limit")
 #: A regular expression that holds Python's lock for longer than the universe is old.
@@ -23,7 +23,7 @@ def ended_with(code: str, *arguments: object) -> int:
 def test_native_code_that_never_returns_is_ended_with_its_process() -> None:
     code = f"""
 import re
-from lanfit.processor_time import limit_processor_time
+from lanfit.core.processor_time import limit_processor_time
 with limit_processor_time(0.05):
     {BUSY}
 """
@@ -33,7 +33,7 @@ with limit_processor_time(0.05):
 def test_what_comes_after_the_block_may_take_as_long_as_it_likes() -> None:
     code = """
 import time
-from lanfit.processor_time import limit_processor_time
+from lanfit.core.processor_time import limit_processor_time
 with limit_processor_time(0.2):
     pass
 while time.process_time() < 0.8:
@@ -46,7 +46,7 @@ while time.process_time() < 0.8:
     "reads",
     [
         """
-from lanfit_server import model_process
+from lanfit_server.models import model_process
 model_process.load_model = busy
 model_process.ModelHolder()._load(path, path.with_name("weights.block"))
 """,
@@ -56,7 +56,7 @@ workbook.read_cells = busy
 reader_process.answer(msgspec.msgpack.encode(reader_process.Order.of(path)), 1 << 40)
 """,
         """
-from lanfit_server import reading
+from lanfit_server.data import reading
 reading.read_rows, reading.note_in, reading._size_of = busy, print, lambda request: 0
 reading.msgspec.msgpack.decode = lambda order, **_: types.SimpleNamespace(scratch=path, at_once=True, request=None)
 reading.answer(b"", 0)
@@ -69,7 +69,7 @@ def test_whatever_is_read_for_the_operator_has_a_limit(reads: str, tmp_path: Pat
     path.touch()
     code = f"""
 import msgspec, pathlib, re, sys, types
-from lanfit import processor_time
+from lanfit.core import processor_time
 processor_time.LEAST_SECONDS = 0.05
 path = pathlib.Path(sys.argv[1])
 busy = lambda *_: {BUSY}

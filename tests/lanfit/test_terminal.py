@@ -11,8 +11,8 @@ import threading
 import pytest
 from screens import screen, seen
 
+from lanfit.core.terminal import Terminal
 from lanfit.errors import InputError
-from lanfit.terminal import Terminal
 
 
 def number(text: str) -> int:

@@ -11,7 +11,7 @@ from io import StringIO
 
 import pytest
 
-from lanfit.terminal import Terminal
+from lanfit.core.terminal import Terminal
 
 if sys.platform == "win32":
     pytest.skip("there are no pseudo terminals", allow_module_level=True)

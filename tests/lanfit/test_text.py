@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from error_tables import ERRORS
 
-from lanfit.errors import InputError
-from lanfit.mistakes import MISTAKES, mistake
-from lanfit.text import noun, pluralize
+from lanfit.core.text import noun, pluralize
+from lanfit.errors import InputError, mistake
 
 #: What there may be one of.
 NOUNS = (
-    "byte|cell|character|class|classe|client|column|epoch|file|fold|image|label|machine|message|metric|model|number|"
+    "byte|cell|character|chunk|class|classe|client|column|epoch|file|fold|image|label|machine|message|metric|model|number|"
     "output|parameter|part|piece|result|round|row|sample|shard|step|task|thread|trainer|value|weight"
 )
 #: Read by programmers alone.
@@ -29,13 +31,13 @@ NEVER_ONE = (
     "to decide where each of {} rows goes takes",
     "the plan deals one of {} rows twice",
     "{} values",
-    "{} messages came faster than they could be handled",
+    "{} messages arrived faster than they could be handled",
     "{} labels can't be compared with {} predictions",
     "{} images take",
-    "on their own {} rows.",
+    "on their {} rows.",
     "{} clients are simulated; they share",
     "{} of {} bytes are here already",
-    "on this client's own {} rows.",
+    "on the {} rows of this client.",
     "{kinds} files",
 )
 
@@ -71,7 +73,7 @@ def test_the_table_of_errors_has_no_wrong_plural(cells: int, said: str) -> None:
 
 
 def test_no_template_of_an_error_puts_a_noun_into_the_plural_by_itself() -> None:
-    for code, entry in MISTAKES.items():
+    for code, entry in ERRORS.items():
         for text in (entry.message, entry.hint):
             plural = re.search(rf"\{{\w+(:,)?\}} ({NOUNS})s\b", text)
             assert plural is None or plural[0] in NEVER_ONE, f"{code}: write {{number:noun}}: {text}"
@@ -98,3 +100,80 @@ def test_no_sentence_of_the_sources_puts_a_noun_into_the_plural_by_itself() -> N
         and not any(known in text for known in NEVER_ONE)
     ]
     assert wrong == []
+
+
+#: Phrases that were replaced, because they are riddles, archaic or literal translations, and what to write instead.
+BANNED = {
+    r"\bis no (?:port|address|fingerprint|table|image|recipe|backend|number|integer|setting)\b": "is not a valid …",
+    r"\b(?:go|goes|going|gone|went) on with (?:it|(?:this|that|a|the|its) (?:run|round|one))\b": "resume",
+    r"\bstands? in (?:the middle|between)\b": "a man in the middle",
+    r"\blets? in who\b": "admits clients that",
+    r"\bfound out for each\b|\bis found out\b": "detected",
+    r"\blabels? (?:that )?are words\b|\bwords are labels\b": "string labels",
+    r"\btells? (?:of|impossible|statistics)\b|\btold of its\b": "reports",
+    r"\bdo(?:es)? not g[eo]t on\b|\bhas not got on\b": "makes no progress",
+    r"\b(?:line|row|column|task|model) an? (?:epoch|round|shard|client|class)\b": "one … per …",
+    r"\bwhich is said\b|\band that is said\b|\band says so\b": "with a note; is reported",
+    r"\blies? beside\b": "is next to",
+    r"\bis nothing that\b": "does not support",
+    r"(?:^|[.:;] |\*\*)Who (?:has|is|comes|knows|guesses|listens|stands|wants|begins)\b[^?]*[.,]": "Clients that",
+    r"\b(?:who|whoever) (?:guesses|listens|stands in)\b": "an attacker, an eavesdropper",
+    r"\bhand(?:s|ed|ing)? back\b": "return",
+    r"\b(?:is|are) waited for (?:by|who)\b": "waits for",
+    r"\bfor ever\b": "forever",
+    r"\bmakes? room\b": "free some space",
+    r"\bwith commas between\b": "separated by commas",
+    r"\bown (?:files|rows) can't be\b": "the data of … can't be",
+    r"\bstood still (?:for|itself)\b": "was suspended",
+    r"\bwhoever sits\b|\bwho sits\b": "the user of",
+    r"\bthe model of all\b": "the global model",
+    r"\bsets of Keras\b|\bdata sets?\b": "Keras datasets, dataset",
+    r"\bthe whole thing\b": "everything",
+    r"\bmakes? up to its end\b|\bcome to its end\b": "is complete",
+    r"\b(?:goes|going|gone|went) on (?:from|where)\b": "resumes, resumed from",
+    r"\bstands? still\b": "is suspended",
+    r"\bthat are numbers\b": "numeric",
+    r"\bhow it gets on\b|\bgets? on with\b": "the progress of",
+    r"\blet(?:s|ting)? go of\b": "release",
+    r"\bso many (?:seconds|bytes|rows|clients|epochs|tasks|batches)\b": "this many …, the number of …",
+    r"\bat hand\b": "current",
+    r"\bby lot\b": "at random",
+    r"\bheld against\b": "compared with, checked against",
+    r"\bis no (?:number|text|JSON|class|integer|sheet)\b": "is not a …",
+}
+ROOT = Path(__file__).parents[2]
+
+
+def prose() -> Iterator[tuple[str, str]]:
+    """Yield every message, docstring, comment and line of a document, by place."""
+    for folder in ("src", "server", "client"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            source = path.read_text(encoding="utf-8")
+            for node in ast.walk(ast.parse(source)):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield name, " ".join(node.value.split())
+            for token in tokenize.generate_tokens(io.StringIO(source).readline):
+                if token.type == tokenize.COMMENT:
+                    yield f"{name}:{token.start[0]}", token.string
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+    documents += [ROOT / folder / "README.md" for folder in ("client", "dataset", "logs", "model", "server")]
+    for path in documents:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            yield f"{path.relative_to(ROOT).as_posix()}:{number}", line
+
+
+def test_phrases_that_were_replaced_do_not_come_back() -> None:
+    banned = {re.compile(phrase): better for phrase, better in BANNED.items()}
+    found = [
+        f"{where}: write {better!r} instead of {hit[0]!r}"
+        for where, text in prose()
+        for phrase, better in banned.items()
+        if (hit := phrase.search(text))
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("text", ["0 is no port", "labels that are words", "the task has not got on for 30 s"])
+def test_a_phrase_that_was_replaced_is_recognized(text: str) -> None:
+    assert any(re.search(phrase, text) for phrase in BANNED)

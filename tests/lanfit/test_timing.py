@@ -1,12 +1,11 @@
 """Spans add up wall time, and count no second twice."""
 
-import asyncio
 import threading
 import time
 
 import pytest
 
-from lanfit.timing import Timings
+from lanfit.core.timing import Timings
 
 
 class Clock:
@@ -66,37 +65,6 @@ def test_an_open_span_shows_what_it_has_so_far(timings, clock):
         assert timings.seconds == {"total": 5.0}
         clock.now += 1
     assert timings.seconds == {"total": 6.0}
-
-
-def test_a_decorated_function_is_timed_and_keeps_its_name_and_result(timings, clock):
-    @timings.timed("work")
-    def double(n: int) -> int:
-        """Twice."""
-        clock.now += n
-        return 2 * n
-
-    assert [double(1), double(n=4)] == [2, 8]
-    assert timings.seconds == {"work": 5.0}
-    assert (double.__name__, double.__doc__) == ("double", "Twice.")
-
-
-def test_a_decorated_coroutine_is_timed_until_it_ends_and_simultaneous_ones_count_once(timings, clock):
-    async def story():
-        gate = asyncio.Event()
-
-        @timings.timed("wait")
-        async def wait():
-            await gate.wait()
-            return 1
-
-        tasks = [asyncio.create_task(wait()) for _ in range(3)]
-        await asyncio.sleep(0)
-        clock.now += 5
-        gate.set()
-        return await asyncio.gather(*tasks)
-
-    assert asyncio.run(story()) == [1, 1, 1]
-    assert timings.seconds == {"wait": 5.0}
 
 
 def test_many_threads_lose_no_span_and_count_no_second_twice():

@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from screens import screen, seen
 
-from lanfit.gauge import Pace, Transfer, clock, short
-from lanfit.models.runtime import default_backend
-from lanfit.terminal import Terminal
-from lanfit.waits import Waits
+from lanfit.backends import default_backend
+from lanfit.core.gauge import Pace, Transfer, clock, short
+from lanfit.core.terminal import Terminal
+from lanfit.core.workspace import Workspace
+from lanfit.settings.timeouts import Timeouts
 from lanfit.wire.messages import Progress, Runtime
-from lanfit.workspace import Workspace
 from lanfit_client.agent import Agent, Server
 from lanfit_client.app import Client
 from lanfit_client.bar import bar_lines
-from lanfit_client.state import ClientState
+from lanfit_client.store.state import ClientState
 
 NOW = 100.0
 
@@ -106,17 +106,19 @@ def test_losses_keep_the_digits_that_count() -> None:
     ]  # fmt: skip
 
 
-def agent_of(folder: Path, said: list[str], waits: Waits, **told: Any) -> Agent:
+def agent_of(folder: Path, said: list[str], timeouts: Timeouts, **told: Any) -> Agent:
     state = ClientState.take(Workspace(folder))
     runtime = Runtime(default_backend(), "cpu", 1)
-    return Agent(Server("127.0.0.1", 1), state, Workspace(folder), "lab", runtime, said.append, waits=waits, **told)
+    return Agent(
+        Server("127.0.0.1", 1), state, Workspace(folder), "lab", runtime, said.append, timeouts=timeouts, **told
+    )
 
 
 def test_a_silence_of_the_server_and_its_end_are_said_once(tmp_path: Path) -> None:
     said: list[str] = []
 
     async def script() -> None:
-        agent = agent_of(tmp_path, said, Waits(heartbeat=0.001, suspect=0.01, lost=60))
+        agent = agent_of(tmp_path, said, Timeouts(heartbeat=0.001, suspect=0.01, lost=60))
         silences = [0.0, 0.02, 16.0, 21.0, 0.0, 0.0, 0.0]
         link: Any = SimpleNamespace(closed=asyncio.Event())
 
@@ -135,14 +137,14 @@ def test_a_silence_of_the_server_and_its_end_are_said_once(tmp_path: Path) -> No
 
     asyncio.run(script())
     assert said == [
-        "Nothing has come from the server for 0 s. Work goes on here; after 60 s the link is made anew.",
-        "The server is back: nothing came from it for 21 s.",
+        "Nothing was received from the server for 0 s. Work continues; after 60 s the client reconnects.",
+        "The server is back after 21 s of silence.",
     ]
 
 
 def test_a_terminal_shows_the_bar_instead_of_a_line_an_epoch_and_others_the_lines(tmp_path: Path) -> None:
     said: list[str] = []
-    agent = agent_of(tmp_path, said, Waits())
+    agent = agent_of(tmp_path, said, Timeouts())
     agent.worker.progress = lambda: training()  # type: ignore[method-assign]
     with screen() as shown_on:
         terminal = Terminal(shown_on.keyboard, shown_on.stream)

@@ -10,16 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from memory_links import memory_links
 
-from lanfit.errors import ConnectionFailed, RemoteProtocolError
-from lanfit.files import BlockFile
-from lanfit.mistakes import mistake
+from lanfit.errors import ConnectionFailed, RemoteProtocolError, mistake
 from lanfit.net.link import Link
-from lanfit.net.memory import memory_links
-from lanfit.partial import CHUNK
+from lanfit.transfer.blocks import BlockFile
+from lanfit.transfer.partial import CHUNK
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_of, block_size, pieces
 from lanfit.wire.messages import Fetch
-from lanfit_client.cache import Cache
+from lanfit_client.store.cache import Cache
 
 
 def arrays(seed: int, megabytes: float = 0.1) -> dict[str, AnyArray]:
@@ -117,7 +116,7 @@ def test_a_block_that_was_damaged_meanwhile_is_fetched_again_and_that_is_said(tm
         file.write(bytes([file.read(1)[0] ^ 1]))
     source.fetch(Cache(tmp_path, said.append), spec)
     assert len(source.asked) == 2
-    assert said == [f"{spec.id}.block in the cache is damaged: it is fetched again."]
+    assert said == [f"{spec.id}.block in the cache is damaged and is fetched again."]
 
 
 def test_a_download_that_broke_off_goes_on_with_the_next_link_and_the_next_process(tmp_path: Path) -> None:
@@ -144,7 +143,7 @@ def test_a_flipped_bit_in_a_partial_file_is_fetched_again_and_that_is_said(tmp_p
         file.write(bytes([value]))
     source.fetch(Cache(tmp_path, said.append), spec)
     assert source.asked[1] == (spec.id, CHUNK)
-    assert said[0] == f"{spec.id}.part is damaged from byte {CHUNK:,} on: that is fetched again."
+    assert said[0] == f"{spec.id}.part is damaged from byte {CHUNK:,} on; the rest is fetched again."
 
 
 def test_damage_that_no_sum_shows_is_found_before_the_block_is_used_and_that_is_said(tmp_path: Path) -> None:
@@ -158,7 +157,7 @@ def test_damage_that_no_sum_shows_is_found_before_the_block_is_used_and_that_is_
         file.write(second + first)
     source.fetch(Cache(tmp_path, said.append), spec)
     assert source.asked == [(spec.id, 0), (spec.id, 2 * CHUNK), (spec.id, 0)]
-    assert said[1:] == [f"{spec.id}.part is damaged: all of it is fetched again."]
+    assert said[1:] == [f"{spec.id}.part is damaged; all of it is fetched again."]
 
 
 def test_what_was_not_used_for_longest_makes_room_and_never_what_is_in_use(tmp_path: Path) -> None:
@@ -172,7 +171,7 @@ def test_what_was_not_used_for_longest_makes_room_and_never_what_is_in_use(tmp_p
     source.fetch(cache, source.specs[2])
     assert {path.stem for path in tmp_path.iterdir()} == {source.specs[0].id, source.specs[2].id}
     assert len(said) == 1
-    assert "to make room" in said[0]
+    assert "to free space" in said[0]
     # More than the limit allows, but one piece of work needs it.
     source.fetch(cache, *source.specs[:3])
     assert {path.stem for path in tmp_path.iterdir()} == {spec.id for spec in source.specs[:3]}
@@ -184,10 +183,10 @@ def test_a_full_disk_is_made_room_on_and_else_it_is_said_and_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, said = Source(arrays(0), arrays(1)), []
-    monkeypatch.setattr("lanfit_client.cache.AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("lanfit_client.store.cache.AGAIN_SECONDS", 0.0)
     cache = Cache(tmp_path, said.append)
     source.fetch(cache, source.specs[0])
-    create, waits, refusals = BlockFile.create, list[bool](), list[Path]()
+    create, timeouts, refusals = BlockFile.create, list[bool](), list[Path]()
 
     def full(path: Path, size: int) -> BlockFile:
         if any(tmp_path.iterdir()) and len(refusals) < 4:
@@ -203,14 +202,14 @@ def test_a_full_disk_is_made_room_on_and_else_it_is_said_and_waited_for(
     # What is in use does not make room: somebody has to.
     def wait(text: str, still: bool) -> None:
         said.append(text)
-        waits.append(still)
+        timeouts.append(still)
 
     source.fetch(cache, source.specs[1], source.specs[0], wait=wait)
     assert len(refusals) == 4
     assert {path.stem for path in tmp_path.iterdir()} == {spec.id for spec in source.specs}
-    assert waits == [True, False], "it is said once, and when it is over"
+    assert timeouts == [True, False], "it is said once, and when it is over"
     assert "Data can't be received: the disk is full" in said[-2]
-    assert said[-1] == "There was room for the data."
+    assert said[-1] == "The data fits on the disk again."
 
 
 @pytest.mark.parametrize("name", ["../x", "", "A" * 64, "zz"])

@@ -14,19 +14,19 @@ import msgspec
 import numpy as np
 import pytest
 from holding import Hold
-from stage import playing, until
-from test_agent import task
+from stage import COMPILED, NETWORK, playing, task, until
 
 from lanfit.data.labels import Target
-from lanfit.files import ArrayFile
 from lanfit.net.link import Link
-from lanfit.training.orders import Fit
+from lanfit.training.commands import Fit
 from lanfit.training.trainer import checkpoint_key
+from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire.arrays import AnyArray, block_of, pieces
 from lanfit.wire.messages import (
     Ack,
     AnyMessage,
     Cancel,
+    ClientData,
     Epoch,
     Failed,
     Fetch,
@@ -36,13 +36,12 @@ from lanfit.wire.messages import (
     LogLines,
     Model,
     Offer,
-    OwnRows,
     RunEnded,
     Runtime,
     Welcome,
 )
 from lanfit_client.agent import Agent
-from lanfit_client.checkpoints import Checkpoints
+from lanfit_client.store.checkpoints import Checkpoints
 
 EPOCHS = 4
 
@@ -109,7 +108,6 @@ def epochs_of(messages: list[AnyMessage]) -> list[int]:
     return [int(found[1]) for line in lines if (found := re.match(rf"Epoch (\d+)/{EPOCHS} ", line))]
 
 
-@pytest.mark.keras
 def test_a_killed_trainer_is_replaced_and_goes_on_to_the_same_bits(tmp_path: Path, hold: Hold) -> None:
     said: list[str] = []
 
@@ -118,7 +116,7 @@ def test_a_killed_trainer_is_replaced_and_goes_on_to_the_same_bits(tmp_path: Pat
             await kept(tmp_path / "client")
             kill_trainer(agent)
             after = int(
-                (await logged(link, r"^The trainer was killed by signal 9; going on after epoch (\d+)\.$", seen))[1]
+                (await logged(link, r"^The trainer was killed by signal 9; resuming after epoch (\d+)\.$", seen))[1]
             )
             hold.let_go()
             before, later = epochs_of(seen), list[AnyMessage]()
@@ -142,10 +140,9 @@ def test_a_killed_trainer_is_replaced_and_goes_on_to_the_same_bits(tmp_path: Pat
             await running
 
     asyncio.run(play())
-    assert any("going on after epoch" in line for line in said)
+    assert any("resuming after epoch" in line for line in said)
 
 
-@pytest.mark.keras
 def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_comes_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: Hold
 ) -> None:
@@ -167,7 +164,7 @@ def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_com
             await link.send(lease)
             await kept(tmp_path / "client")
             kill_trainer(agent)
-            after = (await logged(link, r"going on after epoch (\d+)", seen))[1]
+            after = (await logged(link, r"resuming after epoch (\d+)", seen))[1]
             while agent.worker.trainer._child is None:
                 await asyncio.sleep(0.01)
             kill_trainer(agent)
@@ -177,9 +174,7 @@ def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_com
 
             # What is done is not lost, should the task come here again.
             await link.send(lease)
-            assert (await logged(link, r"Going on with shard-1 after epoch (\d+), from its checkpoint", seen))[
-                1
-            ] == after
+            assert (await logged(link, r"Resuming shard-1 from the checkpoint after epoch (\d+)", seen))[1] == after
             await link.send(Cancel("run-1", "shard-1", "lab-2 finished it"))
             while not any("lab-2 finished it" in line for line in said):
                 await asyncio.sleep(0.01)
@@ -191,7 +186,6 @@ def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_com
     asyncio.run(play())
 
 
-@pytest.mark.keras
 def test_a_trainer_that_hangs_is_killed_when_its_task_is_taken_away_and_the_next_task_gets_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: Hold
 ) -> None:
@@ -204,7 +198,7 @@ def test_a_trainer_that_hangs_is_killed_when_its_task_is_taken_away_and_the_next
             assert child is not None
             os.kill(child.pid, signal.SIGSTOP)
             monkeypatch.setattr("lanfit.training.trainer_process.STOP_SECONDS", 0.1)
-            await link.send(Cancel("run-1", "shard-1", "it has not got on"))
+            await link.send(Cancel("run-1", "shard-1", "it made no progress"))
             short = msgspec.structs.replace(lease.fit, epochs=1)
             await link.send(msgspec.structs.replace(lease, task="shard-2", fit=short))
             offer = await until(link, Offer, seen)
@@ -216,7 +210,7 @@ def test_a_trainer_that_hangs_is_killed_when_its_task_is_taken_away_and_the_next
             await running
 
     asyncio.run(play())
-    assert any("did not stop when it was told to" in line for line in said)
+    assert any("did not stop when requested" in line for line in said)
 
 
 # --- what they are for -----------------------------------------------------------------------------------------------
@@ -231,7 +225,7 @@ def test_a_checkpoint_is_for_one_training_and_for_what_computes_it() -> None:
     def rows(value: float) -> dict[str, AnyArray]:
         return {"x_train": np.full((4, 2), value)}
 
-    model = Model("{}", "", (None, 2), (None, 3), Target.CLASSES, "minmax", "none")
+    model = Model(NETWORK, COMPILED, (None, 2), (None, 3), Target.CLASSES, "minmax", "none")
     order = Fit(1, FitTask(model, 2, 32, 7, 0, Runtime(), None, None), file(1), file(2), "data", "to", "copy", "kept")
     fits = [
         msgspec.structs.replace(order.fit, **change)
@@ -254,7 +248,9 @@ def test_a_checkpoint_is_for_one_training_and_for_what_computes_it() -> None:
     keys = [checkpoint_key(each, each.shard.block, here) for each in (order, *others)]
     keys += [checkpoint_key(order, order.shard.block, each) for each in elsewhere]
     # Of own files only the rows themselves say what they are.
-    own = msgspec.structs.replace(order, fit=msgspec.structs.replace(order.fit, own=OwnRows(32, 0.2, 0.1, 0, 7, None)))
+    own = msgspec.structs.replace(
+        order, fit=msgspec.structs.replace(order.fit, own=ClientData(32, 0.2, 0.1, 0, 7, None))
+    )
     keys += [checkpoint_key(own, block_of(rows(value)), here) for value in (4, 5)]
     assert len(set(keys)) == len(keys)
 

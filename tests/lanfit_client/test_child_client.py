@@ -10,7 +10,7 @@ import pytest
 #: What such a client does with its input, and then ends by itself or goes on.
 CHILD = """
 import sys, threading, time
-from lanfit.commands import interrupt_on_termination
+from lanfit.core.commands import interrupt_on_termination
 from lanfit_client.app import _first_line, _follow_input
 interrupt_on_termination()  # as the client does: it may have inherited that interrupts are ignored
 allowed = lambda path: print("allowed", path, flush=True)
@@ -49,7 +49,7 @@ def test_it_ends_as_by_ctrl_c_with_its_parent() -> None:
 def test_it_takes_the_passphrase_and_then_files_that_it_is_allowed_to_execute_from_its_parent() -> None:
     code = """
 import sys, threading
-from lanfit.commands import interrupt_on_termination
+from lanfit.core.commands import interrupt_on_termination
 from lanfit_client.app import _first_line, _follow_input
 interrupt_on_termination()  # it may have inherited that interrupts are ignored
 passphrase, rest = _first_line()

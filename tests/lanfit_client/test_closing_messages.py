@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from stage import Door, Stage
 
-from lanfit.mistakes import mistake
-from lanfit.net.listen import listen
+from lanfit.core.workspace import Workspace
+from lanfit.errors import mistake
 from lanfit.net.tls import Identity
 from lanfit.wire.auth import stretch
 from lanfit.wire.messages import Join, RunEnded, Runtime, Status, Welcome
-from lanfit.workspace import Workspace
 from lanfit_client.agent import Agent, Server
 from lanfit_client.closing_messages import SMALL_TRAFFIC, LargePacketLoss, link_ended_message, run_ended_message
-from lanfit_client.state import ClientState
+from lanfit_client.store.state import ClientState
+from lanfit_server.clusters.listen import listen
 
-LOST = mistake("link.ended", peer="10.0.0.1:8470", reason="the other side ended without a word")
+LOST = mistake("link.ended", peer="10.0.0.1:8470", reason="the other side closed the connection without a message")
 
 
 @pytest.mark.parametrize(
@@ -28,35 +28,36 @@ LOST = mistake("link.ended", peer="10.0.0.1:8470", reason="the other side ended 
             True,
             False,
             0,
-            "The server at 10.0.0.1:8470 closed the connection. This client waits for the server to be there again; "
-            "Ctrl-C ends it.",
+            "The server at 10.0.0.1:8470 closed the connection. This client waits for the server to come back; Ctrl-C "
+            "stops it.",
         ),
         (
             True,
             False,
             2,
             "The server at 10.0.0.1:8470 closed the connection. 2 finished results are kept here until it has them. "
-            "This client waits for the server to be there again; Ctrl-C ends it.",
+            "This client waits for the server to come back; Ctrl-C stops it.",
         ),
         (
             False,
             False,
             0,
-            "The link to 10.0.0.1:8470 ended: the other side ended without a word. Now looking for the server again.",
+            "The link to 10.0.0.1:8470 ended: the other side closed the connection without a message. This client is "
+            "looking for the server again.",
         ),
         (
             False,
             True,
             0,
-            "The link to 10.0.0.1:8470 ended: the other side ended without a word. Training goes on here, and its "
-            "result is kept until the server has it. Now looking for the server again.",
+            "The link to 10.0.0.1:8470 ended: the other side closed the connection without a message. Training "
+            "continues, and the result is kept until the server has it. This client is looking for the server again.",
         ),
         (
             False,
             False,
             1,
-            "The link to 10.0.0.1:8470 ended: the other side ended without a word. 1 finished result is kept here "
-            "until it has it. Now looking for the server again.",
+            "The link to 10.0.0.1:8470 ended: the other side closed the connection without a message. 1 finished "
+            "result is kept here until it has it. This client is looking for the server again.",
         ),
     ],
 )
@@ -71,7 +72,7 @@ def test_what_is_said_when_a_link_ends_is_true_at_that_moment(
 def test_a_run_that_is_over_is_said_with_what_the_client_does_now() -> None:
     text = "run 7 is over: done; your model: accuracy 0.9712"
     assert run_ended_message(text, once=True) == "Run 7 is over: done; your model: accuracy 0.9712."
-    stays = " This client stays for the next run; Ctrl-C ends it."
+    stays = " This client waits for the next run; Ctrl-C stops it."
     assert run_ended_message(text, once=False) == "Run 7 is over: done; your model: accuracy 0.9712." + stays
 
 
@@ -116,12 +117,12 @@ def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_pat
     asyncio.run(play())
     over = next(index for index, line in enumerate(said) if "is over" in line)
     assert said[over : over + 2] == [
-        "Run run-1 is over: done; your model: accuracy 0.9712. This client stays for the next run; Ctrl-C ends it.",
+        "Run run-1 is over: done; your model: accuracy 0.9712. This client waits for the next run; Ctrl-C stops it.",
         f"The server at 127.0.0.1:{said[over + 1].partition(' closed')[0].rpartition(':')[2]} closed the connection. "
-        "This client waits for the server to be there again; Ctrl-C ends it.",
+        "This client waits for the server to come back; Ctrl-C stops it.",
     ]
     assert said[over + 2].startswith("Joined "), "tries in between are no news"
-    assert not any("something else answers" in line or "Work goes on" in line for line in said)
+    assert not any("another program answers" in line or "Work continues" in line for line in said)
 
 
 SMALL, LARGE = SMALL_TRAFFIC - 1, SMALL_TRAFFIC

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stage import playing
+from stage import COMPILED, NETWORK, playing
 
-from lanfit.files import ArrayFile
-from lanfit.training import orders
+from lanfit.training import commands
+from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire.arrays import block_of
-from lanfit.wire.messages import Model, OwnRows, RunEnded, Survey, Surveyed, Unsuitable, Welcome
+from lanfit.wire.messages import ClientData, Model, RunEnded, Survey, Surveyed, Unsuitable, Welcome
 from lanfit_client.corrections import Corrections, snapshot
 
 PATIENCE = 60.0
@@ -61,7 +61,7 @@ def test_enter_reads_them_again_until_training_begins(tmp_path: Path) -> None:
         assert keyboard.press is None, "what is typed from now on is for others"
 
     play(script)
-    assert said == ["Correct them, then press Enter here: they are read again."]
+    assert said == ["Correct them and press Enter here to read them again."]
 
 
 def test_without_a_terminal_they_are_read_again_when_they_have_changed(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_without_a_terminal_they_are_read_again_when_they_have_changed(tmp_path:
         assert read.empty(), "once for each change"
 
     play(script)
-    assert said == ["Correct them: they are read again when they have changed."]
+    assert said == ["Correct them: they are read again as soon as they change."]
 
 
 @pytest.mark.parametrize("change", ["content", "new", "gone", "in a folder"])
@@ -123,15 +123,15 @@ def test_a_client_tells_of_the_corrected_files_on_the_same_link(
     """The trainer is a fake one, which finds fault with the files once."""
     said: list[str] = []
     keyboard = Keyboard()
-    model = Model("{}", "{}", (None, 1), (None, 1), "values", "none", "none")
+    model = Model(NETWORK, COMPILED, (None, 1), (None, 1), "values", "none", "none")
     faults = ["X/rows.csv is empty"]
 
     async def do(self: Any, order: Any) -> None:
         if faults:
-            answer: orders.Answer = orders.NotDone(order.number, False, faults.pop(), "Put rows there.")
+            answer: commands.Answer = commands.NotDone(order.number, False, faults.pop(), "Put rows there.")
         else:
             file = ArrayFile.write(tmp_path / "survey.block", {"w": np.zeros(1)})
-            answer = orders.Surveyed(order.number, 4, 1, 2, 8, 0, file, ())
+            answer = commands.Surveyed(order.number, 4, 1, 2, 8, 0, file, ())
         self._on_answer(answer)
 
     async def script() -> None:
@@ -139,7 +139,7 @@ def test_a_client_tells_of_the_corrected_files_on_the_same_link(
             agent._corrections = Corrections(tmp_path, said.append, keyboard)
             link = await stage.links.get()
             await link.send(Welcome("0", "lab", False))
-            await link.send(Survey(model, OwnRows(2, 0.0, 0.0, 0, 0, None), block_of({"w": np.zeros(1)})))
+            await link.send(Survey(model, ClientData(2, 0.0, 0.0, 0, 0, None), block_of({"w": np.zeros(1)})))
             wrong = await heard(link, Unsuitable)
             assert wrong.error == "X/rows.csv is empty"
             assert keyboard.press is not None
@@ -148,7 +148,7 @@ def test_a_client_tells_of_the_corrected_files_on_the_same_link(
             assert told.train == 4
             assert agent.worker.failures == 0
             assert not agent.worker.is_unsuitable
-            await link.send(RunEnded("", "failed", "no run began"))
+            await link.send(RunEnded("", "failed", "no run was started"))
             await running
             assert keyboard.press is None
 
@@ -158,13 +158,13 @@ def test_a_client_tells_of_the_corrected_files_on_the_same_link(
         return message
 
     async def start(self: Any) -> None:
-        self.ready = orders.Ready("tensorflow", "cpu", 1, 0.0)
+        self.ready = commands.Ready("tensorflow", "cpu", 1, 0.0)
 
     async def cached(*_: Any) -> list[ArrayFile]:
         return [ArrayFile.write(tmp_path / "weights.block", {"w": np.zeros(1)})]
 
     monkeypatch.setattr("lanfit.training.trainer_process.TrainerProcess.do", do)
     monkeypatch.setattr("lanfit.training.trainer_process.TrainerProcess.start", start)
-    monkeypatch.setattr("lanfit_client.cache.Cache.get", cached)
+    monkeypatch.setattr("lanfit_client.store.cache.Cache.get", cached)
     play(script)
-    assert "Correct them, then press Enter here: they are read again." in said
+    assert "Correct them and press Enter here to read them again." in said

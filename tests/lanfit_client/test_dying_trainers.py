@@ -8,18 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from memory_links import memory_links
+from stage import COMPILED, NETWORK
 
+from lanfit.core.workspace import Workspace
 from lanfit.errors import ChildDied
 from lanfit.net.link import Link
-from lanfit.net.memory import memory_links
-from lanfit.training import orders
-from lanfit.training.orders import Answer, Ready
+from lanfit.training import commands
+from lanfit.training.commands import Answer, Ready
+from lanfit.training.executor import MOST_BUILDS
 from lanfit.wire.arrays import block_of, block_size, pieces
 from lanfit.wire.messages import Failed, Fetch, FitTask, Lease, Message, Model, Runtime
-from lanfit.workspace import Workspace
-from lanfit_client.errands import Training
-from lanfit_client.state import ClientState
-from lanfit_client.work import MOST_BUILDS, Keeping, Worker
+from lanfit_client.store.state import ClientState
+from lanfit_client.work import CachePolicy, Worker
+from lanfit_client.work_items import Training
 
 WEIGHTS, ROWS = {"w": np.zeros(3)}, {"x_train": np.ones((4, 3))}
 
@@ -34,9 +36,9 @@ class FakeTrainer:
         self._on_death = on_death
         self.ready = Ready("tensorflow", "cpu", 1, 0.0)
         self.hung = False
-        self.given: asyncio.Queue[orders.Work] = asyncio.Queue()
+        self.given: asyncio.Queue[commands.Work] = asyncio.Queue()
 
-    async def do(self, order: orders.Work) -> None:
+    async def do(self, order: commands.Work) -> None:
         self.given.put_nowait(order)
 
     def die(self) -> None:
@@ -55,10 +57,10 @@ class Scene:
         self.trainer: FakeTrainer = worker.trainer  # type: ignore[assignment]
 
     async def lease(self) -> None:
-        model = Model("{}", "{}", (None, 3), (None, 3), "values", "none", "none")
+        model = Model(NETWORK, COMPILED, (None, 3), (None, 3), "values", "none", "none")
         fit = FitTask(model, 2, 2, 7, 0, Runtime(), None, None)
         lease = Lease("run-1", "shard-1", 1, "lab", fit, block_of(WEIGHTS), block_of(ROWS))
-        await self.worker.take(Training(self.worker.means, lease, b"s" * 16, "lab", 0.0), self.link)
+        await self.worker.take(Training(self.worker.context, lease, b"s" * 16, "lab", 0.0), self.link)
 
     async def fetched(self) -> Fetch:
         fetch = await self.server.receive()
@@ -75,14 +77,21 @@ class Scene:
 
 
 def play(folder: Path, monkeypatch: pytest.MonkeyPatch, scene: Callable[[Scene], Awaitable[None]]) -> Scene:
-    monkeypatch.setattr("lanfit_client.work.TrainerProcess", FakeTrainer)
+    monkeypatch.setattr("lanfit.training.executor.TrainerProcess", FakeTrainer)
     sent: list[Message] = []
     said: list[str] = []
 
     async def run() -> Scene:
         state = ClientState.take(Workspace(folder))
         worker = Worker(
-            state, Workspace(folder), folder, Runtime(), frozenset(), sent.append, said.append, Keeping(restarts=False)
+            state,
+            Workspace(folder),
+            folder,
+            Runtime(),
+            frozenset(),
+            sent.append,
+            said.append,
+            CachePolicy(restarts=False),
         )
         link, server = memory_links()
         try:
@@ -108,11 +117,11 @@ def test_a_trainer_that_is_killed_while_its_task_is_on_its_way_is_replaced_and_t
         it.trainer.die()
         await it.send(weights)
         await it.send(await it.fetched())
-        assert isinstance(await it.trainer.given.get(), orders.Fit)
+        assert isinstance(await it.trainer.given.get(), commands.Fit)
 
     played = play(tmp_path, monkeypatch, scene)
     assert played.failures == []
-    assert "The trainer was killed by signal 9; another one is started. Receiving goes on." in played.said
+    assert "The trainer was killed by signal 9; it is restarted. Receiving continues." in played.said
 
 
 def test_what_is_received_for_a_task_is_told_to_both_sides_and_only_if_it_is(
@@ -139,7 +148,7 @@ def test_what_is_received_for_a_task_is_told_to_both_sides_and_only_if_it_is(
     played = play(tmp_path, monkeypatch, scene)
     assert [line for line in played.said if "run-1" in line] == [
         f"Task shard-1 of run run-1: receiving {total} bytes.",
-        "Task shard-1 of run run-1: what it needs is here already.",
+        "Task shard-1 of run run-1: all that it needs is here already.",
     ]
 
 
@@ -153,7 +162,7 @@ def test_a_model_that_kills_a_trainer_while_it_is_built_is_tried_once_more_and_t
         await it.lease()
         for _ in range(MOST_BUILDS):
             assert it.failures == []
-            assert isinstance(await it.trainer.given.get(), orders.Build)
+            assert isinstance(await it.trainer.given.get(), commands.Build)
             it.trainer.die()
 
     [failed] = play(tmp_path, monkeypatch, scene).failures
@@ -173,9 +182,9 @@ def test_a_model_that_is_built_at_the_second_attempt_is_trained(
         await it.trainer.given.get()
         it.trainer.die()
         build = await it.trainer.given.get()
-        it.trainer.answer(orders.Built(build.number))
+        it.trainer.answer(commands.Built(build.number))
         await it.send(await it.fetched())
         await it.send(await it.fetched())
-        assert isinstance(await it.trainer.given.get(), orders.Fit)
+        assert isinstance(await it.trainer.given.get(), commands.Fit)
 
     assert play(tmp_path, monkeypatch, scene).failures == []

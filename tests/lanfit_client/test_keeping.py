@@ -6,21 +6,22 @@ import asyncio
 import errno
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from lanfit.errors import LanfitError
-from lanfit.files import ArrayFile
-from lanfit.training.orders import Answer, Ready, Trained
+from lanfit.core.workspace import Workspace
+from lanfit.errors import ChildDied, LanfitError
+from lanfit.training import executor
+from lanfit.training.commands import Answer, Ready, Trained
+from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire.messages import Message, Runtime
-from lanfit.workspace import Workspace
-from lanfit_client import work as working
-from lanfit_client.state import ClientState
-from lanfit_client.work import Keeping, Work, Worker
+from lanfit_client.store.state import ClientState
+from lanfit_client.work import CachePolicy, Work, Worker
 
 
-class Errand:
+class Item:
     """One whose result can't be written a few times."""
 
     key = ("task", "run-1", "shard-1")
@@ -31,75 +32,127 @@ class Errand:
         self.heard = 0
         self.failed: list[str] = []
 
-    def hear(self, answer: Answer, ready: Ready) -> bool:
+    def hear(self, answer: Answer, ready: Ready) -> None:
         self.heard += 1
         if self.errors:
             code = self.errors.pop(0)
             raise OSError(code, "No space left on device" if code == errno.ENOSPC else "Input/output error", "a.block")
-        return True
+
+    def again(self, died: LanfitError) -> bool:
+        raise AssertionError("it is trained")
 
     def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:
         self.failed.append(error.message)
 
 
-def worker(folder: Path, said: list[str], keeping: Keeping | None = None) -> Worker:
+def worker(folder: Path, said: list[str], keeping: CachePolicy | None = None) -> Worker:
     place = Workspace(folder)
     sent: list[Message] = []
     runtime = Runtime("tensorflow", "cpu", 1)
     state = ClientState.take(place)
     state.lock.release()
-    return Worker(state, place, folder, runtime, frozenset(), sent.append, said.append, keeping or Keeping())
+    return Worker(state, place, folder, runtime, frozenset(), sent.append, said.append, keeping or CachePolicy())
 
 
-def hand_in(folder: Path, errand: Errand, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+async def trained(ours: Worker, item: Item, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trainer has done the item, and says so."""
+
+    async def no_order(number: int) -> Any:
+        return None
+
+    ours.trainer.ready = Ready("tensorflow", "cpu", 1, 0.0)
+    monkeypatch.setattr(ours.trainer, "do", no_order)
+    ours._work = Work(item, None)  # type: ignore[arg-type]
+    ours.executor.begin(item, no_order)
+    assert ours.executor.working is not None
+    await ours.executor.working
+    block = ArrayFile.write(folder / "a.block", {"w": np.ones(1)})
+    ours.executor._on_answer(Trained(1, block, ("loss",), 0, {}, {}))
+
+
+def hand_in(folder: Path, item: Item, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     said: list[str] = []
-    monkeypatch.setattr(working, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(executor, "AGAIN_SECONDS", 0.0)
 
     async def go() -> None:
         ours = worker(folder, said)
-        ours.trainer.ready = Ready("tensorflow", "cpu", 1, 0.0)
-        work = ours._work = Work(1, errand, None)  # type: ignore[arg-type]
-        block = ArrayFile.write(folder / "a.block", {"w": np.ones(1)})
-        ours._on_answer(Trained(1, block, ("loss",), 0, {}, {}))
-        if work.writing is not None:
-            await asyncio.wait_for(work.writing, 60)
+        await trained(ours, item, folder, monkeypatch)
+        assert ours.executor.working is not None
+        async with asyncio.timeout(60):
+            await ours.executor.working
         assert ours._work is None
 
     asyncio.run(go())
     return said
 
 
+def test_a_trainer_that_dies_while_its_result_waits_for_room_takes_nothing_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item, said = Item(*[errno.ENOSPC] * 3), list[str]()
+    monkeypatch.setattr(executor, "AGAIN_SECONDS", 0.0)
+
+    async def go() -> None:
+        ours = worker(tmp_path, said)
+        await trained(ours, item, tmp_path, monkeypatch)
+        ours.executor._on_death(ChildDied("the trainer was killed by signal 9"), ["last words"])
+        assert ours.executor.working is not None
+        async with asyncio.timeout(60):
+            await ours.executor.working
+
+    asyncio.run(go())
+    assert (item.heard, item.failed) == (4, [])
+    assert [said[0], said[-1]] == ["The trainer was killed by signal 9.", "The result fits on the disk again."]
+
+
+def test_a_result_that_waits_for_room_is_let_go_when_something_else_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    item = Item(*[errno.ENOSPC] * 3)
+
+    async def go() -> None:
+        ours = worker(tmp_path, [])
+        await trained(ours, item, tmp_path, monkeypatch)
+        await ours.stop()
+        assert ours.executor.item is None
+        assert ours.executor.working is not None
+        assert ours.executor.working.cancelled()
+
+    asyncio.run(go())
+    assert (item.heard, item.failed) == (1, [])
+
+
 def test_a_result_that_there_is_no_room_for_is_tried_again_until_there_is_and_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errand = Errand(errno.ENOSPC, errno.ENOSPC, errno.ENOSPC)
-    said = hand_in(tmp_path, errand, monkeypatch)
-    assert (errand.heard, errand.failed) == (4, [])
+    item = Item(errno.ENOSPC, errno.ENOSPC, errno.ENOSPC)
+    said = hand_in(tmp_path, item, monkeypatch)
+    assert (item.heard, item.failed) == (4, [])
     assert len(said) == 2
     assert "No space left on device" in said[0]
-    assert said[1] == "There was room for the result."
+    assert said[1] == "The result fits on the disk again."
 
 
 def test_a_result_that_can_not_be_written_for_another_reason_is_told_to_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errand = Errand(errno.ENOSPC, errno.EIO)
-    hand_in(tmp_path, errand, monkeypatch)
-    [failed] = errand.failed
+    item = Item(errno.ENOSPC, errno.EIO)
+    hand_in(tmp_path, item, monkeypatch)
+    [failed] = item.failed
     assert "Input/output error: a.block" in failed
 
 
 @pytest.mark.parametrize(
     ("keeping", "status", "stays"),
     [
-        (Keeping(), "done", False),
-        (Keeping(), "partial", False),
-        (Keeping(), "interrupted", True),
-        (Keeping(data=True), "done", True),
+        (CachePolicy(), "done", False),
+        (CachePolicy(), "partial", False),
+        (CachePolicy(), "interrupted", True),
+        (CachePolicy(data=True), "done", True),
     ],
 )
 def test_what_was_received_goes_when_the_run_has_ended_unless_it_is_to_be_kept(
-    tmp_path: Path, keeping: Keeping, status: str, stays: bool
+    tmp_path: Path, keeping: CachePolicy, status: str, stays: bool
 ) -> None:
     ours = worker(tmp_path, [], keeping)
     block = tmp_path / "client" / "state" / "1" / "cache" / f"{'0' * 64}.block"
@@ -112,7 +165,7 @@ def test_what_was_received_goes_when_the_run_has_ended_unless_it_is_to_be_kept(
 def test_what_was_received_outlives_the_client_but_not_one_that_a_server_started(
     tmp_path: Path, restarts: bool
 ) -> None:
-    ours = worker(tmp_path, [], Keeping(restarts=restarts))
+    ours = worker(tmp_path, [], CachePolicy(restarts=restarts))
     block = tmp_path / "client" / "state" / "1" / "cache" / f"{'0' * 64}.block"
     ArrayFile.write(block, {"w": np.ones(1)})
     asyncio.run(ours.close())

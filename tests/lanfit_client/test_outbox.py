@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lanfit.core.workspace import Workspace
 from lanfit.errors import InputError
-from lanfit.files import ArrayFile
+from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire.messages import Result
-from lanfit.workspace import Workspace
-from lanfit_client.outbox import Entry, Outbox
 from lanfit_client.settings import FIELDS
-from lanfit_client.state import ClientState
+from lanfit_client.store.outbox import Entry, Outbox
+from lanfit_client.store.state import ClientState
 
 
 def add(outbox: Outbox, task: str, server: bytes = b"s" * 16, value: float = 1.0) -> Entry:
@@ -81,7 +81,7 @@ def test_what_could_not_be_synced_is_written_again_elsewhere_and_held_against_it
     with pytest.raises(OSError, match="No space left"):
         outbox.add(outbox.new_block("shard-1"), entry)
     ArrayFile.write(outbox.new_block("shard-1"), {"w": np.zeros(3)})
-    with pytest.raises(OSError, match="the disk lost what was written"):
+    with pytest.raises(OSError, match="the disk lost data that was written"):
         outbox.add(outbox.new_block("shard-1"), entry)
 
 
@@ -91,6 +91,24 @@ def test_an_outbox_says_how_many_results_wait_for_whom(tmp_path: Path) -> None:
     add(outbox, "shard-2", value=2.0)
     add(outbox, "shard-3", b"o" * 16, value=3.0)
     assert outbox.servers() == {b"s" * 16: 2, b"o" * 16: 1}
+
+
+@pytest.mark.parametrize("content", [b"", b"00", b"zz" * 16, b"00" * 17, b"\xff\xfe\x00", b"\x00" * 4096])
+@pytest.mark.parametrize("name", ["client_id", "processes"])
+def test_a_spoilt_file_of_who_a_client_is_gives_it_a_new_id_and_ends_nothing(
+    name: str, content: bytes, tmp_path: Path
+) -> None:
+    place = Workspace(tmp_path)
+    before = ClientState.take(place)
+    before.lock.release()
+    (before.lock.folder / name).write_bytes(content)
+    after = ClientState.take(place)
+    assert len(after.client_id) == 16
+    assert (after.client_id == before.client_id) == (name == "processes")
+    after.lock.release()
+    again = ClientState.take(place)
+    assert again.client_id == after.client_id
+    again.lock.release()
 
 
 def test_a_second_client_in_one_workspace_gets_a_state_and_an_id_of_its_own(tmp_path: Path) -> None:

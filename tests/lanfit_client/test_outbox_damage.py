@@ -8,8 +8,8 @@ import pytest
 from corrupted import DAMAGES
 from test_outbox import add
 
-from lanfit.durable import seal, unseal
-from lanfit_client.outbox import Outbox
+from lanfit.core.durable import seal, unseal
+from lanfit_client.store.outbox import Outbox
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -57,5 +57,5 @@ def test_every_byte_of_what_is_sealed_is_guarded() -> None:
     for position in range(1, len(stored)):  # without its first byte it is decoded, and is no message
         flipped = bytearray(stored)
         flipped[position] ^= 1
-        with pytest.raises(ValueError, match="not those"):
+        with pytest.raises(ValueError, match="differs from what was written"):
             unseal(bytes(flipped))

@@ -10,15 +10,15 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from lanfit.core.loop import LoopThread
+from lanfit.core.terminal import Terminal
+from lanfit.core.workspace import Workspace
 from lanfit.errors import InputError
-from lanfit.fields import Value
-from lanfit.loop import LoopThread
-from lanfit.terminal import Terminal
+from lanfit.settings.fields import Value
 from lanfit.wire.messages import TakeParts
-from lanfit.workspace import Workspace
 from lanfit_client.parts import PartsQuestions
-from lanfit_client.questions import Questions
-from lanfit_client.state import ClientState
+from lanfit_client.prompts import Questions
+from lanfit_client.store.state import ClientState
 
 
 class Typed(io.StringIO):
@@ -83,7 +83,7 @@ def test_at_a_terminal_it_is_asked_again() -> None:
     asking, talk = questions(Typed(lambda: next(lines)), name="a")
     assert asking.ask(4) == TakeParts("a", 4, 4)
     assert talk.getvalue().count("Parts to train on") == 4
-    assert "there is no part 0: parts are counted from 1 to 4" in talk.getvalue()
+    assert "there is no part 0: parts are numbered from 1 to 4" in talk.getvalue()
 
 
 def test_where_the_input_ends_question_and_flag_are_named() -> None:

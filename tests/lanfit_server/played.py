@@ -8,10 +8,10 @@ from typing import Any
 
 from lanfit.wire.arrays import AnyArray, BlockSpec
 from lanfit.wire.messages import Join, Lease, Message
-from lanfit_server.clusters import Event, Joined, Left
 from lanfit_server.clusters.event_queue import EventQueue
-from lanfit_server.display import Display
-from lanfit_server.roster import Roster
+from lanfit_server.clusters.events import ClientJoined, ClientLeft, Event
+from lanfit_server.clusters.roster import Roster
+from lanfit_server.ui.display import Display
 
 
 class PlayedCluster:
@@ -33,11 +33,11 @@ class PlayedCluster:
 
     def join(self, name: str) -> None:
         self.roster.join(name.encode(), "here", Join(name, "0", "tensorflow", "cpu", 1, 0), 0.0)
-        self.events.put_nowait(Joined(name))
+        self.events.put_nowait(ClientJoined(name))
 
     def leave(self, name: str, now: float, *, lost: bool = True) -> None:
         self.roster.leave(name, "lost" if lost else "left", now)
-        self.events.put_nowait(Left(name, "it was pulled out", lost=lost))
+        self.events.put_nowait(ClientLeft(name, "it was pulled out", lost=lost))
 
     def serve_block(self, spec: BlockSpec, arrays: Mapping[str, AnyArray], on_sent: Any = None) -> None:
         self.on_sent[spec.id] = on_sent

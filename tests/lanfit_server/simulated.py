@@ -1,6 +1,6 @@
-"""A run in small, for the state machine: real ledger, desk, roster and task table between simulated clients.
+"""A run in small, for the state machine: real engine, ledger, result store and roster between simulated clients.
 
-`Server` is the one place that knows these parts. It does with messages and events what the cluster and the coordinator
+`Server` is the one place that knows these parts. It does with messages and instructions what the cluster and the shell
 do, without a network, a clock or threads, and can be stopped between any two steps, as kill -9 does.
 """
 
@@ -8,22 +8,42 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from only_tasks import terms_of
 
-from lanfit.files import BlockFile
-from lanfit.models.member import Member
+from lanfit.core.workspace import Workspace
+from lanfit.models.trained_model import TrainedModel
+from lanfit.settings.timeouts import Timeouts
+from lanfit.transfer.blocks import BlockFile
 from lanfit.wire.arrays import ArraySpec, block_of, block_size, pieces
 from lanfit.wire.messages import Join, Model, Result
-from lanfit.workspace import Workspace
-from lanfit_server.collect import Desk, Known, NotLeased, OpenRun, Refuse
-from lanfit_server.ledger import Ledger, OwnedTask, RunRecord
-from lanfit_server.methods.kfold import kfold
-from lanfit_server.roster import Roster
-from lanfit_server.tasks import State, TaskTable
+from lanfit_server.clusters.events import ClientJoined, ClientLeft, Event, ResultCommitted, ResultOffered, TaskFailed
+from lanfit_server.clusters.roster import Roster
+from lanfit_server.methods.independent import EvaluateResult, Independent, kfold_tasks
+from lanfit_server.run.engine import Past, RunEngine
+from lanfit_server.run.instructions import (
+    AssignShards,
+    Cancel,
+    Do,
+    Emit,
+    EndRun,
+    Instruction,
+    Lease,
+    NoteClient,
+    NoteEnd,
+    NoteLeases,
+    Notify,
+    Persist,
+    Tick,
+    WorkDone,
+)
+from lanfit_server.run.tasks import State, TaskTable
+from lanfit_server.store.ledger import Ledger, OwnedTask, RunRecord
+from lanfit_server.store.result_store import Duplicate, NotLeased, OpenRun, Reject, ResultStore
 
 SERVER_ID = b"s" * 16
 RUN = "run-1"
@@ -35,7 +55,7 @@ WEIGHTS = (ArraySpec("dense/kernel", "float32", (2,)),)
 #: Seconds: so long clients of an earlier server keep their tasks, and so long a task may stand still.
 GRACE, NO_PROGRESS = 60.0, 600.0
 #: Where a server can be killed while it takes in a result.
-CRASH_POINTS = ("fetched", "stored", "committed", "counted", "acknowledged")
+FAILPOINTS = ("fetched", "stored", "committed", "counted", "acknowledged")
 
 
 class Killed(Exception):
@@ -62,7 +82,7 @@ def trained(task: str, client: str, attempt: int) -> tuple[Result, bytes]:
     seed = int.from_bytes(hashlib.sha256(task.encode()).digest()[:4], "big") % 1000 + kind / 2
     arrays = {
         "dense/kernel": np.array([seed, 0], np.float32),
-        **Member({}).constants(),
+        **TrainedModel({}).constants(),
         "history": np.array([[0.5, 0.6]] * (1 + kind)),
     }
     result = Result(
@@ -76,8 +96,8 @@ def record() -> RunRecord:
     return RunRecord(
         run=RUN, server_id=SERVER_ID, job="", file="net.h5", parameters=2, epochs=3,
         model=Model("{}", "{}", (None, 2), (None, 2), "values", "none", "none"), weights=WEIGHTS,
-        shards=(), constants=block_of(Member({}).constants()).arrays, labels=None, own=None, samples=(10,) * SHARDS,
-        train=16, validation=4, test=5,
+        shards=(), constants=block_of(TrainedModel({}).constants()).arrays, labels=None, own=None,
+        samples=(10,) * SHARDS, train=16, validation=4, test=5,
     )  # fmt: skip
 
 
@@ -85,7 +105,7 @@ def begin(folder: Path) -> None:
     """Write down the run and who owns which task, as a server does before it asks anybody to work."""
     ledger = Ledger(Workspace(folder).run_folder(RUN))
     ledger.open_run(record())
-    ledger.add_tasks([OwnedTask(task.key, CLIENTS[task.shard]) for task in kfold(SHARDS, FOLDS, 0).start()])
+    ledger.add_tasks([OwnedTask(task.key, CLIENTS[task.shard]) for task in kfold_tasks(SHARDS, FOLDS, 0)])
     ledger.close()
 
 
@@ -95,8 +115,16 @@ class Delivery:
     block: BlockFile
 
 
+class Twice(TaskTable):
+    """A table that takes a repeated result for a new one."""
+
+    def commit(self, key: str, client: str = "", now: float = 0.0) -> bool:
+        super().commit(key, client, now)
+        return True
+
+
 class Server:
-    """One life of a server; what outlives it is in the folder.
+    """One life of a server; what outlives it is in the folder. Its engine is the real one.
 
     Args:
         bugs: what it does wrong on purpose: `acknowledges before commit`, `counts twice`, or
@@ -107,34 +135,28 @@ class Server:
 
     def __init__(self, folder: Path, bugs: frozenset[str] = frozenset(), *, again: bool = True, now: float = 0) -> None:
         self._bugs = bugs
-        self.desk = Desk(Workspace(folder), SERVER_ID)
-        run = self.desk.find(RUN)
+        self.store = ResultStore(Workspace(folder), SERVER_ID)
+        run = self.store.find(RUN)
         assert run is not None
         self.run: OpenRun = run
         self.roster = Roster()
         for name, client_id in run.ledger.clients().items():
             self.roster.restore(name, client_id, 0)
-        self.method = kfold(SHARDS, FOLDS, 0)
-        self.table = TaskTable()
+        self.table = Twice() if "counts twice" in bugs else TaskTable()
         self.counted: Counter[str] = Counter()
         self.now = now
-        self._grace_ends = now + GRACE if again else now
         self.links: dict[str, int] = {}
-        self.events: deque[tuple[str, str, str]] = deque()
-        """What the coordinator has not heard of yet: kind, client, task."""
+        self.events: deque[Event] = deque()
+        """What the engine has not heard of yet."""
         self._deliveries: dict[tuple[str, str], Delivery] = {}
-        tasks = {task.key: task for task in self.method.start()}
-        for owned in run.ledger.tasks():
-            self.table.add(tasks[owned.key], owned.owner)
-        for stored in run.ledger.results():
-            self.table.commit(stored.task)
-            self._count(stored.task)
-        for lease in run.ledger.leases():
-            if lease.ended is None:
-                self.table.restore(lease.task, lease.client, lease.attempt, now)
-            else:
-                died = lease.ended == "died"
-                self.table.remember(lease.task, lease.client, lease.attempt, lease.failure, died=died)
+        method = Independent(kfold_tasks(SHARDS, FOLDS, 0), self.table, folds=FOLDS)
+        timeouts = Timeouts(no_progress=NO_PROGRESS, grace=GRACE)
+        self._engine = RunEngine(terms_of(CLIENTS[:SHARDS], run=RUN, timeouts=timeouts), method, self.table)
+        past = None
+        if again:
+            results = [(stored.task, stored.client) for stored in run.ledger.results()]
+            past = Past(results, run.ledger.leases())
+        self._unsent = list(self._carry_out(self._engine.begin([], {}, past, now)))
 
     # --- what is asked about it ---------------------------------------------------------------------------------
 
@@ -171,13 +193,13 @@ class Server:
         member = self.roster.join(name.encode(), "127.0.0.1", said, 0)
         assert member.name == name, "a client that came back has lost its name"
         self.links[name] = link
-        self.events.append(("joined", name, ""))
+        self.events.append(ClientJoined(name))
 
     def leave(self, name: str) -> None:
         if self.links.pop(name, None) is not None:
             self._drop(name)
             self.roster.leave(name, "lost", 0)
-            self.events.append(("left", name, ""))
+            self.events.append(ClientLeft(name, "its link is gone", lost=True))
 
     def hear(self, message: Message, crash_at: str = "") -> Iterator[Message]:
         """Take in a message; gives what is sent, one by one.
@@ -193,24 +215,25 @@ class Server:
             case "commit":
                 yield from self._delivered(message, crash_at)
             case "failed" | "died":
-                self.events.append((message.kind, message.client, message.task))
+                failed = TaskFailed(message.client, RUN, message.task, "it failed", died=message.kind == "died")
+                self.events.append(failed)
 
     def _offered(self, message: Message) -> Iterator[Message]:
         result, name = message.result, message.client
         assert result is not None
         if (name, result.block.id) in self._deliveries:
             return  # the real one cuts the link
-        decision = self.desk.consider(self.roster[name].client_id, result)
-        if isinstance(decision, Known):
+        decision = self.store.consider(self.roster[name].client_id, result)
+        if isinstance(decision, Duplicate):
             if "counts twice" in self._bugs:
-                self.events.append(("returned", name, result.task))
+                self.events.append(ResultCommitted(name, RUN, result.task, 0.1))
             yield self._to(name, "ack", result.task, result.block.id)
-        elif isinstance(decision, Refuse | NotLeased):
+        elif isinstance(decision, Reject | NotLeased):
             yield self._to(name, "reject", result.task, result.block.id)
         else:
             block = BlockFile.create(decision.path, decision.size)
             self._deliveries[name, result.block.id] = Delivery(result, block)
-            self.events.append(("offered", name, result.task))
+            self.events.append(ResultOffered(name, RUN, result.task))
             yield self._to(name, "fetch", result.task, result.block.id)
 
     def _delivered(self, message: Message, crash_at: str) -> Iterator[Message]:
@@ -226,75 +249,53 @@ class Server:
             _drop(block)  # another client was faster
             yield self._to(name, "ack", task, message.block)
             return
-        assert self.desk.store(result, block) is None
+        assert self.store.store_result(result, block) is None
         if "acknowledges before commit" in self._bugs:
             yield self._to(name, "ack", task, message.block)
         _stop("stored", crash_at)
-        self.desk.commit(name, result)
+        self.store.commit(name, result)
         _stop("committed", crash_at)
-        self.events.append(("returned", name, task))
+        self.events.append(ResultCommitted(name, RUN, task, 0.1))
         if crash_at == "counted":
             list(self.handle_events())
             raise Killed
         yield self._to(name, "ack", task, message.block)
         _stop("acknowledged", crash_at)
 
-    # --- what the coordinator does ------------------------------------------------------------------------------
+    # --- what the shell does ------------------------------------------------------------------------------------
 
     def handle_events(self) -> Iterator[Message]:
-        """Take in what has happened, and lease out what is waiting."""
+        """Let the engine hear what has happened, and that time has passed; do what it wants."""
+        yield from self._unsent
+        self._unsent = []
         while self.events:
-            kind, name, task = self.events.popleft()
-            match kind:
-                case "joined":
-                    self._lose(name)
-                    self.run.ledger.remember(name, self.roster[name].client_id)
-                case "left" if not (self._is_grace and self.table.held_by(name)):
-                    self._lose(name)
-                case "offered":
-                    self.table.offer(task, name)
-                case "failed" | "died":
-                    self._failed(name, task, kind)
-                case "returned":
-                    yield from self._returned(name, task)
-        yield from self._look()
-        expected = CLIENTS[:SHARDS] if self._is_grace else ()
-        for given in self.table.assign(self.roster.connected, self.now, expected):
-            self.run.ledger.lease(given.task.key, given.attempt, given.client)
-            yield replace(self._to(given.client, "lease", given.task.key), attempt=given.attempt)
+            yield from self._carry_out(self._engine.handle(self.events.popleft(), self.now))
+        yield from self._carry_out(self._engine.handle(Tick({}, {}), self.now))
 
-    @property
-    def _is_grace(self) -> bool:
-        return self.now < self._grace_ends
-
-    def _look(self) -> Iterator[Message]:
-        """Take tasks from those that are gone for good, and from those that do not get on."""
-        if not self._is_grace:
-            for name in sorted(self.table.holders() - set(self.roster.connected)):
-                self._lose(name)
-        for record, name in self.table.stalled(self.now, {}, NO_PROGRESS):
-            yield self._to(name, "cancel", record.task.key)
-            self._failed(name, record.task.key, "failed")
-
-    def _lose(self, name: str) -> None:
-        self.table.lose(name)
-        self.run.ledger.end_leases("lost", client=name)
-
-    def _failed(self, name: str, task: str, how: str) -> None:
-        self.table.fail(task, name, "it failed", died=how == "died")
-        self.run.ledger.end_leases(how, task=task, client=name, failure="it failed")
-
-    def _returned(self, name: str, task: str) -> Iterator[Message]:
-        others = [other for other in self.table[task].leases if other != name]
-        if not self.table.commit(task, name, self.now) and "counts twice" not in self._bugs:
-            return
-        for other in others:
-            yield self._to(other, "cancel", task)
-        self._count(task)
-
-    def _count(self, task: str) -> None:
-        self.counted[task] += 1
-        self.method.on_result(self.table[task].task, 0.5)
+    def _carry_out(self, instructions: Iterable[Instruction]) -> Iterator[Message]:
+        ledger = self.run.ledger
+        for each in instructions:
+            match each:
+                case AssignShards(owners):
+                    ledger.deal(owners)
+                case Persist(tasks):
+                    ledger.add_tasks(tasks)
+                case NoteClient(client):
+                    ledger.remember(client, self.roster[client].client_id)
+                case NoteLeases(assignments):
+                    for given in assignments:
+                        ledger.lease(given.task.key, given.attempt, given.client)
+                case NoteEnd(ended, task, client, failure):
+                    ledger.end_leases(ended, task=task, client=client, failure=failure)
+                case Lease(given):
+                    yield replace(self._to(given.client, "lease", given.task.key), attempt=given.attempt)
+                case Cancel(client, task, _):
+                    yield self._to(client, "cancel", task)
+                case Do(EvaluateResult(done, _) as work):
+                    self.counted[done.key] += 1
+                    yield from self._carry_out(self._engine.handle(WorkDone(work, {"loss": 0.5}), self.now))
+                case _:
+                    assert isinstance(each, Emit | EndRun | Notify), each
 
     def _to(self, name: str, kind: str, task: str, block: str = "") -> Message:
         return Message(kind, name, self.links.get(name, -1), task, block)
@@ -308,7 +309,7 @@ class Server:
         """Nothing of it is left but what is on disk."""
         for delivery in self._deliveries.values():
             delivery.block.close()
-        self.desk.close()
+        self.store.close()
 
 
 def _drop(block: BlockFile) -> None:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from lanfit.errors import InputError
 from lanfit.models import mean as walking
 from lanfit.models.mean import Mean
-from lanfit_server.methods import aggregation
-from lanfit_server.methods.aggregation import (
+from lanfit_server.methods.federated import aggregation
+from lanfit_server.methods.federated.aggregation import (
     check_krum,
     drift,
     krum,
@@ -122,7 +122,7 @@ def test_an_update_of_another_model_is_refused_by_its_number(aggregate: Any, wro
     if wrong != "missing":
         name = "a/other" if wrong == "name" else "a/bias"
         updates[3][name] = {"shape": bias.reshape(1), "dtype": bias.astype(np.float64)}.get(wrong, bias)
-    with pytest.raises(InputError, match="set 4 of the weights") as error:
+    with pytest.raises(InputError, match="weight set 4") as error:
         aggregate(weights(0), updates)
     assert error.value.code == "weights.other-model"
 
@@ -301,7 +301,7 @@ def test_a_trim_cuts_whole_updates_rounded_down(updates: int, trim: float, cut: 
 
 @pytest.mark.parametrize("trim", [0.5, 0.7, -0.1, float("nan")])
 def test_a_trim_that_leaves_nothing_is_refused(trim: float) -> None:
-    with pytest.raises(InputError, match=f"a trim of {trim:g} .* 8 updates") as error:
+    with pytest.raises(InputError, match=f"a fraction of {trim:g} .* 8 updates") as error:
         trimmed_mean(START, UPDATES, trim)
     assert error.value.code == "aggregation.trim"
     assert "--trim" in error.value.hint
@@ -381,7 +381,7 @@ def test_near_neighbours_are_told_apart_far_from_zero() -> None:
     ("count", "byzantine", "lower"), [(4, 1, "to 0."), (6, 2, "to 1."), (2, 0, None), (0, 0, None)]
 )
 def test_krum_with_too_few_updates_is_refused_with_the_numbers(count: int, byzantine: int, lower: str | None) -> None:
-    with pytest.raises(InputError, match=f"f = {byzantine} .* = {2 * byzantine + 3}, and there are {count}") as error:
+    with pytest.raises(InputError, match=f"f = {byzantine} .* = {2 * byzantine + 3}, but there are {count}") as error:
         krum(START, UPDATES[:count], byzantine)
     assert error.value.code == "aggregation.krum"
     assert ("--byzantine" in error.value.hint) == (lower is not None)
@@ -395,7 +395,7 @@ def test_krum_with_just_enough_updates_goes() -> None:
 
 @pytest.mark.parametrize("keep", [0, 9])
 def test_multi_krum_keeps_no_more_than_there_are(keep: int) -> None:
-    with pytest.raises(InputError, match=f"keep {keep} of 8") as error:
+    with pytest.raises(InputError, match=f"select {keep} of 8") as error:
         krum(START, UPDATES, 1, keep)
     assert error.value.code == "aggregation.krum-keep"
 

@@ -71,7 +71,7 @@ def test_arguments_that_keras_leaves_out_are_in_the_file_that_travels(tmp_path: 
         "Keras leaves delta=20.0 of Huber",
         "Keras leaves axis=0 of CosineSimilarity",
     ]
-    assert model.loss.get_config() == before, "the model is as it was"
+    assert model.loss.get_config() == before, "the model is unchanged"
     text = load_model(tmp_path / "net.keras").compile
     assert text is not None
     spec = read_spec(text)
@@ -113,7 +113,7 @@ def test_functions_that_can_not_be_told_by_name_are_refused_with_their_place() -
         return made
 
     for made, said, instead in (
-        (model(lambda x: x), "the activation of Dense 'last' is a lambda", "a function of Keras"),
+        (model(lambda x: x), "the activation of Dense 'last' is a lambda", "a Keras function"),
         (model(tf.nn.softmax), "the activation of Dense 'last' is softmax_v2 of TensorFlow", '"softmax"'),
         (model("relu", lambda y, p: p), "the loss of the compiled model is a lambda", "in a file"),
     ):

@@ -12,11 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lanfit.data.shard import Samples
 from lanfit.errors import InputError
-from lanfit.models import custom
+from lanfit.models import custom, custom_files
 from lanfit.models.loading import load_model
 from lanfit.models.weights import get_weights
-from lanfit_server.api.custom_objects import check_own_training, files_for, named_files, travelling, used_by
+from lanfit_server.api.custom_objects import (
+    check_arrays,
+    check_own_training,
+    files_for,
+    named_files,
+    travelling,
+    used_by,
+)
 
 pytestmark = pytest.mark.keras
 SOURCE = """
@@ -164,9 +172,9 @@ def test_a_subclassed_model_travels_as_a_functional_one_with_the_same_weights(mi
     model.compile("adam", mine.Far(), metrics=[mine.worst])
     x = np.ones((4, 3), "float32")
     used = used_by(model)
-    sent = travelling(model, used, x)
+    sent = travelling(model, used, Samples.of(x, x))
     sent.save(tmp_path / "net.keras")
-    custom.use([custom.allow(path) for path in files_for(used, (), own_machines=True)])
+    custom.use([custom_files.allow(path) for path in files_for(used, (), own_machines=True)])
 
     loaded = load_model(tmp_path / "net.keras")
 
@@ -174,7 +182,7 @@ def test_a_subclassed_model_travels_as_a_functional_one_with_the_same_weights(mi
     assert np.array_equal(sent(x), model(x))
     own, there = list(get_weights(model).values()), list(loaded.weights.values())
     assert all(np.array_equal(a, b) for a, b in zip(own, there, strict=True))
-    assert travelling(small(mine), used, x).name.startswith("sequential")
+    assert travelling(small(mine), used, Samples.of(x, x)).name.startswith("sequential")
 
 
 def test_the_file_of_a_subclassed_model_loads_with_its_custom_objects(mine: ModuleType, tmp_path: Path) -> None:
@@ -185,10 +193,10 @@ def test_the_file_of_a_subclassed_model_loads_with_its_custom_objects(mine: Modu
     with pytest.raises(InputError, match="'Ids'"):
         load_model(tmp_path / "ids.keras")
 
-    custom.use([custom.allow(Path(str(mine.__file__)))])
+    custom.use([custom_files.allow(Path(str(mine.__file__)))])
     loaded = load_model(tmp_path / "ids.keras")
 
-    assert (loaded.input_shape, loaded.input_dtype, loaded.output_shape) == ((5,), "int32", (1,))
+    assert (loaded.input_shape, loaded.inputs[0].dtype, loaded.output_shape) == ((5,), "int32", (1,))
 
 
 def test_a_subclassed_model_that_keras_can_not_write_down_is_refused_in_a_sentence(mine: ModuleType) -> None:
@@ -211,11 +219,21 @@ def test_a_subclassed_model_that_trains_in_its_own_way_is_refused_by_its_method(
     check_own_training(small(mine))
 
 
+def test_a_subclassed_model_of_several_arrays_is_refused(mine: ModuleType) -> None:
+    x, model = np.ones((4, 3), "float32"), mine.Net(2)
+    check_arrays(model, x, [1.0, 2.0])
+    check_arrays(small(mine), [x, x], x)
+    for given in ([x, x], {"a": x, "b": x}):
+        with pytest.raises(InputError) as error:
+            check_arrays(model, given, x)
+        assert error.value.code == "fit.subclassed-several"
+
+
 def test_a_subclassed_model_that_can_not_be_called_on_the_rows_is_refused_before_anything_is_sent(
     mine: ModuleType,
 ) -> None:
     model = mine.Wants()
     model.compile("adam", "mse")
     with pytest.raises(InputError) as error:
-        travelling(model, used_by(model), np.ones((4, 3), "float32"))
+        travelling(model, used_by(model), Samples.of(np.ones((4, 3), "float32"), np.ones(4)))
     assert error.value.code == "model.not-called"

@@ -9,8 +9,8 @@ import pytest
 
 from lanfit.errors import InputError
 from lanfit_server.api import datasets
-from lanfit_server.api.datasets import random_parts
-from lanfit_server.api.rows import Names, Rows, rows_of
+from lanfit_server.api.datasets import Names, random_parts
+from lanfit_server.api.rows import Rows, rows_of
 
 pytestmark = pytest.mark.keras
 
@@ -42,7 +42,7 @@ def test_a_dict_under_another_name_or_of_several_arrays_is_refused_with_its_name
     for given, named in (({"image": X}, "'image'"), ({"img": X, "age": Y}, "'img', 'age'")):
         with pytest.raises(InputError, match=rf"x is a dict of arrays \({named}\)") as wrong:
             rows(given, Y)
-        assert "under its name" in wrong.value.hint
+        assert "a dict with their names" in wrong.value.hint
 
 
 def test_elements_of_a_dataset_may_have_their_one_input_in_a_dict() -> None:
@@ -62,7 +62,7 @@ def test_steps_per_epoch_are_so_many_batches_also_of_a_dataset_without_an_end() 
     found = rows(endless.batch(5), steps=3)
     assert (len(found.x), found.batch) == (15, 5)
     np.testing.assert_array_equal(found.x[:12], X)
-    assert found.notes == ("15 rows of the tf.data.Dataset were read (steps_per_epoch=3); every epoch has these.",)
+    assert found.notes == ("15 rows of the tf.data.Dataset were read (steps_per_epoch=3); every epoch uses them.",)
     assert len(rows(endless, steps=3, wanted=4).x) == 12, "three batches of four"
     with pytest.raises(InputError) as wrong:
         rows(endless)
@@ -74,14 +74,14 @@ def test_a_dataset_of_unknown_length_says_how_many_rows_were_read() -> None:
     unknown = slices(X, Y).filter(lambda x, y: y < 2)
     found = rows(unknown.batch(4))
     assert len(found.x) == 8
-    assert found.notes == ("8 rows of the tf.data.Dataset were read, whose length was not known.",)
+    assert found.notes == ("8 rows of the tf.data.Dataset were read (its length was unknown).",)
     assert rows(slices(X, Y)).notes == ()
 
 
 def test_a_dataset_that_memory_has_no_room_for_stops_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     element = X[0].nbytes + Y[0].nbytes
     monkeypatch.setattr(datasets, "free_memory", lambda: 2 * 5 * element)
-    with pytest.raises(InputError, match="6 rows of 96 bytes were read, and 160 bytes were free") as wrong:
+    with pytest.raises(InputError, match="6 rows of 96 bytes were read, and 160 bytes was free") as wrong:
         rows(slices(X, Y).repeat(1_000_000))
     assert wrong.value.code == "fit.too-large"
     assert len(rows(slices(X, Y).take(5)).x) == 5

@@ -11,8 +11,8 @@ import pytest
 
 import lanfit
 from lanfit.errors import InputError
+from lanfit_server.api.service_messages import RoundDone
 from lanfit_server.api.watching import Watcher
-from lanfit_server.service_messages import RoundDone
 
 pytestmark = pytest.mark.keras
 

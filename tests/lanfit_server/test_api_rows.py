@@ -7,16 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data_requests import data_request
 
-from lanfit.data.dealing import Dealing
 from lanfit.data.labels import Target
-from lanfit.data.prepare import DataRequest, prepare, take_parts
+from lanfit.data.partitioning import Partitioning
+from lanfit.data.prepare import prepare, take_parts
+from lanfit.data.shard import Samples
 from lanfit.errors import InputError
-from lanfit.parts import PartRange
+from lanfit.settings.parts import PartRange
+from lanfit.wire.tasks import OutputSpec
 from lanfit_server.api.arguments import check_model, check_rounds, check_supported, job_values, loudness
 from lanfit_server.api.cluster import Cluster, _address
 from lanfit_server.api.rows import Rows, class_weights, rows_of
-from lanfit_server.given_rows import GivenRows
+from lanfit_server.store.array_source import ArraySource
 
 X = np.arange(24, dtype=np.float32).reshape(12, 2)
 Y = np.arange(12) % 3
@@ -60,10 +63,10 @@ def test_what_is_no_array_of_rows_is_named(x: Any, named: str) -> None:
 
 
 def test_different_lengths_are_named_with_their_numbers() -> None:
-    with pytest.raises(InputError, match="x has 12 rows, and y has 11") as wrong:
+    with pytest.raises(InputError, match="x has 12 rows, but y has 11") as wrong:
         rows(X, Y[:11])
     assert code(wrong) == "fit.lengths"
-    with pytest.raises(InputError, match="x has 12 rows, and sample_weight has 2"):
+    with pytest.raises(InputError, match="x has 12 rows, but sample_weight has 2"):
         rows(X, Y, [1.0, 2.0])
 
 
@@ -90,10 +93,10 @@ def test_class_weights_become_weights_of_rows_as_keras_has_them() -> None:
 def test_class_weights_that_can_not_be_used_say_why() -> None:
     for given, y, reason in (
         ({0: -1}, Y, "the weight of class 0 is -1"),
-        ({"cat": 1}, Y, "'cat': 1 is no class"),
+        ({"cat": 1}, Y, "'cat': 1 is not a class"),
         ([1, 2], Y, "it is a list"),
         ({0: 1}, np.eye(4)[Y], "a row has more than one class"),
-        ({0: 1}, np.array(["a"] * 12), "the targets are no numbers"),
+        ({0: 1}, np.array(["a"] * 12), "the targets are not numbers"),
     ):
         with pytest.raises(InputError, match=reason) as wrong:
             class_weights(given, rows(X, y), 3)  # type: ignore[arg-type]
@@ -119,7 +122,7 @@ def test_datasets_are_read_once_batched_or_not() -> None:
     with pytest.raises(InputError) as wrong:
         rows(tf.data.Dataset.from_tensor_slices({"a": X, "b": X}))
     assert code(wrong) == "fit.elements"
-    with pytest.raises(InputError, match=r"x is a tf\.data\.Dataset, .* and y is given") as wrong:
+    with pytest.raises(InputError, match=r"x is a tf\.data\.Dataset, .* but y is also given") as wrong:
         rows(whole, Y)
     assert code(wrong) == "fit.targets-twice"
 
@@ -177,7 +180,7 @@ def test_arguments_about_rounds_are_refused_where_there_are_none() -> None:
     check_rounds("federated", {"rounds": 3})
     check_rounds("fit", {"rounds": 10, "strategy": "fedavg"})
     for given in ({"rounds": 3}, {"strategy": "fedprox"}):
-        with pytest.raises(InputError, match="nothing that a cluster can do") as wrong:
+        with pytest.raises(InputError, match="does not support") as wrong:
             check_rounds("fit", given)
         assert code(wrong) == "fit.unsupported"
 
@@ -226,7 +229,10 @@ def test_addresses_are_hosts_with_or_without_a_port() -> None:
     assert _address("::1") == ("::1", 8470)
 
 
-def request(target: Target = Target.CLASSES, **changes: Any) -> DataRequest:
+OUTPUTS = (OutputSpec("y", (None, 3), Target.CLASSES),)
+
+
+def request(target: Target = Target.CLASSES, **changes: Any) -> Any:
     facts: dict[str, Any] = {
         "x_dir": None,
         "y_dir": None,
@@ -240,69 +246,69 @@ def request(target: Target = Target.CLASSES, **changes: Any) -> DataRequest:
         "normalizer": "none",
         "seed": 0,
     }
-    return DataRequest(**{**facts, **changes})
+    return data_request(**{**facts, **changes})
 
 
 @pytest.mark.parametrize("weigh_validation", [True, False])
 def test_weights_go_with_their_rows(tmp_path: Path, weigh_validation: bool) -> None:
     weights = X[:, 0] + 1  # tells which row it belongs to
-    given = GivenRows.write(
-        tmp_path / "rows.block", {"x": X, "y": Y, "weights": weights}, weigh_validation=weigh_validation
-    )
-    prepared = prepare(request(), source=given.source(Target.CLASSES))
+    given = ArraySource.write(tmp_path / "rows.block", Samples.of(X, Y, weights), weigh_validation=weigh_validation)
+    prepared = prepare(request(), source=given.source(OUTPUTS))
     for shard in prepared.shards:
-        assert shard.w_train is not None
-        np.testing.assert_array_equal(shard.w_train, shard.x_train[:, 0] + 1)
+        assert shard.train.weights is not None
+        np.testing.assert_array_equal(shard.train.weights, shard.train.x[:, 0] + 1)
         if weigh_validation:
-            assert shard.w_validation is not None
-            np.testing.assert_array_equal(shard.w_validation, shard.x_validation[:, 0] + 1)
+            assert shard.validation.weights is not None
+            np.testing.assert_array_equal(shard.validation.weights, shard.validation.x[:, 0] + 1)
         else:
-            assert shard.w_validation is None
+            assert shard.validation.weights is None
 
 
 def test_validation_data_is_the_test_rows_and_if_shared_every_clients_validation_rows(tmp_path: Path) -> None:
-    arrays = {"x": X, "y": Y, "x_validation": -X[:4], "y_validation": Y[:4]}
+    rows, held = Samples.of(X, Y), Samples.of(-X[:4], Y[:4])
     for shared in (False, True):
-        given = GivenRows.write(tmp_path / "rows.block", arrays, shared_validation=shared)
-        prepared = prepare(request(validation_split=0.0), source=given.source(Target.CLASSES))
+        given = ArraySource.write(tmp_path / "rows.block", rows, held, shared_validation=shared)
+        prepared = prepare(request(validation_split=0.0), source=given.source(OUTPUTS))
         assert (prepared.train, prepared.validation, prepared.test) == (12, 0, 4)
-        np.testing.assert_array_equal(np.sort(prepared.x_test[:, 0]), np.sort(-X[:4, 0]))
+        np.testing.assert_array_equal(np.sort(prepared.test_samples.x[:, 0]), np.sort(-X[:4, 0]))
         for shard in prepared.shards:
-            assert len(shard.x_validation) == (4 if shared else 0)
+            assert len(shard.validation.x) == (4 if shared else 0)
 
 
 def test_weights_and_shared_validation_rows_go_with_parts(tmp_path: Path) -> None:
-    parts = Dealing("parts", parts_of=3)
-    arrays = {"x": X, "y": Y, "weights": X[:, 0] + 1}
-    weighed = prepare(request(dealing=parts), source=GivenRows.write(tmp_path / "a", arrays).source(Target.CLASSES))
-    held = {"x_validation": -X[:4], "y_validation": Y[:4]}
-    given = GivenRows.write(tmp_path / "b", {**arrays, **held}, shared_validation=True)
-    shared = prepare(request(dealing=parts, validation_split=0.0), source=given.source(Target.CLASSES))
+    parts = Partitioning("parts", parts_of=3)
+    rows = Samples.of(X, Y, X[:, 0] + 1)
+    weighed = prepare(request(dealing=parts), source=ArraySource.write(tmp_path / "a", rows).source(OUTPUTS))
+    held = Samples.of(-X[:4], Y[:4])
+    given = ArraySource.write(tmp_path / "b", rows, held, shared_validation=True)
+    shared = prepare(request(dealing=parts, validation_split=0.0), source=given.source(OUTPUTS))
     for shard in take_parts(weighed, [PartRange(1, 2), PartRange(2, 3)], 1).shards:
-        assert shard.w_train is not None
-        assert shard.w_validation is not None
-        np.testing.assert_array_equal(shard.w_train, shard.x_train[:, 0] + 1)
-        np.testing.assert_array_equal(shard.w_validation, shard.x_validation[:, 0] + 1)
+        assert shard.train.weights is not None
+        assert shard.validation.weights is not None
+        np.testing.assert_array_equal(shard.train.weights, shard.train.x[:, 0] + 1)
+        np.testing.assert_array_equal(shard.validation.weights, shard.validation.x[:, 0] + 1)
     taken = take_parts(shared, [PartRange(1, 2), PartRange(2, 3)], 1)
     assert taken.validation == 0
     for shard in taken.shards:
-        np.testing.assert_array_equal(shard.x_validation, taken.x_test)
-        np.testing.assert_array_equal(shard.w_validation, np.ones(4))
+        np.testing.assert_array_equal(shard.validation.x, taken.test_samples.x)
+        np.testing.assert_array_equal(shard.validation.weights, np.ones(4))
 
 
 def test_labels_that_are_words_come_back_as_words(tmp_path: Path) -> None:
     words = np.array(["grün", "rot", "blau"])[Y]
-    given = GivenRows.write(tmp_path / "rows.block", {"x": X, "y": words})
-    prepared = prepare(request(), source=given.source(Target.CLASSES))
-    assert prepared.labels == ("blau", "grün", "rot")
+    given = ArraySource.write(tmp_path / "rows.block", Samples.of(X, words))
+    prepared = prepare(request(), source=given.source(OUTPUTS))
+    assert prepared.labels == {"y": ("blau", "grün", "rot")}
 
 
 def test_rows_that_a_run_keeps_are_the_same_after_their_program_is_gone(tmp_path: Path) -> None:
-    given = GivenRows.write(tmp_path / "rows.block", {"x": X, "y": Y}, shared_validation=False, weigh_validation=False)
+    given = ArraySource.write(
+        tmp_path / "rows.block", Samples.of(X, Y), shared_validation=False, weigh_validation=False
+    )
     (tmp_path / "run").mkdir()
     given.keep(tmp_path / "run")
     (tmp_path / "rows.block").unlink()
-    kept = GivenRows.kept(tmp_path / "run")
+    kept = ArraySource.kept(tmp_path / "run")
     assert not kept.weigh_validation
     np.testing.assert_array_equal(kept.arrays.load()["x"], X)
 

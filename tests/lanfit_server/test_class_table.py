@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from lanfit_server.class_table import class_table
+from lanfit_server.run.class_table import class_table
 
 
 def test_a_row_for_each_class_and_a_column_for_each_client() -> None:
     classes = [np.array([0, 0, 2]), np.array([2] * 100)]
     assert class_table(classes, ["lab-1", "a-client-with-a-long-name"], None) == [
-        "Rows of each class that each client has:",
+        "Rows per class on each client:",
         "class  lab-1  a-client-with-a…",
         "0          2                 0",
         "2          1               100",

@@ -11,25 +11,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from test_collect import SERVER
+from memory_links import memory_links
 from test_deliveries import Scene, arrays, deliver, result
+from test_result_store import SERVER
 
-from lanfit.files import BlockFile
+from lanfit.core.workspace import Workspace
+from lanfit.net.keepalive import LinkTimes
 from lanfit.net.link import Link
-from lanfit.net.memory import memory_links
-from lanfit.net.pulse import LinkTimes
 from lanfit.net.tls import Identity
-from lanfit.waits import Waits
+from lanfit.settings.timeouts import Timeouts
+from lanfit.transfer.blocks import BlockFile
 from lanfit.wire.arrays import block_size, pieces
 from lanfit.wire.auth import stretch
 from lanfit.wire.messages import MOST_EARLIER, Ack, IdTaken, Join, Offer, Runtime, Welcome
-from lanfit.workspace import Workspace
 from lanfit_client.agent import Agent, Server
-from lanfit_client.outbox import Entry, Outbox
-from lanfit_client.state import ClientState
-from lanfit_server.clusters import Claimed, Repeated, Returned
+from lanfit_client.store.outbox import Entry, Outbox
+from lanfit_client.store.state import ClientState
+from lanfit_server.clusters.events import Claimed, DuplicateResult, ResultCommitted
+from lanfit_server.clusters.gate import GateKeeper
 from lanfit_server.clusters.same_id import is_same_client
-from lanfit_server.gate import GateKeeper
 
 PASSPHRASE = "velvet otter rinse cargo"
 ID = b"i" * 16
@@ -103,7 +103,7 @@ def test_another_id_counts_also_when_it_cannot_be_written(tmp_path: Path, monkey
 
     state = started(tmp_path)
     before = state.client_id
-    monkeypatch.setattr("lanfit_client.state.write_whole", full)
+    monkeypatch.setattr("lanfit_client.store.state.atomic_write", full)
     state.choose_another_id()
     assert state.client_id != before
 
@@ -116,7 +116,7 @@ def on_stage(folder: Path, act: Callable[[Scene], contextlib.AbstractAsyncContex
         scene = Scene(folder)
         async with asyncio.timeout(120), act(scene):
             pass
-        scene.desk.close()
+        scene.store.close()
         return scene
 
     return asyncio.run(go())
@@ -144,7 +144,7 @@ def go_deaf(link: Link) -> None:
 
 def short(scene: Scene) -> None:
     """Do not wait long for an answer."""
-    scene.cluster._waits = Waits(suspect=0.03)
+    scene.cluster._timeouts = Timeouts(suspect=0.03)
 
 
 def test_a_copy_is_told_to_choose_another_id_and_the_original_stays(tmp_path: Path) -> None:
@@ -164,14 +164,14 @@ def test_a_copy_is_told_to_choose_another_id_and_the_original_stays(tmp_path: Pa
 
     scene = on_stage(tmp_path, act)
     [line] = [line for line in scene.told if "copied" in line]  # once, however many copies come
-    assert line.startswith("lab at 10.99.0.11 has the id of lab, which is here")
+    assert line.startswith("lab at 10.99.0.11 has the id of lab, which is connected")
 
 
 @pytest.mark.parametrize("newcomer", [join(b"b", b"a"), join(b"c", b"b", b"a")])
 def test_a_client_that_returns_replaces_its_half_open_link_without_waiting(tmp_path: Path, newcomer: Join) -> None:
     @contextlib.asynccontextmanager
     async def act(scene: Scene) -> AsyncIterator[None]:
-        scene.cluster._waits = Waits(suspect=1e6)  # who is asked whether it answers waits beyond the end of this test
+        scene.cluster._timeouts = Timeouts(suspect=1e6)  # who is asked waits beyond the end of this test
         async with joined(scene, join(b"b", b"a")) as (dead, _):
             go_deaf(dead)
             async with joined(scene, newcomer) as (_, answer):
@@ -223,8 +223,10 @@ def test_a_result_that_two_machines_have_counts_once_and_both_may_forget_it(tmp_
             await other.send(Offer(result(values, attempt)))
             assert isinstance(await other.receive(), Ack)
         events = [scene.cluster.events.get_nowait() for _ in range(scene.cluster.events.qsize())]
-        assert len([event for event in events if isinstance(event, Returned)]) == 1
-        assert not [event for event in events if isinstance(event, Repeated | Claimed)], "no news for the operator"
+        assert len([event for event in events if isinstance(event, ResultCommitted)]) == 1
+        assert not [event for event in events if isinstance(event, DuplicateResult | Claimed)], (
+            "no news for the operator"
+        )
         yield
 
     on_stage(tmp_path, act)
@@ -260,13 +262,13 @@ class Lab:
         gate = GateKeeper(self.folder / "gate.json")
         gate.stretched = stretch(PASSPHRASE, identity.salt)
         self.identity = identity
-        self.port = (await self.scene.cluster.open("127.0.0.1", 0, identity, gate, Waits())).port
+        self.port = (await self.scene.cluster.open("127.0.0.1", 0, identity, gate, Timeouts())).port
         try:
             async with asyncio.timeout(120):
                 yield self
         finally:
             await self.scene.cluster.close()
-            self.scene.desk.close()
+            self.scene.store.close()
 
     @contextlib.asynccontextmanager
     async def machine(
@@ -320,8 +322,8 @@ def test_machines_with_a_copied_state_work_side_by_side_and_each_says_so_once(tm
                     await lab.until(lambda: lab.joins("two again") == 1)
                     assert again.client_id == new_id
                 assert lab.joins("one") == 1, "the original was thrown out"
-            assert len([line for line in lab.said["two"] if "has an id of its own" in line]) == 1
-            assert not [line for line in [*lab.said["one"], *lab.said["two again"]] if "id of its own" in line]
+            assert len([line for line in lab.said["two"] if "new id" in line]) == 1
+            assert not [line for line in [*lab.said["one"], *lab.said["two again"]] if "new id" in line]
             assert len([line for line in lab.scene.told if "client/state/ was copied" in line]) == 1
 
     asyncio.run(play())
@@ -336,7 +338,7 @@ def test_a_state_that_was_copied_while_its_client_ran_is_settled_after_one_chang
                 await lab.until(lambda: lab.joins("one") == 2 and lab.joins("two") == 1)
                 assert one.client_id != two.client_id
                 assert len(lab.scene.cluster.roster.connected) == 2
-                assert len([line for line in lab.said["one"] if "has an id of its own" in line]) == 1
+                assert len([line for line in lab.said["one"] if "new id" in line]) == 1
 
     asyncio.run(play())
 

@@ -7,17 +7,17 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from memory_links import memory_links
 
+from lanfit.core.workspace import Workspace
 from lanfit.errors import InputError
-from lanfit.job import make_job, to_toml
 from lanfit.net.link import Link
-from lanfit.net.memory import memory_links
+from lanfit.settings.job import make_job, to_toml
 from lanfit.wire.messages import Allow, CustomFile, Join, NeedsCustom, RunEnded, Status, Welcome
-from lanfit.workspace import Workspace
-from lanfit_server.clusters import Event, Joined, Left
+from lanfit_server.clusters.events import ClientJoined, ClientLeft, Event
 from lanfit_server.clusters.lan import LanCluster
-from lanfit_server.collect import Desk
-from lanfit_server.custom_files import files_of, kept
+from lanfit_server.models.custom_files import files_of, kept
+from lanfit_server.store.result_store import ResultStore
 
 OURS = CustomFile("my_layers.py", "a" * 64)
 OTHER = CustomFile("my_layers.py", "b" * 64)
@@ -27,7 +27,7 @@ class Scene:
     """A cluster, and clients whose lines the test speaks."""
 
     def __init__(self, folder: Path) -> None:
-        self.cluster = LanCluster(Desk(Workspace(folder), bytes(16)))
+        self.cluster = LanCluster(ResultStore(Workspace(folder), bytes(16)))
         self.said: list[str] = []
         self.cluster.say = self.said.append
         self._serving: list[asyncio.Task[None]] = []
@@ -71,7 +71,7 @@ def test_only_clients_with_the_same_file_take_part_and_both_sides_are_told(tmp_p
         told = NeedsCustom((OURS,), ("Patches",))
         assert [await without.receive(), await with_another.receive()] == [told, told]
         assert scene.cluster.roster.connected == ["has"]
-        assert scene.events() == [Joined("has")]
+        assert scene.events() == [ClientJoined("has")]
         first, second = scene.said[:2]
         assert first == (
             "has-none gets no task: it does not allow my_layers.py (SHA-256 aaaaaaaaaaaa): copy the file to it, and "
@@ -82,7 +82,7 @@ def test_only_clients_with_the_same_file_take_part_and_both_sides_are_told(tmp_p
         )
         assert told_of in second
         await scene.close(with_it, without, with_another)
-        assert [(type(event), event.client) for event in scene.events()] == [(Left, "has")]
+        assert [(type(event), event.client) for event in scene.events()] == [(ClientLeft, "has")]
 
     play(tmp_path, act)
 
@@ -98,7 +98,7 @@ def test_a_client_that_can_not_take_part_is_told_when_the_run_is_over(tmp_path: 
         assert await with_it.receive() == RunEnded("run-1", "done", "it is over")
         told = await without.receive()
         assert isinstance(told, RunEnded)
-        assert "took no part" in told.text
+        assert "did not take part" in told.text
         await scene.close(with_it, without)
 
     play(tmp_path, act)
@@ -107,7 +107,7 @@ def test_a_client_that_can_not_take_part_is_told_when_the_run_is_over(tmp_path: 
 def test_who_joined_before_the_job_was_known_is_looked_at_when_it_is(tmp_path: Path) -> None:
     async def act(scene: Scene) -> None:
         link = await scene.join("early")
-        assert scene.events() == [Joined("early")]
+        assert scene.events() == [ClientJoined("early")]
 
         await scene.cluster.require([OURS], [])
         assert isinstance(await link.receive(), NeedsCustom)
@@ -131,7 +131,7 @@ def test_a_client_that_allows_the_file_while_it_is_here_takes_part_from_then_on(
         while not scene.cluster.roster.connected:
             await asyncio.sleep(0)
 
-        assert scene.events() == [Joined("late")]
+        assert scene.events() == [ClientJoined("late")]
         await scene.close(link)
 
     play(tmp_path, act)

@@ -6,26 +6,28 @@ import asyncio
 import contextlib
 import shutil
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from corrupted import DAMAGES, flip
-from test_collect import ARRAYS, SERVER, record, result
-from test_rounds_maker import Died, Run, at_work, kernel, kill_at, mean, play, whole
+from test_federated_rounds import Died, Run, at_work, kernel, kill_at, mean, play, whole
+from test_result_store import ARRAYS, SERVER, record, result
 
-from lanfit.crash import crash_point
+from lanfit.core.durable import seal
+from lanfit.core.failpoints import failpoint
+from lanfit.core.workspace import Workspace
 from lanfit.errors import LanfitError
-from lanfit.files import ArrayFile, BlockFile
-from lanfit.job import make_job, to_toml
-from lanfit.wire.arrays import block_of
-from lanfit.workspace import Workspace
-from lanfit_server.collect import Desk, OpenRun, Refuse
-from lanfit_server.damage import LOST, damage_of, mend
-from lanfit_server.ledger import Ledger, OwnedTask, StoredResult
-from lanfit_server.resuming import NOT_BEGUN, rebuild_weights, status_of, unfinished, weights_of
-from lanfit_server.state import KeptPassphrase
+from lanfit.settings.job import make_job, to_toml
+from lanfit.transfer.blocks import ArrayFile, BlockFile
+from lanfit.wire.arrays import ArraySpec, block_of
+from lanfit_server.run.damage import LOST, damage_of, mend
+from lanfit_server.run.resume import NOT_BEGUN, rebuild_weights, status_of, summary_of, unfinished, weights_of
+from lanfit_server.start.state import KeptPassphrase
+from lanfit_server.store.ledger import Ledger, OwnedTask, StoredResult
+from lanfit_server.store.result_store import OpenRun, Reject, ResultStore
 
 WEIGHTS = {name: array for name, array in ARRAYS.items() if name.startswith("dense")}
 
@@ -97,7 +99,7 @@ def test_every_byte_of_a_block_is_guarded(tmp_path: Path) -> None:
     assert damage_of(path, spec.arrays, spec.id) == ""
     for position in range(path.stat().st_size):
         flip(path, position)
-        assert damage_of(path, spec.arrays, spec.id) == "holds other bytes than were written"
+        assert damage_of(path, spec.arrays, spec.id) == "differs from what was written"
         flip(path, position)
 
 
@@ -148,6 +150,51 @@ def test_a_ledger_with_other_bytes_is_refused_wherever_they_are(tmp_path: Path) 
     assert status_of(Workspace(tmp_path), "run-1") == "unfinished"
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        (ArraySpec("w", "float32", (-1,)),),
+        (ArraySpec("w", "float32", (2**40, 2**40)),),
+        (ArraySpec("w", "object", (3,)),),
+        (ArraySpec("w", "float32", (3,)), ArraySpec("w", "float32", (3,))),
+    ],
+    ids=["negative", "too large", "objects", "twice"],
+)
+def test_a_ledger_with_a_table_that_no_block_has_is_refused(table: tuple[ArraySpec, ...], tmp_path: Path) -> None:
+    """Such a record is whole, seal and all: somebody has made it."""
+    run = begun(tmp_path)
+    with contextlib.closing(sqlite3.connect(run.folder / Ledger.FILE)) as database:
+        changed = seal(msgspec.msgpack.encode(msgspec.structs.replace(run.record, weights=table)))
+        database.execute("UPDATE run SET record = ?", (changed,))
+        database.commit()
+    assert refused(tmp_path).code == "resume.damaged-ledger"
+
+
+def of_a_later_format(content: bytes) -> bytes:
+    return content[:18] + b"\x09\x09" + content[20:]  # the versions for writing and reading
+
+
+def with_another_column(content: bytes) -> bytes:
+    return content.replace(b"(number INTEGER PRIMARY KEY", b"(nomber INTEGER PRIMARY KEY")
+
+
+@pytest.mark.parametrize("change", [of_a_later_format, with_another_column])
+def test_a_ledger_of_another_form_is_damaged(change: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    """SQLite calls that an operational error, as it does a full disk."""
+    path = checkpointed(begun(tmp_path))
+    path.write_bytes(change(path.read_bytes()))
+    assert refused(tmp_path).code == "resume.damaged-ledger"
+
+
+@pytest.mark.parametrize("column", ["status", "record"])
+def test_a_ledger_in_which_a_number_stands_where_text_should_is_refused(column: str, tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    with contextlib.closing(sqlite3.connect(run.folder / Ledger.FILE)) as database:
+        database.execute(f"UPDATE run SET {column} = 5")
+        database.commit()
+    assert refused(tmp_path).code == "resume.damaged-ledger"
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
 def test_a_damaged_ledger_is_named_with_what_was_collected_and_the_line_that_starts_the_job_again(
     damage: str, tmp_path: Path
@@ -163,11 +210,11 @@ def test_a_damaged_ledger_is_named_with_what_was_collected_and_the_line_that_sta
         DAMAGES[damage](path)
     wrong = refused(tmp_path)
     assert wrong.code == "resume.damaged-ledger"
-    assert "What was collected of it stays: 1 model in model/collected/run-1." in wrong.hint
+    assert "What was collected of it is kept: 1 model in model/collected/run-1." in wrong.hint
     assert "lanfit server --job logs/run-1/job.toml" in wrong.hint
 
     (run.folder / "job.toml").write_text("model = [")
-    assert "can't be read, either: start a new run" in refused(tmp_path).hint
+    assert "can't be read either: start a new run" in refused(tmp_path).hint
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -202,10 +249,10 @@ def test_a_server_with_a_damaged_ledger_takes_in_for_its_other_runs(damage: str,
         flip(path, 0)
     else:
         DAMAGES[damage](path)
-    desk = Desk(Workspace(tmp_path), SERVER)
-    assert desk.unfinished() == []
-    refusal = desk.consider(b"1" * 16, result())
-    assert isinstance(refusal, Refuse)
+    store = ResultStore(Workspace(tmp_path), SERVER)
+    assert store.unfinished() == []
+    refusal = store.consider(b"1" * 16, result())
+    assert isinstance(refusal, Reject)
     if damage != "empty":
         assert refusal.reason == "the ledger of run run-1 is damaged"
 
@@ -259,7 +306,7 @@ def test_rounds_whose_weights_the_disk_has_spoilt_are_done_again(damage: str, fi
         assert run.ledger.results() == []
         [line] = [line for line in run.said.lines if "can't be read back" in line]
         assert f"logs/run-1/rounds/{file} " in line
-        assert "goes on from its first round" in line
+        assert "continues from its first round" in line
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -267,7 +314,7 @@ def test_a_round_that_can_not_be_summed_up_again_is_gone_back_to_and_keeps_its_o
     damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server died when a round was over and its weights were not written; then one of its results is lost."""
-    monkeypatch.setattr("lanfit_server.rounds.crash_point", kill_at("server.round-closed"))
+    monkeypatch.setattr("lanfit_server.methods.federated.workshop.failpoint", kill_at("server.round-closed"))
 
     async def dies() -> None:
         async with at_work(tmp_path, rounds=1) as (run, working):
@@ -276,7 +323,7 @@ def test_a_round_that_can_not_be_summed_up_again_is_gone_back_to_and_keeps_its_o
                 await working
 
     play(dies())
-    monkeypatch.setattr("lanfit_server.rounds.crash_point", crash_point)
+    monkeypatch.setattr("lanfit_server.methods.federated.workshop.failpoint", failpoint)
     DAMAGES[damage](Workspace(tmp_path).run_folder("run-1") / "results" / "round-1-shard-2.block")
     run = Run(tmp_path, False, {"rounds": 1})
     asyncio.run(mend(run.run, run.said.say))
@@ -335,3 +382,19 @@ def test_the_one_passphrase_of_an_earlier_version_is_that_of_every_run_without_i
     assert (kept.load("run-1"), kept.load("run-2")) == (first, second)
     kept.forget_of_all()
     assert kept.load("run-1") is None
+
+
+# --- summaries --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b'{"run": 5}', b"[" * 100_000, b"\xff", b'{"run": 1e999}'])
+def test_a_summary_that_can_not_be_read_is_named_with_where_the_models_are(content: bytes, tmp_path: Path) -> None:
+    """summary.damaged"""
+    place = Workspace(tmp_path)
+    place.run_folder("run-1").mkdir(parents=True)
+    (place.run_folder("run-1") / "summary.json").write_bytes(content)
+    with pytest.raises(LanfitError) as caught:
+        summary_of(place, "run-1")
+    assert caught.value.code == "summary.damaged"
+    assert str(place.relative(place.run_folder("run-1") / "summary.json")) in str(caught.value)
+    assert str(place.relative(place.collected("run-1"))) in caught.value.hint

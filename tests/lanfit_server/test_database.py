@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from lanfit.core.terminal import Terminal
+from lanfit.core.workspace import Workspace
 from lanfit.errors import InputError
-from lanfit.terminal import Terminal
-from lanfit.workspace import Workspace
-from lanfit_server import database
-from lanfit_server.database import check_database, open_database
-from lanfit_server.ledger import Ledger, OwnedTask
-from lanfit_server.opening import Options, run_server
+from lanfit_server.start.options import Options
+from lanfit_server.start.startup import run_server
+from lanfit_server.store import database
+from lanfit_server.store.database import check_database, open_database
+from lanfit_server.store.ledger import Ledger, OwnedTask
 
 Refuses = Callable[[str], None]
 
@@ -73,7 +74,7 @@ def test_a_drive_that_holds_no_database_is_refused_before_the_first_question(
 ) -> None:
     refuses(words)
     talk = io.StringIO()
-    with pytest.raises(InputError, match="can't hold the database of a run: locking protocol") as caught:
+    with pytest.raises(InputError, match=r"the database of a run can't be created in .*: locking protocol") as caught:
         run_server(Options(Workspace(tmp_path), {}), Terminal(io.StringIO(""), talk))
     assert caught.value.code == "workspace.no-database"
     assert talk.getvalue() == ""

@@ -13,21 +13,21 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from test_collect import WEIGHTS, record
+from memory_links import memory_links
+from test_result_store import WEIGHTS, record
 
-from lanfit import durable
-from lanfit.models.member import Member
+from lanfit.core import durable
+from lanfit.core.workspace import Workspace
+from lanfit.models.trained_model import TrainedModel
 from lanfit.net.link import Link
-from lanfit.net.memory import memory_links
-from lanfit.partial import CHUNK
-from lanfit.waits import Waits
+from lanfit.settings.timeouts import Timeouts
+from lanfit.transfer.partial import CHUNK
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_of, block_size, pieces
 from lanfit.wire.messages import Ack, Commit, Fetch, Join, Later, Message, Offer, Reject, Result, Status, Welcome
-from lanfit.workspace import Workspace
-from lanfit_server.clusters import Event, Heard, Returned, Silent, TaskFailed
+from lanfit_server.clusters.events import ClientHeard, ClientSilent, Event, ResultCommitted, TaskFailed
 from lanfit_server.clusters.lan import LanCluster
-from lanfit_server.collect import Desk, OpenRun
-from lanfit_server.ledger import Ledger, OwnedTask, StoredResult
+from lanfit_server.store.ledger import Ledger, OwnedTask, StoredResult
+from lanfit_server.store.result_store import OpenRun, ResultStore
 
 LARGE = ArraySpec("large/kernel", "float32", (5 * (1 << 20),))
 
@@ -35,7 +35,7 @@ LARGE = ArraySpec("large/kernel", "float32", (5 * (1 << 20),))
 def arrays(seed: int = 0) -> dict[str, AnyArray]:
     random = np.random.default_rng(seed)
     weights = {spec.name: random.random(spec.shape).astype(np.float32) for spec in (*WEIGHTS, LARGE)}
-    return {**weights, **Member({}).constants(), "history": np.array([[0.5]])}
+    return {**weights, **TrainedModel({}).constants(), "history": np.array([[0.5]])}
 
 
 def result(values: dict[str, AnyArray], attempt: int = 1) -> Result:
@@ -60,11 +60,11 @@ class Scene:
         ledger.open_run(large)
         ledger.add_tasks([OwnedTask("shard-1", "lab-1")])
         self.attempts = 0
-        self.desk = Desk(place, large.server_id)
+        self.store = ResultStore(place, large.server_id)
         self.run = OpenRun(place, "run-1", ledger, large)
-        self.desk.open(self.run)
-        self.desk.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
-        self.cluster = LanCluster(self.desk)
+        self.store.open(self.run)
+        self.store.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
+        self.cluster = LanCluster(self.store)
         self.cluster.later_seconds = 0.0
         for name in ("lab-1", "lab-2"):
             self.gave(name, id_of(name))
@@ -99,7 +99,7 @@ class Scene:
     def returned(self) -> int:
         found = 0
         while not self.cluster.events.empty():
-            found += isinstance(self.cluster.events.get_nowait(), Returned)
+            found += isinstance(self.cluster.events.get_nowait(), ResultCommitted)
         return found
 
 
@@ -122,7 +122,7 @@ def play(folder: Path, act: Callable[[Scene], Awaitable[None]]) -> Scene:
         async with asyncio.timeout(120):
             await act(scene)
         assert scene.run.ledger.result("shard-1") is not None
-        scene.desk.close()
+        scene.store.close()
         return scene
 
     return asyncio.run(go())
@@ -198,7 +198,7 @@ def test_a_delivery_that_the_disk_spoilt_is_put_off_and_taken_whole_the_next_tim
 def test_a_part_that_a_killed_server_left_is_used_and_those_of_finished_tasks_are_removed(tmp_path: Path) -> None:
     async def act(scene: Scene) -> None:
         await broken_off(scene, arrays(), 2 * CHUNK)
-        again = Desk(scene.run.workspace, scene.run.record.server_id)
+        again = ResultStore(scene.run.workspace, scene.run.record.server_id)
         found = again.find("run-1")
         assert found is not None
         assert len(scene.parts) == 2
@@ -208,7 +208,7 @@ def test_a_part_that_a_killed_server_left_is_used_and_those_of_finished_tasks_ar
         assert scene.parts == [], "whoever commits the task, nobody needs the parts any more"
         left = scene.run.part("shard-1", "lab-9", "0" * 64)
         left.write_bytes(b"1")
-        again = Desk(scene.run.workspace, scene.run.record.server_id)
+        again = ResultStore(scene.run.workspace, scene.run.record.server_id)
         again.find("run-1")
         assert not left.exists()
         again.close()
@@ -236,11 +236,11 @@ def test_a_result_that_can_never_be_taken_is_rejected_and_its_task_has_failed_th
             await link.send(Offer(wrong))
             rejected = await link.receive()
             assert isinstance(rejected, Reject)
-            assert (rejected.block, "impossible names" in rejected.reason) == (wrong.block.id, True)
+            assert (rejected.block, "invalid names" in rejected.reason) == (wrong.block.id, True)
             failed = [event for event in drained(scene.cluster.events) if isinstance(event, TaskFailed)]
             assert failed == [TaskFailed("lab-1", "run-1", "shard-1", rejected.reason)]
             assert len(scene.told) == 1
-            assert scene.told[0].startswith("lab-1 offers a result of shard-1 of run run-1 that can't be taken: ")
+            assert scene.told[0].startswith("lab-1 offers a result of shard-1 of run run-1 that can't be accepted: ")
             # The link is as good as before.
             assert isinstance(await deliver(link, arrays()), Ack)
 
@@ -280,7 +280,7 @@ def test_a_commit_before_its_bytes_and_a_cut_is_no_result(tmp_path: Path) -> Non
 def test_uploads_are_put_off_while_the_disk_has_little_room_and_that_is_said_once(tmp_path: Path) -> None:
     async def act(scene: Scene) -> None:
         for total, free in ((100 << 30, 4 << 30), (1 << 30, 35 << 20)):  # under 5 %; under twice the upload
-            scene.desk.disk_usage = lambda path, total=total, free=free: (total, 0, free)
+            scene.store.disk_usage = lambda path, total=total, free=free: (total, 0, free)
             async with scene.client("lab-1") as link:
                 for _ in range(3):
                     later = await offer(link, arrays())
@@ -289,10 +289,10 @@ def test_uploads_are_put_off_while_the_disk_has_little_room_and_that_is_said_onc
         assert len(scene.told) == 1
         assert scene.told[0].startswith("Results have to wait: the server's disk has")
         assert scene.parts == []
-        scene.desk.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
+        scene.store.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
         async with scene.client("lab-1") as link:
             assert isinstance(await deliver(link, arrays()), Ack)
-        assert scene.told[1:] == ["There is room again: results are taken in."]
+        assert scene.told[1:] == ["There is free space again: results are accepted."]
 
     play(tmp_path, act)
 
@@ -358,7 +358,7 @@ def test_a_client_that_is_silent_is_said_so_once_and_once_that_it_is_back(tmp_pa
 
     async def script() -> None:
         scene = Scene(tmp_path)
-        scene.cluster._waits = Waits(suspect=0.05)
+        scene.cluster._timeouts = Timeouts(suspect=0.05)
         async with scene.client("lab-1") as link:
             member, session = scene.cluster.roster["lab-1"], scene.cluster._sessions["lab-1"]
             silence = 0.01
@@ -368,15 +368,17 @@ def test_a_client_that_is_silent_is_said_so_once_and_once_that_it_is_back(tmp_pa
                 while not member.last_seen:
                     await asyncio.sleep(0.001)
                 silence = 20.0
-                assert await until_event(scene, Silent) == Silent("lab-1", 20.0)
+                assert await until_event(scene, ClientSilent) == ClientSilent("lab-1", 20.0)
                 seen = member.last_seen
                 silence = 0.01
-                back = await until_event(scene, Heard)
-            assert isinstance(back, Heard)
+                back = await until_event(scene, ClientHeard)
+            assert isinstance(back, ClientHeard)
             assert back.client == "lab-1"
             assert member.last_seen > seen
             assert not member.silent
-            assert not [event for event in drained(scene.cluster.events) if isinstance(event, Silent | Heard)]
+            assert not [
+                event for event in drained(scene.cluster.events) if isinstance(event, ClientSilent | ClientHeard)
+            ]
         assert link.closed
 
     asyncio.run(script())

@@ -8,22 +8,21 @@ from collections.abc import Callable
 
 import pytest
 from played import PlayedCluster, Said, play
-from test_client_scores import ARRAYS, ORDER, SURVEYED
+from test_client_surveys import ARRAYS, ORDER, SURVEYED
 
-from lanfit.errors import InputError
-from lanfit.fields import readable_duration
-from lanfit.job import FIELDS, Job, make_job, to_toml
-from lanfit.mistakes import mistake
-from lanfit.parts import PartRange
-from lanfit_server.assembly import Assembly
-from lanfit_server.clusters import BeginNow, SurveyDone, Took
-from lanfit_server.early_start import EarlyStart, announcement, with_fewer
-from lanfit_server.methods.choose import check_method
-from lanfit_server.parts import Takers
-from lanfit_server.roster import Roster
+from lanfit.errors import InputError, mistake
+from lanfit.settings.fields import readable_duration
+from lanfit.settings.job import FIELDS, Job, make_job, to_toml
+from lanfit.settings.parts import PartRange
+from lanfit_server.clusters.events import BeginNow, PartsChosen, SurveyDone
+from lanfit_server.clusters.roster import Roster
+from lanfit_server.methods.registry import FEDERATED
+from lanfit_server.run.early_start import EarlyStart, announcement, with_fewer
+from lanfit_server.run.parts import Takers
+from lanfit_server.run.wait_for_clients import Assembly
 
 
-class Heard(Said):
+class ClientHeard(Said):
     """What is said, and what is waited for."""
 
     def waiting(self, text: str) -> None:
@@ -38,11 +37,11 @@ def gathered(
     cluster: PlayedCluster,
     wanted: int,
     early: EarlyStart,
-    script: Callable[[Heard], object],
+    script: Callable[[ClientHeard], object],
     takers: Takers | None = None,
 ) -> tuple[list[str], list[str]]:
     """Who is gathered, while a script is played, and what was said."""
-    said = Heard()
+    said = ClientHeard()
 
     async def both() -> list[str]:
         gathering = asyncio.create_task(Assembly(cluster, said, takers, early).gather(wanted))
@@ -52,7 +51,7 @@ def gathered(
     return play(both()), said.lines
 
 
-async def nothing(said: Heard) -> None:
+async def nothing(said: ClientHeard) -> None:
     pass
 
 
@@ -62,8 +61,8 @@ async def nothing(said: Heard) -> None:
 def test_enter_begins_with_those_who_came_and_the_waiting_line_names_it() -> None:
     cluster = PlayedCluster("b", "a")
 
-    async def press(said: Heard) -> None:
-        await said.until("Press Enter to begin with the 2 that are ready")
+    async def press(said: ClientHeard) -> None:
+        await said.until("Press Enter to start with the 2 that are ready")
         cluster.events.put_nowait(BeginNow())
 
     owners, _ = gathered(cluster, 3, EarlyStart(by_key=True), press)
@@ -73,11 +72,11 @@ def test_enter_begins_with_those_who_came_and_the_waiting_line_names_it() -> Non
 def test_enter_with_nobody_there_is_answered_and_the_wait_goes_on() -> None:
     cluster = PlayedCluster()
 
-    async def press(said: Heard) -> None:
+    async def press(said: ClientHeard) -> None:
         cluster.events.put_nowait(BeginNow())
-        await said.until("It can't begin yet: nobody is ready, and it takes at least 1 client.")
+        await said.until("Training can't start yet: nobody is ready, but at least 1 client must be.")
         cluster.join("a")
-        await said.until("Press Enter to begin with the 1 that is ready")
+        await said.until("Press Enter to start with the 1 that is ready")
         cluster.events.put_nowait(BeginNow())
 
     assert gathered(cluster, 2, EarlyStart(by_key=True), press)[0] == ["a"]
@@ -86,10 +85,10 @@ def test_enter_with_nobody_there_is_answered_and_the_wait_goes_on() -> None:
 def test_enter_with_too_few_is_answered_and_pressed_again_when_enough_are_there() -> None:
     cluster = PlayedCluster("a")
 
-    async def press(said: Heard) -> None:
-        await said.until("As soon as 2 are ready, Enter begins without the others.")
+    async def press(said: ClientHeard) -> None:
+        await said.until("As soon as 2 are ready, Enter starts without the others.")
         cluster.events.put_nowait(BeginNow())
-        await said.until("It can't begin yet: 1 is ready, and it takes at least 2 clients.")
+        await said.until("Training can't start yet: 1 is ready, but at least 2 clients must be.")
         cluster.join("b")
         await said.until("Press Enter")
         cluster.events.put_nowait(BeginNow())
@@ -100,14 +99,14 @@ def test_enter_with_too_few_is_answered_and_pressed_again_when_enough_are_there(
 def test_clients_are_told_that_the_operator_may_begin_without_the_missing() -> None:
     cluster = PlayedCluster("a")
 
-    async def press(said: Heard) -> None:
+    async def press(said: ClientHeard) -> None:
         await said.until("Press Enter")
         cluster.events.put_nowait(BeginNow())
 
     gathered(cluster, 2, EarlyStart(by_key=True), press)
     assert (
         "a",
-        "1 of 2 clients are here; training begins when all are, or when the server's operator no longer waits "
+        "1 of 2 clients are here; training starts when all are, or when the server's operator no longer waits "
         "for the others",
     ) in cluster.told
 
@@ -122,20 +121,20 @@ def test_after_its_time_it_begins_with_those_who_are_there() -> None:
 def test_after_its_time_it_begins_as_soon_as_enough_are_there_and_says_so_once() -> None:
     cluster = PlayedCluster("a")
 
-    async def come(said: Heard) -> None:
-        await said.until("It can't begin yet: 1 is ready, and it takes at least 2 clients.")
-        await said.until("It begins as soon as 2 are ready.")
+    async def come(said: ClientHeard) -> None:
+        await said.until("Training can't start yet: 1 is ready, but at least 2 clients must be.")
+        await said.until("The run starts as soon as 2 are ready.")
         cluster.join("b")
 
     owners, said = gathered(cluster, 4, EarlyStart(least=2, after=0.001), come)
     assert owners == ["a", "b"]
-    assert sum("It can't begin yet" in line for line in said) == 1
+    assert sum("Training can't start yet" in line for line in said) == 1
 
 
 def test_the_time_that_is_left_stands_on_the_screen() -> None:
     early = EarlyStart(after=300)
     early.begin(1000)
-    assert early.invitation(1, 1030) == " In 4 min 30 s it begins without them."
+    assert early.invitation(1, 1030) == " In 4 min 30 s the run starts without them."
     assert early.left(1030) == 270
     assert not early.is_due(1299)
     assert early.is_due(1300)
@@ -150,17 +149,17 @@ def test_local_clients_are_always_waited_for() -> None:
     early.begin(0)
     early.press()
     assert not early.begins(["lab-1", "local-1"], roster, said.append, 1)
-    assert said == ["It can't begin yet: local-2 on this machine is still starting."]
+    assert said == ["Training can't start yet: local-2 on this machine is still starting."]
     early.press()
     assert early.begins(["local-1", "local-2"], roster, said.append, 1)
 
 
 def test_a_method_that_needs_more_clients_says_so_and_waits() -> None:
     job = make_job({"clients": 5, "method": "federated", "aggregation": "krum", "byzantine": 1, "start_after": 1})
-    early, said = EarlyStart.of(job, lambda n: check_method(make_job({**KRUM, "clients": n}))), []
+    early, said = EarlyStart.of(job, lambda n: FEDERATED.check(make_job({**KRUM, "clients": n}))), []
     early.begin(0)
     assert not early.begins(["a"], Roster(), said.append, 2)
-    assert "with 1 client choosing by Krum" in said[0]
+    assert "with 1 client aggregation by Krum" in said[0]
     assert early.begins(list("abcde"), Roster(), said.append, 2)
 
 
@@ -180,9 +179,9 @@ def test_without_a_word_all_are_waited_for() -> None:
 def test_of_parts_only_those_begin_who_have_taken_some() -> None:
     cluster = PlayedCluster("a", "b")
 
-    async def press(said: Heard) -> None:
+    async def press(said: ClientHeard) -> None:
         await cluster.asked("a", "b")
-        cluster.events.put_nowait(Took("b", "b", PartRange(1, 2)))
+        cluster.events.put_nowait(PartsChosen("b", "b", PartRange(1, 2)))
         await said.until("b trains on")
         cluster.events.put_nowait(BeginNow())
 
@@ -197,7 +196,7 @@ def test_strangers_take_the_places_of_those_who_are_named_and_missing_before_it_
     cluster.rename = cluster.roster.rename  # type: ignore[attr-defined]
     takers = Takers(3, {"a": PartRange(1, 1), "b": PartRange(2, 2), "c": PartRange(3, 3)}, asks=False)
 
-    async def press(said: Heard) -> None:
+    async def press(said: ClientHeard) -> None:
         await said.until("Press Enter")
         cluster.events.put_nowait(BeginNow())
 
@@ -231,11 +230,11 @@ def test_the_job_that_is_written_down_repeats_the_run_with_as_many() -> None:
     assert "start_after" not in to_toml(again)
 
 
-@pytest.mark.parametrize(("data", "late"), [("files", "helps"), ("client", "takes part in the next run")])
+@pytest.mark.parametrize(("data", "late"), [("files", "take over"), ("client", "take part in the next run")])
 def test_it_is_said_who_begins_and_what_is_with_those_who_come_later(data: str, late: str) -> None:
     job: Job = make_job({"clients": 3, "data": data})
     told = announcement(job, ["a", "b"])
-    assert told.startswith("Beginning with 2 of 3 clients: a, b. Who comes later")
+    assert told.startswith("Starting with 2 of 3 clients: a, b. Clients that join later")
     assert late in told
 
 

@@ -12,11 +12,11 @@ import pytest
 from test_copied_state import PASSPHRASE, Lab
 
 from lanfit.errors import RefusedError
-from lanfit.net.connect import ServerIdentity, connect
 from lanfit.net.tls import client_context
 from lanfit.wire.auth import CLIENT_HELLO, MAGIC, REFUSE, Distrust, Distrusted, Refusal, client_refusal
 from lanfit.wire.frames import HEADER, Kind, encode_frame
-from lanfit_client.known import FingerprintChanged, KnownServers
+from lanfit_client.connect import ServerIdentity, connect
+from lanfit_client.store.known_servers import FingerprintChanged, KnownServers
 from lanfit_server.clusters.lan import MOST_FAILED_LOGINS, LanCluster
 
 NEWER = encode_frame(Kind.CLIENT_HELLO, CLIENT_HELLO.pack(MAGIC, 2, 3, bytes(32), b"c" * 16))
@@ -47,8 +47,8 @@ def test_the_operator_hears_once_of_a_client_with_another_protocol_and_both_lear
                 assert REFUSE.unpack(answer[HEADER.size :]) == (Refusal.VERSION, 1)
             [line] = there.scene.told
             assert line == (
-                "A client at 127.0.0.1 was refused: it speaks versions 2 to 3 of the protocol, and this server version "
-                "1. Install the same lanfit on both machines."
+                "A client at 127.0.0.1 was rejected: it uses versions 2 to 3 of the protocol, this server version 1. "
+                "Install the same version of lanfit on both machines."
             )
 
     asyncio.run(play())
@@ -60,7 +60,7 @@ def test_the_operator_hears_once_of_a_client_that_expects_another_fingerprint(tm
             for _ in range(3):
                 assert await says(there, client_refusal(Distrust.FINGERPRINT)) == b""
             [line] = there.scene.told
-            assert "A client at 127.0.0.1 refused this server" in line
+            assert "A client at 127.0.0.1 rejected this server" in line
             assert "--fingerprint" in line
 
     asyncio.run(play())
@@ -68,7 +68,7 @@ def test_the_operator_hears_once_of_a_client_that_expects_another_fingerprint(tm
 
 def test_no_more_addresses_are_named_than_an_operator_can_read(tmp_path: Path) -> None:
     said: list[str] = []
-    cluster = LanCluster(Lab(tmp_path).scene.desk)
+    cluster = LanCluster(Lab(tmp_path).scene.store)
     cluster.say = said.append
     for number in range(10 * MOST_FAILED_LOGINS):
         cluster._failed_login(f"10.0.{number // 250}.{number % 250}", Distrusted(Distrust.FINGERPRINT))
@@ -84,7 +84,7 @@ def test_a_client_that_refuses_a_server_tells_it_so(tmp_path: Path) -> None:
             with pytest.raises(RefusedError):
                 await connect("127.0.0.1", there.port, b"c" * 16, PASSPHRASE, known=known)
             await there.until(lambda: len(there.scene.told) == 1)
-            assert "refused this server" in there.scene.told[0]
+            assert "rejected this server" in there.scene.told[0]
 
     asyncio.run(play())
 
@@ -104,11 +104,11 @@ def test_only_a_fingerprint_that_the_user_gives_replaces_the_known_one(tmp_path:
                     assert link is not None
                     await link.close("it joins again")
                     await there.until(lambda: there.joins("pc") == 2)
-                    assert len([line for line in there.said["pc"] if "takes its place" in line]) == 1
+                    assert len([line for line in there.said["pc"] if "is replaced by" in line]) == 1
                     known.check(where, shown)
                 else:
                     await there.until(lambda: len(there.scene.told) == 1)
-                    assert "refused this server" in there.scene.told[0]
+                    assert "rejected this server" in there.scene.told[0]
                     with pytest.raises(FingerprintChanged):
                         known.check(where, shown)
 

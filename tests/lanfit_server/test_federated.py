@@ -9,19 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanfit.errors import InputError
-from lanfit.fields import Value
-from lanfit.job import make_job
-from lanfit_server.methods.choose import method_of
-from lanfit_server.methods.federated import Federated, steps_of_round
+from lanfit.settings.fields import Value
+from lanfit.settings.job import make_job
+from lanfit_server.methods.federated.schedule import Schedule, optimizer_of, schedule_of, steps_of_epoch
 
 
-def federated(**values: Value) -> Federated:
-    method = method_of(make_job({"method": "federated", "clients": 10, **values}))
-    assert isinstance(method, Federated)
-    return method
+def federated(**values: Value) -> Schedule:
+    job = make_job({"method": "federated", "clients": 10, **values})
+    optimizer_of(job, ())
+    return schedule_of(job)
 
 
-def shards(method: Federated, number: int) -> list[int]:
+def shards(method: Schedule, number: int) -> list[int]:
     return [task.shard for task in method.tasks(number)]
 
 
@@ -124,7 +123,6 @@ def test_each_strategy_takes_its_own_parameters() -> None:
 
 
 def test_a_round_moves_schedules_by_the_batches_of_a_mean_shard() -> None:
-    assert steps_of_round((48, 48), 16, 1, 0) == 3
-    assert steps_of_round((40, 60), 16, 2, 0) == 8
-    assert steps_of_round((1, 1), 32, 1, 0) == 1
-    assert steps_of_round((48, 48), 16, 5, 7) == 7, "batches of a round take the place of epochs"
+    assert steps_of_epoch((48, 48), 16) == 3
+    assert steps_of_epoch((40, 60), 16) == 4
+    assert steps_of_epoch((1, 1), 32) == 1

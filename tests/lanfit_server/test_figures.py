@@ -7,9 +7,10 @@ import math
 from pathlib import Path
 
 from lanfit_server.api.outcome import history_of
-from lanfit_server.journal import Journal
-from lanfit_server.resuming import read_summary
-from lanfit_server.summary import Bytes, ClientFacts, DataFacts, ModelFacts, RoundFacts, Summary
+from lanfit_server.run.events import ModelEvaluated
+from lanfit_server.run.journal import Journal
+from lanfit_server.run.resume import read_summary
+from lanfit_server.store.summary import Bytes, ClientFacts, DataFacts, ModelFacts, RoundFacts, Summary
 
 NAN = math.nan
 
@@ -59,7 +60,7 @@ def test_a_metric_that_is_nan_in_training_comes_back_from_the_summary() -> None:
 def test_a_metric_that_is_called_like_a_fact_of_an_event_does_not_hide_it(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     figures = {"cross entropy": 0.5, "time": 1.0, "event": 2.0, "task": 3.0, "kind": 4.0, "self": 5.0}
-    journal.event("scored", figures, task="shard-1")
+    journal(ModelEvaluated("shard-1", figures), 0.0)
     journal.close()
     [event] = map(json.loads, (tmp_path / "events.jsonl").read_text().splitlines())
     assert (event["event"], event["task"], event["time"] > 5) == ("scored", "shard-1", True)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lanfit.wire.auth import Refusal, Refused
-from lanfit_server.gate import (
+from lanfit_server.clusters.gate import (
     FIRST_BAN,
     GUESSES,
     GUESSES_A_MINUTE,

@@ -1,7 +1,7 @@
 """What the operator reads where the server listens: the line for the clients, and what to know about its address."""
 
-from lanfit_server.admission import said_of_joining
-from lanfit_server.interfaces import Candidate, Kind
+from lanfit_server.start.admission import said_of_joining
+from lanfit_server.start.interfaces import Candidate, Kind
 
 LAN = Candidate("10.99.0.1", "eth0", Kind.LAN)
 VPN = Candidate("10.8.0.2", "tun0", Kind.VPN)
@@ -14,7 +14,7 @@ def said(host: str, *here: Candidate, addresses: list[str] = EVERYWHERE) -> list
     text = said_of_joining(host, 8470, addresses, here, "lanfit client", "3c59")
     first, _, line, _, *rest, last = text.split("\n")
     assert "port 8470. On each client run:" in first
-    assert last == "--fingerprint may be left out at the first join: the passphrase is enough."
+    assert last == "--fingerprint may be omitted when joining for the first time: the passphrase is enough."
     return [line.strip(), *rest]
 
 
@@ -40,15 +40,15 @@ def test_on_loopback_there_is_only_the_line() -> None:
 def test_a_machine_without_a_network_says_that_nobody_else_can_join() -> None:
     line, remark = said("0.0.0.0")
     assert line == "lanfit client 127.0.0.1:8470 --fingerprint 3c59"
-    assert remark == "This machine is in no network: only clients on this machine can join."
+    assert remark == "This machine is not on a network: only clients on this machine can join."
 
 
 def test_a_name_that_stands_for_loopback_says_that_nobody_else_can_join() -> None:
     _, remark = said("lab-server", addresses=["127.0.1.1"])
-    assert remark == "lab-server is an address that no other machine reaches: only clients on this machine can join."
+    assert remark == "lab-server is not reachable from other machines: only clients on this machine can join."
 
 
 def test_a_zone_is_that_of_this_machine() -> None:
     line, remark = said("::", SIX)
     assert line == "lanfit client [fe80::1%eth0]:8470 --fingerprint 3c59"
-    assert remark == "Instead of eth0, each client needs the name of its own interface."
+    assert remark == "Each client must replace eth0 with the name of its own interface."

@@ -11,7 +11,7 @@ import pytest
 
 from lanfit.errors import InputError
 from lanfit.net.tls import Identity, server_context
-from lanfit_server.identity import load_identity
+from lanfit_server.start.identity import load_identity
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_the_machines_key_wins_over_one_of_before_but_not_the_ids_and_it_is_said
     now, note = load(tmp_path / "old")
     assert now.fingerprint == shared.fingerprint
     assert (now.server_id, now.salt) == (before.server_id, before.salt)
-    assert "from now on it has that of this machine" in note
+    assert "now uses the key of this machine" in note
     assert load(tmp_path / "old") == (now, "")
 
 
@@ -88,7 +88,7 @@ def test_a_key_of_before_stays_while_its_run_is_unfinished(machine: Path, tmp_pa
 
 def test_servers_that_start_at_the_same_time_share_one_identity(machine: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from lanfit_server.identity import load_identity;"
+        "import sys; from pathlib import Path; from lanfit_server.start.identity import load_identity;"
         "sys.stdin.read(); print(load_identity(Path(sys.argv[1]), lambda: False)[0].fingerprint.hex())"
     )
     folders = [tmp_path / "same", tmp_path / "same", tmp_path / "two", tmp_path / "three"]
@@ -114,7 +114,7 @@ def test_a_home_that_cannot_be_written_leaves_the_identity_in_the_workspace_and_
     (tmp_path / "a file").write_text("")
     identity, note = load(tmp_path / "work")
     assert identity.path == tmp_path / "work" / "identity.pem"
-    assert "LANFIT_STATE_DIR names a folder for it" in note
+    assert "Set LANFIT_STATE_DIR to a folder for it" in note
     assert load(tmp_path / "work")[0] == identity
 
 
@@ -140,7 +140,7 @@ def test_a_damaged_key_of_before_does_not_become_the_machines(machine: Path, tmp
     one, other = (Identity.load_or_create(tmp_path / name).path for name in ("one", "other"))
     begin = "-----BEGIN CERTIFICATE"
     one.write_text(one.read_text().partition(begin)[0] + begin + other.read_text().partition(begin)[2])
-    with pytest.raises(InputError, match="does not fit its certificate"):
+    with pytest.raises(InputError, match="does not match its certificate"):
         load(tmp_path / "one")
     assert not machine.exists()
 
@@ -149,7 +149,7 @@ def test_a_damaged_key_of_before_does_not_become_the_machines(machine: Path, tmp
 def test_damaged_ids_are_refused(machine: Path, tmp_path: Path, content: str) -> None:
     load(tmp_path / "work")
     (tmp_path / "work" / "server_id").write_text(content)
-    with pytest.raises(InputError, match="server_id has no ids"):
+    with pytest.raises(InputError, match="server_id does not contain the ids"):
         load(tmp_path / "work")
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from namespaces import Machine, Network
 
-from lanfit_server.interfaces import Interface, Kind, interfaces_here, kind_of, ranked
+from lanfit_server.start.interfaces import Interface, Kind, interfaces_here, kind_of, ranked
 
 LOOPBACK = Interface("lo", ("127.0.0.1", "::1"))
 DOCKER = Interface("docker0", ("172.17.0.1",), is_up=False)
@@ -142,7 +142,7 @@ def test_something_is_told_wherever_there_is_more_than_loopback(interfaces: list
 # --- as this system lists them --------------------------------------------------------------------------------------
 
 TELL = """
-from lanfit_server.interfaces import interfaces_here, ranked
+from lanfit_server.start.interfaces import interfaces_here, ranked
 for each in ranked(interfaces_here()):
     print(each.said)
 """

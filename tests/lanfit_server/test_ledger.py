@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_collect import record, result
+from test_result_store import record, result
 
-from lanfit.workspace import Workspace
-from lanfit_server.ledger import Ledger, OwnedTask, StoredLease, StoredResult
-from lanfit_server.resuming import status_of, unfinished
+from lanfit.core.workspace import Workspace
+from lanfit_server.run.resume import status_of, unfinished
+from lanfit_server.store.ledger import Ledger, OwnedTask, StoredLease, StoredResult
 
 
 def ledger_in(folder: Path) -> Ledger:

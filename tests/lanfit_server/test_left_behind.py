@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from test_tidying import make_run
+from test_retention import make_run
 
-from lanfit.fields import Value
-from lanfit.terminal import Terminal
-from lanfit.workspace import Workspace
-from lanfit_server.opening import Options, left_behind
+from lanfit.core.terminal import Terminal
+from lanfit.core.workspace import Workspace
+from lanfit.settings.fields import Value
 from lanfit_server.report.text import lines
-from lanfit_server.resuming import how_to_resume
-from lanfit_server.summary import DataFacts, ModelFacts, Summary
+from lanfit_server.run.resume import how_to_resume
+from lanfit_server.start.options import Options
+from lanfit_server.start.startup import left_behind
+from lanfit_server.store.summary import DataFacts, ModelFacts, Summary
 
 
 class AtTerminal(io.StringIO):
@@ -44,7 +45,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_who_says_nothing_of_a_job_is_asked(place: Path) -> None:
-    assert asked(place) == ("run-2", "Run run-2 is unfinished. Go on with it? (Y/n) [Y]: ")
+    assert asked(place) == ("run-2", "Run run-2 is unfinished. Resume it? (Y/n) [Y]: ")
     assert asked(place, answer="n\n")[0] is None
     assert asked(place, given={"host": "127.0.0.1", "port": 8470})[0] == "run-2", "that is no job"
 
@@ -53,18 +54,18 @@ def test_who_says_nothing_of_a_job_is_asked(place: Path) -> None:
 def test_a_job_begins_a_new_run_and_says_how_to_resume_the_other(place: Path, given: dict[str, Value]) -> None:
     run, said = asked(place, given=given)
     assert run is None
-    assert said == "Run run-2 is unfinished; this is a new one. Go on with that one by: lanfit server --resume run-2\n"
+    assert said == "Run run-2 is unfinished; this is a new run. Resume that one with: lanfit server --resume run-2\n"
 
 
 def test_yes_never_means_the_run_that_is_unfinished(place: Path) -> None:
     run, said = asked(place, yes=True)
     assert run is None
-    assert "this is a new one" in said
+    assert "this is a new run" in said
 
 
 def test_one_that_was_interrupted_is_offered_until_another_is_begun(tmp_path: Path) -> None:
     make_run(Workspace(tmp_path), "run-1", "interrupted")
-    assert asked(tmp_path) == ("run-1", "Run run-1 was interrupted. Go on with it? (Y/n) [Y]: ")
+    assert asked(tmp_path) == ("run-1", "Run run-1 was interrupted. Resume it? (Y/n) [Y]: ")
     make_run(Workspace(tmp_path), "run-2", "done")
     assert asked(tmp_path) == (None, "")
 
@@ -97,4 +98,4 @@ def test_a_run_without_figures_shows_no_table_of_them_and_how_it_is_gone_on_with
     told = lines(summary, "logs/run-1", "model/collected/run-1", "lanfit server --resume run-1")
     assert told[0] == "Run run-1: interrupted, 3.2 s."
     assert "Measured" not in "\n".join(told)
-    assert told[-1] == "Go on with it by: lanfit server --resume run-1"
+    assert told[-1] == "Resume it with: lanfit server --resume run-1"

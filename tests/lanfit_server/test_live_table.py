@@ -7,10 +7,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from lanfit.gauge import Transfer, bar
-from lanfit_server.live_table import Facts, Held, share_done, table_lines
-from lanfit_server.roster import Member, label
-from lanfit_server.short_names import shortened
+from lanfit.core.gauge import Transfer, bar
+from lanfit_server.clusters.roster import Member, label
+from lanfit_server.report.short_names import shortened
+from lanfit_server.ui.live_table import Facts, Held, share_done, table_lines
 
 STATES = ("waiting", "training", "receiving", "sending", "preparing", "lost", "left", "no file", "scoring")
 NOW = 10_000.0

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lanfit.child import CANT_JOIN
-from lanfit.workspace import Workspace
+from lanfit.core.child import CANT_JOIN
+from lanfit.core.workspace import Workspace
 from lanfit_server.clusters.local import LocalClients, own_address
 
 
@@ -39,8 +39,8 @@ def test_what_keeps_one_from_joining_is_shown_at_once(tmp_path: Path, monkeypatc
 
     async def test() -> tuple[str, str]:
         heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-        clients = LocalClients(Workspace(tmp_path), "10.99.0.1:8470", "four words", "3c59", 1, once=True)
-        clients.on_trouble = lambda name, what: heard.put_nowait((name, what))
+        clients = LocalClients(Workspace(tmp_path), "10.99.0.1:8470", b"s" * 32, "3c59", 1, once=True,
+            on_trouble=lambda name, what: heard.put_nowait((name, what)))  # fmt: skip
         await clients.start(1)
         try:
             return await asyncio.wait_for(heard.get(), 60)  # while the client still runs

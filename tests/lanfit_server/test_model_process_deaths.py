@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 
 from lanfit.errors import InputError, LanfitError
-from lanfit.files import ArrayFile
+from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire.messages import Model
-from lanfit_server.evaluate import (
+from lanfit_server.models.handle import (
     MOST_DEATHS,
     Compile,
     Compiled,
     Done,
+    Evaluate,
     Loaded,
     LoadModel,
+    Metrics,
     ModelProcess,
-    Score,
-    Scored,
     TryBatch,
     UseData,
     UseModel,
@@ -33,7 +33,7 @@ from lanfit_server.evaluate import (
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="only POSIX tells that a process was killed")
 MODEL = Model("{}", "{}", (None, 3), (None, 3), "values", "none", "none")
-KILLED = "The model process was killed by signal 9, as the system does when memory runs out: it is started again"
+KILLED = "The model process was killed by signal 9, probably because memory ran out: it is restarted"
 
 
 class Room:
@@ -73,8 +73,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     def play(scene: Scene) -> Room:
         async def run() -> Room:
             room = Room(tmp_path)
-            models = await ModelProcess.start("fake_models")
-            models.say_with(room.say)
+            models = await ModelProcess.start(room.say, "fake_models")
             try:
                 async with asyncio.timeout(60):
                     await scene(room, models)
@@ -91,13 +90,13 @@ def test_an_evaluation_that_is_killed_is_done_again_by_a_process_that_knows_what
     async def scene(room: Room, models: ModelProcess) -> None:
         await models.ask(UseModel(MODEL), Done)
         await models.ask(room.data, Done)
-        room.kill("Score", 2)
-        assert await models.ask(Score(()), Scored) == Scored({"loss": 1.0})
+        room.kill("Evaluate", 2)
+        assert await models.ask(Evaluate(()), Metrics) == Metrics({"loss": 1.0})
 
     room = play(scene)
-    again = ["UseModel", "UseData", "Score"]
+    again = ["UseModel", "UseData", "Evaluate"]
     assert room.asked == [*again, *again, *again]
-    assert room.said == [f"{KILLED}, and what it was doing is repeated."] * 2
+    assert room.said == [f"{KILLED}, and its work is repeated."] * 2
 
 
 def test_a_process_that_is_killed_while_idle_is_replaced_at_once_and_that_is_said_once(
@@ -124,22 +123,22 @@ def test_kills_of_an_idle_process_never_end_what_is_asked_later(play: Play) -> N
             os.kill(models.pid, signal.SIGKILL)
             await room.heard.wait()
         os.kill(models.pid, signal.SIGKILL)  # nobody starts one any more before it is needed
-        assert await models.ask(Score(()), Scored) == Scored({"loss": 1.0})
+        assert await models.ask(Evaluate(()), Metrics) == Metrics({"loss": 1.0})
 
-    assert play(scene).asked.count("Score") == 1
+    assert play(scene).asked.count("Evaluate") == 1
 
 
 def test_a_request_that_kills_process_after_process_is_given_up_with_the_reason_and_the_last_lines(play: Play) -> None:
     async def scene(room: Room, models: ModelProcess) -> None:
         await models.ask(UseModel(MODEL), Done)
-        room.kill("Score", MOST_DEATHS)
+        room.kill("Evaluate", MOST_DEATHS)
         with pytest.raises(LanfitError) as wrong:
-            await models.ask(Score(()), Scored)
+            await models.ask(Evaluate(()), Metrics)
         assert wrong.value.code == "model-process.keeps-dying"
         assert wrong.value.exit_code == 4
         assert "3 times" in wrong.value.message
         assert "killed by signal 9" in wrong.value.message
-        assert "killed by Score" in wrong.value.hint
+        assert "killed by Evaluate" in wrong.value.hint
         assert "--resume" in wrong.value.hint
         # A service has other jobs.
         assert await models.ask(UseModel(MODEL), Done) == Done()
@@ -169,12 +168,12 @@ def test_a_model_that_was_loaded_is_loaded_again_and_its_first_weights_stay_as_t
         await models.ask(Compile(), Compiled)
         await models.ask(UseModel(MODEL), Done)
         room.kill("TryBatch")
-        await models.ask(TryBatch(room.data.arrays), Done)
+        await models.ask(TryBatch(room.data.arrays, loaded.weights), Done)
         assert weights.tolist() == [2.5] * 3
         assert not (room.folder / "loaded-again.block").exists()
 
     asked = play(scene).asked
-    assert asked == ["LoadModel", "LoadModel", "Compile", "UseModel", "TryBatch", "LoadModel", "UseModel", "TryBatch"]
+    assert asked == ["LoadModel", "LoadModel", "Compile", "UseModel", "TryBatch", "UseModel", "TryBatch"]
 
 
 def test_a_process_that_is_killed_while_it_loads_a_model_loads_it_again(play: Play) -> None:
@@ -198,22 +197,14 @@ def test_a_model_file_that_is_another_by_then_is_refused(play: Play) -> None:
     play(scene)
 
 
-def test_what_is_to_be_said_before_anybody_listens_is_said_later(play: Play) -> None:
-    async def scene(room: Room, models: ModelProcess) -> None:
-        models._unsaid.append("first")  # as it is before the first question
-        models.say_with(room.say)
-
-    assert play(scene).said == ["first"]
-
-
 def test_what_a_process_is_asked_when_it_is_ended_is_given_up_and_no_error_that_nobody_fetches(play: Play) -> None:
     unfetched: list[str] = []
 
     async def scene(room: Room, models: ModelProcess) -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: unfetched.append(context["message"]))
-        (room.folder / "Score-hangs").touch()
-        waiting = asyncio.create_task(models.ask(Score(()), Scored))
-        gone = asyncio.create_task(models.ask(Score(()), Scored))
+        (room.folder / "Evaluate-hangs").touch()
+        waiting = asyncio.create_task(models.ask(Evaluate(()), Metrics))
+        gone = asyncio.create_task(models.ask(Evaluate(()), Metrics))
         while not (room.folder / "asked").exists():
             await asyncio.sleep(0.01)
         gone.cancel()  # as Ctrl-C does with who waits in the main thread

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from lanfit.core.passphrase import read_passphrase_file
 from lanfit.errors import InputError
-from lanfit.passphrase import read_passphrase_file
-from lanfit_server.passphrase import WORDS, make_passphrase, too_easy
+from lanfit_server.start.passphrase import WORDS, make_passphrase, too_easy
 
 LAN = "0.0.0.0"
 
@@ -17,7 +17,7 @@ def test_a_made_passphrase_has_four_words_and_is_never_the_same() -> None:
 
 
 def test_the_list_has_7776_different_words_and_names_its_source() -> None:
-    text = resources.files("lanfit_server").joinpath("words.txt").read_text("ascii")
+    text = resources.files("lanfit_server.start").joinpath("words.txt").read_text("ascii")
     words = [line for line in text.splitlines() if not line.startswith("#")]
     assert len(words) == len(set(words)) == 6**5
     assert all(word.replace("-", "").isalpha() and word.islower() for word in words)

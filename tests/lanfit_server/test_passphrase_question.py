@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from screens import Screen, screen
 
+from lanfit.core.terminal import Terminal
 from lanfit.errors import InputError
-from lanfit.terminal import Terminal
-from lanfit_server.passphrase import make_passphrase
-from lanfit_server.questions import Answers
+from lanfit_server.start.passphrase import make_passphrase
+from lanfit_server.start.prompts import Answers
 
 TYPED = "velvet otter rinse cargo"
 
@@ -38,10 +38,10 @@ class Asked:
 def test_a_typed_passphrase_is_not_shown_and_how_to_see_it_is_said() -> None:
     with screen() as shown:
         asked = Asked(shown)
-        shown.wait_for(r"Passphrase \[four words are made\]: ")
+        shown.wait_for(r"Passphrase \[four random words\]: ")
         shown.type(f"{TYPED}\n")
         assert asked.end() == TYPED
-        shown.wait_for("p and Enter shows it")
+        shown.wait_for("type p and press Enter")
         assert "velvet" not in shown.written
 
 
@@ -50,7 +50,7 @@ def test_one_that_is_too_easy_is_refused() -> None:
         asked = Asked(shown)
         shown.wait_for("Passphrase .*: ")
         shown.type("dragon\n")
-        shown.wait_for(r"(?s)too easy.*Passphrase \[four words are made\]: ")
+        shown.wait_for(r"(?s)too easy.*Passphrase \[four random words\]: ")
         shown.type("\n")
         made = asked.end()
         assert made is not None

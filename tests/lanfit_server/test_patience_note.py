@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lanfit.job import Job
-from lanfit_server.prepare import patience_note
+from lanfit.settings.job import Job
+from lanfit_server.data.prepare import patience_note
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from lanfit_server.prepare import patience_note
     [(Job(patience=3), 0), (Job(patience=3, method="kfold", validation_split=0.0), 0)],
 )
 def test_patience_without_validation_rows_is_said_to_watch_training_rows(job: Job, validation: int) -> None:
-    assert "no validation rows: patience watches the loss on the training rows" in patience_note(job, validation)
+    assert "no validation rows: patience monitors the training loss" in patience_note(job, validation)
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,10 @@ import pytest
 from played import play
 
 from lanfit.errors import ChildDied, InputError, LanfitError
-from lanfit.files import ArrayFile
-from lanfit.training.orders import Answer, NotDone, NotReady, Ready, Step, Trained
+from lanfit.training.commands import Answer, NotDone, NotReady, Ready, Step, Trained
+from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire.arrays import BlockSpec
 from lanfit.wire.messages import Runtime
-from lanfit_server.clusters import pool as module
 from lanfit_server.clusters.pool import TrainerPool
 
 READY = Ready("tensorflow", "cpu", 1, 0.5)
@@ -61,7 +60,7 @@ class PlayedTrainer:
 
 
 class Wanted:
-    """An errand that remembers what it heard."""
+    """A work item that remembers what it heard."""
 
     def __init__(self, name: str, warm: str = "", wrong: LanfitError | OSError | None = None, lives: int = 0) -> None:
         self.name, self.warm, self._wrong, self._lives = name, warm, wrong, lives
@@ -88,14 +87,14 @@ class Scene:
     def __init__(self, size: int) -> None:
         self.said: list[str] = []
         self.unusable: list[LanfitError] = []
-        self.pool = TrainerPool(Runtime("tensorflow", "auto", 1), size)
-        self.pool.on_death = self.said.append
-        self.pool.on_unusable = self.unusable.append
+        self.pool = TrainerPool(
+            Runtime("tensorflow", "auto", 1), size, on_death=self.said.append, on_unusable=self.unusable.append
+        )
         self.trainers: list[Any] = [slot.trainer for slot in self.pool._slots]
 
-    async def submit(self, *errands: Wanted) -> None:
-        for errand in errands:
-            self.pool.submit(errand)
+    async def submit(self, *items: Wanted) -> None:
+        for item in items:
+            self.pool.submit(item)
         await self.settle()
 
     async def settle(self) -> None:
@@ -109,24 +108,24 @@ class Scene:
 
 @pytest.fixture(autouse=True)
 def _played(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "TrainerProcess", PlayedTrainer)
+    monkeypatch.setattr("lanfit.training.executor.TrainerProcess", PlayedTrainer)
 
 
 def test_each_trainer_has_one_order_at_a_time_and_what_waits_keeps_its_order() -> None:
     async def act() -> None:
         scene = Scene(2)
         await scene.pool.start()
-        errands = [Wanted(name) for name in "abcd"]
-        await scene.submit(*errands)
+        items = [Wanted(name) for name in "abcd"]
+        await scene.submit(*items)
         assert scene.given() == [["a"], ["b"]]
-        assert [errand.name for errand in scene.pool.waiting()] == ["c", "d"]  # type: ignore[attr-defined]
+        assert [item.name for item in scene.pool.waiting()] == ["c", "d"]  # type: ignore[attr-defined]
         scene.trainers[1].finish()
         await scene.settle()
         assert scene.given() == [["a"], ["b", "c"]]
         scene.trainers[0].finish()
         await scene.settle()
         assert scene.given() == [["a", "d"], ["b", "c"]]
-        assert [len(errand.heard) for errand in errands] == [1, 1, 0, 0]
+        assert [len(item.heard) for item in items] == [1, 1, 0, 0]
 
     play(act())
 
@@ -134,6 +133,7 @@ def test_each_trainer_has_one_order_at_a_time_and_what_waits_keeps_its_order() -
 def test_of_equal_trainers_the_one_that_read_the_same_rows_last_is_taken() -> None:
     async def act() -> None:
         scene = Scene(2)
+        await scene.pool.start()
         await scene.submit(Wanted("a", "shard 1"), Wanted("b", "shard 2"))
         for trainer in scene.trainers:
             trainer.finish()
@@ -146,15 +146,15 @@ def test_of_equal_trainers_the_one_that_read_the_same_rows_last_is_taken() -> No
 def test_an_answer_to_another_order_is_not_heard() -> None:
     async def act() -> None:
         scene = Scene(1)
-        errand = Wanted("a")
-        await scene.submit(errand)
+        item = Wanted("a")
+        await scene.submit(item)
         scene.trainers[0].answer(Step(99, "training", 1, 1, 1, 1, 0.5, 10))
-        assert errand.heard == []
+        assert item.heard == []
         scene.trainers[0].answer(Step(1, "training", 1, 1, 1, 1, 0.5, 10))
-        assert errand.heard == [], "it has said nothing before its backend was ready"
+        assert item.heard == [], "it has said nothing before its backend was ready"
         await scene.pool.start()
         scene.trainers[0].answer(Step(1, "training", 1, 1, 1, 1, 0.5, 10))
-        assert len(errand.heard) == 1
+        assert len(item.heard) == 1
 
     play(act())
 
@@ -271,11 +271,11 @@ def test_a_trainer_that_hangs_is_killed_and_the_next_order_is_not_blamed() -> No
 def test_a_backend_that_cannot_be_used_is_said_and_fails_what_was_begun() -> None:
     async def act() -> None:
         scene = Scene(1)
-        errand = Wanted("a")
-        await scene.submit(errand)
+        item = Wanted("a")
+        await scene.submit(item)
         scene.trainers[0].answer(NotReady("there is no gpu", "Take --device cpu."))
         assert [type(error) for error in scene.unusable] == [InputError]
-        assert [str(error) for error, _ in errand.failed] == ["there is no gpu"]
+        assert [str(error) for error, _ in item.failed] == ["there is no gpu"]
 
     play(act())
 

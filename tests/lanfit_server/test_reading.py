@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,21 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from data_requests import changed, data_request
 
+from lanfit.core.memory import limit_memory
+from lanfit.core.workspace import Workspace
 from lanfit.data import in_hand
-from lanfit.data.dealing import Dealing
 from lanfit.data.labels import Target
-from lanfit.data.memory import limit_memory
 from lanfit.data.normalize import NORMALIZERS
-from lanfit.data.outline import Outline
-from lanfit.data.prepare import DataRequest
+from lanfit.data.partitioning import Partitioning
 from lanfit.errors import InputError
-from lanfit.job import Job
+from lanfit.settings.job import Job
 from lanfit.wire.messages import Fold, Model
-from lanfit.workspace import Workspace
-from lanfit_server import catching_up, reading
-from lanfit_server.reading import MODULE, Order, read_data, read_elsewhere, read_files, read_rows
+from lanfit_server.data import reading
+from lanfit_server.data.outline import Outline
+from lanfit_server.data.reading import MODULE, Order, read_data, read_elsewhere, read_files, read_rows
+from lanfit_server.run import finalize
 
 ROWS = 60
 X = np.random.default_rng(0).normal(size=(ROWS, 4)).astype(np.float32)
@@ -43,8 +44,8 @@ REQUESTS: dict[str, tuple[dict[str, Any], np.ndarray[Any, Any] | None]] = {
     "words": (WORDS, np.array(["hen", "cow", "a cat"])[KINDS]),
     "nothing held out": (WORDS | {"test_split": 0.0, "validation_split": 0.0}, KINDS),
     "folds": (WORDS | {"validation_split": 0.0}, KINDS),
-    "parts": (WORDS | {"dealing": Dealing("parts", parts_of=5)}, KINDS),
-    "skewed": (WORDS | {"dealing": Dealing("dirichlet", alpha=0.5, least=8)}, KINDS),
+    "parts": (WORDS | {"dealing": Partitioning("parts", parts_of=5)}, KINDS),
+    "skewed": (WORDS | {"dealing": Partitioning("dirichlet", alpha=0.5, least=8)}, KINDS),
     "fewer": (WORDS | {"samples": 30}, KINDS),
     "order XX": ({"target": Target.INPUT, "output_shape": (None, 4)}, None),
     **{f"numbers, {name}": (VALUES | {"normalizer": name, "normalize_targets": name}, X[:, 0]) for name in NORMALIZERS},
@@ -59,7 +60,7 @@ def order(folder: Path, request: dict[str, Any] = WORDS, y: Any = KINDS, folds: 
             for number, rows in enumerate(np.split(array, 2), 1):
                 np.savez(folder / name / f"{name.lower()}{number}.npz", rows)
     return Order(
-        DataRequest(
+        data_request(
             **{
                 "x_dir": folder / "X",
                 "y_dir": None if y is None else folder / "Y",
@@ -82,6 +83,8 @@ def plain(value: Any) -> Any:
     """A value of `Prepared` in parts that can be compared."""
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
+    if isinstance(value, Mapping):
+        return {key: plain(each) for key, each in value.items()}
     if isinstance(value, tuple):
         return [plain(each) for each in value]
     if hasattr(value, "__dataclass_fields__"):
@@ -95,15 +98,18 @@ def test_all_that_is_known_of_rows_comes_through_to_the_bit(name: str, tmp_path:
     folds = Fold(1, 3, 0, 0.1) if name == "folds" else None
     data = read_rows(order(tmp_path, request, y, folds))
     sent = msgspec.msgpack.encode(Outline.of(data))
-    found = msgspec.msgpack.decode(sent, type=Outline).filled(data.x, data.y)
+    found = msgspec.msgpack.decode(sent, type=Outline).filled(
+        lambda spec: data.all.x if spec.name == "x" else data.all.y
+    )
     assert plain(found) == plain(data)
-    assert data.labels == (("a cat", "cow", "hen") if name == "words" else None)
-    assert [shard.x_train.base is not None for shard in found.shards] == [True] * len(data.shards)  # views
+    assert data.labels == ({"y": ("a cat", "cow", "hen")} if name == "words" else {})
+    assert [shard.train.x.base is not None for shard in found.shards] == [True] * len(data.shards)  # views
 
 
 def test_rows_with_weights_are_none_of_files(tmp_path: Path) -> None:
     data = read_rows(order(tmp_path))
-    shards = tuple(replace(shard, w_train=np.ones(len(shard.x_train), np.float32)) for shard in data.shards)
+    ones = np.ones(len(data.shards[0].train), np.float32)
+    shards = tuple(replace(shard, train=replace(shard.train, weights=ones)) for shard in data.shards)
     for other in (replace(data, shards=shards), replace(data, shared_validation=True)):
         with pytest.raises(ValueError, match="neither weights"):
             Outline.of(other)
@@ -117,7 +123,7 @@ def test_an_order_and_what_another_process_reads_by_it_are_what_they_are_here(na
     assert msgspec.msgpack.decode(sent, type=Order, dec_hook=reading._path_of) == wanted
     found = read_elsewhere(wanted)
     assert plain(found) == plain(read_rows(replace(wanted, scratch=tmp_path / "here")))
-    assert not found.x.flags.writeable
+    assert not found.all.x.flags.writeable
 
 
 def test_a_job_is_read_by_its_own_words_and_too_few_rows_for_its_folds_are_named(tmp_path: Path) -> None:
@@ -173,7 +179,7 @@ def order_of(folder: Path, request: dict[str, Any]) -> Order:
         ("npz", "os._exit(3)", "file.reader-died", "ended with exit code 3"),
         ("npz", "bytearray(1 << 44)", "file.reader-memory", "within"),
         ("images", "os.kill(os.getpid(), 9)", "file.reader-killed", "was killed"),
-        ("images", "raise LookupError('odd')", "file.reader-died", "ended with exit code 1 (LookupError: odd)"),
+        ("csv", "raise LookupError('odd')", "file.reader-died", "ended with exit code 1 (LookupError: odd)"),
     ],
 )
 def test_a_file_that_ends_what_reads_it_is_named(
@@ -227,11 +233,11 @@ def test_a_file_takes_no_memory_of_the_server_and_not_more_than_is_free_of_its_r
     x = np.asfortranarray(np.zeros((ROWS, 1 << 18), np.float32))  # 63 MB, which are read in one piece
     np.savez_compressed(tmp_path / "X" / "x1.npz", x[: ROWS // 2])
     np.savez_compressed(tmp_path / "X" / "x2.npz", np.asfortranarray(x[ROWS // 2 :]))
-    wanted = replace(wanted, request=replace(wanted.request, input_shape=(None, 1 << 18), normalizer="none"))
+    wanted = replace(wanted, request=changed(wanted.request, input_shape=(None, 1 << 18), normalizer="none"))
     before = resource.getrlimit(resource.RLIMIT_DATA)
     assert limit_memory(16 << 20)
     try:
-        assert read_files(wanted).x.shape == (ROWS, 1 << 18)
+        assert read_files(wanted).all.x.shape == (ROWS, 1 << 18)
         with pytest.raises(InputError) as here:
             read_rows(replace(wanted, scratch=tmp_path / "here"))
     finally:
@@ -279,7 +285,7 @@ def test_a_run_that_is_finished_later_stops_reading_when_it_is_cancelled(
         ended.set()
 
     async def cancelled() -> None:
-        work = catching_up.CatchingUp(Workspace(tmp_path), None, tmp_path, lambda text: None)  # type: ignore[arg-type]
+        work = finalize.Finalizer(Workspace(tmp_path), None, tmp_path, lambda text: None)  # type: ignore[arg-type]
         reader = asyncio.create_task(work._read(Job(), None, None))  # type: ignore[arg-type]
         await asyncio.to_thread(begun.wait)
         reader.cancel()
@@ -287,7 +293,7 @@ def test_a_run_that_is_finished_later_stops_reading_when_it_is_cancelled(
             await reader
         await asyncio.to_thread(ended.wait)
 
-    monkeypatch.setattr(catching_up, "read_data", read)
+    monkeypatch.setattr(finalize, "read_data", read)
     asyncio.run(cancelled())
 
 

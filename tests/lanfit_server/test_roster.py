@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from lanfit import __version__
 from lanfit.models.runtime import keras_version
 from lanfit.wire.messages import Join, Progress
-from lanfit_server.assembly import joined
-from lanfit_server.roster import Roster, label
+from lanfit_server.clusters.roster import Roster, label
+from lanfit_server.run.wait_for_clients import joined
 
 
 def join(name: str) -> Join:
@@ -123,7 +123,7 @@ def test_a_client_with_another_lanfit_joins_with_both_versions_said_once_for_eac
         cluster.roster.join(name.encode(), "10.0.0.1", msgspec.structs.replace(join(name), version=version), 0)
         return joined(cluster, name)
 
-    assert f"It has lanfit 0.0.9, this server {__version__}: install the same on both" in said("other", "0.0.9")
+    assert f"It has lanfit 0.0.9, this server {__version__}: install the same version on both" in said("other", "0.0.9")
     assert "lanfit" not in said("other", "0.0.9"), "it joined again"
     assert "It has lanfit 0.0.8" in said("other", "0.0.8")
     assert "lanfit" not in said("same", __version__)

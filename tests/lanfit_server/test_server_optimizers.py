@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as npst
 
 from lanfit.errors import InputError
 from lanfit.models import mean as walking
-from lanfit_server.methods.server_optimizers import DEFAULTS, Strategy, server_optimizer
+from lanfit_server.methods.federated.server_optimizers import DEFAULTS, Strategy, server_optimizer
 
 STEPPING: list[Strategy] = ["fedavgm", "fedadam", "fedyogi"]
 ALL: list[Strategy] = ["fedavg", "fedprox", *STEPPING]
@@ -282,7 +282,7 @@ def test_a_parameter_out_of_its_range_is_refused(strategy: Strategy, name: str, 
     [("fedavg", "momentum", "fedavgm"), ("fedadam", "momentum", "fedavgm"), ("fedavgm", "tau", "fedadam, fedyogi")],
 )
 def test_a_parameter_that_a_strategy_does_not_have_is_refused(strategy: Strategy, name: str, others: str) -> None:
-    with pytest.raises(InputError, match=f"{strategy} has no --server-{name}") as error:
+    with pytest.raises(InputError, match=f"{strategy} does not use --server-{name}") as error:
         server_optimizer(strategy, **{name: 0.5}, trainable=TRAINABLE)
     assert error.value.code == "server-optimizer.not-taken"
-    assert f"that has it: {others}." in error.value.hint
+    assert f"that uses it: {others}." in error.value.hint

@@ -13,46 +13,46 @@ import msgspec
 import numpy as np
 import pytest
 from played import play
-from test_collect import ARRAYS, SERVER, WEIGHTS, record
+from test_result_store import ARRAYS, SERVER, WEIGHTS, record
 
+from lanfit.core.workspace import Workspace
 from lanfit.errors import ChildDied, TrainingError
-from lanfit.files import ArrayFile, BlockFile
-from lanfit.training import checkpoint, orders
+from lanfit.training import checkpoint, commands
 from lanfit.training.checkpoint import Snapshot, write_checkpoint
-from lanfit.training.orders import EpochDone, Note, Ready, Step, Trained
+from lanfit.training.commands import EpochDone, Note, Ready, Step, Trained
+from lanfit.transfer.blocks import ArrayFile, BlockFile
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_of, block_size
 from lanfit.wire.messages import (
     Cancel,
+    ClientData,
     FitTask,
     Lease,
     Model,
-    OwnRows,
     RunEnded,
     Runtime,
     ScoreTask,
     Survey,
 )
-from lanfit.workspace import Workspace
-from lanfit_server.clusters import (
-    EpochEnded,
+from lanfit_server.clusters import simulated
+from lanfit_server.clusters.events import (
+    DuplicateResult,
+    EpochCompleted,
+    Evaluated,
     Event,
     Logged,
-    Offered,
-    Repeated,
-    Returned,
-    ScoreDone,
+    ResultCommitted,
+    ResultOffered,
     SurveyFailed,
     TaskFailed,
-    simulated,
 )
-from lanfit_server.clusters.pool import Errand
+from lanfit_server.clusters.pool import WorkItem
 from lanfit_server.clusters.simulated import SimulatedCluster, client_id
-from lanfit_server.collect import Desk, OpenRun
-from lanfit_server.ledger import Ledger, OwnedTask, StoredResult
+from lanfit_server.store.ledger import Ledger, OwnedTask, StoredResult
+from lanfit_server.store.result_store import OpenRun, ResultStore
 
 READY = Ready("tensorflow", "cpu", 1, 0.5)
 MODEL = Model("{}", "{}", (None, 3), (None, 2), "values", "none", "none")
-OWN = OwnRows(2, 0.2, 0.1, 0, 0, None)
+OWN = ClientData(2, 0.2, 0.1, 0, 0, None)
 START = {spec.name: np.zeros(spec.shape, spec.dtype) for spec in WEIGHTS}
 TASKS = 3
 
@@ -61,18 +61,18 @@ class PlayedPool:
     """Trainers that the test plays."""
 
     def __init__(self) -> None:
-        self.errands: list[Any] = []
-        self.queue: list[Errand] = []
-        self.withdrawn: list[Errand] = []
+        self.items: list[Any] = []
+        self.queue: list[WorkItem] = []
+        self.withdrawn: list[WorkItem] = []
         self.closed = False
 
-    def submit(self, errand: Errand) -> None:
-        self.errands.append(errand)
+    def submit(self, item: WorkItem) -> None:
+        self.items.append(item)
 
-    async def withdraw(self, errand: Errand) -> None:
-        self.withdrawn.append(errand)
+    async def withdraw(self, item: WorkItem) -> None:
+        self.withdrawn.append(item)
 
-    def waiting(self) -> list[Errand]:
+    def waiting(self) -> list[WorkItem]:
         return self.queue
 
     async def close(self) -> None:
@@ -89,15 +89,15 @@ class Scene:
         self.ledger.add_tasks([OwnedTask(f"shard-{number}", f"sim-00{number}") for number in range(1, TASKS + 1)])
         for number in range(1, TASKS + 1):
             self.ledger.remember(f"sim-00{number}", client_id(number))
-        self.desk = Desk(place, SERVER)
+        self.store = ResultStore(place, SERVER)
         self.run = OpenRun(place, "run-1", self.ledger, record("run-1"))
-        self.desk.open(self.run)
+        self.store.open(self.run)
         self.free = 50 << 30
-        self.desk.disk_usage = lambda path: (100 << 30, 0, self.free)
+        self.store.disk_usage = lambda path: (100 << 30, 0, self.free)
         self.pool = PlayedPool()
         self.scratch = folder / "scratch"
         self.scratch.mkdir()
-        self.cluster = SimulatedCluster(self.desk, self.pool, self.scratch)
+        self.cluster = SimulatedCluster(self.store, self.pool, self.scratch)
         self.cluster.later_seconds = 0.0
         self.said: list[str] = []
         self.cluster.say = self.said.append
@@ -119,18 +119,18 @@ class Scene:
         self.ledger.lease(f"shard-{task}", attempt, f"sim-00{number}")
         await self.cluster.send(f"sim-00{number}", self.lease(task, attempt))
 
-    async def begin(self, number: int = 1) -> tuple[Any, orders.Fit]:
+    async def begin(self, number: int = 1) -> tuple[Any, commands.Fit]:
         """Lease a task to its client, and begin it in a trainer."""
         await self.send(number, number)
-        errand = self.pool.errands[-1]
-        order = await errand.order(number)
-        assert isinstance(order, orders.Fit)
-        return errand, order
+        item = self.pool.items[-1]
+        order = await item.order(number)
+        assert isinstance(order, commands.Fit)
+        return item, order
 
-    def train(self, errand: Any, order: orders.Fit, arrays: Mapping[str, AnyArray] = ARRAYS) -> None:
+    def train(self, item: Any, order: commands.Fit, arrays: Mapping[str, AnyArray] = ARRAYS) -> None:
         """What a trainer does at the end."""
         block = ArrayFile.write(Path(order.result), arrays)
-        errand.hear(Trained(order.number, block, ("loss", "val_loss"), 1, {}, {"train": 1.5}), READY)
+        item.hear(Trained(order.number, block, ("loss", "val_loss"), 1, {}, {"train": 1.5}), READY)
 
     async def event(self) -> Event:
         return await self.cluster.events.get()
@@ -163,7 +163,7 @@ def act(folder: Path, script: Callable[[Scene], Awaitable[None]]) -> Scene:
             await script(scene)
         finally:
             await scene.cluster.close()
-            scene.desk.close()
+            scene.store.close()
         return scene
 
     found: Scene = play(go())
@@ -174,7 +174,7 @@ def test_clients_are_there_at_once_under_names_that_sort(tmp_path: Path) -> None
     async def script(scene: Scene) -> None:
         assert scene.cluster.roster.connected == ["sim-001", "sim-002", "sim-003"]
         assert scene.cluster.events.empty(), "nobody has to be told"
-        other = SimulatedCluster(scene.desk, scene.pool, scene.scratch / "other")
+        other = SimulatedCluster(scene.store, scene.pool, scene.scratch / "other")
         other.join(1000, Runtime("jax", "gpu", 2), free_memory=5)
         names = other.roster.connected
         assert (names[0], names[-1], len(set(names))) == ("sim-0001", "sim-1000", 1000)
@@ -189,12 +189,12 @@ def test_clients_are_there_at_once_under_names_that_sort(tmp_path: Path) -> None
 
 def test_a_result_is_on_disk_and_in_the_ledger_before_it_is_told(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
-        errand, order = await scene.begin()
-        scene.train(errand, order)
+        item, order = await scene.begin()
+        scene.train(item, order)
         assert isinstance(await scene.event(), Logged)
-        assert await scene.event() == Offered("sim-001", "run-1", "shard-1")
+        assert await scene.event() == ResultOffered("sim-001", "run-1", "shard-1")
         returned = await scene.event()
-        assert isinstance(returned, Returned)
+        assert isinstance(returned, ResultCommitted)
         assert (returned.client, returned.run, returned.task) == ("sim-001", "run-1", "shard-1")
         stored = scene.ledger.result("shard-1")
         assert stored is not None
@@ -207,20 +207,34 @@ def test_a_result_is_on_disk_and_in_the_ledger_before_it_is_told(tmp_path: Path)
     act(tmp_path, script)
 
 
+def test_the_indices_of_a_tasks_rows_are_given_to_its_trainer(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        indices = {"train": np.array([0, 2]), "validation": np.array([1])}
+        rows = scene._serve(indices)
+        await scene.cluster.send("sim-001", msgspec.structs.replace(scene.lease(), rows=rows))
+        order = await scene.pool.items[-1].order(1)
+        assert order.rows is not None
+        given = order.rows.load()
+        assert all((given[name] == array).all() for name, array in indices.items())
+        assert (await scene.begin(2))[1].rows is None
+
+    act(tmp_path, script)
+
+
 def test_progress_epochs_and_notes_are_told_as_a_client_tells_them(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
-        errand, order = await scene.begin(2)
+        item, order = await scene.begin(2)
         member = scene.cluster.roster["sim-002"]
         assert member.state == "preparing"
-        errand.hear(Step(order.number, "training", 2, 2, 1, 2, 0.25, 100.0), READY)
+        item.hear(Step(order.number, "training", 2, 2, 1, 2, 0.25, 100.0), READY)
         assert (member.state, member.epoch, member.progress, member.loss) == ("training", "2/2", 0.75, 0.25)
-        errand.hear(EpochDone(order.number, 0, {"loss": 0.5}), READY)
-        errand.hear(EpochDone(order.number, 1, {"loss": 0.25}, again=True), READY)
-        errand.hear(Note(order.number, "look"), READY)
+        item.hear(EpochDone(order.number, 0, {"loss": 0.5}), READY)
+        item.hear(EpochDone(order.number, 1, {"loss": 0.25}, again=True), READY)
+        item.hear(Note(order.number, "look"), READY)
         assert scene.events() == [
-            EpochEnded("sim-002", "run-1", "shard-2", 0, {"loss": 0.5}),
+            EpochCompleted("sim-002", "run-1", "shard-2", 0, {"loss": 0.5}),
             Logged("sim-002", "run-1", ("Epoch 1/2  loss 0.5",)),
-            EpochEnded("sim-002", "run-1", "shard-2", 1, {"loss": 0.25}),
+            EpochCompleted("sim-002", "run-1", "shard-2", 1, {"loss": 0.25}),
             Logged("sim-002", "run-1", ("Note: look",)),
         ]
 
@@ -229,10 +243,10 @@ def test_progress_epochs_and_notes_are_told_as_a_client_tells_them(tmp_path: Pat
 
 def test_a_result_with_nan_is_refused_as_from_anybody(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
-        errand, order = await scene.begin()
-        scene.train(errand, order, {**ARRAYS, "dense/bias": np.full(2, np.nan, np.float32)})
+        item, order = await scene.begin()
+        scene.train(item, order, {**ARRAYS, "dense/bias": np.full(2, np.nan, np.float32)})
         failed = await scene.heard(TaskFailed)
-        assert "'dense/bias' holds NaN" in failed.error
+        assert "'dense/bias' contains NaN" in failed.error
         assert failed.not_finite, "it would be again"
         assert scene.ledger.result("shard-1") is None
         assert scene.task_files == []
@@ -242,22 +256,22 @@ def test_a_result_with_nan_is_refused_as_from_anybody(tmp_path: Path) -> None:
 
 def test_a_result_that_does_not_fit_the_run_is_refused(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
-        errand, order = await scene.begin()
-        scene.train(errand, order, {**ARRAYS, "dense/bias": np.zeros(3, np.float32)})
-        assert "other weights" in (await scene.heard(TaskFailed)).error
+        item, order = await scene.begin()
+        scene.train(item, order, {**ARRAYS, "dense/bias": np.zeros(3, np.float32)})
+        assert "weights that do not match" in (await scene.heard(TaskFailed)).error
 
     act(tmp_path, script)
 
 
 def test_another_result_of_a_task_is_not_used(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
-        errand, order = await scene.begin()
+        item, order = await scene.begin()
         await scene.send(2, 1, attempt=2)
-        copy = scene.pool.errands[-1]
+        copy = scene.pool.items[-1]
         scene.train(copy, await copy.order(7))
-        assert (await scene.heard(Returned)).client == "sim-002"
-        scene.train(errand, order)
-        assert await scene.heard(Repeated) == Repeated("sim-001", "run-1", "shard-1", 1)
+        assert (await scene.heard(ResultCommitted)).client == "sim-002"
+        scene.train(item, order)
+        assert await scene.heard(DuplicateResult) == DuplicateResult("sim-001", "run-1", "shard-1", 1)
         stored = scene.ledger.result("shard-1")
         assert stored is not None
         assert stored.client == "sim-002"
@@ -267,11 +281,11 @@ def test_another_result_of_a_task_is_not_used(tmp_path: Path) -> None:
 
 def test_a_task_that_is_leased_again_while_it_is_at_hand_goes_on(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
-        errand, order = await scene.begin()
+        item, order = await scene.begin()
         await scene.send(1, 1, attempt=2)
-        assert scene.pool.errands == [errand]
-        scene.train(errand, order)
-        await scene.heard(Returned)
+        assert scene.pool.items == [item]
+        scene.train(item, order)
+        await scene.heard(ResultCommitted)
         stored = scene.ledger.result("shard-1")
         assert stored is not None
         assert stored.result.attempt == 2
@@ -281,14 +295,14 @@ def test_a_task_that_is_leased_again_while_it_is_at_hand_goes_on(tmp_path: Path)
 
 def test_a_disk_without_room_only_delays_a_result(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
-        errand, order = await scene.begin()
+        item, order = await scene.begin()
         scene.free = 0
-        scene.train(errand, order)
+        scene.train(item, order)
         while not scene.said:
             await asyncio.sleep(0)
         assert scene.ledger.result("shard-1") is None
         scene.free = 50 << 30
-        await scene.heard(Returned)
+        await scene.heard(ResultCommitted)
         assert scene.ledger.result("shard-1") is not None
         assert len(scene.said) == 1, "said once, tried often"
 
@@ -308,11 +322,11 @@ def test_a_disk_that_refuses_in_the_middle_costs_no_training(tmp_path: Path, mon
     monkeypatch.setattr(BlockFile, "sync", refuse_once)
 
     async def script(scene: Scene) -> None:
-        errand, order = await scene.begin()
+        item, order = await scene.begin()
         inode = 0
-        scene.train(errand, order)
+        scene.train(item, order)
         inode = Path(order.result).stat().st_ino
-        await scene.heard(Returned)
+        await scene.heard(ResultCommitted)
         assert len(refused) == 1
         assert "disk is full" in scene.said[0]
         stored = scene.ledger.result("shard-1")
@@ -333,8 +347,8 @@ def test_what_a_disk_lost_is_not_taken_for_a_result(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(BlockFile, "sync", lose)
 
     async def script(scene: Scene) -> None:
-        errand, order = await scene.begin()
-        scene.train(errand, order)
+        item, order = await scene.begin()
+        scene.train(item, order)
         result = Path(order.result)
         while not lost:
             await asyncio.sleep(0)
@@ -350,13 +364,13 @@ def test_what_a_disk_lost_is_not_taken_for_a_result(tmp_path: Path, monkeypatch:
 
 def test_a_cancelled_task_is_withdrawn_and_nothing_is_told_of_it(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
-        errand, _ = await scene.begin()
+        item, _ = await scene.begin()
         await scene.cluster.send("sim-001", Cancel("run-1", "shard-1", "another finished it"))
-        assert scene.pool.withdrawn == [errand]
+        assert scene.pool.withdrawn == [item]
         assert scene.task_files == []
         await scene.cluster.send("sim-001", Cancel("run-1", "shard-1", "again"))
         await scene.cluster.send("sim-003", Cancel("run-1", "shard-9", "it never had that"))
-        assert scene.pool.withdrawn == [errand]
+        assert scene.pool.withdrawn == [item]
         assert scene.events() == []
 
     act(tmp_path, script)
@@ -364,11 +378,11 @@ def test_a_cancelled_task_is_withdrawn_and_nothing_is_told_of_it(tmp_path: Path)
 
 def test_the_end_of_a_run_stops_what_is_still_done_for_it(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
-        errand, _ = await scene.begin()
+        item, _ = await scene.begin()
         await scene.cluster.end_run({"sim-001": RunEnded("run-0", "done", "")})
         assert scene.pool.withdrawn == []
         await scene.cluster.end_run({"sim-001": RunEnded("run-1", "interrupted", "")})
-        assert scene.pool.withdrawn == [errand]
+        assert scene.pool.withdrawn == [item]
 
     act(tmp_path, script)
 
@@ -377,14 +391,14 @@ def test_a_trainer_that_dies_goes_on_from_a_later_checkpoint_only(tmp_path: Path
     died = ChildDied("the trainer was killed by signal 9", "its last lines: …")
 
     async def script(scene: Scene) -> None:
-        errand, order = await scene.begin()
-        assert not errand.again(died), "there is no checkpoint"
+        item, order = await scene.begin()
+        assert not item.again(died), "there is no checkpoint"
         snapshot = Snapshot([{"loss": 0.5}], 0, {}, {}, {})
         write_checkpoint(Path(order.checkpoint), b"key", snapshot)
         assert checkpoint.epochs_kept(Path(order.checkpoint)) == 1
-        assert errand.again(died)
-        assert not errand.again(died), "it died at the same place again"
-        errand.fail(died, ["last words"])
+        assert item.again(died)
+        assert not item.again(died), "it died at the same place again"
+        item.fail(died, ["last words"])
         failed = await scene.heard(TaskFailed)
         assert failed == TaskFailed("sim-001", "run-1", "shard-1", "the trainer was killed by signal 9", died=True)
         assert scene.task_files == []
@@ -395,11 +409,11 @@ def test_a_trainer_that_dies_goes_on_from_a_later_checkpoint_only(tmp_path: Path
 
 def test_a_failure_is_told_with_what_to_do(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
-        errand, _ = await scene.begin()
-        errand.fail(TrainingError("the loss is NaN", "Lower the learning rate."), [])
-        logged, failed = scene.events()
-        assert isinstance(logged, Logged)
-        assert logged.lines == ("shard-1 could not be trained: the loss is NaN. Lower the learning rate.",)
+        item, _ = await scene.begin()
+        item.fail(TrainingError("the loss is NaN", "Lower the learning rate."), [])
+        said, logged, failed = scene.events()
+        assert said == Logged("sim-001", "run-1", ("shard-1 could not be trained: the loss is NaN",))
+        assert logged == Logged("sim-001", "run-1", ("the loss is NaN. Lower the learning rate.",))
         assert isinstance(failed, TaskFailed)
         assert failed.error == "the loss is NaN. Lower the learning rate."
         assert not failed.died
@@ -415,10 +429,10 @@ def test_who_waits_for_a_trainer_is_not_blamed_for_standing_still(
     async def script(scene: Scene) -> None:
         for number in (1, 2):
             await scene.send(number, number)
-        trains, waits = (scene.cluster.roster[name] for name in ("sim-001", "sim-002"))
-        trains.advanced = waits.advanced = trains.last_seen = 0.0
-        scene.pool.queue = [scene.pool.errands[1]]
-        while not waits.advanced:
+        trains, timeouts = (scene.cluster.roster[name] for name in ("sim-001", "sim-002"))
+        trains.advanced = timeouts.advanced = trains.last_seen = 0.0
+        scene.pool.queue = [scene.pool.items[1]]
+        while not timeouts.advanced:
             await asyncio.sleep(0.001)
         assert trains.last_seen > 0, "it is there"
         assert trains.advanced == 0.0, "it has a trainer, and does not get on"
@@ -463,14 +477,14 @@ def test_a_model_can_be_scored_and_own_files_can_not_be_asked_for(tmp_path: Path
     async def script(scene: Scene) -> None:
         message = ScoreTask("run-1", "round-1", MODEL, OWN, scene.shards[0], (scene.weights,))
         await scene.cluster.send("sim-001", message)
-        errand = scene.pool.errands[-1]
-        order = await errand.order(5)
+        item = scene.pool.items[-1]
+        order = await item.order(5)
         assert (order.shard.block, order.members[0].block) == (scene.shards[0], scene.weights)
-        errand.hear(orders.Scored(5, 10, {"loss": 0.5}), READY)
-        assert await scene.event() == ScoreDone("sim-001", "run-1", "round-1", 10, {"loss": 0.5})
+        item.hear(commands.Evaluated(5, 10, {"loss": 0.5}), READY)
+        assert await scene.event() == Evaluated("sim-001", "run-1", "round-1", 10, {"loss": 0.5})
         await scene.cluster.send("sim-002", message)
-        scene.pool.errands[-1].fail(TrainingError("no rows", ""), [])
-        assert await scene.event() == TaskFailed("sim-002", "run-1", "round-1", "no rows")
+        scene.pool.items[-1].fail(TrainingError("no rows", ""), [])
+        assert await scene.heard(TaskFailed) == TaskFailed("sim-002", "run-1", "round-1", "no rows")
         await scene.cluster.send("sim-002", Survey(MODEL, OWN, scene.weights))
         failed = await scene.event()
         assert isinstance(failed, SurveyFailed)
@@ -480,11 +494,11 @@ def test_a_model_can_be_scored_and_own_files_can_not_be_asked_for(tmp_path: Path
 
 
 def test_a_result_that_was_stored_by_somebody_else_meanwhile_is_dropped(tmp_path: Path) -> None:
-    """The desk found room for it, and then another one was in the ledger."""
+    """The store found room for it, and then another one was in the ledger."""
 
     async def script(scene: Scene) -> None:
-        errand, order = await scene.begin()
-        consider = scene.desk.consider
+        item, order = await scene.begin()
+        consider = scene.store.consider
 
         def overtaken(client: bytes, result: Any) -> Any:
             decision = consider(client, result)
@@ -492,9 +506,9 @@ def test_a_result_that_was_stored_by_somebody_else_meanwhile_is_dropped(tmp_path
             return decision
 
         with contextlib.ExitStack() as undoing:
-            undoing.enter_context(pytest.MonkeyPatch.context()).setattr(scene.desk, "consider", overtaken)
-            scene.train(errand, order)
-            assert isinstance(await scene.heard(Repeated), Repeated)
+            undoing.enter_context(pytest.MonkeyPatch.context()).setattr(scene.store, "consider", overtaken)
+            scene.train(item, order)
+            assert isinstance(await scene.heard(DuplicateResult), DuplicateResult)
         assert not scene.run.block("shard-1").exists()
 
     act(tmp_path, script)

@@ -12,13 +12,13 @@ from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
 
 from lanfit.data.labels import Target
 from lanfit.data.normalize import NORMALIZERS, OF_TARGETS, Moments, fit_normalizer
-from lanfit.data.text_labels import LABELS, words_from_array, words_to_array
+from lanfit.data.text_labels import LABELS, words_to_array
 from lanfit.errors import InputError, RemoteProtocolError
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
-from lanfit.wire.messages import Model, OwnRows, Surveyed
-from lanfit_server.survey import Told, check_survey, unite
+from lanfit.wire.messages import ClientData, Model, Surveyed
+from lanfit_server.data.survey import Told, check_survey, unite
 
-OWN = OwnRows(8, 0.2, 0.1, 0, 0, None)
+OWN = ClientData(8, 0.2, 0.1, 0, 0, None)
 #: Eighths, which float64 holds exactly: what differs then is the way of computing, and not the numbers.
 EIGHTHS = st.integers(-800, 800).map(lambda n: n / 8)
 
@@ -58,7 +58,7 @@ def test_constants_merged_from_clients_are_those_of_one_fit_over_all_rows(
     clients = [tell(part, f"lab-{number}", y=part * 4) for number, part in enumerate(parts)]
     data, notes = unite(told(what, *clients), what, OWN, limit=1e9)
     assert notes == ()
-    for found, all_rows in ((data.normalizer, rows), (data.targets, rows * 4)):
+    for found, all_rows in ((data.normalizers.x, rows), (data.normalizers.y, rows * 4)):
         one = fit_normalizer(name, Moments.of(all_rows))
         np.testing.assert_allclose(found.subtract, one.subtract, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(found.multiply, one.multiply, rtol=1e-12)
@@ -75,16 +75,16 @@ def test_constants_are_those_of_scikit_learn_on_the_union_of_rows_far_from_zero(
     what = model(normalizer=name)
     data, _ = unite(told(what, *(tell(part, f"lab-{n}") for n, part in enumerate(parts))), what, OWN)
     rows = np.concatenate(parts)
-    np.testing.assert_allclose(data.normalizer.apply(rows), scaler.fit_transform(rows), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(data.normalizers.x.apply(rows), scaler.fit_transform(rows), rtol=1e-5, atol=1e-5)
     # scikit-learn sums up in another order: as far from zero as this, that costs it a few digits of its own.
-    np.testing.assert_allclose(1 / data.normalizer.multiply, scaler.scale_ if name != "minmax" else scaler.data_range_,
-                               rtol=1e-9)  # fmt: skip
+    scale = scaler.scale_ if name != "minmax" else scaler.data_range_
+    np.testing.assert_allclose(1 / data.normalizers.x.multiply, scale, rtol=1e-9)
 
 
 def test_a_column_that_is_constant_on_each_client_but_not_on_all_is_no_constant() -> None:
     what = model(columns=1, normalizer="minmax")
     data, _ = unite(told(what, tell(np.full((5, 1), 2.0)), tell(np.full((5, 1), 4.0), "lab-2")), what, OWN)
-    assert data.normalizer.apply(np.array([[2.0], [4.0]])).tolist() == [[0.0], [1.0]]
+    assert data.normalizers.x.apply(np.array([[2.0], [4.0]])).tolist() == [[0.0], [1.0]]
 
 
 ROWS = np.arange(12.0).reshape(4, 3)
@@ -94,11 +94,11 @@ def test_labels_are_united_by_name_and_who_lacks_some_is_said() -> None:
     what = model(outputs=3)
     cats, dogs = tell(ROWS, labels=("cat", "yak")), tell(ROWS, "lab-2", labels=("cat", "dog"))
     data, notes = unite(told(what, cats, dogs), what, OWN)
-    assert data.labels == ("cat", "dog", "yak")
-    assert all(words_from_array(shard[LABELS]) == data.labels for shard in data.shards)
+    assert data.labels == {"y": ("cat", "dog", "yak")}
+    assert all(shard.labels == data.labels for shard in data.shards)
     assert notes == (
-        "lab-1 has no rows of dog: the labels of all clients are united",
-        "lab-2 has no rows of yak: the labels of all clients are united",
+        "lab-1 has no rows of dog: the labels of all clients are merged",
+        "lab-2 has no rows of yak: the labels of all clients are merged",
     )
 
 
@@ -111,21 +111,21 @@ def test_more_labels_than_outputs_are_refused_and_named() -> None:
 
 def test_words_and_numbers_do_not_go_together_and_both_clients_are_named() -> None:
     what = model()
-    with pytest.raises(InputError, match="the labels of lab-2 are words, those of lab-1 are numbers"):
+    with pytest.raises(InputError, match="the labels of lab-2 are strings, but those of lab-1 are numbers"):
         unite(told(what, tell(ROWS), tell(ROWS, "lab-2", labels=("cat",))), what, OWN)
 
 
 def test_other_columns_are_named_where_the_model_would_take_them() -> None:
     what = model()
     what = Model(**{**{name: getattr(what, name) for name in what.__struct_fields__}, "input_shape": (None, None)})
-    with pytest.raises(InputError, match="lab-2 has rows of 2 columns, lab-1 of 3"):
+    with pytest.raises(InputError, match="lab-2 has rows of 2 columns, but lab-1 has rows of 3"):
         unite(told(what, tell(ROWS), tell(ROWS[:, :2], "lab-2")), what, OWN)
 
 
 def test_targets_of_other_columns_are_named_where_the_model_would_take_them() -> None:
     what = model(target=Target.VALUES)
     what = Model(**{**{name: getattr(what, name) for name in what.__struct_fields__}, "output_shape": (None, None)})
-    with pytest.raises(InputError, match="targets of lab-2 have another shape than those of lab-1") as wrong:
+    with pytest.raises(InputError, match="targets of lab-2 have a different shape than those of lab-1") as wrong:
         unite(told(what, tell(ROWS, y=ROWS), tell(ROWS, "lab-2", y=ROWS[:, :2])), what, OWN)
     assert wrong.value.code == "survey.other-target-columns"
 
@@ -136,30 +136,30 @@ def changed(name: str, array: Any) -> tuple[str, Surveyed, dict[str, AnyArray]]:
 
 
 IMPOSSIBLE = {
-    "statistics of its rows that are no numbers": changed("mean", [1, np.nan, 3]),
-    "statistics that no rows can have": changed("m2", [1.0, -1.0, 1.0]),
-    "statistics of another shape": tell(ROWS[:, :2]),
-    "other targets than this model has": tell(ROWS, y=ROWS),
-    "impossible labels: Invalid": changed(LABELS, np.frombuffer(b"[1, 2]", np.uint8)),
-    "impossible labels: 2 names": changed(LABELS, np.frombuffer(b'["b", "a"]', np.uint8)),
-    "impossible labels: a name": changed(LABELS, np.frombuffer(b'["\\u001b[2J"]', np.uint8)),
+    "statistics of its rows that are not finite numbers": changed("mean", [1, np.nan, 3]),
+    "statistics that no data can have": changed("m2", [1.0, -1.0, 1.0]),
+    "statistics whose shape does not match": tell(ROWS[:, :2]),
+    "targets that do not match this model": tell(ROWS, y=ROWS),
+    "invalid labels: Invalid": changed(LABELS, np.frombuffer(b"[1, 2]", np.uint8)),
+    "invalid labels: 2 class names": changed(LABELS, np.frombuffer(b'["b", "a"]', np.uint8)),
+    "invalid labels: a class name": changed(LABELS, np.frombuffer(b'["\\u001b[2J"]', np.uint8)),
 }
 
 
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("survey.no-numbers", "statistics of its rows that are no numbers"),
-        ("survey.impossible-statistics", "statistics that no rows can have"),
-        ("survey.other-shape", "statistics of another shape"),
-        ("survey.other-targets", "other targets than this model has"),
-        ("survey.impossible-labels", "impossible labels: Invalid"),
-        ("survey.impossible-labels", "impossible labels: 2 names"),
-        ("survey.impossible-labels", "impossible labels: a name"),
+        ("survey.no-numbers", "statistics of its rows that are not finite numbers"),
+        ("survey.impossible-statistics", "statistics that no data can have"),
+        ("survey.other-shape", "statistics whose shape does not match"),
+        ("survey.other-targets", "targets that do not match this model"),
+        ("survey.impossible-labels", "invalid labels: Invalid"),
+        ("survey.impossible-labels", "invalid labels: 2 class names"),
+        ("survey.impossible-labels", "invalid labels: a class name"),
     ],
 )
 def test_what_no_files_can_hold_is_refused_and_the_client_is_named(code: str, expected: str) -> None:
-    with pytest.raises(InputError, match="lab-1 tells") as wrong:
+    with pytest.raises(InputError, match="lab-1 reported") as wrong:
         told(model(), IMPOSSIBLE[expected])
     assert wrong.value.code == code
     assert expected.split(": Invalid")[0] in wrong.value.message

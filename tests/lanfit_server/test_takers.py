@@ -9,13 +9,13 @@ from played import PlayedCluster, Said, play
 from test_deliveries import Scene
 
 from lanfit.errors import ConnectionFailed
-from lanfit.job import make_job
-from lanfit.parts import PartRange
+from lanfit.settings.job import make_job
+from lanfit.settings.parts import PartRange
 from lanfit.wire.messages import AskParts, Join, Message, PartsTaken, TakeParts
-from lanfit_server.assembly import Assembly
-from lanfit_server.clusters import Joined, Took
-from lanfit_server.parts import Takers, replace_parts
-from lanfit_server.roster import Roster
+from lanfit_server.clusters.events import ClientJoined, PartsChosen
+from lanfit_server.clusters.roster import Roster
+from lanfit_server.run.parts import Takers, replace_parts
+from lanfit_server.run.wait_for_clients import Assembly
 
 
 def join(roster: Roster, client: bytes, name: str) -> str:
@@ -89,7 +89,7 @@ class Renaming(PlayedCluster):
         return self.roster.rename(client, name)
 
     def took(self, client: str, name: str, first: int, last: int) -> None:
-        self.events.put_nowait(Took(client, name, PartRange(first, last)))
+        self.events.put_nowait(PartsChosen(client, name, PartRange(first, last)))
 
     def sent_to(self, client: str) -> list[Message]:
         return [message for name, message in self.sent if name == client]
@@ -114,7 +114,7 @@ def test_everybody_is_asked_whenever_it_joins_and_waited_for() -> None:
     assert AskParts(12) in cluster.sent_to("pc-1")
     assert cluster.sent_to("alpha") == [PartsTaken("alpha", 3, 5, 12)]
     assert takers.of_all(["alpha", "beta"]) == (PartRange(3, 5), PartRange(1, 3))
-    assert takers.notes(["alpha", "beta"])[0].startswith("part 3: taken by alpha and beta")
+    assert takers.notes(["alpha", "beta"])[0].startswith("part 3: chosen by alpha and beta")
     assert "pc-2, now called alpha, trains on parts 3 to 5 of 12." in said.lines
 
 
@@ -166,7 +166,7 @@ def test_who_is_named_and_has_come_is_waited_for_until_it_has_been_greeted() -> 
         cluster.join("lab-1")
         await cluster.asked("lab-1")
         assert not gathering.done()
-        cluster.events.put_nowait(Joined("lab-2"))
+        cluster.events.put_nowait(ClientJoined("lab-2"))
         return await gathering
 
     assert play(script()) == ["lab-1", "lab-2"]
@@ -184,7 +184,7 @@ def test_who_is_named_takes_nobody_elses_place_before_it_has_been_greeted() -> N
         join(cluster.roster, b"lab-2", "lab-2")
         cluster.join("pc-9")
         await cluster.asked("lab-1")
-        cluster.events.put_nowait(Joined("lab-2"))
+        cluster.events.put_nowait(ClientJoined("lab-2"))
         return await gathering
 
     assert play(script()) == ["lab-1", "lab-2"]
@@ -243,9 +243,9 @@ def test_an_answer_to_nothing_ends_the_link_and_one_that_was_asked_for_is_an_eve
             await scene.cluster.send("lab-1", AskParts(12))
             await link.receive()
             await link.send(TakeParts("x", 3, 5))
-            while not isinstance(event := await scene.cluster.events.get(), Took):
+            while not isinstance(event := await scene.cluster.events.get(), PartsChosen):
                 pass
-            assert event == Took("lab-1", "x", PartRange(3, 5))
+            assert event == PartsChosen("lab-1", "x", PartRange(3, 5))
             assert scene.cluster.rename("lab-1", "x") == "x"
             await scene.cluster.send("x", PartsTaken("x", 3, 5, 12))
             assert await link.receive() == PartsTaken("x", 3, 5, 12)

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from lanfit.errors import LocalProtocolError
-from lanfit_server.methods import Task
-from lanfit_server.methods.fit import fit
-from lanfit_server.tasks import MOST_DEATHS, MOST_FAILURES, State, TaskTable
+from lanfit_server.methods.base import Task
+from lanfit_server.methods.independent import fit_tasks
+from lanfit_server.run.tasks import MOST_DEATHS, MOST_FAILURES, State, TaskTable
 
 NAMES = ("lab-1", "lab-2", "lab-3", "spare")
 
@@ -206,7 +206,7 @@ def test_nobody_copies_what_is_bound_or_on_its_way_in() -> None:
     table.add(Task("shard-3", 2, 0), "lab-3", bound=True)
     table.assign(NAMES[:3], 0.0)
     table.commit("shard-1", "lab-1", 1.0)
-    table.offer("shard-2", "lab-2")
+    table.offer("shard-2", "lab-2", 0.0)
     assert table["shard-2"].state is State.RETURNED
     assert table.assign(NAMES[:3], 1000.0) == []
 
@@ -217,13 +217,13 @@ def test_a_result_that_does_not_arrive_leaves_the_task_to_those_who_have_it() ->
     table.commit("shard-2", "lab-2", 1.0)
     assert table.assign(["lab-1", "lab-2"], 59.0) == [], "so short a time tells nothing"
     [copy] = table.assign(["lab-1", "lab-2"], 61.0)
-    table.offer("shard-1", "lab-1")
+    table.offer("shard-1", "lab-1", 0.0)
     assert table.lose("lab-1") is None
     assert table["shard-1"].state is State.LEASED
     assert table.lose(copy.client) is table["shard-1"].task
     assert table["shard-1"].state is State.WAITING
     # Somebody who was lost offers its result: it is not trained meanwhile.
-    table.offer("shard-1", "lab-1")
+    table.offer("shard-1", "lab-1", 0.0)
     assert leases(table, "lab-2") == []
     assert table.lose("lab-1") is table["shard-1"].task
     assert leases(table, "lab-2") == [("lab-2", "shard-1", 3)]
@@ -258,13 +258,31 @@ def test_what_an_earlier_server_wrote_down_is_taken_up() -> None:
 def test_a_lease_that_does_not_get_on_is_found_and_gets_its_full_time_after_an_own_pause() -> None:
     table = table_of("lab-1", "lab-2")
     table.assign(["lab-1", "lab-2"], 0.0)
-    assert [(record.task.key, name) for record, name in table.stalled(601.0, {"lab-2": 2.0}, 600.0)] == [
+    assert [(record.task.key, name) for record, name in table.stalled(601.0, {"lab-2": 2.0}, {}, 600.0)] == [
         ("shard-1", "lab-1")
     ]
     table.renew(601.0)
-    assert table.stalled(1200.0, {"lab-2": 2.0}, 600.0) == []
-    table.offer("shard-1", "lab-1")
-    assert [name for _, name in table.stalled(5000.0, {}, 600.0)] == ["lab-2"], "the link watches over an upload"
+    assert table.stalled(1200.0, {"lab-2": 2.0}, {}, 600.0) == []
+
+
+def test_a_result_that_is_offered_and_does_not_come_is_found_whatever_its_client_says_of_its_work() -> None:
+    table = table_of("lab-1", "lab-2")
+    table.assign(["lab-1"], 0.0)
+    table.offer("shard-1", "lab-1", 100.0)
+    table.offer("shard-2", "lab-2", 100.0)  # it had the task before it was lost
+    says = {"lab-1": 1e9, "lab-2": 1e9}
+
+    def late(now: float, delivered: dict[str, float]) -> list[str]:
+        return [name for _, name in table.stalled(now, says, delivered, 600.0)]
+
+    assert late(700.0, {}) == []
+    assert late(701.0, {}) == ["lab-1", "lab-2"]
+    assert late(701.0, {"lab-1": 102.0}) == ["lab-2"], "some of it came"
+    table.offer("shard-1", "lab-1", 650.0)
+    assert late(701.0, {}) == ["lab-1", "lab-2"], "offering it again gives no more time"
+    table.renew(701.0)
+    assert late(1301.0, {}) == []
+    assert late(1302.0, {}) == ["lab-1", "lab-2"]
 
 
 def test_what_the_table_does_not_allow_is_our_own_error() -> None:
@@ -341,24 +359,6 @@ Life.TestCase.settings = settings(max_examples=300, stateful_step_count=30, dead
 TestLife = Life.TestCase
 
 
-def test_the_best_model_is_that_of_the_lowest_loss_in_whatever_order_results_come() -> None:
-    for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
-        method = fit(3, seed=5)
-        tasks = method.start()
-        for index in order:
-            assert method.on_result(tasks[index], [0.5, 0.2, float("nan")][index]) == ()
-        assert method.finish().best == tasks[1]
-
-
-def test_equal_losses_are_won_by_the_first_shard_and_nothing_by_nobody() -> None:
-    method = fit(2, seed=0)
-    assert method.finish().best is None
-    first, second = method.start()
-    method.on_result(second, 0.1)
-    method.on_result(first, 0.1)
-    assert method.finish().best == first
-
-
 def test_the_seeds_of_tasks_depend_on_the_run_and_the_shard_alone() -> None:
-    assert [task.seed for task in fit(2, 1).start()] == [task.seed for task in fit(3, 1).start()][:2]
-    assert len({task.seed for seed in (0, 1) for task in fit(3, seed).start()}) == 6
+    assert [task.seed for task in fit_tasks(2, 1)] == [task.seed for task in fit_tasks(3, 1)][:2]
+    assert len({task.seed for seed in (0, 1) for task in fit_tasks(3, seed)}) == 6

@@ -6,16 +6,16 @@ import asyncio
 import io
 from pathlib import Path
 
-from test_collect import record
+from memory_links import memory_links
+from test_result_store import record
 
-from lanfit.net.memory import memory_links
-from lanfit.terminal import Terminal
+from lanfit.core.terminal import Terminal
+from lanfit.core.workspace import Workspace
 from lanfit.wire.messages import Join, Status, Welcome
-from lanfit.workspace import Workspace
-from lanfit_server.assembly import Assembly
 from lanfit_server.clusters.lan import LanCluster
-from lanfit_server.collect import Desk
-from lanfit_server.display import Display
+from lanfit_server.run.wait_for_clients import Assembly
+from lanfit_server.store.result_store import ResultStore
+from lanfit_server.ui.display import Display
 
 
 async def told_at_the_door(cluster: LanCluster, name: str) -> str:
@@ -33,7 +33,7 @@ async def told_at_the_door(cluster: LanCluster, name: str) -> str:
 
 def test_the_operator_is_answering_questions_only_until_clients_are_waited_for(tmp_path: Path) -> None:
     async def play() -> tuple[str, str]:
-        cluster = LanCluster(Desk(Workspace(tmp_path), record("run-1").server_id))
+        cluster = LanCluster(ResultStore(Workspace(tmp_path), record("run-1").server_id))
         before = await told_at_the_door(cluster, "early")
         display = Display(Terminal(io.StringIO(), io.StringIO()))
         gathering = asyncio.create_task(Assembly(cluster, display).gather(2))
@@ -45,4 +45,4 @@ def test_the_operator_is_answering_questions_only_until_clients_are_waited_for(t
 
     before, later = asyncio.run(play())
     assert before == "the operator is still answering questions"
-    assert later.startswith("training begins when 2 clients are here")
+    assert later.startswith("training starts when 2 clients are here")

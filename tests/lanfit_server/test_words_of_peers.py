@@ -11,19 +11,20 @@ import re
 from pathlib import Path
 
 import pytest
-from test_collect import desk_in, record
+from memory_links import memory_links
+from test_result_store import desk_in, record
 
-from lanfit.net.memory import memory_links
-from lanfit.terminal import Terminal
+from lanfit.core.terminal import Terminal
+from lanfit.core.workspace import Workspace
 from lanfit.wire.messages import Failed, FromServer, Join, Leave, LogLines, Message, Progress, Unsuitable
-from lanfit.workspace import Workspace
-from lanfit_server.assembly import Assembly
-from lanfit_server.clusters import Event, Joined, Left, Logged, SurveyFailed, TaskFailed
+from lanfit_server.clusters.events import ClientJoined, ClientLeft, Event, Logged, SurveyFailed, TaskFailed
 from lanfit_server.clusters.lan import LanCluster
-from lanfit_server.collect import Desk
-from lanfit_server.display import Display
-from lanfit_server.journal import Journal
-from lanfit_server.live_table import Facts, table_lines
+from lanfit_server.run import events as events_of_run
+from lanfit_server.run.journal import Journal
+from lanfit_server.run.wait_for_clients import Assembly
+from lanfit_server.store.result_store import ResultStore
+from lanfit_server.ui.display import Display
+from lanfit_server.ui.live_table import Facts, table_lines
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\x1b[31m\x9b1m\u202ecod.exe\u2028fake\nRun 7: done\r\n  lab-2 left (\x00"
 RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u202e]")
@@ -31,11 +32,11 @@ RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u202e]")
 
 async def heard(folder: Path, *said: Message) -> tuple[LanCluster, list[Event]]:
     """What the server makes of a client that joins, says all this, and goes."""
-    desk = desk_in(folder)
-    ledger = desk.opened("run-1").ledger
+    store = desk_in(folder)
+    ledger = store.opened("run-1").ledger
     ledger.remember("evil", b"0" * 16)
     ledger.lease("shard-1", 2, "evil")  # only then it may speak of that task
-    cluster = LanCluster(desk)
+    cluster = LanCluster(store)
     client, server = memory_links()
     serving = asyncio.create_task(cluster._serve(server, b"0" * 16, "10.0.0.9"))
     await client.send(Join(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 1, 0, keras=HOSTILE))
@@ -43,7 +44,7 @@ async def heard(folder: Path, *said: Message) -> tuple[LanCluster, list[Event]]:
         await client.send(message)
     await client.close("gone")
     await serving
-    desk.close()
+    store.close()
     return cluster, [cluster.events.get_nowait() for _ in range(cluster.events.qsize())]
 
 
@@ -86,7 +87,7 @@ def test_whatever_a_client_says_of_itself_its_work_and_its_end_steers_no_termina
         Leave(HOSTILE),
     )
     cluster, events = asyncio.run(heard(tmp_path, *said))
-    assert {type(event) for event in events} == {Joined, Logged, TaskFailed, SurveyFailed, Left}
+    assert {type(event) for event in events} == {ClientJoined, Logged, TaskFailed, SurveyFailed, ClientLeft}
     shown = on_a_terminal(tmp_path, cluster, events)
     assert "cod.exe" in shown
     assert RAW.search(shown.replace("\r\n", "\n")) is None
@@ -99,7 +100,7 @@ def test_whatever_a_client_says_of_itself_its_work_and_its_end_steers_no_termina
             if isinstance(event, Logged):
                 journal.client_log("lab-1", event.lines)
             if isinstance(event, TaskFailed):
-                journal.event("task failed", error=event.error)
+                journal(events_of_run.TaskFailed("shard-1", event.client, event.error), 0.0)
     finally:
         journal.close()
     for path in (tmp_path / "journal").rglob("*"):
@@ -112,7 +113,7 @@ def test_whatever_a_client_says_of_itself_its_work_and_its_end_steers_no_termina
 @pytest.mark.parametrize("name", ["../../evil", "/etc/passwd", "con", "\u202ecod", "\x1b[2J", "", "a" * 500])
 def test_a_client_may_call_itself_anything_and_gets_a_label(tmp_path: Path, name: str) -> None:
     async def go() -> str:
-        cluster = LanCluster(Desk(Workspace(tmp_path), record("run-1").server_id))
+        cluster = LanCluster(ResultStore(Workspace(tmp_path), record("run-1").server_id))
         client, server = memory_links()
         serving = asyncio.create_task(cluster._serve(server, b"0" * 16, "10.0.0.9"))
         await client.send(Join(name, "0", "tensorflow", "cpu", 1, 0))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from documents import HOWTO, blocks
+from forking import VARIABLE
 from holding import Hold
 from namespaces import Network
 from running import PASSPHRASE, Place, Program, assert_same_weights, each_model
@@ -62,7 +63,10 @@ def test_a_lesson_in_which_one_leaves_one_is_late_one_sleeps_and_one_never_comes
             pupil = machine.program(
                 *(*line.split(), "--name", name, *LIGHT),
                 folder=folder,
-                environment=hold.environment,
+                environment={
+                    **hold.environment,
+                    **({VARIABLE: ""} if name == "pc-5" else {}),
+                },  # which SIGSTOP must reach
                 passphrase=None,
                 terminal=True,
             )
@@ -79,7 +83,7 @@ def test_a_lesson_in_which_one_leaves_one_is_late_one_sleeps_and_one_never_comes
         for name in ON_TIME:
             server.expect(rf"{name} .*training")
         send(pupils["pc-5"], signal.SIGSTOP)
-        server.expect("pc-5 has said nothing for")
+        server.expect("pc-5 has been silent for")
         pupils["pc-7"] = come("pc-7", client_line)  # types no more than has to be typed
         server.expect("pc-7 joined")
         pupils["pc-3"].interrupt()

@@ -12,8 +12,8 @@ from running import Place, Program
 from test_faults_links import be_patient_for
 from tiny import TINY_JOB, Tiny
 
-from lanfit.workspace import Workspace
-from lanfit_client.state import ClientState
+from lanfit.core.workspace import Workspace
+from lanfit_client.store.state import ClientState
 
 pytestmark = pytest.mark.story
 
@@ -115,8 +115,8 @@ def test_the_cloned_state_of_one_client_on_two_pcs(network: Network, tiny_place:
                         program.finish()
                     two.expect("Joined .* as image-2")
         assert server.said.count(" joined from ") == 2, "one was thrown out"
-        assert server.said.count("was copied, as with a disk image") == is_first
-        assert two.said.count("has an id of its own from now on") == is_first
+        assert server.said.count("was copied, for example in a disk image") == is_first
+        assert two.said.count("now uses a new id") == is_first
         assert "id of its own" not in one.said
         assert [each.said.count("Joined ") for each in (one, two)] == [1, 1]
     [summary] = tiny_place.runs[:1]
@@ -132,7 +132,7 @@ def test_a_firewall_that_rejects_as_firewalld_does(network: Network, tiny_place:
     router.forward()
     router.route("prohibit", "10.99.7.1/32")
     with serve(teacher, tiny_place) as server, join(pc, line_of(server), tmp_path / "pc") as client:
-        client.expect("Trying again every")
+        client.expect("Retrying every")
         assert_told("connect.rejected", client.said)
         router.ip("route", "delete", "prohibit", "10.99.7.1/32")  # as one who lets the port through
         client.expect(r"Joined 10\.99\.7\.1:8470 as pc\.")
@@ -149,4 +149,4 @@ def test_a_vpn_that_loses_large_packets_is_named(network: Network, tmp_path: Pat
     with teacher.program(*command, folder=place.root) as server:
         arguments = (*line_of(server).split()[1:], "--workspace", folder, "--backend", "jax", "--threads", 1)
         with pc.program(*arguments, folder=folder) as client:
-            client.expect(r"(?s)Joined .*nothing came for .*Joined .*nothing came for .*VPN.*MTU")
+            client.expect(r"(?s)Joined .*nothing was received for .*Joined .*nothing was received for .*VPN.*MTU")

@@ -2,3 +2,8 @@
 
 It decides nothing about runs: the service process does, with what the command line uses.
 """
+
+from lanfit.errors import register
+from lanfit_server.api.errors import ERRORS
+
+register(ERRORS)

@@ -1,46 +1,44 @@
-"""The arguments of `Cluster.fit`: what a cluster can't do is refused by name, the rest becomes the fields of a job."""
+"""The arguments of `Cluster.fit`: unsupported ones are rejected, the others become the fields of a job."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from lanfit.fields import did_you_mean
-from lanfit.job import DEFAULTS, FIELDS
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
+from lanfit.settings.fields import did_you_mean
+from lanfit.settings.job import DEFAULTS, FIELDS
 from lanfit_server.api.rows import kind_of
 
-#: Arguments of Keras' fit of which only one value can be done, and what to do instead of another one.
+#: Arguments of Keras' fit with a single supported value, and what to do instead of others.
 ONLY: Mapping[str, tuple[object, str]] = {
     "shuffle": (
         True,
-        "Rows are always shuffled, with a seed: leave shuffle out; seed= draws another order",
+        "Rows are always shuffled with a seed: leave out shuffle; seed= changes the order",
     ),
-    "initial_epoch": (0, "A fit begins at its first epoch: leave it out, and give the model that was trained so far"),
+    "initial_epoch": (0, "A fit starts at the first epoch: leave it out, and pass the model trained so far"),
     "steps_per_epoch": (
         None,
-        "An epoch is all rows: leave it out, or give a dataset; local_steps= sets the batches of a round",
+        "An epoch covers all rows: leave it out, or pass a dataset; local_steps= sets the batches per round",
     ),
-    "validation_steps": (None, "All validation rows are taken: leave it out, and give fewer of them"),
-    "validation_batch_size": (None, "It makes no difference to the figures: leave it out"),
-    "validation_freq": (1, "Every epoch and every round is validated: leave it out"),
+    "validation_steps": (None, "All validation rows are used: leave it out, and pass fewer rows"),
+    "validation_batch_size": (None, "It does not change the metrics: leave it out"),
+    "validation_freq": (1, "Validation runs after every epoch and round: leave it out"),
 }
-#: Fields of a job that are the cluster's, or have a name of their own in `fit`.
-_OF_CLUSTER = frozenset({"host", "port", "collect", "model", "clients", "local", "threads"})
-#: What `fit` and the cluster say in another way than a job file.
+#: Fields of a job that `fit` and the cluster express in another way.
 _ELSEWHERE = {
-    "clients": "It is the cluster's: lanfit.Cluster(address, clients=3)",
-    "local": "It is the cluster's: lanfit.Cluster(local=2)",
-    "threads": "It is the cluster's: lanfit.Cluster(local=2, threads=1)",
-    "host": "It is the cluster's: lanfit.Cluster('0.0.0.0:8470')",
-    "port": "It is the cluster's: lanfit.Cluster('0.0.0.0:8470')",
-    "collect": "Collecting is done by lanfit server --collect",
+    "clients": "Pass it to the cluster: lanfit.Cluster(address, clients=3)",
+    "local": "Pass it to the cluster: lanfit.Cluster(local=2)",
+    "threads": "Pass it to the cluster: lanfit.Cluster(local=2, threads=1)",
+    "host": "Pass it to the cluster: lanfit.Cluster('0.0.0.0:8470')",
+    "port": "Pass it to the cluster: lanfit.Cluster('0.0.0.0:8470')",
+    "collect": "Collect with lanfit server --collect",
     "model": "It is the first argument of fit",
 }
 
 
 def check_supported(given: Mapping[str, object]) -> None:
-    """Refuse what would be ignored otherwise.
+    """Reject arguments that would have no effect.
 
     Raises:
         InputError: an argument has a value that a cluster can't do; it is named.
@@ -52,7 +50,7 @@ def check_supported(given: Mapping[str, object]) -> None:
 
 
 def check_rounds(method: str, given: Mapping[str, object]) -> None:
-    """Refuse arguments about rounds where there are none.
+    """Reject arguments about rounds for methods without rounds.
 
     Raises:
         InputError: one is not at its default.
@@ -64,21 +62,21 @@ def check_rounds(method: str, given: Mapping[str, object]) -> None:
 
 
 def check_steps(steps: object) -> int | None:
-    """How many batches are to be read of a dataset; None: all.
+    """Return how many batches of a dataset are read; None: all.
 
     Raises:
-        InputError: it is no number of them.
+        InputError: the number is not valid.
     """
     if steps is None:
         return None
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        instead = "Give how many batches are read of the dataset, or leave it out"
+        instead = "Pass the number of batches to read from the dataset, or leave it out"
         raise mistake("fit.unsupported", name="steps_per_epoch", value=repr(steps), instead=instead)
     return steps
 
 
 def in_rounds(rounds: int | None, epochs: int) -> tuple[int, int]:
-    """How many rounds, and how many epochs in each: epochs alone are passes over the rows, as in Keras' `fit`.
+    """Return the number of rounds, and of epochs per round. `epochs` alone is the total, as in Keras' `fit`.
 
     Raises:
         InputError: epochs are no number of them.
@@ -88,7 +86,7 @@ def in_rounds(rounds: int | None, epochs: int) -> tuple[int, int]:
 
 
 def loudness(verbose: object) -> int:
-    """0, 1 or 2, as Keras has it; "auto" is 1.
+    """Return 0, 1 or 2, as in Keras; "auto" is 1.
 
     Raises:
         InputError: it is none of them.
@@ -96,13 +94,13 @@ def loudness(verbose: object) -> int:
     if verbose == "auto":
         return 1
     if not isinstance(verbose, int) or verbose not in (0, 1, 2):
-        instead = 'Give "auto", 0 for nothing, 1 for everything, or 2 for a line an epoch or round'
+        instead = 'Pass "auto", 0 for silent, 1 for everything, or 2 for one line per epoch or round'
         raise mistake("fit.unsupported", name="verbose", value=repr(verbose), instead=instead)
     return int(verbose)
 
 
 def job_values(given: Mapping[str, object]) -> dict[str, str]:
-    """The fields of a job, as a job file has them; None is left out.
+    """Return the fields of a job, as in a job file, without None.
 
     Raises:
         InputError: there is no such field, or no such value of it.
@@ -121,7 +119,7 @@ def job_values(given: Mapping[str, object]) -> dict[str, str]:
 
 
 def check_model(model: Any) -> None:
-    """Refuse what is no model, and one that nobody could train.
+    """Check that an object is a model that can be trained.
 
     Raises:
         InputError: it is no Keras model, or not compiled.

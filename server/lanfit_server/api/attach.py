@@ -1,31 +1,32 @@
-"""`lanfit.attach`: the outcome of a run whose program is gone; follows a run that is still being finished."""
+"""`lanfit.attach`: the outcome of a run whose program has ended; follows a run that is still in progress."""
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
-from lanfit.lock import FolderLock
-from lanfit.mistakes import mistake
-from lanfit.workspace import Workspace
+from lanfit.core.decoding import decode_json
+from lanfit.core.lock import FolderLock
+from lanfit.core.workspace import Workspace
+from lanfit.errors import mistake
 from lanfit_server.api.outcome import load_models, outcome_file
 from lanfit_server.api.progress import Progress
 from lanfit_server.api.watching import fill_history, final_path, make_history
 from lanfit_server.api.workspaces import workspace_of
-from lanfit_server.journal import EVENTS
-from lanfit_server.resuming import job_of_run, status_of, summary_of
-from lanfit_server.runner import lock_of
-from lanfit_server.summary import Summary
+from lanfit_server.run.journal import EVENTS
+from lanfit_server.run.resume import job_of_run, status_of, summary_of
+from lanfit_server.run.runner import lock_of
+from lanfit_server.store.summary import Summary
 
-#: How often the files of a run that goes on are looked at, and how often is said what is waited for; in seconds.
+log = logging.getLogger("lanfit.server")
+#: The intervals of reading the files of a run in progress, and of messages about the wait, in seconds.
 LOOK_SECONDS = 0.5
 REMIND_SECONDS = 30.0
-#: Events of a journal that are told while a run is followed.
+#: Events of a journal that are shown while a run is followed.
 _TOLD = ("leased", "returned", "scored", "round", "lost", "given up", "left out")
 
 
@@ -39,7 +40,7 @@ class Attached:
         self.status = summary.status
         self.clients = summary.clients
         self.final = final_path(summary, workspace)
-        """`final.keras`: the outcome with its normalizer in front; None when there is no model."""
+        """`final.keras`: the outcome with its normalizer in front; None without a model."""
 
     @cached_property
     def model(self) -> Any:
@@ -63,7 +64,7 @@ class Attached:
 
 
 def attach(run: str, workspace: str | os.PathLike[str] | None = None, *, verbose: int = 1) -> Attached:
-    """Return what a run gave; one that is still being finished is followed until it has ended.
+    """Return the outcome of a run; follow a run in progress until it has ended.
 
     Args:
         run: its id: the name of its folder in logs/.
@@ -79,7 +80,7 @@ def attach(run: str, workspace: str | os.PathLike[str] | None = None, *, verbose
 
 
 def _follow(place: Workspace, run: str, progress: Progress) -> None:
-    """Wait until a run has ended, and tell what happens in it."""
+    """Wait until a run has ended, and show its events."""
     began = reminded = time.monotonic()
     events = _Events(place.run_folder(run) / EVENTS)
     while status_of(place, run) == "unfinished":
@@ -88,14 +89,14 @@ def _follow(place: Workspace, run: str, progress: Progress) -> None:
         if began == reminded or time.monotonic() - reminded > REMIND_SECONDS:
             reminded = time.monotonic()
             waited = f", for {reminded - began:.0f} s now" if reminded - began > 1 else ""
-            progress.note(f"Run {run} is still being finished by its own process: waiting for its summary{waited}.")
+            progress.note(f"Run {run} is still being finished by its server: waiting for its summary{waited}.")
         for line in events.new():
             progress.note(line)
         time.sleep(LOOK_SECONDS)
 
 
 def _is_worked_on(place: Workspace, run: str) -> bool:
-    """Whether a process has the run: it holds a lock as long as it lives."""
+    """Return whether a process works on the run: it holds a lock as long as it lives."""
     lock = FolderLock.take(lock_of(place, run))
     if lock is None:
         return True
@@ -104,7 +105,7 @@ def _is_worked_on(place: Workspace, run: str) -> bool:
 
 
 class _Events:
-    """The lines that are added to `events.jsonl`, in words."""
+    """Converts the lines that are added to `events.jsonl` to sentences."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -118,8 +119,17 @@ class _Events:
         except OSError:
             return []
         self._read += len(whole) + len(newline)
-        told = [msgspec.json.decode(line) for line in whole.splitlines() if line.strip()]
-        return [_in_words(event) for event in told if event.get("event") in _TOLD]
+        told = [event for line in whole.splitlines() if line.strip() and (event := self._event_in(line)) is not None]
+        return [_in_words(event) for event in told if event["event"] in _TOLD]
+
+    def _event_in(self, line: bytes) -> dict[str, Any] | None:
+        """Return the event of a line; None for a damaged one."""
+        try:
+            event = decode_json(line, dict[str, Any])
+        except ValueError as wrong:
+            log.warning("a line of %s can't be read and is skipped: %s", self._path, wrong)
+            return None
+        return event if isinstance(event.get("event"), str) else None
 
 
 def _in_words(event: dict[str, Any]) -> str:

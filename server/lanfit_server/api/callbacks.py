@@ -1,4 +1,4 @@
-"""Keras callbacks on a cluster: those that would do something else than in Keras are refused, or a warning says so.
+"""Keras callbacks on a cluster: those that would behave differently than in Keras are rejected, or cause a warning.
 
 All of it happens before anything begins. Callbacks run in the program; batches and validation run on the clients, and
 only rounds bring weights to the program before the run has ended.
@@ -12,16 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from types import CodeType
 from typing import Any
 
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
 
 _BATCH_HOOKS = tuple(
     f"on_{what}batch_{when}" for what in ("", "train_", "test_", "predict_") for when in ("begin", "end")
 )
 _TEST_HOOKS = ("on_test_begin", "on_test_end")
 _EPOCH_HOOKS = ("on_epoch_begin", "on_epoch_end")
-#: They set the learning rate of the model in the program; clients train with optimizers of their own.
+#: Callbacks that set the learning rate of the local model; clients train with their own optimizers.
 _OF_RATES = ("LearningRateScheduler", "ReduceLROnPlateau")
-#: What is done with a model's weights: who does it at the end of an epoch wants those of the epoch.
+#: Methods that use a model's weights: a callback that calls them at the end of an epoch needs those of the epoch.
 _OF_WEIGHTS = frozenset(
     {
         "get_weights",
@@ -43,22 +43,22 @@ _OF_WEIGHTS = frozenset(
         "test_step",
     }
 )
-#: Keras' own that read weights only if they were told to.
+#: Keras' own callbacks that read weights only if configured to.
 _SWITCHES: dict[str, Callable[[Any], bool]] = {
     "EarlyStopping": lambda callback: bool(callback.restore_best_weights),
     "TensorBoard": lambda callback: bool(callback.histogram_freq or callback.embeddings_freq),
 }
-_NO_WEIGHTS = 'use method="federated", where the model has the weights of each round'
+_NO_WEIGHTS = 'use method="federated", where the model has the weights of every round'
 _INSTEAD: dict[str, Callable[[Any], str]] = {
-    "EarlyStopping": lambda callback: f'Leave it out and give fit patience={callback.patience} and keep="best"',
-    "ModelCheckpoint": lambda callback: 'Leave it out, give fit keep="best", and save the model after fit',
-    "BackupAndRestore": lambda callback: "Leave it out: clients keep checkpoints themselves",
-    "TensorBoard": lambda callback: "Give it histogram_freq=0 and embeddings_freq=0",
+    "EarlyStopping": lambda callback: f'Leave it out and pass patience={callback.patience} and keep="best"',
+    "ModelCheckpoint": lambda callback: 'Leave it out, pass keep="best" to fit, and save the model after fit',
+    "BackupAndRestore": lambda callback: "Leave it out: clients write checkpoints themselves",
+    "TensorBoard": lambda callback: "Pass histogram_freq=0 and embeddings_freq=0 to it",
 }
 
 
 def listed(callbacks: Any) -> list[Any]:
-    """What `fit` was given as callbacks, as a list."""
+    """Return the `callbacks` argument of `fit` as a list."""
     import keras
 
     if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -69,7 +69,7 @@ def listed(callbacks: Any) -> list[Any]:
 
 
 def check_callbacks(callbacks: Sequence[Any], model: Any, method: str) -> None:
-    """Refuse callbacks that would end the run, or save or put back weights that are not those of the epoch.
+    """Reject callbacks that would end the run, or save or restore weights that are not those of the epoch.
 
     Args:
         model: built and compiled; its metrics are made known to Keras, as the first batch of its own `fit` does.
@@ -94,7 +94,7 @@ def check_callbacks(callbacks: Sequence[Any], model: Any, method: str) -> None:
 
 
 def keeps_best(callbacks: Sequence[Any]) -> bool:
-    """Whether the weights of the round with the lowest val_loss are put back at the end, by EarlyStopping."""
+    """Return whether EarlyStopping restores the weights of the round with the lowest val_loss at the end."""
     import keras
 
     return any(
@@ -107,7 +107,7 @@ def keeps_best(callbacks: Sequence[Any]) -> bool:
 
 
 def make_metrics(model: Any) -> None:
-    """Let Keras make the metrics that a model was compiled with: before that it does not know which way is better."""
+    """Let Keras create the compiled metrics of a model, before which it does not know the direction of improvement."""
     from keras import ops
 
     outputs = getattr(model, "outputs", None)
@@ -119,16 +119,16 @@ def make_metrics(model: Any) -> None:
     y = ops.zeros(shape[:-1], "int32") if of_classes else ops.zeros(shape, "float32")
     try:
         model.compute_metrics(None, y, ops.zeros(shape, "float32"))
-    except Exception:  # noqa: BLE001 - a metric that takes no such rows; who monitors it is told below
+    except Exception:  # noqa: BLE001 - a metric that does not accept such rows; reported below if it is monitored
         return
     model.reset_metrics()
 
 
 def _check_monitor(callback: Any, model: Any) -> None:
-    """Refuse what Keras itself would refuse at the end of the first epoch."""
+    """Reject what Keras itself would reject at the end of the first epoch."""
     if getattr(callback, "_set_monitor_op", None) is None or callback.monitor_op is not None:
         return
-    probe = copy.copy(callback)  # it changes its own numbers
+    probe = copy.copy(callback)  # it changes its own state
     probe.set_model(model)
     try:
         probe._set_monitor_op()
@@ -136,11 +136,11 @@ def _check_monitor(callback: Any, model: Any) -> None:
         raise mistake("fit.monitor", callback=type(callback).__name__, monitor=callback.monitor) from None
 
 
-# --- what callbacks do ------------------------------------------------------------------------------------------
+# --- effects of callbacks ------------------------------------------------------------------------------------------
 
 
 def read_at_epochs(callback: Any) -> str | None:
-    """What a callback does with weights at the ends of epochs, e.g. "save"; None: nothing that can be seen.
+    """Return what a callback does with weights at the ends of epochs, e.g. "save"; None: nothing detected.
 
     It looks at the code of the hooks, and of what they call of the same class or module.
     """
@@ -174,7 +174,7 @@ def _names(code: CodeType) -> Iterator[str]:
 
 
 def _called(callback: Any, function: Any, names: set[str]) -> list[Any]:
-    """Functions that a function may call: methods of the callback, and functions of the program around it."""
+    """Yield functions that a function may call: methods of the callback, and functions of its module."""
     own = [getattr(type(callback), name, None) for name in names]
     around = [function.__globals__.get(name) for name in names]
     around += [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
@@ -190,7 +190,7 @@ def _is_filled(cell: Any) -> bool:
 
 
 def warn(callbacks: Sequence[Any]) -> None:
-    """Say once what callbacks do that has no effect on a cluster."""
+    """Warn once about what callbacks do without effect on a cluster."""
     hooked = _with_hooks(callbacks, _BATCH_HOOKS)
     if hooked:
         _say(f"batch hooks of callbacks are not called on a cluster: {', '.join(hooked)}")
@@ -200,7 +200,7 @@ def warn(callbacks: Sequence[Any]) -> None:
     rates = [name for each in callbacks if (name := type(each).__name__) in _OF_RATES]
     if rates:
         _say(
-            f"clients train with optimizers of their own, whose learning rate {', '.join(rates)} can't change: compile "
+            f"clients train with their own optimizers, whose learning rate {', '.join(rates)} can't change: compile "
             "with a schedule of keras.optimizers.schedules"
         )
 
@@ -212,7 +212,7 @@ def _with_hooks(callbacks: Sequence[Any], hooks: Sequence[str]) -> list[str]:
 
 
 def _has_hooks(callback: Any, base: type[Any], hooks: Sequence[str]) -> bool:
-    # Keras' own that count epochs only have batch hooks that do nothing then.
+    # The batch hooks of Keras' own callbacks that count epochs do nothing.
     if "epoch" in (getattr(callback, "save_freq", None), getattr(callback, "update_freq", None)):
         return False
     return any(_function(getattr(callback, name, None)) is not getattr(base, name, None) for name in hooks)

@@ -1,4 +1,4 @@
-"""`lanfit.Cluster`: Keras' `fit` on clients. Sends jobs to a service process, and hears how they get on."""
+"""`lanfit.Cluster`: Keras' `fit` on clients. Sends jobs to a service process, and receives its events."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from lanfit.errors import ChildDied, LanfitError
-from lanfit.job import FIELDS
-from lanfit.mistakes import mistake
-from lanfit.passphrase import PASSPHRASE_VARIABLE
+from lanfit.core.passphrase import PASSPHRASE_VARIABLE
+from lanfit.errors import ChildDied, LanfitError, mistake
+from lanfit.models.structure import gives_dict, input_names, output_names, takes_dict
+from lanfit.settings.job import FIELDS
 from lanfit_server.api.arguments import (
     check_model,
     check_rounds,
@@ -30,35 +30,55 @@ from lanfit_server.api.arguments import (
 from lanfit_server.api.callbacks import check_callbacks, keeps_best, listed
 from lanfit_server.api.configs import check_functions, whole_configs
 from lanfit_server.api.connection import Connection
-from lanfit_server.api.custom_objects import check_own_training, files_for, named_files, travelling, used_by
-from lanfit_server.api.datasets import is_dataset
+from lanfit_server.api.custom_objects import (
+    check_arrays,
+    check_own_training,
+    files_for,
+    named_files,
+    travelling,
+    used_by,
+)
+from lanfit_server.api.datasets import Names, is_dataset
 from lanfit_server.api.progress import Progress
-from lanfit_server.api.rows import Names, Rows, class_weights, kind_of, rows_of
+from lanfit_server.api.rows import Rows, class_weights, kind_of, rows_of
+from lanfit_server.api.service_messages import (
+    Began,
+    EpochDone,
+    Finished,
+    Fit,
+    GoOn,
+    Open,
+    Opened,
+    RoundDone,
+    Said,
+    Steer,
+)
 from lanfit_server.api.watching import Watcher
 from lanfit_server.api.wording import in_python
 from lanfit_server.api.workspaces import workspace_of
-from lanfit_server.given_rows import GivenRows
-from lanfit_server.resuming import read_summary
-from lanfit_server.service_messages import Began, EpochDone, Finished, Fit, GoOn, Open, Opened, RoundDone, Said
-from lanfit_server.summary import Summary
+from lanfit_server.methods.changes import checked, read_change, unchangeable
+from lanfit_server.run.instructions import Change
+from lanfit_server.run.resume import read_summary
+from lanfit_server.store.array_source import ArraySource
+from lanfit_server.store.summary import Summary
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8470
 DEFAULT_BATCH = 32
-#: Fields of a job that say where rows are, or how files are read: not beside arrays.
+#: Fields of a job about data folders or reading files, which can't be combined with arrays.
 OF_FILES = ("data", "dataset", "npz_key", "decimal", "thousands")
 
 
 class Cluster:
-    """Clients to train on: machines of the LAN, processes of this one, or simulated in memory.
+    """Clients to train on: machines in the LAN, processes on this machine, or simulated ones.
 
     Clients stay, with their trainers warm, from one `fit` to the next, until `close` or the end of the `with`.
 
     Args:
         address: HOST or HOST:PORT to listen on, for clients of the LAN; "0.0.0.0" is every interface.
         clients: how many of them take part; 2 if nothing is said.
-        local: instead of an address: start so many clients on this machine.
-        simulated: instead of both: so many clients in memory, which share a pool of trainers.
+        local: instead of an address: the number of clients to start on this machine.
+        simulated: instead of both: the number of simulated clients, which share a pool of trainers.
         pool: how many trainers those are; as many as the machine has cores, if nothing is said.
         passphrase: that clients of the LAN must know; else LANFIT_PASSPHRASE, else one is made and shown.
         workspace: the folder for models and logs; else the current folder if it has model/ and dataset/, else
@@ -107,7 +127,9 @@ class Cluster:
         self._lock = threading.Lock()
         self._number = 0
         self._is_over = False
-        # As many trainers of this machine share its cores.
+        self._following: Watcher | None = None
+        """The watcher of the current fit."""
+        # The trainers of this machine share its cores.
         trainers = _whole("local", local) or _whole("pool", pool) or os.cpu_count() or 1
         self._opening = Open(
             workspace=str(self.workspace.root),
@@ -129,7 +151,7 @@ class Cluster:
         with self._let_go_by_errors():
             self._connection.send(self._opening)
             while not isinstance(opened := self._connection.receive(), Opened):
-                pass  # lines about the simulated clients, which are not asked for yet
+                pass  # lines about simulated clients, which were not requested yet
         self._scratch = Path(opened.scratch)
         if self._opening.local or self._opening.simulated:
             return
@@ -139,7 +161,7 @@ class Cluster:
             told.note(f"The passphrase is: {opened.passphrase}")
             self._opening = msgspec.structs.replace(self._opening, passphrase=opened.passphrase)
 
-    # --- its end ------------------------------------------------------------------------------------------------
+    # --- close ------------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Cluster:
         return self
@@ -150,7 +172,7 @@ class Cluster:
         self.close()
 
     def close(self) -> None:
-        """End the clients that were started here, let go of all others; harmless when that is done."""
+        """End the clients that were started here, and disconnect all others. Can be called repeatedly."""
         self._is_over = True
         self._connection.close()
 
@@ -161,6 +183,64 @@ class Cluster:
         except BaseException:
             self._connection.close()
             raise
+
+    # --- commands -----------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """Lease no more tasks; those that clients have continue. Call it during `fit`, from callbacks or other threads.
+
+        Raises:
+            InputError: no run is in progress. The same for the other commands.
+        """
+        self._steer(Steer("pause"))
+
+    def resume(self) -> None:
+        """Lease tasks again after `pause`."""
+        self._steer(Steer("resume"))
+
+    def stop(self) -> None:
+        """End the run with its results so far: `fit` returns the outcome, with the status "partial"."""
+        self._steer(Steer("stop"))
+
+    def change(
+        self, *, rounds: int | None = None, epochs: int | None = None, learning_rate: float | None = None
+    ) -> None:
+        """Change settings of the run in progress. Its job.toml records the changes, so that it repeats the run.
+
+        The events of the run tell from when a change holds. If nothing is left that a change could apply to, a
+        warning gives the reason, and nothing is changed.
+
+        Args:
+            rounds: the number of rounds, with method federated; a round in progress is finished.
+            epochs: with method federated: the epochs per round, from the next round on; with methods fit and kfold:
+                the epochs of the shards and folds that no client has received yet. Tasks in progress are not changed.
+            learning_rate: the learning rate of the clients' optimizer, from the same time on. It can't replace a
+                schedule.
+
+        Raises:
+            InputError: no run is in progress, a setting can't be changed, or a value is not valid; nothing is changed.
+        """
+        given = {"rounds": rounds, "epochs": epochs, "learning_rate": learning_rate}
+        values = {setting: value for setting, value in given.items() if value is not None}
+        if not values:
+            raise mistake("cluster.no-change")
+        watcher = self._running("change")
+        steers = [Steer("change", setting, read_change(setting, value)) for setting, value in values.items()]
+        for each in steers:
+            checked(Change(each.setting, each.value), watcher.method, watcher.unchangeable)
+        for each in steers:
+            self._connection.send(each)
+        if rounds is not None:
+            watcher.expect(int(rounds))
+
+    def _steer(self, steer: Steer) -> None:
+        self._running(steer.command)
+        self._connection.send(steer)
+
+    def _running(self, command: str) -> Watcher:
+        if self._following is None or self._following.run is None:
+            raise mistake("cluster.no-run", command=command)
+        return self._following
 
     # --- fit ----------------------------------------------------------------------------------------------------
 
@@ -196,13 +276,13 @@ class Cluster:
         custom_objects: Any = None,
         **fields: Any,
     ) -> Any:
-        """Train a compiled model on the clients, in place; returns a `keras.callbacks.History`.
+        """Train a compiled model on the clients, in place; return a `keras.callbacks.History`.
 
         Names, order and meaning of the arguments are those of Keras' `fit`; what a cluster can't do is refused. Those
         behind `*` are fields of a job, as are all `fields`: see docs/reference.md.
 
         Args:
-            steps_per_epoch: of a dataset so many batches are read, and they are every epoch's.
+            steps_per_epoch: the number of batches that are read from a dataset and used in every epoch.
             epochs: passes over the rows. With method federated a round is one of them; when rounds are given, too, so
                 many in each round.
             callbacks: called in this program at the ends of rounds, or of epochs; batch hooks are not.
@@ -228,6 +308,7 @@ class Cluster:
         )
         check_model(model)
         check_own_training(model)
+        check_arrays(model, x, y)
         used = used_by(model)
         check_functions(model)
         files = files_for(used, named_files(custom_objects) or self._custom, own_machines=self._own_machines)
@@ -252,13 +333,13 @@ class Cluster:
             rows, notes = self._rows(
                 model, x, y, batch_size, sample_weight, class_weight, validation_data, steps, values
             )
-            sent = travelling(model, used, rows["arrays"]["x"] if rows is not None else None)
+            sent = travelling(model, used, rows["rows"] if rows is not None else None)
             if not sent.built and rows is not None:
-                model.build((None, *rows["arrays"]["x"].shape[1:]))
+                model.build((None, *rows["rows"].x.shape[1:]))
             given = listed(callbacks)
             is_validated = validation_data is not None or validation_split > 0
             if method == "federated" and is_validated and keeps_best(given):
-                values["keep"] = "best"  # so that the outcome of the run is what the model has in the end
+                values["keep"] = "best"  # so that the model gets the outcome of the run
             watcher, progress = self._watcher(model, given, loud, values)
             with contextlib.closing(progress), used.known():
                 for note in notes:
@@ -281,7 +362,7 @@ class Cluster:
         steps: int | None,
         values: dict[str, str],
     ) -> tuple[dict[str, Any] | None, tuple[str, ...]]:
-        """The arrays to deal out, and how; None when they are where the job says; and notes. Completes `values`."""
+        """Return the arrays and their partition, None if the job names folders; and notes. Complete `values`."""
         if x is None:
             with_x = (y, sample_weight, class_weight)
             if any(value is not None for value in with_x) or not {"data", "dataset"} & set(values):
@@ -300,7 +381,7 @@ class Cluster:
             x, y, sample_weight, rank, needs_targets=needs_targets, wanted=batch_size, names=names, steps=steps
         )
         if rows.frozen:
-            frozen = f"{rows.frozen} in the dataset: it is read once, so that every epoch has the same rows"
+            frozen = f"{rows.frozen} in the dataset: the dataset is read once, so every epoch has the same rows"
             warnings.warn(f"{frozen}. Put random layers into the model, e.g. keras.layers.RandomFlip.", stacklevel=3)
         values["batch_size"] = str(rows.batch or DEFAULT_BATCH)
         FIELDS["batch_size"].read(values["batch_size"], "batch_size")
@@ -309,14 +390,8 @@ class Cluster:
             weights = class_weights(class_weight, rows, _outputs(model))
         held = _validation(validation_data, rank, needs_targets, names)
         given = {
-            "arrays": {
-                "x": rows.x,
-                "y": rows.y,
-                "weights": weights,
-                "x_validation": held.x if held else None,
-                "y_validation": held.y if held else None,
-                "weights_validation": held.weights if held else None,
-            },
+            "rows": replace(rows.samples, weights=weights),
+            "validation": held.samples if held else None,
             "weigh_validation": class_weight is None,
             "shared_validation": held is not None and values["method"] == "fit",
         }
@@ -333,17 +408,19 @@ class Cluster:
             model,
             callbacks,
             progress,
+            method=values["method"],
             in_rounds=in_rounds,
             total=total,
             clients=self.clients,
             verbose=verbose,
+            unchangeable=_unchangeable(model, values),
         )
         return watcher, progress
 
     def _order(
         self, model: Any, rows: dict[str, Any] | None, values: dict[str, str], watcher: Watcher, progress: Progress
     ) -> Fit:
-        """Write model and rows to where the service finds them."""
+        """Write model and rows to files for the service."""
         self._number += 1
         folder = self._scratch / f"fit-{self._number}"
         folder.mkdir(parents=True)
@@ -352,21 +429,23 @@ class Cluster:
             model.save(path)
         for line in left_out:
             progress.note(line)
-        given = GivenRows.write(folder / "rows.block", **rows) if rows is not None else None
+        given = ArraySource.write(folder / "rows.block", **rows) if rows is not None else None
         return Fit(values, str(path), given, str(folder), watcher.has_callbacks)
 
     def _run(self, order: Fit, watcher: Watcher, progress: Progress) -> Any:
-        """Let the service run it, and follow; whatever ends this early ends the service."""
-        with self._let_go_by_interrupts(watcher, progress):
+        """Let the service run the job, and follow it; an exception ends the service."""
+        with self._watched(watcher), self._let_go_by_interrupts(watcher, progress):
             self._connection.send(order)
             watcher.begin()
             while True:
                 match told := self._connection.receive():
+                    case Said(text, warns=True):
+                        warnings.warn(in_python(text), stacklevel=3)
                     case Said(text):
                         progress.detail(in_python(text))
                     case Began(run):
                         watcher.run = run
-                        progress.note(f"Run {run} has begun; lanfit.attach({run!r}) reads it if this program ends.")
+                        progress.note(f"Run {run} has started; lanfit.attach({run!r}) returns it if this program ends.")
                     case EpochDone():
                         watcher.epoch(told)
                     case RoundDone():
@@ -379,8 +458,17 @@ class Cluster:
                         raise AssertionError(f"the service told {told!r} in the middle of a run")
 
     @contextlib.contextmanager
+    def _watched(self, watcher: Watcher) -> Iterator[None]:
+        """Direct commands to the run of this watcher in this block."""
+        self._following = watcher
+        try:
+            yield
+        finally:
+            self._following = None
+
+    @contextlib.contextmanager
     def _let_go_by_interrupts(self, watcher: Watcher, progress: Progress) -> Iterator[None]:
-        """A mistake leaves the clients as they are; Ctrl-C, or an error of a callback, ends them with the run.
+        """Keep the clients after an input error; end them with the run after Ctrl-C or an error in a callback.
 
         The next `fit` starts them again. The model keeps what was trained so far, as in Keras.
         """
@@ -407,8 +495,19 @@ class Cluster:
         return history
 
 
+def _unchangeable(model: Any, values: Mapping[str, str]) -> Mapping[str, LanfitError]:
+    """Return the settings that can't be changed in a run with these values, and why, as far as known here."""
+    import keras
+
+    local_steps = int(values["local_steps"]) if values["method"] == "federated" and "local_steps" in values else None
+    found = unchangeable(local_steps, keras.saving.serialize_keras_object(model.optimizer))
+    if {"optimizer", "learning_rate"} & values.keys():  # which replace those of the model
+        found.pop("learning_rate", None)
+    return found
+
+
 def _whole(name: str, value: int | None) -> int:
-    """A number of things, 0 for none given.
+    """Return a number, 0 if it was not given.
 
     Raises:
         InputError: it is no whole number from 1 on.
@@ -420,7 +519,7 @@ def _whole(name: str, value: int | None) -> int:
 
 
 def _address(address: str) -> tuple[str, int]:
-    """Host and port of HOST or HOST:PORT; an IPv6 address with a port stands in brackets."""
+    """Return host and port of HOST or HOST:PORT; an IPv6 address with a port is in brackets."""
     host, colon, port = address.rpartition(":")
     if not colon or (":" in host and not host.endswith("]")):
         host, port = address, str(DEFAULT_PORT)
@@ -431,7 +530,7 @@ def _address(address: str) -> tuple[str, int]:
 
 
 def _rank(model: Any) -> int:
-    """Dimensions of the model's input, rows included; 2 for one that is not built yet."""
+    """Return the number of dimensions of the model's input, with rows; 2 for a model that is not built yet."""
     inputs = getattr(model, "inputs", None)
     return len(inputs[0].shape) if inputs else 2
 
@@ -442,9 +541,10 @@ def _outputs(model: Any) -> int:
 
 
 def _names(model: Any) -> Names:
-    """What a model of one input and one output calls them."""
-    inputs, outputs = getattr(model, "inputs", None) or (), getattr(model, "output_names", None) or ()
-    return Names(tuple(str(each.name) for each in inputs), tuple(map(str, outputs)))
+    """Return the names of a model's inputs and outputs, which are unknown before it is built."""
+    if not getattr(model, "inputs", None) or not getattr(model, "outputs", None):
+        return Names()
+    return Names(input_names(model), output_names(model), takes_dict(model), gives_dict(model))
 
 
 def _validation(given: Any, rank: int, needs_targets: bool, names: Names) -> Rows | None:

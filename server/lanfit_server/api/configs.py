@@ -1,4 +1,4 @@
-"""What a compiled model has that its file loses: clients make losses, metrics and optimizers of what Keras saves.
+"""The compile options that Keras does not save, although clients create losses, metrics and optimizers from the file.
 
 Keras leaves some arguments out of what it saves, such as `delta` of Huber. What the class takes is written into the
 file all the same; what is set in another way, such as `exclude_from_weight_decay`, is refused by name.
@@ -13,14 +13,14 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
 
 _MISSING = object()
 
 
 @contextlib.contextmanager
 def whole_configs(model: Any) -> Iterator[tuple[str, ...]]:
-    """While it lasts a compiled model is saved with all arguments of its losses, metrics and optimizer.
+    """In this context, a compiled model is saved with all arguments of its losses, metrics and optimizer.
 
     Gives a line for each that Keras itself leaves out.
 
@@ -34,8 +34,8 @@ def whole_configs(model: Any) -> Iterator[tuple[str, ...]]:
         if lost:
             named = ", ".join(f"{name}={value!r}" for name, value in lost.items())
             left_out.append(
-                f"Keras leaves {named} of {type(each).__name__} out of what it saves: clients train with it, and "
-                "the files of this run have it."
+                f"Keras leaves {named} of {type(each).__name__} out of saved models: clients train with it, and "
+                "the files of this run contain it."
             )
             changed.append((each, {**each.get_config(), **lost}))
     try:
@@ -47,12 +47,12 @@ def whole_configs(model: Any) -> Iterator[tuple[str, ...]]:
             object.__delattr__(each, "get_config")
 
 
-#: Functions of TensorFlow that Keras has, too: it takes them, and does not write down whose they are.
+#: Functions of TensorFlow that Keras also has: it accepts them, but does not save their module.
 _OF_TENSORFLOW = {"softmax_v2": "softmax", "log_softmax_v2": "log_softmax"}
 
 
 def check_functions(model: Any) -> None:
-    """Refuse functions that can't be told from their names.
+    """Reject functions that can't be identified by their names.
 
     Raises:
         InputError: one is a lambda, or is TensorFlow's; its place is named.
@@ -64,16 +64,16 @@ def check_functions(model: Any) -> None:
         config = keras.saving.serialize_keras_object(model)
     for place, name in _functions(config, "", ""):
         if name is None:
-            what, instead = "a lambda", "Give the name of a function of Keras, or define it in a file"
+            what, instead = "a lambda", "Pass the name of a Keras function, or define it in a file"
         elif name in _OF_TENSORFLOW:
-            what, instead = f"{name} of TensorFlow", f'Give its name in Keras: "{_OF_TENSORFLOW[name]}"'
+            what, instead = f"{name} of TensorFlow", f'Pass its Keras name: "{_OF_TENSORFLOW[name]}"'
         else:
             continue
         raise mistake("fit.function", place=place, what=what, instead=instead)
 
 
 def _functions(config: Any, layer: str, key: str) -> Iterator[tuple[str, str | None]]:
-    """The functions in a configuration: where each is, and its name; None for a lambda."""
+    """Yield the functions in a configuration: the place of each, and its name; None for a lambda."""
     if isinstance(config, Mapping):
         kind, inner = config.get("class_name"), config.get("config")
         if kind == "__lambda__" or _is_code(config):
@@ -81,7 +81,7 @@ def _functions(config: Any, layer: str, key: str) -> Iterator[tuple[str, str | N
         elif kind == "function" and isinstance(inner, str):
             yield f"{key} of {layer}" if layer else key, inner
         elif kind == "Lambda":
-            return  # the check of the model names it
+            return  # reported by the check of the model
         elif isinstance(kind, str) and isinstance(inner, Mapping):
             layer = f"{kind} {inner['name']!r}" if isinstance(inner.get("name"), str) else kind
         for name, part in config.items():
@@ -95,13 +95,13 @@ def _functions(config: Any, layer: str, key: str) -> Iterator[tuple[str, str | N
 
 
 def _is_code(config: Mapping[str, Any]) -> bool:
-    """Whether it is what Keras makes of a lambda that stands where a layer takes a function: code and its defaults."""
+    """Return whether it is Keras' serialization of a lambda: code and its defaults."""
     value = config.get("value")
     return set(config) == {"value"} and isinstance(value, tuple | list) and isinstance(next(iter(value), None), str)
 
 
 def lost_arguments(made: Any) -> dict[str, Any]:
-    """The arguments of a loss, a metric or an optimizer that are not in its configuration and not at their defaults.
+    """Return arguments of a loss, metric or optimizer that are missing in its configuration and not at their defaults.
 
     Raises:
         InputError: one can't be carried.
@@ -109,14 +109,14 @@ def lost_arguments(made: Any) -> dict[str, Any]:
     config = made.get_config()
     try:
         again = _again(made, config)
-    except Exception:  # noqa: BLE001 - no class of Keras: it is refused where models are checked
+    except Exception:  # noqa: BLE001 - not a Keras class: rejected by the check of models
         return {}
     names = [name for name in _parameters(made) if name not in config and name not in ("name", "optimizer")]
     lost = {name: _live(made, name) for name in names if not _same(_live(made, name), _live(again, name))}
     if lost:
         try:
             again = _again(made, {**config, **lost})
-        except Exception:  # noqa: BLE001 - whatever a class does with an argument that it does not take
+        except Exception:  # noqa: BLE001 - a class may raise any exception for an unknown argument
             again = None
     wrong = next((name for name in lost if again is None or not _same(_live(made, name), _live(again, name))), None)
     if wrong is None and hasattr(made, "apply_gradients"):
@@ -127,7 +127,7 @@ def lost_arguments(made: Any) -> dict[str, Any]:
 
 
 def _set_otherwise(optimizer: Any, again: Any) -> str | None:
-    """What was done to an optimizer after it was made, and is in no configuration."""
+    """Return changes of an optimizer after its creation, which are not in its configuration."""
     inner = getattr(optimizer, "inner_optimizer", None)
     if inner is not None:
         return _set_otherwise(inner, again.inner_optimizer)
@@ -141,7 +141,7 @@ def _again(made: Any, config: Mapping[str, Any]) -> Any:
 
 
 def _objects(value: Any) -> Iterator[Any]:
-    """All objects of Keras in what `compile` was given."""
+    """Yield all Keras objects in the arguments of `compile`."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
@@ -154,7 +154,7 @@ def _objects(value: Any) -> Iterator[Any]:
 
 
 def _parameters(made: Any) -> list[str]:
-    """What the class takes; of a wrapper around a function what the function takes stands in its own class."""
+    """Return the parameters of the class of an object, or of the function that it wraps."""
     for kind in type(made).__mro__:
         if "__init__" in vars(kind):
             parameters = list(inspect.signature(vars(kind)["__init__"]).parameters.values())[1:]
@@ -163,7 +163,7 @@ def _parameters(made: Any) -> list[str]:
 
 
 def _live(made: Any, name: str) -> Any:
-    """The value that an object has of an argument."""
+    """Return the value of an argument of an object."""
     arguments = getattr(made, "_fn_kwargs", None) or {}
     return arguments[name] if name in arguments else getattr(made, name, _MISSING)
 
@@ -176,5 +176,5 @@ def _same(one: Any, other: Any) -> bool:
     simple = (bool, int, float, str, type(None))
     if isinstance(one, simple) and isinstance(other, simple):
         return bool(one == other)
-    # What is no plain value can't be compared; it is in the configuration, or made by the class.
+    # Other values can't be compared; they are in the configuration, or created by the class.
     return not isinstance(one, simple) and not isinstance(other, simple)

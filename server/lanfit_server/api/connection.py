@@ -1,4 +1,4 @@
-"""A program's end of its service process: starts it, sends it orders, hears what happens, ends it."""
+"""A program's side of its service process: starts and ends it, sends requests, receives events."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lanfit import errors
-from lanfit.child import Child
-from lanfit.loop import LoopThread
+from lanfit.core.child import Child
+from lanfit.core.loop import LoopThread
+from lanfit_server.api.service_messages import Close, Reply, Request
 from lanfit_server.api.wording import in_python
-from lanfit_server.evaluate import Problem
-from lanfit_server.service_messages import Close, Reply, Request
+from lanfit_server.models.handle import Problem
 
-#: A service that was told to end takes this long at most: a run that it interrupts is written down first, and so is the
-#: report of one that is over, which takes twenty seconds where it is at its longest.
+#: The longest time for a service to end: an interrupted run is recorded first, and so is the report of a finished one,
+#: which takes up to twenty seconds.
 ENDING_SECONDS = 60.0
 
 
@@ -28,7 +28,7 @@ class _Started:
 
 
 class Connection:
-    """One service process. It is ended by `close`, with the object, or at the latest at the end of the program.
+    """One service process. It ends with `close`, with the object, or at the latest with the program.
 
     Its loop has a thread of its own, so that a notebook's running loop is left alone.
     """
@@ -37,7 +37,7 @@ class Connection:
         loop = LoopThread()
         loop.__enter__()
         try:
-            child: Child[Any] = loop.call(Child.start("lanfit_server.service", Reply, "service process"))
+            child: Child[Any] = loop.call(Child.start("lanfit_server.api.service", Reply, "service process"))
         except BaseException:
             loop.__exit__(None, None, None)
             raise
@@ -56,7 +56,7 @@ class Connection:
         self._started.loop.call(self._started.child.send(request))
 
     def receive(self) -> Reply:
-        """The next thing that it tells.
+        """Return its next event.
 
         Raises:
             LanfitError: what went wrong there, in its own class.
@@ -69,7 +69,7 @@ class Connection:
         return reply
 
     def close(self) -> None:
-        """End the service at once, with its clients and its run; harmless when that is done."""
+        """End the service at once, with its clients and its run. Can be called repeatedly."""
         self._finalizer()
 
 
@@ -85,7 +85,7 @@ def _end(started: _Started) -> None:
 
     try:
         started.loop.call(end())
-    except KeyboardInterrupt:  # again: no more patience
+    except KeyboardInterrupt:  # a second time: kill it
         started.child.kill()
         started.loop.call(started.child.stop())
         raise

@@ -13,7 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lanfit.mistakes import mistake
+from lanfit.data.shard import Samples
+from lanfit.errors import mistake
 from lanfit.models.custom import own_training
 from lanfit.models.subclassed import as_functional, input_dtype, is_subclassed, row_shape
 from lanfit_server.api.configs import whole_configs
@@ -21,18 +22,18 @@ from lanfit_server.api.configs import whole_configs
 
 @dataclass
 class Used:
-    """What a model uses that is not Keras' own."""
+    """The custom objects of a model."""
 
     objects: dict[str, Any] = field(default_factory=dict)
-    """By every name that a file may have for them: what Keras needs to load such a file in this program."""
+    """The objects by all names that a file may use, with which Keras loads such a file in this program."""
     files: dict[str, Path] = field(default_factory=dict)
     """The name of each object → the file that defines it."""
     homeless: dict[str, str] = field(default_factory=dict)
-    """The name of each that is defined where no client can have it → where that is."""
+    """The name of each object that is defined where clients can't get it → that place."""
 
     @contextlib.contextmanager
     def known(self) -> Iterator[None]:
-        """Inside, Keras loads files with these objects."""
+        """Let Keras load files with these objects in this context."""
         import keras
 
         with keras.saving.custom_object_scope(self.objects):
@@ -40,7 +41,7 @@ class Used:
 
 
 def used_by(model: Any) -> Used:
-    """What a model, its loss and its metrics use that is not Keras' own.
+    """Return the custom objects of a model, its loss and its metrics.
 
     Raises:
         InputError: Keras can't write the model down.
@@ -58,7 +59,7 @@ def used_by(model: Any) -> Used:
 
 
 def check_own_training(model: Any) -> None:
-    """Refuse a model whose class changes how it is trained: its clients would not run that.
+    """Check that the model's class does not change how it is trained, because clients would ignore that.
 
     Raises:
         InputError: class and method are named.
@@ -68,7 +69,7 @@ def check_own_training(model: Any) -> None:
 
 
 def named_files(given: Any) -> tuple[Path, ...]:
-    """The files that `custom_objects=` names: paths, modules, names of modules, or a dict of objects as Keras has it.
+    """Return the files of `custom_objects=`: paths, modules, names of modules, or a dict of objects as in Keras.
 
     Raises:
         InputError: it names something else.
@@ -83,7 +84,7 @@ def named_files(given: Any) -> tuple[Path, ...]:
 
 
 def files_for(used: Used, given: tuple[Path, ...], *, own_machines: bool) -> tuple[Path, ...]:
-    """The files that a run needs: those that were named, else on this machine those that define what the model uses.
+    """Return the files that a run needs: those that were given, else for local clients those that define the objects.
 
     Raises:
         InputError: something is defined in a script or a notebook, or clients of the LAN must be told of a file.
@@ -102,18 +103,34 @@ def files_for(used: Used, given: tuple[Path, ...], *, own_machines: bool) -> tup
     return found
 
 
-def travelling(model: Any, used: Used, rows: Any) -> Any:
-    """The model as it is sent: itself, or a functional one around it that is compiled in the same way.
+def check_arrays(model: Any, *given: Any) -> None:
+    """Reject several arrays for a subclassed model, whose inputs are known to its code only.
+
+    Raises:
+        InputError: there are several.
+    """
+    several = (isinstance(each, Mapping | list | tuple) and len(each) > 1 for each in given)
+    arrays = (
+        each.values() if isinstance(each, Mapping) else each
+        for each, is_one in zip(given, several, strict=True)
+        if is_one
+    )
+    if is_subclassed(model) and any(len(getattr(part, "shape", ())) for parts in arrays for part in parts):
+        raise mistake("fit.subclassed-several", model=model.name)
+
+
+def travelling(model: Any, used: Used, rows: Samples | None) -> Any:
+    """Return the model to send: itself, or a functional one around it that is compiled in the same way.
 
     Args:
-        rows: the inputs that it is trained on; None if they are not in this program.
+        rows: those that it is trained on; None if they are not in this program.
 
     Raises:
         InputError: a subclassed model that can't be called on such rows.
     """
     if not is_subclassed(model):
         return model
-    shape = tuple(rows.shape[1:]) if rows is not None else row_shape(model)
+    shape = tuple(rows.x.shape[1:]) if rows is not None else row_shape(model)
     if shape is None:
         raise mistake("model.no-input-shape", file=model.name)
     around = as_functional(model, shape, input_dtype(model))
@@ -123,7 +140,7 @@ def travelling(model: Any, used: Used, rows: Any) -> Any:
 
 
 def _look(part: Any, alive: Mapping[str, Any], used: Used) -> None:
-    """Note what a configuration names. It does not always say of which module that is: what is alive says it."""
+    """Collect the objects in a configuration. Their modules may be missing there, so the live objects are used."""
     if isinstance(part, Mapping):
         name, inner, registered = part.get("class_name"), part.get("config"), part.get("registered_name")
         if name == "function" and isinstance(inner, str):
@@ -160,7 +177,7 @@ def _note(key: str, alive: Mapping[str, Any], used: Used) -> None:
 
 
 def _alive(model: Any) -> dict[str, Any]:
-    """The classes and functions that a model, its loss, its metrics and its optimizer are made of, by their names."""
+    """Return the classes and functions of a model, its loss, metrics and optimizer, by their names."""
     found: dict[str, Any] = {}
 
     def look(value: Any, depth: int) -> None:
@@ -185,7 +202,7 @@ def _alive(model: Any) -> dict[str, Any]:
 
 
 def _is_installed(module: types.ModuleType | None) -> bool:
-    """Whether a module is of an installed package, or of Python itself."""
+    """Return whether a module belongs to an installed package or to Python itself."""
     file = getattr(module, "__file__", None)
     if file is None:
         return False
@@ -208,7 +225,7 @@ def _file_of(given: Any) -> Path:
 
 
 def _origin(name: str) -> str | None:
-    """The file of a module by its name; the module is not imported."""
+    """Return the file of a module by its name; the module is not imported."""
     if name in sys.modules:
         return getattr(sys.modules[name], "__file__", None)
     try:

@@ -1,4 +1,4 @@
-"""What a run gave, for a Python program: its summary as a history of Keras, and its models. Reads files of the run."""
+"""The outcome of a run for a Python program: its summary as a Keras history, and its models. Reads files of the run."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lanfit.core.workspace import Workspace
 from lanfit.models.weights import fit_shapes, get_weights, set_weights
-from lanfit.workspace import Workspace
-from lanfit_server.round_facts import as_logs, evaluated
-from lanfit_server.summary import ClientFacts, RoundFacts, Summary
+from lanfit_server.methods.federated.facts import as_logs, evaluated
+from lanfit_server.store.summary import ClientFacts, RoundFacts, Summary
 
 
 def best_client(summary: Summary) -> ClientFacts | None:
-    """The client whose model is the outcome; None where it is that of all, or there is none."""
+    """Return the client whose model is the outcome; None for a global model, or without any."""
     name = summary.final.client if summary.final else None
     return next((client for client in summary.clients if client.name == name), None)
 
 
 def outcome_file(summary: Summary, workspace: Workspace) -> Path | None:
-    """The model file with the weights of the outcome, without a normalizer in front; None when there is none."""
+    """Return the model file with the weights of the outcome, without a normalizer; None if there is none."""
     if summary.final is None:
         return None
     if (best := best_client(summary)) is not None:
@@ -32,7 +32,7 @@ def _file(workspace: Workspace, name: str | None) -> Path | None:
 
 
 def history_of(summary: Summary) -> dict[str, list[float]]:
-    """As Keras has it: a list for each metric, one number an epoch of the best client, or a round of all."""
+    """Return a history as in Keras: a list for each metric, with one number per epoch of the best client or round."""
     if summary.rounds:
         return columns([logs_of(each, summary.clients) for each in summary.rounds])
     best = best_client(summary)
@@ -40,13 +40,13 @@ def history_of(summary: Summary) -> dict[str, list[float]]:
 
 
 def columns(lines: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    """Lines with figures as a list for each of them; NaN where a line has none."""
+    """Return a list for each metric of some records; NaN where a record does not have it."""
     names = list(dict.fromkeys(name for line in lines for name in line))
     return {name: [line.get(name, float("nan")) for line in lines] for name in names}
 
 
 def logs_of(round_: RoundFacts, clients: Sequence[ClientFacts]) -> dict[str, float]:
-    """A round's line: figures of training, the mean over the clients, and those of its evaluation, with `val_`.
+    """Return the logs of a round: the mean training metrics of the clients, and the evaluation with the prefix `val_`.
 
     Without an evaluation those that clients made on their own validation rows, the mean weighted by samples.
     """
@@ -55,7 +55,7 @@ def logs_of(round_: RoundFacts, clients: Sequence[ClientFacts]) -> dict[str, flo
 
 
 def load_weights(model: Any, path: Path) -> None:
-    """Put the weights of a model file into a model of the same architecture."""
+    """Load the weights of a model file into a model of the same architecture."""
     import keras
 
     found = keras.models.load_model(path, compile=False)
@@ -63,7 +63,7 @@ def load_weights(model: Any, path: Path) -> None:
 
 
 def load_models(summary: Summary, workspace: Workspace) -> list[Any]:
-    """The clients' models, in the order of `summary.clients`: compiled, None for one that has none."""
+    """Return the clients' compiled models, in the order of `summary.clients`; None for a client without one."""
     import keras
 
     files = [_file(workspace, client.model) for client in summary.clients]

@@ -1,4 +1,4 @@
-"""What a fit shows in a program or a notebook, on standard output as Keras' fit. Decides nothing.
+"""The output of a fit in a program or a notebook, on standard output as in Keras' fit. Decides nothing.
 
 A bar at a terminal or in a notebook, if tqdm is installed; plain lines elsewhere: no control characters in a log.
 """
@@ -10,12 +10,12 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from lanfit.encoding import encodable
-from lanfit.text import sanitize
+from lanfit.core.encoding import encodable
+from lanfit.core.text import sanitize
 
 
 class Progress:
-    """Shows how a fit gets on.
+    """Shows the progress of a fit.
 
     Args:
         verbose: as Keras has it: 0 nothing, 1 all, 2 a line for each epoch or round.
@@ -30,17 +30,17 @@ class Progress:
         self._bar: Any = _bar(total, what) if verbose == 1 and total else None
 
     def note(self, text: str) -> None:
-        """A line that is always shown, unless nothing is."""
+        """Show a line, unless the output is silent."""
         if self._verbose:
             self._write(text)
 
     def detail(self, text: str) -> None:
-        """A line that is shown with everything."""
+        """Show a line if the output is verbose."""
         if self._verbose == 1:
             self._write(text)
 
     def step(self, number: int, logs: Mapping[str, float]) -> None:
-        """An epoch or a round is over, from 1."""
+        """Show a finished epoch or round, from 1."""
         if not self._verbose:
             return
         shown = " - ".join(f"{name}: {value:.4f}" for name, value in logs.items())
@@ -64,12 +64,12 @@ class Progress:
 
 
 def _bar(total: int, what: str) -> Any:
-    """A bar of tqdm where it can be drawn, else None."""
+    """Return a tqdm bar if it can be drawn, else None."""
     if not (_in_notebook() or sys.stdout.isatty()):
         return None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a notebook without widgets gets a bar of text
+            warnings.simplefilter("ignore")  # a notebook without widgets gets a text bar
             from tqdm.auto import tqdm
     except ImportError:
         return None

@@ -1,4 +1,4 @@
-"""Keras' side of a fit: its callbacks are called at the ends of epochs and rounds, and its history is made."""
+"""Keras' side of a fit: calls its callbacks at the ends of epochs and rounds, and makes its history."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 
 import numpy as np
 
+from lanfit.core.workspace import Workspace
 from lanfit.errors import LanfitError
-from lanfit.files import ArrayFile
 from lanfit.models.weights import set_weights
-from lanfit.workspace import Workspace
+from lanfit.transfer.blocks import ArrayFile
 from lanfit_server.api.callbacks import warn
 from lanfit_server.api.outcome import history_of, load_models, load_weights, outcome_file
 from lanfit_server.api.progress import Progress
-from lanfit_server.resuming import summary_of
-from lanfit_server.service_messages import EpochDone, RoundDone
-from lanfit_server.summary import ClientFacts, Summary
+from lanfit_server.api.service_messages import EpochDone, RoundDone
+from lanfit_server.run.resume import summary_of
+from lanfit_server.store.summary import ClientFacts, Summary
 
 
 def make_history(model: Any) -> Any:
-    """A `keras.callbacks.History` that also has what a run on a cluster gives."""
+    """Return a `keras.callbacks.History` with the results of a run on a cluster."""
     import keras
 
     class History(keras.callbacks.History):  # type: ignore[misc]
-        """Beside what Keras' has: `run`, `summary`, `clients`, and the clients' `models`."""
+        """Keras' history with `run`, `summary`, `clients`, and the clients' `models`."""
 
         run: str
         summary: Summary
@@ -39,7 +39,7 @@ def make_history(model: Any) -> Any:
 
         @property
         def models(self) -> list[Any]:
-            """The clients' models (methods fit and kfold), compiled, in the order of `clients`; read when asked for."""
+            """The clients' compiled models (methods fit and kfold), in the order of `clients`; read on access."""
             if self._models is None:
                 with self._known():
                     self._models = load_models(self.summary, self._workspace)
@@ -51,7 +51,7 @@ def make_history(model: Any) -> Any:
 
 
 def fill_history(history: Any, summary: Summary, workspace: Workspace, verbose: int, epochs: int) -> Any:
-    """Put what a run gave into a history."""
+    """Copy the results of a run to a history."""
     history.history = history_of(summary)
     length = max((len(values) for values in history.history.values()), default=0)
     history.epoch = list(range(length))
@@ -65,9 +65,11 @@ class Watcher:
     """Follows one fit.
 
     Args:
-        in_rounds: whether the model of all is made round by round; else each client makes its own.
+        method: the job's.
+        in_rounds: whether a global model is trained in rounds; else each client trains its own.
         total: epochs, or rounds.
         clients: how many take part.
+        unchangeable: settings that can't be changed in its run, and why.
     """
 
     def __init__(
@@ -76,18 +78,22 @@ class Watcher:
         callbacks: Sequence[Any],
         progress: Progress,
         *,
+        method: str,
         in_rounds: bool,
         total: int,
         clients: int,
         verbose: int,
+        unchangeable: Mapping[str, LanfitError],
     ) -> None:
         import keras
 
         self._model = model
         self._progress = progress
-        self._in_rounds = in_rounds
+        self.method = method
+        self.in_rounds = in_rounds
         self._total = total
         self._clients = clients
+        self.unchangeable = unchangeable
         self._verbose = verbose
         self._history = make_history(model)
         self.has_callbacks = bool(callbacks)
@@ -98,16 +104,20 @@ class Watcher:
         self._told: dict[int, dict[str, Mapping[str, float]]] = {}
         self._done = 0
         self.run: str | None = None
-        """The run, as soon as it has begun."""
+        """The name of the run, as soon as it has started."""
 
     def begin(self) -> None:
         self._model.stop_training = False
         self._callbacks.on_train_begin()
         self._callbacks.on_epoch_begin(0)
 
+    def expect(self, total: int) -> None:
+        """Handle a new number of rounds."""
+        self._total = max(total, self._done)
+
     def epoch(self, told: EpochDone) -> None:
-        """A client has done an epoch; it is over when all have."""
-        if self._in_rounds or told.fold:
+        """Handle a finished epoch of a client; the epoch ends when all clients have finished it."""
+        if self.in_rounds or told.fold:
             return
         self._told.setdefault(told.epoch, {})[told.client] = told.metrics
         while len(done := self._told.get(self._done, {})) >= self._clients:
@@ -115,7 +125,7 @@ class Watcher:
             self._end({name: sum(line.get(name, 0.0) for line in lines) / len(lines) for name in lines[0]})
 
     def round(self, told: RoundDone) -> bool:
-        """A round is over; returns whether to stop."""
+        """Handle the end of a round; return whether to stop."""
         if told.weights is not None:
             self._take(told.weights)
         self._end(told.logs)
@@ -130,32 +140,32 @@ class Watcher:
         self._done += 1
         self._progress.step(self._done, logs)
         self._callbacks.on_epoch_end(self._done - 1, dict(logs))
-        if self._done < self._total and not (self._in_rounds and self._model.stop_training):
+        if self._done < self._total and not (self.in_rounds and self._model.stop_training):
             self._callbacks.on_epoch_begin(self._done)
-        if self._model.stop_training and not self._in_rounds:
+        if self._model.stop_training and not self.in_rounds:
             self._model.stop_training = False
             warnings.warn(
-                "a callback has set model.stop_training, which ends rounds only: use patience= with this method",
+                "a callback has set model.stop_training, which only ends rounds: use patience= with this method",
                 stacklevel=5,
             )
 
     def interrupted(self, workspace: Workspace) -> str | None:
-        """The run was ended early: put what it gave so far into the model; returns a line about it."""
+        """Put the weights of a run that ended early into the model; return a line about it."""
         if self.run is None:
             return None
         try:
             summary = summary_of(workspace, self.run)
             path = outcome_file(summary, workspace)
             if path is None or summary.final is None:
-                return f"Run {self.run} was ended before anything was finished: the model is as it was."
+                return f"Run {self.run} was stopped before anything was finished: the model is unchanged."
             load_weights(self._model, path)
         except (OSError, ValueError, LanfitError):
-            return f"Run {self.run} was ended early."
+            return f"Run {self.run} was stopped early."
         of = f"round {summary.final.round}" if summary.final.round else str(summary.final.client)
-        return f"Run {self.run} was ended early: the model has the weights of {of}."
+        return f"Run {self.run} was stopped early: the model has the weights of {of}."
 
     def finish(self, summary: Summary, workspace: Workspace) -> Any:
-        """The run has ended: put the weights into the model; returns the history."""
+        """Put the weights of a finished run into the model; return the history."""
         path = outcome_file(summary, workspace)
         if path is not None:
             load_weights(self._model, path)
@@ -166,7 +176,7 @@ class Watcher:
         after = self._model.get_weights()
         if path is not None and not all(map(np.array_equal, before, after)):
             warnings.warn(
-                f"a callback has changed the model at the end of the run: {summary.final and summary.final.model} has "
+                f"a callback changed the model at the end of the run: {summary.final and summary.final.model} has "
                 "other weights",
                 stacklevel=4,
             )

@@ -1,23 +1,23 @@
-"""What is said to an operator of the command line, in the words of a Python program. Decides nothing."""
+"""Converts messages for the command line to the terms of a Python program. Decides nothing."""
 
 from __future__ import annotations
 
 import re
 
 from lanfit.errors import InputError
-from lanfit.fields import paths
-from lanfit.job import FIELDS
+from lanfit.settings.fields import paths
+from lanfit.settings.job import FIELDS
 
-#: A flag, and what may be its value: a number, or a word, which only some flags take.
+#: A flag, and its possible value: a number, or a word, which only some flags take.
 _FLAG = re.compile(r"--([a-z][a-z-]*)(?:([ =])(\d+(?:\.\d+)?(?:e[+-]?\d+)?|[a-z][\w./-]*\w))?")
 #: Sentences with a command to type stay as they are.
 _COMMAND = re.compile(r"\blanfit (?:server|client|simulate|prepare|predict|collect|demo)\b")
-#: The file that a model travels in, which nobody has named.
+#: The temporary file of a model, which the user does not know.
 _FILE = re.compile(r"^([\w.-]+)\.keras: ")
 
 
 def in_python(text: str) -> str:
-    """A message or a hint with arguments of `Cluster.fit` for flags, and the model for its file."""
+    """Return a message or a hint with arguments of `Cluster.fit` instead of flags, and without the model file."""
     sentences = re.split(r"(?<=\.)(\s+)", _FILE.sub(r"the model \1: ", text))
     return "".join(each if _COMMAND.search(each) else _FLAG.sub(_argument, each) for each in sentences)
 
@@ -35,7 +35,7 @@ def _argument(found: re.Match[str]) -> str:
 
 
 def _takes(name: str, word: str) -> bool:
-    """Whether a word behind a flag is its value, and not how the sentence goes on."""
+    """Return whether a word after a flag is its value, not the rest of the sentence."""
     parse = FIELDS[name].parse
     if parse is paths:
         return "." in word

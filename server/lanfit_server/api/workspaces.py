@@ -1,16 +1,16 @@
-"""Which workspace a Python program works in."""
+"""The workspace of a Python program."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from lanfit.workspace import Workspace, find_workspace
+from lanfit.core.workspace import Workspace, find_workspace
 from lanfit_server.api.progress import Progress
 
 
 def workspace_of(given: str | os.PathLike[str] | None) -> Workspace:
-    """The workspace: the one that is given, else the current folder if it is one, else `./lanfit/`, made and named.
+    """Return the workspace: the given one, else the current folder if it is one, else a new `./lanfit/`.
 
     Raises:
         InputError: the one that is given is a file.
@@ -23,5 +23,5 @@ def workspace_of(given: str | os.PathLike[str] | None) -> Workspace:
     place = Workspace((here / "lanfit").resolve())
     if not place.root.is_dir():
         place.root.mkdir()
-        Progress(1, "", 0).note(f"Models and logs go to {place.root} (workspace= names another folder).")
+        Progress(1, "", 0).note(f"Models and logs are written to {place.root} (workspace= sets another folder).")
     return place

@@ -1,4 +1,4 @@
-"""The blocks that trainers of this machine read from files: what lies in memory is written once, when first needed.
+"""Blocks as files for the trainers of this machine: arrays in memory are written once, when first needed.
 
 What lies in a mapped file already, as the rows of shards do, is read from there, by however many.
 """
@@ -11,31 +11,31 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lanfit.errors import LocalProtocolError
-from lanfit.files import ArrayFile, BlockFile, Place, place_of
+from lanfit.transfer.blocks import ArrayFile, BlockFile, Place, place_of
 from lanfit.wire.arrays import AnyArray, BlockSpec, offsets
 
 
 class BlocksOnDisk:
-    """Served blocks as files, in a folder that goes with its owner."""
+    """Served blocks as files, in a folder that is removed with its owner."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # By the whole description: blocks of equal bytes have the same id, whatever their arrays are.
+        # By the whole spec: blocks of equal bytes have the same id, whatever their arrays are.
         self._served: dict[BlockSpec, Mapping[str, AnyArray]] = {}
         self._files: dict[BlockSpec, asyncio.Future[ArrayFile]] = {}
         self._count = 0
 
     def serve(self, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> None:
-        """Let this block be asked for; nothing is written yet."""
+        """Register this block; nothing is written yet."""
         self._served[spec] = arrays
 
     def withdraw(self, block_id: str) -> None:
-        """Forget a block. Who reads its file reads on."""
+        """Remove a block. Open files stay readable."""
         for spec in [spec for spec in self._served if spec.id == block_id]:
             self._forget(spec)
 
     def clear(self) -> None:
-        """Forget all blocks."""
+        """Remove all blocks."""
         for spec in list(self._served):
             self._forget(spec)
 
@@ -43,11 +43,11 @@ class BlocksOnDisk:
         del self._served[spec]
         made = self._files.pop(spec, None)
         if made is not None and made.done() and not made.cancelled() and made.exception() is None:
-            with contextlib.suppress(OSError):  # Windows: while somebody reads it
+            with contextlib.suppress(OSError):  # on Windows, while it is being read
                 Path(made.result().path).unlink(missing_ok=True)
 
     async def file(self, spec: BlockSpec) -> ArrayFile:
-        """The file of a block that is served.
+        """Return the file of a block that is served.
 
         Raises:
             LocalProtocolError: it is not.
@@ -63,12 +63,12 @@ class BlocksOnDisk:
         try:
             return await asyncio.shield(self._files[spec])
         except OSError:
-            self._files.pop(spec, None)  # there may be room later
+            self._files.pop(spec, None)  # there may be space later
             raise
 
 
 def _file_of(path: Path, spec: BlockSpec, arrays: Mapping[str, AnyArray]) -> ArrayFile:
-    """Write what lies in no mapped file."""
+    """Write arrays that are not in a mapped file."""
     found = {name: place_of(array) for name, array in arrays.items()}
     rest = {name: array for name, array in arrays.items() if found[name] is None}
     if rest:

@@ -1,4 +1,4 @@
-"""The events of a cluster on their way to who runs the job, with so much room for each client.
+"""The queue of cluster events for the run, with a bound for each client.
 
 Whoever runs the job may look at nothing for a while: it evaluates, or writes a model. What a client says meanwhile
 waits here, and there is room for a lot of what honest clients say. From a client that says more nothing more is taken,
@@ -11,12 +11,12 @@ import asyncio
 from collections import Counter
 from typing import Protocol, TypeVar
 
-#: So much of one client may wait; an event is one and what it is long for. In bytes some 4 MB.
+#: The bound for one client, in the units of `_size`: about 4 MB.
 MOST_WAITING = 2000
 
 
 class Waiting(Protocol):
-    """What waits: something of a client."""
+    """A queued event."""
 
     @property
     def client(self) -> str: ...
@@ -26,7 +26,7 @@ T = TypeVar("T", bound=Waiting)
 
 
 class EventQueue(asyncio.Queue[T]):
-    """An unbounded queue in which each client's part is bounded, for those that put by `put_when_room`."""
+    """An unbounded queue in which the events of each client are bounded, if they are added by `put_when_room`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,14 +35,14 @@ class EventQueue(asyncio.Queue[T]):
         self._aside: list[T] = []
 
     async def put_when_room(self, event: T, ended: asyncio.Event) -> bool:
-        """Put an event of a client when there is room for it; returns False when `ended` is set before there is."""
+        """Add an event of a client when there is space; return False if `ended` is set before."""
         while self._weights[event.client] >= MOST_WAITING:
             taken = self._taken
-            waits = [asyncio.ensure_future(each.wait()) for each in (taken, ended)]
+            timeouts = [asyncio.ensure_future(each.wait()) for each in (taken, ended)]
             try:
-                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(timeouts, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                for wait in waits:
+                for wait in timeouts:
                     wait.cancel()
             if ended.is_set():
                 return False
@@ -50,12 +50,12 @@ class EventQueue(asyncio.Queue[T]):
         return True
 
     def set_aside(self, event: T) -> None:
-        """Keep an event that was taken, and is for somebody else, until `bring_back`. It takes its room meanwhile."""
+        """Set an event aside for another consumer, until `bring_back`. It still counts for the bound."""
         self._weights[event.client] += _weight(event)
         self._aside.append(event)
 
     def bring_back(self) -> None:
-        """What was set aside is there again, before all that came later."""
+        """Put the events that were set aside back at the front."""
         later = [self.get_nowait() for _ in range(self.qsize())]
         aside, self._aside = self._aside, []
         for event in aside:
@@ -63,7 +63,7 @@ class EventQueue(asyncio.Queue[T]):
         for event in (*aside, *later):
             self.put_nowait(event)
 
-    # What asyncio.Queue has for its subclasses.
+    # Hooks of asyncio.Queue for subclasses.
 
     def _put(self, item: T) -> None:
         super()._put(item)
@@ -83,7 +83,7 @@ class EventQueue(asyncio.Queue[T]):
 
 
 def _weight(event: object) -> int:
-    """What an event counts: one, one more for each 1,000 characters, and for each ten of its figures."""
+    """Return the size of an event: one, plus one per 1,000 characters and per ten numbers."""
     texts = (*getattr(event, "lines", ()), getattr(event, "error", ""))
     figures = getattr(event, "metrics", ())
     return 1 + sum(len(text) for text in texts if isinstance(text, str)) // 1000 + len(figures) // 10

@@ -1,19 +1,18 @@
-"""Clients on this machine: the same client program in processes of its own, through the same login as all others."""
+"""Clients on this machine: the same client program in child processes, with the same login as all others."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lanfit.child import ALLOW, CANT_JOIN, KEPT_LINES, own_group
-from lanfit.errors import InputError, LanfitError
-from lanfit.mistakes import mistake
+from lanfit.core.child import ALLOW, CANT_JOIN, KEPT_LINES, own_group
+from lanfit.core.passphrase import environment_of_children
+from lanfit.core.workspace import Workspace
+from lanfit.errors import InputError, LanfitError, mistake
 from lanfit.net.addresses import is_loopback
-from lanfit.workspace import Workspace
 
 
 class LocalClients:
@@ -23,27 +22,41 @@ class LocalClients:
 
     Args:
         address: where they join.
+        stretched: the passphrase in the form in which an unfinished run keeps it.
         threads: of each one's trainer.
         once: they end with the run; otherwise they stay for the next one.
+        on_trouble: called with the name of one that can't join, and why.
+        on_death: called with the name of one that has died, and how.
+        on_giving_up: called with the name of one that is not started again, and the error.
     """
 
     MOST_RESTARTS = 2
 
     def __init__(
-        self, workspace: Workspace, address: str, passphrase: str, fingerprint: str, threads: int, *, once: bool
+        self,
+        workspace: Workspace,
+        address: str,
+        stretched: bytes,
+        fingerprint: str,
+        threads: int,
+        *,
+        once: bool,
+        on_trouble: Callable[[str, str], None] = lambda name, what: None,
+        on_death: Callable[[str, str], None] = lambda name, why: None,
+        on_giving_up: Callable[[str, LanfitError], None] = lambda name, wrong: None,
     ) -> None:
         self._workspace = workspace
         self._address = address
-        self._secrets = f"{passphrase}\n".encode()
+        self._secrets = f"{stretched.hex()}\n".encode()
         self._fingerprint = fingerprint
         self._threads = threads
         self._once = once
         self._tasks: list[asyncio.Task[None]] = []
         self._processes: dict[str, asyncio.subprocess.Process] = {}
         self._allowed: list[Path] = []
-        self.on_trouble: Callable[[str, str], None] = lambda name, what: None
-        self.on_death: Callable[[str, str], None] = lambda name, why: None
-        self.on_giving_up: Callable[[LanfitError, str], None] = lambda wrong, name: None
+        self._on_trouble = on_trouble
+        self._on_death = on_death
+        self._on_giving_up = on_giving_up
 
     async def start(self, count: int) -> None:
         """Start clients `local-1` … `local-<count>`."""
@@ -58,15 +71,15 @@ class LocalClients:
                 line = read.decode(errors="replace").rstrip()
                 last.append(line.removeprefix(CANT_JOIN))
                 if line.startswith(CANT_JOIN):
-                    self.on_trouble(name, last[-1])
+                    self._on_trouble(name, last[-1])
             code = await process.wait()
             if code == 0:
                 return
-            self.on_death(name, f"it ended with exit code {code}: " + " / ".join(list(last)[-3:]))
-            if code == InputError.exit_code:  # another one would find the same
-                self.on_giving_up(mistake("client.local-unusable", client=name), name)
+            self._on_death(name, f"it ended with exit code {code}: " + " / ".join(list(last)[-3:]))
+            if code == InputError.exit_code:  # another one would fail for the same reason
+                self._on_giving_up(name, mistake("client.local-unusable", client=name))
                 return
-        self.on_giving_up(mistake("client.local-gave-up", client=name), name)
+        self._on_giving_up(name, mistake("client.local-gave-up", client=name))
 
     async def _start_one(self, name: str) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
@@ -88,7 +101,7 @@ class LocalClients:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env=environment_of_children({"PYTHONUNBUFFERED": "1"}),
             **own_group(),
         )
         # The passphrase goes through the pipe, which stays open: its end tells the client that we are gone.
@@ -100,7 +113,7 @@ class LocalClients:
         return process
 
     def allow(self, path: Path) -> None:
-        """Let these clients execute a file with custom objects, as its operator wants."""
+        """Allow these clients to execute a custom objects file."""
         if path not in self._allowed:
             self._allowed.append(path)
         for process in self._processes.values():
@@ -116,7 +129,7 @@ class LocalClients:
 
 
 def own_address(addresses: Sequence[str]) -> str:
-    """Where a client on this machine joins a server that listens on these: at loopback where that is one of them."""
+    """Return the address at which a client on this machine joins: loopback if the server listens on it."""
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
     found = [everywhere.get(address, address) for address in addresses]
     return next(filter(is_loopback, found), found[0])

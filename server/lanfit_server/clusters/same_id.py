@@ -1,4 +1,4 @@
-"""A second link with the id of a client that is here: the same client again, or another machine with a copied id?
+"""Decides whether a second link with the id of a connected client is the same client, or a machine with a copied id.
 
 A client keeps its id in a file. When a disk image is cloned, or a workspace copied, two machines have that file, and
 each would take the other's place for as long as both live. A client that returns must take its own place at once: its
@@ -27,8 +27,8 @@ by the client itself, which writes it into its state: from then on there is noth
 
 What lies in a copied outbox is offered by both machines, under their new and old ids. It is taken from the one that
 keeps the id, because the ledger says that its task was given to that (leases.py); the other one is refused, or told
-that it is here already, and drops it. Whose folder was copied while it trained may so lose the task that it has at
-hand: the id, and the task with it, is the copy's, and the task is trained again.
+that it is here already, and drops it. A client whose folder was copied while it trained
+may so lose its current task: the id, and the task with it, is the copy's, and the task is trained again.
 
 A client that names no process is older than this. Nobody takes the place of one that names its process by leaving it
 out: then the older link is asked, too.
@@ -40,7 +40,7 @@ from lanfit.wire.messages import Join
 
 
 def is_same_client(older_process: bytes, newcomer: Join) -> bool:
-    """Return whether a newcomer with the same id is certainly the client of the older link, started anew or not."""
+    """Return whether a new link with the same id is certainly from the client of the older link, restarted or not."""
     if not older_process:
         return True
     if not newcomer.process:

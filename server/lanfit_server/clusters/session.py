@@ -1,4 +1,4 @@
-"""One client's link, and what is under way on it."""
+"""One client's link, with its transfers and requests."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lanfit.net.link import Link
-from lanfit.partial import PartialBlock
+from lanfit.transfer.partial import PartialBlock
 from lanfit.wire.messages import Result
-from lanfit_server.roster import Member
+from lanfit_server.clusters.roster import Member
 
 
 @dataclass
 class Delivery:
-    """A result on its way in."""
+    """A result that is being received."""
 
     result: Result
     client: str
-    """What the client is called in the run that it is of."""
+    """The name of the client in the run of the result."""
     part: PartialBlock
     fetching: asyncio.Task[bool]
     began: float
@@ -26,35 +26,37 @@ class Delivery:
 
 @dataclass
 class Session:
-    """One client's link, and what is under way on it."""
+    """One client's link, with its transfers and requests."""
 
     name: str
     link: Link
     process: bytes = b""
-    """The process of the client: see same_id.py."""
+    """Identifies the process of the client; see same_id.py."""
     deliveries: dict[str, Delivery] = field(default_factory=dict)
+    came: dict[tuple[str, str], int] = field(default_factory=dict)
+    """The received bytes of a result at its last progress."""
     acknowledged: set[str] = field(default_factory=set)
     sending: set[asyncio.Task[None]] = field(default_factory=set)
     surveyed: asyncio.Task[None] | None = None
     asked_parts: list[int] = field(default_factory=list)
-    """The questions for parts that it has not answered: of how many parts each."""
+    """The open questions for parts: the number of parts of each."""
     reason: str = ""
     left: bool = False
     broken: bool = False
-    """It was ended because of what the client sent."""
+    """Whether the link was ended because the client violated the protocol."""
     announced: bool = False
-    """Whether it was told to who runs the job that this client is here: only if it can take part."""
+    """Whether the run was notified of this client, which must be able to participate."""
     counted: tuple[int, int] = (0, 0)
 
     def count(self, member: Member) -> None:
-        """Add to the member's bytes, as it sees them, what came over this link since the last time."""
+        """Add the bytes on this link since the last call to the member's counts."""
         received, sent = self.link.bytes_sent, self.link.bytes_received
         member.bytes_received += received - self.counted[0]
         member.bytes_sent += sent - self.counted[1]
         self.counted = (received, sent)
 
     def deliveries_of(self, result: Result) -> list[str]:
-        """The blocks on their way in that are results of the same task: another one takes their place."""
+        """Return the blocks that are being received as results of the same task, which another one replaces."""
         of = result.run, result.task
         return [
             block
@@ -63,20 +65,20 @@ class Session:
         ]
 
     async def drop(self, block_id: str) -> None:
-        """Fetch a result no further, and keep nothing of it."""
+        """Stop receiving a result, and discard it."""
         delivery = self.deliveries.pop(block_id)
         delivery.fetching.cancel()
         await asyncio.gather(delivery.fetching, return_exceptions=True)
         await asyncio.to_thread(delivery.part.drop)
 
     async def close(self) -> None:
-        """Drop everything that is under way; what came of a large result stays, for a link that goes on with it."""
+        """Cancel all transfers; the received bytes of a large result are kept for a link that resumes it."""
         tasks: list[asyncio.Task[Any]] = [*self.sending, *(delivery.fetching for delivery in self.deliveries.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         while self.deliveries:
             _, delivery = self.deliveries.popitem()
-            # Unmaps what may be large, which must not keep the loop from other clients.
+            # Unmapping large files must not block the loop.
             await asyncio.to_thread(delivery.part.close)
         await self.link.close(self.reason)

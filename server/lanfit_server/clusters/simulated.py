@@ -1,4 +1,4 @@
-"""Clients in memory: the same tasks, messages and results as over TCP, trained by a few warm trainers of this machine.
+"""Simulated clients: the same tasks, messages and results as over TCP, with a pool of trainers on this machine.
 
 A client that is simulated has no outbox: until its result is in the ledger it is nowhere, and is trained again after a
 crash, with the same bits. What is in the ledger is on disk, as with other clients (docs/decisions/0010).
@@ -12,57 +12,58 @@ import hashlib
 import logging
 import os
 import shutil
-import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lanfit import __version__
-from lanfit.errors import LanfitError
-from lanfit.files import BlockFile
-from lanfit.mistakes import mistake
-from lanfit.models.custom import Allowed
-from lanfit.parts import shares
+from lanfit.errors import LanfitError, LocalProtocolError, mistake
+from lanfit.models.custom_files import Allowed
+from lanfit.settings.parts import shares
+from lanfit.transfer.blocks import BlockFile
 from lanfit.wire.arrays import AnyArray, BlockSpec
 from lanfit.wire.messages import (
     AskParts,
     Cancel,
     CustomFile,
+    Epoch,
+    Failed,
     Join,
     Lease,
+    LogLines,
+    Message,
     PartsTaken,
     Progress,
     Result,
     RunEnded,
     Runtime,
+    Scored,
     ScoreTask,
     Survey,
 )
-from lanfit_server.clusters import (
-    EpochEnded,
-    Event,
-    Hopeless,
-    Logged,
-    Offered,
-    Repeated,
-    Returned,
-    ScoreDone,
-    SurveyFailed,
-    TaskFailed,
-    Took,
-)
 from lanfit_server.clusters.blocks import BlocksOnDisk
 from lanfit_server.clusters.event_queue import EventQueue
+from lanfit_server.clusters.events import (
+    ClientUnavailable,
+    DuplicateResult,
+    Event,
+    PartsChosen,
+    ResultCommitted,
+    ResultOffered,
+    SurveyFailed,
+    TaskFailed,
+)
 from lanfit_server.clusters.pool import Pool
-from lanfit_server.clusters.simulated_work import Scoring, SimulatedWork, Training
-from lanfit_server.collect import Desk, Known, NotLeased, PutOff, Refuse, Take, why_not_written
-from lanfit_server.roster import Roster
+from lanfit_server.clusters.reports import events_of
+from lanfit_server.clusters.roster import Roster
+from lanfit_server.clusters.simulated_work import EvaluationItem, SimulatedWork, Training
+from lanfit_server.store.result_store import Accept, Defer, Duplicate, NotLeased, Reject, ResultStore, Stored
 
 log = logging.getLogger("lanfit.server")
-#: How often clients that wait for a trainer are said to be fine, in seconds.
+#: The interval of heartbeats for clients that wait for a trainer, in seconds.
 TICK_SECONDS = 1.0
-#: A result that there is no room for is offered again after so many seconds.
+#: After this many seconds, a result is offered again for which there was no disk space.
 LATER_SECONDS = 10.0
 ADDRESS = "this machine's memory"
 
@@ -70,7 +71,7 @@ ADDRESS = "this machine's memory"
 class SimulatedCluster:
     """Clients `sim-001`, `sim-002`, … that share the trainers of a pool.
 
-    They are here before anybody waits for them, so that there is no `Joined` event.
+    They are here before anybody waits for them, so that there is no `ClientJoined` event.
 
     Args:
         pool: does the training; ended with the cluster.
@@ -80,17 +81,19 @@ class SimulatedCluster:
     own_machines = False
     waiting_for = ""
 
-    def __init__(self, desk: Desk, pool: Pool, scratch: Path) -> None:
+    def __init__(
+        self, store: ResultStore, pool: Pool, scratch: Path, say: Callable[[str], None] = lambda text: None
+    ) -> None:
         self.roster = Roster()
         self.events: EventQueue[Event] = EventQueue()
-        self.say: Callable[[str], None] = lambda text: None
-        """Called with what the operator must know."""
+        self.say = say
+        """Called with messages for the operator."""
         self.later_seconds = LATER_SECONDS
         self.blocks = BlocksOnDisk(scratch / "blocks")
         self.pool = pool
         self.allowed = Allowed()
         """The files with custom objects that the trainers may execute."""
-        self._desk = desk
+        self._store = store
         self._scratch = scratch
         self._at_hand: dict[tuple[str, str, str], SimulatedWork] = {}
         """By client, run and task."""
@@ -98,7 +101,7 @@ class SimulatedCluster:
         self._numbers = 0
 
     def join(self, count: int, runtime: Runtime, free_memory: int = 0) -> None:
-        """Let so many clients join; to be called once, in the loop.
+        """Let this many clients join. Must be called once, in the loop.
 
         Args:
             runtime: of the trainers.
@@ -113,18 +116,18 @@ class SimulatedCluster:
         self._start(self._tick())
 
     async def _tick(self) -> None:
-        """Whoever waits for a trainer is not to blame for getting on with nothing."""
+        """Send heartbeats for clients that wait for a trainer, whose tasks make no progress."""
         while True:
             now = time.monotonic()
             for member in self.roster.members():
                 member.last_seen = now
-            waiting = {id(errand) for errand in self.pool.waiting()}
+            waiting = {id(item) for item in self.pool.waiting()}
             for (client, _, _), work in self._at_hand.items():
                 if id(work) in waiting:
                     self.roster[client].advanced = now
             await asyncio.sleep(TICK_SECONDS)
 
-    # --- what the coordinator asks for --------------------------------------------------------------------------
+    # --- requests of the run --------------------------------------------------------------------------
 
     def serve_block(
         self, spec: BlockSpec, arrays: Mapping[str, AnyArray], on_sent: Callable[[], None] | None = None
@@ -138,7 +141,7 @@ class SimulatedCluster:
         self.blocks.clear()
 
     async def require(self, custom: Sequence[CustomFile], objects: Sequence[str]) -> None:
-        pass  # they are on this machine, whose user has named the files
+        pass  # they are on this machine, whose user allowed the files
 
     def rename(self, client: str, name: str) -> str:
         return self.roster.rename(client, name)
@@ -148,9 +151,9 @@ class SimulatedCluster:
             case AskParts(of):
                 names = [member.name for member in self.roster.members()]
                 parts = shares(of, len(names))[names.index(client)]
-                self.events.put_nowait(Took(client, client, parts))
+                self.events.put_nowait(PartsChosen(client, client, parts))
             case PartsTaken():
-                pass  # what they train on comes with their tasks
+                pass  # their tasks contain what they train on
             case Lease(run, task):
                 held = self._at_hand.get((client, run, task))
                 if isinstance(held, Training):
@@ -159,7 +162,7 @@ class SimulatedCluster:
                     self._numbers += 1
                     self._take((client, run, task), Training(self, client, message, self._scratch / str(self._numbers)))
             case ScoreTask(run, task):
-                self._take((client, run, task), Scoring(self, client, message))
+                self._take((client, run, task), EvaluationItem(self, client, message))
             case Cancel(run, task):
                 await self._drop((client, run, task))
             case Survey():
@@ -193,31 +196,28 @@ class SimulatedCluster:
         self._at_hand.clear()
         self.blocks.clear()
 
-    # --- what the clients tell ----------------------------------------------------------------------------------
+    # --- messages of clients ----------------------------------------------------------------------------------
 
     def unusable(self, error: LanfitError) -> None:
-        """No trainer can do anything here."""
-        self.events.put_nowait(Hopeless("", error))
+        """Handle a backend that can't be used here."""
+        self.events.put_nowait(ClientUnavailable("", error))
 
-    def progressed(self, client: str, said: Progress) -> None:
-        self.roster.progress(client, said, time.monotonic())
+    def hear(self, work: SimulatedWork, message: Message) -> None:
+        """Handle a message of a client."""
+        client = work.key[0]
+        match message:
+            case Progress():
+                self.roster.progress(client, message, time.monotonic())
+            case Failed() | Scored():
+                self._done(work, *events_of(client, message))
+            case Epoch() | LogLines():
+                for event in events_of(client, message):
+                    self.events.put_nowait(event)
+            case _:
+                raise LocalProtocolError(f"{client} sent {type(message).__name__}")
 
-    def ended_epoch(self, client: str, run: str, task: str, epoch: int, metrics: dict[str, float]) -> None:
-        self.events.put_nowait(EpochEnded(client, run, task, epoch, metrics))
-
-    def logged(self, client: str, run: str, *lines: str) -> None:
-        self.events.put_nowait(Logged(client, run, lines))
-
-    def failed(self, work: SimulatedWork, error: str, *, died: bool = False, not_finite: bool = False) -> None:
-        client, run, task = work.key
-        self._done(work, TaskFailed(client, run, task, error, died=died, not_finite=not_finite))
-
-    def scored(self, work: SimulatedWork, rows: int, metrics: dict[str, float]) -> None:
-        client, run, task = work.key
-        self._done(work, ScoreDone(client, run, task, rows, metrics))
-
-    def trained(self, work: SimulatedWork, result: Result, path: Path) -> None:
-        """Hand a result in, whose block lies in a file; who made it is free for other work meanwhile."""
+    def hand_in(self, work: SimulatedWork, result: Result, path: Path) -> None:
+        """Receive a result with its block in a file; its trainer is free for other work."""
         self._start(self._hand_in(work, result, path))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -232,67 +232,66 @@ class SimulatedCluster:
             if not why:
                 return
             if not tries:
-                self.say(f"Results have to wait: {why}. Make room; they are tried again.")
+                self.say(f"Results have to wait: {why}. Free some disk space; the server retries.")
             log.warning("%s: the result of %s has to wait: %s", result.task, work.key[0], why)
             tries += 1
             await asyncio.sleep(self.later_seconds)
 
     async def _try(self, work: SimulatedWork, result: Result, trained: Path, *, again: bool) -> str:
-        """Hand a result in; returns why it has to wait, empty when it is taken, or refused for good."""
+        """Submit a result; return why it has to wait, empty if it was accepted or rejected."""
         client, run, task = work.key
-        self.roster[client].advanced = time.monotonic()
-        match self._desk.consider(self.roster[client].client_id, result):
-            case Known():
-                self._done(work, Repeated(client, run, task, result.attempt))
-            case Refuse(reason) | NotLeased(reason):
-                self.failed(work, reason)
-            case PutOff(reason):
+        self.roster[client].advanced = self.roster[client].delivered = time.monotonic()
+        match self._store.consider(self.roster[client].client_id, result):
+            case Duplicate():
+                self._done(work, DuplicateResult(client, run, task, result.attempt))
+            case Reject(reason) | NotLeased(reason):
+                self._done(work, TaskFailed(client, run, task, reason))
+            case Defer(reason):
                 return reason
-            case Take(path):
+            case Accept(path):
                 if not again:
-                    self.events.put_nowait(Offered(client, run, task))
-                try:
-                    await self._store(work, result, trained, path, again=again)
-                except (OSError, sqlite3.OperationalError) as wrong:
-                    return why_not_written(wrong)
+                    self.events.put_nowait(ResultOffered(client, run, task))
+                return await self._take_in(work, result, trained, path, again=again)
         return ""
 
-    async def _store(self, work: SimulatedWork, result: Result, trained: Path, path: Path, *, again: bool) -> None:
-        """Put a result on disk and into the ledger: what is committed after this survives anything."""
+    async def _take_in(self, work: SimulatedWork, result: Result, trained: Path, path: Path, *, again: bool) -> str:
+        """Store a result durably, with its entry in the ledger; return why it has to wait."""
         client, run, task = work.key
         began = time.monotonic()
         self.roster[client].state = "sending"
-        async with self._desk.lock(result):
-            if self._desk.is_known(result):
-                self._done(work, Repeated(client, run, task, result.attempt))
-                return
 
-            def block() -> BlockFile:
-                _put(trained, path, result.block.id, again=again)
-                return BlockFile.reopen(path)
+        def block() -> BlockFile:
+            _put(trained, path, result.block.id, again=again)
+            return BlockFile.reopen(path)
 
-            refused = await self._desk.take_in(client, result, block)
-        if refused is None:
-            self._done(work, Returned(client, run, task, time.monotonic() - began))
-        else:
-            self.failed(work, refused, not_finite=True)
+        match await self._store.take_in(client, result, block):
+            case Duplicate():
+                self._done(work, DuplicateResult(client, run, task, result.attempt))
+            case Reject(reason):
+                self._done(work, TaskFailed(client, run, task, reason, not_finite=True))
+            case Defer(reason):
+                return reason
+            case Stored():
+                self._done(work, ResultCommitted(client, run, task, time.monotonic() - began))
+        return ""
 
-    def _done(self, work: SimulatedWork, event: Event) -> None:
+    def _done(self, work: SimulatedWork, *events: Event) -> None:
         client = work.key[0]
         if self._at_hand.get(work.key) is work:
             del self._at_hand[work.key]
             self.roster.rest(client)
         work.forget()
-        self.events.put_nowait(event)
+        for event in events:
+            self.events.put_nowait(event)
 
 
 def client_id(number: int) -> bytes:
-    """Who a client is, from 1: the same in every simulation, so that one that is gone on with knows it again."""
+    """Return the id of a client, from 1: the same in every simulation, so that a resumed one recognizes it."""
     return b"simulated" + number.to_bytes(7, "big")
 
 
 def _put(trained: Path, path: Path, block_id: str, *, again: bool) -> None:
-    """Give a block of the trainer its place beside the other results; the trainer's own file stays until that is done.
+    """Move a block of the trainer to the other results; the trainer's own file stays until that is done.
 
     What could not be synced is never synced again: then it is a copy, if that can still be read.
     """
@@ -301,10 +300,10 @@ def _put(trained: Path, path: Path, block_id: str, *, again: bool) -> None:
     if not again:
         try:
             os.link(trained, path)
-        except OSError:  # another disk, or a system without links
+        except OSError:  # another file system, or one without hard links
             shutil.copyfile(trained, path)
         return
     shutil.copyfile(trained, path)
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != block_id:
-            raise OSError(errno.EIO, "the disk lost what was written", str(trained))
+            raise OSError(errno.EIO, "the disk lost data that was written", str(trained))

@@ -1,179 +1,111 @@
-"""What a simulated client can be asked for: train a task, score a model. The counterpart of a client's own errands.
-
-What is told of it is what a client tells: the same progress, epochs, log lines and failures.
-"""
+"""Work items of simulated clients: train a task, evaluate models. They send the messages of a real client."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from lanfit.errors import ChildDied, LanfitError
-from lanfit.models.custom import Allowed
-from lanfit.text import sanitize_lines, sentence
-from lanfit.training import orders
-from lanfit.training.checkpoint import epochs_kept
-from lanfit.training.orders import Answer, EpochDone, Note, Ready, Resumed, Scored, Step, Trained
-from lanfit.wire.messages import Lease, Progress, Result, ScoreTask
-from lanfit_server.clusters import NOT_FINITE
+from lanfit.models.custom_files import Allowed
+from lanfit.training import commands
+from lanfit.training.work_items import LeasedTask, ModelsToEvaluate
+from lanfit.transfer.blocks import ArrayFile
+from lanfit.wire.messages import Lease, LogLines, Message, Result, ScoreTask
 from lanfit_server.clusters.blocks import BlocksOnDisk
-from lanfit_server.clusters.pool import Errand
+from lanfit_server.clusters.pool import WorkItem
 
 #: Client, run and task.
 Key = tuple[str, str, str]
 
 
-class SimulatedWork(Errand, Protocol):
-    """An errand of a simulated client."""
+class SimulatedWork(WorkItem, Protocol):
+    """A work item of a simulated client."""
 
     @property
     def key(self) -> Key: ...
 
     def forget(self) -> None:
-        """It is over: remove its files."""
+        """Remove its files at the end."""
         ...
 
 
-class Told(Protocol):
-    """Who hears of a client's work: the cluster."""
+class Hearer(Protocol):
+    """Receives the messages of work items: the cluster."""
 
     blocks: BlocksOnDisk
     allowed: Allowed
 
-    def progressed(self, client: str, said: Progress) -> None: ...
+    def hear(self, work: SimulatedWork, message: Message) -> None:
+        """Handle a message of a client."""
+        ...
 
-    def ended_epoch(self, client: str, run: str, task: str, epoch: int, metrics: dict[str, float]) -> None: ...
-
-    def logged(self, client: str, run: str, *lines: str) -> None: ...
-
-    def failed(self, work: SimulatedWork, error: str, *, died: bool = False, not_finite: bool = False) -> None: ...
-
-    def scored(self, work: SimulatedWork, rows: int, metrics: dict[str, float]) -> None: ...
-
-    def trained(self, work: SimulatedWork, result: Result, path: Path) -> None: ...
+    def hand_in(self, work: SimulatedWork, result: Result, path: Path) -> None:
+        """Receive a result with its block in a file."""
+        ...
 
 
-class Training:
+class Training(LeasedTask):
     """A leased task.
 
     Args:
         folder: of this task alone, made when it begins.
     """
 
-    def __init__(self, cluster: Told, client: str, lease: Lease, folder: Path) -> None:
-        self.lease = lease
+    def __init__(self, cluster: Hearer, client: str, lease: Lease, folder: Path) -> None:
+        super().__init__(lease, "waiting", {"join": 0.0, "receive": 0.0})
         self.key: Key = (client, lease.run, lease.task)
         self.warm = lease.shard.id
         self._cluster = cluster
-        self._client = client
         self._folder = folder
-        self._went_on = 0
-        self._epochs = lease.fit.epochs
-        """As the trainer counts them: a round may want steps instead."""
 
     @property
-    def _checkpoint(self) -> Path:
+    def checkpoint(self) -> Path:
         return self._folder / "state.checkpoint"
 
-    async def order(self, number: int) -> orders.Fit:
-        lease = self.lease
-        self._progress("preparing")
+    async def order(self, number: int) -> commands.Fit:
+        lease, blocks = self.lease, self._cluster.blocks
         self._folder.mkdir(parents=True, exist_ok=True)
-        return orders.Fit(
-            number=number,
-            fit=lease.fit,
-            weights=await self._cluster.blocks.file(lease.weights),
-            shard=await self._cluster.blocks.file(lease.shard),
-            data="",
-            result=str(self._folder / "result.block"),
-            copy="",
-            checkpoint=str(self._checkpoint),
-            custom=self._cluster.allowed.of(lease.fit.model.custom, lease.fit.model.objects),
-        )
-
-    def hear(self, answer: Answer, ready: Ready) -> None:
-        lease = self.lease
-        match answer:
-            case Step(_, state, epoch, epochs, step, steps, loss, speed):
-                self._epochs = epochs
-                self._cluster.progressed(
-                    self._client, Progress(lease.run, lease.task, epoch, epochs, step, steps, loss, speed, state)
-                )
-            case Resumed(epochs=epochs):
-                if epochs != self._went_on:  # else it has been said
-                    self._log(f"Going on with {lease.task} after epoch {epochs}, from its checkpoint.")
-            case Note(text=text):
-                self._log(f"Note: {text}")
-            case EpochDone(_, epoch, metrics, again):
-                self._cluster.ended_epoch(self._client, lease.run, lease.task, epoch, metrics)
-                if not again:
-                    of_round = f"Round {lease.fit.round}, epoch" if lease.fit.round else "Epoch"
-                    self._log(f"{of_round} {epoch + 1}/{self._epochs}  {_shown(metrics)}")
-            case Trained():
-                which = "last" if lease.fit.keep_last else "best"
-                self._log(f"Trained {lease.task}; {which} epoch {answer.best_epoch + 1}. Handing it back.")
-                result = orders.result_of(lease, answer, ready, {"join": 0.0, "receive": 0.0})
-                self._cluster.trained(self, result, Path(answer.block.path))
-
-    def again(self, died: LanfitError) -> bool:
-        """Go on if there is a later checkpoint than when the trainer died before; else the task kills its trainers."""
-        epochs = epochs_kept(self._checkpoint)
-        if epochs <= self._went_on:
-            return False
-        self._went_on = epochs
-        self._progress("preparing")
-        self._log(f"{sentence(died.message)}; going on after epoch {epochs}.")
-        return True
-
-    def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:
-        told = f"{error.message}. {error.hint}".strip() if error.hint and not last_lines else error.message
-        self._log(f"{self.lease.task} could not be trained: {told}", *last_lines)
-        died, not_finite = isinstance(error, ChildDied), error.code in NOT_FINITE
-        self._cluster.failed(self, sanitize_lines(told), died=died, not_finite=not_finite)
+        self._is_now("preparing")
+        self._on_step()
+        weights, shard = await blocks.file(lease.weights), await blocks.file(lease.shard)
+        rows = await blocks.file(lease.rows) if lease.rows is not None else None
+        custom = self._cluster.allowed.of(lease.fit.model.custom, lease.fit.model.objects)
+        return self.command(number, weights, shard, self._folder / "result.block", custom, rows=rows)
 
     def forget(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _log(self, *lines: str) -> None:
-        self._cluster.logged(self._client, self.lease.run, *lines)
+    def _send(self, message: Message) -> None:
+        self._cluster.hear(self, message)
 
-    def _progress(self, state: str) -> None:
-        lease = self.lease
-        said = Progress(lease.run, lease.task, 0, lease.fit.epochs, 0, 0, 0.0, 0.0, state)
-        self._cluster.progressed(self._client, said)
+    def _on_step(self) -> None:
+        self._send(self.progress())
+
+    def _log(self, line: str, told: str = "", *, is_detail: bool = False) -> None:
+        self._send(LogLines(self.lease.run, (told or line,)))
+
+    def _hand_over(self, result: Result, block: ArrayFile) -> None:
+        self._cluster.hand_in(self, result, Path(block.path))
 
 
-class Scoring:
-    """Models that are to be scored on a client's rows."""
+class EvaluationItem(ModelsToEvaluate):
+    """A request to evaluate models on a client's rows."""
 
-    def __init__(self, cluster: Told, client: str, message: ScoreTask) -> None:
+    def __init__(self, cluster: Hearer, client: str, message: ScoreTask) -> None:
+        self.message = message
         self.key: Key = (client, message.run, message.task)
         self.warm = message.shard.id
         self._cluster = cluster
-        self._message = message
 
-    async def order(self, number: int) -> orders.Score:
-        message, blocks = self._message, self._cluster.blocks
-        members = tuple([await blocks.file(member) for member in message.members])
+    async def order(self, number: int) -> commands.Evaluate:
+        message, blocks = self.message, self._cluster.blocks
+        members = [await blocks.file(member) for member in message.members]
         shard = await blocks.file(message.shard)
         custom = self._cluster.allowed.of(message.model.custom, message.model.objects)
-        return orders.Score(number, message.model, message.own, shard, members, "", message.rows, custom)
-
-    def hear(self, answer: Answer, ready: Ready) -> None:
-        if isinstance(answer, Scored):
-            self._cluster.scored(self, answer.rows, answer.metrics)
-
-    def again(self, died: LanfitError) -> bool:
-        return False
-
-    def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:
-        self._cluster.failed(self, sanitize_lines(error.message))
+        return self.command(number, shard, members, custom)
 
     def forget(self) -> None:
         pass
 
-
-def _shown(metrics: Mapping[str, float]) -> str:
-    return "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+    def _send(self, message: Message) -> None:
+        self._cluster.hear(self, message)

@@ -1,4 +1,4 @@
-"""`lanfit prepare`: from tables or images to `dataset/`, and a model when asked for. Asks, decides, then writes.
+"""`lanfit prepare`: from tables or images to `dataset/`, and optionally a model. Asks, decides, then writes.
 
 Nothing is written before everything is decided.
 """
@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from lanfit.core.terminal import Terminal
+from lanfit.core.text import pluralize
+from lanfit.core.workspace import Workspace
 from lanfit.data.columns import Column
 from lanfit.data.images import notes_of
-from lanfit.data.text_tables import read_text_table
-from lanfit.mistakes import mistake
-from lanfit.terminal import Terminal
-from lanfit.text import pluralize
-from lanfit.workspace import Workspace
+from lanfit.errors import mistake
 from lanfit_server.prepare_data import dialog, image_folder
 from lanfit_server.prepare_data.decide import (
     NO_TARGET,
@@ -30,12 +29,13 @@ from lanfit_server.prepare_data.decide import (
 )
 from lanfit_server.prepare_data.models import check_model, file_name, model_script, write_model
 from lanfit_server.prepare_data.recipe import FILE, LeftOut
+from lanfit_server.prepare_data.text_tables import read_text_table
 from lanfit_server.prepare_data.writing import check_dataset, inputs_csv, targets_csv, write_dataset
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the command line says."""
+    """The command line."""
 
     workspace: Workspace
     paths: tuple[Path, ...]
@@ -49,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was made, for people and for `--json`."""
+    """The result, for people and for `--json`."""
 
     rows: int
     shape: tuple[int, ...]
@@ -59,7 +59,7 @@ class Outcome:
     task: str | None
     classes: tuple[str, ...]
     left_out: Mapping[str, str]
-    """Columns that became no input, and why."""
+    """Columns that are not inputs, and why."""
     rows_left_out: int
     files: tuple[str, ...]
     model: str | None
@@ -68,7 +68,7 @@ class Outcome:
     """The commands that come next."""
 
     def lines(self) -> list[str]:
-        """The outcome for people."""
+        """Return the result for people."""
         shape = "×".join(map(str, self.shape))
         text = [f"Prepared: {pluralize(self.rows, 'row')} of {shape} inputs.", *(f"  {name}" for name in self.files)]
         if self.classes:
@@ -77,15 +77,15 @@ class Outcome:
         elif self.target:
             text.append(f'Target: "{self.target}", a number')
         puts_out = len(self.classes) or 1
-        wanted = f" with a model of {shape} inputs and {pluralize(puts_out, 'output')} (--model makes one)"
+        wanted = f" with a model of {shape} inputs and {pluralize(puts_out, 'output')} (--model creates one)"
         return [*text, f"Next{'' if self.model else wanted}:", *(f"  {line}" for line in self.next)]
 
 
 def prepare_tables(request: Request, terminal: Terminal) -> Outcome:
-    """Make `dataset/` of tables.
+    """Create `dataset/` from tables.
 
     Raises:
-        InputError: a table can't be read or used, or something of the user's is in the way; nothing was written.
+        InputError: a table can't be read or used, or files of the user are in the way; nothing was written.
     """
     ready = check_dataset(request.workspace, replace_others=request.replace)
     table = with_missing(concatenate([read_text_table(path) for path in request.paths]), request.corrections.missing)
@@ -93,7 +93,10 @@ def prepare_tables(request: Request, terminal: Terminal) -> Outcome:
     guess = request.target or guess_target(columns)
     given, alone = request.target, ""
     if given is None and guess is not None and terminal.take_defaults and not _leaves_inputs(columns, guess):
-        given, alone = NO_TARGET, f'"{guess}" alone can be an input, so there is no target: X only, for order XX'
+        given, alone = (
+            NO_TARGET,
+            f'"{guess}" is the only possible input, so there is no target: only X is written, for order XX',
+        )
     shown = next((place for place, column in enumerate(columns) if column.name == guess and not alone), None)
     terminal.say(
         f"{_shown(request.paths)}: {pluralize(table.rows, 'row', grouped=True)}, {pluralize(len(columns), 'column')}."
@@ -116,7 +119,7 @@ def prepare_tables(request: Request, terminal: Terminal) -> Outcome:
     dropped = []
     if decided.dropped:
         marks = decided.recipe.target.marks if decided.recipe.target else ()
-        counting = f"; {', '.join(marks)} among its numbers counts as missing" if marks else ""
+        counting = f"; {', '.join(marks)} among its numbers is read as missing" if marks else ""
         dropped = [f"{pluralize(decided.dropped, 'row')} without a target left out{counting}"]
     guesses = [note for note in (guessed, alone) if note]
     notes = (*ready.notes, *table.notes, *guesses, *doubts, *dropped, *decided.notes)
@@ -130,12 +133,12 @@ def prepare_tables(request: Request, terminal: Terminal) -> Outcome:
 
 
 def _leaves_inputs(columns: Sequence[Column], target: str) -> bool:
-    """Whether something is left to predict the target from, or might be once a doubt is settled."""
+    """Return whether an input is left to predict the target from, or may be once a doubt is resolved."""
     return any(column.name != target and (column.is_used or column.doubt) for column in columns)
 
 
 def _way_out(doubt: str) -> str:
-    return ": say --day-first or --month-first" if "month" in doubt else ": say it with --thousands or --decimal"
+    return ": use --day-first or --month-first" if "month" in doubt else ": use --thousands or --decimal"
 
 
 def _shown(paths: Sequence[Path]) -> str:
@@ -143,10 +146,10 @@ def _shown(paths: Sequence[Path]) -> str:
 
 
 def _script_of(decided: Decided, kind: str, name: str) -> str | None:
-    """The script of the model, if one is wanted.
+    """Return the script of the model, if one is requested.
 
     Raises:
-        InputError: there is no target, so nobody knows what it is to put out.
+        InputError: there is no target, so the output is unknown.
     """
     if kind == "none":
         return None
@@ -182,14 +185,14 @@ def _outcome(
 
 
 def _written(workspace: Workspace, files: Mapping[str, bytes], model: Path | None) -> tuple[str, ...]:
-    """The files that were written, as people read them."""
+    """Return the written files, as shown to users."""
     written = [workspace.dataset / name for name in (*files, FILE)]
     written += [model, model.with_suffix(".py")] if model else []
     return tuple(map(workspace.relative, written))
 
 
 def next_commands(server: str, rows: str) -> tuple[str, ...]:
-    """The commands that come after `prepare`."""
+    """Return the commands that follow `prepare`."""
     return (
         f"lanfit server{server}",
         f"lanfit predict model/collected/<run>/final.keras {rows} --out predictions.csv",
@@ -197,10 +200,10 @@ def next_commands(server: str, rows: str) -> tuple[str, ...]:
 
 
 def prepare_any(request: Request, terminal: Terminal) -> Outcome:
-    """Make `dataset/` of tables, or of a folder of images.
+    """Create `dataset/` from tables, or from a folder of images.
 
     Raises:
-        InputError: as `prepare_tables`, or a path is not there.
+        InputError: as `prepare_tables`, or a path does not exist.
     """
     for path in request.paths:
         if not path.exists():
@@ -212,10 +215,10 @@ def prepare_any(request: Request, terminal: Terminal) -> Outcome:
 
 
 def prepare_images(request: Request, terminal: Terminal) -> Outcome:
-    """Make `dataset/` of a folder of images.
+    """Create `dataset/` from a folder of images.
 
     Raises:
-        InputError: an image can't be read, or something of the user's is in the way; nothing was written.
+        InputError: an image can't be read, or files of the user are in the way; nothing was written.
     """
     workspace, [folder] = request.workspace, request.paths
     ready = check_dataset(workspace, replace_others=request.replace)

@@ -8,35 +8,41 @@ from pathlib import Path
 import click
 import msgspec
 
-from lanfit.commands import interrupt_on_termination, reported
+from lanfit.core.commands import interrupt_on_termination, reported
+from lanfit.core.terminal import Terminal
+from lanfit.core.text import pluralize
+from lanfit.core.workspace import find_workspace
 from lanfit.data.tables import DECIMALS, THOUSANDS
-from lanfit.mistakes import mistake
-from lanfit.terminal import Terminal
-from lanfit.text import pluralize
-from lanfit.workspace import find_workspace
+from lanfit.errors import mistake
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
-_COLUMN = "A column to {what}: its name or number. Repeat it, or separate names with commas."
+_COLUMN = "A column to {what}: its name or number. Can be repeated, or separate names with commas."
 
 
 @click.command(context_settings=_SETTINGS)
 @click.argument("tables", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="TABLE...")
 @click.option("--target", metavar="COLUMN", help="The column to predict: its name or number; none for no target.")
-@click.option("--task", help="classification or regression.  [default: what the target looks like]")
-@click.option("--model", help="Also make a compiled model with its script: mlp, cnn or none.  [default: none]")
-@click.option("--size", metavar="HxW", help="Of images, such as 64x64.  [default: their own, when all are of one size]")
+@click.option("--task", help="classification or regression.  [default: inferred from the target]")
+@click.option("--model", help="Also create a compiled model and its script: mlp, cnn or none.  [default: none]")
+@click.option(
+    "--size", metavar="HxW", help="The size of images, such as 64x64.  [default: their own, if all have the same size]"
+)
 @click.option("--number", multiple=True, metavar="COLUMN", help=_COLUMN.format(what="use as a number"))
 @click.option("--category", multiple=True, metavar="COLUMN", help=_COLUMN.format(what="use as a category"))
 @click.option("--date", multiple=True, metavar="COLUMN", help=_COLUMN.format(what="use as a date"))
 @click.option("--drop", multiple=True, metavar="COLUMN", help=_COLUMN.format(what="leave out"))
-@click.option("--decimal", help="The decimal sign: point or comma.  [default: found out]")
-@click.option("--thousands", help="What separates thousands: comma, point, space or none.  [default: found out]")
+@click.option("--decimal", help="The decimal separator: point or comma.  [default: detected]")
+@click.option("--thousands", help="The thousands separator: comma, point, space or none.  [default: detected]")
 @click.option("--day-first/--month-first", default=None, help="How to read dates such as 01/02/2020.")
-@click.option("--missing", multiple=True, metavar="TEXT", help="A further text that means: no value. Repeat it.")
-@click.option("--replace", is_flag=True, help="Move other files in dataset/X and dataset/Y aside; replace the model.")
+@click.option(
+    "--missing", multiple=True, metavar="TEXT", help="An additional text that marks a missing value. Can be repeated."
+)
+@click.option(
+    "--replace", is_flag=True, help="Move existing files in dataset/X and dataset/Y aside; overwrite the model."
+)
 @click.option("--workspace", type=click.Path(path_type=Path), help="The folder with model/ and dataset/.")
-@click.option("--yes", is_flag=True, help="Take the default of every question that is left.")
-@click.option("--json", "as_json", is_flag=True, help="Print one object on standard output, and nothing else there.")
+@click.option("--yes", is_flag=True, help="Accept the default of every remaining question.")
+@click.option("--json", "as_json", is_flag=True, help="Print only one JSON object on standard output.")
 def prepare(
     tables: Sequence[Path],
     target: str | None,
@@ -56,10 +62,10 @@ def prepare(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Make dataset/ of tables, or of a folder of images with one subfolder for each class.
+    """Create dataset/ from tables, or from a folder of images with one subfolder per class.
 
-    Shows each column and what becomes of it, takes corrections, and writes dataset/X, dataset/Y and
-    dataset/recipe.json, with which `lanfit predict` does the same to new rows.
+    Shows how each column will be used, accepts corrections, and writes dataset/X, dataset/Y and dataset/recipe.json,
+    with which `lanfit predict` converts new rows in the same way.
     """
     interrupt_on_termination()
     with reported(as_json=as_json):
@@ -80,7 +86,7 @@ def prepare(
 
 
 def _sign(given: str | None, flag: str, known: Mapping[str, str]) -> str | None:
-    """A sign by its name, or the sign itself."""
+    """Return a separator by its name, or the separator itself."""
     if given is None or (given and given in known.values()):
         return given
     if given not in known:
@@ -89,7 +95,7 @@ def _sign(given: str | None, flag: str, known: Mapping[str, str]) -> str | None:
 
 
 def _uses(given: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """What the flags make of which columns; a name may hold commas, so both are looked for later."""
+    """Return the uses of columns given by flags; a name may contain commas, so both readings are looked up later."""
     return {name: use for use, names in given.items() for text in names for name in _split(text)}
 
 
@@ -101,17 +107,17 @@ def _split(text: str) -> list[str]:
 @click.argument("model", metavar="MODEL")
 @click.argument("rows", type=click.Path(path_type=Path), metavar="ROWS")
 @click.option("--out", default="predictions.csv", type=click.Path(path_type=Path), help="The file to write.")
-@click.option("--recipe", type=click.Path(path_type=Path), help="A recipe.json.  [default: the one beside the model]")
+@click.option("--recipe", type=click.Path(path_type=Path), help="A recipe.json.  [default: the one next to the model]")
 @click.option("--replace", is_flag=True, help="Overwrite the file.")
 @click.option("--workspace", type=click.Path(path_type=Path), help="The folder with model/ and dataset/.")
-@click.option("--json", "as_json", is_flag=True, help="Print one object on standard output, and nothing else there.")
+@click.option("--json", "as_json", is_flag=True, help="Print only one JSON object on standard output.")
 def predict(
     model: str, rows: Path, out: Path, recipe: Path | None, replace: bool, workspace: Path | None, as_json: bool
 ) -> None:
     """Predict the rows of a table, an npz file or images with a trained model.
 
-    MODEL is a file such as model/collected/RUN/final.keras, or the name of a run. The recipe and the names of the
-    classes are found beside it.
+    MODEL is a file such as model/collected/RUN/final.keras, or the name of a run. The recipe and the class names are
+    found next to it.
     """
     interrupt_on_termination()
     with reported(as_json=as_json):

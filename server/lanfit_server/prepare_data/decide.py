@@ -1,4 +1,4 @@
-"""Decides what becomes of each column of a table: what is proposed, corrections, the target, the recipe. Pure."""
+"""Decides how each column of a table is used: proposals, corrections, the target, the recipe. Pure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lanfit.core.text import pluralize
 from lanfit.data.columns import FEW_CATEGORIES, Column, Kind, count_cells, describe_table
 from lanfit.data.dates import date_forms, parts_of, read_date
 from lanfit.data.quantities import readings
 from lanfit.data.tables import is_missing, is_number
-from lanfit.data.text_tables import TextTable
-from lanfit.errors import InputError
-from lanfit.mistakes import mistake
-from lanfit.text import pluralize
+from lanfit.errors import InputError, mistake
 from lanfit_server.prepare_data.recipe import (
     Category,
     Date,
@@ -30,27 +28,28 @@ from lanfit_server.prepare_data.recipe import (
     apply_recipe,
     number_of,
 )
+from lanfit_server.prepare_data.text_tables import TextTable
 
 TASKS = {"1": "classification", "2": "regression"}
 NO_TARGET = "none"
-#: What a correction can make of a column.
+#: The uses that a correction can assign to a column.
 USES = ("number", "category", "date", "drop")
-#: Names that a target often has, in the order in which they are looked for.
+#: Usual names of a target, in the order in which they are looked up.
 TARGET_NAMES = (
     "target", "label", "labels", "class", "y", "output", "outcome", "result", "survived", "exited", "churn", "species",
     "variety", "diagnosis", "saleprice", "medv", "price", "median_house_value", "quality", "charges", "purchased",
     "loan_status", "default", "attrition", "stroke",
 )  # fmt: skip
-#: Whole numbers with at most so many different values are classes.
+#: Integers with at most this many distinct values are classes.
 MOST_CLASS_NUMBERS = 10
 MOST_CLASSES = 1000
-#: One-hot columns of one category, at most, even when asked for.
+#: The maximum number of one-hot columns of one category, even if requested.
 MOST_VALUES = 10_000
 
 
 @dataclass(frozen=True)
 class Corrections:
-    """What people said against what is proposed."""
+    """The user's corrections of the proposals."""
 
     uses: Mapping[str, str] = field(default_factory=dict)
     """Of columns, by name: one of `USES`."""
@@ -58,11 +57,11 @@ class Corrections:
     thousands: str | None = None
     day_first: bool | None = None
     missing: tuple[str, ...] = ()
-    """Further cells that say that there is no value."""
+    """Additional cells that mark a missing value."""
 
 
 def concatenate(tables: Sequence[TextTable]) -> TextTable:
-    """All rows of several tables.
+    """Return all rows of several tables.
 
     Raises:
         InputError: their columns differ; the first difference is named.
@@ -99,7 +98,7 @@ def _other_columns(first: TextTable, other: TextTable) -> InputError:
 
 
 def with_missing(table: TextTable, marks: Sequence[str]) -> TextTable:
-    """The table with further marks for missing values emptied."""
+    """Return the table with additional marks for missing values cleared."""
     if not marks:
         return table
     gone = frozenset(marks)
@@ -108,17 +107,17 @@ def with_missing(table: TextTable, marks: Sequence[str]) -> TextTable:
 
 
 def columns_of(table: TextTable, corrections: Corrections) -> tuple[Column, ...]:
-    """What the columns hold, and what is done with each, corrections included.
+    """Return the contents of the columns and their uses, including corrections.
 
     Raises:
-        InputError: a correction names no column, or can't be done.
+        InputError: a correction names no column, or is not possible.
     """
     signs = (corrections.decimal, corrections.thousands)
     found = list(describe_table(table.names, table.columns, *signs, points_may_group=table.points_may_group))
     for place, column in enumerate(found):
         if column.kind is Kind.DATE and column.doubt and corrections.day_first is not None:
             form = "dmy" if corrections.day_first else "mdy"
-            found[place] = replace(column, form=form, doubt="", proposal=f"date, {_order(form)}, becomes its parts")
+            found[place] = replace(column, form=form, doubt="", proposal=f"date, {_order(form)}, split into its parts")
     for name, use in corrections.uses.items():
         place = column_place(found, name)
         found[place] = corrected(found[place], table.columns[place], use, corrections)
@@ -126,10 +125,10 @@ def columns_of(table: TextTable, corrections: Corrections) -> tuple[Column, ...]
 
 
 def column_place(columns: Sequence[Column], name: str) -> int:
-    """Which column is called so, small and capital letters alike where that leaves one; a number counts from 1.
+    """Return the column with this name, ignoring case if that is unambiguous; a number counts from 1.
 
     Raises:
-        InputError: none is.
+        InputError: there is none.
     """
     names = [column.name for column in columns]
     if name in names:
@@ -144,18 +143,18 @@ def column_place(columns: Sequence[Column], name: str) -> int:
 
 
 def corrected(column: Column, cells: Sequence[str], use: str, corrections: Corrections) -> Column:
-    """The column, used as somebody said.
+    """Return the column with the requested use.
 
     Raises:
         InputError: its cells do not allow that; one is named.
     """
     values = [value for value in count_cells(cells) if not is_missing(value)]
     if use == "drop":
-        return replace(column, kind=Kind.TEXT, proposal="left out, as you said", doubt="")
+        return replace(column, kind=Kind.TEXT, proposal="left out, as given", doubt="")
     if use == "category":
         if not 0 < len(values) <= MOST_VALUES:
             raise mistake("prepare.no-category", column=column.name, count=len(values), most=MOST_VALUES)
-        proposal = f"category, as you said: one column for each of {len(values)}"
+        proposal = f"category, as given: one column for each of {len(values)}"
         return replace(column, kind=Kind.CATEGORY, proposal=proposal, doubt="", missing=_missing(cells))
     if use == "date":
         forms = date_forms(values)
@@ -164,15 +163,17 @@ def corrected(column: Column, cells: Sequence[str], use: str, corrections: Corre
             odd = next((value for value in values if not date_forms([value])), values[0] if values else "")
             raise mistake("prepare.no-date", column=column.name, cell=odd[:40])
         form = wanted if wanted in forms else forms[0]
-        return replace(column, kind=Kind.DATE, form=form, doubt="", proposal=f"date, as you said, {_order(form)}")
+        return replace(column, kind=Kind.DATE, form=form, doubt="", proposal=f"date, as given, {_order(form)}")
     numbers = [value for value in values if value not in column.marks]
     plain = [value for value in numbers if not is_number(value, column.reading.decimal)]
     if not plain and numbers:
-        return replace(column, kind=Kind.NUMBER, doubt="", proposal="number, as you said")
+        return replace(column, kind=Kind.NUMBER, doubt="", proposal="number, as given")
     ways = readings(numbers, corrections.decimal, corrections.thousands)
     if len(ways) != 1:
         odd = plain[0] if plain else ""
-        raise mistake("prepare.no-number", column=column.name, cell=odd[:40], doubt=column.doubt or "it is no number")
+        raise mistake(
+            "prepare.no-number", column=column.name, cell=odd[:40], doubt=column.doubt or "it is not a number"
+        )
     return replace(column, kind=Kind.QUANTITY, reading=ways[0], doubt="", proposal=f"number: {ways[0].said}")
 
 
@@ -185,7 +186,7 @@ def _order(form: str) -> str:
 
 
 def guess_target(columns: Sequence[Column]) -> str | None:
-    """The name of the column that is likely what is to be predicted: one of the usual names, else the last one."""
+    """Return the name of the column that is probably the target: one of the usual names, else the last one."""
     likely = [column for column in columns if column.kind not in (Kind.EMPTY, Kind.INDEX, Kind.DATE)]
     likely = [column for column in likely if column.distinct > 1 and not column.doubt]
     likely = [column for column in likely if column.kind not in (Kind.TEXT, Kind.ID) or _can_be_classes(column)]
@@ -198,22 +199,22 @@ def guess_target(columns: Sequence[Column]) -> str | None:
 
 
 def _can_be_classes(column: Column) -> bool:
-    """Whether text has few enough values to be classes."""
+    """Return whether text has few enough values to be classes."""
     return column.distinct <= min(MOST_CLASSES, (column.rows - column.missing) // 2)
 
 
 def is_numeric(column: Column, cells: Sequence[str]) -> bool:
-    """Whether all values of a column are numbers."""
+    """Return whether all values of a column are numbers."""
     return all(number_of(cell, column.reading) is not None for cell in values_of(column, cells))
 
 
 def values_of(column: Column, cells: Sequence[str]) -> list[str]:
-    """The different values of a column."""
+    """Return the distinct values of a column."""
     return [value for value in count_cells(cells) if not is_missing(value) and value not in column.marks]
 
 
 def propose_task(column: Column, cells: Sequence[str]) -> str:
-    """Classification for words and for few whole numbers, regression for other numbers."""
+    """Return classification for strings and for few integers, regression for other numbers."""
     if column.marks or not is_numeric(column, cells):
         return "regression" if column.marks and column.distinct > MOST_CLASS_NUMBERS else "classification"
     numbers = [number_of(value, column.reading) or 0.0 for value in values_of(column, cells)]
@@ -222,10 +223,10 @@ def propose_task(column: Column, cells: Sequence[str]) -> str:
 
 
 def check_target(column: Column, cells: Sequence[str], task: str) -> None:
-    """Refuse a target that can't be learned.
+    """Reject a target that can't be learned.
 
     Raises:
-        InputError: it has no values or only one, is doubtful, a date, or not what the task needs.
+        InputError: it has no values or only one, is ambiguous, a date, or does not suit the task.
     """
     values = values_of(replace(column, marks=()) if task == "classification" else column, cells)
     if len(values) < 2:
@@ -241,22 +242,22 @@ def check_target(column: Column, cells: Sequence[str], task: str) -> None:
 
 @dataclass(frozen=True)
 class Decided:
-    """Everything that is to be written."""
+    """All results that are to be written."""
 
     recipe: Recipe
     x: Float32
     y: tuple[str | float | int, ...]
-    """The targets as they are written; empty without one."""
+    """The targets as they are written; empty without a target."""
     dropped: int
     """Rows without a target."""
     notes: tuple[str, ...]
 
 
 def decide(table: TextTable, columns: Sequence[Column], target: int | None, task: str, names: Sequence[str]) -> Decided:
-    """Make the recipe of all rows that have a target, and apply it to them.
+    """Fit the recipe on all rows that have a target, and apply it to them.
 
     Args:
-        target: the place of the target among the columns.
+        target: the position of the target among the columns.
         names: of the tables, for the recipe.
 
     Raises:
@@ -267,7 +268,7 @@ def decide(table: TextTable, columns: Sequence[Column], target: int | None, task
     if target is not None:
         column = columns[target]
         if task == "classification":
-            column = replace(column, marks=())  # words among numbers are classes like the others
+            column = replace(column, marks=())  # strings among numbers are classes like the others
         check_target(column, table.columns[target], task)
         kept = np.array([not is_missing(c) and c.strip() not in column.marks for c in table.columns[target]], bool)
         goal = _target(column, table.columns[target], task)
@@ -294,7 +295,7 @@ def _rows(table: TextTable, kept: NDArray[np.bool_]) -> TextTable:
 
 
 def _different(names: Sequence[str]) -> tuple[str, ...]:
-    """Names for the columns of X, all different."""
+    """Return unique names for the columns of X."""
     seen = Counter[str]()
     found = []
     for name in names:
@@ -304,7 +305,7 @@ def _different(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _use(column: Column, cells: Sequence[str], *, is_target: bool) -> Use:
-    """What becomes of a column; its categories and fill values come from all rows."""
+    """Return the conversion of a column; its categories and fill values come from all rows."""
     if is_target:
         return LeftOut(column.name, "the target")
     counts = count_cells(cells)
@@ -319,14 +320,14 @@ def _use(column: Column, cells: Sequence[str], *, is_target: bool) -> Use:
     if column.kind is Kind.DATE:
         moments = [moment for value in values if (moment := read_date(value, column.form)) is not None]
         parts = parts_of(moments)
-        return Date(column.name, column.form, parts, most) if parts else LeftOut(column.name, "the same in every row")
+        return Date(column.name, column.form, parts, most) if parts else LeftOut(column.name, "constant")
     numbers = np.array([number_of(value, column.reading) or 0.0 for value in values])
     fill = float(np.median(np.repeat(numbers, [counts[value] for value in values])))
     return Number(column.name, column.reading, fill, column.marks)
 
 
 def class_order(value: str) -> tuple[int, float, str]:
-    """The key by which classes and categories are sorted: numbers in their order, in front of words."""
+    """Return the sort key of classes and categories: numbers in numeric order, before strings."""
     return (0, number_of(value, _PLAIN) or 0.0, value) if is_number(value) else (1, 0.0, value)
 
 
@@ -338,7 +339,7 @@ def _target(column: Column, cells: Sequence[str], task: str) -> TargetColumn:
 
 
 def _targets(goal: TargetColumn, cells: Sequence[str]) -> tuple[str | float | int, ...]:
-    """What is written to Y: numbers; words as they are, where lanfit reads them as labels; else the class numbers."""
+    """Return the values for Y: numbers; strings unchanged if lanfit reads them as labels; else the class numbers."""
     if goal.task == "regression":
         numbers = [number_of(cell, goal.reading) or 0.0 for cell in cells]
         return tuple(int(n) if n.is_integer() and abs(n) < 2**53 else n for n in numbers)
@@ -346,7 +347,7 @@ def _targets(goal: TargetColumn, cells: Sequence[str]) -> tuple[str | float | in
 
 
 def written_classes(classes: Sequence[str], cells: Sequence[str]) -> tuple[str | int, ...]:
-    """Classes as they stand in Y: by name where lanfit reads them as labels, else by number."""
+    """Return the classes as they are in Y: by name if lanfit reads them as labels, else by number."""
     if all(map(_is_label, classes)):
         return tuple(cells)
     place = {name: number for number, name in enumerate(classes)}
@@ -354,7 +355,7 @@ def written_classes(classes: Sequence[str], cells: Sequence[str]) -> tuple[str |
 
 
 def _is_label(name: str) -> bool:
-    """Whether a class can be written to a csv file as its own name, and is read as such."""
+    """Return whether a class can be written to a csv file by its name, and is read back as such."""
     if is_number(name) or is_number(name, ",") or name.lower() in ("true", "false") or len(name) > FEW_CATEGORIES * 5:
         return False
     return name.isprintable() and name[0] not in "=+-@" and not is_missing(name)

@@ -1,4 +1,4 @@
-"""Shows the columns of a table and asks what is left to be said. Decides nothing about columns."""
+"""Shows the columns of a table and asks for the remaining decisions. Decides nothing about columns."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
 
+from lanfit.core.terminal import Terminal
 from lanfit.data.columns import Column, Kind
-from lanfit.data.text_tables import TextTable
-from lanfit.fields import choice
-from lanfit.mistakes import mistake
-from lanfit.terminal import Terminal
+from lanfit.errors import mistake
+from lanfit.settings.fields import choice
 from lanfit_server.prepare_data.decide import (
     NO_TARGET,
     TASKS,
@@ -25,16 +24,17 @@ from lanfit_server.prepare_data.decide import (
     propose_task,
 )
 from lanfit_server.prepare_data.models import KINDS
+from lanfit_server.prepare_data.text_tables import TextTable
 
-#: So many columns alike, side by side, are shown in one line.
+#: This many similar adjacent columns are shown on one line.
 ALIKE = 12
-#: What is shown for a kind whose name is long.
+#: The short name of a kind whose name is long.
 SHORT = {Kind.QUANTITY: "amount"}
 HEADS = ("", "column", "holds", "missing", "different", "example", "becomes")
 
 
 def show_columns(terminal: Terminal, columns: Sequence[Column], target: int | None = None) -> None:
-    """Print a line for each column, and one for many that are alike."""
+    """Print one line per column, and one for many similar ones."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -96,7 +96,7 @@ def _short(text: str, most: int = 24) -> str:
 def ask_target(
     terminal: Terminal, columns: Sequence[Column], table: TextTable, given: str | None
 ) -> tuple[int | None, str]:
-    """Which column is the target, and how it was found, for a note; None for no target.
+    """Return the target column, and how it was found, for a note; None for no target.
 
     Raises:
         InputError: there is no such column, or it can't be a target.
@@ -117,7 +117,7 @@ def ask_target(
     if guess is None and terminal.take_defaults:
         raise mistake("prepare.no-target", names=", ".join(column.name for column in columns[:30]))
     if not terminal.take_defaults:
-        terminal.say("What is to be predicted? Give the column's name or number, or none.")
+        terminal.say("Which column should be predicted? Give its name or number, or none.")
     place = terminal.ask("Target column", "--target", accept, default=guess)
     if terminal.take_defaults and guess is not None:
         return place, f'the target is "{guess}": a guess; --target names another column'
@@ -125,10 +125,10 @@ def ask_target(
 
 
 def ask_task(terminal: Terminal, column: Column, cells: Sequence[str], given: str | None) -> str:
-    """Classification or regression.
+    """Ask for classification or regression.
 
     Raises:
-        InputError: the target's values are not what the task needs.
+        InputError: the values of the target do not suit the task.
     """
 
     def accept(answer: str) -> str:
@@ -144,14 +144,16 @@ def ask_task(terminal: Terminal, column: Column, cells: Sequence[str], given: st
 def ask_corrections(
     terminal: Terminal, table: TextTable, columns: tuple[Column, ...], corrections: Corrections, target: int | None
 ) -> tuple[Column, ...]:
-    """Ask for corrections until there is none; shows the columns again after each.
+    """Ask for corrections until there are no more; show the columns again after each.
 
     Raises:
-        InputError: a correction can't be done, and nobody is there to give another.
+        InputError: a correction is not possible, and nobody can give another.
     """
     if terminal.take_defaults:
         return columns
-    terminal.say('Corrections: "COLUMN = number", "= category", "= date" or "= drop"; Enter when all is right.')
+    terminal.say(
+        'Corrections: "COLUMN = number", "= category", "= date" or "= drop"; press Enter if everything is right.'
+    )
     while True:
         accept = _correction(table, corrections)
         answer = terminal.ask("Correction", "--yes", accept, default="", shown_default="none")
@@ -178,11 +180,11 @@ def _correction(
 
 
 def ask_model(terminal: Terminal, given: str | None, usual: str) -> str:
-    """Which model is made: mlp, cnn or none. None is the default where nobody is asked in person."""
+    """Ask which model to create: mlp, cnn or none. None is the default if nobody is asked at a terminal."""
     if given is not None:
         return choice(KINDS)(given)
     default = usual if terminal.interactive and not terminal.take_defaults else "none"
-    return terminal.ask("Make a model for it, too: mlp, cnn or none", "--model", choice(KINDS), default=default)
+    return terminal.ask("Also create a model: mlp, cnn or none", "--model", choice(KINDS), default=default)
 
 
 def tell(notes: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""`lanfit prepare FOLDER`: from a folder of images, one subfolder for each class, to `dataset/`."""
+"""`lanfit prepare FOLDER`: from a folder of images, one subfolder per class, to `dataset/`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 
 import numpy as np
 
-from lanfit.data.images import Image, Size, find_images, labels_of, piece_of
-from lanfit.data.pieces import check_memory
-from lanfit.mistakes import mistake
-from lanfit.terminal import Terminal
+from lanfit.core.terminal import Terminal
+from lanfit.data.chunks import check_memory
+from lanfit.data.images import Image, Size, chunk_of, find_images, labels_of
+from lanfit.errors import mistake
 from lanfit_server.prepare_data.decide import class_order, written_classes
 from lanfit_server.prepare_data.recipe import ImageRecipe
 
-#: The largest size that is proposed when all images have it.
+#: The largest size that is proposed if all images have it.
 LARGEST = 128
 USUAL = "64x64"
 
 
 def ask_size(terminal: Terminal, images: Sequence[Image], given: str | None) -> Size:
-    """The size of the rows: given, or asked; the images' own when they all have a small one.
+    """Return the size of the rows: given, or asked; the images' own if they all have the same small one.
 
     Raises:
-        InputError: it is no size.
+        InputError: it is not a valid size.
     """
     sizes = {(image.height, image.width) for image in images}
     channels = 1 if all(image.grey for image in images) else 3
@@ -42,10 +42,10 @@ def ask_size(terminal: Terminal, images: Sequence[Image], given: str | None) -> 
 
 
 def read_folder(folder: Path) -> list[Image]:
-    """The images of a folder; at least two classes.
+    """Return the images of a folder; at least two classes.
 
     Raises:
-        InputError: as `find_images`, or there is one class only.
+        InputError: as `find_images`, or there is only one class.
     """
     images = find_images(folder)
     if len({image.label for image in images}) < 2:
@@ -54,8 +54,8 @@ def read_folder(folder: Path) -> list[Image]:
 
 
 def make_recipe(folder: Path, images: Sequence[Image], size: Size) -> ImageRecipe:
-    """What is done to the images."""
-    labels_of(str(folder), images)  # refuses names that can't be labels
+    """Return the conversion of the images."""
+    labels_of(str(folder), images)  # rejects names that can't be labels
     classes = tuple(sorted({image.label for image in images}, key=class_order))
     return ImageRecipe(
         folder=folder.name, height=size.height, width=size.width, channels=size.channels, classes=classes
@@ -65,13 +65,13 @@ def make_recipe(folder: Path, images: Sequence[Image], size: Size) -> ImageRecip
 def arrays_of(
     folder: Path, images: Sequence[Image], size: Size, recipe: ImageRecipe
 ) -> tuple[bytes, tuple[object, ...]]:
-    """X as an npz file, and the targets as they are written.
+    """Return X as an npz file, and the targets as they are written.
 
     Raises:
-        InputError: an image is damaged, or all of them take more memory than is free.
+        InputError: an image is damaged, or together they take more memory than is free.
     """
     check_memory(f"{len(images):,} images take", 2 * len(images) * size.height * size.width * size.channels)
-    x = piece_of(str(folder), images, size).whole()
+    x = chunk_of(str(folder), images, size).whole()
     file = io.BytesIO()
     np.savez_compressed(file, x)
     return file.getvalue(), written_classes(recipe.classes, [image.label for image in images])

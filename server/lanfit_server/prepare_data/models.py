@@ -1,16 +1,16 @@
-"""A model of the right shape for prepared data: its script is written into `model/`, and run to write the model."""
+"""A model for prepared data: writes its script into `model/`, and runs it to create the model."""
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-from lanfit.durable import write_whole
-from lanfit.mistakes import mistake
-from lanfit.workspace import Workspace
+from lanfit.core.durable import atomic_write
+from lanfit.core.passphrase import environment_of_children
+from lanfit.core.workspace import Workspace
+from lanfit.errors import mistake
 
 KINDS = {"0": "none", "1": "mlp", "2": "cnn"}
 _MLP = """\
@@ -49,13 +49,13 @@ model.save(Path(__file__).with_suffix(".keras"))
 
 
 def model_script(kind: str, name: str, what: str, shape: tuple[int, ...], classes: int | None, comment: str) -> str:
-    """The text of a script that builds, compiles and saves a model.
+    """Return the text of a script that builds, compiles and saves a model.
 
     Args:
         kind: mlp or cnn.
-        name: of the model's file, without its ending.
+        name: of the model's file, without its extension.
         shape: of a row.
-        classes: how many; None for a regression of one number.
+        classes: their number; None for a regression with one output.
     """
     rows = len(shape) == 1
     if kind == "mlp":
@@ -81,7 +81,7 @@ def model_script(kind: str, name: str, what: str, shape: tuple[int, ...], classe
 
 
 def _cnn_of_images(shape: tuple[int, ...]) -> str:
-    """Blocks of convolution and pooling until the image is small."""
+    """Return blocks of convolution and pooling until the image is small."""
     lines = [f'keras.Input({shape}, name="inputs"),']
     size, filters = min(shape[:2]), 16
     while size >= 4 and filters <= 64:
@@ -94,7 +94,7 @@ def _cnn_of_images(shape: tuple[int, ...]) -> str:
 
 
 def file_name(path: Path) -> str:
-    """A name for the files made of a table or folder: its own, without endings and odd characters."""
+    """Return a name for the files made from a table or folder: its own, without extensions and special characters."""
     stem = re.sub(r"(\.csv|\.tsv|\.txt|\.xlsx)?(\.gz|\.bz2|\.xz|\.zip)?$", "", path.name, flags=re.IGNORECASE)
     return re.sub(r"[^\w-]+", "-", stem).strip("-")[:80] or "table"
 
@@ -103,7 +103,7 @@ def check_model(workspace: Workspace, name: str, *, replace: bool) -> None:
     """Refuse to overwrite a model or a script.
 
     Raises:
-        InputError: one of them is there.
+        InputError: one of them exists.
     """
     there = [path for ending in (".keras", ".py") if (path := workspace.models / f"{name}{ending}").exists()]
     if there and not replace:
@@ -114,16 +114,16 @@ def write_model(workspace: Workspace, name: str, script: str) -> Path:
     """Write the script, run it, and return the path of the model.
 
     Raises:
-        InputError: it fails: Keras is not there, or there is no room.
+        InputError: it fails: Keras is missing, or the disk is full.
     """
     path = workspace.models / f"{name}.py"
-    write_whole(path, script)
+    atomic_write(path, script)
     done = subprocess.run(
         [sys.executable, "-P", str(path)],
         capture_output=True,
         text=True,
         errors="replace",
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
+        env=environment_of_children({"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}),
         check=False,
     )
     model = path.with_suffix(".keras")

@@ -1,4 +1,4 @@
-"""`lanfit predict`: raw rows through a recipe and a model to a table with names. Loads the model with plain Keras."""
+"""`lanfit predict`: raw rows through a recipe and a model to a table of named predictions. Uses plain Keras."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from lanfit.core.decoding import decode_json
+from lanfit.core.durable import atomic_file
+from lanfit.core.logs import harmless_cell
+from lanfit.core.workspace import Workspace
+from lanfit.data.chunks import AnyArray
 from lanfit.data.files import ARRAYS, kind_of, natural_key, open_file
-from lanfit.data.images import is_image, look_at, piece_of, size_of
+from lanfit.data.images import chunk_of, is_image, look_at, size_of
 from lanfit.data.labels import Target, target_of
-from lanfit.data.pieces import AnyArray
 from lanfit.data.shapes import fit_row, shown
 from lanfit.data.tables import is_number
-from lanfit.data.text_tables import TextTable, read_text_table
-from lanfit.durable import written_whole
-from lanfit.logs import harmless_cell
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
 from lanfit.training.metrics import predicted_classes
-from lanfit.workspace import Workspace
 from lanfit_server.prepare_data.recipe import FILE, AnyRecipe, Recipe, apply_recipe, read_recipe
+from lanfit_server.prepare_data.text_tables import TextTable, read_text_table
 
-#: Tables with more columns than this are not repeated in the predictions: only the row's number is.
+#: Tables with more columns than this are not repeated in the predictions: only the row number is.
 MOST_REPEATED = 64
 BATCH = 256
 SOFTMAX = "softmax"
@@ -36,7 +37,7 @@ SOFTMAX = "softmax"
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows for a model, and what identifies each for people."""
+    """Rows for a model, and their identification for people."""
 
     x: AnyArray
     heads: tuple[str, ...]
@@ -47,7 +48,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Predicted:
-    """What was written, for people and for `--json`."""
+    """The result, for people and for `--json`."""
 
     rows: int
     out: str
@@ -57,7 +58,7 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model as Keras loads it."""
+    """A model loaded by Keras."""
 
     path: Path
     model: Any
@@ -72,7 +73,7 @@ def predict(
     """Predict rows of a file, or images, and write them with the predictions to a csv file.
 
     Raises:
-        InputError: the model, the recipe or the rows can't be read or do not fit, or the file is there already.
+        InputError: the model, the recipe or the rows can't be read or do not match, or the file exists already.
     """
     if out.exists() and not replace:
         raise mistake("predict.out-exists", file=out)
@@ -87,13 +88,13 @@ def predict(
     outputs = np.asarray(loaded.model.predict(read.x, batch_size=BATCH, verbose=0), np.float32)
     names = _names(found, path)
     heads, columns = columns_of(outputs, loaded.target, names)
-    with written_whole(out) as temporary:
+    with atomic_file(out) as temporary:
         _write(temporary, read, heads, columns)
     return Predicted(len(read.x), str(out), names if loaded.target.is_classification else (), read.notes)
 
 
 def find_trained(workspace: Workspace, name: str) -> Path:
-    """The file of a model: a path, a file in `model/`, a folder with `final.keras`, or the name of a run.
+    """Return the file of a model: a path, a file in `model/`, a folder with `final.keras`, or the name of a run.
 
     Raises:
         InputError: there is none.
@@ -112,7 +113,7 @@ def _recipe_of(model: Path, given: Path | None) -> AnyRecipe | None:
 
 
 def read_rows(path: Path, recipe: Recipe) -> Rows:
-    """Rows as the recipe makes them; an npz file holds what the recipe would make.
+    """Return rows converted by the recipe; an npz file contains already converted rows.
 
     Raises:
         InputError: as `apply_recipe`, or the file can't be read.
@@ -126,18 +127,18 @@ def read_rows(path: Path, recipe: Recipe) -> Rows:
 
 
 def raw_rows(path: Path, loaded: Loaded) -> Rows:
-    """Rows without a recipe: images in the model's size, or numbers as they are."""
+    """Return rows without a recipe: images in the model's size, or numbers unchanged."""
     if not _is_images(path):
-        piece = open_file(path)
-        return replace(_numbered(piece.whole()), notes=piece.notes)
+        chunk = open_file(path)
+        return replace(_numbered(chunk.whole()), notes=chunk.notes)
     paths = sorted(filter(is_image, path.rglob("*")), key=lambda each: natural_key(each.as_posix()))
     paths = paths if path.is_dir() else [path]
     if not paths:
         raise mistake("predict.no-rows", path=path)
     images = [look_at(each) for each in paths]
-    piece = piece_of(str(path), images, size_of(str(path), loaded.input_shape[1:]))
+    chunk = chunk_of(str(path), images, size_of(str(path), loaded.input_shape[1:]))
     names = [each.relative_to(path).as_posix() if path.is_dir() else each.name for each in paths]
-    return Rows(piece.whole(), ("file",), (names,), piece.notes)
+    return Rows(chunk.whole(), ("file",), (names,), chunk.notes)
 
 
 def _is_images(path: Path) -> bool:
@@ -149,7 +150,7 @@ def _numbered(x: AnyArray) -> Rows:
 
 
 def _repeated(table: TextTable, x: AnyArray) -> Rows:
-    """The cells of the table in front of the predictions, unless they are very many."""
+    """Return the cells of the table in front of the predictions, unless they are too many."""
     if len(table.names) > MOST_REPEATED:
         return _numbered(x)
     names = tuple(name or f"column {place}" for place, name in enumerate(table.names, 1))
@@ -157,7 +158,7 @@ def _repeated(table: TextTable, x: AnyArray) -> Rows:
 
 
 def replace_x(rows: Rows, x: AnyArray) -> Rows:
-    """The rows with their values in another shape."""
+    """Return the rows reshaped."""
     return replace(rows, x=x)
 
 
@@ -165,7 +166,7 @@ def load(path: Path) -> Loaded:
     """Load a model with plain Keras.
 
     Raises:
-        InputError: Keras is not there or can't load it, or it has several inputs or outputs.
+        InputError: Keras is missing or can't load it, or it has several inputs or outputs.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
@@ -186,7 +187,7 @@ def load(path: Path) -> Loaded:
 
 @contextmanager
 def _nothing_on_stderr() -> Iterator[None]:
-    """Drop what the libraries of a backend write about this machine; errors are raised all the same."""
+    """Suppress messages of a backend's libraries about this machine; errors are still raised."""
     kept = os.dup(2)
     try:
         with open(os.devnull, "w", encoding="utf-8") as nowhere:
@@ -198,9 +199,9 @@ def _nothing_on_stderr() -> Iterator[None]:
 
 
 def _load(keras: Any, path: Path) -> Any:
-    """With its loss, which says what it predicts; a loss of one's own is not needed for that."""
+    """With its loss, which determines what it predicts; a custom loss is not needed for that."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that the optimizer begins anew is nothing to whoever predicts
+        warnings.simplefilter("ignore")  # a new optimizer does not matter for predictions
         try:
             return keras.models.load_model(path)
         except (TypeError, ValueError):
@@ -208,7 +209,7 @@ def _load(keras: Any, path: Path) -> Any:
 
 
 def _target(model: Any, output_shape: tuple[int | None, ...]) -> Target:
-    """Classes or numbers: by the loss; without one, softmax means classes."""
+    """Return whether it predicts classes: by the loss; without one, softmax means classes."""
     loss = getattr(model, "loss", None)
     if loss:
         name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
@@ -226,23 +227,23 @@ def _fitted(x: AnyArray, loaded: Loaded, path: Path) -> AnyArray:
 
 
 def _names(recipe: AnyRecipe | None, model: Path) -> tuple[str, ...]:
-    """The names of the classes: the recipe's, else those beside the model."""
+    """Return the class names: the recipe's, else those next to the model."""
     if isinstance(recipe, Recipe):
         return recipe.target.classes if recipe.target else ()
     if recipe is not None:
         return recipe.classes
     beside = model.with_name("preprocessing.json")
     try:
-        labels = msgspec.json.decode(beside.read_bytes()).get("labels") if beside.is_file() else None
+        labels = decode_json(beside.read_bytes(), dict[str, object]).get("labels") if beside.is_file() else None
         return msgspec.convert(labels or (), tuple[str, ...])
-    except (msgspec.MsgspecError, UnicodeDecodeError, AttributeError) as error:
+    except ValueError as error:
         raise mistake("predict.no-preprocessing", file=beside, reason=error) from error
 
 
 def columns_of(
     outputs: AnyArray, target: Target, names: Sequence[str]
 ) -> tuple[tuple[str, ...], tuple[Sequence[object], ...]]:
-    """The columns of the predictions: the class and a probability of each, or the numbers."""
+    """Return the columns of the predictions: the class and a probability of each, or the numbers."""
     rows = len(outputs)
     if not target.is_classification or outputs.ndim != 2:
         flat = outputs.reshape(rows, -1)
@@ -257,7 +258,7 @@ def columns_of(
 
 
 def _plain(column: AnyArray) -> list[float]:
-    """Numbers as short as float32 is written: 0.1 and not 0.10000000149."""
+    """Return numbers as short as float32 is written: 0.1 and not 0.10000000149."""
     return [float(text) for text in column.astype(np.float32).astype(str)]
 
 
@@ -274,14 +275,14 @@ def _lines(*groups: Sequence[Sequence[object]]) -> Iterator[tuple[object, ...]]:
 
 
 def _cell(value: object) -> object:
-    """A cell that no program takes for a formula; a number stays one."""
+    """Return a cell that no program interprets as a formula; a number stays one."""
     if not isinstance(value, str) or is_number(value):
         return value
     return harmless_cell(value)
 
 
 def _different(names: Sequence[str]) -> list[str]:
-    """Names that differ: a table of predictions may be predicted again."""
+    """Return unique names: a table of predictions may be predicted again."""
     found: list[str] = []
     for name in names:
         number, new = 2, name

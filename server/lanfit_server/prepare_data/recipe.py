@@ -1,7 +1,7 @@
-"""The recipe: how the raw columns of a table become numbers, and how classes are named. Plain JSON with a version.
+"""The recipe: how the raw columns of a table are converted to numbers, and the class names. Plain JSON with a version.
 
-It is fitted once, on all rows, and applied to whatever rows come later: `lanfit predict` makes of a row the numbers
-that training saw. Nothing is normalized here: that is the normalizer's, on training rows only.
+It is fitted once, on all rows, and applied to later rows: `lanfit predict` converts a row to the numbers that training
+would have seen. It does not normalize: the normalizer does, fitted on training rows only.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from lanfit.core.decoding import decode_json
+from lanfit.core.text import pluralize
 from lanfit.data.dates import read_date
 from lanfit.data.quantities import Reading
 from lanfit.data.tables import is_missing, is_number, to_number
-from lanfit.data.text_tables import TextTable
-from lanfit.mistakes import mistake
-from lanfit.text import pluralize
+from lanfit.errors import mistake
+from lanfit_server.prepare_data.text_tables import TextTable
 
 VERSION = 1
 FILE = "recipe.json"
@@ -32,9 +33,9 @@ class Number(msgspec.Struct, frozen=True, tag_field="use", tag="number"):
     name: str
     reading: Reading
     fill: float
-    """The median: what a missing value becomes."""
+    """The median, which fills missing values."""
     marks: tuple[str, ...] = ()
-    """Words that count as missing."""
+    """Texts that count as missing."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -57,12 +58,12 @@ class Number(msgspec.Struct, frozen=True, tag_field="use", tag="number"):
 
 
 class Category(msgspec.Struct, frozen=True, tag_field="use", tag="category"):
-    """A column of a few different texts: one input of 0 or 1 for each."""
+    """A column of a few distinct strings: one input of 0 or 1 for each."""
 
     name: str
     values: tuple[str, ...]
     fill: str
-    """The most frequent one: what a missing value becomes."""
+    """The most frequent value, which fills missing values."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -89,10 +90,10 @@ class Date(msgspec.Struct, frozen=True, tag_field="use", tag="date"):
 
     name: str
     form: str
-    """How they are written: one of `lanfit.data.dates.FORMS`."""
+    """Their format: one of `lanfit.data.dates.FORMS`."""
     parts: tuple[str, ...]
     fill: str
-    """The most frequent one: what a missing value becomes."""
+    """The most frequent value, which fills missing values."""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -115,7 +116,7 @@ class Date(msgspec.Struct, frozen=True, tag_field="use", tag="date"):
 
 
 class LeftOut(msgspec.Struct, frozen=True, tag_field="use", tag="left out"):
-    """A column that becomes no input."""
+    """A column that is not an input."""
 
     name: str
     why: str
@@ -130,35 +131,35 @@ Use = Step | LeftOut
 
 
 class TargetColumn(msgspec.Struct, frozen=True, kw_only=True):
-    """What is predicted."""
+    """The target."""
 
     name: str
     task: str
     """classification or regression."""
     classes: tuple[str, ...] = ()
-    """The names of classes 0, 1, …, as they stand in the table."""
+    """The names of classes 0, 1, …, as in the table."""
     reading: Reading = Reading()
-    """How its numbers are written, with regression."""
+    """The number format, for regression."""
     marks: tuple[str, ...] = ()
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="table"):
-    """What was done to a table."""
+    """The conversion of a table."""
 
     version: int = VERSION
     tables: tuple[str, ...]
     has_header: bool
     columns: tuple[Use, ...]
-    """In the order of the table; by name where it has names."""
+    """In the order of the table; by name if it has names."""
     target: TargetColumn | None
     inputs: tuple[str, ...]
     """The columns of X."""
     files: dict[str, str] = {}
-    """What was written with it: names in dataset/ and SHA-256 digests."""
+    """The files written with it: names in dataset/ and SHA-256 digests."""
 
 
 class ImageRecipe(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="images"):
-    """What was done to a folder of images."""
+    """The conversion of a folder of images."""
 
     version: int = VERSION
     folder: str
@@ -173,7 +174,7 @@ AnyRecipe = Recipe | ImageRecipe
 
 
 def to_json(recipe: AnyRecipe) -> bytes:
-    """The text of recipe.json."""
+    """Return the text of recipe.json."""
     return msgspec.json.format(msgspec.json.encode(recipe), indent=2) + b"\n"
 
 
@@ -181,15 +182,15 @@ def read_recipe(path: Path) -> AnyRecipe:
     """Read a recipe.json.
 
     Raises:
-        InputError: it is of a later version, or no recipe.
+        InputError: it has a later version, or is not a recipe.
     """
     try:
-        data = msgspec.json.decode(path.read_bytes())
+        data = decode_json(path.read_bytes(), object)
         version = data.get("version") if isinstance(data, dict) else None
         if isinstance(version, int) and version > VERSION:
             raise mistake("recipe.version", file=path, version=version, known=VERSION)
         found: AnyRecipe = msgspec.convert(data, Recipe | ImageRecipe)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise mistake("recipe.no-recipe", file=path, reason=error) from error
     except OSError as error:
         raise mistake("file.unreadable", file=path, reason=error.strerror or error) from error
@@ -197,23 +198,23 @@ def read_recipe(path: Path) -> AnyRecipe:
 
 
 class _Unreadable(Exception):
-    """A cell is not what its column holds."""
+    """A cell has the wrong type for its column."""
 
 
 class _Unknown(Exception):
-    """A cell is a category that was not there before."""
+    """A cell is a category that was not seen before."""
 
 
 @dataclass(frozen=True)
 class Applied:
-    """Rows as a recipe makes them."""
+    """Rows converted by a recipe."""
 
     x: Float32
     notes: tuple[str, ...]
 
 
 def number_of(cell: str, reading: Reading) -> float | None:
-    """The number in a cell; None if it holds another thing."""
+    """Return the number in a cell; None if it is not a number."""
     plain = not (reading.thousands or reading.currency or reading.unit)
     if plain and is_number(cell, reading.decimal) and "n" not in cell.lower():
         return float(to_number(cell, reading.decimal))
@@ -221,13 +222,13 @@ def number_of(cell: str, reading: Reading) -> float | None:
 
 
 def apply_recipe(recipe: Recipe, table: TextTable) -> Applied:
-    """Make numbers of the rows of a table.
+    """Convert the rows of a table to numbers.
 
-    A missing value gets the fill value of its column; a category that the recipe does not know is none of its
-    categories: all of its inputs are 0. Both are said.
+    A missing value gets the fill value of its column; for a category that the recipe does not know, all inputs of the
+    column are 0. Both are reported.
 
     Raises:
-        InputError: a column is missing, or a cell is not what its column holds; file, row and column are named.
+        InputError: a column is missing, or a cell has the wrong type; file, row and column are named.
     """
     cells_of, notes = _columns(recipe, table)
     parts = []
@@ -241,7 +242,7 @@ def apply_recipe(recipe: Recipe, table: TextTable) -> Applied:
 
 
 def _columns(recipe: Recipe, table: TextTable) -> tuple[Callable[[str], Sequence[str]], list[str]]:
-    """How the cells of a column are found: by name, or by place where the tables have no names."""
+    """Return how the cells of a column are found: by name, or by position if the tables have no names."""
     target = recipe.target.name if recipe.target else None
     names = [use.name for use in recipe.columns]
     if table.has_header:
@@ -257,7 +258,7 @@ def _columns(recipe: Recipe, table: TextTable) -> tuple[Callable[[str], Sequence
     if lacking := [name for name in needed if name not in places]:
         raise mistake("recipe.missing-columns", file=table.path, names=_few(lacking))
     extra = [name for name in places if name not in names and name != target]
-    notes = [f"columns that the recipe does not know are not used: {_few(extra)}"] if extra else []
+    notes = [f"columns that are not in the recipe are ignored: {_few(extra)}"] if extra else []
     return (lambda name: table.columns[places[name]]), notes
 
 
@@ -285,7 +286,8 @@ def _apply(step: Step, cells: Sequence[str], table: TextTable) -> tuple[Float32,
     if unknown:
         count = int(np.isin(codes, list(unknown.values())).sum())
         notes.append(
-            f'"{step.name}": {_few(list(unknown))} in {pluralize(count, "row")}: not seen before, 0 everywhere'
+            f'"{step.name}": {_few(list(unknown))} in {pluralize(count, "row")}: not seen in training, encoded as all '
+            f"zeros"
         )
     return values[codes], notes
 

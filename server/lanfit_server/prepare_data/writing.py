@@ -1,6 +1,6 @@
-"""Writes what was prepared into `dataset/`. What somebody put there is never overwritten: it stays, or is moved aside.
+"""Writes prepared data into `dataset/`. Files of the user are never overwritten: they stay, or are moved aside.
 
-Two kinds of files may give way with a note: the sample, as it came, and what an earlier `lanfit prepare` wrote.
+Two kinds of files are replaced with a note: the unchanged sample, and the output of an earlier `lanfit prepare`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from pathlib import Path
 
 import numpy as np
 
+from lanfit.core.durable import atomic_write
+from lanfit.core.logs import harmless_cell
+from lanfit.core.text import pluralize
+from lanfit.core.workspace import Workspace
 from lanfit.data.files import is_data
 from lanfit.data.tables import is_header
-from lanfit.durable import write_whole
-from lanfit.logs import harmless_cell
-from lanfit.mistakes import mistake
-from lanfit.text import pluralize
-from lanfit.workspace import Workspace
+from lanfit.errors import mistake
+from lanfit_server.data.demo_data import sample_bytes
 from lanfit_server.prepare_data.recipe import FILE, AnyRecipe, Float32, read_recipe, to_json
-from lanfit_server.samples import sample_bytes
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A dataset folder into which may be written, and what has to leave it first."""
+    """A dataset folder that may be written to, and the files that must be removed first."""
 
     workspace: Workspace
     remove: tuple[Path, ...] = ()
@@ -37,10 +37,10 @@ class Ready:
 
 
 def check_dataset(workspace: Workspace, *, replace_others: bool) -> Ready:
-    """Look at what is in `dataset/X`, `dataset/Y` and `dataset/recipe.json`. Changes nothing.
+    """Inspect `dataset/X`, `dataset/Y` and `dataset/recipe.json`. Changes nothing.
 
     Raises:
-        InputError: files are there that are neither the sample nor an earlier `prepare`'s, and may not be replaced.
+        InputError: there are files that are neither the sample nor from an earlier `prepare`, and may not be replaced.
     """
     recipe = workspace.dataset / FILE
     found = [
@@ -58,9 +58,11 @@ def check_dataset(workspace: Workspace, *, replace_others: bool) -> Ready:
         raise mistake("prepare.in-the-way", files=shown, folder=workspace.relative(workspace.dataset))
     notes = []
     if samples:
-        notes.append(f"the sample is replaced: {', '.join(workspace.relative(path) for path in samples)}")
+        notes.append(f"the sample data is replaced: {', '.join(workspace.relative(path) for path in samples)}")
     if earlier:
-        notes.append(f"what was prepared before is replaced: {', '.join(workspace.relative(path) for path in earlier)}")
+        notes.append(
+            f"previously prepared files are replaced: {', '.join(workspace.relative(path) for path in earlier)}"
+        )
     if others:
         files = pluralize(len(others), "file that was there is", "files that were there are")
         notes.append(f"{files} now in {workspace.relative(_aside(workspace))}")
@@ -79,14 +81,14 @@ def write_dataset(ready: Ready, recipe: AnyRecipe, files: Mapping[str, bytes]) -
     for path in ready.remove:
         path.unlink(missing_ok=True)
     for name, content in files.items():
-        write_whole(dataset / name, content)
+        atomic_write(dataset / name, content)
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     kept: AnyRecipe = _with_files(recipe, digests)
-    write_whole(dataset / FILE, to_json(kept))
+    atomic_write(dataset / FILE, to_json(kept))
 
 
 def current_recipe(workspace: Workspace) -> bytes | None:
-    """The recipe of `dataset/`, if the files in X and Y are still those that were written with it."""
+    """Return the recipe of `dataset/`, if the files in X and Y are still those that were written with it."""
     recipe = workspace.dataset / FILE
     digests = _digests(recipe)
     names = [
@@ -101,9 +103,9 @@ def current_recipe(workspace: Workspace) -> bytes | None:
 
 
 def inputs_csv(names: Sequence[str], x: Float32) -> bytes:
-    """The rows of X as a csv file; whole numbers without a point."""
+    """Return the rows of X as a csv file; integers without a decimal point."""
     head = [harmless_cell(name) for name in names]
-    if not is_header(head):  # names that are all numbers would be read as a row
+    if not is_header(head):  # a header of numbers only would be read as a row
         head = [f"column {name}" for name in head]
     whole = [bool(np.all(np.mod(column, 1) == 0)) and bool(np.all(np.abs(column) < 2**53)) for column in x.T]
     columns = [
@@ -114,7 +116,7 @@ def inputs_csv(names: Sequence[str], x: Float32) -> bytes:
 
 
 def targets_csv(name: str, y: Sequence[object]) -> bytes:
-    """The targets as a csv file; a name that is also a label, or a number, gets a word behind it."""
+    """Return the targets as a csv file; a name that is also a label, or a number, gets a suffix."""
     head = harmless_cell(name)
     if not is_header([head]) or head in y:
         head = f"{head} (target)"
@@ -161,7 +163,7 @@ def _name(workspace: Workspace, path: Path) -> str:
 
 
 def _aside(workspace: Workspace) -> Path:
-    """The first folder `dataset/replaced-1`, `-2`, … that is not there."""
+    """Return the first folder `dataset/replaced-1`, `-2`, … that does not exist."""
     number = 1
     while (folder := workspace.dataset / f"replaced-{number}").exists():
         number += 1

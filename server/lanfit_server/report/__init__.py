@@ -1,1 +1,1 @@
-"""What people look at after a run: curves as pictures, figures as a workbook. Knows of no run, folder or socket."""
+"""Reports after a run: curves as images, metrics as a workbook. Independent of runs, folders and sockets."""

@@ -1,26 +1,58 @@
-"""`history.png`: the curves of one training, drawn from a history. Needs no display and leaves no global state."""
+"""`history.png`: the curves of one training, or of the rounds of a run. Needs no display, changes no global state."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import math
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from lanfit.durable import written_whole
-from lanfit.text import sanitize
+from lanfit.core.durable import atomic_file
+from lanfit.core.text import sanitize
+from lanfit_server.store.summary import RoundFacts
 
+log = logging.getLogger("lanfit.server")
+_drawing = threading.Lock()
 _VALIDATION = "val_"
 _ACROSS = 3
 #: Inches: of the curves of a panel, and around them. Fixed, because fitting them to the text takes half the time.
 _WIDTH, _HEIGHT, _LEFT, _BESIDE, _TOP, _BELOW = 3.4, 2.3, 0.85, 0.15, 0.3, 0.55
 _TITLE, _LEGEND = 0.4, 0.35
-#: Up to so many epochs each one is a dot, too: a single epoch is no line.
+#: Up to this many epochs each one is also a dot: a single epoch is not a line.
 _DOTTED = 30
 #: Beyond this the arithmetic of axes overflows.
 _LARGEST = 1e100
+
+
+async def draw_chart(path: Path, chart: Callable[..., None], *what: object) -> None:
+    """Draw a chart into a file. A failure never loses a result."""
+
+    def draw() -> None:
+        with _drawing:  # matplotlib must not draw in two threads at once
+            chart(path, *what)
+
+    try:
+        await asyncio.to_thread(draw)
+    except (OSError, ImportError) as wrong:
+        log.warning("%s was not drawn: %s", path, wrong)
+
+
+@dataclass(frozen=True)
+class Legend:
+    """The labels of the parts of a chart."""
+
+    step: str = "epoch"
+    training: str = "training"
+    validation: str = "validation"
+    faint: str = ""
+    best: str = "best epoch:"
 
 
 def draw_history(path: Path, history: Mapping[str, Sequence[float]], title: str, best_epoch: int | None) -> None:
@@ -31,6 +63,45 @@ def draw_history(path: Path, history: Mapping[str, Sequence[float]], title: str,
     Args:
         history: a list of numbers for each metric, one an epoch; `val_` in front for validation rows.
         best_epoch: from 0, as in the summary; it is drawn, as all epochs, from 1.
+    """
+    _draw_figure(path, history, {}, title, best_epoch, Legend())
+
+
+def draw_rounds(path: Path, rounds: Sequence[RoundFacts], title: str, best_round: int | None) -> None:
+    """Draw the rounds of a run as PNG: the global model, the mean of what clients trained, and each client, faint.
+
+    The same rounds give the same bytes. Values that are not finite are left out. Not for two threads at a time.
+
+    Args:
+        best_round: from 1.
+    """
+    trained = {name for each in rounds for name in each.training}
+    scored = {name for each in rounds for name in each.metrics}
+    history = {name: [each.training.get(name, math.nan) for each in rounds] for name in sorted(trained)}
+    history |= {_VALIDATION + name: [each.metrics.get(name, math.nan) for each in rounds] for name in sorted(scored)}
+    clients = sorted({client for each in rounds for client in each.validation})
+    own = {
+        name: [[each.validation.get(client, {}).get(name, math.nan) for each in rounds] for client in clients]
+        for name in metrics_of(history)
+    }
+    legend = Legend(
+        "round", "training, mean of the clients", "global model", "global model, on each client", "final model: round"
+    )
+    _draw_figure(path, history, own, title, None if best_round is None else best_round - 1, legend)
+
+
+def _draw_figure(
+    path: Path,
+    history: Mapping[str, Sequence[float]],
+    faint: Mapping[str, Sequence[Sequence[float]]],
+    title: str,
+    best_epoch: int | None,
+    legend: Legend,
+) -> None:
+    """Draw it.
+
+    Args:
+        faint: by metric, further lines behind those of the history.
     """
     from matplotlib.figure import Figure
 
@@ -50,17 +121,18 @@ def draw_history(path: Path, history: Mapping[str, Sequence[float]], title: str,
         hspace=(_TOP + _BELOW) / _HEIGHT,
     )
     figure.suptitle(sanitize(title), parse_math=False, fontsize="medium", wrap=True, y=1 - 0.1 / height, va="top")
-    best = f"best epoch: {best_epoch + 1}" if best_epoch is not None else ""
+    best = f"{legend.best} {best_epoch + 1}" if best_epoch is not None else ""
     lines: dict[str, Any] = {}
     for number, name in enumerate(names, 1):
         panel = figure.add_subplot(down, across, number)
-        _draw(panel, name, history, epochs)
+        _draw_faint(panel, faint.get(name, ()), legend)
+        _draw(panel, name, history, epochs, legend)
         if best_epoch is not None:
             panel.axvline(best_epoch + 1, label=best, color="0.4", ls="--", lw=1, zorder=1)
         lines |= {label: line for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    labels = [label for label in ("training", "validation", best) if label in lines]
-    figure.legend([lines[label] for label in labels], labels, loc="lower center", ncols=3, frameon=False)
-    with written_whole(path) as temporary:
+    labels = [label for label in (legend.training, legend.validation, legend.faint, best) if label in lines]
+    figure.legend([lines[label] for label in labels], labels, loc="lower center", ncols=4, frameon=False)
+    with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
@@ -70,15 +142,27 @@ def metrics_of(history: Mapping[str, Sequence[float]]) -> list[str]:
     return sorted(names, key=lambda name: name != "loss")
 
 
-def _draw(panel: Any, name: str, history: Mapping[str, Sequence[float]], epochs: int) -> None:
+def _draw_faint(panel: Any, lines: Sequence[Sequence[float]], legend: Legend) -> None:
+    for number, values in enumerate(_drawable(line) for line in lines):
+        if not np.isnan(values).all():
+            label = "" if number else legend.faint
+            panel.plot(np.arange(1, len(values) + 1), values, label=label, color="0.8", lw=0.8, zorder=0.5)
+
+
+def _drawable(line: Sequence[float]) -> NDArray[np.float64]:
+    values = np.array(line, np.float64)
+    values[~(np.abs(values) <= _LARGEST)] = np.nan
+    return values
+
+
+def _draw(panel: Any, name: str, history: Mapping[str, Sequence[float]], epochs: int, legend: Legend) -> None:
     """Draw one metric, training and validation, into a panel."""
     from matplotlib.ticker import MaxNLocator
 
     empty = True
-    lines = ((name, "training", "tab:blue"), (_VALIDATION + name, "validation", "tab:orange"))
+    lines = ((name, legend.training, "tab:blue"), (_VALIDATION + name, legend.validation, "tab:orange"))
     for key, label, color in lines:
-        values = np.array(history.get(key, ()), np.float64)
-        values[~(np.abs(values) <= _LARGEST)] = np.nan
+        values = _drawable(history.get(key, ()))
         if not np.isnan(values).all():
             empty = False
             dots = len(values) <= _DOTTED or np.isnan(values).any()  # between two gaps is no line either
@@ -93,5 +177,5 @@ def _draw(panel: Any, name: str, history: Mapping[str, Sequence[float]], epochs:
     panel.set_xlim(1 - min(margin, 0.5), max(epochs, 1) + margin)  # there is no epoch 0
     panel.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     panel.set_title(sanitize(name), parse_math=False, fontsize="medium")
-    panel.set_xlabel("epoch")
+    panel.set_xlabel(legend.step)
     panel.grid(alpha=0.3)

@@ -6,31 +6,30 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lanfit.text import pluralize
-from lanfit_server.short_names import shortened
-from lanfit_server.summary import ClientFacts, MergedFacts, RoundFacts, Summary
+from lanfit.core.text import pluralize
+from lanfit_server.report.short_names import shortened
+from lanfit_server.store.summary import ClientFacts, MergedFacts, RoundFacts, Summary
 
 #: Why one should not expect much of it.
 ON_AVERAGING = (
-    "Averaging models that were trained apart rarely helps: each found its own solution, and half-way between two "
-    "solutions there is often none."
+    "Averaging separately trained models rarely helps: each has found its own solution, and the average of two "
+    "solutions is often not one."
 )
 
 
 @dataclass(frozen=True)
 class LineLimits:
-    """How many lines of each kind are shown; of more of them the rest is counted."""
+    """How many lines of each kind are shown; the remaining ones are counted."""
 
     clients: int
-    rounds: int
     folds: int
     errors: int
 
     def reduced(self, there: LineLimits) -> LineLimits | None:
-        """One line less of what there are most of; None when there is nothing to leave out.
+        """Return a limit with one line less of the most frequent kind; None if nothing can be left out.
 
         Args:
-            there: how many there are.
+            there: the number of lines.
         """
         shown = {key: min(getattr(self, key), getattr(there, key)) for key in LEAST}
         spare = {key: count - LEAST[key] for key, count in shown.items() if count > LEAST[key]}
@@ -40,14 +39,14 @@ class LineLimits:
         return LineLimits(**{**shown, key: shown[key] - 1})
 
 
-#: A name is cut to so many characters at the least.
+#: The minimum length to which a name is truncated.
 LEAST_NAME = 8
-#: So many lines of each kind are shown on the smallest screen.
-LEAST = {"clients": 3, "rounds": 2, "folds": 2, "errors": 1}
+#: This many lines of each kind are shown on the smallest screen.
+LEAST = {"clients": 3, "folds": 2, "errors": 1}
 
 
 def _folds(clients: Sequence[ClientFacts], most: int) -> list[str]:
-    """Cross-validation in words: what the folds' models did on rows that they had not seen."""
+    """Return the cross-validation results: the metrics of the folds' models on their held-out rows."""
     told = [
         f"{client.name}, {pluralize(len(client.folds), 'fold')}: "
         + "  ".join(f"{name} {client.mean[name]:.4f} ± {client.sd[name]:.4f}" for name in client.mean)
@@ -56,7 +55,7 @@ def _folds(clients: Sequence[ClientFacts], most: int) -> list[str]:
     ]
     if len(told) > most:
         told = [*told[: most - 1], f"… and {pluralize(len(told) - most + 1, 'more client')}, in summary.json"]
-    return ["Mean ± standard deviation over the rows that folds held out:", *told, ""] if told else []
+    return ["Mean ± standard deviation on the held-out rows of the folds:", *told, ""] if told else []
 
 
 def _merged(merged: Sequence[MergedFacts]) -> list[str]:
@@ -68,23 +67,25 @@ def _merged(merged: Sequence[MergedFacts]) -> list[str]:
     return [*told, *([ON_AVERAGING] if averaged else []), ""] if told else []
 
 
-def _rounds(rounds: Sequence[RoundFacts], most: int) -> list[str]:
-    """A line for each round; of many the first, and the last ones."""
-    told = [
-        f"round {each.round}: "
-        + "  ".join(f"{name} {value:.4f}" for name, value in each.metrics.items())
-        + f"  ({pluralize(len(each.clients), 'client')}, {each.seconds:.1f} s)"
-        + "".join(f"\n  without {name}: {why}" for name, why in each.left_out.items())
-        for each in rounds
-    ]
-    if len(told) > most:
-        left = pluralize(len(told) - most, "more round")
-        told = [told[0], f"… {left}, in summary.json …", *told[len(told) - most + 1 :]]
-    return [*told, ""] if told else []
+def _rounds(rounds: Sequence[RoundFacts], width: int | None) -> list[str]:
+    """Return all rounds on one line, and one for each client that was left out of some: each round was shown when it
+    ended."""
+    if not rounds:
+        return []
+    first, last = rounds[0].metrics, rounds[-1].metrics
+    course = [f"{name} {first[name]:.4f} → {value:.4f}" for name, value in last.items() if name in first]
+    if len(rounds) == 1:
+        course = [f"{name} {value:.4f}" for name, value in last.items()]
+    told = f"{pluralize(len(rounds), 'round')} in {sum(each.seconds for each in rounds):.1f} s"
+    left_out = Counter(name for each in rounds for name in each.left_out)
+    absent = [f"  {name} was left out of {pluralize(count, 'round')}" for name, count in left_out.items()]
+    while width is not None and len("  ".join([told, *course])) >= width and course:
+        course.pop()  # the last metrics are in summary.json
+    return [": ".join([told, *(["  ".join(course)] if course else [])]), *_limited(absent, LEAST["errors"]), ""]
 
 
-#: So many rounds are shown line by line.
-MOST_ROUNDS = 20
+def _limited(told: Sequence[str], most: int) -> list[str]:
+    return [*told[:most], f"  … and {len(told) - most} more, in summary.json"] if len(told) > most else [*told]
 
 
 def lines(
@@ -98,18 +99,18 @@ def lines(
     """The summary as a table for people.
 
     Args:
-        folder: where the files of the run are, in which everything is.
-        go_on: the line that goes on with the run, if it can be gone on with.
-        width, height: of the screen that it is to fit; None for as wide and as long as it is.
+        folder: the folder with the files of the run.
+        go_on: the command that resumes the run, if it can be resumed.
+        width, height: of the screen that it must fit; None for unlimited.
     """
     errors = sum(len(client.errors) for client in summary.clients)
     folds = sum(bool(client.mean) for client in summary.clients)
-    there = LineLimits(len(summary.clients), len(summary.rounds), folds, errors)
-    limits: LineLimits | None = LineLimits(there.clients, MOST_ROUNDS, there.folds, there.errors)
+    there = LineLimits(len(summary.clients), folds, errors)
+    limits: LineLimits | None = there
     text: list[str] = []
     while limits is not None:
         text = _lines(summary, folder, collected, go_on, limits, width)
-        if height is None or _rows_on_screen(text, width) < height:  # the prompt has a line, too
+        if height is None or _rows_on_screen(text, width) < height:  # the prompt needs a line, too
             break
         limits = limits.reduced(there)
     return text
@@ -122,35 +123,33 @@ def _rows_on_screen(text: Sequence[str], width: int | None) -> int:
 def _lines(
     summary: Summary, folder: str, collected: str, go_on: str, limits: LineLimits, width: int | None
 ) -> list[str]:
-    where = "on the server's test rows" if summary.metrics_from == "server" else "by the clients on their own rows"
+    where = "on the server's test rows" if summary.metrics_from == "server" else "on the clients' own test rows"
     measured = f" Measured {where}:" if any(client.metrics for client in summary.clients) else ""
     text = [f"Run {summary.run}: {summary.status}, {summary.seconds['total']:.1f} s.{measured}", ""]
     text += [*_table(summary, folder, limits.clients, width), ""]
     if summary.clients_wanted is not None:
-        text += [f"It began with {len(summary.clients)} of {pluralize(summary.clients_wanted, 'client')}.", ""]
-    text += _rounds(summary.rounds, limits.rounds)
+        text += [f"It started with {len(summary.clients)} of {pluralize(summary.clients_wanted, 'client')}.", ""]
+    text += _rounds(summary.rounds, width)
     text += _folds(summary.clients, limits.folds)
     text += _merged(summary.merged)
     if summary.error:
         text.append(f"Why: {summary.error}")
     errors = [f"  {client.name}: {error}" for client in summary.clients for error in client.errors]
-    if len(errors) > limits.errors:
-        errors = [*errors[: limits.errors], f"  … and {len(errors) - limits.errors} more, in summary.json"]
-    text += errors
+    text += _limited(errors, limits.errors)
     if summary.final is not None and summary.final.client is None:
-        text.append(f"The model of all, after round {summary.final.round}: {summary.final.model} takes raw data.")
+        text.append(f"The global model after round {summary.final.round}: {summary.final.model} takes raw data.")
     elif summary.final is not None:
         text.append(f"The best is {summary.final.client}'s: {summary.final.model} takes raw data.")
     if any(client.model for client in summary.clients) or summary.rounds:
         text.append(f"Models: {collected}/")
     text.append(f"Logs:   {folder}/")
     if go_on:
-        text.append(f"Go on with it by: {go_on}")
+        text.append(f"Resume it with: {go_on}")
     return text
 
 
 def _table(summary: Summary, folder: str, most: int, width: int | None) -> list[str]:
-    """A line for each client; of many for those that something is to be said about, then for the first ones."""
+    """Return one line per client; of many clients, those with something to report, then the first ones."""
     clients = summary.clients
     names = list(dict.fromkeys(key for client in clients for key in client.metrics))
     best = summary.final.client if summary.final is not None else None
@@ -172,7 +171,7 @@ def _table(summary: Summary, folder: str, most: int, width: int | None) -> list[
         widths = [max(len(line[column]) for line in [head, *rows]) for column in range(len(head))]
         over = sum(widths) + 2 * (len(widths) - 1) - (width or 10**9)
         if over > 0 and len(names) > 1:
-            names.pop()  # the workbook has them all
+            names.pop()  # the workbook lists them all
             continue
         longest = max(map(len, called.values()), default=0)
         if over > 0 and longest > LEAST_NAME:

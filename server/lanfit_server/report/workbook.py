@@ -1,4 +1,4 @@
-"""`report.xlsx`: the summary, all histories and the predictions on the test rows, for people. Computes no figure.
+"""`report.xlsx`: the summary, all histories and the predictions for the test rows, for people. Computes nothing.
 
 Numbers are numbers, and text is text, whatever it begins with.
 """
@@ -11,10 +11,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from lanfit.durable import written_whole
-from lanfit.logs import harmless_cell
+from lanfit.core.durable import atomic_file
+from lanfit.core.logs import harmless_cell
 from lanfit_server.report.predictions import Cell, Predictions, Table, table_of
-from lanfit_server.summary import SECONDS, ClientFacts, RoundFacts, Summary
+from lanfit_server.store.ledger import RecordedLabels
+from lanfit_server.store.summary import SECONDS, ClientFacts, RoundFacts, Summary
 
 #: Widths of columns, in characters.
 _FIRST_COLUMN, _OTHER_COLUMNS = 22, 14
@@ -22,34 +23,36 @@ _FIRST_COLUMN, _OTHER_COLUMNS = 22, 14
 _USUAL, _EXTREME = "0.0000", "0.00E+00"
 
 
-def write_report(path: Path, summary: Summary, predictions: Predictions | None) -> None:
-    """Write the workbook, whole or not at all: "summary", "histories" and, if there are any, "rounds", "predictions".
+def write_report(path: Path, summary: Summary, predictions: Mapping[str, Predictions]) -> None:
+    """Write the workbook atomically: "summary", "histories" and, if there are any, "rounds", "predictions".
 
-    Epochs are counted from 1. Rows are written as they are made, so memory does not grow with their number.
+    Of several outputs each has a sheet of its own, "predictions 1" and so on, with its name in the heads. Epochs are
+    counted from 1. Rows are written as they are made, so memory does not grow with their number.
 
     Raises:
         InputError: the targets do not have the shape that the predictions ask for.
     """
     from openpyxl import Workbook
 
-    table = table_of(predictions) if predictions is not None else None
+    tables = {name: table_of(each) for name, each in predictions.items()}
     book = Workbook(write_only=True)
     book.properties.creator = "lanfit"
     book.properties.title = f"Run {summary.run}"
-    _write_summary(_Sheet(book, "summary", frozen="B1"), summary, table)
+    _write_summary(_Sheet(book, "summary", frozen="B1"), summary, tables)
     if summary.rounds:
         _write_rounds(_Sheet(book, "rounds", frozen="B2"), summary.rounds)
     _write_histories(_Sheet(book, "histories", frozen="D2"), summary.clients)
-    if table is not None:
-        sheet = _Sheet(book, "predictions", frozen="B2")
-        sheet.heads(table.heads)
+    for number, (name, table) in enumerate(tables.items(), 1):
+        sheet = _Sheet(book, "predictions" if len(tables) == 1 else f"predictions {number}", frozen="B2")
+        first, *others = table.heads
+        sheet.heads(table.heads if len(tables) == 1 else [first, *(f"{name}: {head}" for head in others)])
         for row in table.rows:
             sheet.line(row)
-    with written_whole(path) as temporary:
+    with atomic_file(path) as temporary:
         book.save(temporary)
 
 
-def _write_summary(sheet: _Sheet, summary: Summary, table: Table | None) -> None:
+def _write_summary(sheet: _Sheet, summary: Summary, tables: Mapping[str, Table]) -> None:
     model, data = summary.model, summary.data
     where = "the server's test rows" if summary.metrics_from == "server" else "the clients' own rows"
     facts: dict[str, Cell] = {
@@ -66,11 +69,11 @@ def _write_summary(sheet: _Sheet, summary: Summary, table: Table | None) -> None
         "validation rows": data.validation,
         "test rows": data.test,
         "normalizer": data.normalizer,
-        "labels": None if data.labels is None else ", ".join(data.labels),
+        "labels": _labels(data.labels),
         "metrics measured on": where,
         "seconds, total": summary.seconds.get("total"),
         "seconds, training": summary.seconds.get("train"),
-        "in predictions": table.left_out if table is not None and table.left_out else None,
+        "in predictions": next((table.left_out for table in tables.values() if table.left_out), None),
     }
     sheet.section("Run")
     for name, value in facts.items():
@@ -82,8 +85,14 @@ def _write_summary(sheet: _Sheet, summary: Summary, table: Table | None) -> None
         _write_folds(sheet, summary.clients)
 
 
+def _labels(labels: RecordedLabels) -> str | None:
+    if isinstance(labels, dict):
+        return "; ".join(f"{name}: {', '.join(words)}" for name, words in labels.items()) or None
+    return None if labels is None else ", ".join(labels)
+
+
 def _write_outcome(sheet: _Sheet, summary: Summary) -> None:
-    """The models that the run as a whole has given."""
+    """The models of the run as a whole."""
     models: list[tuple[list[Cell], dict[str, float]]] = []
     if summary.final is not None:
         client, number = summary.final.client, summary.final.round
@@ -118,7 +127,7 @@ def _write_clients(sheet: _Sheet, clients: Sequence[ClientFacts]) -> None:
 
 
 def _write_folds(sheet: _Sheet, clients: Sequence[ClientFacts]) -> None:
-    """Every fold, and below those of a client the mean and the standard deviation of their scores."""
+    """Write every fold and, below those of a client, the mean and the standard deviation of their metrics."""
     sheet.section("Folds")
     folds = [fold for client in clients for fold in client.folds]
     scores, metrics = _names(fold.scores for fold in folds), _names(fold.metrics for fold in folds)
@@ -140,7 +149,7 @@ def _write_folds(sheet: _Sheet, clients: Sequence[ClientFacts]) -> None:
 
 
 def _write_rounds(sheet: _Sheet, rounds: Sequence[RoundFacts]) -> None:
-    """One line a round: how the weights did that it gave, what it took, who took part."""
+    """Write one line per round: metrics of its new weights, times, participants."""
     metrics, training = _names(each.metrics for each in rounds), _names(each.training for each in rounds)
     facts = ("seconds", "seconds, overhead", "clients", "left out", "model")
     sheet.heads(["round", *metrics, *(f"{name}, in training" for name in training), *facts])
@@ -152,7 +161,7 @@ def _write_rounds(sheet: _Sheet, rounds: Sequence[RoundFacts]) -> None:
 
 
 def _write_histories(sheet: _Sheet, clients: Sequence[ClientFacts]) -> None:
-    """One line an epoch: of every fold, or of the one training of a client without folds."""
+    """Write one line per epoch: of every fold, or of the single training of a client without folds."""
     histories = [
         (client.name, fold.fold if fold else None, fold.history if fold else client.history)
         for client in clients
@@ -167,7 +176,7 @@ def _write_histories(sheet: _Sheet, clients: Sequence[ClientFacts]) -> None:
 
 
 def _names(all_metrics: Iterable[Mapping[str, object]]) -> list[str]:
-    """Every name once, in the order in which they come."""
+    """Return every name once, in the order of appearance."""
     return list(dict.fromkeys(name for metrics in all_metrics for name in metrics))
 
 
@@ -194,7 +203,7 @@ class _Sheet:
         self._sheet.column_dimensions["A"].width = _FIRST_COLUMN
 
     def section(self, title: str) -> None:
-        """Begin a part of the sheet, below what there is."""
+        """Begin a section of the sheet, below the existing rows."""
         if self._sheet._rows is not None:
             self._sheet.append([])
         self.heads([title])
@@ -221,5 +230,5 @@ class _Sheet:
 
     def _text(self, text: str, style: Any = None) -> Any:
         cell = self._make(self._sheet, 1, 1, harmless_cell(text), style)
-        cell.data_type = "s"  # also of what openpyxl takes for an error, such as #N/A
+        cell.data_type = "s"  # also of text that openpyxl interprets as an error, such as #N/A
         return cell

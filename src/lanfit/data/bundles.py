@@ -1,6 +1,6 @@
-"""An npz file that holds inputs and targets together, as people save data sets: which of its arrays is which, by name.
+"""A single npz file with inputs and targets, as datasets are often saved: which array is which, by name.
 
-Such a file stands in the data folder itself, beside X and Y, and is used where these hold no data.
+Such a file is in the dataset folder itself, next to X and Y, and is used if these contain no data.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from lanfit.data.files import is_data
 from lanfit.data.npz import array_names
 
-#: Names of inputs and targets that say what they are, in lower case; the first pair that is there is taken.
+#: Names of input and target arrays, in lower case; the first pair that is present is used.
 PAIRS = (
     ("x_train", "y_train"),
     ("train_x", "train_y"),
@@ -39,23 +39,23 @@ class Bundle:
     x: str
     y: str
     x_test: str = ""
-    """Its own test rows; empty: it has none."""
+    """The names of its test arrays; empty if it has none."""
     y_test: str = ""
     unused: tuple[str, ...] = ()
 
     @property
     def note(self) -> str:
-        """What is said of it."""
-        test = f"; {self.x_test} and {self.y_test} are its test rows" if self.x_test else ""
+        """The note about it for the user."""
+        test = f"; {self.x_test} and {self.y_test} are the test rows" if self.x_test else ""
         unused = f"; {', '.join(self.unused[:10])} {'is' if len(self.unused) == 1 else 'are'} not used"
         return f"{self.path.name}: {self.x} holds the inputs, {self.y} the targets{test}{unused if self.unused else ''}"
 
 
 def find_bundle(folder: Path) -> Bundle | None:
-    """The only npz file in a folder, if the names of its arrays say which are inputs and which are targets.
+    """Return the only npz file in a folder, if the names of its arrays say which are inputs and which are targets.
 
     Raises:
-        InputError: it can't be read.
+        InputError: the file can't be read.
     """
     if not folder.is_dir():
         return None
@@ -64,7 +64,7 @@ def find_bundle(folder: Path) -> Bundle | None:
 
 
 def named_bundle(path: Path, names: Sequence[str]) -> Bundle | None:
-    """Which arrays of a file are inputs and targets; None if their names do not say so, or say it twice."""
+    """Return which arrays of a file are inputs and targets; None if their names do not say so, or say it twice."""
     lower = {name.lower(): name for name in names}
     if len(lower) < len(names):
         return None

@@ -1,7 +1,7 @@
-"""What the columns of a table hold, and what lanfit proposes to do with each. Looks at text cells alone; reads no file.
+"""What the columns of a table contain, and what lanfit proposes to do with each. Works on text cells; reads no file.
 
-The rules never look at chance. A column that two rules could claim gets the safer one: what is left out or doubted is
-said, and can be corrected.
+The rules are deterministic. If two rules apply to a column, the safer one is used. What is left out or doubtful is
+reported, and can be corrected.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from lanfit.data.dates import date_forms
 from lanfit.data.quantities import Reading, readings, shows_decimal_point
 from lanfit.data.tables import is_missing, is_number, may_be_thousands, to_number
 
-#: A text column with more different values than this is no category, unless it is said to be one.
+#: A text column with more distinct values than this is not a category, unless the user declares it one.
 MOST_CATEGORIES = 50
-#: Up to this many values make a category as soon as one of them comes twice.
+#: A column with up to this many distinct values is a category if one of them occurs twice.
 FEW_CATEGORIES = 20
-#: Text longer than this, on average, was written to be read.
+#: Text longer than this, on average, is free text.
 FREE_TEXT = 40
-#: In a column of numbers so many different words are marks for something that is missing, if they are rare.
+#: Up to this many distinct words in a column of numbers are markers of missing values, if they are rare.
 MOST_MARKS = 3
 RARE = 0.1
-#: A named column that counts the rows of fewer than these may well be a measurement.
+#: A named column that counts fewer rows than this may be a measurement.
 LEAST_COUNTED = 20
-#: Whole numbers above this lose their last digits in float32.
+#: Integers above this are not exact in float32.
 EXACT = 1 << 24
 #: A number with a decimal point and nothing else.
 PLAIN = Reading()
@@ -62,30 +62,25 @@ class Column:
     missing: int
     """Cells without a value."""
     distinct: int
-    """Different values, without the missing ones."""
+    """The number of distinct values, without missing ones."""
     example: str
     """The first cell with a value."""
     proposal: str
-    """What `lanfit prepare` would do with it, in words."""
+    """What `lanfit prepare` would do with it, for people."""
     reading: Reading = PLAIN
     """How its numbers are written."""
     form: str = ""
-    """Of dates: how they are written."""
+    """The form of dates."""
     marks: tuple[str, ...] = ()
-    """Words among its numbers that count as missing."""
+    """Words among its numbers that mark missing values."""
     doubt: str = ""
-    """Why its values can't be read in one way only; then nothing is guessed."""
+    """Why its values are ambiguous; nothing is guessed in this case."""
 
     @property
     def is_used(self) -> bool:
         """Whether it is proposed as an input."""
         varied = self.distinct > 1 or self.missing == 0 < self.distinct
         return self.kind in (Kind.NUMBER, Kind.QUANTITY, Kind.CATEGORY, Kind.DATE) and varied
-
-    @property
-    def in_the_way(self) -> bool:
-        """Whether the column can't be read as numbers as it is."""
-        return self.kind is not Kind.NUMBER or self.missing > 0
 
 
 def describe_table(
@@ -101,9 +96,9 @@ def describe_table(
     Args:
         names: of each column; "" for one without a name.
         columns: the cells of each, as text.
-        decimal: the decimal sign of the table, where it is known to be one.
-        thousands: what separates thousands, where it is known.
-        points_may_group: whether a point may separate thousands, too.
+        decimal: the decimal sign of the table, if it is known.
+        thousands: the thousands separator, if it is known.
+        points_may_group: whether a point may also separate thousands.
     """
     counts = [count_cells(cells) for cells in columns]
     if decimal is None and thousands != "." and any(any(map(shows_decimal_point, found)) for found in counts):
@@ -115,7 +110,7 @@ def describe_table(
 
 
 def count_cells(cells: Iterable[str]) -> Counter[str]:
-    """How often each different cell stands in a column, blanks around it left out."""
+    """Return how often each distinct cell occurs in a column, without surrounding blanks."""
     counts: Counter[str] = Counter()
     for cell, number in Counter(cells).items():
         counts[cell.strip()] += number
@@ -136,11 +131,11 @@ def describe(
 
     Args:
         cells: its cells as text, in the order of the rows.
-        counts: of the cells, from `count_cells`, if they are known.
-        position: which column of its table it is, from 0.
+        counts: the result of `count_cells`, if it is known.
+        position: the index of the column in its table, from 0.
         decimal: the decimal sign, where it is known.
         thousands: the thousands separator, where it is known.
-        points_may_group: whether a point may separate thousands, too.
+        points_may_group: whether a point may also separate thousands.
     """
     counts = count_cells(cells) if counts is None else counts
     values = [cell for cell in counts if not is_missing(cell)]
@@ -204,7 +199,7 @@ def _describe(found: _Facts, missing: int, decimal: str | None, thousands: str |
 
 
 def _are_grouped(values: Sequence[str]) -> bool:
-    """Whether the points in numbers may all separate thousands: 1.200 beside 950."""
+    """Return whether all points in numbers may separate thousands, as in 1.200 and 950."""
     pointed = [value for value in values if "." in value]
     numbers = all(map(is_number, values)) and len(pointed) < len(values)
     return bool(pointed) and numbers and all(may_be_thousands(value, ".") for value in pointed)
@@ -216,11 +211,11 @@ def _numbers(found: _Facts, missing: int, decimal: str, fill: str) -> Column:
     if whole and not missing:
         kind = _counted_or_id(found, decimal)
         if kind is Kind.INDEX:
-            return found.column(kind, "left out: it counts the rows", missing, reading=reading)
+            return found.column(kind, "left out: it numbers the rows", missing, reading=reading)
         if kind is Kind.ID:
-            return found.column(kind, "left out: it names the row, it measures nothing", missing, reading=reading)
+            return found.column(kind, "left out: it is an identifier of the row", missing, reading=reading)
     if len(found.values) == 1 and not missing and found.filled > 1:
-        return found.column(Kind.NUMBER, "number, the same in every row", missing, reading=reading)
+        return found.column(Kind.NUMBER, "number, constant", missing, reading=reading)
     forms = date_forms(found.values, ("compact",)) if whole and len(found.values) > 2 else ()
     if forms:
         return _dates(found, missing, forms)
@@ -228,7 +223,7 @@ def _numbers(found: _Facts, missing: int, decimal: str, fill: str) -> Column:
 
 
 def _counted_or_id(found: _Facts, decimal: str) -> Kind | None:
-    """Whether whole numbers count the rows, or name them."""
+    """Return whether integers count the rows or identify them; None if neither."""
     all_differ = len(found.values) == found.filled
     numbers = [int(to_number(value, decimal)) for value in found.values]
     name = found.header.lower()
@@ -241,7 +236,7 @@ def _counted_or_id(found: _Facts, decimal: str) -> Kind | None:
             return Kind.INDEX
     if (_ID.search(found.header) or _ID.search(name)) and len(numbers) > max(FEW_CATEGORIES, found.filled // 5):
         return Kind.ID
-    # What float32 can't tell apart is no measurement.
+    # Numbers that float32 can't distinguish are identifiers, not measurements.
     if max(map(abs, numbers)) > EXACT and len(np.unique(np.array(numbers, np.float32))) < 0.99 * len(numbers):
         return Kind.ID
     return None
@@ -250,15 +245,15 @@ def _counted_or_id(found: _Facts, decimal: str) -> Kind | None:
 def _dates(found: _Facts, missing: int, forms: tuple[str, ...]) -> Column:
     if set(forms) >= {"dmy", "mdy"} and "ymd" not in forms:
         value = found.values[0]
-        doubt = f'"{value}" may be day first or month first: no number in it is above 12'
+        doubt = f'"{value}" may be day first or month first: no value is above 12'
         if any(read_differs(each) for each in found.values):
-            return found.column(Kind.DATE, "left out: day and month can't be told apart", missing, doubt=doubt)
+            return found.column(Kind.DATE, "left out: day and month are ambiguous", missing, doubt=doubt)
     fill = f", {counted_cells(missing)} filled with the most frequent" if missing else ""
-    return found.column(Kind.DATE, f"date, becomes its parts{fill}", missing, form=forms[0])
+    return found.column(Kind.DATE, f"date, split into its parts{fill}", missing, form=forms[0])
 
 
 def read_differs(value: str) -> bool:
-    """Whether a date of two numbers and a year is another day when day and month are exchanged."""
+    """Return whether exchanging day and month of a numeric date gives another date."""
     first, second = re.findall(r"\d+", value)[:2]
     return int(first) != int(second)
 
@@ -271,7 +266,7 @@ def _doubtful(found: _Facts, missing: int, ways: Sequence[Reading]) -> Column:
 
 
 def _marked(found: _Facts, missing: int, decimal: str | None, thousands: str | None) -> Column | None:
-    """A column of numbers in which a few words stand for something that is missing."""
+    """Return a column of numbers in which a few words mark missing values."""
     words = [value for value in found.values if not any(map(str.isdigit, value))]
     if not 0 < len(words) <= MOST_MARKS or len(words) == len(found.values):
         return None
@@ -295,17 +290,17 @@ def _words(found: _Facts, missing: int) -> Column:
     if count == filled > 1:
         spaced = sum(" " in value for value in found.values) > count / 2
         if length > FREE_TEXT or spaced:
-            return found.column(Kind.TEXT, "left out: text, different in every row", missing)
-        return found.column(Kind.ID, "left out: different in every row", missing)
+            return found.column(Kind.TEXT, "left out: text, unique in every row", missing)
+        return found.column(Kind.ID, "left out: unique in every row", missing)
     most = FEW_CATEGORIES if count > filled / 2 else MOST_CATEGORIES
     if count > most or length > 2 * FREE_TEXT:
-        return found.column(Kind.TEXT, f"left out: text, {count:,} different values", missing)
+        return found.column(Kind.TEXT, f"left out: text, {count:,} distinct values", missing)
     fill = f", {counted_cells(missing)} filled with the most frequent" if missing else ""
     if count == 1 and not missing and filled > 1:
-        return found.column(Kind.CATEGORY, "category, the same in every row", missing)
+        return found.column(Kind.CATEGORY, "category, constant", missing)
     return found.column(Kind.CATEGORY, f"category, one column for each of {count}{fill}", missing)
 
 
 def counted_cells(number: int) -> str:
-    """How many missing values, for people."""
+    """Return a phrase with the number of missing values."""
     return f"{number:,} missing {'value' if number == 1 else 'values'}"

@@ -1,6 +1,6 @@
-"""Opens files that are packed (.gz, .bz2, .xz, .zip) like any other: as a stream of bytes, with a bound on its length.
+"""Opens compressed files (.gz, .bz2, .xz, .zip) like any other: as a stream of bytes, with a bound on its length.
 
-Nothing is unpacked to a disk, and no more than a buffer is held in memory.
+Nothing is decompressed to disk, and only a buffer is held in memory.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
-from lanfit.data.memory import readable_size
-from lanfit.data.pieces import unreadable
-from lanfit.mistakes import mistake
+from lanfit.core.memory import readable_size
+from lanfit.data.chunks import unreadable
+from lanfit.errors import mistake
 
 PACKINGS = (".gz", ".bz2", ".xz", ".zip")
-#: What deflate can do at most. Files of one endlessly repeated value, packed with xz, pass it: those are refused.
+#: The highest compression ratio of deflate. An xz file of one repeated value exceeds it and is rejected.
 MAX_RATIO = 1000
 ALLOWANCE = 64 << 20
 
@@ -62,12 +62,12 @@ def _unpack(path: Path, packing: str, plain: IO[bytes], stack: ExitStack) -> IO[
 
 
 def _is_clutter(name: str) -> bool:
-    """Folders, and what macOS adds to every archive."""
+    """Return whether an entry is a folder, or something that macOS adds to archives."""
     return name.endswith("/") or name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith(".")
 
 
 class _Bounded(io.RawIOBase):
-    """Another stream, which ends with an error when more comes out of it than is allowed."""
+    """A stream around another one, which raises an error after more than the allowed number of bytes."""
 
     def __init__(self, path: Path, stream: IO[bytes], limit: int) -> None:
         self._path, self._stream, self._left = path, stream, limit

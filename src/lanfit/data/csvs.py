@@ -1,7 +1,7 @@
 """Reads csv files, packed or not: numbers in blocks, or labels exactly.
 
 The fast reader is pandas' C engine; only when it refuses a file is the file read once more, slowly, to name the line
-and column. How a file is laid out is found out in `layout`.
+and column. The layout of a file is detected in `layout`.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lanfit.data.chunks import AnyArray, Chunk, merged_numbers, rows_differ
 from lanfit.data.file_type import wrong_ending
 from lanfit.data.layout import (
     ENCODINGS,
     SPACES,
     Layout,
     ambiguous,
+    chunks_of,
     column_name,
     find_layout,
     open_text,
-    pieces_of,
     table_records,
     with_thousands,
 )
-from lanfit.data.pieces import AnyArray, Piece, merged_numbers, rows_differ
 from lanfit.data.refusals import MOST_CELLS, Obstacle, is_of_numbers, lead_of, many_columns, way_out
 from lanfit.data.tables import (
     FOUND_OUT,
@@ -48,36 +48,35 @@ from lanfit.data.tables import (
 )
 from lanfit.data.text_labels import Labels, labels_of_texts
 from lanfit.data.threads import CORES, ahead
-from lanfit.errors import LanfitError
-from lanfit.mistakes import mistake
+from lanfit.errors import LanfitError, mistake
 
 #: Small blocks stay in the processor's cache: a million values take half as long again.
 BLOCK_VALUES = 1 << 17
-#: What is parsed at a time of a plain file: pandas' own work for a call hardly counts, and it stays in the cache.
-PIECE_BYTES = 2 << 20
-#: glibc gives the system back what is freed above twice the largest block that it has seen freed (of up to 32 MiB).
+#: The bytes of a plain file that are parsed at once: enough to hide the cost of a pandas call, and they fit the cache.
+CHUNK_BYTES = 2 << 20
+#: glibc returns free memory to the system above twice the size of the largest freed block (of up to 32 MiB).
 LARGEST_FREED = 30 << 20
 _OUT_OF_MEMORY = "C error: out of memory"
 T = TypeVar("T")
 
 
-def open_csv(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -> Piece:
-    """The rows of a csv file as float32, shape (rows, columns).
+def open_csv(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -> Chunk:
+    """Return the rows of a csv file as float32, shape (rows, columns).
 
     Args:
-        signs: how its numbers are written, where somebody said so.
-        numbering: what a first line 0, 1, … is: "names" or "row"; empty: it is found out.
+        signs: how its numbers are written, if the user specified it.
+        numbering: what a first line 0, 1, … is: "names" or "row"; empty: it is detected.
 
     Raises:
-        InputError: no text or no rows; and, while reading: a cell that is no number, a line with more or fewer cells;
-            file, line and column are named.
+        InputError: the file is not text or has no rows; and, while reading: a cell is not a number, or a line has more
+            or fewer cells. The message names file, line and column.
     """
     with _errors_named(path):
         layout = find_layout(path, signs, numbering)
     shape = (layout.rows, layout.width - layout.index)
     read = partial(_blocks, path, layout, str if layout.thousands else np.float64, partial(_as_float32, layout))
     merged: dict[int, tuple[int, int]] = {}
-    return Piece(
+    return Chunk(
         str(path),
         shape,
         np.dtype(np.float32),
@@ -92,11 +91,11 @@ def open_csv(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -> Piece
 def read_csv_labels(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -> Labels:
     """Read all cells of a csv file as labels, shape (rows, columns).
 
-    A first line that reads like a header is a row if each of its cells stands again in its column: a file of words
-    needs no header.
+    A first line that looks like a header is a row if each of its cells occurs again in its column: a file of string
+    labels needs no header.
 
     Raises:
-        InputError: as `open_csv`, or the labels are not all words or all numbers.
+        InputError: as `open_csv`, or the labels mix strings and numbers.
     """
     with _errors_named(path):
         layout = find_layout(path, signs, numbering)
@@ -119,41 +118,41 @@ def read_csv_labels(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -
     if header and not layout.numbering and is_row(header, ({texts[c] for c in np.unique(part)} for part in codes.T)):
         first = [places.setdefault(name, len(places)) for name in header]
         codes = np.concatenate([np.array([first], np.int32), codes])
-        notes = (*notes, "its first line is a label, not a header")
+        notes = (*notes, "the first line is read as a label, not as a header")
     labels = labels_of_texts(str(path), codes, list(places), layout.decimal, layout.thousands)
     return replace(labels, notes=notes + labels.notes, numbering=layout.numbering)
 
 
 class _Bytes:
-    """Bytes as pandas' parser takes them at once; of an `io` object pandas would first decode every byte."""
+    """Bytes that pandas' parser takes as they are; it would first decode the bytes of an `io` object."""
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self.read = read
 
     def __iter__(self) -> Iterator[bytes]:
-        """pandas takes only what can be iterated over for a file, and then reads it."""
+        """Exist, because pandas accepts only iterable objects as files; it calls `read`."""
         return iter(partial(self.read, BLOCK_VALUES), b"")
 
     @classmethod
     def of(cls, texts: Iterable[bytes]) -> _Bytes:
-        """Each text as a whole, though pandas asks for less: it takes what it gets."""
+        """Return a file that gives each text as a whole, although pandas asks for less."""
         given = filter(None, texts)
         return cls(lambda size: next(given, b""))
 
 
 def _as_float32(layout: Layout, frame: Any) -> tuple[AnyArray, dict[int, tuple[int, int]]]:
-    """A block of rows, and what float32 merges in it."""
+    """Return a block of rows, and the integers in it that are equal in float32."""
     if layout.thousands:
         frame = frame.map(partial(_value, layout))
     exact = frame.to_numpy()
-    with np.errstate(over="ignore"):  # 1e39 becomes inf, which the check of all values names
+    with np.errstate(over="ignore"):  # 1e39 becomes inf, which the check of values reports
         return exact.astype(np.float32), merged_numbers(exact)
 
 
 def _remembering(
     read: Callable[[], Iterator[tuple[AnyArray, dict[int, tuple[int, int]]]]], merged: dict[int, tuple[int, int]]
 ) -> Iterator[AnyArray]:
-    """The blocks alone; what is merged in them is written down."""
+    """Yield the blocks; record the numbers that are equal in float32."""
     for block, found in read():
         for column, numbers in found.items():
             merged.setdefault(column, numbers)
@@ -161,17 +160,17 @@ def _remembering(
 
 
 def _value(layout: Layout, cell: str) -> float:
-    """A number with thousands separators; pandas would take them out wherever they stand, 1,23 is no 123."""
+    """Return the value of a number with thousands separators; pandas would remove them anywhere, as in 1,23."""
     if not is_number(cell, layout.decimal, layout.thousands):
         raise ValueError(f"{cell!r} is not a number")
     return float(to_number(cell, layout.decimal, layout.thousands))
 
 
 def _blocks(path: Path, layout: Layout, dtype: type, take: Callable[[Any], T], *, numbers: bool = True) -> Iterator[T]:
-    """Blocks of rows as pandas reads them, all cells of them as `dtype`, and what `take` makes of each.
+    """Yield the result of `take` for blocks of rows, which pandas reads with cells of `dtype`.
 
-    A plain file is parsed in several threads, where there are cores for them: pandas lets go of Python's lock. (Its own
-    threads, of pandas 3.1, hold all rows of a file twice, and read only what is on disk and not compressed.)
+    A plain file is parsed in several threads if there are several cores: pandas releases the GIL. (The threads of
+    pandas 3.1 itself hold all rows of a file twice, and read only uncompressed files.)
     """
     parse = partial(_pandas(path).read_csv, **_options(layout, dtype))
     counted = None
@@ -183,12 +182,12 @@ def _blocks(path: Path, layout: Layout, dtype: type, take: Callable[[Any], T], *
 
     np.empty(
         LARGEST_FREED, np.uint8
-    )  # else the memory of each piece is given back and asked for again: a fifth of the time
+    )  # else the memory of each chunk is returned and requested again, which takes 20 % of the time
     with _errors_named(path, layout, numbers=numbers), open_text(path, layout.encoding) as stream:
         stream.read(layout.start)
         if layout.plain:
-            pieces = pieces_of(stream, layout, PIECE_BYTES)
-            blocks = ahead(lambda piece: taken(parse(_Bytes.of(piece))), pieces, CORES)
+            chunks = chunks_of(stream, layout, CHUNK_BYTES)
+            blocks = ahead(lambda chunk: taken(parse(_Bytes.of(chunk))), chunks, CORES)
         else:
             blocks = map(taken, parse(_Bytes(stream.read), chunksize=max(1, BLOCK_VALUES // layout.width)))
         for index, block in blocks:
@@ -204,7 +203,7 @@ def _line_of_header(path: Path, layout: Layout) -> int:
 
 
 def _options(layout: Layout, dtype: type) -> dict[str, Any]:
-    """pandas must neither guess missing values nor take a first column for row names."""
+    """Return options for pandas, which must neither guess missing values nor use the first column as row names."""
     fixed = {"header": None, "index_col": False, "na_filter": False, "engine": "c", "low_memory": False}
     of_columns: Any = {column: str if layout.index and column == 0 else dtype for column in range(layout.width)}
     separator = r"\s+" if layout.separator == SPACES else layout.separator
@@ -213,7 +212,7 @@ def _options(layout: Layout, dtype: type) -> dict[str, Any]:
 
 
 def notes_of(layout: Layout) -> tuple[str, ...]:
-    """What is unusual about a file, one sentence each."""
+    """Return what is unusual about a file, one sentence each."""
     notes = [f"read with {' and '.join(layout.notes)}"] if layout.notes else []
     if layout.encoding in ENCODINGS:
         notes.append(f"read as {ENCODINGS[layout.encoding]}")
@@ -234,7 +233,7 @@ def _pandas(path: Path) -> Any:
 
 @contextmanager
 def _errors_named(path: Path, layout: Layout | None = None, *, numbers: bool = True) -> Iterator[None]:
-    """Turn what pandas and csv raise into an error that names the line and the column."""
+    """Convert exceptions of pandas and csv to an error that names line and column."""
     try:
         yield
     except UnicodeDecodeError as error:
@@ -253,7 +252,10 @@ def _error(path: Path, layout: Layout | None, reason: Exception, numbers: bool) 
 
 
 def _cause(path: Path, layout: Layout, numbers: bool) -> LanfitError | None:
-    """Read the file slowly and say where it breaks the rules, in which columns; None if it does not."""
+    """Read the file slowly and return an error with the lines and columns that break the rules;
+
+    None if there are none.
+    """
     found: dict[int, Obstacle] = {}
     columns: list[list[str]] = [[] for _ in range(layout.width)]
     most = max(1000, MOST_CELLS // layout.width)
@@ -280,11 +282,11 @@ def _cause(path: Path, layout: Layout, numbers: bool) -> LanfitError | None:
     except csv.Error as error:
         if not found:
             return mistake("csv.quotes", file=path, reason=error)
-    return _refusal(path, layout, list(found.values()), columns) if found else None  # else what pandas said is told
+    return _refusal(path, layout, list(found.values()), columns) if found else None  # else pandas' message
 
 
 def _refusal(path: Path, layout: Layout, found: list[Obstacle], columns: list[list[str]]) -> LanfitError:
-    """The error for a table in which these cells are the first of their columns that are no numbers."""
+    """Return the error for a table; `found` has the first cell of each column that is not a number."""
     first = found[0]
     line = int(first.where.split()[1])
     grouped = [each for each in found if thousands_groups(each.cell)]
@@ -304,7 +306,7 @@ def _refusal(path: Path, layout: Layout, found: list[Obstacle], columns: list[li
     way = (
         way_out(path, first, names, columns[first.column], points)
         if columns[0]
-        else "Fill the gap, or leave the row out"
+        else "Fill in the value, or remove the row"
     )
     if is_blank(first.cell):
         return mistake("csv.empty-cell", file=path, line=line, column=first.name, way=way)
@@ -320,7 +322,7 @@ def _refusal(path: Path, layout: Layout, found: list[Obstacle], columns: list[li
         names=lead_of(numbers_on_top),
         way=way
         if layout.decimal == "," or not is_number(first.cell, ",")
-        else f"{way}. A comma is the decimal sign with --decimal comma",
+        else f"{way}. Use --decimal comma to read the comma as decimal separator",
     )
 
 

@@ -1,6 +1,6 @@
-"""Dates and times as tables hold them. A column has one form; where day and month can't be told apart, it is said.
+"""Dates and times in tables. A column has one form; a column with ambiguous days and months is reported.
 
-The years of two digits are read as Python's `strptime` does: 69 to 99 are 1969 to 1999.
+Two-digit years are read as Python's `strptime` does: 69 to 99 are 1969 to 1999.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _TIME = (
 )
 _AFTER = rf"(?:(?:[t ]|,)\s*{_TIME})?"
 _DAY_NAME = r"(?:(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\.?,?\s+)?"
-#: The forms, each as a pattern of the whole cell. Between points the day is first everywhere.
+#: The forms, each as a pattern of the whole cell. With points, the day always comes first.
 _FORMS: dict[str, re.Pattern[str]] = {
     name: re.compile(pattern, re.IGNORECASE | re.ASCII)
     for name, pattern in {
@@ -41,12 +41,12 @@ _FORMS: dict[str, re.Pattern[str]] = {
 FORMS = tuple(_FORMS)
 #: No date is longer than this.
 LONGEST = 60
-#: The parts that dates become, in the order of their columns.
+#: The columns that a date is converted to, in order.
 PARTS = ("year", "month", "day", "weekday", "hour", "minute", "second")
 
 
 def date_forms(cells: Iterable[str], forms: Collection[str] = FORMS) -> tuple[str, ...]:
-    """The forms under which every cell is a date; "dmy" and "mdy" both where no day is above 12."""
+    """Return the forms under which every cell is a date; "dmy" and "mdy" both where no day is above 12."""
     left = [form for form in FORMS if form in forms]
     for cell in cells:
         left = [form for form in left if read_date(cell, form) is not None]
@@ -56,7 +56,7 @@ def date_forms(cells: Iterable[str], forms: Collection[str] = FORMS) -> tuple[st
 
 
 def read_date(cell: str, form: str) -> Moment | None:
-    """The date in a cell that is written in this form; None if it is not, or if there is no such day."""
+    """Return the date in a cell that is written in this form; None if it is not, or if there is no such day."""
     found = _FORMS[form].fullmatch(cell.strip()) if len(cell) <= LONGEST else None
     if found is None:
         return None
@@ -77,7 +77,7 @@ def read_date(cell: str, form: str) -> Moment | None:
 
 
 def parts_of(moments: Iterable[Moment]) -> tuple[str, ...]:
-    """Which parts differ among dates: a part that is the same in all of them says nothing."""
+    """Return the parts that differ among dates: a constant part has no information."""
     values: dict[str, set[int]] = {part: set() for part in PARTS}
     for moment in moments:
         for part in PARTS:
@@ -93,7 +93,7 @@ class Moment:
     clock: datetime.time | None
 
     def part(self, name: str) -> int:
-        """Its year, month, day, weekday (Monday is 0), hour, minute or second; 0 for what it does not have."""
+        """Return its year, month, day, weekday (Monday is 0), hour, minute or second; 0 if it has no such part."""
         if name == "weekday":
             return self.day.weekday() if self.day else 0
         part: int = getattr(self.day if name in ("year", "month", "day") else self.clock, name, 0)
@@ -101,7 +101,7 @@ class Moment:
 
 
 def _clock(named: dict[str, str | None]) -> datetime.time | None:
-    """The time of day; midnight without one, None if there is no such time."""
+    """Return the time of day; midnight without one, None if there is no such time."""
     hour, minute, second = (int(named.get(key) or 0) for key in ("hh", "mm", "ss"))
     if half := named.get("half"):
         if not 1 <= hour <= 12:

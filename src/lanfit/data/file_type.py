@@ -1,4 +1,4 @@
-"""What a table file is by its content, where its name says something else. Reads its beginning, and parses nothing."""
+"""Detects the type of a table file by its first bytes, if its name says something else."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from lanfit.errors import LanfitError
-from lanfit.mistakes import mistake
+from lanfit.errors import LanfitError, mistake
 
 _HEAD: Final = 4096
 _OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -17,7 +16,7 @@ _SAVE: Final = "Open it in Excel or LibreOffice and save it as .xlsx"
 
 
 def wrong_ending(path: Path) -> LanfitError | None:
-    """Return the error for a file whose content is of another kind than its name says; None where none is known."""
+    """Return the error for a file whose content contradicts its name; None if there is no known contradiction."""
     try:
         found = _kind(path)
     except (OSError, zipfile.BadZipFile, RuntimeError):
@@ -29,11 +28,11 @@ def wrong_ending(path: Path) -> LanfitError | None:
 
 
 def _kind(path: Path) -> tuple[str, str, tuple[str, ...]] | None:
-    """What a file is, what to do with it, and the endings that say so."""
+    """Return what a file is, what to do with it, and the endings that say so."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if head.startswith(_OLE):
-        return "a sheet in Excel's old format, or one with a password", _SAVE, (".xls",)
+        return "a spreadsheet in the old Excel format, or one with a password", _SAVE, (".xls",)
     if head.startswith(b"PAR1"):
         return "a parquet file", "Rename it to {stem}.parquet", (".parquet",)
     if head.startswith(b"PK"):
@@ -49,7 +48,7 @@ def _zipped(path: Path) -> tuple[str, str, tuple[str, ...]]:
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
         if "xl/workbook.xml" in names:
-            return "an xlsx sheet", "Rename it to {stem}.xlsx", (".xlsx", ".xlsm")
+            return "an xlsx file", "Rename it to {stem}.xlsx", (".xlsx", ".xlsm")
         if "content.xml" in names and "mimetype" in names:
-            return "an OpenDocument sheet", "Open it in LibreOffice and save it as .xlsx", ()
-    return "a zip archive", "Unpack it", (".zip", ".npz", ".xlsx", ".xlsm")
+            return "an OpenDocument spreadsheet", "Open it in LibreOffice and save it as .xlsx", ()
+    return "a zip archive", "Extract it", (".zip", ".npz", ".xlsx", ".xlsm")

@@ -1,6 +1,6 @@
 """Finds the files of X and Y, pairs them in natural order, and picks the reader by the ending of a name.
 
-One module a format (`npz`, `csvs`, `xlsx`); what is done with the rows is decided in `prepare`.
+There is one module per format (`npz`, `csvs`, `xlsx`); `prepare` decides what is done with the rows.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lanfit.core.text import pluralize
+from lanfit.data.chunks import Chunk
 from lanfit.data.compressed import PACKINGS
 from lanfit.data.csvs import open_csv, read_csv_labels
 from lanfit.data.file_type import wrong_ending
 from lanfit.data.frames import open_frame, read_frame_labels
 from lanfit.data.in_hand import reading
 from lanfit.data.npz import open_npz, read_npz_labels
-from lanfit.data.pieces import Piece
 from lanfit.data.tables import FOUND_OUT, Signs
 from lanfit.data.text_labels import Labels
 from lanfit.data.xlsx import open_xlsx, read_xlsx_labels
-from lanfit.mistakes import mistake
-from lanfit.text import pluralize
+from lanfit.errors import mistake
 
 #: How the names of text files end, also in front of a packing.
 TEXT = (".csv", ".tsv", ".txt")
@@ -31,30 +31,30 @@ FRAMES = (".parquet", ".feather")
 _PACKED = tuple(f"{text}{packing}" for text in TEXT for packing in PACKINGS)
 ENDINGS = (*ARRAYS, *SHEETS, *TEXT, *_PACKED, *FRAMES)
 _ALL = f"{', '.join((*ARRAYS, '.xlsx', *TEXT))}, packed text (.csv{', .csv'.join(PACKINGS)}), {' and '.join(FRAMES)}"
-#: What people and their systems leave in a folder beside the data; hidden files are skipped as well.
+#: Files that operating systems add to folders; hidden files are skipped as well.
 _SKIPPED = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx"})
 _SKIPPED_ENDINGS = (".tmp", ".part", ".crdownload", "~")
 _READ_BY_PEOPLE = re.compile(r"(?:readme|licen[cs]e)(?:\.(?:md|txt|rst))?", re.IGNORECASE)
-#: What Excel and LibreOffice leave beside a sheet that is open.
+#: Lock files of Excel and LibreOffice next to an open sheet.
 _OPEN = {"~$": "Excel", ".~lock.": "LibreOffice"}
-#: What to do with files of kinds that are known, and not read.
+#: Advice for files of known types that are not read.
 _WAYS = {
-    ".xls": "It is a sheet of Excel's old format: open it and save it as .xlsx or as CSV UTF-8.",
+    ".xls": "It is a spreadsheet in the old Excel format: open it and save it as .xlsx or as CSV UTF-8.",
     ".xlsb": "Open it in Excel and save it as .xlsx.",
     ".ods": "Open it in LibreOffice and save it as .xlsx.",
     ".numbers": "Export it from Numbers as .xlsx or csv.",
-    ".pkl": 'Pickles can run code, so they are never loaded: save `frame.to_csv("x.csv", index=False)` instead.',
-    ".pickle": 'Pickles can run code, so they are never loaded: save `frame.to_csv("x.csv", index=False)` instead.',
+    ".pkl": 'Pickles can execute code, so they are never loaded: save `frame.to_csv("x.csv", index=False)` instead.',
+    ".pickle": 'Pickles can execute code, so they are never loaded: save `frame.to_csv("x.csv", index=False)` instead.',
     ".json": 'In Python: `pandas.read_json("x.json").to_csv("x.csv", index=False)`.',
     ".jsonl": 'In Python: `pandas.read_json("x.jsonl", lines=True).to_csv("x.csv", index=False)`.',
     ".mat": 'In Python: `numpy.savez("x.npz", scipy.io.loadmat("x.mat")["x"])`.',
-    ".h5": "A model belongs into model/; save data as npz.",
-    ".keras": "A model belongs into model/.",
-    ".zip": "Unpack it; a packed csv file is called .csv.zip.",
-    ".gz": "Unpack it; a packed csv file is called .csv.gz.",
-    ".png": "A folder of images becomes data with `lanfit prepare FOLDER`.",
-    ".jpg": "A folder of images becomes data with `lanfit prepare FOLDER`.",
-    ".jpeg": "A folder of images becomes data with `lanfit prepare FOLDER`.",
+    ".h5": "Put models into model/; save data as npz.",
+    ".keras": "Put models into model/.",
+    ".zip": "Extract it, or rename a compressed csv file to .csv.zip.",
+    ".gz": "Extract it, or rename a compressed csv file to .csv.gz.",
+    ".png": "Convert a folder of images with `lanfit prepare FOLDER`.",
+    ".jpg": "Convert a folder of images with `lanfit prepare FOLDER`.",
+    ".jpeg": "Convert a folder of images with `lanfit prepare FOLDER`.",
 }
 
 
@@ -67,16 +67,16 @@ class Pair:
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:
-    """A sort key that reads numbers as numbers: "part-2" comes before "part-10"."""
-    pieces = re.split(r"(\d+)", name.casefold())
-    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], name
+    """Return a sort key that reads numbers as numbers: "part-2" comes before "part-10"."""
+    chunks = re.split(r"(\d+)", name.casefold())
+    return [int(chunk) if i % 2 else chunk for i, chunk in enumerate(chunks)], name
 
 
 def find_pairs(x_dir: Path, y_dir: Path | None) -> list[Pair]:
     """Pair the data files of two folders in natural order; without `y_dir` the pairs have no `y`.
 
     Raises:
-        InputError: a folder is missing or empty, holds something that is not read, or the counts differ.
+        InputError: a folder is missing or empty, contains a file of another type, or the counts differ.
     """
     xs = _data_files(x_dir)
     if y_dir is None:
@@ -87,16 +87,16 @@ def find_pairs(x_dir: Path, y_dir: Path | None) -> list[Pair]:
     return [Pair(x, y) for x, y in zip(xs, ys, strict=True)]
 
 
-def open_file(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT, numbering: str = "") -> Piece:
-    """Find out what a file of numbers holds; tables are read as float32, arrays in their own dtype.
+def open_file(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT, numbering: str = "") -> Chunk:
+    """Open a file of numbers; tables are read as float32, arrays in their own dtype.
 
     Args:
-        npz_key: which array of an npz file is read; needed if there are several.
-        signs: how the numbers of text files are written, where somebody said so.
-        numbering: what a first line 0, 1, … of a table is: "names" or "row"; empty: it is found out.
+        npz_key: the name of the array in an npz file; required if there are several.
+        signs: how numbers in text files are written, if the user specified it.
+        numbering: what a first line 0, 1, … of a table is: "names" or "row"; empty: it is detected.
 
     Raises:
-        InputError: the file can't be read, or holds something else.
+        InputError: the file can't be read, or contains something else.
     """
     with reading(path):
         kind = kind_of(path)
@@ -108,10 +108,10 @@ def open_file(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT, 
 
 
 def read_labels(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT, numbering: str = "") -> Labels:
-    """Read a whole file as labels, exactly: integers stay integers, words are coded.
+    """Read a whole file as labels: integers stay exact, strings are encoded.
 
     Raises:
-        InputError: as `open_file`, or the labels are not all words or all numbers.
+        InputError: as `open_file`, or the labels mix strings and numbers.
     """
     with reading(path):
         kind = kind_of(path)
@@ -123,12 +123,12 @@ def read_labels(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT
 
 
 def kind_of(path: Path) -> str:
-    """The ending that says how a file is read.
+    """Return the ending that says how a file is read.
 
     Raises:
         InputError: there is no such kind.
     """
-    if path.exists() and not (path.is_file() or path.is_dir()):  # to open a pipe waits for who writes into it
+    if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe would block
         raise mistake("file.no-file", file=path)
     name = path.name.lower()
     ending = next((ending for ending in ENDINGS if name.endswith(ending)), None)
@@ -140,7 +140,7 @@ def kind_of(path: Path) -> str:
 
 
 def is_data(path: Path) -> bool:
-    """Whether a file or folder counts as data: it is neither hidden nor what people and systems leave beside it."""
+    """Return whether a file or folder is data: neither hidden nor added by an operating system."""
     name = path.name.lower()
     if name.startswith((".", "~$")) or name in _SKIPPED or name.endswith(_SKIPPED_ENDINGS):
         return False
@@ -148,13 +148,15 @@ def is_data(path: Path) -> bool:
 
 
 def open_elsewhere(*folders: Path | None) -> tuple[str, ...]:
-    """Notes on sheets that are open in another program, which leaves a file beside them."""
+    """Return notes on sheets that are open in another program, which creates a lock file next to them."""
     notes = []
     for path in sorted(path for folder in folders if folder is not None for path in folder.iterdir()):
         for mark, program in _OPEN.items():
             if path.name.startswith(mark):
                 sheet = path.name.removeprefix(mark).removesuffix("#")
-                notes.append(f"{sheet} is open in {program}: close it there first, unsaved changes are not in the file")
+                notes.append(
+                    f"{sheet} is open in {program}: save and close it there first, the file lacks unsaved changes"
+                )
     return tuple(notes)
 
 

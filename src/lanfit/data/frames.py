@@ -1,6 +1,6 @@
-"""Reads parquet and feather files, where pyarrow is installed: numbers, or labels exactly. A file is read whole.
+"""Reads parquet and feather files as a whole, if pyarrow is installed: numbers, or exact labels.
 
-A process of its own reads it (`reader_process`), and writes its columns where they are taken up.
+A separate process (`reader_process`) reads the file and writes its columns to a temporary file.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ from typing import Any
 
 import numpy as np
 
+from lanfit.core.memory import free_memory
 from lanfit.data import reader_process
-from lanfit.data.memory import free_memory
-from lanfit.data.pieces import AnyArray, Piece, check_fits, merged_numbers, unreadable
+from lanfit.data.arrow import read_table, readers
+from lanfit.data.chunks import AnyArray, Chunk, check_fits, merged_numbers
 from lanfit.data.text_labels import Labels, labels_of_array
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
 
 #: What pandas calls its index where it writes it as a column.
 _INDEX = "__index_level_"
 
 
-def open_frame(path: Path) -> Piece:
-    """The columns of a parquet or feather file as float32, shape (rows, columns).
+def open_frame(path: Path) -> Chunk:
+    """Return the columns of a parquet or feather file as float32, shape (rows, columns).
 
     Raises:
         InputError: pyarrow is missing, the file can't be read, or a column holds something else than numbers.
@@ -45,14 +46,14 @@ def open_frame(path: Path) -> Piece:
                 merged[place] = found[0]
     if others:
         raise mistake("frame.not-numbers", file=path, columns=", ".join(others[:20]))
-    return replace(Piece.of(str(path), array), columns=names, notes=notes, merged=merged)
+    return replace(Chunk.of(str(path), array), columns=names, notes=notes, merged=merged)
 
 
 def read_frame_labels(path: Path) -> Labels:
     """Read all columns as labels, shape (rows, columns).
 
     Raises:
-        InputError: as `open_frame`, or the labels are not all words or all numbers.
+        InputError: as `open_frame`, or the labels mix strings and numbers.
     """
     table, notes = _read(path)
     columns = [_array(path, table, name) for name in table.column_names]
@@ -63,7 +64,7 @@ def read_frame_labels(path: Path) -> Labels:
 
 
 def read_frame_texts(path: Path) -> tuple[tuple[str, ...], list[list[str]], tuple[str, ...]]:
-    """The names of the columns, their cells as a csv file would hold them, and notes.
+    """Return the names of the columns, their cells as a csv file would hold them, and notes.
 
     Raises:
         InputError: pyarrow is missing, or the file can't be read.
@@ -90,9 +91,9 @@ def _array(path: Path, table: Any, name: str) -> AnyArray:
 
 
 def _read(path: Path) -> tuple[Any, tuple[str, ...]]:
-    pyarrow, _, _ = _readers(path)
+    pyarrow, _, _ = readers(path)
     if reader_process.HERE:
-        table = _table(path)
+        table = read_table(path)
     else:
         with tempfile.TemporaryDirectory(prefix="lanfit-") as folder:
             columns = Path(folder) / "columns.arrow"
@@ -103,39 +104,4 @@ def _read(path: Path) -> tuple[Any, tuple[str, ...]]:
     table = table.drop_columns(index) if index else table
     if not table.num_rows or not table.num_columns:
         raise mistake("file.no-rows", file=path, shape=(table.num_rows, table.num_columns))
-    return table, ("its index, as pandas wrote it, is left out",) if index else ()
-
-
-def convert(path: Path, into: Path) -> None:
-    """Write the columns as an Arrow file, which needs no decompressing and no decoding.
-
-    Raises:
-        InputError: pyarrow is missing, or the file can't be read.
-    """
-    pyarrow, _, _ = _readers(path)
-    table = _table(path)
-    with pyarrow.OSFile(str(into), "wb") as file, pyarrow.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table)
-
-
-def _readers(path: Path) -> tuple[Any, Any, Any]:
-    try:
-        import pyarrow
-        from pyarrow import feather, parquet
-    except ImportError as error:
-        raise mistake("frame.no-reader", file=path, kind=path.suffix.lower().removeprefix(".")) from error
-    return pyarrow, feather, parquet
-
-
-def _table(path: Path) -> Any:
-    pyarrow, feather, parquet = _readers(path)
-    read = parquet.read_table if path.suffix.lower() == ".parquet" else feather.read_table
-    try:
-        return read(str(path))
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise unreadable(path, error) from error
-    except MemoryError:  # as some of theirs are
-        raise
-    except (OSError, ValueError, pyarrow.ArrowException) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise mistake("frame.damaged", file=path, reason=reason) from error
+    return table, ("the index column that pandas wrote is left out",) if index else ()

@@ -1,6 +1,6 @@
 """Images as rows: files in one folder for each class, read in a given size as uint8, 0 to 255.
 
-Which images there are, and their sizes, is known before any is decoded; then they are read some MiB at a time.
+Names and sizes of all images are known before any is decoded; then they are read in blocks of some MiB.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanfit.core.text import pluralize
+from lanfit.data.chunks import BLOCK_BYTES, Chunk
 from lanfit.data.files import is_data, natural_key
 from lanfit.data.in_hand import reading
-from lanfit.data.pieces import BLOCK_BYTES, Piece
 from lanfit.data.text_labels import Labels, labels_of_texts
-from lanfit.mistakes import mistake
-from lanfit.text import pluralize
+from lanfit.errors import LanfitError, mistake
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-#: What an image may have: some kilobytes can declare gigabytes.
+#: A bound on the pixels of an image, because a small file can declare gigabytes.
 MOST_PIXELS = 100_000_000
 #: The modes of Pillow for 1, 3 and 4 channels.
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _GREY = frozenset({"1", "L", "LA"})
-#: Pillow's modes of more than 8 bits, which a conversion would cut off.
+#: Pillow's modes with more than 8 bits, which a conversion would clip.
 _DEEP = ("I", "F")
 
 
 @dataclass(frozen=True)
 class Size:
-    """Of a row: its shape is (height, width, channels)."""
+    """The size of an image; the shape of its row is (height, width, channels)."""
 
     height: int
     width: int
@@ -49,7 +49,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Image:
-    """A file, and what its head says."""
+    """An image file, with the facts in its header."""
 
     path: Path
     label: str
@@ -60,22 +60,22 @@ class Image:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is an image by its name."""
+    """Return whether a file is an image by its name."""
     return path.name.lower().endswith(ENDINGS) and is_data(path)
 
 
 def holds_images(folder: Path) -> bool:
-    """Whether a folder holds folders with images in them."""
+    """Return whether a folder holds folders with images in them."""
     return folder.is_dir() and any(
         any(map(is_image, sub.iterdir())) for sub in folder.iterdir() if is_data(sub) and sub.is_dir()
     )
 
 
 def find_images(folder: Path) -> list[Image]:
-    """The images in the subfolders of a folder, in natural order of classes and files.
+    """Return the images in the subfolders of a folder, in natural order of classes and files.
 
     Raises:
-        InputError: something else lies between them, a class has none, or an image can't be read.
+        InputError: there is another file among them, a class has no images, or an image can't be read.
     """
     found = []
     for sub in sorted((path for path in folder.iterdir() if is_data(path)), key=lambda path: natural_key(path.name)):
@@ -94,10 +94,10 @@ def find_images(folder: Path) -> list[Image]:
 
 
 def look_at(path: Path, label: str = "") -> Image:
-    """Read the head of an image.
+    """Read the header of an image.
 
     Raises:
-        InputError: it is none, or too large.
+        InputError: the file is not an image, or it is too large.
     """
     with _opened(path) as image:
         width, height = image.size
@@ -105,13 +105,13 @@ def look_at(path: Path, label: str = "") -> Image:
             raise mistake("images.too-large", file=path, width=width, height=height, most=MOST_PIXELS)
         if image.mode.startswith(_DEEP):
             raise mistake("images.deep", file=path, mode=image.mode)
-        if image.getexif().get(0x0112, 1) >= 5:  # it is to be turned by a quarter
+        if image.getexif().get(0x0112) in (5, 6, 7, 8):  # to be rotated by 90 degrees
             width, height = height, width
         return Image(path, label, width, height, image.mode in _GREY)
 
 
 def read_image(path: Path, size: Size) -> NDArray[np.uint8]:
-    """An image upright, in this size, with so many channels; shape (height, width, channels).
+    """Return an image upright, in this size and with these channels; shape (height, width, channels).
 
     Raises:
         InputError: it is damaged.
@@ -126,15 +126,15 @@ def read_image(path: Path, size: Size) -> NDArray[np.uint8]:
         return np.asarray(upright, np.uint8).reshape(size.shape)
 
 
-def piece_of(name: str, images: Sequence[Image], size: Size) -> Piece:
-    """The images as rows; they are decoded when they are read."""
+def chunk_of(name: str, images: Sequence[Image], size: Size) -> Chunk:
+    """Return the images as rows; they are decoded when they are read."""
     paths = [image.path for image in images]
     shape = (len(paths), *size.shape)
-    return Piece(name, shape, np.dtype(np.uint8), partial(_blocks, paths, size), notes_of(images, size))
+    return Chunk(name, shape, np.dtype(np.uint8), partial(_blocks, paths, size), notes_of(images, size))
 
 
 def labels_of(name: str, images: Sequence[Image]) -> Labels:
-    """The names of the folders as labels.
+    """Return the names of the folders as labels.
 
     Raises:
         InputError: as `labels_of_texts`.
@@ -145,10 +145,10 @@ def labels_of(name: str, images: Sequence[Image]) -> Labels:
 
 
 def size_of(name: str, shape: Sequence[int | None]) -> Size:
-    """The size in which a model takes images; `shape` is its input's without the rows.
+    """Return the size in which a model takes images; `shape` is its input's without the rows.
 
     Raises:
-        InputError: it takes no images, or of any size.
+        InputError: the model does not take images, or images of any size.
     """
     sizes = [n for n in shape if n is not None]
     if len(sizes) == len(shape) and len(sizes) == 2:
@@ -159,14 +159,14 @@ def size_of(name: str, shape: Sequence[int | None]) -> Size:
 
 
 def notes_of(images: Sequence[Image], size: Size) -> tuple[str, ...]:
-    """What is done to them."""
+    """Return notes on how images are converted."""
     sizes = {(image.width, image.height) for image in images}
     notes = []
     if sizes != {(size.width, size.height)}:
         kinds = "1 size" if len(sizes) == 1 else f"{len(sizes)} sizes"
-        notes.append(f"{pluralize(len(images), 'image')} of {kinds}, brought to {size.height}×{size.width} pixels")
+        notes.append(f"{pluralize(len(images), 'image')} of {kinds}, resized to {size.height}×{size.width} pixels")
     if size.channels == 1 and not all(image.grey for image in images):
-        notes.append("colours become grey")
+        notes.append("colors are converted to gray")
     return tuple(notes)
 
 
@@ -185,8 +185,10 @@ def _opened(path: Path) -> Iterator[Any]:
         raise mistake("images.no-pillow", file=path) from error
     try:
         with reading(path), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its own bound on sizes; ours is lower
+            warnings.simplefilter("ignore")  # about its own bound on sizes; ours is lower
             with Pillow.open(path) as image:
                 yield image
-    except (OSError, ValueError, SyntaxError, Pillow.DecompressionBombError) as error:
+    except (LanfitError, MemoryError):
+        raise
+    except Exception as error:  # its parsers raise any exception on damaged files, even TypeError
         raise mistake("images.damaged", file=path, reason=str(error) or type(error).__name__) from error

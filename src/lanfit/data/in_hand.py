@@ -1,6 +1,6 @@
-"""Which files are being read right now: noted where another process finds it after this one has died of one of them.
+"""Records which files are being read, so that another process can name the file that killed this one.
 
-A note is a slot of a mapped file, one for each thread: what is written there outlives the process.
+Each thread has a slot in a mapped file, whose content outlives the process.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from lanfit.data.memory import free_memory, limit_of_memory, readable_size
-from lanfit.errors import LanfitError
-from lanfit.mistakes import mistake
+from lanfit.core.memory import free_memory, limit_of_memory, readable_size
+from lanfit.errors import LanfitError, mistake
 
-#: Of a slot, in bytes: a longer name is cut. More threads than slots note nothing.
+#: The size of a slot in bytes; longer names are truncated. Threads without a slot record nothing.
 SIZE: Final = 1024
 SLOTS: Final = 64
 LESS: Final = "Use fewer rows, a smaller dtype (uint8, float16), or a machine with more memory"
 CLEAR: Final = (
-    "In a sheet, delete the empty rows and columns around the table and save it again; or save it as CSV UTF-8"
+    "In a spreadsheet, delete the empty rows and columns around the table and save it again, or save it as CSV UTF-8"
 )
 _SHEETS: Final = (".xlsx", ".xlsm")
 
@@ -35,7 +34,7 @@ class _Notes:
         self._slots: dict[int, int] = {}
 
     def put(self, name: str) -> None:
-        """Note what the calling thread reads; an empty name: nothing."""
+        """Record what the calling thread reads; an empty name means nothing."""
         with self._lock:
             slot = self._slots.setdefault(threading.get_ident(), len(self._slots))
         if slot < SLOTS:
@@ -47,13 +46,13 @@ _here = threading.local()
 
 
 def note_in(path: Path) -> None:
-    """From now on keep notes in this file."""
+    """Record in this file from now on."""
     global _notes
     _notes = _Notes(path)
 
 
 def noted(path: Path) -> list[str]:
-    """What was being read when the process ended that kept notes there."""
+    """Return what a process was reading when it ended."""
     try:
         slots = path.read_bytes()
     except OSError:
@@ -64,12 +63,12 @@ def noted(path: Path) -> list[str]:
 
 @contextmanager
 def reading(name: object) -> Iterator[None]:
-    """Read a file in this block; one inside another one counts as long as it is read.
+    """Record that a file is read in this block; blocks can be nested.
 
-    A note stays where something else than a known error ended the block: it may end the process.
+    The record remains if an unknown exception ended the block, because that may end the process.
 
     Raises:
-        InputError: there was no memory for it.
+        InputError: there was not enough memory.
     """
     outer, _here.name = getattr(_here, "name", ""), str(name)
     if _notes is not None:
@@ -90,6 +89,6 @@ def reading(name: object) -> Iterator[None]:
 
 
 def without_memory(name: object, limit: int) -> LanfitError:
-    """The error for a file that takes more memory than its reader may have."""
+    """Return the error for a file that takes more memory than its reader may use."""
     way = CLEAR if str(name).lower().endswith(_SHEETS) else LESS
     return mistake("file.reader-memory", file=name, limit=readable_size(limit), way=way)

@@ -1,13 +1,13 @@
-"""What a model is asked to predict: which form of target its loss implies, whether the labels fit, and the conversion.
+"""Targets: the form that the loss of a model implies, the check of labels, and the conversion.
 
-The checks run once, on the server, on all rows; the conversion runs on whatever slice of rows is trained or scored.
+The checks run once, on the server, on all rows; the conversion runs on any slice of rows.
 Reads no files.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from math import prod
@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from lanfit.data.normalize import NO_NORMALIZER, Normalizer
 from lanfit.data.shapes import fit_row, matches, permuted, shown
 from lanfit.data.split import NO_CLASS
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
+from lanfit.wire.tasks import OutputSpec
 
 AnyArray = NDArray[Any]
 Shape = Sequence[int | None]
@@ -31,13 +32,13 @@ class Target(StrEnum):
     INPUT = "input"
     """The normalized input itself (order XX)."""
     VALUES = "values"
-    """Numbers: regression, and several yes-or-no outputs."""
+    """Numbers: regression, and several binary outputs."""
     CLASSES = "classes"
     """Integer labels."""
     ONE_HOT = "one_hot"
-    """One output a class; integer labels are one-hot encoded."""
+    """One output per class; integer labels are one-hot encoded."""
     BINARY = "binary"
-    """One yes-or-no output: 0 or 1."""
+    """One binary output: 0 or 1."""
 
     @property
     def is_classification(self) -> bool:
@@ -50,10 +51,10 @@ _BINARY = frozenset({"binary_crossentropy", "binary_focal_crossentropy", "bce"})
 
 
 def target_of(loss: str, order: str, output_shape: Shape, *, is_softmax: bool = False) -> Target:
-    """Tell the form of the target from the loss (a Keras name, of the function or the class) and the order XY or XX.
+    """Return the form of the target for a loss (a Keras name, of the function or the class) and the order XY or XX.
 
-    Binary cross-entropy over several outputs judges each for itself, so its targets are values, not classes; but a
-    softmax (`is_softmax`) decides between its outputs, whatever the loss makes of them.
+    Binary cross-entropy over several outputs treats each independently, so its targets are values, not classes; but a
+    softmax (`is_softmax`) decides between its outputs, whatever the loss.
     """
     if order.upper() == "XX":
         return Target.INPUT
@@ -70,11 +71,11 @@ def target_of(loss: str, order: str, output_shape: Shape, *, is_softmax: bool = 
 
 
 def class_ids(target: Target, y: AnyArray, ignored: int | None = None) -> NDArray[np.int64] | None:
-    """One class number a row, to stratify by; None when rows have no class or more than one.
+    """Return one class number per row, to stratify by; None if rows have no class or more than one.
 
     Args:
         y: labels that `check_labels` has passed, shape (rows,), (rows, 1) or one-hot (rows, outputs).
-        ignored: the label that the loss leaves out: such rows get NO_CLASS.
+        ignored: a label that the loss leaves out; such rows get NO_CLASS.
     """
     if not target.is_classification:
         return None
@@ -84,8 +85,32 @@ def class_ids(target: Target, y: AnyArray, ignored: int | None = None) -> NDArra
     return y.argmax(axis=1).astype(np.int64) if target is Target.ONE_HOT and y.ndim == 2 else None
 
 
+def row_classes(outputs: Sequence[OutputSpec], targets: Mapping[str, AnyArray]) -> NDArray[np.int64] | None:
+    """Return one class number per row, to stratify by, from the first output whose rows have one; None if none has.
+
+    Args:
+        targets: by the name of the output, as `class_ids` takes them.
+    """
+    found = _with_classes(outputs, targets)
+    return None if found is None else class_ids(Target(found.target), targets[found.name], found.ignored)
+
+
+def words_of_classes(
+    outputs: Sequence[OutputSpec], targets: Mapping[str, AnyArray], labels: Mapping[str, tuple[str, ...]]
+) -> tuple[str, ...] | None:
+    """Return the names of those classes; None when they have none."""
+    found = _with_classes(outputs, targets)
+    return None if found is None else labels.get(found.name)
+
+
+def _with_classes(outputs: Sequence[OutputSpec], targets: Mapping[str, AnyArray]) -> OutputSpec | None:
+    """Return the first output whose rows have one class each."""
+    found = (each for each in outputs if class_ids(Target(each.target), targets[each.name][:1]) is not None)
+    return next(found, None)
+
+
 def arrange(target: Target, y: AnyArray, output_shape: Shape, where: str = "the targets") -> AnyArray:
-    """Bring targets into the one shape used from here on: a view; dtype and values stay.
+    """Return targets in the standard shape, as a view; dtype and values do not change.
 
     Labels: (rows, places...), where places are the model's output dimensions between rows and classes (usually none).
     One-hot rows and values: (rows, output dimensions...).
@@ -105,14 +130,14 @@ def arrange(target: Target, y: AnyArray, output_shape: Shape, where: str = "the 
         if (other_order := permuted(where, row, output, "y")) is not None:
             raise other_order
     takes = {
-        Target.CLASSES: f"one label for each of {shown(output[:-1])} places" if output[:-1] else "one label",
+        Target.CLASSES: f"one label for each of {shown(output[:-1])} positions" if output[:-1] else "one label",
         Target.ONE_HOT: f"one label, or {shown(output)} one-hot values",
     }.get(target, f"{shown(output)}, the shape of the model's output")
     raise mistake("targets.wrong-shape", file=where, shape=shown(row), wanted=takes)
 
 
 def check_order(loss: str, order: str) -> None:
-    """Refuse a loss of classes where the input is its own target.
+    """Check that the loss is not a categorical one if the input is the target.
 
     Raises:
         InputError: order XX with a categorical cross-entropy.
@@ -130,8 +155,8 @@ def check_labels(
         ignored: a label that the loss leaves out, and that may be any number.
 
     Raises:
-        InputError: wrong shape, not finite, or labels that are no integers, negative or above the model's outputs;
-            `where` (the file) and the row, from 1, are named.
+        InputError: wrong shape, not finite, or labels that are not integers, negative, or too large for the model's
+            outputs. The message names `where` (the file) and the row, from 1.
     """
     if target is Target.INPUT:
         return
@@ -162,10 +187,10 @@ def check_labels(
 
 
 def check_words(target: Target, words: Sequence[str], output_shape: Shape) -> None:
-    """Check that a model can tell so many labels apart.
+    """Check that a model has enough outputs for these labels.
 
     Raises:
-        InputError: there are more labels than it has outputs; they are named.
+        InputError: there are more labels than outputs. The message names them.
     """
     outputs = 2 if target is Target.BINARY else output_shape[-1]
     if outputs is not None and len(words) > outputs:
@@ -185,7 +210,7 @@ def make_target(
     """Convert targets, or any slice of their rows, to what Keras' `fit` takes.
 
     Args:
-        y: as in the files; not looked at for `Target.INPUT`.
+        y: raw values; not used for `Target.INPUT`.
         x_normalized: float32, the same rows.
         output_shape: of the model, rows first: (None, 10).
         normalizer: applied to `Target.VALUES`, and to nothing else.
@@ -219,7 +244,7 @@ class _Bad(NamedTuple):
 
 
 def _first(y: AnyArray, first_row: int, bad: NDArray[np.bool_]) -> _Bad | None:
-    """The first target that is bad, if there is one."""
+    """Return the first bad target; None if there is none."""
     if not bad.any():
         return None
     index = np.unravel_index(int(bad.argmax()), bad.shape)

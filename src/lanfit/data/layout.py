@@ -1,7 +1,7 @@
-"""Finds out how a csv file is laid out: encoding, separator, signs in numbers, header, rows. Reads every byte once.
+"""Detects the layout of a csv file: encoding, separator, signs in numbers, header, rows. Reads every byte once.
 
-The rules look at the file alone and never at chance, so that a file is always read in the same way. What two rules
-could claim is refused, with the flag that decides it.
+The rules depend on the file alone, so that it is always read in the same way. An ambiguous file is rejected with a hint
+at the flag that decides.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from lanfit.core.memory import readable_size
 from lanfit.data.compressed import open_bytes
-from lanfit.data.memory import readable_size
 from lanfit.data.tables import (
     FOUND_OUT,
     SAMPLE,
@@ -36,22 +36,21 @@ from lanfit.data.tables import (
     to_number,
     unnamed_column,
 )
-from lanfit.errors import LanfitError
-from lanfit.mistakes import mistake
+from lanfit.errors import LanfitError, mistake
 
 SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars"}
-"""In the order in which they are tried: a comma may be a decimal sign in a file separated by the others."""
+"""The separators in the order of detection: a comma may be a decimal sign in a file with another separator."""
 SPACES = " "
 """Any number of blanks: `numpy.savetxt` writes one between numbers."""
-ENCODINGS = {"utf-16": "UTF-16", "cp1252": "Windows-1252, as it is no UTF-8"}
+ENCODINGS = {"utf-16": "UTF-16", "cp1252": "Windows-1252, as it is not valid UTF-8"}
 CHUNK = 1 << 20
 MAX_LINE = 64 << 20
 _BLANK = re.compile(rb"\n[ \t]*\n")
 _SIGNS = frozenset({b",", b".", b'"'})
-#: As many values as an image of 512 × 512 pixels has in one colour; what has more takes minutes as text.
+#: The values of a grey image of 512 × 512 pixels; reading more as text takes minutes.
 MOST_COLUMNS = 1 << 18
 _BOM = b"\xef\xbb\xbf"
-#: What Excel writes, and reads, above the table: which sign separates the cells.
+#: A line that Excel writes and reads above the table: it names the separator.
 _SEP = re.compile(r'"?sep=([\t;,|:])"?[\t;,|:]*\r?\n?', re.IGNORECASE)
 
 
@@ -66,23 +65,23 @@ class Layout:
     start: int
     """Bytes before the first line of data, in UTF-8."""
     width: int
-    """How many cells a line has, an index that is left out among them."""
+    """The number of cells of a line, including an index that is left out."""
     rows: int
-    """Lines of data that are not blank."""
+    """The number of lines with data."""
     plain: bool
-    """Neither quotes nor line ends of old systems: every line end ends a row."""
+    """Whether there are neither quotes nor old line ends, so that every line end ends a row."""
     encoding: str = "utf-8"
     thousands: str = ""
     skipped: int = 0
-    """Lines before the table, which are no part of it."""
+    """The number of lines before the table."""
     index: bool = False
     """Whether the first column has no name and counts rows, so it is left out."""
     numbering: str = ""
-    """A first line 0, 1, …: whether it was taken for "names" or for a "row"; empty: it is none."""
+    """How a first line 0, 1, … was read: as "names" or as a "row"; empty if there is none."""
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is unusual about it, to be said behind "read with "."""
+        """Notes on what is unusual about it, which follow "read with "."""
         found = []
         if self.separator != "," and self.width > 1:
             found.append(f"{SEPARATORS.get(self.separator, 'blanks')} between the cells")
@@ -94,22 +93,22 @@ class Layout:
 
     @property
     def names(self) -> tuple[str, ...] | None:
-        """The header of what is read: without the index."""
+        """The header, without the index."""
         return self.header[1:] if self.header and self.index else self.header
 
 
 def find_layout(path: Path, signs: Signs = FOUND_OUT, numbering: str = "", *, as_text: bool = False) -> Layout:
     """Read the first two lines for separator and header, and all bytes for the number of lines and the signs.
 
-    The separator is the one that a line `sep=` names, or the first of tab, semicolon, comma and bar that cuts the first
-    two lines into the same number of cells, at least two, or blanks between numbers; a first line without any of them
-    is a file of one column. Where the comma does not separate, it is the decimal sign if there are commas and no
-    points, and one of them can't separate thousands.
+    The separator is the one that a line `sep=` names, or the first of tab, semicolon, comma and bar that splits the
+    first two lines into the same number of cells, at least two, or blanks between numbers; a first line without any of
+    them means one column. A comma that is not the separator is the decimal sign if there are commas and no points, and
+    at least one comma can't separate thousands.
 
     Args:
-        signs: how numbers are written, where somebody said so.
-        numbering: "names" or "row": what a first line 0, 1, … is; empty: it is found out.
-        as_text: cells stay text, so that columns may be unnamed and signs are not looked for.
+        signs: how numbers are written, if the user specified it.
+        numbering: what a first line 0, 1, … is: "names" or "row"; empty: it is detected.
+        as_text: cells stay text, so that columns may be unnamed and signs are not detected.
 
     Raises:
         InputError: no rows, no text, a line without end, a column without name, numbers that can be read in two ways,
@@ -130,34 +129,34 @@ def find_layout(path: Path, signs: Signs = FOUND_OUT, numbering: str = "", *, as
 
 @contextmanager
 def open_text(path: Path, encoding: str) -> Iterator[io.BufferedReader]:
-    """Open a text file, unpacked if it is packed, as a stream of UTF-8."""
+    """Open a text file, decompressed if necessary, as a stream of UTF-8."""
     with open_bytes(path) as stream:
         yield stream if encoding == "utf-8" else io.BufferedReader(_Recoded(stream, encoding), 1 << 18)
 
 
-def pieces_of(stream: io.BufferedReader, layout: Layout, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Cut what is left of a plain file into pieces of some `size` bytes, each of whole lines, and none of blank ones.
+def chunks_of(stream: io.BufferedReader, layout: Layout, size: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the rest of a plain file in chunks of about `size` bytes, each of whole lines, without blank chunks.
 
-    A piece is given in two parts, what was read and the rest of its last line, so that nothing large is copied.
+    A chunk has two parts, the bytes that were read and the rest of the last line, so that nothing large is copied.
     """
     blanks = _blanks(layout.separator) + b"\r\n"
     while chunk := stream.read(size):
         rest = stream.readline()
-        # Mostly the first byte tells; stripping copies.
+        # The first byte mostly decides; stripping would copy.
         if chunk[:1].strip(blanks) or chunk.strip(blanks) or rest.strip(blanks):
             yield chunk, rest
 
 
 def text_of(stream: io.BufferedReader) -> TextIO:
-    """The text in a stream of UTF-8, line ends as they are."""
+    """Return the text in a stream of UTF-8, line ends as they are."""
     return io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
 
 
 def records(lines: Iterator[str], separator: str, first: int = 0) -> Iterator[tuple[int, list[str]]]:
-    """Cells of every line that is not blank, and the number of the line (of its last, if quotes go over several).
+    """Yield the cells of every line that is not blank, and its number (of the last line, if quotes span several).
 
     Args:
-        first: lines before the table, which are passed over.
+        first: the number of lines before the table, which are skipped.
     """
     for _ in range(first):
         next(lines, None)
@@ -170,7 +169,7 @@ def records(lines: Iterator[str], separator: str, first: int = 0) -> Iterator[tu
 
 
 def table_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
-    """Cells of every row as text, and the number of the line; the index is among them."""
+    """Yield the cells of every row as text, including the index, and the number of the line."""
     with open_text(path, layout.encoding) as stream:
         lines = records(bounded_lines(path, text_of(stream)), layout.separator, layout.skipped)
         if layout.header is not None:
@@ -179,7 +178,7 @@ def table_records(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]
 
 
 def bounded_lines(path: Path, text: TextIO) -> Iterator[str]:
-    """The lines of a file's text; an endless one is an error instead of all the memory."""
+    """Yield the lines of a file's text; raise an error for an endless one, which would take all memory."""
     for line in iter(lambda: text.readline(MAX_LINE + 1), ""):
         if len(line) > MAX_LINE:
             raise _endless(path)
@@ -229,10 +228,10 @@ def _find(path: Path, encoding: str, signs: Signs, numbering: str, as_text: bool
 
 
 def _is_decimal(path: Path, layout: Layout, sign: str) -> bool:
-    """Whether the only sign in a file's numbers is its decimal sign; False if no number has it.
+    """Return whether the only sign in a file's numbers is its decimal sign; False if no number has it.
 
     Raises:
-        InputError: it separates thousands, or nobody can know.
+        InputError: it separates thousands, or its meaning is ambiguous.
     """
     first: dict[int, tuple[int, str]] = {}
     whole: set[int] = set()
@@ -247,7 +246,7 @@ def _is_decimal(path: Path, layout: Layout, sign: str) -> bool:
                 first.setdefault(column, (line, cell))
             elif thousands_groups(cell) == sign:
                 raise with_thousands(path, layout, line, column, cell)
-    # A file of three decimals everywhere is common where the sign is a point; in a column with whole numbers it is not.
+    # Three decimals everywhere are common with a decimal point, but not in a column with integers.
     doubted = [column for column in first if sign == "," or column in whole]
     if not doubted:
         return bool(first)
@@ -256,7 +255,7 @@ def _is_decimal(path: Path, layout: Layout, sign: str) -> bool:
 
 
 def ambiguous(path: Path, layout: Layout, line: int, column: int, cell: str, sign: str) -> LanfitError:
-    """The error for a number in which a sign may separate decimals or thousands."""
+    """Return the error for a number in which a sign may separate decimals or thousands."""
     return mistake(
         "csv.ambiguous",
         file=path,
@@ -270,7 +269,7 @@ def ambiguous(path: Path, layout: Layout, line: int, column: int, cell: str, sig
 
 
 def with_thousands(path: Path, layout: Layout, line: int, column: int, cell: str) -> LanfitError:
-    """The error for a number with thousands separators that nobody announced."""
+    """Return the error for a number with thousands separators that were not specified."""
     return mistake(
         "csv.thousands",
         file=path,
@@ -282,14 +281,14 @@ def with_thousands(path: Path, layout: Layout, line: int, column: int, cell: str
 
 
 def column_name(layout: Layout, column: int) -> str:
-    """How messages call a column (from 0)."""
+    """Return how messages call a column (from 0)."""
     return str(column + 1) if layout.header is None else f'"{layout.header[column]}"'
 
 
 def _read_head(
     path: Path, stream: io.BufferedReader, signs: Signs, numbering: str, encoding: str, as_text: bool
 ) -> Layout:
-    """All but the number of rows and the signs."""
+    """Return the layout without the number of rows and the signs."""
     bom = len(_BOM) if stream.peek(len(_BOM)).startswith(_BOM) else 0
     seen: list[str] = []
     rest = bounded_lines(path, text_of(stream))
@@ -338,7 +337,7 @@ def _read_head(
 
 
 def _choose(lines: Callable[[], Iterator[str]], signs: Signs) -> tuple[str, list[tuple[int, list[str]]]]:
-    """The separator, and the first two lines as it cuts them."""
+    """Return the separator, and the first two lines as it splits them."""
     heads: dict[str, list[tuple[int, list[str]]]] = {}
     for separator in SEPARATORS:
         try:
@@ -365,12 +364,12 @@ def _choose(lines: Callable[[], Iterator[str]], signs: Signs) -> tuple[str, list
 
 
 def _cut_by_commas(head: list[tuple[int, list[str]]], lines: Callable[[], Iterator[str]]) -> bool:
-    """Whether commas separate cells although they are said to stand in numbers: below a header, or around quotes."""
+    """Return whether commas separate cells although they are specified in numbers: below a header, or around quotes."""
     return bool(head) and (is_header(head[0][1]) or any('"' in line for line in islice(lines(), 2)))
 
 
 def _cut_by_blanks(lines: Callable[[], Iterator[str]]) -> list[tuple[int, list[str]]]:
-    """The first two lines as blanks cut them, if they cut them alike, and the second into numbers of any size."""
+    """Return the first two lines split by blanks, if they have the same number of cells and the second has numbers."""
     try:
         head = list(islice(records(lines(), SPACES), 2))
     except csv.Error:
@@ -383,7 +382,7 @@ def _cut_by_blanks(lines: Callable[[], Iterator[str]]) -> list[tuple[int, list[s
 
 
 def _blanks(separator: str) -> bytes:
-    """What a blank line may hold."""
+    """Return the characters of a blank line."""
     return b" " if separator == "\t" else b" \t"
 
 
@@ -391,7 +390,7 @@ def _count(path: Path, stream: io.BufferedReader, blanks: bytes) -> tuple[int, s
     """Lines that are not blank; and which there are of comma, point, quote, and line ends of \\r alone.
 
     Raises:
-        UnicodeDecodeError: it is no UTF-8.
+        UnicodeDecodeError: the file is not UTF-8.
     """
     rows, rest, seen = 0, b"", set[bytes]()
     decoder = codecs.getincrementaldecoder("utf-8")()
@@ -420,7 +419,7 @@ def _count(path: Path, stream: io.BufferedReader, blanks: bytes) -> tuple[int, s
 
 
 def _not_blank(text: bytes, first: int, last: int, blanks: bytes) -> int:
-    """How many lines between two line ends are not blank. Blank ones are rare, so first it is asked if there is one."""
+    """Return how many lines between two line ends are not blank; check first whether any is, because that is rare."""
     signs = np.frombuffer(text, np.uint8, last - first + 1, first)
     ends = np.flatnonzero(signs == ord("\n"))  # three times as fast as bytes.count
     if (signs[ends[:-1] + 1] <= ord(" ")).any() and _BLANK.search(text, first, last + 1):

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
 
 AnyArray = NDArray[np.generic]
 Float64 = NDArray[np.float64]
@@ -24,7 +24,7 @@ CHUNK_VALUES = 1 << 18
 class Moments:
     """Count, mean, sum of squared distances from the mean (M2), minimum and maximum.
 
-    Of each column for rows of one dimension, shape (columns,); of the whole array otherwise, shape (). `count` is the
+    They are per column for rows of one dimension, shape (columns,); else of the whole array, shape (). `count` is the
     number of values behind each mean.
     """
 
@@ -38,7 +38,7 @@ class Moments:
 
     @classmethod
     def of(cls, x: AnyArray) -> Moments:
-        """Of at least one row, shaped as the model takes it: (rows, columns), or (rows, ...)."""
+        """Return the moments of at least one row, in the model's shape: (rows, columns), or (rows, ...)."""
         axis = 0 if x.ndim == 2 else None
         total: Moments | None = None
         for chunk in _chunks(x):
@@ -57,16 +57,16 @@ class Moments:
         return total
 
     def to_arrays(self, prefix: str = "") -> dict[str, AnyArray]:
-        """All but the count, to travel."""
+        """Return everything except the count, for transfer."""
         return {prefix + name: getattr(self, name) for name in self.ARRAYS}
 
     @classmethod
     def from_arrays(cls, count: int, arrays: Mapping[str, AnyArray], prefix: str = "") -> Moments:
-        """What `to_arrays` made, in that order."""
+        """Return the moments in the arrays that `to_arrays` made."""
         return cls(count, *(np.asarray(arrays[prefix + name], np.float64) for name in cls.ARRAYS))
 
     def merge(self, other: Moments) -> Moments:
-        """Moments of both sets of rows together (Chan, Golub, LeVeque 1979, formulas 2.1)."""
+        """Return the moments of the union of both sets of rows (Chan, Golub, LeVeque 1979, formulas 2.1)."""
         count = self.count + other.count
         delta = other.mean - self.mean
         return Moments(
@@ -80,13 +80,13 @@ class Moments:
 
 @dataclass(frozen=True)
 class Inverse:
-    """`y * multiply + add`: what a normalizer did to targets, undone; shapes as in `Normalizer`."""
+    """`y * multiply + add`: the inverse of a normalizer of targets; shapes as in `Normalizer`."""
 
     multiply: Float64
     add: Float64
 
     def apply(self, y: AnyArray) -> NDArray[np.float32]:
-        """Bring predictions, or normalized targets, back to original units; returns new float32 of the same shape."""
+        """Return predictions, or normalized targets, in original units, as a new float32 array of the same shape."""
         out = np.empty(y.shape, np.float32)
         for chunk in _chunks(y):
             out[chunk] = y[chunk].astype(np.float64) * self.multiply + self.add
@@ -102,17 +102,17 @@ class Normalizer:
     multiply: Float64
 
     @classmethod
-    def of(cls, name: str, arrays: Mapping[str, AnyArray], prefix: str = "") -> Normalizer:
-        """The normalizer whose constants are the arrays `subtract` and `multiply`, as they travel with a shard."""
-        subtract, multiply = (np.asarray(arrays[prefix + key], np.float64) for key in ("subtract", "multiply"))
-        return cls(name, subtract, multiply)
+    def of(cls, name: str, arrays: Mapping[str, AnyArray], prefix: str = "", behind: str = "") -> Normalizer:
+        """Return the normalizer with the constants in the arrays `subtract` and `multiply` of a shard."""
+        keys = (f"{prefix}{key}{behind}" for key in ("subtract", "multiply"))
+        return cls(name, *(np.asarray(arrays[key], np.float64) for key in keys))
 
-    def constants(self, prefix: str = "") -> dict[str, AnyArray]:
-        """The arrays from which `of` makes the same normalizer."""
-        return {f"{prefix}subtract": self.subtract, f"{prefix}multiply": self.multiply}
+    def constants(self, prefix: str = "", behind: str = "") -> dict[str, AnyArray]:
+        """Return the arrays for `of`, with `prefix` and `behind` around their names."""
+        return {f"{prefix}subtract{behind}": self.subtract, f"{prefix}multiply{behind}": self.multiply}
 
     def apply(self, x: AnyArray) -> NDArray[np.float32]:
-        """Normalize raw rows; returns new float32 of the same shape."""
+        """Return normalized rows as a new float32 array of the same shape."""
         out = np.empty(x.shape, np.float32)
         as_is = not self.subtract.any() and bool((self.multiply == 1).all())
         for chunk in _chunks(x):
@@ -126,45 +126,25 @@ class Normalizer:
         return out
 
     def inverse(self) -> Inverse:
-        """The way back; a constant column, whose values were all made 0, gets its value again."""
+        """Return the inverse; a constant column, which becomes 0, gets its value again."""
         back = np.divide(1.0, self.multiply, out=np.zeros_like(self.multiply), where=self.multiply != 0)
         return Inverse(back, self.subtract)
 
-    def to_json(self) -> dict[str, object]:
-        """For preprocessing.json: name, subtract, multiply; the constants as numbers or lists, exact in float64."""
-        return {"name": self.name, "subtract": self.subtract.tolist(), "multiply": self.multiply.tolist()}
 
-    @classmethod
-    def from_json(cls, data: Mapping[str, object]) -> Normalizer:
-        """Read what `to_json` made.
-
-        Raises:
-            InputError: something is missing, or no number.
-        """
-        try:
-            name = str(data["name"])
-            subtract, multiply = (np.asarray(data[key], np.float64) for key in ("subtract", "multiply"))
-        except (KeyError, TypeError, ValueError) as error:
-            raise mistake("normalizer.not-saved", reason=repr(error)) from error
-        if subtract.shape != multiply.shape or not np.isfinite([subtract, multiply]).all():
-            raise mistake("normalizer.constants")
-        return cls(name, subtract, multiply)
-
-
-#: What the constants of a normalizer of targets are called when they travel.
+#: The prefix of the constants of target normalizers in transfers.
 OF_TARGETS = "target_"
 #: Changes nothing.
 NO_NORMALIZER = Normalizer("none", np.zeros(()), np.ones(()))
 
 
 def fit_normalizer(name: str, moments: Moments) -> Normalizer:
-    """The constants of a normalizer; a constant column gets multiply 0, and so gives zeros.
+    """Return a normalizer with fitted constants; a constant column gets multiply 0, and so becomes zeros.
 
     `scale` divides by the largest absolute value, `minmax` maps to [0, 1], `zscore` to mean 0 and population standard
     deviation 1, `none` changes nothing.
 
     Raises:
-        InputError: no such normalizer.
+        InputError: there is no such normalizer.
     """
     if name not in NORMALIZERS:
         raise mistake("normalizer.unknown", name=name, known=", ".join(NORMALIZERS))
@@ -176,10 +156,10 @@ def fit_normalizer(name: str, moments: Moments) -> Normalizer:
         "minmax": (low, high - low),
         "zscore": (moments.mean, np.sqrt(moments.m2 / moments.count)),
     }[name]
-    # A constant is told by its extremes: its M2 need not be 0, because the mean is rounded.
+    # A constant is detected by its extremes: its M2 need not be 0, because the mean is rounded.
     constant = (low == high) | (divide < np.finfo(np.float64).tiny)
     multiply = np.where(constant, 0.0, 1.0 / np.where(constant, 1.0, divide))
-    # Its value is subtracted whatever the normalizer, so that the way back gives it again.
+    # Its value is subtracted for any normalizer, so that the inverse restores it.
     return Normalizer(name, np.where(constant, low, subtract), np.asarray(multiply))
 
 

@@ -1,7 +1,7 @@
-"""Reads one array of an npz or npy file, block by block, so that no more than a block is held beside its destination.
+"""Reads one array of an npz or npy file in blocks, so that only a block is held besides the destination.
 
-Never unpickles. The header of the .npy member is read before anything is allocated for it; whether what it declares
-fits where the rows go is checked there.
+Never unpickles. The header of the .npy member is read before memory is allocated; the code that allocates it checks
+the declared size.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from lanfit.data.chunks import AnyArray, Chunk, check_fits, check_plain, unreadable
 from lanfit.data.in_hand import reading
-from lanfit.data.pieces import AnyArray, Piece, check_fits, check_plain, unreadable
 from lanfit.data.text_labels import Labels, labels_of_array
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
 
 BLOCK_BYTES = 8 << 20
-#: What zipfile, its decompressors and NumPy's header reader raise on a damaged file.
+#: Exceptions of zipfile, its decompressors and NumPy's header reader on damaged files.
 _DAMAGED = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError, SyntaxError, EOFError,
     ValueError, TypeError, KeyError, IndexError, OverflowError, RuntimeError,
 )  # fmt: skip
 
 
-def open_npz(path: Path, key: str | None = None) -> Piece:
-    """The array of an npy file, or of an npz file the only one or the one that `key` names, in its own dtype.
+def open_npz(path: Path, key: str | None = None) -> Chunk:
+    """Return the array of an npy file, or of an npz file the only one or the one that `key` names, in its own dtype.
 
     Reads its header only.
 
-    A column-major array is read as one block, because its rows lie scattered over the whole file.
+    A column-major array is read as one block, because its rows are scattered over the file.
 
     Raises:
-        InputError: damaged, not exactly one array and no key, or no plain numbers in it; and, while reading: its bytes
-            are fewer or more than declared, or their checksum is wrong.
+        InputError: the file is damaged, has not exactly one array and no key is given, or the array is not of plain
+            numbers; and, while reading: it has fewer or more bytes than declared, or a wrong checksum.
     """
     return _open(path, key, text=False)
 
@@ -52,15 +52,15 @@ def read_npz_labels(path: Path, key: str | None = None) -> Labels:
     """Read the array of an npz file as labels: plain numbers, or text.
 
     Raises:
-        InputError: as `open_npz`, or the labels are not all words or all numbers.
+        InputError: as `open_npz`, or the labels mix strings and numbers.
     """
     return labels_of_array(str(path), _open(path, key, text=True).whole())
 
 
-def _open(path: Path, key: str | None, *, text: bool) -> Piece:
+def _open(path: Path, key: str | None, *, text: bool) -> Chunk:
     with _damage_named(path), _open_array(path, key) as (stream, _):
         shape, _, dtype = _read_header(stream, path, text)
-    return Piece(str(path), shape, dtype.newbyteorder("="), partial(_blocks, path, key, text))
+    return Chunk(str(path), shape, dtype.newbyteorder("="), partial(_blocks, path, key, text))
 
 
 def _blocks(path: Path, key: str | None, text: bool) -> Iterator[AnyArray]:
@@ -70,7 +70,7 @@ def _blocks(path: Path, key: str | None, text: bool) -> Iterator[AnyArray]:
         if column_major and len(shape) > 1:
             check_fits(str(path), shape, dtype)
             missing = prod(shape) * dtype.itemsize + stream.tell() - size
-            if missing > 0:  # found before memory is asked for
+            if missing > 0:  # detected before memory is allocated
                 raise EOFError(f"{missing} bytes of the array are missing")
             array = np.empty(shape[::-1], dtype)
             _fill(stream, array)
@@ -83,7 +83,7 @@ def _blocks(path: Path, key: str | None, text: bool) -> Iterator[AnyArray]:
             block = np.empty((min(step, shape[0] - start), *shape[1:]), dtype)
             _fill(stream, block)
             if start + step >= shape[0]:
-                _expect_end(stream)  # before the last block is given away: the checksum is compared at the end
+                _expect_end(stream)  # before the last block is yielded: the checksum is compared at the end
             yield _sound(block)
 
 
@@ -100,7 +100,7 @@ def _damage_named(path: Path) -> Iterator[None]:
 
 
 def array_names(path: Path) -> tuple[str, ...]:
-    """The names of the arrays in an npz file.
+    """Return the names of the arrays in an npz file.
 
     Raises:
         InputError: it can't be read.
@@ -111,7 +111,7 @@ def array_names(path: Path) -> tuple[str, ...]:
 
 @contextmanager
 def _open_array(path: Path, key: str | None) -> Iterator[tuple[IO[bytes], int]]:
-    """The stream of an array, and how many bytes it should have."""
+    """Open the stream of an array; yield it and the expected number of bytes."""
     if path.suffix.lower() == ".npy":
         with path.open("rb") as stream:
             yield stream, path.stat().st_size
@@ -161,11 +161,11 @@ def _fill(stream: IO[bytes], array: AnyArray) -> None:
     buffer = array.reshape(-1).view(np.uint8).data
     position = 0
     while position < len(buffer):
-        piece = stream.read(min(1 << 20, len(buffer) - position))
-        if not piece:
+        chunk = stream.read(min(1 << 20, len(buffer) - position))
+        if not chunk:
             raise EOFError(f"{len(buffer) - position} bytes of the array are missing")
-        buffer[position : position + len(piece)] = piece
-        position += len(piece)
+        buffer[position : position + len(chunk)] = chunk
+        position += len(chunk)
 
 
 def _expect_end(stream: IO[bytes]) -> None:
@@ -174,5 +174,5 @@ def _expect_end(stream: IO[bytes]) -> None:
 
 
 def _sound(array: AnyArray) -> AnyArray:
-    """Whatever bytes a file had for booleans, True is 1 from here on."""
+    """Return the array, with bytes of 0 or 1 for booleans."""
     return np.not_equal(array.view(np.uint8), 0) if array.dtype == np.bool_ else array

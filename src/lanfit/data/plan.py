@@ -1,4 +1,4 @@
-"""Where every row goes: the test rows, who is dealt the rest, and each one's validation rows. Reads no data."""
+"""Assigns every row: to the test rows, or to the training or validation rows of a shard. Reads no data."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.data.dealing import STRATIFIED, Dealing, deal_rows
+from lanfit.core.seeds import derive_seed
+from lanfit.core.text import pluralize
+from lanfit.data.partitioning import STRATIFIED, Partitioning, partition_rows
 from lanfit.data.split import Rows, check_samples, held_rows, sample_rows, sizes_of_classes, split_rows, word_of
-from lanfit.mistakes import mistake
-from lanfit.seeds import derive_seed
-from lanfit.text import pluralize
+from lanfit.errors import mistake
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Row numbers of one client, or of one part: what is trained on, and what epochs are judged by."""
+    """The row numbers of one client or part, for training and for validation."""
 
     train: Rows
     validation: Rows
@@ -25,10 +25,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """Where every row goes: each stands in exactly one of the arrays."""
+    """The assignment of every row: each is in exactly one of the arrays."""
 
     shards: tuple[Shard, ...]
-    """Of each client; where the rows are dealt in parts, of each part."""
+    """Of each client; if rows are partitioned into parts, of each part."""
     test: Rows
     warnings: tuple[str, ...]
 
@@ -44,31 +44,31 @@ def plan_rows(
     own_test: int = 0,
     samples: int | None = None,
     words: Sequence[str] | None = None,
-    dealing: Dealing = STRATIFIED,
+    dealing: Partitioning = STRATIFIED,
 ) -> Plan:
-    """Draw the test rows, deal the rest into shards or parts, draw the validation rows of each.
+    """Draw the test rows, partition the rest into shards or parts, and draw the validation rows of each.
 
     Args:
-        shards: how many there are; not looked at when the rows are dealt in parts.
-        own_test: so many of the last rows are the test rows, and none is drawn.
-        samples: use only so many rows; of `own_test` in their proportion, but at least one.
-        words: what messages call the classes, if they have names.
-        dealing: how the rest is dealt.
+        shards: their number; not used with parts.
+        own_test: this many of the last rows are the test rows, and none are drawn.
+        samples: use only this many rows; of `own_test` a proportional number, at least one.
+        words: the names of the classes in messages, if they have any.
+        dealing: how the rest is partitioned.
 
     Raises:
-        InputError: too few rows for that; the numbers are named.
+        InputError: there are too few rows. The message has the numbers.
     """
     rest, test = _pools(rows, test_split, seed, classes, own_test, samples)
     rows = len(rest) + len(test)
-    piece = "part" if dealing.how == "parts" else "shard"
-    if piece == "shard" and len(rest) < shards:
+    unit = "part" if dealing.how == "parts" else "shard"
+    if unit == "shard" and len(rest) < shards:
         raise mistake("split.too-few-rows", rows=pluralize(rows, "row"), test=len(test), rest=len(rest), shards=shards)
     warnings = (
         [] if own_test else _split_warnings("test rows", _of(classes, np.concatenate([rest, test])), len(test), words)
     )
-    dealt = deal_rows(dealing, len(rest), shards, seed, _of(classes, rest))
+    dealt = partition_rows(dealing, len(rest), shards, seed, _of(classes, rest))
     if dealing.by_class:
-        whose = "parts" if piece == "part" else "clients"
+        whose = "parts" if unit == "part" else "clients"
         warnings += _deal_warnings(_of(classes, rest), len(dealt), words, whose)
     planned: list[Shard] = []
     small: dict[str, list[str]] = {}
@@ -77,7 +77,7 @@ def plan_rows(
         if (held := held_rows(len(shard), validation_split)) >= len(shard):
             raise mistake(
                 "split.none-left-of-shard",
-                shard=f"{piece} {number + 1} of {len(dealt)}",
+                shard=f"{unit} {number + 1} of {len(dealt)}",
                 rows=pluralize(len(shard), "row"),
                 held=held,
             )
@@ -87,7 +87,7 @@ def plan_rows(
         planned.append(Shard(shard[train], shard[validation]))
         for text in _split_warnings("validation rows", _of(classes, shard), len(validation), words):
             small.setdefault(text, []).append(str(number + 1))
-    warnings += [f"{piece} {', '.join(numbers)}: {text}" for text, numbers in small.items()]
+    warnings += [f"{unit} {', '.join(numbers)}: {text}" for text, numbers in small.items()]
     return Plan(tuple(planned), test, tuple(warnings))
 
 
@@ -99,7 +99,7 @@ def _pools(
     own_test: int,
     samples: int | None,
 ) -> tuple[Rows, Rows]:
-    """The rows to be dealt, and the test rows."""
+    """Return the rows to be partitioned, and the test rows."""
     if samples is not None:
         check_samples(samples, rows)
     every = np.arange(rows, dtype=np.int64)
@@ -131,9 +131,7 @@ def _split_warnings(
     names, sizes = sizes_of_classes(classes)
     warnings = []
     if (sizes < 2).any():
-        warnings.append(
-            f"{_named(names[sizes < 2], words)} only one row: chance decides whether it is among the {what}"
-        )
+        warnings.append(f"{_named(names[sizes < 2], words)} only one row, which may or may not be among the {what}")
     if held < len(names):
         warnings.append(f"the {held} {what} can't have one of each of the {len(names)} classes")
     return warnings
@@ -146,7 +144,7 @@ def _deal_warnings(
         return []
     names, sizes = sizes_of_classes(classes)
     small = names[sizes < shards]
-    return [f"{_named(small, words)} fewer rows than the {shards} {whose}: dealt at random"] if len(small) else []
+    return [f"{_named(small, words)} fewer rows than the {shards} {whose}: distributed at random"] if len(small) else []
 
 
 def _named(names: NDArray[np.generic], words: Sequence[str] | None) -> str:

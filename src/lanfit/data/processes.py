@@ -1,7 +1,7 @@
-"""A process that reads files for another one, under limits: `ask` is called here, `serve` runs there.
+"""A child process that reads files under limits: the parent calls `ask`, the child runs `serve`.
 
-A damaged or made-up file can end native code, and what ends is a process, not an error. Such a process is light: it
-imports what it reads with and no more. It ends with its parent, and it is what the system takes when memory runs out.
+A damaged or malicious file can crash native code, which ends the process. Such a process imports only what it reads
+with. It ends with its parent, and the system kills it first when memory is exhausted.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Final, NoReturn
 
 import msgspec
 
-from lanfit import errors, processor_time
+from lanfit import errors
+from lanfit.core import processor_time
+from lanfit.core.memory import free_of_machine
 from lanfit.data.in_hand import without_memory
-from lanfit.data.memory import free_of_machine
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
 
-#: What Rust prints when it gets no memory, before it aborts; what Python raises.
+#: What Rust prints before it aborts for lack of memory, and what Python raises.
 _NO_MEMORY: Final = ("memory allocation of", "MemoryError", "bad_alloc", "ArrowMemoryError")
 _LENGTH: Final = struct.Struct("<I")
 _LOOK_SECONDS: Final = 0.2
@@ -43,7 +44,7 @@ class _Found(msgspec.Struct, tag="found"):
 
 
 class ReaderEnded(Exception):
-    """The process ended without an answer: it was killed, it crashed, or there was no memory for it."""
+    """The process ended without an answer: it was killed, crashed, or ran out of memory."""
 
     def __init__(self, code: int, last: str, limit: int) -> None:
         super().__init__(code, last)
@@ -53,7 +54,7 @@ class ReaderEnded(Exception):
         self.without_memory = any(mark in last for mark in _NO_MEMORY)
 
     def named(self, file: object) -> errors.LanfitError:
-        """What the user is told; `file` is what was being read."""
+        """Return the error for the user; `file` is the file that was being read."""
         if self.without_memory:
             return without_memory(file, self._limit)
         if self._code == -_KILL:
@@ -66,10 +67,10 @@ class ReaderEnded(Exception):
 
 
 def ask(module: str, order: bytes, limit: int = 0, stop: threading.Event | None = None) -> bytes:
-    """Let `python -m module` do what an order says; returns what it found.
+    """Let `python -m module` carry out an order; return its answer.
 
     Args:
-        limit: of its memory, in bytes; what is free if that is less, or if it is 0.
+        limit: of its memory, in bytes; the free memory if that is less, or if it is 0.
         stop: ends it and this call when it is set, from another thread.
 
     Raises:
@@ -77,7 +78,8 @@ def ask(module: str, order: bytes, limit: int = 0, stop: threading.Event | None 
         ReaderEnded: it ended without an answer.
         KeyboardInterrupt: Ctrl-C, or `stop`; it was ended.
     """
-    from lanfit.child import own_group  # not at the top: the process needs no asyncio
+    from lanfit.core.child import own_group  # not at the top: the process needs no asyncio
+    from lanfit.core.passphrase import environment_of_children
 
     free = free_of_machine()
     limit = min(limit or free, free or limit)
@@ -85,7 +87,7 @@ def ask(module: str, order: bytes, limit: int = 0, stop: threading.Event | None 
     with tempfile.TemporaryFile() as said:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": said}
         # A backtrace would hide the line that says why.
-        environment = {**os.environ, "RUST_BACKTRACE": "0"}
+        environment = environment_of_children({"RUST_BACKTRACE": "0"})
         with subprocess.Popen(command, env=environment, **pipes, **own_group()) as process:  # type: ignore[call-overload]
             try:
                 answer = _exchange(process, order, stop)
@@ -103,10 +105,10 @@ def ask(module: str, order: bytes, limit: int = 0, stop: threading.Event | None 
 
 
 def _exchange(process: subprocess.Popen[bytes], order: bytes, stop: threading.Event | None) -> bytes:
-    """Give it the order, and wait for its answer, and for Ctrl-C, which may reach any thread: in short waits."""
+    """Send the order and wait for the answer in short intervals, because Ctrl-C may reach any thread."""
     assert process.stdin is not None
     assert process.stdout is not None
-    with contextlib.suppress(OSError):  # it may have ended; how is told below
+    with contextlib.suppress(OSError):  # the process may have ended, which is reported below
         process.stdin.write(_LENGTH.pack(len(order)) + order)
         process.stdin.flush()  # its input stays open as long as this process lives
     answers: list[bytes] = []
@@ -129,10 +131,10 @@ def _exchange(process: subprocess.Popen[bytes], order: bytes, stop: threading.Ev
 
 
 def serve(read: Callable[[bytes, int], bytes]) -> NoReturn:
-    """Do what the order says, and end.
+    """Carry out the order, and exit.
 
     Args:
-        read: is given the order and the limit of the memory, and returns what it found, as msgpack.
+        read: called with the order and the memory limit; returns the answer as msgpack.
     """
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print
@@ -140,14 +142,14 @@ def serve(read: Callable[[bytes, int], bytes]) -> NoReturn:
     order = sys.stdin.buffer.read(length)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")  # it is the first to go when memory runs out
+        Path("/proc/self/oom_score_adj").write_text("1000")  # killed first when memory is exhausted
     answer: _Problem | _Found
     try:
         answer = _Found(msgspec.Raw(read(order, int(sys.argv[1]))))
     except errors.LanfitError as wrong:
         known = next(cls.__name__ for cls in type(wrong).__mro__ if cls.__module__ == "lanfit.errors")
         answer = _Problem(known, wrong.message, wrong.hint, wrong.code)
-    except BaseException:  # noqa: BLE001  (whatever it is, it ends the process)
+    except BaseException:  # noqa: BLE001  (any exception ends the process)
         sys.excepthook(*sys.exc_info())
         os._exit(1)  # Python would wait for the thread that waits for the parent, and then abort
     output.write(msgspec.msgpack.encode(answer))

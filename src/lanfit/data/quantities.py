@@ -1,6 +1,6 @@
-"""Numbers as people write them: with thousands separators, a decimal comma, a currency in front or a unit behind.
+"""Numbers in human notation: with thousands separators, a decimal comma, a currency or a unit.
 
-A column of cells has one reading or several; where two readings give different values, nothing is guessed.
+A column has one or several readings; if two give different values, nothing is guessed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-#: What may stand in front of an amount. Other letters in front make a code of it: A5, CHEMBL25.
+#: Prefixes of an amount. A cell with another prefix is a code: A5, CHEMBL25.
 CURRENCIES = ("us$", "r$", "rs.", "rs", "usd", "eur", "gbp", "inr", "chf", "$", "€", "£", "¥", "₹", "₽", "₩")
 MAX_UNIT = 12
 LONGEST = 60
@@ -32,7 +32,7 @@ class Reading:
     unit: str = ""
 
     def value(self, cell: str) -> float | None:
-        """The number that a cell says; None if it is written in another way."""
+        """Return the number in a cell; None if it is written in another way."""
         found = _parts(cell)
         if found is None or (found[0], found[3]) != (self.currency, self.unit):
             return None
@@ -41,21 +41,21 @@ class Reading:
 
     @property
     def said(self) -> str:
-        """What is removed or translated, for people; empty for plain numbers."""
+        """A description of what is removed or converted; empty for plain numbers."""
         parts = [f'"{text}" is removed' for text in (self.currency, self.unit) if text]
         if self.thousands:
-            shown = {" ": "a blank"}.get(self.thousands, f'"{self.thousands}"')
-            parts.append(f"{shown} separates thousands")
+            shown = {" ": "a space"}.get(self.thousands, f'"{self.thousands}"')
+            parts.append(f"{shown} is the thousands separator")
         if self.decimal != ".":
-            parts.append(f'"{self.decimal}" is the decimal sign')
+            parts.append(f'"{self.decimal}" is the decimal separator')
         return ", ".join(parts)
 
 
 def readings(cells: Iterable[str], decimal: str | None = None, thousands: str | None = None) -> tuple[Reading, ...]:
-    """All readings under which every cell is a number, one for each different set of values; empty if there is none.
+    """Return the readings under which every cell is a number, one for each distinct set of values.
 
     Args:
-        cells: the different cells that hold something.
+        cells: the distinct cells that are not empty.
         decimal: the decimal sign, if it is known.
         thousands: the thousands separator, if it is known.
     """
@@ -83,7 +83,7 @@ def readings(cells: Iterable[str], decimal: str | None = None, thousands: str | 
 
 
 def shows_decimal_point(cell: str) -> bool:
-    """Whether the point in a number can only be a decimal sign: 0.5, 12.75, but not 1.200."""
+    """Return whether the point in a number can only be a decimal sign: 0.5, 12.75, but not 1.200."""
     return re.fullmatch(r"\s*[+-]?(?:\d*\.(?:\d{1,2}|\d{4,})|0?\.\d+|\d{4,}\.\d+)\s*", cell) is not None
 
 
@@ -98,7 +98,10 @@ def _values(digits: Sequence[str], decimal: str, thousands: str) -> tuple[float,
 
 
 def _parts(cell: str) -> tuple[str, bool, str, str] | None:
-    """Currency, whether it is negative, the digits with their signs, the unit; None if it is no amount."""
+    """Return currency, whether it is negative, the digits with their signs, and the unit;
+
+    None if it is not an amount.
+    """
     found = _CELL.fullmatch(cell.strip()) if len(cell) <= LONGEST else None
     if found is None:
         return None

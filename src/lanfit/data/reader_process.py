@@ -1,6 +1,6 @@
-"""Reads what native code reads (sheets, parquet and feather files) in a process of its own (`processes`).
+"""Reads the files that need native code (sheets, parquet and feather files) in a child process (`processes`).
 
-It gives back plain cells, or a file of columns.
+It returns plain cells, or writes a file of columns.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import msgspec
 
-from lanfit.data.memory import limit_memory
+from lanfit.core.memory import limit_memory
+from lanfit.core.processor_time import limit_processor_time, most_seconds
 from lanfit.data.processes import ReaderEnded, ask, serve
-from lanfit.processor_time import limit_processor_time, most_seconds
 
-#: What any file may take while it is read, in bytes.
+#: The memory in bytes that reading any file may use.
 LEAST_MEMORY: Final = 1 << 30
-#: Without a process of its own, for tests that stand in for a reader.
+#: Read in this process, for tests that replace a reader.
 HERE = False
 MODULE: Final = "lanfit.data.reader_process"
 _DATETIME, _DATE, _TIME, _DURATION, _NUMBER = range(5)
@@ -27,7 +27,7 @@ _PLAIN = (str, float, bool, type(None))
 
 
 class Order(msgspec.Struct):
-    """What is to be read: cells; or columns, into a file."""
+    """What to read: cells; or columns, into a file."""
 
     path: bytes
     into: bytes = b""
@@ -43,13 +43,13 @@ class _Sheet(msgspec.Struct):
 
 
 def read_sheet(path: Path, needed: int) -> tuple[Sequence[Sequence[Any]], tuple[str, ...]]:
-    """The rows of the first sheet from cell A1 on, and notes; `lanfit.data.workbook.read_cells` in a process.
+    """Return the rows of the first sheet from cell A1 on, and notes; `lanfit.data.workbook.read_cells` in a process.
 
     Args:
-        needed: what reading it should take, in bytes, by the size of its parts.
+        needed: the estimated memory for reading it, in bytes.
 
     Raises:
-        InputError: it can't be read, whatever that did to the reader.
+        InputError: it can't be read, or the reader process died of it.
     """
     if HERE:
         from lanfit.data.workbook import read_cells
@@ -60,10 +60,10 @@ def read_sheet(path: Path, needed: int) -> tuple[Sequence[Sequence[Any]], tuple[
 
 
 def read_table(path: Path, needed: int, into: Path) -> None:
-    """Write the columns of a parquet or feather file as an Arrow file; `lanfit.data.frames.convert` in a process.
+    """Write the columns of a parquet or feather file as an Arrow file; `lanfit.data.arrow.convert` in a process.
 
     Raises:
-        InputError: it can't be read, whatever that did to the reader.
+        InputError: it can't be read, or the reader process died of it.
     """
     _ask(Order.of(path, into), needed)
 
@@ -88,7 +88,7 @@ def answer(order: bytes, limit: int) -> bytes:
 
 def _read(path: Path, into: bytes, limit: int) -> bytes:
     if into:
-        from lanfit.data.frames import convert
+        from lanfit.data.arrow import convert
 
         limit_memory(limit)
         convert(path, Path(os.fsdecode(into)))

@@ -1,6 +1,6 @@
-"""What is said of a table that does not hold numbers alone: every column in the way at once, and the way out of each.
+"""Errors for tables with columns that are not numbers: all columns at once, with a hint for each.
 
-The way out is `lanfit prepare`, so what it would do with a column is said in its own words.
+The hint is `lanfit prepare`, so the message says what that would do with a column.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from pathlib import Path
 
 from lanfit.data.columns import Column, describe_table
 from lanfit.data.tables import is_missing, is_number
-from lanfit.errors import LanfitError
-from lanfit.mistakes import mistake
+from lanfit.errors import LanfitError, mistake
 
-#: So many cells of a table are looked at to describe its columns, and so many columns are named.
+#: The most cells that are examined to describe columns, and the most columns that are named.
 MOST_CELLS = 2_000_000
 MOST_NAMED = 12
 _SHOWN = 40
@@ -22,21 +21,21 @@ _SHOWN = 40
 
 @dataclass(frozen=True)
 class Obstacle:
-    """The first cell of a column that is no number."""
+    """The first cell of a column that is not a number."""
 
     column: int
-    """From 0."""
+    """The index of the column, from 0."""
     name: str
-    """As messages call it."""
+    """The name of the column in messages."""
     where: str
-    """line 2, cell B2."""
+    """For example "line 2", "cell B2"."""
     cell: str
     said: str = ""
-    """What it is, where the text alone does not tell."""
+    """What the cell is, if its text does not show that."""
 
     @property
     def shown(self) -> str:
-        """The cell as messages show it."""
+        """The cell in the form for messages."""
         text = self.cell.strip()
         if not text:
             return f"empty in {self.where}"
@@ -53,13 +52,13 @@ def many_columns(
     header_of_numbers: bool,
     points_may_group: bool = False,
 ) -> LanfitError:
-    """The error for a table of which several columns hold something else than numbers.
+    """Return the error for a table with several columns that are not numbers.
 
     Args:
         found: at least one for each of these columns.
-        names: in the header, of all columns; "" for one without.
-        columns: the cells of the columns in the way.
-        header_of_numbers: whether the line that was taken for names has numbers in it.
+        names: the header of all columns; "" for one without a name.
+        columns: the cells of these columns.
+        header_of_numbers: whether the line that was read as a header has numbers in it.
         points_may_group: whether a point may separate thousands.
     """
     described = _described(found, names, columns, points_may_group)
@@ -79,26 +78,26 @@ def many_columns(
 
 
 def way_out(path: Path, found: Obstacle, names: Sequence[str], cells: Sequence[str], points_may_group: bool) -> str:
-    """The hint for a single column in the way, without its full stop."""
+    """Return the hint for a single column, without its full stop."""
     column = _described([found], names, {found.column: cells}, points_may_group)[found.column]
     use = f"use `{command(path)}`, which proposes for this column: {column.proposal}"
-    return f"{'Fill the gap' if is_missing(found.cell) else 'Repair the cell'}, leave the row out, or {use}"
+    return f"{'Fill in the value' if is_missing(found.cell) else 'Correct the cell'}, leave the row out, or {use}"
 
 
 def command(path: Path) -> str:
-    """The command that makes numbers of a table; a table that lies in X or Y itself gives way."""
+    """Return the command that converts a table to numbers; a table in X or Y is moved away first."""
     text = f'"{path}"' if " " in str(path) else str(path)
     replaced = " --replace" if path.parent.name in ("X", "Y") else ""
     return f"lanfit prepare {text} --target COLUMN{replaced}"
 
 
 def lead_of(header_of_numbers: bool) -> str:
-    """What is said where a row may have been taken for names."""
-    return "; its first line was read as the names of the columns" if header_of_numbers else ""
+    """Return the phrase for a row that may have been read as a header."""
+    return "; the first line was read as column names" if header_of_numbers else ""
 
 
 def is_of_numbers(header: Sequence[str] | None) -> bool:
-    """Whether some names of a header are numbers, so that it may be a row."""
+    """Return whether a header contains numbers, so that it may be a row."""
     return header is not None and any(map(is_number, header))
 
 

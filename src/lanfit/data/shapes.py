@@ -1,7 +1,7 @@
-"""Whether rows fit a model's input or output, and how they are reshaped: only so that no value changes its neighbours.
+"""Checks whether rows fit a model's input or output, and reshapes them such that no value changes its neighbours.
 
-A row may be flattened, a flat row cut into the model's shape, and sizes of 1 added or removed. Anything else, such as
-channels first for a model that takes them last, is an error: a reshape would scramble the values.
+A row may be flattened, a flat row reshaped to the model's shape, and dimensions of size 1 added or removed. Anything
+else, such as channels first for a model that takes them last, is an error: a reshape would scramble the values.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from collections.abc import Sequence
 from itertools import permutations
 from math import prod
 
-from lanfit.errors import LanfitError
-from lanfit.mistakes import mistake
+from lanfit.errors import LanfitError, mistake
 
-#: More dimensions are not permuted: 720 orders are looked at in no time, 40,320 are not.
+#: Arrays of more dimensions are not checked for permutations: 720 orders are fast, 40,320 are not.
 MAX_PERMUTED = 6
 
 
 def fit_row(row: Sequence[int], wanted: Sequence[int | None]) -> tuple[int, ...] | None:
-    """The shape in which a row of shape `row` is taken by a model that wants `wanted`; None if it can't be.
+    """Return the shape to which a row of shape `row` is reshaped to fit `wanted`; None if it does not fit.
 
-    Both without the dimension of the rows. A dimension None takes any size in its place. Rows are flattened, (28, 28)
-    -> 784, flat ones cut, 64 -> (8, 8, 1) and 784 -> (None, 28), and sizes of 1 come and go; with two open dimensions
-    nothing is guessed.
+    Both are without the dimension of the rows. A dimension None matches any size. Rows are flattened, (28, 28) -> 784,
+    flat ones reshaped, 64 -> (8, 8, 1) and 784 -> (None, 28), and dimensions of size 1 added or removed; with two open
+    dimensions nothing is guessed.
     """
     if matches(row, wanted):
         return tuple(row)
@@ -40,11 +39,11 @@ def fit_row(row: Sequence[int], wanted: Sequence[int | None]) -> tuple[int, ...]
 
 
 def permuted(name: str, row: Sequence[int], wanted: Sequence[int | None], array: str) -> LanfitError | None:
-    """The error for rows that have the wanted sizes in another order; None when they have other sizes.
+    """Return the error for rows that have the wanted sizes in another order; None if they have other sizes.
 
     Args:
         name: the file.
-        array: what the line of NumPy that mends it calls the array: x or y.
+        array: the name of the array in the suggested NumPy code: x or y.
     """
     real, real_wanted = [n for n in row if n != 1], [n for n in wanted if n != 1]
     if len(real) != len(real_wanted) or not 1 < len(real) <= MAX_PERMUTED:
@@ -61,10 +60,10 @@ def permuted(name: str, row: Sequence[int], wanted: Sequence[int | None], array:
 
 
 def matches(row: Sequence[int], wanted: Sequence[int | None]) -> bool:
-    """Whether a shape is the wanted one, dimension by dimension; None takes any size."""
+    """Return whether a shape is the wanted one, dimension by dimension; None matches any size."""
     return len(row) == len(wanted) and all(w is None or n == w for n, w in zip(row, wanted, strict=True))
 
 
 def shown(shape: Sequence[int | None]) -> str:
-    """A shape for people: 8×8×1, ? for an open dimension."""
+    """Return a shape for people: 8×8×1, ? for an open dimension."""
     return "×".join("?" if n is None else str(n) for n in shape) or "1"

@@ -1,6 +1,6 @@
-"""Looks into the archive that an xlsx file is, before a reader does: sizes, damage, and what readers do not tell.
+"""Checks the archive of an xlsx file before it is read: sizes, damage, and facts that readers do not report.
 
-A sheet's XML is only searched, never parsed: it may be larger than memory, or made to be.
+A sheet's XML is only searched, never parsed, because it may be larger than memory.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
+from lanfit.core.memory import readable_size
 from lanfit.data.file_type import wrong_ending
-from lanfit.data.memory import readable_size
-from lanfit.errors import LanfitError
-from lanfit.mistakes import mistake
+from lanfit.errors import LanfitError, mistake
 
 MAX_RATIO = 100
-#: Memory that a cell takes while it is read, and that a byte of the unpacked file can come to.
+#: The memory of a cell while it is read, and the most memory per byte of the decompressed file.
 CELL_BYTES = 64
 FACTOR = 8
 WORKBOOK = "xl/workbook.xml"
 RELATIONS = "xl/_rels/workbook.xml.rels"
 SMALL = 4 << 20
-"""The list of the sheets is no longer than this."""
+"""The maximum size of the list of sheets."""
 LAST_COLUMN = 16384
 _CELL = re.compile(rb'r="([A-Z]{1,3})\d{1,7}"[^>/]*>')
 _ROW = re.compile(rb'<row [^>]*?r="(\d{1,7})"')
@@ -37,7 +36,7 @@ _FORMULA = re.compile(
     rb"(?:<(?:\w+:)?v>([^<]*)</(?:\w+:)?v>|<(?:\w+:)?v\s*/>)?</(?:\w+:)?c>"
 )
 _PLACE = re.compile(rb'\br="([A-Z]{1,3}\d{1,7})"')
-_TAIL = 16 << 10  # of a chunk, looked at again with the next one: a formula may be cut, and has up to 8,192 signs
+_TAIL = 16 << 10  # of a chunk, searched again with the next one: a formula of up to 8,192 characters may be cut
 DAMAGED = (
     zipfile.BadZipFile, zlib.error, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
     RuntimeError, SyntaxError, ArithmeticError,
@@ -46,30 +45,30 @@ DAMAGED = (
 
 @dataclass
 class SheetFacts:
-    """What stands in the XML of a sheet beside the values of its cells."""
+    """Facts in the XML of a sheet besides the values of its cells."""
 
     hidden_rows: set[int] = field(default_factory=set)
-    """From 1; rows without cells are not counted."""
+    """Numbers of hidden rows, from 1; rows without cells are not included."""
     hidden_columns: set[int] = field(default_factory=set)
     zero: str = ""
     """The first cell with a formula whose value is 0."""
     empty: str = ""
     """The first cell with a formula that has no value."""
     cells: int = 0
-    """Of the rectangle from A1 on that holds all."""
+    """The size of the rectangle from A1 that contains all cells."""
     needed: int = 0
-    """What reading the file takes, in bytes, as far as its parts tell."""
+    """The estimated memory for reading the file, in bytes."""
 
 
 def check_archive(path: Path) -> SheetFacts:
-    """Unpack everything once, which checks sizes and checksums, and see how far the cells reach.
+    """Decompress everything once, which checks sizes and checksums, and return the extent of the cells.
 
-    A stray cell in the last corner of a sheet is honest XML of some bytes, and a table of 17 billion cells.
+    A single cell in the last corner of a sheet takes a few bytes of XML, but makes a table of 17 billion cells.
 
     Raises:
-        InputError: it is too large, or a formula of its first worksheet was never computed.
+        InputError: it is too large, or a formula in its first worksheet has no value.
     """
-    from lanfit.data.pieces import free_if_less  # not at the top: whoever only reads cells needs no NumPy
+    from lanfit.data.chunks import free_if_less  # not at the top: reading cells needs no NumPy
 
     found: dict[str, SheetFacts] = {}
     with zipfile.ZipFile(path) as archive:
@@ -97,7 +96,7 @@ def check_archive(path: Path) -> SheetFacts:
 
 
 def column_letters(column: int) -> str:
-    """How a sheet calls a column (from 0): A, …, Z, AA, …"""
+    """Return the name of a column (from 0) in a sheet: A, …, Z, AA, …"""
     letters = ""
     column += 1
     while column:
@@ -108,11 +107,11 @@ def column_letters(column: int) -> str:
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """Turn what zipfile, its decompressors and the readers raise on a damaged file into an error that names it."""
+    """Convert exceptions of zipfile, its decompressors and the readers to an error that names the damaged file."""
     try:
         yield
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        from lanfit.data.pieces import unreadable
+        from lanfit.data.chunks import unreadable
 
         raise unreadable(path, error) from error
     except (OSError, *DAMAGED) as error:
@@ -120,12 +119,12 @@ def damage_named(path: Path) -> Iterator[None]:
 
 
 def damaged(path: Path, reason: Exception) -> LanfitError:
-    """The error for a file that is no sound sheet."""
+    """Return the error for a damaged sheet."""
     return wrong_ending(path) or mistake("xlsx.damaged", file=path, reason=str(reason) or type(reason).__name__)
 
 
 def _look_through(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> SheetFacts:
-    from lanfit.data.pieces import free_if_less
+    from lanfit.data.chunks import free_if_less
 
     reach, tail, facts = [0, 0], b"", SheetFacts()
     with archive.open(member) as stream:
@@ -172,7 +171,7 @@ def _note_facts(xml: bytes, facts: SheetFacts) -> None:
 
 
 def _check_formulas(archive: zipfile.ZipFile, path: Path, facts: SheetFacts) -> None:
-    """Refuse formulas without a value; and 0 as their value in a file that says that nothing in it was computed."""
+    """Reject formulas without a value; and those with value 0 in a file whose formulas were never computed."""
     never = facts.empty
     if facts.zero and not never:
         workbook = archive.read(WORKBOOK)[:SMALL] if WORKBOOK in archive.namelist() else b""
@@ -183,7 +182,7 @@ def _check_formulas(archive: zipfile.ZipFile, path: Path, facts: SheetFacts) -> 
 
 
 def _first_worksheet(archive: zipfile.ZipFile, sheets: set[str]) -> str:
-    """The member that holds the first worksheet: a sheet with cells, not one with a chart alone."""
+    """Return the archive member of the first worksheet, which is a sheet with cells, not only a chart."""
     names = set(archive.namelist())
     if not {WORKBOOK, RELATIONS} <= names:
         return min(sheets) if len(sheets) == 1 else ""
@@ -200,7 +199,7 @@ def _first_worksheet(archive: zipfile.ZipFile, sheets: set[str]) -> str:
 
 
 def _reach(xml: bytes) -> tuple[int, int]:
-    """The last row and the last column, from 1, of the cells in a piece of a sheet; 0 without any."""
+    """Return the last row and the last column, from 1, of the cells in a chunk of a sheet; 0 without any."""
     columns = {column.rjust(3) for column in set(_CELL.findall(xml))}
     letters = max(columns, default=b"")
     column = 0

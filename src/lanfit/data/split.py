@@ -1,7 +1,7 @@
-"""Draws rows: which are held out, which go to which shard. Plain NumPy, index for index what scikit-learn draws.
+"""Draws held-out rows and shards. Plain NumPy, with the same indices as scikit-learn.
 
-Works on counts and class numbers only, never on the data. `RandomState` is used because its streams are frozen for
-ever and are scikit-learn's.
+It works on counts and class numbers only, never on the data. `RandomState` is used because its streams are frozen, and
+because scikit-learn uses it.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.mistakes import mistake
-from lanfit.text import pluralize
+from lanfit.core.text import pluralize
+from lanfit.errors import mistake
 
 Rows = NDArray[np.int64]
-#: The class number of rows that belong to none: they are drawn by lot.
+#: The class number of rows without a class, which are drawn at random.
 NO_CLASS: Final = int(np.iinfo(np.int64).min)
 
 
 def split_rows(rows: int, fraction: float, seed: int, classes: NDArray[np.generic] | None = None) -> tuple[Rows, Rows]:
     """Draw ceil(fraction * rows) rows to hold out; return the kept and the held-out row numbers, both shuffled.
 
-    Equals scikit-learn's `train_test_split(test_size=fraction, random_state=seed, stratify=classes)`. With classes
-    each gets its share: the whole part of it first, and what is missing then goes to the largest fractions, ties by
-    lot. A class with one row, where scikit-learn gives up, takes part in no share: its row is drawn by lot, as rows of
-    NO_CLASS are.
+    Equals scikit-learn's `train_test_split(test_size=fraction, random_state=seed, stratify=classes)`. With classes,
+    each gets its proportional share: the integer part of it, and the remaining rows go to the largest fractions, with
+    random ties. A class with a single row, for which scikit-learn raises an error, is not stratified: its row is drawn
+    at random, as are rows of NO_CLASS.
 
     Raises:
         InputError: the fraction is not in [0, 1), or no row would be kept.
@@ -40,24 +40,24 @@ def split_rows(rows: int, fraction: float, seed: int, classes: NDArray[np.generi
 
 
 def sample_rows(rows: int, samples: int, seed: int, classes: NDArray[np.generic] | None = None) -> Rows:
-    """Draw so many rows, with classes in their proportions; return ascending row numbers.
+    """Draw a number of rows, with classes in proportion; return ascending row numbers.
 
     Raises:
-        InputError: there are not as many, or none is wanted.
+        InputError: there are fewer rows, or the number is 0.
     """
     check_samples(samples, rows)
     return np.arange(rows, dtype=np.int64) if samples == rows else np.sort(_draw(rows, samples, seed, classes)[1])
 
 
 def held_rows(rows: int, fraction: float) -> int:
-    """How many rows are held out."""
+    """Return how many rows are held out."""
     if not 0 <= fraction < 1:
         raise mistake("split.share", share=fraction)
     return ceil(fraction * rows)
 
 
 def _draw(rows: int, held: int, seed: int, classes: NDArray[np.generic] | None) -> tuple[Rows, Rows]:
-    """The kept and the `held` held-out row numbers, drawn as `split_rows` says."""
+    """Return the kept and the `held` held-out row numbers, drawn as `split_rows` says."""
     if held == 0:
         return np.arange(rows, dtype=np.int64), np.empty(0, np.int64)
     random = np.random.RandomState(seed)
@@ -66,7 +66,7 @@ def _draw(rows: int, held: int, seed: int, classes: NDArray[np.generic] | None) 
         order = random.permutation(rows).astype(np.int64)
         return order[held:], order[:held]
     keep, out = [], []
-    if lone.any():  # drawn only then, so that the stream stays scikit-learn's otherwise
+    if lone.any():  # drawn only in this case, so that the stream otherwise equals scikit-learn's
         order = random.permutation(rows)
         out.append(order[:held][lone[order[:held]]])
         keep.append(order[held:][lone[order[held:]]])
@@ -85,12 +85,12 @@ def _draw(rows: int, held: int, seed: int, classes: NDArray[np.generic] | None) 
 
 
 def deal(rows: int, shards: int, seed: int, classes: NDArray[np.generic] | None = None) -> list[Rows]:
-    """Deal all rows into shards whose sizes differ by at most one; return ascending row numbers of each.
+    """Partition all rows into shards whose sizes differ by at most one; return ascending row numbers of each.
 
     Equals the test folds of scikit-learn's `KFold(shards, shuffle=True, random_state=seed)`, with classes those of
-    `StratifiedKFold`: lay the rows out class by class and give them round to the shards, so that each gets its share
-    of every class; which row of a class goes to which of these places is drawn by lot. When no class has as many rows
-    as there are shards, where scikit-learn gives up, the rows are dealt without regard to classes.
+    `StratifiedKFold`: the rows, sorted by class, are distributed round-robin to the shards, so that each gets its share
+    of every class; the rows of a class are assigned at random. If no class has as many rows as there are shards, for
+    which scikit-learn raises an error, classes are ignored.
 
     Raises:
         InputError: fewer rows than shards, or no shard.
@@ -125,16 +125,16 @@ def folds(
     *,
     few: bool = False,
 ) -> list[tuple[Rows, Rows]]:
-    """The training and the held-out row numbers of each of k folds, ascending.
+    """Return the training and the held-out row numbers of each of k folds, ascending.
 
     Equal to `KFold(k, shuffle=True, random_state=seed).split`, with classes to `StratifiedKFold`'s.
 
     Args:
         words: what messages call the classes, if they have names.
-        few: a class may have fewer rows than there are folds; then some folds hold out none of it.
+        few: a class may have fewer rows than there are folds, so that some folds hold out none of it.
 
     Raises:
-        InputError: k is below 2 or above the rows, or above the rows of a class; they are named.
+        InputError: k is below 2, above the number of rows, or above the number of rows of a class.
     """
     if not 2 <= k <= rows:
         raise mistake("split.folds", rows=pluralize(rows, "row"), folds=k, most=max(2, rows))
@@ -151,15 +151,15 @@ def folds(
 
 
 def sizes_of_classes(classes: NDArray[np.generic]) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
-    """The classes that there are, and how many rows each has; NO_CLASS is none."""
+    """Return the classes, and how many rows each has; NO_CLASS is not included."""
     return np.unique(classes[classes != NO_CLASS], return_counts=True)
 
 
 def check_samples(samples: int, rows: int) -> None:
-    """Refuse to take so many rows of so many.
+    """Check that a number of rows can be drawn.
 
     Raises:
-        InputError: there are not as many, or none is wanted.
+        InputError: there are fewer rows, or the number is 0.
     """
     if not 1 <= samples <= rows:
         raise mistake("split.samples", samples=samples, rows=rows)
@@ -171,7 +171,7 @@ def _rows_alone_in_their_class(classes: NDArray[np.generic]) -> NDArray[np.bool_
 
 
 def _shares(sizes: NDArray[np.intp], draws: int, random: np.random.RandomState) -> NDArray[np.intp]:
-    """How many of `draws` rows each class gives: its proportion rounded down, the largest fractions rounded up."""
+    """Return how many of `draws` rows come from each class: proportions rounded down, the largest fractions up."""
     if draws == 0:
         return np.zeros_like(sizes)
     exact = sizes / sizes.sum() * draws
@@ -189,5 +189,5 @@ def _shares(sizes: NDArray[np.intp], draws: int, random: np.random.RandomState) 
 
 
 def word_of(name: np.generic, words: Sequence[str] | None) -> str:
-    """What messages call a class: its word, if it has one, or its number."""
+    """Return the name of a class in messages: its string label, if it has one, or its number."""
     return str(name) if words is None else words[int(name)]

@@ -6,39 +6,42 @@ import re
 from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 
-#: Cells that say that there is nothing.
+#: Cells that mark missing values.
 MISSING = frozenset(
     {"", "na", "n/a", "n.a.", "nan", "-nan", "<na>", "null", "none", "?", "-", "--", ".", "..", "*", "\u2013", "\u2014"}
     | {"#n/a", "#num!", "#value!", "#div/0!", "#ref!", "#name?", "#null!"}
 )
-#: Cells that make a first line data although they are no numbers: were it taken for a header, a row would be lost.
+#: Cells that make a first line data although they are not numbers: as a header, the row would be lost.
 _NO_NAMES = MISSING | {"true", "false"}
 _NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?|nan)", re.IGNORECASE | re.ASCII)
 _WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
 _BLANKS = " \t\r\n"
-#: What a space between thousands may be: French spreadsheets write one that does not break.
+#: Spaces between thousands: French spreadsheets write a non-breaking one.
 SPACES = " \u00a0\u202f"
-#: How signs are named in flags and job files.
+#: The names of signs in flags and job files.
 DECIMALS = {"point": ".", "comma": ","}
 THOUSANDS = {"comma": ",", "point": ".", "space": " ", "none": ""}
-#: So many rows of a table are looked at to see what its first line is.
+#: The number of rows that are examined to decide what the first line is.
 SAMPLE = 1000
-INDEX_NOTE = "its first column has no name and counts the rows: it is an index, and left out"
+INDEX_NOTE = "the first column has no name and numbers the rows: it is an index and is left out"
 _NAME_OF_SIGN = {sign: name for name, sign in THOUSANDS.items() if sign}
 
 
 @dataclass(frozen=True)
 class Signs:
-    """How the numbers of text files are written, where somebody said so; None: it is found out."""
+    """How numbers in text files are written, as specified by the user; None: detected."""
 
     decimal: str | None = None
     """The sign itself: "." or ","."""
     thousands: str | None = None
-    """The sign itself; empty: none."""
+    """The sign itself; empty if there is none."""
 
     @classmethod
     def named(cls, decimal: str | None, thousands: str | None) -> Signs:
-        """The signs by their names in `DECIMALS` and `THOUSANDS`. A sign has one meaning: the other follows."""
+        """Return the signs by their names in `DECIMALS` and `THOUSANDS`.
+
+        One may imply the other, because they differ.
+        """
         found = None if decimal is None else DECIMALS[decimal]
         between = None if thousands is None else THOUSANDS[thousands]
         if found is None and between in (",", "."):
@@ -47,7 +50,7 @@ class Signs:
 
     @property
     def commas(self) -> bool:
-        """Whether commas are said to stand inside numbers."""
+        """Whether the user specified commas in numbers."""
         return "," in (self.decimal, self.thousands)
 
 
@@ -55,12 +58,12 @@ FOUND_OUT = Signs()
 
 
 def sign_name(sign: str) -> str:
-    """A sign as flags name it."""
+    """Return the name of a sign in flags."""
     return _NAME_OF_SIGN[sign]
 
 
 def is_number(cell: str, decimal: str = ".", thousands: str = "") -> bool:
-    """Whether a cell reads as a number, with the given decimal sign and thousands separator."""
+    """Return whether a cell reads as a number, with the given decimal sign and thousands separator."""
     text = without_thousands(cell, decimal, thousands)
     if text is None:
         return False
@@ -72,7 +75,7 @@ def is_number(cell: str, decimal: str = ".", thousands: str = "") -> bool:
 
 
 def to_number(cell: str, decimal: str = ".", thousands: str = "") -> int | float:
-    """The value of a cell that `is_number`: int when it is written as one and fits 64 bits."""
+    """Return the value of a cell that `is_number`: int when it is written as one and fits 64 bits."""
     text = (without_thousands(cell, decimal, thousands) or "").replace(decimal, ".")
     try:
         number = int(text)
@@ -82,7 +85,7 @@ def to_number(cell: str, decimal: str = ".", thousands: str = "") -> int | float
 
 
 def without_thousands(cell: str, decimal: str, thousands: str) -> str | None:
-    """The text of a number without its thousands separators; None where one stands in a wrong place: 1,23 or 1,,234."""
+    """Return a number without its thousands separators; None if one is in a wrong place: 1,23 or 1,,234."""
     text = cell.strip(_BLANKS)
     if not thousands:
         return text
@@ -102,7 +105,7 @@ def without_thousands(cell: str, decimal: str, thousands: str) -> str | None:
 
 
 def thousands_groups(cell: str) -> str:
-    """The sign in a cell that can only separate thousands, as in 1,234,567 or 1.234,5; empty if there is none."""
+    """Return the sign in a cell that must separate thousands, as in 1,234,567 or 1.234,5; empty if there is none."""
     text = cell.strip(_BLANKS)
     for space in SPACES[1:]:
         text = text.replace(space, " ")
@@ -117,32 +120,32 @@ def thousands_groups(cell: str) -> str:
 
 
 def may_be_thousands(cell: str, sign: str) -> bool:
-    """Whether a sign in a number may separate thousands as well as decimals: 1,234 but neither 0,123 nor 12,5."""
+    """Return whether a sign in a number may separate thousands or decimals: 1,234 but neither 0,123 nor 12,5."""
     return re.fullmatch(rf"[+-]?[1-9]\d{{0,2}}{re.escape(sign)}\d{{3}}", cell.strip(_BLANKS), re.ASCII) is not None
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell says that there is no value."""
+    """Return whether a cell marks a missing value."""
     return cell.strip().lower() in MISSING
 
 
 def is_header(cells: Sequence[str]) -> bool:
-    """Whether a first line names the columns: one of its cells has a letter or no digit, and is no value."""
+    """Return whether a first line is a header: one of its cells has a letter or no digit, and is not a value."""
     return any(_is_name(cell.strip(_BLANKS)) for cell in cells)
 
 
 def is_numbering(cells: Sequence[str]) -> bool:
-    """Whether a first line is 0, 1, 2, … or has an index in front of it: the column numbers that pandas writes."""
+    """Return whether a first line is 0, 1, 2, …, perhaps after an index: the column numbers that pandas writes."""
     texts = [cell.strip(_BLANKS) for cell in cells]
     texts = texts[1:] if texts and not texts[0] else texts
     return bool(texts) and texts == [str(number) for number in range(len(texts))]
 
 
 def numbering_names(width: int, cells: Iterable[str]) -> bool:
-    """Whether a first line 0, 1, … names the columns, by what stands below it, in `cells`; else it may be a row.
+    """Return whether a first line 0, 1, … is a header, judging by the `cells` below it; else it may be a row.
 
-    pandas writes a number that is no integer with a point. 0 alone is a label as well as a name, and 0 and 1 are a row
-    of booleans, so they are names only above cells that they could not stand among.
+    pandas writes a number that is not an integer with a point. A single 0 may also be a label, and 0 and 1 a row of
+    booleans, so they are a header only above cells of another kind.
     """
     if width > 2:
         return True
@@ -153,17 +156,17 @@ def numbering_names(width: int, cells: Iterable[str]) -> bool:
 
 
 def said_of_numbering(width: int, *, names: bool) -> str:
-    """The note on a first line 0, 1, …: how it was read."""
+    """Return the note on a first line 0, 1, …: how it was read."""
     shown = ", ".join(map(str, range(min(width, 3)))) + (", …" if width > 3 else "")
     return (
-        f"its first line, {shown}, is taken for column numbers, as pandas writes them, not for a row"
+        f"the first line, {shown}, is read as column numbers written by pandas, not as a row"
         if names
-        else f"its first line, {shown}, is read as a row, not as column numbers"
+        else f"the first line, {shown}, is read as a row, not as column numbers"
     )
 
 
 def counts_rows(cells: Iterable[str], start: int | None = None) -> bool:
-    """Whether cells are whole numbers that follow each other, the first of them `start` if it is given."""
+    """Return whether cells are consecutive integers, beginning with `start` if it is given."""
     for cell in cells:
         text = cell.strip(_BLANKS)
         if not _WHOLE.fullmatch(text) or len(text) > 18:
@@ -175,17 +178,17 @@ def counts_rows(cells: Iterable[str], start: int | None = None) -> bool:
 
 
 def is_row(header: Sequence[str], columns: Iterable[Container[str]]) -> bool:
-    """Whether what reads like a header is a row of labels: each of its cells stands again in its column."""
+    """Return whether an apparent header is a row of labels: each of its cells occurs again in its column."""
     return all(name in column for name, column in zip(header, columns, strict=True))
 
 
 def unnamed_column(names: Sequence[str]) -> int | None:
-    """The first column (from 1) of a header that has no name: an index, or cells that were merged."""
+    """Return the first column (from 1) of a header that has no name: an index, or cells that were merged."""
     return next((number for number, name in enumerate(names, 1) if not name.strip(_BLANKS)), None)
 
 
 def is_blank(cell: str) -> bool:
-    """Whether a cell holds nothing."""
+    """Return whether a cell is blank."""
     return not cell.strip(_BLANKS)
 
 

@@ -1,6 +1,6 @@
-"""The targets of a source, checked, in the one shape used from here on, and the classes by which rows are split.
+"""The checked targets of a source, in the standard shape, and the classes by which rows are split.
 
-Labels are read whole, because they decide who gets which row; numbers are checked when they are put to their place.
+Labels are read first, because rows are partitioned by them; numbers are checked when they are copied to their place.
 """
 
 from __future__ import annotations
@@ -12,23 +12,24 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from lanfit.data.chunks import AnyArray, Chunk
 from lanfit.data.labels import Shape, Target, arrange, check_labels, check_words, class_ids
-from lanfit.data.pieces import AnyArray, Piece
 from lanfit.data.shapes import shown
 from lanfit.data.sources import Source
 from lanfit.data.text_labels import Labels, unite
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
+from lanfit.wire.tasks import OutputSpec
 
-#: Looks at a block before it is put to its place: the piece it is of, the block, the number of its first row there.
-Check = Callable[[Piece, AnyArray, int], None]
+#: Checks a block before it is copied: its chunk, the block, and the number of its first row in the chunk.
+Check = Callable[[Chunk, AnyArray, int], None]
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What is to be put beside the inputs."""
+    """The targets for the inputs."""
 
-    pieces: tuple[Piece, ...]
-    """None with order XX, where the rows hold nothing."""
+    chunks: tuple[Chunk, ...]
+    """None with order XX, where targets have no values."""
     row: tuple[int, ...]
     dtype: np.dtype[np.generic]
     check: Check
@@ -36,31 +37,39 @@ class Targets:
     words: tuple[str, ...] | None = None
 
 
-def targets_of(source: Source, target: Target, output_shape: Shape, ignored: int | None = None) -> Targets:
-    """Check what can be before numbers are read: rows, shapes, and all labels.
-
-    Args:
-        ignored: the label that the loss leaves out.
+def targets_of(source: Source, output: OutputSpec) -> Targets:
+    """Check everything that is known before numbers are read: rows, shapes, and all labels.
 
     Raises:
-        InputError: targets and inputs do not pair, or targets do not fit the loss or the model; file and row are named.
+        InputError: targets do not match inputs, the loss or the model. The message names file and row.
     """
+    target = Target(output.target)
     if target is Target.INPUT:
         return Targets((), (0,), np.dtype(np.uint8), _passed)
-    given: Sequence[Piece | Labels] = source.y or source.labels
-    for x, y in zip(source.x, given, strict=True):
+    given = source.targets[output.name]
+    check_pairs(source, given)
+    chunks = tuple(part for part in given if isinstance(part, Chunk))
+    if chunks:
+        return _numbers(chunks, target, output.shape, output.ignored)
+    return _labels(tuple(part for part in given if isinstance(part, Labels)), target, output.shape, output.ignored)
+
+
+def check_pairs(source: Source, given: Sequence[Chunk | Labels]) -> None:
+    """Check that chunks have as many rows as those of the first input.
+
+    Raises:
+        InputError: two differ. The message names both.
+    """
+    for x, y in zip(next(iter(source.inputs.values())), given, strict=True):
         if len(x) != len(y):
             raise mistake("rows.unequal", x_file=x.name, x_rows=len(x), y_file=y.name, y_rows=len(y))
-    if source.y:
-        return _numbers(source.y, target, output_shape, ignored)
-    return _labels(source.labels, target, output_shape, ignored)
 
 
 def common_row(what: str, rows: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[int, ...]:
-    """The shape of a row that all pieces, given by name and shape, have.
+    """Return the shape of a row that all chunks, given by name and shape, have.
 
     Raises:
-        InputError: one has another; both are named.
+        InputError: two differ. The message names both.
     """
     first_name, first = rows[0]
     for name, row in rows:
@@ -76,31 +85,31 @@ def common_row(what: str, rows: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[
     return first
 
 
-def _numbers(pieces: tuple[Piece, ...], target: Target, output_shape: Shape, ignored: int | None) -> Targets:
+def _numbers(chunks: tuple[Chunk, ...], target: Target, output_shape: Shape, ignored: int | None) -> Targets:
     rows = []
-    for piece in pieces:
-        one = np.empty((1, *piece.shape[1:]), piece.dtype)
-        rows.append((piece.name, arrange(target, one, output_shape, piece.name).shape[1:]))
+    for chunk in chunks:
+        one = np.empty((1, *chunk.shape[1:]), chunk.dtype)
+        rows.append((chunk.name, arrange(target, one, output_shape, chunk.name).shape[1:]))
     check = partial(_check_numbers, target, output_shape, ignored)
-    return Targets(pieces, common_row("Y", rows), np.result_type(*(piece.dtype for piece in pieces)), check)
+    return Targets(chunks, common_row("Y", rows), np.result_type(*(chunk.dtype for chunk in chunks)), check)
 
 
 def _labels(files: tuple[Labels, ...], target: Target, output_shape: Shape, ignored: int | None) -> Targets:
     arrays, words = unite(files)
     if words:
         check_words(target, words, output_shape)
-    pieces, classes = [], []
+    chunks, classes = [], []
     for labels, array in zip(files, arrays, strict=True):
         check_labels(target, array, output_shape, labels.name, ignored=ignored)
         arranged = arrange(target, array, output_shape, labels.name)
-        pieces.append(Piece.of(labels.name, arranged))
+        chunks.append(Chunk.of(labels.name, arranged))
         classes.append(class_ids(target, arranged, ignored))
-    row = common_row("Y", [(piece.name, piece.shape[1:]) for piece in pieces])
+    row = common_row("Y", [(chunk.name, chunk.shape[1:]) for chunk in chunks])
     known = [ids for ids in classes if ids is not None]
     return Targets(
-        tuple(pieces),
+        tuple(chunks),
         row,
-        np.result_type(*(piece.dtype for piece in pieces)),
+        np.result_type(*(chunk.dtype for chunk in chunks)),
         _passed,
         np.concatenate(known) if len(known) == len(classes) else None,
         words,
@@ -108,10 +117,10 @@ def _labels(files: tuple[Labels, ...], target: Target, output_shape: Shape, igno
 
 
 def _check_numbers(
-    target: Target, output_shape: Shape, ignored: int | None, piece: Piece, block: AnyArray, first_row: int
+    target: Target, output_shape: Shape, ignored: int | None, chunk: Chunk, block: AnyArray, first_row: int
 ) -> None:
-    check_labels(target, block, output_shape, piece.name, first_row, ignored)
+    check_labels(target, block, output_shape, chunk.name, first_row, ignored)
 
 
-def _passed(piece: Piece, block: AnyArray, first_row: int) -> None:
-    """For what has been checked before."""
+def _passed(chunk: Chunk, block: AnyArray, first_row: int) -> None:
+    """Accept a block that was checked before."""

@@ -1,6 +1,6 @@
-"""Labels that are words: they become integers, in sorted order, the same in every file of a job.
+"""String labels: they are encoded as integers in sorted order, in the same way in every file of a job.
 
-A label that reads as a number is a number, in every format; a file, and a job, has either words or numbers.
+A label that is readable as a number is a number, in every format; a job has either string labels or numbers.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.data.pieces import AnyArray, check_plain
+from lanfit.core.decoding import decode_json
+from lanfit.core.text import sanitize
+from lanfit.data.chunks import AnyArray, check_plain
 from lanfit.data.tables import is_missing, is_number, to_number
-from lanfit.mistakes import mistake
-from lanfit.text import sanitize
+from lanfit.errors import mistake
 
-#: What the names of classes are called when they travel as an array.
+#: The name of the array with the names of classes in transfers.
 LABELS = "labels"
 MAX_LENGTH = 200
 MAX_LABELS = 10_000
@@ -32,18 +33,18 @@ class Labels:
 
     name: str
     values: AnyArray
-    """Numbers; or, where there are words, int32: for each label its place in `words`."""
+    """Numbers; with string labels int32, the index of each label in `words`."""
     words: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     numbering: str = ""
-    """How a first line 0, 1, … was read: as "names" of columns or as a "row"; empty: there is none."""
+    """How a first line 0, 1, … was read: as "names" of columns or as a "row"; empty if there is none."""
 
     def __len__(self) -> int:
         return len(self.values)
 
 
 def labels_of_array(name: str, array: AnyArray) -> Labels:
-    """The labels in an array: numbers are taken as they are.
+    """Return the labels in an array; numbers are not converted.
 
     Raises:
         InputError: neither numbers nor text, or as `labels_of_texts`.
@@ -63,14 +64,15 @@ def labels_of_array(name: str, array: AnyArray) -> Labels:
 def labels_of_texts(
     name: str, codes: NDArray[Any], texts: Sequence[str], decimal: str = ".", thousands: str = ""
 ) -> Labels:
-    """Labels from text cells: numbers (int64, or float64, or booleans) if all read as such, words if none does.
+    """Return labels from text cells: numbers (int64, float64, or booleans) if all are readable as such, else strings.
 
     Args:
-        codes: for each cell its place in `texts`, rows first.
-        texts: the different cells; blanks around them are removed, and said.
+        codes: for each cell its index in `texts`, rows first.
+        texts: the distinct cells; surrounding blanks are removed, with a note.
 
     Raises:
-        InputError: words and numbers, an empty or unreadable label, or too many; the row, from 1, is named.
+        InputError: strings and numbers are mixed, a label is empty or unreadable, or there are too many. The message
+            names the row, from 1.
     """
 
     def row(place: int) -> int:
@@ -108,18 +110,18 @@ def labels_of_texts(
         if not _is_plain(text):
             raise mistake("labels.control-characters", file=name, row=row(place), label=_short(text))
     places = {word: np.int32(place) for place, word in enumerate(words)}
-    notes = [] if stripped == list(texts) else ["blanks around labels are left out"]
+    notes = [] if stripped == list(texts) else ["spaces around labels are removed"]
     if marks:
         named = " and ".join(f'"{mark}"' for mark in sorted(set(marks)))
-        notes.append(f"{named} counts as a label like any other; if it marks a missing one, leave its rows out")
+        notes.append(f"{named} is used as a label; if it marks a missing value, remove those rows")
     return Labels(name, np.array([places[text] for text in stripped], np.int32)[codes], tuple(words), tuple(notes))
 
 
 def unite(files: Sequence[Labels]) -> tuple[list[AnyArray], tuple[str, ...] | None]:
-    """Give all files one numbering, by the sorted words of all; None when labels are numbers, which stay.
+    """Encode the labels of all files by the sorted strings of all; numbers do not change, and the names are None.
 
     Raises:
-        InputError: some files have words, some numbers; or all together too many words.
+        InputError: some files have strings, some numbers; or there are too many strings.
     """
     worded = next((labels for labels in files if labels.words), None)
     if worded is None:
@@ -136,28 +138,28 @@ def unite(files: Sequence[Labels]) -> tuple[list[AnyArray], tuple[str, ...] | No
 
 
 def words_to_array(words: Sequence[str]) -> NDArray[np.uint8]:
-    """Names of classes, to travel: JSON as bytes."""
+    """Return names of classes as an array for transfer: JSON as bytes."""
     return np.frombuffer(msgspec.json.encode(list(words)), np.uint8)
 
 
 def words_from_array(array: AnyArray) -> tuple[str, ...]:
-    """What `words_to_array` made of sorted words, checked: it may come from a peer.
+    """Return the names in an array of `words_to_array`, checked, because it may come from a peer.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the array is not valid.
     """
-    words = msgspec.json.decode(array.tobytes(), type=tuple[str, ...])
+    words = decode_json(array.tobytes(), tuple[str, ...])
     if not 1 <= len(words) <= MAX_LABELS or list(words) != sorted(set(words)):
-        raise ValueError(f"{len(words)} names of classes are not sorted, or too many or too few")
+        raise ValueError(f"{len(words)} class names are not sorted, or too many or too few")
     if not all(len(word) <= MAX_LENGTH and _is_plain(word) for word in words):
-        raise ValueError("a name of a class is too long, or holds characters that can't be shown")
+        raise ValueError("a class name is too long, or contains invisible characters")
     if not all(0 < len(word) <= MAX_LENGTH and _is_plain(word) for word in words):
-        raise ValueError("a name of a class is no label")
+        raise ValueError("a class name is not a valid label")
     return words
 
 
 def _is_plain(text: str) -> bool:
-    """Whether all of it can be shown, in one line."""
+    """Return whether a text is printable in one line."""
     return sanitize(text) == text
 
 

@@ -1,6 +1,6 @@
-"""Reads the cells of the first worksheet of an xlsx file; light, for a process of its own (`reader_process`).
+"""Reads the cells of the first worksheet of an xlsx file, in a light child process (`reader_process`).
 
-python-calamine reads; where it is not installed or can't read a file, openpyxl does, several times slower.
+It uses python-calamine; if that is not installed or can't read a file, openpyxl, which is several times slower.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from lanfit.data.sheets import DAMAGED, damage_named, damaged
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
 
 Cell = Any
 """None or "", bool, int, float, str, or a date or time."""
 
 
 def read_cells(path: Path) -> tuple[Sequence[Sequence[Cell]], tuple[str, ...]]:
-    """The rows of the first sheet from cell A1 on, and notes."""
+    """Return the rows of the first sheet from cell A1 on, and notes."""
     reason: Exception | None = None
     try:
         import python_calamine

@@ -1,7 +1,7 @@
-"""Reads the first worksheet of an xlsx file: numbers, or labels exactly. It is read whole: no format for big data.
+"""Reads the first worksheet of an xlsx file as a whole: numbers, or exact labels.
 
-A process of its own reads it (`reader_process`, `workbook`). Before that `sheets` holds its unpacked size and the reach
-of its cells against limits, and looks for what no reader tells: formulas that nobody computed, hidden rows.
+A child process reads it (`reader_process`, `workbook`). Before that, `sheets` checks its decompressed size and the
+extent of its cells, and finds what readers do not report: formulas without a value, hidden rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from lanfit.data.pieces import Piece, merged_numbers
+from lanfit.core.text import pluralize
+from lanfit.data.chunks import Chunk, merged_numbers
 from lanfit.data.reader_process import read_sheet
 from lanfit.data.refusals import MOST_CELLS, Obstacle, is_of_numbers, lead_of, many_columns, way_out
 from lanfit.data.sheets import SheetFacts, check_archive, column_letters, damage_named
@@ -32,9 +33,7 @@ from lanfit.data.tables import (
     unnamed_column,
 )
 from lanfit.data.text_labels import Labels, labels_of_texts
-from lanfit.errors import LanfitError
-from lanfit.mistakes import mistake
-from lanfit.text import pluralize
+from lanfit.errors import LanfitError, mistake
 
 Cell = Any
 """None or "", bool, int, float, str, or a date or time."""
@@ -45,54 +44,54 @@ class _Sheet:
     path: Path
     header: tuple[str, ...] | None
     rows: list[Sequence[Cell]]
-    """Without the header and blank rows; all of the same length."""
+    """The rows without header and blank ones; all of the same length."""
     places: list[int]
-    """Which row of the sheet each is, from 1."""
+    """The number of each row in the sheet, from 1."""
     left: int
-    """Empty columns on the left."""
+    """The number of empty columns on the left."""
     notes: tuple[str, ...]
     numbering: str = ""
-    """How a first line 0, 1, … was read: as "names" or as a "row"; empty: there is none."""
+    """How a first line 0, 1, … was read: as "names" or as a "row"; empty if there is none."""
 
     def where(self, row: int, column: int) -> str:
         name = f', column "{self.header[column]}"' if self.header else ""
         return f"{self.path}, cell {column_letters(self.left + column)}{self.places[row]}{name}"
 
 
-def open_xlsx(path: Path, numbering: str = "") -> Piece:
-    """The first sheet's rows as float32, shape (rows, columns); they are read at once, and kept until they are used.
+def open_xlsx(path: Path, numbering: str = "") -> Chunk:
+    """Return the first sheet's rows as float32, shape (rows, columns); they are read at once.
 
     Args:
-        numbering: what a first line 0, 1, … is: "names" or "row"; empty: it is found out.
+        numbering: what a first line 0, 1, … is: "names" or "row"; empty: it is detected.
 
     Raises:
-        InputError: damaged, empty, too large, a column without name, or a cell that is no number or was not computed;
-            the cell is named.
+        InputError: the file is damaged, empty, or too large, a column has no name, or a cell is not a number or has no
+            value. The message names the cell.
     """
     sheet = _read_sheet(path, numbering)
     if not set(map(type, chain.from_iterable(sheet.rows))) <= {float, int, bool}:
         raise _no_numbers(sheet)
     with damage_named(path), np.errstate(over="ignore"):
         exact = np.array(sheet.rows, np.float64)
-        piece = Piece.of(str(path), exact.astype(np.float32))
-    piece.merged.update(merged_numbers(exact))
-    return replace(piece, notes=sheet.notes, columns=sheet.header, numbering=sheet.numbering)
+        chunk = Chunk.of(str(path), exact.astype(np.float32))
+    chunk.merged.update(merged_numbers(exact))
+    return replace(chunk, notes=sheet.notes, columns=sheet.header, numbering=sheet.numbering)
 
 
 def read_xlsx_labels(path: Path, numbering: str = "") -> Labels:
     """Read all cells of the first sheet as labels, shape (rows, columns).
 
-    A first row that reads like a header is a row if each of its cells stands again in its column.
+    A first row that looks like a header is a row if each of its cells occurs again in its column.
 
     Raises:
-        InputError: as `open_xlsx`, or the labels are not all words or all numbers.
+        InputError: as `open_xlsx`, or the labels mix strings and numbers.
     """
     sheet = _read_sheet(path, numbering)
     rows = [[_label(sheet, row, column) for column in range(len(cells))] for row, cells in enumerate(sheet.rows)]
     notes = sheet.notes
     if sheet.header and not sheet.numbering and is_row(sheet.header, map(set, zip(*rows, strict=True))):
         rows = [list(sheet.header), *rows]
-        notes = (*notes, "its first line is a label, not a header")
+        notes = (*notes, "the first line is read as a label, not as a header")
     places: dict[str, int] = {}
     codes = np.array([[places.setdefault(cell, len(places)) for cell in cells] for cells in rows], np.int32)
     labels = labels_of_texts(str(path), codes, list(places))
@@ -107,14 +106,14 @@ def _label(sheet: _Sheet, row: int, column: int) -> str:
 
 
 def _written(cell: Cell) -> str:
-    """A cell as text; a sheet knows no integers, so 3.0 is written 3."""
+    """Return a cell as text; sheets have no integers, so 3.0 becomes 3."""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     return "" if cell is None else str(cell)
 
 
 def _no_numbers(sheet: _Sheet) -> LanfitError:
-    """The error for a sheet with other cells than numbers: every column in the way is named."""
+    """Return the error for a sheet with cells that are not numbers, which names all their columns."""
     found: dict[int, tuple[int, Obstacle]] = {}
     for row, cells in enumerate(sheet.rows):
         for column, cell in enumerate(cells):
@@ -135,7 +134,7 @@ def _no_numbers(sheet: _Sheet) -> LanfitError:
 
 
 def _no_number(sheet: _Sheet, row: int, column: int) -> LanfitError:
-    """The error for the only column with such a cell."""
+    """Return the error for the only column with such a cell."""
     cell, where = sheet.rows[row][column], sheet.where(row, column)
     names = sheet.header or [""] * len(sheet.rows[0])
     way = way_out(
@@ -157,24 +156,24 @@ def _no_number(sheet: _Sheet, row: int, column: int) -> LanfitError:
 
 
 def read_xlsx_texts(path: Path) -> tuple[tuple[str, ...] | None, list[list[str]], tuple[str, ...]]:
-    """The names of the first sheet's columns, if it has any, its rows as text, and notes. Columns may be unnamed.
+    """Return the names of the first sheet's columns, if it has any, its rows as text, and notes.
 
     Raises:
-        InputError: damaged, empty, too large, or a cell was not computed.
+        InputError: the file is damaged, empty, or too large, or a cell has no value.
     """
     sheet = _read_sheet(path, "", as_text=True)
     return sheet.header, [[_text(cell) for cell in cells] for cells in sheet.rows], sheet.notes
 
 
 def _text(cell: Cell) -> str:
-    """A cell as a csv file would hold it."""
+    """Return a cell as a csv file would hold it."""
     if isinstance(cell, datetime.datetime):
         return cell.date().isoformat() if cell.time() == datetime.time() else cell.isoformat(" ", "seconds")
     return _written(cell)
 
 
 def _read_sheet(path: Path, numbering: str, *, as_text: bool = False) -> _Sheet:
-    """Read, drop what is empty on all sides and between, split off the header, check its names."""
+    """Read the sheet, drop empty rows and margins, split off the header and check its names."""
     with damage_named(path):
         facts = check_archive(path)
     rows, notes = read_sheet(path, facts.needed)
@@ -198,7 +197,7 @@ def _read_sheet(path: Path, numbering: str, *, as_text: bool = False) -> _Sheet:
 
 
 def _with_header(sheet: _Sheet, numbering: str) -> _Sheet:
-    """Split off a first line that names the columns."""
+    """Split off a first line with the names of the columns."""
     first, below = sheet.rows[0], sheet.rows[1:]
     texts = tuple(_written(cell).strip() for cell in first)
     index = not texts[0]
@@ -221,7 +220,7 @@ def _with_header(sheet: _Sheet, numbering: str) -> _Sheet:
 
 
 def _without_index(sheet: _Sheet) -> _Sheet:
-    """Leave out a first column that has no name and counts the rows."""
+    """Remove a first column without a name that counts the rows."""
     if sheet.header is None:
         return sheet
     unnamed = unnamed_column(sheet.header)
@@ -241,11 +240,11 @@ def _without_index(sheet: _Sheet) -> _Sheet:
 
 
 def _hidden(facts: SheetFacts, places: Sequence[int], left: int, right: int) -> tuple[str, ...]:
-    """The note on rows and columns that the sheet hides: a table is read as a whole."""
+    """Return the note on hidden rows and columns, which are read, too."""
     rows = len(facts.hidden_rows & set(places))
     columns = len(facts.hidden_columns & set(range(left + 1, right + 1)))
     if not rows + columns:
         return ()
     found = [pluralize(number, what) for number, what in ((rows, "row"), (columns, "column")) if number]
     verb = "is" if rows + columns == 1 else "are"
-    return (f"{' and '.join(found)} {verb} hidden in the sheet, and read all the same",)
+    return (f"{' and '.join(found)} {verb} hidden in the sheet, but read anyway",)

@@ -1,8 +1,8 @@
-"""What a model may be made of: the check of an architecture that a file or a peer gave, and the model built from it.
+"""The check of an architecture that a file or a peer gave, and the model built from it.
 
-An architecture is the JSON of a Keras 3 configuration (`model.to_json()`). Only built-in classes are let through, and
-what the files of custom objects define that this process has loaded (lanfit.models.custom); no code is looked up,
-imported or run by the check, and nothing of Keras is needed for it.
+An architecture is the JSON of a Keras 3 configuration (`model.to_json()`). Only built-in classes and the custom objects
+that this process has loaded (lanfit.models.custom) are accepted. The check does not look up, import or run code, and
+does not need Keras.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from lanfit.data.memory import ran_out
-from lanfit.mistakes import mistake
-from lanfit.models import custom, known
+from lanfit.core.memory import ran_out
+from lanfit.errors import mistake
+from lanfit.models import allowlist, custom
 from lanfit.models.operations import CALLING
 from lanfit.wire.arrays import DTYPES
 
 MAX_BYTES: Final = 4 << 20
 MAX_DEPTH: Final = 100
+#: Keras takes seconds to build hundreds, and the JSON of 2,000 does not fit into a message.
+MAX_LAYERS: Final = 2000
 _LAYER_MODULE: Final = "keras.layers"
 _OPERATIONS: Final = "keras.src.ops."
 #: Values that a configuration may hold besides objects, in Keras' own notation. Not __lambda__, not __typespec__.
@@ -30,20 +32,36 @@ _ARRAYS: Final = frozenset({"__numpy__", "__tensor__"})
 def check_architecture(architecture: str, *, h5: bool = False) -> None:
     """Check that an architecture is a Keras model of built-in parts only.
 
-    With `h5` it may be as the .h5 format has it, where layers do not say which module they are from. What travels
-    always says it.
+    With `h5`, layers may lack the name of their module, as in the .h5 format. Architectures in messages always have it.
 
     Raises:
-        InputError: it is no model, too large or too deep, or holds something that is not built in: a `Lambda`, a
-            custom layer, a function that is not Keras' own. The message names the layer.
+        InputError: it is not a model, is too large or too deep, has too many layers, or contains something that is not
+            built in: a `Lambda`, a custom layer, a function that is not Keras' own. The message names the layer.
     """
     config = parse(architecture, "the architecture")
     outermost = config.get("class_name") if isinstance(config, dict) else None
-    if not isinstance(outermost, str) or (outermost not in known.MODELS and not custom.is_custom(config)):
+    if not isinstance(outermost, str) or (outermost not in allowlist.MODELS and not custom.is_custom(config)):
         if isinstance(outermost, str) and (missing := custom.refusal("class", outermost, "")) is not None:
             raise missing
         raise mistake("model.no-model", name=outermost)
+    if (layers := count_layers(config)) > MAX_LAYERS:
+        raise mistake("model.too-many-layers", layers=layers, most=MAX_LAYERS)
     check_objects(config, _LAYER_MODULE if h5 else "")
+
+
+def count_layers(config: object) -> int:
+    """Return how many layers a configuration has, however deep they are nested."""
+    count, waiting = 0, [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            name = value.get("class_name")
+            is_layer = isinstance(name, str) and name in allowlist.LAYERS
+            count += is_layer and value.get("module", _LAYER_MODULE) not in ("keras.initializers", None)
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return count
 
 
 def build(architecture: str) -> Any:
@@ -67,7 +85,7 @@ def parse(text: str, what: str) -> Any:
     """Return the JSON value in a text of bounded size.
 
     Raises:
-        InputError: the text is too long, nested too deeply, or no JSON.
+        InputError: the text is too long, nested too deeply, or not JSON.
     """
     if len(text) > MAX_BYTES:
         raise mistake("model.text-too-long", what=what, size=len(text), most=MAX_BYTES)
@@ -80,9 +98,9 @@ def parse(text: str, what: str) -> Any:
 def check_objects(config: object, module: str, kind: str = "layer") -> None:
     """Check every object in a configuration, however deep it is nested.
 
-    Everything with a `class_name` counts as an object, because Keras would make one of it. `module` is where the
-    objects are from that do not say it, as in an .h5; "" accepts none of those. `kind` is what errors call the
-    outermost object.
+    Everything with a `class_name` counts as an object, because Keras would create one from it. `module` is the module
+    of objects that do not name theirs, as in an .h5; "" rejects those. `kind` is the name of the outermost object in
+    errors.
 
     Raises:
         InputError: something is not built in, or the nesting is deeper than 100.
@@ -98,7 +116,7 @@ class _Part:
     name: str = ""
 
     def __str__(self) -> str:
-        """What an error about it begins with."""
+        """Return the beginning of errors about it."""
         return f"{self.kind} {self.name!r}: " if self.name else ""
 
 
@@ -118,12 +136,12 @@ def _check(value: object, module: str, part: _Part, depth: int) -> None:
 
 
 def _check_object(value: dict[str, Any], module: str, part: _Part) -> _Part:
-    """Check one object, without what is in it, and return the part that it belongs to."""
+    """Check one object, without nested ones, and return the part that it belongs to."""
     name, config = value["class_name"], value.get("config")
     own = config.get("name") if isinstance(config, dict) else None
     here = replace(part, name=own) if isinstance(own, str) else part
     if not isinstance(name, str):
-        raise mistake("model.spoilt-part", place=here, what="an object that does not give its class as a name")
+        raise mistake("model.spoilt-part", place=here, what="an object whose class is not given as a name")
     if name in _ARRAYS:
         _check_array(name, config, part)
         return part
@@ -133,39 +151,39 @@ def _check_object(value: dict[str, Any], module: str, part: _Part) -> _Part:
     if custom.is_custom(value):
         return here
     if name == "function":
-        if not (_is_one_of(config, known.FUNCTIONS) and _is_one_of(origin, known.FUNCTION_MODULES)):
+        if not (_is_one_of(config, allowlist.FUNCTIONS) and _is_one_of(origin, allowlist.FUNCTION_MODULES)):
             if (missing := custom.refusal("function", config, str(part))) is not None:
                 raise missing
             raise mistake("model.foreign-function", place=part, name=config, origin=_from(origin))
         if registered not in (None, "function", config):
             raise mistake("model.registered", place=part, kind="function", name=config, registered=registered)
         return part
-    if name in known.LOOKUPS:
-        raise mistake("model.lookup", place=here, name=name, reason=known.REFUSED[name])
-    if name in known.REFUSED and (name not in CALLING or str(origin).startswith(_OPERATIONS)):
-        raise mistake("model.refused-class", place=here, name=name, reason=known.REFUSED[name])
-    if "module" not in value and module and name in known.MODELS:
+    if name in allowlist.LOOKUPS:
+        raise mistake("model.lookup", place=here, name=name, reason=allowlist.REFUSED[name])
+    if name in allowlist.REFUSED and (name not in CALLING or str(origin).startswith(_OPERATIONS)):
+        raise mistake("model.refused-class", place=here, name=name, reason=allowlist.REFUSED[name])
+    if "module" not in value and module and name in allowlist.MODELS:
         origin = "keras.models"
-    if not isinstance(origin, str) or (origin, name) not in known.CLASSES:
+    if not isinstance(origin, str) or (origin, name) not in allowlist.CLASSES:
         # The latter are the operations of Keras 2: TFOpLambda and SlicingOpLambda.
         if str(origin).startswith(_OPERATIONS) or name.endswith("OpLambda"):
             raise mistake("model.operation", place=here, name=name, module=origin)
         if (missing := custom.refusal("class", name, str(here))) is not None:
             raise missing
-        if "module" not in value and module and name in known.NOT_IN_H5:
+        if "module" not in value and module and name in allowlist.NOT_IN_H5:
             raise mistake("model.not-in-h5", place=here, name=name)
         raise mistake("model.foreign-class", place=here, name=name, origin=_from(origin))
     if registered not in (None, name):
         raise mistake("model.registered", place=here, kind="class", name=name, registered=registered)
     if config is not None and not isinstance(config, dict):
-        raise mistake("model.spoilt-part", place=here, what=f"the class {name} without a table of options")
+        raise mistake("model.spoilt-part", place=here, what=f"the class {name} without a dict of options")
     return here
 
 
 def _check_array(name: str, config: object, part: _Part) -> None:
     """Check constants: numbers in nested lists, and a dtype that is not an object."""
     if not (isinstance(config, dict) and _is_one_of(config.get("dtype"), DTYPES) and _numbers(config.get("value"))):
-        raise mistake("model.spoilt-part", place=part, what=f"a constant {name} that is no array of numbers")
+        raise mistake("model.spoilt-part", place=part, what=f"a constant {name} that is not an array of numbers")
 
 
 def _is_one_of(value: object, names: frozenset[str]) -> bool:
@@ -179,12 +197,12 @@ def _numbers(value: object, depth: int = 0) -> bool:
 
 
 def _from(module: object) -> str:
-    """Where an object says that it is from, if it does."""
+    """Return the module that an object names; "" if it names none."""
     return f" from {module!r}" if isinstance(module, str) and module else ""
 
 
 def first_line(error: BaseException) -> str:
-    """The line of an error's text that says most, shortened: Keras' own messages can fill a screen."""
+    """Return the most informative line of an error, shortened: Keras' own messages can fill a screen."""
     text = re.sub(r"\{\{[^}]*\}\}", "", str(error).rpartition("Exception encountered: ")[2]).strip()
     text = text or type(error).__name__
     line = text.splitlines()[0]

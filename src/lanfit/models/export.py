@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from lanfit.durable import check_room, written_whole
+from lanfit.core.durable import atomic_file, check_room
 from lanfit.errors import LanfitError
 from lanfit.models.architecture import build
 from lanfit.models.compiling import compile_model, read_spec, with_long_names
 from lanfit.models.h5_template import H5Template, markers
-from lanfit.models.member import Member, raw_model
+from lanfit.models.raw_model import raw_model
+from lanfit.models.trained_model import TrainedModel
 from lanfit.models.weights import check_weights, forms, get_weights, set_weights
 from lanfit.wire.arrays import AnyArray
 
@@ -50,7 +51,7 @@ class ModelWriter:
             set_weights(self._model, weights)
             save_whole(path, self._model)
             return
-        with written_whole(path) as temporary:
+        with atomic_file(path) as temporary:
             # HDF5 does not survive a disk that gets full: the process dies of it.
             check_room(temporary, sum(array.nbytes for array in weights.values()) + HEADER_BYTES)
             if not self._has_looked:
@@ -92,7 +93,7 @@ def holds_in_h5(architecture: str, compile_json: str, weights: Mapping[str, AnyA
     try:
         writer = ModelWriter(architecture, compile_json)
     except LanfitError:
-        return True  # which is told elsewhere: it has nothing to do with the format
+        return True  # reported elsewhere: it is not due to the format
     # Weights that all differ, so that none can be taken for another one.
     marked = dict(zip(weights, markers(list(weights.values())), strict=True))
     try:
@@ -100,14 +101,14 @@ def holds_in_h5(architecture: str, compile_json: str, weights: Mapping[str, AnyA
         found = list(get_weights(keras.models.load_model(path)).values())
     except (LanfitError, OSError, MemoryError):
         raise
-    except Exception:  # noqa: BLE001 - whatever Keras makes of it
+    except Exception:  # noqa: BLE001 - Keras may raise any exception
         return False
     finally:
         path.unlink(missing_ok=True)
     return len(found) == len(marked) and all(map(np.array_equal, found, marked.values()))
 
 
-def write_final(path: Path, architecture: str, compile_json: str, member: Member) -> None:
+def write_final(path: Path, architecture: str, compile_json: str, member: TrainedModel) -> None:
     """Write a trained model as .keras that takes raw rows and predicts in original units, whole or not at all.
 
     The layers around it are those of `raw_model`.
@@ -124,5 +125,5 @@ def save_whole(path: Path, model: Any) -> None:
     """Write a compiled model that was not trained since as .keras, whole or not at all."""
     # Keras warns on loading a .keras whose optimizer has no state yet.
     model.optimizer.build(model.trainable_variables)
-    with written_whole(path) as temporary:
+    with atomic_file(path) as temporary:
         model.save(temporary)

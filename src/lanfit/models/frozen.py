@@ -1,7 +1,8 @@
-"""What is frozen in a model, where Keras 3 makes something else of a file than the Keras that wrote it.
+"""Frozen parts of a model, where Keras 3 interprets a file differently than the Keras that wrote it.
 
-Keras 2 trains nothing in a frozen part, whatever the layers in it say; Keras 3 goes by the layers. And a `Sequential`
-that is frozen stands in an .h5 with its arrays in another order, while Keras 3 forgets that it was, and mixes them up.
+Keras 2 trains nothing in a frozen part, whatever the layers in it say; Keras 3 uses the setting of each layer. And the
+arrays of a frozen `Sequential` are in another order in an .h5, while Keras 3 forgets that it was frozen, and mixes them
+up.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ Json = dict[str, Any]
 
 
 def children(layer: Any, config: Json) -> list[tuple[Any, Json]]:
-    """The layers in a model or a wrapper, in the order of the file, each with its configuration."""
+    """Return the layers in a model or a wrapper, in the order of the file, each with its configuration."""
     import keras
 
     if isinstance(layer, keras.Model):
@@ -33,18 +34,18 @@ def children(layer: Any, config: Json) -> list[tuple[Any, Json]]:
 
 
 def freeze_parts(model: Any, architecture: str) -> tuple[str, ...]:
-    """Freeze what is in the frozen parts of a model of Keras 2, and return what the operator should know about it."""
+    """Freeze the layers in the frozen parts of a Keras 2 model, and return notes for the operator."""
     names = _freeze(model, json.loads(architecture)["config"], is_frozen=False)
     if not names:
         return ()
     listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     return (
-        f"layers that say trainable in a part that is frozen are not trained, as in Keras 2; Keras 3 would: {listed}",
+        f"trainable layers inside a frozen part are not trained, as in Keras 2; Keras 3 would train them: {listed}",
     )
 
 
 def _freeze(layer: Any, config: Json, *, is_frozen: bool) -> list[str]:
-    """Freeze all below a layer that is in a frozen part; return the names of those that were not."""
+    """Freeze all layers below a layer that is in a frozen part; return the names of those that were not frozen."""
     found = []
     for child, options in children(layer, config):
         frozen = is_frozen or not options.get("trainable", True)
@@ -61,9 +62,9 @@ def _freeze(layer: Any, config: Json, *, is_frozen: bool) -> list[str]:
 
 
 def with_frozen_sequentials(architecture: str) -> str:
-    """The architecture with all frozen in each `Sequential` that is frozen and has layers that are not; "" without any.
+    """Return the architecture with all layers frozen in each frozen `Sequential` that has trainable layers; "" if none.
 
-    Of a model like this, Keras reads the arrays in the order in which it wrote them.
+    For such a model, Keras reads the arrays in the order in which it wrote them.
     """
     config = json.loads(architecture)
     changed = [_freeze_config(each["config"]) for each in _frozen_sequentials(config["config"])]
@@ -71,7 +72,7 @@ def with_frozen_sequentials(architecture: str) -> str:
 
 
 def thaw(model: Any, architecture: str) -> None:
-    """Let the layers in frozen `Sequential`s train again that do so by their own configuration."""
+    """Make the layers in frozen `Sequential`s trainable again according to their own configuration."""
     config = json.loads(architecture)["config"]
     frozen = {each["config"]["name"] for each in _frozen_sequentials(config)}
     for layer, options in children(model, config):
@@ -80,13 +81,13 @@ def thaw(model: Any, architecture: str) -> None:
 
 
 def _frozen_sequentials(config: Json) -> list[Json]:
-    """Those among the layers of the outermost model: the .h5 has the arrays of each of these in an order of its own."""
+    """Return those among the layers of the outermost model: the .h5 orders the arrays of each in its own way."""
     layers = config.get("layers", []) if isinstance(config, dict) else []
     return [each for each in layers if each["class_name"] == "Sequential" and each["config"].get("trainable") is False]
 
 
 def _freeze_config(value: Any) -> int:
-    """Freeze each layer in a configuration; return how many were not."""
+    """Freeze each layer in a configuration; return how many were not frozen."""
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     changed = sum(_freeze_config(item) for item in inside)
     if isinstance(value, dict) and value.get("trainable") is True:

@@ -1,7 +1,7 @@
-"""An .h5 file of a model as a template: its bytes but for the weights, and where those go.
+"""An .h5 file of a model as a template: its bytes without the weights, and where those are inserted.
 
-Keras walks through HDF5 for each file that it writes, which for a small model takes as long as the rest of a federated
-round. Two files of one model differ in nothing but the bytes of their weights: one that Keras has written does for all.
+Keras traverses HDF5 for each file that it writes, which for a small model takes as long as the rest of a federated
+round. Two files of one model differ only in the bytes of their weights: one file written by Keras is enough for all.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from lanfit.wire.arrays import AnyArray
 
 
 def markers(weights: Sequence[AnyArray]) -> list[AnyArray]:
-    """Arrays like these, each filled with its number: a file that holds them shows where each one lies."""
+    """Return arrays like these, each filled with its number: in a file that contains them, each can be located."""
     return [np.full(array.shape, number).astype(array.dtype) for number, array in enumerate(weights)]
 
 
 @dataclass(frozen=True)
 class H5Template:
-    """What of a file is the same for all weights, in pieces; between them lie the weights."""
+    """The part of a file that is the same for all weights, in segments; the weights are between them."""
 
-    pieces: tuple[bytes, ...]
-    """One more than there are weights: what comes before each, and after the last."""
+    chunks: tuple[bytes, ...]
+    """One more than there are weights: the bytes before each, and after the last."""
     order: tuple[int, ...]
-    """The numbers of the weights as they lie in the file."""
+    """The numbers of the weights in their order in the file."""
 
     @classmethod
     def of(cls, path: Path, marked: Sequence[AnyArray]) -> H5Template | None:
-        """Read a file that holds `markers`; None when it does not show for each where it lies, in one piece."""
+        """Read a file that contains `markers`; return None if one of them can't be located in one segment."""
         import h5py
 
         found: list[tuple[int, int, int]] = []
@@ -53,21 +53,21 @@ class H5Template:
         order = tuple(number for _, _, number in found)
         if sorted(order) != list(range(len(marked))):
             return None
-        pieces, position = [], 0
+        chunks, position = [], 0
         with path.open("rb") as raw:
             for offset, size, _ in found:
                 raw.seek(position)
-                pieces.append(raw.read(offset - position))
+                chunks.append(raw.read(offset - position))
                 position = offset + size
             raw.seek(position)
-            return cls((*pieces, raw.read()), order)
+            return cls((*chunks, raw.read()), order)
 
     def write(self, file: BinaryIO, weights: Sequence[AnyArray]) -> None:
-        """Write the file that Keras would write of the model with these weights, which must fit it."""
-        file.write(self.pieces[0])
-        for number, piece in zip(self.order, self.pieces[1:], strict=True):
+        """Write the file that Keras would write of the model with these weights, which must match it."""
+        file.write(self.chunks[0])
+        for number, chunk in zip(self.order, self.chunks[1:], strict=True):
             file.write(np.ascontiguousarray(weights[number]).data.cast("B"))
-            file.write(piece)
+            file.write(chunk)
 
 
 def _is(values: AnyArray, marked: AnyArray) -> bool:

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from lanfit.mistakes import mistake
-from lanfit.models import known
+from lanfit.errors import mistake
+from lanfit.models import allowlist
 from lanfit.models.architecture import MAX_DEPTH, first_line, parse
 
 Json = dict[str, Any]
@@ -44,9 +44,9 @@ _NOW: Final = {
 }
 #: TensorFlow 1 had the initializers of its Keras in modules of its own.
 _OLD_INITIALIZERS: Final = re.compile(r"tensorflow(?:_core)?\.python\.(?:ops\.init_ops|keras\.initializers)\w*")
-#: What Keras 3 has no name for, and has no need of while it has this value.
+#: Options that Keras 3 does not have, and does not need if they have this value.
 _NEUTRAL: Final = {"time_major": False, "ragged": False}
-#: What classes of Keras 3 do not take, and what says nothing about them.
+#: Options that classes of Keras 3 do not accept, and that have no effect.
 _GONE: Final = {
     name: frozenset(gone.split())
     for names, gone in {
@@ -116,16 +116,18 @@ _METRICS_THEN: Final = """
     mean_squared_error mean_squared_logarithmic_error poisson sparse_categorical_accuracy
     sparse_categorical_crossentropy sparse_top_k_categorical_accuracy squared_hinge top_k_categorical_accuracy
 """
-#: Names that Keras 3 has and Keras 2 had not: in its files they are functions of the user's own.
+#: Names that are new in Keras 3: in files of Keras 2 they are custom functions.
 _OWN: Final = {
     "keras.losses": frozenset({"circle", "ctc", "dice", "tversky"}),
-    "keras.metrics": frozenset(known.snake_case(name) for name in known.METRICS).difference(_METRICS_THEN.split()),
+    "keras.metrics": frozenset(allowlist.snake_case(name) for name in allowlist.METRICS).difference(
+        _METRICS_THEN.split()
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Translation:
-    """An architecture as Keras 3 writes it, and what the operator should know about it."""
+    """An architecture as Keras 3 writes it, with notes for the operator."""
 
     architecture: str
     """JSON; not checked."""
@@ -147,15 +149,6 @@ def translate(text: str) -> Translation:
     return Translation(_translated(text, "the architecture", whole), found.notes())
 
 
-def translate_architecture(text: str) -> str:
-    """Return the architecture in a file of Keras 2 as JSON of Keras 3; not checked.
-
-    Raises:
-        InputError: it is no configuration of a model.
-    """
-    return translate(text).architecture
-
-
 def translate_options(text: str) -> str:
     """Return the compile options in a file of Keras 2 as those of Keras 3; not checked.
 
@@ -169,7 +162,7 @@ def translate_options(text: str) -> str:
 
 @dataclass
 class _Found:
-    """The layers of an architecture that something was done about, by their names."""
+    """The layers of an architecture that were changed, by their names."""
 
     slashes: list[str] = field(default_factory=list)
     cudnn: list[str] = field(default_factory=list)
@@ -178,13 +171,17 @@ class _Found:
     def notes(self) -> tuple[str, ...]:
         notes = []
         if self.slashes:
-            notes.append(f"Keras 3 takes no `/` in the names of layers: it became `_` ({_listed(self.slashes)})")
+            notes.append(
+                f"Keras 3 does not allow `/` in layer names: it was replaced with `_` ({_listed(self.slashes)})"
+            )
         if self.cudnn:
-            notes.append(f"layers for cuDNN became LSTM and GRU layers, which compute the same: {_listed(self.cudnn)}")
+            notes.append(
+                f"cuDNN layers were replaced with LSTM and GRU layers, which compute the same: {_listed(self.cudnn)}"
+            )
         if self.hard_sigmoid:
             notes.append(
-                "hard_sigmoid is x/6 + 0.5 in Keras 3 and was x/5 + 0.5 in Keras 2. What goes into it is multiplied by "
-                f"1.2, in the weights where there are any: the model predicts the same ({_listed(self.hard_sigmoid)})"
+                "hard_sigmoid is x/6 + 0.5 in Keras 3 and was x/5 + 0.5 in Keras 2. Its input is multiplied by 1.2, "
+                f"in the weights where there are any: the model predicts the same ({_listed(self.hard_sigmoid)})"
             )
         return tuple(notes)
 
@@ -212,7 +209,7 @@ def _drop_slashes(value: Any, found: _Found, depth: int) -> None:
             _drop_slashes(item, found, depth + 1)
     elif isinstance(value, dict):
         config = value.get("config")
-        if value.get("class_name") in known.MODELS and config:
+        if value.get("class_name") in allowlist.MODELS and config:
             _rename_layers(config, found)
         if isinstance(config, dict) and "/" in str(config.get("name")):  # in a wrapper, or the model itself
             config["name"] = str(config["name"]).replace("/", "_")
@@ -290,7 +287,7 @@ def _object(value: Json, key: str, found: _Found) -> Json:
         config = {"name": value.get("name"), "layers": config}
     module = _module(value, key)
     if isinstance(config, dict):
-        if name in known.MODELS:
+        if name in allowlist.MODELS:
             config = _model(name, config)
             functional = "input_layers" in config
             name = "Functional" if functional else name
@@ -315,7 +312,7 @@ def _object(value: Json, key: str, found: _Found) -> Json:
 
 
 def _module(value: Json, key: str) -> Any:
-    """The module of an object as it is called now; one that was never Keras' own stays as it is."""
+    """Return the current name of the module of an object; other modules are not changed."""
     module = value.get("module")
     if not module:
         return next((m for end, m in _PLACES.items() if key.endswith(end)), "keras.layers")
@@ -360,7 +357,7 @@ def _is_hard_sigmoid(activation: Any) -> bool:
 
 
 def _scaled_activation(config: Json) -> Json:
-    """What stands for a layer that is nothing but hard_sigmoid: a model, so that it stays one layer in its own."""
+    """Return the replacement of a layer that is hard_sigmoid alone: a model, so that it remains one layer."""
     name = config.get("name", "activation")
     scale = _new("Rescaling", {"name": f"{name}_scale", "scale": HARD_SIGMOID_SCALE, "offset": 0.0})
     function = _new("Activation", {"name": f"{name}_function", "activation": "hard_sigmoid"})
@@ -374,14 +371,14 @@ def _new(name: str, config: Json) -> Json:
 def _initializer(name: str, config: Json) -> tuple[str, Json]:
     own = name.removesuffix("V1").removesuffix("V2")
     config = {k: v for k, v in config.items() if k not in _INITIALIZERS_GONE}
-    return own if own in known.INITIALIZERS else name, config
+    return own if own in allowlist.INITIALIZERS else name, config
 
 
 # --- models -----------------------------------------------------------------------------------------------------
 
 
 def _model(name: str, config: Json) -> Json:
-    """A model, its layers translated already: with an input in front, and with calls as Keras 3 writes them."""
+    """Return a model, its layers translated already: with an input in front, and with calls as Keras 3 writes them."""
     if name == "Sequential" or "input_layers" not in config:
         return _sequential(config)
     layers = config["layers"]
@@ -401,7 +398,7 @@ def _model(name: str, config: Json) -> Json:
 
 
 def _sequential(config: Json) -> Json:
-    """A Sequential that begins with an input, if it says of what shape in one of the ways that Keras 2 had."""
+    """Return a Sequential that begins with an input, if it says of what shape in one of the ways that Keras 2 had."""
     layers = config["layers"]
     names = [layer["config"].get("name") for layer in layers]
     for layer in layers:  # a Sequential in one of Keras up to 2.2.2 has no name
@@ -425,14 +422,14 @@ def _sequential(config: Json) -> Json:
 
 
 def _input_of(layer: Json) -> Json | None:
-    """The options of the input that a model as a layer begins with."""
-    while layer["class_name"] in known.MODELS:
+    """Return the options of the input that a model as a layer begins with."""
+    while layer["class_name"] in allowlist.MODELS:
         layer = layer["config"]["layers"][0]
     return layer["config"] if layer["class_name"] == "InputLayer" else None
 
 
 def _began_with_an_input(layer: Json) -> bool:
-    if layer["class_name"] not in known.MODELS:
+    if layer["class_name"] not in allowlist.MODELS:
         return False
     inner = layer["config"]["layers"]
     return "input_layers" in layer["config"] or (bool(inner) and inner[0]["class_name"] == "InputLayer")
@@ -448,7 +445,7 @@ def _calls(value: Any) -> Iterator[tuple[str, int]]:
 
 
 def _ends(ends: list[Any], shifted: set[str]) -> list[Any]:
-    """The references to inputs or outputs; one alone stands without a list around it, as its array does in Keras 3."""
+    """Return the references to inputs or outputs; a single one without a list, as Keras 3 writes it."""
     ends = [ends] if isinstance(ends[0], str) else ends
     references = [[name, node - (name in shifted), *rest] for name, node, *rest in ends]
     return references[0] if len(references) == 1 else references
@@ -462,7 +459,7 @@ def _call(node: Any, shifted: set[str], layer: Json) -> Any:
     options = arrays[0][3] if len(arrays[0]) > 3 else {}
     tensors = [_tensor(array[:3], shifted) for array in arrays]
     kwargs = {name: _argument(value, shifted) for name, value in options.items()}
-    if layer["class_name"] in _RECURRENT and len(tensors) > 1:  # what follows the rows is the state to begin with
+    if layer["class_name"] in _RECURRENT and len(tensors) > 1:  # the other tensors are the initial state
         tensors, kwargs["initial_state"] = tensors[:1], tensors[1:]
     return {"args": tensors if len(tensors) == 1 else [tensors], "kwargs": kwargs}
 
@@ -474,7 +471,7 @@ def _argument(value: Any, shifted: set[str]) -> Any:
 
 
 def _tensor(reference: list[Any], shifted: set[str]) -> Json:
-    """An array by the call that it came from; Keras takes shape and dtype from that call."""
+    """Return an array by the call that it came from; Keras takes shape and dtype from that call."""
     name, node, output = reference
     history = [name, node - (name in shifted), output]
     return {"class_name": "__keras_tensor__", "config": {"shape": [], "dtype": "float32", "keras_history": history}}
@@ -495,7 +492,7 @@ def _optimizer(name: str, config: Json) -> tuple[str, Json]:
     own = name.removeprefix(_CUSTOM)
     if own == "LossScaleOptimizerV3":
         own = "LossScaleOptimizer"
-    name = own if own in known.OPTIMIZERS or own == "LossScaleOptimizer" else name
+    name = own if own in allowlist.OPTIMIZERS or own == "LossScaleOptimizer" else name
     config = {"learning_rate" if key == "lr" else key: value for key, value in config.items()}
     decay = config.pop("decay", None)
     if decay and isinstance(config.get("learning_rate"), (int, float)):
@@ -524,7 +521,7 @@ def _named(value: Any, module: str) -> Any:
     function = config.get("fn")
     if name in ("MeanMetricWrapper", "LossFunctionWrapper"):
         given = config.get("name")
-        return _named(given if given in known.ACCURACIES or not isinstance(function, str) else function, module)
+        return _named(given if given in allowlist.ACCURACIES or not isinstance(function, str) else function, module)
     config = {key: item for key, item in config.items() if key != "fn"}
     if config.get("reduction") == "auto":
         config["reduction"] = "sum_over_batch_size"

@@ -1,4 +1,4 @@
-"""The arrays in an HDF5 file of Keras 2 (TensorFlow up to 2.15), put into the model that Keras 3 made of the file.
+"""Loads the arrays of an HDF5 file of Keras 2 (TensorFlow up to 2.15) into the model that Keras 3 made from the file.
 
 Such a file has one group for each layer of the outermost model, and in it the arrays of that layer in Keras 2's order:
 first what training changes, then what it does not, and so for all its layers together where it is a model itself. What
@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
 from lanfit.models.frozen import children
 from lanfit.models.keras2 import HARD_SIGMOID_SCALE
 from lanfit.models.weights import settle
@@ -42,7 +42,7 @@ _SCALED: Final = {
 
 
 def read_weights(group: Any, model: Any, architecture: str) -> tuple[str, ...]:
-    """Put the arrays of a file into a model, and return what the operator should know about it.
+    """Load the arrays of a file into a model, and return notes for the operator.
 
     Args:
         group: the HDF5 group that names the layers.
@@ -71,11 +71,11 @@ def read_weights(group: Any, model: Any, architecture: str) -> tuple[str, ...]:
             for (slot, _), value in zip(own, values, strict=True):
                 _assign(name, slot.variable, value)
     settle(model)
-    return ("the kernels of convolutions were flipped: the file is of Keras on Theano",) if flipped else ()
+    return ("the convolution kernels were flipped: the file was saved by Keras with Theano",) if flipped else ()
 
 
 def scale_hard_sigmoid(model: Any) -> None:
-    """Scale what goes into each hard_sigmoid of a model of Keras 2, so that that of Keras 3 gives the same."""
+    """Scale the inputs of each hard_sigmoid of a Keras 2 model, so that Keras 3's function gives the same outputs."""
     import keras
 
     for layer in {id(layer): layer for layer in model._flatten_layers()}.values():
@@ -128,7 +128,7 @@ def _slots(layer: Any, config: dict[str, Any]) -> _Slots:
 
 
 def _own(layer: Any, part: Any) -> _Slots:
-    """The weights of a layer that is made as one, with those of cells and other parts in it."""
+    """Return the weights of a layer that is made as one, with those of cells and other parts in it."""
     weights = {id(variable) for variable in layer.weights}
     found = _Slots(*([_Slot(layer, v) for v in own if id(v) in weights] for own in _variables(part)))
     for inner in part._layers:
@@ -144,7 +144,7 @@ def _variables(part: Any) -> tuple[list[Any], list[Any]]:
 
 
 def _names(group: Any, attribute: str) -> list[str]:
-    """Names in an attribute, which is in pieces where there are many."""
+    """Return the names in an attribute, which is split into chunks if there are many."""
     if attribute in group.attrs:
         return [_text(name) for name in group.attrs[attribute]]
     pieces: list[list[str]] = []
@@ -154,13 +154,13 @@ def _names(group: Any, attribute: str) -> list[str]:
 
 
 def _arrays(group: Any) -> list[tuple[str, AnyArray]]:
-    """The arrays of a layer in the order of the file, each with its name."""
+    """Return the arrays of a layer in the order of the file, each with its name."""
     names = [name for name in _names(group, "weight_names") if not name.endswith(_NO_WEIGHTS)]
     return [(name, np.asarray(group[name])) for name in names]
 
 
 def _for_slots(slots: list[_Slot], arrays: list[tuple[str, AnyArray]]) -> list[AnyArray]:
-    """The array for each slot: by the layers that their names tell, where these are the model's own; else in order.
+    """Return the array for each slot: by the layer names if these are the model's own; else in order.
 
     A `Sequential` of Keras 2 does not say in the file that it is frozen, though that changes the order.
     """
@@ -179,7 +179,7 @@ def _for_slots(slots: list[_Slot], arrays: list[tuple[str, AnyArray]]) -> list[A
 
 
 def _converted(layer: Any, arrays: list[AnyArray]) -> list[AnyArray]:
-    """The arrays of a layer for cuDNN as those of the one that took its place; others as they are."""
+    """Return the arrays of a cuDNN layer in the form of the layer that replaced it; others as they are."""
     kind = type(layer).__name__
     gates = _GATES.get(kind, 0)
     if not gates or len(arrays) != 3 or arrays[2].shape != (2 * gates * layer.units,):

@@ -1,4 +1,4 @@
-"""A model file taken apart: architecture, weights, and what it was compiled with. Nothing in the file is run.
+"""Loads a model file: architecture, weights, and compile options. No code in the file is run.
 
 Reads what Keras 3 and 2 wrote: .h5, .keras, and an architecture with its weights beside it. What is in the file is
 checked before Keras sees it: the architecture against the list of built-in classes, and the sizes that the file claims
@@ -15,10 +15,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from lanfit.errors import InputError, LanfitError
-from lanfit.mistakes import mistake
+from lanfit.core.text import pluralize
+from lanfit.data.shard import OF
+from lanfit.errors import InputError, LanfitError, mistake
 from lanfit.models import custom
 from lanfit.models.architecture import build, check_architecture, first_line
 from lanfit.models.compiling import FileOptions, read_options
@@ -27,15 +28,40 @@ from lanfit.models.keras2 import translate, translate_options
 from lanfit.models.keras2_weights import read_weights, scale_hard_sigmoid
 from lanfit.models.mending import with_free_batch, without_unknown_nulls
 from lanfit.models.model_file import ModelFile, groups_in, is_legacy_group, read_model_file
+from lanfit.models.structure import input_names, is_flat, output_names
 from lanfit.models.subclassed import as_functional, input_dtype, is_subclassed, row_shape
 from lanfit.models.weights import get_weights, trainable_names
-from lanfit.text import pluralize
 from lanfit.wire.arrays import DTYPES, AnyArray
+from lanfit.wire.tasks import MOST_ARRAYS
+
+#: Characters in the name of an input or output; it stands in the names of figures and arrays.
+LONGEST_NAME: Final = 100
+
+
+@dataclass(frozen=True)
+class LoadedInput:
+    """One array that a model takes. Shapes are those of one row: without the batch dimension."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+    ids: int | None
+    """The number of ids of the Embedding that it feeds, which range from 0; None if it feeds none."""
+
+
+@dataclass(frozen=True)
+class LoadedOutput:
+    """One array that a model gives."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    activation: str | None
+    """Keras' name of the last layer's activation, e.g. "softmax"; None if it has none that is known."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model as it travels. Shapes are those of one row: without the batch dimension."""
+    """A model in the form for messages. Shapes are those of one row: without the batch dimension."""
 
     name: str
     """The file's name without its ending."""
@@ -46,29 +72,39 @@ class LoadedModel:
     weights: dict[str, AnyArray]
     """By unique name, in the order of `keras.Model.weights`."""
     trainable: tuple[str, ...]
-    """The names of those that training changes by gradients."""
-    input_shape: tuple[int | None, ...]
-    input_dtype: str
-    output_shape: tuple[int | None, ...]
-    output_activation: str | None
-    """Keras' name of the last layer's activation, e.g. "softmax"; None if it has none that is known."""
+    """The names of the trainable weights."""
+    inputs: tuple[LoadedInput, ...]
+    """In the model's order."""
+    outputs: tuple[LoadedOutput, ...]
     parameters: int
     """All of them, as `keras.Model.count_params` counts."""
     notes: tuple[str, ...] = ()
     """Sentences for the operator: what was converted, and what was guessed."""
     problems: Mapping[str, LanfitError] = field(default_factory=dict)
     """What is wrong with the "optimizer" or the "loss" in the file; it matters only if none is given instead."""
-    ids: int | None = None
-    """The input goes into an Embedding, which knows so many ids, from 0 on; None when it does not."""
     left_out: tuple[str, ...] = ()
     """The names of metrics that the file was compiled with and Keras does not know."""
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """The shape of the first input; likewise of the first output."""
+        return self.inputs[0].shape
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        return self.outputs[0].shape
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it takes one array and gives one."""
+        return len(self.inputs) == len(self.outputs) == 1
 
 
 def load_model(path: Path) -> LoadedModel:
     """Load a file of Keras 3 or 2 without running anything in it.
 
     Raises:
-        InputError: the file is missing, no model or damaged; a layer is not built into Keras; the model has several
+        InputError: the file is missing, no model or damaged; a layer is not built into Keras; the model has nested
             inputs or outputs, or no fixed input shape.
     """
     path = Path(path)
@@ -94,6 +130,9 @@ def _load(path: Path) -> LoadedModel:
     if custom.loaded_files() and is_subclassed(model) and model.built and (row := row_shape(model)) is not None:
         model = as_functional(model, row, input_dtype(model))
     _check_arrays(path, model)
+    names = output_names(model)
+    if compiled and len(names) > 1:
+        options = read_options(compiled, names)
     architecture = model.to_json()
     check_architecture(architecture)
     weights = get_weights(model)
@@ -106,20 +145,23 @@ def _load(path: Path) -> LoadedModel:
         compile=options.spec.to_json() if options.spec else None,
         weights=weights,
         trainable=trainable_names(model),
-        input_shape=tuple(model.inputs[0].shape[1:]),
-        input_dtype=str(model.inputs[0].dtype),
-        output_shape=tuple(model.outputs[0].shape[1:]),
-        output_activation=last_activation(model),
+        inputs=tuple(
+            LoadedInput(name, tuple(each.shape[1:]), str(each.dtype), _ids_taken(model, each))
+            for name, each in zip(input_names(model), model.inputs, strict=True)
+        ),
+        outputs=tuple(
+            LoadedOutput(name, tuple(each.shape[1:]), activation_of(each))
+            for name, each in zip(names, model.outputs, strict=True)
+        ),
         parameters=int(model.count_params()),
         notes=(*file.notes, *notes),
-        ids=_ids_taken(model),
         problems=options.problems,
         left_out=options.left_out,
     )
 
 
 def _old_model(file: ModelFile) -> tuple[Any, tuple[str, ...]]:
-    """The model in a file of Keras 2, with its weights."""
+    """Return the model in a file of Keras 2, with its weights."""
     import h5py
 
     translation = translate(file.architecture)
@@ -146,7 +188,7 @@ def _old_model(file: ModelFile) -> tuple[Any, tuple[str, ...]]:
 
 
 def _model(file: ModelFile) -> tuple[Any, tuple[str, ...]]:
-    """The model in a file of Keras 3, with its weights."""
+    """Return the model in a file of Keras 3, with its weights."""
     import keras
 
     in_h5 = file.kind == "h5" and file.is_whole
@@ -180,7 +222,7 @@ def _model(file: ModelFile) -> tuple[Any, tuple[str, ...]]:
 
 
 def _mended(file: ModelFile, architecture: str, notes: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
-    """The model in a file of Keras 3 with another architecture."""
+    """Return the model in a file of Keras 3 with another architecture."""
     import keras
 
     try:
@@ -191,12 +233,12 @@ def _mended(file: ModelFile, architecture: str, notes: tuple[str, ...]) -> tuple
 
 
 def _freed(size: int) -> tuple[str, ...]:
-    free = "no layer of it keeps state, so it takes any number"
+    free = "no layer keeps state, so any batch size is accepted"
     return (f"the model takes batches of exactly {pluralize(size, 'row')}; {free}",) if size else ()
 
 
 def _built(file: ModelFile, architecture: str) -> tuple[Any, tuple[str, ...]]:
-    """The model of an architecture; keys that this Keras does not know and that say nothing are left out."""
+    """Return the model of an architecture, without unknown keys that have no effect."""
     try:
         return build(architecture), ()
     except InputError as error:
@@ -213,11 +255,14 @@ def _dropped(file: ModelFile, names: tuple[str, ...]) -> tuple[str, ...]:
     import keras
 
     by = f"Keras {file.version}" if file.version else "another Keras"
-    return (f"the file is of {by}; Keras {keras.__version__} does not know {', '.join(names)}, left out because null",)
+    return (
+        f"the file was saved by {by}; Keras {keras.__version__} does not know {', '.join(names)}, left out because "
+        "they are null",
+    )
 
 
 def _newer(file: ModelFile, error: LanfitError) -> LanfitError:
-    """Tell of the versions where the file is of a later Keras than the one here, which explains what it can't read."""
+    """Add the versions to an error if the file is of a later Keras than the installed one."""
     import keras
 
     if not _numbers(file.version) > _numbers(keras.__version__):
@@ -245,7 +290,7 @@ def _not_loaded(file: ModelFile, error: Exception) -> LanfitError:
 
 @contextmanager
 def _named(path: Path, ending: str) -> Iterator[Path]:
-    """The file under a name with an ending that Keras knows it by."""
+    """Yield the file under a name with an ending that Keras accepts."""
     if path.name.endswith(ending):
         yield path
         return
@@ -260,7 +305,7 @@ def _named(path: Path, ending: str) -> Iterator[Path]:
 
 @contextmanager
 def _with_architecture(file: ModelFile, architecture: str) -> Iterator[Path]:
-    """A copy of a file with another architecture in it."""
+    """Yield a copy of a file with another architecture."""
     import h5py
 
     with tempfile.TemporaryDirectory(prefix="lanfit-") as folder:
@@ -281,7 +326,7 @@ def _with_architecture(file: ModelFile, architecture: str) -> Iterator[Path]:
 
 
 def _load_weights(file: ModelFile, model: Any) -> None:
-    """Let Keras put the weights of its own newer formats into a model."""
+    """Let Keras load the weights of its newer formats into a model."""
     import h5py
 
     if file.kind == "h5":
@@ -312,19 +357,25 @@ def mend_backslashes(file: Any) -> None:
 
 
 def _check_arrays(path: Path, model: Any) -> None:
-    """Refuse what has not one input and one output array of known rank and free batch size."""
+    """Check that inputs and outputs have a known rank, a free batch size and distinct names."""
     if not model.built or not getattr(model, "inputs", None):
         raise mistake("model.no-input-shape", file=path.name)
     for what, arrays in [("input", model.inputs), ("output", model.outputs)]:
-        if len(arrays) > 1:
-            names = ", ".join(str(array.name) for array in arrays)
-            raise mistake("model.several-arrays", file=path.name, count=len(arrays), what=what, names=names)
-    if model.inputs[0].shape[0] is not None:
-        raise mistake("model.fixed-batch", file=path.name, size=model.inputs[0].shape[0])
+        if len(arrays) > MOST_ARRAYS:
+            raise mistake("model.many-arrays", file=path.name, count=len(arrays), what=what, most=MOST_ARRAYS)
+    if not is_flat(model):
+        raise mistake("model.nested-arrays", file=path.name)
+    for what, names in [("input", input_names(model)), ("output", output_names(model))]:
+        for name in names if len(names) > 1 else ():
+            if names.count(name) > 1 or not name.isprintable() or OF in name or len(name) > LONGEST_NAME:
+                raise mistake("model.array-name", file=path.name, what=what, name=name[:LONGEST_NAME])
+    for each in model.inputs:
+        if each.shape[0] is not None:
+            raise mistake("model.fixed-batch", file=path.name, size=each.shape[0])
 
 
-def _ids_taken(model: Any) -> int | None:
-    """How many ids the embeddings know that take the model's input itself; None without one."""
+def _ids_taken(model: Any, taken: Any) -> int | None:
+    """Return the number of ids of the embeddings that take an input directly; None without one."""
     import keras
 
     known = [
@@ -332,18 +383,18 @@ def _ids_taken(model: Any) -> int | None:
         for layer in model.layers
         if isinstance(layer, keras.layers.Embedding)
         for node in layer._inbound_nodes
-        if any(tensor is model.inputs[0] for tensor in node.input_tensors)
+        if any(tensor is taken for tensor in node.input_tensors)
     ]
     return min(known, default=None)
 
 
-def last_activation(model: Any) -> str | None:
-    """Keras' name of the activation that the output comes from."""
+def activation_of(output: Any) -> str | None:
+    """Keras' name of the activation that an output of a model comes from."""
     import keras
 
-    layer = model.outputs[0]._keras_history.operation
-    if isinstance(layer, keras.Model):  # what a subclassed one ends with is in its code
-        return last_activation(layer) if getattr(layer, "outputs", None) else None
+    layer, _, number = output._keras_history
+    if isinstance(layer, keras.Model):  # the last activation of a subclassed model is in its code
+        return activation_of(layer.outputs[number]) if getattr(layer, "outputs", None) else None
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
     activation = getattr(layer, "activation", None)

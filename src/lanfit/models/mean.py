@@ -1,6 +1,6 @@
-"""The weighted mean of models that come one after the other, and the walk over large arrays that it is made with.
+"""The weighted mean of models that arrive one after another, and the traversal of large arrays that it uses.
 
-Memory is that of one model in float64, however many are added. Who is averaged is decided elsewhere.
+Memory is that of one model in float64, however many are added. The caller decides what is averaged.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
 from lanfit.wire.arrays import AnyArray
 
 #: Numbers at a time: their float64 copy, 1 MiB, stays in a core's cache between the operations on it.
@@ -18,14 +18,14 @@ CHUNK = 1 << 17
 
 
 def is_float(array: AnyArray) -> bool:
-    """True for weights and the statistics of a batch normalization; False for counters, seeds and flags."""
+    """Return True for weights and the statistics of batch normalization; False for counters, seeds and flags."""
     return array.dtype.kind == "f"
 
 
 def chunks(*arrays: AnyArray) -> Iterator[tuple[AnyArray, ...]]:
-    """Walk over arrays of one size together: the same flat part of each, `CHUNK` numbers at most.
+    """Iterate over arrays of one size together: the same flat part of each, at most `CHUNK` numbers.
 
-    The parts of an array that is contiguous are views of it, and can be written to.
+    The parts of a contiguous array are views of it, and can be written to.
     """
     flat = [array.reshape(-1) for array in arrays]
     for begin in range(0, flat[0].size, CHUNK):
@@ -33,7 +33,7 @@ def chunks(*arrays: AnyArray) -> Iterator[tuple[AnyArray, ...]]:
 
 
 def check_same_model(start: Mapping[str, AnyArray], update: Mapping[str, AnyArray], number: int) -> None:
-    """Compare names, shapes and dtypes; the order of the names makes no difference.
+    """Compare names, shapes and dtypes; the order of the names does not matter.
 
     Raises:
         InputError: `update`, which the error calls set `number`, is not of the model that `start` is of.
@@ -45,20 +45,20 @@ def check_same_model(start: Mapping[str, AnyArray], update: Mapping[str, AnyArra
 
 
 class Mean:
-    """The mean of sets of weights, each weighted by its count of rows (McMahan et al. 2017, algorithm 1).
+    """The weighted mean of sets of weights, each weighted by its count of rows (McMahan et al. 2017, algorithm 1).
 
     Summed in float64 in the order in which they are added: add them in the order of their tasks, and the bits are
-    always the same. The statistics of a batch normalization are averaged like weights; arrays that are not floating
-    point (counters, seeds) are those of `start`. The mean of one set is that set: to the bit for float16 and float32
-    with less than 2**29 rows, within one rounding for float64.
+    always the same. The statistics of batch normalization are averaged like weights; arrays that are not floating point
+    (counters, seeds) are those of `start`. The mean of one set is that set: bit for bit for float16 and float32 with
+    less than 2**29 rows, within one rounding for float64.
 
-    NaN and infinity are not looked for: one in a set that counts is one in the mean. Leave such sets out before.
+    NaN and infinity are not checked: one in a set that counts is one in the mean. Exclude such sets before.
     """
 
     def __init__(self, start: Mapping[str, AnyArray]) -> None:
         """`start`: weights of the same model; it is kept, not copied, and does not count.
 
-        Takes all the memory at once: made before the clients train, nobody waits for it.
+        Allocates all memory at once: if created before the clients train, nothing has to wait for it.
         """
         self._part = np.empty(CHUNK)
         # Filled, or the system would find the pages only when the first results are there.
@@ -66,12 +66,12 @@ class Mean:
         self.begin(start)
 
     def begin(self, start: Mapping[str, AnyArray]) -> None:
-        """Begin another mean of sets of weights of the same model, in the same memory."""
+        """Begin another mean of weights of the same model, in the same memory."""
         self._start = start
         self._counts: list[int] = []
 
     def add(self, update: Mapping[str, AnyArray], rows: int) -> None:
-        """Take in one more set, which may be memory-mapped: it is read once, and not kept. Without rows it is not read.
+        """Add one more set, which may be memory-mapped: it is read once, and not kept. Without rows it is not read.
 
         Raises:
             InputError: it is not of the same model, or the count is negative; nothing was added.
@@ -97,7 +97,7 @@ class Mean:
         """Return the mean so far as new arrays, in the order and the dtypes of `start`.
 
         Raises:
-            InputError: nothing was added that has rows.
+            InputError: no set with rows was added.
         """
         total = sum(self._counts)
         if not total:

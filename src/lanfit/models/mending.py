@@ -1,6 +1,6 @@
-"""Small repairs of an architecture: what stands in the way of its use and says nothing about what it computes.
+"""Small repairs of an architecture: remove options that prevent its use but do not affect what it computes.
 
-Nothing is made here: classes are only asked which options they take.
+Nothing is built here: classes are only inspected for their options.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from lanfit.models import known
+from lanfit.models import allowlist
 from lanfit.models.architecture import parse
 
 Json = dict[str, Any]
 
 
 def without_unknown_nulls(architecture: str) -> tuple[str, tuple[str, ...]]:
-    """Return an architecture without the options that are null and unknown, and their names, each once."""
+    """Return an architecture without options that are null and unknown, and their names, each once."""
     dropped: dict[str, None] = {}
 
     def mend(part: Json) -> Json:
@@ -34,9 +34,9 @@ def without_unknown_nulls(architecture: str) -> tuple[str, tuple[str, ...]]:
 
 
 def with_free_batch(architecture: str) -> tuple[str, int]:
-    """Return an architecture whose input takes any number of rows, and the number that it was fixed at.
+    """Return an architecture with a free batch size, and its fixed batch size.
 
-    The number is 0 if it was free, or if a layer keeps state from batch to batch, which needs it.
+    The size is 0 if it was free, or if a stateful layer needs it.
     """
     found: list[int] = []
     if '"stateful": true' in architecture or '"stateful":true' in architecture:
@@ -56,7 +56,7 @@ def with_free_batch(architecture: str) -> tuple[str, int]:
 
 
 def _changed(value: Any, change: Callable[[Json], Json]) -> Any:
-    """A JSON value in which each table, after those in it, was changed."""
+    """Return a JSON value in which each dict, after those inside it, was changed."""
     if isinstance(value, list):
         return [_changed(item, change) for item in value]
     if not isinstance(value, dict):
@@ -65,10 +65,10 @@ def _changed(value: Any, change: Callable[[Json], Json]) -> Any:
 
 
 def _taken(module: object, name: object) -> frozenset[str] | None:
-    """The options of a class of Keras; None for what is none, or takes what it is made of in its own way."""
+    """Return the options of a Keras class; None if it is not one, or has its own way of reading its configuration."""
     import keras
 
-    if not isinstance(module, str) or not isinstance(name, str) or name in known.MODELS:
+    if not isinstance(module, str) or not isinstance(name, str) or name in allowlist.MODELS:
         return None
     found: Any = keras
     for part in [*module.split(".")[1:], name]:

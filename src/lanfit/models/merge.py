@@ -1,6 +1,6 @@
 """Several trained models of one architecture made into one: their average, or an ensemble of them side by side.
 
-Who is merged with whom, and which count each has, is decided elsewhere.
+The caller decides which models are merged, and the count of each.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
 from lanfit.models.compiling import compile_model, read_spec, with_long_names
 from lanfit.models.export import save_whole
 from lanfit.models.mean import Mean
-from lanfit.models.member import Member, raw_model
+from lanfit.models.raw_model import raw_model
+from lanfit.models.structure import flat_outputs, input_names, output_names, pack_inputs, pack_outputs
+from lanfit.models.trained_model import TrainedModel
 from lanfit.wire.arrays import AnyArray
 
 
@@ -33,7 +35,7 @@ def average(weights: Sequence[Mapping[str, AnyArray]], counts: Sequence[int]) ->
     return mean.result()
 
 
-def ensemble_model(architecture: str, compile_json: str, members: Sequence[Member]) -> Any:
+def ensemble_model(architecture: str, compile_json: str, members: Sequence[TrainedModel]) -> Any:
     """Return a compiled `keras.Model` that takes raw rows and predicts the mean of the members' predictions.
 
     Each member stands in it with its own normalizers, as `model_1`, `model_2`, ...; one alone is that one.
@@ -49,16 +51,26 @@ def ensemble_model(architecture: str, compile_json: str, members: Sequence[Membe
         ensemble = raw_model(architecture, members[0])
     else:
         models = [raw_model(architecture, member, f"model_{number}") for number, member in enumerate(members, 1)]
-        dtypes = {str(model.inputs[0].dtype) for model in models}
-        dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
-        rows = keras.Input(tuple(models[0].inputs[0].shape[1:]), dtype=dtype, name="raw")
-        mean = keras.layers.Average(name="average", dtype="float32")([model(rows) for model in models])
-        ensemble = keras.Model(rows, mean, name="ensemble")
+        first = models[0]
+        rows = []
+        for number, name in enumerate(input_names(first)):
+            dtypes = {str(model.inputs[number].dtype) for model in models}
+            dtype = dtypes.pop() if len(dtypes) == 1 else "float32"
+            shape = tuple(first.inputs[number].shape[1:])
+            rows.append(keras.Input(shape, dtype=dtype, name="raw" if len(first.inputs) == 1 else name))
+        taken = pack_inputs(first, rows)
+        outputs = zip(*(flat_outputs(model(taken)) for model in models), strict=True)
+        names = output_names(first)
+        means = [
+            keras.layers.Average(name="average" if len(names) == 1 else name, dtype="float32")(list(given))
+            for name, given in zip(names, outputs, strict=True)
+        ]
+        ensemble = keras.Model(taken, pack_outputs(first, means), name="ensemble")
     compile_model(ensemble, with_long_names(read_spec(compile_json)))
     return ensemble
 
 
-def write_ensemble(path: Path, architecture: str, compile_json: str, members: Sequence[Member]) -> None:
+def write_ensemble(path: Path, architecture: str, compile_json: str, members: Sequence[TrainedModel]) -> None:
     """Write the `ensemble_model` of some members as .keras, whole or not at all.
 
     Raises:

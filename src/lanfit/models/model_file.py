@@ -1,4 +1,4 @@
-"""What a model file is, told by its content, and what it holds as text. Nothing in it is run; Keras is not needed.
+"""Detects the format of a model file by its content, and reads its JSON. No code in it is run; Keras is not needed.
 
 The sizes that a file claims are checked against the size it has before anything is unpacked.
 """
@@ -12,43 +12,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lanfit.errors import LanfitError
-from lanfit.mistakes import mistake
+from lanfit.errors import LanfitError, mistake
 from lanfit.models.architecture import MAX_BYTES, first_line, parse
 
 #: How many times larger than stored the content of a file may be. Keras does not compress weights.
 MAX_RATIO: Final = 100
 MAX_TOTAL: Final = 16 << 30
-#: What files with a model are called, in any case; of others one is asked for by its whole name.
+#: The endings of model files, in any case; other files must be given by their full name.
 HDF5_ENDINGS: Final = (".h5", ".hdf5", ".hdf")
 ENDINGS: Final = (*HDF5_ENDINGS, ".keras")
 _ARCHIVE: Final = ("metadata.json", "config.json", "model.weights.h5")
 
 _SAVE_AS_H5: Final = "save it as .h5 there: keras.models.load_model({file!r}).save('net.h5')"
-_TRAINED: Final = "Take the Keras model that it was made of (.h5 or .keras)."
+_TRAINED: Final = "Use the Keras model that it was converted from (.h5 or .keras)."
 _TORCH: Final = (
     "lanfit trains Keras models: build the network from Keras' layers and save it with model.save('net.keras')."
 )
 _PICKLE: Final = (
-    "A pickle is a program, so it is never opened. Where it was made: model = pickle.load(open({file!r}, 'rb')), then "
-    "model.save('net.keras')."
+    "A pickle can execute code, so it is never opened. In the environment that created it: model = "
+    "pickle.load(open({file!r}, 'rb')), then model.save('net.keras')."
 )
-#: Ending → what such a file is, and the way out. `{file}` is its name.
+#: Ending → what such a file is, and a hint. `{file}` is its name.
 _FOREIGN: Final = {
     ".pb": (
-        "a graph of TensorFlow, a program without layers",
-        f"Open its folder with TensorFlow up to 2.15, and {_SAVE_AS_H5}.",
+        "a TensorFlow graph, a program without layers",
+        f"Open its folder with TensorFlow 2.15 or earlier and {_SAVE_AS_H5}.",
     ),
-    ".tflite": ("a model for TensorFlow Lite, which can't be trained", _TRAINED),
+    ".tflite": ("a TensorFlow Lite model, which can't be trained", _TRAINED),
     ".onnx": ("an ONNX model", _TRAINED),
     ".mlmodel": ("a Core ML model", _TRAINED),
-    **dict.fromkeys([".pt", ".pth"], ("a file of PyTorch", _TORCH)),
+    **dict.fromkeys([".pt", ".pth"], ("a PyTorch file", _TORCH)),
     ".safetensors": ("a file of arrays without a model", _TORCH),
     **dict.fromkeys([".pkl", ".pickle", ".joblib", ".sav"], ("a pickle", _PICKLE)),
     **dict.fromkeys(
         [".ckpt", ".index", ".data-00000-of-00001"],
         (
-            "a checkpoint of TensorFlow: weights without an architecture",
+            "a TensorFlow checkpoint: weights without an architecture",
             "Build the model, load the checkpoint with model.load_weights, and save the whole model: "
             "model.save('net.keras').",
         ),
@@ -57,14 +56,14 @@ _FOREIGN: Final = {
 _FOREIGN_ZIP: Final = {
     "data.pkl": _FOREIGN[".pt"],
     "saved_model.pb": (
-        "a zipped SavedModel of TensorFlow",
-        f"Unpack it, open the folder with TensorFlow up to 2.15, and {_SAVE_AS_H5}.",
+        "a zipped TensorFlow SavedModel",
+        f"Extract it, open the folder with TensorFlow 2.15 or earlier and {_SAVE_AS_H5}.",
     ),
 }
 #: First bytes of files that a download or another program left, from an offset.
 _STARTS: Final = (
-    (0, b"version https://git-lfs", ("a pointer of Git LFS, not the file itself", "Fetch the file: git lfs pull.")),
-    (0, b"<", ("a page for a browser, not the file itself", "Download the file itself: on GitHub, by its raw link.")),
+    (0, b"version https://git-lfs", ("a Git LFS pointer, not the file itself", "Fetch the file: git lfs pull.")),
+    (0, b"<", ("a web page, not the file itself", "Download the file itself; on GitHub, use its raw link.")),
     (4, b"TFL3", _FOREIGN[".tflite"]),
     *((0, bytes([0x80, protocol]), _FOREIGN[".pkl"]) for protocol in range(2, 6)),
 )
@@ -72,17 +71,17 @@ _STARTS: Final = (
 
 @dataclass(frozen=True)
 class ModelFile:
-    """What a file holds. Texts are JSON, and empty where it does not have them."""
+    """The content of a file. Texts are JSON, and empty if the file does not have them."""
 
     path: Path
     kind: str
-    """What holds the weights: "h5" or "zip"."""
+    """The format of the weights: "h5" or "zip"."""
     architecture: str
     compiled: str
     version: str
-    """Of the Keras that saved it."""
+    """The version of Keras that saved it."""
     weights: Path
-    """The file that holds them: `path` itself, or the one beside a file that is the architecture alone."""
+    """The file with the weights: `path` itself, or the one next to a file with the architecture alone."""
     notes: tuple[str, ...] = ()
     is_whole: bool = True
     """Whether architecture and weights are in one file."""
@@ -96,7 +95,7 @@ class ModelFile:
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """Read what a file holds besides arrays.
+    """Read the content of a file except its arrays.
 
     Raises:
         InputError: it is missing, of another kind, damaged or claims to be larger than it is.
@@ -112,13 +111,13 @@ def read_model_file(path: Path) -> ModelFile:
 
 
 def is_model_name(name: str) -> bool:
-    """Whether a file of this name is taken for a model unasked: by its ending, unless it says that it is weights."""
+    """Return whether a file of this name is used as a model by default: by its ending, unless it names weights."""
     stem, dot, ending = name.lower().rpartition(".")
     return dot + ending in ENDINGS and not stem.endswith((".weights", "_weights", "-weights"))
 
 
 def is_legacy_group(group: Any) -> bool:
-    """Whether an HDF5 group holds weights layer by layer, as Keras 2 and .h5 files do."""
+    """Return whether an HDF5 group holds weights layer by layer, as Keras 2 and .h5 files do."""
     return "layer_names" in group.attrs or "layer_names0" in group.attrs
 
 
@@ -171,7 +170,7 @@ def _misnamed(path: Path, ending: str) -> tuple[str, ...]:
     endings = HDF5_ENDINGS if ending == ".h5" else (ending,)
     if path.suffix.lower() in endings:
         return ()
-    return (f"the file is in {names[ending]}, whatever its name says: it is read as {ending}",)
+    return (f"the file is in {names[ending]} regardless of its name, and is read as {ending}",)
 
 
 # --- HDF5 -------------------------------------------------------------------------------------------------------
@@ -190,7 +189,7 @@ def _read_h5(path: Path) -> ModelFile:
 
 
 def groups_in(file: Any) -> Iterator[Any]:
-    """Every group of an HDF5 file once, itself first, however many links lead to it.
+    """Yield every group of an HDF5 file once, itself first, however many links lead to it.
 
     Of 40 groups with two links to the next each there are 2^40 paths, and a group may link to itself. What a group
     links to is looked at after it was yielded.
@@ -209,7 +208,7 @@ def groups_in(file: Any) -> Iterator[Any]:
 
 
 def _check_h5(path: Path, file: Any, size: int) -> None:
-    """Refuse links out of the file, and arrays that claim to be far larger than the file."""
+    """Reject links out of the file, arrays that are not numeric, and arrays declared far larger than the file."""
     import h5py
 
     claimed = 0
@@ -222,6 +221,8 @@ def _check_h5(path: Path, file: Any, size: int) -> None:
                 continue
             if item.external or item.is_virtual:
                 raise mistake("model.array-outside", file=path.name, name=name)
+            if item.dtype.kind == "O" or item.dtype.names:  # strings, references, lists of any length, structures
+                raise mistake("model.array-of-objects", file=path.name, name=name)
             claimed += item.size * item.dtype.itemsize
             if claimed > MAX_RATIO * size:
                 raise mistake("model.array-too-large", file=path.name, name=name, shape=item.shape)
@@ -248,7 +249,7 @@ def _read_zip(path: Path) -> ModelFile:
             raise mistake("model.first-keras-format", file=path.name, version=version)
         with archive.open("model.weights.h5") as weights, h5py.File(weights, "r") as file:
             _check_h5(path, file, archive.getinfo("model.weights.h5").file_size)
-    # The compile options are looked at apart, so that a loss of the user's own is named as that.
+    # The compile options are checked separately, so that a custom loss is reported as such.
     compiled = config.pop("compile_config", None) if isinstance(config, dict) else None
     texts = json.dumps(config), json.dumps(compiled) if compiled else ""
     return ModelFile(path, "zip", *texts, version, path, _misnamed(path, ".keras"))
@@ -267,7 +268,7 @@ def _check_members(path: Path, names: list[str]) -> None:
 
 def _json_in(archive: zipfile.ZipFile, name: str, path: Path) -> Any:
     what, size = f"{path.name}: {name}", archive.getinfo(name).file_size
-    if size > MAX_BYTES:  # before it is unpacked
+    if size > MAX_BYTES:  # before it is decompressed
         raise mistake("model.text-too-long", what=what, size=size, most=MAX_BYTES)
     return parse(archive.read(name).decode(), what)
 
@@ -278,7 +279,7 @@ def _json_in(archive: zipfile.ZipFile, name: str, path: Path) -> Any:
 def _read_json(path: Path) -> ModelFile:
     config = _config_in(path)
     if "modelTopology" in config:
-        what = "a model for TensorFlow.js", "Convert it back: tensorflowjs_converter --input_format tfjs_layers_model "
+        what = "a TensorFlow.js model", "Convert it back: tensorflowjs_converter --input_format tfjs_layers_model "
         raise _foreign(path, (what[0], f"{what[1]}--output_format keras {path.name} net.h5."))
     if "class_name" not in config:
         raise mistake("model.no-architecture", file=path.name)
@@ -288,7 +289,7 @@ def _read_json(path: Path) -> ModelFile:
 
 
 def _beside_weights(path: Path, file: Any) -> ModelFile:
-    """The model of a file that holds weights alone, by the architecture that lies beside it as JSON."""
+    """Return the model of a file with weights alone, using the architecture next to it as JSON."""
     holds_weights = is_legacy_group(file) or "layers" in file or "_layer_checkpoint_dependencies" in file
     stem = _plain_stem(path)
     if holds_weights:
@@ -307,7 +308,7 @@ def _pair(path: Path, config: dict[str, Any], weights: Path, beside: Path | None
         in_file = file.attrs.get("keras_version", "")
     version = _checked_version(path, str(config.get("keras_version") or _text(in_file)))
     texts = json.dumps({key: value for key, value in config.items() if key not in ("keras_version", "backend")}), ""
-    note = f"the architecture is that of {(beside or path).name}, the weights are those of {weights.name}"
+    note = f"the architecture is read from {(beside or path).name}, the weights from {weights.name}"
     return ModelFile(path, "h5", *texts, version, weights, (note,), is_whole=False)
 
 
@@ -324,7 +325,7 @@ def _config_in(path: Path) -> dict[str, Any]:
 
 
 def _weights_beside(path: Path) -> Iterator[Path]:
-    """The files that hold weights alone beside an architecture: by its name; else the only one there is."""
+    """Yield the files with weights alone next to an architecture: those with its name; else the only one."""
     import h5py
 
     def is_bare(file: Path) -> bool:
@@ -341,7 +342,7 @@ def _weights_beside(path: Path) -> Iterator[Path]:
 
 
 def _plain_stem(path: Path) -> str:
-    """The name of a file of weights without what says that it is one: of `net_weights.h5` and `net.weights.h5` net."""
+    """Return the name of a weights file without its suffixes: `net` for `net_weights.h5` and `net.weights.h5`."""
     for end in (".weights", "_weights", "-weights"):
         if path.stem.endswith(end):
             return path.stem.removesuffix(end)

@@ -1,6 +1,6 @@
-"""The operations of Keras that a functional model may hold between its layers, as names: `x + y` is `Add`.
+"""The Keras operations that a functional model may have between its layers, by name: `x + y` is `Add`.
 
-Each takes arrays and plain options and computes, like a layer without weights. Those that take a function are left out:
+Each takes arrays and plain options and computes, like a layer without weights. Those that take a function are excluded:
 a function is code. A test compares the lists with the installed Keras.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-#: Operations that are refused: each calls functions, which a file can't bring along.
+#: Operations that are rejected: each calls functions, which a file can't contain.
 CALLING: Final = frozenset(
     {"AssociativeScan", "Cond", "ForiLoop", "JVP", "Map", "Scan", "Switch", "VectorizedMap", "WhileLoop"}
 )

@@ -1,91 +1,28 @@
-"""Bringing up Keras in a process of its own: backend, threads, device, memory. To be called before anything imports it.
-
-Which backends are installed is found out without importing them, so a process that only wants to know stays light.
-"""
+"""Prepares Keras in a process: backend, threads, device. Must be called before Keras is imported."""
 
 from __future__ import annotations
 
 import gc
 import importlib.metadata
-import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
 
-from lanfit.errors import LanfitError
-from lanfit.job import BACKENDS
-from lanfit.mistakes import mistake
+from lanfit.backends import Device, check_backend
+from lanfit.errors import mistake
 
-#: Keras and TensorFlow import these where they find them, for what nobody uses here: that took a third of their time.
+#: Keras and TensorFlow import these packages if they are installed, for unused features: a third of the import time.
 UNUSED = ("jax", "matplotlib", "pandas", "sklearn", "tensorflow")
-#: How a process ends that meets an instruction which its processor does not have: SIGILL, and on Windows
-#: STATUS_ILLEGAL_INSTRUCTION.
-ILLEGAL_INSTRUCTION: Final = frozenset({-4, 0xC000001D, 0xC000001D - (1 << 32)})
-
-
-@dataclass(frozen=True)
-class Device:
-    """What a backend computes on: "cpu" or "gpu", and what the GPU is called, as far as the backend tells."""
-
-    kind: str = "cpu"
-    name: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.kind} ({self.name})" if self.name else self.kind
-
-
-def installed_backends() -> list[str]:
-    """The backends that can be imported here, best first."""
-    if importlib.util.find_spec("keras") is None:
-        return []
-    return [backend for backend in BACKENDS if importlib.util.find_spec(backend) is not None]
 
 
 def keras_version() -> str:
-    """The version of Keras that is installed, found without importing it; empty if there is none."""
+    """Return the installed version of Keras without importing it; empty if there is none."""
     try:
         return importlib.metadata.version("keras")
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def default_backend() -> str:
-    """The first backend that is installed; the first of all where none is."""
-    return (installed_backends() or BACKENDS)[0]
-
-
-def check_backend(backend: str) -> None:
-    """Check that a backend is one of ours and can be imported here. It may have been named by a peer.
-
-    Raises:
-        InputError: it is not.
-    """
-    if backend not in BACKENDS:
-        raise mistake("backend.unknown", name=backend, known=", ".join(BACKENDS))
-    installed = installed_backends()
-    if backend not in installed:
-        others = f", or use what is installed: --backend {' or '.join(installed)}" if installed else ""
-        raise mistake("backend.not-installed", name=backend, others=others)
-
-
-def unusable(backend: str, exit_code: int | None, last_lines: Sequence[str]) -> LanfitError | None:
-    """Return why a backend can't be used on this machine, if the end of a process that had it shows that; else None.
-
-    Args:
-        exit_code: as `subprocess` has it.
-        last_lines: what the process printed at last.
-    """
-    if exit_code in ILLEGAL_INSTRUCTION:
-        others = " or ".join(f"--backend {name}" for name in installed_backends() if name != backend)
-        way_out = f"Try {others}" if others else "Install another backend (pip install -e .[jax] or .[torch])"
-        return mistake("backend.illegal-instruction", name=backend, way_out=way_out)
-    if line := next((line for line in reversed(last_lines) if "DLL load failed" in line), None):
-        return mistake("backend.no-dll", name=backend, reason=line.strip())
-    return None
 
 
 def prepare_keras(backend: str = "tensorflow", threads: int = 0, device: str = "auto") -> Device:
@@ -111,7 +48,7 @@ def prepare_keras(backend: str = "tensorflow", threads: int = 0, device: str = "
         import keras
 
         if backend != "tensorflow":
-            # Imports TensorFlow where it is there, for nothing: seconds, and 300 MB. Keras remembers that it is not.
+            # It would import TensorFlow needlessly: seconds, and 300 MB. Keras caches that it is not installed.
             keras.utils.set_random_seed(0)
 
     keras.config.set_floatx("float32")
@@ -124,10 +61,10 @@ def prepare_keras(backend: str = "tensorflow", threads: int = 0, device: str = "
 
 @contextmanager
 def _without(*names: str) -> Iterator[None]:
-    """Let packages look as if they were not installed."""
+    """Make packages appear not to be installed."""
     hidden = [name for name in names if name not in sys.modules]
     for name in hidden:
-        sys.modules[name] = None  # type: ignore[assignment]  # what the import system takes for "not there"
+        sys.modules[name] = None  # type: ignore[assignment]  # marks it as missing for the import system
     try:
         yield
     finally:
@@ -137,7 +74,7 @@ def _without(*names: str) -> Iterator[None]:
 
 @contextmanager
 def _uncollected() -> Iterator[None]:
-    """Let the garbage collector never look at what is made here: modules stay, and there is a lot in them."""
+    """Exclude objects that are created in this block from garbage collection: modules are large and permanent."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -149,7 +86,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def _start_tensorflow(threads: int, no_gpu: bool) -> Device:
-    # TensorFlow's own log is about drivers that are not there; what goes wrong comes as an exception anyway.
+    # TensorFlow's own log is about missing drivers; errors are raised as exceptions anyway.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 

@@ -1,4 +1,4 @@
-"""Subclassed models as functional ones: what travels has one input and one output array, each of a known shape.
+"""Converts subclassed models to functional ones, with one input and one output array, each of a known shape.
 
 The subclassed model becomes the only layer between them. It has the same weights in the same order, so what was trained
 fits the model that the user has.
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
 from lanfit.models.architecture import first_line
 
 
 def is_subclassed(model: Any) -> bool:
-    """Whether a model's structure is only in the code of its class."""
+    """Return whether a model's structure is only in the code of its class."""
     import keras
 
     return type(model) is not keras.Sequential and not _is_graph(model)
@@ -42,7 +42,7 @@ def as_functional(model: Any, row: Sequence[int | None], dtype: str = "float32")
 
 
 def row_shape(model: Any) -> tuple[int | None, ...] | None:
-    """The shape of one row of a subclassed model that was built; None if it takes several arrays, or was not."""
+    """Return the shape of one row of a subclassed model that was built; None if it takes several arrays, or was not."""
     config = model.get_build_config() or {}
     shape = config.get("input_shape")
     if shape is None:
@@ -54,7 +54,7 @@ def row_shape(model: Any) -> tuple[int | None, ...] | None:
 
 
 def input_dtype(model: Any) -> str:
-    """What rows should be: whole numbers if the model looks up something by them."""
+    """Return the dtype of rows: integers if the model uses them as indices."""
     import keras
 
     layers = model._flatten_layers(include_self=False)
@@ -62,5 +62,5 @@ def input_dtype(model: Any) -> str:
 
 
 def _is_graph(model: Any) -> bool:
-    """Whether a model has its inputs and outputs: functional models, and what is made like one by a class."""
+    """Return whether a model knows its inputs and outputs: functional models, and classes that are built like one."""
     return bool(getattr(model, "inputs", None)) and bool(getattr(model, "outputs", None))

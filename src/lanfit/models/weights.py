@@ -1,7 +1,8 @@
-"""The weights of a Keras model as arrays by name, out of the model and into it again. No files here.
+"""The weights of a Keras model as arrays by name, in both directions. No files here.
 
-The order is that of `model.weights`, which the architecture alone decides. The names are labels for people and tables:
-Keras gives a variable another path when the model came from a file of another format, so nothing is found by them.
+The order is that of `model.weights`, which is determined by the architecture. The names are labels for people and
+tables: Keras gives a variable another path if the model came from a file of another format, so nothing is looked up by
+them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
 from lanfit.wire.arrays import AnyArray
 
 
@@ -24,7 +25,7 @@ def weight_names(model: Any) -> list[str]:
 
 
 def trainable_names(model: Any) -> tuple[str, ...]:
-    """Return the names of those of `model.weights` that training changes by gradients, in order."""
+    """Return the names of those of `model.weights` that gradients change, in order."""
     trainable = {id(variable) for variable in model.trainable_weights}
     pairs = zip(weight_names(model), model.weights, strict=True)
     return tuple(name for name, variable in pairs if id(variable) in trainable)
@@ -43,15 +44,15 @@ Form = tuple[str, tuple[int, ...]]
 
 
 def forms(model: Any) -> list[Form]:
-    """Return the forms of the model's weights, in order."""
+    """Return the specs of the model's weights, in order."""
     return [(str(variable.dtype), tuple(variable.shape)) for variable in model.weights]
 
 
 def check_weights(needed: Sequence[Form], weights: Mapping[str, AnyArray]) -> None:
-    """Compare weights with the forms of those of a model.
+    """Compare weights with the specs of those of a model.
 
     Raises:
-        InputError: number, shapes or dtypes are others.
+        InputError: number, shapes or dtypes differ.
     """
     if len(weights) != len(needed):
         raise mistake("weights.count", needed=len(needed), given=len(weights))
@@ -68,10 +69,10 @@ def check_weights(needed: Sequence[Form], weights: Mapping[str, AnyArray]) -> No
 
 
 def set_weights(model: Any, weights: Mapping[str, AnyArray]) -> None:
-    """Put weights into a model, in order.
+    """Assign weights to a model, in order.
 
     Raises:
-        InputError: number, shapes or dtypes are not those of the model; nothing was changed.
+        InputError: number, shapes or dtypes differ from the model's; nothing was changed.
     """
     check_weights(forms(model), weights)
     for variable, array in zip(model.weights, weights.values(), strict=True):
@@ -80,13 +81,14 @@ def set_weights(model: Any, weights: Mapping[str, AnyArray]) -> None:
 
 
 def settle(model: Any) -> None:
-    """Let layers that compute with values of their weights, as an adapted `Normalization`, take those they have now."""
+    """Update layers that compute with values of their weights, such as an adapted `Normalization`, to the current
+    ones."""
     for layer in _settled_layers(model):
         layer.finalize_state()
 
 
 def fit_shapes(model: Any, weights: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
-    """Return weights in the shapes of a model's own, where these differ by axes of length 1.
+    """Return weights in the shapes of a model's own, if these differ by axes of length 1.
 
     A `Normalization` that a program has adapted before it knew its input has a mean of shape (1,) or (), and another
     one when the model is built from its architecture.
@@ -105,13 +107,13 @@ def _without_ones(shape: Sequence[int]) -> list[int]:
 
 
 def bakes_weights(model: Any) -> bool:
-    """True if a compiled step holds values of weights as constants, as with an adapted `Normalization`.
+    """Return whether a compiled step contains values of weights as constants, as with an adapted `Normalization`.
 
-    Such a model must be built and compiled anew when it gets other weights.
+    Such a model must be built and compiled again when it gets other weights.
     """
     return bool(_settled_layers(model))
 
 
 def _settled_layers(model: Any) -> list[Any]:
-    # Not those without weights: an adapted Discretization would take its boundaries from rows that it has no more.
+    # Not those without weights: an adapted Discretization would compute its boundaries from rows that it no longer has.
     return [layer for layer in model._flatten_layers() if hasattr(layer, "finalize_state") and layer.weights]

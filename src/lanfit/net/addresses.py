@@ -1,4 +1,4 @@
-"""Addresses as text: how people type them, what can't be one, and how one is written with a port."""
+"""Addresses as text: reading what users type, detecting invalid addresses, and writing an address with a port."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
-from lanfit.mistakes import mistake
+from lanfit.errors import mistake
 
-#: What stands for all addresses of a machine that listens.
+#: Names for all addresses of a machine that listens.
 ALL_ADDRESSES: Final = ("", "*", "0.0.0.0", "::", "[::]")
-#: Names as DNS, mDNS and Windows have them; in any script.
+#: Names in DNS, mDNS and Windows; in any script.
 _NAME = re.compile(r"\w([\w.-]*[\w.])?")
 _SCHEME = re.compile(r"^[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a client wants to join."""
+    """The address of the server that a client joins."""
 
     host: str
     """An IP address or a name; an IPv6 address without brackets, with its zone if it has one."""
@@ -33,10 +33,11 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Read what people type for a server: `HOST`, `HOST:PORT`, `[IPV6]:PORT`, `HOST PORT`, or any of them as a URL.
+    """Parse the address of a server as users type it: `HOST`, `HOST:PORT`, `[IPV6]:PORT`, `HOST PORT`, or a URL with
+    one of them.
 
     Raises:
-        InputError: no server can be joined at this.
+        InputError: it is not the address of a server.
     """
     bare = _SCHEME.sub("", unicodedata.normalize("NFKC", text).strip()).rstrip("/")
     host, port = _split(bare)
@@ -51,7 +52,7 @@ def parse_address(text: str) -> Address:
 
 
 def _split(text: str) -> tuple[str, str | None]:
-    """Host and port, neither of them checked."""
+    """Return host and port, both unchecked."""
     if found := re.fullmatch(r"\[([^\]]*)\](?:\s*[:\s]\s*(.*))?", text):
         return found[1].strip(), found[2]
     text = re.sub(r"\s*:\s*", ":", text)
@@ -61,10 +62,10 @@ def _split(text: str) -> tuple[str, str | None]:
 
 
 def _checked_host(host: str, text: str) -> str:
-    """The host, if there can be such a one.
+    """Return the host if it is valid.
 
     Raises:
-        InputError: there can't.
+        InputError: it is not.
     """
     if ":" in host:
         return _checked_ipv6(host, text)
@@ -97,9 +98,9 @@ def _checked_ipv6(host: str, text: str) -> str:
 
 
 def _with_port_behind(text: str) -> tuple[str, str] | None:
-    """Address and port that an IPv6 address without brackets may be meant to be: `fd00::1:8470`.
+    """Return the address and port that an IPv6 address without brackets may mean, such as `fd00::1:8470`.
 
-    It is an address like any other where its last four groups are those that a machine makes of its hardware's.
+    It is an ordinary address if its last four groups are derived from a hardware address.
     """
     host, _, port = text.rpartition(":")
     if not re.fullmatch("[1-9][0-9]{3}", port) or len(text.rpartition("::")[2].split(":")) >= 4:
@@ -130,7 +131,8 @@ def check_zone(host: str) -> None:
 
 
 def _zones() -> list[str]:
-    """The interfaces of this machine but loopback, as an address names them: on Windows by their numbers."""
+    """Return the interfaces of this machine except loopback, as they are named in addresses: on Windows by their
+    numbers."""
     try:
         found = socket.if_nameindex()
     except OSError:
@@ -140,7 +142,7 @@ def _zones() -> list[str]:
 
 
 def is_loopback(host: str) -> bool:
-    """Can only this machine reach a server that listens on this address or name?"""
+    """Return whether only this machine can reach a server that listens on this address or name."""
     if host == "localhost":
         return True
     with contextlib.suppress(ValueError):
@@ -149,5 +151,5 @@ def is_loopback(host: str) -> bool:
 
 
 def with_port(host: str, port: int) -> str:
-    """An address as people type it: an IPv6 one in brackets."""
+    """Return an address as users type it: an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""Takes addresses and ports for a server, or says why that can't be. Accepts no connection.
+"""Bind the addresses and ports of a server, or explain why that is impossible. Accepts no connections.
 
 Light enough to be imported for the first question.
 """
@@ -13,15 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lanfit.errors import LanfitError
-from lanfit.mistakes import mistake
+from lanfit.errors import LanfitError, mistake
 from lanfit.net.addresses import ALL_ADDRESSES, check_zone
 
-#: Ports below this one need the rights of an administrator on most systems.
+#: Ports below this one need administrator rights on most systems.
 FIRST_UNPRIVILEGED: Final = 1024
-#: A port that is free for one family may be in use for the other: then another one is tried.
+#: A port that is free for one family may be in use for the other: then another port is tried.
 TRIALS: Final = 20
-#: What a system says that lacks a family of addresses.
+#: The errors of a system without an address family.
 _NO_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT, errno.EADDRNOTAVAIL)
 
 
@@ -31,12 +30,12 @@ class Place:
 
     family: int
     address: tuple[Any, ...]
-    """As sockets have it, with port 0."""
+    """As used by sockets, with port 0."""
     if_possible: bool = False
-    """Whether a system that lacks the family may do without it."""
+    """Whether the server can do without it on a system without this family."""
 
 
-#: Each family has a socket of its own: what one that serves both does differs between systems.
+#: One socket per family, because sockets that serve both behave differently between systems.
 _EVERYWHERE = [
     Place(socket.AF_INET, ("0.0.0.0", 0), if_possible=True),
     Place(socket.AF_INET6, ("::", 0, 0, 0), if_possible=True),
@@ -44,11 +43,11 @@ _EVERYWHERE = [
 
 
 def places_of(host: str) -> list[Place]:
-    """Everything that an address or a name stands for ("0.0.0.0", "::" and "*": all addresses of both families). Waits
-    for an answer.
+    """Return all addresses that a name stands for ("0.0.0.0", "::" and "*": all addresses of both families). Blocks
+    while resolving.
 
     Raises:
-        InputError: nobody knows the name, or it is none.
+        InputError: the name is unknown or invalid.
     """
     host = host.strip()
     if host in ALL_ADDRESSES:
@@ -75,10 +74,10 @@ def _is_ipv6(text: str) -> bool:
 
 
 def bind(places: Sequence[Place], port: int) -> list[socket.socket]:
-    """Take a port of each address; 0 is any free one, but the same for all of them.
+    """Bind a port of each address; 0 means any free one, but the same for all addresses.
 
     Raises:
-        InputError: an address is not of this machine, or the port can't be had.
+        InputError: an address does not belong to this machine, or the port can't be used.
     """
     if not 0 <= port <= 65535:
         raise mistake("listen.no-port", port=port)
@@ -92,7 +91,7 @@ def bind(places: Sequence[Place], port: int) -> list[socket.socket]:
 
 
 def _bound(places: Sequence[Place], port: int) -> list[socket.socket]:
-    """Take the port of each address; 0 is one that is free for the first."""
+    """Bind the port of each address; 0 means one that is free for the first."""
     sockets: list[socket.socket] = []
     missing: LanfitError | None = None
     try:
@@ -117,14 +116,14 @@ def _bound(places: Sequence[Place], port: int) -> list[socket.socket]:
 
 
 def address_of(sock: socket.socket) -> str:
-    """The address that a socket listens on; a link-local one with its zone."""
+    """Return the address that a socket listens on, with the zone of a link-local one."""
     host, _, *rest = sock.getsockname()
     scope = rest[1] if len(rest) == 2 else 0
     return f"{host}%{socket.if_indextoname(scope)}" if scope else str(host)
 
 
 def _unusable(error: OSError, address: str, port: int) -> LanfitError:
-    # create_server words the address into the text; the number is what tells the causes apart.
+    # create_server includes the address in the text; the error number distinguishes the causes.
     if error.errno in (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1)):
         return mistake("listen.port-in-use", port=port, address=address)
     if error.errno in (errno.EACCES, errno.EPERM, getattr(errno, "WSAEACCES", -1)):

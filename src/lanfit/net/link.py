@@ -1,6 +1,6 @@
-"""A link: messages and blocks to and from one peer that has logged in. The same class on both sides.
+"""A link: messages and blocks to and from one authenticated peer. The same class on both sides.
 
-Pings, deadlines and pacing happen here. What the messages mean does not.
+Handles pings, timeouts and pacing, but not the meaning of messages.
 """
 
 from __future__ import annotations
@@ -12,46 +12,45 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from lanfit.errors import LanfitError
-from lanfit.mistakes import mistake
-from lanfit.net.pulse import Dead, LinkTimes, Pulse, Reading
+from lanfit.errors import LanfitError, mistake
+from lanfit.net.keepalive import Dead, Keepalive, LinkTimes, Reading
 from lanfit.net.transport import Wire
 from lanfit.wire.frames import Chunk, slices
 from lanfit.wire.messages import AnyMessage, Fetch, Message, Ping, Pong
 from lanfit.wire.session import Event, Session
 
-#: Bytes of a block in one data frame: large enough to be fast, small enough for messages to come between (measured,
-#: see bench/push.py).
+#: The bytes of a block in one data frame: large enough for throughput, small enough to send messages in between
+#: (measured, see bench/push.py).
 SLICE = 1024 * 1024
-#: A slice is never smaller than that: with more links that send than have room, they have more on their way together.
+#: The minimum size of a slice: if more links send, they have more bytes in flight together.
 LEAST_SLICE = 64 * 1024
-#: Bytes of blocks on their way in all links that share a `Budget`.
+#: The bytes of blocks in flight on all links that share a `Budget`.
 IN_FLIGHT = 64 * 1024 * 1024
-#: After so many messages of one peer all others have their turn.
+#: After this many messages of one peer, other links are served.
 MESSAGES_A_TURN = 32
-#: Messages that wait to be received may have so many bytes; a peer that sends more is cut off.
+#: The maximum size of messages waiting to be received; a peer that sends more is disconnected.
 WAITING_LIMIT = 4 * 1024 * 1024
 
 log = logging.getLogger(__name__)
 
 
 class Budget:
-    """What links share so that together they have some IN_FLIGHT bytes of blocks on their way.
+    """The budget that links share, so that together they have some IN_FLIGHT bytes of blocks in flight.
 
-    Nobody waits for anybody: each link that sends has one slice on its way, and slices become smaller with their
-    number. A link whose peer takes nothing keeps what it has, and no other link notices.
+    No link waits for another: each link that sends has one slice in flight, and slices shrink as their number grows. A
+    link whose peer receives nothing keeps its slice, and no other link is affected.
     """
 
     def __init__(self) -> None:
         self._sending = 0
 
     def slice_size(self) -> int:
-        """How many bytes a link may have on its way."""
+        """Return how many bytes a link may have in flight."""
         return max(LEAST_SLICE, min(SLICE, IN_FLIGHT // max(1, self._sending)))
 
     @contextlib.contextmanager
     def sending(self) -> Iterator[None]:
-        """While one more link sends."""
+        """Count one more link while it sends."""
         self._sending += 1
         try:
             yield
@@ -68,7 +67,7 @@ class _Incoming:
 class Link:
     """Messages and blocks to and from one peer. Every method may be called from any task of the loop.
 
-    `peer` is who it is, for logs; `closed` is set when the link has ended, `reason` then says why.
+    `peer` identifies it in logs; `closed` is set when the link has ended, and `reason` then explains why.
     """
 
     def __init__(self, wire: Wire, peer: str, times: LinkTimes, budget: Budget) -> None:
@@ -81,7 +80,7 @@ class Link:
         self._turn = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._times = times
-        self._pulse = Pulse(times, self._loop.time())
+        self._keepalive = Keepalive(times, self._loop.time())
         self._waiting: deque[tuple[AnyMessage, int]] = deque()
         self._received_until = 0
         self._received = 0
@@ -90,42 +89,48 @@ class Link:
         self._incoming: dict[int, _Incoming] = {}
         self._fetched = 0
         self.stood_still = ""
-        """What stood still for so long that the link was given up here: a cause of `pulse.Dead`; else empty."""
+        """The timeout that closed the link here: a cause of `keepalive.Dead`; otherwise empty."""
         self._timer = self._loop.call_later(times.tick, self._tick)
         wire.take_over(self._on_event, self._on_end)
 
     @property
     def bytes_received(self) -> int:
-        """Bytes of frames from the peer, login included, TLS not."""
+        """The bytes of frames from the peer, including the login, excluding TLS."""
         return self._wire.bytes_received
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes of frames to the peer, login included, TLS not."""
+        """The bytes of frames to the peer, including the login, excluding TLS."""
         return self._wire.bytes_sent
 
     @property
     def closed(self) -> asyncio.Event:
-        """Set when the link has ended, whoever ended it."""
+        """Set when the link has ended on either side."""
         return self._wire.closed
 
     @property
     def reason(self) -> str:
-        """Why the link has ended; empty while it lives."""
+        """Why the link has ended; empty while it is open."""
         return self._wire.reason
 
     @property
     def said_goodbye(self) -> bool:
-        """Whether the peer ended the link on purpose."""
+        """Whether the peer closed the link on purpose."""
         return self._wire.said_goodbye
 
     @property
+    def broken(self) -> str:
+        """How the peer violated the protocol, for which the link was closed; otherwise empty."""
+        return self._wire.broken
+
+    @property
     def silence(self) -> float:
-        """Seconds for which nothing came from the peer, not counting times in which this process stood still."""
-        return self._pulse.silence(self._loop.time())
+        """The seconds for which nothing was received from the peer, not counting times in which this process was
+        suspended."""
+        return self._keepalive.silence(self._loop.time())
 
     async def send(self, message: Message) -> None:
-        """Send a message; between the pieces of a block, if one is on its way.
+        """Send a message; between the chunks of a block, if one is being sent.
 
         Raises:
             ConnectionFailed: the link has ended.
@@ -135,10 +140,10 @@ class Link:
         await self._drained()
 
     async def receive(self) -> AnyMessage:
-        """Wait for the next message; pings are answered without it.
+        """Wait for the next message; pings are answered independently.
 
         Raises:
-            ConnectionFailed: the link has ended, and all that came before was received.
+            ConnectionFailed: the link has ended, and everything before was received.
         """
         while not self._waiting:
             self._check_open()
@@ -147,19 +152,19 @@ class Link:
         message, self._received_until = self._waiting.popleft()
         self._received += 1
         if self._received % MESSAGES_A_TURN == 0:
-            await asyncio.sleep(0)  # a peer that says much must not keep the loop from everybody else
+            await asyncio.sleep(0)  # a peer that sends many messages must not block the loop
         return message
 
     async def fetch(
         self, block_id: str, into: memoryview, offset: int = 0, progress: Callable[[int], None] | None = None
     ) -> None:
-        """Get a block from the peer, from byte `offset` on, until `into` (writable, the whole block) is full.
+        """Fetch a block from the peer, from byte `offset` on, until `into` (writable, the whole block) is full.
 
-        `progress` is called with the number of bytes of the block that are there, after each piece: what a later
-        fetch can go on from. When this is cancelled, `into` is not written to any more.
+        `progress` is called with the number of received bytes of the block after each chunk: a later fetch can resume
+        there. After a cancellation, `into` is not written to any more.
 
         Raises:
-            ConnectionFailed: the link ended, or the block did not get on for `LinkTimes.stall` seconds.
+            ConnectionFailed: the link ended, or the block made no progress for `LinkTimes.stall` seconds.
         """
         self._check_open()
         into = into.cast("B") if into.format != "B" or into.ndim != 1 else into
@@ -180,7 +185,7 @@ class Link:
     ) -> None:
         """Answer the peer's Fetch with the bytes of `pieces` (the whole block), paced; return when all are sent.
 
-        `progress` is called with the number of bytes of the block that are on their way or there, after each piece.
+        `progress` is called with the number of bytes of the block that are sent or in flight, after each chunk.
 
         Raises:
             ConnectionFailed: the link ended.
@@ -203,7 +208,7 @@ class Link:
             self._session.end_answer(fetch.stream)
 
     async def answers(self, seconds: float) -> bool:
-        """Ping the peer; return whether anything comes from it within so many seconds, before the link ends."""
+        """Ping the peer; return whether anything is received from it within this many seconds, before the link ends."""
         self._heard.clear()
         if self.closed.is_set():
             return False
@@ -214,16 +219,20 @@ class Link:
         return self._heard.is_set() and not self.closed.is_set()
 
     async def close(self, reason: str = "") -> None:
-        """Send what was written, then end the link. Harmless when it has ended already."""
+        """Send pending data, then close the link. Has no effect if it has ended already."""
         await self._wire.close(f"closed here: {reason}" if reason else "closed here")
 
     def abort(self, reason: str) -> None:
-        """End the link now, without a goodbye."""
+        """Close the link now, without a goodbye."""
         self._wire.abort(reason)
+
+    def cut(self, broken: str) -> None:
+        """Close the link now because the peer violated the protocol."""
+        self._wire.cut(broken)
 
     async def _drained(self) -> None:
         if self._wire.is_writable:
-            await asyncio.sleep(0)  # a fast peer must not keep the loop from everybody else
+            await asyncio.sleep(0)  # a fast peer must not block the loop
         else:
             await self._wire.drained()
 
@@ -239,8 +248,8 @@ class Link:
         if isinstance(event, Chunk):
             self._on_chunk(event)
         elif isinstance(event, Ping):
-            # A peer that pings without reading the answers must not fill our memory; and what waits for it to be read
-            # tells it as much as a pong.
+            # A peer that pings without reading the answers must not fill our memory; the pending data has the same
+            # effect as a pong.
             if self._wire.is_writable:
                 self._wire.write([self._session.encode(Pong())])
         elif isinstance(event, Message) and not isinstance(event, Pong):
@@ -248,7 +257,7 @@ class Link:
             self._waiting.append((event, so_far))
             self._news.set()
             if so_far - self._received_until > WAITING_LIMIT and len(self._waiting) > 1:
-                self.abort(f"{len(self._waiting)} messages came faster than they could be handled")
+                self.cut(f"{len(self._waiting)} messages arrived faster than they could be handled")
 
     def _on_chunk(self, chunk: Chunk) -> None:
         self._fetched += chunk.size
@@ -272,7 +281,7 @@ class Link:
     def _tick(self) -> None:
         wire = self._wire
         reading = Reading(wire.bytes_received, wire.bytes_sent, wire.unsent, self._fetched, bool(self._incoming))
-        verdict = self._pulse.tick(self._loop.time(), reading)
+        verdict = self._keepalive.tick(self._loop.time(), reading)
         if isinstance(verdict, Dead):
             self.stood_still = verdict.cause
             self.abort(verdict.reason)

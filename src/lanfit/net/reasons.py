@@ -1,4 +1,4 @@
-"""Why there is no connection, in words: neither Python's own text nor that of TLS says it to people."""
+"""Reasons for failed connections in plain words, because the texts of Python and TLS are not meant for users."""
 
 from __future__ import annotations
 
@@ -6,53 +6,52 @@ import errno
 import os
 import ssl
 
-from lanfit.errors import LanfitError
-from lanfit.mistakes import mistake
+from lanfit.errors import LanfitError, mistake
 
-#: A firewall rejects at once. That nobody has an address is found out in some seconds, by asking the network for it.
+#: A firewall rejects at once. An unused address is detected after some seconds, by a failed address resolution.
 AT_ONCE = 0.7
-#: A peer that was killed, or whose machine went down: the system says it in several ways.
-ENDED = "the other side ended without a word"
+#: A peer that was killed, or whose machine went down: systems report it in several ways.
+ENDED = "the other side closed the connection without a message"
 _GONE = (ConnectionResetError, ConnectionAbortedError, BrokenPipeError)
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 _NO_ROUTE = frozenset({errno.ENETUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 def why_lost(error: Exception | None) -> str:
-    """Why a connection that stood is lost."""
+    """Return why an established connection was lost."""
     if error is None or isinstance(error, _GONE) or is_end(error):
         return ENDED
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {getattr(error, 'reason', '') or error}"
     if isinstance(error, OSError):
         if isinstance(error, TimeoutError) or error.errno in (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN):
-            return "the other machine can't be reached any more"
+            return "the other machine can no longer be reached"
         return f"the connection was lost: {system_text(error)}"
     return f"the connection was lost: {error}"
 
 
 def is_end(error: BaseException) -> bool:
-    """Whether this is how TLS says that the other side ended without a goodbye."""
+    """Return whether this TLS error means that the other side ended without a goodbye."""
     return isinstance(error, ssl.SSLEOFError) or (
         isinstance(error, ssl.SSLError) and getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING"
     )
 
 
 def is_gone(error: BaseException) -> bool:
-    """Whether the other side dropped the connection, in whatever way the system says it."""
+    """Return whether the other side dropped the connection, however the system reports it."""
     return is_end(error) or isinstance(error, _GONE)
 
 
 def system_text(error: OSError) -> str:
-    """What the system calls an error; asyncio puts a text of its own in its place."""
+    """Return the system's name of an error; asyncio replaces it with its own text."""
     return os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
 
 
 def why_not_reached(error: OSError, address: str, after: float, timeout: float) -> LanfitError:
-    """Why nobody was reached at an address.
+    """Return why no server was reached at an address.
 
     Args:
-        after: how long it took to fail, in seconds: what rejects is there at once.
+        after: how long it took to fail, in seconds: a rejection is immediate.
     """
     if isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT:
         return mistake("connect.no-answer", address=address, seconds=timeout, port=address.rpartition(":")[2])
@@ -69,7 +68,7 @@ def why_not_reached(error: OSError, address: str, after: float, timeout: float) 
 
 
 def tells_more(error: OSError) -> int:
-    """How much an error says, of those of several addresses of one name: the largest is shown."""
+    """Return how informative an error is, among those of several addresses of one name: the largest is shown."""
     if isinstance(error, ConnectionRefusedError):
         return 3
     if isinstance(error, TimeoutError):

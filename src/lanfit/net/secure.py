@@ -1,8 +1,9 @@
-"""TLS over an asyncio loop, straight between the socket and the memory that the bytes belong in.
+"""TLS over an asyncio loop, directly between the socket and the memory that the bytes belong in.
 
-asyncio's own TLS passes every byte through more buffers: a block then moves at 0.75 of a bare ssl socket's speed, here
-at 0.9 (measured as in bench/push.py), and a slow peer costs no memory, because what waits for it are views. So this is
-a transport of our own where the loop can watch sockets; where it can't (Windows' proactor loop), asyncio's is used.
+asyncio's own TLS copies every byte through more buffers: a block then moves at 0.75 of the speed of a bare ssl socket,
+here at 0.9 (measured as in bench/push.py), and a slow peer needs no memory, because pending data is kept as views.
+Therefore this is our own transport if the loop can watch sockets; otherwise (Windows' proactor loop) asyncio's TLS is
+used.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-#: What goes into one TLS record: smaller parts are joined up to it, so that a header does not travel alone.
+#: The size of one TLS record: smaller parts are joined up to it, so that a header is not sent alone.
 RECORD = 16 * 1024
-#: A connection that has more to read than this lets the others have their turn.
+#: A connection with more to read than this lets others be served.
 TURN = 1024 * 1024
-#: asyncio's transport: a peer that does not answer the end of TLS gets this many seconds.
+#: asyncio's transport: a peer that does not answer the end of TLS has this many seconds.
 CLOSING_SECONDS = 3.0
 
 
@@ -31,9 +32,9 @@ async def open_tls(
     seconds: float,
     direct: bool = True,
 ) -> asyncio.Transport:
-    """Do the TLS handshake on a connected, non-blocking socket, which belongs to the returned transport from now on.
+    """Do the TLS handshake on a connected, non-blocking socket, which the returned transport then owns.
 
-    The protocol's `connection_made` was called when this returns. `direct=False` takes asyncio's own TLS.
+    The protocol's `connection_made` has been called when this returns. `direct=False` uses asyncio's own TLS.
 
     Raises:
         TimeoutError: the handshake took longer than `seconds`.
@@ -52,7 +53,7 @@ async def open_tls(
 
 
 def can_watch(loop: asyncio.AbstractEventLoop, connection: socket.socket) -> bool:
-    """Whether the loop can tell when a socket is ready: Windows' proactor loop can't."""
+    """Return whether the loop can report when a socket is ready: Windows' proactor loop can't."""
     try:
         loop.remove_writer(connection)
     except NotImplementedError:
@@ -106,7 +107,7 @@ async def _handshake(
 
 
 async def until_ready(add: Callable[..., None], remove: Callable[..., object], sock: socket.socket) -> None:
-    """Wait until a loop says that a socket is ready, by its `add_reader` and `remove_reader` or those of writers."""
+    """Wait until the loop reports that a socket is ready, with `add_reader` and `remove_reader` or those of writers."""
     ready = asyncio.Event()
     add(sock, ready.set)
     try:
@@ -141,7 +142,7 @@ class TlsTransport(asyncio.Transport):
         if not self._reading and not self._lost:
             self._reading = True
             self._loop.add_reader(self._tls, self._read)
-            self._loop.call_soon(self._read)  # TLS may hold what the socket no longer shows
+            self._loop.call_soon(self._read)  # TLS may hold bytes that the socket no longer reports
 
     def is_reading(self) -> bool:
         return self._reading
@@ -151,12 +152,12 @@ class TlsTransport(asyncio.Transport):
         try:
             while self._reading and not self._lost:
                 if taken >= TURN:
-                    self._loop.call_soon(self._read)  # TLS may hold what the socket no longer shows
+                    self._loop.call_soon(self._read)  # TLS may hold bytes that the socket no longer reports
                     return
                 taken += self._read_some()
         except ssl.SSLWantReadError:
             pass
-        except ssl.SSLWantWriteError:  # TLS itself has something to say, and the socket is full
+        except ssl.SSLWantWriteError:  # TLS itself has something to send, and the socket is full
             if not self._lost:
                 self._loop.add_writer(self._tls, self._write)
         except ssl.SSLZeroReturnError:
@@ -168,11 +169,11 @@ class TlsTransport(asyncio.Transport):
             raise
 
     def _read_some(self) -> int:
-        """Fill the protocol's buffer as far as the socket can; return the number of bytes."""
+        """Fill the protocol's buffer as far as the socket allows; return the number of bytes."""
         buffer = _SINK if self._closing else memoryview(self._protocol.get_buffer(-1))
         filled, size, receive = 0, len(buffer), self._tls.recv_into
         try:
-            while filled < size:  # a record at a time: this line decides how fast a block arrives
+            while filled < size:  # one record at a time: this line determines the speed of a block
                 count = receive(buffer[filled:])
                 if not count:
                     raise ssl.SSLZeroReturnError
@@ -183,7 +184,7 @@ class TlsTransport(asyncio.Transport):
         return filled
 
     def _on_end(self) -> None:
-        """The peer said goodbye: it takes nothing any more, so neither do we wait for anything."""
+        """The peer said goodbye: it accepts nothing any more, so there is nothing to wait for."""
         if not self._closing:
             self._protocol.eof_received()
             self._say_goodbye()
@@ -241,7 +242,7 @@ class TlsTransport(asyncio.Transport):
         return self._closing
 
     def close(self) -> None:
-        """Send what is written, say goodbye, and wait for the peer's: what it still sends is thrown away."""
+        """Send pending data, say goodbye, and wait for the peer's goodbye: anything it still sends is discarded."""
         if self._closing:
             return
         self._closing = True
@@ -256,7 +257,7 @@ class TlsTransport(asyncio.Transport):
         try:
             self._tls.unwrap()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return  # said; the peer's goodbye is still to come
+            return  # sent; the peer's goodbye is still to come
         except (OSError, ValueError) as error:
             self._lose(error if isinstance(error, OSError) else None)
             return
@@ -277,12 +278,13 @@ class TlsTransport(asyncio.Transport):
         return self._tls if name == "ssl_object" else default
 
 
-#: Where bytes go that come after we closed.
+#: Bytes that arrive after we closed are written here.
 _SINK = memoryview(bytearray(RECORD))
 
 
 def _joined(parts: Iterable[bytes | bytearray | memoryview]) -> Iterable[memoryview]:
-    """The same bytes in order, small parts joined to records; of large ones only a beginning is copied, if anything."""
+    """Return the same bytes in order, with small parts joined into records; of large ones at most the beginning is
+    copied."""
     small = bytearray()
     for part in parts:
         rest = memoryview(part)

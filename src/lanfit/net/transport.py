@@ -1,6 +1,6 @@
 """A session on an asyncio transport: bytes from the transport into the session, its events out, with back-pressure.
 
-Serves the login and the link alike; what the events mean is decided there.
+Used by the login and the link; they interpret the events.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from lanfit.net.secure import CLOSING_SECONDS
 from lanfit.wire.frames import Chunk
 from lanfit.wire.session import Event, Session
 
-#: Stop writing when the transport holds more than this many bytes, go on when it holds less than a quarter of it.
+#: Pause writing when the transport holds more than this many bytes; resume below a quarter of it.
 WRITE_HIGH = 64 * 1024
-#: After so many messages of one connection all others have their turn: thousands fit into what a socket holds.
+#: After this many messages of one connection, others are served: a socket buffer holds thousands.
 MESSAGES_A_TURN = 64
 
 log = logging.getLogger(__name__)
 
 
 class Wire(asyncio.BufferedProtocol):
-    """The protocol object of one connection. Nothing is read before `begin`."""
+    """The protocol object of one connection. Reads nothing before `begin`."""
 
     def __init__(self) -> None:
         self.session: Session | None = None
@@ -34,7 +34,9 @@ class Wire(asyncio.BufferedProtocol):
         self.closed = asyncio.Event()
         self.reason = ""
         self.said_goodbye = False
-        """The other side ended the connection on purpose."""
+        """Whether the other side closed the connection on purpose."""
+        self.broken = ""
+        """How the other side violated the protocol, for which the connection was closed; otherwise empty."""
         self._transport: asyncio.Transport | None = None
         self._events: deque[Event] = deque()
         self._news = asyncio.Event()
@@ -45,7 +47,7 @@ class Wire(asyncio.BufferedProtocol):
         self._on_end: Callable[[], None] | None = None
 
     def begin(self, session: Session) -> None:
-        """Let this session have the bytes, and send what it has to say first."""
+        """Pass the bytes to this session from now on, and send its pending data first."""
         self.session = session
         self.flush()
         if self._transport is not None:
@@ -65,7 +67,7 @@ class Wire(asyncio.BufferedProtocol):
         return self._events.popleft()
 
     def take_over(self, on_event: Callable[[Event], None], on_end: Callable[[], None]) -> None:
-        """From now on, call these with each event and at the end; what is waiting comes first."""
+        """Call these with each event and at the end from now on; pending events come first."""
         self._on_event, self._on_end = on_event, on_end
         while self._events:
             on_event(self._events.popleft())
@@ -75,12 +77,12 @@ class Wire(asyncio.BufferedProtocol):
     # --- out
 
     def flush(self) -> None:
-        """Send what the session's login has to say."""
+        """Send the pending data of the session's login."""
         if self.session and (output := self.session.take_output()):
             self.write([output])
 
     def write(self, parts: Sequence[bytes | memoryview]) -> None:
-        """Hand bytes to the transport; wait for `drained` before the next ones."""
+        """Pass bytes to the transport; wait for `drained` before the next ones."""
         if self._transport is None or self.closed.is_set():
             raise ConnectionFailed(self.reason or "the connection is closed")
         self.bytes_sent += sum(len(part) for part in parts)
@@ -93,11 +95,11 @@ class Wire(asyncio.BufferedProtocol):
 
     @property
     def is_writable(self) -> bool:
-        """Would `drained` return at once?"""
+        """Return whether `drained` would return immediately."""
         return self._writable.is_set()
 
     async def drained(self) -> None:
-        """Wait until the transport wants more.
+        """Wait until the transport accepts more.
 
         Raises:
             ConnectionFailed: the connection ended.
@@ -107,13 +109,18 @@ class Wire(asyncio.BufferedProtocol):
             raise ConnectionFailed(self.reason)
 
     def abort(self, reason: str) -> None:
-        """Cut the connection now."""
+        """Close the connection now."""
         self.reason = self.reason or reason
         if self._transport is not None:
             self._transport.abort()
 
+    def cut(self, broken: str) -> None:
+        """Close the connection because the other side violated the protocol."""
+        self.broken = self.broken or broken
+        self.abort(f"the peer violated the protocol: {broken}")
+
     async def close(self, reason: str) -> None:
-        """Send what was written, then end the connection; a peer that does not take it is cut off."""
+        """Send pending data, then close the connection; a peer that does not receive it is disconnected."""
         self.reason = self.reason or reason
         if self._transport is None or self.closed.is_set():
             return
@@ -144,7 +151,7 @@ class Wire(asyncio.BufferedProtocol):
         try:
             events = self.session.buffer_updated(nbytes)
         except RemoteProtocolError as error:
-            self.abort(f"the peer broke the protocol: {error.message}")
+            self.cut(error.message)
             return
         self.flush()
         for event in events:

@@ -1,1 +1,6 @@
-"""Step 4: the training loop, what it asks of a backend, the metrics, and the process that trains."""
+"""Training: the loop, the backend protocol, metrics, checkpoints, and the trainer process."""
+
+from lanfit.errors import register
+from lanfit.training.errors import ERRORS
+
+register(ERRORS)

@@ -1,14 +1,14 @@
-"""Checkpoints: how far a fit is, in a file, so that a trainer that was killed goes on and ends with the same bits.
+"""Checkpoints: the state of a fit in a file. A fit that is resumed from it gives bit-identical results.
 
-A checkpoint is taken after an epoch: the state is copied out between two epochs, and a thread writes it while training
-goes on. At most one is being written, and one is taken at most every `INTERVAL_SECONDS`: where epochs are long, a
-trainer that is killed repeats the epoch that it was in, and the finished one before only if that was still being
-written; where epochs are short, what it trained in the last two seconds and while the last checkpoint was being
-written. There is none after the last epoch: what is left to do then takes no time.
+A checkpoint is taken after an epoch: the state is copied between two epochs, and a thread writes it while training
+continues. At most one is being written, and one is taken at most every `INTERVAL_SECONDS`. With long epochs, a trainer
+that is killed repeats the current epoch, and the one before it only if its checkpoint was not complete. With short
+epochs, it repeats what it trained in the last two seconds and while the last checkpoint was being written. No
+checkpoint is taken after the last epoch, because what follows takes no time.
 
-One file, replaced whole each time, so that the last one is there until the next one is: a line that says what it is,
-the length of a msgpack header, the header, two blocks of arrays (the state, and the best weights so far), and a SHA-256
-of all that. What is read is held against that hash, and against a key that says what it was trained for.
+There is one file, replaced atomically. It consists of a line with the name of the format, the length of a msgpack
+header, the header, two blocks of arrays (the state, and the best weights so far), and a SHA-256 of all that. A file is
+used only if that hash and a key, which identifies the task, are the expected ones.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from lanfit.durable import written_whole
+from lanfit.core.decoding import decode_msgpack
+from lanfit.core.durable import atomic_file
+from lanfit.data.threads import have_room
 from lanfit.errors import LanfitError
 from lanfit.wire.arrays import ALIGNMENT, AnyArray, ArraySpec, block_size, pieces, spec_of, views
 
-#: Between two checkpoints, so that short epochs are not spent on writing them. Tests have less time.
+#: The minimum between two checkpoints, so that short epochs are not spent on writing them. Tests set less.
 INTERVAL_SECONDS: Final = float(os.environ.get("LANFIT_CHECKPOINT_SECONDS", "2"))
 _MAGIC = b"lanfit checkpoint 1\n"
 _LENGTH = struct.Struct("<I")
@@ -40,18 +42,18 @@ _HASH_BYTES = hashlib.sha256().digest_size
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Everything that a fit needs to go on after an epoch. No array in it changes any more."""
+    """Everything that is needed to resume a fit after an epoch. Its arrays are not modified any more."""
 
     history: list[dict[str, float]]
-    """A line for each epoch that is done."""
+    """The metrics of each finished epoch."""
     best_epoch: int
     """From 0."""
     best: Mapping[str, AnyArray]
-    """The weights of the best epoch; empty if that is the last one, whose weights are in the state."""
+    """The weights of the best epoch; empty if the last epoch is the best, whose weights are in the state."""
     state: Mapping[str, AnyArray]
-    """What the backend goes on from."""
+    """The state of the backend."""
     seconds: dict[str, float]
-    """What it took so far."""
+    """The time spent so far, in seconds."""
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,13 +66,13 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Damaged(Exception):
-    """A file is no whole checkpoint."""
+    """A file is not a complete checkpoint."""
 
 
 def write_checkpoint(path: Path, key: bytes, snapshot: Snapshot) -> None:
-    """Replace a checkpoint; on return the new one is on disk. Raises OSError where the system refuses."""
+    """Replace a checkpoint durably: on return it is on disk. Raise OSError if it can't be written."""
     digest = hashlib.sha256()
-    with written_whole(path) as temporary, temporary.open("wb") as file:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         for piece in _file_of(key, snapshot):
             digest.update(piece)
             file.write(piece)
@@ -88,26 +90,26 @@ def _file_of(key: bytes, snapshot: Snapshot) -> Iterator[bytes | memoryview]:
 
 
 def read_checkpoint(path: Path, key: bytes) -> Snapshot | None:
-    """Read a checkpoint, if there is one and it was made for the same.
+    """Return the checkpoint in a file; None without a file, or if it has another key.
 
     Raises:
-        Damaged: it is not what was written.
+        Damaged: its content is not what was written.
     """
     try:
-        content = np.fromfile(path, np.uint8).data  # memory of our own, which arrays may be views of
+        content = np.fromfile(path, np.uint8).data  # own memory, because arrays are views of it
     except FileNotFoundError:
         return None
     except OSError as wrong:
         raise Damaged(str(wrong)) from wrong
     body, digest = content[:-_HASH_BYTES], content[-_HASH_BYTES:]
     if hashlib.sha256(body).digest() != digest:
-        raise Damaged("its hash is another")
+        raise Damaged("its hash differs")
     start = len(_MAGIC) + _LENGTH.size
     try:
         if body[: len(_MAGIC)] != _MAGIC:
-            raise Damaged("it has another format")
+            raise Damaged("its format differs")
         (length,) = _LENGTH.unpack(body[len(_MAGIC) : start])
-        header = msgspec.msgpack.decode(body[start : start + length], type=_Header)
+        header = decode_msgpack(body[start : start + length], _Header)
         if header.key != key:
             return None
         blocks = body[start + length + -(start + length) % ALIGNMENT :]
@@ -119,38 +121,38 @@ def read_checkpoint(path: Path, key: bytes) -> Snapshot | None:
 
 
 def epochs_kept(path: Path) -> int:
-    """How many epochs are done in a checkpoint, as its header says; 0 if there is none. The arrays are not read."""
+    """Return how many epochs a checkpoint contains, from its header; 0 if there is none."""
     start = len(_MAGIC) + _LENGTH.size
     try:
         with path.open("rb") as file:
             (length,) = _LENGTH.unpack(file.read(start)[len(_MAGIC) :])
-            return len(msgspec.msgpack.decode(file.read(length), type=_Header).history)
+            return len(decode_msgpack(file.read(length), _Header).history)
     except (OSError, ValueError, struct.error):
         return 0
 
 
-class Keeper:
-    """Keeps the last checkpoint of one fit in a file. Its folder is another's: without it nothing is written any more.
+class Checkpointer:
+    """Keeps the last checkpoint of one fit in a file. If its folder is deleted, nothing is written any more.
 
     Args:
-        key: what the fit is for; a checkpoint with another key is not used.
-        say: called, perhaps from a thread, with what the user should know.
+        key: identifies the fit; a checkpoint with another key is not used.
+        say: called with messages for the user, perhaps from a thread.
     """
 
     def __init__(self, path: Path, key: bytes, say: Callable[[str], None]) -> None:
         self._path = path
         self._key = key
         self.written = 0
-        """How many checkpoints there were."""
+        """The number of checkpoints that were written."""
         self._say = say
         self._writing: threading.Thread | None = None
         self._taken = perf_counter()
         self._complained = False
         for left in path.parent.glob(f".{path.stem}.*"):
-            left.unlink(missing_ok=True)  # by a process that was killed while it wrote
+            left.unlink(missing_ok=True)  # left by a process that was killed while writing
 
     def last(self) -> Snapshot | None:
-        """What to go on from; a damaged checkpoint is removed, and said."""
+        """Return the checkpoint to resume from. A damaged one is removed, and the user is notified."""
         try:
             return read_checkpoint(self._path, self._key)
         except Damaged as damaged:
@@ -158,12 +160,12 @@ class Keeper:
             return None
 
     def refuse(self, reason: str) -> None:
-        """What `last` returned is of no use."""
-        self._say(f"The checkpoint of this task can't be used ({reason}); it is trained from the start.")
+        """Discard the checkpoint that `last` returned, which can't be used."""
+        self._say(f"The checkpoint of this task can't be used ({reason}); training starts over.")
         self._path.unlink(missing_ok=True)
 
     def offer(self, take: Callable[[], Snapshot]) -> None:
-        """An epoch is done: take a checkpoint, unless it is too early for one or one is still being written."""
+        """Take a checkpoint after an epoch, unless it is too early or one is still being written."""
         now = perf_counter()
         if now - self._taken < INTERVAL_SECONDS or (self._writing is not None and self._writing.is_alive()):
             return
@@ -172,6 +174,9 @@ class Keeper:
             snapshot = take()
         except MemoryError:
             self._complain("there is not enough memory")
+            return
+        if not have_room():
+            self._write(snapshot)
             return
         self._writing = threading.Thread(target=self._write, args=(snapshot,), name="checkpoint")
         self._writing.start()
@@ -188,10 +193,12 @@ class Keeper:
             self.written += 1
 
     def _complain(self, reason: str) -> None:
-        """Training goes on without; it is tried again after another epoch, but not said again."""
+        """Notify the user once. Training continues, and writing is tried again after the next epoch."""
         if not self._complained:
             self._complained = True
-            self._say(f"No checkpoint could be written: {reason}. Training goes on; if it is killed, it starts over.")
+            self._say(
+                f"No checkpoint could be written: {reason}. Training continues, but if it is killed, it starts over."
+            )
 
     def close(self) -> None:
         """Wait until nothing is being written."""

@@ -1,45 +1,40 @@
-"""The rows of a task as the model takes them: of a whole shard, or of one fold of it. Reads nothing, trains nothing.
+"""Normalized rows for a task: of a whole shard, or of one fold of it. Pure functions.
 
-In a fold everything is made anew from the fold's own training rows: its validation rows, by which the best epoch is
-found, and its normalizers. The rows that it holds out are only scored.
+A fold draws its own validation rows, which decide the best epoch, from its training rows, and fits its own
+normalizers on them. Its held-out rows are only evaluated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
 
-from lanfit.data.labels import Target, class_ids, make_target
-from lanfit.data.normalize import NO_NORMALIZER, OF_TARGETS, Moments, Normalizer, fit_normalizer
+from lanfit.core.seeds import derive_seed
+from lanfit.data.labels import Target, make_target, row_classes
+from lanfit.data.normalize import NO_NORMALIZER, Moments, fit_normalizer
+from lanfit.data.shard import Arrays, Normalizers, Samples, Shard
 from lanfit.data.split import Rows, folds, split_rows
-from lanfit.mistakes import mistake
-from lanfit.seeds import derive_seed
+from lanfit.errors import mistake
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import Fold, Model
 
 
 @dataclass(frozen=True)
 class TaskRows:
-    """Inputs and targets as the model takes them, the normalizers that made them, and raw rows that are only scored."""
+    """Normalized rows, their normalizers, and raw rows that are only evaluated."""
 
-    x: AnyArray
-    y: AnyArray
-    x_validation: AnyArray
-    y_validation: AnyArray
-    normalizer: Normalizer
-    targets: Normalizer
-    held_out: tuple[AnyArray, AnyArray] | None = None
-    w: AnyArray | None = None
-    """What each training row weighs in the loss; None: all the same. The validation rows' likewise."""
-    w_validation: AnyArray | None = None
+    train: Samples
+    validation: Samples
+    normalizers: Normalizers
+    held_out: Samples | None = None
 
 
 @dataclass(frozen=True)
 class FoldPlan:
-    """The row numbers of one fold: each row of the shard stands in exactly one of the arrays."""
+    """The row numbers of one fold: each row of the shard is in exactly one of the arrays."""
 
     train: Rows
     validation: Rows
@@ -47,8 +42,9 @@ class FoldPlan:
 
 
 def plan_fold(fold: Fold, rows: int, classes: Rows | None) -> FoldPlan:
-    """Draw a fold: `scikit-learn`'s (Stratified)KFold(fold.of, shuffle=True, random_state=fold.seed), then its
-    validation rows out of its training rows.
+    """Draw a fold as scikit-learn's (Stratified)KFold(fold.of, shuffle=True, random_state=fold.seed).
+
+    Its validation rows are drawn from its training rows.
 
     Raises:
         InputError: there are too few rows, or too few of a class.
@@ -60,10 +56,10 @@ def plan_fold(fold: Fold, rows: int, classes: Rows | None) -> FoldPlan:
 
 
 def check_folds(fold: Fold, rows: int, classes: Rows | None, batch_size: int, words: Sequence[str] | None) -> None:
-    """Check that a shard has rows enough to be cut into `fold.of` folds.
+    """Check that a shard has enough rows for `fold.of` folds.
 
     Raises:
-        InputError: too few rows, too few of a class, or fewer training rows than a batch; the numbers are named.
+        InputError: there are too few rows, too few of a class, or fewer training rows than a batch.
     """
     train = min(len(rest) for rest, _ in folds(rows, fold.of, fold.seed, classes, words, few=fold.few))
     train -= ceil(fold.validation_split * train)
@@ -71,43 +67,90 @@ def check_folds(fold: Fold, rows: int, classes: Rows | None, batch_size: int, wo
         raise mistake("split.batch-of-fold", batch=batch_size, rows=train, most=max(1, train))
 
 
-def rows_of_shard(model: Model, shard: Mapping[str, AnyArray]) -> TaskRows:
-    """The training and validation rows that a shard was dealt with, behind the normalizers that came with it."""
-    normalizer = Normalizer.of(model.normalizer, shard)
-    targets = Normalizer.of(model.target_normalizer, shard, OF_TARGETS)
-    x, y = convert(model, normalizer, targets, shard["x_train"], shard["y_train"])
-    x_validation, y_validation = convert(model, normalizer, targets, shard["x_validation"], shard["y_validation"])
-    w, w_validation = shard.get("w_train"), shard.get("w_validation")
-    return TaskRows(x, y, x_validation, y_validation, normalizer, targets, w=w, w_validation=w_validation)
+def rows_of_shard(model: Model, shard: Shard) -> TaskRows:
+    """Return the training and validation rows of a shard, normalized with the shard's normalizers."""
+    train, validation = (convert(model, shard.normalizers, rows) for rows in (shard.train, shard.validation))
+    return TaskRows(train, validation, shard.normalizers)
 
 
-def rows_of_fold(model: Model, shard: Mapping[str, AnyArray], fold: Fold) -> TaskRows:
-    """One fold of a shard, whose rows are all in `x_train` and `y_train`.
+def chosen_rows(shard: Shard, indices: Arrays) -> Shard:
+    """Return a shard with other training and validation rows, chosen from its training rows by `indices`.
 
     Raises:
-        InputError: there are too few rows for so many folds.
+        TrainingError: an index is outside.
     """
-    x, y, target = shard["x_train"], shard["y_train"], Target(model.target)
-    plan = plan_fold(fold, len(x), class_ids(target, y, model.ignored))
-    x_train, y_train = x[plan.train], y[plan.train]
-    normalizer = fit_normalizer(model.normalizer, Moments.of(x_train))
-    numbers = target is Target.VALUES
-    targets = fit_normalizer(model.target_normalizer, Moments.of(y_train)) if numbers else NO_NORMALIZER
-    w = shard.get("w_train")
+    for kind in ("train", "validation"):
+        found = indices[kind]
+        if len(found) and not 0 <= found.min() <= found.max() < len(shard.train):
+            raise mistake("task.no-such-row", least=int(found.min()), most=int(found.max()), rows=len(shard.train))
+    train, validation = (shard.train.take(np.asarray(indices[kind], np.int64)) for kind in ("train", "validation"))
+    return replace(shard, train=train, validation=validation)
+
+
+def rows_of_fold(model: Model, shard: Shard, fold: Fold) -> TaskRows:
+    """Return the rows of one fold of a shard that has training rows only.
+
+    Raises:
+        InputError: there are too few rows for this number of folds.
+    """
+    rows = shard.train
+    plan = plan_fold(fold, len(rows), row_classes(model.gives, rows.targets))
+    train, validation, held_out = (rows.take(each) for each in (plan.train, plan.validation, plan.held_out))
+    normalizers = fit_normalizers(
+        model,
+        lambda name: Moments.of(train.inputs[name]),
+        lambda name: Moments.of(train.targets[name]),
+    )
     return TaskRows(
-        *convert(model, normalizer, targets, x_train, y_train),
-        *convert(model, normalizer, targets, x[plan.validation], y[plan.validation]),
-        normalizer,
-        targets,
-        (x[plan.held_out], y[plan.held_out]),
-        None if w is None else w[plan.train],
-        None if w is None else w[plan.validation],
+        convert(model, normalizers, train),
+        convert(model, normalizers, validation),
+        normalizers,
+        replace(held_out, weights=None),
     )
 
 
-def convert(
-    model: Model, normalizer: Normalizer, targets: Normalizer, x: AnyArray, y: AnyArray
-) -> tuple[AnyArray, AnyArray]:
-    """Raw inputs and targets as the model takes them."""
-    normalized = normalizer.apply(x)
-    return normalized, make_target(Target(model.target), y, normalized, model.output_shape, targets)
+def fit_normalizers(
+    model: Model, of_input: Callable[[str], Moments], of_target: Callable[[str], Moments]
+) -> Normalizers:
+    """Return the fitted normalizers of a model's inputs and numeric targets.
+
+    Args:
+        of_input: returns the moments of the training rows of an input; called for all inputs.
+        of_target: returns those of a target; called for numeric targets.
+    """
+    values = {each.name for each in model.gives if Target(each.target) is Target.VALUES}
+    return Normalizers(
+        {each.name: fit_normalizer(each.normalizer, of_input(each.name)) for each in model.takes},
+        {
+            each.name: fit_normalizer(each.normalizer, of_target(each.name)) if each.name in values else NO_NORMALIZER
+            for each in model.gives
+        },
+    )
+
+
+def convert(model: Model, normalizers: Normalizers, rows: Samples) -> Samples:
+    """Return raw inputs and targets as the model takes them."""
+    inputs = {each.name: normalizers.inputs[each.name].apply(rows.inputs[each.name]) for each in model.takes}
+    return Samples(inputs, convert_targets(model, rows.targets, inputs, normalizers), rows.weights)
+
+
+def convert_targets(
+    model: Model, targets: Arrays, inputs: Arrays, normalizers: Normalizers | None = None
+) -> dict[str, AnyArray]:
+    """Return raw targets as the losses take them.
+
+    Args:
+        inputs: the normalized inputs; with order XX the only one is the target.
+        normalizers: those of the targets; None leaves targets in their own units.
+    """
+    first = next(iter(inputs.values()))
+    return {
+        each.name: make_target(
+            Target(each.target),
+            targets[each.name],
+            first,
+            each.shape,
+            normalizers.targets[each.name] if normalizers else NO_NORMALIZER,
+        )
+        for each in model.gives
+    }

@@ -1,6 +1,6 @@
-"""The fit loop: epochs over rows in an order of our own, progress at least once a second, the best epoch kept.
+"""The fit loop: epochs over seeded permutations of the rows, progress at least once a second, the best epoch kept.
 
-It knows no network and no Keras. It stops when the report raises.
+It uses neither the network nor Keras. An exception that a report raises ends it.
 """
 
 from __future__ import annotations
@@ -15,40 +15,41 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.mistakes import mistake
-from lanfit.seeds import derive_seed
-from lanfit.training.backend import Backend, Data, Rows
-from lanfit.training.checkpoint import Keeper, Snapshot
+from lanfit.core.seeds import derive_seed
+from lanfit.data.shard import Samples
+from lanfit.errors import mistake
+from lanfit.training.backend import Rows, Training
+from lanfit.training.checkpoint import Checkpointer, Snapshot
 from lanfit.wire.arrays import AnyArray
 
-#: How long one call of the backend should take: the time between two reports, and to a cancel.
+#: The target duration of one call of the backend: the time between two reports, and until a cancel takes effect.
 REPORT_SECONDS: Final = 0.25
 
 
 @dataclass(frozen=True)
 class FitJob:
-    """What to do with the rows."""
+    """The settings of a fit."""
 
     epochs: int
     batch_size: int
     seed: int
     patience: int | None = None
-    """Stop after so many epochs in a row without a new best one; None: never."""
+    """Stop after this many consecutive epochs without a new best one; None: never."""
     local_steps: int = 0
-    """Train on so many batches instead of `epochs`; the last epoch may be cut short. 0: whole epochs."""
+    """Train on this many batches instead of `epochs`; the last epoch may be incomplete. 0: whole epochs."""
     proximal: float = 0.0
-    """FedProx's mu; see Backend.start."""
+    """The mu of FedProx; see Backend.start."""
     first_step: int = 0
-    """Where a schedule of the learning rate begins: so many steps were trained before, in earlier rounds."""
+    """The number of steps in earlier rounds, at which a learning rate schedule continues."""
     keep_last: bool = False
-    """Give the weights of the last epoch, not of the best."""
+    """Return the weights of the last epoch instead of those of the best."""
 
     def epochs_over(self, rows: int) -> int:
-        """How many epochs over so many rows are begun."""
+        """Return how many epochs over this many rows are started."""
         return math.ceil(self.local_steps / self._whole(rows)) if self.local_steps else self.epochs
 
     def steps_of(self, epoch: int, rows: int) -> int:
-        """How many batches an epoch (from 0) over so many rows has."""
+        """Return how many batches an epoch (from 0) over this many rows has."""
         whole = self._whole(rows)
         return min(whole, self.local_steps - epoch * whole) if self.local_steps else whole
 
@@ -58,95 +59,92 @@ class FitJob:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a fit gave."""
+    """The result of a fit."""
 
     weights: dict[str, AnyArray]
-    """Of the best epoch, or of the last, under the names and in the order they were loaded with."""
+    """The weights of the best or the last epoch, with the names and in the order in which they were loaded."""
     metrics: tuple[str, ...]
     """The columns of the history, as Keras names them: loss, …, val_loss, …"""
     history: NDArray[np.float64]
-    """(epochs, metrics); fewer epochs than asked for if patience ended it"""
+    """Shape (epochs, metrics); fewer epochs than requested if early stopping ended the fit."""
     best_epoch: int
-    """The one that the weights are of, from 0. The best has the lowest val_loss, or loss without validation rows."""
+    """The epoch of the weights, from 0. The best has the lowest val_loss; without validation rows, the lowest loss."""
     seconds: dict[str, float]
-    """compile, train, validate; with what went before the checkpoint that it went on from"""
+    """The times of compile, train and validate, including those before the fit was resumed."""
 
 
 class Report(Protocol):
-    """Who is told how it goes. What it raises ends the training."""
+    """Receives the progress of a fit. An exception that it raises ends the fit."""
 
     def on_progress(self, epoch: int, step: int, steps: int, loss: float, samples_per_second: float) -> None:
         """`step` of `steps` batches of an epoch (from 0) are done; `loss` is the epoch's mean so far."""
         ...
 
     def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """An epoch (from 0) is done; `metrics` is its line of the history."""
+        """An epoch (from 0) is done; `metrics` is its entry in the history."""
         ...
 
     def on_resume(self, history: Sequence[dict[str, float]]) -> None:
-        """It goes on after these epochs, which were trained before."""
+        """The fit is resumed after these epochs."""
         ...
 
 
 def epoch_order(seed: int, epoch: int, rows: int) -> Rows:
-    """The order of the rows in an epoch. It depends on nothing else, so any epoch can be repeated alone.
+    """Return the order of the rows in an epoch. It depends on the arguments alone, so any epoch can be repeated.
 
-    RandomState, because NumPy promises that its stream never changes.
+    It is drawn with RandomState, because NumPy guarantees that its stream never changes.
     """
     return np.random.RandomState(derive_seed(seed, "epoch", epoch)).permutation(rows).astype(np.int64)
 
 
 def fit(
-    backend: Backend,
+    backend: Training,
     job: FitJob,
-    x: AnyArray,
-    y: AnyArray,
-    x_validation: AnyArray,
-    y_validation: AnyArray,
+    train: Samples,
+    validation: Samples,
     report: Report,
-    keeper: Keeper | None = None,
-    w: AnyArray | None = None,
-    w_validation: AnyArray | None = None,
+    checkpointer: Checkpointer | None = None,
     paces: Paces | None = None,
 ) -> FitResult:
-    """Train the loaded model and return the weights of its best epoch, or its last. No validation rows is fine.
+    """Train the loaded model and return the weights of its best or last epoch. There may be no validation rows.
 
-    With a keeper it goes on from the last checkpoint of the same fit, and the result is the same, to the bit.
+    With a checkpointer, a fit is resumed from its last checkpoint, with bit-identical results.
 
     Args:
-        w, w_validation: (rows,), float32: what each row weighs in the loss, as `sample_weight` of Keras' fit; None:
-            all the same.
-        paces: how fast the same model went before, which the result does not depend on.
+        train, validation: normalized rows; their weights are the `sample_weight` of Keras' fit.
+        paces: the measured speed of the same model. The result does not depend on it.
 
     Raises:
-        TrainingError: the loss became NaN or infinite; names epoch and learning rate.
+        TrainingError: the loss became NaN or infinite. The message names epoch and learning rate.
     """
     try:
-        data = (x, y) if w is None else (x, y, w)
-        validation = (
-            (x_validation, y_validation) if w_validation is None else (x_validation, y_validation, w_validation)
-        )
-        return _fit(backend, job, data, validation, report, keeper, paces or new_paces(job.batch_size))
+        return _fit(backend, job, train, validation, report, checkpointer, paces or new_paces(job.batch_size))
     finally:
-        if keeper is not None:
-            keeper.close()
+        if checkpointer is not None:
+            checkpointer.close()
         backend.release()
 
 
 def _fit(
-    backend: Backend, job: FitJob, data: Data, validation: Data, report: Report, keeper: Keeper | None, paces: Paces
+    backend: Training,
+    job: FitJob,
+    train: Samples,
+    validation: Samples,
+    report: Report,
+    checkpointer: Checkpointer | None,
+    paces: Paces,
 ) -> FitResult:
-    rows, validation_rows = len(data[0]), len(validation[0])
+    rows, validation_rows = len(train), len(validation)
     epochs = job.epochs_over(rows)
     seconds = dict.fromkeys(("compile", "train", "validate"), 0.0)
     begin = perf_counter()
-    backend.start(job.seed, job.batch_size, data, validation, job.proximal, job.first_step)
+    backend.start(job.seed, job.batch_size, train, validation, job.proximal, job.first_step)
     seconds["compile"] = perf_counter() - begin
 
     pace, validation_pace = paces
     history: list[dict[str, float]] = []
     best_epoch, best_loss, weights = 0, math.inf, dict[str, AnyArray]()
-    if keeper is not None and (last := _restore(backend, keeper)) is not None:
+    if checkpointer is not None and (last := _restore(backend, checkpointer)) is not None:
         history, best_epoch = list(last.history), last.best_epoch
         best_loss, weights = _judged(history[best_epoch]), dict(last.best) or backend.weights()
         seconds = {name: spent + last.seconds.get(name, 0.0) for name, spent in seconds.items()}
@@ -178,9 +176,9 @@ def _fit(
             weights = {} if job.keep_last else backend.weights()
         elif job.patience is not None and epoch - best_epoch >= job.patience:
             break
-        if keeper is not None and epoch + 1 < epochs:
+        if checkpointer is not None and epoch + 1 < epochs:
             best = {} if best_epoch == epoch else weights
-            keeper.offer(partial(_snapshot, backend, history, best_epoch, best, seconds))
+            checkpointer.offer(partial(_snapshot, backend, history, best_epoch, best, seconds))
 
     if job.keep_last:
         best_epoch, weights = len(history) - 1, backend.weights()
@@ -201,12 +199,12 @@ def _fit(
 
 
 def _judged(metrics: Mapping[str, float]) -> float:
-    """The loss by which epochs are compared."""
+    """Return the loss by which epochs are compared."""
     return metrics.get("val_loss", metrics["loss"])
 
 
 def _snapshot(
-    backend: Backend,
+    backend: Training,
     history: Sequence[dict[str, float]],
     best_epoch: int,
     best: Mapping[str, AnyArray],
@@ -215,30 +213,30 @@ def _snapshot(
     return Snapshot(list(history), best_epoch, best, backend.state(), dict(seconds))
 
 
-def _restore(backend: Backend, keeper: Keeper) -> Snapshot | None:
-    """Put the backend where the last checkpoint was taken, if there is one that can be used."""
-    last = keeper.last()
+def _restore(backend: Training, checkpointer: Checkpointer) -> Snapshot | None:
+    """Restore the backend from the last usable checkpoint and return that; None if there is none."""
+    last = checkpointer.last()
     if last is not None:
         try:
             backend.restore(last.state)
         except ValueError as wrong:
-            keeper.refuse(str(wrong))
+            checkpointer.refuse(str(wrong))
             return None
     return last
 
 
 @dataclass
 class Pace:
-    """How many batches one call of the backend gets, so that it takes about `REPORT_SECONDS`.
+    """Chooses the number of batches for a call of the backend, so that it takes about `REPORT_SECONDS`.
 
-    It follows the clock, and results do not depend on it.
+    It depends on the clock; results do not depend on it.
     """
 
     batch_size: int
     batches: int = field(default=1, init=False)
 
     def run(self, call: Callable[[Rows], float], rows: Rows) -> Iterator[tuple[int, float]]:
-        """Call with one piece of the rows after the other; yield how many rows are done, and what was returned."""
+        """Call the function with consecutive slices of the rows; yield the number of rows done and its return value."""
         done = 0
         while done < len(rows):
             piece = rows[done : done + self.batches * self.batch_size]
@@ -252,15 +250,15 @@ class Pace:
 
 
 Paces = tuple[Pace, Pace]
-"""Of training and of validation."""
+"""The paces of training and of validation."""
 
 
 def new_paces(batch_size: int) -> Paces:
-    """Of a model that nothing is known of."""
+    """Return the paces of a model that was not measured yet."""
     return Pace(batch_size), Pace(batch_size)
 
 
-def _check_finite(backend: Backend, epochs: int, epoch: int, what: str, loss: float) -> None:
+def _check_finite(backend: Training, epochs: int, epoch: int, what: str, loss: float) -> None:
     if not math.isfinite(loss):
         rate = backend.learning_rate
         raise mistake(

@@ -1,6 +1,7 @@
-"""Scores of predictions, equal to scikit-learn's, in NumPy alone: clients have no scikit-learn.
+"""Metrics of predictions in NumPy alone, equal to scikit-learn's, which clients do not have.
 
-Works on what a model predicted and on the targets that `lanfit.data.labels.make_target` made; computes no loss.
+They compare a model's predictions with the targets that `lanfit.data.labels.make_target` made. Losses are not computed
+here.
 """
 
 from __future__ import annotations
@@ -13,57 +14,57 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.data.labels import Target
-from lanfit.wire.figures import COMPILED, COMPILED_SCORES
+from lanfit.wire.figures import COMPILED, compiled_score
 
 AnyArray = NDArray[Any]
 
 
 def metrics(target: Target, y_true: AnyArray, y_pred: AnyArray, ignored: int | None = None) -> dict[str, float]:
-    """The scores that fit the target: accuracy, precision, recall, f1 of classes, else mae and r2.
+    """Return the scores that fit the target: accuracy, precision, recall, f1 of classes, else mae and r2.
 
     Args:
-        ignored: the label that does not count; None: all do.
+        ignored: a label that is left out; None: all count.
     """
     if target.is_classification:
         return classification_metrics(target, y_true, y_pred, ignored)
     return regression_metrics(y_true, y_pred)
 
 
-#: Scores that a compiled metric of the same name is, too: there it is said only where it differs.
+#: Scores that are equal to the compiled metric of the same name, which is shown only where it differs.
 _ALIKE = ("accuracy", "mae")
 
 
 def with_compiled(scores: Mapping[str, float], compiled: Mapping[str, float]) -> dict[str, float]:
-    """Scores, and behind them what the metrics gave that the model is compiled with, under their own names.
+    """Return the scores, followed by the compiled metrics of the model under their own names.
 
-    One that is called like a score and is another figure (Keras' precision is that of one class, or of all labels) has
-    `compiled_` in front.
+    A compiled metric with the name of a score but another value gets the prefix `compiled_`: Keras' precision is that
+    of one class, or of all labels.
     """
     found = dict(scores)
     for name, value in compiled.items():
         if name not in scores:
             found[name] = value
-        elif name not in _ALIKE or not math.isclose(value, scores[name], rel_tol=1e-5, abs_tol=1e-6):
+        elif not name.endswith(_ALIKE) or not math.isclose(value, scores[name], rel_tol=1e-5, abs_tol=1e-6):
             found[COMPILED + name] = value
     return found
 
 
 def as_keras(figures: Mapping[str, float]) -> dict[str, float]:
-    """Figures as Keras has them: where a compiled metric has the name of a score, that name is the metric's."""
-    found = {name: value for name, value in figures.items() if name not in COMPILED_SCORES}
-    return found | {COMPILED_SCORES[name]: value for name, value in figures.items() if name in COMPILED_SCORES}
+    """Return metrics as Keras names them: where a compiled metric has the name of a score, it replaces the score."""
+    found = {name: value for name, value in figures.items() if not compiled_score(name)}
+    return found | {score: value for name, value in figures.items() if (score := compiled_score(name))}
 
 
 def mean_figures(measured: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
-    """The mean of each figure, weighted by rows; NaN where one of them is missing."""
+    """Return the mean of each metric, weighted by rows; NaN if it is missing anywhere."""
     rows = sum(count for count, _ in measured)
     if not rows:
         return {}
     names = dict.fromkeys(name for _, figures in measured for name in figures)
 
     def of(figures: Mapping[str, float], name: str) -> float:
-        # Where a compiled metric is not there it was the score.
-        return figures.get(name, figures.get(COMPILED_SCORES.get(name, ""), math.nan))
+        # A compiled metric that is equal to the score is left out.
+        return figures.get(name, figures.get(compiled_score(name), math.nan))
 
     return {name: sum(count * of(figures, name) for count, figures in measured) / rows for name in names}
 
@@ -71,14 +72,14 @@ def mean_figures(measured: Sequence[tuple[int, Mapping[str, float]]]) -> dict[st
 def classification_metrics(
     target: Target, y_true: AnyArray, y_pred: AnyArray, ignored: int | None = None
 ) -> dict[str, float]:
-    """Accuracy, and macro averages of precision, recall and F1 over all classes that are true or predicted somewhere.
+    """Return accuracy, and macro averages of precision, recall and F1 over all classes in labels or predictions.
 
-    As scikit-learn's with `average="macro", zero_division=0`.
+    They are equal to scikit-learn's with `average="macro", zero_division=0`.
 
     Args:
         y_true: labels (any shape), or rows of one-hot outputs (`Target.ONE_HOT`).
         y_pred: the model's outputs, shape (rows, ..., outputs).
-        ignored: a label that does not count. Where nothing is left, all scores are NaN.
+        ignored: a label that is left out. If no rows remain, all scores are NaN.
     """
     true = (y_true if target is Target.CLASSES else predicted_classes(target, y_true)).reshape(-1)
     predicted = predicted_classes(target, y_pred).reshape(-1)
@@ -104,10 +105,10 @@ def classification_metrics(
 
 
 def predicted_classes(target: Target, outputs: AnyArray) -> NDArray[np.intp]:
-    """The class of the largest output; of one sigmoid output (`Target.BINARY`) whether it is above 0.5.
+    """Return the class of the largest output; for one sigmoid output (`Target.BINARY`), whether it is above 0.5.
 
     Args:
-        outputs: shape (rows, ..., outputs): the model's, or one-hot targets.
+        outputs: outputs of the model or one-hot targets, shape (rows, ..., outputs).
 
     Returns:
         Shape (rows, ...); binary (rows, 1).
@@ -119,12 +120,12 @@ def predicted_classes(target: Target, outputs: AnyArray) -> NDArray[np.intp]:
 
 
 def regression_metrics(y_true: AnyArray, y_pred: AnyArray) -> dict[str, float]:
-    """Mean absolute error, and R² averaged over the outputs, as scikit-learn's with their defaults.
+    """Return the mean absolute error, and R² averaged over the outputs, as scikit-learn's with its defaults.
 
-    A constant target gives R² 1 when it is met exactly, else 0; a single row has no R² (NaN).
+    For a constant target R² is 1 if the prediction is exact, else 0; for a single row it is NaN.
 
     Args:
-        y_true, y_pred: shape (rows, ...), each place after the rows an output of its own.
+        y_true, y_pred: shape (rows, ...); each position after the rows is a separate output.
     """
     if len(y_true) == 0 or y_true.size != y_pred.size or len(y_true) != len(y_pred):
         raise ValueError(f"targets of shape {y_true.shape} can't be compared with predictions of {y_pred.shape}")

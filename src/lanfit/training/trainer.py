@@ -1,6 +1,7 @@
-"""The trainer: a child process that holds the backend and stays warm between tasks. Knows no network.
+"""The trainer: a child process with the backend, which is reused for many tasks. No network code.
 
-Imports the backend at once, while the agent joins and receives.
+It imports the backend that the agent names at once, while the agent logs in and receives blocks. It depends on the
+protocol `lanfit.training.backend.Backend` only, not on any particular backend.
 """
 
 from __future__ import annotations
@@ -8,53 +9,29 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
-import sys
 import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from lanfit import __version__
-from lanfit.child import Parent
-from lanfit.data.memory import free_of_machine, limit_memory, ran_out
-from lanfit.errors import LanfitError
-from lanfit.files import ArrayFile
-from lanfit.mistakes import mistake
-from lanfit.models import custom
-from lanfit.models.architecture import build, first_line
-from lanfit.models.compiling import compile_model, read_spec
-from lanfit.models.member import HISTORY, Member
-from lanfit.partial import is_full
-from lanfit.room import AGAIN_SECONDS, Room
-from lanfit.system import refused
-from lanfit.timing import Timings
-from lanfit.training.kept_rows import KeptRows, ReadyRows
-from lanfit.training.orders import (
-    Build,
-    Built,
-    EpochDone,
-    Fit,
-    NotDone,
-    Note,
-    NotReady,
-    Order,
-    Ready,
-    Resumed,
-    Score,
-    Scored,
-    Step,
-    Stop,
-    Survey,
-    Surveyed,
-    Trained,
-    Work,
-)
-from lanfit.training.own_rows import (
-    OwnFiles,
+from lanfit.backends import make_backend
+from lanfit.core.child import Parent, end_process
+from lanfit.core.decoding import decode_json
+from lanfit.core.memory import free_of_machine, limit_memory, ran_out
+from lanfit.core.system import refused
+from lanfit.core.timing import Timings
+from lanfit.data.shard import Shard
+from lanfit.errors import LanfitError, mistake
+from lanfit.models.trained_model import HISTORY, TrainedModel
+from lanfit.training.backend import Backend
+from lanfit.training.checkpoint import Checkpointer
+from lanfit.training.client_data import (
+    ClientFiles,
+    batch_to_try,
     check_enough,
     check_scored,
     fewest_to_train,
@@ -63,30 +40,59 @@ from lanfit.training.own_rows import (
     rows_to_validate,
     shard_of,
     statistics,
-    try_batch,
 )
+from lanfit.training.commands import (
+    Build,
+    Built,
+    EpochDone,
+    Evaluate,
+    Evaluated,
+    Fit,
+    NotDone,
+    Note,
+    NotReady,
+    Order,
+    Ready,
+    Resumed,
+    Step,
+    Stop,
+    Survey,
+    Surveyed,
+    Trained,
+    Work,
+)
+from lanfit.training.loop import FitJob, Paces, fit, new_paces
+from lanfit.training.row_cache import ReadyRows, RowCache
+from lanfit.transfer.blocks import ArrayFile
+from lanfit.transfer.disk_space import AGAIN_SECONDS, RetryWhenFull
+from lanfit.transfer.partial import is_full
 from lanfit.wire.arrays import AnyArray, BlockSpec
-from lanfit.wire.messages import FitTask, Model, Runtime
+from lanfit.wire.messages import FitTask, Runtime
+from lanfit.wire.tasks import X, Y
 
-if TYPE_CHECKING:
-    from lanfit.training.judging import Judge
-    from lanfit.training.loop import Paces
-
-#: The variable in which a trainer finds its `Runtime`, as JSON.
-RUNTIME_VARIABLE = "LANFIT_RUNTIME"
-#: What an order may take in any case, in bytes: the system can make room by writing something else to the disk.
+#: The environment variable with a trainer's `Setup` as JSON. The process that starts a trainer always sets it.
+SETUP_VARIABLE = "LANFIT_TRAINER"
+#: The memory in bytes that a command may always use: the system can free some by swapping.
 LEAST_MEMORY = 2 << 30
 
 
+class Setup(msgspec.Struct, frozen=True):
+    """The settings with which a trainer is started."""
+
+    runtime: Runtime
+    make: str
+    """The `make` function of its backend, from the registry of the process that starts it."""
+
+
 class Stopped(Exception):
-    """The agent does not want the order any more."""
+    """The agent has stopped the command."""
 
 
 class Reporter:
-    """Tells the agent how far an order is, and raises Stopped in the middle of training when it is not wanted."""
+    """Reports the progress of a command to the agent, and raises Stopped during training if the command was stopped."""
 
     def __init__(self, order: Fit, epochs: int, parent: Parent[Order], stopped: set[int]) -> None:
-        """`epochs`: how many there will be, unless patience ends it."""
+        """`epochs`: their number, unless early stopping ends the fit."""
         self._order = order
         self._epochs = epochs
         self._parent = parent
@@ -100,66 +106,46 @@ class Reporter:
         self._parent.send(Step(number, "training", epoch + 1, epochs, step, steps, loss, samples_per_second))
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Called after each epoch (from 0) with its line of the history."""
+        """Called after each epoch (from 0) with its entry in the history."""
         self._parent.send(EpochDone(self._order.number, epoch, dict(metrics)))
 
     def on_resume(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Called first if a checkpoint is gone on from, with the epochs that it holds."""
+        """Called first if the fit is resumed from a checkpoint, with the epochs in it."""
         self._parent.send(Resumed(self._order.number, len(history)))
         for epoch, metrics in enumerate(history):
             self._parent.send(EpochDone(self._order.number, epoch, dict(metrics), again=True))
 
     def on_note(self, text: str) -> None:
-        """Called with what the user should know."""
+        """Called with a message for the user."""
         self._parent.send(Note(self._order.number, text))
 
 
-def try_to_build(order: Build) -> Built:
-    """Build and compile the model of an order.
-
-    Raises:
-        InputError: this Keras can't, and is of another version than the server's.
-    """
-    import keras
-
-    try:
-        compile_model(build(order.model.architecture), read_spec(order.model.compile))
-    except LanfitError as wrong:
-        raise mistake("model.other-keras", here=keras.__version__, there=order.keras, reason=wrong.message) from wrong
-    return Built(order.number)
-
-
 class Trainer:
-    """Takes orders one by one; a stop reaches also the one that is being trained."""
+    """Carries out commands one by one; Stop also interrupts the current one."""
 
     def __init__(self) -> None:
         self._parent: Parent[Order] = Parent(Order)
         self._orders: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._stopped: set[int] = set()
         self._news = threading.Condition()
-        self._judging: Judge | None = None
-        self._own = OwnFiles()
+        self._own = ClientFiles()
         self._paces: tuple[object, Paces] | None = None
 
     def run(self) -> None:
-        """Work until the agent is gone."""
+        """Carry out commands until the agent is gone."""
         self._parent.listen(self._take)
         began = time.perf_counter()
-        runtime = msgspec.json.decode(os.environ[RUNTIME_VARIABLE], type=Runtime)
-        from lanfit.models.runtime import prepare_keras
-
+        setup = decode_json(os.environ[SETUP_VARIABLE], Setup)
+        runtime = setup.runtime
+        self._backend: Backend = make_backend(runtime.backend, setup.make)
         try:
-            device = prepare_keras(runtime.backend, runtime.threads, runtime.device)
+            device = self._backend.prepare(runtime.threads, runtime.device)
         except LanfitError as wrong:
             self._parent.send(NotReady(wrong.message, wrong.hint))
             threading.Event().wait()  # until the agent ends this process
-        from lanfit.training.keras_backend import KerasBackend
-
-        self._backend = KerasBackend()
-        self._rows = KeptRows(self._backend.place)
-        keras, module = sys.modules["keras"], sys.modules[runtime.backend]
+        self._rows = RowCache(self._backend.place)
         self._computes_on = (
-            *(str(version) for version in (__version__, keras.__version__, module.__version__)),
+            *(__version__, *self._backend.versions),
             *(str(part) for part in (runtime.backend, runtime.threads, device)),
         )
         self._limited = device.kind == "cpu"
@@ -168,10 +154,10 @@ class Trainer:
         while True:
             order = self._orders.get()
             self._parent.send(self._work(order))
-            self._backend.forget_start()  # unmapping a large file takes a while: not when the next order waits
+            self._backend.forget_start()  # unmapping a large file takes time: not while a command waits
 
     def _take(self, order: Order) -> None:
-        """In the listening thread: note what is wanted."""
+        """Queue a command, or note a stop. Runs in the listening thread."""
         if isinstance(order, Stop):
             with self._news:
                 self._stopped.add(order.number)
@@ -179,34 +165,36 @@ class Trainer:
         else:
             self._orders.put(order)
 
-    def _work(self, order: Work) -> Trained | Surveyed | Scored | Built | NotDone:
+    def _work(self, order: Work) -> Trained | Surveyed | Evaluated | Built | NotDone:
         try:
             return self._do(order)
         except Stopped:
             return NotDone(order.number, True, "the task was stopped", "")
-        except Exception as failed:  # noqa: BLE001 - whatever a backend raises fails the task, not the trainer
+        except Exception as failed:  # noqa: BLE001 - an exception of a backend fails the task, not the trainer
             wrong = explained(failed)
             return NotDone(order.number, False, wrong.message, wrong.hint, wrong.code)
 
-    def _do(self, order: Work) -> Trained | Surveyed | Scored | Built:
+    def _do(self, order: Work) -> Trained | Surveyed | Evaluated | Built:
         if order.number in self._stopped:
             raise Stopped
         self._limit_memory()
-        custom.use(order.custom)
+        self._backend.use_custom(order.custom)
         match order:
             case Fit():
                 return self._train(order)
             case Survey():
                 return self._survey(order)
-            case Score():
-                return self._score(order)
+            case Evaluate():
+                return self._evaluate(order)
             case Build():
-                return try_to_build(order)
+                self._backend.check_model(order.model, order.keras)
+                return Built(order.number)
 
     def _limit_memory(self) -> None:
-        """Let an order take no more memory than there is: what its server made up must not stop this machine.
+        """Limit the memory of a command to what is available, so that a task can't exhaust this machine.
 
-        Anew for each order: what is free changes. Not with a GPU, whose driver maps what is no memory of this machine.
+        The limit is set for each command, because the available memory changes. There is none with a GPU, because its
+        driver maps address space that is not memory of this machine.
         """
         if self._limited and (free := free_of_machine()):
             limit_memory(max(LEAST_MEMORY, free))
@@ -215,28 +203,27 @@ class Trainer:
         rows = self._own.read(Path(order.data), order.model, order.own)
         train = fewest_to_train(rows, order.own)
         check_enough(train, (rows.validation, rows.test), order.own.batch_size, order.least_rows)
-        try_batch(order.model, order.weights.load(), rows)
-        values = rows.target_moments.count if rows.target_moments else 0
+        self._backend.check_batch(order.model, order.weights.load(), batch_to_try(order.model, rows))
+        values = rows.target_moments[Y].count if Y in rows.target_moments else 0
         block = ArrayFile.write(Path(order.result), statistics(rows))
         notes = (*rows.notes, *rows.warnings)
-        return Surveyed(order.number, rows.train, rows.validation, rows.test, rows.moments.count, values, block, notes)
+        return Surveyed(
+            order.number, rows.train, rows.validation, rows.test, rows.moments[X].count, values, block, notes
+        )
 
-    def _score(self, order: Score) -> Scored:
-        model, shard = order.model, order.shard.load()
+    def _evaluate(self, order: Evaluate) -> Evaluated:
+        model = order.model
+        shard = Shard.of_block(model, order.shard.load())
         if order.own is not None:
             own = self._own.read(Path(order.data), model, order.own)
-            x, y = rows_to_test(own, shard) if order.rows == "test" else rows_to_validate(own, shard)
-            check_scored([len(x)], order.least_rows)
+            rows = rows_to_test(own, shard) if order.rows == "test" else rows_to_validate(own, shard)
+            check_scored([len(rows)], order.least_rows)
         else:
-            x, y = shard["x_validation"], shard["y_validation"]
-        members = [Member.of(file.load(), model.normalizer, model.target_normalizer) for file in order.members]
-        return Scored(order.number, len(x), self._judge(model).score(members, x, y))
+            rows = shard.validation
+        members = [TrainedModel.of(file.load(), model) for file in order.members]
+        return Evaluated(order.number, len(rows), self._backend.evaluate(model, members, rows))
 
     def _train(self, order: Fit) -> Trained:
-        from lanfit.models.export import write_model
-        from lanfit.training.checkpoint import Keeper
-        from lanfit.training.loop import FitJob, fit
-
         task, timings = order.fit, Timings()
         with timings.span("prepare"):
             ready = self._rows_of(order)
@@ -256,45 +243,34 @@ class Trainer:
         scores = {}
         if task.score_start and rows.held_out is None:
             with timings.span("score"):
-                start = Member(weights, rows.normalizer, rows.targets)
-                scores = self._judge(task.model).score([start], *ready.to_score)
-        reporter = Reporter(order, job.epochs_over(len(rows.x)), self._parent, self._stopped)
+                start = TrainedModel(weights, rows.normalizers)
+                scores = self._backend.evaluate(task.model, [start], ready.to_score)
+        reporter = Reporter(order, job.epochs_over(len(rows.train)), self._parent, self._stopped)
         if ready.left_out and task.round <= 1:
-            reporter.on_note("One row is left out, so that no step is of a single row.")
+            reporter.on_note("One row is left out so that no batch has a single row.")
         key = checkpoint_key(order, ready.shard, self._computes_on)
-        keeper = Keeper(Path(order.checkpoint), key, reporter.on_note)
-        result = fit(
-            self._backend,
-            job,
-            rows.x,
-            rows.y,
-            rows.x_validation,
-            rows.y_validation,
-            reporter,
-            keeper,
-            rows.w,
-            rows.w_validation,
-            self._paces_of(task),
-        )
-        member = Member(result.weights, rows.normalizer, rows.targets)
+        checkpointer = Checkpointer(Path(order.checkpoint), key, reporter.on_note)
+        paces = self._paces_of(task)
+        result = fit(self._backend, job, rows.train, rows.validation, reporter, checkpointer, paces)
+        member = TrainedModel(result.weights, rows.normalizers)
         if rows.held_out is not None:
             with timings.span("score"):
-                scores = self._judge(task.model).score([member], *rows.held_out)
+                scores = self._backend.evaluate(task.model, [member], rows.held_out)
         arrays = {**result.weights, **member.constants(), HISTORY: result.history}
         block = self._write(order, arrays, reporter)
         if order.copy:
             try:
-                write_model(Path(order.copy), task.model.architecture, task.model.compile, result.weights)
-            except OSError as wrong:  # the result is what counts
-                reporter.on_note(f"This client's own copy of the model was not written: {refused(wrong).message}.")
-            except (TypeError, ValueError) as wrong:  # of Keras
-                reporter.on_note(f"This client's own copy of the model was not written: {first_line(wrong)}.")
+                self._backend.write_model(Path(order.copy), task.model, result.weights)
+            except OSError as wrong:  # the copy is optional
+                reporter.on_note(f"The local copy of the model was not written: {refused(wrong).message}.")
+            except ValueError as wrong:
+                reporter.on_note(f"The local copy of the model was not written: {wrong}.")
         seconds = {**result.seconds, **timings.seconds}
         return Trained(order.number, block, result.metrics, result.best_epoch, scores, seconds)
 
     def _write(self, order: Fit, arrays: Mapping[str, AnyArray], reporter: Reporter) -> ArrayFile:
-        """Write a result. Hours of training are in it: when the disk is full, it waits until there is room."""
-        room, waited = Room("A finished result can't be written", reporter.on_note), False
+        """Write a result. If the disk is full, wait until there is space: the result took long to train."""
+        room, waited = RetryWhenFull("A finished result can't be written", reporter.on_note), False
         while True:
             try:
                 block = ArrayFile.write(Path(order.result), arrays)
@@ -308,48 +284,44 @@ class Trainer:
                 if self._news.wait_for(lambda: order.number in self._stopped, AGAIN_SECONDS):
                     raise Stopped
         if waited:
-            reporter.on_note("There was room for the result.")
+            reporter.on_note("The result fits on the disk again.")
         return block
 
     def _rows_of(self, order: Fit) -> ReadyRows:
         task = order.fit
         if task.own is None:
             self._own.forget()
-            return self._rows.of(task, order.shard.block, None, order.shard.load)
+            shard = order.shard
+            return self._rows.of(
+                task, shard.block, None, lambda: Shard.of_block(task.model, shard.load()), chosen=order.rows
+            )
         own, least = self._own.read(Path(order.data), task.model, task.own), order.least_rows
-        ready = self._rows.of(
-            task, order.shard.block, own, lambda: shard_of(own, order.shard.load()), least_batch(least)
-        )
-        held_out = len(ready.rows.held_out[0]) if ready.rows.held_out else 0
-        train = len(ready.rows.x) + ready.left_out
-        check_enough(train, (len(ready.rows.x_validation), held_out), task.batch_size, least)
+
+        def load() -> Shard:
+            return shard_of(own, Shard.of_block(task.model, order.shard.load()))
+
+        ready = self._rows.of(task, order.shard.block, own, load, least_batch(least))
+        held_out = len(ready.rows.held_out) if ready.rows.held_out else 0
+        train = len(ready.rows.train) + ready.left_out
+        check_enough(train, (len(ready.rows.validation), held_out), task.batch_size, least)
         return ready
 
     def _paces_of(self, task: FitTask) -> Paces:
-        """How fast this model went last; what another one did says nothing."""
-        from lanfit.training.loop import new_paces
-
+        """Return the last paces of this model; new ones for another model."""
         model = (task.model.architecture, task.model.compile, task.batch_size)
         if self._paces is None or self._paces[0] != model:
             self._paces = model, new_paces(task.batch_size)
         return self._paces[1]
 
-    def _judge(self, model: Model) -> Judge:
-        """What scores this model; stays warm while the model is the same."""
-        from lanfit.training.judging import Judge
-
-        if self._judging is None or self._judging.model != model:
-            self._judging = Judge(model)
-        return self._judging
-
 
 def checkpoint_key(order: Fit, shard: BlockSpec, computes_on: Sequence[str]) -> bytes:
-    """What a checkpoint is for: another task, other rows, another backend give another key, and another training."""
-    return hashlib.sha256(msgspec.msgpack.encode((order.fit, order.weights.block, shard, computes_on))).digest()
+    """Return the key of a checkpoint: a hash of everything that training depends on, such as task, rows and backend."""
+    parts = (order.fit, order.weights.block, shard, computes_on, *([order.rows.block] if order.rows else []))
+    return hashlib.sha256(msgspec.msgpack.encode(parts)).digest()
 
 
 def explained(failed: Exception) -> LanfitError:
-    """What a user is told of an exception that an order ended with."""
+    """Return the error for the user about an exception of a command."""
     match failed:
         case LanfitError():
             return failed
@@ -364,4 +336,8 @@ def explained(failed: Exception) -> LanfitError:
 
 
 if __name__ == "__main__":
-    Trainer().run()
+    try:
+        Trainer().run()
+    except Exception:  # noqa: BLE001 - of the backend, before the first command
+        traceback.print_exc()
+        end_process(1)

@@ -1,4 +1,4 @@
-"""The agent's end of its trainer: starts it, hears it, starts another when it dies or a task wants another runtime."""
+"""The agent's side of the trainer: starts it, receives its answers, and replaces it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from lanfit.child import Child, backend_environment
+from lanfit.backends import check_backend, unusable
+from lanfit.core.child import Child
 from lanfit.errors import InputError, LanfitError, TrainingError
-from lanfit.models.runtime import check_backend, unusable
-from lanfit.training.orders import Answer, Fit, NotReady, Order, Ready, Stop, Work, shown
-from lanfit.training.trainer import RUNTIME_VARIABLE
+from lanfit.training.commands import Answer, Fit, NotReady, Order, Ready, Stop, Work, shown
+from lanfit.training.trainer import SETUP_VARIABLE, Setup
 from lanfit.wire.messages import Runtime
 
-#: A trainer that was told to stop and does not within so many seconds hangs. A model that is built or compiled for the
-#: first time notices a stop only then.
+#: A trainer that does not stop within this time, in seconds, is considered hung. A stop takes effect only after a model
+#: is built and compiled.
 STOP_SECONDS = 60.0
 
 
@@ -23,10 +23,10 @@ class TrainerProcess:
     """A trainer that is replaced when it dies, and when a task wants another runtime.
 
     Args:
-        runtime: what to run with where a task says nothing else.
-        fixed: which parts of it no task may change.
-        on_answer: called with everything that the trainer says.
-        on_death: called with the reason and the trainer's last lines when it dies.
+        runtime: the runtime of tasks that do not set their own.
+        fixed: the parts of it that tasks can't change.
+        on_answer: called with each answer of the trainer.
+        on_death: called with the reason and the last lines of output when the trainer dies.
     """
 
     def __init__(
@@ -45,23 +45,23 @@ class TrainerProcess:
         self._settled = asyncio.Event()
         self._refused: LanfitError | None = None
         self.unusable = asyncio.Event()
-        """Set once the backend turned out to be of no use on this machine; `settled` says why."""
+        """Whether the backend can't be used on this machine; `settled` raises the reason."""
         self._stopping: tuple[int, asyncio.TimerHandle] | None = None
         self.hung = False
-        """The last one that died was killed here, because it did not stop when it was told to."""
+        """Whether the last trainer that died was killed because it did not stop when requested."""
         self.runtime = runtime
         self.ready: Ready | None = None
 
     async def start(self) -> None:
-        """Start a trainer, which begins to import its backend.
+        """Start a trainer, which imports its backend at once.
 
         Raises:
             InputError: the backend is not installed.
         """
         runtime = self.runtime
-        check_backend(runtime.backend)
-        environment = dict(backend_environment(runtime.backend, runtime.threads))
-        environment[RUNTIME_VARIABLE] = msgspec.json.encode(runtime).decode()
+        entry = check_backend(runtime.backend)
+        setup = msgspec.json.encode(Setup(runtime, entry.make)).decode()
+        environment = {**entry.variables(runtime.threads), SETUP_VARIABLE: setup}
         self.ready = self._refused = None
         self.unusable.clear()
         self.hung = False
@@ -70,10 +70,10 @@ class TrainerProcess:
         self._listening = asyncio.create_task(self._listen(self._child))
 
     async def settled(self) -> None:
-        """Wait until the trainer has its backend.
+        """Wait until the trainer has loaded its backend.
 
         Raises:
-            InputError: the backend can't be used as the runtime wants it.
+            InputError: the backend can't be used with this runtime.
             TrainingError: the trainer died.
         """
         await self._settled.wait()
@@ -108,11 +108,11 @@ class TrainerProcess:
                 return
 
     async def do(self, order: Work) -> None:
-        """Give the trainer an order; a trainer with another runtime than a task wants is replaced.
+        """Send a command to the trainer, after replacing it if the task needs another runtime.
 
         Raises:
-            InputError: the task wants a backend that is not installed, and the trainer stays as it is; or the backend
-                can't be used on this machine.
+            InputError: the backend of the task is not installed, and the trainer stays as it is; or the backend can't
+                be used on this machine.
         """
         wanted = combined(self._own, order.fit.runtime, self._fixed) if isinstance(order, Fit) else self.runtime
         if wanted != self.runtime:
@@ -120,13 +120,13 @@ class TrainerProcess:
             await self.close()
             self.runtime = wanted
         elif self.unusable.is_set():
-            await self.settled()  # another trainer would end in the same way
+            await self.settled()  # another trainer would fail for the same reason
         if self._child is None:
             await self.start()
         await self._send(order)
 
     async def stop(self, number: int) -> None:
-        """Let the trainer stop working on an order, at its next chance; one that does not is killed after a while."""
+        """Stop a command as soon as possible. A trainer that does not react is killed after STOP_SECONDS."""
         await self._send(Stop(number))
         self._stops()
         if self._child is not None:
@@ -134,7 +134,7 @@ class TrainerProcess:
             self._stopping = (number, timer)
 
     def _stops(self) -> None:
-        """Nothing is waited for any more."""
+        """Cancel the timer for a hung trainer."""
         if self._stopping is not None:
             self._stopping[1].cancel()
             self._stopping = None
@@ -159,6 +159,6 @@ class TrainerProcess:
 
 
 def combined(own: Runtime, wanted: Runtime, fixed: frozenset[str]) -> Runtime:
-    """What a task wants, and for the rest this client's own; what is fixed stays the client's own in any case."""
+    """Return the runtime for a task: its own settings, where it may set them, else those of this client."""
     changes = {key: value for key, value in msgspec.structs.asdict(wanted).items() if value and key not in fixed}
     return msgspec.structs.replace(own, **changes)

@@ -1,1 +1,1 @@
-"""Steps 3 and 5: what goes over the wire. Bytes in, events out: no socket, no asyncio, no clock."""
+"""Steps 3 and 5: the wire format. Bytes in, events out: no sockets, no asyncio, no clocks."""

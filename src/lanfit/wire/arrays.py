@@ -1,6 +1,6 @@
 """Raw arrays in one contiguous block of bytes: the table that describes them, and views into the block.
 
-A block is what travels: a model's weights, a shard, a result. Its arrays lie one after the other as raw
+A block is the unit of transfer: a model's weights, a shard, a result. Its arrays are stored one after another as raw
 little-endian bytes, each starting at a multiple of 64 so that a view of it is aligned.
 """
 
@@ -18,16 +18,18 @@ from lanfit.errors import LocalProtocolError, RemoteProtocolError
 from lanfit.wire.texts import BlockId, Data, Word
 
 ALIGNMENT = 64
-#: The dtypes that may travel, by their NumPy names.
+#: The dtypes that may be sent, by their NumPy names.
 DTYPES = frozenset(
     {"bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
     | {"float16", "float32", "float64"}
 )
+#: No block is larger, in bytes: applies to tables that were accepted before and are read back from a disk.
+LARGEST = 1 << 62
 AnyArray = NDArray[np.generic]
 
 
 class ArraySpec(msgspec.Struct, frozen=True, array_like=True):
-    """Name, dtype (a NumPy name) and shape of one array; no bytes."""
+    """The name, dtype (a NumPy name) and shape of one array; no bytes."""
 
     name: Data
     dtype: Word
@@ -35,12 +37,12 @@ class ArraySpec(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the raw array, in Python integers: a peer's huge shape can't overflow."""
+        """The size of the raw array in bytes, as a Python integer: a huge shape from a peer can't overflow."""
         return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 class BlockSpec(msgspec.Struct, frozen=True):
-    """A block of arrays by content: `id` is the hex SHA-256 of its bytes, padding included."""
+    """A block of arrays, identified by content: `id` is the hex SHA-256 of its bytes, including padding."""
 
     id: BlockId
     arrays: tuple[ArraySpec, ...]
@@ -60,15 +62,15 @@ def offsets(arrays: Sequence[ArraySpec]) -> tuple[list[int], int]:
 
 
 def block_size(arrays: Sequence[ArraySpec]) -> int:
-    """Size of the block in bytes."""
+    """Return the size of the block in bytes."""
     return offsets(arrays)[1]
 
 
 def check_specs(arrays: Sequence[ArraySpec], limit: int) -> None:
-    """Check a table that a peer sent, before anything is allocated.
+    """Check a table from a peer before anything is allocated.
 
     Raises:
-        RemoteProtocolError: a dtype is not allowed, a dimension is negative, a name stands twice, or the block is
+        RemoteProtocolError: a dtype is not allowed, a dimension is negative, a name occurs twice, or the block is
             larger than `limit` bytes.
     """
     names = set()
@@ -86,7 +88,7 @@ def check_specs(arrays: Sequence[ArraySpec], limit: int) -> None:
 
 
 def views(block: memoryview, arrays: Sequence[ArraySpec]) -> dict[str, AnyArray]:
-    """Return the arrays as views into the block, by name; writable when the block is."""
+    """Return the arrays as views into the block, by name; writable if the block is."""
     starts, size = offsets(arrays)
     if len(block) < size:
         raise LocalProtocolError(f"a block of {len(block)} bytes is too short for arrays of {size}")
@@ -97,7 +99,7 @@ def views(block: memoryview, arrays: Sequence[ArraySpec]) -> dict[str, AnyArray]
 
 
 def pieces(arrays: Mapping[str, AnyArray]) -> Iterator[memoryview]:
-    """The bytes of a block in order, as views of the arrays and short paddings: nothing is copied."""
+    """Return the bytes of a block in order, as views of the arrays and short paddings, without copying."""
     for array in arrays.values():
         data = np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
         yield data
@@ -106,20 +108,20 @@ def pieces(arrays: Mapping[str, AnyArray]) -> Iterator[memoryview]:
 
 
 class Digest:
-    """The SHA-256 of the bytes of a block, which can be gone on with: more arrays may follow in another block."""
+    """The SHA-256 of the bytes of a block; it can be continued with more arrays in another block."""
 
     def __init__(self, arrays: Mapping[str, AnyArray], before: Digest | None = None) -> None:
-        """Reads every byte of `arrays` once; `before`: of the arrays that stand before them."""
+        """Read every byte of `arrays` once; `before` are the specs of the preceding arrays."""
         self._hash: hashlib._Hash = hashlib.sha256() if before is None else before._hash.copy()
         for piece in pieces(arrays):
             self._hash.update(piece)
 
     @property
     def id(self) -> str:
-        """What a block has as its id that ends here."""
+        """Return the id of a block that ends here."""
         return self._hash.hexdigest()
 
 
 def block_of(arrays: Mapping[str, AnyArray], digest: Digest | None = None) -> BlockSpec:
-    """Describe arrays as a block; reads every byte once, for the hash, unless that is known."""
+    """Return arrays as a block; read every byte once for the hash, unless it is given."""
     return BlockSpec((digest or Digest(arrays)).id, tuple(spec_of(name, array) for name, array in arrays.items()))

@@ -1,7 +1,7 @@
 """The login: SPAKE2 over the stretched passphrase, bound to the server's certificate; two state machines.
 
-Frames in, frames and events out. The tables below are the login: the machines run on them, and docs/protocol.md is
-made from them. Nothing here knows a socket, who is banned, or what a client may do once it is in.
+Frames in, frames and events out. The tables below define the login: the state machines use them, and docs/protocol.md
+is generated from them. This module knows no sockets, no bans, and not what a client may do after the login.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def _exactly(size: int) -> Size:
     return Size(size, size)
 
 
-#: What each side may receive before login; every frame has one size.
+#: What each side may receive before login; every frame has a fixed size.
 LOGIN_TO_SERVER = {
     Kind.CLIENT_HELLO: _exactly(CLIENT_HELLO.size),
     Kind.CLIENT_EXCHANGE: _exactly(EXCHANGE_BYTES),
@@ -52,7 +52,7 @@ LOGIN_TO_CLIENT = {
 
 
 class Refusal(enum.IntEnum):
-    """Why a server lets nobody in; each has a sentence of its name among the mistakes (`join.banned`)."""
+    """Why a server refuses a client; the table of errors has a message for each (`join.banned`)."""
 
     VERSION = 1
     BANNED = 2
@@ -62,19 +62,19 @@ class Refusal(enum.IntEnum):
 
 
 class Distrust(enum.IntEnum):
-    """Why a client does not log in to a server, as it tells that server instead of its hello."""
+    """Why a client does not log in to a server; it tells the server instead of sending its hello."""
 
     FINGERPRINT = 1
-    """It expects another fingerprint."""
+    """The client expects another fingerprint."""
 
 
 def client_refusal(why: Distrust) -> bytes:
-    """The frame with which a client goes away without a hello: nothing in it tells who the client is."""
+    """The frame with which a client leaves without a hello; it reveals nothing about the client."""
     return encode_frame(Kind.CLIENT_REFUSE, CLIENT_REFUSE.pack(why))
 
 
 class State(enum.Enum):
-    """Where a login is; each side has its own meaning for what it waits for."""
+    """The state of a login; each side has its own description of it."""
 
     HELLO = "waits for the hello"
     DECISION = "waits for its own side"
@@ -86,7 +86,7 @@ class State(enum.Enum):
 
 
 class Act(enum.Enum):
-    """What moves a login besides a frame."""
+    """What changes the state of a login, other than a frame."""
 
     PASSWORD = "the stretched passphrase is given"
     ADMIT = "the gate admits the client"
@@ -98,7 +98,7 @@ class Act(enum.Enum):
 
 @dataclass(frozen=True)
 class Step:
-    """One line of a login's table: in this state, on this, to that state."""
+    """One line of a login's transition table: a state, an input, and the next state."""
 
     state: State
     on: Kind | Act
@@ -111,6 +111,7 @@ CLIENT_LOGIN = (
     Step(State.DECISION, Act.PASSWORD, State.EXCHANGE, "sends CLIENT_EXCHANGE"),
     Step(State.EXCHANGE, Kind.SERVER_EXCHANGE, State.PROOF, "sends CLIENT_PROOF: the client proves itself first"),
     Step(State.PROOF, Kind.SERVER_PROOF, State.DONE, "the proof is right: sends and takes messages from now on"),
+    Step(State.REFUSED, Act.PASSWORD, State.REFUSED, "nothing: it was refused while the passphrase was stretched"),
     Step(State.HELLO, Kind.REFUSE, State.REFUSED, "tells why"),
     Step(State.DECISION, Kind.REFUSE, State.REFUSED, "tells why"),
     Step(State.EXCHANGE, Kind.REFUSE, State.REFUSED, "tells why"),
@@ -133,21 +134,21 @@ SERVER_LOGIN = (
 
 @dataclass(frozen=True)
 class NeedPassword:
-    """Client: stretch the passphrase with this salt (in a thread: it takes 0.1 s) and give it to `password`."""
+    """Client: stretch the passphrase with this salt (in a thread: it takes 0.1 s) and pass it to `password`."""
 
     salt: bytes
 
 
 @dataclass(frozen=True)
 class Knocks:
-    """Server: a client said hello; answer with `admit` or `refuse`."""
+    """Server: a client sent its hello; answer with `admit` or `refuse`."""
 
     client_id: bytes
 
 
 @dataclass(frozen=True)
 class Guesses:
-    """Server: the client has chosen what it guesses; answer with `begin` or `refuse`. Its proof is to come."""
+    """Server: the client has committed to its guess; answer with `begin` or `refuse`. Its proof is still to come."""
 
     client_id: bytes
 
@@ -161,7 +162,7 @@ class LoggedIn:
 
 @dataclass(frozen=True)
 class WrongProof:
-    """Server: a guess failed; the refusal is on its way."""
+    """Server: a guess failed; the refusal is being sent."""
 
     client_id: bytes
 
@@ -172,12 +173,13 @@ class Refused:
 
     why: Refusal
     seconds: int
-    """Until a new try makes sense; for VERSION the highest version that the server speaks, 0 if it is not known."""
+    """The time until a new attempt makes sense; for VERSION, the highest version that the server supports, 0 if
+    unknown."""
 
 
 @dataclass(frozen=True)
 class OtherVersion:
-    """Server: the client speaks none of this side's versions, but those from `lowest` to `highest`; it is refused."""
+    """Server: the client supports none of this side's versions, but those from `lowest` to `highest`; it is refused."""
 
     lowest: int
     highest: int
@@ -185,7 +187,7 @@ class OtherVersion:
 
 @dataclass(frozen=True)
 class Distrusted:
-    """Server: the client does not log in, for a reason of its own."""
+    """Server: the client does not log in, for its own reason."""
 
     why: Distrust
 
@@ -194,7 +196,7 @@ LoginEvent = NeedPassword | Knocks | Guesses | LoggedIn | WrongProof | Refused |
 
 
 class _Login:
-    """What both state machines share: the table, and the frames to send."""
+    """The common part of both state machines: the table, and the frames to send."""
 
     table: ClassVar[tuple[Step, ...]]
 
@@ -205,17 +207,17 @@ class _Login:
         self._handlers: dict[Kind, Callable[[bytes], list[LoginEvent]]] = {}
 
     def receive(self, frame: Frame) -> list[LoginEvent]:
-        """Take in a frame; return what happened.
+        """Process a frame; return what happened.
 
         Raises:
-            RemoteProtocolError: the frame may not come now, or says what it must not say.
+            RemoteProtocolError: the frame is not allowed now, or its content is invalid.
         """
         if not any(step.state is self.state and step.on is frame.kind for step in self.table):
             raise RemoteProtocolError(f"{frame.kind.name} came while the login {self.state.value}")
         return self._handlers[frame.kind](frame.payload)
 
     def take_output(self) -> bytes:
-        """The bytes to send now; they are given out once."""
+        """Return the bytes to send now; they are returned only once."""
         output = b"".join(self._output)
         self._output.clear()
         return output
@@ -232,9 +234,9 @@ class _Login:
 
 
 class ClientLogin(_Login):
-    """The client's side: `hello()` once, then frames in, and `password()` when it is asked for.
+    """The client's side: call `hello()` once, then feed frames, and call `password()` when it is requested.
 
-    `fingerprint` is the SHA-256 of the certificate that this side saw: what binds the login to its TLS connection.
+    `fingerprint` is the SHA-256 of the certificate that this side received: it binds the login to its TLS connection.
     """
 
     table = CLIENT_LOGIN
@@ -254,8 +256,11 @@ class ClientLogin(_Login):
         self._exchange: Exchange | None = None
 
     def password(self, stretched: bytes) -> None:
-        """Go on with the stretched passphrase, after NeedPassword."""
+        """Continue with the stretched passphrase, after NeedPassword; do nothing if the server has refused in the
+        meantime."""
         self._move(Act.PASSWORD)
+        if self.state is State.REFUSED:
+            return
         self._exchange = Exchange(True, stretched, self._client_id, self._server_id, self._fingerprint)
         self._send(Kind.CLIENT_EXCHANGE, self._exchange.message)
 
@@ -290,7 +295,8 @@ class ClientLogin(_Login):
 
 
 class ServerLogin(_Login):
-    """The server's side of one connection: frames in; `admit` or `refuse` after Knocks, `begin` or so after Guesses."""
+    """The server's side of one connection: frames in; call `admit` or `refuse` after Knocks, `begin` or `refuse` after
+    Guesses."""
 
     table = SERVER_LOGIN
 
@@ -307,7 +313,7 @@ class ServerLogin(_Login):
         self._expected = self._ours = self._guess = b""
 
     def admit(self, stretched: bytes) -> None:
-        """Go on: this client may try to prove that it knows the passphrase, whose stretched form is given."""
+        """Continue: this client may try to prove that it knows the passphrase, which is given in stretched form."""
         self._move(Act.ADMIT)
         hello = SERVER_HELLO.pack(VERSION, SUITE, os.urandom(NONCE_BYTES), self._server_id, self._salt)
         self._th = transcript(self._client_hello, hello, self._fingerprint)
@@ -315,10 +321,10 @@ class ServerLogin(_Login):
         self._send(Kind.SERVER_HELLO, hello)
 
     def begin(self) -> None:
-        """Answer the exchange: the client may prove that it guessed right. This costs some milliseconds.
+        """Answer the exchange, so that the client can prove its guess. This takes some milliseconds.
 
         Raises:
-            RemoteProtocolError: what came can't be an exchange message.
+            RemoteProtocolError: the exchange message is invalid.
         """
         exchange = Exchange(False, self._password, self._client_id, self._server_id, self._fingerprint)
         self._password = b""
@@ -327,7 +333,7 @@ class ServerLogin(_Login):
         self._send(Kind.SERVER_EXCHANGE, exchange.message)
 
     def refuse(self, why: Refusal, seconds: int = 0) -> None:
-        """Send the client away, before or after its hello, or before its guess begins."""
+        """Refuse the client, before or after its hello, or before its guess begins."""
         self._move(Act.REFUSE)
         self._send(Kind.REFUSE, REFUSE.pack(why, seconds))
 

@@ -1,42 +1,51 @@
-"""The names of metrics: whatever Keras takes, as long as files, terminals and tables can show it.
+"""The names of metrics: any name that Keras accepts and that files, terminals and tables can show.
 
-A name travels as it is, spaces and all. A terminal shows it, a CSV file quotes it, a log line holds it: so it has no
-control character and no line break. Some names have a meaning of their own in a history.
+A name is sent unchanged, including spaces. Terminals, CSV files and log lines contain it, so it has no control
+characters and no line breaks. Some names have a special meaning in a history.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-#: So many metrics a model may be compiled with, and so many bytes their names may have together: figures travel in
-#: messages, with `val_` in front a second time.
+#: The maximum number of metrics of a model, and of the bytes of their names: metrics are sent in messages, a second
+#: time with the prefix `val_`.
 MOST_METRICS = 256
 MOST_BYTES = 8000
-#: Characters of one name.
+#: The maximum number of characters of one name.
 LONGEST_NAME = 200
-#: A message holds no more figures than this: of training, of validation, and scores of the same.
+#: The maximum number of metrics in a message: of training, of validation, and standard metrics of both.
 MOST_FIGURES = 2 * MOST_METRICS + 16
-#: In front of the figures of validation, and of a compiled metric whose name one of the scores has.
+#: The prefix of validation metrics, and of a compiled metric that has the name of a standard metric.
 VALIDATION = "val_"
 COMPILED = "compiled_"
-#: The scores that lanfit computes itself.
+#: The standard metrics that lanfit computes itself.
 SCORES = ("loss", "accuracy", "precision", "recall", "f1", "mae", "r2")
-#: Where a compiled metric has the name of a score, and another meaning, both are given.
+#: If a compiled metric has the name of a standard metric but another value, both are reported.
 COMPILED_SCORES = {f"{COMPILED}{name}": name for name in SCORES}
 
 
+def compiled_score(name: str) -> str:
+    """The score whose name a compiled metric has, too, which is called so; empty for any other figure.
+
+    Of several outputs the name of one stands in front of the score: `compiled_kind_precision`.
+    """
+    score = name.removeprefix(COMPILED)
+    return score if score != name and score.endswith(SCORES) else ""
+
+
 def is_figure_name(name: str) -> bool:
-    """Whether a peer may call a figure so."""
+    """Return whether a peer may use this name for a metric."""
     return 0 < len(name) <= LONGEST_NAME + len(VALIDATION) and name.isprintable()
 
 
 def are_figure_names(names: Collection[str]) -> bool:
-    """Whether a peer may call its figures so."""
+    """Return whether a peer may use these names for its metrics."""
     return len(names) <= MOST_FIGURES and all(map(is_figure_name, names))
 
 
 def why_no_metric(name: str) -> str:
-    """Why a model can't be compiled with a metric of this name; empty when it can."""
+    """Return why a model can't be compiled with a metric of this name; empty if it can."""
     if name == "loss":
         return "that is what the loss itself is called"
     if name.startswith(VALIDATION):
@@ -51,5 +60,5 @@ def why_no_metric(name: str) -> str:
 
 
 def size_of(names: Iterable[str]) -> int:
-    """The bytes of all these names."""
+    """Return the number of bytes of all these names."""
     return sum(len(name.encode(errors="replace")) for name in names)

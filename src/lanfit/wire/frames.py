@@ -1,8 +1,8 @@
-"""Frames: how bytes become messages and pieces of blocks, and back.
+"""Frames: how bytes become messages and chunks of blocks, and back.
 
-A frame is `length` (u32, bytes of the payload), `kind` (u8) and the payload; numbers are big-endian. The reader hands
-out the memory where the next bytes go, so that a block's bytes land in the block and are copied nowhere. What a frame
-means is not decided here: see auth.py and session.py.
+A frame is `length` (u32, bytes of the payload), `kind` (u8) and the payload; numbers are big-endian. The reader
+provides the memory for the next bytes, so that the bytes of a block are received in place, without a copy. The meaning
+of frames is defined elsewhere: see auth.py and session.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DATA_LIMIT = 8 * 1024 * 1024
 
 
 class Kind(enum.IntEnum):
-    """What a frame is."""
+    """The kinds of frames."""
 
     CLIENT_HELLO = 1
     SERVER_HELLO = 2
@@ -40,13 +40,13 @@ class Kind(enum.IntEnum):
 
 
 class Size(NamedTuple):
-    """The smallest and the largest payload of a kind of frame, in bytes."""
+    """The minimum and maximum payload of a kind of frame, in bytes."""
 
     smallest: int
     largest: int
 
 
-#: After login; a server gets its messages from clients, whose limit is lower.
+#: After login; the limit for messages of clients is lower.
 DATA_SIZE = Size(DATA_HEADER.size + 1, DATA_HEADER.size + DATA_LIMIT)
 OPEN_TO_CLIENT: Mapping[Kind, Size] = {Kind.CONTROL: Size(1, CONTROL_LIMIT), Kind.DATA: DATA_SIZE}
 OPEN_TO_SERVER: Mapping[Kind, Size] = {Kind.CONTROL: Size(1, CONTROL_LIMIT_FROM_CLIENT), Kind.DATA: DATA_SIZE}
@@ -54,7 +54,7 @@ OPEN_TO_SERVER: Mapping[Kind, Size] = {Kind.CONTROL: Size(1, CONTROL_LIMIT_FROM_
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame that came in whole; DATA comes as `Chunk` instead."""
+    """A complete frame; DATA frames are returned as `Chunk` instead."""
 
     kind: Kind
     payload: bytes
@@ -70,7 +70,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A DATA frame that came in whole; its bytes already lie in the memory given for its stream."""
+    """A complete DATA frame; its bytes are already in the memory given for its stream."""
 
     stream: int
     offset: int
@@ -82,23 +82,23 @@ class Chunk:
 
 
 def encode_frame(kind: Kind, payload: bytes) -> bytes:
-    """One whole frame."""
+    """Return a complete frame."""
     return HEADER.pack(len(payload), kind) + payload
 
 
 def encode_data_header(stream: int, offset: int, size: int) -> bytes:
-    """What stands before the `size` bytes of a DATA frame."""
+    """Return the header in front of the `size` bytes of a DATA frame."""
     if not 1 <= size <= DATA_LIMIT:
         raise LocalProtocolError(f"a data frame of {size} bytes was about to be sent; 1 to {DATA_LIMIT} are allowed")
     return HEADER.pack(DATA_HEADER.size + size, Kind.DATA) + DATA_HEADER.pack(stream, offset)
 
 
-#: Where bytes go that nobody wants; nobody reads it, so all readers share it.
+#: Discarded bytes are written here; nobody reads it, so all readers share it.
 _SINK = memoryview(bytearray(64 * 1024))
 
 
 def slices(pieces: Iterable[memoryview], offset: int, size: Callable[[], int]) -> Iterator[list[memoryview]]:
-    """Cut the bytes of `pieces` from `offset` on into slices, the last one shorter; copies nothing.
+    """Divide the bytes of `pieces` from `offset` on into slices, the last one shorter, without copying.
 
     Args:
         size: gives the bytes of a slice, asked for each.
@@ -122,17 +122,17 @@ def slices(pieces: Iterable[memoryview], offset: int, size: Callable[[], int]) -
 @dataclass
 class _Stream:
     into: memoryview | None
-    """None: nobody wants the bytes any more, they are read and thrown away."""
+    """None: the bytes are no longer needed; they are read and discarded."""
     position: int
     end: int
 
 
 class FrameReader:
-    """Bytes in, frames out: write up to `len(get_buffer())` bytes there, then tell `buffer_updated` how many.
+    """Bytes in, frames out: write up to `len(get_buffer())` bytes there, then call `buffer_updated` with their number.
 
-    `sizes` says which kinds may come now, and how large; it is changed when the login is done. Whatever breaks the
-    rules raises RemoteProtocolError as soon as its header is there, before anything is allocated; the reader is of no
-    use after that.
+    `sizes` defines the kinds that are allowed now, and their sizes; it changes after the login. A violation raises
+    RemoteProtocolError as soon as the header is received, before anything is allocated; the reader can't be used after
+    that.
     """
 
     def __init__(self, sizes: Mapping[Kind, Size]) -> None:
@@ -143,24 +143,24 @@ class FrameReader:
         self._await_header()
 
     def expect(self, stream: int, into: memoryview, offset: int) -> None:
-        """Let DATA frames of this stream fill `into` (writable, format B) from `offset` to its end."""
+        """Receive DATA frames of this stream into `into` (writable, format B) from `offset` to its end."""
         if stream in self._streams or into.readonly or not 0 <= offset < len(into):
             raise LocalProtocolError(f"stream {stream} can't be received into {len(into)} bytes from {offset} on")
         self._streams[stream] = _Stream(into, offset, len(into))
 
     def drop(self, stream: int) -> None:
-        """Throw away what is still to come of a stream; its memory is not written to again."""
+        """Discard the rest of a stream; its memory is not written to again."""
         if found := self._streams.get(stream):
             found.into = None
             if self._current is found:
                 self._aim_at_payload()
 
     def get_buffer(self, sizehint: int = -1) -> memoryview:
-        """Where the next bytes go; never empty."""
+        """Return the memory for the next bytes; never empty."""
         return self._target[self._filled :]
 
     def buffer_updated(self, count: int) -> Frame | Chunk | None:
-        """Take in `count` bytes that were written to the buffer; return the frame that they complete, if any."""
+        """Process `count` bytes that were written to the buffer; return the frame that they complete, if any."""
         if not 0 <= count <= len(self._target) - self._filled:
             raise LocalProtocolError(f"{count} bytes were read into a buffer of {len(self._target) - self._filled}")
         self._filled += count
@@ -244,7 +244,7 @@ Event = TypeVar("Event", covariant=True)
 
 
 class Receiver(Protocol[Event]):
-    """What bytes can be fed to: a FrameReader, a Session."""
+    """The interface of receivers of bytes: a FrameReader, a Session."""
 
     def get_buffer(self, sizehint: int = -1) -> memoryview: ...
 
@@ -252,7 +252,7 @@ class Receiver(Protocol[Event]):
 
 
 def feed(receiver: Receiver[Event], data: bytes | bytearray | memoryview) -> list[Event]:
-    """Give bytes that already lie somewhere to a receiver; return what it returned, in order."""
+    """Feed bytes that are already in memory to a receiver; return its results, in order."""
     rest, returned = memoryview(data), []
     while rest:
         buffer = receiver.get_buffer()

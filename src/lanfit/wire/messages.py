@@ -1,7 +1,7 @@
 """The control messages after login, as msgpack maps tagged with `type`.
 
-Big things do not travel in messages: a message names a block (`BlockSpec`), the side that wants it sends `Fetch`, and
-the other side answers with data frames. The tables in docs/protocol.md are made from this module.
+Bulk data is not sent in messages: a message names a block (`BlockSpec`), the side that needs it sends `Fetch`, and the
+other side answers with data frames. The tables in docs/protocol.md are generated from this module.
 """
 
 from __future__ import annotations
@@ -12,18 +12,20 @@ import msgspec
 
 from lanfit.wire.arrays import BlockSpec
 from lanfit.wire.tasks import LARGEST_ARCHITECTURE as LARGEST_ARCHITECTURE
+from lanfit.wire.tasks import ClientData as ClientData
 from lanfit.wire.tasks import CustomFile as CustomFile
 from lanfit.wire.tasks import CustomFiles as CustomFiles
 from lanfit.wire.tasks import Fold as Fold
+from lanfit.wire.tasks import InputSpec as InputSpec
 from lanfit.wire.tasks import Model as Model
-from lanfit.wire.tasks import OwnRows as OwnRows
+from lanfit.wire.tasks import OutputSpec as OutputSpec
 from lanfit.wire.tasks import Runtime as Runtime
 from lanfit.wire.texts import BlockId as BlockId
 from lanfit.wire.texts import FigureName, Figures, Label, Line, Lines, OptionalLabel, ShortText, Word
 
-#: What tells one process of a client from another: random bytes.
+#: Random bytes that distinguish one process of a client from another.
 ProcessId = Annotated[bytes, msgspec.Meta(max_length=16)]
-#: How many of its earlier processes a client names.
+#: How many of its earlier processes a client lists.
 MOST_EARLIER = 8
 Stream = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
@@ -31,22 +33,22 @@ Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What every control message is."""
+    """The base of every control message."""
 
 
 # --- either side ------------------------------------------------------------------------------------------------
 
 
 class Ping(Message, frozen=True, tag="ping"):
-    """Are you there? Sent when nothing else was for a while."""
+    """A keepalive request, sent when nothing else was sent for a while."""
 
 
 class Pong(Message, frozen=True, tag="pong"):
-    """I am here: the answer to a ping."""
+    """The answer to a ping."""
 
 
 class Fetch(Message, frozen=True, tag="fetch"):
-    """Send me this block from this byte on, in data frames of this stream."""
+    """Request a block from this byte on, in data frames of this stream."""
 
     block: BlockId
     stream: Stream
@@ -57,7 +59,7 @@ class Fetch(Message, frozen=True, tag="fetch"):
 
 
 class Join(Message, frozen=True, tag="join"):
-    """The first message of a client: who it is and what it has."""
+    """The first message of a client: its identity and its capabilities."""
 
     name: Line
     version: ShortText
@@ -65,34 +67,34 @@ class Join(Message, frozen=True, tag="join"):
     device: ShortText
     threads: int
     free_memory: Size
-    """Bytes; 0 when it is not known."""
+    """In bytes; 0 if unknown."""
     custom: CustomFiles = ()
-    """The files with custom objects that this client has, and whose user allows them."""
+    """The files with custom objects that this client has and whose use the user allows."""
     keras: ShortText = ""
     """The version of Keras on this client."""
     process: ProcessId = b""
-    """The process that joins: new with each start of the client, the same when a lost link is replaced."""
+    """The process that joins: new at each start of the client, unchanged when a lost connection is replaced."""
     earlier: Annotated[tuple[ProcessId, ...], msgspec.Meta(max_length=MOST_EARLIER)] = ()
-    """The processes that used this client's state before, the newest first."""
+    """The processes that used this client's state before, newest first."""
 
 
 class Allow(Message, frozen=True, tag="allow"):
-    """The files with custom objects that this client allows from now on, instead of those in `join`."""
+    """The files with custom objects that this client allows from now on, replacing those in `join`."""
 
     custom: CustomFiles
 
 
 class Progress(Message, frozen=True, tag="progress"):
-    """How far a task is; at least once a second while it trains."""
+    """The progress of a task; sent at least once a second while it trains."""
 
     run: OptionalLabel
-    """Empty while it reads and checks its own files, before there is a run."""
+    """Empty while the client reads and checks its own files, before there is a run."""
     task: Label
     epoch: int
-    """The epoch that runs, from 1; 0 before there is one."""
+    """The current epoch, from 1; 0 before the first one."""
     epochs: int
     step: int
-    """Of `steps` in this epoch; while `state` is `receiving`, bytes that have come, and bytes there are."""
+    """The number of `steps` in this epoch; while `state` is `receiving`, the bytes received and the bytes in total."""
     steps: int
     loss: float
     samples_per_second: float
@@ -100,7 +102,7 @@ class Progress(Message, frozen=True, tag="progress"):
 
     @property
     def share(self) -> float:
-        """How much of the task is trained, 0 to 1, whatever the peer says."""
+        """The fraction of the task that is trained, clipped to 0 to 1."""
         if self.epochs <= 0:
             return 0.0
         done = max(0, self.epoch - 1) + (self.step / self.steps if self.steps else 0)
@@ -125,11 +127,12 @@ class LogLines(Message, frozen=True, tag="log"):
 
 
 class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a task gave, without the arrays.
+    """The result of a task, without the arrays.
 
-    The block holds the model's weights under the names and in the order of the server's own table; then, float64, the
-    constants of the normalizers that it was trained behind: subtract, multiply, target_subtract, target_multiply; then
-    `history`, float64, one row an epoch and one column for each name in `metrics`.
+    The block contains the model's weights, with the names and in the order of the server's table; then, as float64, the
+    constants of the normalizers that it was trained with: subtract, multiply, target_subtract, target_multiply (with
+    several inputs or outputs `subtract:NAME` and so on); then `history`, float64, with one row per epoch and one column
+    per name in `metrics`.
     """
 
     run: Label
@@ -138,9 +141,10 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     block: BlockSpec
     metrics: tuple[FigureName, ...]
     best_epoch: int
-    """The epoch whose weights these are, from 0."""
+    """The epoch that these weights are from, counted from 0."""
     scores: Figures
-    """Metrics on the rows that the fold holds out, or of the starting weights, if the task asks for it; else empty."""
+    """Metrics on the held-out rows of the fold, or of the initial weights if the task requests them; otherwise
+    empty."""
     seconds: dict[Word, float]
     backend: ShortText
     device: ShortText
@@ -148,19 +152,19 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Offer(Message, frozen=True, tag="offer"):
-    """Here is a result that you have not acknowledged; fetch its block when you can."""
+    """Offer a result that is not acknowledged yet; the server fetches its block."""
 
     result: Result
 
 
 class Commit(Message, frozen=True, tag="commit"):
-    """That was all of the block: put the result on disk and acknowledge it."""
+    """The block was sent completely: store the result and acknowledge it."""
 
     block: BlockId
 
 
 class Failed(Message, frozen=True, tag="failed"):
-    """A task could not be trained here."""
+    """Report that a task failed on this client."""
 
     run: Label
     task: Label
@@ -168,36 +172,36 @@ class Failed(Message, frozen=True, tag="failed"):
     hint: Lines
     log: tuple[Lines, ...]
     died: bool = False
-    """The trainer died of it: `log` has its last lines."""
+    """The trainer died: `log` has its last lines."""
     code: Word = ""
-    """Which error it is, as docs/errors.md lists them."""
+    """The error code, as listed in docs/errors.md."""
 
 
 class Surveyed(Message, frozen=True, tag="surveyed"):
-    """What my own files hold, without a row of them: fetch the block, and say what comes next."""
+    """The contents of the client's own files, without any row: fetch the block, then continue."""
 
     train: int
     validation: int
     test: int
     values: int
-    """How many values each mean of the inputs is of."""
+    """The number of values in each mean of the inputs."""
     target_values: int
-    """The same of the targets; 0 when they are classes or the input."""
+    """The same for the targets; 0 if they are classes or the input."""
     block: BlockSpec
-    """mean, m2, minimum, maximum of the training rows, target_mean, … of their targets, float64; and `labels`, the
-    names of the classes as JSON in uint8, unless labels are numbers."""
+    """mean, m2, minimum and maximum of the training rows and target_mean, … of their targets, float64; and `labels`,
+    the class names as JSON in uint8, unless labels are numbers."""
     notes: tuple[Line, ...]
 
 
 class Unsuitable(Message, frozen=True, tag="unsuitable"):
-    """My own files can't be used for this model."""
+    """The client's data can't be used for this model."""
 
     error: Lines
     hint: Lines
 
 
 class Scored(Message, frozen=True, tag="scored"):
-    """How a model did on the rows that I was to score it on."""
+    """The metrics of a model on the rows that the client was asked to evaluate it on."""
 
     run: Label
     task: Label
@@ -206,16 +210,16 @@ class Scored(Message, frozen=True, tag="scored"):
 
 
 class TakeParts(Message, frozen=True, tag="take parts"):
-    """The answer to `ask parts`: call me this, and let me train on these parts."""
+    """The answer to `ask parts`: the name and the parts of this client."""
 
     name: Line
     first: int
-    """From 1; so is `last`, which is one of them."""
+    """From 1, like `last`, which is included."""
     last: int
 
 
 class Leave(Message, frozen=True, tag="leave"):
-    """I go on purpose; do not wait for me."""
+    """The client leaves on purpose; the server does not wait for it."""
 
     reason: Line
 
@@ -224,28 +228,29 @@ class Leave(Message, frozen=True, tag="leave"):
 
 
 class Welcome(Message, frozen=True, tag="welcome"):
-    """You are in, under this name."""
+    """The client is admitted, under this name."""
 
     version: ShortText
     name: Label
     collecting: bool
-    """True when this server trains nothing and only takes in finished results."""
+    """True if this server only collects finished results and trains nothing."""
     keras: ShortText = ""
     """The version of Keras on the server, which can build the model."""
 
 
 class IdTaken(Message, frozen=True, tag="id taken"):
-    """Instead of `welcome`: another client with your id is here, and answers. Choose another id, and join with it."""
+    """Sent instead of `welcome`: another client with this id is connected and responds. Choose another id, and join
+    with it."""
 
 
 class Status(Message, frozen=True, tag="status"):
-    """What you are waiting for, in a sentence."""
+    """What the client is waiting for, as a sentence."""
 
     text: Line
 
 
 class NeedsCustom(Message, frozen=True, tag="needs custom"):
-    """The model needs custom objects from files that you do not allow: you get no task of it."""
+    """The model needs custom objects from files that the client does not allow: it gets no task with it."""
 
     custom: CustomFiles
     objects: Annotated[tuple[ShortText, ...], msgspec.Meta(max_length=50)] = ()
@@ -253,14 +258,14 @@ class NeedsCustom(Message, frozen=True, tag="needs custom"):
 
 
 class AskParts(Message, frozen=True, tag="ask parts"):
-    """Rows are cut into numbered parts: what do you want to be called, and which do you train on?"""
+    """The rows are divided into numbered parts: ask for the client's name and the parts to train on."""
 
     of: Annotated[int, msgspec.Meta(ge=1)]
-    """How many parts there are."""
+    """The number of parts."""
 
 
 class PartsTaken(Message, frozen=True, tag="parts taken"):
-    """This is what you are called from now on, and these parts are yours."""
+    """The name of the client from now on, and the parts that are assigned to it."""
 
     name: Label
     first: int
@@ -276,51 +281,56 @@ class FitTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     batch_size: int
     seed: int
     patience: int
-    """Stop after so many epochs without a lower validation loss; 0: never."""
+    """Stop after this many epochs without a lower validation loss; 0: never."""
     runtime: Runtime
     fold: Fold | None
-    own: OwnRows | None
-    """Train on the client's own rows: the shard then holds no rows."""
+    own: ClientData | None
+    """Train on the client's own data: the shard contains no rows."""
     round: int = 0
-    """Which round this is of, from 1; 0: there are no rounds, and the client keeps a copy of its model."""
+    """The round, from 1; 0: there are no rounds, and the client keeps a copy of its model."""
     local_steps: int = 0
-    """Train on so many batches instead of `epochs`, epoch after epoch; the last one may be cut short. 0: epochs."""
+    """Train on this many batches instead of `epochs`, epoch after epoch; the last one may be incomplete. 0: epochs."""
     proximal: float = 0.0
-    """FedProx: mu of mu/2 · ||w - w_start||² over the trainable variables, which is added to the loss that is trained
-    on, and not to the one that is reported; 0: none."""
+    """FedProx: mu in mu/2 · ||w - w_start||² over the trainable variables, which is added to the training loss but not
+    to the reported loss; 0: none."""
     first_step: int = 0
-    """Where a schedule of the learning rate begins: the steps of earlier rounds, the same number for all clients."""
+    """The step at which a learning rate schedule starts: the steps of earlier rounds, the same number for all
+    clients."""
     keep_last: bool = False
-    """Hand back the weights of the last epoch, not of the best."""
+    """Return the weights of the last epoch, not of the best."""
     score_start: bool = False
-    """Score the starting weights on the shard's validation rows first; not with a fold."""
+    """Evaluate the initial weights on the shard's validation rows first; not with a fold."""
 
 
-class Lease(Message, frozen=True, tag="lease"):
-    """A task is yours."""
+class Lease(Message, frozen=True, tag="lease", omit_defaults=True):
+    """Assign a task to the client."""
 
     run: Label
     task: Label
     attempt: int
     owner: Label
-    """The client that the shard was dealt to: its name is in the file names."""
+    """The client that the shard was assigned to; file names contain its name."""
     fit: FitTask
     weights: BlockSpec
-    """The starting weights, in the model's order."""
+    """The initial weights, in the model's order."""
     shard: BlockSpec
-    """x_train, y_train, x_validation, y_validation as they are in the files; w_train and w_validation, float32, if rows
-    have weights, one a row; the normalizers' constants, as in a result; for own rows whose labels are words `labels`,
-    the names of the classes of all clients, as JSON in uint8."""
+    """x_train, y_train, x_validation, y_validation as they are in the files; w_train and w_validation, float32, one per
+    row, if rows are weighted; the normalizers' constants, as in a result; for the client's own rows with string labels
+    `labels`, the class names of all clients, as JSON in uint8. For a model with several inputs or outputs the name of
+    the input or output follows, as in `x_train:left`."""
+    rows: BlockSpec | None = None
+    """The rows of the shard that this task has, if it has not all: `train` and `validation`, int64, as indices into
+    x_train and the arrays that belong to it. Not with a fold or the client's own data."""
 
 
 class Ack(Message, frozen=True, tag="ack"):
-    """The result with this block is on disk: you may forget it."""
+    """The result with this block is stored: the client may delete it."""
 
     block: BlockId
 
 
 class Later(Message, frozen=True, tag="later"):
-    """There is no room for the result with this block: keep it, and offer it again after so many seconds."""
+    """There is no space for the result with this block: keep it, and offer it again after this many seconds."""
 
     block: BlockId
     seconds: float
@@ -328,38 +338,39 @@ class Later(Message, frozen=True, tag="later"):
 
 
 class Reject(Message, frozen=True, tag="reject"):
-    """The result with this block is of no use, for this reason: forget it."""
+    """The result with this block is rejected for this reason: delete it."""
 
     block: BlockId
     reason: Line
 
 
 class Survey(Message, frozen=True, tag="survey"):
-    """Read and check your own files for this model, let a batch through it, and tell what is in them."""
+    """Read and check the client's own files for this model, pass a batch through it, and report statistics."""
 
     model: Model
-    own: OwnRows
+    own: ClientData
     weights: BlockSpec
 
 
 class ScoreTask(Message, frozen=True, tag="score"):
-    """Score a model on rows that you have. Several members are scored as one: their outputs are averaged."""
+    """Evaluate a model on the client's rows. Several members are evaluated as an ensemble: their outputs are
+    averaged."""
 
     run: Label
     task: Label
     model: Model
-    own: OwnRows | None
-    """Null for rows that were dealt: then only validation rows can be scored on."""
+    own: ClientData | None
+    """Null for rows from the server: then only validation rows can be evaluated."""
     shard: BlockSpec
     """As in the lease of a task."""
     members: tuple[BlockSpec, ...]
     """Weights and constants, as in a result."""
     rows: Word = "test"
-    """Which ones: test or validation."""
+    """The kind of rows: test or validation."""
 
 
 class Cancel(Message, frozen=True, tag="cancel"):
-    """Stop this task: it is not yours any more."""
+    """Stop this task: it is no longer assigned to the client."""
 
     run: Label
     task: Label

@@ -1,7 +1,17 @@
 """One side of one connection: the login, then messages and blocks. Bytes in, events out.
 
-The session checks who may say what, and when. It does no I/O, asks no clock, and does not decide who gets in or what
-a message leads to.
+Theory of operation. A session has three states:
+
+- *login*: only frames of the login are accepted, with their own size limits; `lanfit.wire.auth` has their state
+  machine. `LoggedIn` opens the session.
+- *open*: messages of the other side are decoded to their types; the type of the decoder allows only those that the
+  other side may send. A `Fetch` requests a block: its bytes follow in chunks on a numbered stream, interleaved with
+  messages. The receiver gives the memory in advance (`begin_fetch`), so chunks are written to their final place, and a
+  chunk on a stream that was not requested is a violation.
+- *broken*: after the first violation of the protocol, everything is refused. The link is cut.
+
+Everything that a peer can demand is bounded: frames by size, requested blocks by `UNANSWERED_FETCHES`. The session does
+no I/O, uses no clock, and decides neither who is admitted nor what a message causes.
 """
 
 from __future__ import annotations
@@ -12,8 +22,8 @@ from typing import Any
 
 import msgspec
 
+from lanfit.core.text import sanitize
 from lanfit.errors import LocalProtocolError, RemoteProtocolError
-from lanfit.text import sanitize
 from lanfit.wire.auth import LOGIN_TO_CLIENT, LOGIN_TO_SERVER, ClientLogin, LoggedIn, LoginEvent, ServerLogin
 from lanfit.wire.frames import (
     CONTROL_LIMIT,
@@ -31,7 +41,7 @@ from lanfit.wire.frames import (
 from lanfit.wire.messages import AnyMessage, Fetch, FromClient, FromServer, Message
 from lanfit.wire.texts import clean
 
-#: How many blocks a peer may ask for before it has got one of them.
+#: How many blocks a peer may request before it has received one of them.
 UNANSWERED_FETCHES = 16
 
 Event = LoginEvent | AnyMessage | Chunk
@@ -41,17 +51,17 @@ _encoder = msgspec.msgpack.Encoder()
 
 
 class Side(enum.Enum):
-    """Which side of the connection this is."""
+    """The side of the connection."""
 
     CLIENT = "client"
     SERVER = "server"
 
 
 class Session:
-    """A connection without its socket: feed it bytes, send what it gives out.
+    """A connection without its socket: feed it bytes, send the bytes that it returns.
 
-    With a login it begins there, and is open after LoggedIn; without one (`login=None`) it is open at once, for links
-    in memory. After a RemoteProtocolError it takes nothing any more.
+    With a login it starts there, and is open after LoggedIn; without one (`login=None`) it is open immediately, for
+    links in memory. After a RemoteProtocolError it accepts nothing more.
     """
 
     def __init__(self, side: Side, login: ClientLogin | ServerLogin | None) -> None:
@@ -74,17 +84,17 @@ class Session:
     # --- bytes in
 
     def get_buffer(self, sizehint: int = -1) -> memoryview:
-        """Where the next bytes from the peer go; never empty."""
+        """Return the memory for the next bytes from the peer; never empty."""
         return self._reader.get_buffer(sizehint)
 
     def buffer_updated(self, count: int) -> list[Event]:
-        """Take in `count` bytes that were written to the buffer; return what happened.
+        """Process `count` bytes that were written to the buffer; return what happened.
 
         Raises:
-            RemoteProtocolError: the peer broke the protocol, now or before.
+            RemoteProtocolError: the peer violated the protocol, now or before.
         """
         if self._broken:
-            raise RemoteProtocolError("the peer broke the protocol before; nothing more is taken from it")
+            raise RemoteProtocolError("the peer violated the protocol before; nothing more is accepted from it")
         try:
             arrived = self._reader.buffer_updated(count)
             if arrived is None:
@@ -99,11 +109,11 @@ class Session:
             raise
 
     def receive_bytes(self, data: bytes | bytearray | memoryview) -> list[Event]:
-        """Take in bytes that already lie somewhere; return what happened."""
+        """Process bytes that are already in memory; return what happened."""
         return [event for events in feed(self, data) for event in events]
 
     def _login_frame(self, frame: Frame) -> list[Event]:
-        assert self.login is not None  # the reader lets no login frame through when there is none
+        assert self.login is not None  # the reader accepts no login frames without a login
         events: list[Event] = [*self.login.receive(frame)]
         if any(isinstance(event, LoggedIn) for event in events):
             self.is_open = True
@@ -114,7 +124,7 @@ class Session:
         try:
             message: AnyMessage = clean(self._decoder.decode(frame.payload))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            # The library quotes what it does not know, and patterns that nobody wants to read.
+            # The library quotes what it does not know, and regular expressions that are of no interest.
             reason = sanitize(_PATTERN.sub("of the right form", str(error)), 300)
             raise RemoteProtocolError(f"a message came that can't be read: {reason}") from error
         if isinstance(message, Fetch):
@@ -128,14 +138,14 @@ class Session:
     # --- bytes out
 
     def take_output(self) -> bytes:
-        """What the login wants sent now; given out once."""
+        """Return what the login has to send now; returned only once."""
         return self.login.take_output() if self.login else b""
 
     def encode(self, message: Message) -> bytes:
         """Return the bytes of a message.
 
         Raises:
-            LocalProtocolError: the login is not done, this side may not say this, or the message is too large.
+            LocalProtocolError: the login is not done, this side may not send this message, or it is too large.
         """
         name = type(message).__name__
         if not self.is_open:
@@ -148,7 +158,8 @@ class Session:
         return encode_frame(Kind.CONTROL, payload)
 
     def begin_fetch(self, block_id: str, into: memoryview, offset: int) -> tuple[int, bytes]:
-        """Ask for a block from `offset` on, to fill `into` (writable bytes) to its end; return stream and bytes."""
+        """Request a block from `offset` on, to fill `into` (writable bytes) to its end; return the stream and the bytes
+        to send."""
         stream = self._next_stream
         request = self.encode(Fetch(block=block_id, stream=stream, offset=offset))
         self._reader.expect(stream, into, offset)
@@ -156,15 +167,15 @@ class Session:
         return stream, request
 
     def drop_fetch(self, stream: int) -> None:
-        """Nobody wants the rest of this stream: its memory is not written to any more."""
+        """Discard the rest of this stream: its memory is not written to any more."""
         self._reader.drop(stream)
 
     def encode_data_header(self, stream: int, offset: int, size: int) -> bytes:
-        """Return what stands before the `size` bytes of a piece of a block that the peer fetches."""
+        """Return the header in front of the `size` bytes of a chunk of a block that the peer fetches."""
         if stream not in self._asked_of_us:
             raise LocalProtocolError(f"data was about to be sent on stream {stream}, which the peer did not ask for")
         return encode_data_header(stream, offset, size)
 
     def end_answer(self, stream: int) -> None:
-        """All of the block that the peer fetched was sent."""
+        """Record that the block that the peer fetched was sent completely."""
         self._asked_of_us.discard(stream)

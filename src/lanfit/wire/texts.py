@@ -1,9 +1,9 @@
-"""What text in messages may be: every field of every message declares a kind, and a peer's text is held to it, once.
+"""Text in messages: every field of every message declares a kind, which is enforced once for text from a peer.
 
-`cleaner_of(type)` makes, from the annotations of a message, what is done with it when it is decoded: text for people is
-sanitized and cut; a name that becomes part of a path, or a key, is never changed, but refused by its pattern when the
-message is decoded. A field of type `str` without a kind is an error when the first message of that type is
-decoded; a test looks at all of them.
+`cleaner_of(type)` derives from the annotations of a message how it is processed after decoding: text for people is
+sanitized and truncated; a name that becomes a key or part of a path is never changed, but rejected by its pattern
+during decoding. A field of type `str` without a kind is an error when the first message of that type is decoded; a test
+checks all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import inspect
 
-from lanfit.text import HOSTILE, LINE_ENDS, sanitize, sanitize_lines
+from lanfit.core.text import HOSTILE, LINE_ENDS, sanitize, sanitize_lines
 from lanfit.wire.figures import LONGEST_NAME, VALIDATION
 
 _KIND = "lanfit text"
@@ -23,33 +23,33 @@ _LINE, _LINES, _DATA = "line", "lines", "data"
 
 # --- for people: sanitized and cut ------------------------------------------------------------------------------
 
-#: Some words, such as a version or a state.
+#: A few words, such as a version or a state.
 ShortText = Annotated[str, msgspec.Meta(extra={_KIND: (_LINE, 100)})]
-#: One sentence or two, in one line.
+#: One or two sentences on one line.
 Line = Annotated[str, msgspec.Meta(extra={_KIND: (_LINE, 1000)})]
-#: Several lines, as in a log; every further line is marked as such.
+#: Several lines, as in a log; every further line is marked.
 Lines = Annotated[str, msgspec.Meta(extra={_KIND: (_LINES, 8000)})]
 
 # --- parts of paths, and keys: refused ---------------------------------------------------------------------------
 
-#: The name of a run, a task or a client, of which the names of files are made: one name of a file that no system
-#: takes for another folder, a hidden file or a device. Anchored by \Z: `$` would let a line break pass.
+#: The name of a run, a task or a client, which becomes part of file names: a name that no system interprets as
+#: another folder, a hidden file or a device. Anchored by \Z: `$` would allow a trailing line break.
 Label = Annotated[
     str,
     msgspec.Meta(
         pattern=r"^(?![.-])(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|\Z))[A-Za-z0-9._-]{1,64}(?<!\.)\Z",
     ),
 ]
-#: The same, or nothing: there is no run, yet.
+#: The same, or empty: there is no run yet.
 OptionalLabel = Annotated[
     str,
     msgspec.Meta(
         pattern=r"^(?![.-])(?!(?i:con|prn|aux|nul|com\d|lpt\d)(?:\.|\Z))(?:[A-Za-z0-9._-]{1,64}(?<!\.))?\Z",
     ),
 ]
-#: A word of lanfit's own, such as the name of a normalizer or of an error, or nothing.
+#: A word defined by lanfit, such as the name of a normalizer or an error, or empty.
 Word = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._:-]{0,80}\Z")]
-#: What a figure is called: see lanfit.wire.figures.
+#: The name of a metric: see lanfit.wire.figures.
 FigureName = Annotated[
     str, msgspec.Meta(pattern=rf"^[^{HOSTILE}{LINE_ENDS}\t]{{1,{LONGEST_NAME + len(VALIDATION)}}}\Z")
 ]
@@ -60,7 +60,7 @@ FileName = Annotated[str, msgspec.Meta(pattern=rf"^[^/\\{HOSTILE}{LINE_ENDS}\t]{
 
 # --- for programs: neither shown as it is nor part of a path -----------------------------------------------------
 
-#: JSON, or a name that only is compared, with what this side has of its own.
+#: JSON, or a name that is only compared with names on this side.
 Data = Annotated[str, msgspec.Meta(extra={_KIND: (_DATA, 0)})]
 
 Figures = dict[FigureName, float]
@@ -70,22 +70,22 @@ Cleaner = Callable[[Any], Any]
 
 @cache
 def cleaner_of(message: type[msgspec.Struct]) -> Cleaner | None:
-    """Return what makes a decoded message fit to be shown; None when it holds nothing to be sanitized.
+    """Return the function that makes a decoded message safe to show; None if it contains nothing to sanitize.
 
     Raises:
-        TypeError: a field of text has no kind, or is of a type that is not known here.
+        TypeError: a text field has no kind, or has a type that is not supported here.
     """
     return _cleaner(inspect.type_info(message), message.__name__)
 
 
 def clean(message: msgspec.Struct) -> Any:
-    """Return a decoded message with all its text for people sanitized and cut."""
+    """Return a decoded message with all its text for people sanitized and truncated."""
     cleaner = cleaner_of(type(message))
     return message if cleaner is None else cleaner(message)
 
 
 def _cleaner(kind: inspect.Type, where: str) -> Cleaner | None:
-    """What is done with values of a type; None for nothing."""
+    """Return the function for values of a type; None for no change."""
     match kind:
         case inspect.Metadata(type=inspect.StrType(), extra={"lanfit text": (how, limit)}):
             return _of_text(str(how), int(limit))

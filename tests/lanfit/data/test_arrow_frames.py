@@ -18,7 +18,7 @@ def test_without_pyarrow_the_two_ways_out_are_said(tmp_path, monkeypatch, kind):
     path.write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     for read in (open_file, read_labels):
-        with pytest.raises(InputError, match=f"x.{kind} is a {kind} file, and reading those needs pyarrow") as caught:
+        with pytest.raises(InputError, match=f"x.{kind} is a {kind} file, which requires pyarrow") as caught:
             read(path)
         assert caught.value.code == "frame.no-reader"
         assert "pip install pyarrow" in caught.value.hint
@@ -41,9 +41,9 @@ FRAME = pd.DataFrame({"a": [1, 2, 3], "b": [0.5, 1.5, -2.25], "c": [True, False,
 
 
 def test_columns_of_numbers_are_read(save):
-    piece = open_file(save(FRAME))
-    np.testing.assert_array_equal(piece.whole(), FRAME.to_numpy(np.float32))
-    assert piece.columns == ("a", "b", "c")
+    chunk = open_file(save(FRAME))
+    np.testing.assert_array_equal(chunk.whole(), FRAME.to_numpy(np.float32))
+    assert chunk.columns == ("a", "b", "c")
 
 
 def test_labels_are_read_exactly(save):
@@ -54,7 +54,7 @@ def test_labels_are_read_exactly(save):
 
 
 def test_what_is_no_number_is_named(save):
-    with pytest.raises(InputError, match=r'columns that hold no numbers: "city" \(.*string\), "day"') as caught:
+    with pytest.raises(InputError, match=r'columns that are not numeric: "city" \(.*string\), "day"') as caught:
         open_file(save(pd.DataFrame({"a": [1], "city": ["Oslo"], "day": [pd.Timestamp("2020-01-01")]})))
     assert caught.value.code == "frame.not-numbers"
     with pytest.raises(InputError, match=r'row 2, column "a": the value is missing; the column has 2 such') as caught:

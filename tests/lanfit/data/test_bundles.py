@@ -29,22 +29,22 @@ def test_the_names_say_which_array_is_which(tmp_path, names, folders):
             (tmp_path / name / ".gitkeep").touch()
     found = source(tmp_path)
     np.testing.assert_array_equal(found.x[0].whole(), X)
-    assert found.labels[0].values.tolist() == Y.tolist()
+    assert found.targets["y"][0].values.tolist() == Y.tolist()
     assert found.test == 0
     assert found.notes == (f"all.npz: {names[0]} holds the inputs, {names[1]} the targets",)
     check_folders(tmp_path / "X", tmp_path / "Y")
     assert source(tmp_path, Target.INPUT).rows == 20
-    np.testing.assert_array_equal(source(tmp_path, Target.VALUES).y[0].whole(), Y)
+    np.testing.assert_array_equal(source(tmp_path, Target.VALUES).targets["y"][0].whole(), Y)
 
 
 def test_its_own_test_rows_are_the_test_rows(tmp_path):
     np.savez(tmp_path / "mnist.npz", x_train=X[:15], y_train=Y[:15], x_test=X[15:], y_test=Y[15:], more=Y)
     found = source(tmp_path)
     assert (found.rows, found.test) == (20, 5)
-    np.testing.assert_array_equal(np.concatenate([piece.whole() for piece in found.x]), X)
-    np.testing.assert_array_equal(np.concatenate([part.values for part in found.labels]), Y)
+    np.testing.assert_array_equal(np.concatenate([chunk.whole() for chunk in found.x]), X)
+    np.testing.assert_array_equal(np.concatenate([part.values for part in found.targets["y"]]), Y)
     assert found.notes == (
-        "mnist.npz: x_train holds the inputs, y_train the targets; x_test and y_test are its test rows; "
+        "mnist.npz: x_train holds the inputs, y_train the targets; x_test and y_test are the test rows; "
         "more is not used",
     )
 
@@ -56,7 +56,7 @@ def test_files_in_x_and_y_come_first_and_that_is_said(tmp_path):
         np.savez(tmp_path / name / "part.npz", array + 1)
     found = source(tmp_path)
     assert found.x[0].whole()[0, 0] == 1
-    assert found.notes == ("all.npz beside X and Y: not read, as X and Y hold data",)
+    assert found.notes == ("all.npz next to X and Y is not read, because X and Y contain data",)
 
 
 def test_a_key_names_other_arrays(tmp_path):
@@ -68,14 +68,14 @@ def test_a_key_names_other_arrays(tmp_path):
 def test_other_names_are_not_guessed(tmp_path, names):
     assert named_bundle(tmp_path / "all.npz", names) is None
     np.savez(tmp_path / "all.npz", **dict.fromkeys(names, X))
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match="does not exist"):
         source(tmp_path)
 
 
 def test_of_two_files_none_is_chosen(tmp_path):
     for name in ("a.npz", "b.npz"):
         np.savez(tmp_path / name, x=X, y=Y)
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match="does not exist"):
         source(tmp_path)
 
 

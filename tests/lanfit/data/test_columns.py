@@ -53,12 +53,6 @@ def test_cells_are_counted() -> None:
     column = describe("age", ["31", "", "40", "?", "31", "NaN", " 40 "])
     assert (column.rows, column.missing, column.distinct, column.example) == (7, 3, 2, "31")
     assert column.proposal == "number, 3 missing values filled with the median"
-    assert column.in_the_way
-
-
-def test_a_column_of_plain_numbers_is_not_in_the_way() -> None:
-    assert not describe("age", ["31", "40"]).in_the_way
-    assert describe("city", ["Oslo", "Rome", "Oslo"]).in_the_way
 
 
 def test_one_reading_of_thousands_is_taken_and_two_are_refused() -> None:

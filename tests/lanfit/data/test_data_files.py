@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lanfit.data import pieces
+from lanfit.core.memory import free_memory, readable_size
+from lanfit.data import chunks
 from lanfit.data.files import ENDINGS, Pair, find_pairs, natural_key, open_file, read_labels
 from lanfit.data.labels import Target
-from lanfit.data.memory import free_memory, readable_size
 from lanfit.data.sources import files_source
-from lanfit.data.text_tables import read_text_table
 from lanfit.errors import InputError
+from lanfit_server.prepare_data.text_tables import read_text_table
 
 
 def read_array(path):
@@ -70,7 +70,7 @@ def test_what_systems_and_programs_leave_is_no_data(tmp_path, name):
 def test_a_sheet_that_is_open_in_another_program_is_said(tmp_path, mark, program):
     x = touch(tmp_path / "X", "part.csv", mark)
     assert files_source(x, None, Target.INPUT).notes == (
-        f"part.csv is open in {program}: close it there first, unsaved changes are not in the file",
+        f"part.csv is open in {program}: save and close it there first, the file lacks unsaved changes",
     )
 
 
@@ -86,22 +86,22 @@ def test_missing_and_empty_folders_are_named(tmp_path, which):
     good = touch(tmp_path / "good", "a.csv")
     folder = tmp_path / which
     folders = (folder, good) if which == "X" else (good, folder)
-    with pytest.raises(InputError, match=rf"there is no folder .*{which}"):
+    with pytest.raises(InputError, match=rf"the folder .*{which} does not exist"):
         find_pairs(*folders)
     touch(folder, "README.md", ".gitkeep")
-    with pytest.raises(InputError, match=rf"{which} holds no data"):
+    with pytest.raises(InputError, match=rf"{which} contains no data"):
         find_pairs(*folders)
 
 
 def test_a_file_of_another_kind_is_named_with_what_is_read(tmp_path):
     x = touch(tmp_path / "X", "a.csv", "notes.docx")
-    with pytest.raises(InputError, match=r"notes.docx is of a kind that is not read") as caught:
+    with pytest.raises(InputError, match=r"notes.docx is not a supported file type") as caught:
         find_pairs(x, None)
     assert caught.value.hint.startswith("lanfit reads .npz, .npy, .xlsx, .csv")
     for name, advice in (("old.xls", "save it as .xlsx"), ("all.pkl", "to_csv"), ("cat.png", "lanfit prepare FOLDER")):
         (x / "notes.docx").unlink(missing_ok=True)
         (x / name).write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")
-        with pytest.raises(InputError, match=f"{name} is of a kind that is not read") as caught:
+        with pytest.raises(InputError, match=f"{name} is not a supported file type") as caught:
             find_pairs(x, None)
         assert advice in caught.value.hint
         (x / name).unlink()
@@ -135,8 +135,8 @@ def test_every_ending_of_text_and_arrays_gives_the_same_rows(tmp_path):
         file.write(text)
     np.testing.assert_array_equal(read_array(tmp_path / "x.tsv.gz"), x)
     np.save(tmp_path / "x.npy", x.astype(np.uint8))
-    piece = open_file(tmp_path / "x.npy")
-    assert (piece.dtype, piece.whole().tolist()) == (np.uint8, x.tolist())
+    chunk = open_file(tmp_path / "x.npy")
+    assert (chunk.dtype, chunk.whole().tolist()) == (np.uint8, x.tolist())
     np.save(tmp_path / "y.npy", np.array(["cat", "dog"]))
     assert read_labels(tmp_path / "y.npy").words == ("cat", "dog")
     (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-1])
@@ -154,10 +154,10 @@ def test_both_formats_give_the_same_rows(tmp_path):
 
 def test_more_than_the_free_memory_is_refused_before_it_is_read(tmp_path, monkeypatch):
     np.savez(tmp_path / "x.npz", np.zeros((1000, 10), np.uint8))
-    monkeypatch.setattr(pieces, "free_memory", lambda: 9_999)
-    with pytest.raises(InputError, match=r"shape \(1000, 10\), 10.0 kB, but 10.0 kB of memory are free"):
+    monkeypatch.setattr(chunks, "free_memory", lambda: 9_999)
+    with pytest.raises(InputError, match=r"shape \(1000, 10\) \(10.0 kB\), but only 10.0 kB of memory is free"):
         read_array(tmp_path / "x.npz")
-    monkeypatch.setattr(pieces, "free_memory", lambda: 0)  # not known: not a reason to refuse
+    monkeypatch.setattr(chunks, "free_memory", lambda: 0)  # not known: not a reason to refuse
     assert read_array(tmp_path / "x.npz").shape == (1000, 10)
 
 
@@ -174,7 +174,7 @@ def test_sizes_are_shown_with_a_unit():
 def test_without_pandas_a_csv_file_is_refused_with_the_way_to_get_it(tmp_path, monkeypatch):
     (tmp_path / "x.csv").write_text("1,2\n")
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(InputError, match=r"x.csv is a csv file, and reading those needs pandas"):
+    with pytest.raises(InputError, match=r"x.csv is a csv file, which requires pandas"):
         read_array(tmp_path / "x.csv")
 
 

@@ -41,12 +41,12 @@ OPEN_DOCUMENT = zipped(mimetype="application/vnd.oasis.opendocument.spreadsheet"
     [
         ("x.xls", TEXT, "text", "Rename it to x.csv."),
         ("x.xls", b"\xef\xbb\xbf<html><table><tr><td>1</td></tr></table>", "a web page", "save it as .xlsx"),
-        ("x.xls", sheet(), "an xlsx sheet", "Rename it to x.xlsx."),
-        ("x.xlsx", OLD, "a sheet in Excel's old format, or one with a password", "save it as .xlsx"),
+        ("x.xls", sheet(), "an xlsx file", "Rename it to x.xlsx."),
+        ("x.xlsx", OLD, "a spreadsheet in the old Excel format, or one with a password", "save it as .xlsx"),
         ("x.xlsx", TEXT, "text", "Rename it to x.csv."),
-        ("x.xlsx", OPEN_DOCUMENT, "an OpenDocument sheet", "LibreOffice"),
-        ("x.csv", OPEN_DOCUMENT, "an OpenDocument sheet", "LibreOffice"),
-        ("x.tsv", sheet(), "an xlsx sheet", "Rename it to x.xlsx."),
+        ("x.xlsx", OPEN_DOCUMENT, "an OpenDocument spreadsheet", "LibreOffice"),
+        ("x.csv", OPEN_DOCUMENT, "an OpenDocument spreadsheet", "LibreOffice"),
+        ("x.tsv", sheet(), "an xlsx file", "Rename it to x.xlsx."),
     ],
 )
 def test_a_file_that_is_something_else_than_its_name_says_is_named(

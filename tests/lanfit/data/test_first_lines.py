@@ -14,7 +14,7 @@ from lanfit.errors import InputError
 
 FLOATS = np.random.default_rng(0).random((20, 3))
 LABELS = np.arange(20) % 3
-TAKEN = "is taken for column numbers, as pandas writes them, not for a row"
+TAKEN = "is read as column numbers written by pandas, not as a row"
 
 
 @pytest.fixture(params=["csv", "xlsx"])
@@ -40,13 +40,13 @@ def sources(tmp_path):
 
 
 def test_the_header_of_an_array_is_no_row(save):
-    piece = open_file(save(pd.DataFrame(FLOATS)))
-    np.testing.assert_array_equal(piece.whole(), FLOATS.astype(np.float32))
-    assert piece.notes == (f"its first line, 0, 1, 2, {TAKEN}",)
-    assert piece.column(1) == 'column "1"'
+    chunk = open_file(save(pd.DataFrame(FLOATS)))
+    np.testing.assert_array_equal(chunk.whole(), FLOATS.astype(np.float32))
+    assert chunk.notes == (f"the first line, 0, 1, 2, {TAKEN}",)
+    assert chunk.column(1) == 'column "1"'
     two = open_file(save(pd.DataFrame(FLOATS[:, :2])))
     assert two.shape == (20, 2)
-    assert two.notes == (f"its first line, 0, 1, {TAKEN}",)
+    assert two.notes == (f"the first line, 0, 1, {TAKEN}",)
 
 
 def test_a_label_0_on_top_is_held_against_the_rows_of_x(save, sources):
@@ -54,15 +54,15 @@ def test_a_label_0_on_top_is_held_against_the_rows_of_x(save, sources):
     save(pd.Series(LABELS).to_frame(), "Y")
     source = sources()
     assert source.rows == 20
-    assert source.labels[0].values.ravel().tolist() == LABELS.tolist()
-    assert any(note.endswith(f"its first line, 0, {TAKEN}") for note in source.notes)
+    assert source.targets["y"][0].values.ravel().tolist() == LABELS.tolist()
+    assert any(note.endswith(f"the first line, 0, {TAKEN}") for note in source.notes)
 
 
 def test_a_label_0_on_top_stays_a_row_where_x_has_as_many(save, sources):
     save(pd.DataFrame(FLOATS, columns=list("abc")))
     save(pd.Series(LABELS).to_frame(), "Y", header=False)
     source = sources()
-    assert source.labels[0].values.ravel().tolist() == LABELS.tolist()
+    assert source.targets["y"][0].values.ravel().tolist() == LABELS.tolist()
     assert source.notes == ()
 
 
@@ -70,13 +70,13 @@ def test_targets_that_are_numbers_are_held_against_x_as_labels_are(save, sources
     save(pd.DataFrame(FLOATS, columns=list("abc")))
     save(pd.Series(np.arange(20) + 5).to_frame(), "Y")
     source = sources(Target.VALUES)
-    np.testing.assert_array_equal(source.y[0].whole().ravel(), np.arange(20) + 5)
+    np.testing.assert_array_equal(source.targets["y"][0].whole().ravel(), np.arange(20) + 5)
 
 
 def test_words_below_0_make_it_a_name(save):
     labels = read_labels(save(pd.Series(["cat", "dog", "cat"]).to_frame()))
     assert (labels.values.ravel().tolist(), labels.words) == ([0, 1, 0], ("cat", "dog"))
-    assert labels.notes == (f"its first line, 0, {TAKEN}",)
+    assert labels.notes == (f"the first line, 0, {TAKEN}",)
 
 
 def test_a_first_row_0_1_2_is_a_row_where_y_says_so(save, sources):
@@ -84,7 +84,7 @@ def test_a_first_row_0_1_2_is_a_row_where_y_says_so(save, sources):
     save(pd.Series(LABELS, name="kind").to_frame(), "Y")
     source = sources()
     np.testing.assert_array_equal(source.x[0].whole(), np.arange(60).reshape(20, 3))
-    assert any("its first line, 0, 1, 2, is read as a row, not as column numbers" in note for note in source.notes)
+    assert any("the first line, 0, 1, 2, is read as a row, not as column numbers" in note for note in source.notes)
 
 
 def test_what_nothing_decides_is_read_as_a_row_and_said(save, sources):
@@ -98,11 +98,11 @@ def test_what_nothing_decides_is_read_as_a_row_and_said(save, sources):
 def test_an_index_that_counts_the_rows_is_left_out(save):
     for columns in (None, list("abc")):
         frame = pd.DataFrame(FLOATS, columns=columns)
-        piece = open_file(save(frame, index=True))
-        np.testing.assert_array_equal(piece.whole(), FLOATS.astype(np.float32))
-        assert piece.shape == (20, 3)
-        assert piece.notes == ("its first column has no name and counts the rows: it is an index, and left out",)
-        assert piece.column(0) == f'column "{frame.columns[0]}"'
+        chunk = open_file(save(frame, index=True))
+        np.testing.assert_array_equal(chunk.whole(), FLOATS.astype(np.float32))
+        assert chunk.shape == (20, 3)
+        assert chunk.notes == ("the first column has no name and numbers the rows: it is an index and is left out",)
+        assert chunk.column(0) == f'column "{frame.columns[0]}"'
     words = read_labels(save(pd.DataFrame({"kind": ["cat", "dog"]}), index=True))
     assert (words.values.ravel().tolist(), words.words) == ([0, 1], ("cat", "dog"))
     saved_twice = pd.DataFrame({"Unnamed: 0": range(20), "a": FLOATS[:, 0]})
@@ -142,7 +142,7 @@ def test_rows_of_x_and_labels_never_shift_against_each_other(tmp_path, x, header
         (tmp_path / name).mkdir(exist_ok=True)
         part.to_csv(tmp_path / name / "part.csv", header=header, index=index and header)
     source = files_source(tmp_path / "X", tmp_path / "Y", Target.CLASSES)
-    labels = source.labels[0].values.ravel().tolist()
+    labels = source.targets["y"][0].values.ravel().tolist()
     read = source.x[0].whole()
     said = " ".join(source.notes)
     if labels[0] == 0:  # nothing decides it: 0 and 1 may be a row, and 0 its label; that is said

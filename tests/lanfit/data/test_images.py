@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from lanfit.data.images import Size, find_images, holds_images, piece_of, read_image, size_of
+from lanfit.data.images import Size, chunk_of, find_images, holds_images, look_at, read_image, size_of
 from lanfit.data.labels import Target
 from lanfit.data.sources import check_folders, images_source
 from lanfit.errors import InputError
@@ -36,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 def test_images_become_rows_in_natural_order_with_the_folders_as_labels(folder: Path) -> None:
     (folder / "cat" / "Thumbs.db").write_bytes(b"")
     source = images_source(folder, folder.parent / "Y", Target.CLASSES, (None, 4, 6, 3))
-    [x], [labels] = source.x, source.labels
+    [x], [labels] = source.x, source.targets["y"]
     assert x.shape == (3, 4, 6, 3)
     assert x.dtype == np.uint8
     assert np.array_equal(x.whole(), [noise(4, 6, 3) + np.uint8(n) for n in range(3)])
@@ -49,8 +51,8 @@ def test_images_are_brought_to_the_size_of_the_model_and_it_is_said(folder: Path
     put(folder / "dog" / "2.png", noise(8, 8, 3))
     source = images_source(folder, None, Target.INPUT, (None, 2, 3, 1))
     assert source.x[0].whole().shape == (4, 2, 3, 1)
-    assert any("4 images of 2 sizes, brought to 2×3 pixels" in note for note in source.notes)
-    assert any("colours become grey" in note for note in source.notes)
+    assert any("4 images of 2 sizes, resized to 2×3 pixels" in note for note in source.notes)
+    assert any("colors are converted to gray" in note for note in source.notes)
 
 
 def test_files_in_y_are_not_read_and_it_is_said(folder: Path) -> None:
@@ -80,7 +82,7 @@ def test_many_images_are_read_block_by_block(tmp_path: Path, monkeypatch: pytest
     for number in range(5):
         put(tmp_path / "a" / f"{number}.png", np.full((3, 3), number, np.uint8))
     images = find_images(tmp_path)
-    blocks = list(piece_of("x", images, Size(3, 3, 1)).blocks())
+    blocks = list(chunk_of("x", images, Size(3, 3, 1)).blocks())
     assert [len(block) for block in blocks] == [2, 2, 1]
     assert np.concatenate(blocks)[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
 
@@ -146,6 +148,25 @@ def test_a_damaged_image_is_named_when_it_is_read(folder: Path) -> None:
         images_source(folder, None, Target.CLASSES, (None, 4, 6, 3)).x[0].whole()
     assert caught.value.code == "images.damaged"
     assert "2.png" in caught.value.message
+
+
+@pytest.mark.parametrize("error", [TypeError("'IFDRational' object cannot be interpreted"), KeyError(7), IndexError()])
+def test_whatever_a_decoder_runs_into_is_a_damaged_image(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    source = images_source(folder, None, Target.CLASSES, (None, 4, 6, 3)).x[0]
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", Mock(side_effect=error))
+    with pytest.raises(InputError) as caught:
+        source.whole()
+    assert caught.value.code == "images.damaged"
+
+
+def test_an_orientation_that_is_no_number_turns_nothing(tmp_path: Path) -> None:
+    exif = b"MM\0*" + struct.pack(">IHHHI4sI", 8, 1, 0x0112, 7, 3, b"\6\6\6\0", 0)  # three bytes, of no type
+    Image.fromarray(noise(4, 6, 3)).save(tmp_path / "a.png", exif=exif)
+    found = look_at(tmp_path / "a.png")
+    assert (found.width, found.height) == (6, 4)
+    assert read_image(tmp_path / "a.png", Size(4, 6, 3)).shape == (4, 6, 3)
 
 
 def test_an_image_that_declares_too_many_pixels_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

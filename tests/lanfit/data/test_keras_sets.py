@@ -6,14 +6,25 @@ import urllib.error
 
 import numpy as np
 import pytest
+from data_requests import data_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lanfit.data import keras_sets
-from lanfit.data.keras_sets import SETS, KerasSet, check_set, load_set, pad_sequences, padded, parse_args, set_source
 from lanfit.data.labels import Target
-from lanfit.data.prepare import DataRequest, prepare
+from lanfit.data.prepare import prepare
+from lanfit.data.text_labels import Labels
 from lanfit.errors import InputError
+from lanfit_server.models import keras_datasets
+from lanfit_server.models.keras_datasets import (
+    SETS,
+    KerasSet,
+    check_set,
+    load_set,
+    pad_sequences,
+    padded,
+    parse_args,
+    set_source,
+)
 
 
 def source_of(found, target, input_shape):
@@ -27,7 +38,7 @@ def request_of(**changes):
         "target": Target.CLASSES, "shards": 2, "batch_size": 4, "test_split": 0.2, "validation_split": 0.1,
         "normalizer": "minmax", "seed": 0,
     }  # fmt: skip
-    return DataRequest(**{**given, **changes})
+    return data_request(**{**given, **changes})
 
 
 def ragged(lengths):
@@ -42,10 +53,10 @@ def ragged(lengths):
 
 def test_a_name_that_does_not_exist_gets_the_nearest():
     assert check_set(" Fashion-MNIST ") == "fashion_mnist"
-    with pytest.raises(InputError, match=r'no data set "fashon_mnist" in Keras .did you mean .fashion_mnist') as caught:
+    with pytest.raises(InputError, match=r'no Keras dataset "fashon_mnist" .did you mean .fashion_mnist') as caught:
         check_set("fashon_mnist")
     assert "boston_housing" in caught.value.hint
-    with pytest.raises(InputError, match=r'no data set "xyzzy" in Keras$'):
+    with pytest.raises(InputError, match=r'no Keras dataset "xyzzy"$'):
         check_set("xyzzy")
 
 
@@ -67,13 +78,13 @@ def test_arguments_are_typed_by_the_loaders_defaults():
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ("num_word=3", r'"num_word=3" is no argument of imdb .did you mean .num_words'),
-        ("path=/etc/passwd", '"path=/etc/passwd" is no argument of imdb'),
-        ("kwargs=1", '"kwargs=1" is no argument of imdb'),
-        ("num_words", '"num_words" is no argument of imdb'),
-        ("num_words=", '"num_words=" is no argument of imdb'),
-        ("num_words=many", 'imdb takes an integer for num_words, not "many"'),
-        ("test_split=half", 'imdb takes a number for test_split, not "half"'),
+        ("num_word=3", r'"num_word=3" is not an argument of imdb .did you mean .num_words'),
+        ("path=/etc/passwd", '"path=/etc/passwd" is not an argument of imdb'),
+        ("kwargs=1", '"kwargs=1" is not an argument of imdb'),
+        ("num_words", '"num_words" is not an argument of imdb'),
+        ("num_words=", '"num_words=" is not an argument of imdb'),
+        ("num_words=many", 'imdb expects an integer for num_words, not "many"'),
+        ("test_split=half", 'imdb expects a number for test_split, not "half"'),
     ],
 )
 def test_arguments_that_the_loader_does_not_take_are_named(args, message):
@@ -83,9 +94,9 @@ def test_arguments_that_the_loader_does_not_take_are_named(args, message):
 
 
 def test_a_loader_without_arguments_says_so():
-    with pytest.raises(InputError, match="no argument of cifar10") as caught:
+    with pytest.raises(InputError, match="not an argument of cifar10") as caught:
         parse_args("cifar10", "a=1", inspect.signature(lambda: None))
-    assert caught.value.hint == "It takes none."
+    assert caught.value.hint == "Its arguments are: none."
 
 
 def test_sequences_are_padded_to_the_models_input_and_it_is_said():
@@ -94,8 +105,8 @@ def test_sequences_are_padded_to_the_models_input_and_it_is_said():
     assert source.x[0].whole()[:4].tolist() == [[0, 1, 2, 3], [0, 0, 0, 1], [2, 3, 4, 5], [0, 0, 0, 0]]
     assert source.x[1].whole().tolist() == [[0, 0, 1, 2], [6, 7, 8, 9]]
     assert source.notes == (
-        "imdb: sequences are padded with zeros in front to 4 values, as keras.utils.pad_sequences does; of 6 of 22 "
-        "that are longer the last 4 values are kept",
+        "imdb: sequences are padded with zeros in front to 4 values, as keras.utils.pad_sequences does; 6 of 22 "
+        "are longer and keep only their last 4 values",
     )
     prepared = prepare(request_of(input_shape=(None, 4), output_shape=(None, 1), target=Target.BINARY), source=source)
     assert (prepared.rows, prepared.test) == (22, 2)
@@ -130,7 +141,7 @@ def test_a_set_of_images_can_be_its_own_target():
         request_of(output_shape=(None, 784), target=Target.INPUT, samples=15),
         source=source_of(found, Target.INPUT, (None, 28, 28)),
     )
-    assert (prepared.rows, prepared.test, prepared.x_test.dtype) == (15, 5, np.uint8)
+    assert (prepared.rows, prepared.test, prepared.test_samples.x.dtype) == (15, 5, np.uint8)
 
 
 # --- with Keras
@@ -184,11 +195,11 @@ def test_fashion_mnist_comes_from_a_prepared_cache_through_keras_own_loader(cach
         source=source_of(found, Target.CLASSES, (None, 28, 28, 1)),
     )
     assert (prepared.rows, prepared.test) == (60, 10)
-    assert np.bincount(prepared.y_test).tolist() == [1] * 10
+    assert np.bincount(prepared.test_samples.y).tolist() == [1] * 10
     rows = {(image.tobytes(), label) for image, label in zip(x, y, strict=True)}
     for shard in prepared.shards:
-        assert shard.x_train.dtype == np.uint8
-        assert all((image.tobytes(), label) in rows for image, label in zip(shard.x_train, shard.y_train, strict=True))
+        assert shard.train.x.dtype == np.uint8
+        assert all((image.tobytes(), label) in rows for image, label in zip(shard.train.x, shard.train.y, strict=True))
 
 
 @pytest.mark.keras
@@ -209,7 +220,9 @@ def test_sequences_come_through_keras_and_are_padded_as_keras_pads(cache, any_ha
     source = source_of(found, Target.BINARY, (None, 9))
     np.testing.assert_array_equal(source.x[0].whole(), keras.utils.pad_sequences(theirs, 9))
     np.testing.assert_array_equal(source.x[1].whole(), keras.utils.pad_sequences(test, 9))
-    np.testing.assert_array_equal(source.labels[0].values, labels_theirs)
+    [(first, *_)] = source.targets.values()
+    assert isinstance(first, Labels)
+    np.testing.assert_array_equal(first.values, labels_theirs)
     assert source.x[0].whole().max() < 12
 
 
@@ -270,7 +283,7 @@ def test_a_file_cut_short_is_named_and_nothing_is_printed_to_stdout(cache, capsy
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match="fashion_mnist can't be loaded: ") as caught:
         load_set("fashion_mnist")
-    assert "cut short" in caught.value.hint
+    assert "truncated" in caught.value.hint
     with pytest.raises(InputError):
         load_set("mnist")
     assert capsys.readouterr().out == ""
@@ -289,5 +302,5 @@ def test_a_download_does_not_wait_for_ever(cache, monkeypatch):
     monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", record)
     with pytest.raises(InputError):
         load_set("mnist")
-    assert seen == [keras_sets.TIMEOUT]
+    assert seen == [keras_datasets.TIMEOUT]
     assert socket.getdefaulttimeout() is None

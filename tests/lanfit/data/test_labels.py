@@ -98,26 +98,46 @@ def test_slices_give_the_same_as_all_rows():
 @pytest.mark.parametrize(
     ("target", "y", "output", "message"),
     [
-        (Target.CLASSES, [1, 12], (None, 10), r"label 12 in Y/part-2.csv, row 2, but the model has 10 outputs \(0-9\)"),
-        (Target.ONE_HOT, [3], (None, 3), r"label 3 in Y/part-2.csv, row 1, but the model has 3 outputs \(0-2\)"),
-        (Target.CLASSES, [0, 1, -1], (None, 10), r"label -1 in Y/part-2.csv, row 3 is negative"),
-        (Target.CLASSES, [0, 1.5], (None, 10), r"label 1.5 in Y/part-2.csv, row 2 is no integer"),
-        (Target.CLASSES, [0, np.nan], (None, 10), r"value nan in Y/part-2.csv, row 2 is no finite number"),
-        (Target.VALUES, [[0], [np.inf]], (None, 1), r"value inf in Y/part-2.csv, row 2 is no finite number"),
-        (Target.BINARY, [0, 1, 2], (None, 1), r"label 2 in Y/part-2.csv, row 3, but this loss takes 0 and 1"),
-        (Target.BINARY, [1, -1], (None, 1), r"label -1 in Y/part-2.csv, row 2, but this loss takes 0 and 1"),
-        (Target.ONE_HOT, [[1, 0], [1, 1]], (None, 2), r"\[1, 1\] in Y/part-2.csv, row 2 is no one-hot row"),
-        (Target.ONE_HOT, [[0.5, 0.5], [2, -1]], (None, 2), r"row 2 is no one-hot row"),
-        (Target.CLASSES, [[1, 0], [0, 1]], (None, 2), r"Y/part-2.csv has rows of 2, but here a row must be one label"),
-        (Target.ONE_HOT, [[1, 0, 0]], (None, 2), r"rows of 3, but here a row must be one label, or 2 one-hot values"),
+        (
+            Target.CLASSES,
+            [1, 12],
+            (None, 10),
+            r"Y/part-2.csv, row 2: the label is 12, but the model has 10 outputs \(0-9\)",
+        ),
+        (Target.ONE_HOT, [3], (None, 3), r"Y/part-2.csv, row 1: the label is 3, but the model has 3 outputs \(0-2\)"),
+        (Target.CLASSES, [0, 1, -1], (None, 10), r"Y/part-2.csv, row 3: the label -1 is negative"),
+        (Target.CLASSES, [0, 1.5], (None, 10), r"Y/part-2.csv, row 2: the label 1.5 is not an integer"),
+        (Target.CLASSES, [0, np.nan], (None, 10), r"Y/part-2.csv, row 2: nan is not a finite float32 number"),
+        (Target.VALUES, [[0], [np.inf]], (None, 1), r"Y/part-2.csv, row 2: inf is not a finite float32 number"),
+        (Target.BINARY, [0, 1, 2], (None, 1), r"Y/part-2.csv, row 3: the label is 2, but this loss takes only 0 and 1"),
+        (Target.BINARY, [1, -1], (None, 1), r"Y/part-2.csv, row 2: the label is -1, but this loss takes only 0 and 1"),
+        (Target.ONE_HOT, [[1, 0], [1, 1]], (None, 2), r"Y/part-2.csv, row 2: \[1, 1\] is not one-hot"),
+        (Target.ONE_HOT, [[0.5, 0.5], [2, -1]], (None, 2), r"row 2: .* is not one-hot"),
+        (
+            Target.CLASSES,
+            [[1, 0], [0, 1]],
+            (None, 2),
+            r"Y/part-2.csv has rows of 2, but the model and the loss need one label",
+        ),
+        (
+            Target.ONE_HOT,
+            [[1, 0, 0]],
+            (None, 2),
+            r"rows of 3, but the model and the loss need one label, or 2 one-hot values",
+        ),
         (
             Target.VALUES,
             [[1, 2, 3]],
             (None, 2),
-            r"rows of 3, but here a row must be 2, the shape of the model's output",
+            r"rows of 3, but the model and the loss need 2, the shape of the model's output",
         ),
-        (Target.BINARY, [[0, 1]], (None, 1), r"rows of 2, but here a row must be 1, the shape of the model's output"),
-        (Target.CLASSES, [[0, 5]], (None, 2, 3), r"label 5 in Y/part-2.csv, row 1"),
+        (
+            Target.BINARY,
+            [[0, 1]],
+            (None, 1),
+            r"rows of 2, but the model and the loss need 1, the shape of the model's output",
+        ),
+        (Target.CLASSES, [[0, 5]], (None, 2, 3), r"Y/part-2.csv, row 1: the label is 5"),
     ],
 )
 def test_what_is_wrong_with_a_label_is_named_with_file_and_row(target, y, output, message):
@@ -127,7 +147,7 @@ def test_what_is_wrong_with_a_label_is_named_with_file_and_row(target, y, output
 
 
 def test_labels_need_a_number_of_outputs():
-    with pytest.raises(InputError, match="open number of outputs") as caught:
+    with pytest.raises(InputError, match="number of outputs is not fixed") as caught:
         make_target(Target.ONE_HOT, np.array([0, 1]), np.zeros((2, 1), np.float32), (None, None))
     assert caught.value.code == "labels.open-outputs"
 
@@ -140,7 +160,7 @@ def test_the_largest_label_of_any_integer_type_is_compared_rightly(target):
         if dtype is np.int8 and target is not Target.BINARY:
             check_labels(target, y, output, "y")
         else:
-            with pytest.raises(InputError, match=f"label {y[1]} in y, row 2"):
+            with pytest.raises(InputError, match=f"y, row 2: the label (is )?{y[1]}"):
                 check_labels(target, y, output, "y")
 
 

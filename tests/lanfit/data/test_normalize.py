@@ -1,7 +1,5 @@
 """Normalizers equal scikit-learn's scalers, whatever the chunks and the parts they were computed from."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +8,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, StandardScaler
 
 import lanfit.data.normalize as normalize
-from lanfit.data.normalize import NORMALIZERS, Moments, Normalizer, fit_normalizer
+from lanfit.data.normalize import NORMALIZERS, Moments, fit_normalizer
 from lanfit.errors import InputError
 
 SCALERS = {"scale": MaxAbsScaler, "minmax": MinMaxScaler, "zscore": StandardScaler}
@@ -91,32 +89,6 @@ def test_constants_are_per_column_for_tables_and_single_for_images():
     assert fit_normalizer("zscore", Moments.of(np.ones((4, 3)))).subtract.shape == (3,)
     assert fit_normalizer("zscore", Moments.of(np.ones((4, 3, 2)))).subtract.shape == ()
     assert fit_normalizer("none", Moments.of(np.ones((4, 3)))).multiply.shape == ()
-
-
-@given(x=TABLES, name=st.sampled_from(NORMALIZERS))
-def test_a_normalizer_survives_json_to_the_bit(x, name):
-    normalizer = fit_normalizer(name, Moments.of(x))
-    again = Normalizer.from_json(json.loads(json.dumps(normalizer.to_json())))
-    assert again.name == name
-    np.testing.assert_array_equal(again.subtract, normalizer.subtract)
-    np.testing.assert_array_equal(again.multiply, normalizer.multiply)
-    np.testing.assert_array_equal(again.apply(x), normalizer.apply(x))
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        {},
-        {"name": "scale", "subtract": 0.0},
-        {"name": "scale", "subtract": "x", "multiply": 1.0},
-        {"name": "scale", "subtract": [0.0, 1.0], "multiply": 1.0},
-        {"name": "scale", "subtract": 0.0, "multiply": float("nan")},
-    ],
-)
-def test_a_spoilt_saved_normalizer_is_refused(data):
-    with pytest.raises(InputError, match="normalizer") as caught:
-        Normalizer.from_json(data)
-    assert caught.value.code in ("normalizer.not-saved", "normalizer.constants")
 
 
 def test_an_unknown_normalizer_is_named_with_the_choices():

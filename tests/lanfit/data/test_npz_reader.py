@@ -79,7 +79,7 @@ def test_an_array_that_compresses_600_to_1_is_honest(tmp_path):
 
 def test_several_arrays_are_named(tmp_path):
     np.savez(tmp_path / "x.npz", images=np.ones(3), labels=np.ones(3))
-    with pytest.raises(InputError, match=r"x.npz holds 2 arrays: images, labels") as caught:
+    with pytest.raises(InputError, match=r"x.npz contains 2 arrays: images, labels") as caught:
         read_array(tmp_path / "x.npz")
     assert "--npz-key" in caught.value.hint
 
@@ -109,7 +109,7 @@ def test_pickled_objects_are_refused_and_never_run(tmp_path):
 )
 def test_values_that_are_no_plain_numbers_are_named_by_type(tmp_path, array):
     np.savez(tmp_path / "x.npz", array)
-    with pytest.raises(InputError, match=r"not plain numbers|named fields"):
+    with pytest.raises(InputError, match=r"not plain numbers|structured array"):
         read_array(tmp_path / "x.npz")
 
 
@@ -122,7 +122,11 @@ def test_values_that_are_no_plain_numbers_are_named_by_type(tmp_path, array):
         (np.array([1j]), "complex128", "numpy.stack([x.real, x.imag], axis=-1)"),
         (np.array(["2020-01-01"], "datetime64[D]"), "datetime64", 'x.astype("int64")'),
         (np.array([b"x"]), "S1", "y.astype(str)"),
-        (np.zeros(2, [("a", "f4"), ("b", "i4")]), "named fields: a, b", "structured_to_unstructured(x)"),
+        (
+            np.zeros(2, [("a", "f4"), ("b", "i4")]),
+            "structured array with the fields a, b",
+            "structured_to_unstructured(x)",
+        ),
         (np.array([[1], [2, 3]], object), "pickled Python objects", "numpy.stack(list(x))"),
     ],
 )
@@ -131,7 +135,7 @@ def test_the_advice_for_other_values_gives_plain_numbers(tmp_path, array, messag
     with pytest.raises(InputError, match=message) as caught:
         read_array(tmp_path / "x.npz")
     assert advice in caught.value.hint
-    if "named fields" in message:
+    if "structured array" in message:
         assert caught.value.code == "npz.structured"
         array = np.lib.recfunctions.structured_to_unstructured(array)
     elif "longdouble" in message or "bfloat16" in message:
@@ -147,7 +151,7 @@ def test_a_sparse_matrix_is_named_and_the_advice_works(tmp_path, kind):
     path = tmp_path / "x.npz"
     dense = np.array([[0, 2.0], [3, 0]])
     scipy.sparse.save_npz(path, scipy.sparse.coo_matrix(dense).asformat(kind))
-    with pytest.raises(InputError, match=r"x.npz holds a sparse matrix") as caught:
+    with pytest.raises(InputError, match=r"x.npz contains a sparse matrix") as caught:
         read_array(path)
     assert caught.value.code == "npz.sparse"
     assert 'numpy.savez("x.npz", scipy.sparse.load_npz("x.npz").toarray())' in caught.value.hint
@@ -158,7 +162,7 @@ def test_a_sparse_matrix_is_named_and_the_advice_works(tmp_path, kind):
 @pytest.mark.parametrize("array", [np.float32(3), np.zeros((0, 4)), np.zeros((4, 0))])
 def test_an_array_without_rows_is_refused_with_its_shape(tmp_path, array):
     np.savez(tmp_path / "x.npz", array)
-    with pytest.raises(InputError, match=r"holds no rows: its array has the shape \("):
+    with pytest.raises(InputError, match=r"contains no rows: its array has shape \("):
         read_array(tmp_path / "x.npz")
 
 
@@ -170,7 +174,7 @@ def test_a_file_that_is_no_zip_or_empty_or_without_array_is_named(tmp_path):
             read_array(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("notes.txt", "hello")
-    with pytest.raises(InputError, match=r"x.npz holds no array"):
+    with pytest.raises(InputError, match=r"x.npz contains no array"):
         read_array(path)
 
 
@@ -184,7 +188,7 @@ def test_fewer_and_more_bytes_than_declared_are_refused(tmp_path, order):
 
 def test_a_huge_declared_array_is_refused_without_allocating(tmp_path):
     text = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000, 1000000, 1000), }\n"
-    with pytest.raises(InputError, match=r"8.0 PB, but .* of memory are free"):
+    with pytest.raises(InputError, match=r"8.0 PB\), but only .* of memory is free"):
         read_array(save(tmp_path / "x.npz", header(text)))
 
 
@@ -276,7 +280,7 @@ def test_bytes_that_a_header_declares_column_by_column_and_the_file_lacks_are_mi
     name, tmp_path, monkeypatch
 ):
     """18 GiB of labels ended in a traceback."""
-    monkeypatch.setattr("lanfit.data.pieces.free_memory", lambda: 1 << 40)
+    monkeypatch.setattr("lanfit.data.chunks.free_memory", lambda: 1 << 40)
     data = io.BytesIO()
     head = {"shape": (1_208_000_000, 2), "fortran_order": True, "descr": "<f8"}
     np.lib.format.write_array_header_1_0(data, head)
@@ -301,7 +305,7 @@ def test_memory_that_the_system_does_not_give_for_labels_is_an_error_that_names_
     def full(*arguments, **more):
         raise MemoryError
 
-    monkeypatch.setattr("lanfit.data.pieces.np.empty", full)
+    monkeypatch.setattr("lanfit.data.chunks.np.empty", full)
     with pytest.raises(InputError) as wrong:
         read_labels(path)
     assert wrong.value.code == "file.larger-than-memory"

@@ -16,8 +16,8 @@ import pytest
 
 from lanfit.data import reader_process
 from lanfit.data.files import open_file, read_labels
-from lanfit.data.text_tables import read_text_table
 from lanfit.errors import InputError, LanfitError
+from lanfit_server.prepare_data.text_tables import read_text_table
 
 CONTENT_TYPES = """<Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">
 <Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>
@@ -84,7 +84,7 @@ def test_a_workbook_that_ends_its_reader_is_a_file_that_can_not_be_read(
     [
         ("os.abort()", "file.reader-died", "was ended by signal 6"),
         ("os._exit(3)", "file.reader-died", "ended with exit code 3"),
-        ("os.kill(os.getpid(), 9)", "file.reader-killed", "was killed, as the system does when memory runs out"),
+        ("os.kill(os.getpid(), 9)", "file.reader-killed", "was killed, probably because memory ran out"),
         ("bytearray(1 << 40)", "file.reader-memory", "within"),
     ],
 )
@@ -161,3 +161,34 @@ def test_reading_a_sheet_imports_no_more_than_its_reader(tmp_path: Path) -> None
     """
     found = subprocess.run([sys.executable, "-P", "-c", code, str(path)], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../../../etc/passwd", "file:///etc/passwd", "sheet9.xml"])
+def test_a_workbook_reads_no_sheet_from_outside_of_itself(target: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.xlsx"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("[Content_Types].xml", CONTENT_TYPES)
+        archive.writestr("_rels/.rels", RELATIONS.format(kind="officeDocument", target="xl/workbook.xml"))
+        archive.writestr("xl/workbook.xml", WORKBOOK)
+        archive.writestr("xl/_rels/workbook.xml.rels", RELATIONS.format(kind="worksheet", target=target))
+        archive.writestr("padding.bin", os.urandom(4000))
+    with pytest.raises(InputError) as caught:
+        read_labels(path)
+    assert "root:" not in caught.value.message
+
+
+def test_a_workbook_with_an_entity_of_a_file_in_utf_16_is_refused(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "a.xlsx", "")
+    sheet = (
+        '<?xml version="1.0" encoding="UTF-16"?><!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]>'
+        f'<worksheet xmlns="{MAIN}"><sheetData><row r="1"><c r="A1" t="str"><v>&e;</v></c></row></sheetData>'
+        "</worksheet>"
+    )
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in parts.items():
+            archive.writestr(name, sheet.encode("utf-16") if name.endswith("sheet1.xml") else data)
+    with pytest.raises(InputError) as caught:
+        read_labels(path)
+    assert "root:" not in caught.value.message

@@ -43,7 +43,7 @@ def refused(request, tmp_path):
 def test_all_columns_in_the_way_are_named_at_once_with_what_is_proposed(refused):
     error = refused(ROWS)
     assert error.code == "columns.not-numbers"
-    assert ": 3 of 5 columns do not hold numbers alone: " in error.message
+    assert ": 3 of 5 columns are not purely numeric: " in error.message
     for name, kind, cell in (
         ("city", "category", '"Oslo" in'),
         ("joined", "date", '"2020-01-01'),
@@ -85,7 +85,7 @@ def test_where_each_column_begins_to_be_in_the_way_is_said(refused):
         ),
         ([["a", "b"], [1, 2], [2, None], [3, 4]], "the cell is empty", "1 missing value filled with the median"),
         ([["a", "b"], [1, "5 kg"], [2, "6 kg"]], '"5 kg" is not a number', '"kg" is removed'),
-        ([["a", "b"], [1, "2020-01-02"], [2, "2021-03-04"]], "2020-01-02", "date, becomes its parts"),
+        ([["a", "b"], [1, "2020-01-02"], [2, "2021-03-04"]], "2020-01-02", "date, split into its parts"),
     ],
 )
 def test_the_hint_for_one_column_fits_what_it_holds(refused, rows, message, hint):
@@ -98,7 +98,7 @@ def test_the_hint_for_one_column_fits_what_it_holds(refused, rows, message, hint
 
 def test_a_row_that_was_taken_for_names_is_said(refused):
     error = refused([[0.49, 0.29, "cp"], [0.07, 0.4, "cp"], [0.07, 0.4, "im"]])
-    assert error.message.endswith('"cp" is not a number; its first line was read as the names of the columns')
+    assert error.message.endswith('"cp" is not a number; the first line was read as column names')
     assert "first line" not in refused([["a", "b"], [1, "cp"]]).message
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_requests import data_request
 from sklearn.datasets import load_digits
 
 from lanfit.data.labels import Target
-from lanfit.data.prepare import DataRequest, prepare
+from lanfit.data.prepare import prepare
 
 DATASET = Path(__file__).parents[3] / "dataset"
 
@@ -24,7 +25,7 @@ def test_the_committed_files_are_what_the_script_writes(tmp_path, name):
 
 def test_the_digits_become_two_shards_of_719_and_718_rows():
     prepared = prepare(
-        DataRequest(
+        data_request(
             x_dir=DATASET / "X",
             y_dir=DATASET / "Y",
             input_shape=(None, 8, 8, 1),
@@ -38,7 +39,7 @@ def test_the_digits_become_two_shards_of_719_and_718_rows():
             seed=0,
         )
     )
-    assert [len(s.x_train) + len(s.x_validation) for s in prepared.shards] == [719, 718]
+    assert [len(s.train.x) + len(s.validation.x) for s in prepared.shards] == [719, 718]
     assert (prepared.rows, prepared.train, prepared.validation, prepared.test) == (1797, 1293, 144, 360)
     assert prepared.notes == ("rows of 64 values are read as 8×8×1, the model's input",)
     assert prepared.warnings == ()
@@ -47,5 +48,5 @@ def test_the_digits_become_two_shards_of_719_and_718_rows():
         (image.astype(np.float32).tobytes(), label) for image, label in zip(digits.data, digits.target, strict=True)
     }
     for shard in prepared.shards:
-        for image, label in zip(shard.x_train, shard.y_train, strict=True):
+        for image, label in zip(shard.train.x, shard.train.y, strict=True):
             assert (image.tobytes(), label) in known

@@ -158,16 +158,16 @@ def test_what_pandas_writes_is_read_as_it_was_written_or_refused(write, table, p
         ("SEP=\t\n1\t2\n3\t4\n", ("read with tabs between the cells",)),
         ("a,b\n1,2\n3,4\n".encode("utf-16"), ("read as UTF-16",)),
         (b"\xfe\xff" + "a,b\r\n1,2\r\n3,4".encode("utf-16-be"), ("read as UTF-16",)),
-        ("größe,b\n1,2\n3,4\n".encode("cp1252"), ("read as Windows-1252, as it is no UTF-8",)),
+        ("größe,b\n1,2\n3,4\n".encode("cp1252"), ("read as Windows-1252, as it is not valid UTF-8",)),
         ("a b\n1 2\n3   4\n", ("read with blanks between the cells",)),
         (" 1 2\n3 4 \n", ("read with blanks between the cells",)),
         ("a|b\n1|2\n3|4\n", ("read with bars between the cells",)),
     ],
 )
 def test_other_encodings_and_separators_are_read_and_said(write, content, notes):
-    piece = open_file(write(content))
-    np.testing.assert_array_equal(piece.whole(), [[1, 2], [3, 4]])
-    assert piece.notes == notes
+    chunk = open_file(write(content))
+    np.testing.assert_array_equal(chunk.whole(), [[1, 2], [3, 4]])
+    assert chunk.notes == notes
     labels = read_labels(write(content))
     assert labels.values.tolist() == [[1, 2], [3, 4]]
 
@@ -181,7 +181,7 @@ def test_a_letter_far_behind_the_first_lines_makes_a_file_windows_1252(write):
     path = write(b"kind\n" + b"cat\n" * 500_000 + "größe\n".encode("cp1252"))
     labels = read_labels(path)
     assert labels.words == ("cat", "größe")
-    assert labels.notes == ("read as Windows-1252, as it is no UTF-8",)
+    assert labels.notes == ("read as Windows-1252, as it is not valid UTF-8",)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=QUIET)

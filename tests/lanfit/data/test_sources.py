@@ -1,17 +1,17 @@
 """Whatever the rows come from, files of any kind, arrays or a set with its own test rows, they are prepared alike."""
 
 import tracemalloc
-from dataclasses import replace
 
 import numpy as np
 import openpyxl
 import pytest
+from data_requests import changed, data_request
 from sklearn.preprocessing import StandardScaler
 
-from lanfit.data import pieces
+from lanfit.data import chunks
 from lanfit.data.labels import Target, check_order, make_target
 from lanfit.data.normalize import Moments, fit_normalizer
-from lanfit.data.prepare import DataRequest, in_memory, prepare
+from lanfit.data.prepare import in_memory, prepare
 from lanfit.data.sources import arrays_source, files_source
 from lanfit.errors import InputError
 
@@ -23,11 +23,11 @@ PRICES = (X[:, 0] * 1000 + 200_000).reshape(-1, 1)
 
 
 def request_of(**changes):
-    request = DataRequest(
+    request = data_request(
         x_dir=None, y_dir=None, input_shape=(None, 4), output_shape=(None, 3), target=Target.CLASSES, shards=2,
         batch_size=4, test_split=0.2, validation_split=0.1, normalizer="zscore", seed=0,
     )  # fmt: skip
-    return replace(request, **changes)
+    return changed(request, **changes)
 
 
 REGRESSION = {"target": Target.VALUES, "output_shape": (None, 1)}
@@ -68,28 +68,28 @@ def folders(tmp_path):
 
 def parts(prepared):
     for shard in prepared.shards:
-        yield shard.x_train, shard.y_train
-        yield shard.x_validation, shard.y_validation
-    yield prepared.x_test, prepared.y_test
+        yield shard.train.x, shard.train.y
+        yield shard.validation.x, shard.validation.y
+    yield prepared.test_samples.x, prepared.test_samples.y
 
 
 def same(first, second):
     for (x, y), (other_x, other_y) in zip(parts(first), parts(second), strict=True):
         np.testing.assert_array_equal(x, other_x)
         np.testing.assert_array_equal(y, other_y)
-    np.testing.assert_array_equal(first.normalizer.subtract, second.normalizer.subtract)
+    np.testing.assert_array_equal(first.normalizers.x.subtract, second.normalizers.x.subtract)
 
 
 def test_csv_xlsx_and_npz_mix_in_one_folder_and_give_what_arrays_give(folders):
     x_dir, y_dir = folders(KINDS)
     mixed = prepare(request_of(x_dir=x_dir, y_dir=y_dir))
     arrays = prepare(request_of(), source=arrays_source([("x", X, KINDS)], Target.CLASSES))
-    assert mixed.labels == arrays.labels == ("cat", "dog", "yak")
+    assert mixed.labels == arrays.labels == {"y": ("cat", "dog", "yak")}
     same(mixed, arrays)
     for x, y in parts(mixed):
-        assert (KINDS[x[:, 0].astype(int)] == np.array(mixed.labels)[y]).all()
+        assert (KINDS[x[:, 0].astype(int)] == np.array(mixed.labels["y"])[y]).all()
         assert y.dtype == np.int32
-    assert np.bincount(mixed.y_test).tolist() == [4, 4, 4]
+    assert np.bincount(mixed.test_samples.y).tolist() == [4, 4, 4]
 
 
 def test_regression_and_xx_read_every_kind_too(folders):
@@ -114,10 +114,10 @@ def test_what_is_unusual_is_said_once_for_all_files(folders):
 def test_numbers_stay_and_words_in_another_file_are_named(folders):
     x_dir, y_dir = folders(np.arange(ROWS) % 3)
     prepared = prepare(request_of(x_dir=x_dir, y_dir=y_dir))
-    assert prepared.labels is None
+    assert prepared.labels == {}
     assert all((x[:, 0] % 3 == y).all() for x, y in parts(prepared))
     save(y_dir / "part-1.npz", KINDS[20:40], ["target"])
-    with pytest.raises(InputError, match=r"part-0.xlsx, row 1: 0 is a number, but the labels in .*part-1.npz are word"):
+    with pytest.raises(InputError, match=r"xlsx, row 1: 0 is a number, but the labels in .*part-1.npz are strings"):
         prepare(request_of(x_dir=x_dir, y_dir=y_dir))
 
 
@@ -125,7 +125,7 @@ def test_more_words_than_outputs_are_named(folders):
     x_dir, y_dir = folders(KINDS)
     with pytest.raises(InputError, match=r"3 different labels \(cat, dog, yak\), but the model has 2 outputs"):
         prepare(request_of(x_dir=x_dir, y_dir=y_dir, output_shape=(None, 2)))
-    with pytest.raises(InputError, match=r"3 different labels \(cat, dog, yak\), but this loss takes two"):
+    with pytest.raises(InputError, match=r"3 different labels \(cat, dog, yak\), but this loss is for two classes"):
         prepare(request_of(x_dir=x_dir, y_dir=y_dir, output_shape=(None, 1), target=Target.BINARY))
 
 
@@ -134,15 +134,15 @@ def test_two_words_are_0_and_1_for_a_yes_or_no_model():
     prepared = prepare(
         request_of(output_shape=(None, 1), target=Target.BINARY), source=arrays_source([("x", X, yes)], Target.BINARY)
     )
-    assert prepared.labels == ("no", "yes")
+    assert prepared.labels == {"y": ("no", "yes")}
     assert all(((x[:, 0] + 1) % 2 == y[:, 0]).all() for x, y in parts(prepared))
 
 
 def test_words_are_one_hot_encoded_where_the_loss_wants_it():
     prepared = prepare(request_of(target=Target.ONE_HOT), source=arrays_source([("x", X, KINDS)], Target.ONE_HOT))
-    made = make_target(Target.ONE_HOT, prepared.y_test, prepared.x_test, (None, 3))
-    np.testing.assert_array_equal(made, np.eye(3)[prepared.y_test])
-    assert prepared.labels == ("cat", "dog", "yak")
+    made = make_target(Target.ONE_HOT, prepared.test_samples.y, prepared.test_samples.x, (None, 3))
+    np.testing.assert_array_equal(made, np.eye(3)[prepared.test_samples.y])
+    assert prepared.labels == {"y": ("cat", "dog", "yak")}
 
 
 def test_npz_keys_name_the_arrays_of_x_and_y(tmp_path):
@@ -150,18 +150,18 @@ def test_npz_keys_name_the_arrays_of_x_and_y(tmp_path):
         (tmp_path / folder).mkdir()
         np.savez(tmp_path / folder / "all.npz", images=X, kinds=KINDS, both=X[:, :1])
     request = request_of(x_dir=tmp_path / "X", y_dir=tmp_path / "Y")
-    prepared = prepare(replace(request, npz_key="images, kinds"))
-    assert prepared.labels == ("cat", "dog", "yak")
-    one = prepare(replace(request, npz_key="both", input_shape=(None, 1), **REGRESSION))
+    prepared = prepare(changed(request, npz_key="images, kinds"))
+    assert prepared.labels == {"y": ("cat", "dog", "yak")}
+    one = prepare(changed(request, npz_key="both", input_shape=(None, 1), **REGRESSION))
     assert all((x == y).all() for x, y in parts(one))
-    with pytest.raises(InputError, match="holds 3 arrays: images, kinds, both") as caught:
+    with pytest.raises(InputError, match="contains 3 arrays: images, kinds, both") as caught:
         prepare(request)
     assert "--npz-key" in caught.value.hint
-    with pytest.raises(InputError, match=r'all.npz does not hold one array "image", but images, kinds, both'):
-        prepare(replace(request, npz_key="image,kinds"))
+    with pytest.raises(InputError, match=r'all.npz does not contain an array "image"; it contains images, kinds, both'):
+        prepare(changed(request, npz_key="image,kinds"))
     for wrong in ("a,b,c", "a,", ",", ""):
-        with pytest.raises(InputError, match="does not name arrays"):
-            prepare(replace(request, npz_key=wrong))
+        with pytest.raises(InputError, match="is not a valid array name"):
+            prepare(changed(request, npz_key=wrong))
 
 
 def test_targets_are_normalized_by_the_training_rows_alone_and_come_back():
@@ -169,22 +169,24 @@ def test_targets_are_normalized_by_the_training_rows_alone_and_come_back():
     source = arrays_source([("x", X, y)], Target.VALUES)
     request = request_of(target=Target.VALUES, output_shape=(None, 3), normalize_targets="zscore")
     prepared = prepare(request, source=source)
-    train = np.concatenate([shard.y_train for shard in prepared.shards])
+    train = np.concatenate([shard.train.y for shard in prepared.shards])
     scaler = StandardScaler().fit(train)
-    normalizer = prepared.target_normalizer
+    normalizer = prepared.normalizers.y
     np.testing.assert_allclose(normalizer.subtract, scaler.mean_, rtol=1e-12)
-    made = make_target(Target.VALUES, prepared.y_test, prepared.x_test, (None, 3), normalizer)
+    made = make_target(Target.VALUES, prepared.test_samples.y, prepared.test_samples.x, (None, 3), normalizer)
     assert made.dtype == np.float32
-    np.testing.assert_allclose(made[:, [0, 2]], scaler.transform(prepared.y_test)[:, [0, 2]], rtol=1e-5, atol=1e-6)
-    assert not made[:, 1].any()
-    np.testing.assert_allclose(normalizer.inverse().apply(made), prepared.y_test, rtol=1e-6)
     np.testing.assert_allclose(
-        made * normalizer.inverse().multiply + normalizer.inverse().add, prepared.y_test, rtol=1e-6
+        made[:, [0, 2]], scaler.transform(prepared.test_samples.y)[:, [0, 2]], rtol=1e-5, atol=1e-6
     )
-    plain = prepare(replace(request, normalize_targets="none"), source=source)
+    assert not made[:, 1].any()
+    np.testing.assert_allclose(normalizer.inverse().apply(made), prepared.test_samples.y, rtol=1e-6)
+    np.testing.assert_allclose(
+        made * normalizer.inverse().multiply + normalizer.inverse().add, prepared.test_samples.y, rtol=1e-6
+    )
+    plain = prepare(changed(request, normalize_targets="none"), source=source)
     np.testing.assert_array_equal(
-        make_target(Target.VALUES, plain.y_test, plain.x_test, (None, 3), plain.target_normalizer),
-        plain.y_test.astype(np.float32),
+        make_target(Target.VALUES, plain.test_samples.y, plain.test_samples.x, (None, 3), plain.normalizers.y),
+        plain.test_samples.y.astype(np.float32),
     )
 
 
@@ -200,9 +202,9 @@ def test_every_normalizer_can_be_undone(name, shape):
 def test_the_moments_of_parts_make_the_constants_of_the_whole():
     whole = prepare(request_of(**REGRESSION, shards=1), source=arrays_source([("x", X, PRICES)], Target.VALUES))
     train = whole.shards[0]
-    np.testing.assert_allclose(whole.moments.mean, train.x_train.mean(axis=0, dtype=np.float64), rtol=1e-12)
-    np.testing.assert_allclose(whole.target_moments.mean, train.y_train.mean(axis=0, dtype=np.float64), rtol=1e-12)
-    assert prepare(request_of(**XX), source=arrays_source([("x", X, None)], Target.INPUT)).target_moments is None
+    np.testing.assert_allclose(whole.moments["x"].mean, train.train.x.mean(axis=0, dtype=np.float64), rtol=1e-12)
+    np.testing.assert_allclose(whole.target_moments["y"].mean, train.train.y.mean(axis=0, dtype=np.float64), rtol=1e-12)
+    assert prepare(request_of(**XX), source=arrays_source([("x", X, None)], Target.INPUT)).target_moments == {}
 
 
 @pytest.mark.parametrize(("normalizer", "computed"), [("none", 0), ("zscore", 2)])
@@ -217,7 +219,7 @@ def test_moments_are_computed_where_a_normalizer_asks_for_them(monkeypatch, norm
 
 @pytest.mark.parametrize("target", [Target.CLASSES, Target.INPUT])
 def test_only_numbers_are_normalized_as_targets(target):
-    with pytest.raises(InputError, match="only targets that are numbers can be normalized") as caught:
+    with pytest.raises(InputError, match="only numeric targets can be normalized") as caught:
         prepare(request_of(target=target, normalize_targets="zscore"))
     assert "--normalize-targets" in caught.value.hint
 
@@ -225,7 +227,7 @@ def test_only_numbers_are_normalized_as_targets(target):
 def test_a_source_with_its_own_test_rows_keeps_them(monkeypatch):
     source = arrays_source([("training", X[:45], KINDS[:45]), ("test", X[45:], KINDS[45:])], Target.CLASSES, test=15)
     prepared = prepare(request_of(), source=source)
-    assert sorted(prepared.x_test[:, 0].tolist()) == list(range(45, 60))
+    assert sorted(prepared.test_samples.x[:, 0].tolist()) == list(range(45, 60))
     assert (prepared.rows, prepared.test) == (60, 15)
 
 
@@ -234,19 +236,19 @@ def test_samples_limit_the_rows_of_any_source(folders):
     prepared = prepare(request_of(x_dir=x_dir, y_dir=y_dir, samples=30))
     rows = np.concatenate([x[:, 0] for x, _ in parts(prepared)])
     assert prepared.rows == len(rows) == len(set(rows.tolist())) == 30
-    assert all((KINDS[x[:, 0].astype(int)] == np.array(prepared.labels)[y]).all() for x, y in parts(prepared))
+    assert all((KINDS[x[:, 0].astype(int)] == np.array(prepared.labels["y"])[y]).all() for x, y in parts(prepared))
     assert np.bincount(np.concatenate([y for _, y in parts(prepared)])).tolist() == [10, 10, 10]
     same(prepared, prepare(request_of(samples=30), source=arrays_source([("x", X, KINDS)], Target.CLASSES)))
-    with pytest.raises(InputError, match="61 rows can't be taken of 60"):
+    with pytest.raises(InputError, match="61 rows can't be selected from 60"):
         prepare(request_of(x_dir=x_dir, y_dir=y_dir, samples=61))
 
 
 def test_targets_that_float32_does_not_hold_are_named_by_row(monkeypatch):
-    monkeypatch.setattr(pieces, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(chunks, "BLOCK_BYTES", 64)
     for value in (1e39, np.nan):
         y = PRICES.astype(np.float64)
         y[33] = value
-        with pytest.raises(InputError, match=r"in y of x, row 34 is no finite number"):
+        with pytest.raises(InputError, match=r"y of x, row 34: .* is not a finite float32 number"):
             prepare(request_of(**REGRESSION), source=arrays_source([("x", X, y)], Target.VALUES))
 
 
@@ -256,14 +258,14 @@ def test_arrays_that_do_not_pair_are_named(folders):
     with pytest.raises(InputError, match="x has no targets") as caught:
         arrays_source([("x", X, None)], Target.CLASSES)
     assert caught.value.code == "targets.none"
-    with pytest.raises(InputError, match="x holds no rows") as caught:
+    with pytest.raises(InputError, match="x contains no rows") as caught:
         arrays_source([("x", X[:0], KINDS)], Target.CLASSES)
     assert caught.value.code == "file.no-rows"
     x_dir, _ = folders(KINDS)
-    with pytest.raises(InputError, match="no files of Y") as caught:
+    with pytest.raises(InputError, match="no files in Y") as caught:
         files_source(x_dir, None, Target.VALUES)
     assert caught.value.code == "targets.no-files"
-    with pytest.raises(InputError, match="there is no folder of inputs"):
+    with pytest.raises(InputError, match="no folder of inputs is given"):
         prepare(request_of())
 
 
@@ -272,7 +274,7 @@ def test_targets_of_a_wrong_shape_are_refused_before_anything_is_allocated():
         raise AssertionError("allocated")
 
     source = arrays_source([("x", X, np.zeros((ROWS, 2)))], Target.VALUES)
-    with pytest.raises(InputError, match="y of x has rows of 2, but here a row must be 1"):
+    with pytest.raises(InputError, match="y of x has rows of 2, but the model and the loss need 1"):
         prepare(request_of(**REGRESSION), allocate, source)
 
 
@@ -304,17 +306,17 @@ def test_files_larger_than_memory_go_to_mapped_arrays_block_by_block(tmp_path, m
         import pandas
 
         pandas.DataFrame(x.astype(int)).to_csv(x_dir / f"x.{kind}", index=False, header=False)
-        for name, value in {"PIECE_BYTES": 1 << 18, "LARGEST_FREED": 0}.items():
+        for name, value in {"CHUNK_BYTES": 1 << 18, "LARGEST_FREED": 0}.items():
             monkeypatch.setattr(f"lanfit.data.csvs.{name}", value)
     else:
         (np.savez if kind == "stored" else np.savez_compressed)(x_dir / "x.npz", x)
         monkeypatch.setattr("lanfit.data.npz.BLOCK_BYTES", 1 << 20)
     np.savez(y_dir / "y.npz", np.arange(rows, dtype=np.float32)[:, None])
     request = request_of(x_dir=x_dir, y_dir=y_dir, input_shape=(None, 250), **REGRESSION)
-    monkeypatch.setattr(pieces, "free_memory", lambda: x.nbytes // 4)
-    with pytest.raises(InputError, match=r"the rows of X take .* of memory are free"):
+    monkeypatch.setattr(chunks, "free_memory", lambda: x.nbytes // 4)
+    with pytest.raises(InputError, match=r"the rows of X take .* of memory is free"):
         prepare(request)
-    first = prepare(replace(request, samples=1000), mapped(tmp_path))  # imports and caches are not counted
+    first = prepare(changed(request, samples=1000), mapped(tmp_path))  # imports and caches are not counted
     assert first.rows == 1000
     tracemalloc.start()
     try:
@@ -330,7 +332,7 @@ def test_files_larger_than_memory_go_to_mapped_arrays_block_by_block(tmp_path, m
 def test_a_column_major_array_larger_than_memory_is_refused(tmp_path, monkeypatch):
     (tmp_path / "X").mkdir()
     np.savez(tmp_path / "X" / "x.npz", np.asfortranarray(X))
-    monkeypatch.setattr(pieces, "free_memory", lambda: X.nbytes - 1)
+    monkeypatch.setattr(chunks, "free_memory", lambda: X.nbytes - 1)
     monkeypatch.setattr("lanfit.data.prepare.PLAN_BYTES", 1)  # of so few rows the plan takes more than the rows
     with pytest.raises(InputError, match=r"x.npz declares an array of shape"):
         prepare(request_of(x_dir=tmp_path / "X", **XX), mapped(tmp_path))
@@ -339,13 +341,13 @@ def test_a_column_major_array_larger_than_memory_is_refused(tmp_path, monkeypatc
 def test_the_folder_of_targets_is_not_looked_at_with_order_xx(folders, tmp_path):
     x_dir, _ = folders(KINDS)
     assert files_source(x_dir, tmp_path / "nowhere", Target.INPUT).rows == ROWS
-    with pytest.raises(InputError, match="there is no folder"):
+    with pytest.raises(InputError, match="does not exist"):
         files_source(x_dir, tmp_path / "nowhere", Target.VALUES)
 
 
 def test_allocation_in_memory_is_held_against_what_is_free(monkeypatch):
-    monkeypatch.setattr(pieces, "free_memory", lambda: 10)
-    with pytest.raises(InputError, match="the rows of X take 400 bytes, but 10 bytes") as caught:
+    monkeypatch.setattr(chunks, "free_memory", lambda: 10)
+    with pytest.raises(InputError, match="the rows of X take 400 bytes, but only 10 bytes") as caught:
         in_memory("x", (10, 10), np.dtype(np.float32))
     assert caught.value.code == "rows.larger-than-memory"
 
@@ -376,8 +378,8 @@ def test_ids_that_float32_merges_are_said(tmp_path, kind):
     name = "column 1" if kind == "npz" else 'column "id"'
     [note] = [note for note in prepared.notes if "lose their last digits" in note]
     assert note == (
-        f"part.{kind}: {name}: whole numbers above 16,777,216 lose their last digits, 7129300520 and 7129300521 become "
-        "one; if they are ids or time stamps, leave the column out"
+        f"part.{kind}: {name}: integers above 16,777,216 lose their last digits, 7129300520 and 7129300521 become "
+        "equal; if they are ids or timestamps, leave the column out"
     )
 
 

@@ -6,10 +6,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
+from lanfit.core.seeds import derive_seed
 from lanfit.data.plan import plan_rows
 from lanfit.data.split import NO_CLASS, deal, folds, sample_rows, split_rows
 from lanfit.errors import InputError
-from lanfit.seeds import derive_seed
 
 SEEDS = st.integers(0, 2**32 - 1)
 FRACTIONS = st.floats(0.001, 0.99)
@@ -95,7 +95,7 @@ def test_a_class_with_one_row_is_dealt_by_chance_and_named():
 def test_a_class_smaller_than_the_number_of_clients_is_named():
     labels = np.array([0] * 30 + [1] * 30 + [2] * 3)
     plan = plan_rows(63, 5, 0.0, 0.0, seed=0, classes=labels)
-    assert plan.warnings == ("class 2 has fewer rows than the 5 clients: dealt at random",)
+    assert plan.warnings == ("class 2 has fewer rows than the 5 clients: distributed at random",)
 
 
 def test_held_out_rows_that_are_fewer_than_the_classes_are_drawn_and_said():
@@ -176,9 +176,9 @@ def test_a_share_of_nothing_holds_out_no_row_and_keeps_the_order():
 
 
 def test_too_many_clients_for_the_rows_are_refused_with_the_numbers():
-    with pytest.raises(InputError, match=r"of 10 rows 2 are test rows, and the other 8 are too few for 9 clients"):
+    with pytest.raises(InputError, match=r"2 of 10 rows are test rows, and the remaining 8 are too few for 9 clients"):
         plan_rows(10, 9, 0.2, 0.0, 0)
-    with pytest.raises(InputError, match="3 rows can't be dealt to 4 clients") as caught:
+    with pytest.raises(InputError, match="3 rows can't be distributed to 4 clients") as caught:
         deal(3, 4, 0)
     assert caught.value.code == "split.more-shards-than-rows"
     with pytest.raises(InputError, match=r"shard 1 of 3 has 1 row.*leaves none"):
@@ -210,7 +210,7 @@ def test_more_folds_than_rows_of_a_class_name_the_class_and_its_rows():
 
 @pytest.mark.parametrize("k", [-1, 0, 1, 6])
 def test_folds_are_two_at_least_and_not_more_than_rows(k):
-    with pytest.raises(InputError, match=f"5 rows can't be cut into {k} fold"):
+    with pytest.raises(InputError, match=f"5 rows can't be divided into {k} fold"):
         folds(5, k, 0)
 
 
@@ -231,10 +231,10 @@ def test_a_sample_is_what_scikit_learn_would_hold_out(rows, data, seed, kinds):
 
 @pytest.mark.parametrize("samples", [-1, 0, 11])
 def test_a_sample_of_no_or_too_many_rows_is_refused(samples):
-    with pytest.raises(InputError, match=f"{samples} rows can't be taken of 10"):
+    with pytest.raises(InputError, match=f"{samples} rows can't be selected from 10"):
         sample_rows(10, samples, 0)
     for own_test in (0, 3):
-        with pytest.raises(InputError, match=f"{samples} rows can't be taken of 10"):
+        with pytest.raises(InputError, match=f"{samples} rows can't be selected from 10"):
             plan_rows(10, 1, 0.2, 0.1, 0, own_test=own_test, samples=samples)
 
 
@@ -267,7 +267,7 @@ def test_a_sample_without_own_test_rows_is_planned_like_so_many_rows():
 
 
 def test_one_sample_can_not_be_a_training_and_a_test_row():
-    with pytest.raises(InputError, match="1 row can't be training and test rows"):
+    with pytest.raises(InputError, match="1 row can't be divided into training and test rows"):
         plan_rows(100, 1, 0.2, 0.0, 0, own_test=20, samples=1)
 
 

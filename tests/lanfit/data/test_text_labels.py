@@ -62,7 +62,7 @@ def test_a_file_of_labels_needs_no_header_when_its_first_word_comes_again(tmp_pa
     path.write_text("dog\ncat\ndog\n")
     labels = read_labels(path)
     assert (labels.values.ravel().tolist(), labels.words) == ([1, 0, 1], ("cat", "dog"))
-    assert labels.notes == ("its first line is a label, not a header",)
+    assert labels.notes == ("the first line is read as a label, not as a header",)
     path.write_text("kind\ndog\ncat\n")
     labels = read_labels(path)
     assert (labels.values.ravel().tolist(), labels.words, labels.notes) == ([1, 0], ("cat", "dog"), ())
@@ -72,7 +72,7 @@ def test_blanks_around_labels_are_left_out_and_that_is_said(tmp_path):
     (tmp_path / "y.csv").write_text("kind\n cat\ndog \ncat\n")
     labels = read_labels(tmp_path / "y.csv")
     assert (labels.values.ravel().tolist(), labels.words) == ([0, 1, 0], ("cat", "dog"))
-    assert labels.notes == ("blanks around labels are left out",)
+    assert labels.notes == ("spaces around labels are removed",)
 
 
 def test_labels_in_several_columns_keep_their_places(tmp_path):
@@ -85,10 +85,10 @@ def test_labels_in_several_columns_keep_their_places(tmp_path):
     ("cells", "message"),
     [
         (["cat", "dog", "3"], r'y, row 3: "3" is a number, but "cat" \(row 1\) is not'),
-        (["1", "2", "2", "?"], r'y, row 4: "\?" marks a missing value among labels that are numbers'),
+        (["1", "2", "2", "?"], r'y, row 4: "\?" marks a missing value among numeric labels'),
         (["cat", "nan"], r'y, row 2: "nan" is a number'),
         (["cat", " "], r"y, row 2: the label is empty"),
-        (["cat", "a\x07b"], r"y, row 2: the label .* holds characters that are not shown"),
+        (["cat", "a\x07b"], r"y, row 2: the label .* contains invisible characters"),
     ],
 )
 def test_words_and_numbers_together_and_what_is_no_label_are_named_by_row(cells, message):
@@ -98,13 +98,13 @@ def test_words_and_numbers_together_and_what_is_no_label_are_named_by_row(cells,
 
 
 def test_a_lone_surrogate_which_no_file_could_hold_is_refused():
-    with pytest.raises(InputError, match=r"row 1: the label .* holds characters that are not shown"):
+    with pytest.raises(InputError, match=r"row 1: the label .* contains invisible characters"):
         labels_of_texts("y", np.array([0, 1]), ["\ud800", "a"])
 
 
 def test_files_of_words_and_files_of_numbers_do_not_mix():
     words, numbers = labels_of_array("a.csv", np.array(["cat"])), labels_of_array("b.npz", np.array([7]))
-    with pytest.raises(InputError, match=r"b.npz, row 1: 7 is a number, but the labels in a.csv are words"):
+    with pytest.raises(InputError, match=r"b.npz, row 1: 7 is a number, but the labels in a.csv are strings"):
         unite([words, numbers])
 
 
@@ -116,7 +116,7 @@ def test_more_labels_than_anybody_has_and_texts_are_refused(monkeypatch):
         unite([labels_of_array("y", np.array(list("ab"))), labels_of_array("z", np.array(list("cd")))])
     with pytest.raises(InputError, match="is longer than 200 characters"):
         labels_of_texts("y", np.array([0]), ["x" * 201])
-    with pytest.raises(InputError, match="text too long"):
+    with pytest.raises(InputError, match="text that is too long"):
         labels_of_array("y", np.array(["x" * 201]))
 
 
@@ -126,7 +126,7 @@ def test_text_is_no_input_and_objects_are_no_labels(tmp_path):
         open_file(tmp_path / "x.npz")
     for array in (np.array([b"a"]), np.array([1j]), np.array(["2020-01-01"], "datetime64[D]")):
         np.savez(tmp_path / "x.npz", array)
-        with pytest.raises(InputError, match=r"x.npz holds values of type"):
+        with pytest.raises(InputError, match=r"x.npz contains values of type"):
             read_labels(tmp_path / "x.npz")
 
 
@@ -166,10 +166,10 @@ def test_any_file_is_labels_or_an_input_error(tmp_path, content):
 
 def test_a_mark_for_missing_among_labels_is_named_or_said():
     for mark in ("?", "NA", "-", "null"):
-        with pytest.raises(InputError, match=r"row 2: .* marks a missing value among labels") as caught:
+        with pytest.raises(InputError, match=r"row 2: .* marks a missing value among numeric labels") as caught:
             labels_of_array("y", np.array(["1", mark, "2"]))
         assert caught.value.code == "labels.missing"
     labels = labels_of_array("y", np.array(["+", "-", "+"]))
     assert labels.words == ("+", "-")
-    assert labels.notes == ('"-" counts as a label like any other; if it marks a missing one, leave its rows out',)
+    assert labels.notes == ('"-" is used as a label; if it marks a missing value, remove those rows',)
     assert labels_of_array("y", np.array(["cat", "dog"])).notes == ()

@@ -1,10 +1,11 @@
 """Work in threads: at the same time, results and errors in order, and never far ahead of who wants them."""
 
 import threading
+import tracemalloc
 
 import pytest
 
-from lanfit.data.threads import ahead, in_order
+from lanfit.data.threads import TO_BEGIN, ahead, have_room, in_order
 from lanfit.errors import InputError
 
 
@@ -54,3 +55,47 @@ def test_an_error_is_told_where_its_result_would_come_and_ends_the_work():
     with pytest.raises(InputError, match="piece 3"):
         next(results)
     assert next(numbers) < 10
+
+
+def test_all_threads_have_begun_before_one_works() -> None:
+    """One that works may take the memory that another needs to begin: Python waits for that one for ever."""
+
+    def there(_: int) -> int:
+        pool = threading.current_thread().name.rpartition("_")[0]
+        return sum(each.name.rpartition("_")[0] == pool for each in threading.enumerate())
+
+    counts = in_order(there, range(20))
+    assert len(set(counts)) == 1
+    assert counts[0] > 1
+
+
+def test_too_little_memory_for_a_thread_is_told_and_none_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = threading.Thread.start
+    begun: list[threading.Thread] = []
+
+    def start(self: threading.Thread) -> None:
+        if begun:
+            raise RuntimeError("can't start new thread")
+        begun.append(self)
+        real(self)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(MemoryError, match="can't start new thread"):
+        in_order(lambda item: item, [1, 2, 3])
+    begun[0].join(60)
+    assert not begun[0].is_alive()
+
+
+def test_without_room_for_threads_one_item_is_taken_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lanfit.data.threads.TO_BEGIN", 1 << 50)
+    assert set(in_order(lambda _: threading.current_thread(), range(3))) == {threading.current_thread()}
+    assert set(ahead(lambda _: threading.current_thread(), range(3), 2)) == {threading.current_thread()}
+
+
+def test_memory_is_asked_for_as_a_stack_is_and_not_counted_as_used() -> None:
+    tracemalloc.start()
+    try:
+        assert have_room(2)
+        assert tracemalloc.get_traced_memory()[1] < TO_BEGIN
+    finally:
+        tracemalloc.stop()

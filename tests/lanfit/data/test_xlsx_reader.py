@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from lanfit.data import pieces
+from lanfit.data import chunks
 from lanfit.data.files import open_file, read_labels
 from lanfit.data.sheets import column_letters
 from lanfit.errors import InputError
@@ -65,10 +65,10 @@ def rebuilt(path, change):
     ],
 )
 def test_numbers_are_read_with_or_without_names_and_empty_rows_and_columns(save, reader, rows, expected):
-    piece = open_file(save(rows))
-    np.testing.assert_array_equal(piece.whole(), np.array(expected, np.float32))
-    assert piece.shape == np.shape(expected)
-    assert piece.dtype == np.float32
+    chunk = open_file(save(rows))
+    np.testing.assert_array_equal(chunk.whole(), np.array(expected, np.float32))
+    assert chunk.shape == np.shape(expected)
+    assert chunk.dtype == np.float32
 
 
 def test_columns_are_called_by_their_names(save):
@@ -83,9 +83,9 @@ def test_a_large_sheet_comes_back_to_the_bit(save, reader):
 
 def test_only_the_first_sheet_is_read_and_that_is_said(save, reader):
     path = save([[1], [2]], change=lambda sheet: sheet.parent.create_sheet("more").append(["x"]))
-    piece = open_file(path)
-    assert piece.whole().tolist() == [[1], [2]]
-    assert piece.notes == ('of its 2 sheets only the first, "Sheet", is read',)
+    chunk = open_file(path)
+    assert chunk.whole().tolist() == [[1], [2]]
+    assert chunk.notes == ('of its 2 sheets only the first, "Sheet", is read',)
     assert open_file(save([[1]])).notes == ()
 
 
@@ -102,8 +102,8 @@ def test_only_the_first_sheet_is_read_and_that_is_said(save, reader):
         ([["a", None], [1, 2]], r"cell B1: the column has no name"),
         ([["a", "b"], ["=1+1", 2]], r"cell A2: the formula was never computed"),
         ([["a", "b"], [1, "?"]], r'cell B2, column "b": "\?" marks a missing value'),
-        ([], "holds no rows: its first sheet is empty"),
-        ([["a", "b"]], "holds no rows: its first sheet has names only"),
+        ([], "contains no rows: its first sheet is empty"),
+        ([["a", "b"]], "contains no rows: its first sheet has only a header"),
     ],
 )
 def test_what_is_no_table_of_numbers_is_named_by_its_cell(save, reader, rows, message):
@@ -129,7 +129,7 @@ def test_merged_values_are_refused(save, reader):
     path = save([["a", "b"], [1, 1], [None, 2]], change=lambda sheet: sheet.merge_cells("A2:A3"))
     with pytest.raises(InputError, match=r'cell A3, column "a": the cell is empty') as caught:
         values(path)
-    assert "Merged cells" in caught.value.hint
+    assert "In merged cells" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,9 @@ def test_labels_are_read_exactly(save, reader, rows, expected, words):
 
 
 def test_a_first_label_that_is_taken_for_one_is_said(save, reader):
-    assert read_labels(save([["dog"], ["cat"], ["dog"]])).notes == ("its first line is a label, not a header",)
+    assert read_labels(save([["dog"], ["cat"], ["dog"]])).notes == (
+        "the first line is read as a label, not as a header",
+    )
     assert read_labels(save([["kind"], ["cat"], ["dog"]])).notes == ()
 
 
@@ -242,9 +244,9 @@ def test_hidden_rows_and_columns_are_read_and_said(save, reader):
         sheet.column_dimensions["B"].hidden = True
         sheet.column_dimensions["Z"].hidden = True
 
-    piece = open_file(save(BMI, change=hide))
-    assert piece.whole().tolist() == [[60, 7], [70, 7]]
-    assert piece.notes == ("1 row and 1 column are hidden in the sheet, and read all the same",)
+    chunk = open_file(save(BMI, change=hide))
+    assert chunk.whole().tolist() == [[60, 7], [70, 7]]
+    assert chunk.notes == ("1 row and 1 column are hidden in the sheet, but read anyway",)
 
 
 def test_a_chart_in_front_is_passed_over(save, reader):
@@ -253,9 +255,9 @@ def test_a_chart_in_front_is_passed_over(save, reader):
         chart.add_data(openpyxl.chart.Reference(sheet, min_col=1, min_row=1, max_row=3))
         sheet.parent.create_chartsheet("Chart", 0).add_chart(chart)
 
-    piece = open_file(save(BMI, change=put_chart))
-    assert piece.whole().tolist() == [[60, 7], [70, 7]]
-    assert piece.notes == ('of its 2 sheets only the first with cells, "Sheet", is read',)
+    chunk = open_file(save(BMI, change=put_chart))
+    assert chunk.whole().tolist() == [[60, 7], [70, 7]]
+    assert chunk.notes == ('of its 2 sheets only the first with cells, "Sheet", is read',)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.999])
@@ -264,7 +266,7 @@ def test_half_a_file_is_refused(save, reader, share):
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(InputError, match=r"x.xlsx can't be read as an xlsx file") as caught:
         values(path)
-    assert "cut short" in caught.value.hint
+    assert "truncated" in caught.value.hint
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path, reader):
@@ -294,15 +296,15 @@ def test_xml_that_defines_entities_is_refused(save, reader):
 
 def test_a_stray_cell_in_the_last_corner_is_named_before_a_table_of_17_billion_cells_is_made(save, monkeypatch):
     path = save([[1, 2]], change=lambda sheet: sheet.cell(1048576, 16384, 7))
-    with pytest.raises(InputError, match=r"reaches to cell XFD1048576: 17,179,869,184 cells") as caught:
+    with pytest.raises(InputError, match=r"extends to cell XFD1048576: 17,179,869,184 cells") as caught:
         values(path)
     assert "stray cells" in caught.value.hint
 
 
 def test_a_sheet_that_memory_does_not_hold_is_refused(save, reader, monkeypatch):
     path = save([[1, 2]] * 50)
-    monkeypatch.setattr(pieces, "free_memory", lambda: 20_000)
-    with pytest.raises(InputError, match=r"needs up to 8 times that, .* but 20.0 kB of memory are free") as caught:
+    monkeypatch.setattr(chunks, "free_memory", lambda: 20_000)
+    with pytest.raises(InputError, match=r"needs up to 8 times that .* but only 20.0 kB of memory is free") as caught:
         values(path)
     assert caught.value.code == "xlsx.larger-than-memory"
 
@@ -332,7 +334,7 @@ def test_without_any_reader_the_way_to_get_one_is_said(save, monkeypatch):
     path = save([[1]])
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     monkeypatch.setitem(sys.modules, "openpyxl", None)
-    with pytest.raises(InputError, match="reading those needs python-calamine") as caught:
+    with pytest.raises(InputError, match="which requires python-calamine") as caught:
         values(path)
     assert caught.value.hint == "Install it: `pip install python-calamine`."
 
@@ -342,7 +344,7 @@ def test_a_file_that_is_gone_or_of_another_kind_is_named(tmp_path, reader):
         values(tmp_path / "gone.xlsx")
     (tmp_path / "old.xlsx").write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600))
     with pytest.raises(
-        InputError, match=r"old.xlsx is a sheet in Excel's old format, or one with a password"
+        InputError, match=r"old.xlsx is a spreadsheet in the old Excel format, or one with a password"
     ) as caught:
         values(tmp_path / "old.xlsx")
     assert "save it as .xlsx" in caught.value.hint

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lanfit.models.loading import load_model
-from lanfit.models.member import bare_model
+from lanfit.models.raw_model import bare_model
 
 pytestmark = pytest.mark.keras
 ROWS = np.random.RandomState(0).rand(2, 32, 32, 3).astype(np.float32)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compile_options import read_config
+from error_tables import ERRORS
 
 from lanfit.errors import InputError
-from lanfit.mistakes import MISTAKES
-from lanfit.models import known
+from lanfit.models import allowlist
 from lanfit.models.compiling import (
     CompileSpec,
     compile_model,
@@ -19,7 +20,6 @@ from lanfit.models.compiling import (
     loss_name,
     optimizer_config,
     override,
-    read_config,
     read_options,
     read_spec,
     with_long_names,
@@ -154,7 +154,7 @@ def test_the_rest_of_a_file_is_read_without_it() -> None:
 
 def pattern_of(code: str) -> str:
     """The longest part of a message that is the same whatever it is about."""
-    return max(re.split(r"\{[^}]*\}", MISTAKES[code].message), key=len) if code else ""
+    return max(re.split(r"\{[^}]*\}", ERRORS[code].message), key=len) if code else ""
 
 
 def test_metrics_that_keras_does_not_know_are_left_out_by_name() -> None:
@@ -165,7 +165,7 @@ def test_metrics_that_keras_does_not_know_are_left_out_by_name() -> None:
     assert options.spec is not None
     assert (options.spec.metrics, options.left_out) == (("acc", "mae"), ("f1_m", "f1", "precision_m"))
     assert options.problems == {}
-    assert "(f1_m, f1, precision_m): left out" in left_out_note(options.left_out)
+    assert "(f1_m, f1, precision_m): they are left out" in left_out_note(options.left_out)
 
 
 def test_old_names_of_functions_are_those_of_today() -> None:
@@ -304,14 +304,14 @@ def test_every_spelling_means_to_keras_what_it_means_here() -> None:
     import keras
 
     def name_in_keras(found: Any) -> str:
-        return known.snake_case(getattr(found, "__name__", type(found).__name__))
+        return allowlist.snake_case(getattr(found, "__name__", type(found).__name__))
 
-    for spelling, name in known.LOSS_NAMES.items():
+    for spelling, name in allowlist.LOSS_NAMES.items():
         assert name_in_keras(keras.losses.get(spelling)) == name
-    for spelling, name in known.METRIC_NAMES.items():
-        if spelling not in known.ACCURACIES:
+    for spelling, name in allowlist.METRIC_NAMES.items():
+        if spelling not in allowlist.ACCURACIES:
             assert name_in_keras(keras.metrics.get(spelling)) == name
-    for spelling, name in known.OPTIMIZER_NAMES.items():
+    for spelling, name in allowlist.OPTIMIZER_NAMES.items():
         assert type(keras.optimizers.get(spelling)).__name__ == name
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compile_options import read_config
 
 from lanfit.errors import InputError
-from lanfit.models import custom
+from lanfit.models import custom, custom_files
 from lanfit.models.architecture import build, check_architecture
-from lanfit.models.compiling import loss_name, read_config, read_spec
+from lanfit.models.compiling import loss_name, read_spec
 from lanfit.wire.tasks import CustomFile
 
 SOURCE = '''
@@ -93,10 +94,10 @@ def test_allowing_a_file_executes_nothing_of_it(tmp_path: Path) -> None:
     path = tmp_path / "loud.py"
     path.write_text("raise SystemExit\ndef one(): pass\nclass Two: pass\n")
 
-    file = custom.allow(path)
+    file = custom_files.allow(path)
 
     assert (file.name, len(file.sha256)) == ("loud.py", 64)
-    assert custom.defined_names(path) == {"one", "Two"}
+    assert custom_files.defined_names(path) == {"one", "Two"}
 
 
 def test_two_copies_of_a_file_are_the_same_file_and_a_changed_one_is_another(tmp_path: Path) -> None:
@@ -104,18 +105,18 @@ def test_two_copies_of_a_file_are_the_same_file_and_a_changed_one_is_another(tmp
     first.write_text("x = 1\n")
     copy.write_text("x = 1\n")
     other.write_text("x = 2\n")
-    needed = [custom.allow(first).spec]
+    needed = [custom_files.allow(first).spec]
 
-    assert [file.name for file in custom.Allowed([copy]).of(needed)] == ["b.py"]
-    assert custom.lacking(needed, custom.Allowed([copy]).specs) == ""
-    assert "does not allow a.py" in custom.lacking(needed, custom.Allowed([other]).specs)
+    assert [file.name for file in custom_files.Allowed([copy]).of(needed)] == ["b.py"]
+    assert custom_files.lacking(needed, custom_files.Allowed([copy]).specs) == ""
+    assert "does not allow a.py" in custom_files.lacking(needed, custom_files.Allowed([other]).specs)
 
 
 def test_a_client_without_the_file_is_told_its_name_its_hash_and_the_flag(layers: Path) -> None:
-    needed = [custom.allow(layers).spec]
+    needed = [custom_files.allow(layers).spec]
 
     with pytest.raises(InputError) as error:
-        custom.Allowed().of(needed)
+        custom_files.Allowed().of(needed)
 
     assert "layers_of_mine.py" in error.value.message
     assert needed[0].sha256[:12] in error.value.message
@@ -123,11 +124,11 @@ def test_a_client_without_the_file_is_told_its_name_its_hash_and_the_flag(layers
 
 
 def test_a_client_with_another_file_is_told_both_hashes_and_which_classes_it_lacks(layers: Path) -> None:
-    needed = [custom.allow(layers).spec]
+    needed = [custom_files.allow(layers).spec]
     (layers.parent / "own").mkdir()
     own = layers.parent / "own" / layers.name
     own.write_text("class Double: pass\n")
-    allowed = custom.Allowed([own])
+    allowed = custom_files.Allowed([own])
 
     with pytest.raises(InputError) as error:
         allowed.of(needed, ["Double", "mine>Triple"])
@@ -135,17 +136,17 @@ def test_a_client_with_another_file_is_told_both_hashes_and_which_classes_it_lac
     assert needed[0].sha256[:12] in error.value.message
     assert allowed.specs[0].sha256[:12] in error.value.message
     assert "; mine>Triple is missing in it" in error.value.message
-    told = custom.lacking(needed, allowed.specs)
+    told = custom_files.lacking(needed, allowed.specs)
     assert all(file.sha256[:12] in told for file in (*needed, *allowed.specs))
 
 
 def test_a_pinned_file_is_refused_once_it_has_changed(layers: Path) -> None:
-    pinned = custom.pinned(custom.allow(layers), layers.name)
-    assert custom.allow_named([pinned], [layers.parent])[0].path == str(layers)
+    pinned = custom_files.pinned(custom_files.allow(layers), layers.name)
+    assert custom_files.allow_named([pinned], [layers.parent])[0].path == str(layers)
     layers.write_text("x = 1\n")
 
-    with pytest.raises(InputError, match="is not the file that it was"):
-        custom.allow_named([pinned], [layers.parent])
+    with pytest.raises(InputError, match="has changed: its SHA-256 starts with"):
+        custom_files.allow_named([pinned], [layers.parent])
 
 
 @pytest.mark.parametrize(
@@ -154,14 +155,14 @@ def test_a_pinned_file_is_refused_once_it_has_changed(layers: Path) -> None:
         ("no.py", None, "custom.no-file"),
         ("layers.txt", "x = 1", "custom.not-python"),
         ("half.py", "def f(:\n", "custom.unreadable"),
-        ("large.py", "#" * (custom.MAX_BYTES + 1), "custom.too-large"),
+        ("large.py", "#" * (custom_files.MAX_BYTES + 1), "custom.too-large"),
     ],
 )
 def test_what_is_no_readable_python_is_refused(tmp_path: Path, name: str, content: str | None, code: str) -> None:
     if content is not None:
         (tmp_path / name).write_text(content)
     with pytest.raises(InputError) as error:
-        custom.allow(tmp_path / name)
+        custom_files.allow(tmp_path / name)
     assert error.value.code == code
 
 
@@ -182,7 +183,7 @@ def test_a_model_of_custom_layers_is_built_once_its_file_is_loaded_and_not_befor
     with pytest.raises(InputError, match="not built into Keras"):
         check_architecture(model)
 
-    custom.use([custom.allow(layers)])
+    custom.use([custom_files.allow(layers)])
 
     assert build(model)(np.ones((1, 3), "float32")).numpy().tolist() == [[6.0, 6.0, 6.0]]
     assert custom.names_in(json.loads(model)) == {"Double": "class", "Triple": "class"}
@@ -213,14 +214,14 @@ def test_a_model_of_custom_layers_is_built_once_its_file_is_loaded_and_not_befor
     ids=lambda value: f"{value['class_name']}-{value['registered_name']}-{value['module']}",
 )
 def test_nothing_but_what_the_loaded_file_defines_is_accepted(layers: Path, hostile: Any) -> None:
-    custom.use([custom.allow(layers)])
+    custom.use([custom_files.allow(layers)])
     with pytest.raises(InputError):
         check_architecture(net(hostile))
 
 
 @pytest.mark.keras
 def test_a_class_that_the_file_does_not_define_is_named_with_the_file(layers: Path) -> None:
-    custom.use([custom.allow(layers)])
+    custom.use([custom_files.allow(layers)])
     with pytest.raises(
         InputError, match=r"layer 'patches': the class Patches is not defined in layers_of_mine\.py"
     ) as e:
@@ -232,7 +233,7 @@ def test_a_class_that_the_file_does_not_define_is_named_with_the_file(layers: Pa
 
 @pytest.mark.keras
 def test_a_class_with_the_name_of_a_layer_of_keras_takes_nobodys_place(layers: Path) -> None:
-    custom.use([custom.allow(layers)])
+    custom.use([custom_files.allow(layers)])
     dense = {
         "module": "keras.layers",
         "class_name": "Dense",
@@ -253,7 +254,7 @@ def test_a_class_with_the_name_of_a_layer_of_keras_takes_nobodys_place(layers: P
 @pytest.mark.keras
 def test_only_what_all_names_is_offered_where_there_is_an_all(layers: Path) -> None:
     layers.write_text('__all__ = ["Double"]\n' + SOURCE)
-    custom.use([custom.allow(layers)])
+    custom.use([custom_files.allow(layers)])
 
     check_architecture(net(part("Double")))
     with pytest.raises(InputError, match="bent"):
@@ -262,10 +263,10 @@ def test_only_what_all_names_is_offered_where_there_is_an_all(layers: Path) -> N
 
 @pytest.mark.keras
 def test_the_file_that_is_executed_is_the_one_that_was_allowed(layers: Path) -> None:
-    file = custom.allow(layers)
+    file = custom_files.allow(layers)
     layers.write_text("raise SystemExit\n")
 
-    with pytest.raises(InputError, match="is not the file that it was"):
+    with pytest.raises(InputError, match="has changed: its SHA-256 starts with"):
         custom.use([file])
     assert custom.loaded_files() == ()
 
@@ -278,7 +279,7 @@ def test_a_file_that_fails_is_named_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"fails.py can't be executed: ModuleNotFoundError: .*helpers.* \(line 3\)"
     ) as e:
-        custom.use([custom.allow(path)])
+        custom.use([custom_files.allow(path)])
     assert e.value.code == "custom.failed"
     assert custom.loaded_files() == ()
 
@@ -289,13 +290,13 @@ def test_two_files_that_define_the_same_name_are_refused(layers: Path) -> None:
     other.write_text("import keras\nclass Double(keras.layers.Layer): pass\n")
 
     with pytest.raises(InputError, match=r"layers_of_mine\.py and other_layers\.py both define Double") as e:
-        custom.use([custom.allow(layers), custom.allow(other)])
+        custom.use([custom_files.allow(layers), custom_files.allow(other)])
     assert e.value.code == "custom.two-of-a-name"
 
 
 @pytest.mark.keras
 def test_losses_are_taken_by_what_they_are_made_of(layers: Path) -> None:
-    custom.use([custom.allow(layers)])
+    custom.use([custom_files.allow(layers)])
     spec = read_config(json.dumps({"optimizer": "adam", "loss": function("bent"), "metrics": [part("Pinball")]}))
     assert spec is not None
     assert loss_name(spec) == "bent"

@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lanfit.core.durable import atomic_file
 from lanfit.data.normalize import NO_NORMALIZER, Moments, Normalizer, fit_normalizer
-from lanfit.durable import written_whole
+from lanfit.data.shard import Normalizers
 from lanfit.errors import InputError
-from lanfit.models import known
+from lanfit.models import allowlist
 from lanfit.models.compiling import override
 from lanfit.models.export import write_final, write_model
-from lanfit.models.member import Member
 from lanfit.models.merge import write_ensemble
+from lanfit.models.trained_model import TrainedModel
 from lanfit.models.weights import get_weights
 
 pytestmark = pytest.mark.keras
@@ -52,7 +53,7 @@ def constants(subtract: Any, multiply: Any) -> Normalizer:
 
 def final(path: Path, model: Any, *normalizers: Normalizer, loss: str = "sparse_categorical_crossentropy") -> None:
     architecture, compiled, weights = parts(model, loss, ())
-    write_final(path, architecture, compiled, Member(weights, *normalizers))
+    write_final(path, architecture, compiled, TrainedModel(weights, Normalizers.single(*normalizers)))
 
 
 def rows(shape: tuple[int, ...] = (4,), count: int = 32) -> Any:
@@ -86,7 +87,7 @@ def test_plain_keras_opens_an_h5_with_any_spelling_of_the_loss(loss: str, tmp_pa
     assert {"loss", "mean_absolute_error", "mean_squared_error", "root_mean_squared_error"} <= scores.keys()
 
 
-@pytest.mark.parametrize("optimizer", sorted(known.OPTIMIZERS - {"Lamb"}))
+@pytest.mark.parametrize("optimizer", sorted(allowlist.OPTIMIZERS - {"Lamb"}))
 def test_plain_keras_opens_and_trains_an_h5_with_any_optimizer(optimizer: str, tmp_path: Path) -> None:
     import keras
 
@@ -104,11 +105,11 @@ def test_plain_keras_opens_and_trains_an_h5_with_any_optimizer(optimizer: str, t
 def test_plain_keras_opens_an_h5_with_all_metrics(tmp_path: Path) -> None:
     import keras
 
-    write_model(tmp_path / "net.h5", *parts(net(), metrics=(*sorted(known.METRICS), *sorted(known.ACCURACIES))))
+    write_model(tmp_path / "net.h5", *parts(net(), metrics=(*sorted(allowlist.METRICS), *sorted(allowlist.ACCURACIES))))
     assert keras.models.load_model(tmp_path / "net.h5").compiled
 
 
-@pytest.mark.parametrize("loss", sorted(known.LOSSES))
+@pytest.mark.parametrize("loss", sorted(allowlist.LOSSES))
 def test_plain_keras_opens_an_h5_with_any_loss(loss: str, tmp_path: Path) -> None:
     import keras
 
@@ -164,7 +165,7 @@ def test_a_collected_h5_opens_and_trains_in_a_process_without_lanfit(tmp_path: P
 def test_an_ensemble_opens_and_trains_in_a_process_without_lanfit(tmp_path: Path) -> None:
     models = [net(), net()]
     architecture, compiled, _ = parts(models[0])
-    members = [Member(get_weights(model), constants(3, 0.5)) for model in models]
+    members = [TrainedModel(get_weights(model), Normalizers.single(constants(3, 0.5))) for model in models]
     write_ensemble(tmp_path / "ensemble.keras", architecture, compiled, members)
     said = in_a_plain_process(tmp_path / "ensemble.keras", rows(), tmp_path)
     expected = np.mean([model.predict((rows() - 3) / 2, verbose=0) for model in models], axis=0)
@@ -285,14 +286,14 @@ def test_weights_of_another_model_are_refused_and_the_old_file_stays(tmp_path: P
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file.txt"
-    with written_whole(path) as temporary:
+    with atomic_file(path) as temporary:
         assert temporary.parent == path.parent
         temporary.write_text("new")
         assert not path.exists()
     assert path.read_text() == "new"
 
     def interrupted() -> None:
-        with written_whole(path) as temporary:
+        with atomic_file(path) as temporary:
             temporary.write_text("half")
             raise KeyboardInterrupt
 

@@ -20,14 +20,16 @@ from old_models import Array, Json, dense, layer, random, sequential, write
 
 from lanfit.data.labels import Target
 from lanfit.data.normalize import Moments, fit_normalizer
+from lanfit.data.shard import Normalizers, Samples
 from lanfit.errors import InputError
-from lanfit.job import FIELDS
 from lanfit.models.compiling import override
 from lanfit.models.export import write_final, write_model
 from lanfit.models.loading import LoadedModel, load_model
-from lanfit.models.member import Member, bare_model
-from lanfit.training.judging import Judge
-from lanfit.training.keras_backend import KerasBackend
+from lanfit.models.raw_model import bare_model
+from lanfit.models.trained_model import TrainedModel
+from lanfit.settings.job import FIELDS
+from lanfit.training.keras.backend import KerasBackend
+from lanfit.training.keras.evaluation import Evaluator
 from lanfit.training.loop import FitJob, fit
 from lanfit.wire.messages import Model
 
@@ -176,14 +178,21 @@ def train_and_write(loaded: LoadedModel, trained: Collection[str], folder: Path)
     backend, normalizer = KerasBackend(), fit_normalizer("zscore", Moments.of(ROWS))
     backend.load(loaded.architecture, compiled, loaded.weights)
     normalized = normalizer.apply(ROWS)
-    fit(backend, FitJob(epochs=1, batch_size=6, seed=3), normalized, LABELS, ROWS[:0], LABELS[:0], Quiet())
+    fit(
+        backend,
+        FitJob(epochs=1, batch_size=6, seed=3),
+        Samples.of(normalized, LABELS),
+        Samples.of(ROWS[:0], LABELS[:0]),
+        Quiet(),
+    )
     weights = backend.weights()
     pairs = zip(loaded.weights.items(), weights.values(), strict=True)
     assert {short(name) for (name, before), after in pairs if not np.array_equal(before, after)} == {*trained}
 
     named = Model(loaded.architecture, compiled, (None, 3), (None, 2), Target.CLASSES, normalizer.name, "none")
-    member = Member(weights, normalizer)
-    _, scored = Judge(named).judge([member], ROWS, LABELS)
+    member = TrainedModel(weights, Normalizers.single(normalizer))
+    _, outputs = Evaluator(named).predict_and_evaluate([member], Samples.of(ROWS, LABELS))
+    scored = outputs["y"]
     write_model(folder / "client.h5", loaded.architecture, compiled, weights)
     write_final(folder / "final.keras", loaded.architecture, compiled, member)
     for name, rows in [("client.h5", normalized), ("final.keras", ROWS)]:
@@ -299,7 +308,7 @@ def test_a_model_of_teachable_machine_loads_and_the_advice_about_compiling_works
     x, right = of_teachable_machine(tmp_path)
     loaded = load_model(tmp_path / "keras_model.h5")
     np.testing.assert_allclose(bare_model(loaded.architecture, loaded.weights)(x), right, rtol=1e-5, atol=1e-6)
-    assert (loaded.compile, loaded.input_shape, loaded.output_activation) == (None, (2, 2, 3), "softmax")
+    assert (loaded.compile, loaded.input_shape, loaded.outputs[0].activation) == (None, (2, 2, 3), "softmax")
 
     with pytest.raises(InputError) as wrong:
         override(None)
@@ -309,7 +318,7 @@ def test_a_model_of_teachable_machine_loads_and_the_advice_about_compiling_works
     compiled = override(None, **{flag.strip("-"): answers[flag] for flag in flags}).to_json()
     backend = KerasBackend()
     backend.load(loaded.architecture, compiled, loaded.weights)
-    fit(backend, FitJob(epochs=1, batch_size=6, seed=3), x, LABELS, x[:0], LABELS[:0], Quiet())
+    fit(backend, FitJob(epochs=1, batch_size=6, seed=3), Samples.of(x, LABELS), Samples.of(x[:0], LABELS[:0]), Quiet())
     write_model(tmp_path / "client.h5", loaded.architecture, compiled, backend.weights())
     opened = keras.models.load_model(tmp_path / "client.h5")
     for array, same in zip(opened.get_weights(), backend.weights().values(), strict=True):

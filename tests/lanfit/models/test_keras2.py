@@ -12,13 +12,14 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from compile_options import read_config
 
 from lanfit.errors import InputError
-from lanfit.models.compiling import CompileSpec, compile_model, loss_name, override, read_config, read_spec
+from lanfit.models.compiling import CompileSpec, compile_model, loss_name, override, read_spec
 from lanfit.models.export import write_model
-from lanfit.models.keras2 import translate_architecture, translate_options
+from lanfit.models.keras2 import translate, translate_options
 from lanfit.models.loading import load_model
-from lanfit.models.member import bare_model
+from lanfit.models.raw_model import bare_model
 
 DATA = Path(__file__).parents[2] / "data" / "keras2"
 FILES = sorted(path.name for path in DATA.iterdir() if path.suffix in (".h5", ".keras"))
@@ -150,7 +151,7 @@ def layer(config: Any, number: int) -> Any:
 
 
 HOSTILE: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "a Lambda": (lambda c: layer(c, -1).update(class_name="Lambda"), r"layer 'dense.*Lambda.* carries code"),
+    "a Lambda": (lambda c: layer(c, -1).update(class_name="Lambda"), r"layer 'dense.*Lambda.* contains code"),
     "a registered name": (lambda c: layer(c, -1).update(registered_name="Mine>Dense"), "registered as 'Mine>Dense'"),
     "a module": (lambda c: layer(c, -1).update(module="os", class_name="system"), "system from 'os'"),
     "a layer called custom": (lambda c: layer(c, -1).update(class_name="Custom>Dense"), "Custom>Dense"),
@@ -190,7 +191,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "a foreign optimizer": ({"optimizer_config": {"class_name": "Mine>Adam", "config": {}}}, "Mine>Adam"),
     "an optimizer that is a number": ({"optimizer_config": 7}, "can't be read"),
     "a loss": ({"loss": {"class_name": "Custom>Loss", "config": {}}}, "Custom>Loss"),
-    "a loss by name": ({"loss": "my_loss"}, "'my_loss' is no loss"),
+    "a loss by name": ({"loss": "my_loss"}, "there is no Keras loss 'my_loss'"),
     "a metric": ({"metrics": [{"class_name": "MeanMetricWrapper", "config": {"name": "m", "fn": "mine"}}]}, "'mine'"),
     "a schedule": (
         {"optimizer_config": {"class_name": "Adam", "config": {"learning_rate": {"class_name": "W", "config": {}}}}},
@@ -214,7 +215,7 @@ def test_garbage_as_compile_options_is_an_input_error(text: str) -> None:
 
 def test_nesting_without_end_comes_back_for_the_check_to_refuse() -> None:
     text = '{"class_name":"Dense","config":' * 300 + "{}" + "}" * 300
-    assert json.loads(translate_architecture(text))["class_name"] == "Dense"
+    assert json.loads(translate(text).architecture)["class_name"] == "Dense"
 
 
 @pytest.mark.parametrize(

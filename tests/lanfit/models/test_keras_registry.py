@@ -1,6 +1,6 @@
 """Every class of Keras' own registry: a model of it, saved by Keras, loads and computes the same.
 
-The names come from `lanfit.models.known`, which `test_model_architecture.py` holds against the registry.
+The names come from `lanfit.models.allowlist`, which `test_model_architecture.py` holds against the registry.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lanfit.models import known
+from lanfit.models import allowlist
 from lanfit.models.compiling import compile_model, read_spec
 from lanfit.models.loading import load_model
 
@@ -96,11 +96,15 @@ NOT_ALONE = {"InputLayer", "Wrapper", "MaxNumBoundingBoxes", "GRUCell", "LSTMCel
 #: Layers that Keras can't write into an .h5, or not read back from one: `test_h5_holds.py`.
 NOT_IN_H5 = {
     "Attention",
-    *(name for name in known.LAYERS if re.fullmatch("Rand.*|.*Mix|MixUp|.*Contrast|Solarization|Pipeline", name)),
-    *known.LEGACY_LAYERS,
-    *(name for names in known.OF_APPLICATIONS.values() for name in names),
+    *(name for name in allowlist.LAYERS if re.fullmatch("Rand.*|.*Mix|MixUp|.*Contrast|Solarization|Pipeline", name)),
+    *allowlist.LEGACY_LAYERS,
+    *(name for names in allowlist.OF_APPLICATIONS.values() for name in names),
 } - {"RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomCrop"}
-MODULES = {"keras.layers": known.LAYERS, "keras._legacy.layers": known.LEGACY_LAYERS, **known.OF_APPLICATIONS}
+MODULES = {
+    "keras.layers": allowlist.LAYERS,
+    "keras._legacy.layers": allowlist.LEGACY_LAYERS,
+    **allowlist.OF_APPLICATIONS,
+}
 
 
 def class_of(module: str, name: str) -> Any:
@@ -177,12 +181,12 @@ def test_every_initializer_regularizer_constraint_and_activation_is_loaded(tmp_p
     from keras import layers
 
     rows = keras.Input((6, 4))
-    initializers = [getattr(keras.initializers, name)() for name in sorted(known.INITIALIZERS - {"STFT"})]
+    initializers = [getattr(keras.initializers, name)() for name in sorted(allowlist.INITIALIZERS - {"STFT"})]
     parts: list[dict[str, Any]] = [{"kernel_initializer": each} for each in initializers]
-    parts += [{"kernel_regularizer": getattr(keras.regularizers, name)()} for name in sorted(known.REGULARIZERS)]
-    parts += [{"bias_constraint": getattr(keras.constraints, name)()} for name in sorted(known.CONSTRAINTS)]
-    parts += [{"activation": name} for name in sorted(known.ACTIVATIONS)]
-    parts += [{"activation": getattr(keras.activations, name)} for name in sorted(known.ACTIVATIONS)]
+    parts += [{"kernel_regularizer": getattr(keras.regularizers, name)()} for name in sorted(allowlist.REGULARIZERS)]
+    parts += [{"bias_constraint": getattr(keras.constraints, name)()} for name in sorted(allowlist.CONSTRAINTS)]
+    parts += [{"activation": name} for name in sorted(allowlist.ACTIVATIONS)]
+    parts += [{"activation": getattr(keras.activations, name)} for name in sorted(allowlist.ACTIVATIONS)]
     outputs = [layers.Dense(4, **part)(rows) for part in parts]
     flat = layers.Reshape((24, 1))(rows)
     outputs.append(layers.Conv1D(4, 5, kernel_initializer=keras.initializers.STFT("imag", "hann"))(flat))
@@ -219,11 +223,11 @@ def compiled_parts() -> Iterator[tuple[Any, Any, list[Any]]]:
     def all_of(module: Any, names: Iterable[str]) -> list[Any]:
         return [getattr(module, name)(**OPTIONS.get(name, {})) for name in sorted(names)]
 
-    schedules = all_of(keras.optimizers.schedules, known.SCHEDULES)
-    optimizers = [*all_of(keras.optimizers, known.OPTIMIZERS), *map(keras.optimizers.SGD, schedules)]
+    schedules = all_of(keras.optimizers.schedules, allowlist.SCHEDULES)
+    optimizers = [*all_of(keras.optimizers, allowlist.OPTIMIZERS), *map(keras.optimizers.SGD, schedules)]
     optimizers.append(keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()))
-    losses = all_of(keras.losses, known.LOSSES | {"CategoricalGeneralizedCrossEntropy"})
-    metrics = all_of(keras.metrics, known.METRICS | (known.CONFIGURED_METRICS - {"MeanMetricWrapper"}))
+    losses = all_of(keras.losses, allowlist.LOSSES | {"CategoricalGeneralizedCrossEntropy"})
+    metrics = all_of(keras.metrics, allowlist.METRICS | (allowlist.CONFIGURED_METRICS - {"MeanMetricWrapper"}))
     metrics += [keras.metrics.MeanMetricWrapper(keras.losses.huber, name="wrapped"), "accuracy", "mse"]
     yield optimizers[0], losses[0], metrics
     for optimizer, loss in itertools.zip_longest(optimizers[1:], losses[1:]):

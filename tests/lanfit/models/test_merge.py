@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from lanfit.data.normalize import NO_NORMALIZER, Moments, Normalizer, fit_normalizer
+from lanfit.data.shard import Normalizers
 from lanfit.errors import InputError
 from lanfit.models.compiling import override
 from lanfit.models.export import write_final
-from lanfit.models.member import Member
 from lanfit.models.merge import average, ensemble_model, write_ensemble
+from lanfit.models.trained_model import TrainedModel
 from lanfit.models.weights import get_weights
 
 X = np.random.RandomState(0).uniform(0, 9, (40, 4)).astype(np.float32)
@@ -35,7 +36,7 @@ def test_an_average_is_numpys_weighted_one(arrays: Any, counts: list[int]) -> No
 
 
 def test_averaging_keeps_dtypes_and_takes_what_is_no_fraction_from_the_first() -> None:
-    first = {
+    first: dict[str, Any] = {
         "half": np.ones(2, np.float16),
         "double": np.ones((), np.float64),
         "steps": np.array(7, np.int64),
@@ -146,7 +147,7 @@ def opened(path: Path) -> Any:
 def test_an_ensemble_predicts_the_mean_of_its_members_files(make: Callable[[], Any], tmp_path: Path) -> None:
     architecture, weights = trained(make, 3)
     normalizers = [normalizer("zscore", 1), normalizer("minmax", 0), NO_NORMALIZER]
-    members = [Member(*each) for each in zip(weights, normalizers, strict=True)]
+    members = [TrainedModel(w, Normalizers.single(n)) for w, n in zip(weights, normalizers, strict=True)]
     predictions = []
     for member in members:
         write_final(tmp_path / "final.keras", architecture, SPARSE, member)
@@ -163,7 +164,9 @@ def test_an_ensemble_predicts_the_mean_of_its_members_files(make: Callable[[], A
 def test_the_members_of_a_regression_each_go_back_to_original_units(tmp_path: Path) -> None:
     architecture, weights = trained(sequential, 2)
     targets = [normalizer("zscore", low, columns=3) for low in (50, 900)]
-    members = [Member(w, normalizer("zscore", 2), t) for w, t in zip(weights, targets, strict=True)]
+    members = [
+        TrainedModel(w, Normalizers.single(normalizer("zscore", 2), t)) for w, t in zip(weights, targets, strict=True)
+    ]
     in_memory = ensemble_model(architecture, MSE, members)
     predictions = []
     for member in members:
@@ -180,7 +183,7 @@ def test_the_members_of_a_regression_each_go_back_to_original_units(tmp_path: Pa
 @pytest.mark.keras
 def test_an_ensemble_of_one_is_that_one_and_none_is_refused() -> None:
     architecture, weights = trained(sequential, 1)
-    alone = ensemble_model(architecture, SPARSE, [Member(weights[0])])
+    alone = ensemble_model(architecture, SPARSE, [TrainedModel(weights[0])])
     assert [layer.name for layer in alone.layers][-1] == "out"
     for have, given in zip(get_weights(alone).values(), weights[0].values(), strict=True):
         np.testing.assert_array_equal(have, given)
@@ -198,7 +201,7 @@ def test_words_stay_whole_numbers_in_an_ensemble(tmp_path: Path) -> None:
         return keras.Sequential([keras.Input((4,), dtype="int32"), layers.Embedding(10, 2), layers.LSTM(3)])
 
     architecture, weights = trained(words, 2)
-    write_ensemble(tmp_path / "ensemble.keras", architecture, MSE, [Member(each) for each in weights])
+    write_ensemble(tmp_path / "ensemble.keras", architecture, MSE, [TrainedModel(each) for each in weights])
     assert str(opened(tmp_path / "ensemble.keras").inputs[0].dtype) == "int32"
 
 
@@ -206,6 +209,8 @@ def test_words_stay_whole_numbers_in_an_ensemble(tmp_path: Path) -> None:
 def test_a_member_of_another_model_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     architecture, weights = trained(sequential, 1)
     _, others = trained(functional, 1)
-    with pytest.raises(InputError, match="arrays of weights"):
-        write_ensemble(tmp_path / "ensemble.keras", architecture, SPARSE, [Member(weights[0]), Member(others[0])])
+    with pytest.raises(InputError, match="weight arrays"):
+        write_ensemble(
+            tmp_path / "ensemble.keras", architecture, SPARSE, [TrainedModel(weights[0]), TrainedModel(others[0])]
+        )
     assert not list(tmp_path.iterdir())

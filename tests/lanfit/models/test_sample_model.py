@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lanfit.data.shard import Samples
 from lanfit.models.compiling import read_spec
+from lanfit.models.evaluation import WeightsEvaluator, check_batch
 from lanfit.models.loading import load_model
-from lanfit.models.scoring import Scorer, check_batch
-from lanfit.training.keras_backend import KerasBackend
+from lanfit.training.keras.backend import KerasBackend
 from lanfit.training.loop import FitJob, fit
 
 pytestmark = pytest.mark.keras
@@ -50,11 +51,18 @@ def test_two_shards_of_the_digits_are_learned_in_ten_epochs() -> None:
     order = np.random.RandomState(0).permutation(len(digits.data))
     x, y = (digits.data[order] / 16).astype(np.float32).reshape(-1, 8, 8, 1), digits.target[order]
     x_test, y_test, shards = x[:360], y[:360], np.array_split(np.arange(360, len(x)), 2)
-    check_batch(model.architecture, spec.to_json(), model.weights, x[:32], y[:32])
-    backend, scorer = KerasBackend(), Scorer(model.architecture, spec.to_json())
+    check_batch(model.architecture, spec.to_json(), model.weights, Samples.of(x[:32], y[:32]))
+    backend, scorer = KerasBackend(), WeightsEvaluator(model.architecture, spec.to_json())
     for seed, rows in enumerate(shards):
         validation, train = rows[:72], rows[72:]
         backend.load(model.architecture, spec.to_json(), model.weights)
-        result = fit(backend, FitJob(10, 32, seed), x[train], y[train], x[validation], y[validation], Quiet())
-        _, predictions = scorer.score(result.weights, x_test, y_test)
+        result = fit(
+            backend,
+            FitJob(10, 32, seed),
+            Samples.of(x[train], y[train]),
+            Samples.of(x[validation], y[validation]),
+            Quiet(),
+        )
+        _, outputs = scorer.evaluate(result.weights, Samples.of(x_test, y_test))
+        predictions = outputs["y"]
         assert (predictions.argmax(axis=1) == y_test).mean() > 0.95

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from lanfit.errors import InputError
-from lanfit.models.size import check_size, least_weights
 from lanfit.wire.arrays import ArraySpec
+from lanfit_client.model_size import check_size, least_weights
 
 TABLE = [ArraySpec("kernel", "float32", (4, 13)), ArraySpec("bias", "float32", (15,))]
 
@@ -42,7 +42,7 @@ def test_a_layer_that_is_larger_than_the_weights_that_came_is_named(made_up: dic
         check_size(model(made_up), TABLE)
     assert caught.value.code == "weights.too-few"
     assert "layer 'large' has" in caught.value.message
-    assert caught.value.message.endswith("and 67 came with the model")
+    assert caught.value.message.endswith("but 67 came with the model")
 
 
 def test_what_fits_and_what_is_not_known_is_let_through_to_keras() -> None:

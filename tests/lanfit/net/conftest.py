@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from lanfit.net.keepalive import LinkTimes
 from lanfit.net.link import Link
-from lanfit.net.listen import Listener, listen
-from lanfit.net.pulse import LinkTimes
 from lanfit.net.tls import Identity
 from lanfit.wire.auth import Refused, stretch
+from lanfit_server.clusters.listen import Listener, listen
 
 PASSPHRASE = "tiger lamp seven oceans"
 

@@ -81,13 +81,13 @@ def test_an_address_is_read_as_people_type_it(
         ("fd00::1:18470", "address.not-ipv6", "[fd00::1]:8470"),
         ("fd00:::1", "address.not-ipv6", ""),
         ("lab:8470:1", "address.not-ipv6", ""),
-        ("fd00::1:8470", "address.ambiguous", "[fd00::1]:8470 if that is the port, and [fd00::1:8470] if it is not"),
-        ("0.0.0.0", "address.all", "the line that the server shows"),
+        ("fd00::1:8470", "address.ambiguous", "[fd00::1]:8470 if 8470 is the port, otherwise [fd00::1:8470]"),
+        ("0.0.0.0", "address.all", "the address that the server shows"),
         ("[::]:8470", "address.all", ""),
         ("*", "address.all", ""),
         ("224.0.0.1", "address.all", ""),
         ("fe80::1", "address.no-zone", "fe80::1%eth0; this machine has: tun0, eth0"),
-        ("fe80::1%enp3s0", "address.other-zone", "Here: tun0, eth0"),
+        ("fe80::1%enp3s0", "address.other-zone", "This machine has: tun0, eth0"),
     ],
 )
 def test_what_no_server_can_be_joined_at_is_refused_at_once(

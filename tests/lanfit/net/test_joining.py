@@ -14,10 +14,7 @@ import pytest
 import spake2.ed25519_basic  # noqa: F401  # a login that is timed does not wait for it
 
 from lanfit.errors import ConnectionFailed, InputError, LanfitError, RefusedError
-from lanfit.net import connect as connect_module
-from lanfit.net.connect import ServerIdentity, TryLater, connect
 from lanfit.net.link import Link
-from lanfit.net.listen import LOGINS, listen, plain_address
 from lanfit.net.reasons import ENDED, why_lost, why_not_reached
 from lanfit.net.tls import Identity, client_context, format_fingerprint, server_context
 from lanfit.wire.auth import (
@@ -31,6 +28,9 @@ from lanfit.wire.auth import (
 )
 from lanfit.wire.frames import Frame, FrameReader, Kind, encode_frame, feed
 from lanfit.wire.messages import Join, Welcome
+from lanfit_client import connect as connect_module
+from lanfit_client.connect import ServerIdentity, TryLater, connect
+from lanfit_server.clusters.listen import LOGINS, listen, plain_address
 
 PASSPHRASE = "tiger lamp seven oceans"
 CLIENT_ID = b"c" * 16
@@ -152,9 +152,9 @@ def test_another_version_is_refused_with_what_to_do(serve: Any, monkeypatch: pyt
             login = ClientLogin(CLIENT_ID, bytes(32))
             monkeypatch.setattr("lanfit.wire.auth.VERSION", 1)
             monkeypatch.setattr(connect_module, "ClientLogin", lambda *_: login)
-            with pytest.raises(RefusedError, match="the server speaks version 1 of the protocol") as refused:
+            with pytest.raises(RefusedError, match="the server uses version 1 of the protocol") as refused:
                 await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
-            assert "Install the same lanfit" in refused.value.hint
+            assert "Install the same version of lanfit" in refused.value.hint
             assert server.gate.admitted == []
 
     run(test())
@@ -226,7 +226,7 @@ def test_nobody_listening_is_told_as_refused() -> None:
 
 def test_an_unknown_name_is_told_as_one() -> None:
     error = failure(8470, host="no..name")
-    assert "no machine named 'no..name'" in error.message
+    assert "the name 'no..name' can't be resolved" in error.message
     assert "IP address" in error.hint
 
 
@@ -256,7 +256,7 @@ def test_a_name_that_is_not_found_in_time_is_named(monkeypatch: pytest.MonkeyPat
 
     error = asyncio.run(test())
     assert error.code == "connect.name-not-found-in-time"
-    assert "'slow.example' was not found within 0.1 s" in error.message
+    assert "'slow.example' could not be resolved within 0.1 s" in error.message
 
 
 #: What asyncio puts in the place of the system's own words.
@@ -294,16 +294,16 @@ def test_every_way_of_not_getting_through_has_its_own_message_and_hint() -> None
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (None, "the other side ended without a word"),
+        (None, "the other side closed the connection without a message"),
         (
             ssl.SSLEOFError(8, "EOF occurred in violation of protocol (_ssl.c:2580)"),
-            "the other side ended without a word",
+            "the other side closed the connection without a message",
         ),
         (ssl.SSLError(1, "[SSL: UNEXPECTED_EOF_WHILE_READING]"), "TLS failed"),
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), ENDED),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), ENDED),
-        (OSError(errno.EHOSTUNREACH, "No route to host"), "the other machine can't be reached any more"),
-        (TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "the other machine can't be reached any more"),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), "the other machine can no longer be reached"),
+        (TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "the other machine can no longer be reached"),
     ],
 )
 def test_a_peer_that_died_is_one_that_ended_and_no_trouble_with_tls(error: Exception | None, said: str) -> None:
@@ -339,7 +339,7 @@ def test_something_else_that_answers_is_told_as_no_lanfit_server(answer: bytes) 
             return failed.value
 
     error = asyncio.run(asyncio.wait_for(test(), 60))
-    assert "no lanfit server" in error.message
+    assert "not a lanfit server" in error.message
     assert error.hint
 
 
@@ -355,8 +355,8 @@ def test_who_drops_the_connection_in_the_handshake_may_be_a_server_that_ends() -
 
     error = asyncio.run(asyncio.wait_for(test(), 60))
     assert error.code == "connect.dropped"
-    assert "a server that is just ending" in error.message
-    assert "something else answers" not in error.message
+    assert "a server that is shutting down" in error.message
+    assert "another program answers" not in error.message
 
 
 def test_another_tls_server_is_told_as_no_lanfit_server(identity: Identity) -> None:
@@ -369,7 +369,7 @@ def test_another_tls_server_is_told_as_no_lanfit_server(identity: Identity) -> N
             writer.close()
 
         async with await asyncio.start_server(other, "127.0.0.1", 0, ssl=context) as server:
-            with pytest.raises(ConnectionFailed, match=r"no lanfit server .* another TLS server"):
+            with pytest.raises(ConnectionFailed, match=r"not a lanfit server.* another TLS server"):
                 await connect("127.0.0.1", server.sockets[0].getsockname()[1], CLIENT_ID, PASSPHRASE)
 
     run(test())
@@ -392,7 +392,7 @@ def test_a_server_that_does_not_go_on_with_the_login_is_given_up(identity: Ident
 
         async with await asyncio.start_server(other, "127.0.0.1", 0, ssl=server_context(identity)) as server:
             port = server.sockets[0].getsockname()[1]
-            with pytest.raises(ConnectionFailed, match="did not go on with the login") as failed:
+            with pytest.raises(ConnectionFailed, match="did not continue the login") as failed:
                 await connect("127.0.0.1", port, CLIENT_ID, PASSPHRASE, timeout=1.0)
             assert failed.value.code == "join.silent"
             over.set()
@@ -404,7 +404,7 @@ def test_a_server_that_goes_away_during_the_login_is_told_so(serve: Any) -> None
     async def test() -> None:
         async with serve() as server:
             server.gate.admit = lambda *_: (_ for _ in ()).throw(ConnectionFailed("gone"))
-            with pytest.raises(ConnectionFailed, match="did not come to its end"):
+            with pytest.raises(ConnectionFailed, match="was not completed"):
                 await connect("127.0.0.1", server.port, CLIENT_ID, PASSPHRASE)
 
     run(test())
@@ -565,7 +565,9 @@ async def never(*_: object) -> None:
     """Nobody comes in."""
 
 
-@pytest.mark.parametrize(("host", "complaint"), [("192.0.2.1", "no address of this machine"), ("no..name", "no..name")])
+@pytest.mark.parametrize(
+    ("host", "complaint"), [("192.0.2.1", "not an address of this machine"), ("no..name", "no..name")]
+)
 def test_an_address_that_is_not_ours_is_named(identity: Identity, host: str, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         asyncio.run(listen(host, 0, identity, None, never))  # type: ignore[arg-type]

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from lanfit.errors import RefusedError
-from lanfit.net import connect as connect_module
-from lanfit.net.connect import connect
 from lanfit.net.tls import Identity, client_context, server_context
+from lanfit_client import connect as connect_module
+from lanfit_client.connect import connect
 
 PASSPHRASE = "tiger lamp seven oceans"
 

@@ -51,7 +51,7 @@ def test_only_the_owner_may_read_the_key(tmp_path: Path, caplog: pytest.LogCaptu
     path.chmod(0o644)
     Identity.load_or_create(tmp_path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert "could be read by others" in caplog.text
+    assert "was readable by other users" in caplog.text
 
 
 def test_the_key_is_not_shown(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_key_that_does_not_fit_its_certificate_is_named(tmp_path: Path) -> Non
     marker = "-----BEGIN CERTIFICATE"
     mixed = one.path.read_text().partition(marker)[0] + "".join(other.path.read_text().partition(marker)[1:])
     one.path.write_text(mixed)
-    with pytest.raises(InputError, match="does not fit"):
+    with pytest.raises(InputError, match="does not match"):
         server_context(Identity.load_or_create(tmp_path / "one"))
 
 
@@ -126,16 +126,16 @@ def test_every_beginning_of_20_digits_or_more_is_enough_and_one_other_digit_is_n
 @pytest.mark.parametrize(
     ("typed", "why"),
     [
-        ("", "it has 0 digits, and 20 are needed"),
+        ("", "it has 0 digits, but at least 20 are needed"),
         ("abc", "it has 3 digits"),
         ("0" * 19, "it has 19 digits"),
-        ("0" * 65, "it has 65 digits, and there are 64"),
-        ("g" * 64, "'g' is no hex digit"),
-        ("3c59dc048e8850243be8079a5c74d079…", "'…' is no hex digit"),
+        ("0" * 65, "it has 65 digits, but a fingerprint has 64"),
+        ("g" * 64, "'g' is not a hex digit"),
+        ("3c59dc048e8850243be8079a5c74d079…", "'…' is not a hex digit"),
     ],
 )
 def test_what_is_no_fingerprint_is_wrong_input(typed: str, why: str) -> None:
-    with pytest.raises(InputError, match="no fingerprint") as wrong:
+    with pytest.raises(InputError, match="not a valid fingerprint") as wrong:
         parse_fingerprint(typed)
     assert why in wrong.value.message
 

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from lanfit.data.labels import Target
+from lanfit.data.shard import Samples, Shard
 from lanfit.models.compiling import CompileSpec, override
-from lanfit.models.member import Member
+from lanfit.models.trained_model import TrainedModel
 from lanfit.models.weights import get_weights
 from lanfit.training import checkpoint
-from lanfit.training.checkpoint import Damaged, Keeper, Snapshot, epochs_kept, read_checkpoint, write_checkpoint
+from lanfit.training.checkpoint import Checkpointer, Damaged, Snapshot, epochs_kept, read_checkpoint, write_checkpoint
 from lanfit.training.folds import TaskRows, rows_of_fold
-from lanfit.training.keras_backend import KerasBackend
+from lanfit.training.keras.backend import KerasBackend
 from lanfit.training.loop import FitJob, FitResult, fit
 from lanfit.wire.messages import Fold, Model
 
@@ -62,7 +63,7 @@ class Notes:
         self.resumed = list(history)
 
 
-class Waiting(Keeper):
+class Waiting(Checkpointer):
     """Waits for each checkpoint to be on disk: a test must know which one is."""
 
     def __init__(self, folder: Path, key: bytes = KEY) -> None:
@@ -117,7 +118,7 @@ def spec(optimizer: str = "adam", **options: Any) -> CompileSpec:
 
 
 def train(
-    model: Given, job: FitJob, notes: Notes, keeper: Keeper | None = None, rows: TaskRows | None = None
+    model: Given, job: FitJob, notes: Notes, keeper: Checkpointer | None = None, rows: TaskRows | None = None
 ) -> FitResult:
     """Train in a new backend, whose process has drawn random numbers before."""
     import keras
@@ -125,8 +126,8 @@ def train(
     keras.utils.set_random_seed(random.SystemRandom().randrange(2**32))
     backend = KerasBackend()
     backend.load(*model)
-    arrays = (rows.x, rows.y, rows.x_validation, rows.y_validation) if rows else (X, Y, X_VALIDATION, Y_VALIDATION)
-    return fit(backend, job, *arrays, notes, keeper)
+    plain = (Samples.of(X, Y), Samples.of(X_VALIDATION, Y_VALIDATION))
+    return fit(backend, job, *((rows.train, rows.validation) if rows else plain), notes, keeper)
 
 
 def assert_equal(one: FitResult, other: FitResult) -> None:
@@ -174,9 +175,9 @@ def test_a_fold_is_gone_on_with(tmp_path: Path) -> None:
     message = Model(
         architecture, compiled, (None, 6, 6, 1), (None, 3), Target.CLASSES, normalizer="zscore", target_normalizer=""
     )
-    shard = {"x_train": X, "y_train": Y, **Member({}).constants()}
+    shard = {"x_train": X, "y_train": Y, **TrainedModel({}).constants()}
     job = FitJob(4, 16, 5)
-    calm, *others = (rows_of_fold(message, shard, Fold(2, 3, 7, 0.2)) for _ in range(3))
+    calm, *others = (rows_of_fold(message, Shard.of_block(message, shard), Fold(2, 3, 7, 0.2)) for _ in range(3))
     model = (architecture, compiled, weights)
     expected = train(model, job, Notes(), rows=calm)
     cut_off(tmp_path, model, job, 2, others[0])
@@ -267,7 +268,7 @@ def test_a_damaged_checkpoint_is_said_and_the_fit_starts_anew(tmp_path: Path) ->
     assert_equal(train(model, job, notes, keeper), calm)
     assert notes.trained == [0, 1, 2]
     assert len(keeper.said) == 1
-    assert "trained from the start" in keeper.said[0]
+    assert "training starts over" in keeper.said[0]
 
 
 def test_a_state_of_another_model_is_said_and_the_fit_starts_anew(tmp_path: Path) -> None:
@@ -304,7 +305,7 @@ def test_a_full_disk_is_said_once_and_training_goes_on(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert len(keeper.said) == 1
-    assert "Training goes on" in keeper.said[0]
+    assert "Training continues" in keeper.said[0]
     assert keeper.written == 0
     assert list(tmp_path.iterdir()) == [], "half a checkpoint was left"
 
@@ -317,6 +318,16 @@ def test_without_memory_for_a_copy_training_goes_on(tmp_path: Path) -> None:
     keeper.offer(take)
     keeper.offer(take)
     assert len(keeper.said) == 1
+
+
+def test_without_room_for_a_thread_training_waits_for_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lanfit.data.threads.TO_BEGIN", 1 << 50)
+    monkeypatch.setattr(threading.Thread, "start", lambda self: pytest.fail("Python would wait for it for ever"))
+    keeper = Checkpointer(tmp_path / "state.checkpoint", KEY, print)
+    keeper.offer(small)
+    assert keeper.written == 1
 
 
 def test_nothing_is_written_where_the_folder_is_gone(tmp_path: Path) -> None:
@@ -346,7 +357,7 @@ def test_one_checkpoint_at_a_time_is_written_and_training_does_not_wait_for_it(
         write(*arguments)
 
     monkeypatch.setattr(checkpoint, "write_checkpoint", slow)
-    keeper = Keeper(tmp_path / "state.checkpoint", KEY, print)
+    keeper = Checkpointer(tmp_path / "state.checkpoint", KEY, print)
     keeper.offer(small)
     assert writing.wait(60)
     taken: list[int] = []

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lanfit.data.shard import Samples
 from lanfit.errors import InputError
-from lanfit.models import custom
+from lanfit.models import custom, custom_files
 from lanfit.models.loading import load_model
-from lanfit.training.keras_backend import KerasBackend
+from lanfit.training.keras.backend import KerasBackend
 
 pytestmark = pytest.mark.keras
 SOURCE = """
@@ -32,7 +33,7 @@ def _forget() -> Iterator[None]:
 def saved(folder: Path, file: Path) -> Path:
     import keras
 
-    custom.use([custom.allow(file)])
+    custom.use([custom_files.allow(file)])
     times = custom.class_named("Times")
     assert times is not None
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, kernel_initializer="ones"), times()])
@@ -43,8 +44,8 @@ def saved(folder: Path, file: Path) -> Path:
 
 def loss(backend: KerasBackend) -> float:
     """The loss before anything is trained: the square of what the model predicts for a row of ones."""
-    x, y = np.ones((4, 2), "float32"), np.zeros((4, 1), "float32")
-    backend.start(1, 4, (x, y), (x, y))
+    rows = Samples.of(np.ones((4, 2), "float32"), np.zeros((4, 1), "float32"))
+    backend.start(1, 4, rows, rows)
     return float(backend.validate(np.arange(4)))
 
 
@@ -64,11 +65,11 @@ def test_a_server_that_does_not_name_the_file_gets_nothing_built_and_another_fil
     with pytest.raises(InputError, match="Times"):
         backend.load(*parts)
 
-    custom.use([custom.allow(twice)])
+    custom.use([custom_files.allow(twice)])
     backend.load(*parts)
     assert loss(backend) == pytest.approx(16.0)
 
-    custom.use([custom.allow(thrice)])
+    custom.use([custom_files.allow(thrice)])
     backend.load(*parts)
     assert loss(backend) == pytest.approx(36.0)
 

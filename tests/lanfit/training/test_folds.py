@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,8 +13,10 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from lanfit.data.labels import Target
 from lanfit.data.normalize import Normalizer
+from lanfit.data.shard import Shard
 from lanfit.errors import InputError
-from lanfit.training.folds import check_folds, plan_fold, rows_of_fold, rows_of_shard
+from lanfit.models.trained_model import TrainedModel
+from lanfit.training.folds import TaskRows, check_folds, plan_fold, rows_of_fold, rows_of_shard
 from lanfit.wire.messages import Fold, Model
 
 
@@ -48,29 +52,33 @@ def test_the_validation_rows_of_a_fold_differ_from_fold_to_fold_and_not_from_cal
     np.testing.assert_array_equal(plans[0].validation, plan_fold(Fold(1, 3, 1, 0.3), 60, None).validation)
 
 
+def made_of_fold(of: Model, rows: dict[str, Any], fold: Fold) -> TaskRows:
+    return rows_of_fold(of, Shard.of_block(of, {**TrainedModel({}).constants(), **rows}), fold)
+
+
 @pytest.mark.parametrize(("name", "scaler"), [("zscore", StandardScaler()), ("minmax", MinMaxScaler())])
 def test_a_normalizer_is_fitted_on_the_folds_own_training_rows(name: str, scaler: StandardScaler) -> None:
     rows, fold = shard(60, Target.CLASSES), Fold(2, 4, 7, 0.25)
-    made = rows_of_fold(model(Target.CLASSES, name), rows, fold)
+    made = made_of_fold(model(Target.CLASSES, name), rows, fold)
     plan = plan_fold(fold, 60, rows["y_train"])
     x = rows["x_train"].astype(np.float64)
     scaler.fit(x[plan.train])
-    np.testing.assert_allclose(made.x, scaler.transform(x[plan.train]), atol=1e-5)
-    np.testing.assert_allclose(made.x_validation, scaler.transform(x[plan.validation]), atol=1e-4)
+    np.testing.assert_allclose(made.train.x, scaler.transform(x[plan.train]), atol=1e-5)
+    np.testing.assert_allclose(made.validation.x, scaler.transform(x[plan.validation]), atol=1e-4)
     assert made.held_out is not None
-    np.testing.assert_array_equal(made.held_out[0], rows["x_train"][plan.held_out])
-    np.testing.assert_array_equal(made.y, rows["y_train"][plan.train])
+    np.testing.assert_array_equal(made.held_out.x, rows["x_train"][plan.held_out])
+    np.testing.assert_array_equal(made.train.y, rows["y_train"][plan.train])
 
 
 def test_a_fold_fits_the_normalizer_of_its_targets_too() -> None:
     rows, fold = shard(50, Target.VALUES), Fold(1, 5, 0, 0.1)
-    made = rows_of_fold(model(Target.VALUES, "none", "zscore", outputs=1), rows, fold)
+    made = made_of_fold(model(Target.VALUES, "none", "zscore", outputs=1), rows, fold)
     plan = plan_fold(fold, 50, None)
     y = rows["y_train"][plan.train]
-    np.testing.assert_allclose(made.y, (y - y.mean(axis=0)) / y.std(axis=0), atol=1e-5)
-    assert made.targets.name == "zscore"
+    np.testing.assert_allclose(made.train.y, (y - y.mean(axis=0)) / y.std(axis=0), atol=1e-5)
+    assert made.normalizers.y.name == "zscore"
     assert made.held_out is not None
-    np.testing.assert_array_equal(made.held_out[1], rows["y_train"][plan.held_out])
+    np.testing.assert_array_equal(made.held_out.y, rows["y_train"][plan.held_out])
 
 
 def test_a_whole_shard_takes_the_constants_that_came_with_it() -> None:
@@ -78,9 +86,10 @@ def test_a_whole_shard_takes_the_constants_that_came_with_it() -> None:
     constants = Normalizer("zscore", np.arange(4.0), np.full(4, 0.5)).constants()
     none = Normalizer("none", np.zeros(()), np.ones(())).constants("target_")
     empty = {"x_validation": np.empty((0, 4), np.float32), "y_validation": np.empty(0, np.int64)}
-    made = rows_of_shard(model(Target.CLASSES, "zscore"), {**rows, **empty, **constants, **none})
-    np.testing.assert_allclose(made.x, (rows["x_train"] - np.arange(4.0)) * 0.5, rtol=1e-6)
-    assert len(made.x_validation) == 0
+    of = model(Target.CLASSES, "zscore")
+    made = rows_of_shard(of, Shard.of_block(of, {**rows, **empty, **constants, **none}))
+    np.testing.assert_allclose(made.train.x, (rows["x_train"] - np.arange(4.0)) * 0.5, rtol=1e-6)
+    assert len(made.validation.x) == 0
     assert made.held_out is None
 
 

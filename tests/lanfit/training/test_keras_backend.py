@@ -9,21 +9,24 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compile_options import read_config
 
+from lanfit.data.shard import Samples
 from lanfit.errors import InputError, TrainingError
-from lanfit.models.compiling import CompileSpec, compile_model, override, read_config
+from lanfit.models.compiling import CompileSpec, compile_model, override
 from lanfit.models.weights import get_weights, set_weights
 from lanfit.training import loop
-from lanfit.training.keras_backend import KerasBackend
+from lanfit.training.keras.backend import KerasBackend
+from lanfit.training.keras.steps import steps_of
+from lanfit.training.keras.tensorflow_steps import resident
 from lanfit.training.loop import FitJob, FitResult, epoch_order, fit
-from lanfit.training.steps import steps_of
-from lanfit.training.tensorflow_steps import resident
 
 pytestmark = pytest.mark.keras
 
 RANDOM = np.random.RandomState(0)
 X, Y = RANDOM.rand(75, 6, 6, 1).astype(np.float32), RANDOM.randint(0, 3, 75)
 X_VALIDATION, Y_VALIDATION = RANDOM.rand(21, 6, 6, 1).astype(np.float32), RANDOM.randint(0, 3, 21)
+VALIDATION = Samples.of(X_VALIDATION, Y_VALIDATION)
 SPARSE = "sparse_categorical_crossentropy"
 
 
@@ -76,7 +79,7 @@ class Quiet:
 
 def train(backend: KerasBackend, model: tuple[str, str, Any], job: FitJob, rows: int = 75) -> FitResult:
     backend.load(*model)
-    return fit(backend, job, X[:rows], Y[:rows], X_VALIDATION, Y_VALIDATION, Quiet())
+    return fit(backend, job, Samples.of(X[:rows], Y[:rows]), VALIDATION, Quiet())
 
 
 def plain_fit(
@@ -157,7 +160,7 @@ def test_averaged_weights_are_trained_on_without_validation_rows() -> None:
     model, job, compiled = cnn(), FitJob(3, 16, 5), spec("adam", use_ema=True, ema_momentum=0.9)
     backend = KerasBackend()
     backend.load(model.to_json(), compiled.to_json(), get_weights(model))
-    fit(backend, job, X, Y, X_VALIDATION[:0], Y_VALIDATION[:0], Quiet())
+    fit(backend, job, Samples.of(X, Y), VALIDATION.take(slice(0)), Quiet())
     plain, _ = plain_fit(model.to_json(), compiled, get_weights(model), job, validation=0)
     assert_equal(backend.weights(), get_weights(plain))
 
@@ -170,7 +173,7 @@ def test_patience_ends_a_fit_where_keras_early_stopping_does(patience: int, vali
     model, job, compiled = mlp(), FitJob(60, 25, 5, patience), spec(learning_rate=0.05)
     backend = KerasBackend()
     backend.load(model.to_json(), compiled.to_json(), get_weights(model))
-    result = fit(backend, job, X, Y, X_VALIDATION[:validation], Y_VALIDATION[:validation], Quiet())
+    result = fit(backend, job, Samples.of(X, Y), VALIDATION.take(slice(validation)), Quiet())
     stopping = keras.callbacks.EarlyStopping("val_loss" if validation else "loss", patience=patience)
     stopping.restore_best_weights = True
     plain, history = plain_fit(model.to_json(), compiled, get_weights(model), job, validation, stopping)
@@ -266,9 +269,8 @@ def test_rows_may_lie_in_a_file_and_have_any_dtype_that_keras_takes(tmp_path: Pa
     for x in (pixels, mapped, pixels.astype(np.float64), pixels.astype(np.float32)):
         backend = KerasBackend()
         backend.load(model.to_json(), compiled, get_weights(model))
-        results.append(
-            fit(backend, FitJob(1, 16, 0), x, Y[:40].astype(np.uint8), x[:0], Y[:0].astype(np.uint8), Quiet())
-        )
+        rows = Samples.of(x, Y[:40].astype(np.uint8))
+        results.append(fit(backend, FitJob(1, 16, 0), rows, rows.take(slice(0)), Quiet()))
     for result in results[1:]:
         assert_equal(result.weights, results[0].weights)
 
@@ -278,7 +280,7 @@ def test_training_learns() -> None:
     backend = KerasBackend()
     backend.load(model.to_json(), spec().to_json(), get_weights(model))
     labels = (X.mean(axis=(1, 2, 3)) > 0.5).astype(np.int64)
-    result = fit(backend, FitJob(60, 8, 0), X, labels, X[:0], labels[:0], Quiet())
+    result = fit(backend, FitJob(60, 8, 0), Samples.of(X, labels), Samples.of(X[:0], labels[:0]), Quiet())
     assert result.history[-1, result.metrics.index("accuracy")] > 0.9
 
 
@@ -295,8 +297,9 @@ def test_a_learning_rate_far_too_high_ends_in_an_error_that_names_it() -> None:
     model = keras.Sequential([keras.Input((6, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
     backend = KerasBackend()
     backend.load(model.to_json(), override(None, "sgd", "mse", 1e6).to_json(), get_weights(model))
+    rows = Samples.of(X, Y.astype(np.float32))
     with pytest.raises(TrainingError, match=r"learning rate 1e\+06"):
-        fit(backend, FitJob(20, 8, 0), X, Y.astype(np.float32), X[:0], Y[:0].astype(np.float32), Quiet())
+        fit(backend, FitJob(20, 8, 0), rows, rows.take(slice(0)), Quiet())
 
 
 def test_what_a_server_may_not_send_is_refused() -> None:
@@ -309,8 +312,8 @@ def test_what_a_server_may_not_send_is_refused() -> None:
     with pytest.raises(InputError):
         backend.load(model.to_json(), '{"loss": "my_loss"}', get_weights(model))
     backend.load(model.to_json(), spec().to_json(), {"w": np.zeros(3)})
-    with pytest.raises(InputError, match="arrays of weights"):
-        fit(backend, FitJob(1, 8, 0), X, Y, X[:0], Y[:0], Quiet())
+    with pytest.raises(InputError, match="weight arrays"):
+        fit(backend, FitJob(1, 8, 0), Samples.of(X, Y), Samples.of(X[:0], Y[:0]), Quiet())
 
 
 def test_a_refused_task_leaves_the_backend_ready_for_the_next() -> None:
@@ -320,7 +323,7 @@ def test_a_refused_task_leaves_the_backend_ready_for_the_next() -> None:
     backend = KerasBackend()
     backend.load(*given[:2], {"w": np.zeros(3)})
     with pytest.raises(InputError):
-        fit(backend, job, X, Y, X[:0], Y[:0], Quiet())
+        fit(backend, job, Samples.of(X, Y), Samples.of(X[:0], Y[:0]), Quiet())
     assert_equal(train(backend, given, job).weights, fresh.weights)
 
 
@@ -338,7 +341,7 @@ def test_a_cancelled_task_leaves_nothing_behind() -> None:
     backend = KerasBackend()
     backend.load(*given)
     with pytest.raises(Cancelled):
-        fit(backend, job, X, Y, X_VALIDATION, Y_VALIDATION, Cancelling())
+        fit(backend, job, Samples.of(X, Y), VALIDATION, Cancelling())
     again = train(backend, given, job)
     assert_equal(again.weights, fresh.weights)
     np.testing.assert_array_equal(again.history, fresh.history)

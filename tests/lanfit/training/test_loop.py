@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lanfit.core.seeds import derive_seed
+from lanfit.data.shard import Samples
 from lanfit.errors import TrainingError
-from lanfit.seeds import derive_seed
 from lanfit.training import loop
-from lanfit.training.backend import Backend, Rows
+from lanfit.training.backend import Rows, Training
 from lanfit.training.loop import FitJob, FitResult, epoch_order, fit
 from lanfit.wire.arrays import AnyArray
 
@@ -39,7 +40,7 @@ class LinearRegression:
         self.losses: list[float] = []
 
     def _errors(self, data: Any, rows: Rows) -> Any:
-        error = (data[0][rows] * self.w).sum(axis=1) - data[1][rows]  # row by row: no order of summing to depend on
+        error = (data.x[rows] * self.w).sum(axis=1) - data.y[rows]  # row by row: no order of summing to depend on
         self.losses.extend(error**2)
         return error
 
@@ -47,7 +48,7 @@ class LinearRegression:
         self.calls.append(("train", rows.tolist()))
         for first in range(0, len(rows), self.batch_size):
             batch = rows[first : first + self.batch_size]
-            self.w = self.w - self.learning_rate * 2 * self._errors(self.data, batch) @ self.data[0][batch] / len(batch)
+            self.w = self.w - self.learning_rate * 2 * self._errors(self.data, batch) @ self.data.x[batch] / len(batch)
         return float(np.mean(self.losses))
 
     def validate(self, rows: Rows) -> float:
@@ -92,10 +93,10 @@ Y_VALIDATION = X_VALIDATION @ np.array([1.0, -2.0, 0.5])
 def run(
     backend: LinearRegression, job: FitJob, notes: Notes | None = None, rows: int = 50, validation: int = 11
 ) -> FitResult:
-    checked: Backend = backend
+    checked: Training = backend
     checked.load("", "", {"w": np.zeros(3)})
-    x_validation, y_validation = X_VALIDATION[:validation], Y_VALIDATION[:validation]
-    return fit(checked, job, X[:rows], Y[:rows], x_validation, y_validation, notes or Notes())
+    held = Samples.of(X_VALIDATION[:validation], Y_VALIDATION[:validation])
+    return fit(checked, job, Samples.of(X[:rows], Y[:rows]), held, notes or Notes())
 
 
 def test_every_epoch_trains_on_each_row_once_in_an_order_of_its_own() -> None:
@@ -239,7 +240,7 @@ def test_a_validation_loss_that_is_no_number_ends_it_too() -> None:
     backend = LinearRegression()
     backend.load("", "", {"w": np.zeros(3)})
     with pytest.raises(TrainingError, match=r"the validation loss became nan in epoch 1 of 3"):
-        fit(backend, FitJob(3, 8, 0), X, Y, X_VALIDATION, np.full(11, np.nan), Notes())
+        fit(backend, FitJob(3, 8, 0), Samples.of(X, Y), Samples.of(X_VALIDATION, np.full(11, np.nan)), Notes())
 
 
 def test_weights_that_are_no_numbers_are_not_given_back() -> None:
@@ -247,7 +248,7 @@ def test_weights_that_are_no_numbers_are_not_given_back() -> None:
         def weights(self) -> dict[str, AnyArray]:
             return {"w": self.w * np.inf}
 
-    with pytest.raises(TrainingError, match="weight 'w' holds NaN or infinity") as error:
+    with pytest.raises(TrainingError, match="weight 'w' contains NaN or infinity") as error:
         run(LastStepDiverges(), FitJob(1, 8, 0), validation=0)
     assert error.value.code == "training.weight-not-finite"
 

@@ -11,17 +11,22 @@ from pathlib import Path
 
 import pytest
 
-TESTS = [Path(__file__).with_name(name) for name in ("test_keras_backend.py", "test_checkpoint.py")]
+TESTS = [
+    Path(__file__).with_name(name)
+    for name in ("test_keras_backend.py", "test_checkpoint.py", "test_backend_contract.py")
+]
 #: What rounds ask for: weights of rows, FedProx, so many steps, a schedule that goes on.
 ROUNDS = (
     "weighted_rows or (proximal and adam) or 16_bit or another_mu or (schedule_goes_on and adam) "
     "or (cut_by_hand and 7) or same_bits"
 )
-#: Equal to plain Keras to the bit, cold and warm, with averaged weights too; not compiled again; gone on with.
+#: Equal to plain Keras to the bit, cold and warm, with averaged weights too; not compiled again; gone on with; and what
+#: every backend must keep.
 CHOSEN = {
-    "jax": "AdamW or averaged_weights or comes_again or ends_with_the_same_bits",
+    "jax": "AdamW or averaged_weights or comes_again or ends_with_the_same_bits or (contract and keras)",
     # PyTorch's dropout draws from a stream that the loader of `model.fit` draws from, too: a model without it.
-    "torch": "(equal_plain_keras and cnn) or averaged_weights or same_seed or (before_it and cnn) or same_bits",
+    "torch": "(equal_plain_keras and cnn) or averaged_weights or same_seed or (before_it and cnn) or same_bits"
+    " or (contract and keras)",
 }
 
 
@@ -47,7 +52,7 @@ def test_a_backend_does_not_import_tensorflow_for_a_seed(backend: str) -> None:
     code = """
 import random, sys
 from lanfit.models.runtime import prepare_keras
-from lanfit.training.host_rows import set_seed
+from lanfit.training.keras.host_rows import set_seed
 prepare_keras(sys.argv[1], 1, "cpu")
 set_seed(1)
 drawn = random.random()

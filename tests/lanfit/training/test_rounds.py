@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from compile_options import read_config
 
+from lanfit.data.shard import Samples, Shard
+from lanfit.models.allowlist import OPTIMIZER_NAMES
 from lanfit.models.compiling import CompileSpec, compile_model, override
-from lanfit.models.known import OPTIMIZER_NAMES
 from lanfit.models.weights import get_weights, set_weights
 from lanfit.training import checkpoint
-from lanfit.training.checkpoint import Keeper
+from lanfit.training.checkpoint import Checkpointer
 from lanfit.training.folds import rows_of_fold, rows_of_shard
-from lanfit.training.keras_backend import KerasBackend, begins_the_same
+from lanfit.training.keras.backend import KerasBackend, begins_the_same
 from lanfit.training.loop import FitJob, FitResult, epoch_order, fit, new_paces
 from lanfit.wire.messages import Fold, Model
 
@@ -58,9 +61,11 @@ class Quiet:
         self.resumed = len(history)
 
 
-def train(backend: KerasBackend, given: tuple[str, str, Any], job: FitJob, **weights: Any) -> FitResult:
+def train(
+    backend: KerasBackend, given: tuple[str, str, Any], job: FitJob, w: Any = None, w_validation: Any = None
+) -> FitResult:
     backend.load(*given)
-    return fit(backend, job, X, Y, X_VALIDATION, Y_VALIDATION, Quiet(), **weights)
+    return fit(backend, job, Samples.of(X, Y, w), Samples.of(X_VALIDATION, Y_VALIDATION, w_validation), Quiet())
 
 
 def assert_equal(first: Any, second: Any) -> None:
@@ -107,17 +112,17 @@ def test_weights_of_rows_go_with_their_rows_into_a_shard_and_into_a_fold() -> No
     shard = {"x_train": X, "y_train": Y, "x_validation": X_VALIDATION, "y_validation": Y_VALIDATION}
     constants = {"subtract": np.zeros(()), "multiply": np.ones(())}
     shard |= {**constants, **{f"target_{name}": array for name, array in constants.items()}}
-    assert rows_of_shard(model, shard).w is rows_of_shard(model, shard).w_validation is None
+    assert rows_of_shard(model, Shard.of_block(model, shard)).train.weights is None
     weighted = {**shard, "w_train": numbers, "w_validation": W_VALIDATION}
-    rows = rows_of_shard(model, weighted)
-    assert rows.w is numbers
-    assert rows.w_validation is W_VALIDATION
-    fold = rows_of_fold(model, weighted, Fold(2, 5, 3, 0.2))
-    assert fold.w is not None
-    assert fold.w_validation is not None
-    np.testing.assert_array_equal(fold.x, X[fold.w.astype(int)])
-    np.testing.assert_array_equal(fold.x_validation, X[fold.w_validation.astype(int)])
-    assert rows_of_fold(model, shard, Fold(2, 5, 3, 0.2)).w is None
+    rows = rows_of_shard(model, Shard.of_block(model, weighted))
+    assert rows.train.weights is numbers
+    assert rows.validation.weights is W_VALIDATION
+    fold = rows_of_fold(model, Shard.of_block(model, weighted), Fold(2, 5, 3, 0.2))
+    assert fold.train.weights is not None
+    assert fold.validation.weights is not None
+    np.testing.assert_array_equal(fold.train.x, X[fold.train.weights.astype(int)])
+    np.testing.assert_array_equal(fold.validation.x, X[fold.validation.weights.astype(int)])
+    assert rows_of_fold(model, Shard.of_block(model, shard), Fold(2, 5, 3, 0.2)).train.weights is None
 
 
 # --- FedProx ----------------------------------------------------------------------------------------------------
@@ -184,8 +189,6 @@ def test_the_term_is_scaled_with_the_loss_of_16_bit_numbers() -> None:
     import keras
     from keras import layers
 
-    from lanfit.models.compiling import read_config
-
     half = [layers.Flatten(), layers.Dense(8, activation="relu", dtype="mixed_float16")]
     model = keras.Sequential([keras.Input((6, 6, 1)), *half, layers.Dense(3, activation="softmax")])
     architecture = model.to_json()  # later it would say how it was compiled, too
@@ -249,7 +252,7 @@ def test_progress_of_a_cut_epoch_counts_to_its_own_end() -> None:
     backend = KerasBackend()
     backend.load(model.to_json(), spec().to_json(), get_weights(model))
     job = FitJob(1, 16, 5, local_steps=7)
-    fit(backend, job, X, Y, X[:0], Y[:0], notes)
+    fit(backend, job, Samples.of(X, Y), Samples.of(X[:0], Y[:0]), notes)
     assert {(epoch, steps) for epoch, _, steps in notes.progress} == {(0, 5), (1, 2)}
     assert notes.progress[-1] == (1, 2, 2)
     assert job.epochs_over(75) == 2
@@ -278,7 +281,7 @@ def test_a_round_that_is_cut_off_is_gone_on_with_and_ends_with_the_same_bits(
             if epoch == 2:
                 raise Cut
 
-    class Waiting(Keeper):
+    class Waiting(Checkpointer):
         def offer(self, take: Any) -> None:
             super().offer(take)
             self.close()
@@ -293,9 +296,9 @@ def test_a_round_that_is_cut_off_is_gone_on_with_and_ends_with_the_same_bits(
         backend = KerasBackend()
         backend.load(*given)
         keeper = Waiting(tmp_path / "state.checkpoint", b"key", lambda text: None)
-        rows = (X, Y, X_VALIDATION, Y_VALIDATION)
+        rows = (Samples.of(X, Y, W), Samples.of(X_VALIDATION, Y_VALIDATION, W_VALIDATION))
         with suppress(Cut):
-            results.append(fit(backend, job, *rows, notes, keeper, W, W_VALIDATION))
+            results.append(fit(backend, job, *rows, notes, keeper))
     assert notes.resumed == 2
     [gone_on] = results
     assert_equal(gone_on.weights, whole.weights)
@@ -367,7 +370,7 @@ def test_a_warm_pace_goes_on_where_it_was_and_changes_no_result() -> None:
         notes = Quiet()
         backend.load(*given)
         job = FitJob(4, 16, 5)
-        results.append(fit(backend, job, X, Y, X[:0], Y[:0], notes, paces=paces))
+        results.append(fit(backend, job, Samples.of(X, Y), Samples.of(X[:0], Y[:0]), notes, paces=paces))
         calls.append([step for epoch, step, _ in notes.progress if epoch == 0])
     assert calls[0][0] == 1
     assert calls[1][0] > 1
@@ -383,7 +386,10 @@ def scheduled(kind: str, shift: int = 0) -> CompileSpec:
 
     rate = keras.optimizers.schedules.PiecewiseConstantDecay([8 - shift, 12 - shift], [0.1, 0.01, 0.001])
     optimizer = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[kind](rate)
-    return CompileSpec(optimizer=keras.saving.serialize_keras_object(optimizer), loss=SPARSE, metrics=("accuracy",))
+    options = {"optimizer": keras.saving.serialize_keras_object(optimizer), "loss": SPARSE, "metrics": ["accuracy"]}
+    compiled = read_config(json.dumps(options))  # as out of a file: on PyTorch Keras names a module of its own
+    assert compiled is not None
+    return compiled
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])

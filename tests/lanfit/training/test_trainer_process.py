@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from lanfit.data.labels import Target
-from lanfit.data.normalize import Normalizer
-from lanfit.files import ArrayFile
+from lanfit.data.shard import Normalizers, Samples
 from lanfit.models.compiling import override
-from lanfit.models.member import Member
+from lanfit.models.trained_model import TrainedModel
 from lanfit.models.weights import get_weights
-from lanfit.training.judging import Judge
-from lanfit.training.orders import Answer, EpochDone, Fit, NotDone, Ready, Step, Trained
+from lanfit.training.commands import Answer, EpochDone, Fit, NotDone, Ready, Step, Trained
+from lanfit.training.keras.evaluation import Evaluator
 from lanfit.training.trainer_process import TrainerProcess
+from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import FitTask, Model, Runtime
 
@@ -152,8 +152,8 @@ def test_a_round_scores_its_starting_weights_weighs_rows_and_writes_no_copy(tmp_
         async with bench.trainer() as trainer:
             task = changed(bench.task, score_start=True, local_steps=8)
             trained, said = await bench.train(trainer, task, shard=heavy)
-            member = Member(bench.weights[0].load(), Normalizer.of("scale", rows))
-            expected = Judge(bench.model).score([member], rows["x_validation"], rows["y_validation"])
+            member = TrainedModel(bench.weights[0].load(), Normalizers.of(bench.model, rows))
+            expected = Evaluator(bench.model).evaluate([member], Samples.of(rows["x_validation"], rows["y_validation"]))
             assert trained.scores == pytest.approx(expected)
             assert list(trained.scores) == ["loss", "accuracy", "precision", "recall", "f1"]
             assert trained.best_epoch == 1

@@ -21,8 +21,8 @@ def test_the_table_of_errors_is_that_of_the_code() -> None:
 
 def test_the_tables_tell_the_docstrings_of_messages_and_fields() -> None:
     table = documents.DOCUMENTS["protocol.md"]["from-client"]()
-    assert "**`join`** The first message of a client: who it is and what it has." in table
-    assert "| `free_memory` | Size | Bytes; 0 when it is not known. |" in table
+    assert "**`join`** The first message of a client: its identity and its capabilities." in table
+    assert "| `free_memory` | Size | In bytes; 0 if unknown. |" in table
 
 
 def test_a_document_that_lacks_a_table_is_refused() -> None:

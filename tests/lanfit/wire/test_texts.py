@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from lanfit.core.logs import append_log, csv_line
+from lanfit.core.terminal import Terminal
+from lanfit.core.text import CONTINUED, printable, sanitize, sanitize_lines
 from lanfit.errors import RemoteProtocolError
-from lanfit.logs import append_log, csv_line
-from lanfit.terminal import Terminal
-from lanfit.text import CONTINUED, printable, sanitize, sanitize_lines
 from lanfit.wire import messages
 from lanfit.wire.frames import Kind, encode_frame
 from lanfit.wire.messages import AnyMessage, Failed, FromClient, FromServer, Leave, LogLines, RunEnded, Status
@@ -298,13 +298,13 @@ def test_what_the_library_quotes_of_a_message_that_it_can_not_read_is_sanitized(
 
 
 def test_a_message_without_a_run_is_no_broken_one() -> None:
-    ended = RunEnded("", "failed", "no run began")
-    assert arrived(RunEnded, {"type": "ended", "run": "", "status": "failed", "text": "no run began"}) == ended
+    ended = RunEnded("", "failed", "no run was started")
+    assert arrived(RunEnded, {"type": "ended", "run": "", "status": "failed", "text": "no run was started"}) == ended
     assert clean(ended) == ended
 
 
 def test_the_log_of_a_server_shows_nothing_raw(tmp_path: Path) -> None:
-    from lanfit_server.journal import Journal
+    from lanfit_server.run.journal import Journal
 
     journal = Journal(tmp_path)
     try:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from lanfit_server.report.charts import draw_history, metrics_of
+from lanfit_server.report.charts import draw_history, draw_rounds, metrics_of
+from lanfit_server.store.summary import RoundFacts
 
 HISTORY = {"accuracy": [0.5, 0.7, 0.8], "loss": [2.0, 1.0, 0.7], "val_accuracy": [0.4, 0.6, 0.5], "val_loss": [2, 1, 2]}
 BLUE, ORANGE = (31, 119, 180), (255, 127, 14)
@@ -158,3 +159,43 @@ def test_drawing_needs_no_display_and_no_pyplot(tmp_path: Path) -> None:
         [sys.executable, "-c", code, tmp_path / "x.png"], capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert found.stdout.split() == ["False", "False"]
+
+
+# --- rounds -----------------------------------------------------------------------------------------------------
+
+GREY = (204, 204, 204)
+
+
+def facts(number: int, validation: dict[str, dict[str, float]], trained: dict[str, float] | None = None) -> RoundFacts:
+    metrics = {"loss": 1 / number, "accuracy": 1 - 1 / (number + 1)}
+    return RoundFacts(number, ("a", "b"), 1.0, 0.1, metrics, None, trained or {}, validation, {}, {}, {})
+
+
+def rounds_drawn(path: Path, *rounds: RoundFacts, best: int | None = None) -> Path:
+    draw_rounds(path, rounds, "Run 1", best)
+    return path
+
+
+def test_rounds_are_drawn_with_the_global_model_the_mean_of_training_and_each_client_faint(tmp_path: Path) -> None:
+    own = [{"a": {"loss": 1.5 / n}, "b": {"loss": 0.5 / n}} for n in range(1, 6)]
+    trained = {"loss": 0.8, "accuracy": 0.4}
+    whole = rounds_drawn(tmp_path / "a.png", *(facts(n, own[n - 1], trained) for n in range(1, 6)), best=4)
+    assert count(whole, ORANGE) > 500
+    assert count(whole, BLUE) > 500
+    assert count(whole, GREY) > 50
+    alone = rounds_drawn(tmp_path / "b.png", *(facts(n, {}) for n in range(1, 6)))
+    assert count(alone, ORANGE) > 500
+    assert count(alone, BLUE) == 0
+    assert count(alone, GREY) < count(whole, GREY) / 2  # edges of the axes have some of it
+
+
+def test_a_client_that_is_left_out_of_rounds_and_metrics_that_are_no_numbers_are_gaps(tmp_path: Path) -> None:
+    gone = [facts(1, {"a": {"loss": 1.0}}), facts(2, {}), facts(3, {"a": {"loss": float("nan")}, "b": {}})]
+    assert count(rounds_drawn(tmp_path / "a.png", *gone), ORANGE) > 500
+    empty = RoundFacts(1, (), 1.0, 0.1, {}, None, {}, {}, {}, {}, {})
+    assert pixels(rounds_drawn(tmp_path / "b.png", empty)).size
+
+
+def test_the_same_rounds_give_the_same_bytes(tmp_path: Path) -> None:
+    told = [facts(n, {"b": {"loss": 1.0}, "a": {"loss": 2.0}}) for n in range(1, 4)]
+    assert rounds_drawn(tmp_path / "a.png", *told).read_bytes() == rounds_drawn(tmp_path / "b.png", *told).read_bytes()

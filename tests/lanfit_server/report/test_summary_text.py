@@ -7,9 +7,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lanfit_server.client_facts import taken_over
+from lanfit_server.methods.client_facts import taken_over
 from lanfit_server.report.text import lines
-from lanfit_server.summary import (
+from lanfit_server.store.summary import (
     Bytes,
     ClientFacts,
     DataFacts,
@@ -95,11 +95,36 @@ def test_at_the_end_of_a_run_of_a_room_the_summary_fits_a_small_screen() -> None
     assert text[-1] == "Logs:   logs/20261129-101500/"
 
 
+def test_rounds_are_told_in_one_line_from_the_first_to_the_last_and_who_was_left_out() -> None:
+    """Each was told when it ended; a second list of them says nothing new."""
+    first, *others = rounds(5)
+    left = [msgspec.structs.replace(one, left_out={"pc-2": "it did not deliver in time"}) for one in others]
+    better = msgspec.structs.replace(left[-1], metrics={name: 2 * value for name, value in METRICS.items()})
+    text = shown(summary(client("pc-1"), client("pc-2"), rounds=(first, *left[:-1], better)))
+    (line,) = [each for each in text if "round" in each and "pc-2" not in each]
+    name, value = next(iter(METRICS.items()))
+    assert line.startswith(f"5 rounds in 5.0 s: {name} {value:.4f} → {2 * value:.4f}")
+    assert "  pc-2 was left out of 4 rounds" in text
+
+
+def test_figures_of_rounds_that_do_not_fit_into_the_line_are_left_out() -> None:
+    many = {f"metric {number}": 0.5 for number in range(20)}
+    told = [msgspec.structs.replace(one, metrics=many) for one in rounds(2)]
+    (line,) = [each for each in shown(summary(client("a"), rounds=tuple(told)), 80, 24) if "2 rounds" in each]
+    assert 50 < len(line) < 80
+    assert line.startswith("2 rounds in 2.0 s: metric 0 0.5000 → 0.5000")
+
+
+def test_one_round_without_metrics_is_told_as_one() -> None:
+    (one,) = rounds(1)
+    assert "1 round in 1.0 s" in shown(summary(client("a"), rounds=(msgspec.structs.replace(one, metrics={}),)))
+
+
 def test_many_rounds_and_folds_do_not_push_the_table_off_the_screen() -> None:
     folded = [client(f"pc-{n}", mean=METRICS, sd=METRICS, errors=("x",)) for n in range(12)]
     text = shown(summary(*folded, rounds=rounds(200)), 120, 40)
     assert len(text) < 40
-    for kept in ("round 1: ", "round 200: ", "pc-11", "more rounds, in summary.json", "more clients, in summary.json"):
+    for kept in ("200 rounds in 200.0 s: ", "pc-11", "more clients, in summary.json"):
         assert any(kept in line for line in text), kept
 
 

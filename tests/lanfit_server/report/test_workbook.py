@@ -16,9 +16,9 @@ from python_calamine import CalamineWorkbook
 
 from lanfit.data.labels import Target
 from lanfit.errors import InputError
+from lanfit_server.report import workbook
 from lanfit_server.report.predictions import Predictions
-from lanfit_server.report.workbook import write_report
-from lanfit_server.summary import (
+from lanfit_server.store.summary import (
     SECONDS,
     Bytes,
     ClientFacts,
@@ -31,6 +31,11 @@ from lanfit_server.summary import (
 )
 
 HISTORY = {"loss": [2.0, 1.25], "accuracy": [0.5, 0.75], "val_loss": [2.25, float("nan")]}
+
+
+def write_report(path: Path, made: Summary, predictions: Predictions | None) -> None:
+    """The report of a model of one output."""
+    workbook.write_report(path, made, {} if predictions is None else {"output": predictions})
 
 
 def client(name: str, **changes: Any) -> ClientFacts:

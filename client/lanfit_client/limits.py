@@ -1,0 +1,192 @@
+"""Limits on requests of a server: checked before anything is fetched, built or read.
+
+Pure, and without Keras: a server that knows the passphrase may send any numbers that a message can contain. Errors name
+the field, instead of failing later in the trainer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+
+from lanfit import backends
+from lanfit.data.labels import Target
+from lanfit.data.normalize import NORMALIZERS
+from lanfit.data.shard import OF, kinds_of
+from lanfit.errors import mistake
+from lanfit.models.architecture import check_architecture
+from lanfit.models.compiling import CompileSpec, read_spec
+from lanfit.wire.arrays import ArraySpec, check_specs
+from lanfit.wire.messages import ClientData, FitTask, Lease, Model, ScoreTask, Survey
+from lanfit.wire.tasks import MOST_ARRAYS
+from lanfit_client.model_size import check_size
+from lanfit_client.store.cache import LARGEST_BLOCK
+
+#: Larger than anyone needs, and within the number range of Keras and NumPy.
+MOST_EPOCHS: Final = 10**6
+MOST_STEPS: Final = 2**53
+MOST_ROWS: Final = 2**40
+MOST_SEED: Final = 2**64 - 1
+MOST_THREADS: Final = 4096
+MOST_AXES: Final = 16
+MOST_VALUES: Final = 2**40
+
+
+def check_lease(lease: Lease) -> None:
+    """Check that a task can be trained.
+
+    Raises:
+        LanfitError: it can't; the field is named.
+    """
+    fit = lease.fit
+    _whole("attempt", lease.attempt, 1, MOST_STEPS)
+    _check_fit(fit)
+    if fit.own is not None:
+        _check_own(fit.own)
+    _check_model(fit.model, lease.weights.arrays)
+    _check_shard(lease.shard.arrays, dealt=fit.own is None)
+    if lease.rows is not None:
+        _check_rows(lease.rows.arrays, fit)
+
+
+def check_survey(survey: Survey) -> None:
+    """Check that the client's own files can be surveyed with this request. Raises like `check_lease`."""
+    _check_own(survey.own)
+    _check_model(survey.model, survey.weights.arrays)
+
+
+def check_evaluation(score: ScoreTask) -> None:
+    """Check that models can be evaluated with this request. Raises like `check_lease`."""
+    if score.own is not None:
+        _check_own(score.own)
+    _one_of("rows", score.rows, ("test", "validation"))
+    _whole("members", len(score.members), 1, MOST_STEPS)
+    for member in score.members:
+        _check_model(score.model, member.arrays)
+    _check_shard(score.shard.arrays, dealt=False)
+
+
+def _check_fit(fit: FitTask) -> None:
+    _whole("epochs", fit.epochs, 0 if fit.local_steps else 1, MOST_EPOCHS)
+    _whole("batch_size", fit.batch_size, 1, MOST_ROWS)
+    _whole("seed", fit.seed, 0, MOST_SEED)
+    _whole("patience", fit.patience, 0, MOST_EPOCHS)
+    _whole("round", fit.round, 0, MOST_STEPS)
+    _whole("local_steps", fit.local_steps, 0, MOST_STEPS)
+    _whole("first_step", fit.first_step, 0, MOST_STEPS)
+    _whole("runtime.threads", fit.runtime.threads, 0, MOST_THREADS)
+    _one_of("runtime.backend", fit.runtime.backend, ("", *backends.names()))
+    _one_of("runtime.device", fit.runtime.device, ("", "auto", "cpu", "gpu"))
+    if not 0 <= fit.proximal < math.inf:
+        _refuse("proximal", fit.proximal, "a number from 0")
+    if (fold := fit.fold) is not None:
+        _whole("fold.of", fold.of, 2, MOST_ROWS)
+        _whole("fold.number", fold.number, 1, fold.of)
+        _whole("fold.seed", fold.seed, 0, MOST_SEED)
+        _share("fold.validation_split", fold.validation_split)
+
+
+def _check_own(own: ClientData) -> None:
+    _whole("own.batch_size", own.batch_size, 1, MOST_ROWS)
+    _share("own.test_split", own.test_split)
+    _share("own.validation_split", own.validation_split)
+    _whole("own.folds", own.folds, 0, MOST_ROWS)
+    _whole("own.seed", own.seed, 0, MOST_SEED)
+    _whole("own.parts_of", own.parts_of, 0, MOST_ROWS)
+    if own.parts_of:
+        _whole("own.last_part", own.last_part, 1, own.parts_of)
+        _whole("own.first_part", own.first_part, 1, own.last_part)
+
+
+@lru_cache(maxsize=4)  # each round sends the same one; with hundreds of layers checking takes a fifth of a second
+def _check_model(model: Model, arrays: tuple[ArraySpec, ...]) -> None:
+    _one_of("model.target", model.target, tuple(Target))
+    _one_of("model.normalizer", model.normalizer, NORMALIZERS)
+    _one_of("model.target_normalizer", model.target_normalizer, NORMALIZERS)
+    for name, shape in (("model.input_shape", model.input_shape), ("model.output_shape", model.output_shape)):
+        _check_shape(name, shape)
+    if model.ids is not None:
+        _whole("model.ids", model.ids, 1, MOST_VALUES)
+    _check_arrays(model)
+    check_specs(arrays, LARGEST_BLOCK)
+    check_size(model.architecture, arrays)
+    if not model.custom:  # only the trainer knows their definitions, and checks the model against them
+        check_architecture(model.architecture)
+        _check_rate(read_spec(model.compile))
+
+
+def _check_arrays(model: Model) -> None:
+    """Check what is said of several inputs and outputs."""
+    for kind, specs in (("inputs", model.inputs), ("outputs", model.outputs)):
+        _whole(f"model.{kind}", len(specs), min(1, len(model.inputs) + len(model.outputs)), MOST_ARRAYS)
+        names = [each.name for each in specs]
+        if len(set(names)) < len(names) or any(not name or OF in name for name in names):
+            _refuse(f"model.{kind}", ", ".join(names), "different names without a colon")
+        for each in specs:
+            _one_of(f"model.{kind}.normalizer", each.normalizer, NORMALIZERS)
+            _check_shape(f"model.{kind}.shape", each.shape)
+    for given in model.inputs:
+        if given.ids is not None:
+            _whole("model.inputs.ids", given.ids, 1, MOST_VALUES)
+    for output in model.outputs:
+        _one_of("model.outputs.target", output.target, tuple(Target))
+
+
+def _check_shape(name: str, shape: tuple[int | None, ...]) -> None:
+    _whole(name, len(shape), 1, MOST_AXES)
+    for length in shape:
+        if length is not None:
+            _whole(name, length, 0, MOST_VALUES)
+
+
+def _check_rate(spec: CompileSpec) -> None:
+    config = (spec.optimizer or {}).get("config")
+    rate = config.get("learning_rate") if isinstance(config, Mapping) else None
+    if isinstance(rate, int | float) and not 0 < rate < math.inf:
+        raise mistake("compile.learning-rate", rate=rate)
+
+
+def _check_shard(arrays: tuple[ArraySpec, ...], *, dealt: bool) -> None:
+    check_specs(arrays, LARGEST_BLOCK)
+    shapes = {spec.name: spec.shape for spec in arrays}
+    kinds = kinds_of(list(shapes))
+    for names in kinds.values():
+        rows = {name: shapes[name][:1] for name in names}
+        if () in rows.values() or len(set(rows.values())) > 1:
+            found = ", ".join(f"{name} {list(shapes[name])}" for name in rows)
+            _refuse("shard", found, "as many rows of each")
+    if dealt and not any(shapes[name][0] for name in kinds["train"] if name.startswith("x_")):
+        _refuse("shard", "no x_train", "rows to train on")
+
+
+def _check_rows(arrays: tuple[ArraySpec, ...], fit: FitTask) -> None:
+    """Check the indices of rows. Which rows there are, the trainer knows."""
+    check_specs(arrays, LARGEST_BLOCK)
+    if fit.fold is not None or fit.own is not None:
+        _refuse("rows", "given", "none with a fold or the client's own data")
+    lists = [(name, "int64", 1) for name in ("train", "validation")]
+    if [(spec.name, spec.dtype, len(spec.shape)) for spec in arrays] != lists:
+        found = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in arrays)
+        _refuse("rows", found, "a list of train and validation each, of int64")
+    _whole("rows.train", arrays[0].shape[0], 1, MOST_ROWS)
+
+
+def _whole(field: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        _refuse(field, value, f"a whole number from {least} to {most}")
+
+
+def _share(field: str, value: float) -> None:
+    if not 0 <= value < 1:
+        _refuse(field, value, "a number from 0 to below 1")
+
+
+def _one_of(field: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        _refuse(field, value, "one of " + ", ".join(filter(None, known)))
+
+
+def _refuse(field: str, value: object, wanted: str) -> None:
+    raise mistake("task.impossible", field=field, value=str(value)[:80], wanted=wanted)

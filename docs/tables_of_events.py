@@ -1,0 +1,28 @@
+"""What logs/README.md shows of the code: the lines of `events.jsonl`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tables_markdown import table
+
+from lanfit_server.run import events
+
+
+def kinds() -> list[type[events.RunEvent]]:
+    """Return the events of a run that are written into `events.jsonl`, in the order of the module."""
+    found = [each for each in vars(events).values() if isinstance(each, type) and issubclass(each, events.RunEvent)]
+    return [each for each in found if each is not events.RunEvent and each not in events.ELSEWHERE]
+
+
+def _events() -> str:
+    rows = []
+    for kind in kinds():
+        facts = ", ".join(f"`{name}`" for name in kind.__struct_fields__ if name != "figures")
+        facts += ", and each metric by its name" if "figures" in kind.__struct_fields__ else ""
+        first = (kind.__doc__ or "").split("\n\n")[0]
+        rows.append([f"`{kind.__struct_config__.tag}`", facts, " ".join(first.split())])
+    return table(["event", "facts", ""], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {"events": _events}

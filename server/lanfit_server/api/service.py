@@ -1,0 +1,309 @@
+"""The service process of a Python program: `python -P -m lanfit_server.api.service`, a child of it over pipes.
+
+It has the endpoint, the clients and the runs, so that a notebook only sends jobs and receives events. If the program
+dies during a run, the run is finished first; if it closes the service, or dies between runs, everything stops at once.
+A program gets the result before the run's report is written, which only a second Ctrl-C interrupts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from lanfit.core.child import Parent, end_process
+from lanfit.core.commands import interrupt_on_termination
+from lanfit.core.lock import scratch_folder
+from lanfit.core.loop import LoopThread
+from lanfit.core.text import sentence
+from lanfit.core.workspace import Workspace
+from lanfit.errors import LanfitError
+from lanfit.settings.fields import read_file
+from lanfit.settings.timeouts import Timeouts
+from lanfit_server.api.fit_requests import request_of
+from lanfit_server.api.service_messages import (
+    Began,
+    Close,
+    EpochDone,
+    Finished,
+    Fit,
+    GoOn,
+    Open,
+    Opened,
+    Reply,
+    Request,
+    RoundDone,
+    Said,
+    Steer,
+)
+from lanfit_server.clusters.roster import Member
+from lanfit_server.methods.workshop import RoundChannel
+from lanfit_server.models.handle import ModelProcess
+from lanfit_server.models.model_process import problem
+from lanfit_server.requests import RunHandle, RunInterrupted
+from lanfit_server.run.instructions import Change, Command, Pause, Resume, Stop
+from lanfit_server.session import Session
+from lanfit_server.start.admission import how_to_join
+from lanfit_server.start.endpoint import Endpoint
+from lanfit_server.start.passphrase import check_passphrase, make_passphrase
+from lanfit_server.start.prompts import SETTINGS
+from lanfit_server.start.simulation import Simulation
+from lanfit_server.ui.display import Display
+
+
+class Outlet:
+    """Sends events to the program in a separate thread, so that a slow program does not delay the run."""
+
+    def __init__(self, parent: Parent[Request]) -> None:
+        self._parent = parent
+        self._replies: queue.SimpleQueue[Reply | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="outlet", daemon=True)
+        self._thread.start()
+
+    def tell(self, reply: Reply) -> None:
+        self._replies.put(reply)
+
+    def _write(self) -> None:
+        # A program that has died receives nothing; its run continues.
+        with contextlib.suppress(OSError):
+            while (reply := self._replies.get()) is not None:
+                self._parent.send(reply)
+
+    def close(self) -> None:
+        """Wait until everything is sent, or the program is gone."""
+        self._replies.put(None)
+        self._thread.join(2)
+
+
+class ToldDisplay(Display):
+    """Shows nothing: sends events to the program."""
+
+    shows_rounds = True
+
+    def __init__(self, outlet: Outlet) -> None:
+        super().__init__()
+        self._outlet = outlet
+        self.tells_rounds = True
+
+    def say(self, text: str) -> None:
+        self._outlet.tell(Said(text))
+
+    def began(self, run: str) -> None:
+        self._outlet.tell(Began(run))
+
+    def epoch(
+        self, client: str, fold: int | None, round_: int | None, epoch: int, epochs: int, metrics: Mapping[str, float]
+    ) -> None:
+        if not round_:
+            self._outlet.tell(EpochDone(client, fold or 0, epoch, dict(metrics)))
+
+    def round(self, number: int, logs: Mapping[str, float]) -> None:
+        if self.tells_rounds:
+            self._outlet.tell(RoundDone(number, dict(logs), None))
+
+    @contextlib.contextmanager
+    def table(self, members: Callable[[], Sequence[Member]], notes: Callable[[], Sequence[str]]) -> Iterator[None]:
+        yield
+
+
+class Service:
+    """Serves one program: opens a session for it, and submits its jobs one after the other.
+
+    Everything but `hear` and `lose_parent` is called in one event loop.
+    """
+
+    def __init__(self, loop: LoopThread, outlet: Outlet) -> None:
+        self._loop = loop
+        self._outlet = outlet
+        self._display = ToldDisplay(outlet)
+        self._requests: asyncio.Queue[Open | Fit | None] = asyncio.Queue()
+        self._session: Session | None = None
+        self._handle: RunHandle | None = None
+        """The run that goes on, until it has its result: writing the rest of it is not interrupted."""
+        self._is_over = False
+        self._stopped = asyncio.Event()
+
+    # --- what the program asks for; called in another thread --------------------------------------------------------
+
+    def hear(self, request: Request) -> None:
+        self._loop.soon(lambda: self._take(request))
+
+    def lose_parent(self) -> None:
+        """The program is gone: its run is finished without it."""
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 2)
+        os.dup2(null, 1)
+        self._loop.soon(self._end)
+
+    def _take(self, request: Request) -> None:
+        match request:
+            case GoOn():
+                if self._handle is not None and self._handle.request.rounds is not None:
+                    self._handle.request.rounds.answer(request.stop)
+            case Steer():
+                self._steer(request)
+            case Close():
+                self._end()
+                self.interrupt()
+            case Open() | Fit():
+                self._requests.put_nowait(request)
+
+    def _steer(self, steer: Steer) -> None:
+        """Give a command to the current run; without one nothing happens.
+
+        The run has it before the answer about a round that the program sends next.
+        """
+        plain: dict[str, Command] = {"pause": Pause(), "resume": Resume(), "stop": Stop()}
+        command = plain.get(steer.command) or Change(steer.setting, steer.value)
+        if self._session is not None and (accepted := self._session.command(command)) is not None:
+            accepted.add_done_callback(lambda _: self._report(accepted, warns=steer.command not in plain))
+
+    def _report(self, accepted: asyncio.Future[None], *, warns: bool) -> None:
+        """Tell the program why a command was refused, if it was."""
+        if not accepted.cancelled() and isinstance(wrong := accepted.exception(), LanfitError):
+            self._outlet.tell(Said(f"{sentence(wrong.message)}. {wrong.hint}", warns=warns))
+
+    def interrupt(self) -> None:
+        """End the run that goes on; without one, end everything."""
+        if self._handle is not None and self._session is not None:
+            self._session.interrupt(self._handle)
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        """No further job is served, and nobody decides about rounds any more."""
+        self._is_over = True
+        self._requests.put_nowait(None)
+        if self._handle is not None and self._handle.request.rounds is not None:
+            self._handle.request.rounds.close()
+
+    # --- serving --------------------------------------------------------------------------------------------------
+
+    async def serve(self) -> None:
+        """Serve until the program is gone, or closes the service."""
+        try:
+            opening = await self._requests.get()
+            if not isinstance(opening, Open):
+                return
+            models = await ModelProcess.start(self._display.say)
+            try:
+                await self._serve(opening, models)
+            finally:
+                await models.stop()
+        except LanfitError as wrong:
+            self._outlet.tell(problem(wrong))
+        finally:
+            self._stopped.set()
+
+    async def stopped(self) -> None:
+        """Wait until everything that was started has ended."""
+        await self._stopped.wait()
+
+    async def _serve(self, opening: Open, models: ModelProcess) -> None:
+        """Admit clients, and run jobs.
+
+        Raises:
+            InputError: the address can't be used, the passphrase is too easy, or server.toml is invalid.
+        """
+        workspace = Workspace(Path(opening.workspace))
+        settings = workspace.server_settings
+        timeouts = Timeouts.of(read_file(settings, "settings file", SETTINGS) if settings.exists() else {}, settings)
+        host = _host_of(opening, workspace, timeouts, self._display.say)
+        scratch = scratch_folder(workspace.server_state / "scratch")
+        async with Session(workspace, host, models, self._display, timeouts, scratch) as session:
+            if isinstance(host, Simulation):
+                await host.open()
+                opened = Opened("", None, str(session.scratch))
+            else:
+                joining, made = await _admit(host, opening, workspace, self._display.say)
+                opened = Opened(joining, made, str(session.scratch))
+            self._session = session
+            self._outlet.tell(opened)
+            with contextlib.suppress(RunInterrupted):
+                while isinstance(fit := await self._requests.get(), Fit) and not self._is_over:
+                    await self._fit(session, fit, opening)
+
+    async def _fit(self, session: Session, fit: Fit, opening: Open) -> None:
+        """Run a job; tell its result once.
+
+        Raises:
+            RunInterrupted: the run was interrupted before it had a result.
+        """
+        self._display.tells_rounds = not fit.hears_rounds
+        try:
+            handle = self._handle = await session.submit(request_of(fit, opening))
+            following = asyncio.create_task(self._tell_rounds(handle.request.rounds))
+            try:
+                summary = await handle.outcome()
+            finally:
+                following.cancel()
+                self._handle = None
+            self._outlet.tell(Finished(summary.to_json()))
+            # Read with the next job, which may have to wait for it.
+            self._outlet.tell(Said(f"Writing the report of run {summary.run} first."))
+        except (LanfitError, MemoryError, OSError, sqlite3.OperationalError) as failed:
+            self._outlet.tell(problem(failed))
+        else:
+            try:
+                await handle.ended()
+            except (LanfitError, MemoryError, OSError, sqlite3.OperationalError) as failed:
+                self._outlet.tell(Said(f"The last run could not be finished: {problem(failed).message}"))
+        finally:
+            shutil.rmtree(fit.folder, ignore_errors=True)
+
+    async def _tell_rounds(self, rounds: RoundChannel | None) -> None:
+        while rounds is not None:
+            made = await rounds.next()
+            self._outlet.tell(RoundDone(made.number, dict(made.logs), made.weights))
+
+
+def _host_of(
+    opening: Open, workspace: Workspace, timeouts: Timeouts, say: Callable[[str], None]
+) -> Endpoint | Simulation:
+    if opening.simulated:
+        return Simulation(workspace, opening.clients, opening.pool or None, opening.threads, opening.backend, say=say)
+    if opening.passphrase is not None:
+        check_passphrase(opening.passphrase, opening.host)
+    return Endpoint(workspace, timeouts, opening.host, say)
+
+
+async def _admit(
+    endpoint: Endpoint, opening: Open, workspace: Workspace, say: Callable[[str], None]
+) -> tuple[str, str | None]:
+    """Let clients join. Return the command to join, and the passphrase if it was generated and must be shown."""
+    await endpoint.listen(opening.port)
+    if endpoint.note:
+        say(f"Note: {endpoint.note}.")
+    passphrase = opening.passphrase or make_passphrase()
+    endpoint.let_in(passphrase)
+    endpoint.cluster.waiting_for = "the server has no job yet"
+    if opening.local:
+        await endpoint.start_local(opening.local, opening.threads, once=False)
+    made = passphrase if opening.passphrase is None and not opening.local else None
+    return how_to_join(endpoint, workspace), made
+
+
+def main() -> None:
+    """Serve until the program is gone, or closes the service."""
+    interrupt_on_termination()
+    parent: Parent[Request] = Parent(Request)
+    outlet = Outlet(parent)
+    with contextlib.suppress(KeyboardInterrupt), LoopThread() as loop:
+        service = Service(loop, outlet)
+        parent.listen(service.hear, service.lose_parent)
+        try:
+            loop.see_through(service.serve(), service.interrupt)
+        finally:
+            loop.call(service.stopped())
+    outlet.close()
+    end_process()
+
+
+if __name__ == "__main__":
+    main()

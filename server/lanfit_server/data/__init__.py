@@ -1,0 +1,6 @@
+"""The data of a run: read in a process of its own, surveyed at clients, dealt out."""
+
+from lanfit.errors import register
+from lanfit_server.data.errors import ERRORS
+
+register(ERRORS)

@@ -1,0 +1,55 @@
+"""The demo data: the digits and a small model, from a clone or from an installed package."""
+
+from __future__ import annotations
+
+import shutil
+from importlib import resources
+from pathlib import Path
+
+from lanfit.core.workspace import Workspace
+from lanfit.errors import mistake
+
+FILES = ("model/digits.h5", "dataset/X/digits.csv", "dataset/Y/digits.csv")
+
+
+def demo_workspace(workspace: Workspace, start: Path) -> Workspace:
+    """Return the workspace itself if it contains only the digits, as a clone does; else `start/lanfit`, created with
+    them."""
+    if _holds_the_digits(workspace):
+        return workspace
+    own = Workspace((start / "lanfit").resolve())
+    for name in FILES:
+        target = own.root / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(_sample(name), target)
+    if not _holds_the_digits(own):
+        raise mistake("demo.other-files", folder=own.dataset)
+    return own
+
+
+def _holds_the_digits(workspace: Workspace) -> bool:
+    data = [path.name for folder in (workspace.inputs, workspace.targets) for path in folder.glob("*.*")]
+    return data == ["digits.csv", "digits.csv"] and (workspace.root / FILES[0]).is_file()
+
+
+def sample_bytes(name: str) -> bytes | None:
+    """Return the content of a demo file; None if there is none with this name."""
+    path = _find_sample(name) if name in FILES else None
+    return path.read_bytes() if path else None
+
+
+def _sample(name: str) -> Path:
+    path = _find_sample(name)
+    if path is None:
+        raise mistake("demo.no-sample", name=name)
+    return path
+
+
+def _find_sample(name: str) -> Path | None:
+    """Return a demo file: inside the installed package, or next to it in a clone."""
+    package = Path(str(resources.files("lanfit_server")))
+    for path in (package / "samples" / name, package.parents[1] / name):
+        if path.is_file():
+            return path
+    return None

@@ -1,0 +1,1 @@
+"""Federated rounds: the schedule, aggregation, server optimizers, and what a round writes."""

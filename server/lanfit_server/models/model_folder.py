@@ -1,0 +1,31 @@
+"""The model files of a workspace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lanfit.core.workspace import Workspace
+from lanfit.errors import mistake
+from lanfit.models.model_file import is_model_name
+
+
+def find_model(workspace: Workspace, name: str) -> Path:
+    """Return the model file of an answer: a file in `model/`, or a path.
+
+    Raises:
+        InputError: there is none.
+    """
+    for path in (workspace.models / name, workspace.root / name, Path(name).expanduser()):
+        if path.is_file() or (path / "saved_model.pb").is_file():  # a SavedModel, which is refused as that
+            return path
+    folder = workspace.relative(workspace.models)
+    if not name:
+        raise mistake("model.none", folder=folder)
+    found = ", ".join(path.name for path in models_in(workspace)) or "no model at all"
+    raise mistake("model.not-found", name=name, folder=folder, found=found)
+
+
+def models_in(workspace: Workspace) -> list[Path]:
+    """Return the model files of a workspace, newest first; of equal age by name."""
+    found = [path for path in workspace.models.glob("*") if is_model_name(path.name) and path.is_file()]
+    return sorted(found, key=lambda path: (-path.stat().st_mtime, path.name))

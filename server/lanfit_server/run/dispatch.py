@@ -1,0 +1,203 @@
+"""Leases for clients, and the blocks of weights and rows that they name."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+import msgspec
+import numpy as np
+
+from lanfit.core.memory import readable_size
+from lanfit.errors import mistake
+from lanfit.models.compiling import with_learning_rate
+from lanfit.settings.job import Job
+from lanfit.transfer.blocks import ArrayFile
+from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
+from lanfit.wire.messages import ClientData, FitTask, Lease, Model, Runtime, ScoreTask
+from lanfit_server.clusters.base import Cluster
+from lanfit_server.clusters.roster import Member
+from lanfit_server.data.prepare import RunData
+from lanfit_server.data.reading import fold_of
+from lanfit_server.methods.base import Task
+from lanfit_server.methods.federated.schedule import steps_of_epoch
+from lanfit_server.run.events import ResultCommitted, RunEvent, TaskGivenUp, TaskLeftOut
+from lanfit_server.run.parts import client_data_of
+from lanfit_server.store.result_store import OpenRun
+
+#: The copies of the weights in memory while training: weights, gradients, and the two moments of an optimizer such as
+#: Adam.
+COPIES_OF_WEIGHTS = 4
+FLOAT32 = 4
+#: How long the transfer of weights delays less urgent work.
+SENT_SECONDS = 1.0
+
+
+class Dispatch:
+    """The leases and evaluation requests of one run.
+
+    Args:
+        weights: the model's starting weights.
+    """
+
+    def __init__(
+        self, job: Job, run: OpenRun, cluster: Cluster, data: RunData, weights: Mapping[str, AnyArray]
+    ) -> None:
+        self.data = data
+        self._job = job
+        self._run = run
+        self._cluster = cluster
+        self._shards = run.record.shards
+        for spec, shard in zip(self._shards, data.shards, strict=True):
+            cluster.serve_block(spec, shard.block())
+        self._weights = self._before = serve(cluster, weights)
+        self.scores_starts = True
+        """Whether clients evaluate the starting weights of a round on their validation rows."""
+        self._row_lists: dict[str, BlockSpec] = {}
+        """By task, the indices of its rows."""
+        self._changed: tuple[float, Model] | None = None
+        """The last learning rate that differs from the job's, and the model with it."""
+        self._unsent = 0
+        """The number of leased tasks whose clients do not have the weights yet."""
+        self._all_sent = asyncio.Event()
+        self._all_sent.set()
+
+    def use(self, used: BlockSpec, weights: Mapping[str, AnyArray]) -> None:
+        """Let tasks begin with these weights from now on. Weights before the previous ones are not served any more."""
+        if used != self._weights:
+            self._unsent = 0
+            self._all_sent.clear()
+            self._cluster.serve_block(used, weights, lambda: self._on_sent(used))
+            if self._before not in (self._weights, used):
+                self._cluster.withdraw_block(self._before.id)
+            self._before, self._weights = self._weights, used
+
+    def _on_sent(self, block: BlockSpec) -> None:
+        if block == self._weights:
+            self._unsent -= 1
+            if self._unsent <= 0:
+                self._all_sent.set()
+
+    async def sent(self) -> None:
+        """Wait until the clients with tasks also have the weights, or `SENT_SECONDS` have passed.
+
+        Clients that need no weights sent are not waited for.
+        """
+        if self._cluster.own_machines:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SENT_SECONDS):
+                    await self._all_sent.wait()
+
+    def lease(self, task: Task, owner: str, attempt: int) -> Lease:
+        """Return the lease message of a task."""
+        job, in_rounds = self._job, task.round is not None
+        self._unsent += 1
+        fit = FitTask(
+            model=self._model(task.settings.learning_rate),
+            epochs=task.settings.epochs or job.epochs,
+            batch_size=job.batch_size,
+            seed=task.seed,
+            patience=0 if in_rounds else job.patience or 0,
+            runtime=Runtime(job.backend or "", "" if job.device == "auto" else job.device, job.threads or 0),
+            fold=fold_of(job, task.fold) if task.fold else None,
+            own=self._own(task.shard),
+            round=task.round or 0,
+            local_steps=(job.local_steps or 0) if in_rounds else 0,
+            proximal=job.proximal if in_rounds else 0.0,
+            first_step=self._first_step(task),
+            keep_last=in_rounds or not job.keeps_best,
+            score_start=in_rounds and self.scores_starts,
+        )
+        shard, rows = self._shards[task.shard], self._rows(task)
+        return Lease(self._run.run, task.key, attempt, owner, fit, self._weights, shard, rows)
+
+    def _rows(self, task: Task) -> BlockSpec | None:
+        """Return the block with the indices of a task's rows, and serve it; None for all rows."""
+        if task.rows is None:
+            return None
+        if task.key not in self._row_lists:
+            lists = {"train": task.rows.train, "validation": task.rows.validation}
+            self._row_lists[task.key] = serve(self._cluster, {n: np.array(v, np.int64) for n, v in lists.items()})
+        return self._row_lists[task.key]
+
+    def __call__(self, event: RunEvent, now: float) -> None:
+        """Withdraw the row indices of a task that is over."""
+        if isinstance(event, ResultCommitted | TaskGivenUp | TaskLeftOut):
+            spec = self._row_lists.pop(event.task, None)
+            if spec is not None and spec not in self._row_lists.values():
+                self._cluster.withdraw_block(spec.id)
+
+    def _first_step(self, task: Task) -> int:
+        """Return by how many steps earlier rounds have advanced learning rate schedules."""
+        if not task.round:
+            return 0
+        if self._job.local_steps:
+            return (task.round - 1) * self._job.local_steps
+        return task.epochs_before * steps_of_epoch(self._run.record.rows, self._job.batch_size)
+
+    def _model(self, learning_rate: float | None) -> Model:
+        """Return the model of a task, with its own learning rate if it has one."""
+        model = self._run.record.model
+        if learning_rate is None:
+            return model
+        if self._changed is None or self._changed[0] != learning_rate:
+            changed = with_learning_rate(model.compile, learning_rate)
+            self._changed = learning_rate, msgspec.structs.replace(model, compile=changed)
+        return self._changed[1]
+
+    def evaluate(self, task: str, shard: int, members: Sequence[ArrayFile], rows: str) -> ScoreTask:
+        """Return the request to evaluate models of this run on a client's own test or validation rows."""
+        record = self._run.record
+        for file in members:
+            self._cluster.serve_block(file.block, file.load())
+        blocks = tuple(file.block for file in members)
+        return ScoreTask(self._run.run, task, record.model, self._own(shard), self._shards[shard], blocks, rows)
+
+    def scored(self, members: Sequence[ArrayFile]) -> None:
+        """Stop serving these models."""
+        for file in members:
+            self._cluster.withdraw_block(file.block.id)
+
+    def _own(self, shard: int) -> ClientData | None:
+        """Return how the client of a shard selects its own rows."""
+        own, parts = self._run.record.own, self._run.record.parts
+        return client_data_of(own, self._job.parts_of or 1, parts[shard]) if own and parts else own
+
+
+def check_memory(data: RunData, shard: int, weights: Mapping[str, AnyArray], member: Member) -> None:
+    """Check that a client has enough disk space for a shard.
+
+    An estimate: the rows as float32, which is what trains, and the weights with what an optimizer keeps of them.
+
+    Raises:
+        InputError: it will not fit; what would is said.
+    """
+    rows = [array for each in (data.shards[shard].train, data.shards[shard].validation) for array in each.unweighed]
+    row_bytes = FLOAT32 * sum(array.size for array in rows)
+    model_bytes = COPIES_OF_WEIGHTS * sum(array.nbytes for array in weights.values())
+    free = member.free_memory
+    if not free or row_bytes + model_bytes <= free:
+        return
+    name, room, model = member.name, readable_size(free), readable_size(model_bytes)
+    if model_bytes > free:
+        raise mistake("client.no-room-for-model", client=name, free=room, model=model)
+    samples = data.samples[shard]
+    fit = int(samples * (free - model_bytes) / row_bytes)
+    raise mistake(
+        "client.no-room-for-rows",
+        client=name,
+        free=room,
+        rows=samples,
+        size=readable_size(row_bytes),
+        model=model,
+        fit=fit,
+        clients=-(-data.rows // max(1, fit)),
+    )
+
+
+def serve(cluster: Cluster, arrays: Mapping[str, AnyArray]) -> BlockSpec:
+    """Serve these arrays to clients."""
+    spec = block_of(arrays)
+    cluster.serve_block(spec, arrays)
+    return spec

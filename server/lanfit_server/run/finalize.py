@@ -1,0 +1,115 @@
+"""Finalizes a run of an earlier server: evaluates its results, writes its models and its summary."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from lanfit.core.loop import in_thread
+from lanfit.core.workspace import Workspace
+from lanfit.data.prepare import Prepared
+from lanfit.data.shard import Arrays
+from lanfit.data.sources import Source
+from lanfit.errors import LanfitError
+from lanfit.settings.fields import read_toml
+from lanfit.settings.job import FIELDS, Job, make_job
+from lanfit.wire.messages import Model
+from lanfit_server.clusters.roster import Roster
+from lanfit_server.data.keras_datasets import RowSource
+from lanfit_server.data.prepare import no_rows, targets_of_test, test_rows
+from lanfit_server.data.reading import read_data
+from lanfit_server.methods.independent import Independent
+from lanfit_server.methods.independent_workshop import IndependentWorkshop
+from lanfit_server.methods.registry import METHODS
+from lanfit_server.methods.workshops import independent
+from lanfit_server.models.custom_files import files_of
+from lanfit_server.models.handle import Done, ModelProcess, UseData, UseModel
+from lanfit_server.run.damage import mend
+from lanfit_server.run.finish import Finish
+from lanfit_server.run.instructions import Do, Emit
+from lanfit_server.run.run_stats import RunStats
+from lanfit_server.run.tasks import Record
+from lanfit_server.store.result_store import OpenRun
+from lanfit_server.store.summary import Summary
+
+
+class Finalizer:
+    """Does what the earlier server would have done with complete results.
+
+    Args:
+        scratch: for the data, which is read again as the run's own job says.
+    """
+
+    def __init__(self, workspace: Workspace, models: ModelProcess, scratch: Path, say: Callable[[str], None]) -> None:
+        self._workspace = workspace
+        self._models = models
+        self._scratch = scratch
+        self._say = say
+
+    async def run(self, run: OpenRun, roster: Roster) -> Summary | None:
+        """Return the run's new summary: `done` if no result is missing, else `partial`.
+
+        None for a run in rounds: what comes next depends on its results, and only a server that goes on can do it.
+        """
+        began = time.monotonic()
+        record = run.record
+        job = make_job(read_toml(record.job, f"job of run {run.run}", FIELDS))
+        kind = METHODS[job.method]
+        if kind.in_rounds:
+            self._say(f"Run {run.run} has rounds: its results are kept. Resume it with --resume {run.run}.")
+            return None
+        await mend(run, self._say, f"To train it again, resume the run: --resume {run.run}")
+        await self._models.ask(UseModel(record.model, files_of(job.custom_objects, self._workspace)), Done)
+        targets = await self._use_data(run, job)
+        stats = RunStats()
+        method = independent(kind, job, run, stats, compares=False)
+        workshop = IndependentWorkshop(job, run, method, stats, self._models, self._scratch)
+        tasks = {task.key: task for task in kind.tasks(job)}
+        for owned in run.ledger.tasks():
+            stats.table.add(tasks[owned.key], owned.owner, bound=record.own is not None)
+        for stored in run.ledger.results():
+            stats.table.commit(stored.task, stored.client)
+            await self._make(stats.table[stored.task], method, workshop, stats)
+        status = "partial" if stats.table.open else "done"
+        finish = Finish(run, job, workshop, stats, self._models, self._scratch, targets)
+        summary = await finish.end(roster, status, began)
+        await finish.report(summary)
+        if status == "done":
+            run.end(status)
+        return summary
+
+    async def _make(self, record: Record, method: Independent, workshop: IndependentWorkshop, stats: RunStats) -> None:
+        """Make and evaluate the model of a result."""
+        now = time.monotonic()
+        for each in method.on_committed(record, now):
+            assert isinstance(each, Do)
+            for told in method.on_work_done(each.work, await workshop.do(each.work), now):
+                assert isinstance(told, Emit)
+                stats(told.event, now)
+
+    async def _use_data(self, run: OpenRun, job: Job) -> Arrays | None:
+        """Read the run's data again for its test rows; without them, the clients' own metrics are used.
+
+        Returns the targets of the test rows, None without any.
+        """
+        rows = no_rows(run.record.model, self._scratch)
+        targets: Arrays | None = None
+        if run.record.own is None:
+            try:
+                model = run.record.model
+                source = RowSource(job, self._models, self._scratch, kept=run.folder, say=self._say)
+                data = await self._read(job, model, await source.open(model))
+                rows, targets = test_rows(data, model, self._scratch), targets_of_test(data, job)
+            except LanfitError as wrong:
+                self._say(f"The models of run {run.run} can't be evaluated by the server: {wrong.message}.")
+        await self._models.ask(UseData(rows), Done)
+        return targets
+
+    async def _read(self, job: Job, model: Model, source: Source | None) -> Prepared:
+        """Read in a thread that ends at once if this is cancelled."""
+        stop = threading.Event()
+        read = partial(read_data, job, self._workspace, model, self._scratch, source, stop)
+        return await in_thread(read, on_cancel=stop.set)

@@ -1,0 +1,416 @@
+"""Before the first task: waits until enough clients are here, and asks them for their own data when the job says so."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from lanfit import __version__
+from lanfit.core.text import pluralize
+from lanfit.data.files import natural_key
+from lanfit.errors import InputError, LanfitError, mistake
+from lanfit.models.runtime import keras_version
+from lanfit.settings.fields import readable_duration
+from lanfit.settings.job import DEFAULTS
+from lanfit.settings.parts import PartRange
+from lanfit.wire.messages import AskParts, PartsTaken, Survey
+from lanfit_server.clusters.base import Cluster, next_event
+from lanfit_server.clusters.events import (
+    REMIND_SECONDS,
+    BeginNow,
+    ClientJoined,
+    ClientLeft,
+    ClientUnavailable,
+    Event,
+    PartsChosen,
+    SurveyDone,
+    SurveyFailed,
+)
+from lanfit_server.clusters.roster import Member
+from lanfit_server.data.prepare import RunData
+from lanfit_server.data.survey import Told, unite
+from lanfit_server.run.early_start import EarlyStart
+from lanfit_server.run.parts import Takers, client_data_of
+from lanfit_server.ui.display import Display
+
+#: What the operator is told of files that are to be corrected.
+CORRECTED = "After correcting them, press Enter at the client to read them again; answers given here are kept."
+
+
+class _Answers:
+    """What clients have told of their own files, and what is wrong with those of others.
+
+    Args:
+        asked: who was asked.
+        deadline: how many seconds one that is there may take for it.
+    """
+
+    def __init__(self, asked: list[str], deadline: float) -> None:
+        self.asked = asked
+        self.told: dict[str, Told] = {}
+        self.faults: dict[str, LanfitError] = {}
+        self.misfit = False
+        """What all have told does not go together: that it is told again is waited for."""
+        self._deadline = deadline
+        self._since = dict.fromkeys(asked, time.monotonic())
+
+    @property
+    def broken(self) -> list[str]:
+        """Those that break the protocol: what they would say next is not waited for."""
+        return [name for name, wrong in self.faults.items() if wrong.code == "survey.malformed"]
+
+    def ask(self, name: str) -> None:
+        """It is asked now, or again."""
+        if name not in self.asked:
+            self.asked.append(name)
+        self.faults.pop(name, None)
+        self._since[name] = time.monotonic()
+
+    def take(self, told: Told) -> None:
+        self.told[told.client], self.misfit = told, False
+        self.faults.pop(told.client, None)
+
+    def fault(self, name: str, wrong: LanfitError) -> None:
+        self.faults[name] = wrong
+        self.told.pop(name, None)
+
+    def forget(self, name: str) -> None:
+        """It is gone; another may take its place."""
+        self.asked.remove(name)
+        self.told.pop(name, None)
+        self.misfit = False
+        self.faults.pop(name, None)
+
+    def unheard(self) -> list[str]:
+        """Those that were asked and have said nothing yet."""
+        return [name for name in self.asked if name not in self.told and name not in self.faults]
+
+    def all_faults(self) -> list[LanfitError]:
+        """Return what is wrong, when everybody was heard; nothing before."""
+        return [] if self.unheard() else list(self.faults.values())
+
+    def left(self, now: float) -> float:
+        """Seconds until one has taken too long."""
+        return min((max(0.0, self._since[name] + self._deadline - now) for name in self.unheard()), default=math.inf)
+
+    def too_late(self, now: float) -> list[str]:
+        return [name for name in self.unheard() if now - self._since[name] >= self._deadline]
+
+    def waiting(self) -> str:
+        """Return sentences about what the run waits for."""
+        told = ["Waiting for files that match."] if self.misfit else []
+        if unheard := self.unheard():
+            told.append(f"Waiting for {', '.join(unheard)} to read and check their data.")
+        if self.faults:
+            told.append(f"Waiting for corrected files of {', '.join(self.faults)}. {CORRECTED}")
+        return " ".join(told) or "Waiting for another client."
+
+
+def together(faults: Sequence[LanfitError]) -> LanfitError:
+    """One error of all that is wrong with the files of clients."""
+    if len(faults) == 1:
+        return faults[0]
+    listed = "".join(f"\n  - {fault.message}. {fault.hint}" for fault in faults)
+    return mistake("own-data.several", count=pluralize(len(faults), "client"), faults=listed)
+
+
+def why_no_run_began(faults: Mapping[str, LanfitError], client: str) -> str:
+    """Return the message to a client when a run can't start because of client data."""
+    if (wrong := faults.get(client)) is not None:
+        if wrong.code == "survey.no-answer":
+            return "no run was started: this client did not report its data in time (--deadline on the server)"
+        return "no run was started: the data of this client can't be used, see above; correct it for the next run"
+    if faults:
+        return f"no run was started because of {', '.join(faults)}; the data of this client is fine"
+    return "no run was started: see the server for the reason"
+
+
+class Assembly:
+    """Waits for the clients of a run.
+
+    Args:
+        parts: what is to be known of each of them, when the job deals in parts.
+        early: when it begins without some of them; never, if nothing is said.
+        corrects: whether somebody is there who can have files corrected that can't be used: they are waited for.
+        deadline: the time for the survey of a connected client, in seconds.
+        max_weight: what the rows that one has count at most, as a multiple of the median of all.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        display: Display,
+        parts: Takers | None = None,
+        early: EarlyStart | None = None,
+        *,
+        corrects: bool = False,
+        deadline: float = math.inf,
+        max_weight: float = DEFAULTS.max_weight,
+    ) -> None:
+        self._corrects = corrects
+        self._max_weight = max_weight
+        self.faults: Mapping[str, LanfitError] = {}
+        """The errors in client data, by client."""
+        self._deadline = deadline
+        self._early = early or EarlyStart.never()
+        self._cluster = cluster
+        self._display = display
+        self._parts = parts
+        self._asked: set[str] = set()
+        self._noted: set[str] = set()
+        """The notes of clients about their data that were shown."""
+
+    async def gather(self, wanted: int) -> list[str]:
+        """Wait until enough clients are connected, or the run may start with fewer, and they have chosen their parts.
+
+        Returns their names in natural order, which is who gets which shard: who joined first makes no difference.
+        Clients that the job file gives parts to come first.
+
+        Raises:
+            TrainingError: one of them will never come.
+        """
+        roster, events, began = self._cluster.roster, self._cluster.events, time.monotonic()
+        if self._parts is not None:
+            while not events.empty():  # clients that joined before are asked here, once
+                await self._note(events.get_nowait())
+            await self._ask_all()
+        self._early.begin(began)
+        while len(self._ready()) < wanted:
+            parts, here = self._parts, len(roster.connected)
+            asks = parts is not None and parts.asks
+            due = here >= wanted or self._early.is_due(time.monotonic())
+            if parts is not None and not asks and due and events.empty() and await self._fill_places(parts):
+                continue
+            if self._begins(self._ready()):
+                break
+            early = ", or when the server's operator no longer waits for the others" if self._early.is_possible else ""
+            all_of_them = pluralize(wanted, "client is", "clients are")
+            # Clients that join from now on are not counted.
+            self._cluster.waiting_for = f"training starts when {all_of_them} here{early}"
+            for name in self._ready():
+                await self._cluster.tell(name, f"{here} of {all_of_them} here; training starts when all are{early}")
+            waited = f", for {time.monotonic() - began:.0f} s now" if time.monotonic() - began > 1 else ""
+            early = self._early.invitation(len(self._ready()), time.monotonic())
+            if here < wanted:
+                more = f"{wanted - here} more of {pluralize(wanted, 'client')}"
+                self._display.waiting(f"Waiting for {more}{waited}.{early}")
+            elif asks:  # else a client is only being greeted
+                names = ", ".join(name for name in roster.connected if name not in self._ready())
+                self._display.waiting(f"Waiting for {names} to choose their parts{waited}.{early}")
+            event = await next_event(self._cluster, min(REMIND_SECONDS, self._early.left(time.monotonic())))
+            if event is not None:
+                await self._note(event)
+        # What is left in the queue is from before the assignment of shards.
+        while not events.empty():
+            await self._note(events.get_nowait())
+        self._display.waiting("")
+        return self._ready()[:wanted]
+
+    def _begins(self, ready: Sequence[str]) -> bool:
+        """Return whether the run starts with these clients, although more were requested."""
+        return self._early.begins(ready, self._cluster.roster, self._display.say, time.monotonic())
+
+    def _ready(self) -> list[str]:
+        connected = self._cluster.roster.connected
+        return connected if self._parts is None else self._parts.in_order(connected)
+
+    async def _ask_all(self) -> None:
+        """Ask all connected clients that were not asked yet which parts they train on."""
+        for name in self._cluster.roster.connected:
+            if name not in self._asked:
+                await self._ask_parts(name)
+
+    async def _ask_parts(self, name: str) -> None:
+        if self._parts is None:
+            return
+        self._asked.add(name)
+        if (given := self._parts.by.get(name) or self._parts.assigned.get(name)) is not None:
+            await self._take(name, given)
+        elif self._parts.asks:
+            await self._cluster.send(name, AskParts(self._parts.of))
+
+    async def _fill_places(self, parts: Takers) -> bool:
+        """Give the place and the name of a client in the job file that is absent to one that is not named there.
+
+        The server's rows are the same whoever trains on them.
+
+        Returns:
+            Whether a client did. A named client may be connected but not greeted yet; then no client has to.
+        """
+        here = self._cluster.roster.connected
+        strangers = [name for name in here if name not in parts.by and name not in parts.assigned]
+        pairs = list(zip([name for name in parts.assigned if name not in here], strangers, strict=False))
+        for named, stranger in pairs:
+            called = self._cluster.rename(stranger, named)
+            self._display.say(f"{stranger} takes the place of {named}, as {called}.")
+            await self._take(called, parts.replace(named, called))
+        return bool(pairs)
+
+    async def _take(self, name: str, parts: PartRange) -> None:
+        assert self._parts is not None
+        self._parts.by[name] = parts
+        await self._cluster.send(name, PartsTaken(name, parts.first, parts.last, self._parts.of))
+
+    async def survey(self, owners: Sequence[str], order: Survey) -> tuple[RunData, list[str]]:
+        """Let clients read and check their own data; return the merged survey, and the clients.
+
+        What is wrong is collected of all of them before anything is made of it. Who leaves before it has told may be
+        replaced by another; who has told is waited for when training begins.
+
+        Raises:
+            InputError: files of clients can't be used, or do not go together; they are named. With `corrects` that is
+                said instead, and corrected files are waited for.
+            TrainingError: one of the clients will never come.
+        """
+        answers, wanted = _Answers(list(owners), self._deadline), len(owners)
+        self.faults = answers.faults
+        self._early.begin(time.monotonic())
+        do = "read and check their" if len(owners) > 1 else "reads and checks its"
+        self._display.say(f"{', '.join(owners)} {do} own files …")
+        for name in owners:
+            await self._survey(name, order)
+        while True:
+            early = len(answers.told) < wanted and self._begins(list(answers.told))
+            if early or (len(answers.told) == wanted and not answers.misfit):
+                try:
+                    return self._united(answers, order)
+                except InputError as wrong:
+                    if not self._corrects:
+                        raise
+                    await self._ask_for_corrections(answers, wrong)
+            elif not self._corrects and (faults := answers.all_faults()):
+                raise together(faults)
+            await self._hear(answers, order)
+            for name in [name for name in self._ready() if name not in answers.asked][: wanted - len(answers.asked)]:
+                answers.ask(name)
+                await self._survey(name, order)
+
+    def _united(self, answers: _Answers, order: Survey) -> tuple[RunData, list[str]]:
+        told = answers.told
+        owners = self._parts.in_order(told) if self._parts is not None else sorted(told, key=natural_key)
+        data, remarks = unite([told[name] for name in owners], order.model, order.own, self._max_weight)
+        if self._parts is not None:
+            data = replace(data, parts=self._parts.of_all(owners))
+        for note in remarks:
+            self._display.say(f"Note: {note}.")
+        return data, owners
+
+    async def _ask_for_corrections(self, answers: _Answers, wrong: InputError) -> None:
+        """Report client data that is valid by itself, but inconsistent among clients, which only people can correct."""
+        self._display.say(f"{wrong.message}.\n  → {wrong.hint} {CORRECTED}")
+        for name in answers.told:
+            text = (
+                f"the data of the clients does not match: {wrong.message}. {wrong.hint} Press Enter to read them again"
+            )
+            await self._cluster.tell(name, text)
+        answers.misfit = True
+
+    async def _hear(self, answers: _Answers, order: Survey) -> None:
+        """Wait for the next event, and record it."""
+        now = time.monotonic()
+        seconds = min(REMIND_SECONDS, self._early.left(now), answers.left(now))
+        event = await next_event(self._cluster, seconds)
+        match event:
+            case None:
+                now = time.monotonic()
+                for name in answers.too_late(now):
+                    self._fault(answers, name, mistake("survey.no-answer", client=name, waited=self._deadline_said))
+                if seconds == REMIND_SECONDS:
+                    self._display.say(f"{answers.waiting()}{self._early.invitation(len(answers.told), now)}")
+            case SurveyDone(client, surveyed, arrays) if client in answers.asked:
+                try:
+                    told = Told.of(client, order.model, surveyed, arrays)
+                except InputError as wrong:
+                    self._fault(answers, client, wrong)
+                    return
+                answers.take(told)
+                # A note mostly applies to all machines: it is shown once.
+                new = [note for note in surveyed.notes if note not in self._noted]
+                self._noted.update(new)
+                notes = "".join(f"\n  Note: {note}." for note in new)
+                rows = pluralize(surveyed.train, "row", grouped=True)
+                self._display.say(
+                    f"{client} has {rows} to train on, {surveyed.validation:,} for validation, {surveyed.test:,} for "
+                    f"its test.{notes}"
+                )
+            case SurveyFailed(client, error) if client in answers.asked:
+                self._fault(answers, client, error)
+            case ClientLeft(client, reason, broken=True) if client in answers.asked and client not in answers.told:
+                # The client would come again and again.
+                self._fault(answers, client, mistake("survey.malformed", client=client, reason=reason))
+            case ClientLeft(client) if client in answers.asked and (client not in answers.told or answers.misfit):
+                if client not in answers.broken:
+                    answers.forget(client)
+                await self._note(event)
+            case ClientJoined(client) if client in answers.asked and client not in answers.told:
+                if client not in answers.broken:
+                    answers.ask(client)  # it returned before the end of its old link was noticed, or with other files
+                    await self._survey(client, order)
+            case _:
+                await self._note(event)
+
+    def _fault(self, answers: _Answers, client: str, wrong: LanfitError) -> None:
+        """Report errors in client data at once, if they can be corrected now."""
+        answers.fault(client, wrong)
+        if self._corrects:
+            self._display.say(f"{wrong.message}.\n  → {wrong.hint}")
+            if not answers.unheard():
+                self._display.say(f"{answers.waiting()}{self._early.invitation(len(answers.told), time.monotonic())}")
+        elif answers.unheard():
+            self._display.say(f"{wrong.message}. The server waits for the other clients first.")
+
+    @property
+    def _deadline_said(self) -> str:
+        return readable_duration(self._deadline)
+
+    async def _survey(self, name: str, order: Survey) -> None:
+        """Ask a client for the survey of its own data, of the parts that it has chosen."""
+        if self._parts is not None:
+            own = client_data_of(order.own, self._parts.of, self._parts.by[name])
+            order = Survey(order.model, own, order.weights)
+        await self._cluster.send(name, order)
+
+    async def _note(self, event: Event | None) -> None:
+        match event:
+            case ClientJoined(name):
+                self._display.say(joined(self._cluster, name))
+                await self._ask_parts(self._cluster.roster[name].name)
+            case PartsChosen(earlier, name, parts) if self._parts is not None:
+                earlier = self._cluster.roster[earlier].name
+                name = self._cluster.rename(earlier, name)
+                self._asked.add(name)
+                called = f"{earlier}, now called {name}," if name != earlier else name
+                self._display.say(f"{called} trains on {parts.said} of {self._parts.of}.")
+                await self._take(name, parts)
+            case ClientLeft(name, reason, lost):
+                self._display.say(f"{name} {'was lost' if lost else 'left'} ({reason}).")
+            case ClientUnavailable(_, error):
+                raise error
+            case BeginNow():
+                self._early.press()
+            case _:
+                pass
+
+
+def joined(cluster: Cluster, name: str) -> str:
+    """Return the line about a client that is connected."""
+    member = cluster.roster[name]
+    line = f"{name} joined from {member.address} ({member.backend}, {pluralize(member.threads, 'thread')})."
+    if member.noted == (member.version, member.keras):
+        return line
+    member.noted = member.version, member.keras
+    return " ".join([line, *differing_versions(member)])
+
+
+def differing_versions(member: Member) -> list[str]:
+    """Return the line about a client with another version of lanfit or Keras."""
+    said = []
+    if (there := member.version) != __version__:
+        said.append(
+            f"It has lanfit {there}, this server {__version__}: install the same version on both if something fails."
+        )
+    if (there := member.keras) and there != (here := keras_version()):
+        said.append(f"It has Keras {there}, this server {here}: it tries to build the model before it gets data.")
+    return said

@@ -1,0 +1,104 @@
+"""An asyncio loop in its own thread, so that questions can be asked in the main thread while clients join."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+async def in_thread(work: Callable[[], T], on_cancel: Callable[[], object] = lambda: None) -> T:
+    """Return the result of blocking work, which is done in a thread.
+
+    Whoever is cancelled meanwhile still waits for the thread, so that none works on files that are removed by then.
+
+    Args:
+        on_cancel: called when this is cancelled, to stop the work early.
+    """
+    running = asyncio.get_running_loop().run_in_executor(None, work)
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        on_cancel()
+        await asyncio.wait([running])
+        raise
+
+
+class LoopThread:
+    """Use it in a `with` block: at its end all remaining tasks of the loop are cancelled."""
+
+    def __enter__(self) -> LoopThread:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
+        self._thread.start()
+        return self
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        """Start a coroutine in the loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def soon(self, work: Callable[[], object]) -> None:
+        """Call this in the loop, from any thread."""
+        self._loop.call_soon_threadsafe(work)
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of a coroutine in the loop; a Ctrl-C in the meantime is raised here."""
+        return self.result(self.submit(work))
+
+    def result(self, future: concurrent.futures.Future[T]) -> T:
+        """Wait for a submitted coroutine."""
+        while True:
+            try:
+                # In short waits: on Windows a long one can't be interrupted by Ctrl-C.
+                return future.result(timeout=0.2)
+            except concurrent.futures.TimeoutError:
+                if future.done():
+                    raise
+            except KeyboardInterrupt:
+                future.cancel()
+                raise
+
+    def see_through(self, work: Coroutine[Any, Any, T], interrupt: Callable[[], object]) -> T:
+        """Return the result of a coroutine. Ctrl-C calls `interrupt` in the loop; a second one is raised here."""
+        future = self.submit(work)
+        try:
+            while True:
+                try:
+                    return future.result(timeout=0.2)
+                except concurrent.futures.TimeoutError:
+                    if future.done():
+                        raise
+        except KeyboardInterrupt:
+            self.soon(interrupt)
+        return self.result(future)
+
+    @contextlib.contextmanager
+    def within(self, manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
+        """Enter an asynchronous context in the loop; leave it at the end of the block."""
+        entered = self.call(manager.__aenter__())
+        try:
+            yield entered
+        finally:
+            self.call(manager.__aexit__(None, None, None))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.call(self._cancel_all())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _cancel_all(self) -> None:
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._loop.shutdown_default_executor()

@@ -1,0 +1,1 @@
+"""Fuzzing: inputs that are almost valid, to everything that reads bytes of a peer or of a file."""

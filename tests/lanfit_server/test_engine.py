@@ -1,0 +1,371 @@
+"""The engine alone: orders of events and commands that no cluster could be made to produce."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from only_tasks import TasksOnly, terms_of
+
+from lanfit.errors import InputError
+from lanfit.settings.changes import TaskSettings
+from lanfit.settings.timeouts import Timeouts
+from lanfit_server.clusters.events import (
+    ClientJoined,
+    ClientLeft,
+    ClientUnavailable,
+    EpochCompleted,
+    Evaluated,
+    ResultCommitted,
+    ResultOffered,
+    TaskFailed,
+)
+from lanfit_server.methods.base import Task
+from lanfit_server.methods.federated.rounds import (
+    CloseRound,
+    Made,
+    MakeRound,
+    Rounds,
+    Setting,
+    Stored,
+    StoreRound,
+)
+from lanfit_server.methods.federated.schedule import Schedule
+from lanfit_server.methods.independent import Independent, fit_tasks
+from lanfit_server.run import events
+from lanfit_server.run.engine import Input, Past, RunEngine
+from lanfit_server.run.instructions import (
+    AssignShards,
+    Cancel,
+    Change,
+    Do,
+    Emit,
+    EndRun,
+    Instruction,
+    Lease,
+    NoteClient,
+    NoteLeases,
+    Pause,
+    Persist,
+    RecordSettings,
+    Resume,
+    Stop,
+    Tick,
+    WorkDone,
+)
+from lanfit_server.run.tasks import State, TaskTable
+from lanfit_server.store.leases import StoredLease
+from lanfit_server.store.ledger import RoundRecord
+
+OWNERS = ("lab-1", "lab-2")
+
+
+class Run:
+    """An engine, and all that it has wanted."""
+
+    def __init__(
+        self, tasks: Sequence[Task] | None = None, here: Sequence[str] = OWNERS, past: Past | None = None, **terms: Any
+    ) -> None:
+        self.table = TaskTable()
+        self.method: Any = TasksOnly(fit_tasks(2, 0) if tasks is None else tasks, self.table)
+        self.engine = RunEngine(terms_of(OWNERS, **terms), self.method, self.table)
+        self.now = 0.0
+        self.done = self.engine.begin([ClientJoined(name) for name in here], {}, past, self.now)
+
+    def happens(self, event: Input, seconds: float = 0.0) -> list[Instruction]:
+        self.now += seconds
+        following = self.engine.handle(event, self.now)
+        self.done += following
+        return following
+
+    def leases(self) -> list[tuple[str, str]]:
+        return [(each.assignment.client, each.assignment.task.key) for each in self.done if isinstance(each, Lease)]
+
+    def cancels(self) -> list[tuple[str, str]]:
+        return [(each.client, each.task) for each in self.done if isinstance(each, Cancel)]
+
+    def events(self, kind: type[Any]) -> list[Any]:
+        return [each.event for each in self.done if isinstance(each, Emit) and isinstance(each.event, kind)]
+
+    @property
+    def is_over(self) -> bool:
+        return any(isinstance(each, EndRun) for each in self.done)
+
+
+def kinds(instructions: Sequence[Instruction]) -> list[type[Instruction]]:
+    return [type(each) for each in instructions if not isinstance(each, Emit)]
+
+
+def test_nothing_is_leased_before_it_is_written_down_whose_it_is() -> None:
+    """A server may be killed between any two instructions: what follows a durable one may rely on it."""
+    run = Run()
+    assert kinds(run.done) == [
+        NoteClient, NoteClient, AssignShards, Persist, NoteClient, NoteClient, NoteLeases, Lease, Lease,
+    ]  # fmt: skip
+
+
+def test_a_client_that_never_comes_ends_the_run_with_the_reason() -> None:
+    run = Run()
+    with pytest.raises(InputError, match="no such backend"):
+        run.happens(ClientUnavailable("lab-1", InputError("no such backend", "", "")))
+
+
+# --- commands ---------------------------------------------------------------------------------------------------
+
+
+def test_a_paused_run_gives_out_nothing_and_takes_everything_in() -> None:
+    run = Run(here=["lab-1"])
+    run.happens(Pause())
+    run.happens(ResultCommitted("lab-1", "run-1", "shard-1", 0.1))
+    run.happens(ClientJoined("lab-2"))
+    run.happens(Tick({}, {}), seconds=60)
+    assert run.leases() == [("lab-1", "shard-1")]
+    assert run.table["shard-1"].state is State.COMMITTED
+    run.happens(Resume())
+    assert run.leases() == [("lab-1", "shard-1"), ("lab-2", "shard-2")]
+    assert [event.command for event in run.events(events.Commanded)] == ["pause", "resume"]
+
+
+def test_a_paused_run_with_nothing_left_to_do_ends() -> None:
+    run = Run()
+    run.happens(Pause())
+    for name, task in (("lab-1", "shard-1"), ("lab-2", "shard-2")):
+        run.happens(ResultCommitted(name, "run-1", task, 0.1))
+    assert run.is_over
+
+
+def test_a_run_that_is_stopped_takes_its_tasks_back_and_ends_with_what_it_has() -> None:
+    run = Run()
+    run.happens(ResultCommitted("lab-1", "run-1", "shard-1", 0.1))
+    run.happens(Stop())
+    assert run.cancels() == [("lab-2", "shard-2")]
+    assert run.table["shard-2"].state is State.GIVEN_UP
+    assert run.is_over
+    assert run.events(events.CutShort)
+
+
+def test_after_ctrl_c_tasks_stay_leased_for_a_server_that_resumes_the_run() -> None:
+    run = Run()
+    run.happens(Stop(waiting=False))
+    assert run.cancels() == []
+    assert run.table["shard-1"].state is State.LEASED
+    run.happens(ClientLeft("lab-1", "gone", lost=True))
+    assert len(run.leases()) == 2
+
+
+def test_a_setting_that_a_method_can_not_change_is_refused_and_the_run_goes_on() -> None:
+    table = TaskTable()
+    method = Independent(fit_tasks(2, 0), table)
+    engine = RunEngine(terms_of(OWNERS), method, table)
+    engine.begin([ClientJoined(name) for name in OWNERS], {}, None, 0.0)
+    with pytest.raises(InputError) as refused:
+        engine.handle(Change("rounds", 5), 0.0)
+    assert refused.value.code == "command.not-of-method"
+    assert not any(isinstance(each, EndRun) for each in engine.handle(Tick({}, {}), 1.0))
+
+
+class RoundsRun:
+    """Rounds whose work is done at once."""
+
+    def __init__(self, rounds: int) -> None:
+        self.table = TaskTable()
+        setting = Setting(OWNERS, (10, 10), (10, 10), False, 0, 5, None, None, 600.0, False, False, 0.0, 10.0)
+        self.method = Rounds(Schedule(2, 0, rounds), setting, self.table)
+        self.engine = RunEngine(terms_of(OWNERS, method="federated"), self.method, self.table)
+        self.over = False
+        self.recorded: dict[str, Any] = {}
+        self.told: list[events.Commanded] = []
+        self.leased: list[Task] = []
+        self.now = 0.0
+        self.follow(self.engine.begin([ClientJoined(name) for name in OWNERS], {}, None, 0.0))
+
+    def happens(self, event: Input) -> None:
+        self.follow(self.engine.handle(event, self.now))
+
+    def follow(self, instructions: Sequence[Instruction]) -> None:
+        for each in instructions:
+            self.over = self.over or isinstance(each, EndRun)
+            match each:
+                case Do(CloseRound(number, clients) as work):
+                    record = RoundRecord(number, tuple(clients), seconds={"wall": 1.0})
+                    self.happens(WorkDone(work, record))
+                case Do(MakeRound() as work):
+                    self.happens(WorkDone(work, Made({"loss": 1.0}, {})))
+                case Do(StoreRound(record) as work):
+                    self.happens(WorkDone(work, Stored(record, stop=False)))
+                case RecordSettings(values):
+                    self.recorded |= values
+                case Emit(events.Commanded() as told):
+                    self.told.append(told)
+                case Lease(assignment):
+                    self.leased.append(assignment.task)
+
+    def round(self, number: int) -> None:
+        for shard, name in enumerate(OWNERS, 1):
+            self.happens(ResultCommitted(name, "run-1", f"round-{number}-shard-{shard}", 0.1))
+
+
+def test_the_number_of_rounds_can_be_changed_while_they_go_on() -> None:
+    run = RoundsRun(rounds=5)
+    run.round(1)
+    run.happens(Change("rounds", 2))
+    run.round(2)
+    assert run.over
+    assert run.recorded == {"rounds": 2}
+    assert len(run.method.records) == 2
+    assert run.method.status() == "done"
+
+
+def test_rounds_that_are_over_or_open_can_not_be_taken_back() -> None:
+    run = RoundsRun(rounds=5)
+    run.round(1)
+    run.happens(Change("rounds", 1))
+    assert run.method.schedule.rounds == 2, "the second has begun"
+    run.round(2)
+    assert run.over
+
+
+def test_a_stopped_run_in_rounds_ends_with_the_last_whole_round() -> None:
+    run = RoundsRun(rounds=5)
+    run.round(1)
+    run.happens(ResultCommitted("lab-1", "run-1", "round-2-shard-1", 0.1))
+    run.happens(Stop())
+    assert run.over
+    assert [record.number for record in run.method.records] == [1]
+    assert run.method.status() == "partial"
+
+
+# --- groups -----------------------------------------------------------------------------------------------------
+
+
+def group(*shards: int) -> list[Task]:
+    return [Task(f"step-1-shard-{shard + 1}", shard, 0, group="step-1") for shard in shards]
+
+
+def test_a_group_begins_when_there_is_a_client_for_each_of_its_tasks() -> None:
+    run = Run(group(0, 1), here=["lab-1"])
+    assert run.leases() == []
+    run.happens(ClientJoined("spare"))
+    assert sorted(run.leases()) == [("lab-1", "step-1-shard-1"), ("spare", "step-1-shard-2")]
+
+
+def test_when_one_of_a_group_is_lost_the_others_stop_and_all_begin_anew() -> None:
+    run = Run(group(0, 1))
+    assert len(run.leases()) == 2
+    run.happens(ClientLeft("lab-2", "gone", lost=True))
+    assert run.cancels() == [("lab-1", "step-1-shard-1")]
+    assert {record.state for record in run.table.records()} == {State.WAITING}
+    run.happens(ClientJoined("lab-2"))
+    assert sorted(run.leases()[2:]) == [("lab-1", "step-1-shard-1"), ("lab-2", "step-1-shard-2")]
+    assert [record.attempt for record in run.table.records()] == [2, 2]
+
+
+def test_what_one_of_a_group_has_done_stays_done_when_another_is_lost() -> None:
+    run = Run(group(0, 1))
+    run.happens(ResultCommitted("lab-1", "run-1", "step-1-shard-1", 0.1))
+    run.happens(ClientLeft("lab-2", "gone", lost=True))
+    assert run.cancels() == []
+    assert run.leases()[2:] == [("lab-1", "step-1-shard-2")], "who is free takes it over"
+    run.happens(ResultCommitted("lab-1", "run-1", "step-1-shard-2", 0.1))
+    assert run.is_over
+
+
+# --- any order --------------------------------------------------------------------------------------------------
+
+NAMES = st.sampled_from(["lab-1", "lab-2", "spare"])
+TASKS = st.sampled_from(["shard-1", "shard-2", "no-such-task"])
+RUNS = st.sampled_from(["run-1", "run-0"])
+EVENTS = st.one_of(
+    st.builds(ClientJoined, NAMES),
+    st.builds(ClientLeft, NAMES, st.just("gone"), st.booleans(), st.booleans()),
+    st.builds(ResultOffered, NAMES, RUNS, TASKS),
+    st.builds(ResultCommitted, NAMES, RUNS, TASKS, st.just(0.1)),
+    st.builds(TaskFailed, NAMES, RUNS, TASKS, st.just("it failed"), st.booleans(), st.booleans()),
+    st.builds(EpochCompleted, NAMES, RUNS, TASKS, st.integers(-1, 6), st.just({"loss": 1.0})),
+    st.builds(Evaluated, NAMES, RUNS, TASKS, st.just(5), st.just({"loss": 1.0})),
+    st.just(Tick({}, {})),
+    st.sampled_from([Pause(), Resume(), Stop(), Stop(waiting=False)]),
+)
+
+
+@given(st.lists(st.tuples(EVENTS, st.sampled_from([0.0, 1.0, 70.0, 700.0])), max_size=40), st.booleans())
+def test_whatever_happens_in_whatever_order_the_engine_goes_on_and_nobody_has_two_tasks(
+    happening: list[tuple[Input, float]], bound: bool
+) -> None:
+    run = Run(bound=bound, timeouts=Timeouts(grace=60))
+    ended = 0
+    for event, seconds in happening:
+        following = run.happens(event, seconds)
+        ended += sum(isinstance(each, EndRun) for each in following)
+        holding = [client for record in run.table.records() for client in record.leases]
+        assert len(holding) == len(set(holding))
+        for each in following:
+            if isinstance(each, Lease):
+                assert each.assignment.client in run.table.here
+                assert not bound or each.assignment.client == each.assignment.owner
+    assert ended <= 1
+    assert ended == run.is_over
+
+
+@given(st.lists(st.sampled_from(["lost", "failed", "died", "not needed", None]), min_size=1, max_size=5))
+def test_a_resumed_run_counts_failures_as_the_one_before(ends: list[str | None]) -> None:
+    leases = [
+        StoredLease("shard-1", number, "lab-1", ended, "it failed" if ended in ("failed", "died") else None)
+        for number, ended in enumerate(ends, 1)
+    ]
+    run = Run(past=Past(leases=leases))
+    record = run.table["shard-1"]
+    assert record.attempt >= len(ends)
+    assert len(record.failures) <= sum(ended in ("failed", "died") for ended in ends)
+    assert record.deaths == min(ends.count("died"), record.deaths)
+
+
+def test_a_client_that_joins_before_its_lease_is_restored_gets_its_task_again() -> None:
+    """Its process may be new, and have nothing; one that still trains the task goes on with it."""
+    leases = [StoredLease("shard-1", 1, "lab-1", None, None), StoredLease("shard-2", 1, "lab-2", None, None)]
+    run = Run(here=["lab-1"], past=Past(leases=leases))
+    assert run.leases() == [("lab-1", "shard-1")]
+    assert run.table.held_by("lab-2") == run.table["shard-2"], "it is on its way back"
+    run.happens(ClientJoined("lab-2"), 1.0)
+    assert run.leases() == [("lab-1", "shard-1"), ("lab-2", "shard-2")]
+
+
+# --- settings of tasks ------------------------------------------------------------------------------------------
+
+
+def test_a_changed_setting_is_recorded_before_anything_is_leased_with_it() -> None:
+    run = RoundsRun(rounds=3)
+    following = run.engine.handle(Change("learning_rate", 0.01), run.now)
+    assert [type(each) for each in following] == [RecordSettings, Emit]
+    run.follow(following)
+    assert run.recorded == {"changes": ("2:learning_rate=0.01",)}
+    assert [task.settings.learning_rate for task in run.leased] == [None, None]
+    run.round(1)
+    assert [task.settings.learning_rate for task in run.leased] == [None, None, 0.01, 0.01]
+
+
+def test_after_a_restart_a_change_spares_the_round_that_clients_may_have_of_the_earlier_server() -> None:
+    """Its weights are restored first; until then no round is open."""
+    table = TaskTable()
+    setting = Setting(OWNERS, (10, 10), (10, 10), False, 0, 5, None, None, 600.0, False, False, 0.0, 10.0)
+    method = Rounds(Schedule(2, 0, 5), setting, table)
+    method.begin([RoundRecord(1, (), stored=True)], 0.0)
+    [record, _] = method.on_change(Change("epochs", 3))
+    assert record == RecordSettings({"changes": ("3:epochs=3",)})
+
+
+def test_a_task_tells_of_as_many_epochs_as_it_has_of_its_own() -> None:
+    one, other = fit_tasks(2, 0)
+    tasks = [replace(one, settings=TaskSettings(epochs=7)), replace(other, settings=TaskSettings(epochs=2))]
+    run = Run(tasks)
+    [persist] = [each for each in run.done if isinstance(each, Persist)]
+    assert persist.epochs == 7, "results may have as many"
+    for name, task in (("lab-1", "shard-1"), ("lab-2", "shard-2")):
+        for epoch in range(9):
+            run.happens(EpochCompleted(name, "run-1", task, epoch, {"loss": 1.0}))
+    told = [(event.client, event.epoch, event.epochs) for event in run.events(events.EpochCompleted)]
+    assert told == [("lab-1", epoch, 7) for epoch in range(7)] + [("lab-2", epoch, 2) for epoch in range(2)]

@@ -1,0 +1,434 @@
+"""A session: runs that wait for their turn, how far they have got, and what comes of those that are taken back.
+
+Clients are simulated and train with the fake backend, or the test plays them; there is no model process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes.backend import NAME, registered
+from fakes.models import FakeModels
+from played import PlayedCluster, Said, play
+
+from lanfit.core.lock import scratch_folder
+from lanfit.core.loop import LoopThread
+from lanfit.core.workspace import Workspace
+from lanfit.data.shard import Samples
+from lanfit.errors import InputError, mistake
+from lanfit.models.custom_files import AllowedFile
+from lanfit.settings.job import make_job
+from lanfit.settings.timeouts import Timeouts
+from lanfit.wire.messages import Message
+from lanfit_server.data.model_source import ModelFile
+from lanfit_server.methods.workshop import RoundChannel
+from lanfit_server.models.handle import Compile, LoadModel
+from lanfit_server.requests import RunHandle, RunInterrupted, RunRequest, State
+from lanfit_server.run.instructions import Change
+from lanfit_server.run.resume import job_of_run, status_of
+from lanfit_server.session import Session, follow
+from lanfit_server.start.simulation import Simulation
+from lanfit_server.store.array_source import ArraySource
+from lanfit_server.store.result_store import ResultStore
+
+ROUNDS = {"method": "federated", "rounds": 3}
+
+
+class Gone(PlayedCluster):
+    """A played cluster that notes what clients are told at the end of a run."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__(*names)
+        self.waiting_for = ""
+        self.ended: list[dict[str, Message]] = []
+
+    def forget_blocks(self) -> None:
+        pass
+
+    async def require(self, custom: Sequence[Any], objects: Sequence[str]) -> None:
+        pass
+
+    async def end_run(self, ended: Any) -> None:
+        self.ended.append(dict(ended))
+
+
+class Host:
+    """A `RunHost` whose clients the test plays."""
+
+    server_id = b"s" * 16
+
+    def __init__(self, workspace: Workspace, *names: str) -> None:
+        self.store = ResultStore(workspace, self.server_id)
+        self.cluster: Any = Gone(*names)
+        self.is_closed = False
+
+    async def allow(self, files: Sequence[AllowedFile]) -> None:
+        pass
+
+    def keep_passphrase(self, run: str) -> None:
+        pass
+
+    def forget_passphrase(self, run: str) -> None:
+        pass
+
+    def notes(self) -> list[str]:
+        return []
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+class Place:
+    """A workspace, and the requests of its tests."""
+
+    def __init__(self, folder: Path) -> None:
+        self.workspace = Workspace(folder)
+        self.models = FakeModels()
+        self.said = Said()
+        self.host: Any = None
+        (folder / "model").mkdir()
+        (folder / "model" / "net.keras").write_text("2.5")
+        rows = Samples.of(np.linspace(0, 1, 120, dtype=np.float32).reshape(40, 3), np.zeros((40, 3), np.float32))
+        self.rows = ArraySource.write(folder / "rows.block", rows)
+
+    def request(self, model: str = "net.keras", channel: RoundChannel | None = None, **values: Any) -> RunRequest:
+        given = {
+            "clients": 2,
+            "epochs": 1,
+            "batch_size": 4,
+            "data": "arrays",
+            "model": model,
+            "backend": NAME,
+            **values,
+        }
+        path = self.workspace.models / model
+        return RunRequest(make_job(given), ModelFile(str(path), Compile()), arrays=self.rows, rounds=channel)
+
+    @asynccontextmanager
+    async def simulation(self) -> AsyncIterator[Session]:
+        self.host = Simulation(self.workspace, clients=2, pool=1, threads=1, backend=NAME, say=self.said.say)
+        async with self._session() as session:
+            await self.host.open()
+            yield session
+
+    @asynccontextmanager
+    async def played(self, *names: str) -> AsyncIterator[Session]:
+        self.host = Host(self.workspace, *names)
+        async with self._session() as session:
+            yield session
+
+    def _session(self) -> Session:
+        scratch = scratch_folder(self.workspace.server_state / "scratch")
+        return Session(self.workspace, self.host, self.models, self.said, Timeouts(), scratch)  # type: ignore[arg-type]
+
+    async def waits_for_clients(self) -> None:
+        while not self.host.cluster.waiting_for.startswith("training starts when"):
+            await asyncio.sleep(0.001)
+
+    async def said_that(self, part: str) -> None:
+        while not any(part in line for line in self.said.lines):
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """No charts and an empty report: what draws and writes them takes seconds to import."""
+
+    async def draw(*what: object) -> None:
+        pass
+
+    monkeypatch.setattr("lanfit_server.methods.independent_workshop.draw_chart", draw)
+    monkeypatch.setattr("lanfit_server.run.finish.draw_chart", draw)
+    monkeypatch.setattr("lanfit_server.run.finish.write_report", lambda path, *what: path.touch())
+    with registered():
+        yield Place(tmp_path)
+
+
+async def states_of(handle: RunHandle) -> list[State]:
+    """Every state that a request gets into from now on."""
+    found = [handle.state]
+    while found[-1] < State.ENDED:
+        await handle.reach(State(found[-1] + 1))
+        found.append(handle.state)
+    return found
+
+
+# --- runs one after the other -----------------------------------------------------------------------------------
+
+
+def test_runs_that_are_queued_are_done_one_after_the_other_and_their_states_are_known(place: Place) -> None:
+    async def script() -> None:
+        async with place.simulation() as session:
+            first, second = await session.submit(place.request(seed=1)), await session.submit(place.request(seed=2))
+            assert session.queue() == (first, second)
+            seen = [asyncio.create_task(states_of(handle)) for handle in (first, second)]
+            summary = await first.ended()
+            assert second.state <= State.STARTING
+            assert (await second.ended()).seed == 2
+            assert (summary.seed, summary.status, first.run) == (1, "done", summary.run)
+            assert summary.run != second.run
+            assert [await states for states in seen] == [list(State)] * 2
+            assert session.queue() == ()
+            assert session.current is None
+            assert status_of(place.workspace, second.run) == "done"
+
+    play(script())
+
+
+def test_the_outcome_is_there_before_the_report_and_the_end_of_the_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write = threading.Event()
+    monkeypatch.setattr("lanfit_server.run.finish.write_report", lambda *what: may_write.wait())
+
+    async def script() -> None:
+        async with place.simulation() as session:
+            handle = await session.submit(place.request())
+            summary = await handle.outcome()
+            assert handle.state == State.FINISHING
+            assert (place.workspace.run_folder(summary.run) / "summary.json").exists()
+            assert status_of(place.workspace, summary.run) == "unfinished", "who dies now ends it again"
+            may_write.set()
+            assert await handle.ended() == summary
+            assert status_of(place.workspace, summary.run) == "done"
+
+    play(script())
+
+
+def test_a_run_that_can_not_start_leaves_the_next_one_its_turn(place: Place) -> None:
+    async def script() -> None:
+        async with place.simulation() as session:
+            wrong, right = await session.submit(place.request(epochs=1)), await session.submit(place.request())
+            place.models.refuses[LoadModel] = mistake("model.out-of-memory")
+            with pytest.raises(InputError):
+                await wrong.ended()
+            place.models.refuses.clear()
+            assert (await right.ended()).status == "done"
+            assert wrong.error is not None
+            assert wrong.summary is None
+
+    play(script())
+
+
+def test_each_run_reads_its_own_model_when_its_turn_comes(place: Place) -> None:
+    (place.workspace.models / "other.keras").write_text("7.5")
+
+    async def script() -> None:
+        async with place.simulation() as session:
+            handles = [await session.submit(place.request(name)) for name in ("net.keras", "other.keras")]
+            assert not place.models.asked, "a model that is read now would take the place of one that is in use"
+            for handle in handles:
+                await handle.ended()
+        read = [Path(request.path).name for request in place.models.asked if isinstance(request, LoadModel)]
+        assert read == ["net.keras", "other.keras"]
+
+    play(script())
+
+
+# --- runs that are taken back ------------------------------------------------------------------------------------
+
+
+def test_a_request_that_waits_for_its_turn_can_be_withdrawn(place: Place) -> None:
+    async def script() -> None:
+        async with place.played() as session:
+            first, second, third = [await session.submit(place.request()) for _ in range(3)]
+            await place.said_that("Reading the data")
+            assert session.current is first
+            assert session.queue() == (second, third)
+            assert session.withdraw(second)
+            assert not session.withdraw(second)
+            assert not session.withdraw(first), "it has its turn"
+            assert session.queue() == (third,)
+            with pytest.raises(RunInterrupted, match="withdrawn before it started"):
+                await second.ended()
+            session.interrupt(third)
+            assert third.state == State.ENDED
+            assert session.queue() == ()
+
+    play(script())
+
+
+@pytest.mark.parametrize("moment", ["while rows are read", "while clients are waited for"])
+def test_a_run_that_is_interrupted_before_it_starts_leaves_nothing_and_its_clients_are_told(
+    place: Place, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading = threading.Event()
+
+    def read(*arguments: Any) -> None:
+        reading.set()
+        arguments[-1].wait()
+        raise KeyboardInterrupt
+
+    if moment == "while rows are read":
+        monkeypatch.setattr("lanfit_server.run.runner.read_data", read)
+
+    async def script() -> None:
+        async with place.played("lab-1") as session:
+            handle = await session.submit(place.request())
+            if moment == "while rows are read":
+                await asyncio.to_thread(reading.wait)
+            else:
+                await place.waits_for_clients()
+            session.interrupt(handle)
+            with pytest.raises(RunInterrupted, match=r"^Interrupted before the run started: nothing was trained\.$"):
+                await handle.ended()
+            (ended,) = place.host.cluster.ended
+            assert ended["lab-1"].text == "no run was started: the server was stopped"
+            assert not place.workspace.logs.exists()
+            # The session goes on.
+            assert (await session.submit(place.request())).state == State.QUEUED
+
+    play(script())
+
+
+def test_a_run_that_is_interrupted_later_keeps_what_it_has_and_is_resumed(place: Place) -> None:
+    async def script() -> None:
+        rounds = RoundChannel()
+        async with place.simulation() as session:
+            handle = await session.submit(place.request(channel=rounds, **ROUNDS))
+            await rounds.next()
+            session.interrupt(handle)
+            rounds.close()
+            summary = await handle.ended()
+            assert summary.status == "interrupted"
+            assert "Resume it with: lanfit simulate --resume" in "\n".join(place.said.lines)
+            job = job_of_run(place.workspace, summary.run)
+            again = await session.submit(RunRequest(job, None, resumes=summary.run))
+            summary = await again.ended()
+            assert (summary.status, len(summary.rounds)) == ("done", 3)
+            assert again.run == summary.run
+
+    play(script())
+
+
+def test_the_end_of_a_session_withdraws_what_is_queued_and_gives_up_what_goes_on(place: Place) -> None:
+    async def script() -> None:
+        async with place.played("lab-1") as session:
+            handles = [await session.submit(place.request()) for _ in range(2)]
+            await place.said_that("Reading the data")
+        for handle in handles:
+            with pytest.raises(RunInterrupted):
+                await handle.ended()
+        assert place.host.is_closed
+        assert place.models.is_stopped
+        assert not list((place.workspace.server_state / "scratch").glob("*/*"))
+        late = await session.submit(place.request())
+        with pytest.raises(RunInterrupted, match="The server has ended"):
+            await late.ended()
+
+    play(script())
+
+
+# --- what an operator does ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_enter_starts_a_run_without_missing_clients_only_where_its_request_allows_that(
+    place: Place, allowed: bool
+) -> None:
+    async def script() -> None:
+        async with place.played() as session:
+            handle = await session.submit(replace(place.request(), enter_starts=allowed))
+            await place.waits_for_clients()
+            session.start_now()
+            if allowed:
+                await place.said_that("Training can't start yet: nobody is ready")
+            else:
+                assert place.host.cluster.events.empty()
+            session.interrupt(handle)
+            await handle.reach(State.ENDED)
+            session.start_now()
+            assert place.host.cluster.events.empty(), "nobody takes it out, and the next run must not start by it"
+
+    play(script())
+
+
+def test_after_every_round_somebody_decides_whether_there_is_a_next_one(place: Place) -> None:
+    async def script() -> None:
+        rounds = RoundChannel()
+        async with place.simulation() as session:
+            handle = await session.submit(place.request(channel=rounds, **ROUNDS))
+            made = []
+            for stop in (False, True):
+                round_ = await rounds.next()
+                made.append((round_.number, "w" in round_.weights.load()))
+                rounds.answer(stop)
+            assert len((await handle.ended()).rounds) == 2
+            assert made == [(1, True), (2, True)]
+
+    play(script())
+
+
+def test_a_command_that_is_given_before_the_answer_about_a_round_holds_for_the_next_one(place: Place) -> None:
+    async def script() -> None:
+        rounds = RoundChannel()
+        async with place.simulation() as session:
+            handle = await session.submit(place.request(channel=rounds, **ROUNDS))
+            await rounds.next()
+            commands = [session.command(Change("epochs", epochs)) for epochs in (2, 3)]
+            rounds.answer(False)
+            await rounds.next()
+            assert all(command is not None and command.done() for command in commands)
+            rounds.close()
+            summary = await handle.ended()
+            assert job_of_run(place.workspace, summary.run).changes == ("2:epochs=3",)
+            assert session.command(Change("epochs", 4)) is None
+
+    play(script())
+
+
+def test_when_nobody_decides_any_more_a_run_goes_on_to_its_end(place: Place) -> None:
+    async def script() -> None:
+        rounds = RoundChannel()
+        async with place.simulation() as session:
+            handle = await session.submit(place.request(channel=rounds, **ROUNDS))
+            await rounds.next()
+            rounds.close()
+            assert len((await handle.ended()).rounds) == 3
+
+    play(script())
+
+
+# --- from another thread -----------------------------------------------------------------------------------------
+
+
+class Interrupted:
+    """A future for whose result a thread waits that Ctrl-C reaches so often."""
+
+    def __init__(self, future: Any, times: int) -> None:
+        self._future, self._left = future, times
+        self.cancel = future.cancel
+        self.done = future.done
+
+    def result(self, timeout: float | None = None) -> Any:
+        if self._left:
+            self._left -= 1
+            raise KeyboardInterrupt
+        return self._future.result(timeout)
+
+
+@pytest.mark.parametrize(("times", "told"), [(1, "Interrupted before the run started: nothing was trained."), (2, "")])
+def test_ctrl_c_interrupts_the_run_and_a_second_one_the_wait(
+    place: Place, monkeypatch: pytest.MonkeyPatch, times: int, told: str
+) -> None:
+    with LoopThread() as loop:
+        place.host = Host(place.workspace, "lab-1")
+        with loop.within(place._session()) as session:
+            handle = loop.call(session.submit(place.request()))
+            loop.call(place.waits_for_clients())
+            submit = loop.submit
+            with monkeypatch.context() as patch:
+                patch.setattr(loop, "submit", lambda work: Interrupted(submit(work), times))
+                with pytest.raises(KeyboardInterrupt) as pressed:
+                    follow(loop, session, handle)
+            assert str(pressed.value) == told
+        assert handle.state == State.ENDED
+        assert len(place.host.cluster.ended) == 1, "clients are told once, however often it was pressed"
