@@ -31,6 +31,19 @@ async def in_thread(work: Callable[[], T], on_cancel: Callable[[], object] = lam
         raise
 
 
+def _wait(future: concurrent.futures.Future[T]) -> None:
+    """Wait until it is done; a Ctrl-C in the meantime is raised here, as itself.
+
+    A future's own wait raises RuntimeError instead if the Ctrl-C comes just when it has released its lock.
+    """
+    done = threading.Lock()
+    done.acquire()
+    future.add_done_callback(lambda _: done.release())
+    # In short waits: on Windows a long one can't be interrupted by Ctrl-C.
+    while not done.acquire(timeout=0.2):
+        pass
+
+
 class LoopThread:
     """Use it in a `with` block: at its end all remaining tasks of the loop are cancelled."""
 
@@ -54,27 +67,18 @@ class LoopThread:
 
     def result(self, future: concurrent.futures.Future[T]) -> T:
         """Wait for a submitted coroutine."""
-        while True:
-            try:
-                # In short waits: on Windows a long one can't be interrupted by Ctrl-C.
-                return future.result(timeout=0.2)
-            except concurrent.futures.TimeoutError:
-                if future.done():
-                    raise
-            except KeyboardInterrupt:
-                future.cancel()
-                raise
+        try:
+            _wait(future)
+        except KeyboardInterrupt:
+            future.cancel()
+            raise
+        return future.result()
 
     def see_through(self, work: Coroutine[Any, Any, T], interrupt: Callable[[], object]) -> T:
         """Return the result of a coroutine. Ctrl-C calls `interrupt` in the loop; a second one is raised here."""
         future = self.submit(work)
         try:
-            while True:
-                try:
-                    return future.result(timeout=0.2)
-                except concurrent.futures.TimeoutError:
-                    if future.done():
-                        raise
+            _wait(future)
         except KeyboardInterrupt:
             self.soon(interrupt)
         return self.result(future)

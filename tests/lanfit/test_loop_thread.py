@@ -1,0 +1,71 @@
+"""Waiting in the main thread for what the loop does: a result, an error, a Ctrl-C at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+from lanfit.core.loop import LoopThread
+
+
+async def after(release: asyncio.Event, outcome: object) -> object:
+    await release.wait()
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def test_results_and_errors_are_those_of_the_coroutine() -> None:
+    with LoopThread() as loop:
+        release = asyncio.Event()
+        loop.soon(release.set)
+        assert loop.call(after(release, 3)) == 3
+        with pytest.raises(TimeoutError, match="its own"):
+            loop.call(after(release, TimeoutError("its own")))
+
+
+def test_a_ctrl_c_just_when_the_lock_of_a_future_is_released_is_raised_as_itself() -> None:
+    """A future's own wait answers "cannot release un-acquired lock" then, which reads like a crash of the server."""
+    future: concurrent.futures.Future[int] = concurrent.futures.Future()
+    condition: Any = future.__dict__["_condition"]
+    release = condition._release_save
+
+    def interrupted() -> None:
+        release()
+        raise KeyboardInterrupt
+
+    condition._release_save = interrupted
+    with LoopThread() as loop:
+        done = threading.Timer(0.05, future.set_result, [1])
+        done.start()
+        assert loop.result(future) == 1
+        done.join()
+
+
+@pytest.mark.parametrize("second", [False, True])
+def test_ctrl_c_while_it_waits(second: bool) -> None:
+    """The first asks the work to end; the second ends the waiting."""
+    with LoopThread() as loop:
+        release = asyncio.Event()
+
+        async def work() -> str:
+            signal.raise_signal(signal.SIGINT)
+            await release.wait()
+            return "ended"
+
+        def interrupt() -> None:
+            if second:
+                signal.raise_signal(signal.SIGINT)
+            else:
+                release.set()
+
+        if second:
+            with pytest.raises(KeyboardInterrupt):
+                loop.see_through(work(), interrupt)
+        else:
+            assert loop.see_through(work(), interrupt) == "ended"
