@@ -51,6 +51,11 @@ INSIDE = {
         ("command.rate-schedule", "command.no-learning-rate", "command.epochs-of-steps"),
         (_STEERED, f"{_STEERING}::test_what_a_run_has_no_number_for_can_not_be_changed_in_it"),
     ),
+    "command.run-over": (
+        "it takes a command in the moment in which a run ends",
+        "lanfit_server/test_shell.py::"
+        "test_a_command_that_comes_too_late_is_refused_and_nothing_of_the_run_is_left_for_the_next_one",
+    ),
     "cluster.no-change": (_STEERED, f"{_STEERING}::test_a_program_that_changes_nothing_or_what_can_not_be_is_told"),
     "task.no-such-row": (_LIES_OF_SERVERS, "lanfit/training/test_kept_rows.py::test_an_index_of_no_row_is_refused"),
     "value.no-change": (_IN_JOB, f"{_STEERING}::test_a_job_file_with_a_change_that_can_not_be_is_refused"),

@@ -327,6 +327,28 @@ def test_the_end_of_a_session_withdraws_what_is_queued_and_gives_up_what_goes_on
     play(script())
 
 
+def test_a_run_that_was_interrupted_is_given_up_with_its_session_even_if_its_report_never_ends(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def report(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("lanfit_server.run.finish.Finish.report", report)
+
+    async def script() -> None:
+        rounds = RoundChannel()
+        async with place.simulation() as session:
+            handle = await session.submit(place.request(channel=rounds, **ROUNDS))
+            await rounds.next()
+            session.interrupt(handle)
+            rounds.close()
+            assert (await handle.outcome()).status == "interrupted"
+        with pytest.raises(RunInterrupted):
+            await handle.ended()
+
+    play(script())
+
+
 # --- what an operator does ---------------------------------------------------------------------------------------
 
 

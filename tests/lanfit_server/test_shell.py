@@ -18,20 +18,24 @@ from played import PlayedCluster, Said, play
 from test_result_store import record
 
 from lanfit.core.workspace import Workspace
+from lanfit.errors import InputError
 from lanfit.settings.timeouts import Timeouts
 from lanfit.wire.messages import Cancel, Progress
 from lanfit_server.clusters.events import (
     ClientHeard,
+    ClientJoined,
     ClientLeft,
     ClientSilent,
     DuplicateResult,
     EpochCompleted,
+    OwnEvent,
     ResultCommitted,
     ResultOffered,
     TaskFailed,
 )
 from lanfit_server.methods.independent import fit_tasks
 from lanfit_server.run.engine import MOST_EPOCH_EVENTS, RunEngine
+from lanfit_server.run.instructions import Pause, Work, WorkDone
 from lanfit_server.run.journal import Journal
 from lanfit_server.run.run_stats import RunStats
 from lanfit_server.run.shell import Shell
@@ -396,5 +400,23 @@ def test_who_alone_has_its_rows_is_waited_for_until_the_deadline_and_given_up_th
             assert run.said.lines[-1] == f"shard-2 is given up: {reason}."
             assert [(event["task"], event["client"]) for event in run.events("given up")] == [("shard-2", "lab-2")]
             assert run.leases() == [("lab-1", "shard-1", 1), ("lab-2", "shard-2", 1)], "nobody else was asked"
+
+    play(script())
+
+
+def test_a_command_that_comes_too_late_is_refused_and_nothing_of_the_run_is_left_for_the_next_one(
+    tmp_path: Path,
+) -> None:
+    async def script() -> None:
+        async with at_work(tmp_path, ["lab-1"], ["lab-1"]) as run:
+            pass  # the run is cancelled
+        late = run.shell.command(Pause())
+        run.cluster.events.put_nowait(OwnEvent(WorkDone(Work(), None)))
+        run.cluster.join("spare")
+        await run.shell.close()
+        with pytest.raises(InputError, match="run run-1 ended before the command took effect") as refused:
+            await late
+        assert refused.value.code == "command.run-over"
+        assert [type(run.cluster.events.get_nowait()) for _ in range(run.cluster.events.qsize())] == [ClientJoined]
 
     play(script())

@@ -28,6 +28,12 @@ ERRORS: Mapping[str, ErrorText] = {
         "run {run} has ended, but its summary {file} can't be read: {reason}",
         "Its models are in {models}; the rest of the summary is lost unless you have a copy of that file.",
     ),
+    # --- commands ---
+    "command.run-over": ErrorText(
+        InputError,
+        "run {run} ended before the command took effect",
+        "Start a new run with other settings.",
+    ),
     # --- clients that can't do their part ---
     "client.no-room-for-model": ErrorText(
         InputError,

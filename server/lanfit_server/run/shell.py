@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lanfit.core.failpoints import failpoint
-from lanfit.errors import LanfitError
+from lanfit.errors import LanfitError, mistake
 from lanfit.transfer.disk_space import RetryWhenFull
 from lanfit.wire.messages import Cancel as CancelMessage
 from lanfit.wire.messages import RunEnded
@@ -176,7 +176,7 @@ class Shell:
 
         Returns:
             A future that is done when the command was accepted. Its exception is an `InputError` if the method can't
-            follow it.
+            follow it, or if the run ends before.
         """
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._cluster.events.put_nowait(OwnEvent(_Given(command, taken)))
@@ -293,10 +293,19 @@ class Shell:
                     await self._take(event)
 
     async def close(self) -> None:
-        """Cancel the work in progress."""
+        """Cancel the work in progress, and refuse commands that came too late.
+
+        Neither is left for the next run, which has the same queue.
+        """
         for task in self._working:
             task.cancel()
         await asyncio.gather(*self._working, return_exceptions=True)
+        queue = self._cluster.events
+        for event in [queue.get_nowait() for _ in range(queue.qsize())]:
+            if not isinstance(event, OwnEvent):
+                queue.put_nowait(event)
+            elif isinstance(event.what, _Given):
+                event.what.taken.set_exception(mistake("command.run-over", run=self._run.run))
 
     async def announce(self, status: str) -> None:
         """Notify every client how the run ended, with the metrics of its model."""
