@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -59,10 +60,15 @@ class State(IntEnum):
 
 
 class RunHandle:
-    """A request that was submitted. Use it in the loop of its session."""
+    """A request that was submitted. Use it in the loop of its session.
 
-    def __init__(self, request: RunRequest) -> None:
+    Args:
+        on_change: called when the request has got further.
+    """
+
+    def __init__(self, request: RunRequest, on_change: Callable[[RunHandle], None] = lambda handle: None) -> None:
         self.request = request
+        self._on_change = on_change
         self.state = State.QUEUED
         self.run = request.resumes or request.name
         """The run, as soon as it has a name."""
@@ -76,6 +82,7 @@ class RunHandle:
         self.state = state
         self._changed.set()
         self._changed = asyncio.Event()
+        self._on_change(self)
 
     def finishing(self, summary: Summary) -> None:
         self.run, self.summary = summary.run, summary

@@ -23,6 +23,7 @@ from lanfit_server.run.instructions import Command
 from lanfit_server.run.runner import RunHost, Runner
 from lanfit_server.store.summary import Summary
 from lanfit_server.ui.display import Display
+from lanfit_server.watchers import Watchers
 
 #: How often a run that is given up is looked at, in seconds.
 LOOK_SECONDS = 0.05
@@ -36,6 +37,7 @@ class Session:
     Args:
         host: where runs take place: an `Endpoint` for clients over TCP, or a `Simulation`.
         scratch: a folder for what is only needed meanwhile; removed at the end.
+        watchers: who looks on.
     """
 
     def __init__(
@@ -46,12 +48,14 @@ class Session:
         display: Display,
         timeouts: Timeouts,
         scratch: FolderLock,
+        watchers: Watchers | None = None,
     ) -> None:
         self.host = host
         self.models = models
         self.scratch = scratch.folder
         self._scratch = scratch
-        self._runner = Runner(workspace, host, models, display, timeouts, self.scratch)
+        self._watchers = watchers or Watchers()
+        self._runner = Runner(workspace, host, models, display, timeouts, self.scratch, self._watchers)
         self._queue: list[RunHandle] = []
         self._current: RunHandle | None = None
         self._running: asyncio.Task[Summary] | None = None
@@ -92,11 +96,12 @@ class Session:
 
     async def submit(self, request: RunRequest) -> RunHandle:
         """Queue a run; it starts when those before it have ended."""
-        handle = RunHandle(request)
+        handle = RunHandle(request, self._watchers.request)
         if self._is_closed:
             handle.fail(RunInterrupted("The server has ended: nothing was trained."))
             return handle
         self._queue.append(handle)
+        self._watchers.request(handle)
         if self._serving is None:
             self._serving = asyncio.create_task(self._serve())
         return handle

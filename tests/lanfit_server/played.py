@@ -12,6 +12,8 @@ from lanfit_server.clusters.event_queue import EventQueue
 from lanfit_server.clusters.events import ClientJoined, ClientLeft, Event
 from lanfit_server.clusters.roster import Roster
 from lanfit_server.ui.display import Display
+from lanfit_server.ui.live_table import Facts
+from lanfit_server.watchers import Watchers
 
 
 class PlayedCluster:
@@ -76,12 +78,17 @@ class Said(Display):
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
+        self.watchers = Watchers()
 
     def say(self, text: str) -> None:
         self.lines.append(text)
+        self.watchers.said(text)
+
+    def facts(self, facts: Facts) -> None:
+        self.watchers.facts(facts)
 
     def waiting(self, text: str) -> None:
-        pass
+        self.watchers.waiting(text)
 
 
 def play(script: Coroutine[Any, Any, Any]) -> Any:

@@ -7,149 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from fakes.backend import NAME, registered
-from fakes.models import FakeModels
-from played import PlayedCluster, Said, play
+from places import Host, Place, place_of  # noqa: F401
+from played import play
 
-from lanfit.core.lock import scratch_folder
 from lanfit.core.loop import LoopThread
-from lanfit.core.workspace import Workspace
-from lanfit.data.shard import Samples
 from lanfit.errors import InputError, mistake
-from lanfit.models.custom_files import AllowedFile
-from lanfit.settings.job import make_job
-from lanfit.settings.timeouts import Timeouts
-from lanfit.wire.messages import Message
-from lanfit_server.data.model_source import ModelFile
 from lanfit_server.methods.workshop import RoundChannel
-from lanfit_server.models.handle import Compile, LoadModel
+from lanfit_server.models.handle import LoadModel
 from lanfit_server.requests import RunHandle, RunInterrupted, RunRequest, State
 from lanfit_server.run.instructions import Change
 from lanfit_server.run.resume import job_of_run, status_of
-from lanfit_server.session import Session, follow
-from lanfit_server.start.simulation import Simulation
-from lanfit_server.store.array_source import ArraySource
-from lanfit_server.store.result_store import ResultStore
+from lanfit_server.session import follow
 
 ROUNDS = {"method": "federated", "rounds": 3}
-
-
-class Gone(PlayedCluster):
-    """A played cluster that notes what clients are told at the end of a run."""
-
-    def __init__(self, *names: str) -> None:
-        super().__init__(*names)
-        self.waiting_for = ""
-        self.ended: list[dict[str, Message]] = []
-
-    def forget_blocks(self) -> None:
-        pass
-
-    async def require(self, custom: Sequence[Any], objects: Sequence[str]) -> None:
-        pass
-
-    async def end_run(self, ended: Any) -> None:
-        self.ended.append(dict(ended))
-
-
-class Host:
-    """A `RunHost` whose clients the test plays."""
-
-    server_id = b"s" * 16
-
-    def __init__(self, workspace: Workspace, *names: str) -> None:
-        self.store = ResultStore(workspace, self.server_id)
-        self.cluster: Any = Gone(*names)
-        self.is_closed = False
-
-    async def allow(self, files: Sequence[AllowedFile]) -> None:
-        pass
-
-    def keep_passphrase(self, run: str) -> None:
-        pass
-
-    def forget_passphrase(self, run: str) -> None:
-        pass
-
-    def notes(self) -> list[str]:
-        return []
-
-    async def close(self) -> None:
-        self.is_closed = True
-
-
-class Place:
-    """A workspace, and the requests of its tests."""
-
-    def __init__(self, folder: Path) -> None:
-        self.workspace = Workspace(folder)
-        self.models = FakeModels()
-        self.said = Said()
-        self.host: Any = None
-        (folder / "model").mkdir()
-        (folder / "model" / "net.keras").write_text("2.5")
-        rows = Samples.of(np.linspace(0, 1, 120, dtype=np.float32).reshape(40, 3), np.zeros((40, 3), np.float32))
-        self.rows = ArraySource.write(folder / "rows.block", rows)
-
-    def request(self, model: str = "net.keras", channel: RoundChannel | None = None, **values: Any) -> RunRequest:
-        given = {
-            "clients": 2,
-            "epochs": 1,
-            "batch_size": 4,
-            "data": "arrays",
-            "model": model,
-            "backend": NAME,
-            **values,
-        }
-        path = self.workspace.models / model
-        return RunRequest(make_job(given), ModelFile(str(path), Compile()), arrays=self.rows, rounds=channel)
-
-    @asynccontextmanager
-    async def simulation(self) -> AsyncIterator[Session]:
-        self.host = Simulation(self.workspace, clients=2, pool=1, threads=1, backend=NAME, say=self.said.say)
-        async with self._session() as session:
-            await self.host.open()
-            yield session
-
-    @asynccontextmanager
-    async def played(self, *names: str) -> AsyncIterator[Session]:
-        self.host = Host(self.workspace, *names)
-        async with self._session() as session:
-            yield session
-
-    def _session(self) -> Session:
-        scratch = scratch_folder(self.workspace.server_state / "scratch")
-        return Session(self.workspace, self.host, self.models, self.said, Timeouts(), scratch)  # type: ignore[arg-type]
-
-    async def waits_for_clients(self) -> None:
-        while not self.host.cluster.waiting_for.startswith("training starts when"):
-            await asyncio.sleep(0.001)
-
-    async def said_that(self, part: str) -> None:
-        while not any(part in line for line in self.said.lines):
-            await asyncio.sleep(0.001)
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """No charts and an empty report: what draws and writes them takes seconds to import."""
-
-    async def draw(*what: object) -> None:
-        pass
-
-    monkeypatch.setattr("lanfit_server.methods.independent_workshop.draw_chart", draw)
-    monkeypatch.setattr("lanfit_server.run.finish.draw_chart", draw)
-    monkeypatch.setattr("lanfit_server.run.finish.write_report", lambda path, *what: path.touch())
-    with registered():
-        yield Place(tmp_path)
 
 
 async def states_of(handle: RunHandle) -> list[State]:
@@ -428,13 +303,13 @@ class Interrupted:
     def __init__(self, future: Any, times: int) -> None:
         self._future, self._left = future, times
         self.cancel = future.cancel
-        self.done = future.done
+        self.result = future.result
 
-    def result(self, timeout: float | None = None) -> Any:
+    def add_done_callback(self, callback: Any) -> None:
         if self._left:
             self._left -= 1
             raise KeyboardInterrupt
-        return self._future.result(timeout)
+        self._future.add_done_callback(callback)
 
 
 @pytest.mark.parametrize(("times", "told"), [(1, "Interrupted before the run started: nothing was trained."), (2, "")])

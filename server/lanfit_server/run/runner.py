@@ -80,6 +80,7 @@ from lanfit_server.store.result_store import OpenRun, ResultStore
 from lanfit_server.store.summary import Summary
 from lanfit_server.ui.display import Display
 from lanfit_server.ui.narrator import Narrator
+from lanfit_server.watchers import RunFacts, Watchers
 
 
 class RunHost(Protocol):
@@ -138,6 +139,7 @@ class Runner:
         display: Display,
         timeouts: Timeouts,
         scratch: Path,
+        watchers: Watchers,
     ) -> None:
         self._workspace = workspace
         self._host = host
@@ -146,6 +148,7 @@ class Runner:
         self._display = display
         self._timeouts = timeouts
         self._scratch = scratch
+        self._watchers = watchers
         self._number = 0
         self._is_waiting = False
         """Whether clients are waited for, and `start_now` starts the run without those that are missing."""
@@ -427,6 +430,7 @@ class Runner:
     ) -> Summary:
         """Complete a run, and end it."""
         handle.run = run.run
+        self._watchers.began(RunFacts(run.run, job, run.record, data, tuple(owners), run.folder))
         handle.enter(State.RUNNING)
         self._cluster.waiting_for = f"run {run.run} is in progress; this client gets a task as soon as one is available"
         with (
@@ -503,7 +507,7 @@ class Runner:
         )
         engine = RunEngine(terms, method, stats.table)
         narrator = Narrator(display, partial(joined, cluster))
-        subscribers = (stats, journal, dispatch, narrator)
+        subscribers = (stats, journal, dispatch, narrator, self._watchers.event)
         heartbeat = timeouts.heartbeat
         shell = Shell(run, engine, workshop, cluster, dispatch, journal, display, subscribers, heartbeat)
         return shell, method, workshop

@@ -10,6 +10,7 @@ from lanfit.core.gauge import Pace
 from lanfit.core.terminal import Terminal
 from lanfit_server.clusters.roster import Member
 from lanfit_server.ui.live_table import Facts, Line, share_done, table_lines
+from lanfit_server.watchers import Watchers
 
 
 class Display:
@@ -17,13 +18,15 @@ class Display:
 
     Args:
         terminal: where to print; while a question is open, after its answer. Default: stderr.
+        watchers: who is told the same.
     """
 
     shows_rounds = False
     """Whether `round` shows anything, so that a round's metrics are needed when it is over."""
 
-    def __init__(self, terminal: Terminal | None = None) -> None:
+    def __init__(self, terminal: Terminal | None = None, watchers: Watchers | None = None) -> None:
         self._terminal = terminal or Terminal()
+        self._watchers = watchers or Watchers()
         self._caption = ""
         self._facts = Facts()
         self._pace = Pace()
@@ -32,6 +35,7 @@ class Display:
     def say(self, text: str) -> None:
         """Print a permanent line."""
         self._terminal.say(text)
+        self._watchers.said(text)
 
     def detail(self, text: str) -> None:
         """Print a line that the table shows in its own way."""
@@ -43,6 +47,7 @@ class Display:
     def facts(self, facts: Facts) -> None:
         """Update the state of the run in the table."""
         self._facts = facts
+        self._watchers.facts(facts)
 
     def epoch(
         self, client: str, fold: int | None, round_: int | None, epoch: int, epochs: int, metrics: Mapping[str, float]
@@ -59,6 +64,7 @@ class Display:
         """Update what is waited for; empty for nothing."""
         if text != self._caption:
             self._caption = text
+            self._watchers.waiting(text)
             if text and not self._is_live:
                 self.say(text)
 
