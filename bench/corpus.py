@@ -13,7 +13,7 @@ A table is looked at twice: whether lanfit reads it as it is, with the values th
 `lanfit prepare TABLE --yes` makes X and Y of it in one command.
 
 Everything is opened in processes of its own with a limit of memory and of time; who dies of a file is started again.
-Nothing in the files is run. The kinds of failure stand below the rates: the code of the mistake, how often, and one
+Nothing in the files is run. The kinds of failure stand below the rates: the code of the error, how often, and one
 of the files. The exit code is 1 if a file is read silently in another way than Keras or pandas read it.
 """
 
@@ -346,7 +346,7 @@ def prepare(path: Path, child: Child) -> Found:
 
 
 def code_of(text: str) -> str:
-    """The code of the mistake whose sentence this is: people see only the sentence."""
+    """The code of the error whose sentence this is: people see only the sentence."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "docs"))
     from error_texts import ERRORS
 

@@ -31,7 +31,7 @@ def main() -> None:
         request = json.loads(line)
         try:
             said = answer(request)
-        except Exception as error:  # noqa: BLE001 - a file can provoke anything
+        except Exception as error:  # noqa: BLE001 - a file can trigger anything
             code, hint = getattr(error, "code", "") or f"traceback:{type(error).__name__}", getattr(error, "hint", "")
             said = {"code": code, "message": first_lines(error), "hint": hint}
         print(json.dumps(said), file=answers, flush=True)
@@ -97,7 +97,7 @@ def keras_answers():
         keras.backend.clear_session()
         try:
             model = keras.models.load_model(request["path"], compile=False, safe_mode=True)
-        except Exception as error:  # noqa: BLE001 - a file can provoke anything
+        except Exception as error:  # noqa: BLE001 - a file can trigger anything
             name = type(error).__name__
             return {"version": keras.__version__, "code": f"keras:{name}", "message": first_lines(error)}
         found = {"version": keras.__version__}
@@ -105,7 +105,7 @@ def keras_answers():
             return {**found, "loads": True, "arrays": [len(model.inputs or ()), len(model.outputs or ())]}
         try:
             return {**found, **predictions(model, request)}
-        except Exception as error:  # noqa: BLE001 - a file can provoke anything
+        except Exception as error:  # noqa: BLE001 - a file can trigger anything
             return {**found, "loads": True, "message": first_lines(error)}
 
     return answer

@@ -76,7 +76,7 @@ def _no_passphrase_in_the_environment(_nothing_is_left: None, monkeypatch: pytes
 @pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with models of two inputs, made by plain Keras in a process of its own."""
-    from provoke import TINY_MODELS
+    from error_cases import TINY_MODELS
 
     folder = tmp_path_factory.mktemp("models")
     subprocess.run([sys.executable, "-c", TINY_MODELS, folder], check=True, capture_output=True)

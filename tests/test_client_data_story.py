@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from provoke import assert_told
+from error_cases import assert_told
 from running import ROOT, Place, assert_same_weights, client, flags, free_port, lab, plain_keras
 
 from lanfit.data.plan import plan_rows

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from provoke import assert_told
+from error_cases import assert_told
 from running import PASSPHRASE, Place, flags, free_port, port_of
 
 from lanfit.errors import ConnectionFailed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from provoke import assert_told
+from error_cases import assert_told
 from running import Program, assert_same_weights, client, each_model, flags, free_port, lab, port_of
 from test_dealing_story import give, table
 from tiny import TINY_JOB, Tiny

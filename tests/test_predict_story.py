@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from error_cases import assert_told
 from PIL import Image
 from preparing import PEOPLE, Desk, table
-from provoke import assert_told
 
 from lanfit_server.prepare_data.models import model_script
 
@@ -163,7 +163,7 @@ def test_images_are_predicted_in_the_size_of_the_model(desk: Desk) -> None:
     assert [row["prediction"] for row in rows] == names
 
 
-# --- mistakes ---------------------------------------------------------------------------------------------------
+# --- errors ---------------------------------------------------------------------------------------------------
 
 
 def refused(desk: Desk, code: str, *arguments: object, answers: str | None = None) -> None:

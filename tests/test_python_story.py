@@ -73,7 +73,7 @@ def test_two_fits_in_a_script_without_a_main_guard(tmp_path: Path) -> None:
         """
 import asyncio, psutil, threading, warnings
 
-def mistake(call, *args, **kwargs):
+def code_of(call, *args, **kwargs):
     try:
         call(*args, **kwargs)
     except lanfit.errors.LanfitError as wrong:
@@ -86,7 +86,7 @@ class Hooks(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         self.called.append(f"{epoch} ends {sorted(logs)}")
         if epoch == 0:
-            codes.append(mistake(cluster.fit, model, x, y, method="fit"))
+            codes.append(code_of(cluster.fit, model, x, y, method="fit"))
     def on_train_end(self, logs=None): self.called.append("end")
     def on_train_batch_end(self, batch, logs=None): pass
 
@@ -96,7 +96,7 @@ cluster = lanfit.Cluster(local=2, threads=1)
 first = cluster.fit(model, x, y, 8, 2, validation_split=0.25, method="fit")
 after = model.get_weights()
 for wrong in (dict(), dict(y=y), dict(x=x, y=y, dataset="mnist"), dict(x=x, y=y, validation_data=x)):
-    codes.append(mistake(cluster.fit, model, method="fit", **wrong))
+    codes.append(code_of(cluster.fit, model, method="fit", **wrong))
 
 async def in_a_loop():
     with warnings.catch_warnings(record=True) as caught:
@@ -108,11 +108,11 @@ second, warned = asyncio.run(in_a_loop())
 wild = keras.models.clone_model(model)
 wild.compile(keras.optimizers.SGD(1e38), "sparse_categorical_crossentropy")
 hopeless = random.permutation(y)  # whatever the model begins with, some rows are wrong: the first step is infinite
-codes.append(mistake(cluster.fit, wild, 1e4 * x, hopeless, method="fit", verbose=0))
+codes.append(code_of(cluster.fit, wild, 1e4 * x, hopeless, method="fit", verbose=0))
 processes = psutil.Process().children(recursive=True)
 ledgers = {os.path.dirname(f.path) for p in processes for f in p.open_files() if "ledger.sqlite" in f.path}
 cluster.close()
-codes.append(mistake(cluster.fit, model, x, y, method="fit"))
+codes.append(code_of(cluster.fit, model, x, y, method="fit"))
 best = [each for each in first.clients if each.name == first.summary.final.client][0]
 collected = keras.models.load_model(os.path.join("lanfit", best.model))
 print("\\n" + json.dumps({

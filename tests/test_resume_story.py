@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from corrupted import flip
-from provoke import assert_told
+from error_cases import assert_told
 from running import Place, assert_same_weights, client, each_model, flags, free_port, port_of
 from tiny import Tiny
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from data_requests import data_request
+from error_cases import ErrorCase, Start, check
 from holding import shim
-from provoke import Scenario, Start, check
 from running import (
     PASSPHRASE,
     Place,
@@ -284,7 +284,7 @@ def test_one_row_of_a_set_is_too_few(place: Place, tmp_path: Path, warm: WarmMod
         }
         return Start(settings, options={"environment": offline(tmp_path / "keras")})
 
-    check(place, Scenario(one_image, "split.samples-too-few", ["1 row can't be"], ()), warm)
+    check(place, ErrorCase(one_image, "split.samples-too-few", ["1 row can't be"], ()), warm)
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from error_cases import assert_told
 from holding import Hold
-from provoke import assert_told
 from running import Place, Program, assert_same_weights, each_model, flags, free_port, lines_of
 
 from lanfit.core.seeds import derive_seed
@@ -37,7 +37,7 @@ def simulated(place: Place, *arguments: object) -> str:
 
 
 def refused(place: Place, *arguments: object) -> str:
-    """The code of the mistake that a simulation ends with; nothing may have changed."""
+    """The code of the error that a simulation ends with; nothing may have changed."""
     before = place.files()
     with simulate(place, *arguments, "--json") as program:
         program.finish(2)

@@ -19,7 +19,7 @@ from lanfit.core.gauge import Transfer
 from lanfit.core.memory import free_memory
 from lanfit.core.text import pluralize, sanitize
 from lanfit.core.workspace import Workspace
-from lanfit.errors import ConnectionFailed, InputError, LanfitError, RemoteProtocolError, mistake
+from lanfit.errors import ConnectionFailed, InputError, LanfitError, RemoteProtocolError, lanfit_error
 from lanfit.models.custom_files import Allowed
 from lanfit.models.runtime import keras_version
 from lanfit.net.addresses import with_port
@@ -272,7 +272,7 @@ class Agent:
         at_work, results = worker.progress() is not None, len(worker.outbox)
         address = with_port(self._server.host, self._server.port)
         if link.broken:
-            lost = mistake("link.broken", address=address, reason=sanitize(link.broken, 300), seconds=wait)
+            lost = lanfit_error("link.broken", address=address, reason=sanitize(link.broken, 300), seconds=wait)
         self._say(link_ended_message(lost, address, on_purpose=on_purpose, at_work=at_work, results=results))
         if advice := self._large_packet_loss.lost(link.stood_still, link.bytes_received):
             self._say(advice)
@@ -409,7 +409,7 @@ class Agent:
             resting.cancel()
             closing.cancel()
         if link.broken:
-            raise mistake("link.ended", peer=link.peer, reason=link.reason)
+            raise lanfit_error("link.ended", peer=link.peer, reason=link.reason)
 
     async def _end_corrections(self) -> None:
         if self._corrections is not None:
@@ -548,7 +548,7 @@ class Agent:
         if allowed:
             await self._begin(item, link)
         else:
-            self.worker.refuse(item, mistake("own-data.not-allowed", server=address))
+            self.worker.refuse(item, lanfit_error("own-data.not-allowed", server=address))
 
     def _ask_no_more(self) -> None:
         """Drop the work that waits for consent; the question stays open, and its answer is remembered."""

@@ -20,7 +20,7 @@ from lanfit.core.passphrase import PASSPHRASE_VARIABLE, given_passphrase
 from lanfit.core.terminal import Terminal
 from lanfit.core.text import pluralize
 from lanfit.core.workspace import Workspace
-from lanfit.errors import InputError, mistake
+from lanfit.errors import InputError, lanfit_error
 from lanfit.models.custom_files import Allowed, allow_named
 from lanfit.net.addresses import parse_address
 from lanfit.net.tls import format_fingerprint, parse_fingerprint
@@ -269,7 +269,7 @@ def _data_folder(options: Options) -> Path | None:
         return None
     folder = options.workspace.root / str(named)
     if not folder.is_dir():
-        raise mistake("own-data.no-folder", folder=folder)
+        raise lanfit_error("own-data.no-folder", folder=folder)
     return folder
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from lanfit.core.text import pluralize, sentence
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 
 def run_ended_message(text: str, *, once: bool) -> str:
@@ -21,7 +21,7 @@ def link_ended_message(lost: LanfitError, address: str, *, on_purpose: bool, at_
         at_work: a task is being trained here.
         results: the number of finished results that the server has not acknowledged.
     """
-    why = mistake("link.closed", address=address) if on_purpose else lost
+    why = lanfit_error("link.closed", address=address) if on_purpose else lost
     said = [f"{sentence(why.message)}."]
     if at_work:
         said.append("Training continues, and the result is kept until the server has it.")

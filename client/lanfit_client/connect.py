@@ -8,7 +8,7 @@ import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lanfit.errors import ConnectionFailed, LanfitError, LocalProtocolError, RefusedError, mistake, texts
+from lanfit.errors import ConnectionFailed, LanfitError, LocalProtocolError, RefusedError, lanfit_error, texts
 from lanfit.net.addresses import with_port
 from lanfit.net.keepalive import LinkTimes
 from lanfit.net.link import Budget, Link
@@ -107,7 +107,7 @@ def _check(address: str, fingerprint: bytes, expected: str | None, known: Callab
         RefusedError: it differs.
     """
     if expected is not None and not has_fingerprint(fingerprint, expected):
-        raise mistake(
+        raise lanfit_error(
             "join.other-fingerprint",
             address=address,
             shown=grouped(fingerprint.hex()[: len(expected)]),
@@ -121,14 +121,14 @@ async def _reach(host: str, port: int, address: str, timeout: float) -> socket.s
     """Return a TCP connection; the addresses of a name are tried one after another."""
     loop = asyncio.get_running_loop()
     if not 1 <= port <= 65535:
-        raise mistake("connect.no-port", port=port)
+        raise lanfit_error("connect.no-port", port=port)
     try:
         async with asyncio.timeout(timeout):
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except TimeoutError:
-        raise mistake("connect.name-not-found-in-time", host=host, seconds=timeout) from None
+        raise lanfit_error("connect.name-not-found-in-time", host=host, seconds=timeout) from None
     except (OSError, UnicodeError) as error:
-        raise mistake("connect.unknown-name", host=host) from error
+        raise lanfit_error("connect.unknown-name", host=host) from error
     failures: list[tuple[OSError, float]] = []
     for family, kind, protocol, _, target in found:
         connection = socket.socket(family, kind, protocol)
@@ -154,15 +154,15 @@ async def _handshake(connection: socket.socket, wire: Wire, address: str, timeou
     try:
         transport = await open_tls(connection, wire, client_context(), server_side=False, seconds=timeout)
     except TimeoutError:
-        raise mistake("connect.silent", address=address, seconds=timeout) from None
+        raise lanfit_error("connect.silent", address=address, seconds=timeout) from None
     except OSError as error:
         if is_gone(error):
-            raise mistake("connect.dropped", address=address) from error
-        raise mistake("connect.no-lanfit", address=address) from error
+            raise lanfit_error("connect.dropped", address=address) from error
+        raise lanfit_error("connect.no-lanfit", address=address) from error
     tls: ssl.SSLObject | ssl.SSLSocket = transport.get_extra_info("ssl_object")
     certificate = tls.getpeercert(binary_form=True)
     if tls.selected_alpn_protocol() != ALPN or not certificate:
-        raise mistake("connect.other-tls", address=address)
+        raise lanfit_error("connect.other-tls", address=address)
     return fingerprint_of(certificate)
 
 
@@ -177,9 +177,9 @@ async def _log_in(
             async with asyncio.timeout(timeout):
                 event = await wire.next_event()
         except TimeoutError:
-            raise mistake("join.silent", address=address, seconds=timeout) from None
+            raise lanfit_error("join.silent", address=address, seconds=timeout) from None
         except ConnectionFailed as error:
-            raise mistake("join.cut-short", address=address, reason=error.message) from None
+            raise lanfit_error("join.cut-short", address=address, reason=error.message) from None
         match event:
             case NeedPassword(salt):
                 if isinstance(passphrase, str):
@@ -203,7 +203,7 @@ def _refusal(why: Refusal, seconds: int, address: str) -> LanfitError:
             return WrongPassphrase(*texts("join.passphrase", address=address))
         case Refusal.VERSION:
             theirs = f"version {seconds}" if seconds else "another version"
-            return mistake("join.version", address=address, theirs=theirs, ours=VERSION)
+            return lanfit_error("join.version", address=address, theirs=theirs, ours=VERSION)
         case Refusal.BANNED:
             said = texts("join.banned", address=address, seconds=said_seconds)
         case Refusal.FULL:

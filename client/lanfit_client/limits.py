@@ -15,7 +15,7 @@ from lanfit import backends
 from lanfit.data.labels import Target
 from lanfit.data.normalize import NORMALIZERS
 from lanfit.data.shard import OF, kinds_of
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.architecture import check_architecture
 from lanfit.models.compiling import CompileSpec, read_spec
 from lanfit.wire.arrays import ArraySpec, check_specs
@@ -145,7 +145,7 @@ def _check_rate(spec: CompileSpec) -> None:
     config = (spec.optimizer or {}).get("config")
     rate = config.get("learning_rate") if isinstance(config, Mapping) else None
     if isinstance(rate, int | float) and not 0 < rate < math.inf:
-        raise mistake("compile.learning-rate", rate=rate)
+        raise lanfit_error("compile.learning-rate", rate=rate)
 
 
 def _check_shard(arrays: tuple[ArraySpec, ...], *, dealt: bool) -> None:
@@ -189,4 +189,4 @@ def _one_of(field: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _refuse(field: str, value: object, wanted: str) -> None:
-    raise mistake("task.impossible", field=field, value=str(value)[:80], wanted=wanted)
+    raise lanfit_error("task.impossible", field=field, value=str(value)[:80], wanted=wanted)

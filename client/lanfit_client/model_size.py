@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from math import prod
 from typing import Any, Final
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.architecture import parse
 from lanfit.wire.arrays import ArraySpec
 
@@ -35,7 +35,7 @@ def check_size(architecture: str, arrays: Iterable[ArraySpec]) -> None:
             needed = least_weights(value)
             if needed > given:
                 name = value["config"].get("name") or value["class_name"]
-                raise mistake("weights.too-few", layer=str(name)[:80], needed=needed, given=given)
+                raise lanfit_error("weights.too-few", layer=str(name)[:80], needed=needed, given=given)
         elif isinstance(value, list):
             waiting.extend(value)
 

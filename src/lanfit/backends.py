@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from lanfit import core  # noqa: F401 - it has the errors of backends
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 #: The exit codes of a process that met an unsupported instruction: SIGILL, and on Windows
 #: STATUS_ILLEGAL_INSTRUCTION.
@@ -93,7 +93,7 @@ def entry_of(name: str) -> BackendEntry:
     for entry in _entries:
         if entry.name == name:
             return entry
-    raise mistake("backend.unknown", name=name, known=", ".join(names()))
+    raise lanfit_error("backend.unknown", name=name, known=", ".join(names()))
 
 
 @contextmanager
@@ -128,7 +128,7 @@ def check_backend(name: str) -> BackendEntry:
     if not entry.is_installed:
         installed = installed_backends()
         others = f", or use what is installed: --backend {' or '.join(installed)}" if installed else ""
-        raise mistake("backend.not-installed", name=name, others=others)
+        raise lanfit_error("backend.not-installed", name=name, others=others)
     return entry
 
 
@@ -151,7 +151,7 @@ def unusable(name: str, exit_code: int | None, last_lines: Sequence[str]) -> Lan
         others = " or ".join(f"--backend {other}" for other in installed_backends() if other != name)
         installs = " or ".join(f".[{entry.name}]" for entry in _entries if entry.needs and entry.name != name)
         way_out = f"Try {others}" if others else f"Install another backend (pip install -e {installs})"
-        return mistake("backend.illegal-instruction", name=name, way_out=way_out)
+        return lanfit_error("backend.illegal-instruction", name=name, way_out=way_out)
     if line := next((line for line in reversed(last_lines) if "DLL load failed" in line), None):
-        return mistake("backend.no-dll", name=name, reason=line.strip())
+        return lanfit_error("backend.no-dll", name=name, reason=line.strip())
     return None

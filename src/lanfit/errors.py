@@ -3,7 +3,7 @@
 Every error for users states what happened and where (`message`) and what to do next (`hint`), and has the exit code of
 the command that it ends. Scripts distinguish errors by their `code`: an area and some words, as `csv.empty-cell`. Each
 package has a table of its errors, `errors.py`, which it registers when it is imported; the code that detects an error
-raises `mistake(code, …)`. Only protocol errors, which are not caused by users, are worded where they are raised.
+raises `lanfit_error(code, …)`. Only protocol errors, which are not caused by users, are worded where they are raised.
 
     LanfitError              4   failed
     ├── InputError           2   wrong input: a file, an answer, a flag
@@ -103,7 +103,7 @@ def register(table: Mapping[str, ErrorText]) -> None:
     _TEXTS.update(table)
 
 
-def mistake(code: str, /, **fields: object) -> LanfitError:
+def lanfit_error(code: str, /, **fields: object) -> LanfitError:
     """Return the error with this code, of its own class; `fields` are the fields of its templates."""
     return _TEXTS[code].kind(*texts(code, **fields))
 

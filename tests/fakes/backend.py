@@ -24,7 +24,7 @@ from lanfit.backends import BackendEntry, Device, register
 from lanfit.core.durable import atomic_file
 from lanfit.data.labels import Target
 from lanfit.data.shard import NO_SAMPLES, Arrays, Samples
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.custom_files import AllowedFile
 from lanfit.models.trained_model import TrainedModel
 from lanfit.training.backend import Rows
@@ -119,7 +119,7 @@ class FakeBackend:
     def prepare(self, threads: int, device: str) -> Device:
         self._behaviour.now("prepare")
         if device == "gpu":
-            raise mistake("backend.no-gpu", backend=self._name, found=Device())
+            raise lanfit_error("backend.no-gpu", backend=self._name, found=Device())
         return Device()
 
     @property
@@ -132,11 +132,11 @@ class FakeBackend:
     def check_model(self, model: Model, server_keras: str) -> None:
         self._behaviour.now("model")
         if "unknown" in model.architecture:
-            raise mistake("model.other-keras", here="1", there=server_keras, reason="it knows no such layer")
+            raise lanfit_error("model.other-keras", here="1", there=server_keras, reason="it knows no such layer")
 
     def check_batch(self, model: Model, weights: Mapping[str, AnyArray], batch: Samples) -> None:
         if not all(np.isfinite(array).all() for array in batch.inputs.values()):
-            raise mistake("batch.not-finite")
+            raise lanfit_error("batch.not-finite")
 
     def evaluate(self, model: Model, members: Sequence[TrainedModel], rows: Samples) -> dict[str, float]:
         self._behaviour.now("score")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stage import Stage, playing
 from test_hostile_server import lease, welcomed
 
-from lanfit.errors import ConnectionFailed, mistake
+from lanfit.errors import ConnectionFailed, lanfit_error
 from lanfit.net.link import WAITING_LIMIT, Link
 from lanfit.wire.auth import stretch
 from lanfit.wire.frames import Kind, encode_frame
@@ -91,7 +91,7 @@ def test_a_server_that_breaks_the_protocol_again_and_again_is_joined_less_and_le
     told = [line for line in said if "violated the protocol: a message came that can't be read" in line]
     assert len(told) == 10
     for line, seconds in zip(told, [2, 4, 8, 16, 32, 64, 128, 256, 512, 600], strict=True):
-        assert mistake("link.broken", address="", reason="", seconds=seconds).hint in line
+        assert lanfit_error("link.broken", address="", reason="", seconds=seconds).hint in line
 
 
 def test_a_link_that_lasts_makes_up_for_broken_ones_and_a_short_one_does_not(tmp_path: Path) -> None:

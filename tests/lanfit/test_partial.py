@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lanfit.core.logs import cut_torn_line
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.transfer.partial import CHUNK, PartialBlock, SpoiltBlock, is_full, sums_of
 
 SIZE = 3 * CHUNK + 100
@@ -114,7 +114,7 @@ def test_what_a_full_disk_is_called() -> None:
     assert is_full(OSError(errno.ENOSPC, "No space left on device"))
     assert is_full(OSError(errno.EFBIG, "File too large"))
     assert is_full(sqlite3.OperationalError("database or disk is full"))
-    assert is_full(mistake("disk.full", file="a", size=1))
+    assert is_full(lanfit_error("disk.full", file="a", size=1))
     assert not is_full(OSError(errno.EIO, "Input/output error"))
     assert not is_full(sqlite3.OperationalError("database is locked"))
 

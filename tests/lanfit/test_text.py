@@ -13,7 +13,7 @@ import pytest
 from error_tables import ERRORS
 
 from lanfit.core.text import noun, pluralize
-from lanfit.errors import InputError, mistake
+from lanfit.errors import InputError, lanfit_error
 
 #: What there may be one of.
 NOUNS = (
@@ -67,7 +67,7 @@ def test_large_numbers_are_written_in_groups_where_that_is_wanted() -> None:
 
 @pytest.mark.parametrize(("cells", "said"), [(1, "has 1 cell,"), (2, "has 2 cells,")])
 def test_the_table_of_errors_has_no_wrong_plural(cells: int, said: str) -> None:
-    wrong = mistake("csv.uneven-line", file="x.csv", line=3, found=cells, expected=7)
+    wrong = lanfit_error("csv.uneven-line", file="x.csv", line=3, found=cells, expected=7)
     assert isinstance(wrong, InputError)
     assert said in wrong.message
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from memory_links import memory_links
 
-from lanfit.errors import ConnectionFailed, RemoteProtocolError, mistake
+from lanfit.errors import ConnectionFailed, RemoteProtocolError, lanfit_error
 from lanfit.net.link import Link
 from lanfit.transfer.blocks import BlockFile
 from lanfit.transfer.partial import CHUNK
@@ -191,7 +191,7 @@ def test_a_full_disk_is_made_room_on_and_else_it_is_said_and_waited_for(
     def full(path: Path, size: int) -> BlockFile:
         if any(tmp_path.iterdir()) and len(refusals) < 4:
             refusals.append(path)
-            raise mistake("disk.full", file=path, size=size)
+            raise lanfit_error("disk.full", file=path, size=size)
         return create(path, size)
 
     monkeypatch.setattr(BlockFile, "create", full)

@@ -9,7 +9,7 @@ import pytest
 from stage import Door, Stage
 
 from lanfit.core.workspace import Workspace
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.net.tls import Identity
 from lanfit.wire.auth import stretch
 from lanfit.wire.messages import Join, RunEnded, Runtime, Status, Welcome
@@ -18,7 +18,7 @@ from lanfit_client.closing_messages import SMALL_TRAFFIC, LargePacketLoss, link_
 from lanfit_client.store.state import ClientState
 from lanfit_server.clusters.listen import listen
 
-LOST = mistake("link.ended", peer="10.0.0.1:8470", reason="the other side closed the connection without a message")
+LOST = lanfit_error("link.ended", peer="10.0.0.1:8470", reason="the other side closed the connection without a message")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ LOST = mistake("link.ended", peer="10.0.0.1:8470", reason="the other side closed
 def test_what_is_said_when_a_link_ends_is_true_at_that_moment(
     on_purpose: bool, at_work: bool, results: int, said: str
 ) -> None:
-    assert mistake("link.ended", peer="x", reason="y").hint in said or on_purpose
+    assert lanfit_error("link.ended", peer="x", reason="y").hint in said or on_purpose
     told = link_ended_message(LOST, "10.0.0.1:8470", on_purpose=on_purpose, at_work=at_work, results=results)
     assert told == said
 

@@ -15,7 +15,7 @@ from test_client_surveys import ARRAYS, MODEL, NO_BLOCK, OWN, SURVEYED
 from test_early_start import ClientHeard
 
 from lanfit.data.normalize import Moments
-from lanfit.errors import InputError, LanfitError, mistake
+from lanfit.errors import InputError, LanfitError, lanfit_error
 from lanfit.wire.arrays import block_of
 from lanfit.wire.messages import Survey, Surveyed
 from lanfit_server.clusters.events import BeginNow, SurveyDone, SurveyFailed
@@ -40,7 +40,7 @@ class Played:
         self.cluster.events.put_nowait(SurveyDone(name, surveyed, arrays))
 
     def fails(self, name: str, what: str = "X/rows.csv holds no rows") -> None:
-        wrong = mistake("own-data.unusable", client=name, error=what, hint="Put some there.")
+        wrong = lanfit_error("own-data.unusable", client=name, error=what, hint="Put some there.")
         self.cluster.events.put_nowait(SurveyFailed(name, wrong))
 
     def play(self, script: Callable[[], Coroutine[Any, Any, None]]) -> list[str]:
@@ -166,8 +166,8 @@ def test_one_that_tells_after_its_deadline_is_taken_where_that_is_waited_for() -
 
 def test_each_client_is_told_whether_its_own_files_kept_the_run_from_beginning() -> None:
     faults = {
-        "late": mistake("survey.no-answer", client="late", waited="10 min"),
-        "spoilt": mistake("own-data.unusable", client="spoilt", error="there are no rows", hint="Put some there."),
+        "late": lanfit_error("survey.no-answer", client="late", waited="10 min"),
+        "spoilt": lanfit_error("own-data.unusable", client="spoilt", error="there are no rows", hint="Put some there."),
     }
     assert "did not report its data in time (--deadline" in why_no_run_began(faults, "late")
     assert "can't be used, see above" in why_no_run_began(faults, "spoilt")

@@ -11,7 +11,7 @@ from played import PlayedCluster, Said, play
 
 from lanfit.data.labels import Target
 from lanfit.data.normalize import Moments
-from lanfit.errors import InputError, mistake
+from lanfit.errors import InputError, lanfit_error
 from lanfit.wire.arrays import BlockSpec, block_of
 from lanfit.wire.messages import ClientData, Model, Survey, Surveyed
 from lanfit_server.clusters.events import ClientLeft, SurveyDone, SurveyFailed
@@ -76,7 +76,7 @@ def test_one_client_whose_files_can_not_be_used_ends_it_and_is_named() -> None:
         cluster = PlayedCluster("lab-1", "lab-2")
         surveying = asyncio.create_task(Assembly(cluster, Said()).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
-        wrong = mistake("own-data.unusable", client="lab-2", error="X/a.csv holds no rows", hint="Put some there.")
+        wrong = lanfit_error("own-data.unusable", client="lab-2", error="X/a.csv holds no rows", hint="Put some there.")
         cluster.events.put_nowait(SurveyFailed("lab-2", wrong))
         cluster.events.put_nowait(SurveyDone("lab-1", SURVEYED, ARRAYS))
         with pytest.raises(InputError, match=r"the data of lab-2 can't be used: X/a\.csv holds no rows"):

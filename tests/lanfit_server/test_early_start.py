@@ -10,7 +10,7 @@ import pytest
 from played import PlayedCluster, Said, play
 from test_client_surveys import ARRAYS, ORDER, SURVEYED
 
-from lanfit.errors import InputError, mistake
+from lanfit.errors import InputError, lanfit_error
 from lanfit.settings.fields import readable_duration
 from lanfit.settings.job import FIELDS, Job, make_job, to_toml
 from lanfit.settings.parts import PartRange
@@ -244,4 +244,4 @@ def test_times_are_read_as_everywhere_and_no_minimum_is_above_all() -> None:
     with pytest.raises(InputError) as wrong:
         make_job({"clients": 2, "min_clients": 3})
     assert wrong.value.code == "job.min-above-clients"
-    assert mistake("job.min-above-clients", minimum=3, clients=2).message == wrong.value.message
+    assert lanfit_error("job.min-above-clients", minimum=3, clients=2).message == wrong.value.message

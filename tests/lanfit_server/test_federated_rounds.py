@@ -20,7 +20,7 @@ from test_result_store import ARRAYS, record, result
 
 from lanfit.core.workspace import Workspace
 from lanfit.data.shard import NO_SAMPLES, Normalizers, Samples, Shard
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.trained_model import TrainedModel
 from lanfit.settings.fields import Value
 from lanfit.settings.job import Job, make_job, to_toml
@@ -654,7 +654,7 @@ def test_a_disk_without_room_for_a_rounds_weights_only_delays_it_and_that_is_sai
     async def script() -> None:
         async with at_work(tmp_path, rounds=2) as (run, working):
             write = RoundWeights.write
-            failures = [OSError(errno.ENOSPC, "no room"), mistake("disk.full", file="x", size=1)]
+            failures = [OSError(errno.ENOSPC, "no room"), lanfit_error("disk.full", file="x", size=1)]
 
             def full_at_first(given: RoundWeights, path: Path) -> Any:
                 if failures:

@@ -12,7 +12,7 @@ import pytest
 
 from lanfit.data.labels import Target
 from lanfit.data.shard import NO_SAMPLES, Samples, Shard
-from lanfit.errors import InputError, LanfitError, mistake
+from lanfit.errors import InputError, LanfitError, lanfit_error
 from lanfit.models.trained_model import TrainedModel
 from lanfit.transfer.blocks import ArrayFile
 from lanfit.transfer.disk_space import RetryWhenFull
@@ -46,7 +46,7 @@ def test_an_error_is_an_answer_by_its_nearest_class_of_the_tree() -> None:
         """Of a module of its own."""
 
     assert problem(Special("a", "b", "c")) == Problem("InputError", "a", "b", "c")
-    full = mistake("disk.full", file="weights.block", size=9)
+    full = lanfit_error("disk.full", file="weights.block", size=9)
     assert problem(full) == Problem("LanfitError", full.message, full.hint, "disk.full")
 
 

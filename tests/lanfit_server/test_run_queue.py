@@ -16,7 +16,7 @@ from places import Host, Place, place_of  # noqa: F401
 from played import play
 
 from lanfit.core.loop import LoopThread
-from lanfit.errors import InputError, mistake
+from lanfit.errors import InputError, lanfit_error
 from lanfit_server.methods.workshop import RoundChannel
 from lanfit_server.models.handle import LoadModel
 from lanfit_server.requests import RunHandle, RunInterrupted, RunRequest, State
@@ -82,7 +82,7 @@ def test_a_run_that_can_not_start_leaves_the_next_one_its_turn(place: Place) -> 
     async def script() -> None:
         async with place.simulation() as session:
             wrong, right = await session.submit(place.request(epochs=1)), await session.submit(place.request())
-            place.models.refuses[LoadModel] = mistake("model.out-of-memory")
+            place.models.refuses[LoadModel] = lanfit_error("model.out-of-memory")
             with pytest.raises(InputError):
                 await wrong.ended()
             place.models.refuses.clear()

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
+from error_cases import assert_told
 from namespaces import Machine, Network
-from provoke import assert_told
 from running import Place, Program
 from test_faults_links import be_patient_for
 from tiny import TINY_JOB, Tiny

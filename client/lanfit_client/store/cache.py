@@ -19,7 +19,7 @@ from lanfit.core.durable import replace
 from lanfit.core.failpoints import failpoint
 from lanfit.core.memory import readable_size
 from lanfit.core.workspace import inside
-from lanfit.errors import LanfitError, RemoteProtocolError, mistake
+from lanfit.errors import LanfitError, RemoteProtocolError, lanfit_error
 from lanfit.net.link import Link
 from lanfit.transfer.blocks import ArrayFile, BlockFile
 from lanfit.transfer.disk_space import AGAIN_SECONDS, RetryWhenFull
@@ -164,7 +164,7 @@ class Cache:
         self.folder.mkdir(parents=True, exist_ok=True)
         total, _, free = self.disk_usage(self.folder)
         if free - size < min(LEAST_FREE * total, LEAST_FREE_BYTES):
-            raise mistake("disk.full", file=path, size=size)
+            raise lanfit_error("disk.full", file=path, size=size)
 
     def _make_room(self, limit: int) -> bool:
         """Remove unused blocks, the oldest first, until all together take at most `limit`."""

@@ -11,7 +11,7 @@ import msgspec
 
 from lanfit.core.decoding import decode_json
 from lanfit.core.durable import atomic_write
-from lanfit.errors import RefusedError, mistake, texts
+from lanfit.errors import RefusedError, lanfit_error, texts
 from lanfit.net.tls import LEAST_DIGITS, format_fingerprint, grouped, has_fingerprint, parse_fingerprint
 from lanfit_client.connect import ServerIdentity
 
@@ -112,10 +112,10 @@ class KnownServers:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise mistake("known-servers.unreadable", file=self.path, reason=error) from error
+            raise lanfit_error("known-servers.unreadable", file=self.path, reason=error) from error
 
     def _write(self, servers: dict[str, KnownServer]) -> None:
         try:
             atomic_write(self.path, msgspec.json.format(msgspec.json.encode(servers), indent=2) + b"\n", mode=0o600)
         except OSError as error:
-            raise mistake("known-servers.unwritable", file=self.path, reason=error) from error
+            raise lanfit_error("known-servers.unwritable", file=self.path, reason=error) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.settings.fields import did_you_mean
 from lanfit.settings.job import DEFAULTS, FIELDS
 from lanfit_server.api.rows import kind_of
@@ -46,7 +46,7 @@ def check_supported(given: Mapping[str, object]) -> None:
     for name, value in given.items():
         only, instead = ONLY[name]
         if isinstance(value, bool) != isinstance(only, bool) or value != only:
-            raise mistake("fit.unsupported", name=name, value=repr(value), instead=instead)
+            raise lanfit_error("fit.unsupported", name=name, value=repr(value), instead=instead)
 
 
 def check_rounds(method: str, given: Mapping[str, object]) -> None:
@@ -58,7 +58,7 @@ def check_rounds(method: str, given: Mapping[str, object]) -> None:
     for name, value in given.items():
         if method != "federated" and value not in (None, getattr(DEFAULTS, name)):
             instead = f'Leave it out, or use method="federated": method {method} has no rounds'
-            raise mistake("fit.unsupported", name=name, value=repr(value), instead=instead)
+            raise lanfit_error("fit.unsupported", name=name, value=repr(value), instead=instead)
 
 
 def check_steps(steps: object) -> int | None:
@@ -71,7 +71,7 @@ def check_steps(steps: object) -> int | None:
         return None
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         instead = "Pass the number of batches to read from the dataset, or leave it out"
-        raise mistake("fit.unsupported", name="steps_per_epoch", value=repr(steps), instead=instead)
+        raise lanfit_error("fit.unsupported", name="steps_per_epoch", value=repr(steps), instead=instead)
     return steps
 
 
@@ -95,7 +95,7 @@ def loudness(verbose: object) -> int:
         return 1
     if not isinstance(verbose, int) or verbose not in (0, 1, 2):
         instead = 'Pass "auto", 0 for silent, 1 for everything, or 2 for one line per epoch or round'
-        raise mistake("fit.unsupported", name="verbose", value=repr(verbose), instead=instead)
+        raise lanfit_error("fit.unsupported", name="verbose", value=repr(verbose), instead=instead)
     return int(verbose)
 
 
@@ -108,9 +108,9 @@ def job_values(given: Mapping[str, object]) -> dict[str, str]:
     values = {}
     for name, value in given.items():
         if name in _ELSEWHERE:
-            raise mistake("fit.unsupported", name=name, value=repr(value), instead=_ELSEWHERE[name])
+            raise lanfit_error("fit.unsupported", name=name, value=repr(value), instead=_ELSEWHERE[name])
         if name not in FIELDS:
-            raise mistake("fit.unknown-argument", name=name, guess=did_you_mean(name, [*FIELDS, *ONLY]))
+            raise lanfit_error("fit.unknown-argument", name=name, guess=did_you_mean(name, [*FIELDS, *ONLY]))
         if value is None:
             continue
         values[name] = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
@@ -127,6 +127,6 @@ def check_model(model: Any) -> None:
     import keras
 
     if not isinstance(model, keras.Model):
-        raise mistake("fit.no-model", kind=kind_of(model))
+        raise lanfit_error("fit.no-model", kind=kind_of(model))
     if not model.compiled:
-        raise mistake("fit.not-compiled", model=model.name)
+        raise lanfit_error("fit.not-compiled", model=model.name)

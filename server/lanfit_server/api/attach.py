@@ -12,7 +12,7 @@ from typing import Any
 from lanfit.core.decoding import decode_json
 from lanfit.core.lock import FolderLock
 from lanfit.core.workspace import Workspace
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit_server.api.outcome import load_models, outcome_file
 from lanfit_server.api.progress import Progress
 from lanfit_server.api.watching import fill_history, final_path, make_history
@@ -85,7 +85,7 @@ def _follow(place: Workspace, run: str, progress: Progress) -> None:
     events = _Events(place.run_folder(run) / EVENTS)
     while status_of(place, run) == "unfinished":
         if not _is_worked_on(place, run) and status_of(place, run) == "unfinished":
-            raise mistake("attach.abandoned", run=run, workspace=place.root)
+            raise lanfit_error("attach.abandoned", run=run, workspace=place.root)
         if began == reminded or time.monotonic() - reminded > REMIND_SECONDS:
             reminded = time.monotonic()
             waited = f", for {reminded - began:.0f} s now" if reminded - began > 1 else ""

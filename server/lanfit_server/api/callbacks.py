@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import CodeType
 from typing import Any
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 _BATCH_HOOKS = tuple(
     f"on_{what}batch_{when}" for what in ("", "train_", "test_", "predict_") for when in ("begin", "end")
@@ -84,10 +84,10 @@ def check_callbacks(callbacks: Sequence[Any], model: Any, method: str) -> None:
     for each in callbacks:
         name = type(each).__name__
         if isinstance(each, keras.callbacks.SwapEMAWeights):
-            raise mistake("fit.swap-ema")
+            raise lanfit_error("fit.swap-ema")
         if method != "federated" and (what := read_at_epochs(each)) is not None:
             instead = _INSTEAD.get(name, lambda callback: "Do it in on_train_end, or after fit")(each)
-            raise mistake(
+            raise lanfit_error(
                 "fit.weights-at-epochs", callback=name, what=what, method=method, instead=f"{instead}; or {_NO_WEIGHTS}"
             )
         _check_monitor(each, model)
@@ -133,7 +133,7 @@ def _check_monitor(callback: Any, model: Any) -> None:
     try:
         probe._set_monitor_op()
     except ValueError:
-        raise mistake("fit.monitor", callback=type(callback).__name__, monitor=callback.monitor) from None
+        raise lanfit_error("fit.monitor", callback=type(callback).__name__, monitor=callback.monitor) from None
 
 
 # --- effects of callbacks ------------------------------------------------------------------------------------------

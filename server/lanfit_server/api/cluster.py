@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from lanfit.core.passphrase import PASSPHRASE_VARIABLE
-from lanfit.errors import ChildDied, LanfitError, mistake
+from lanfit.errors import ChildDied, LanfitError, lanfit_error
 from lanfit.models.structure import gives_dict, input_names, output_names, takes_dict
 from lanfit.settings.job import FIELDS
 from lanfit_server.api.arguments import (
@@ -110,14 +110,14 @@ class Cluster:
         places = {"an address": address, "local=": local, "simulated=": simulated}
         given = [name for name, value in places.items() if value is not None]
         if len(given) != 1:
-            raise mistake("cluster.one-place", given=" and ".join(given) or "none")
+            raise lanfit_error("cluster.one-place", given=" and ".join(given) or "none")
         if pool is not None and simulated is None:
-            raise mistake("cluster.pool", given=given[0])
+            raise lanfit_error("cluster.pool", given=given[0])
         if backend is not None:
             FIELDS["backend"].read(backend, "backend")
         own = _whole("local", local) or _whole("simulated", simulated)
         if own and _whole("clients", clients) not in (0, own):
-            raise mistake("cluster.clients-of-local", kind=given[0].strip("="), own=own, clients=clients)
+            raise lanfit_error("cluster.clients-of-local", kind=given[0].strip("="), own=own, clients=clients)
         host, port = (LOOPBACK, 0) if own else _address(str(address))
         self.clients = own or _whole("clients", clients) or 2
         self.workspace = workspace_of(workspace)
@@ -223,7 +223,7 @@ class Cluster:
         given = {"rounds": rounds, "epochs": epochs, "learning_rate": learning_rate}
         values = {setting: value for setting, value in given.items() if value is not None}
         if not values:
-            raise mistake("cluster.no-change")
+            raise lanfit_error("cluster.no-change")
         watcher = self._running("change")
         steers = [Steer("change", setting, read_change(setting, value)) for setting, value in values.items()]
         for each in steers:
@@ -239,7 +239,7 @@ class Cluster:
 
     def _running(self, command: str) -> Watcher:
         if self._following is None or self._following.run is None:
-            raise mistake("cluster.no-run", command=command)
+            raise lanfit_error("cluster.no-run", command=command)
         return self._following
 
     # --- fit ----------------------------------------------------------------------------------------------------
@@ -323,9 +323,9 @@ class Cluster:
         values = job_values({**chosen, "custom_objects": [str(file) for file in files] or None})
         loud = loudness(verbose)
         if self._is_over:
-            raise mistake("cluster.closed")
+            raise lanfit_error("cluster.closed")
         if not self._lock.acquire(blocking=False):
-            raise mistake("cluster.busy")
+            raise lanfit_error("cluster.busy")
         try:
             if self._connection.is_closed:
                 self._open()
@@ -366,14 +366,14 @@ class Cluster:
         if x is None:
             with_x = (y, sample_weight, class_weight)
             if any(value is not None for value in with_x) or not {"data", "dataset"} & set(values):
-                raise mistake("fit.no-rows")
+                raise lanfit_error("fit.no-rows")
             if validation_data is not None:
-                raise mistake("fit.other-rows-too", name="validation_data")
+                raise lanfit_error("fit.other-rows-too", name="validation_data")
             values.setdefault("data", "keras" if "dataset" in values else "files")
             values["batch_size"] = str(batch_size or DEFAULT_BATCH)
             return None, ()
         if (other := next((name for name in OF_FILES if name in values), None)) is not None:
-            raise mistake("fit.other-rows-too", name=other)
+            raise lanfit_error("fit.other-rows-too", name=other)
         values["data"] = "arrays"
         needs_targets, rank = values.get("order") != "XX", _rank(model)
         names = _names(model)
@@ -488,7 +488,7 @@ class Cluster:
         if summary.final is None:
             why = f" ({in_python(summary.error)})" if summary.error else ""
             log = self.workspace.run_folder(summary.run) / "server.log"
-            raise mistake("fit.ended", run=summary.run, status=summary.status, why=why, log=log)
+            raise lanfit_error("fit.ended", run=summary.run, status=summary.status, why=why, log=log)
         history = watcher.finish(summary, self.workspace)
         figures = " - ".join(f"{name}: {value:.4f}" for name, value in summary.final.metrics.items())
         progress.note(f"Run {summary.run}: {summary.status}, {summary.seconds['total']:.1f} s. {figures}".rstrip())
@@ -525,7 +525,7 @@ def _address(address: str) -> tuple[str, int]:
         host, port = address, str(DEFAULT_PORT)
     host = host.strip("[]")
     if not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
-        raise mistake("cluster.address", address=address)
+        raise lanfit_error("cluster.address", address=address)
     return host, int(port)
 
 
@@ -554,6 +554,6 @@ def _validation(given: Any, rank: int, needs_targets: bool, names: Names) -> Row
         return rows_of(given, None, None, rank, needs_targets=needs_targets, name="validation_data's ", names=names)
     if not isinstance(given, tuple | list) or not 2 <= len(given) <= 3:
         what = f"a tuple of {len(given)}" if isinstance(given, tuple) else kind_of(given)
-        raise mistake("fit.validation-data", what=what)
+        raise lanfit_error("fit.validation-data", what=what)
     x, y, weights = (*given, None)[:3]
     return rows_of(x, y, weights, rank, needs_targets=needs_targets, name="validation_data's ", names=names)

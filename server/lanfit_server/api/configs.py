@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 _MISSING = object()
 
@@ -69,7 +69,7 @@ def check_functions(model: Any) -> None:
             what, instead = f"{name} of TensorFlow", f'Pass its Keras name: "{_OF_TENSORFLOW[name]}"'
         else:
             continue
-        raise mistake("fit.function", place=place, what=what, instead=instead)
+        raise lanfit_error("fit.function", place=place, what=what, instead=instead)
 
 
 def _functions(config: Any, layer: str, key: str) -> Iterator[tuple[str, str | None]]:
@@ -122,7 +122,7 @@ def lost_arguments(made: Any) -> dict[str, Any]:
     if wrong is None and hasattr(made, "apply_gradients"):
         wrong = _set_otherwise(made, again)
     if wrong is not None:
-        raise mistake("fit.not-saved", name=type(made).__name__, what=wrong)
+        raise lanfit_error("fit.not-saved", name=type(made).__name__, what=wrong)
     return lost
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lanfit.data.shard import Samples
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.custom import own_training
 from lanfit.models.subclassed import as_functional, input_dtype, is_subclassed, row_shape
 from lanfit_server.api.configs import whole_configs
@@ -52,7 +52,7 @@ def used_by(model: Any) -> Used:
         config = keras.saving.serialize_keras_object(model)
     except (NotImplementedError, TypeError, ValueError) as wrong:
         reason = re.split(r"(?<=[a-z)`])[.,] |and therefore", " ".join(str(wrong).split()))[0].strip()
-        raise mistake("custom.not-serializable", name=type(model).__name__, reason=reason) from wrong
+        raise lanfit_error("custom.not-serializable", name=type(model).__name__, reason=reason) from wrong
     used = Used()
     _look(config, _alive(model), used)
     return used
@@ -65,7 +65,7 @@ def check_own_training(model: Any) -> None:
         InputError: class and method are named.
     """
     if method := own_training(type(model)):
-        raise mistake("custom.own-training", file=model.name, name=type(model).__name__, method=method)
+        raise lanfit_error("custom.own-training", file=model.name, name=type(model).__name__, method=method)
 
 
 def named_files(given: Any) -> tuple[Path, ...]:
@@ -95,11 +95,13 @@ def files_for(used: Used, given: tuple[Path, ...], *, own_machines: bool) -> tup
         return given
     if used.homeless:
         names, where = ", ".join(used.homeless), next(iter(used.homeless.values()))
-        raise mistake("custom.no-source", names=names, where=where, first=next(iter(used.homeless)).rpartition(">")[2])
+        raise lanfit_error(
+            "custom.no-source", names=names, where=where, first=next(iter(used.homeless)).rpartition(">")[2]
+        )
     found = tuple(dict.fromkeys(used.files.values()))
     if found and not own_machines:
         names = ", ".join(used.files)
-        raise mistake("custom.not-named", names=names, file=", ".join(map(str, found)), name=found[0].name)
+        raise lanfit_error("custom.not-named", names=names, file=", ".join(map(str, found)), name=found[0].name)
     return found
 
 
@@ -116,7 +118,7 @@ def check_arrays(model: Any, *given: Any) -> None:
         if is_one
     )
     if is_subclassed(model) and any(len(getattr(part, "shape", ())) for parts in arrays for part in parts):
-        raise mistake("fit.subclassed-several", model=model.name)
+        raise lanfit_error("fit.subclassed-several", model=model.name)
 
 
 def travelling(model: Any, used: Used, rows: Samples | None) -> Any:
@@ -132,7 +134,7 @@ def travelling(model: Any, used: Used, rows: Samples | None) -> Any:
         return model
     shape = tuple(rows.x.shape[1:]) if rows is not None else row_shape(model)
     if shape is None:
-        raise mistake("model.no-input-shape", file=model.name)
+        raise lanfit_error("model.no-input-shape", file=model.name)
     around = as_functional(model, shape, input_dtype(model))
     with used.known(), whole_configs(model):
         around.compile_from_config(model.get_compile_config())
@@ -220,7 +222,7 @@ def _file_of(given: Any) -> Path:
     else:
         file = None
     if file is None or getattr(given, "__name__", "") == "__main__":
-        raise mistake("custom.no-module", given=repr(given))
+        raise lanfit_error("custom.no-module", given=repr(given))
     return Path(file).resolve()
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lanfit.core.memory import free_memory, readable_size
 from lanfit.core.text import pluralize
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.wire.tasks import X, Y
 
 AnyArray = NDArray[Any]
@@ -113,12 +113,12 @@ def parts_of(value: Any, names: Names, kind: Literal["inputs", "outputs"], what:
     listed = ", ".join(own)
     if isinstance(value, Mapping):
         if missing := [name for name in own if name not in value]:
-            raise mistake("fit.array-missing", name=what, missing=", ".join(missing), names=listed)
+            raise lanfit_error("fit.array-missing", name=what, missing=", ".join(missing), names=listed)
         return {name: value[name] for name in own}
     if not isinstance(value, list | tuple) or len(value) != len(own) or is_dict:
         given = f"{len(value)} arrays in a list" if isinstance(value, list | tuple) else "one array"
         how = "a dict with these names" if is_dict else "a list in this order, or a dict with these names"
-        raise mistake("fit.several-arrays", name=what, given=given, count=len(own), names=listed, how=how)
+        raise lanfit_error("fit.several-arrays", name=what, given=given, count=len(own), names=listed, how=how)
     return dict(zip(own, value, strict=True))
 
 
@@ -155,17 +155,21 @@ def read_dataset(
             size = len(first) if batched else 0
         if arrays.keys() != columns.keys():
             what = f"made of {pluralize(len(arrays), 'part')}, but others have more or fewer"
-            raise mistake("fit.elements", kind=kind, what=what)
+            raise lanfit_error("fit.elements", kind=kind, what=what)
         for key, array in arrays.items():
             columns[key].append(array)
         taken += sum(array.nbytes for array in arrays.values())
         if free and _COPIES * taken > free:
             so_far = sum(map(len, next(iter(columns.values())))) if batched else number
-            raise mistake("fit.too-large", kind=kind, rows=so_far, size=readable_size(taken), free=readable_size(free))
+            raise lanfit_error(
+                "fit.too-large", kind=kind, rows=so_far, size=readable_size(taken), free=readable_size(free)
+            )
         if steps is not None and number >= (steps if batched else steps * (batch or _BATCH)):
             break
     if not columns:
-        raise mistake("fit.not-rows", name="x", kind=f"a {kind} without elements", instead="Give one that has rows")
+        raise lanfit_error(
+            "fit.not-rows", name="x", kind=f"a {kind} without elements", instead="Give one that has rows"
+        )
     whole = {key: np.concatenate(column) if batched else np.stack(column) for key, column in columns.items()}
     inputs, targets, weights = (
         {name: array for (part, name), array in whole.items() if part == wanted} for wanted in _PARTS
@@ -184,7 +188,7 @@ def _arrays(element: Any, kind: str, names: Names) -> dict[tuple[str, str], AnyA
     """Return inputs, targets and weights of an element, if it has them, by part and name."""
     parts = list(element) if isinstance(element, tuple | list) else [element]
     if len(parts) > len(_PARTS):
-        raise mistake("fit.elements", kind=kind, what=f"made of {pluralize(len(parts), 'part')}")
+        raise lanfit_error("fit.elements", kind=kind, what=f"made of {pluralize(len(parts), 'part')}")
     x, y, weights = (*parts, None, None)[:3]
     inputs, targets, of_weights = _PARTS
     given: dict[tuple[str, str], Any] = {}
@@ -198,9 +202,9 @@ def _arrays(element: Any, kind: str, names: Names) -> dict[tuple[str, str], AnyA
     for (what, _), array in given.items():
         if isinstance(array, Mapping):
             listed = ", ".join(repr(key) for key in array)
-            raise mistake("fit.elements", kind=kind, what=f"a dict of {what}: {listed}")
+            raise lanfit_error("fit.elements", kind=kind, what=f"a dict of {what}: {listed}")
         if isinstance(array, tuple | list):
-            raise mistake("fit.elements", kind=kind, what=f"made of {len(array)} {what}")
+            raise lanfit_error("fit.elements", kind=kind, what=f"made of {len(array)} {what}")
     return {key: np.asarray(array) for key, array in given.items()}
 
 
@@ -218,7 +222,7 @@ def _elements(dataset: Any, kind: str, *, endless: bool) -> Iterator[Any]:
     """
     length = _length(dataset, kind)
     if length == _INFINITE and not endless:
-        raise mistake("fit.endless", kind=kind)
+        raise lanfit_error("fit.endless", kind=kind)
     if kind == "PyDataset":
         numbers = iter(range(sys.maxsize)) if length == _INFINITE else iter(range(length))
         return (dataset[index] for index in numbers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lanfit.core.workspace import Workspace
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.settings.fields import Value
 from lanfit.settings.job import FIELDS, make_job
 from lanfit_server.api.service_messages import Fit, Open
@@ -28,7 +28,7 @@ def request_of(fit: Fit, opening: Open) -> RunRequest:
     if opening.local or opening.simulated:
         values["threads"] = opening.threads
     if opening.simulated and values.get("data") == "client":
-        raise mistake("simulation.own-data")
+        raise lanfit_error("simulation.own-data")
     workspace = Workspace(Path(opening.workspace))
     files = files_of(values.get("custom_objects"), workspace)
     values["custom_objects"] = kept(files, workspace)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.data.shard import Samples
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit_server.api.datasets import NO_NAMES, Names, dataset_kind, only_one, parts_of, read_dataset
 
 AnyArray = NDArray[Any]
@@ -87,7 +87,7 @@ def rows_of(
     if (kind := dataset_kind(x)) is not None:
         for what, value in (("y", y), ("sample_weight", sample_weight)):
             if value is not None:
-                raise mistake("fit.targets-twice", kind=kind, name=name + what)
+                raise lanfit_error("fit.targets-twice", kind=kind, name=name + what)
         read = read_dataset(x, kind, rank, names=names, batch=wanted, steps=steps)
         inputs, targets, sample_weight, batch = read.inputs, read.targets, read.weights, read.batch
         notes, frozen = read.notes, read.frozen
@@ -104,15 +104,15 @@ def rows_of(
     for key, array in found.items():
         if array.dtype.kind == "U":
             called = _called(f"{name}x", key, several)
-            raise mistake("fit.not-rows", name=called, kind="text", instead="Convert it to numbers first")
+            raise lanfit_error("fit.not-rows", name=called, kind="text", instead="Convert it to numbers first")
     if not targets and needs_targets:
-        raise mistake("fit.no-targets")
+        raise lanfit_error("fit.no-targets")
     made = {key: array_of(value, _called(f"{name}y", key, several)) for key, value in targets.items()}
     rows = len(next(iter(found.values())))
     for side, arrays in (("x", found), ("y", made)):
         for key, array in arrays.items():
             if len(array) != rows:
-                raise mistake("fit.lengths", rows=rows, name=_called(name + side, key, several), others=len(array))
+                raise lanfit_error("fit.lengths", rows=rows, name=_called(name + side, key, several), others=len(array))
     weights = None if sample_weight is None else _weights(sample_weight, rows, f"{name}sample_weight", several=several)
     return Rows(found, made, weights, wanted or batch, notes, frozen)
 
@@ -131,28 +131,30 @@ def class_weights(class_weight: Mapping[int, float], rows: Rows, outputs: int) -
         InputError: targets are no classes, or classes no whole numbers.
     """
     if rows.weights is not None:
-        raise mistake("fit.two-weights")
+        raise lanfit_error("fit.two-weights")
     if len(rows.targets) > 1:
-        raise mistake("fit.class-weight", reason="the model has several outputs, so a row has several classes")
+        raise lanfit_error("fit.class-weight", reason="the model has several outputs, so a row has several classes")
     y = rows.y
     if y is None or y.dtype.kind not in "biuf":
-        raise mistake("fit.class-weight", reason="the targets are not numbers")
+        raise lanfit_error("fit.class-weight", reason="the targets are not numbers")
     if y.ndim == 2 and y.shape[1] == outputs > 1:
         classes = y.argmax(axis=1)
     elif y.size == len(y):
         classes = y.reshape(-1)
     else:
-        raise mistake("fit.class-weight", reason="a row has more than one class")
+        raise lanfit_error("fit.class-weight", reason="a row has more than one class")
     if not isinstance(class_weight, Mapping):
-        raise mistake("fit.class-weight", reason=f"it is {kind_of(class_weight)}")
+        raise lanfit_error("fit.class-weight", reason=f"it is {kind_of(class_weight)}")
     weights = np.ones(len(y), np.float32)
     for label, weight in class_weight.items():
         try:
             number, value = int(label), float(weight)
         except (TypeError, ValueError):
-            raise mistake("fit.class-weight", reason=f"{label!r}: {weight!r} is not a class with a weight") from None
+            raise lanfit_error(
+                "fit.class-weight", reason=f"{label!r}: {weight!r} is not a class with a weight"
+            ) from None
         if not 0 <= value < np.inf:
-            raise mistake("fit.class-weight", reason=f"the weight of class {number} is {value:g}")
+            raise lanfit_error("fit.class-weight", reason=f"the weight of class {number} is {value:g}")
         weights[classes == number] = value
     return weights
 
@@ -165,20 +167,20 @@ def array_of(value: Any, name: str) -> AnyArray:
     """
     if isinstance(value, Mapping):
         named = ", ".join(repr(key) for key in value)
-        raise mistake("fit.not-rows", name=name, kind=f"a dict of arrays ({named})", instead=_NAMED)
+        raise lanfit_error("fit.not-rows", name=name, kind=f"a dict of arrays ({named})", instead=_NAMED)
     if isinstance(value, list | tuple):
         if _are_arrays(value):
-            raise mistake("fit.not-rows", name=name, kind="a list of arrays", instead=_NAMED)
+            raise lanfit_error("fit.not-rows", name=name, kind="a list of arrays", instead=_NAMED)
     elif hasattr(value, "to_numpy"):
         value = value.to_numpy()
     elif not hasattr(value, "__array__"):
-        raise mistake("fit.not-rows", name=name, kind=kind_of(value), instead=_SAVE)
+        raise lanfit_error("fit.not-rows", name=name, kind=kind_of(value), instead=_SAVE)
     array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)
     if array.dtype == object:
         array = _plain(array, name)
     if array.ndim == 0 or array.dtype.kind not in "biufU":
         kind = "one value" if array.ndim == 0 else f"an array of {array.dtype}"
-        raise mistake(
+        raise lanfit_error(
             "fit.not-rows",
             name=name,
             kind=kind,
@@ -204,24 +206,24 @@ def _plain(array: AnyArray, name: str) -> AnyArray:
         return array.astype(np.float64)
     except (TypeError, ValueError):
         instead = "Convert its columns to numbers first, e.g. with pandas.get_dummies"
-        raise mistake("fit.not-rows", name=name, kind="an array of mixed values", instead=instead) from None
+        raise lanfit_error("fit.not-rows", name=name, kind="an array of mixed values", instead=instead) from None
 
 
 def _weights(value: Any, rows: int, name: str, *, several: bool) -> AnyArray:
     if several and (isinstance(value, Mapping) or _are_arrays(value)):
-        raise mistake(
+        raise lanfit_error(
             "fit.sample-weight", name=name, reason="there are several arrays, but a row has one weight for all outputs"
         )
     array = array_of(value, name)
     if len(array) != rows:
-        raise mistake("fit.lengths", rows=rows, name=name, others=len(array))
+        raise lanfit_error("fit.lengths", rows=rows, name=name, others=len(array))
     if array.size != rows:
-        raise mistake("fit.sample-weight", name=name, reason=f"it has the shape {array.shape}")
+        raise lanfit_error("fit.sample-weight", name=name, reason=f"it has the shape {array.shape}")
     if array.dtype.kind == "U":
-        raise mistake("fit.sample-weight", name=name, reason="it is text")
+        raise lanfit_error("fit.sample-weight", name=name, reason="it is text")
     weights = array.reshape(-1).astype(np.float32)
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise mistake("fit.sample-weight", name=name, reason="it contains NaN, infinity or negative numbers")
+        raise lanfit_error("fit.sample-weight", name=name, reason="it contains NaN, infinity or negative numbers")
     return weights
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from lanfit import __version__
 from lanfit.core.failpoints import failpoint
-from lanfit.errors import ConnectionFailed, LanfitError, RemoteProtocolError, mistake
+from lanfit.errors import ConnectionFailed, LanfitError, RemoteProtocolError, lanfit_error
 from lanfit.models.custom_files import lacking
 from lanfit.models.runtime import keras_version
 from lanfit.net.keepalive import LinkTimes
@@ -376,7 +376,7 @@ class LanCluster:
                 session.surveyed = self._start(session, self._surveyed(session, message))
             case Unsuitable(error, hint):
                 self.roster.rest(name)
-                unusable = mistake("own-data.unusable", client=name, error=error, hint=hint)
+                unusable = lanfit_error("own-data.unusable", client=name, error=error, hint=hint)
                 await self._tell(session, SurveyFailed(name, unusable))
             case ScoredMessage(run, task):
                 check_metrics(message.metrics)
@@ -471,7 +471,7 @@ class LanCluster:
             block = bytearray(block_size(surveyed.block.arrays))
             await session.link.fetch(surveyed.block.id, memoryview(block))
         except RemoteProtocolError as wrong:
-            failed = mistake("survey.malformed", client=session.name, reason=wrong.message)
+            failed = lanfit_error("survey.malformed", client=session.name, reason=wrong.message)
             self.events.put_nowait(SurveyFailed(session.name, failed))
             return
         self.roster.rest(session.name)

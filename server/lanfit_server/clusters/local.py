@@ -11,7 +11,7 @@ from pathlib import Path
 from lanfit.core.child import ALLOW, CANT_JOIN, KEPT_LINES, own_group
 from lanfit.core.passphrase import environment_of_children
 from lanfit.core.workspace import Workspace
-from lanfit.errors import InputError, LanfitError, mistake
+from lanfit.errors import InputError, LanfitError, lanfit_error
 from lanfit.net.addresses import is_loopback
 
 
@@ -77,9 +77,9 @@ class LocalClients:
                 return
             self._on_death(name, f"it ended with exit code {code}: " + " / ".join(list(last)[-3:]))
             if code == InputError.exit_code:  # another one would fail for the same reason
-                self._on_giving_up(name, mistake("client.local-unusable", client=name))
+                self._on_giving_up(name, lanfit_error("client.local-unusable", client=name))
                 return
-        self._on_giving_up(name, mistake("client.local-gave-up", client=name))
+        self._on_giving_up(name, lanfit_error("client.local-gave-up", client=name))
 
     async def _start_one(self, name: str) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lanfit import __version__
-from lanfit.errors import LanfitError, LocalProtocolError, mistake
+from lanfit.errors import LanfitError, LocalProtocolError, lanfit_error
 from lanfit.models.custom_files import Allowed
 from lanfit.settings.parts import shares
 from lanfit.transfer.blocks import BlockFile
@@ -166,7 +166,7 @@ class SimulatedCluster:
             case Cancel(run, task):
                 await self._drop((client, run, task))
             case Survey():
-                self.events.put_nowait(SurveyFailed(client, mistake("simulation.own-data")))
+                self.events.put_nowait(SurveyFailed(client, lanfit_error("simulation.own-data")))
 
     def _take(self, key: tuple[str, str, str], work: SimulatedWork) -> None:
         self._at_hand[key] = work

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from lanfit.core.workspace import Workspace
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 FILES = ("model/digits.h5", "dataset/X/digits.csv", "dataset/Y/digits.csv")
 
@@ -24,7 +24,7 @@ def demo_workspace(workspace: Workspace, start: Path) -> Workspace:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(_sample(name), target)
     if not _holds_the_digits(own):
-        raise mistake("demo.other-files", folder=own.dataset)
+        raise lanfit_error("demo.other-files", folder=own.dataset)
     return own
 
 
@@ -42,7 +42,7 @@ def sample_bytes(name: str) -> bytes | None:
 def _sample(name: str) -> Path:
     path = _find_sample(name)
     if path is None:
-        raise mistake("demo.no-sample", name=name)
+        raise lanfit_error("demo.no-sample", name=name)
     return path
 
 

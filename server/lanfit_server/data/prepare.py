@@ -21,7 +21,7 @@ from lanfit.core.workspace import Workspace
 from lanfit.data.labels import Target, target_of
 from lanfit.data.prepare import Prepared, check_target_normalizer, no_normalizers, take_parts
 from lanfit.data.shard import Arrays, Normalizers, Samples, Shard
-from lanfit.errors import InputError, mistake
+from lanfit.errors import InputError, lanfit_error
 from lanfit.models.compiling import CompileSpec, ignored_by, name_of_loss, options_of
 from lanfit.models.custom_files import AllowedFile
 from lanfit.settings.changes import Changes
@@ -115,11 +115,11 @@ def specs_of(
     """
     several = len(loaded.inputs) + len(loaded.outputs) > 2
     if several and job.order == "XX":
-        raise mistake("targets.several-with-xx", inputs=len(loaded.inputs), outputs=len(loaded.outputs))
+        raise lanfit_error("targets.several-with-xx", inputs=len(loaded.inputs), outputs=len(loaded.outputs))
     if several and job.data == "client":
-        raise mistake("own-data.several-arrays")
+        raise lanfit_error("own-data.several-arrays")
     if several and job.data not in ("files", ARRAYS):
-        raise mistake("set.several-arrays")
+        raise lanfit_error("set.several-arrays")
     inputs = tuple(
         InputSpec(each.name, each.shape, "none" if several and each.ids is not None else job.normalizer, each.ids)
         for each in loaded.inputs

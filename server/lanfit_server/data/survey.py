@@ -15,7 +15,7 @@ from lanfit.data.labels import Target, check_words
 from lanfit.data.normalize import NO_NORMALIZER, OF_TARGETS, Moments, fit_normalizer
 from lanfit.data.shard import NO_SAMPLES, Normalizers, Shard
 from lanfit.data.text_labels import LABELS, MAX_LABELS, MAX_LENGTH, words_from_array
-from lanfit.errors import RemoteProtocolError, mistake
+from lanfit.errors import RemoteProtocolError, lanfit_error
 from lanfit.settings.job import DEFAULTS
 from lanfit.wire.arrays import AnyArray, ArraySpec, check_specs
 from lanfit.wire.messages import ClientData, Model, Surveyed
@@ -55,13 +55,13 @@ class Told:
         if (surveyed.target_values > 0) != (target is Target.VALUES) or (
             LABELS in arrays and not target.is_classification
         ):
-            raise mistake("survey.other-targets", client=client)
+            raise lanfit_error("survey.other-targets", client=client)
         try:
             labels = words_from_array(arrays[LABELS]) if LABELS in arrays else None
         except ValueError as wrong:
-            raise mistake("survey.impossible-labels", client=client, reason=wrong) from None
+            raise lanfit_error("survey.impossible-labels", client=client, reason=wrong) from None
         if not all(np.isfinite(array).all() for name, array in arrays.items() if name != LABELS):
-            raise mistake("survey.no-numbers", client=client)
+            raise lanfit_error("survey.no-numbers", client=client)
         moments = Moments.from_arrays(surveyed.values, arrays)
         targets = Moments.from_arrays(surveyed.target_values, arrays, OF_TARGETS) if surveyed.target_values else None
         _check_moments(client, moments, model.input_shape)
@@ -75,16 +75,16 @@ def _check_moments(client: str, moments: Moments, shape: Sequence[int | None]) -
     columns = shape[1:] if len(shape) == 2 else ()
     found = moments.mean.shape
     if len(found) != len(columns) or any(n not in (None, m) for n, m in zip(columns, found, strict=True)):
-        raise mistake("survey.other-shape", client=client)
+        raise lanfit_error("survey.other-shape", client=client)
     low, high, mean = moments.minimum, moments.maximum, moments.mean
     size = np.maximum(np.abs(low), np.abs(high))
     if size.max(initial=0.0) > _LARGEST_VALUE:
-        raise mistake("survey.too-large", client=client, value=float(size.max()))
+        raise lanfit_error("survey.too-large", client=client, value=float(size.max()))
     off = size * _ROUNDED
     if (low > high).any() or (mean < low - off).any() or (mean > high + off).any():
-        raise mistake("survey.impossible-statistics", client=client)
+        raise lanfit_error("survey.impossible-statistics", client=client)
     if (moments.m2 < 0).any() or (moments.m2 > moments.count * np.square(high - low + off)).any():
-        raise mistake("survey.impossible-statistics", client=client)
+        raise lanfit_error("survey.impossible-statistics", client=client)
 
 
 def check_survey(surveyed: Surveyed) -> None:
@@ -178,7 +178,7 @@ def _check_alike(told: Sequence[Told]) -> None:
     for each in told[1:]:
         if each.moments.mean.shape != first.moments.mean.shape:
             columns, first_columns = each.moments.mean.size, first.moments.mean.size
-            raise mistake(
+            raise lanfit_error(
                 "survey.other-columns",
                 client=each.client,
                 columns=columns,
@@ -190,10 +190,10 @@ def _check_alike(told: Sequence[Told]) -> None:
             and first.targets is not None
             and each.targets.mean.shape != first.targets.mean.shape
         ):
-            raise mistake("survey.other-target-columns", client=each.client, first=first.client)
+            raise lanfit_error("survey.other-target-columns", client=each.client, first=first.client)
         if (each.labels is None) != (first.labels is None):
             words, numbers = (each, first) if each.labels else (first, each)
-            raise mistake("survey.words-and-numbers", words=words.client, numbers=numbers.client)
+            raise lanfit_error("survey.words-and-numbers", words=words.client, numbers=numbers.client)
 
 
 def _unite_labels(told: Sequence[Told], model: Model) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.settings.changes import CHANGEABLE
 from lanfit.settings.job import FIELDS
 from lanfit_server.run.instructions import Change
@@ -35,7 +35,7 @@ def checked(change: Change, method: str, unchangeable: Mapping[str, LanfitError]
     """
     setting, value = change.setting, change.value
     if setting not in CHANGEABLE and (setting != "rounds" or method != "federated"):
-        raise mistake("command.not-of-method", setting=setting, method=method)
+        raise lanfit_error("command.not-of-method", setting=setting, method=method)
     if setting in unchangeable:
         raise unchangeable[setting]
     return replace(change, value=read_change(setting, int(value) if float(value).is_integer() else value))
@@ -50,12 +50,12 @@ def unchangeable(local_steps: int | None, optimizer: Mapping[str, Any] | None) -
     """
     found: dict[str, LanfitError] = {}
     if local_steps is not None:
-        found["epochs"] = mistake("command.epochs-of-steps", steps=local_steps)
+        found["epochs"] = lanfit_error("command.epochs-of-steps", steps=local_steps)
     config = (optimizer or {}).get("config") or {}
     config = (config.get("inner_optimizer") or {}).get("config") or config  # mixed precision puts another around it
     rate = config.get("learning_rate")
     if optimizer is None:
-        found["learning_rate"] = mistake("command.no-learning-rate")
+        found["learning_rate"] = lanfit_error("command.no-learning-rate")
     elif isinstance(rate, Mapping):
-        found["learning_rate"] = mistake("command.rate-schedule", schedule=rate.get("class_name"))
+        found["learning_rate"] = lanfit_error("command.rate-schedule", schedule=rate.get("class_name"))
     return found

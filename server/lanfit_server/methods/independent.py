@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lanfit.core.seeds import derive_seed
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.settings.changes import CHANGEABLE, NO_CHANGES, Changes
 from lanfit.settings.job import DEFAULTS
 from lanfit_server.methods.base import Task, by_loss
@@ -171,10 +171,10 @@ class Independent:
         """Change the tasks that no client has received yet: a task that is repeated must give the same result."""
         setting, value = change.setting, change.value
         if setting not in CHANGEABLE:
-            raise mistake("command.not-of-method", setting=setting, method="kfold" if self._folds else "fit")
+            raise lanfit_error("command.not-of-method", setting=setting, method="kfold" if self._folds else "fit")
         keys = [record.task.key for record in self._table.records() if record.is_untouched]
         if not keys:
-            raise mistake("command.no-task-left", setting=setting)
+            raise lanfit_error("command.no-task-left", setting=setting)
         self._changes = self._changes.for_tasks(keys, setting, value)
         for key in keys:
             self._table.change(key, self._changes.of_task(key))

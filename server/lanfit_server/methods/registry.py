@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.settings.changes import Changes
 from lanfit.settings.job import Job
 from lanfit_server.methods.base import Task
@@ -97,7 +97,7 @@ class Federated:
 
     def check_evaluation(self, job: Job, validation: int, test: int) -> None:
         if schedule_of(job).compares and not validation and not test:
-            raise mistake("rounds.no-evaluation", given="--keep best" if job.patience is None else "--patience")
+            raise lanfit_error("rounds.no-evaluation", given="--keep best" if job.patience is None else "--patience")
 
 
 FIT, KFOLD, FEDERATED = Fit(), KFold(), Federated()

@@ -21,7 +21,7 @@ from lanfit.core import processor_time
 from lanfit.core.child import Child
 from lanfit.core.system import refused
 from lanfit.core.text import sentence
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.custom_files import AllowedFile
 from lanfit.transfer.blocks import ArrayFile
 from lanfit.transfer.disk_space import RetryWhenFull
@@ -296,7 +296,7 @@ class _Memory:
             if msgspec.structs.replace(reply, weights=self._loaded.weights) != self._loaded or (
                 reply.weights.block != self._loaded.weights.block
             ):
-                changed = mistake("model.changed", file=Path(request.path).name)
+                changed = lanfit_error("model.changed", file=Path(request.path).name)
                 return Problem("InputError", changed.message, changed.hint, changed.code)
         self._told.add(type(request))
         return None
@@ -386,10 +386,10 @@ class ModelProcess:
                     if isinstance(request, LoadModel) and self._child.exit_code == processor_time.ENDED:
                         path = Path(request.path)
                         seconds = f"{processor_time.most_seconds(path.stat().st_size):.0f}"
-                        raise mistake("model.endless", file=path.name, seconds=seconds) from None
+                        raise lanfit_error("model.endless", file=path.name, seconds=seconds) from None
                     deaths += 1
                     if deaths == MOST_DEATHS:
-                        raise mistake(
+                        raise lanfit_error(
                             "model-process.keeps-dying", count=deaths, reason=died.message, lines=died.hint
                         ) from None
                     continue

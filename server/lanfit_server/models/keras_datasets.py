@@ -26,7 +26,7 @@ from lanfit.data.chunks import AnyArray
 from lanfit.data.labels import Target
 from lanfit.data.shapes import fit_row, shown
 from lanfit.data.sources import Source, arrays_source
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.settings.fields import did_you_mean
 
 _GOOGLE = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
@@ -76,7 +76,7 @@ def check_set(name: str) -> str:
     wanted = name.strip().lower().replace("-", "_")
     if wanted in SETS:
         return wanted
-    raise mistake("set.unknown", name=name, guess=did_you_mean(wanted, SETS), known=", ".join(SETS))
+    raise lanfit_error("set.unknown", name=name, guess=did_you_mean(wanted, SETS), known=", ".join(SETS))
 
 
 def load_set(name: str, args: str = "") -> KerasSet:
@@ -98,8 +98,10 @@ def load_set(name: str, args: str = "") -> KerasSet:
         raise
     except Exception as error:  # Keras raises bare exceptions, and what its files' readers do
         if given and isinstance(error, ValueError):
-            raise mistake("set.refused-arguments", name=name, arguments=args, reason=_first_line(error)) from error
-        raise mistake("set.not-loaded", name=name, reason=_first_line(error), files=_what_goes_where(name)) from error
+            raise lanfit_error("set.refused-arguments", name=name, arguments=args, reason=_first_line(error)) from error
+        raise lanfit_error(
+            "set.not-loaded", name=name, reason=_first_line(error), files=_what_goes_where(name)
+        ) from error
     return KerasSet(name, x_train, y_train, x_test, y_test)
 
 
@@ -118,7 +120,7 @@ def parse_args(name: str, args: str, signature: inspect.Signature) -> dict[str, 
     for item in filter(None, re.split(r"[,\s]+", args.strip())):
         key, equals, value = item.partition("=")
         if not equals or key not in known or not value:
-            raise mistake(
+            raise lanfit_error(
                 "set.unknown-argument",
                 argument=item,
                 name=name,
@@ -184,7 +186,7 @@ def _length(name: str, longest: int, row: Sequence[int | None]) -> int:
     sizes = [size for size in row if size is not None]
     length = prod(sizes) if len(sizes) == len(row) else longest
     if not length or fit_row((length,), row) is None:
-        raise mistake("set.no-sequences", name=name, longest=longest, shape=shown(row))
+        raise lanfit_error("set.no-sequences", name=name, longest=longest, shape=shown(row))
     return length
 
 
@@ -197,7 +199,9 @@ def _typed(name: str, key: str, value: str, default: Any) -> int | float | str |
         return float(value) if isinstance(default, float) else int(value)
     except ValueError as error:
         kind = "a number" if isinstance(default, float) else "an integer"
-        raise mistake("set.wrong-value", argument=key, value=value, name=name, kind=kind, default=default) from error
+        raise lanfit_error(
+            "set.wrong-value", argument=key, value=value, name=name, kind=kind, default=default
+        ) from error
 
 
 def _what_goes_where(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lanfit.core.workspace import Workspace
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.model_file import is_model_name
 
 
@@ -20,9 +20,9 @@ def find_model(workspace: Workspace, name: str) -> Path:
             return path
     folder = workspace.relative(workspace.models)
     if not name:
-        raise mistake("model.none", folder=folder)
+        raise lanfit_error("model.none", folder=folder)
     found = ", ".join(path.name for path in models_in(workspace)) or "no model at all"
-    raise mistake("model.not-found", name=name, folder=folder, found=found)
+    raise lanfit_error("model.not-found", name=name, folder=folder, found=found)
 
 
 def models_in(workspace: Workspace) -> list[Path]:

@@ -17,7 +17,7 @@ from lanfit.core.memory import free_of_machine, limit_memory
 from lanfit.core.processor_time import limit_processor_time, most_seconds
 from lanfit.core.system import refused
 from lanfit.data.shard import NO_SAMPLES, Samples, Shard
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.models import custom
 from lanfit.models.compiling import (
     CompileSpec,
@@ -123,7 +123,7 @@ class ModelHolder:
             loaded = load_model(path)
         size = len(loaded.architecture.encode()) + len((loaded.compile or "").encode())
         if size > LARGEST_ARCHITECTURE:
-            raise mistake("model.too-large-to-send", file=path.name, size=size, most=LARGEST_ARCHITECTURE)
+            raise lanfit_error("model.too-large-to-send", file=path.name, size=size, most=LARGEST_ARCHITECTURE)
         spec = read_spec(loaded.compile) if loaded.compile else CompileSpec()
         self._loaded, self._folder = loaded, weights.parent
         return Loaded(
@@ -206,7 +206,7 @@ def problem(failed: LanfitError | MemoryError | OSError | sqlite3.OperationalErr
         case LanfitError():
             error = failed
         case MemoryError():
-            error = mistake("model.out-of-memory")
+            error = lanfit_error("model.out-of-memory")
         case _:
             error = refused(failed)
     code = "disk.full" if is_full(failed) else error.code

@@ -15,7 +15,7 @@ from lanfit.core.text import pluralize
 from lanfit.core.workspace import Workspace
 from lanfit.data.columns import Column
 from lanfit.data.images import notes_of
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit_server.prepare_data import dialog, image_folder
 from lanfit_server.prepare_data.decide import (
     NO_TARGET,
@@ -155,7 +155,7 @@ def _script_of(decided: Decided, kind: str, name: str) -> str | None:
         return None
     recipe = decided.recipe
     if recipe.target is None:
-        raise mistake("prepare.model-without-target")
+        raise lanfit_error("prepare.model-without-target")
     classes = len(recipe.target.classes) or None
     comment = f": {pluralize(len(recipe.inputs), 'column')}."
     return model_script(kind, name, recipe.tables[0], (len(recipe.inputs),), classes, comment)
@@ -207,10 +207,10 @@ def prepare_any(request: Request, terminal: Terminal) -> Outcome:
     """
     for path in request.paths:
         if not path.exists():
-            raise mistake("prepare.not-found", path=path)
+            raise lanfit_error("prepare.not-found", path=path)
     folders = [path for path in request.paths if path.is_dir()]
     if folders and len(request.paths) > 1:
-        raise mistake("prepare.several-folders", folder=folders[0])
+        raise lanfit_error("prepare.several-folders", folder=folders[0])
     return prepare_images(request, terminal) if folders else prepare_tables(request, terminal)
 
 

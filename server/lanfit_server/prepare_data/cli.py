@@ -13,7 +13,7 @@ from lanfit.core.terminal import Terminal
 from lanfit.core.text import pluralize
 from lanfit.core.workspace import find_workspace
 from lanfit.data.tables import DECIMALS, THOUSANDS
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 _COLUMN = "A column to {what}: its name or number. Can be repeated, or separate names with commas."
@@ -90,7 +90,7 @@ def _sign(given: str | None, flag: str, known: Mapping[str, str]) -> str | None:
     if given is None or (given and given in known.values()):
         return given
     if given not in known:
-        raise mistake("prepare.no-sign", flag=flag, sign=given, known=", ".join(known))
+        raise lanfit_error("prepare.no-sign", flag=flag, sign=given, known=", ".join(known))
     return known[given]
 
 

@@ -15,7 +15,7 @@ from lanfit.data.columns import FEW_CATEGORIES, Column, Kind, count_cells, descr
 from lanfit.data.dates import date_forms, parts_of, read_date
 from lanfit.data.quantities import readings
 from lanfit.data.tables import is_missing, is_number
-from lanfit.errors import InputError, mistake
+from lanfit.errors import InputError, lanfit_error
 from lanfit_server.prepare_data.recipe import (
     Category,
     Date,
@@ -92,7 +92,7 @@ def _other_columns(first: TextTable, other: TextTable) -> InputError:
         if names and other.has_header and first.has_header
     ]
     difference = " and ".join(said) or f"it has {pluralize(len(other.names), 'column')}, not {len(first.names)}"
-    wrong = mistake("prepare.tables-differ", file=other.path, first=first.path, difference=difference)
+    wrong = lanfit_error("prepare.tables-differ", file=other.path, first=first.path, difference=difference)
     assert isinstance(wrong, InputError)
     return wrong
 
@@ -139,7 +139,7 @@ def column_place(columns: Sequence[Column], name: str) -> int:
     if name.isdecimal() and 1 <= int(name) <= len(names):
         return int(name) - 1
     shown = ", ".join(names[:30]) + (f" and {len(names) - 30} more" if len(names) > 30 else "")
-    raise mistake("prepare.no-such-column", name=name, names=shown)
+    raise lanfit_error("prepare.no-such-column", name=name, names=shown)
 
 
 def corrected(column: Column, cells: Sequence[str], use: str, corrections: Corrections) -> Column:
@@ -153,7 +153,7 @@ def corrected(column: Column, cells: Sequence[str], use: str, corrections: Corre
         return replace(column, kind=Kind.TEXT, proposal="left out, as given", doubt="")
     if use == "category":
         if not 0 < len(values) <= MOST_VALUES:
-            raise mistake("prepare.no-category", column=column.name, count=len(values), most=MOST_VALUES)
+            raise lanfit_error("prepare.no-category", column=column.name, count=len(values), most=MOST_VALUES)
         proposal = f"category, as given: one column for each of {len(values)}"
         return replace(column, kind=Kind.CATEGORY, proposal=proposal, doubt="", missing=_missing(cells))
     if use == "date":
@@ -161,7 +161,7 @@ def corrected(column: Column, cells: Sequence[str], use: str, corrections: Corre
         wanted = {True: "dmy", False: "mdy", None: ""}[corrections.day_first]
         if not forms or ({"dmy", "mdy"} <= set(forms) and not wanted and column.doubt):
             odd = next((value for value in values if not date_forms([value])), values[0] if values else "")
-            raise mistake("prepare.no-date", column=column.name, cell=odd[:40])
+            raise lanfit_error("prepare.no-date", column=column.name, cell=odd[:40])
         form = wanted if wanted in forms else forms[0]
         return replace(column, kind=Kind.DATE, form=form, doubt="", proposal=f"date, as given, {_order(form)}")
     numbers = [value for value in values if value not in column.marks]
@@ -171,7 +171,7 @@ def corrected(column: Column, cells: Sequence[str], use: str, corrections: Corre
     ways = readings(numbers, corrections.decimal, corrections.thousands)
     if len(ways) != 1:
         odd = plain[0] if plain else ""
-        raise mistake(
+        raise lanfit_error(
             "prepare.no-number", column=column.name, cell=odd[:40], doubt=column.doubt or "it is not a number"
         )
     return replace(column, kind=Kind.QUANTITY, reading=ways[0], doubt="", proposal=f"number: {ways[0].said}")
@@ -230,14 +230,14 @@ def check_target(column: Column, cells: Sequence[str], task: str) -> None:
     """
     values = values_of(replace(column, marks=()) if task == "classification" else column, cells)
     if len(values) < 2:
-        raise mistake("prepare.constant-target", column=column.name, count=pluralize(len(values), "value"))
+        raise lanfit_error("prepare.constant-target", column=column.name, count=pluralize(len(values), "value"))
     if column.doubt:
-        raise mistake("prepare.doubtful-target", column=column.name, doubt=column.doubt)
+        raise lanfit_error("prepare.doubtful-target", column=column.name, doubt=column.doubt)
     if task == "regression" and not is_numeric(column, cells):
         odd = next(value for value in values if number_of(value, column.reading) is None)
-        raise mistake("prepare.no-number-target", column=column.name, cell=odd[:40])
+        raise lanfit_error("prepare.no-number-target", column=column.name, cell=odd[:40])
     if task == "classification" and len(values) > min(MOST_CLASSES, max(2, column.rows - column.missing - 1)):
-        raise mistake("prepare.too-many-classes", column=column.name, count=len(values))
+        raise lanfit_error("prepare.too-many-classes", column=column.name, count=len(values))
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ def decide(table: TextTable, columns: Sequence[Column], target: int | None, task
     )
     inputs = tuple(name for use in uses for name in use.inputs)
     if not inputs:
-        raise mistake("prepare.no-inputs", columns=", ".join(f"{c.name} ({c.proposal})" for c in columns[:10]))
+        raise lanfit_error("prepare.no-inputs", columns=", ".join(f"{c.name} ({c.proposal})" for c in columns[:10]))
     recipe = Recipe(
         tables=tuple(names), has_header=table.has_header, columns=uses, target=goal, inputs=_different(inputs)
     )

@@ -10,7 +10,7 @@ from itertools import groupby
 
 from lanfit.core.terminal import Terminal
 from lanfit.data.columns import Column, Kind
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.settings.fields import choice
 from lanfit_server.prepare_data.decide import (
     NO_TARGET,
@@ -113,9 +113,9 @@ def ask_target(
         return accept(given), ""
     guess = guess_target(columns)
     if guess is None and not any(column.is_used for column in columns):
-        raise mistake("prepare.no-inputs", columns=", ".join(f"{c.name} ({c.proposal})" for c in columns[:10]))
+        raise lanfit_error("prepare.no-inputs", columns=", ".join(f"{c.name} ({c.proposal})" for c in columns[:10]))
     if guess is None and terminal.take_defaults:
-        raise mistake("prepare.no-target", names=", ".join(column.name for column in columns[:30]))
+        raise lanfit_error("prepare.no-target", names=", ".join(column.name for column in columns[:30]))
     if not terminal.take_defaults:
         terminal.say("Which column should be predicted? Give its name or number, or none.")
     place = terminal.ask("Target column", "--target", accept, default=guess)
@@ -172,7 +172,7 @@ def _correction(
         name, sign, use = answer.rpartition("=")
         use = use.strip().lower()
         if not sign or use not in USES:
-            raise mistake("prepare.no-correction", answer=answer[:60], uses=", ".join(USES))
+            raise lanfit_error("prepare.no-correction", answer=answer[:60], uses=", ".join(USES))
         changed = replace(corrections, uses={**corrections.uses, name.strip(): use})
         return changed, columns_of(table, changed)
 

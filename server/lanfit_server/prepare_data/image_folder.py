@@ -12,7 +12,7 @@ import numpy as np
 from lanfit.core.terminal import Terminal
 from lanfit.data.chunks import check_memory
 from lanfit.data.images import Image, Size, chunk_of, find_images, labels_of
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit_server.prepare_data.decide import class_order, written_classes
 from lanfit_server.prepare_data.recipe import ImageRecipe
 
@@ -35,7 +35,7 @@ def ask_size(terminal: Terminal, images: Sequence[Image], given: str | None) -> 
     def accept(text: str) -> Size:
         found = re.fullmatch(r"(\d{1,4})\s*[xX×*,]\s*(\d{1,4})", text.strip())
         if found is None or not all(1 <= int(n) <= 2048 for n in found.groups()):
-            raise mistake("images.wrong-size", size=text)
+            raise lanfit_error("images.wrong-size", size=text)
         return Size(int(found[1]), int(found[2]), channels)
 
     return accept(given) if given is not None else terminal.ask("Size of the images", "--size", accept, default=default)
@@ -49,7 +49,7 @@ def read_folder(folder: Path) -> list[Image]:
     """
     images = find_images(folder)
     if len({image.label for image in images}) < 2:
-        raise mistake("images.one-class", folder=folder, name=images[0].label)
+        raise lanfit_error("images.one-class", folder=folder, name=images[0].label)
     return images
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from lanfit.core.durable import atomic_write
 from lanfit.core.passphrase import environment_of_children
 from lanfit.core.workspace import Workspace
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 KINDS = {"0": "none", "1": "mlp", "2": "cnn"}
 _MLP = """\
@@ -107,7 +107,7 @@ def check_model(workspace: Workspace, name: str, *, replace: bool) -> None:
     """
     there = [path for ending in (".keras", ".py") if (path := workspace.models / f"{name}{ending}").exists()]
     if there and not replace:
-        raise mistake("prepare.model-exists", files=", ".join(workspace.relative(path) for path in there))
+        raise lanfit_error("prepare.model-exists", files=", ".join(workspace.relative(path) for path in there))
 
 
 def write_model(workspace: Workspace, name: str, script: str) -> Path:
@@ -129,5 +129,5 @@ def write_model(workspace: Workspace, name: str, script: str) -> Path:
     model = path.with_suffix(".keras")
     if done.returncode or not model.is_file():
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise mistake("prepare.model-failed", script=workspace.relative(path), reason=last)
+        raise lanfit_error("prepare.model-failed", script=workspace.relative(path), reason=last)
     return model

@@ -24,7 +24,7 @@ from lanfit.data.images import chunk_of, is_image, look_at, size_of
 from lanfit.data.labels import Target, target_of
 from lanfit.data.shapes import fit_row, shown
 from lanfit.data.tables import is_number
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.training.metrics import predicted_classes
 from lanfit_server.prepare_data.recipe import FILE, AnyRecipe, Recipe, apply_recipe, read_recipe
 from lanfit_server.prepare_data.text_tables import TextTable, read_text_table
@@ -76,9 +76,9 @@ def predict(
         InputError: the model, the recipe or the rows can't be read or do not match, or the file exists already.
     """
     if out.exists() and not replace:
-        raise mistake("predict.out-exists", file=out)
+        raise lanfit_error("predict.out-exists", file=out)
     if not rows.exists():
-        raise mistake("predict.no-rows", path=rows)
+        raise lanfit_error("predict.no-rows", path=rows)
     path = find_trained(workspace, model)
     found = _recipe_of(path, recipe)
     read = read_rows(rows, found) if isinstance(found, Recipe) and not _is_images(rows) else None
@@ -104,7 +104,7 @@ def find_trained(workspace: Workspace, name: str) -> Path:
             return path / "final.keras"
         if path.is_file():
             return path
-    raise mistake("predict.no-model", name=name, folder=workspace.relative(workspace.models / "collected"))
+    raise lanfit_error("predict.no-model", name=name, folder=workspace.relative(workspace.models / "collected"))
 
 
 def _recipe_of(model: Path, given: Path | None) -> AnyRecipe | None:
@@ -134,7 +134,7 @@ def raw_rows(path: Path, loaded: Loaded) -> Rows:
     paths = sorted(filter(is_image, path.rglob("*")), key=lambda each: natural_key(each.as_posix()))
     paths = paths if path.is_dir() else [path]
     if not paths:
-        raise mistake("predict.no-rows", path=path)
+        raise lanfit_error("predict.no-rows", path=path)
     images = [look_at(each) for each in paths]
     chunk = chunk_of(str(path), images, size_of(str(path), loaded.input_shape[1:]))
     names = [each.relative_to(path).as_posix() if path.is_dir() else each.name for each in paths]
@@ -173,15 +173,17 @@ def load(path: Path) -> Loaded:
         with _nothing_on_stderr():
             import keras
     except ImportError as error:
-        raise mistake("predict.no-keras") from error
+        raise lanfit_error("predict.no-keras") from error
     try:
         with _nothing_on_stderr():
             model = _load(keras, path)
         shapes = (tuple(model.input_shape), tuple(model.output_shape))
     except Exception as error:
-        raise mistake("predict.not-loaded", file=path, reason=str(error).strip().partition("\n")[0][:300]) from error
+        raise lanfit_error(
+            "predict.not-loaded", file=path, reason=str(error).strip().partition("\n")[0][:300]
+        ) from error
     if not all(shape and all(n is None or isinstance(n, int) for n in shape) for shape in shapes):
-        raise mistake("predict.several", file=path)
+        raise lanfit_error("predict.several", file=path)
     return Loaded(path, model, *shapes, _target(model, shapes[1]))
 
 
@@ -222,7 +224,7 @@ def _fitted(x: AnyArray, loaded: Loaded, path: Path) -> AnyArray:
     wanted = loaded.input_shape[1:]
     fitted = fit_row(x.shape[1:], wanted)
     if fitted is None:
-        raise mistake("predict.other-shape", file=path, shape=shown(x.shape[1:]), wanted=shown(wanted))
+        raise lanfit_error("predict.other-shape", file=path, shape=shown(x.shape[1:]), wanted=shown(wanted))
     return x.reshape(len(x), *fitted)
 
 
@@ -237,7 +239,7 @@ def _names(recipe: AnyRecipe | None, model: Path) -> tuple[str, ...]:
         labels = decode_json(beside.read_bytes(), dict[str, object]).get("labels") if beside.is_file() else None
         return msgspec.convert(labels or (), tuple[str, ...])
     except ValueError as error:
-        raise mistake("predict.no-preprocessing", file=beside, reason=error) from error
+        raise lanfit_error("predict.no-preprocessing", file=beside, reason=error) from error
 
 
 def columns_of(

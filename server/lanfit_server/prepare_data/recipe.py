@@ -19,7 +19,7 @@ from lanfit.core.text import pluralize
 from lanfit.data.dates import read_date
 from lanfit.data.quantities import Reading
 from lanfit.data.tables import is_missing, is_number, to_number
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit_server.prepare_data.text_tables import TextTable
 
 VERSION = 1
@@ -188,12 +188,12 @@ def read_recipe(path: Path) -> AnyRecipe:
         data = decode_json(path.read_bytes(), object)
         version = data.get("version") if isinstance(data, dict) else None
         if isinstance(version, int) and version > VERSION:
-            raise mistake("recipe.version", file=path, version=version, known=VERSION)
+            raise lanfit_error("recipe.version", file=path, version=version, known=VERSION)
         found: AnyRecipe = msgspec.convert(data, Recipe | ImageRecipe)
     except ValueError as error:
-        raise mistake("recipe.no-recipe", file=path, reason=error) from error
+        raise lanfit_error("recipe.no-recipe", file=path, reason=error) from error
     except OSError as error:
-        raise mistake("file.unreadable", file=path, reason=error.strerror or error) from error
+        raise lanfit_error("file.unreadable", file=path, reason=error.strerror or error) from error
     return found
 
 
@@ -250,13 +250,13 @@ def _columns(recipe: Recipe, table: TextTable) -> tuple[Callable[[str], Sequence
     else:
         rest = [name for name in names if name != target]
         if len(table.names) not in (len(names), len(rest)):
-            raise mistake(
+            raise lanfit_error(
                 "recipe.other-columns", file=table.path, found=len(table.names), wanted=len(rest), names=_few(rest)
             )
         places = {name: place for place, name in enumerate(names if len(table.names) == len(names) else rest)}
     needed = [use.name for use in recipe.columns if not isinstance(use, LeftOut)]
     if lacking := [name for name in needed if name not in places]:
-        raise mistake("recipe.missing-columns", file=table.path, names=_few(lacking))
+        raise lanfit_error("recipe.missing-columns", file=table.path, names=_few(lacking))
     extra = [name for name in places if name not in names and name != target]
     notes = [f"columns that are not in the recipe are ignored: {_few(extra)}"] if extra else []
     return (lambda name: table.columns[places[name]]), notes
@@ -272,7 +272,7 @@ def _apply(step: Step, cells: Sequence[str], table: TextTable) -> tuple[Float32,
             numbers = step.numbers(cell)
         except _Unreadable as wrong:
             row = int((codes == place).argmax()) + 1
-            raise mistake(
+            raise lanfit_error(
                 "recipe.other-value", file=table.path, row=row, column=step.name, cell=cell.strip()[:40], wanted=wrong
             ) from None
         except _Unknown:

@@ -18,7 +18,7 @@ from lanfit.data.in_hand import reading
 from lanfit.data.layout import find_layout, table_records
 from lanfit.data.tables import is_missing, is_number
 from lanfit.data.xlsx import read_xlsx_texts
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def read_text_table(path: Path) -> TextTable:
             unique, renamed = _all_different([name.strip() for name in names])
             return TextTable(path, unique, tuple(columns), True, notes=(*notes, *_said(renamed)))
         if not kind.startswith(TEXT):
-            raise mistake("table.no-table", file=path)
+            raise lanfit_error("table.no-table", file=path)
         return _read_csv(path)
 
 
@@ -68,12 +68,12 @@ def _read_csv(path: Path) -> TextTable:
             if not rows and header and not header[-1].strip() and len(cells) == width - 1:
                 header, width = header[:-1], width - 1  # only the first line ends with a separator
             if len(cells) != width:
-                raise mistake("csv.uneven-line", file=path, line=line, found=len(cells), expected=width)
+                raise lanfit_error("csv.uneven-line", file=path, line=line, found=len(cells), expected=width)
             rows.append(cells)
     except UnicodeDecodeError as error:
-        raise (wrong_ending(path) or mistake("csv.not-utf8", file=path)) from error
+        raise (wrong_ending(path) or lanfit_error("csv.not-utf8", file=path)) from error
     except csv.Error as error:
-        raise mistake("csv.quotes", file=path, reason=error) from error
+        raise lanfit_error("csv.quotes", file=path, reason=error) from error
     return _table(path, header, rows, layout.separator != ",", notes_of(layout))
 
 

@@ -21,7 +21,7 @@ from lanfit.core.text import pluralize
 from lanfit.core.workspace import Workspace
 from lanfit.data.files import is_data
 from lanfit.data.tables import is_header
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit_server.data.demo_data import sample_bytes
 from lanfit_server.prepare_data.recipe import FILE, AnyRecipe, Float32, read_recipe, to_json
 
@@ -55,7 +55,7 @@ def check_dataset(workspace: Workspace, *, replace_others: bool) -> Ready:
         others.append(recipe)
     if others and not replace_others:
         shown = ", ".join(workspace.relative(path) for path in others[:5]) + (", …" if len(others) > 5 else "")
-        raise mistake("prepare.in-the-way", files=shown, folder=workspace.relative(workspace.dataset))
+        raise lanfit_error("prepare.in-the-way", files=shown, folder=workspace.relative(workspace.dataset))
     notes = []
     if samples:
         notes.append(f"the sample data is replaced: {', '.join(workspace.relative(path) for path in samples)}")

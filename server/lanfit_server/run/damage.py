@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lanfit.core.text import pluralize
 from lanfit.core.workspace import Workspace
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.settings.fields import read_file
 from lanfit.settings.job import FIELDS, make_job
 from lanfit.transfer.blocks import BlockFile
@@ -45,7 +45,7 @@ def open_ledger(workspace: Workspace, run: str) -> Ledger:
             ledger.close()
             raise
     except DamagedLedger as damaged:
-        raise mistake(
+        raise lanfit_error(
             "resume.damaged-ledger",
             run=run,
             file=workspace.relative(folder / Ledger.FILE),

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from lanfit.core.memory import readable_size
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.compiling import with_learning_rate
 from lanfit.settings.job import Job
 from lanfit.transfer.blocks import ArrayFile
@@ -181,10 +181,10 @@ def check_memory(data: RunData, shard: int, weights: Mapping[str, AnyArray], mem
         return
     name, room, model = member.name, readable_size(free), readable_size(model_bytes)
     if model_bytes > free:
-        raise mistake("client.no-room-for-model", client=name, free=room, model=model)
+        raise lanfit_error("client.no-room-for-model", client=name, free=room, model=model)
     samples = data.samples[shard]
     fit = int(samples * (free - model_bytes) / row_bytes)
-    raise mistake(
+    raise lanfit_error(
         "client.no-room-for-rows",
         client=name,
         free=room,

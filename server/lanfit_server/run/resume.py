@@ -17,7 +17,7 @@ import msgspec
 from lanfit.core.durable import atomic_file
 from lanfit.core.workspace import Workspace, find_workspace
 from lanfit.data.shard import Shard
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.settings.fields import Value, read_file
 from lanfit.settings.job import FIELDS, Job, make_job
 from lanfit.transfer.blocks import ArrayFile, BlockFile
@@ -44,7 +44,7 @@ def status_of(workspace: Workspace, run: str) -> str:
     folder = workspace.run_folder(run)
     if not (folder / Ledger.FILE).is_file():
         known = ", ".join(sorted(path.parent.name for path in workspace.logs.glob(f"*/{Ledger.FILE}"))[-5:])
-        raise mistake("resume.no-run", run=run, folder=workspace.relative(workspace.logs), known=known or "no run")
+        raise lanfit_error("resume.no-run", run=run, folder=workspace.relative(workspace.logs), known=known or "no run")
     ledger = open_ledger(workspace, run)
     try:
         return ledger.status
@@ -111,7 +111,7 @@ def summary_of(workspace: Workspace, run: str) -> Summary:
     try:
         return read_summary(path.read_bytes())
     except (ValueError, TypeError, RecursionError) as wrong:
-        raise mistake(
+        raise lanfit_error(
             "summary.damaged",
             run=run,
             file=workspace.relative(path),
@@ -193,9 +193,9 @@ def client_data_of(run: OpenRun) -> RunData:
 def _kept(run: OpenRun, path: Path, block: BlockSpec) -> dict[str, AnyArray]:
     file = run.workspace.relative(path)
     if not path.is_file():
-        raise mistake("resume.nothing-kept", run=run.run, file=file)
+        raise lanfit_error("resume.nothing-kept", run=run.run, file=file)
     if why := damage_of(path, block.arrays, block.id):
-        raise mistake("resume.damaged", run=run.run, file=file, reason=why)
+        raise lanfit_error("resume.damaged", run=run.run, file=file, reason=why)
     return BlockFile.open(path).arrays(block.arrays)
 
 
@@ -207,4 +207,4 @@ def check_same(run: OpenRun, shards: Mapping[int, Shard]) -> None:
     """
     for number, shard in shards.items():
         if block_of(shard.block()) != run.record.shards[number]:
-            raise mistake("resume.other-data", run=run.run)
+            raise lanfit_error("resume.other-data", run=run.run)

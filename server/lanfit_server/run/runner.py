@@ -22,7 +22,7 @@ from lanfit.core.workspace import Workspace
 from lanfit.data.labels import Target
 from lanfit.data.prepare import Prepared, check_target_normalizer
 from lanfit.data.shard import Arrays
-from lanfit.errors import InputError, LanfitError, mistake
+from lanfit.errors import InputError, LanfitError, lanfit_error
 from lanfit.models.compiling import unchecked_spec
 from lanfit.models.custom_files import AllowedFile, short
 from lanfit.settings.job import Job
@@ -240,7 +240,7 @@ class Runner:
         """
         run = self._host.store.find(handle.request.resumes)
         if run is None:
-            raise mistake("resume.other-server", run=handle.request.resumes)
+            raise lanfit_error("resume.other-server", run=handle.request.resumes)
         job, record = resuming.job_of(run), run.record
         await mend(run, self._say)
         run.write_job()  # a server that died after a change was in the ledger may not have written it there

@@ -10,7 +10,7 @@ from dataclasses import replace
 from lanfit import __version__
 from lanfit.core.text import pluralize
 from lanfit.data.files import natural_key
-from lanfit.errors import InputError, LanfitError, mistake
+from lanfit.errors import InputError, LanfitError, lanfit_error
 from lanfit.models.runtime import keras_version
 from lanfit.settings.fields import readable_duration
 from lanfit.settings.job import DEFAULTS
@@ -113,7 +113,7 @@ def together(faults: Sequence[LanfitError]) -> LanfitError:
     if len(faults) == 1:
         return faults[0]
     listed = "".join(f"\n  - {fault.message}. {fault.hint}" for fault in faults)
-    return mistake("own-data.several", count=pluralize(len(faults), "client"), faults=listed)
+    return lanfit_error("own-data.several", count=pluralize(len(faults), "client"), faults=listed)
 
 
 def why_no_run_began(faults: Mapping[str, LanfitError], client: str) -> str:
@@ -316,7 +316,9 @@ class Assembly:
             case None:
                 now = time.monotonic()
                 for name in answers.too_late(now):
-                    self._fault(answers, name, mistake("survey.no-answer", client=name, waited=self._deadline_said))
+                    self._fault(
+                        answers, name, lanfit_error("survey.no-answer", client=name, waited=self._deadline_said)
+                    )
                 if seconds == REMIND_SECONDS:
                     self._display.say(f"{answers.waiting()}{self._early.invitation(len(answers.told), now)}")
             case SurveyDone(client, surveyed, arrays) if client in answers.asked:
@@ -339,7 +341,7 @@ class Assembly:
                 self._fault(answers, client, error)
             case ClientLeft(client, reason, broken=True) if client in answers.asked and client not in answers.told:
                 # The client would come again and again.
-                self._fault(answers, client, mistake("survey.malformed", client=client, reason=reason))
+                self._fault(answers, client, lanfit_error("survey.malformed", client=client, reason=reason))
             case ClientLeft(client) if client in answers.asked and (client not in answers.told or answers.misfit):
                 if client not in answers.broken:
                     answers.forget(client)

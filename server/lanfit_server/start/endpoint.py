@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from lanfit.core.workspace import Workspace
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.models.custom_files import AllowedFile
 from lanfit.net.addresses import with_port
 from lanfit.net.tls import format_fingerprint
@@ -107,8 +107,8 @@ class Endpoint:
         run = self.store.find(run_id)
         if run is None:
             if is_simulated(self._workspace, run_id):
-                raise mistake("resume.simulated", run=run_id)
-            raise mistake("resume.other-server", run=run_id)
+                raise lanfit_error("resume.simulated", run=run_id)
+            raise lanfit_error("resume.other-server", run=run_id)
         for name, client_id in run.ledger.clients().items():
             self.cluster.roster.restore(name, client_id, time.monotonic())
         return run

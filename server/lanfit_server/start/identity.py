@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lanfit.core.durable import replace, write_new
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.net.tls import IDENTITY_FILE, Identity, ids_text, new_ids, new_key, server_context
 from lanfit_server.start.machine import STATE_VARIABLE, machine_state
 
@@ -70,7 +70,7 @@ def load_identity(state: Path, is_resumable: Callable[[], bool]) -> tuple[Identi
         with contextlib.suppress(FileNotFoundError):  # another server of this workspace did it
             replace(own, state / REPLACED_FILE)
     except OSError as error:
-        raise mistake("identity.unusable", file=ids, reason=error) from error
+        raise lanfit_error("identity.unusable", file=ids, reason=error) from error
     return identity, (
         "this workspace had its own key from an earlier version of lanfit and now uses the key of this machine. A "
         "client that knows the old fingerprint needs the new one from the command above"
@@ -82,7 +82,7 @@ def _of_workspace(own: Path, ids: Path) -> Identity:
     try:
         write_new(own, new_key() + (ids.read_text("ascii") if ids.exists() else new_ids()), mode=0o600)
     except OSError as error:
-        raise mistake("identity.unusable", file=own, reason=error) from error
+        raise lanfit_error("identity.unusable", file=own, reason=error) from error
     return Identity.read(own, own)
 
 
@@ -94,6 +94,6 @@ def _key_of_machine(earlier: Identity | None) -> tuple[Path | None, str]:
             write_new(path, new_key() if earlier is None else earlier.path.read_text("ascii"), mode=0o600)
     except OSError as error:
         if named := os.environ.get(STATE_VARIABLE):
-            raise mistake("identity.unusable", file=Path(named) / IDENTITY_FILE, reason=error) from error
+            raise lanfit_error("identity.unusable", file=Path(named) / IDENTITY_FILE, reason=error) from error
         return None, str(error)
     return path, ""

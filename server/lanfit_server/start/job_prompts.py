@@ -18,7 +18,7 @@ from lanfit.core.workspace import Workspace
 from lanfit.data.labels import check_order
 from lanfit.data.named import find_npz
 from lanfit.data.sources import check_folders
-from lanfit.errors import InputError, mistake
+from lanfit.errors import InputError, lanfit_error
 from lanfit.models.compiling import check_name
 from lanfit.models.custom_files import AllowedFile
 from lanfit.settings.fields import Value
@@ -159,7 +159,7 @@ class JobPrompts:
                 if key in problems:
                     raise problems[key].error()
                 if not compiled:
-                    raise mistake("compile.incomplete", missing=key, flags=NOT_COMPILED)
+                    raise lanfit_error("compile.incomplete", missing=key, flags=NOT_COMPILED)
                 return
             check_name(key, str(value))
 
@@ -216,7 +216,7 @@ def ask_data(answers: Answers) -> dict[str, Value]:
     if (data := "keras" if named else answers.ask("data", check=_check_data)) == "keras":
         dataset = check_set(str(answers.ask("dataset", check=lambda name: check_set(str(name)))))
         return {"data": data, "dataset": dataset, "samples": answers.ask("samples", shown_default="all")}
-    # A flag that is for a set of Keras is a mistake, which `make_job` names; a line of server.toml is not meant.
+    # A flag that is for a set of Keras is an error, which `make_job` reports; a line of server.toml is not meant.
     found: dict[str, Value] = {"data": data, "dataset": answers.given("dataset")}
     found["samples"] = answers.unasked("samples") if data == "files" else answers.given("samples")
     return found if answers.was_given("dataset_args") else {**found, "dataset_args": None}
@@ -224,7 +224,7 @@ def ask_data(answers: Answers) -> dict[str, Value]:
 
 def _check_data(data: Value) -> None:
     if data == ARRAYS:
-        raise mistake("job.arrays")
+        raise lanfit_error("job.arrays")
 
 
 def _sizes(loaded: Loaded) -> str:

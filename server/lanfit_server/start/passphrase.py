@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from importlib import resources
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.net.addresses import is_loopback
 
 WORDS = 4
@@ -31,7 +31,7 @@ def check_passphrase(passphrase: str, host: str) -> None:
         InputError: it is too easy for a server on this address.
     """
     if reason := too_easy(passphrase, host):
-        raise mistake("passphrase.too-easy", reason=reason)
+        raise lanfit_error("passphrase.too-easy", reason=reason)
 
 
 def too_easy(passphrase: str, host: str) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from lanfit.core.lock import scratch_folder
 from lanfit.core.loop import LoopThread
 from lanfit.core.terminal import Terminal
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.settings.fields import Value, read_file
 from lanfit.settings.job import DEFAULTS
 from lanfit.settings.timeouts import Timeouts
@@ -79,7 +79,7 @@ def _given(options: Options, defaults: Mapping[str, Value], pool: int | None) ->
     """
     given = {**options.given, **WAY_IN}
     if (given.get("data") or defaults.get("data")) == "client":
-        raise mistake("simulation.own-data")
+        raise lanfit_error("simulation.own-data")
     threads = given.get("threads") or defaults.get("threads")
     given["threads"] = sizes(pool, int(str(threads)) if threads else None)[1]
     return given

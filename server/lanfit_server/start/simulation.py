@@ -12,7 +12,7 @@ from lanfit.core.lock import scratch_folder
 from lanfit.core.memory import free_memory
 from lanfit.core.text import pluralize
 from lanfit.core.workspace import Workspace
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.custom_files import AllowedFile
 from lanfit.wire.messages import Runtime
 from lanfit_server.clusters.pool import TrainerPool
@@ -93,7 +93,7 @@ class Simulation:
         """
         run = self.store.find(run_id)
         if run is None:
-            raise mistake("resume.not-simulated", run=run_id)
+            raise lanfit_error("resume.not-simulated", run=run_id)
         # Its clients are gone with it: nobody trains their tasks.
         run.ledger.end_leases("lost")
         results = len(run.ledger.results())

@@ -20,7 +20,7 @@ from lanfit.core.durable import atomic_write
 from lanfit.data.labels import Target
 from lanfit.data.shard import OF, Samples
 from lanfit.data.sources import Source, arrays_source, named_source
-from lanfit.errors import RemoteProtocolError, mistake
+from lanfit.errors import RemoteProtocolError, lanfit_error
 from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire.arrays import LARGEST, AnyArray, check_specs
 from lanfit.wire.tasks import OutputSpec, X, Y
@@ -113,12 +113,14 @@ class ArraySource(msgspec.Struct, frozen=True):
         """
         path = folder / _TABLE
         if not path.is_file() or not (folder / _BLOCK).is_file():
-            raise mistake("resume.nothing-kept", run=folder.name, file=folder / _BLOCK)
+            raise lanfit_error("resume.nothing-kept", run=folder.name, file=folder / _BLOCK)
         try:
             rows = decode_json(path.read_bytes(), cls)
             check_specs(rows.arrays.block.arrays, LARGEST)
         except (ValueError, RemoteProtocolError) as wrong:
-            raise mistake("resume.damaged", run=folder.name, file=path, reason=f"can't be read ({wrong})") from wrong
+            raise lanfit_error(
+                "resume.damaged", run=folder.name, file=path, reason=f"can't be read ({wrong})"
+            ) from wrong
         moved = ArrayFile(str(folder / _BLOCK), rows.arrays.block)
         return cls(moved, rows.weigh_validation, rows.shared_validation)
 

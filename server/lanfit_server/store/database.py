@@ -7,7 +7,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 
 def open_database(path: Path) -> tuple[sqlite3.Connection, str]:
@@ -53,5 +53,5 @@ def check_database(folder: Path) -> str:
             with contextlib.closing(connection):
                 connection.execute("CREATE TABLE trial (number)")
         except sqlite3.OperationalError as error:
-            raise mistake("workspace.no-database", folder=folder, reason=error) from None
+            raise lanfit_error("workspace.no-database", folder=folder, reason=error) from None
     return mode

@@ -16,7 +16,7 @@ from lanfit.core.encoding import accept_all_text, is_utf
 from lanfit.core.interrupts import INTERRUPTED as INTERRUPTED
 from lanfit.core.interrupts import Interruptible
 from lanfit.core.system import refused
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
         sys.exit(explained.exit_code)
     except MemoryError as error:
         log.debug("out of memory", exc_info=error)
-        explained = mistake("system.out-of-memory")
+        explained = lanfit_error("system.out-of-memory")
         _report(explained, as_json)
         sys.exit(explained.exit_code)
     except KeyboardInterrupt as interrupt:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lanfit.core.encoding import decode_text
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 PASSPHRASE_VARIABLE = "LANFIT_PASSPHRASE"
 
@@ -39,7 +39,7 @@ def read_passphrase_file(path: Path) -> str:
         line = decode_text(path.read_bytes()).partition("\n")[0].rstrip("\r")
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is neither UTF-8 nor UTF-16 text"
-        raise mistake("passphrase.unreadable-file", file=path, reason=why) from None
+        raise lanfit_error("passphrase.unreadable-file", file=path, reason=why) from None
     if not line.strip():
-        raise mistake("passphrase.empty-file", file=path)
+        raise lanfit_error("passphrase.empty-file", file=path)
     return line

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sqlite3
 
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 
 def refused(error: OSError | sqlite3.DatabaseError) -> LanfitError:
     """Return the error for the user: the system's message, and the file."""
     if isinstance(error, sqlite3.DatabaseError):
-        return mistake("system.refused", reason=f"the ledger of a run: {error}")
+        return lanfit_error("system.refused", reason=f"the ledger of a run: {error}")
     why = error.strerror or str(error) or type(error).__name__
-    return mistake("system.refused", reason=f"{why}: {error.filename}" if error.filename else why)
+    return lanfit_error("system.refused", reason=f"{why}: {error.filename}" if error.filename else why)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from lanfit.core.text import printable
-from lanfit.errors import InputError, LanfitError, mistake
+from lanfit.errors import InputError, LanfitError, lanfit_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -160,14 +160,14 @@ class Terminal:
             else:
                 line = self._read_line(prompt, secret)
                 if not line:
-                    raise mistake("question.input-ended", question=question, flag=flag)
+                    raise lanfit_error("question.input-ended", question=question, flag=flag)
                 answer = line.strip("\r\n") if secret else line.strip()
             if not answer:
                 if default is None:
                     if self.take_defaults or not self.interactive:
-                        raise mistake("question.no-default", question=question, flag=flag)
+                        raise lanfit_error("question.no-default", question=question, flag=flag)
                     self.explain(
-                        mistake("question.empty", question=question, example=example and f", as in {example},")
+                        lanfit_error("question.empty", question=question, example=example and f", as in {example},")
                     )
                     continue
                 answer = default

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lanfit.errors import LocalProtocolError, mistake
+from lanfit.errors import LocalProtocolError, lanfit_error
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def find_workspace(given: Path | None, start: Path) -> Workspace:
     """
     if given is not None:
         if given.exists() and not given.is_dir():
-            raise mistake("workspace.is-a-file", path=given)
+            raise lanfit_error("workspace.is-a-file", path=given)
         return Workspace(given.resolve())
     for folder in (start, *start.parents):
         if (folder / "model").is_dir() and (folder / "dataset").is_dir():

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lanfit.data.chunks import unreadable
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 
 def convert(path: Path, into: Path) -> None:
@@ -26,7 +26,7 @@ def readers(path: Path) -> tuple[Any, Any, Any]:
         import pyarrow
         from pyarrow import feather, parquet
     except ImportError as error:
-        raise mistake("frame.no-reader", file=path, kind=path.suffix.lower().removeprefix(".")) from error
+        raise lanfit_error("frame.no-reader", file=path, kind=path.suffix.lower().removeprefix(".")) from error
     return pyarrow, feather, parquet
 
 
@@ -41,4 +41,4 @@ def read_table(path: Path) -> Any:
         raise
     except (OSError, ValueError, pyarrow.ArrowException) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise mistake("frame.damaged", file=path, reason=reason) from error
+        raise lanfit_error("frame.damaged", file=path, reason=reason) from error

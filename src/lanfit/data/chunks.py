@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lanfit.core.memory import free_memory, readable_size
 from lanfit.data.in_hand import reading
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 AnyArray = NDArray[Any]
 #: Advice by the kind of a dtype.
@@ -63,7 +63,7 @@ class Chunk:
         """
         check_plain(name, array.dtype)
         if array.ndim == 0 or array.size == 0:
-            raise mistake("file.no-rows", file=name, shape=array.shape)
+            raise lanfit_error("file.no-rows", file=name, shape=array.shape)
         return cls(name, array.shape, array.dtype.newbyteorder("="), partial(_slices, array))
 
     def __len__(self) -> int:
@@ -146,12 +146,12 @@ def merged_numbers(block: AnyArray) -> dict[int, tuple[int, int]]:
 
 def unreadable(path: Path, reason: OSError) -> LanfitError:
     """Return the error for a file that does not exist or can't be opened."""
-    return mistake("file.unreadable", file=path, reason=reason.strerror or reason)
+    return lanfit_error("file.unreadable", file=path, reason=reason.strerror or reason)
 
 
 def rows_differ(name: str, said: int, read: int) -> LanfitError:
     """Return the error for a file with another number of rows than expected."""
-    return mistake("file.rows-differ", file=name, expected=said, found=read)
+    return lanfit_error("file.rows-differ", file=name, expected=said, found=read)
 
 
 def check_plain(name: str, dtype: np.dtype[Any]) -> None:
@@ -168,7 +168,7 @@ def check_plain(name: str, dtype: np.dtype[Any]) -> None:
             )
         else:
             dtype_said = str(dtype)
-        raise mistake("file.no-plain-numbers", file=name, dtype=dtype_said, way=way)
+        raise lanfit_error("file.no-plain-numbers", file=name, dtype=dtype_said, way=way)
 
 
 def check_fits(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
@@ -184,7 +184,7 @@ def check_fits(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
 def larger_than_memory(name: str, shape: tuple[int, ...], dtype: np.dtype[Any], free: str) -> LanfitError:
     """Return the error for an array that does not fit into memory."""
     size = readable_size(prod(shape) * dtype.itemsize)
-    return mistake("file.larger-than-memory", file=name, shape=shape, size=size, free=free)
+    return lanfit_error("file.larger-than-memory", file=name, shape=shape, size=size, free=free)
 
 
 def check_memory(what: str, size: int) -> None:
@@ -194,7 +194,7 @@ def check_memory(what: str, size: int) -> None:
         InputError: `size` bytes are not free.
     """
     if free := free_if_less(size):
-        raise mistake("rows.larger-than-memory", what=what, size=readable_size(size), free=free)
+        raise lanfit_error("rows.larger-than-memory", what=what, size=readable_size(size), free=free)
 
 
 def free_if_less(size: int) -> str:

@@ -18,7 +18,7 @@ from typing import IO, Any, cast
 
 from lanfit.core.memory import readable_size
 from lanfit.data.chunks import unreadable
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 PACKINGS = (".gz", ".bz2", ".xz", ".zip")
 #: The highest compression ratio of deflate. An xz file of one repeated value exceeds it and is rejected.
@@ -46,7 +46,7 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise unreadable(path, error) from error
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, RuntimeError) as error:
-        raise mistake("packed.damaged", file=path, reason=error) from error
+        raise lanfit_error("packed.damaged", file=path, reason=error) from error
 
 
 def _unpack(path: Path, packing: str, plain: IO[bytes], stack: ExitStack) -> IO[bytes]:
@@ -54,7 +54,7 @@ def _unpack(path: Path, packing: str, plain: IO[bytes], stack: ExitStack) -> IO[
         archive = stack.enter_context(zipfile.ZipFile(plain))
         members = [info for info in archive.infolist() if not _is_clutter(info.filename)]
         if len(members) != 1:
-            raise mistake("packed.not-one-file", file=path, count=len(members))
+            raise lanfit_error("packed.not-one-file", file=path, count=len(members))
         return archive.open(members[0])
     if packing == ".gz":
         return cast(IO[bytes], gzip.GzipFile(fileobj=plain))
@@ -80,6 +80,6 @@ class _Bounded(io.RawIOBase):
         self._left -= len(data)
         if self._left < 0:
             size = readable_size(self._path.stat().st_size)
-            raise mistake("packed.bomb", file=self._path, size=size, ratio=MAX_RATIO)
+            raise lanfit_error("packed.bomb", file=self._path, size=size, ratio=MAX_RATIO)
         buffer[: len(data)] = data
         return len(data)

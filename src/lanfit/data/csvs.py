@@ -48,7 +48,7 @@ from lanfit.data.tables import (
 )
 from lanfit.data.text_labels import Labels, labels_of_texts
 from lanfit.data.threads import CORES, ahead
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 #: Small blocks stay in the processor's cache: a million values take half as long again.
 BLOCK_VALUES = 1 << 17
@@ -109,7 +109,7 @@ def read_csv_labels(path: Path, signs: Signs = FOUND_OUT, numbering: str = "") -
             empty = np.isin(found, [-1, *(code for code, text in enumerate(texts) if not text.strip())])
             if empty.any():
                 row = before + int(empty.argmax()) + 1
-                raise _cause(path, layout, numbers=False) or mistake("labels.empty", file=path, row=row)
+                raise _cause(path, layout, numbers=False) or lanfit_error("labels.empty", file=path, row=row)
             codes[:, place] = np.array([places.setdefault(text, len(places)) for text in texts], np.int32)[found]
     codes = np.concatenate(blocks)
     if len(codes) != layout.rows:
@@ -193,7 +193,7 @@ def _blocks(path: Path, layout: Layout, dtype: type, take: Callable[[Any], T], *
         for index, block in blocks:
             if index is not None and len(index):
                 if not counts_rows(index, counted):
-                    raise mistake("csv.unnamed-column", file=path, line=_line_of_header(path, layout), column=1)
+                    raise lanfit_error("csv.unnamed-column", file=path, line=_line_of_header(path, layout), column=1)
                 counted = int(index.iloc[-1]) + 1
             yield block
 
@@ -227,7 +227,7 @@ def _pandas(path: Path) -> Any:
     try:
         import pandas
     except ImportError as error:
-        raise mistake("csv.no-pandas", file=path) from error
+        raise lanfit_error("csv.no-pandas", file=path) from error
     return pandas
 
 
@@ -237,9 +237,9 @@ def _errors_named(path: Path, layout: Layout | None = None, *, numbers: bool = T
     try:
         yield
     except UnicodeDecodeError as error:
-        raise (wrong_ending(path) or mistake("csv.not-utf8", file=path)) from error
+        raise (wrong_ending(path) or lanfit_error("csv.not-utf8", file=path)) from error
     except csv.Error as error:
-        raise mistake("csv.quotes", file=path, reason=error) from error
+        raise lanfit_error("csv.quotes", file=path, reason=error) from error
     except (ValueError, OverflowError) as error:
         if _OUT_OF_MEMORY in str(error):  # as the parser says it
             raise MemoryError from error
@@ -248,7 +248,7 @@ def _errors_named(path: Path, layout: Layout | None = None, *, numbers: bool = T
 
 def _error(path: Path, layout: Layout | None, reason: Exception, numbers: bool) -> LanfitError:
     cause = _cause(path, layout, numbers) if layout else None
-    return cause or mistake("csv.unreadable", file=path, reason=str(reason).strip())
+    return cause or lanfit_error("csv.unreadable", file=path, reason=str(reason).strip())
 
 
 def _cause(path: Path, layout: Layout, numbers: bool) -> LanfitError | None:
@@ -264,7 +264,7 @@ def _cause(path: Path, layout: Layout, numbers: bool) -> LanfitError | None:
             if len(cells) != layout.width:
                 if found:
                     break
-                return mistake("csv.uneven-line", file=path, line=line, found=len(cells), expected=layout.width)
+                return lanfit_error("csv.uneven-line", file=path, line=line, found=len(cells), expected=layout.width)
             if numbers and len(columns[0]) < most:
                 for column, cell in zip(columns, cells, strict=True):
                     column.append(cell)
@@ -278,10 +278,10 @@ def _cause(path: Path, layout: Layout, numbers: bool) -> LanfitError | None:
             if found and not numbers:
                 break
     except UnicodeDecodeError:
-        return wrong_ending(path) or mistake("csv.not-utf8", file=path)
+        return wrong_ending(path) or lanfit_error("csv.not-utf8", file=path)
     except csv.Error as error:
         if not found:
-            return mistake("csv.quotes", file=path, reason=error)
+            return lanfit_error("csv.quotes", file=path, reason=error)
     return _refusal(path, layout, list(found.values()), columns) if found else None  # else pandas' message
 
 
@@ -309,11 +309,11 @@ def _refusal(path: Path, layout: Layout, found: list[Obstacle], columns: list[li
         else "Fill in the value, or remove the row"
     )
     if is_blank(first.cell):
-        return mistake("csv.empty-cell", file=path, line=line, column=first.name, way=way)
+        return lanfit_error("csv.empty-cell", file=path, line=line, column=first.name, way=way)
     cell = first.cell.strip()[:40]
     if is_missing(first.cell):
-        return mistake("csv.missing", file=path, line=line, column=first.name, cell=cell, way=way)
-    return mistake(
+        return lanfit_error("csv.missing", file=path, line=line, column=first.name, cell=cell, way=way)
+    return lanfit_error(
         "csv.not-a-number",
         file=path,
         line=line,

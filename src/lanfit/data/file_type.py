@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 _HEAD: Final = 4096
 _OLE: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -24,7 +24,7 @@ def wrong_ending(path: Path) -> LanfitError | None:
     if found is None or path.suffix.lower() in found[2]:
         return None
     what, way, _ = found
-    return mistake("file.wrong-ending", file=path, what=what, way=way.format(stem=path.stem))
+    return lanfit_error("file.wrong-ending", file=path, what=what, way=way.format(stem=path.stem))
 
 
 def _kind(path: Path) -> tuple[str, str, tuple[str, ...]] | None:

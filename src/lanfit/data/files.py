@@ -21,7 +21,7 @@ from lanfit.data.npz import open_npz, read_npz_labels
 from lanfit.data.tables import FOUND_OUT, Signs
 from lanfit.data.text_labels import Labels
 from lanfit.data.xlsx import open_xlsx, read_xlsx_labels
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 #: How the names of text files end, also in front of a packing.
 TEXT = (".csv", ".tsv", ".txt")
@@ -83,7 +83,9 @@ def find_pairs(x_dir: Path, y_dir: Path | None) -> list[Pair]:
         return [Pair(x, None) for x in xs]
     ys = _data_files(y_dir)
     if len(xs) != len(ys):
-        raise mistake("folder.counts-differ", x_folder=x_dir, x_files=_listed(xs), y_folder=y_dir, y_files=_listed(ys))
+        raise lanfit_error(
+            "folder.counts-differ", x_folder=x_dir, x_files=_listed(xs), y_folder=y_dir, y_files=_listed(ys)
+        )
     return [Pair(x, y) for x, y in zip(xs, ys, strict=True)]
 
 
@@ -129,13 +131,13 @@ def kind_of(path: Path) -> str:
         InputError: there is no such kind.
     """
     if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe would block
-        raise mistake("file.no-file", file=path)
+        raise lanfit_error("file.no-file", file=path)
     name = path.name.lower()
     ending = next((ending for ending in ENDINGS if name.endswith(ending)), None)
     if ending is None:
         if path.suffix.lower() == ".xls" and (other := wrong_ending(path)) is not None:
             raise other
-        raise mistake("file.unknown-kind", file=path, kinds=_ALL, way=_WAYS.get(path.suffix.lower(), ""))
+        raise lanfit_error("file.unknown-kind", file=path, kinds=_ALL, way=_WAYS.get(path.suffix.lower(), ""))
     return ending
 
 
@@ -162,14 +164,14 @@ def open_elsewhere(*folders: Path | None) -> tuple[str, ...]:
 
 def _data_files(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise mistake("folder.missing", folder=folder, kinds=_ALL)
+        raise lanfit_error("folder.missing", folder=folder, kinds=_ALL)
     found = [path for path in folder.iterdir() if is_data(path)]
     for path in found:
         if path.is_dir():
-            raise mistake("folder.in-folder", path=path, folder=folder)
+            raise lanfit_error("folder.in-folder", path=path, folder=folder)
         kind_of(path)
     if not found:
-        raise mistake("folder.empty", folder=folder, kinds=_ALL)
+        raise lanfit_error("folder.empty", folder=folder, kinds=_ALL)
     return sorted(found, key=lambda path: natural_key(path.name))
 
 

@@ -18,7 +18,7 @@ from lanfit.data import reader_process
 from lanfit.data.arrow import read_table, readers
 from lanfit.data.chunks import AnyArray, Chunk, check_fits, merged_numbers
 from lanfit.data.text_labels import Labels, labels_of_array
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 #: What pandas calls its index where it writes it as a column.
 _INDEX = "__index_level_"
@@ -45,7 +45,7 @@ def open_frame(path: Path) -> Chunk:
             if found := merged_numbers(column.reshape(-1, 1)):
                 merged[place] = found[0]
     if others:
-        raise mistake("frame.not-numbers", file=path, columns=", ".join(others[:20]))
+        raise lanfit_error("frame.not-numbers", file=path, columns=", ".join(others[:20]))
     return replace(Chunk.of(str(path), array), columns=names, notes=notes, merged=merged)
 
 
@@ -85,7 +85,7 @@ def _array(path: Path, table: Any, name: str) -> AnyArray:
     column = table.column(name)
     if column.null_count:
         row = column.is_null().index(True).as_py() + 1
-        raise mistake("frame.missing", file=path, row=row, column=name, count=column.null_count)
+        raise lanfit_error("frame.missing", file=path, row=row, column=name, count=column.null_count)
     array: AnyArray = column.to_numpy()
     return array
 
@@ -103,5 +103,5 @@ def _read(path: Path) -> tuple[Any, tuple[str, ...]]:
     index = [name for name in table.column_names if name.startswith(_INDEX)]
     table = table.drop_columns(index) if index else table
     if not table.num_rows or not table.num_columns:
-        raise mistake("file.no-rows", file=path, shape=(table.num_rows, table.num_columns))
+        raise lanfit_error("file.no-rows", file=path, shape=(table.num_rows, table.num_columns))
     return table, ("the index column that pandas wrote is left out",) if index else ()

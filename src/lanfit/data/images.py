@@ -22,7 +22,7 @@ from lanfit.data.chunks import BLOCK_BYTES, Chunk
 from lanfit.data.files import is_data, natural_key
 from lanfit.data.in_hand import reading
 from lanfit.data.text_labels import Labels, labels_of_texts
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 #: A bound on the pixels of an image, because a small file can declare gigabytes.
@@ -80,16 +80,16 @@ def find_images(folder: Path) -> list[Image]:
     found = []
     for sub in sorted((path for path in folder.iterdir() if is_data(path)), key=lambda path: natural_key(path.name)):
         if not sub.is_dir():
-            raise mistake("images.other-file", file=sub, folder=folder)
+            raise lanfit_error("images.other-file", file=sub, folder=folder)
         paths = sorted((path for path in sub.iterdir() if is_data(path)), key=lambda path: natural_key(path.name))
         if not paths:
-            raise mistake("images.empty-class", folder=sub)
+            raise lanfit_error("images.empty-class", folder=sub)
         for path in paths:
             if not is_image(path) or path.is_dir():
-                raise mistake("images.other-file", file=path, folder=folder)
+                raise lanfit_error("images.other-file", file=path, folder=folder)
             found.append(look_at(path, sub.name))
     if not found:
-        raise mistake("images.none", folder=folder)
+        raise lanfit_error("images.none", folder=folder)
     return found
 
 
@@ -102,9 +102,9 @@ def look_at(path: Path, label: str = "") -> Image:
     with _opened(path) as image:
         width, height = image.size
         if width * height > MOST_PIXELS:
-            raise mistake("images.too-large", file=path, width=width, height=height, most=MOST_PIXELS)
+            raise lanfit_error("images.too-large", file=path, width=width, height=height, most=MOST_PIXELS)
         if image.mode.startswith(_DEEP):
-            raise mistake("images.deep", file=path, mode=image.mode)
+            raise lanfit_error("images.deep", file=path, mode=image.mode)
         if image.getexif().get(0x0112) in (5, 6, 7, 8):  # to be rotated by 90 degrees
             width, height = height, width
         return Image(path, label, width, height, image.mode in _GREY)
@@ -155,7 +155,7 @@ def size_of(name: str, shape: Sequence[int | None]) -> Size:
         return Size(sizes[0], sizes[1], 1)
     if len(sizes) == len(shape) and len(sizes) == 3 and sizes[2] in MODES:
         return Size(*sizes)
-    raise mistake("images.no-size", folder=name, wanted="×".join("?" if n is None else str(n) for n in shape))
+    raise lanfit_error("images.no-size", folder=name, wanted="×".join("?" if n is None else str(n) for n in shape))
 
 
 def notes_of(images: Sequence[Image], size: Size) -> tuple[str, ...]:
@@ -182,7 +182,7 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         from PIL import Image as Pillow
     except ImportError as error:
-        raise mistake("images.no-pillow", file=path) from error
+        raise lanfit_error("images.no-pillow", file=path) from error
     try:
         with reading(path), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about its own bound on sizes; ours is lower
@@ -191,4 +191,4 @@ def _opened(path: Path) -> Iterator[Any]:
     except (LanfitError, MemoryError):
         raise
     except Exception as error:  # its parsers raise any exception on damaged files, even TypeError
-        raise mistake("images.damaged", file=path, reason=str(error) or type(error).__name__) from error
+        raise lanfit_error("images.damaged", file=path, reason=str(error) or type(error).__name__) from error

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from lanfit.core.memory import free_memory, limit_of_memory, readable_size
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 #: The size of a slot in bytes; longer names are truncated. Threads without a slot record nothing.
 SIZE: Final = 1024
@@ -91,4 +91,4 @@ def reading(name: object) -> Iterator[None]:
 def without_memory(name: object, limit: int) -> LanfitError:
     """Return the error for a file that takes more memory than its reader may use."""
     way = CLEAR if str(name).lower().endswith(_SHEETS) else LESS
-    return mistake("file.reader-memory", file=name, limit=readable_size(limit), way=way)
+    return lanfit_error("file.reader-memory", file=name, limit=readable_size(limit), way=way)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lanfit.data.normalize import NO_NORMALIZER, Normalizer
 from lanfit.data.shapes import fit_row, matches, permuted, shown
 from lanfit.data.split import NO_CLASS
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.wire.tasks import OutputSpec
 
 AnyArray = NDArray[Any]
@@ -133,7 +133,7 @@ def arrange(target: Target, y: AnyArray, output_shape: Shape, where: str = "the 
         Target.CLASSES: f"one label for each of {shown(output[:-1])} positions" if output[:-1] else "one label",
         Target.ONE_HOT: f"one label, or {shown(output)} one-hot values",
     }.get(target, f"{shown(output)}, the shape of the model's output")
-    raise mistake("targets.wrong-shape", file=where, shape=shown(row), wanted=takes)
+    raise lanfit_error("targets.wrong-shape", file=where, shape=shown(row), wanted=takes)
 
 
 def check_order(loss: str, order: str) -> None:
@@ -143,7 +143,7 @@ def check_order(loss: str, order: str) -> None:
         InputError: order XX with a categorical cross-entropy.
     """
     if target_of(loss, "XY", (None, 2)) in (Target.CLASSES, Target.ONE_HOT) and order.upper() == "XX":
-        raise mistake("targets.classes-with-xx", loss=loss)
+        raise lanfit_error("targets.classes-with-xx", loss=loss)
 
 
 def check_labels(
@@ -166,22 +166,22 @@ def check_labels(
         with np.errstate(over="ignore"):
             finite = np.isfinite(y.astype(np.float32, copy=False))
         if bad := first(~finite):
-            raise mistake("targets.not-finite", file=where, row=bad.row, value=bad.value)
+            raise lanfit_error("targets.not-finite", file=where, row=bad.row, value=bad.value)
     outputs = output_shape[-1]
     if target is Target.BINARY:
         if bad := first((y != 0) & (y != 1)):
-            raise mistake("labels.not-0-or-1", file=where, row=bad.row, value=bad.value)
+            raise lanfit_error("labels.not-0-or-1", file=where, row=bad.row, value=bad.value)
     elif target is Target.ONE_HOT and y.ndim == len(output_shape):
         if bad := first((y < 0).any(axis=-1) | (np.abs(y.sum(axis=-1, dtype=np.float64) - 1) > 1e-3)):
-            raise mistake("labels.not-one-hot", file=where, row=bad.row, value=bad.value)
+            raise lanfit_error("labels.not-one-hot", file=where, row=bad.row, value=bad.value)
     elif target.is_classification:
         if y.dtype.kind == "f" and (bad := first(y != np.floor(y))):
-            raise mistake("labels.not-whole", file=where, row=bad.row, value=bad.value)
+            raise lanfit_error("labels.not-whole", file=where, row=bad.row, value=bad.value)
         counts = y != ignored if ignored is not None else True
         if bad := first((y < 0) & counts):
-            raise mistake("labels.negative", file=where, row=bad.row, value=bad.value)
+            raise lanfit_error("labels.negative", file=where, row=bad.row, value=bad.value)
         if outputs is not None and (bad := first((y >= outputs) & counts)):
-            raise mistake(
+            raise lanfit_error(
                 "labels.above-outputs", file=where, row=bad.row, value=bad.value, outputs=outputs, last=outputs - 1
             )
 
@@ -196,8 +196,8 @@ def check_words(target: Target, words: Sequence[str], output_shape: Shape) -> No
     if outputs is not None and len(words) > outputs:
         named = ", ".join(words[:10]) + (", …" if len(words) > 10 else "")
         if target is Target.BINARY:
-            raise mistake("labels.more-than-two", count=len(words), labels=named)
-        raise mistake("labels.more-than-outputs", count=len(words), labels=named, outputs=outputs)
+            raise lanfit_error("labels.more-than-two", count=len(words), labels=named)
+        raise lanfit_error("labels.more-than-outputs", count=len(words), labels=named, outputs=outputs)
 
 
 def make_target(
@@ -229,7 +229,7 @@ def make_target(
     if target is Target.ONE_HOT and y.ndim < len(output_shape):
         outputs = output_shape[-1]
         if outputs is None:
-            raise mistake("labels.open-outputs")
+            raise lanfit_error("labels.open-outputs")
         encoded = np.zeros((y.size, outputs), np.float32)
         encoded[np.arange(y.size), y.reshape(-1).astype(np.int64)] = 1
         return encoded.reshape(*y.shape, outputs)

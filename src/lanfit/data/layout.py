@@ -36,7 +36,7 @@ from lanfit.data.tables import (
     to_number,
     unnamed_column,
 )
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 SEPARATORS = {"\t": "tabs", ";": "semicolons", ",": "commas", "|": "bars"}
 """The separators in the order of detection: a comma may be a decimal sign in a file with another separator."""
@@ -212,7 +212,7 @@ def _find(path: Path, encoding: str, signs: Signs, numbering: str, as_text: bool
         stream.read(layout.start)
         rows, seen = _count(path, stream, _blanks(layout.separator))
     if rows == 0 or layout.width == 0:
-        raise mistake("csv.no-rows", file=path)
+        raise lanfit_error("csv.no-rows", file=path)
     layout = replace(layout, rows=rows, plain=not seen & {b'"', b"\r"})
     if as_text:
         return layout
@@ -256,7 +256,7 @@ def _is_decimal(path: Path, layout: Layout, sign: str) -> bool:
 
 def ambiguous(path: Path, layout: Layout, line: int, column: int, cell: str, sign: str) -> LanfitError:
     """Return the error for a number in which a sign may separate decimals or thousands."""
-    return mistake(
+    return lanfit_error(
         "csv.ambiguous",
         file=path,
         line=line,
@@ -270,7 +270,7 @@ def ambiguous(path: Path, layout: Layout, line: int, column: int, cell: str, sig
 
 def with_thousands(path: Path, layout: Layout, line: int, column: int, cell: str) -> LanfitError:
     """Return the error for a number with thousands separators that were not specified."""
-    return mistake(
+    return lanfit_error(
         "csv.thousands",
         file=path,
         line=line,
@@ -310,7 +310,7 @@ def _read_head(
         return Layout(separator, ".", None, start, 0, 0, plain=True, encoding=encoding, skipped=skipped)
     (line, cells), width = head[0], len(head[0][1])
     if width > MOST_COLUMNS:
-        raise mistake("csv.many-columns", file=path, line=line, width=width, most=MOST_COLUMNS)
+        raise lanfit_error("csv.many-columns", file=path, line=line, width=width, most=MOST_COLUMNS)
     layout = Layout(separator, ".", None, start, width, 0, plain=True, encoding=encoding, skipped=skipped)
     below = (row for _, row in islice(records(lines(), separator, skipped), 1, SAMPLE + 1))
     if is_numbering(cells):
@@ -332,7 +332,7 @@ def _read_head(
         if counts_rows(row[0] for row in below):
             return replace(layout, index=True)
     if unnamed and not as_text:
-        raise mistake("csv.unnamed-column", file=path, line=line, column=unnamed)
+        raise lanfit_error("csv.unnamed-column", file=path, line=line, column=unnamed)
     return layout
 
 
@@ -397,7 +397,7 @@ def _count(path: Path, stream: io.BufferedReader, blanks: bytes) -> tuple[int, s
     while True:
         chunk = stream.read(CHUNK)
         if b"\0" in chunk:
-            raise mistake("csv.not-text", file=path)
+            raise lanfit_error("csv.not-text", file=path)
         if not chunk.isascii() or decoder.getstate()[0] or not chunk:
             decoder.decode(chunk, final=not chunk)
         seen |= {sign for sign in _SIGNS - seen if sign in chunk}
@@ -432,4 +432,4 @@ def _blank(cells: list[str]) -> bool:
 
 
 def _endless(path: Path) -> LanfitError:
-    return mistake("csv.endless-line", file=path, size=readable_size(MAX_LINE))
+    return lanfit_error("csv.endless-line", file=path, size=readable_size(MAX_LINE))

@@ -13,7 +13,7 @@ from lanfit.data.labels import Target
 from lanfit.data.npz import array_names, open_npz, read_npz_labels
 from lanfit.data.sources import Source, gathered
 from lanfit.data.text_labels import Labels
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.wire.tasks import InputSpec, OutputSpec
 
 
@@ -35,10 +35,10 @@ def find_npz(x_dir: Path) -> Path:
         files = sorted(path for path in _files_in(folder) if path.suffix.lower() == ".npz" and is_data(path))
         if len(files) > 1:
             listed = ", ".join(path.name for path in files[:5]) + (", …" if len(files) > 5 else "")
-            raise mistake("named.several-files", folder=folder, files=listed)
+            raise lanfit_error("named.several-files", folder=folder, files=listed)
         if files:
             return files[0]
-    raise mistake("named.no-file", folder=x_dir.parent)
+    raise lanfit_error("named.no-file", folder=x_dir.parent)
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -95,14 +95,16 @@ def _chosen(
     arrays = ", ".join(there[:20]) + (", …" if len(there) > 20 else "")
     if len(keys) != len(wanted):
         count, names = pluralize(len(wanted), kind), ", ".join(wanted)
-        raise mistake("named.count", flag=flag, given=", ".join(given), count=count, names=names)
+        raise lanfit_error("named.count", flag=flag, given=", ".join(given), count=count, names=names)
     for key in keys:
         if key not in there:
             if given:
-                raise mistake("named.no-such-array", file=path, key=key, arrays=arrays, flag=flag)
+                raise lanfit_error("named.no-such-array", file=path, key=key, arrays=arrays, flag=flag)
             example = ",".join((*there, *wanted)[: len(wanted)])
             count, names = pluralize(len(wanted), kind), ", ".join(wanted)
-            raise mistake("named.unnamed", file=path, arrays=arrays, count=count, names=names, flag=f"{flag} {example}")
+            raise lanfit_error(
+                "named.unnamed", file=path, arrays=arrays, count=count, names=names, flag=f"{flag} {example}"
+            )
     return {name: name for name in wanted} if set(keys) == set(wanted) else dict(zip(wanted, keys, strict=True))
 
 

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 AnyArray = NDArray[np.generic]
 Float64 = NDArray[np.float64]
@@ -147,7 +147,7 @@ def fit_normalizer(name: str, moments: Moments) -> Normalizer:
         InputError: there is no such normalizer.
     """
     if name not in NORMALIZERS:
-        raise mistake("normalizer.unknown", name=name, known=", ".join(NORMALIZERS))
+        raise lanfit_error("normalizer.unknown", name=name, known=", ".join(NORMALIZERS))
     if name == "none":
         return NO_NORMALIZER
     low, high = moments.minimum, moments.maximum

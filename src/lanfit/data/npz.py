@@ -24,7 +24,7 @@ from numpy.lib import format as npy
 from lanfit.data.chunks import AnyArray, Chunk, check_fits, check_plain, unreadable
 from lanfit.data.in_hand import reading
 from lanfit.data.text_labels import Labels, labels_of_array
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 BLOCK_BYTES = 8 << 20
 #: Exceptions of zipfile, its decompressors and NumPy's header reader on damaged files.
@@ -96,7 +96,9 @@ def _damage_named(path: Path) -> Iterator[None]:
             raise unreadable(path, error) from error
         except _DAMAGED as error:
             kind = path.suffix.lower().removeprefix(".")
-            raise mistake("npz.damaged", file=path, kind=kind, reason=str(error) or type(error).__name__) from error
+            raise lanfit_error(
+                "npz.damaged", file=path, kind=kind, reason=str(error) or type(error).__name__
+            ) from error
 
 
 def array_names(path: Path) -> tuple[str, ...]:
@@ -125,14 +127,14 @@ def _open_array(path: Path, key: str | None) -> Iterator[tuple[IO[bytes], int]]:
 
 def _chosen(names: list[str], path: Path, key: str | None) -> str:
     if not names:
-        raise mistake("npz.no-array", file=path)
+        raise lanfit_error("npz.no-array", file=path)
     arrays = ", ".join(name[:40] for name in names[:20]) + (", …" if len(names) > 20 else "")
     if {"format", "shape", "data"} <= set(names) and {"indices", "row", "offsets"} & set(names) and key is None:
-        raise mistake("npz.sparse", file=path, name=path.name)
+        raise lanfit_error("npz.sparse", file=path, name=path.name)
     if key is None and len(names) > 1:
-        raise mistake("npz.several-arrays", file=path, count=len(names), arrays=arrays)
+        raise lanfit_error("npz.several-arrays", file=path, count=len(names), arrays=arrays)
     if key is not None and names.count(key) != 1:
-        raise mistake("npz.no-such-array", file=path, key=key, arrays=arrays)
+        raise lanfit_error("npz.no-such-array", file=path, key=key, arrays=arrays)
     return names[0] if key is None else key
 
 
@@ -146,14 +148,14 @@ def _read_header(stream: IO[bytes], path: Path, text: bool) -> tuple[tuple[int, 
     if any(type(n) is not int or n < 0 for n in shape) or len(shape) > 16:
         raise ValueError(f"an array of the impossible shape {shape}")
     if dtype.hasobject:
-        raise mistake("npz.pickled", file=path)
+        raise lanfit_error("npz.pickled", file=path)
     if dtype.names:
         fields = ", ".join(dtype.names[:10]) + (", …" if len(dtype.names) > 10 else "")
-        raise mistake("npz.structured", file=path, fields=fields)
+        raise lanfit_error("npz.structured", file=path, fields=fields)
     if not (text and dtype.kind == "U" and dtype.itemsize):
         check_plain(str(path), dtype)
     if not shape or 0 in shape:
-        raise mistake("npz.no-rows", file=path, shape=shape)
+        raise lanfit_error("npz.no-rows", file=path, shape=shape)
     return shape, column_major, dtype
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lanfit.core.seeds import derive_seed
 from lanfit.core.text import pluralize
 from lanfit.data.split import Rows, deal
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 #: The most attempts to draw shares in which every client has enough rows.
 DRAWS: Final = 100
@@ -67,12 +67,12 @@ def partition_rows(
             return deal(rows, shards, derive_seed(seed, "deal"))
         case "parts":
             if dealing.parts_of > rows:
-                raise mistake("deal.more-parts-than-rows", rows=pluralize(rows, "row"), parts=dealing.parts_of)
+                raise lanfit_error("deal.more-parts-than-rows", rows=pluralize(rows, "row"), parts=dealing.parts_of)
             return deal(rows, dealing.parts_of, derive_seed(seed, "parts"), classes)
         case "stratified":
             return deal(rows, shards, derive_seed(seed, "deal"), classes)
     if classes is None:
-        raise mistake("deal.no-classes", how=dealing.how)
+        raise lanfit_error("deal.no-classes", how=dealing.how)
     codes = np.unique(classes, return_inverse=True)[1].reshape(-1)
     if dealing.how == "classes":
         return _by_pieces(codes, shards, dealing.classes_per_client, seed)
@@ -98,7 +98,7 @@ def _by_shares(codes: NDArray[np.intp], shards: int, alpha: float, least: int, s
             dealt = _draw_shares(codes, shards, min(alpha, MOST_ALPHA), derive_seed(seed, "dirichlet", draw))
             if min(map(len, dealt)) >= least:
                 return dealt
-    raise mistake(
+    raise lanfit_error(
         "deal.too-skewed", rows=pluralize(len(codes), "row"), draws=DRAWS, alpha=alpha, shards=shards, least=least
     )
 
@@ -129,7 +129,7 @@ def _by_pieces(codes: NDArray[np.intp], shards: int, each: int, seed: int) -> li
     """
     chunks = each * shards
     if chunks > len(codes):
-        raise mistake("deal.more-pieces-than-rows", rows=pluralize(len(codes), "row"), each=each, shards=shards)
+        raise lanfit_error("deal.more-pieces-than-rows", rows=pluralize(len(codes), "row"), each=each, shards=shards)
     cut = np.array_split(np.argsort(codes, kind="stable"), chunks)
     lots = np.random.RandomState(derive_seed(seed, "classes")).permutation(chunks).reshape(shards, each)
     return [np.sort(np.concatenate([cut[chunk] for chunk in lot])).astype(np.int64) for lot in lots]

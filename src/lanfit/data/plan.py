@@ -12,7 +12,7 @@ from lanfit.core.seeds import derive_seed
 from lanfit.core.text import pluralize
 from lanfit.data.partitioning import STRATIFIED, Partitioning, partition_rows
 from lanfit.data.split import Rows, check_samples, held_rows, sample_rows, sizes_of_classes, split_rows, word_of
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ def plan_rows(
     rows = len(rest) + len(test)
     unit = "part" if dealing.how == "parts" else "shard"
     if unit == "shard" and len(rest) < shards:
-        raise mistake("split.too-few-rows", rows=pluralize(rows, "row"), test=len(test), rest=len(rest), shards=shards)
+        raise lanfit_error(
+            "split.too-few-rows", rows=pluralize(rows, "row"), test=len(test), rest=len(rest), shards=shards
+        )
     warnings = (
         [] if own_test else _split_warnings("test rows", _of(classes, np.concatenate([rest, test])), len(test), words)
     )
@@ -75,7 +77,7 @@ def plan_rows(
     for number, places in enumerate(dealt):
         shard = rest[places]
         if (held := held_rows(len(shard), validation_split)) >= len(shard):
-            raise mistake(
+            raise lanfit_error(
                 "split.none-left-of-shard",
                 shard=f"{unit} {number + 1} of {len(dealt)}",
                 rows=pluralize(len(shard), "row"),
@@ -112,7 +114,7 @@ def _pools(
         return rest, test
     kept = min(max(1, round(samples * own_test / rows)), own_test)
     if not 1 <= samples - kept <= len(rest):
-        raise mistake("split.samples-too-few", samples=pluralize(samples, "row"))
+        raise lanfit_error("split.samples-too-few", samples=pluralize(samples, "row"))
     return (
         rest[sample_rows(len(rest), samples - kept, derive_seed(seed, "samples"), _of(classes, rest))],
         test[sample_rows(len(test), kept, derive_seed(seed, "samples", "test"), _of(classes, test))],

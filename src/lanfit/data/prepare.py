@@ -32,7 +32,7 @@ from lanfit.data.sources import Source, files_source, images_source, merged_note
 from lanfit.data.tables import Signs
 from lanfit.data.targets import Check, Targets, check_pairs, common_row, targets_of
 from lanfit.data.threads import in_order
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.settings.parts import PartRange
 from lanfit.wire.tasks import InputSpec, OutputSpec
 
@@ -230,12 +230,12 @@ def check_target_normalizer(normalizer: str, target: Target) -> None:
         InputError: the targets are classes, or the input.
     """
     if normalizer != "none" and target is not Target.VALUES:
-        raise mistake("targets.not-numbers", targets="the input" if target is Target.INPUT else "classes")
+        raise lanfit_error("targets.not-numbers", targets="the input" if target is Target.INPUT else "classes")
 
 
 def _files_of(request: DataRequest) -> Source:
     if request.x_dir is None:
-        raise mistake("rows.no-folder")
+        raise lanfit_error("rows.no-folder")
     if request.arrays is not None or len(request.inputs) + len(request.outputs) > 2:
         return npz_source(request.x_dir, request.y_dir, request.inputs, request.outputs, request.arrays)
     [output] = request.outputs
@@ -253,17 +253,17 @@ def _model_row(request: DataRequest, spec: InputSpec, chunks: Sequence[Chunk]) -
     if fitted is None:
         if (other_order := permuted(chunks[0].name, row, wanted, "x")) is not None:
             raise other_order
-        raise mistake("rows.other-input", file=chunks[0].name, shape=shown(row), wanted=shown(wanted))
+        raise lanfit_error("rows.other-input", file=chunks[0].name, shape=shown(row), wanted=shown(wanted))
     output = request.outputs[0]
     if Target(output.target) is Target.INPUT and fit_row(fitted, output.shape[1:]) is None:
-        raise mistake("rows.other-output", shape=shown(fitted), output=shown(output.shape[1:]))
+        raise lanfit_error("rows.other-output", shape=shown(fitted), output=shown(output.shape[1:]))
     return fitted
 
 
 def _check_batch(plan: Plan, batch_size: int) -> None:
     sizes = [len(shard.train) for shard in plan.shards]
     if batch_size > (least := min(sizes)):
-        raise mistake(
+        raise lanfit_error(
             "split.batch-of-shard", batch=batch_size, rows=least, shard=sizes.index(least) + 1, shards=len(sizes)
         )
 
@@ -306,14 +306,16 @@ def _check_values(ids: int | None, chunk: Chunk, block: AnyArray, first_row: int
         chunk.merged.setdefault(place, numbers)
     if ids is not None and (outside := (block < 0) | (block >= ids)).any():
         value, row, column = _first_of(chunk, block, first_row, outside)
-        raise mistake("rows.unknown-id", file=chunk.name, row=row, column=column, value=value, ids=ids, last=ids - 1)
+        raise lanfit_error(
+            "rows.unknown-id", file=chunk.name, row=row, column=column, value=value, ids=ids, last=ids - 1
+        )
     if block.dtype.kind != "f":
         return
     with np.errstate(over="ignore"):
         bad = ~np.isfinite(block.astype(np.float32, copy=False))
     if bad.any():
         value, row, column = _first_of(chunk, block, first_row, bad)
-        raise mistake("rows.not-finite", file=chunk.name, row=row, column=column, value=value)
+        raise lanfit_error("rows.not-finite", file=chunk.name, row=row, column=column, value=value)
 
 
 def _first_of(chunk: Chunk, block: AnyArray, first_row: int, bad: NDArray[np.bool_]) -> tuple[object, int, str]:
@@ -361,7 +363,9 @@ def take_parts(data: Prepared, taken: Sequence[PartRange], batch_size: int) -> P
     for parts in taken:
         t, v = (slice(places[parts.first - 1], places[parts.last]) for places in (train, validation))
         if batch_size > (rows := t.stop - t.start):
-            raise mistake("parts.smaller-than-batch", batch=batch_size, rows=rows, parts=parts.said, most=max(1, rows))
+            raise lanfit_error(
+                "parts.smaller-than-batch", batch=batch_size, rows=rows, parts=parts.said, most=max(1, rows)
+            )
         shard = Shard(data.all.take(t), data.all.take(v), origin=parts.said)
         shards.append(_like_its_parts(data, shard, data.shards[parts.first - 1 : parts.last]))
     used = sorted({index for parts in taken for index in parts.indices})

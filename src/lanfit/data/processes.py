@@ -23,7 +23,7 @@ from lanfit import errors
 from lanfit.core import processor_time
 from lanfit.core.memory import free_of_machine
 from lanfit.data.in_hand import without_memory
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 #: What Rust prints before it aborts for lack of memory, and what Python raises.
 _NO_MEMORY: Final = ("memory allocation of", "MemoryError", "bad_alloc", "ArrowMemoryError")
@@ -58,12 +58,12 @@ class ReaderEnded(Exception):
         if self.without_memory:
             return without_memory(file, self._limit)
         if self._code == -_KILL:
-            return mistake("file.reader-killed", file=file)
+            return lanfit_error("file.reader-killed", file=file)
         if self._code == processor_time.ENDED:
-            return mistake("file.reader-endless", file=file)
+            return lanfit_error("file.reader-endless", file=file)
         how = f"was ended by signal {-self._code}" if self._code < 0 else f"ended with exit code {self._code}"
         lines = self._last.strip().splitlines()
-        return mistake("file.reader-died", file=file, how=how, last=f" ({lines[-1][:200]})" if lines else "")
+        return lanfit_error("file.reader-died", file=file, how=how, last=f" ({lines[-1][:200]})" if lines else "")
 
 
 def ask(module: str, order: bytes, limit: int = 0, stop: threading.Event | None = None) -> bytes:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lanfit.data.columns import Column, describe_table
 from lanfit.data.tables import is_missing, is_number
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 #: The most cells that are examined to describe columns, and the most columns that are named.
 MOST_CELLS = 2_000_000
@@ -65,7 +65,7 @@ def many_columns(
     more = ", …" if len(found) > MOST_NAMED else ""
     listed = ", ".join(f"{each.name} ({described[each.column].kind}: {each.shown})" for each in found[:MOST_NAMED])
     proposed = "; ".join(f"{each.name}: {described[each.column].proposal}" for each in found[:MOST_NAMED])
-    return mistake(
+    return lanfit_error(
         "columns.not-numbers",
         file=path,
         count=len(found),

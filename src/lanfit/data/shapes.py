@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import permutations
 from math import prod
 
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 #: Arrays of more dimensions are not checked for permutations: 720 orders are fast, 40,320 are not.
 MAX_PERMUTED = 6
@@ -55,7 +55,7 @@ def permuted(name: str, row: Sequence[int], wanted: Sequence[int | None], array:
             axes = ", ".join(str(axis + 1) for axis in order)
             whole = array if len(real) == len(row) else f"{array}.reshape(-1, {', '.join(map(str, real))})"
             line = f"{array} = {whole}.transpose(0, {axes})"
-            return mistake("rows.permuted", file=name, shape=shown(row), wanted=shown(wanted), line=line)
+            return lanfit_error("rows.permuted", file=name, shape=shown(row), wanted=shown(wanted), line=line)
     return None
 
 

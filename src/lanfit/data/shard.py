@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lanfit.data.normalize import NO_NORMALIZER, OF_TARGETS, Normalizer
 from lanfit.data.text_labels import LABELS, words_from_array, words_to_array
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.tasks import Model, X, Y
 
@@ -179,7 +179,7 @@ class Shard:
         try:
             labels = {name: words_from_array(arrays[key]) for name, key in keys.items() if key in arrays}
         except ValueError as wrong:
-            raise mistake("own-data.labels-changed") from wrong
+            raise lanfit_error("own-data.labels-changed") from wrong
         return cls(samples("train"), samples("validation"), Normalizers.of(model, arrays), labels)
 
 

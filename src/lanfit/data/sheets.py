@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 from lanfit.core.memory import readable_size
 from lanfit.data.file_type import wrong_ending
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 MAX_RATIO = 100
 #: The memory of a cell while it is read, and the most memory per byte of the decompressed file.
@@ -75,9 +75,9 @@ def check_archive(path: Path) -> SheetFacts:
         members = archive.infolist()
         size = sum(member.file_size for member in members)
         if size > MAX_RATIO * path.stat().st_size:
-            raise mistake("xlsx.bomb", file=path, ratio=MAX_RATIO)
+            raise lanfit_error("xlsx.bomb", file=path, ratio=MAX_RATIO)
         if free := free_if_less(needed := size * FACTOR):
-            raise mistake(
+            raise lanfit_error(
                 "xlsx.larger-than-memory",
                 file=path,
                 unpacked=readable_size(size),
@@ -120,7 +120,7 @@ def damage_named(path: Path) -> Iterator[None]:
 
 def damaged(path: Path, reason: Exception) -> LanfitError:
     """Return the error for a damaged sheet."""
-    return wrong_ending(path) or mistake("xlsx.damaged", file=path, reason=str(reason) or type(reason).__name__)
+    return wrong_ending(path) or lanfit_error("xlsx.damaged", file=path, reason=str(reason) or type(reason).__name__)
 
 
 def _look_through(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> SheetFacts:
@@ -138,7 +138,7 @@ def _look_through(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path)
                 _note_facts(chunk, facts)
     cells = reach[0] * reach[1]
     if free := free_if_less(needed := cells * CELL_BYTES):
-        raise mistake(
+        raise lanfit_error(
             "xlsx.stray-cell",
             file=path,
             sheet=member.filename,
@@ -178,7 +178,7 @@ def _check_formulas(archive: zipfile.ZipFile, path: Path, facts: SheetFacts) -> 
         if re.search(rb'\bfullCalcOnLoad="(?:1|true)"', workbook):
             never = facts.zero
     if never:
-        raise mistake("xlsx.not-computed", file=path, cell=never)
+        raise lanfit_error("xlsx.not-computed", file=path, cell=never)
 
 
 def _first_worksheet(archive: zipfile.ZipFile, sheets: set[str]) -> str:

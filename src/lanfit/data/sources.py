@@ -23,7 +23,7 @@ from lanfit.data.shard import Samples
 from lanfit.data.tables import FOUND_OUT, Signs, said_of_numbering
 from lanfit.data.text_labels import Labels, labels_of_array
 from lanfit.data.threads import in_order
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.wire.tasks import OutputSpec, X, Y
 
 Part = TypeVar("Part", bound=Chunk | Labels)
@@ -87,7 +87,7 @@ def files_source(
         return Source({X: tuple(x)}, notes=notes)
     files = [pair.y for pair in pairs if pair.y is not None]
     if not files:
-        raise mistake("targets.no-files")
+        raise lanfit_error("targets.no-files")
     given: list[Chunk | Labels] = in_order(read, files)
     for number, (pair, file) in enumerate(zip(pairs, files, strict=True)):
         x_again, y_again = partial(open_file, pair.x, x_key, signs), partial(read, file)
@@ -110,7 +110,7 @@ def check_folders(x_dir: Path, y_dir: Path | None) -> None:
     if _bundle(x_dir, y_dir, None) is None:
         if not (x_dir.is_dir() and any(map(is_data, x_dir.iterdir()))) and (raw := _raw_tables(x_dir)):
             line = f"lanfit prepare {' '.join(shlex.quote(str(path)) for path in raw)}"
-            raise mistake("folder.raw-table", file=raw[0], folder=x_dir, line=line)
+            raise lanfit_error("folder.raw-table", file=raw[0], folder=x_dir, line=line)
         find_pairs(x_dir, y_dir)
 
 
@@ -208,7 +208,7 @@ def images_source(x_dir: Path, y_dir: Path | None, target: Target, input_shape: 
     if target is Target.INPUT:
         return Source({X: (x,)}, notes=gathered((x,)))
     if not target.is_classification:
-        raise mistake("images.no-numbers", folder=x_dir)
+        raise lanfit_error("images.no-numbers", folder=x_dir)
     labels = labels_of(name, images)
     notes = gathered((x, labels))
     if y_dir is not None and y_dir.is_dir() and any(map(is_data, y_dir.iterdir())):
@@ -233,7 +233,7 @@ def arrays_source(
         return Source({X: x}, test=test, notes=notes)
     targets = [(f"y of {name}", y) for name, _, y in parts if y is not None]
     if len(targets) < len(parts):
-        raise mistake("targets.none", name=parts[0][0])
+        raise lanfit_error("targets.none", name=parts[0][0])
     found, more = _target_pieces(targets, target)
     return Source({X: x}, {Y: found}, test=test, notes=(*notes, *more))
 
@@ -296,5 +296,5 @@ def _keys(npz_key: str | None) -> tuple[str | None, str | None]:
         return None, None
     keys = [key.strip() for key in npz_key.split(",")]
     if len(keys) > 2 or not all(keys):
-        raise mistake("npz.wrong-key", key=npz_key)
+        raise lanfit_error("npz.wrong-key", key=npz_key)
     return keys[0], keys[-1]

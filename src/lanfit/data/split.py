@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.core.text import pluralize
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 Rows = NDArray[np.int64]
 #: The class number of rows without a class, which are drawn at random.
@@ -35,7 +35,7 @@ def split_rows(rows: int, fraction: float, seed: int, classes: NDArray[np.generi
     """
     held = held_rows(rows, fraction)
     if held >= rows:
-        raise mistake("split.none-left", rows=pluralize(rows, "row"), held=held)
+        raise lanfit_error("split.none-left", rows=pluralize(rows, "row"), held=held)
     return _draw(rows, held, seed, classes)
 
 
@@ -52,7 +52,7 @@ def sample_rows(rows: int, samples: int, seed: int, classes: NDArray[np.generic]
 def held_rows(rows: int, fraction: float) -> int:
     """Return how many rows are held out."""
     if not 0 <= fraction < 1:
-        raise mistake("split.share", share=fraction)
+        raise lanfit_error("split.share", share=fraction)
     return ceil(fraction * rows)
 
 
@@ -96,7 +96,7 @@ def deal(rows: int, shards: int, seed: int, classes: NDArray[np.generic] | None 
         InputError: fewer rows than shards, or no shard.
     """
     if shards < 1 or shards > rows:
-        raise mistake("split.more-shards-than-rows", rows=pluralize(rows, "row"), shards=shards)
+        raise lanfit_error("split.more-shards-than-rows", rows=pluralize(rows, "row"), shards=shards)
     if shards == 1:
         return [np.arange(rows, dtype=np.int64)]
     random = np.random.RandomState(seed)
@@ -137,7 +137,7 @@ def folds(
         InputError: k is below 2, above the number of rows, or above the number of rows of a class.
     """
     if not 2 <= k <= rows:
-        raise mistake("split.folds", rows=pluralize(rows, "row"), folds=k, most=max(2, rows))
+        raise lanfit_error("split.folds", rows=pluralize(rows, "row"), folds=k, most=max(2, rows))
     if classes is not None and not few:
         names, sizes = sizes_of_classes(classes)
         small = [(word_of(name, words), int(size)) for name, size in zip(names, sizes, strict=True) if size < k]
@@ -145,8 +145,8 @@ def folds(
             shown = ", ".join(f"{name} ({pluralize(size, 'row')})" for name, size in small[:10])
             least = min(size for _, size in small)
             if least == 1:
-                raise mistake("split.class-of-one-row", folds=k, classes=shown)
-            raise mistake("split.folds-of-a-class", folds=k, classes=shown, least=least)
+                raise lanfit_error("split.class-of-one-row", folds=k, classes=shown)
+            raise lanfit_error("split.folds-of-a-class", folds=k, classes=shown, least=least)
     return [(np.setdiff1d(np.arange(rows), held, assume_unique=True), held) for held in deal(rows, k, seed, classes)]
 
 
@@ -162,7 +162,7 @@ def check_samples(samples: int, rows: int) -> None:
         InputError: there are fewer rows, or the number is 0.
     """
     if not 1 <= samples <= rows:
-        raise mistake("split.samples", samples=samples, rows=rows)
+        raise lanfit_error("split.samples", samples=samples, rows=rows)
 
 
 def _rows_alone_in_their_class(classes: NDArray[np.generic]) -> NDArray[np.bool_]:

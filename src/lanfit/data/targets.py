@@ -17,7 +17,7 @@ from lanfit.data.labels import Shape, Target, arrange, check_labels, check_words
 from lanfit.data.shapes import shown
 from lanfit.data.sources import Source
 from lanfit.data.text_labels import Labels, unite
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.wire.tasks import OutputSpec
 
 #: Checks a block before it is copied: its chunk, the block, and the number of its first row in the chunk.
@@ -62,7 +62,7 @@ def check_pairs(source: Source, given: Sequence[Chunk | Labels]) -> None:
     """
     for x, y in zip(next(iter(source.inputs.values())), given, strict=True):
         if len(x) != len(y):
-            raise mistake("rows.unequal", x_file=x.name, x_rows=len(x), y_file=y.name, y_rows=len(y))
+            raise lanfit_error("rows.unequal", x_file=x.name, x_rows=len(x), y_file=y.name, y_rows=len(y))
 
 
 def common_row(what: str, rows: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ def common_row(what: str, rows: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[
     first_name, first = rows[0]
     for name, row in rows:
         if row != first:
-            raise mistake(
+            raise lanfit_error(
                 "rows.other-columns",
                 file=name,
                 shape=shown(row),

@@ -18,7 +18,7 @@ from lanfit.core.decoding import decode_json
 from lanfit.core.text import sanitize
 from lanfit.data.chunks import AnyArray, check_plain
 from lanfit.data.tables import is_missing, is_number, to_number
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 #: The name of the array with the names of classes in transfers.
 LABELS = "labels"
@@ -51,10 +51,10 @@ def labels_of_array(name: str, array: AnyArray) -> Labels:
     """
     if array.dtype.kind == "U":
         if array.dtype.itemsize > 4 * MAX_LENGTH:
-            raise mistake("labels.too-long-array", file=name, most=MAX_LENGTH)
+            raise lanfit_error("labels.too-long-array", file=name, most=MAX_LENGTH)
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
         if (array.view(np.uint32) > sys.maxunicode).any():
-            raise mistake("labels.no-characters", file=name)
+            raise lanfit_error("labels.no-characters", file=name)
         texts, codes = np.unique(array, return_inverse=True)
         return labels_of_texts(name, codes.reshape(array.shape), texts.tolist())
     check_plain(name, array.dtype)
@@ -81,7 +81,7 @@ def labels_of_texts(
     stripped = [text.strip() for text in texts]
     for place, text in enumerate(stripped):
         if not text:
-            raise mistake("labels.empty", file=name, row=row(place))
+            raise lanfit_error("labels.empty", file=name, row=row(place))
     if all(text.lower() in _BOOLEANS for text in stripped):
         return Labels(name, np.array([_BOOLEANS[text.lower()] for text in stripped], np.bool_)[codes])
     numbers = [is_number(text, decimal, thousands) for text in stripped]
@@ -90,10 +90,10 @@ def labels_of_texts(
         return Labels(name, np.array(exact, np.int64 if all(type(n) is int for n in exact) else np.float64)[codes])
     marks = [text for text, number in zip(stripped, numbers, strict=True) if not number and is_missing(text)]
     if any(numbers) and len(marks) == numbers.count(False):
-        raise mistake("labels.missing", file=name, row=row(stripped.index(marks[0])), mark=marks[0])
+        raise lanfit_error("labels.missing", file=name, row=row(stripped.index(marks[0])), mark=marks[0])
     if any(numbers):
         number, word = numbers.index(True), numbers.index(False)
-        raise mistake(
+        raise lanfit_error(
             "labels.mixed",
             file=name,
             row=row(number),
@@ -103,12 +103,12 @@ def labels_of_texts(
         )
     words = sorted(set(stripped))
     if len(words) > MAX_LABELS:
-        raise mistake("labels.too-many", file=name, count=len(words), most=MAX_LABELS)
+        raise lanfit_error("labels.too-many", file=name, count=len(words), most=MAX_LABELS)
     for place, text in enumerate(stripped):
         if len(text) > MAX_LENGTH:
-            raise mistake("labels.too-long", file=name, row=row(place), label=_short(text), most=MAX_LENGTH)
+            raise lanfit_error("labels.too-long", file=name, row=row(place), label=_short(text), most=MAX_LENGTH)
         if not _is_plain(text):
-            raise mistake("labels.control-characters", file=name, row=row(place), label=_short(text))
+            raise lanfit_error("labels.control-characters", file=name, row=row(place), label=_short(text))
     places = {word: np.int32(place) for place, word in enumerate(words)}
     notes = [] if stripped == list(texts) else ["spaces around labels are removed"]
     if marks:
@@ -129,10 +129,10 @@ def unite(files: Sequence[Labels]) -> tuple[list[AnyArray], tuple[str, ...] | No
     for labels in files:
         if labels.words is None:
             number = labels.values.flat[0]
-            raise mistake("labels.mixed-files", file=labels.name, number=number, words_file=worded.name)
+            raise lanfit_error("labels.mixed-files", file=labels.name, number=number, words_file=worded.name)
     names = tuple(sorted({word for labels in files for word in labels.words or ()}))
     if len(names) > MAX_LABELS:
-        raise mistake("labels.too-many-in-all", count=len(names), most=MAX_LABELS)
+        raise lanfit_error("labels.too-many-in-all", count=len(names), most=MAX_LABELS)
     place = {name: np.int32(number) for number, name in enumerate(names)}
     return [np.array([place[w] for w in labels.words or ()], np.int32)[labels.values] for labels in files], names
 

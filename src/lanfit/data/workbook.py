@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lanfit.data.sheets import DAMAGED, damage_named, damaged
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 Cell = Any
 """None or "", bool, int, float, str, or a date or time."""
@@ -37,7 +37,7 @@ def read_cells(path: Path) -> tuple[Sequence[Sequence[Cell]], tuple[str, ...]]:
     except ImportError as error:
         if reason:
             raise damaged(path, reason) from reason
-        raise mistake("xlsx.no-reader", file=path) from error
+        raise lanfit_error("xlsx.no-reader", file=path) from error
     with damage_named(path):
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         try:

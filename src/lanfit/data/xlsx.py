@@ -33,7 +33,7 @@ from lanfit.data.tables import (
     unnamed_column,
 )
 from lanfit.data.text_labels import Labels, labels_of_texts
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 Cell = Any
 """None or "", bool, int, float, str, or a date or time."""
@@ -145,14 +145,14 @@ def _no_number(sheet: _Sheet, row: int, column: int) -> LanfitError:
         False,
     )
     if isinstance(cell, (datetime.date, datetime.time, datetime.timedelta)):
-        return mistake("xlsx.date", cell=where, date=cell, way=way)
+        return lanfit_error("xlsx.date", cell=where, date=cell, way=way)
     text = _written(cell).strip()
     if not text:
-        return mistake("xlsx.empty-cell", cell=where, way=way)
+        return lanfit_error("xlsx.empty-cell", cell=where, way=way)
     if is_missing(text):
-        return mistake("xlsx.missing", cell=where, text=text, way=way)
+        return lanfit_error("xlsx.missing", cell=where, text=text, way=way)
     lead = lead_of(is_of_numbers(sheet.header))
-    return mistake("xlsx.not-a-number", cell=where, text=text[:40], names=lead, way=way)
+    return lanfit_error("xlsx.not-a-number", cell=where, text=text[:40], names=lead, way=way)
 
 
 def read_xlsx_texts(path: Path) -> tuple[tuple[str, ...] | None, list[list[str]], tuple[str, ...]]:
@@ -179,7 +179,7 @@ def _read_sheet(path: Path, numbering: str, *, as_text: bool = False) -> _Sheet:
     rows, notes = read_sheet(path, facts.needed)
     kept = [(place, cells) for place, cells in enumerate(rows, 1) if any(cell not in (None, "") for cell in cells)]
     if not kept:
-        raise mistake("xlsx.empty-sheet", file=path)
+        raise lanfit_error("xlsx.empty-sheet", file=path)
     right = max(len(cells) for _, cells in kept)
     kept = [
         (place, cells if len(cells) == right else [*cells, *[None] * (right - len(cells))]) for place, cells in kept
@@ -215,7 +215,7 @@ def _with_header(sheet: _Sheet, numbering: str) -> _Sheet:
     elif not is_header([cell for cell in first if isinstance(cell, str)]):
         return sheet
     if not below:
-        raise mistake("xlsx.only-names", file=sheet.path)
+        raise lanfit_error("xlsx.only-names", file=sheet.path)
     return replace(sheet, header=texts, rows=below, places=sheet.places[1:])
 
 
@@ -235,7 +235,7 @@ def _without_index(sheet: _Sheet) -> _Sheet:
         return replace(sheet, header=others, rows=rows, left=sheet.left + 1, notes=notes)
     if unnamed:
         place = f"{column_letters(sheet.left + unnamed - 1)}{sheet.places[0] - 1}"
-        raise mistake("xlsx.unnamed-column", cell=f"{sheet.path}, cell {place}")
+        raise lanfit_error("xlsx.unnamed-column", cell=f"{sheet.path}, cell {place}")
     return sheet
 
 

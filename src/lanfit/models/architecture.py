@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from lanfit.core.memory import ran_out
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models import allowlist, custom
 from lanfit.models.operations import CALLING
 from lanfit.wire.arrays import DTYPES
@@ -43,9 +43,9 @@ def check_architecture(architecture: str, *, h5: bool = False) -> None:
     if not isinstance(outermost, str) or (outermost not in allowlist.MODELS and not custom.is_custom(config)):
         if isinstance(outermost, str) and (missing := custom.refusal("class", outermost, "")) is not None:
             raise missing
-        raise mistake("model.no-model", name=outermost)
+        raise lanfit_error("model.no-model", name=outermost)
     if (layers := count_layers(config)) > MAX_LAYERS:
-        raise mistake("model.too-many-layers", layers=layers, most=MAX_LAYERS)
+        raise lanfit_error("model.too-many-layers", layers=layers, most=MAX_LAYERS)
     check_objects(config, _LAYER_MODULE if h5 else "")
 
 
@@ -78,7 +78,7 @@ def build(architecture: str) -> Any:
     except Exception as error:
         if ran_out(error):
             raise MemoryError(first_line(error)) from error
-        raise mistake("model.not-built", version=keras.__version__, reason=first_line(error)) from error
+        raise lanfit_error("model.not-built", version=keras.__version__, reason=first_line(error)) from error
 
 
 def parse(text: str, what: str) -> Any:
@@ -88,11 +88,11 @@ def parse(text: str, what: str) -> Any:
         InputError: the text is too long, nested too deeply, or not JSON.
     """
     if len(text) > MAX_BYTES:
-        raise mistake("model.text-too-long", what=what, size=len(text), most=MAX_BYTES)
+        raise lanfit_error("model.text-too-long", what=what, size=len(text), most=MAX_BYTES)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise mistake("model.not-json", what=what, reason=first_line(error)) from error
+        raise lanfit_error("model.not-json", what=what, reason=first_line(error)) from error
 
 
 def check_objects(config: object, module: str, kind: str = "layer") -> None:
@@ -122,7 +122,7 @@ class _Part:
 
 def _check(value: object, module: str, part: _Part, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise mistake("model.too-deep", most=MAX_DEPTH)
+        raise lanfit_error("model.too-deep", most=MAX_DEPTH)
     if isinstance(value, list):
         for item in value:
             _check(item, module, part, depth + 1)
@@ -141,7 +141,7 @@ def _check_object(value: dict[str, Any], module: str, part: _Part) -> _Part:
     own = config.get("name") if isinstance(config, dict) else None
     here = replace(part, name=own) if isinstance(own, str) else part
     if not isinstance(name, str):
-        raise mistake("model.spoilt-part", place=here, what="an object whose class is not given as a name")
+        raise lanfit_error("model.spoilt-part", place=here, what="an object whose class is not given as a name")
     if name in _ARRAYS:
         _check_array(name, config, part)
         return part
@@ -154,36 +154,36 @@ def _check_object(value: dict[str, Any], module: str, part: _Part) -> _Part:
         if not (_is_one_of(config, allowlist.FUNCTIONS) and _is_one_of(origin, allowlist.FUNCTION_MODULES)):
             if (missing := custom.refusal("function", config, str(part))) is not None:
                 raise missing
-            raise mistake("model.foreign-function", place=part, name=config, origin=_from(origin))
+            raise lanfit_error("model.foreign-function", place=part, name=config, origin=_from(origin))
         if registered not in (None, "function", config):
-            raise mistake("model.registered", place=part, kind="function", name=config, registered=registered)
+            raise lanfit_error("model.registered", place=part, kind="function", name=config, registered=registered)
         return part
     if name in allowlist.LOOKUPS:
-        raise mistake("model.lookup", place=here, name=name, reason=allowlist.REFUSED[name])
+        raise lanfit_error("model.lookup", place=here, name=name, reason=allowlist.REFUSED[name])
     if name in allowlist.REFUSED and (name not in CALLING or str(origin).startswith(_OPERATIONS)):
-        raise mistake("model.refused-class", place=here, name=name, reason=allowlist.REFUSED[name])
+        raise lanfit_error("model.refused-class", place=here, name=name, reason=allowlist.REFUSED[name])
     if "module" not in value and module and name in allowlist.MODELS:
         origin = "keras.models"
     if not isinstance(origin, str) or (origin, name) not in allowlist.CLASSES:
         # The latter are the operations of Keras 2: TFOpLambda and SlicingOpLambda.
         if str(origin).startswith(_OPERATIONS) or name.endswith("OpLambda"):
-            raise mistake("model.operation", place=here, name=name, module=origin)
+            raise lanfit_error("model.operation", place=here, name=name, module=origin)
         if (missing := custom.refusal("class", name, str(here))) is not None:
             raise missing
         if "module" not in value and module and name in allowlist.NOT_IN_H5:
-            raise mistake("model.not-in-h5", place=here, name=name)
-        raise mistake("model.foreign-class", place=here, name=name, origin=_from(origin))
+            raise lanfit_error("model.not-in-h5", place=here, name=name)
+        raise lanfit_error("model.foreign-class", place=here, name=name, origin=_from(origin))
     if registered not in (None, name):
-        raise mistake("model.registered", place=here, kind="class", name=name, registered=registered)
+        raise lanfit_error("model.registered", place=here, kind="class", name=name, registered=registered)
     if config is not None and not isinstance(config, dict):
-        raise mistake("model.spoilt-part", place=here, what=f"the class {name} without a dict of options")
+        raise lanfit_error("model.spoilt-part", place=here, what=f"the class {name} without a dict of options")
     return here
 
 
 def _check_array(name: str, config: object, part: _Part) -> None:
     """Check constants: numbers in nested lists, and a dtype that is not an object."""
     if not (isinstance(config, dict) and _is_one_of(config.get("dtype"), DTYPES) and _numbers(config.get("value"))):
-        raise mistake("model.spoilt-part", place=part, what=f"a constant {name} that is not an array of numbers")
+        raise lanfit_error("model.spoilt-part", place=part, what=f"a constant {name} that is not an array of numbers")
 
 
 def _is_one_of(value: object, names: frozenset[str]) -> bool:

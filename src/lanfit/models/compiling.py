@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from lanfit.core.decoding import decode_json
-from lanfit.errors import InputError, LanfitError, mistake
+from lanfit.errors import InputError, LanfitError, lanfit_error
 from lanfit.models import allowlist, custom
 from lanfit.models.architecture import check_objects, first_line, parse
 from lanfit.models.structure import gives_dict, output_names
@@ -65,7 +65,7 @@ def read_spec(text: str) -> CompileSpec:
     try:
         spec = decode_json(text, CompileSpec)
     except ValueError as error:
-        raise mistake("compile.unreadable", reason=first_line(error)) from error
+        raise lanfit_error("compile.unreadable", reason=first_line(error)) from error
     return _check_parts(spec)
 
 
@@ -149,12 +149,12 @@ def _losses_in(outputs: Sequence[str], config: Any) -> dict[str, Any]:
     for name, loss in losses.items():
         weight = weighed.get(name)
         if loss is None or isinstance(loss, list):
-            raise mistake("compile.no-loss", output=name)
+            raise lanfit_error("compile.no-loss", output=name)
         if weight is not None and not isinstance(weight, int | float):
-            raise mistake("compile.per-output", what="loss_weights", outputs=", ".join(outputs))
+            raise lanfit_error("compile.per-output", what="loss_weights", outputs=", ".join(outputs))
         found[name] = OutputOptions(_as_loss(_with_module(loss, "keras.losses")), weight)
     if missing := [name for name in outputs if name not in found]:
-        raise mistake("compile.no-loss", output=missing[0])
+        raise lanfit_error("compile.no-loss", output=missing[0])
     for each in found.values():
         _check_parts(CompileSpec(loss=each.loss))
     return {"outputs": found}
@@ -162,7 +162,7 @@ def _losses_in(outputs: Sequence[str], config: Any) -> dict[str, Any]:
 
 def _as_loss(loss: object) -> str | KerasObject:
     if not isinstance(loss, str | dict):
-        raise mistake("compile.unreadable", reason=f"{loss!r} is no loss")
+        raise lanfit_error("compile.unreadable", reason=f"{loss!r} is no loss")
     return loss
 
 
@@ -174,7 +174,7 @@ def _by_output(given: Any, outputs: Sequence[str], what: str) -> dict[str, Any]:
         return dict(given)
     if isinstance(given, list) and len(given) == len(outputs):
         return dict(zip(outputs, given, strict=True))
-    raise mistake("compile.per-output", what=what, outputs=", ".join(outputs))
+    raise lanfit_error("compile.per-output", what=what, outputs=", ".join(outputs))
 
 
 def left_out_note(names: Sequence[str]) -> str:
@@ -205,12 +205,12 @@ def override(
     for metric in metrics or ():
         _known(metric, allowlist.METRIC_NAMES, "metric", "--metrics")
     if learning_rate is not None and not 0 < learning_rate < float("inf"):
-        raise mistake("compile.learning-rate", rate=learning_rate)
+        raise lanfit_error("compile.learning-rate", rate=learning_rate)
     known_loss = loss or spec.loss or (spec.outputs and all(each.loss for each in spec.outputs.values())) or None
     missing = [flag for flag, value in [("--optimizer", chosen), ("--loss", known_loss)] if value is None]
     if missing or chosen is None:
         words = " and ".join(flag.strip("-") for flag in missing)
-        raise mistake("compile.incomplete", missing=words, flags=" and ".join(missing))
+        raise lanfit_error("compile.incomplete", missing=words, flags=" and ".join(missing))
     if learning_rate is not None:
         chosen = _with_learning_rate(chosen, learning_rate)
     if spec.outputs:
@@ -367,7 +367,7 @@ def compile_model(model: Any, spec: CompileSpec, steps_per_execution: int = 1) -
             steps_per_execution=steps_per_execution,
         )
     except Exception as error:
-        raise mistake("compile.refused", version=keras.__version__, reason=first_line(error)) from error
+        raise lanfit_error("compile.refused", version=keras.__version__, reason=first_line(error)) from error
 
 
 def _whole(made: Any, given: object) -> Any:
@@ -395,7 +395,7 @@ def _problem(part: str, error: LanfitError) -> LanfitError:
     if _is_custom(error):
         return error
     flag, example = OVERRIDES[part]
-    return mistake("compile.in-file", part=part, reason=error.message, flag=flag, example=f"{flag} {example}")
+    return lanfit_error("compile.in-file", part=part, reason=error.message, flag=flag, example=f"{flag} {example}")
 
 
 def _is_custom(error: LanfitError) -> bool:
@@ -413,7 +413,7 @@ def _optimizer_in(config: Any) -> dict[str, Any]:
 def _loss_in(config: Any) -> dict[str, Any]:
     losses, weights = _flat(_table(config).get("loss")), _flat(config.get("loss_weights"))
     if len(losses) > 1 or len(weights) > 1 or not all(isinstance(weight, (int, float)) for weight in weights):
-        raise mistake("compile.several-losses", count=len(losses), weights=config.get("loss_weights"))
+        raise lanfit_error("compile.several-losses", count=len(losses), weights=config.get("loss_weights"))
     loss = _with_module(losses[0], "keras.losses") if losses else None
     return {"loss": loss, "loss_weight": weights[0] if weights else None}
 
@@ -447,7 +447,7 @@ def _name_of(metric: Any) -> str:
 
 def _table(config: Any) -> dict[str, Any]:
     if not isinstance(config, dict):
-        raise mistake("compile.unreadable", reason="they are not a JSON object")
+        raise lanfit_error("compile.unreadable", reason="they are not a JSON object")
     return config
 
 
@@ -455,7 +455,7 @@ def _converted(parts: Mapping[str, Any]) -> CompileSpec:
     try:
         return msgspec.convert(parts, CompileSpec)
     except msgspec.ValidationError as error:
-        raise mistake("compile.unreadable", reason=error) from error
+        raise lanfit_error("compile.unreadable", reason=error) from error
 
 
 #: The names of the objects of a module in errors.
@@ -472,7 +472,7 @@ def _check_parts(spec: CompileSpec) -> CompileSpec:
             if custom.is_custom(value):
                 continue
             if value.get("module") != module or not isinstance(value.get("config"), dict):
-                raise mistake("compile.other-kind", name=value.get("class_name"), module=module)
+                raise lanfit_error("compile.other-kind", name=value.get("class_name"), module=module)
     for loss in losses:
         if isinstance(loss, str):
             _known(loss, allowlist.LOSS_NAMES, "loss", "--loss")
@@ -487,7 +487,7 @@ def _known(name: str, names: Mapping[str, str], what: str, flag: str) -> None:
         return
     near = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(name.lower(), names, n=1)
     hint = f"Did you mean {near[0]!r}?" if near else f"The known ones are: {', '.join(sorted({*names.values()}))}."
-    raise mistake("compile.unknown-name", name=name, what=what, known=hint, flag=flag)
+    raise lanfit_error("compile.unknown-name", name=name, what=what, known=hint, flag=flag)
 
 
 def _flat(value: object) -> list[Any]:

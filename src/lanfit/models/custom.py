@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.models import allowlist
 from lanfit.models.custom_files import AllowedFile, read_source, short
 
@@ -132,15 +132,15 @@ def refusal(kind: str, name: object, place: str) -> LanfitError | None:
         return None
     files = " or ".join(file.name for file in _loaded.files)
     if name in _loaded.built_in:
-        return mistake("custom.keras-name", place=place, kind=kind, name=name, files=files)
-    return mistake("custom.missing", place=place, kind=kind, name=name, files=files)
+        return lanfit_error("custom.keras-name", place=place, kind=kind, name=name, files=files)
+    return lanfit_error("custom.missing", place=place, kind=kind, name=name, files=files)
 
 
 def _execute(file: AllowedFile, loaded: _Loaded) -> None:
     path = Path(file.path)
     source = read_source(path)
     if (digest := hashlib.sha256(source).hexdigest()) != file.sha256:
-        raise mistake("custom.changed", path=file.name, found=short(digest), wanted=short(file.sha256))
+        raise lanfit_error("custom.changed", path=file.name, found=short(digest), wanted=short(file.sha256))
     name = _module_name(path.stem)
     module = types.ModuleType(name)
     module.__file__ = file.path
@@ -151,7 +151,7 @@ def _execute(file: AllowedFile, loaded: _Loaded) -> None:
     except Exception as wrong:
         line = _line_in(wrong, file.path)
         reason = f"{type(wrong).__name__}: {wrong}".splitlines()[0]
-        raise mistake("custom.failed", file=file.name, reason=f"{reason}{line}") from wrong
+        raise lanfit_error("custom.failed", file=file.name, reason=f"{reason}{line}") from wrong
     _register(file, module, loaded)
 
 
@@ -192,7 +192,7 @@ def _register(file: AllowedFile, module: types.ModuleType, loaded: _Loaded) -> N
             other = loaded.objects.get(key)
             if other is not None and other is not found:
                 first = getattr(sys.modules.get(other.__module__), "__file__", other.__module__)
-                raise mistake("custom.two-of-a-name", first=Path(first).name, second=file.name, name=key)
+                raise lanfit_error("custom.two-of-a-name", first=Path(first).name, second=file.name, name=key)
             loaded.objects[key] = found
 
 
@@ -221,7 +221,7 @@ def check_training(model: Any, file: str) -> None:
         if not isinstance(layer, keras.Model) or cls.__module__.partition(".")[0] == "keras":
             continue
         if method := own_training(cls):
-            raise mistake("custom.own-training", file=file, name=cls.__name__, method=method)
+            raise lanfit_error("custom.own-training", file=file, name=cls.__name__, method=method)
 
 
 def own_training(cls: type) -> str:

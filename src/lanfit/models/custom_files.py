@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.wire.tasks import CustomFile
 
 MAX_BYTES: Final = 1 << 20
@@ -68,7 +68,7 @@ def allow_named(texts: Iterable[str], folders: Sequence[Path]) -> tuple[AllowedF
         paths = [folder / given for folder in folders]
         file = allow(next((path for path in paths if path.is_file()), given))
         if digest and digest != file.sha256:
-            raise mistake("custom.changed", path=named, found=short(file.sha256), wanted=short(digest))
+            raise lanfit_error("custom.changed", path=named, found=short(file.sha256), wanted=short(digest))
         found.append(file)
     return tuple(found)
 
@@ -90,15 +90,15 @@ def defined_names(path: Path) -> frozenset[str]:
 
 def read_source(path: Path) -> bytes:
     if not path.is_file():
-        raise mistake("custom.no-file", path=path)
+        raise lanfit_error("custom.no-file", path=path)
     if path.suffix.lower() != ".py":
-        raise mistake("custom.not-python", path=path)
+        raise lanfit_error("custom.not-python", path=path)
     if (size := path.stat().st_size) > MAX_BYTES:
-        raise mistake("custom.too-large", path=path, size=size, most=MAX_BYTES)
+        raise lanfit_error("custom.too-large", path=path, size=size, most=MAX_BYTES)
     try:
         return path.read_bytes()
     except OSError as wrong:
-        raise mistake("custom.unreadable", path=path, reason=wrong.strerror or wrong) from None
+        raise lanfit_error("custom.unreadable", path=path, reason=wrong.strerror or wrong) from None
 
 
 def _parsed(path: Path, source: bytes) -> ast.Module:
@@ -107,7 +107,7 @@ def _parsed(path: Path, source: bytes) -> ast.Module:
     except (SyntaxError, ValueError, RecursionError) as wrong:
         where = f" (line {wrong.lineno})" if isinstance(wrong, SyntaxError) and wrong.lineno else ""
         reason = wrong.msg if isinstance(wrong, SyntaxError) else str(wrong)
-        raise mistake("custom.unreadable", path=path, reason=f"{reason}{where}") from None
+        raise lanfit_error("custom.unreadable", path=path, reason=f"{reason}{where}") from None
 
 
 # --- who has which ------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class Allowed:
         own = next((file for file in self._files.values() if file.name == wanted.name), None)
         if own is None:
             names = ", ".join(file.name for file in self._files.values())
-            return mistake(
+            return lanfit_error(
                 "custom.not-allowed",
                 file=wanted.name,
                 wanted=short(wanted.sha256),
@@ -168,7 +168,7 @@ class Allowed:
         missing = [name for name in objects if name.rpartition(">")[2] not in defined]
         lacks = f"; {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing in it" if missing else ""
         found, needed = short(own.sha256), short(wanted.sha256)
-        return mistake("custom.other-file", file=wanted.name, found=found, wanted=needed, lacks=lacks)
+        return lanfit_error("custom.other-file", file=wanted.name, found=found, wanted=needed, lacks=lacks)
 
 
 def lacking(needed: Iterable[CustomFile], has: Iterable[CustomFile]) -> str:

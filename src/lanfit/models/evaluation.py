@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lanfit.data.normalize import Normalizer
 from lanfit.data.shard import Arrays, Samples
-from lanfit.errors import InputError, mistake
+from lanfit.errors import InputError, lanfit_error
 from lanfit.models.architecture import build, first_line
 from lanfit.models.compiling import compile_model, ignored_by, name_of_loss, options_of, read_spec, wants_logits
 from lanfit.models.loading import activation_of
@@ -204,7 +204,7 @@ def check_batch(architecture: str, compile_json: str, weights: Mapping[str, AnyA
     compile_model(model, spec)
     for name, array in weights.items():
         if not np.isfinite(array).all():
-            raise mistake("batch.broken-weight", name=name)
+            raise lanfit_error("batch.broken-weight", name=name)
     x, y = batch_of(model)(replace(batch, weights=None).arrays)
     losses = " and ".join(dict.fromkeys(name_of_loss(own.loss) for own in options.values()))
     try:
@@ -215,7 +215,7 @@ def check_batch(architecture: str, compile_json: str, weights: Mapping[str, AnyA
     except Exception as error:
         metrics = [metric for own in options.values() for metric in own.metrics]
         names = ", ".join(metric if isinstance(metric, str) else metric["class_name"] for metric in metrics)
-        raise mistake(
+        raise lanfit_error(
             "batch.refused",
             rows=_forms(batch.inputs),
             targets=_forms(batch.targets),
@@ -229,9 +229,9 @@ def check_batch(architecture: str, compile_json: str, weights: Mapping[str, AnyA
         loss = name_of_loss(own.loss)
         with named(name if several else ""):
             if not np.isfinite(output).all():
-                raise mistake("batch.output-not-finite")
+                raise lanfit_error("batch.output-not-finite")
             if loss in _PROBABILITIES and not wants_logits(own.loss) and (output.min() < 0 or output.max() > 1 + 1e-3):
-                raise mistake(
+                raise lanfit_error(
                     "batch.no-probabilities",
                     loss=loss,
                     least=output.min(),
@@ -239,7 +239,7 @@ def check_batch(architecture: str, compile_json: str, weights: Mapping[str, AnyA
                     activation=activation_of(tensor) or "none",
                 )
     if not np.isfinite(value):
-        raise mistake("batch.loss-not-finite", loss=losses, value=value)
+        raise lanfit_error("batch.loss-not-finite", loss=losses, value=value)
 
 
 @contextmanager
@@ -258,12 +258,14 @@ def _check_metrics(model: Any, figures: Mapping[str, Any]) -> None:
     names = [*given, *(name for name in figures if name not in ("loss", *given))]
     for name in names:
         if why := why_no_metric(name):
-            raise mistake("batch.metric-name", name=name[:LONGEST_NAME], why=why)
+            raise lanfit_error("batch.metric-name", name=name[:LONGEST_NAME], why=why)
     if len(names) > MOST_METRICS or size_of(names) > MOST_BYTES:
-        raise mistake("batch.many-metrics", count=len(names), most=MOST_METRICS, size=size_of(names), bytes=MOST_BYTES)
+        raise lanfit_error(
+            "batch.many-metrics", count=len(names), most=MOST_METRICS, size=size_of(names), bytes=MOST_BYTES
+        )
     for name in figures:
         if shape := tuple(np.shape(figures[name])):
-            raise mistake("batch.metric-array", name=name, count=int(np.prod(shape)))
+            raise lanfit_error("batch.metric-array", name=name, count=int(np.prod(shape)))
 
 
 def _forms(arrays: Arrays) -> str:
@@ -274,29 +276,29 @@ def _forms(arrays: Arrays) -> str:
 def _check_rows(given: Any, x: AnyArray) -> None:
     need, have, dtype = tuple(given.shape[1:]), x.shape[1:], str(given.dtype)
     if len(need) != len(have) or any(n not in (None, h) for n, h in zip(need, have, strict=False)):
-        raise mistake("batch.row-shape", shape=have, wanted=need)
+        raise lanfit_error("batch.row-shape", shape=have, wanted=need)
     if x.dtype.kind == "f" and not np.isfinite(x).all():
-        raise mistake("batch.not-finite")
+        raise lanfit_error("batch.not-finite")
     if np.dtype(dtype).kind in "iu" and x.dtype.kind == "f" and (x != np.floor(x)).any():
-        raise mistake("batch.fractions", dtype=dtype)
+        raise lanfit_error("batch.fractions", dtype=dtype)
 
 
 def _check_targets(output: tuple[int | None, ...], loss: str, y: AnyArray, ignored: int | None = None) -> None:
     target = y.shape[1:]
     classes = output[-1] if output else None
     if y.dtype.kind == "f" and not np.isfinite(y).all():
-        raise mistake("batch.targets-not-finite")
+        raise lanfit_error("batch.targets-not-finite")
     if loss == "sparse_categorical_crossentropy":
         if target not in (output[:-1], (*output[:-1], 1)):
             if target == output:
-                raise mistake("batch.one-hot-targets", loss=loss, shape=target, output=output)
-            raise mistake("batch.no-labels", loss=loss, shape=target, output=output)
+                raise lanfit_error("batch.one-hot-targets", loss=loss, shape=target, output=output)
+            raise lanfit_error("batch.no-labels", loss=loss, shape=target, output=output)
         if classes == 1:
-            raise mistake("batch.one-output", loss=loss)
+            raise lanfit_error("batch.one-output", loss=loss)
         labels = y if ignored is None else y[y != ignored]
         least, most = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
         if classes is not None and not 0 <= least <= most < classes:
-            raise mistake("batch.labels-outside", least=least, most=most, outputs=classes, last=classes - 1)
+            raise lanfit_error("batch.labels-outside", least=least, most=most, outputs=classes, last=classes - 1)
         return
     if loss == "ctc":
         return
@@ -306,5 +308,5 @@ def _check_targets(output: tuple[int | None, ...], loss: str, y: AnyArray, ignor
         integers = y.shape[1:] in ((), (1,)) and y.dtype.kind in "iub" and classes != 1
         shape = y.shape[1:] or "(), one number per row"
         if integers:
-            raise mistake("batch.class-numbers", output=output, shape=shape, loss=loss)
-        raise mistake("batch.target-shape", output=output, shape=shape, loss=loss)
+            raise lanfit_error("batch.class-numbers", output=output, shape=shape, loss=loss)
+        raise lanfit_error("batch.target-shape", output=output, shape=shape, loss=loss)

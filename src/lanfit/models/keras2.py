@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models import allowlist
 from lanfit.models.architecture import MAX_DEPTH, first_line, parse
 
@@ -195,7 +195,7 @@ def _translated(text: str, what: str, translate: Any) -> str:
     try:
         return json.dumps(translate(config))
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise mistake("model.not-keras-2", what=what, reason=first_line(error)) from error
+        raise lanfit_error("model.not-keras-2", what=what, reason=first_line(error)) from error
 
 
 # --- names with a slash: they are changed in the file's own form, where all that refers to them still has it -----
@@ -346,7 +346,7 @@ def _layer(name: str, config: Json, found: _Found) -> tuple[str, Json]:
             if name in scaled:
                 found.hard_sigmoid.append(str(config.get("name")))
             elif name != "Activation":
-                raise mistake("model.hard-sigmoid", layer=config.get("name"), kind=name)
+                raise lanfit_error("model.hard-sigmoid", layer=config.get("name"), kind=name)
         elif isinstance(function := config.get(key), str):
             config[key] = _ACTIVATIONS.get(function, function)
     return name, config

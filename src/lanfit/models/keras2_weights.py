@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.frozen import children
 from lanfit.models.keras2 import HARD_SIGMOID_SCALE
 from lanfit.models.weights import settle
@@ -55,13 +55,13 @@ def read_weights(group: Any, model: Any, architecture: str) -> tuple[str, ...]:
     in_model = {layer.name: slots for layer, config in layers if (slots := _slots(layer, config).in_order())}
     in_file = {name: arrays for name in _names(group, "layer_names") if (arrays := _arrays(group[name]))}
     if len(in_file) != len(in_model):
-        raise mistake("weights.other-layers", needed=len(in_model), given=len(in_file))
+        raise lanfit_error("weights.other-layers", needed=len(in_model), given=len(in_file))
     is_theano, flipped = _text(group.attrs.get("backend", "")) == "theano", False
     by_order = dict(zip(in_model, in_file.values(), strict=True))  # as Keras 2 does; names may have been changed
     for name, slots in in_model.items():
         named = in_file[name] if in_file.keys() == in_model.keys() else by_order[name]
         if len(named) != len(slots):
-            raise mistake("weights.other-count", layer=name, needed=len(slots), given=len(named))
+            raise lanfit_error("weights.other-count", layer=name, needed=len(slots), given=len(named))
         ordered = _for_slots(slots, named)
         for layer in {id(slot.layer): slot.layer for slot in slots}.values():
             own = [(slot, array) for slot, array in zip(slots, ordered, strict=True) if slot.layer is layer]
@@ -199,7 +199,7 @@ def _flip(layer: Any, arrays: list[AnyArray]) -> list[AnyArray]:
 def _assign(layer: str, variable: Any, value: AnyArray) -> None:
     if tuple(variable.shape) != value.shape:
         shape = tuple(variable.shape)
-        raise mistake("weights.other-shape", layer=layer, name=variable.name, given=value.shape, needed=shape)
+        raise lanfit_error("weights.other-shape", layer=layer, name=variable.name, given=value.shape, needed=shape)
     variable.assign(value)
 
 

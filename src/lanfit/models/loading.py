@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from lanfit.core.text import pluralize
 from lanfit.data.shard import OF
-from lanfit.errors import InputError, LanfitError, mistake
+from lanfit.errors import InputError, LanfitError, lanfit_error
 from lanfit.models import custom
 from lanfit.models.architecture import build, check_architecture, first_line
 from lanfit.models.compiling import FileOptions, read_options
@@ -115,7 +115,7 @@ def load_model(path: Path) -> LoadedModel:
     except Exception as error:  # a damaged file can hold anything where Keras and HDF5 expect something
         kind = ".keras" if path.suffix.lower() == ".keras" else "HDF5"
         reason = f"{type(error).__name__}: {first_line(error)}"
-        raise mistake("model.damaged", file=path.name, kind=kind, reason=reason) from error
+        raise lanfit_error("model.damaged", file=path.name, kind=kind, reason=reason) from error
 
 
 def _load(path: Path) -> LoadedModel:
@@ -138,7 +138,7 @@ def _load(path: Path) -> LoadedModel:
     weights = get_weights(model)
     for name, array in weights.items():
         if array.dtype.name not in DTYPES:
-            raise mistake("model.dtype", file=path.name, name=name, dtype=array.dtype.name)
+            raise lanfit_error("model.dtype", file=path.name, name=name, dtype=array.dtype.name)
     return LoadedModel(
         name=path.stem,
         architecture=architecture,
@@ -267,7 +267,7 @@ def _newer(file: ModelFile, error: LanfitError) -> LanfitError:
 
     if not _numbers(file.version) > _numbers(keras.__version__):
         return error
-    return mistake(
+    return lanfit_error(
         "model.newer-keras", file=file.path.name, saved_by=file.version, here=keras.__version__, reason=error.message
     )
 
@@ -280,7 +280,7 @@ def _not_loaded(file: ModelFile, error: Exception) -> LanfitError:
     import keras
 
     by = f", saved by Keras {file.version}" if file.version else ""
-    return mistake(
+    return lanfit_error(
         "model.not-loaded", file=file.path.name, version=keras.__version__, saved_by=by, reason=first_line(error)
     )
 
@@ -359,19 +359,19 @@ def mend_backslashes(file: Any) -> None:
 def _check_arrays(path: Path, model: Any) -> None:
     """Check that inputs and outputs have a known rank, a free batch size and distinct names."""
     if not model.built or not getattr(model, "inputs", None):
-        raise mistake("model.no-input-shape", file=path.name)
+        raise lanfit_error("model.no-input-shape", file=path.name)
     for what, arrays in [("input", model.inputs), ("output", model.outputs)]:
         if len(arrays) > MOST_ARRAYS:
-            raise mistake("model.many-arrays", file=path.name, count=len(arrays), what=what, most=MOST_ARRAYS)
+            raise lanfit_error("model.many-arrays", file=path.name, count=len(arrays), what=what, most=MOST_ARRAYS)
     if not is_flat(model):
-        raise mistake("model.nested-arrays", file=path.name)
+        raise lanfit_error("model.nested-arrays", file=path.name)
     for what, names in [("input", input_names(model)), ("output", output_names(model))]:
         for name in names if len(names) > 1 else ():
             if names.count(name) > 1 or not name.isprintable() or OF in name or len(name) > LONGEST_NAME:
-                raise mistake("model.array-name", file=path.name, what=what, name=name[:LONGEST_NAME])
+                raise lanfit_error("model.array-name", file=path.name, what=what, name=name[:LONGEST_NAME])
     for each in model.inputs:
         if each.shape[0] is not None:
-            raise mistake("model.fixed-batch", file=path.name, size=each.shape[0])
+            raise lanfit_error("model.fixed-batch", file=path.name, size=each.shape[0])
 
 
 def _ids_taken(model: Any, taken: Any) -> int | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.wire.arrays import AnyArray
 
 #: Numbers at a time: their float64 copy, 1 MiB, stays in a core's cache between the operations on it.
@@ -41,7 +41,7 @@ def check_same_model(start: Mapping[str, AnyArray], update: Mapping[str, AnyArra
     if {name: (array.shape, array.dtype) for name, array in update.items()} != {
         name: (array.shape, array.dtype) for name, array in start.items()
     }:
-        raise mistake("weights.other-model", number=number)
+        raise lanfit_error("weights.other-model", number=number)
 
 
 class Mean:
@@ -78,7 +78,7 @@ class Mean:
         """
         check_same_model(self._start, update, len(self._counts) + 1)
         if rows < 0:
-            raise mistake("weights.no-average", sets=len(self._counts) + 1, counts=[*self._counts, rows])
+            raise lanfit_error("weights.no-average", sets=len(self._counts) + 1, counts=[*self._counts, rows])
         first = not any(self._counts)
         self._counts.append(rows)
         if not rows:
@@ -101,7 +101,7 @@ class Mean:
         """
         total = sum(self._counts)
         if not total:
-            raise mistake("weights.no-average", sets=len(self._counts), counts=self._counts)
+            raise lanfit_error("weights.no-average", sets=len(self._counts), counts=self._counts)
         return {
             name: self._divided(self._sums[name], total, start.dtype) if is_float(start) else start.copy()
             for name, start in self._start.items()

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.compiling import compile_model, read_spec, with_long_names
 from lanfit.models.export import save_whole
 from lanfit.models.mean import Mean
@@ -28,7 +28,7 @@ def average(weights: Sequence[Mapping[str, AnyArray]], counts: Sequence[int]) ->
         InputError: there is nothing to average, or the sets are not of one model.
     """
     if not weights or len(weights) != len(counts):
-        raise mistake("weights.no-average", sets=len(weights), counts=list(counts))
+        raise lanfit_error("weights.no-average", sets=len(weights), counts=list(counts))
     mean = Mean(weights[0])
     for each, count in zip(weights, counts, strict=True):
         mean.add(each, count)
@@ -46,7 +46,7 @@ def ensemble_model(architecture: str, compile_json: str, members: Sequence[Train
     import keras
 
     if not members:
-        raise mistake("weights.no-ensemble")
+        raise lanfit_error("weights.no-ensemble")
     if len(members) == 1:
         ensemble = raw_model(architecture, members[0])
     else:

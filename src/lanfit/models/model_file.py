@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.models.architecture import MAX_BYTES, first_line, parse
 
 #: How many times larger than stored the content of a file may be. Keras does not compress weights.
@@ -107,7 +107,7 @@ def read_model_file(path: Path) -> ModelFile:
         return _read_h5(path) if kind == "h5" else _read_json(path)
     except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile, EOFError) as error:
         names = {"zip": ".keras", "h5": "HDF5", "json": "JSON"}
-        raise mistake("model.damaged", file=path.name, kind=names[kind], reason=first_line(error)) from error
+        raise lanfit_error("model.damaged", file=path.name, kind=names[kind], reason=first_line(error)) from error
 
 
 def is_model_name(name: str) -> bool:
@@ -133,13 +133,13 @@ def _kind(path: Path) -> str:
     import h5py
 
     if not path.exists():
-        raise mistake("model.missing", path=path)
+        raise lanfit_error("model.missing", path=path)
     if path.is_dir():
         if (path / "saved_model.pb").is_file():
-            raise mistake("model.saved-model", file=path.name)
-        raise mistake("model.folder", file=path.name)
+            raise lanfit_error("model.saved-model", file=path.name)
+        raise lanfit_error("model.folder", file=path.name)
     if path.stat().st_size == 0:
-        raise mistake("model.empty", file=path.name)
+        raise lanfit_error("model.empty", file=path.name)
     if h5py.is_hdf5(path):
         return "h5"
     if zipfile.is_zipfile(path):
@@ -153,14 +153,14 @@ def _kind(path: Path) -> str:
     if start.lstrip().startswith(b"{") or ending == ".json":
         return "json"
     if ending not in ENDINGS:
-        raise mistake("model.unknown-kind", file=path.name, ending=path.suffix)
+        raise lanfit_error("model.unknown-kind", file=path.name, ending=path.suffix)
     kind = "HDF5" if ending in HDF5_ENDINGS else ".keras"
-    raise mistake("model.damaged", file=path.name, kind=kind, reason=f"it begins with {start[:8]!r}")
+    raise lanfit_error("model.damaged", file=path.name, kind=kind, reason=f"it begins with {start[:8]!r}")
 
 
 def _foreign(path: Path, found: tuple[str, str]) -> LanfitError:
     what, advice = found
-    return mistake(
+    return lanfit_error(
         "model.foreign-format", file=path.name, what=what, advice=advice.format(file=path.name).removesuffix(".")
     )
 
@@ -215,17 +215,17 @@ def _check_h5(path: Path, file: Any, size: int) -> None:
     for group in groups_in(file):
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise mistake("model.link", file=path.name, name=name)
+                raise lanfit_error("model.link", file=path.name, name=name)
             item = group[name]
             if isinstance(item, h5py.Group):
                 continue
             if item.external or item.is_virtual:
-                raise mistake("model.array-outside", file=path.name, name=name)
+                raise lanfit_error("model.array-outside", file=path.name, name=name)
             if item.dtype.kind == "O" or item.dtype.names:  # strings, references, lists of any length, structures
-                raise mistake("model.array-of-objects", file=path.name, name=name)
+                raise lanfit_error("model.array-of-objects", file=path.name, name=name)
             claimed += item.size * item.dtype.itemsize
             if claimed > MAX_RATIO * size:
-                raise mistake("model.array-too-large", file=path.name, name=name, shape=item.shape)
+                raise lanfit_error("model.array-too-large", file=path.name, name=name, shape=item.shape)
 
 
 # --- the zip format of .keras -----------------------------------------------------------------------------------
@@ -239,14 +239,14 @@ def _read_zip(path: Path) -> ModelFile:
         _check_members(path, [member.filename for member in members])
         for member in members:
             if member.file_size > MAX_RATIO * member.compress_size:
-                raise mistake("model.bomb", file=path.name, member=member.filename, size=member.file_size)
+                raise lanfit_error("model.bomb", file=path.name, member=member.filename, size=member.file_size)
         if sum(member.file_size for member in members) > MAX_TOTAL:
-            raise mistake("model.too-large", file=path.name, most=MAX_TOTAL >> 30)
+            raise lanfit_error("model.too-large", file=path.name, most=MAX_TOTAL >> 30)
         metadata, config = (_json_in(archive, name, path) for name in _ARCHIVE[:2])
         version = str(metadata.get("keras_version", "")) if isinstance(metadata, dict) else ""
         version = _checked_version(path, version)
         if version.startswith("2.12."):
-            raise mistake("model.first-keras-format", file=path.name, version=version)
+            raise lanfit_error("model.first-keras-format", file=path.name, version=version)
         with archive.open("model.weights.h5") as weights, h5py.File(weights, "r") as file:
             _check_h5(path, file, archive.getinfo("model.weights.h5").file_size)
     # The compile options are checked separately, so that a custom loss is reported as such.
@@ -262,14 +262,14 @@ def _check_members(path: Path, names: list[str]) -> None:
         if found := _FOREIGN_ZIP.get(name.rpartition("/")[2]):
             raise _foreign(path, found)
     if inside := [name for name in names if name.lower().endswith(ENDINGS) and not name.endswith("weights.h5")]:
-        raise mistake("model.packed", file=path.name, member=inside[0])
-    raise mistake("model.no-model-in-zip", file=path.name, parts=" or ".join(_ARCHIVE))
+        raise lanfit_error("model.packed", file=path.name, member=inside[0])
+    raise lanfit_error("model.no-model-in-zip", file=path.name, parts=" or ".join(_ARCHIVE))
 
 
 def _json_in(archive: zipfile.ZipFile, name: str, path: Path) -> Any:
     what, size = f"{path.name}: {name}", archive.getinfo(name).file_size
     if size > MAX_BYTES:  # before it is decompressed
-        raise mistake("model.text-too-long", what=what, size=size, most=MAX_BYTES)
+        raise lanfit_error("model.text-too-long", what=what, size=size, most=MAX_BYTES)
     return parse(archive.read(name).decode(), what)
 
 
@@ -282,10 +282,10 @@ def _read_json(path: Path) -> ModelFile:
         what = "a TensorFlow.js model", "Convert it back: tensorflowjs_converter --input_format tfjs_layers_model "
         raise _foreign(path, (what[0], f"{what[1]}--output_format keras {path.name} net.h5."))
     if "class_name" not in config:
-        raise mistake("model.no-architecture", file=path.name)
+        raise lanfit_error("model.no-architecture", file=path.name)
     for weights in _weights_beside(path):
         return _pair(path, config, weights)
-    raise mistake("model.no-weights", file=path.name, stem=path.stem)
+    raise lanfit_error("model.no-weights", file=path.name, stem=path.stem)
 
 
 def _beside_weights(path: Path, file: Any) -> ModelFile:
@@ -297,7 +297,7 @@ def _beside_weights(path: Path, file: Any) -> ModelFile:
             beside = path.with_name(f"{name}.json")
             if beside.is_file() and "class_name" in (config := _config_in(beside)):
                 return _pair(path, config, path, beside)
-    raise mistake("model.weights-only", file=path.name, stem=stem)
+    raise lanfit_error("model.weights-only", file=path.name, stem=stem)
 
 
 def _pair(path: Path, config: dict[str, Any], weights: Path, beside: Path | None = None) -> ModelFile:
@@ -314,12 +314,12 @@ def _pair(path: Path, config: dict[str, Any], weights: Path, beside: Path | None
 
 def _config_in(path: Path) -> dict[str, Any]:
     if (size := path.stat().st_size) > MAX_BYTES:
-        raise mistake("model.text-too-long", what=path.name, size=size, most=MAX_BYTES)
+        raise lanfit_error("model.text-too-long", what=path.name, size=size, most=MAX_BYTES)
     config = parse(path.read_text("utf-8-sig"), path.name)
     if isinstance(config, str):  # json.dump(model.to_json(), file) is common
         config = parse(config, path.name)
     if not isinstance(config, dict):
-        raise mistake("model.no-architecture", file=path.name)
+        raise lanfit_error("model.no-architecture", file=path.name)
     config.pop("compile_config", None)
     return config
 
@@ -351,7 +351,7 @@ def _plain_stem(path: Path) -> str:
 
 def _checked_version(path: Path, version: str) -> str:
     if version and version.partition(".")[0] not in ("2", "3"):
-        raise mistake("model.unknown-version", file=path.name, version=version)
+        raise lanfit_error("model.unknown-version", file=path.name, version=version)
     return version
 
 

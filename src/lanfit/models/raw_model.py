@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lanfit.data.normalize import Normalizer
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.architecture import build
 from lanfit.models.structure import flat_outputs, input_names, output_names, pack_inputs, pack_outputs
 from lanfit.models.trained_model import TrainedModel
@@ -114,6 +114,6 @@ def _constants(values: AnyArray, shape: tuple[int | None, ...], where: str = "in
     if array.size == 1:
         return float(array.reshape(()))
     if None in shape or array.size != prod(n or 0 for n in shape):
-        raise mistake("normalizer.other-model", count=array.size, what=where, shape=shape)
+        raise lanfit_error("normalizer.other-model", count=array.size, what=where, shape=shape)
     nested: list[Any] = array.reshape([n or 0 for n in shape]).tolist()
     return nested

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lanfit.backends import Device, check_backend
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 #: Keras and TensorFlow import these packages if they are installed, for unused features: a third of the import time.
 UNUSED = ("jax", "matplotlib", "pandas", "sklearn", "tensorflow")
@@ -44,7 +44,7 @@ def prepare_keras(backend: str = "tensorflow", threads: int = 0, device: str = "
     with _without(*(name for name in UNUSED if name != backend)), _uncollected():
         found = start(threads, device == "cpu")
         if device == "gpu" and found.kind != "gpu":
-            raise mistake("backend.no-gpu", backend=backend, found=found)
+            raise lanfit_error("backend.no-gpu", backend=backend, found=found)
         import keras
 
         if backend != "tensorflow":

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.architecture import first_line
 
 
@@ -35,7 +35,7 @@ def as_functional(model: Any, row: Sequence[int | None], dtype: str = "float32")
     try:
         outputs = model(rows)
     except Exception as error:
-        raise mistake(
+        raise lanfit_error(
             "model.not-called", name=type(model).__name__, shape=tuple(row), reason=first_line(error)
         ) from error
     return keras.Model(rows, outputs, name=f"{model.name}_on_rows")

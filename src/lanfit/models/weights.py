@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.wire.arrays import AnyArray
 
 
@@ -55,10 +55,10 @@ def check_weights(needed: Sequence[Form], weights: Mapping[str, AnyArray]) -> No
         InputError: number, shapes or dtypes differ.
     """
     if len(weights) != len(needed):
-        raise mistake("weights.count", needed=len(needed), given=len(weights))
+        raise lanfit_error("weights.count", needed=len(needed), given=len(weights))
     for (dtype, shape), (name, array) in zip(needed, weights.items(), strict=True):
         if (array.dtype.name, array.shape) != (dtype, shape):
-            raise mistake(
+            raise lanfit_error(
                 "weights.other-array",
                 name=name,
                 dtype=array.dtype.name,

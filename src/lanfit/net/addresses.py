@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Final
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 #: Names for all addresses of a machine that listens.
 ALL_ADDRESSES: Final = ("", "*", "0.0.0.0", "::", "[::]")
@@ -42,12 +42,12 @@ def parse_address(text: str) -> Address:
     bare = _SCHEME.sub("", unicodedata.normalize("NFKC", text).strip()).rstrip("/")
     host, port = _split(bare)
     if not host:
-        raise mistake("address.none", text=text)
+        raise lanfit_error("address.none", text=text)
     host = _checked_host(host, bare)
     if port is None:
         return Address(host)
     if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise mistake("address.no-port", text=text, port=port)
+        raise lanfit_error("address.no-port", text=text, port=port)
     return Address(host, int(port))
 
 
@@ -73,14 +73,14 @@ def _checked_host(host: str, text: str) -> str:
         try:
             address = ipaddress.IPv4Address(host)
         except ValueError:
-            raise mistake("address.not-ipv4", host=host) from None
+            raise lanfit_error("address.not-ipv4", host=host) from None
         if address.is_unspecified or address.is_multicast or host == "255.255.255.255":
-            raise mistake("address.all", host=host)
+            raise lanfit_error("address.all", host=host)
         return host
     if host == "*":
-        raise mistake("address.all", host=host)
+        raise lanfit_error("address.all", host=host)
     if not _NAME.fullmatch(host):
-        raise mistake("address.none", text=text)
+        raise lanfit_error("address.none", text=text)
     return host
 
 
@@ -88,11 +88,11 @@ def _checked_ipv6(host: str, text: str) -> str:
     try:
         address = ipaddress.IPv6Address(host)
     except ValueError:
-        raise mistake("address.not-ipv6", host=host) from None
+        raise lanfit_error("address.not-ipv6", host=host) from None
     if address.is_unspecified or address.is_multicast:
-        raise mistake("address.all", host=host)
+        raise lanfit_error("address.all", host=host)
     if not text.startswith("[") and (may_be := _with_port_behind(host)):
-        raise mistake("address.ambiguous", text=host, host=may_be[0], port=may_be[1])
+        raise lanfit_error("address.ambiguous", text=host, host=may_be[0], port=may_be[1])
     check_zone(host)
     return host
 
@@ -125,9 +125,9 @@ def check_zone(host: str) -> None:
     shown = ", ".join(zones) or "none"
     if zone is None:
         example = next((zone for zone in zones if zone.startswith(("e", "w"))), *zones[:1] or ["eth0"])
-        raise mistake("address.no-zone", host=host, zone=example, zones=shown)
+        raise lanfit_error("address.no-zone", host=host, zone=example, zones=shown)
     if zone not in zones and not zone.isdecimal():
-        raise mistake("address.other-zone", host=host, zones=shown)
+        raise lanfit_error("address.other-zone", host=host, zones=shown)
 
 
 def _zones() -> list[str]:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.net.addresses import ALL_ADDRESSES, check_zone
 
 #: Ports below this one need administrator rights on most systems.
@@ -59,8 +59,8 @@ def places_of(host: str) -> list[Place]:
         found = socket.getaddrinfo(bare, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         if with_port := re.fullmatch(r"(.+[^:]):([0-9]+)", host):
-            raise mistake("listen.with-port", host=host, address=with_port[1], port=with_port[2]) from error
-        raise mistake("listen.unknown-name", host=host, reason=error) from error
+            raise lanfit_error("listen.with-port", host=host, address=with_port[1], port=with_port[2]) from error
+        raise lanfit_error("listen.unknown-name", host=host, reason=error) from error
     families = (socket.AF_INET, socket.AF_INET6)
     return list(dict.fromkeys(Place(int(info[0]), info[4]) for info in found if info[0] in families))
 
@@ -80,7 +80,7 @@ def bind(places: Sequence[Place], port: int) -> list[socket.socket]:
         InputError: an address does not belong to this machine, or the port can't be used.
     """
     if not 0 <= port <= 65535:
-        raise mistake("listen.no-port", port=port)
+        raise lanfit_error("listen.no-port", port=port)
     for trial in range(TRIALS):
         try:
             return _bound(places, port)
@@ -125,11 +125,11 @@ def address_of(sock: socket.socket) -> str:
 def _unusable(error: OSError, address: str, port: int) -> LanfitError:
     # create_server includes the address in the text; the error number distinguishes the causes.
     if error.errno in (errno.EADDRINUSE, getattr(errno, "WSAEADDRINUSE", -1)):
-        return mistake("listen.port-in-use", port=port, address=address)
+        return lanfit_error("listen.port-in-use", port=port, address=address)
     if error.errno in (errno.EACCES, errno.EPERM, getattr(errno, "WSAEACCES", -1)):
         if port >= FIRST_UNPRIVILEGED:
-            return mistake("listen.port-reserved", port=port)
-        return mistake("listen.port-forbidden", port=port)
+            return lanfit_error("listen.port-reserved", port=port)
+        return lanfit_error("listen.port-forbidden", port=port)
     if error.errno in (errno.EADDRNOTAVAIL, getattr(errno, "WSAEADDRNOTAVAIL", -1)):
-        return mistake("listen.other-machine", address=address)
-    return mistake("listen.failed", port=port, address=address, reason=error)
+        return lanfit_error("listen.other-machine", address=address)
+    return lanfit_error("listen.failed", port=port, address=address, reason=error)

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.net.keepalive import Dead, Keepalive, LinkTimes, Reading
 from lanfit.net.transport import Wire
 from lanfit.wire.frames import Chunk, slices
@@ -241,7 +241,7 @@ class Link:
             raise self._ended()
 
     def _ended(self) -> LanfitError:
-        return mistake("link.ended", peer=self.peer, reason=self.reason)
+        return lanfit_error("link.ended", peer=self.peer, reason=self.reason)
 
     def _on_event(self, event: Event) -> None:
         self._heard.set()

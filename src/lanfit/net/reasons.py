@@ -6,7 +6,7 @@ import errno
 import os
 import ssl
 
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 
 #: A firewall rejects at once. An unused address is detected after some seconds, by a failed address resolution.
 AT_ONCE = 0.7
@@ -54,17 +54,17 @@ def why_not_reached(error: OSError, address: str, after: float, timeout: float) 
         after: how long it took to fail, in seconds: a rejection is immediate.
     """
     if isinstance(error, TimeoutError) or error.errno == errno.ETIMEDOUT:
-        return mistake("connect.no-answer", address=address, seconds=timeout, port=address.rpartition(":")[2])
+        return lanfit_error("connect.no-answer", address=address, seconds=timeout, port=address.rpartition(":")[2])
     if isinstance(error, ConnectionRefusedError):
-        return mistake("connect.nobody-listens", address=address)
+        return lanfit_error("connect.nobody-listens", address=address)
     unreachable = error.errno in (errno.EHOSTUNREACH, errno.EHOSTDOWN)
     if error.errno in _FORBIDDEN or (unreachable and after < AT_ONCE):
-        return mistake("connect.rejected", address=address, port=address.rpartition(":")[2])
+        return lanfit_error("connect.rejected", address=address, port=address.rpartition(":")[2])
     if unreachable:
-        return mistake("connect.nobody-there", address=address)
+        return lanfit_error("connect.nobody-there", address=address)
     if error.errno in _NO_ROUTE:
-        return mistake("connect.no-way", address=address, reason=system_text(error))
-    return mistake("connect.failed", address=address, reason=system_text(error))
+        return lanfit_error("connect.no-way", address=address, reason=system_text(error))
+    return lanfit_error("connect.failed", address=address, reason=system_text(error))
 
 
 def tells_more(error: OSError) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from lanfit.core.durable import atomic_write
 from lanfit.core.text import pluralize
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.wire.auth import ID_BYTES
 
 ALPN = "lanfit/1"
@@ -55,7 +55,7 @@ class Identity:
             if not path.exists():
                 atomic_write(path, new_key() + new_ids(), mode=0o600)
         except OSError as error:
-            raise mistake("identity.unusable", file=path, reason=error) from error
+            raise lanfit_error("identity.unusable", file=path, reason=error) from error
         return cls.read(path, path)
 
     @classmethod
@@ -68,14 +68,14 @@ class Identity:
         try:
             fingerprint = _certificate_fingerprint(_text(path))
         except ValueError as error:
-            raise mistake("identity.damaged", file=path, reason=error) from error
+            raise lanfit_error("identity.damaged", file=path, reason=error) from error
         try:
             text = _text(ids)
             return cls(_field(text, "server id"), _field(text, "salt"), fingerprint, path)
         except ValueError as error:
             if ids == path:
-                raise mistake("identity.damaged", file=path, reason=error) from error
-            raise mistake("identity.damaged-ids", file=ids, reason=error) from error
+                raise lanfit_error("identity.damaged", file=path, reason=error) from error
+            raise lanfit_error("identity.damaged-ids", file=ids, reason=error) from error
 
 
 def server_context(identity: Identity) -> ssl.SSLContext:
@@ -87,7 +87,7 @@ def server_context(identity: Identity) -> ssl.SSLContext:
     try:
         context.load_cert_chain(identity.path)
     except ssl.SSLError as error:
-        raise mistake("identity.other-key", file=identity.path, reason=error.reason) from error
+        raise lanfit_error("identity.other-key", file=identity.path, reason=error.reason) from error
     return context
 
 
@@ -135,7 +135,7 @@ def parse_fingerprint(text: str) -> str:
         why = f"it has {len(digits)} digits, but a fingerprint has {ALL_DIGITS}"
     else:
         return digits
-    raise mistake("fingerprint.malformed", text=text.strip()[:80], why=why)
+    raise lanfit_error("fingerprint.malformed", text=text.strip()[:80], why=why)
 
 
 def has_fingerprint(fingerprint: bytes, digits: str) -> bool:
@@ -154,7 +154,7 @@ def _text(path: Path) -> str:
         text = path.read_text("ascii")
         _keep_private(path)
     except (OSError, UnicodeDecodeError) as error:
-        raise mistake("identity.unusable", file=path, reason=error) from error
+        raise lanfit_error("identity.unusable", file=path, reason=error) from error
     return text
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
-from lanfit.errors import InputError, mistake
+from lanfit.errors import InputError, lanfit_error
 from lanfit.settings.fields import int_range, names, positive
 
 #: What can be changed, beside the number of rounds, and how its values are parsed; the same as in the job's fields.
@@ -47,7 +47,7 @@ class Entry:
         """
         found = _ENTRY.fullmatch(text)
         if found is None or found[2] not in CHANGEABLE:
-            raise mistake("value.no-change", value=text, settings=" or ".join(CHANGEABLE))
+            raise lanfit_error("value.no-change", value=text, settings=" or ".join(CHANGEABLE))
         where, setting, value = found.groups()
         try:
             return cls(int(where) if where.isdecimal() else where, setting, CHANGEABLE[setting](value))

@@ -16,7 +16,7 @@ from typing import Any
 
 from lanfit.core.encoding import decode_text
 from lanfit.core.text import pluralize
-from lanfit.errors import InputError, LanfitError, mistake
+from lanfit.errors import InputError, LanfitError, lanfit_error
 
 #: A backslash in double quotes: it starts an escape there, and Windows paths contain them.
 _BACKSLASH = re.compile(r'"[^"\n]*\\[^"\n]*"')
@@ -38,8 +38,8 @@ def int_range(least: int, most: int | None = None) -> Callable[[str], int]:
 
     def wrong(value: str | int) -> LanfitError:
         if most is None:
-            return mistake("value.not-whole", value=value, least=least)
-        return mistake("value.not-whole-in-range", value=value, least=least, most=most)
+            return lanfit_error("value.not-whole", value=value, least=least)
+        return lanfit_error("value.not-whole-in-range", value=value, least=least, most=most)
 
     return parse
 
@@ -48,7 +48,7 @@ def fraction(text: str) -> float:
     """Parse a fraction of the rows: at least 0 and less than 1."""
     number = _number(text)
     if not 0 <= number < 1:
-        raise mistake("value.not-a-share", value=text)
+        raise lanfit_error("value.not-a-share", value=text)
     return number
 
 
@@ -56,7 +56,7 @@ def share(text: str) -> float:
     """Parse a number of at least 0 and less than 1."""
     number = _number(text)
     if not 0 <= number < 1:
-        raise mistake("value.not-below-one", value=text)
+        raise lanfit_error("value.not-below-one", value=text)
     return number
 
 
@@ -64,7 +64,7 @@ def share_of_clients(text: str) -> float:
     """Parse a fraction above 0 and at most 1."""
     number = _number(text)
     if not 0 < number <= 1:
-        raise mistake("value.not-up-to-one", value=text)
+        raise lanfit_error("value.not-up-to-one", value=text)
     return number
 
 
@@ -73,7 +73,7 @@ def absences(text: str) -> tuple[str, ...]:
     found = names(text)
     for name in found:
         if not re.fullmatch(r"[1-9][0-9]{0,8}:[1-9][0-9]{0,8}", name):
-            raise mistake("value.no-absence", value=name)
+            raise lanfit_error("value.no-absence", value=name)
     return found
 
 
@@ -81,7 +81,7 @@ def positive(text: str) -> float:
     """Parse a finite number above 0."""
     number = _number(text)
     if not 0 < number < float("inf"):
-        raise mistake("value.not-positive", value=text)
+        raise lanfit_error("value.not-positive", value=text)
     return number
 
 
@@ -136,7 +136,7 @@ def choice(options: Mapping[str, str], *, upper: bool = False) -> Callable[[str]
         if word in options.values():
             return word
         listed = ", ".join(f"{key} {name}" if key != name else name for key, name in options.items())
-        raise mistake("value.no-choice", value=text, choices=listed, guess=did_you_mean(word, options.values()))
+        raise lanfit_error("value.no-choice", value=text, choices=listed, guess=did_you_mean(word, options.values()))
 
     return parse
 
@@ -164,15 +164,15 @@ def yes_or_no(answer: str) -> bool:
         return True
     if word in ("n", "no", "false", "0"):
         return False
-    raise mistake("value.not-yes-or-no", value=answer)
+    raise lanfit_error("value.not-yes-or-no", value=answer)
 
 
 def text(value: str) -> str:
     """Parse any text that is not empty, on one line."""
     if not value.strip():
-        raise mistake("value.empty")
+        raise lanfit_error("value.empty")
     if not value.isprintable():
-        raise mistake("value.control-character", value=repr(value))
+        raise lanfit_error("value.control-character", value=repr(value))
     return value.strip()
 
 
@@ -180,7 +180,7 @@ def names(value: str) -> tuple[str, ...]:
     """Parse names separated by commas or spaces."""
     found = tuple(value.replace(",", " ").split())
     if not found:
-        raise mistake("value.empty")
+        raise lanfit_error("value.empty")
     return found
 
 
@@ -188,7 +188,7 @@ def array_names(value: str) -> tuple[str, ...]:
     """Parse names of arrays separated by commas; a name may contain spaces."""
     found = tuple(text(part) for part in value.split(","))
     if len(set(found)) < len(found):
-        raise mistake("value.twice", value=value)
+        raise lanfit_error("value.twice", value=value)
     return found
 
 
@@ -196,7 +196,7 @@ def paths(value: str) -> tuple[str, ...]:
     """Parse paths separated by commas."""
     found = tuple(part.strip() for part in value.split(",") if part.strip())
     if not found:
-        raise mistake("value.empty")
+        raise lanfit_error("value.empty")
     return found
 
 
@@ -250,14 +250,14 @@ def read_file(path: Path, kind: str, known: Mapping[str, Field]) -> dict[str, Va
     kind = f"{kind} {path}"
     try:
         if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe would wait for a writer
-            raise mistake("settings.unreadable", kind=kind, reason="it is a pipe or a device, not a regular file")
+            raise lanfit_error("settings.unreadable", kind=kind, reason="it is a pipe or a device, not a regular file")
         return read_toml(decode_text(path.read_bytes()), kind, known)
     except FileNotFoundError:
-        raise mistake("settings.missing", kind=kind) from None
+        raise lanfit_error("settings.missing", kind=kind) from None
     except UnicodeDecodeError:
-        raise mistake("settings.not-utf8", kind=kind) from None
+        raise lanfit_error("settings.not-utf8", kind=kind) from None
     except OSError as wrong:
-        raise mistake("settings.unreadable", kind=kind, reason=wrong.strerror or wrong) from None
+        raise lanfit_error("settings.unreadable", kind=kind, reason=wrong.strerror or wrong) from None
 
 
 def read_toml(document_text: str, kind: str, known: Mapping[str, Field]) -> dict[str, Value]:
@@ -270,21 +270,21 @@ def read_toml(document_text: str, kind: str, known: Mapping[str, Field]) -> dict
         document: dict[str, Any] = tomllib.loads(document_text)
     except tomllib.TOMLDecodeError as wrong:
         if _BACKSLASH.search(document_text):
-            raise mistake("settings.backslash", kind=kind, reason=wrong) from None
-        raise mistake("settings.not-toml", kind=kind, reason=wrong) from None
+            raise lanfit_error("settings.backslash", kind=kind, reason=wrong) from None
+        raise lanfit_error("settings.not-toml", kind=kind, reason=wrong) from None
     except RecursionError:
-        raise mistake("settings.not-toml", kind=kind, reason="the brackets are nested too deeply") from None
+        raise lanfit_error("settings.not-toml", kind=kind, reason="the brackets are nested too deeply") from None
     except ValueError:  # Python's own limit on the digits of an integer
-        raise mistake("settings.not-toml", kind=kind, reason="a number has thousands of digits") from None
+        raise lanfit_error("settings.not-toml", kind=kind, reason="a number has thousands of digits") from None
     values: dict[str, Value] = {}
     errors: list[LanfitError] = []
     for key, raw in document.items():
         if key == "passphrase":
-            errors.append(mistake("settings.passphrase"))
+            errors.append(lanfit_error("settings.passphrase"))
         elif key not in known:
-            errors.append(mistake("settings.unknown-key", key=key, guess=did_you_mean(key, known)))
+            errors.append(lanfit_error("settings.unknown-key", key=key, guess=did_you_mean(key, known)))
         elif isinstance(raw, dict):
-            errors.append(mistake("settings.table", key=key))
+            errors.append(lanfit_error("settings.table", key=key))
         else:
             try:
                 values[key] = known[key].read(raw, key)
@@ -292,7 +292,7 @@ def read_toml(document_text: str, kind: str, known: Mapping[str, Field]) -> dict
                 errors.append(wrong)
     if errors:
         listed = "".join(f"\n  - {error.message}. {error.hint}" for error in errors)
-        raise mistake("settings.wrong", count=pluralize(len(errors), "error"), kind=kind, errors=listed)
+        raise lanfit_error("settings.wrong", count=pluralize(len(errors), "error"), kind=kind, errors=listed)
     return values
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from lanfit import backends
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.settings.changes import Entry, changes
 from lanfit.settings.fields import (
     Field,
@@ -408,12 +408,12 @@ def make_job(values: Mapping[str, Value]) -> Job:
     _check_deal(job)
     check_local(job.local, job.clients)
     if job.decimal is not None and job.decimal == job.thousands:
-        raise mistake("job.same-signs", sign=job.decimal)
+        raise lanfit_error("job.same-signs", sign=job.decimal)
     _check_data(job)
     if job.merge and job.method != "fit":
-        raise mistake("job.merge-without-fit", merge=",".join(job.merge), method=job.method)
+        raise lanfit_error("job.merge-without-fit", merge=",".join(job.merge), method=job.method)
     if job.min_clients is not None and job.min_clients > job.clients:
-        raise mistake("job.min-above-clients", minimum=job.min_clients, clients=job.clients)
+        raise lanfit_error("job.min-above-clients", minimum=job.min_clients, clients=job.clients)
     if job.method == "federated":
         _check_rounds(job)
     _check_changes(job)
@@ -428,14 +428,16 @@ _SHOWN_WHERE = {"fit": "a task such as shard-2", "kfold": "a task such as shard-
 def _check_changes(job: Job) -> None:
     for entry in job.changes or ():
         if not re.fullmatch(_WHERE_OF[job.method], str(Entry.parse(entry).where)):
-            raise mistake("job.changes-of-method", entry=entry, method=job.method, where=_SHOWN_WHERE[job.method])
+            raise lanfit_error("job.changes-of-method", entry=entry, method=job.method, where=_SHOWN_WHERE[job.method])
 
 
 def _check_rounds(job: Job) -> None:
     for key, strategies in SERVER_OPTIMIZERS.items():
         if getattr(job, key) is not None and job.strategy not in strategies:
             flag = FIELDS[key].flag
-            raise mistake("job.other-strategy", flag=flag, strategy=job.strategy, strategies=" or ".join(strategies))
+            raise lanfit_error(
+                "job.other-strategy", flag=flag, strategy=job.strategy, strategies=" or ".join(strategies)
+            )
 
 
 def check_local(local: int, clients: int) -> None:
@@ -445,24 +447,24 @@ def check_local(local: int, clients: int) -> None:
         InputError: they are.
     """
     if local > clients:
-        raise mistake("job.more-local-than-clients", local=local, clients=clients)
+        raise lanfit_error("job.more-local-than-clients", local=local, clients=clients)
 
 
 def _check_data(job: Job) -> None:
     if job.data == "keras" and job.dataset is None:
-        raise mistake("job.no-dataset")
+        raise lanfit_error("job.no-dataset")
     for flag, value in (("--dataset", job.dataset), ("--dataset-args", job.dataset_args)):
         if job.data != "keras" and value is not None:
-            raise mistake("job.set-without-keras", flag=flag, value=value, data=job.data)
+            raise lanfit_error("job.set-without-keras", flag=flag, value=value, data=job.data)
     for flag, named in (("--inputs", job.inputs), ("--targets", job.targets)):
         if named and job.data != "files":
-            raise mistake("job.named-without-files", flag=flag, value=",".join(named), data=job.data)
+            raise lanfit_error("job.named-without-files", flag=flag, value=",".join(named), data=job.data)
         if named and job.npz_key is not None:
-            raise mistake("job.named-and-key", flag=flag, value=",".join(named), key=job.npz_key)
+            raise lanfit_error("job.named-and-key", flag=flag, value=",".join(named), key=job.npz_key)
     if job.data == "client" and job.samples:
-        raise mistake("job.samples-on-clients", samples=job.samples)
+        raise lanfit_error("job.samples-on-clients", samples=job.samples)
     if job.data == "client" and job.deal not in (DEFAULTS.deal, "parts"):
-        raise mistake("deal.own-files", how=job.deal)
+        raise lanfit_error("deal.own-files", how=job.deal)
 
 
 def _check_deal(job: Job) -> None:
@@ -471,11 +473,11 @@ def _check_deal(job: Job) -> None:
         value = getattr(job, key)
         if job.deal != wanted and value != getattr(DEFAULTS, key):
             shown = ",".join(value) if isinstance(value, tuple) else value
-            raise mistake("deal.other-deal", flag=FIELDS[key].flag, value=shown, wanted=wanted, how=job.deal)
+            raise lanfit_error("deal.other-deal", flag=FIELDS[key].flag, value=shown, wanted=wanted, how=job.deal)
     if job.parts is not None and job.parts_of is not None:
         named = len(read_list(job.parts, job.parts_of))
         if named > job.clients:
-            raise mistake("parts.more-clients", named=named, clients=job.clients)
+            raise lanfit_error("parts.more-clients", named=named, clients=job.clients)
 
 
 def to_toml(job: Job) -> str:

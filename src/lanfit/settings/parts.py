@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 
 _RANGE = re.compile(r"\s*(\d{1,9})(?:(?:\s*[-–]\s*|\s+)(\d{1,9}))?\s*")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -48,13 +48,13 @@ def read_range(text: str, of: int | None = None) -> PartRange:
     """
     found = _RANGE.fullmatch(text)
     if found is None:
-        raise mistake("parts.no-range", value=text.strip())
+        raise lanfit_error("parts.no-range", value=text.strip())
     parts = PartRange(int(found[1]), int(found[2] or found[1]))
     if parts.first > parts.last:
-        raise mistake("parts.no-range", value=text.strip())
+        raise lanfit_error("parts.no-range", value=text.strip())
     for part in (parts.first, parts.last):
         if part < 1 or (of is not None and part > of):
-            raise mistake("parts.none-such", part=part, of="1" if of is None else f"1 to {of}")
+            raise lanfit_error("parts.none-such", part=part, of="1" if of is None else f"1 to {of}")
     return parts
 
 
@@ -69,7 +69,7 @@ def part_list(text: str) -> tuple[str, ...]:
     for entry in entries or ("",):
         name, _, parts = entry.partition(":")
         if not _NAME.fullmatch(name) or not _RANGE.fullmatch(parts):
-            raise mistake("parts.no-list", value=entry)
+            raise lanfit_error("parts.no-list", value=entry)
     return tuple(f"{name}:{read_range(parts)}" for name, _, parts in (entry.partition(":") for entry in entries))
 
 
@@ -83,7 +83,7 @@ def read_list(entries: Iterable[str], of: int) -> dict[str, PartRange]:
     for entry in entries:
         name, _, parts = entry.partition(":")
         if name in found:
-            raise mistake("parts.named-twice", client=name)
+            raise lanfit_error("parts.named-twice", client=name)
         found[name] = read_range(parts, of)
     return found
 

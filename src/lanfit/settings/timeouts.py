@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.settings.fields import Field, Value, duration
 
 
@@ -29,7 +29,7 @@ class Timeouts:
         timeouts = cls(**{key: float(str(settings[key])) for key in asdict(cls()) if settings.get(key) is not None})
         if not timeouts.heartbeat < timeouts.suspect < timeouts.lost:
             told = f"{timeouts.heartbeat:g}, {timeouts.suspect:g} and {timeouts.lost:g}"
-            raise mistake("settings.waits", file=path, told=told)
+            raise lanfit_error("settings.waits", file=path, told=told)
         return timeouts
 
 

@@ -19,7 +19,7 @@ from lanfit.data.partitioning import STRATIFIED, Partitioning
 from lanfit.data.prepare import DataRequest, Prepared, prepare, take_parts
 from lanfit.data.shard import Samples, Shard
 from lanfit.data.text_labels import LABELS, words_to_array
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.settings.parts import PartRange
 from lanfit.training.folds import check_folds, convert, fit_normalizers
 from lanfit.wire.arrays import AnyArray
@@ -49,7 +49,7 @@ class ClientFiles:
             InputError: the files can't be used. The message names file and row.
         """
         if len(model.takes) + len(model.gives) > 2:
-            raise mistake("own-data.several-arrays")
+            raise lanfit_error("own-data.several-arrays")
         wanted = (folder, own, model.input_shape, model.output_shape, model.target)
         if self._rows is None or self._wanted != wanted:
             self.forget()
@@ -105,12 +105,12 @@ def check_enough(train: int, scored: Sequence[int], batch: int, least: int) -> N
         InputError: there are too few rows, in total or in a step.
     """
     if train < least:
-        raise mistake("own-data.few-rows", rows=train, least=least)
+        raise lanfit_error("own-data.few-rows", rows=train, least=least)
     check_scored(scored, least)
     if batch < least_batch(least):
-        raise mistake("own-data.small-batch", batch=batch, least=least_batch(least))
+        raise lanfit_error("own-data.small-batch", batch=batch, least=least_batch(least))
     if batch > train:
-        raise mistake("split.batch-of-shard", batch=batch, rows=train, shard=1, shards=1)
+        raise lanfit_error("split.batch-of-shard", batch=batch, rows=train, shard=1, shards=1)
 
 
 def check_scored(scored: Sequence[int], least: int) -> None:
@@ -120,7 +120,7 @@ def check_scored(scored: Sequence[int], least: int) -> None:
         InputError: there are too few.
     """
     if few := [rows for rows in scored if 0 < rows < least // 10]:
-        raise mistake("own-data.few-to-score", rows=min(few), least=least // 10)
+        raise lanfit_error("own-data.few-to-score", rows=min(few), least=least // 10)
 
 
 def fewest_to_train(rows: Prepared, own: ClientData) -> int:
@@ -189,6 +189,6 @@ def _numbered(rows: Prepared, samples: Samples, dealt: Shard) -> Samples:
             united = dealt.labels[name]
             numbers = np.array([united.index(word) for word in words], np.int32)
         except (KeyError, ValueError) as wrong:
-            raise mistake("own-data.labels-changed") from wrong
+            raise lanfit_error("own-data.labels-changed") from wrong
         targets[name] = numbers[targets[name].astype(np.int64)]
     return replace(samples, targets=targets)

@@ -17,7 +17,7 @@ from lanfit.data.labels import Target, make_target, row_classes
 from lanfit.data.normalize import NO_NORMALIZER, Moments, fit_normalizer
 from lanfit.data.shard import Arrays, Normalizers, Samples, Shard
 from lanfit.data.split import Rows, folds, split_rows
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import Fold, Model
 
@@ -64,7 +64,7 @@ def check_folds(fold: Fold, rows: int, classes: Rows | None, batch_size: int, wo
     train = min(len(rest) for rest, _ in folds(rows, fold.of, fold.seed, classes, words, few=fold.few))
     train -= ceil(fold.validation_split * train)
     if batch_size > train:
-        raise mistake("split.batch-of-fold", batch=batch_size, rows=train, most=max(1, train))
+        raise lanfit_error("split.batch-of-fold", batch=batch_size, rows=train, most=max(1, train))
 
 
 def rows_of_shard(model: Model, shard: Shard) -> TaskRows:
@@ -82,7 +82,7 @@ def chosen_rows(shard: Shard, indices: Arrays) -> Shard:
     for kind in ("train", "validation"):
         found = indices[kind]
         if len(found) and not 0 <= found.min() <= found.max() < len(shard.train):
-            raise mistake("task.no-such-row", least=int(found.min()), most=int(found.max()), rows=len(shard.train))
+            raise lanfit_error("task.no-such-row", least=int(found.min()), most=int(found.max()), rows=len(shard.train))
     train, validation = (shard.train.take(np.asarray(indices[kind], np.int64)) for kind in ("train", "validation"))
     return replace(shard, train=train, validation=validation)
 

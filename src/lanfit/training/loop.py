@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lanfit.core.seeds import derive_seed
 from lanfit.data.shard import Samples
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.training.backend import Rows, Training
 from lanfit.training.checkpoint import Checkpointer, Snapshot
 from lanfit.wire.arrays import AnyArray
@@ -185,7 +185,7 @@ def _fit(
     for name, array in weights.items():
         if not np.isfinite(array).all():
             rate = backend.learning_rate
-            raise mistake(
+            raise lanfit_error(
                 "training.weight-not-finite",
                 name=name,
                 epoch=best_epoch + 1,
@@ -261,7 +261,7 @@ def new_paces(batch_size: int) -> Paces:
 def _check_finite(backend: Training, epochs: int, epoch: int, what: str, loss: float) -> None:
     if not math.isfinite(loss):
         rate = backend.learning_rate
-        raise mistake(
+        raise lanfit_error(
             "training.loss-not-finite",
             what=what,
             value=loss,

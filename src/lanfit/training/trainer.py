@@ -25,7 +25,7 @@ from lanfit.core.memory import free_of_machine, limit_memory, ran_out
 from lanfit.core.system import refused
 from lanfit.core.timing import Timings
 from lanfit.data.shard import Shard
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.models.trained_model import HISTORY, TrainedModel
 from lanfit.training.backend import Backend
 from lanfit.training.checkpoint import Checkpointer
@@ -326,13 +326,13 @@ def explained(failed: Exception) -> LanfitError:
         case LanfitError():
             return failed
         case _ if ran_out(failed):
-            return mistake("training.out-of-memory")
+            return lanfit_error("training.out-of-memory")
         case OSError():
             return refused(failed)
         case _:
             traceback.print_exception(failed)
             first = str(failed).strip().partition("\n")[0]
-            return mistake("training.failed", kind=type(failed).__name__, reason=first)
+            return lanfit_error("training.failed", kind=type(failed).__name__, reason=first)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from lanfit.core.durable import private, sync_file, take_room
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, block_size, pieces, views
 
 #: The files of all blocks that are mapped for writing in this process.
@@ -51,7 +51,7 @@ class BlockFile:
                 file.close()
                 path.unlink(missing_ok=True)
                 if wrong.errno in (errno.ENOSPC, errno.EFBIG):
-                    raise mistake("disk.full", file=path, size=size) from None
+                    raise lanfit_error("disk.full", file=path, size=size) from None
                 raise
             return cls(path, mmap.mmap(file.fileno(), size))
 

@@ -154,7 +154,7 @@ def broken_weights() -> Any:
 
 
 SPARSE = "sparse_categorical_crossentropy"
-MISTAKES: dict[str, tuple[Any, str, Any, Any, str, str]] = {
+ERRORS: dict[str, tuple[Any, str, Any, Any, str, str]] = {
     "rows of another shape": (net, SPARSE, X[:, :3], LABELS, r"\(3,\).*input is \(4,\)", ""),
     "rows of another rank": (net, SPARSE, X[:, :, None], LABELS, r"\(4, 1\).*input is \(4,\)", ""),
     "NaN in the rows": (net, SPARSE, np.where(X > 0.9, np.nan, X), LABELS, "first batch contains NaN", ""),
@@ -173,9 +173,9 @@ MISTAKES: dict[str, tuple[Any, str, Any, Any, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_named_with_its_cause_and_a_way_out(mistake: str, loaded: Any) -> None:
-    make, loss, x, y, message, hint = MISTAKES[mistake]
+@pytest.mark.parametrize("case", ERRORS)
+def test_an_error_is_named_with_its_cause_and_a_way_out(case: str, loaded: Any) -> None:
+    make, loss, x, y, message, hint = ERRORS[case]
     with pytest.raises(InputError, match=message) as error:
         check(loaded(make()), compiled(loss), x, y)
     assert error.value.hint

@@ -119,7 +119,7 @@ def test_an_address_that_was_read_is_read_the_same_when_it_is_written(
 
 
 @given(st.text(max_size=30))
-def test_whatever_is_typed_is_an_address_or_a_mistake_in_words(typed: str) -> None:
+def test_whatever_is_typed_is_an_address_or_an_error_in_words(typed: str) -> None:
     try:
         read = parse_address(typed)
     except InputError:

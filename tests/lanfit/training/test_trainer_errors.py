@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.training.trainer import explained
 
 
@@ -19,7 +19,7 @@ from lanfit.training.trainer import explained
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "training.out-of-memory", "memory"),
         (ValueError("no such axis\n  in layer 3"), "training.failed", "ValueError: no such axis"),
         (OSError(28, "No space left on device", "result.block"), "system.refused", "No space left on device: result"),
-        (mistake("value.empty"), "value.empty", "the value is empty"),
+        (lanfit_error("value.empty"), "value.empty", "the value is empty"),
     ],
 )
 def test_an_exception_is_told_in_the_words_of_the_table(failed: Exception, code: str, cause: str) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.core.text import pluralize
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.mean import CHUNK, Mean, check_same_model, chunks, is_float
 from lanfit.wire.arrays import AnyArray
 
@@ -58,7 +58,7 @@ def trimmed(updates: int, trim: float) -> int:
         InputError: it leaves nothing.
     """
     if not 0 <= trim < 0.5:
-        raise mistake("aggregation.trim", trim=trim, updates=pluralize(updates, "update"))
+        raise lanfit_error("aggregation.trim", trim=trim, updates=pluralize(updates, "update"))
     return int(trim * updates)
 
 
@@ -88,7 +88,7 @@ def krum_choice(start: Weights, updates: Sequence[Weights], byzantine: int, keep
     """
     check_krum(len(updates), byzantine)
     if not 1 <= keep <= len(updates):
-        raise mistake("aggregation.krum-keep", keep=keep, updates=len(updates))
+        raise lanfit_error("aggregation.krum-keep", keep=keep, updates=len(updates))
     _check(start, updates)
     distances = _squared_distances(start, updates)
     closest = len(updates) - byzantine - 2
@@ -103,7 +103,7 @@ def check_krum(updates: int, byzantine: int) -> None:
     if updates < needed:
         most = (updates - 3) // 2
         lower = f"Lower --byzantine to {most}. " if most >= 0 else ""
-        raise mistake("aggregation.krum", updates=updates, byzantine=byzantine, needed=needed, lower=lower)
+        raise lanfit_error("aggregation.krum", updates=updates, byzantine=byzantine, needed=needed, lower=lower)
 
 
 def update_norm(start: Weights, update: Weights) -> float:
@@ -203,6 +203,6 @@ def _inner(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
 
 def _check(start: Weights, updates: Sequence[Weights]) -> None:
     if not updates:
-        raise mistake("weights.no-average", sets=0, counts=[])
+        raise lanfit_error("weights.no-average", sets=0, counts=[])
     for number, update in enumerate(updates, 1):
         check_same_model(start, update, number)

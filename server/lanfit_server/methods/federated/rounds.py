@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit_server.methods.base import Task
 from lanfit_server.methods.claims import weighted
 from lanfit_server.methods.federated.aggregation import outliers
@@ -579,7 +579,7 @@ class Rounds:
             return [RecordSettings({"rounds": rounds}), Emit(Commanded("set rounds", f"{rounds}"))]
         number = self._begun + 1
         if number > self.schedule.rounds or self._stopped or self._ended_by_program or self.failure:
-            raise mistake("command.no-round-left", setting=setting, rounds=self.schedule.rounds)
+            raise lanfit_error("command.no-round-left", setting=setting, rounds=self.schedule.rounds)
         changes = self.schedule.changes.from_round(number, setting, value)
         self.schedule = replace(self.schedule, changes=changes)
         return [

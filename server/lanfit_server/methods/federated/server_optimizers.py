@@ -19,7 +19,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lanfit.errors import mistake
+from lanfit.errors import lanfit_error
 from lanfit.models.mean import chunks, is_float
 from lanfit.wire.arrays import AnyArray
 
@@ -107,11 +107,13 @@ def _complete(strategy: Strategy, given: Parameters) -> dict[str, float]:
             continue
         if defaults[name] is None:
             known = ", ".join(other for other, each in DEFAULTS.items() if asdict(each)[name] is not None)
-            raise mistake("server-optimizer.not-taken", strategy=strategy, flag=flag, known=known)
+            raise lanfit_error("server-optimizer.not-taken", strategy=strategy, flag=flag, known=known)
         share = name not in ("learning_rate", "tau")
         if not (0 <= value < 1 if share else 0 < value < math.inf):
             wanted = "0 or more and less than 1" if share else "above 0"
-            raise mistake("server-optimizer.parameter", flag=flag, value=value, wanted=wanted, default=defaults[name])
+            raise lanfit_error(
+                "server-optimizer.parameter", flag=flag, value=value, wanted=wanted, default=defaults[name]
+            )
         complete[name] = value
     return complete
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from lanfit.backends import Device
 from lanfit.data.shard import Samples
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.models import custom
 from lanfit.models.architecture import build, check_architecture, first_line
 from lanfit.models.compiling import CompileSpec, compile_model, read_spec
@@ -80,7 +80,7 @@ class KerasBackend:
             compile_model(build(model.architecture), read_spec(model.compile))
         except LanfitError as wrong:
             here = self.versions[0]
-            raise mistake("model.other-keras", here=here, there=server_keras, reason=wrong.message) from wrong
+            raise lanfit_error("model.other-keras", here=here, there=server_keras, reason=wrong.message) from wrong
 
     def check_batch(self, model: Model, weights: Mapping[str, AnyArray], batch: Samples) -> None:
         check_batch(model.architecture, model.compile, weights, batch)

@@ -1,4 +1,4 @@
-"""Every mistake between machines, provoked from the outside: servers that can't listen, clients that can't join."""
+"""Every error between machines, triggered from the outside: servers that can't listen, clients that can't join."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from provoke import Dialogue, Scenario, Scenarios, Start, assert_told, check, exit_code
+from error_cases import Dialogue, ErrorCase, ErrorCases, Start, assert_told, check, exit_code
 from running import PASSPHRASE, Place, Program, client, free_port
 from warm import WarmModels
 
@@ -22,8 +22,8 @@ from lanfit.wire.auth import Refusal, Refused, stretch
 from lanfit_server.clusters.listen import listen
 
 pytestmark = pytest.mark.story
-SCENARIOS = Scenarios()
-provokes = SCENARIOS.provokes
+ERROR_CASES = ErrorCases()
+fails_with = ERROR_CASES.fails_with
 
 
 @pytest.fixture
@@ -40,53 +40,53 @@ def port_in_use() -> Iterator[int]:
 # --- the server -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_what_keeps_a_server_from_listening_is_named(place: Place, scenario: Scenario, warm: WarmModels) -> None:
-    check(place, scenario, warm)
+@pytest.mark.parametrize("case", ERROR_CASES, ids=str)
+def test_what_keeps_a_server_from_listening_is_named(place: Place, case: ErrorCase, warm: WarmModels) -> None:
+    check(place, case, warm)
 
 
 def test_a_port_in_use_is_named(place: Place, port_in_use: int, warm: WarmModels) -> None:
     def spoil(place: Place) -> Start:
         return Start({"port": port_in_use})
 
-    check(place, Scenario(spoil, "listen.port-in-use", [str(port_in_use), "127.0.0.1", "--port"], ()), warm)
+    check(place, ErrorCase(spoil, "listen.port-in-use", [str(port_in_use), "127.0.0.1", "--port"], ()), warm)
 
 
-@provokes("listen.unknown-name", "no..name")
+@fails_with("listen.unknown-name", "no..name")
 def a_name_that_nobody_has(place: Place) -> Start:
     return Start({"host": "no..name"})
 
 
-@provokes("listen.other-machine", "203.0.113.7")
+@fails_with("listen.other-machine", "203.0.113.7")
 def the_address_of_another_machine(place: Place) -> Start:
     return Start({"host": "203.0.113.7"})
 
 
-@provokes("listen.with-port", "127.0.0.1 as the address", "8470 as the port")
+@fails_with("listen.with-port", "127.0.0.1 as the address", "8470 as the port")
 def an_address_with_a_port(place: Place) -> Start:
     return Start({"host": "127.0.0.1:8470"})
 
 
-@provokes("identity.unusable", "server_id")
+@fails_with("identity.unusable", "server_id")
 def a_file_where_the_state_goes(place: Place) -> None:
     (place.root / "server").mkdir()
     (place.root / "server" / "state").write_text("a file where a folder must be")
 
 
-@provokes("identity.damaged", "identity.pem")
+@fails_with("identity.damaged", "identity.pem")
 def an_identity_cut_short(place: Place) -> None:
     path = Identity.load_or_create(place.root / "server" / "state").path
     path.write_text(path.read_text().partition("-----BEGIN CERTIFICATE")[0])
 
 
-@provokes("identity.damaged-ids", "server_id")
+@fails_with("identity.damaged-ids", "server_id")
 def ids_cut_short(place: Place) -> None:
     path = place.root / "server" / "state" / "server_id"
     path.parent.mkdir(parents=True)
     path.write_text("server id: 00")
 
 
-@provokes("identity.other-key", "identity.pem")
+@fails_with("identity.other-key", "identity.pem")
 def the_key_of_another_identity(place: Place) -> None:
     path = Identity.load_or_create(place.root / "server" / "state").path
     other = Identity.load_or_create(place.root / "server" / "state" / "other").path

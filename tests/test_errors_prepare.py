@@ -1,4 +1,4 @@
-"""Every mistake in what is to be prepared or predicted, provoked from the outside: by the commands."""
+"""Every error in what is to be prepared or predicted, triggered from the outside: by the commands."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from error_cases import assert_told
 from PIL import Image
 from preparing import PEOPLE, Desk, table
-from provoke import assert_told
 
 Arguments = Sequence[object]
-SCENARIOS: list[tuple[str, Callable[[Desk], Arguments]]] = []
+ERROR_CASES: list[tuple[str, Callable[[Desk], Arguments]]] = []
 
 
-def provokes(code: str) -> Callable[[Callable[[Desk], Arguments]], Callable[[Desk], Arguments]]:
+def fails_with(code: str) -> Callable[[Callable[[Desk], Arguments]], Callable[[Desk], Arguments]]:
     """Write a scenario down: it spoils something, and returns the arguments of `lanfit`."""
 
     def add(spoil: Callable[[Desk], Arguments]) -> Callable[[Desk], Arguments]:
-        SCENARIOS.append((code, spoil))
+        ERROR_CASES.append((code, spoil))
         return spoil
 
     return add
 
 
-@pytest.mark.parametrize(("code", "spoil"), SCENARIOS, ids=[f"{code}-{spoil.__name__}" for code, spoil in SCENARIOS])
+@pytest.mark.parametrize(
+    ("code", "spoil"), ERROR_CASES, ids=[f"{code}-{spoil.__name__}" for code, spoil in ERROR_CASES]
+)
 def test_what_can_not_be_prepared_or_predicted_is_named(
     tmp_path: Path, code: str, spoil: Callable[[Desk], Arguments]
 ) -> None:
@@ -40,132 +42,132 @@ def people(desk: Desk, *arguments: object) -> Arguments:
     return ("prepare", desk.write("people.csv", PEOPLE), "--yes", *arguments)
 
 
-@provokes("prepare.not-found")
+@fails_with("prepare.not-found")
 def no_such_table(desk: Desk) -> Arguments:
     return "prepare", desk.root / "nothing.csv"
 
 
-@provokes("table.no-table")
+@fails_with("table.no-table")
 def arrays_as_a_table(desk: Desk) -> Arguments:
     np.savez(desk.root / "x.npz", np.zeros((2, 2)))
     return "prepare", desk.root / "x.npz"
 
 
-@provokes("prepare.tables-differ")
+@fails_with("prepare.tables-differ")
 def another_column(desk: Desk) -> Arguments:
     return "prepare", desk.write("a.csv", "a,b\n1,2\n"), desk.write("b.csv", "a,c\n1,2\n")
 
 
-@provokes("prepare.no-sign")
+@fails_with("prepare.no-sign")
 def a_word_as_decimal_sign(desk: Desk) -> Arguments:
     return people(desk, "--decimal", "dot")
 
 
-@provokes("prepare.no-such-column")
+@fails_with("prepare.no-such-column")
 def a_target_that_is_not_there(desk: Desk) -> Arguments:
     return people(desk, "--target", "price")
 
 
-@provokes("prepare.no-category")
+@fails_with("prepare.no-category")
 def a_category_of_all_rows(desk: Desk) -> Arguments:
     rows = [(f"n{n}", n + 0.5) for n in range(10_001)]
     return "prepare", desk.write("t.csv", table(["name", "y"], rows)), "--category", "name", "--yes"
 
 
-@provokes("prepare.no-date")
+@fails_with("prepare.no-date")
 def a_city_as_a_date(desk: Desk) -> Arguments:
     return people(desk, "--date", "city")
 
 
-@provokes("prepare.no-number")
+@fails_with("prepare.no-number")
 def a_city_as_a_number(desk: Desk) -> Arguments:
     return people(desk, "--number", "city")
 
 
-@provokes("prepare.no-inputs")
+@fails_with("prepare.no-inputs")
 def only_names(desk: Desk) -> Arguments:
     rows = [(f"n{n}", f"m{n}") for n in range(30)]
     return "prepare", desk.write("t.csv", table(["a", "b"], rows)), "--yes"
 
 
-@provokes("prepare.no-target")
+@fails_with("prepare.no-target")
 def only_dates(desk: Desk) -> Arguments:
     return "prepare", desk.write("t.csv", "on,off\n2020-01-02,2020-01-03\n2020-02-02,2020-02-03\n"), "--yes"
 
 
-@provokes("prepare.constant-target")
+@fails_with("prepare.constant-target")
 def a_target_of_one_value(desk: Desk) -> Arguments:
     return "prepare", desk.write("t.csv", "a,y\n1,2\n3,2\n"), "--target", "y", "--yes"
 
 
-@provokes("prepare.doubtful-target")
+@fails_with("prepare.doubtful-target")
 def a_target_that_can_be_read_in_two_ways(desk: Desk) -> Arguments:
     return "prepare", desk.write("t.csv", 'a,y\n1,"1,200"\n3,950\n'), "--target", "y", "--yes"
 
 
-@provokes("prepare.no-number-target")
+@fails_with("prepare.no-number-target")
 def a_regression_of_words(desk: Desk) -> Arguments:
     return people(desk, "--target", "city", "--task", "regression")
 
 
-@provokes("prepare.too-many-classes")
+@fails_with("prepare.too-many-classes")
 def names_as_classes(desk: Desk) -> Arguments:
     return people(desk, "--target", "name")
 
 
-@provokes("prepare.in-the-way")
+@fails_with("prepare.in-the-way")
 def files_of_somebody(desk: Desk) -> Arguments:
     desk.write("dataset/X/mine.csv", "a\n1\n")
     return people(desk)
 
 
-@provokes("prepare.model-exists")
+@fails_with("prepare.model-exists")
 def a_model_of_somebody(desk: Desk) -> Arguments:
     desk.write("model/people.py", "")
     return people(desk, "--model", "mlp")
 
 
-@provokes("prepare.model-without-target")
+@fails_with("prepare.model-without-target")
 def a_model_of_nothing(desk: Desk) -> Arguments:
     return people(desk, "--target", "none", "--model", "mlp")
 
 
-@provokes("recipe.version")
+@fails_with("recipe.version")
 def a_recipe_of_tomorrow(desk: Desk) -> Arguments:
     return predicting(desk, '{"kind": "table", "version": 99}')
 
 
-@provokes("recipe.no-recipe")
+@fails_with("recipe.no-recipe")
 def a_recipe_that_is_none(desk: Desk) -> Arguments:
     return predicting(desk, "[1]")
 
 
-@provokes("recipe.missing-columns")
+@fails_with("recipe.missing-columns")
 def rows_without_a_column(desk: Desk) -> Arguments:
     return prepared(desk, "age,city\n1,Oslo\n")
 
 
-@provokes("recipe.other-columns")
+@fails_with("recipe.other-columns")
 def rows_of_another_width(desk: Desk) -> Arguments:
     return prepared(desk, "1,2,3\n")
 
 
-@provokes("recipe.other-value")
+@fails_with("recipe.other-value")
 def a_word_among_numbers(desk: Desk) -> Arguments:
     return prepared(desk, "age,city,joined,income\nold,Oslo,2020-01-02,$5\n")
 
 
-@provokes("predict.out-exists")
+@fails_with("predict.out-exists")
 def predictions_that_are_there(desk: Desk) -> Arguments:
     return "predict", "model.keras", desk.write("t.csv", "a\n1\n"), "--out", desk.write("p.csv", "")
 
 
-@provokes("predict.no-rows")
+@fails_with("predict.no-rows")
 def rows_that_are_not_there(desk: Desk) -> Arguments:
     return "predict", "model.keras", desk.root / "t.csv", "--out", desk.root / "p.csv"
 
 
-@provokes("predict.no-model")
+@fails_with("predict.no-model")
 def a_run_that_is_not_there(desk: Desk) -> Arguments:
     return "predict", "20260101-000000", desk.write("t.csv", "a\n1\n"), "--out", desk.root / "p.csv"
 
@@ -192,39 +194,39 @@ def photos(desk: Desk, *names: str) -> Path:
     return desk.root / "photos"
 
 
-@provokes("images.one-class")
+@fails_with("images.one-class")
 def cats_only(desk: Desk) -> Arguments:
     return "prepare", photos(desk, "cat/1.png"), "--yes"
 
 
-@provokes("images.none")
+@fails_with("images.none")
 def an_empty_folder(desk: Desk) -> Arguments:
     (desk.root / "photos").mkdir()
     return "prepare", desk.root / "photos", "--yes"
 
 
-@provokes("images.empty-class")
+@fails_with("images.empty-class")
 def a_class_without_images(desk: Desk) -> Arguments:
     (photos(desk, "cat/1.png") / "dog").mkdir()
     return "prepare", desk.root / "photos", "--yes"
 
 
-@provokes("images.other-file")
+@fails_with("images.other-file")
 def a_photo_beside_the_classes(desk: Desk) -> Arguments:
     return "prepare", photos(desk, "cat/1.png", "dog/1.png", "2.png"), "--yes"
 
 
-@provokes("images.damaged")
+@fails_with("images.damaged")
 def a_photo_of_text(desk: Desk) -> Arguments:
     desk.write("photos/dog/1.png", "no image")
     return "prepare", photos(desk, "cat/1.png"), "--yes"
 
 
-@provokes("images.wrong-size")
+@fails_with("images.wrong-size")
 def a_size_in_words(desk: Desk) -> Arguments:
     return "prepare", photos(desk, "cat/1.png", "dog/1.png"), "--size", "large", "--yes"
 
 
-@provokes("prepare.several-folders")
+@fails_with("prepare.several-folders")
 def a_folder_and_a_table(desk: Desk) -> Arguments:
     return "prepare", photos(desk, "cat/1.png"), desk.write("t.csv", "a,y\n1,2\n"), "--yes"

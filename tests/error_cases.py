@@ -1,7 +1,7 @@
-"""Provokes the mistakes of the table from the outside: scenarios that spoil something, and what must come of them.
+"""Trigger the errors of the table from the outside: each case breaks something, and states which error must follow.
 
-Each is a function that spoils a workspace and says how the command is started then; `provokes` writes it down under the
-codes that it must end with, so that a test can see whether a code has been forgotten.
+A case is a function that breaks a workspace and returns how to start the command; `fails_with` registers it with the
+code that the command must end with, so that a test can tell which codes have no case.
 """
 
 from __future__ import annotations
@@ -52,38 +52,38 @@ Spoil = Callable[[Place], Start | None]
 
 
 @dataclass(frozen=True)
-class Scenario:
+class ErrorCase:
     """What is done, the code that the server must end with, and what must be named beside the table's own words."""
 
     spoil: Spoil
     code: str
     causes: Sequence[str]
     named: Sequence[str]
-    """Codes of mistakes that are told inside of the message of the first."""
+    """Codes of errors that are told inside of the message of the first."""
 
     def __str__(self) -> str:
         return f"{self.code}-{self.spoil.__name__}"
 
 
-class Scenarios(list[Scenario]):
+class ErrorCases(list[ErrorCase]):
     """The scenarios of a module."""
 
-    def provokes(self, code: str, *causes: str, named: Sequence[str] = ()) -> Callable[[Spoil], Spoil]:
+    def fails_with(self, code: str, *causes: str, named: Sequence[str] = ()) -> Callable[[Spoil], Spoil]:
         """Write a scenario down."""
 
         def add(spoil: Spoil) -> Spoil:
-            self.append(Scenario(spoil, code, causes, named))
+            self.append(ErrorCase(spoil, code, causes, named))
             return spoil
 
         return add
 
 
-def check(place: Place, scenario: Scenario, models: WarmModels, **usual: object) -> None:
+def check(place: Place, case: ErrorCase, models: WarmModels, **usual: object) -> None:
     """Run a scenario: exit code, cause and hint are those of the table, no traceback shows, and nothing was changed.
 
     It runs in this process, unless it needs an environment of its own.
     """
-    start = scenario.spoil(place) or Start()
+    start = case.spoil(place) or Start()
     before = place.files()
     values = {"port": free_port(), "clients": 2, **usual, **start.changes}
     arguments = (
@@ -94,21 +94,21 @@ def check(place: Place, scenario: Scenario, models: WarmModels, **usual: object)
     arguments = ["server", "--json", *start.arguments, *arguments]
     if "environment" in start.options:
         with Program(*arguments, folder=place.root, answers=start.answers, **start.options) as server:
-            server.finish(exit_code(scenario.code))
+            server.finish(exit_code(case.code))
         said, output = server.said, server.stdout.decode()
     else:
         options = {"passphrase": PASSPHRASE, "answers": start.answers, **start.options}
         done = run_here(models, place.root, arguments, **options)
-        assert done.exit_code == exit_code(scenario.code), (done.output, done.exception)
+        assert done.exit_code == exit_code(case.code), (done.output, done.exception)
         said, output = done.stderr, done.stdout
     assert "Traceback" not in said
     error = json.loads(output)
     assert set(error) == {"error", "hint", "code"}
-    assert error["code"] == scenario.code, error
-    assert_told(scenario.code, error["error"] + "\n" + error["hint"])
-    for code in scenario.named:
+    assert error["code"] == case.code, error
+    assert_told(case.code, error["error"] + "\n" + error["hint"])
+    for code in case.named:
         assert_told(code, error["error"])
-    for cause in scenario.causes:
+    for cause in case.causes:
         assert cause in error["error"] + error["hint"], error
     assert f"Error: {error['error']}\n  → {error['hint']}\n" in said.replace("\r\n", "\n")
     assert place.files() == before
@@ -144,7 +144,7 @@ class Dialogue:
         return said
 
     def explains(self, code: str, question: str) -> str:
-        """The answer is explained in the words of this mistake, and the question comes again; returns what was said."""
+        """The answer is explained in the words of this error, and the question comes again; returns what was said."""
         said = self.hear(f"\n{question}")
         assert_told(code, said)
         self._heard -= len(question)
@@ -157,7 +157,7 @@ def exit_code(code: str) -> int:
 
 
 def assert_told(code: str, text: str) -> None:
-    """The message of a mistake, and behind it the hint, stand in a text, whatever their fields hold."""
+    """The message of an error, and behind it the hint, stand in a text, whatever their fields hold."""
     entry = ERRORS[code]
     found = re.search(pattern(entry.message) + ".*" + pattern(entry.hint), text, re.DOTALL)
     assert found, f"{code} is not told by:\n{text}"

@@ -1,4 +1,4 @@
-"""Every mistake of the table is provoked from the outside, or it is said why not, and which test does it inside."""
+"""Every error of the table is triggered from the outside, or it is said why not, and which test does it inside."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from error_tables import ERRORS
 
 TESTS = Path(__file__).parent
-#: The modules that provoke mistakes with real processes.
+#: The modules that trigger errors with real processes.
 OUTSIDE = [
-    TESTS / f"test_mistakes_{area}.py"
+    TESTS / f"test_errors_{area}.py"
     for area in ("answers", "files", "rows", "dealing", "models", "training", "server", "net", "prepare")
 ]
 OUTSIDE += [
@@ -31,9 +31,9 @@ _LIES_OF_SERVERS = "a server says so only when it lies"
 _STEERED = "only a program gives commands to a run, while it is in progress"
 _STEERING = "lanfit_server/test_steering.py"
 _IN_JOB = "it is checked where every job is made, without a server"
-_READER = "its reader meets other mistakes from the outside, and each costs a process"
+_READER = "its reader meets other errors from the outside, and each costs a process"
 
-#: Code → why nobody can provoke it from the outside, and the test that provokes it all the same.
+#: Code → why nobody can trigger it from the outside, and the test that triggers it all the same.
 INSIDE = {
     "cluster.no-run": (
         "it takes a program, and a story of one has it",
@@ -109,7 +109,7 @@ INSIDE = {
         "lanfit/data/test_images.py::test_numbers_have_no_folders",
     ),
     "folder.raw-table": (
-        "it is found where a missing folder is, which a scenario provokes",
+        "it is found where a missing folder is, which a scenario triggers",
         "lanfit/data/test_images.py::test_a_raw_table_beside_empty_folders_is_named_with_the_command",
     ),
     "rows.unknown-id": (
@@ -261,7 +261,7 @@ INSIDE = {
     "npz.structured": (_READER, "lanfit/data/test_npz_reader.py::test_the_advice_for_other_values_gives_plain_numbers"),
     "npz.sparse": (_READER, "lanfit/data/test_npz_reader.py::test_a_sparse_matrix_is_named_and_the_advice_works"),
     "file.wrong-ending": (
-        "its readers meet other mistakes from the outside",
+        "its readers meet other errors from the outside",
         "lanfit/data/test_file_type.py::test_a_file_that_is_something_else_than_its_name_says_is_named",
     ),
     "disk.full": (
@@ -570,14 +570,14 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def test_every_mistake_is_provoked_from_the_outside() -> None:
+def test_every_error_is_triggered_from_the_outside() -> None:
     outside = set[str]().union(*(codes_in(parsed(path)) for path in OUTSIDE))
     assert outside | set(INSIDE) == set(ERRORS)
     assert not outside & set(INSIDE), "these need no reason any more"
 
 
 @pytest.mark.parametrize("code", sorted(INSIDE))
-def test_what_nobody_can_provoke_from_the_outside_is_provoked_inside(code: str) -> None:
+def test_what_can_not_be_triggered_from_the_outside_is_triggered_inside(code: str) -> None:
     """The test that is named is there, and names the code."""
     _, where = INSIDE[code]
     file, _, name = where.partition("::")

@@ -1,4 +1,4 @@
-"""Every mistake in the files of X and Y, provoked from the outside: with a tiny model, on a few rows."""
+"""Every error in the files of X and Y, triggered from the outside: with a tiny model, on a few rows."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from datetime import date
 
 import numpy as np
 import pytest
-from provoke import Scenario, Scenarios, Start, check, hide
+from error_cases import ErrorCase, ErrorCases, Start, check, hide
 from tiny import ROWS, TINY_JOB, Tiny, X, as_csv, as_npz, labels, words
 from warm import WarmModels
 
 pytestmark = pytest.mark.story
-SCENARIOS = Scenarios()
-provokes = SCENARIOS.provokes
+ERROR_CASES = ErrorCases()
+fails_with = ERROR_CASES.fails_with
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_what_is_wrong_with_the_files_is_named(tiny_place: Tiny, scenario: Scenario, warm: WarmModels) -> None:
-    check(tiny_place, scenario, warm, **TINY_JOB)
+@pytest.mark.parametrize("case", ERROR_CASES, ids=str)
+def test_what_is_wrong_with_the_files_is_named(tiny_place: Tiny, case: ErrorCase, warm: WarmModels) -> None:
+    check(tiny_place, case, warm, **TINY_JOB)
 
 
 # --- how they are made ----------------------------------------------------------------------------------------------
@@ -64,49 +64,49 @@ def sheet_with(cell: object) -> list[list[object]]:
 # --- folders and kinds of files ---------------------------------------------------------------------------------
 
 
-@provokes("folder.missing", "dataset/X", ".csv")
+@fails_with("folder.missing", "dataset/X", ".csv")
 def no_folder(place: Tiny) -> None:
     shutil.rmtree(place.root / "dataset" / "X")
 
 
-@provokes("folder.empty", "dataset/Y")
+@fails_with("folder.empty", "dataset/Y")
 def an_empty_folder(place: Tiny) -> None:
     (place.root / "dataset" / "Y" / "y.csv").unlink()
 
 
-@provokes("folder.in-folder", "dataset/X/more")
+@fails_with("folder.in-folder", "dataset/X/more")
 def a_folder_in_it(place: Tiny) -> None:
     (place.root / "dataset" / "X" / "more").mkdir()
 
 
-@provokes("folder.counts-differ", "2 files (x2.csv, x.csv)", "1 file (y.csv)")
+@fails_with("folder.counts-differ", "2 files (x2.csv, x.csv)", "1 file (y.csv)")
 def more_files_of_x_than_of_y(place: Tiny) -> None:
     place.x("x2.csv", as_csv(X))
 
 
-@provokes("file.unknown-kind", "x2.pkl", "never loaded", ".xlsx")
+@fails_with("file.unknown-kind", "x2.pkl", "never loaded", ".xlsx")
 def a_pickle(place: Tiny) -> None:
     place.x("x2.pkl", b"\x80\x04.")
 
 
-@provokes("file.unreadable", "dataset/X/x.csv", "No such file")
+@fails_with("file.unreadable", "dataset/X/x.csv", "No such file")
 def a_link_to_nowhere(place: Tiny) -> None:
     path = place.root / "dataset" / "X" / "x.csv"
     path.unlink()
     path.symlink_to("nowhere.csv")
 
 
-@provokes("file.rows-differ", "y.csv", "18 rows", "12")
+@fails_with("file.rows-differ", "y.csv", "18 rows", "12")
 def a_line_break_inside_a_cell(place: Tiny) -> None:
     place.y("y.csv", words('"cat\n"', "dog"))
 
 
-@provokes("file.no-plain-numbers", "x.npz", "complex128")
+@fails_with("file.no-plain-numbers", "x.npz", "complex128")
 def complex_numbers(place: Tiny) -> None:
     place.x("x.npz", as_npz(x=X.astype(complex)))
 
 
-@provokes("file.larger-than-memory", "y.npz", "1000000000000", "8.0 TB")
+@fails_with("file.larger-than-memory", "y.npz", "1000000000000", "8.0 TB")
 def labels_without_number(place: Tiny) -> None:
     place.y("y.npz", declared_npz({"descr": "<i8", "fortran_order": False, "shape": (10**12,)}))
 
@@ -114,7 +114,7 @@ def labels_without_number(place: Tiny) -> None:
 # --- packed files -----------------------------------------------------------------------------------------------
 
 
-@provokes("packed.damaged", "x.csv.gz")
+@fails_with("packed.damaged", "x.csv.gz")
 def half_a_gz(place: Tiny) -> None:
     import gzip
 
@@ -122,7 +122,7 @@ def half_a_gz(place: Tiny) -> None:
     place.x("x.csv.gz", packed[: len(packed) // 2])
 
 
-@provokes("packed.not-one-file", "x.csv.zip", "2 files")
+@fails_with("packed.not-one-file", "x.csv.zip", "2 files")
 def two_files_in_a_zip(place: Tiny) -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
@@ -131,7 +131,7 @@ def two_files_in_a_zip(place: Tiny) -> None:
     place.x("x.csv.zip", file.getvalue())
 
 
-@provokes("packed.bomb", "x.csv.xz", "1,000 times")
+@fails_with("packed.bomb", "x.csv.xz", "1,000 times")
 def a_csv_that_unpacks_to_far_more(place: Tiny) -> None:
     place.x("x.csv.xz", lzma.compress(b"1,2\n" * (17 << 20), preset=0))
 
@@ -139,67 +139,67 @@ def a_csv_that_unpacks_to_far_more(place: Tiny) -> None:
 # --- csv --------------------------------------------------------------------------------------------------------
 
 
-@provokes("csv.no-pandas", "y.csv", "pip install pandas")
+@fails_with("csv.no-pandas", "y.csv", "pip install pandas")
 def pandas_is_not_installed(place: Tiny) -> Start:
     return Start(options=hide(place, "pandas"))
 
 
-@provokes("csv.no-rows", "x.csv")
+@fails_with("csv.no-rows", "x.csv")
 def only_names(place: Tiny) -> None:
     place.x("x.csv", "a,b\n")
 
 
-@provokes("csv.not-text", "x.csv")
+@fails_with("csv.not-text", "x.csv")
 def zero_bytes(place: Tiny) -> None:
     place.x("x.csv", as_csv(X) + "\0\n")
 
 
-@provokes("csv.not-utf8", "x.csv")
+@fails_with("csv.not-utf8", "x.csv")
 def bytes_of_no_encoding(place: Tiny) -> None:
     place.x("x.csv", as_csv(X, "a,b").encode() + b"1,\x81\n")
 
 
-@provokes("csv.endless-line", "x.csv", "67.1 MB")
+@fails_with("csv.endless-line", "x.csv", "67.1 MB")
 def a_line_without_end(place: Tiny) -> None:
     place.x("x.csv", b"1," * (33 << 20))
 
 
-@provokes("csv.unnamed-column", "x.csv, line 1: column 1", "to_csv(index=False)")
+@fails_with("csv.unnamed-column", "x.csv, line 1: column 1", "to_csv(index=False)")
 def an_index_of_pandas(place: Tiny) -> None:
     place.x("x.csv", as_csv(np.hstack([np.arange(ROWS)[::-1].reshape(-1, 1), X]), ",a,b"))
 
 
-@provokes("csv.uneven-line", "x.csv, line 13 has 3 cells, but the first line has 2")
+@fails_with("csv.uneven-line", "x.csv, line 13 has 3 cells, but the first line has 2")
 def a_cell_too_many(place: Tiny) -> None:
     place.x("x.csv", as_csv(X, "a,b").replace("22,23\n", "22,23,24\n"))
 
 
-@provokes("csv.not-a-number", 'x.csv, line 4, column "b": "tall" is not a number')
+@fails_with("csv.not-a-number", 'x.csv, line 4, column "b": "tall" is not a number')
 def text_in_a_numeric_column(place: Tiny) -> None:
     place.x("x.csv", as_csv(X, "a,b").replace("4,5\n", "4,tall\n"))
 
 
-@provokes("csv.ambiguous", 'x.csv, line 2, column "price": "1,200" can be 1.2 or 1200', "--thousands comma")
+@fails_with("csv.ambiguous", 'x.csv, line 2, column "price": "1,200" can be 1.2 or 1200', "--thousands comma")
 def thousands_or_decimals(place: Tiny) -> None:
     place.x("x.csv", "price\n" + '"1,200"\n950\n' * 6)
 
 
-@provokes("csv.empty-cell", 'x.csv, line 4, column "b"')
+@fails_with("csv.empty-cell", 'x.csv, line 4, column "b"')
 def a_gap(place: Tiny) -> None:
     place.x("x.csv", as_csv(X, "a,b").replace("4,5\n", "4,\n"))
 
 
-@provokes("csv.empty-cell", 'y.csv, line 3, column "dog"')
+@fails_with("csv.empty-cell", 'y.csv, line 3, column "dog"')
 def a_row_without_label(place: Tiny) -> None:
     place.y("y.csv", "cat,dog\n0,1\n1,\n")
 
 
-@provokes("labels.empty", "y.csv, row 1")
+@fails_with("labels.empty", "y.csv, row 1")
 def a_blank_as_label(place: Tiny) -> None:
     place.y("y.csv", labels('" "'))
 
 
-@provokes("csv.quotes", "x.csv")
+@fails_with("csv.quotes", "x.csv")
 def a_quote_that_does_not_end(place: Tiny) -> None:
     place.x("x.csv", as_csv(X, "a,b").replace("22,23\n", '22,"23\n'))
 
@@ -207,19 +207,19 @@ def a_quote_that_does_not_end(place: Tiny) -> None:
 # --- xlsx -------------------------------------------------------------------------------------------------------
 
 
-@provokes("xlsx.no-reader", "x.xlsx", "pip install python-calamine")
+@fails_with("xlsx.no-reader", "x.xlsx", "pip install python-calamine")
 def nothing_reads_sheets(place: Tiny) -> Start:
     place.x("x.xlsx", as_xlsx(SHEET))
     return Start(options=hide(place, "python_calamine", "openpyxl"))
 
 
-@provokes("xlsx.damaged", "x.xlsx")
+@fails_with("xlsx.damaged", "x.xlsx")
 def half_an_xlsx(place: Tiny) -> None:
     sheet = as_xlsx(SHEET)
     place.x("x.xlsx", sheet[: len(sheet) // 2])
 
 
-@provokes("xlsx.bomb", "x.xlsx", "100 times")
+@fails_with("xlsx.bomb", "x.xlsx", "100 times")
 def a_zip_bomb_named_xlsx(place: Tiny) -> None:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -227,37 +227,37 @@ def a_zip_bomb_named_xlsx(place: Tiny) -> None:
     place.x("x.xlsx", file.getvalue())
 
 
-@provokes("xlsx.stray-cell", "x.xlsx", "XFD1048576")
+@fails_with("xlsx.stray-cell", "x.xlsx", "XFD1048576")
 def a_stray_cell(place: Tiny) -> None:
     place.x("x.xlsx", as_xlsx(SHEET, stray=(1048576, 16384)))
 
 
-@provokes("xlsx.empty-sheet", "x.xlsx")
+@fails_with("xlsx.empty-sheet", "x.xlsx")
 def an_empty_sheet(place: Tiny) -> None:
     place.x("x.xlsx", as_xlsx([]))
 
 
-@provokes("xlsx.only-names", "x.xlsx")
+@fails_with("xlsx.only-names", "x.xlsx")
 def a_sheet_of_names(place: Tiny) -> None:
     place.x("x.xlsx", as_xlsx(SHEET[:1]))
 
 
-@provokes("xlsx.unnamed-column", "x.xlsx, cell B1")
+@fails_with("xlsx.unnamed-column", "x.xlsx, cell B1")
 def merged_headers(place: Tiny) -> None:
     place.x("x.xlsx", as_xlsx(SHEET, merged="A1:B1"))
 
 
-@provokes("xlsx.not-a-number", 'x.xlsx, cell B5, column "b": "tall"')
+@fails_with("xlsx.not-a-number", 'x.xlsx, cell B5, column "b": "tall"')
 def text_in_a_numeric_column_of_a_sheet(place: Tiny) -> None:
     place.x("x.xlsx", as_xlsx(sheet_with("tall")))
 
 
-@provokes("xlsx.empty-cell", 'x.xlsx, cell B5, column "b"')
+@fails_with("xlsx.empty-cell", 'x.xlsx, cell B5, column "b"')
 def a_gap_in_a_sheet(place: Tiny) -> None:
     place.x("x.xlsx", as_xlsx(sheet_with(None)))
 
 
-@provokes("xlsx.date", 'x.xlsx, cell B5, column "b": 2024-02-29')
+@fails_with("xlsx.date", 'x.xlsx, cell B5, column "b": 2024-02-29')
 def a_date(place: Tiny) -> None:
     place.x("x.xlsx", as_xlsx(sheet_with(date(2024, 2, 29))))
 
@@ -265,37 +265,37 @@ def a_date(place: Tiny) -> None:
 # --- npz --------------------------------------------------------------------------------------------------------
 
 
-@provokes("npz.damaged", "x.npz")
+@fails_with("npz.damaged", "x.npz")
 def an_npz_that_is_none(place: Tiny) -> None:
     place.x("x.npz", b"PK\x03\x04 and then nothing")
 
 
-@provokes("npz.no-array", "x.npz")
+@fails_with("npz.no-array", "x.npz")
 def an_empty_npz(place: Tiny) -> None:
     place.x("x.npz", as_npz())
 
 
-@provokes("npz.several-arrays", "x.npz", "x_test, x_train", "--npz-key")
+@fails_with("npz.several-arrays", "x.npz", "x_test, x_train", "--npz-key")
 def two_arrays(place: Tiny) -> None:
     place.x("x.npz", as_npz(x_test=X, x_train=X))
 
 
-@provokes("npz.no-such-array", "x.npz", '"x"', "x_train")
+@fails_with("npz.no-such-array", "x.npz", '"x"', "x_train")
 def another_name(place: Tiny) -> Start:
     place.x("x.npz", as_npz(x_train=X))
     return Start({"npz_key": "x,y"})
 
 
-@provokes("npz.wrong-key", '"x,y,z"', "--npz-key")
+@fails_with("npz.wrong-key", '"x,y,z"', "--npz-key")
 def three_names(place: Tiny) -> Start:
     return Start({"npz_key": "x,y,z"})
 
 
-@provokes("npz.pickled", "x.npz")
+@fails_with("npz.pickled", "x.npz")
 def pickled_objects(place: Tiny) -> None:
     place.x("x.npz", as_npz(x=np.array([{"a": 1}], dtype=object)))
 
 
-@provokes("npz.no-rows", "x.npz", "(0, 2)")
+@fails_with("npz.no-rows", "x.npz", "(0, 2)")
 def no_rows(place: Tiny) -> None:
     place.x("x.npz", as_npz(x=X[:0]))

@@ -1,4 +1,4 @@
-"""The table of mistakes and the code that raises them fit together: nothing is worded twice, missing or left over."""
+"""The table of errors and the code that raises them fit together: nothing is worded twice, missing or left over."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from error_tables import ERRORS, TABLES
 from test_architecture import imports, modules
 
 from lanfit import errors
-from lanfit.errors import mistake, texts
+from lanfit.errors import lanfit_error, texts
 
-#: Worded where they are raised: no user's mistake, but a bug of ours or a peer that breaks the protocol.
+#: Worded where they are raised: no user's error, but a bug of ours or a peer that breaks the protocol.
 PROTOCOL = {"LocalProtocolError", "RemoteProtocolError"}
 #: Calls that carry an error which was worded elsewhere.
 CARRIED = {
@@ -58,7 +58,7 @@ def lookups() -> Iterator[tuple[str, str, set[str]]]:
     """Module, code and field names of every call that takes a text from the table."""
     for module, tree in TREES.items():
         for name, call in calls(tree):
-            if name in ("mistake", "texts") and module != "lanfit.errors":
+            if name in ("lanfit_error", "texts") and module != "lanfit.errors":
                 [code] = call.args
                 assert isinstance(code, ast.Constant), f"{module}: the code is not written out: {ast.unparse(call)}"
                 yield module, code.value, {keyword.arg or "**" for keyword in call.keywords}
@@ -68,7 +68,7 @@ LOOKUPS = list(lookups())
 
 
 def test_every_error_is_worded_in_the_table() -> None:
-    """Errors are made by `mistake`, or of what `texts` gives, by the caller or by the class itself."""
+    """Errors are made by `lanfit_error`, or of what `texts` gives, by the caller or by the class itself."""
     worded = {
         node.name
         for tree in TREES.values()
@@ -91,7 +91,7 @@ def test_every_line_of_the_table_is_used() -> None:
     assert {code for _, code, _ in LOOKUPS} == set(ERRORS)
 
 
-def test_who_raises_a_mistake_gives_what_its_sentences_name() -> None:
+def test_who_raises_an_error_gives_what_its_sentences_name() -> None:
     for module, code, fields in LOOKUPS:
         assert fields == ERRORS[code].fields, f"{module}: {code}"
 
@@ -148,7 +148,7 @@ def test_a_code_that_is_registered_again_is_a_bug() -> None:
 
 
 @pytest.mark.parametrize("code", sorted(ERRORS))
-def test_a_mistake_says_what_happened_and_what_to_do(code: str) -> None:
+def test_an_error_says_what_happened_and_what_to_do(code: str) -> None:
     """No capital in front of what happened and no full stop behind it; what to do is one sentence or more."""
     entry = ERRORS[code]
     assert re.fullmatch(r"[a-z0-9-]+\.[a-z0-9-]+", code)
@@ -160,8 +160,8 @@ def test_a_mistake_says_what_happened_and_what_to_do(code: str) -> None:
     assert entry.hint[0].isupper() or entry.hint.startswith(("lanfit", "{"))
 
 
-def test_a_mistake_becomes_an_error_of_its_class_with_its_code() -> None:
-    wrong = mistake("csv.unnamed-column", file="x.csv", line=3, column=2)
+def test_an_error_becomes_an_error_of_its_class_with_its_code() -> None:
+    wrong = lanfit_error("csv.unnamed-column", file="x.csv", line=3, column=2)
     assert type(wrong) is errors.InputError
     assert wrong.message == "x.csv, line 3: column 2 has no name"
     assert wrong.hint == ERRORS["csv.unnamed-column"].hint
@@ -175,7 +175,7 @@ def test_a_hint_that_begins_with_nothing_has_no_blank_in_front() -> None:
 
 
 def test_an_error_can_be_told_of_a_place_and_keeps_its_code() -> None:
-    wrong = mistake("value.empty").at("--model", "A file.")
+    wrong = lanfit_error("value.empty").at("--model", "A file.")
     assert type(wrong) is errors.InputError
     assert wrong.message == "--model: the value is empty"
     assert wrong.hint == "Give a value, or leave it out. A file."

@@ -1,4 +1,4 @@
-"""Every mistake that shows when a model meets data, provoked from the outside: before and while it is trained."""
+"""Every error that shows when a model meets data, triggered from the outside: before and while it is trained."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from error_cases import ErrorCase, ErrorCases, Start, assert_told, check
 from holding import fake_package, shim
-from provoke import Scenario, Scenarios, Start, assert_told, check
 from running import Program, client, flags, free_port, port_of
-from test_mistakes_files import declared_npz
+from test_errors_files import declared_npz
 from test_sets_story import offline
 from tiny import ROWS, TINY_JOB, Tiny, X, as_csv, as_npz, labels
 from warm import WarmModels
 
 pytestmark = pytest.mark.story
-SCENARIOS = Scenarios()
-provokes = SCENARIOS.provokes
+ERROR_CASES = ErrorCases()
+fails_with = ERROR_CASES.fails_with
 
 #: Models of which it is known what they make of these rows; saved in the folder that is given.
 MODELS = """
@@ -62,38 +62,38 @@ def place(tmp_path: Path, models: Path) -> Tiny:
     return Tiny(tmp_path / "work", models)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_what_does_not_go_together_is_named(place: Tiny, scenario: Scenario, warm: WarmModels) -> None:
-    check(place, scenario, warm, **TINY_JOB)
+@pytest.mark.parametrize("case", ERROR_CASES, ids=str)
+def test_what_does_not_go_together_is_named(place: Tiny, case: ErrorCase, warm: WarmModels) -> None:
+    check(place, case, warm, **TINY_JOB)
 
 
 # --- rows and targets against the model -------------------------------------------------------------------------
 
 
-@provokes("rows.other-input", "x.csv has rows of 3 values", "takes 2")
+@fails_with("rows.other-input", "x.csv has rows of 3 values", "takes 2")
 def a_column_too_many(place: Tiny) -> None:
     place.x("x.csv", as_csv(np.hstack([X, X[:, :1]])))
 
 
-@provokes("rows.other-output", "rows of 2 values", "output is 1")
+@fails_with("rows.other-output", "rows of 2 values", "output is 1")
 def an_input_that_is_no_output(place: Tiny) -> Start:
     return Start({"model": "numbers.h5", "order": "XX"})
 
 
-@provokes("rows.not-finite", "x.npz, row 5, column 2", "nan")
+@fails_with("rows.not-finite", "x.npz, row 5, column 2", "nan")
 def not_a_number(place: Tiny) -> None:
     x = X.copy()
     x[4, 1] = np.nan
     place.x("x.npz", as_npz(x=x))
 
 
-@provokes("rows.larger-than-memory", "100,000,000,000 rows")
+@fails_with("rows.larger-than-memory", "100,000,000,000 rows")
 def rows_that_are_only_declared(place: Tiny) -> Start:
     place.x("x.npz", declared_npz({"descr": "<f4", "fortran_order": False, "shape": (10**11, 2)}))
     return Start({"model": "itself.h5", "order": "XX"})
 
 
-@provokes("targets.not-numbers", "classes", "--normalize-targets")
+@fails_with("targets.not-numbers", "classes", "--normalize-targets")
 def classes_to_be_normalized(place: Tiny) -> Start:
     return Start({"normalize_targets": "zscore"})
 
@@ -101,17 +101,17 @@ def classes_to_be_normalized(place: Tiny) -> Start:
 # --- too few rows -----------------------------------------------------------------------------------------------
 
 
-@provokes("split.batch-of-shard", "a batch of 100 rows", "shard 1 of 1", "--batch-size")
+@fails_with("split.batch-of-shard", "a batch of 100 rows", "shard 1 of 1", "--batch-size")
 def a_batch_larger_than_a_shard(place: Tiny) -> Start:
     return Start({"batch_size": 100})
 
 
-@provokes("split.batch-of-fold", "a batch of 9 rows", "--batch-size")
+@fails_with("split.batch-of-fold", "a batch of 9 rows", "--batch-size")
 def a_batch_larger_than_a_fold(place: Tiny) -> Start:
     return Start({"model": "numbers.h5", "method": "kfold", "folds": 2, "batch_size": 9})
 
 
-@provokes("rounds.no-evaluation", "--patience", "--validation-split")
+@fails_with("rounds.no-evaluation", "--patience", "--validation-split")
 def rounds_that_nothing_compares(place: Tiny) -> Start:
     return Start({"method": "federated", "patience": 2, "validation_split": 0, "test_split": 0})
 
@@ -119,45 +119,45 @@ def rounds_that_nothing_compares(place: Tiny) -> Start:
 # --- the first batch --------------------------------------------------------------------------------------------
 
 
-@provokes("batch.fractions", "int32", "normalizer")
+@fails_with("batch.fractions", "int32", "normalizer")
 def words_that_are_scaled(place: Tiny) -> Start:
     return Start({"model": "tokens.h5", "normalizer": "minmax"})
 
 
-@provokes("batch.one-output", "binary_crossentropy")
+@fails_with("batch.one-output", "binary_crossentropy")
 def one_output_for_classes(place: Tiny) -> Start:
     place.y("y.csv", labels(*[0] * ROWS))
     return Start({"model": "one_output.h5"})
 
 
-@provokes("batch.broken-weight", "end")
+@fails_with("batch.broken-weight", "end")
 def a_model_that_was_spoilt_by_training(place: Tiny) -> Start:
     return Start({"model": "broken.h5"})
 
 
-@provokes("batch.refused", "metrics mae", "sparse_categorical_crossentropy")
+@fails_with("batch.refused", "metrics mae", "sparse_categorical_crossentropy")
 def a_metric_of_another_shape(place: Tiny) -> Start:
     return Start({"metrics": "mae"})
 
 
-@provokes("batch.output-not-finite", "--normalizer minmax")
+@fails_with("batch.output-not-finite", "--normalizer minmax")
 def rows_that_overflow(place: Tiny) -> Start:
     place.x("x.csv", as_csv(X * 0 + 3e38))
     return Start({"model": "sum.h5"})
 
 
-@provokes("batch.no-probabilities", "its last activation is linear", "softmax")
+@fails_with("batch.no-probabilities", "its last activation is linear", "softmax")
 def no_softmax(place: Tiny) -> Start:
     return Start({"model": "linear.h5"})
 
 
-@provokes("batch.loss-not-finite", "poisson", "nan")
+@fails_with("batch.loss-not-finite", "poisson", "nan")
 def a_logarithm_of_less_than_nothing(place: Tiny) -> Start:
     place.x("x.csv", as_csv(X + 1))
     return Start({"model": "negative.h5"})
 
 
-@provokes("compile.refused", "learning_speed")
+@fails_with("compile.refused", "learning_speed")
 def an_option_that_keras_does_not_have(place: Tiny) -> None:
     with h5py.File(place.root / "model" / "classes.h5", "a") as file:
         config = json.loads(file.attrs["training_config"])
@@ -168,22 +168,22 @@ def an_option_that_keras_does_not_have(place: Tiny) -> None:
 # --- the sets of Keras ------------------------------------------------------------------------------------------
 
 
-@provokes("set.unknown-argument", '"num_word=3"', "did you mean 'num_words'?")
+@fails_with("set.unknown-argument", '"num_word=3"', "did you mean 'num_words'?")
 def a_misspelt_argument_of_a_set(place: Tiny) -> Start:
     return Start({"dataset": "imdb", "dataset_args": "num_word=3"})
 
 
-@provokes("set.wrong-value", "imdb expects an integer for num_words")
+@fails_with("set.wrong-value", "imdb expects an integer for num_words")
 def an_argument_that_is_no_number(place: Tiny) -> Start:
     return Start({"dataset": "imdb", "dataset_args": "num_words=many"})
 
 
-@provokes("set.refused-arguments", "test_split=2")
+@fails_with("set.refused-arguments", "test_split=2")
 def an_argument_that_keras_does_not_take(place: Tiny) -> Start:
     return Start({"dataset": "california_housing", "dataset_args": "test_split=2"})
 
 
-@provokes("set.not-loaded", "imdb.npz")
+@fails_with("set.not-loaded", "imdb.npz")
 def no_internet(place: Tiny) -> Start:
     return Start({"dataset": "imdb"}, options={"environment": offline(place.root / "server" / "state" / "keras")})
 

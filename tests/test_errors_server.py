@@ -1,4 +1,4 @@
-"""Mistakes of a server beside those of files and rows, provoked from the outside: model, job, clients, demo."""
+"""Errors of a server beside those of files and rows, triggered from the outside: model, job, clients, demo."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from error_cases import Dialogue, ErrorCase, ErrorCases, Start, assert_told, check, exit_code
 from holding import shim
-from provoke import Dialogue, Scenario, Scenarios, Start, assert_told, check, exit_code
 from running import PASSPHRASE, ROOT, Program, flags, free_port, plain_keras, port_of
 from tiny import TINY_JOB, Tiny
 from warm import WarmModels
@@ -22,31 +22,31 @@ from lanfit.wire.messages import Join, Survey, Surveyed
 from lanfit_client.connect import connect
 
 pytestmark = pytest.mark.story
-SCENARIOS = Scenarios()
-provokes = SCENARIOS.provokes
+ERROR_CASES = ErrorCases()
+fails_with = ERROR_CASES.fails_with
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_what_is_wrong_with_a_job_is_named(tiny_place: Tiny, scenario: Scenario, warm: WarmModels) -> None:
-    check(tiny_place, scenario, warm, **TINY_JOB)
+@pytest.mark.parametrize("case", ERROR_CASES, ids=str)
+def test_what_is_wrong_with_a_job_is_named(tiny_place: Tiny, case: ErrorCase, warm: WarmModels) -> None:
+    check(tiny_place, case, warm, **TINY_JOB)
 
 
 # --- the model --------------------------------------------------------------------------------------------------
 
 
-@provokes("model.not-found", "'other.h5'", "classes.h5", "--model")
+@fails_with("model.not-found", "'other.h5'", "classes.h5", "--model")
 def a_model_of_another_name(place: Tiny) -> Start:
     return Start({"model": "other.h5"})
 
 
-@provokes("model.none", "there is no model in model/")
+@fails_with("model.none", "there is no model in model/")
 def no_models(place: Tiny) -> Start:
     shutil.rmtree(place.root / "model")
     (place.root / "model").mkdir()
     return Start({"host": "127.0.0.1", "port": free_port()}, ["--yes"], answers="")
 
 
-@provokes("compile.incomplete", "optimizer", "--optimizer and --loss")
+@fails_with("compile.incomplete", "optimizer", "--optimizer and --loss")
 def a_model_that_is_not_compiled(place: Tiny) -> None:
     import h5py
 
@@ -54,7 +54,7 @@ def a_model_that_is_not_compiled(place: Tiny) -> None:
         del file.attrs["training_config"]
 
 
-@provokes("model.too-large-to-send", "large.keras")
+@fails_with("model.too-large-to-send", "large.keras")
 def a_model_of_a_million_letters(place: Tiny) -> Start:
     layers = "[keras.layers.ReLU(name=f'{i}' + 'x' * 50_000) for i in range(20)]"
     code = f"import keras; model = keras.Sequential([keras.Input((2,)), *{layers}]); "
@@ -65,42 +65,42 @@ def a_model_of_a_million_letters(place: Tiny) -> Start:
 # --- answers that do not fit together ---------------------------------------------------------------------------
 
 
-@provokes("job.more-local-than-clients", "2 local clients", "only 1")
+@fails_with("job.more-local-than-clients", "2 local clients", "only 1")
 def more_local_clients_than_all(place: Tiny) -> Start:
     return Start({"local": 2})
 
 
-@provokes("job.set-without-keras", "--dataset mnist", "this job uses --data files")
+@fails_with("job.set-without-keras", "--dataset mnist", "this job uses --data files")
 def a_set_and_files(place: Tiny) -> Start:
     return Start({"data": "files", "dataset": "mnist"})
 
 
-@provokes("job.samples-on-clients", "--samples 100")
+@fails_with("job.samples-on-clients", "--samples 100")
 def rows_of_others(place: Tiny) -> Start:
     return Start({"data": "client", "samples": 100})
 
 
-@provokes("job.merge-without-fit", "--merge average", "method kfold")
+@fails_with("job.merge-without-fit", "--merge average", "method kfold")
 def folds_that_are_to_be_merged(place: Tiny) -> Start:
     return Start({"merge": "average", "method": "kfold"})
 
 
-@provokes("job.other-strategy", "--server-momentum", "fedavgm", "fedavg")
+@fails_with("job.other-strategy", "--server-momentum", "fedavgm", "fedavg")
 def a_parameter_of_another_strategy(place: Tiny) -> Start:
     return Start({"method": "federated", "server_momentum": 0.5})
 
 
-@provokes("job.min-above-clients", "at least 2 clients", "1 in all")
+@fails_with("job.min-above-clients", "at least 2 clients", "1 in all")
 def more_clients_in_a_round_than_in_all(place: Tiny) -> Start:
     return Start({"method": "federated", "min_clients": 2})
 
 
-@provokes("aggregation.krum", "f = 0", "there are 1")
+@fails_with("aggregation.krum", "f = 0", "there are 1")
 def krum_of_one(place: Tiny) -> Start:
     return Start({"method": "federated", "aggregation": "krum"})
 
 
-@provokes("aggregation.trim", "0.5")
+@fails_with("aggregation.trim", "0.5")
 def a_trim_that_leaves_nothing(place: Tiny) -> Start:
     return Start({"method": "federated", "aggregation": "trimmed-mean", "trim": 0.5})
 
@@ -138,7 +138,7 @@ def test_at_a_terminal_what_does_not_fit_is_explained_and_asked_again(tiny_place
 # --- clients and the system -------------------------------------------------------------------------------------
 
 
-@provokes("client.local-gave-up", "local-1")
+@fails_with("client.local-gave-up", "local-1")
 def local_clients_that_die_at_once(place: Tiny) -> Start:
     dying = "import os, sys\nif 'lanfit_client' in sys.orig_argv:\n    os._exit(3)\n"
     return Start({"local": 1}, options={"environment": shim(place.root / "site", dying)})

@@ -1,4 +1,4 @@
-"""Every mistake in a model file, provoked from the outside, one bad file after the other.
+"""Every error in a model file, triggered from the outside, one bad file after the other.
 
 At a terminal a model that can't be used is explained and asked for again, so one model process is enough for all.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 import h5py
 import pytest
-from provoke import Dialogue, Scenario, Scenarios, Start, check
+from error_cases import Dialogue, ErrorCase, ErrorCases, Start, check
 from running import ROOT, Place, free_port
 from warm import WarmModels
 
@@ -76,7 +76,7 @@ BAD: dict[str, tuple[str, tuple[str, ...], Make]] = {}
 
 
 def bad(name: str, code: str, *causes: str) -> Callable[[Make], Make]:
-    """The function makes a file of this name; what must be told of it is this mistake."""
+    """The function makes a file of this name; what must be told of it is this error."""
 
     def add(make: Make) -> Make:
         BAD[name] = code, causes, make
@@ -325,15 +325,15 @@ def test_every_bad_model_is_explained_and_asked_for_again(place: Place) -> None:
     assert "Traceback" not in server.said
 
 
-SCENARIOS = Scenarios()
-provokes = SCENARIOS.provokes
+ERROR_CASES = ErrorCases()
+fails_with = ERROR_CASES.fails_with
 
 
-@provokes("model.nested-arrays", "nested.keras")
+@fails_with("model.nested-arrays", "nested.keras")
 def nested_inputs(place: Place) -> Start:
     return Start({"model": "nested.keras"})
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_without_a_terminal_a_bad_model_ends_the_server(place: Place, scenario: Scenario, warm: WarmModels) -> None:
-    check(place, scenario, warm, clients=1)
+@pytest.mark.parametrize("case", ERROR_CASES, ids=str)
+def test_without_a_terminal_a_bad_model_ends_the_server(place: Place, case: ErrorCase, warm: WarmModels) -> None:
+    check(place, case, warm, clients=1)

@@ -1,17 +1,17 @@
-"""Every mistake in answers, provoked from the outside: flags, questions, job and settings files, passphrases."""
+"""Every error in answers, triggered from the outside: flags, questions, job and settings files, passphrases."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from provoke import Dialogue, Scenario, Scenarios, Start, assert_told, check
+from error_cases import Dialogue, ErrorCase, ErrorCases, Start, assert_told, check
 from running import Place, Program, client, free_port
 from warm import WarmModels
 
 pytestmark = pytest.mark.story
-SCENARIOS = Scenarios()
-provokes = SCENARIOS.provokes
+ERROR_CASES = ErrorCases()
+fails_with = ERROR_CASES.fails_with
 
 
 @pytest.fixture
@@ -19,70 +19,70 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path / "work")
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
-def test_a_wrong_answer_is_named(place: Place, scenario: Scenario, warm: WarmModels) -> None:
-    check(place, scenario, warm)
+@pytest.mark.parametrize("case", ERROR_CASES, ids=str)
+def test_a_wrong_answer_is_named(place: Place, case: ErrorCase, warm: WarmModels) -> None:
+    check(place, case, warm)
 
 
 # --- values -----------------------------------------------------------------------------------------------------
 
 
-@provokes("value.not-whole", "--clients", "0")
+@fails_with("value.not-whole", "--clients", "0")
 def no_clients(place: Place) -> Start:
     return Start({"clients": 0})
 
 
-@provokes("value.not-whole", "--epochs", "-3")
+@fails_with("value.not-whole", "--epochs", "-3")
 def negative_epochs(place: Place) -> Start:
     return Start({"epochs": -3})
 
 
-@provokes("value.not-whole-in-range", "--port", "70000", "from 0 to 65535")
+@fails_with("value.not-whole-in-range", "--port", "70000", "from 0 to 65535")
 def impossible_port(place: Place) -> Start:
     return Start({"port": 70000})
 
 
-@provokes("value.not-a-share", "--test-split", "1.5")
+@fails_with("value.not-a-share", "--test-split", "1.5")
 def more_than_all_rows(place: Place) -> Start:
     return Start({"test_split": 1.5})
 
 
-@provokes("value.not-positive", "--learning-rate", "'0'")
+@fails_with("value.not-positive", "--learning-rate", "'0'")
 def no_learning(place: Place) -> Start:
     return Start({"learning_rate": 0})
 
 
-@provokes("value.not-below-one", "--server-momentum", "'1'")
+@fails_with("value.not-below-one", "--server-momentum", "'1'")
 def momentum_that_never_forgets(place: Place) -> Start:
     return Start({"server_momentum": 1})
 
 
-@provokes("value.not-up-to-one", "--share", "'1.5'")
+@fails_with("value.not-up-to-one", "--share", "'1.5'")
 def more_than_all_clients(place: Place) -> Start:
     return Start({"share": 1.5})
 
 
-@provokes("value.no-absence", "--absent", "'lab-3'")
+@fails_with("value.no-absence", "--absent", "'lab-3'")
 def an_absent_client_by_its_name(place: Place) -> Start:
     return Start({"absent": "lab-3"})
 
 
-@provokes("value.no-choice", "--aggregation", "'medain'", "did you mean 'median'?")
+@fails_with("value.no-choice", "--aggregation", "'medain'", "did you mean 'median'?")
 def misspelt_aggregation(place: Place) -> Start:
     return Start({"aggregation": "medain"})
 
 
-@provokes("value.no-choice", "'minmx'", "did you mean 'minmax'?")
+@fails_with("value.no-choice", "'minmx'", "did you mean 'minmax'?")
 def misspelt_normalizer(place: Place) -> Start:
     return Start({"normalizer": "minmx"})
 
 
-@provokes("value.empty", "--model")
+@fails_with("value.empty", "--model")
 def empty_model(place: Place) -> Start:
     return Start({"model": " "})
 
 
-@provokes("value.not-yes-or-no", "Start training?", "--collect", "'perhaps'")
+@fails_with("value.not-yes-or-no", "Start training?", "--collect", "'perhaps'")
 def undecided(place: Place) -> Start:
     return Start({"host": "127.0.0.1", "port": free_port()}, answers="perhaps\n")
 
@@ -90,12 +90,12 @@ def undecided(place: Place) -> Start:
 # --- questions --------------------------------------------------------------------------------------------------
 
 
-@provokes("question.input-ended", "'Server IP'", "--host")
+@fails_with("question.input-ended", "'Server IP'", "--host")
 def no_answers(place: Place) -> Start:
     return Start(answers="", options={"passphrase": None})
 
 
-@provokes("question.input-ended", "'Start training?", "--collect")
+@fails_with("question.input-ended", "'Start training?", "--collect")
 def too_few_answers(place: Place) -> Start:
     return Start(answers=f"127.0.0.1\n{free_port()}\n", options={"passphrase": None})
 
@@ -109,37 +109,37 @@ def job_of(place: Place, content: bytes) -> Start:
     return Start(arguments=["--job", path])
 
 
-@provokes("settings.missing", "nothing.toml")
+@fails_with("settings.missing", "nothing.toml")
 def no_job_file(place: Place) -> Start:
     return Start(arguments=["--job", place.root / "nothing.toml"])
 
 
-@provokes("settings.unreadable", "the job file", "model")
+@fails_with("settings.unreadable", "the job file", "model")
 def a_folder_as_job_file(place: Place) -> Start:
     return Start(arguments=["--job", place.root / "model"])
 
 
-@provokes("settings.not-utf8", "job.toml")
+@fails_with("settings.not-utf8", "job.toml")
 def a_job_in_latin_1(place: Place) -> Start:
     return job_of(place, "model = 'größe.h5'\n".encode("latin-1"))
 
 
-@provokes("settings.backslash", "job.toml", "line 1", "single quotes")
+@fails_with("settings.backslash", "job.toml", "line 1", "single quotes")
 def a_windows_path_in_double_quotes(place: Place) -> Start:
     return job_of(place, b'model = "C:\\Users\\mia\\net.h5"\n')
 
 
-@provokes("settings.wrong", "model: 'C:\\new.h5' contains a control character", named=("value.control-character",))
+@fails_with("settings.wrong", "model: 'C:\\new.h5' contains a control character", named=("value.control-character",))
 def a_windows_path_whose_backslash_means_a_newline(place: Place) -> Start:
     return job_of(place, b'model = "C:\\new.h5"\n')
 
 
-@provokes("settings.not-toml", "job.toml", "line 1")
+@fails_with("settings.not-toml", "job.toml", "line 1")
 def a_job_that_is_no_toml(place: Place) -> Start:
     return job_of(place, b"epochs: 3\n")
 
 
-@provokes(
+@fails_with(
     "settings.wrong",
     *("4 errors", "epochs: -1 is not", "normaliser", "did you mean 'normalizer'?", "order is a table"),
     named=("settings.unknown-key", "settings.passphrase", "settings.table", "value.not-whole"),
@@ -148,13 +148,13 @@ def a_job_with_four_errors(place: Place) -> Start:
     return job_of(place, b'epochs = -1\nnormaliser = "minmax"\npassphrase = "velvet otter"\n[order]\nx = 1\n')
 
 
-@provokes("settings.wrong", "settings file", "server.toml", "batch_size")
+@fails_with("settings.wrong", "settings file", "server.toml", "batch_size")
 def wrong_settings_of_the_server(place: Place) -> None:
     (place.root / "server").mkdir()
     (place.root / "server" / "server.toml").write_text('batch_size = "many"\n')
 
 
-@provokes("settings.waits", "server.toml", "5, 15 and 10 seconds")
+@fails_with("settings.waits", "server.toml", "5, 15 and 10 seconds")
 def waits_that_contradict_each_other(place: Place) -> None:
     (place.root / "server").mkdir()
     (place.root / "server" / "server.toml").write_text('lost = "10s"\n')
@@ -170,17 +170,17 @@ def test_a_passphrase_in_a_job_file_is_not_repeated(place: Place) -> None:
 # --- the workspace and the passphrase ---------------------------------------------------------------------------
 
 
-@provokes("workspace.is-a-file", "dataset/X/digits.csv")
+@fails_with("workspace.is-a-file", "dataset/X/digits.csv")
 def a_file_as_workspace(place: Place) -> Start:
     return Start({"workspace": "dataset/X/digits.csv"})
 
 
-@provokes("passphrase.unreadable-file", "nothing.txt")
+@fails_with("passphrase.unreadable-file", "nothing.txt")
 def no_passphrase_file(place: Place) -> Start:
     return Start({"passphrase_file": place.root / "nothing.txt"}, options={"passphrase": None})
 
 
-@provokes("passphrase.empty-file", "empty.txt")
+@fails_with("passphrase.empty-file", "empty.txt")
 def empty_passphrase_file(place: Place) -> Start:
     (place.root / "empty.txt").write_text("\nvelvet otter\n")
     return Start({"passphrase_file": place.root / "empty.txt"}, options={"passphrase": None})
