@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lanfit.core.failpoints import failpoint
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.transfer.disk_space import RetryWhenFull
 from lanfit.wire.messages import Cancel as CancelMessage
 from lanfit.wire.messages import RunEnded
@@ -305,7 +305,7 @@ class Shell:
             if not isinstance(event, OwnEvent):
                 queue.put_nowait(event)
             elif isinstance(event.what, _Given):
-                event.what.taken.set_exception(mistake("command.run-over", run=self._run.run))
+                event.what.taken.set_exception(lanfit_error("command.run-over", run=self._run.run))
 
     async def announce(self, status: str) -> None:
         """Notify every client how the run ended, with the metrics of its model."""
