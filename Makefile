@@ -1,13 +1,14 @@
-# make setup | demo | test | test-all | check | bench. Each makes .venv first if there is none.
+# make setup | demo | test | test-all | check | bench | screens | screenshots. Each makes .venv first if there is none.
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 PYTEST_WORKERS ?= 2
 SCREENS ?= screens
+SCREENSHOTS ?= screenshots
 # Further packages for the environment, such as torch, whose tests are skipped without it.
 ALSO ?=
 
-.PHONY: help setup demo test test-all check bench screens clean
+.PHONY: help setup demo test test-all check bench screens screenshots clean
 help:
 	@echo "make setup   $(VENV) with lanfit, its extras and the tools"
 	@echo "make demo    the whole thing on this machine: the digits, a server, two clients"
@@ -16,6 +17,7 @@ help:
 	@echo "make check   ruff, mypy, architecture"
 	@echo "make bench   the measurements; takes some minutes"
 	@echo "make screens what server and client show, into SCREENS ($(SCREENS)); needs tmux"
+	@echo "make screenshots  the live page: every view, light and dark, phone to projector; needs chromium"
 
 setup: $(VENV)/.ready
 
@@ -59,6 +61,9 @@ bench: setup
 
 screens: setup
 	$(BIN)/python bench/screens.py $(SCREENS)
+
+screenshots: setup
+	$(BIN)/python bench/screenshots.py $(SCREENSHOTS)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

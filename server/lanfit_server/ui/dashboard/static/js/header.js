@@ -1,0 +1,95 @@
+// The head of the page: state of the run in one line, progress, time left, connection, theme.
+
+import { button, h, replace, setAttr, setText } from "./dom.js";
+import { left, methodName, number } from "./format.js";
+
+const THEMES = ["system", "light", "dark"];
+const LINK = {
+  live: "Live", polling: "Live, every few seconds", lost: "Connection lost, trying again", connecting: "Connecting",
+  refused: "Not signed in",
+};
+const STATES = { queued: "is queued", starting: "is starting", running: "is running", finishing: "is being finished", ended: "has ended" };
+const STATUS = { done: "is done", partial: "is done in part", failed: "has failed", interrupted: "was interrupted" };
+
+export function header(store) {
+  const id = (name) => document.getElementById(name);
+  theme(store, id("theme"));
+
+  return (dirty) => {
+    const { run, lobby, server } = store.live;
+    if (dirty.has("all") || dirty.has("connection")) {
+      const link = id("link-state");
+      setAttr(link, "data-state", store.connection);
+      setText(link.querySelector(".text"), LINK[store.connection] ?? store.connection);
+    }
+    if (!dirty.has("all") && !dirty.has("run") && !dirty.has("lobby") && !dirty.has("server") && !dirty.has("connection")) return;
+    if (!store.loaded) {
+      setText(id("headline"), store.connection === "refused" ? "This page is not open to this browser" : "Connecting …");
+      setText(id("detail"), store.connection === "refused" ? "Open the link that the server printed." : "");
+      return;
+    }
+    setText(id("headline"), headline(run, lobby));
+    setText(id("detail"), detail(run, lobby));
+    const fraction = run && run.state !== "ended" ? Math.max(0, Math.min(1, run.progress ?? 0)) : null;
+    id("progress").hidden = fraction === null;
+    if (fraction !== null) {
+      id("progress-fill").style.transform = `scaleX(${fraction})`;
+      setAttr(id("progress"), "aria-valuenow", Math.round(fraction * 100));
+      id("progress").classList.toggle("paused", Boolean(run.paused));
+    }
+    document.title = title(run, server);
+    replaceOpened(store, id("notices"));
+  };
+}
+
+function headline(run, lobby) {
+  if (!run) return lobby.missing ? `Waiting for ${number(lobby.missing)} more of ${number(lobby.wanted)}` : "Ready";
+  if (run.state === "ended") return `Run ${run.run} ${STATUS[run.status] ?? "has ended"}`;
+  if (run.paused) return `Run ${run.run} is paused`;
+  return `Run ${run.run} ${STATES[run.state] ?? run.state}`;
+}
+
+function detail(run, lobby) {
+  if (!run) return lobby.waiting_for || (lobby.joined?.length ? `${number(lobby.joined.length)} joined` : "");
+  const parts = [methodName(run.method)];
+  if (run.state === "ended") {
+    const { accuracy, loss } = run.metrics ?? {};
+    if (accuracy !== undefined) parts.push(`accuracy ${(accuracy * 100).toFixed(1)} %`);
+    else if (loss !== undefined) parts.push(`loss ${number(loss)}`);
+    if (run.error) parts.push(run.error);
+  } else {
+    parts.push(`${Math.round((run.progress ?? 0) * 100)} %`);
+    if (!run.paused && run.seconds_left !== null) parts.push(left(run.seconds_left));
+  }
+  return parts.filter(Boolean).join(" · ");
+}
+
+function title(run, server) {
+  if (run && run.state !== "ended") return `${Math.round((run.progress ?? 0) * 100)} % · lanfit`;
+  if (run) return `${run.status || "ended"} · lanfit`;
+  return server.name ? `${server.name} · lanfit` : "lanfit";
+}
+
+function replaceOpened(store, place) {
+  const run = store.opened?.run;
+  if (place.dataset.run === (run?.run ?? "")) return;
+  place.dataset.run = run?.run ?? "";
+  replace(place, run ? h("div", { class: "notice" },
+    h("p", {}, h("strong", {}, `You see run ${run.run}`), " as it was kept. The views of the run show it."),
+    button("Back to the live run", () => store.open(null), { class: "small" })) : null);
+}
+
+function theme(store, control) {
+  let current = document.documentElement.dataset.theme ?? "system";
+  const show = () => setText(control, `Theme: ${current}`);
+  control.addEventListener("click", () => {
+    current = THEMES[(THEMES.indexOf(current) + 1) % THEMES.length];
+    if (current === "system") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = current;
+    try { localStorage.setItem("lanfit.theme", current); } catch { /* storage is blocked: for this page only */ }
+    show();
+    store.touch("theme");
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => store.touch("theme"));
+  show();
+}
