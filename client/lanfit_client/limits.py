@@ -15,11 +15,12 @@ from lanfit import backends
 from lanfit.data.labels import Target
 from lanfit.data.normalize import NORMALIZERS
 from lanfit.data.shard import OF, kinds_of
+from lanfit.data.shown_rows import block_name
 from lanfit.errors import lanfit_error
 from lanfit.models.architecture import check_architecture
 from lanfit.models.compiling import CompileSpec, read_spec
 from lanfit.wire.arrays import ArraySpec, check_specs
-from lanfit.wire.messages import ClientData, FitTask, Lease, Model, ScoreTask, Survey
+from lanfit.wire.messages import MOST_SHOWN, ClientData, FitTask, Lease, Model, ScoreTask, Survey
 from lanfit.wire.tasks import MOST_ARRAYS
 from lanfit_client.model_size import check_size
 from lanfit_client.store.cache import LARGEST_BLOCK
@@ -49,6 +50,8 @@ def check_lease(lease: Lease) -> None:
     _check_shard(lease.shard.arrays, dealt=fit.own is None)
     if lease.rows is not None:
         _check_rows(lease.rows.arrays, fit)
+    if lease.shown is not None:
+        _check_shown(lease.shown.arrays, fit)
 
 
 def check_survey(survey: Survey) -> None:
@@ -171,6 +174,18 @@ def _check_rows(arrays: tuple[ArraySpec, ...], fit: FitTask) -> None:
         found = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in arrays)
         _refuse("rows", found, "a list of train and validation each, of int64")
     _whole("rows.train", arrays[0].shape[0], 1, MOST_ROWS)
+
+
+def _check_shown(arrays: tuple[ArraySpec, ...], fit: FitTask) -> None:
+    """Check the rows to predict at the end of epochs: a few, of every input."""
+    check_specs(arrays, LARGEST_BLOCK)
+    if fit.own is not None:
+        _refuse("shown", "given", "none with the client's own data")
+    names = [block_name(fit.model, each) for each in fit.model.takes]
+    if [spec.name for spec in arrays] != names or len({spec.shape[:1] for spec in arrays}) != 1 or not arrays[0].shape:
+        found = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in arrays)
+        _refuse("shown", found, "as many rows of each input")
+    _whole("shown", arrays[0].shape[0], 1, MOST_SHOWN)
 
 
 def _whole(field: str, value: int, least: int, most: int) -> None:

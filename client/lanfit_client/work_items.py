@@ -182,7 +182,8 @@ class Training(LeasedTask):
 
     @property
     def blocks(self) -> Sequence[BlockSpec]:
-        return self.lease.weights, self.lease.shard, *([self.lease.rows] if self.lease.rows is not None else [])
+        lease = self.lease
+        return lease.weights, lease.shard, *(each for each in (lease.rows, lease.shown) if each is not None)
 
     @property
     def passing(self) -> str:
@@ -228,7 +229,9 @@ class Training(LeasedTask):
 
     def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> commands.Fit:
         lease, context = self.lease, self._context
-        weights, shard, *rows = files
+        weights, shard, *more = files
+        rows = more.pop(0) if lease.rows is not None else None
+        shown = more[0] if lease.shown is not None else None
         self._seconds["receive"] = receive
         fold = f"-fold-{lease.fit.fold.number}" if lease.fit.fold else ""
         history = context.workspace.trained_logs(lease.run, self._name) / f"history{fold}.csv"
@@ -238,7 +241,8 @@ class Training(LeasedTask):
         # No copy is written in rounds: the model is the global one, which the server keeps.
         own_copy = inside(context.workspace.trained(lease.run), f"{self._name}{fold}{lease.fit.model.ending}")
         copy = "" if lease.fit.round else str(own_copy)
-        return self.command(number, weights, shard, result, custom, str(context.data), copy, context.least_rows, *rows)
+        data, least = str(context.data), context.least_rows
+        return self.command(number, weights, shard, result, custom, data, copy, least, rows, shown)
 
     def _on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         if self._history is not None:

@@ -38,6 +38,9 @@ class RunFacts:
 class Watcher:
     """Override what you want to know. Everything but `said` is called in the loop of the session."""
 
+    follows_predictions = False
+    """Whether it shows predictions for test rows while a run goes on, which cost some time."""
+
     def request(self, handle: RunHandle) -> None:
         """A request was queued, or has got further; at its end it has a summary or an error."""
 
@@ -62,6 +65,7 @@ class Watchers(Watcher):
 
     def __init__(self, watchers: Sequence[Watcher] = ()) -> None:
         self._watchers = tuple(watchers)
+        self.follows_predictions = any(each.follows_predictions for each in watchers)
         self._failed: set[Watcher] = set()
         """Those with an error that was logged."""
 

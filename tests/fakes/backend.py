@@ -31,7 +31,7 @@ from lanfit.training.backend import Rows
 from lanfit.training.folds import convert_targets
 from lanfit.training.metrics import metrics
 from lanfit.wire.arrays import AnyArray
-from lanfit.wire.messages import Model
+from lanfit.wire.messages import Model, OutputSpec
 
 if TYPE_CHECKING:
     import pytest
@@ -164,6 +164,20 @@ class FakeBackend:
 
     def place(self, array: AnyArray) -> AnyArray:
         return np.array(array)
+
+    def predict(self, model: Model, inputs: Arrays) -> dict[str, AnyArray]:
+        self._behaviour.now("predict")
+        level = _mean(self._weights)
+        return {each.name: self._outputs(each, _of_rows(inputs) + level) for each in model.gives}
+
+    @staticmethod
+    def _outputs(output: OutputSpec, of_rows: AnyArray) -> AnyArray:
+        row = tuple(int(n or 1) for n in output.shape[1:])
+        places = np.arange(int(np.prod(row)))
+        values = np.cos(of_rows[:, None] + places) ** 2
+        if Target(output.target) is Target.CLASSES:
+            values = values / values.sum(axis=1, keepdims=True)
+        return values.reshape(len(of_rows), *row).astype(np.float32)
 
     # --- training ---------------------------------------------------------------------------------------------------
 

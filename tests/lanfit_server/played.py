@@ -85,6 +85,7 @@ class Said(Display):
         self.watchers.said(text)
 
     def facts(self, facts: Facts) -> None:
+        self._facts = facts
         self.watchers.facts(facts)
 
     def waiting(self, text: str) -> None:

@@ -24,7 +24,9 @@ KINDS = [each for each in vars(events).values() if isinstance(each, type) and is
 #: A value for each type of a fact.
 VALUES: dict[Any, Any] = {
     "str": "lab-1", "int": 3, "float": 1.5, "bool": True, "float | None": 2.5, "tuple[str, ...]": ("lab-1", "lab-2"),
-    "dict[str, float]": {"loss": 0.5}, "dict[str, str]": {"lab-2": "it was too late"},
+    "dict[str, float]": {"loss": 0.5}, "dict[str, str]": {"lab-2": "it was too late"}, "tuple[int, ...]": (8, 8, 1),
+    "tuple[float, ...]": (0.25, 0.75), "tuple[tuple[int, ...], ...]": ((5, 1), (0, 3)),
+    "dict[str, tuple[int, ...]]": {"0,1": (7,)}, "tuple[ShownRow, ...]": (events.ShownRow(4, "cat"),),
 }  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lanfit.errors import LanfitError
 from lanfit.settings.parts import PartRange
@@ -39,6 +39,10 @@ class EpochCompleted:
     task: str
     epoch: int
     metrics: dict[str, float]
+    spent: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """The times of the task so far, as the client measured them."""
+    predictions: bytes = b""
+    """As in the client's message."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class ResultCommitted:
     run: str
     task: str
     seconds: float
+    spent: Mapping[str, float] = field(default_factory=dict, compare=False)
+    """The times of the task, as the client measured them."""
 
 
 @dataclass(frozen=True)

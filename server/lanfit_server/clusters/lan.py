@@ -594,7 +594,7 @@ class LanCluster:
                 return
             case Stored():
                 took = time.monotonic() - delivery.began
-                self.events.put_nowait(ResultCommitted(session.name, result.run, result.task, took))
+                self.events.put_nowait(ResultCommitted(session.name, result.run, result.task, took, result.seconds))
         session.acknowledged.add(block_id)
         await session.link.send(Ack(block_id))
         failpoint("server.result-acknowledged")

@@ -11,8 +11,8 @@ Report = Epoch | LogLines | Failed | Scored
 def events_of(client: str, report: Report) -> tuple[Event, ...]:
     """Return the events that a client's report is, in order."""
     match report:
-        case Epoch(run, task, epoch, metrics):
-            return (EpochCompleted(client, run, task, epoch, metrics),)
+        case Epoch(run, task, epoch, metrics, seconds, predictions):
+            return (EpochCompleted(client, run, task, epoch, metrics, seconds, predictions),)
         case LogLines(run, lines):
             return (Logged(client, run, lines),)
         case Scored(run, task, rows, metrics):

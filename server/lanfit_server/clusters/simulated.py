@@ -272,7 +272,8 @@ class SimulatedCluster:
             case Defer(reason):
                 return reason
             case Stored():
-                self._done(work, ResultCommitted(client, run, task, time.monotonic() - began))
+                took = time.monotonic() - began
+                self._done(work, ResultCommitted(client, run, task, took, result.seconds))
         return ""
 
     def _done(self, work: SimulatedWork, *events: Event) -> None:

@@ -69,8 +69,9 @@ class Training(LeasedTask):
         self._on_step()
         weights, shard = await blocks.file(lease.weights), await blocks.file(lease.shard)
         rows = await blocks.file(lease.rows) if lease.rows is not None else None
+        shown = await blocks.file(lease.shown) if lease.shown is not None else None
         custom = self._cluster.allowed.of(lease.fit.model.custom, lease.fit.model.objects)
-        return self.command(number, weights, shard, self._folder / "result.block", custom, rows=rows)
+        return self.command(number, weights, shard, self._folder / "result.block", custom, rows=rows, shown=shown)
 
     def forget(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)

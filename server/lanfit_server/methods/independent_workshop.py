@@ -22,6 +22,7 @@ from lanfit_server.run.run_stats import RunStats
 from lanfit_server.store.ledger import StoredResult
 from lanfit_server.store.result_store import OpenRun
 from lanfit_server.store.summary import ClientFacts, MergedFacts, RoundFacts
+from lanfit_server.ui.shown_rows import NONE_SHOWN, ShownRows
 
 
 class IndependentWorkshop:
@@ -32,7 +33,14 @@ class IndependentWorkshop:
     """
 
     def __init__(
-        self, job: Job, run: OpenRun, method: Independent, stats: RunStats, models: ModelProcess, scratch: Path
+        self,
+        job: Job,
+        run: OpenRun,
+        method: Independent,
+        stats: RunStats,
+        models: ModelProcess,
+        scratch: Path,
+        shown: ShownRows = NONE_SHOWN,
     ) -> None:
         self._job = job
         self._run = run
@@ -40,6 +48,7 @@ class IndependentWorkshop:
         self._stats = stats
         self._models = models
         self._scratch = scratch
+        self._shown = shown
         self._merged: dict[str, Sequence[ArrayFile]] = {}
         """The merged models that clients evaluate."""
 
@@ -64,7 +73,8 @@ class IndependentWorkshop:
         path = run.model_file(f"{owner}{task.suffix}")
         await self._models.ask(WriteModel(str(path), run.file(stored)), Done)
         await self._draw(stored, owner, task.suffix)
-        scored = await self._models.ask(Evaluate((run.file(stored),)), Metrics)
+        scored = await self._models.ask(Evaluate((run.file(stored),), self._shown.rows), Metrics)
+        self._shown.on_seen(scored.seen, owner, stored.result.best_epoch + 1, task.fold or 0)
         failpoint("server.model-scored")
         return scored.metrics or stored.result.scores or run.validation_metrics(stored)
 

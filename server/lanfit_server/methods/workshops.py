@@ -22,6 +22,7 @@ from lanfit_server.models.handle import ModelProcess
 from lanfit_server.run.dispatch import Dispatch
 from lanfit_server.run.run_stats import RunStats
 from lanfit_server.store.result_store import OpenRun
+from lanfit_server.ui.shown_rows import NONE_SHOWN, ShownRows
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Context:
         channel: who decides after every round whether there is a next one; None if nobody does.
         follows_rounds: whether somebody needs the figures of a round as soon as it is over.
         grace: seconds for which clients are expected back by a server that resumes a run.
+        shown: the test rows whose predictions people follow.
     """
 
     job: Job
@@ -50,6 +52,7 @@ class Context:
     channel: RoundChannel | None
     follows_rounds: bool
     grace: float
+    shown: ShownRows = NONE_SHOWN
 
 
 def begin(context: Context) -> tuple[Method, Workshop]:
@@ -79,7 +82,8 @@ def _independent(kind: Kind) -> Callable[[Context], tuple[Method, Workshop]]:
     def begin(context: Context) -> tuple[Method, Workshop]:
         job, run, stats = context.job, context.run, context.stats
         method = independent(kind, job, run, stats, compares=True)
-        return method, IndependentWorkshop(job, run, method, stats, context.models, context.scratch)
+        workshop = IndependentWorkshop(job, run, method, stats, context.models, context.scratch, context.shown)
+        return method, workshop
 
     return begin
 
@@ -114,6 +118,7 @@ def _federated(context: Context) -> tuple[Method, Workshop]:
         context.owners,
         context.say,
         context.channel,
+        shown=context.shown,
     )
     return method, workshop
 

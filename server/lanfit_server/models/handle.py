@@ -86,6 +86,8 @@ class Evaluate(msgspec.Struct, frozen=True, tag="evaluate"):
     """Evaluate the weights and constants of results on the test rows; the outputs of several are averaged."""
 
     members: tuple[ArrayFile, ...]
+    shown: tuple[int, ...] = ()
+    """The rows that are shown: then the answer has what people see of the predictions."""
 
 
 class Predict(msgspec.Struct, frozen=True, tag="predict"):
@@ -222,10 +224,22 @@ class Compiled(msgspec.Struct, frozen=True, tag="compiled"):
     """Of its files: `.keras` where Keras can't write it into an .h5, or not read it back."""
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """What people see of the predictions for the test rows."""
+
+    outputs: tuple[float, ...]
+    """Those for the rows that are shown, row after row."""
+    matrix: tuple[tuple[int, ...], ...] = ()
+    """The confusion matrix: lines are true classes, columns predicted ones; empty without classes."""
+    cells: dict[str, tuple[int, ...]] = {}
+    """The numbers of the first rows of each cell, by "true,predicted"."""
+
+
 class Metrics(msgspec.Struct, frozen=True, tag="metrics"):
     """Metrics by name; empty when there are no test rows."""
 
     metrics: dict[str, float]
+    seen: Seen | None = None
 
 
 class Written(msgspec.Struct, frozen=True, tag="written"):

@@ -66,6 +66,7 @@ from lanfit_server.models.handle import (
     Written,
 )
 from lanfit_server.models.keras_datasets import load_set, padded
+from lanfit_server.models.seen import seen_of
 
 #: The memory for loading a model: this many times the file, and at least this much. In bytes.
 MEMORY_FACTOR = 20
@@ -102,8 +103,8 @@ class ModelHolder:
                 return Done()
             case TryBatch(file, weights):
                 return self._try(file.load(), weights.load())
-            case Evaluate(files):
-                return Metrics(self._evaluator.evaluate(self._members(files), self._test))
+            case Evaluate(files, shown):
+                return self._evaluate(self._members(files), shown)
             case Predict(file, path):
                 _, predictions = self._evaluator.predict_and_evaluate(self._members([file]), self._test)
                 return Written(ArrayFile.write(Path(path), predictions))
@@ -173,6 +174,12 @@ class ModelHolder:
 
     def _members(self, files: Sequence[ArrayFile]) -> list[TrainedModel]:
         return [TrainedModel.of(file.load(), self._model) for file in files]
+
+    def _evaluate(self, members: list[TrainedModel], shown: Sequence[int]) -> Metrics:
+        if not shown:
+            return Metrics(self._evaluator.evaluate(members, self._test))
+        metrics, predictions = self._evaluator.predict_and_evaluate(members, self._test)
+        return Metrics(metrics, seen_of(self._model, self._test.targets, predictions, shown))
 
     def _write_final(self, path: Path, members: list[TrainedModel]) -> dict[str, float]:
         """Write a final model; its metrics are those of the written file on raw rows, not those of its parts."""

@@ -39,10 +39,17 @@ class Dispatch:
 
     Args:
         weights: the model's starting weights.
+        shown: the rows that clients predict at the end of epochs; empty for none.
     """
 
     def __init__(
-        self, job: Job, run: OpenRun, cluster: Cluster, data: RunData, weights: Mapping[str, AnyArray]
+        self,
+        job: Job,
+        run: OpenRun,
+        cluster: Cluster,
+        data: RunData,
+        weights: Mapping[str, AnyArray],
+        shown: Mapping[str, AnyArray] | None = None,
     ) -> None:
         self.data = data
         self._job = job
@@ -52,6 +59,7 @@ class Dispatch:
         for spec, shard in zip(self._shards, data.shards, strict=True):
             cluster.serve_block(spec, shard.block())
         self._weights = self._before = serve(cluster, weights)
+        self._shown = serve(cluster, shown) if shown else None
         self.scores_starts = True
         """Whether clients evaluate the starting weights of a round on their validation rows."""
         self._row_lists: dict[str, BlockSpec] = {}
@@ -110,7 +118,9 @@ class Dispatch:
             score_start=in_rounds and self.scores_starts,
         )
         shard, rows = self._shards[task.shard], self._rows(task)
-        return Lease(self._run.run, task.key, attempt, owner, fit, self._weights, shard, rows)
+        # After rounds, the global model predicts them on the server.
+        shown = None if in_rounds else self._shown
+        return Lease(self._run.run, task.key, attempt, owner, fit, self._weights, shard, rows, shown)
 
     def _rows(self, task: Task) -> BlockSpec | None:
         """Return the block with the indices of a task's rows, and serve it; None for all rows."""

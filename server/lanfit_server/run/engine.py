@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lanfit.data.shown_rows import unpack
 from lanfit.errors import LanfitError
 from lanfit.settings.timeouts import Timeouts
 from lanfit_server.clusters.events import (
@@ -71,6 +72,7 @@ from lanfit_server.run.instructions import (
 from lanfit_server.run.tasks import Record, State, TaskTable
 from lanfit_server.store.leases import StoredLease
 from lanfit_server.store.ledger import OwnedTask, RoundRecord
+from lanfit_server.store.summary import known_seconds
 from lanfit_server.ui.live_table import Facts, Held
 
 #: A client without work for this long, in seconds, is notified what it waits for.
@@ -106,6 +108,7 @@ class Terms:
         folds: of the job; 0 without.
         method: the job's.
         unchangeable: settings that can't be changed in this run, and why.
+        shown_values: how many values clients predict for the rows that are shown; 0 without such rows.
     """
 
     run: str
@@ -119,6 +122,7 @@ class Terms:
     timeouts: Timeouts
     method: str
     unchangeable: Mapping[str, LanfitError] = field(default_factory=dict)
+    shown_values: int = 0
 
 
 @dataclass
@@ -416,8 +420,11 @@ class RunEngine:
                 task.fold or 0,
                 task.round or 0,
                 crowded,
+                known_seconds(event.spent),
             )
         )
+        if outputs := unpack(event.predictions, self._terms.shown_values):
+            self._emit(events.RowsPredicted(record.owner, event.epoch + 1, outputs, task.fold or 0))
 
     def _returned(self, event: ResultCommitted, now: float) -> None:
         record = self.table[event.task]
@@ -426,7 +433,7 @@ class RunEngine:
             return
         self._do(*(Cancel(name, event.task, f"{event.client} finished it") for name in others))
         task = record.task
-        committed = (record.owner, task.fold or 0, task.round or 0)
+        committed = (record.owner, task.fold or 0, task.round or 0, known_seconds(event.spent))
         self._emit(events.ResultCommitted(event.task, event.client, round(event.seconds, 4), *committed))
         self._follow(self.method.on_committed(record, now), now)
 

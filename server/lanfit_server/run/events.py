@@ -172,6 +172,8 @@ class EpochCompleted(RunEvent, tag="epoch", frozen=True):
     round: int = 0
     crowded: bool = False
     """Whether too many clients train at once to show their epochs."""
+    spent: dict[str, float] = {}
+    """The client's times of the task so far."""
 
 
 class TaskLost(RunEvent, tag="lost", frozen=True):
@@ -222,6 +224,8 @@ class ResultCommitted(RunEvent, tag="returned", frozen=True):
     """The client that the shard belongs to."""
     fold: int = 0
     round: int = 0
+    spent: dict[str, float] = {}
+    """The client's times of the task: receive, import, prepare, compile, train, validate, score."""
 
 
 class ResultDuplicate(RunEvent, tag="duplicate", frozen=True):
@@ -271,6 +275,8 @@ class RoundCompleted(RunEvent, tag="round", frozen=True):
     """By client, why its update does not count."""
     logs: dict[str, float] = {}
     """The round in the form of Keras' `logs`."""
+    spent: dict[str, float] = {}
+    """The server's times: aggregate, evaluate, checkpoint, …"""
 
 
 class RoundExtended(RunEvent, tag="round extended", frozen=True):
@@ -316,8 +322,58 @@ class EvaluationAwaited(RunEvent, tag="evaluation awaited", frozen=True):
     rows: str
 
 
-#: Events that have a file of their own, because there are very many.
-ELSEWHERE = (EpochCompleted,)
+# --- predictions that people follow ------------------------------------------------------------------------------
+
+
+class ShownRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A test row: its number from 0, its target in words, and the row as a PNG or as its first values."""
+
+    id: int
+    truth: str
+    picture: str = ""
+    """A data URL."""
+    values: tuple[float, ...] = ()
+
+
+class RowsShown(RunEvent, tag="rows shown", frozen=True):
+    """These test rows are predicted throughout the run. In `predictions.jsonl`, likewise the next two."""
+
+    output: str
+    """The name of the output whose predictions are shown."""
+    target: str
+    """How its targets are made: classes, one_hot, binary, values or input."""
+    shape: tuple[int, ...]
+    """Of a row."""
+    rows: tuple[ShownRow, ...]
+    classes: tuple[str, ...] = ()
+    """The names of the classes; empty without."""
+
+
+class RowsPredicted(RunEvent, tag="predicted", frozen=True):
+    """Predictions for the rows that are shown, row after row: of a client's model after an epoch, or of the global
+    model after a round (`at`, from 1). `final`: of the model that the client returned, which is that of this epoch."""
+
+    model: str
+    """The client that the shard belongs to; empty for the global model."""
+    at: int
+    outputs: tuple[float, ...]
+    fold: int = 0
+    final: bool = False
+
+
+class ConfusionCounted(RunEvent, tag="confusion", frozen=True):
+    """How often a true class (line) was predicted as which class (column) in all test rows, and the numbers of the
+    first rows of each cell, by "true,predicted"."""
+
+    model: str
+    at: int
+    matrix: tuple[tuple[int, ...], ...]
+    cells: dict[str, tuple[int, ...]]
+    fold: int = 0
+
+
+#: Events that have a file of their own, because there are very many, or because they are large.
+ELSEWHERE = (EpochCompleted, RowsShown, RowsPredicted, ConfusionCounted)
 
 
 def facts_of(event: RunEvent) -> dict[str, Any]:

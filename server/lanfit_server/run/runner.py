@@ -21,7 +21,7 @@ from lanfit.core.text import pluralize
 from lanfit.core.workspace import Workspace
 from lanfit.data.labels import Target
 from lanfit.data.prepare import Prepared, check_target_normalizer
-from lanfit.data.shard import Arrays
+from lanfit.data.shard import NO_SAMPLES, Arrays
 from lanfit.errors import InputError, LanfitError, lanfit_error
 from lanfit.models.compiling import unchecked_spec
 from lanfit.models.custom_files import AllowedFile, short
@@ -75,11 +75,12 @@ from lanfit_server.run.run_stats import RunStats
 from lanfit_server.run.shell import Shell
 from lanfit_server.run.wait_for_clients import Assembly, joined, why_no_run_began
 from lanfit_server.store.array_source import ArraySource
-from lanfit_server.store.ledger import RunRecord
+from lanfit_server.store.ledger import RunRecord, labels_by_target
 from lanfit_server.store.result_store import OpenRun, ResultStore
 from lanfit_server.store.summary import Summary
 from lanfit_server.ui.display import Display
 from lanfit_server.ui.narrator import Narrator
+from lanfit_server.ui.shown_rows import NONE_SHOWN, ShownRows, show_rows
 from lanfit_server.watchers import RunFacts, Watchers
 
 
@@ -154,6 +155,8 @@ class Runner:
         """Whether clients are waited for, and `start_now` starts the run without those that are missing."""
         self._shell: Shell | None = None
         """The shell of the current run."""
+        self._test = NO_SAMPLES
+        """The server's test rows of the current run."""
         self._faults: Mapping[str, LanfitError] = {}
         """The errors in client data that prevented the last run from starting."""
 
@@ -304,6 +307,7 @@ class Runner:
     def _room(self) -> Iterator[Path]:
         """Return a new folder for the files of one run: those of an earlier run may still be mapped."""
         self._number += 1
+        self._test = NO_SAMPLES
         folder = self._scratch / f"run-{self._number}"
         folder.mkdir(parents=True)
         if self._number > 1:
@@ -330,6 +334,7 @@ class Runner:
             f"for validation, {data.test:,} for the server's test."
         )
         await self._models.ask(UseData(await in_thread(partial(test_rows, data, model, scratch))), Done)
+        self._test = data.test_samples
         return data, targets_of_test(data, job)
 
     async def _deal(
@@ -444,8 +449,9 @@ class Runner:
             self._models.room = RetryWhenFull("What the model process makes can't be written", self._say)
             began = time.monotonic()
             stats = RunStats()
+            shown = await self._show_rows(run, job)
             shell, method, workshop = self._prepare(
-                job, run, data, weights, owners, scratch, journal, stats, handle.request.rounds
+                job, run, data, weights, owners, scratch, journal, stats, handle.request.rounds, shown
             )
             self._shell = shell
             try:
@@ -471,10 +477,11 @@ class Runner:
         journal: Journal,
         stats: RunStats,
         rounds: RoundChannel | None,
+        shown: ShownRows,
     ) -> tuple[Shell, Method, Workshop]:
         """Assemble the objects of a run."""
         cluster, display, timeouts = self._cluster, self._display, self._timeouts
-        dispatch = Dispatch(job, run, cluster, data, weights)
+        dispatch = Dispatch(job, run, cluster, data, weights, shown.sent)
         method, workshop = begin(
             Context(
                 job,
@@ -489,6 +496,7 @@ class Runner:
                 rounds,
                 display.shows_rounds,
                 timeouts.grace,
+                shown,
             )
         )
         optimizer = unchecked_spec(run.record.model.compile).optimizer
@@ -504,13 +512,22 @@ class Runner:
             timeouts=timeouts,
             method=job.method,
             unchangeable=unchangeable(job.local_steps if METHODS[job.method].in_rounds else None, optimizer),
+            shown_values=shown.values,
         )
         engine = RunEngine(terms, method, stats.table)
         narrator = Narrator(display, partial(joined, cluster))
-        subscribers = (stats, journal, dispatch, narrator, self._watchers.event)
+        subscribers = (stats, journal, dispatch, narrator, self._watchers.event, shown)
         heartbeat = timeouts.heartbeat
         shell = Shell(run, engine, workshop, cluster, dispatch, journal, display, subscribers, heartbeat)
         return shell, method, workshop
+
+    async def _show_rows(self, run: OpenRun, job: Job) -> ShownRows:
+        """Return the test rows whose predictions are shown; none if nobody follows them."""
+        if not self._watchers.follows_predictions:
+            return NONE_SHOWN
+        model, labels = run.record.model, labels_by_target(run.record.model, run.record.labels)
+        watchers = self._watchers.event
+        return await in_thread(partial(show_rows, model, self._test, job.seed, labels, run.folder, watchers))
 
     async def _run_to_its_end(self, run: OpenRun, shell: Shell, method: Method) -> str:
         """Return the status."""

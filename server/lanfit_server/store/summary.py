@@ -11,6 +11,11 @@ from lanfit_server.store.ledger import RecordedLabels, RunRecord
 #: The parts of a client's time, in chronological order; each is in `seconds`, 0 if it did not occur.
 SECONDS = ("join", "receive", "import", "compile", "train", "validate", "send", "wait")
 
+#: What clients measure of a task, in this order.
+MEASURED = ("join", "receive", "import", "prepare", "compile", "train", "validate", "score")
+#: No part of a task takes longer, in seconds.
+MOST_SECONDS = 1e9
+
 
 class ModelFacts(msgspec.Struct, frozen=True):
     file: str
@@ -157,3 +162,8 @@ def data_facts(record: RunRecord, source: str) -> DataFacts:
 def all_seconds(measured: Mapping[str, float]) -> dict[str, float]:
     """Return every part of a client's time, rounded to a tenth of a millisecond."""
     return {name: round(measured.get(name, 0.0), 4) for name in (*SECONDS, *sorted(set(measured) - set(SECONDS)))}
+
+
+def known_seconds(told: Mapping[str, float]) -> dict[str, float]:
+    """Return the times that a client tells, rounded to a tenth of a millisecond; without what can't be one."""
+    return {name: round(told[name], 4) for name in MEASURED if 0 <= told.get(name, -1.0) <= MOST_SECONDS}

@@ -6,8 +6,8 @@ its process: `prepare` is called first, then the methods that each command needs
 the part of the protocol that the loop uses.
 
 Calls for one task: `load`, `start`, then for each epoch `train` (several calls), `finish_epoch`, `validate` (several
-calls), `finish_validation`; `weights` after a best epoch, `state` when a checkpoint is due; finally `release`.
-`restore`, called after `start`, resumes from a saved state.
+calls), `finish_validation`, perhaps `predict`; `weights` after a best epoch, `state` when a checkpoint is due; finally
+`release`. `restore`, called after `start`, resumes from a saved state.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.backends import Device
-from lanfit.data.shard import Samples
+from lanfit.data.shard import Arrays, Samples
 from lanfit.models.custom_files import AllowedFile
 from lanfit.models.trained_model import TrainedModel
 from lanfit.wire.arrays import AnyArray
@@ -158,6 +158,20 @@ class Backend(Training, Protocol):
 
         Args:
             rows: raw values. Metrics are in their units.
+        """
+        ...
+
+    def predict(self, model: Model, inputs: Arrays) -> Mapping[str, AnyArray]:
+        """Return the predictions of each output with the current weights; called between epochs.
+
+        Training goes on with the same bits as without this call.
+
+        Args:
+            model: the loaded one.
+            inputs: a few normalized rows, by the name of the input.
+
+        Returns:
+            float32 as the model is trained to give them, but with a probability in place of a logit of two classes.
         """
         ...
 

@@ -37,6 +37,8 @@ class Fit(msgspec.Struct, frozen=True, tag="fit"):
     """The fewest training rows of the client's own data that may be used; likewise below."""
     rows: ArrayFile | None = None
     """The indices of the rows to use, as in the lease; None: all."""
+    shown: ArrayFile | None = None
+    """The rows to predict at the end of epochs, as in the lease."""
 
 
 class Survey(msgspec.Struct, frozen=True, tag="survey"):
@@ -134,6 +136,10 @@ class EpochDone(msgspec.Struct, frozen=True, tag="epoch"):
     metrics: dict[str, float]
     again: bool = False
     """Whether it was trained by an earlier trainer, which was killed."""
+    seconds: dict[str, float] = {}
+    """The times of the task so far."""
+    predictions: bytes = b""
+    """As in the message to the server."""
 
 
 class Resumed(msgspec.Struct, frozen=True, tag="resumed"):
@@ -229,8 +235,13 @@ def result_of(lease: Lease, trained: Trained, ready: Ready, seconds: Mapping[str
         metrics=trained.metrics,
         best_epoch=trained.best_epoch,
         scores=trained.scores,
-        seconds={**seconds, "import": ready.seconds, **trained.seconds},
+        seconds=all_seconds(seconds, ready, trained.seconds),
         backend=ready.backend,
         device=ready.device,
         threads=ready.threads,
     )
+
+
+def all_seconds(before: Mapping[str, float], ready: Ready, trained: Mapping[str, float]) -> dict[str, float]:
+    """Return the times of a task: those that the client itself measured, the import of the backend, the trainer's."""
+    return {**before, "import": ready.seconds, **trained}

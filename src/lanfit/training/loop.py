@@ -105,6 +105,7 @@ def fit(
     report: Report,
     checkpointer: Checkpointer | None = None,
     paces: Paces | None = None,
+    seconds: dict[str, float] | None = None,
 ) -> FitResult:
     """Train the loaded model and return the weights of its best or last epoch. There may be no validation rows.
 
@@ -113,12 +114,14 @@ def fit(
     Args:
         train, validation: normalized rows; their weights are the `sample_weight` of Keras' fit.
         paces: the measured speed of the same model. The result does not depend on it.
+        seconds: is kept up to date with the times of the result.
 
     Raises:
         TrainingError: the loss became NaN or infinite. The message names epoch and learning rate.
     """
     try:
-        return _fit(backend, job, train, validation, report, checkpointer, paces or new_paces(job.batch_size))
+        seconds = {} if seconds is None else seconds
+        return _fit(backend, job, train, validation, report, checkpointer, paces or new_paces(job.batch_size), seconds)
     finally:
         if checkpointer is not None:
             checkpointer.close()
@@ -133,10 +136,11 @@ def _fit(
     report: Report,
     checkpointer: Checkpointer | None,
     paces: Paces,
+    seconds: dict[str, float],
 ) -> FitResult:
     rows, validation_rows = len(train), len(validation)
     epochs = job.epochs_over(rows)
-    seconds = dict.fromkeys(("compile", "train", "validate"), 0.0)
+    seconds |= dict.fromkeys(("compile", "train", "validate"), 0.0)
     begin = perf_counter()
     backend.start(job.seed, job.batch_size, train, validation, job.proximal, job.first_step)
     seconds["compile"] = perf_counter() - begin
@@ -147,7 +151,7 @@ def _fit(
     if checkpointer is not None and (last := _restore(backend, checkpointer)) is not None:
         history, best_epoch = list(last.history), last.best_epoch
         best_loss, weights = _judged(history[best_epoch]), dict(last.best) or backend.weights()
-        seconds = {name: spent + last.seconds.get(name, 0.0) for name, spent in seconds.items()}
+        seconds |= {name: spent + last.seconds.get(name, 0.0) for name, spent in seconds.items()}
         report.on_resume(history)
     for epoch in range(len(history), epochs):
         begin = perf_counter()

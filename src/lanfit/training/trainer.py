@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -61,6 +61,7 @@ from lanfit.training.commands import (
     Trained,
     Work,
 )
+from lanfit.training.epoch_predictions import EpochPredictions
 from lanfit.training.loop import FitJob, Paces, fit, new_paces
 from lanfit.training.row_cache import ReadyRows, RowCache
 from lanfit.transfer.blocks import ArrayFile
@@ -91,8 +92,18 @@ class Stopped(Exception):
 class Reporter:
     """Reports the progress of a command to the agent, and raises Stopped during training if the command was stopped."""
 
-    def __init__(self, order: Fit, epochs: int, parent: Parent[Order], stopped: set[int]) -> None:
-        """`epochs`: their number, unless early stopping ends the fit."""
+    def __init__(
+        self,
+        order: Fit,
+        epochs: int,
+        parent: Parent[Order],
+        stopped: set[int],
+        predictions: EpochPredictions | None = None,
+        seconds: Callable[[], dict[str, float]] = dict,
+    ) -> None:
+        """`epochs`: their number, unless early stopping ends the fit. `seconds` gives the times of the task so far."""
+        self._predictions = predictions
+        self._seconds = seconds
         self._order = order
         self._epochs = epochs
         self._parent = parent
@@ -107,7 +118,10 @@ class Reporter:
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Called after each epoch (from 0) with its entry in the history."""
-        self._parent.send(EpochDone(self._order.number, epoch, dict(metrics)))
+        is_last = epoch + 1 == self._epochs
+        predictions = self._predictions.predict(is_last=is_last) if self._predictions is not None else b""
+        done = EpochDone(self._order.number, epoch, dict(metrics), seconds=self._seconds(), predictions=predictions)
+        self._parent.send(done)
 
     def on_resume(self, history: Sequence[Mapping[str, float]]) -> None:
         """Called first if the fit is resumed from a checkpoint, with the epochs in it."""
@@ -245,13 +259,17 @@ class Trainer:
             with timings.span("score"):
                 start = TrainedModel(weights, rows.normalizers)
                 scores = self._backend.evaluate(task.model, [start], ready.to_score)
-        reporter = Reporter(order, job.epochs_over(len(rows.train)), self._parent, self._stopped)
+        shown, of_loop = None, dict[str, float]()
+        if order.shown is not None:
+            shown = EpochPredictions(self._backend, task.model, order.shown.load(), rows.normalizers)
+        epochs = job.epochs_over(len(rows.train))
+        reporter = Reporter(order, epochs, self._parent, self._stopped, shown, lambda: {**of_loop, **timings.seconds})
         if ready.left_out and task.round <= 1:
             reporter.on_note("One row is left out so that no batch has a single row.")
         key = checkpoint_key(order, ready.shard, self._computes_on)
         checkpointer = Checkpointer(Path(order.checkpoint), key, reporter.on_note)
         paces = self._paces_of(task)
-        result = fit(self._backend, job, rows.train, rows.validation, reporter, checkpointer, paces)
+        result = fit(self._backend, job, rows.train, rows.validation, reporter, checkpointer, paces, of_loop)
         member = TrainedModel(result.weights, rows.normalizers)
         if rows.held_out is not None:
             with timings.span("score"):

@@ -89,12 +89,14 @@ class LeasedTask(ABC):
         copy: str = "",
         least_rows: int = 1,
         rows: ArrayFile | None = None,
+        shown: ArrayFile | None = None,
     ) -> commands.Fit:
         """Return the command for the trainer; see `commands.Fit` for the files."""
         self._is_now("preparing")
         self._on_step()
         fit, checkpoint = self.lease.fit, str(self.checkpoint)
-        return commands.Fit(number, fit, weights, shard, data, str(result), copy, checkpoint, custom, least_rows, rows)
+        files = number, fit, weights, shard, data, str(result), copy, checkpoint, custom, least_rows
+        return commands.Fit(*files, rows, shown)
 
     def hear(self, answer: Answer, ready: Ready) -> None:
         """Handle an answer of the trainer, and send messages to the server."""
@@ -109,7 +111,8 @@ class LeasedTask(ABC):
             case Note(text=text):
                 self._log(f"Note: {text}", self._presentable(f"Note: {text}"))
             case EpochDone(epoch=epoch, metrics=metrics, again=again):
-                self._send(Epoch(lease.run, lease.task, epoch, metrics))
+                seconds = {} if again else commands.all_seconds(self._seconds, ready, answer.seconds)
+                self._send(Epoch(lease.run, lease.task, epoch, metrics, seconds, answer.predictions))
                 self._on_epoch(epoch, metrics)
                 if not again:
                     shown = "  ".join(f"{key} {value:.4g}" for key, value in metrics.items())

@@ -30,6 +30,12 @@ MOST_EARLIER = 8
 Stream = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+#: The most test rows whose predictions are followed, and the most values that are predicted for one row.
+MOST_SHOWN = 24
+MOST_SHOWN_OUTPUTS = 1024
+Predictions = Annotated[bytes, msgspec.Meta(max_length=4 * MOST_SHOWN * MOST_SHOWN_OUTPUTS)]
+#: The parts of a client's time by name, in seconds.
+Seconds = Annotated[dict[Word, float], msgspec.Meta(max_length=32)]
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,7 +115,7 @@ class Progress(Message, frozen=True, tag="progress"):
         return min(1.0, max(0.0, done / self.epochs))
 
 
-class Epoch(Message, frozen=True, tag="epoch"):
+class Epoch(Message, frozen=True, tag="epoch", omit_defaults=True):
     """One finished epoch: a line of the history."""
 
     run: Label
@@ -117,6 +123,11 @@ class Epoch(Message, frozen=True, tag="epoch"):
     epoch: int
     """From 0, as in Keras' CSVLogger."""
     metrics: Figures
+    seconds: Seconds = {}
+    """The times of the task so far, as in its result."""
+    predictions: Predictions = b""
+    """The predictions for the rows in `shown` of the lease, in original units: float32, little-endian, row after row.
+    Empty after some epochs if predicting takes long."""
 
 
 class LogLines(Message, frozen=True, tag="log"):
@@ -321,6 +332,9 @@ class Lease(Message, frozen=True, tag="lease", omit_defaults=True):
     rows: BlockSpec | None = None
     """The rows of the shard that this task has, if it has not all: `train` and `validation`, int64, as indices into
     x_train and the arrays that belong to it. Not with a fold or the client's own data."""
+    shown: BlockSpec | None = None
+    """Test rows that the client is asked to predict at the end of epochs: `x`, raw as in the shard. Not with the
+    client's own data."""
 
 
 class Ack(Message, frozen=True, tag="ack"):

@@ -534,6 +534,7 @@ class Rounds:
                     figures,
                     {client.owner: client.left_out for client in record.clients if client.left_out},
                     logs_of_round(record, self._evaluated(record.metrics, record.validation)),
+                    {name: round(seconds, 4) for name, seconds in record.seconds.items()},
                 )
             ),
         ]

@@ -47,6 +47,7 @@ from lanfit_server.run.run_stats import RunStats
 from lanfit_server.store.ledger import RoundClient, RoundRecord
 from lanfit_server.store.result_store import OpenRun
 from lanfit_server.store.summary import ClientFacts, MergedFacts, RoundFacts
+from lanfit_server.ui.shown_rows import NONE_SHOWN, ShownRows
 
 #: The number of best models of rounds that are kept after the run, in addition to the last.
 BEST_KEPT = 3
@@ -77,6 +78,7 @@ class RoundsWorkshop:
         say: Callable[[str], None],
         channel: RoundChannel | None,
         clock: Callable[[], float] = time.monotonic,
+        shown: ShownRows = NONE_SHOWN,
     ) -> None:
         self._job = job
         self._run = run
@@ -88,6 +90,7 @@ class RoundsWorkshop:
         self._owners = owners
         self._say = say
         self._channel = channel
+        self._shown = shown
         self._clock = clock
         self._files = RoundFiles(run)
         self._adding = asyncio.Lock()
@@ -226,9 +229,10 @@ class RoundsWorkshop:
         failpoint("server.round-written")
         await self._models.ask(WriteModel(str(self._files.model(number)), file), Done)
         checkpoint, began = time.perf_counter() - began, time.perf_counter()
-        metrics = (await self._models.ask(Evaluate((file,)), Metrics)).metrics
+        scored = await self._models.ask(Evaluate((file,), self._shown.rows), Metrics)
+        self._shown.on_seen(scored.seen, "", number)
         self._made[f"round-{number}"] = file
-        return Made(metrics, {"checkpoint": checkpoint, "evaluate": time.perf_counter() - began})
+        return Made(scored.metrics, {"checkpoint": checkpoint, "evaluate": time.perf_counter() - began})
 
     async def _store(self, work: StoreRound) -> Stored:
         """Record the metrics of a round; its results are not needed afterwards."""

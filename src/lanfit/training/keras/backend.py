@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lanfit.backends import Device
-from lanfit.data.shard import Samples
+from lanfit.data.shard import Arrays, Samples
 from lanfit.errors import LanfitError, lanfit_error
 from lanfit.models import custom
 from lanfit.models.architecture import build, check_architecture, first_line
@@ -24,11 +24,11 @@ from lanfit.models.custom_files import AllowedFile
 from lanfit.models.evaluation import check_batch
 from lanfit.models.export import write_model
 from lanfit.models.runtime import prepare_keras
-from lanfit.models.structure import batch_of
+from lanfit.models.structure import batch_of, flat_outputs, pack_inputs
 from lanfit.models.trained_model import TrainedModel
 from lanfit.models.weights import bakes_weights, get_weights, set_weights
 from lanfit.training.backend import Rows
-from lanfit.training.keras.evaluation import Evaluator
+from lanfit.training.keras.evaluation import Evaluator, as_predictions
 from lanfit.training.keras.proximal import Proximal
 from lanfit.training.keras.rates import go_on
 from lanfit.training.keras.steps import Flat, Loop, steps_of
@@ -90,6 +90,24 @@ class KerasBackend:
         if self._evaluator is None or self._evaluator.model != model:
             self._evaluator = Evaluator(model)
         return self._evaluator.evaluate(members, rows)
+
+    def predict(self, model: Model, inputs: Arrays) -> Mapping[str, AnyArray]:
+        import keras
+
+        # Called as a function, without `predict`'s pipeline. A layer may change its own state or draw random numbers
+        # even outside of training: both are put back.
+        steps, state = steps_of(keras.backend.backend()), self._model.non_trainable_variables
+        random, before = steps.random_state(), [np.array(keras.ops.convert_to_numpy(each)) for each in state]
+        tensors = [keras.ops.convert_to_tensor(array) for array in inputs.values()]
+        try:
+            outputs = flat_outputs(self._model(pack_inputs(self._model, tensors), training=False))
+            found = [np.array(keras.ops.convert_to_numpy(each), np.float32) for each in outputs]
+        finally:
+            for variable, value in zip(state, before, strict=True):
+                if not np.array_equal(keras.ops.convert_to_numpy(variable), value):
+                    variable.assign(value)
+            steps.set_random_state(random)
+        return as_predictions(model, dict(zip((each.name for each in model.gives), found, strict=True)))
 
     def write_model(self, path: Path, model: Model, weights: Mapping[str, AnyArray]) -> None:
         try:

@@ -1,0 +1,67 @@
+"""The predictions for a few rows at the end of epochs, which people follow. They change nothing in training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from time import perf_counter
+from typing import Final
+
+from lanfit.data.labels import Target
+from lanfit.data.shard import Arrays, Normalizers
+from lanfit.data.shown_rows import block_name, pack, shown_output
+from lanfit.training.backend import Backend
+from lanfit.wire.arrays import AnyArray
+from lanfit.wire.messages import Model
+
+#: Predictions take at most this share of the time of a task; epochs in between have none.
+SHARE: Final = 0.02
+
+
+class EpochPredictions:
+    """Predicts the same rows again and again with the weights that are being trained.
+
+    Args:
+        rows: the raw rows, as in the block of a lease.
+        normalizers: those of the rows that are trained on.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        model: Model,
+        rows: Arrays,
+        normalizers: Normalizers,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        self._backend = backend
+        self._model = model
+        self._output = shown_output(model)
+        self._rows = rows
+        self._normalizers = normalizers
+        self._inputs: dict[str, AnyArray] = {}
+        self._clock = clock
+        self._next = -math.inf
+
+    def predict(self, *, is_last: bool) -> bytes:
+        """Return the packed predictions in original units; empty if there are none this time."""
+        began = self._clock()
+        if self._output is None or (began < self._next and not is_last):
+            return b""
+        is_first = not self._inputs
+        try:
+            self._inputs = self._inputs or self._normalized()
+            outputs = self._backend.predict(self._model, self._inputs)[self._output.name]
+        except Exception:  # noqa: BLE001 - whatever a backend raises, training goes on
+            self._output = None
+            return b""
+        if Target(self._output.target) is Target.VALUES:
+            outputs = self._normalizers.targets[self._output.name].inverse().apply(outputs)
+        packed, ended = pack(outputs), self._clock()
+        # The first call also prepares the backend, which later calls do not.
+        self._next = ended if is_first else ended + (ended - began) / SHARE
+        return packed
+
+    def _normalized(self) -> dict[str, AnyArray]:
+        names = {each.name: block_name(self._model, each) for each in self._model.takes}
+        return {name: self._normalizers.inputs[name].apply(self._rows[key]) for name, key in names.items()}
