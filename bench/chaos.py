@@ -42,10 +42,10 @@ from pathlib import Path
 
 from chaos_parts import (
     MARK,
+    ClientLog,
     Course,
     Later,
     Program,
-    Said,
     Wire,
     in_outbox,
     last_lines,
@@ -121,7 +121,7 @@ class Bench:
         logs = self._folder / "server" / "logs"
         before = set(logs.glob("*/ledger.sqlite"))
         self._job = self._flags(seed)
-        self._said = {name: Said(client.log) for name, client in self._clients.items()}
+        self._said = {name: ClientLog(client.log) for name, client in self._clients.items()}
         self._run, self._stats = "", Course(logs)
         self._start_server()
         for client in self._clients.values():

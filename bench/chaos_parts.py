@@ -212,7 +212,7 @@ class Course:
                 self.holders.pop(client, None)
 
 
-class Said:
+class ClientLog:
     """What a client has handed back, by what it says from now on."""
 
     def __init__(self, log: Path) -> None:

@@ -378,8 +378,8 @@ def kinds(found: Iterable[Found]) -> list[str]:
     return lines
 
 
-def listed(title: str, found: Iterable[Found], *, say: bool = True) -> list[str]:
-    lines = [f"    {Path(each.path).name}  {said(each) if say else ''}".rstrip() for each in found]
+def listed(title: str, found: Iterable[Found], *, explain: bool = True) -> list[str]:
+    lines = [f"    {Path(each.path).name}  {said(each) if explain else ''}".rstrip() for each in found]
     return [f"{title}: {len(lines)}", *lines] if lines else [f"{title}: none"]
 
 
@@ -412,7 +412,7 @@ def models_report(found: Sequence[Found], *, verbose: bool) -> list[str]:
     lines += listed("predicts something else than Keras", get("DIFFERENT", []))
     lines += listed("loads, but no reference loads it", get("loads, no reference", []))
     lines += listed("plain Keras or Keras 2 loads, lanfit refuses", [e for e in refused if e in plain or e in older])
-    lines += listed("lanfit loads, plain Keras refuses", [e for e in loads if e not in plain], say=False)
+    lines += listed("lanfit loads, plain Keras refuses", [e for e in loads if e not in plain], explain=False)
     lines += listed("refused for the true cause", get("by design", []))
     lines += listed("no whole model", apart)
     differ = [
@@ -421,7 +421,7 @@ def models_report(found: Sequence[Found], *, verbose: bool) -> list[str]:
         if each.facts["references"].get("keras", {}).get("difference", 0) > TOLERANCE
         and each.facts["references"]["keras"].get("shape")
     ]
-    lines += listed("plain Keras differs silently from Keras 2, lanfit does not", differ, say=False)
+    lines += listed("plain Keras differs silently from Keras 2, lanfit does not", differ, explain=False)
     worst = max((ref.get("difference", 0.0) for each in loads if each not in differ
                  for ref in each.facts["references"].values() if ref.get("shape")), default=0.0)  # fmt: skip
     lines.append(f"largest difference of any prediction: {worst:.1e}")

@@ -403,13 +403,13 @@ def measure(setting: Setting, names: Sequence[str], repeats: int) -> dict[str, l
                         runs.append(Run(seconds, scorer.accuracy(model)))
                 found[name].append((runs[0], runs[1]))
                 load = f"{os.getloadavg()[0]:>7.1f}" if hasattr(os, "getloadavg") else ""
-                tell(str(repeat + 1), name, runs, load)
+                print_run(str(repeat + 1), name, runs, load)
     finally:
         scorer.close()
     return found
 
 
-def tell(what: str, name: str, runs: Sequence[Run], behind: str = "") -> None:
+def print_run(what: str, name: str, runs: Sequence[Run], behind: str = "") -> None:
     figures = "".join(f"{run.seconds:>10.2f} s{run.accuracy:>10.2%}" for run in runs)
     print(f"{what:<8}{name:<14}{figures}{behind}", flush=True)
 
@@ -454,7 +454,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         found = measure(Setting(Path(name), arguments), names, arguments.repeats)
     for name, runs in found.items():
-        tell("median", name, [middle(each) for each in zip(*runs, strict=True)])
+        print_run("median", name, [middle(each) for each in zip(*runs, strict=True)])
     good = True
     for name in names[1:]:
         for which, number in (("first", 0), ("second", 1)):

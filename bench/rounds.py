@@ -134,7 +134,7 @@ def bare_seconds(size: int, repeats: int) -> float:
 # --- both -------------------------------------------------------------------------------------------------------
 
 
-def tell(where: str, parameters: int, rounds: list[dict[str, Any]]) -> float:
+def print_rounds(where: str, parameters: int, rounds: list[dict[str, Any]]) -> float:
     """Print medians; returns the overhead without the ledger, in seconds."""
     apart = median(each["overhead_seconds"] - each["parts"]["ledger"] for each in rounds)
     parts = ", ".join(
@@ -171,7 +171,7 @@ def main() -> int:
         for where, parent in places:
             with tempfile.TemporaryDirectory(dir=parent) as name:
                 parameters, timed = run_rounds(Path(name), model, rounds)
-            overheads.append(tell(where, parameters, timed))
+            overheads.append(print_rounds(where, parameters, timed))
         if len(overheads) > 1:
             waiting = 1000 * (overheads[0] - overheads[1])
             print(f"of the overhead on disk, waiting for it beside the ledger: {waiting:.1f} ms")

@@ -148,7 +148,7 @@ def act(count: int) -> None:
         at_work = frozenset(member.name for member in there if member.state != "waiting")
         display.facts(Facts("20261129-101500", 1, count, held=held, at_work=at_work))
         for name in names:
-            display.say(f"{name} joined from 10.0.0.1 (tensorflow, 4 threads).")
+            display.log(f"{name} joined from 10.0.0.1 (tensorflow, 4 threads).")
         display.waiting(f"Waiting for {names[-3]}: nobody else has its rows; waiting 525 s more for it (--deadline).")
         input()
     seconds = all_seconds({"train": 12.5})

@@ -53,7 +53,7 @@ def _questions() -> str:
     rows: list[list[object]] = []
     for field in job.FIELDS.values():
         if field.question:
-            rows.append([re.sub(r" \([^)]*\)$", "", field.question), *_told(field)])
+            rows.append([re.sub(r" \([^)]*\)$", "", field.question), *_row(field)])
         if field.key == "collect":
             rows[-1][4] = "Y"  # the question is the other way round
         if field.key == _BEFORE_THE_PASSPHRASE:
@@ -62,14 +62,14 @@ def _questions() -> str:
     return table(["#", "question", "flag", "key", "answers", "default", "what it is"], numbered)
 
 
-def _told(field: Field) -> list[object]:
+def _row(field: Field) -> list[object]:
     value = default(field, job.default_of(field.key))
     flags = ", ".join(f"`{flag}`" for flag in (field.flag, field.alias) if flag)
     return [flags, f"`{field.key}`", answers(field), value, field.help]
 
 
 def _never_asked() -> str:
-    rows = [_told(field) for field in job.FIELDS.values() if not field.question]
+    rows = [_row(field) for field in job.FIELDS.values() if not field.question]
     return table(["flag", "key", "answers", "default", "what it is"], rows)
 
 

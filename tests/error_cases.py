@@ -105,9 +105,9 @@ def check(place: Place, case: ErrorCase, models: WarmModels, **usual: object) ->
     error = json.loads(output)
     assert set(error) == {"error", "hint", "code"}
     assert error["code"] == case.code, error
-    assert_told(case.code, error["error"] + "\n" + error["hint"])
+    assert_reported(case.code, error["error"] + "\n" + error["hint"])
     for code in case.named:
-        assert_told(code, error["error"])
+        assert_reported(code, error["error"])
     for cause in case.causes:
         assert cause in error["error"] + error["hint"], error
     assert f"Error: {error['error']}\n  → {error['hint']}\n" in said.replace("\r\n", "\n")
@@ -129,25 +129,25 @@ class Dialogue:
 
     def __init__(self, program: Program) -> None:
         self._program = program
-        self._heard = 0
+        self._read = 0
 
-    def hear(self, words: str) -> str:
+    def expect(self, words: str) -> str:
         """Wait for these words; returns what was said since the last ones, up to them."""
-        found = self._program.expect(rf"(?s)\A.{{{self._heard}}}(.*?){re.escape(words)}")
-        self._heard = found.end()
+        found = self._program.expect(rf"(?s)\A.{{{self._read}}}(.*?){re.escape(words)}")
+        self._read = found.end()
         return found[1]
 
     def answer(self, question: str, text: str) -> str:
         """Wait for a question, and type an answer; returns what was said until it came."""
-        said = self.hear(question)
+        said = self.expect(question)
         self._program.type(text)
         return said
 
     def explains(self, code: str, question: str) -> str:
         """The answer is explained in the words of this error, and the question comes again; returns what was said."""
-        said = self.hear(f"\n{question}")
-        assert_told(code, said)
-        self._heard -= len(question)
+        said = self.expect(f"\n{question}")
+        assert_reported(code, said)
+        self._read -= len(question)
         return said
 
 
@@ -156,7 +156,7 @@ def exit_code(code: str) -> int:
     return {"InputError": 2, "RefusedError": 3}.get(ERRORS[code].kind.__name__, 4)
 
 
-def assert_told(code: str, text: str) -> None:
+def assert_reported(code: str, text: str) -> None:
     """The message of an error, and behind it the hint, stand in a text, whatever their fields hold."""
     entry = ERRORS[code]
     found = re.search(pattern(entry.message) + ".*" + pattern(entry.hint), text, re.DOTALL)

@@ -49,6 +49,6 @@ def terms_of(owners: Sequence[str], **terms: Any) -> Terms:
     """What a run of these clients goes by."""
     usual = {
         "run": "run-1", "owners": owners, "bound": False, "deadline": 600.0, "copies": True, "epochs": 5,
-        "told_epochs": 5, "folds": 0, "timeouts": Timeouts(), "method": "fit",
+        "shown_epochs": 5, "folds": 0, "timeouts": Timeouts(), "method": "fit",
     }  # fmt: skip
     return Terms(**{**usual, **terms})

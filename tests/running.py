@@ -98,7 +98,7 @@ class Program:
 
     # --- what it says -------------------------------------------------------------------------------------------
 
-    def _hear(self, text: str) -> None:
+    def _on_output(self, text: str) -> None:
         with self._changed:
             self._said += text
             self._changed.notify_all()
@@ -106,8 +106,8 @@ class Program:
     def _read_errors(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            self._hear(line.decode(errors="replace"))
-        self._hear("")
+            self._on_output(line.decode(errors="replace"))
+        self._on_output("")
 
     def _read_terminal(self) -> None:
         assert self._terminal is not None
@@ -118,7 +118,7 @@ class Program:
                 return
             if not data:
                 return
-            self._hear(data.decode(errors="replace"))
+            self._on_output(data.decode(errors="replace"))
 
     def _read_output(self) -> None:
         assert self.process.stdout is not None

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from error_cases import assert_told
+from error_cases import assert_reported
 from running import ROOT, Place, assert_same_weights, client, flags, free_port, lab, plain_keras
 
 from lanfit.data.plan import plan_rows
@@ -185,7 +185,7 @@ def test_a_client_and_a_server_that_are_killed_and_come_back_give_the_same_model
 def test_a_folder_of_own_data_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
     with client(tmp_path, 1, "lab-1", "--data", tmp_path / "nowhere") as worker:
         worker.finish(2)
-    assert_told("own-data.no-folder", worker.said)
+    assert_reported("own-data.no-folder", worker.said)
     assert "nowhere" in worker.said
 
 
@@ -200,7 +200,7 @@ def test_labels_that_are_others_than_the_client_has_told_are_named(place: Place,
             server.finish(4)
             again.finish(4)
     for said in (server.said, again.said):
-        assert_told("own-data.labels-changed", said)
+        assert_reported("own-data.labels-changed", said)
 
 
 def lacking_a_column(folder: Path) -> None:
@@ -257,7 +257,7 @@ def test_own_files_that_do_not_fit_are_named_with_their_client(
     ):
         server.expect("read and check their")
         server.finish(2)
-        assert_told(code, server.said)
+        assert_reported(code, server.said)
         server.expect(cause)
         assert "Ms Secret" not in server.said
         assert str(two) not in server.said
@@ -291,7 +291,7 @@ def test_own_files_are_used_with_consent_and_read_again_when_they_are_corrected(
         second.expect("Correct them and press Enter here")
         # Nobody can be asked at the other one. What its server is told to have typed there is right.
         server.expect(r"the data of lab-1 can't be used: the user of this client has not allowed")
-        assert_told("own-data.not-allowed", silent.said)
+        assert_reported("own-data.not-allowed", silent.said)
         assert f"lanfit client 127.0.0.1:{port} --data DIR" in server.said
         silent.interrupt()
         silent.finish(130)

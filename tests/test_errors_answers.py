@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from error_cases import Dialogue, ErrorCase, ErrorCases, Start, assert_told, check
+from error_cases import Dialogue, ErrorCase, ErrorCases, Start, assert_reported, check
 from running import Place, Program, client, free_port
 from warm import WarmModels
 
@@ -189,7 +189,7 @@ def empty_passphrase_file(place: Place) -> Start:
 def test_errors_go_to_stderr_alone_unless_json_is_asked_for(place: Place) -> None:
     with place.server("--clients", 0, "--yes") as server:
         server.finish(2)
-    assert_told("value.not-whole", server.said)
+    assert_reported("value.not-whole", server.said)
     assert server.stdout == b""
 
 
@@ -199,7 +199,7 @@ def test_errors_go_to_stderr_alone_unless_json_is_asked_for(place: Place) -> Non
 def test_a_question_without_a_default_needs_an_answer(tmp_path: Path) -> None:
     with Program("client", folder=tmp_path, answers="\n") as worker:
         worker.finish(2)
-    assert_told("question.no-default", worker.said)
+    assert_reported("question.no-default", worker.said)
     assert "'Server IP'" in worker.said
     assert "Traceback" not in worker.said
 
@@ -209,7 +209,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "client" / "state").write_text("a file where a folder must be")
     with client(tmp_path, free_port(), "one") as worker:
         worker.finish(4)
-    assert_told("system.refused", worker.said)
+    assert_reported("system.refused", worker.said)
     assert "client/state" in worker.said
     assert "Traceback" not in worker.said
 

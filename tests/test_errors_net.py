@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from error_cases import Dialogue, ErrorCase, ErrorCases, Start, assert_told, check, exit_code
+from error_cases import Dialogue, ErrorCase, ErrorCases, Start, assert_reported, check, exit_code
 from running import PASSPHRASE, Place, Program, client, free_port
 from warm import WarmModels
 
@@ -142,7 +142,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def ends_with(code: str, worker: Program, *causes: str) -> None:
     worker.finish(exit_code(code))
-    assert_told(code, worker.said)
+    assert_reported(code, worker.said)
     for cause in causes:
         assert cause in worker.said
     assert "Traceback" not in worker.said
@@ -253,7 +253,7 @@ def test_a_server_of_another_version_is_refused(tmp_path: Path, server: Server) 
 def goes_on_after(code: str, worker: Program, *causes: str) -> None:
     """The client says what keeps it from its server, in the words of the table, and does not end by itself."""
     worker.expect("Retrying every")
-    assert_told(code, worker.said)
+    assert_reported(code, worker.said)
     for cause in causes:
         assert cause in worker.said
     worker.interrupt()
@@ -333,7 +333,7 @@ def test_who_is_refused_for_now_is_told_why(
 def test_a_link_that_ends_is_named(tmp_path: Path, server: Server) -> None:
     with client(tmp_path, server.port, "one") as worker:
         worker.expect("This client waits for the server")
-        assert_told("link.closed", worker.said.replace("The server at", "the server at"))
+        assert_reported("link.closed", worker.said.replace("The server at", "the server at"))
         worker.interrupt()
         worker.finish(130)
     assert "Traceback" not in worker.said

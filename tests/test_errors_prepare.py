@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from error_cases import assert_told
+from error_cases import assert_reported
 from PIL import Image
 from preparing import PEOPLE, Desk, table
 
@@ -34,7 +34,7 @@ def test_what_can_not_be_prepared_or_predicted_is_named(
     desk = Desk(tmp_path)
     before = spoil(desk)
     files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
-    assert_told(code, desk.refused(*before).stderr)
+    assert_reported(code, desk.refused(*before).stderr)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == files, "a refusal changes nothing"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from error_cases import Dialogue, ErrorCase, ErrorCases, Start, assert_told, check, exit_code
+from error_cases import Dialogue, ErrorCase, ErrorCases, Start, assert_reported, check, exit_code
 from holding import shim
 from running import PASSPHRASE, ROOT, Program, flags, free_port, plain_keras, port_of
 from tiny import TINY_JOB, Tiny
@@ -108,7 +108,7 @@ def a_trim_that_leaves_nothing(place: Tiny) -> Start:
 def test_a_passphrase_that_is_too_easy_for_a_network_is_refused_and_not_repeated(tiny_place: Tiny) -> None:
     with tiny_place.server(*flags(free_port(), 2, host="0.0.0.0"), passphrase="dragon") as server:
         server.finish(2)
-    assert_told("passphrase.too-easy", server.said)
+    assert_reported("passphrase.too-easy", server.said)
     assert "dragon" not in server.said
 
 
@@ -160,7 +160,7 @@ def test_a_client_that_tells_what_cannot_be_is_named(tiny_place: Tiny) -> None:
         server.expect("Waiting for 1 more")
         asyncio.run(lie(port))
         server.finish(2)
-    assert_told("survey.malformed", server.said)
+    assert_reported("survey.malformed", server.said)
     assert "liar" in server.said
 
 
@@ -168,7 +168,7 @@ def test_a_folder_that_models_cannot_be_written_to_is_named(tiny_place: Tiny) ->
     (tiny_place.root / "model" / "collected").write_text("a file where a folder must be")
     with tiny_place.server("--json", *flags(free_port(), **{**TINY_JOB, "local": 1, "epochs": 1})) as server:
         server.finish(exit_code("system.refused"))
-    assert_told("system.refused", server.said)
+    assert_reported("system.refused", server.said)
     assert b'"code":"system.refused"' in server.stdout
     assert "model/collected" in server.said
     assert "Traceback" not in server.said
@@ -203,6 +203,6 @@ def test_what_keeps_the_demo_from_starting_is_named(
     environment = spoil(tmp_path)
     with Program("demo", "--json", folder=tmp_path, passphrase=None, environment=environment) as demo:
         demo.finish(2)
-    assert_told(code, demo.said)
+    assert_reported(code, demo.said)
     assert f'"code":"{code}"'.encode() in demo.stdout
     assert cause in demo.said

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from error_cases import ErrorCase, ErrorCases, Start, assert_told, check
+from error_cases import ErrorCase, ErrorCases, Start, assert_reported, check
 from holding import fake_package, shim
 from running import Program, client, flags, free_port, port_of
 from test_errors_files import declared_npz
@@ -205,17 +205,17 @@ def refused(folder: Path, *arguments: object, **environment: str) -> str:
 
 def test_a_backend_that_is_not_installed_is_named(tmp_path: Path) -> None:
     without = shim(tmp_path / "site", "import sys\nsys.modules['torch'] = None\n")
-    assert_told("backend.not-installed", refused(tmp_path, "--backend", "torch", **without))
+    assert_reported("backend.not-installed", refused(tmp_path, "--backend", "torch", **without))
 
 
 def test_a_gpu_that_is_not_there_is_named(tmp_path: Path) -> None:
     said = refused(tmp_path, "--backend", "tensorflow", "--device", "gpu", CUDA_VISIBLE_DEVICES="-1")
-    assert_told("backend.no-gpu", said)
+    assert_reported("backend.no-gpu", said)
 
 
 def test_a_processor_that_lacks_what_the_backend_needs_is_named_and_the_client_ends(tmp_path: Path) -> None:
     environment = fake_package(tmp_path / "site", "jax", ILLEGAL)
-    assert_told("backend.illegal-instruction", refused(tmp_path, "--backend", "jax", **environment))
+    assert_reported("backend.illegal-instruction", refused(tmp_path, "--backend", "jax", **environment))
 
 
 def test_a_local_client_that_can_not_work_is_not_started_again(place: Tiny) -> None:
@@ -223,8 +223,8 @@ def test_a_local_client_that_can_not_work_is_not_started_again(place: Tiny) -> N
     job = {"model": "sum.h5", "local": 1, "backend": "jax", "batch_size": 2}
     with place.server(*flags(free_port(), 1, **job), environment=environment) as server:
         server.finish(4)
-    assert_told("client.local-unusable", server.said)
-    assert_told("backend.illegal-instruction", server.said)
+    assert_reported("client.local-unusable", server.said)
+    assert_reported("backend.illegal-instruction", server.said)
     assert server.said.count("it ended with exit code") == 1
 
 
@@ -237,5 +237,5 @@ def test_a_loss_that_becomes_infinite_is_told_by_client_and_server(place: Tiny, 
         server.finish(4)
         worker.finish(None)
     for said in (server.said, worker.said):
-        assert_told("training.loss-not-finite", said)
+        assert_reported("training.loss-not-finite", said)
         assert "Traceback" not in said

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
-from error_cases import assert_told
+from error_cases import assert_reported
 from running import PASSPHRASE, Place, flags, free_port, port_of
 
 from lanfit.errors import ConnectionFailed
@@ -45,7 +45,7 @@ def test_a_shard_or_model_that_will_not_fit_is_named(tmp_path: Path, free: int, 
 
         asyncio.run(join())
         server.finish(2)
-    assert_told(code, server.said)
+    assert_reported(code, server.said)
     for cause in causes:
         assert cause in server.said
     assert place.files() == before

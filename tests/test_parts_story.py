@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from error_cases import assert_told
+from error_cases import assert_reported
 from running import Program, assert_same_weights, client, each_model, flags, free_port, lab, port_of
 from test_dealing_story import give, table
 from tiny import TINY_JOB, Tiny
@@ -121,14 +121,14 @@ def test_a_part_that_does_not_exist_is_named_and_asked_for_again_at_a_terminal(
         port = port_of(server)
         with client(tmp_path / "a", port, "lab-1", "--parts", "5-7") as wrong:
             wrong.finish(2)
-        assert_told("parts.none-such", wrong.said)
+        assert_reported("parts.none-such", wrong.said)
         assert "there is no part 7: parts are numbered from 1 to 6" in wrong.said
         with client(tmp_path / "a", port, "lab-1", answers="5 3\n") as backwards:
             backwards.finish(2)
-        assert_told("parts.no-range", backwards.said)
+        assert_reported("parts.no-range", backwards.said)
         with asked(tmp_path / "b", port, "lab-2\n") as silent:
             silent.finish(2)
-        assert_told("question.input-ended", silent.said)
+        assert_reported("question.input-ended", silent.said)
         assert "Parts to train on" in silent.said
         assert "--parts" in silent.said
         with asked(tmp_path / "c", port, terminal=True) as typed:

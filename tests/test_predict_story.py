@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from error_cases import assert_told
+from error_cases import assert_reported
 from PIL import Image
 from preparing import PEOPLE, Desk, table
 
@@ -167,7 +167,7 @@ def test_images_are_predicted_in_the_size_of_the_model(desk: Desk) -> None:
 
 
 def refused(desk: Desk, code: str, *arguments: object, answers: str | None = None) -> None:
-    assert_told(code, desk.refused(*arguments, answers=answers).stderr)
+    assert_reported(code, desk.refused(*arguments, answers=answers).stderr)
 
 
 def test_what_can_not_be_predicted_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from corrupted import flip
-from error_cases import assert_told
+from error_cases import assert_reported
 from running import Place, assert_same_weights, client, each_model, flags, free_port, port_of
 from tiny import Tiny
 
@@ -81,7 +81,7 @@ def refused(place: Place, run: str, code: str, *causes: str) -> None:
     before = files_but_ledgers(place)
     with place.server("--resume", run, passphrase=None) as server:
         server.finish(2)
-    assert_told(code, server.said)
+    assert_reported(code, server.said)
     assert all(cause in server.said for cause in causes)
     assert "Traceback" not in server.said
     assert files_but_ledgers(place) == before

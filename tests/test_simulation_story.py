@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from error_cases import assert_told
+from error_cases import assert_reported
 from holding import Hold
 from running import Place, Program, assert_same_weights, each_model, flags, free_port, lines_of
 
@@ -43,7 +43,7 @@ def refused(place: Place, *arguments: object) -> str:
         program.finish(2)
     assert "Traceback" not in program.said
     error = json.loads(program.stdout)
-    assert_told(error["code"], error["error"] + "\n" + error["hint"])
+    assert_reported(error["code"], error["error"] + "\n" + error["hint"])
     assert place.files() == before
     code: str = error["code"]
     return code

@@ -63,7 +63,7 @@ def run_here(models: WarmModels, folder: Path, arguments: Sequence[object], **op
     environment: Mapping[str, str | None] = {"LANFIT_PASSPHRASE": options.get("passphrase")}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    async def lend(say: Callable[[str], None]) -> Any:
+    async def lend(log: Callable[[str], None]) -> Any:
         return models.lend()
 
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:

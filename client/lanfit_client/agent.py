@@ -116,8 +116,8 @@ class Agent:
         name: what the client would like to be called.
         runtime: of its trainer.
         fixed: which parts of the runtime no task may change, because they were given on the command line.
-        say: called with lines for the user.
-        say_trouble: called with what keeps it from joining; `say` otherwise.
+        log: called with lines for the user.
+        log_trouble: called with what keeps it from joining; `log` otherwise.
         data: the folder of the client's own files, which the server may use; otherwise they are in its workspace.
         consent: says whether the server may use them, instead.
         least_rows: the server gets nothing of fewer training rows of them.
@@ -127,8 +127,8 @@ class Agent:
         parts: says which parts of the rows it trains on, when the server asks.
         corrections: waits for own files to be corrected that the server can't use.
         allowed: the files with custom objects that its user allows; only the trainer executes them.
-        detail: called instead of `say` with lines that a progress bar makes unnecessary.
-        say_now: called instead of `say` with what no question may keep back.
+        detail: called instead of `log` with lines that a progress bar makes unnecessary.
+        log_now: called instead of `log` with what no question may keep back.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Agent:
         workspace: Workspace,
         name: str,
         runtime: Runtime,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         *,
         fixed: frozenset[str] = frozenset(),
         data: Path | None = None,
@@ -150,16 +150,16 @@ class Agent:
         parts: PartsAnswers | None = None,
         corrections: Corrections | None = None,
         allowed: Allowed | None = None,
-        say_trouble: Callable[[str], None] | None = None,
+        log_trouble: Callable[[str], None] | None = None,
         detail: Callable[[str], None] | None = None,
-        say_now: Callable[[str], None] | None = None,
+        log_now: Callable[[str], None] | None = None,
     ) -> None:
         own = data or workspace.dataset
         self._allowed = allowed or Allowed()
         self._joined_with = self._allowed.specs
         self.worker = Worker(
-            state, workspace, own, runtime, fixed, self._send_soon, say, keeping or CachePolicy(), self._allowed,
-            detail, say_now, least_rows,
+            state, workspace, own, runtime, fixed, self._send_soon, log, keeping or CachePolicy(), self._allowed,
+            detail, log_now, least_rows,
         )  # fmt: skip
         self._consent = consent or Consent(own, state.data_consents, given=data is not None)
         self._asking: tuple[WorkItem, asyncio.Task[None]] | None = None
@@ -167,17 +167,17 @@ class Agent:
         self.sending: Transfer | None = None
         """The results that are being sent."""
         self._timeouts = timeouts
-        self._detail = detail or say
+        self._detail = detail or log
         self._server = server
         self._state = state
         self._known = KnownServers(state.known_servers) if remembers else None
         self._name = name
         self._parts = parts
         self._corrections = corrections
-        self._told_block = ""
+        self._survey_block = ""
         """The block of the last survey, until the server has fetched it."""
-        self._say = say
-        self._say_trouble = say_trouble or say
+        self._log = log
+        self._log_trouble = log_trouble or log
         self._link: Link | None = None
         self._identity: ServerIdentity | None = None
         self._given_name = name
@@ -219,7 +219,7 @@ class Agent:
         trainer = self.worker.trainer
         await trainer.start()
         if trainer.runtime.device == "gpu":  # only the backend can detect one
-            self._say(f"Importing {trainer.runtime.backend} to check for a GPU.")
+            self._log(f"Importing {trainer.runtime.backend} to check for a GPU.")
             await trainer.settled()
 
     async def run(self, passphrase: Passphrase, *, once: bool) -> None:
@@ -273,9 +273,9 @@ class Agent:
         address = with_port(self._server.host, self._server.port)
         if link.broken:
             lost = lanfit_error("link.broken", address=address, reason=sanitize(link.broken, 300), seconds=wait)
-        self._say(link_ended_message(lost, address, on_purpose=on_purpose, at_work=at_work, results=results))
+        self._log(link_ended_message(lost, address, on_purpose=on_purpose, at_work=at_work, results=results))
         if advice := self._large_packet_loss.lost(link.stood_still, link.bytes_received):
-            self._say(advice)
+            self._log(advice)
         self._knows_it_ended = on_purpose
 
     # --- joining ------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ class Agent:
                 later, due = isinstance(failed, TryLater), now - said >= REMIND_SECONDS
                 if due or (failed.message != reason and (later or reason != _ENDED)):
                     waited = f" ({now - began:.0f} s so far)" if reason else ""
-                    self._say_trouble(
+                    self._log_trouble(
                         f"{failed.message}. {failed.hint} Retrying every {wait:.0f} s{waited}; Ctrl-C stops it."
                     )
                     said, reason = now, failed.message
@@ -317,7 +317,7 @@ class Agent:
             if self._known is not None:
                 where = with_port(self._server.host, self._server.port)
                 if self._known.remember(where, identity):
-                    self._say(f"{where} was known with another fingerprint, which is replaced by the given one.")
+                    self._log(f"{where} was known with another fingerprint, which is replaced by the given one.")
             self._identity = identity
             return link
 
@@ -340,7 +340,7 @@ class Agent:
         if waiting and server.fingerprint not in self._kept_back:
             self._kept_back.add(server.fingerprint)
             shown = format_fingerprint(server.fingerprint)
-            self._say(
+            self._log(
                 f"{pluralize(len(waiting), 'finished result')} for a server with this id but another certificate: kept "
                 "here, as any server can claim an id. If it is the same server with a new key, restart this client "
                 f"with --fingerprint {shown}."
@@ -417,13 +417,13 @@ class Agent:
 
     async def _survey_again(self, survey: Survey, link: Link) -> None:
         """Read the client's own data again, on request of the user or after a change."""
-        if not self._told_block:  # else the server is fetching the survey
+        if not self._survey_block:  # else the server is fetching the survey
             await self.worker.take(Surveying(self.worker.context, survey), link)
 
     def _choose_another_id(self) -> None:
         """Handle the rejection of this client's id: another machine has a copy of its state folder."""
         if not self._has_own_id:
-            self._say(
+            self._log(
                 "Another client with the same id is connected to the server: the state folder was copied, for example "
                 "in a disk image. This client now uses a new id and rejoins."
             )
@@ -438,13 +438,13 @@ class Agent:
             silence = link.silence
             if silence > timeouts.suspect:
                 if not longest:
-                    self._say(
+                    self._log(
                         f"Nothing was received from the server for {silence:.0f} s. Work continues; after "
                         f"{timeouts.lost:.0f} s the client reconnects."
                     )
                 longest = silence
             elif longest:
-                self._say(f"The server is back after {longest:.0f} s of silence.")
+                self._log(f"The server is back after {longest:.0f} s of silence.")
                 longest = 0.0
 
     async def _report(self, link: Link) -> None:
@@ -469,7 +469,7 @@ class Agent:
             case Status(text):
                 if worker.progress() is None and text != self._waited_for:  # a client at work does not wait
                     self._waited_for = text
-                    self._say(f"Waiting: {text}.")
+                    self._log(f"Waiting: {text}.")
             case NeedsCustom(files, objects):
                 self._needs_custom(files, objects)
             case AskParts(of) if self._parts is not None:
@@ -488,7 +488,7 @@ class Agent:
                 )
                 await self._take(training, link)
             case Survey():
-                self._told_block = ""
+                self._survey_block = ""
                 await self._end_corrections()
                 await self._take(Surveying(worker.context, message), link)
             case ScoreTask():
@@ -504,24 +504,24 @@ class Agent:
                 worker.outbox.remove(block)
                 self._delayed.discard(block)
                 of_round = entry is not None and entry.result.task.startswith("round-")
-                (self._detail if of_round else self._say)("The server has stored the result.")
+                (self._detail if of_round else self._log)("The server has stored the result.")
             case Later(block, seconds, reason):
                 self._put_off(block, seconds, reason)
             case Reject(block, reason):
                 worker.outbox.remove(block)
-                self._say(f"The server refused a result: {reason}.")
+                self._log(f"The server refused a result: {reason}.")
             case Cancel(run, task, reason):
                 if self._asking is not None and self._asking[0].key == ("task", run, task):
                     self._ask_no_more()
                 await worker.cancel(run, task)
-                self._say(f"Task {task} is no longer assigned to this client: {reason}.")
+                self._log(f"Task {task} is no longer assigned to this client: {reason}.")
             case RunEnded(run, status, text):
                 await self._end_corrections()
                 self._ask_no_more()
                 await worker.end_run(run, status)
                 if self._parts is not None:
                     self._parts.forget()
-                self._say(run_ended_message(text, once=self._once))
+                self._log(run_ended_message(text, once=self._once))
                 return True
             case _:
                 raise RemoteProtocolError(f"the server sent {type(message).__name__}, which is not for a client")
@@ -561,13 +561,13 @@ class Agent:
         assert self._identity is not None
         self._given_name = welcome.name
         self.worker.server_keras = welcome.keras
-        self._say(f"Joined {link.peer} as {welcome.name}.")
+        self._log(f"Joined {link.peer} as {welcome.name}.")
         self._waited_for = ""
         versions = welcome.version, welcome.keras
         if versions != self._noted:
             self._noted = versions
             for line in differing_versions(*versions):
-                self._say(line)
+                self._log(line)
         self._link = link
         if self._allowed.specs != self._joined_with:
             self._send_soon(Allow(self._allowed.specs))
@@ -575,7 +575,7 @@ class Agent:
         outbox = self.worker.outbox.for_server(self._identity.server_id)
         waiting = [Offer(entry.result) for entry in outbox if self._is_for(entry)]
         if waiting:
-            self._say(
+            self._log(
                 f"Offering {pluralize(len(waiting), 'finished result')} that the server has not acknowledged yet."
             )
         for message in [*unsent, *waiting]:
@@ -586,7 +586,7 @@ class Agent:
         try:
             self._allowed.of(files, objects)
         except InputError as wrong:
-            self._say(f"Not in this run: {wrong.message}. {wrong.hint}")
+            self._log(f"Not in this run: {wrong.message}. {wrong.hint}")
 
     def allow(self, path: Path) -> None:
         """Allow one more custom objects file, on request of the user of this machine.
@@ -605,10 +605,10 @@ class Agent:
 
     def _taken(self, taken: PartsTaken) -> None:
         if taken.name != self._given_name:
-            self._say(f"This client is now called {taken.name}.")
+            self._log(f"This client is now called {taken.name}.")
         self._given_name = self._name = taken.name
         self._state.remember_name(taken.name)
-        self._say(f"This client trains on {PartRange(taken.first, taken.last).said} of {taken.of}.")
+        self._log(f"This client trains on {PartRange(taken.first, taken.last).description} of {taken.of}.")
 
     def _send_soon(self, message: Message) -> None:
         """Send a message if there is a link. Otherwise only failures are kept: results are in the outbox."""
@@ -621,7 +621,7 @@ class Agent:
         elif isinstance(message, Failed):
             self._unsent.append(message)
         if isinstance(message, Surveyed):
-            self._told_block = message.block.id
+            self._survey_block = message.block.id
         elif isinstance(message, Unsuitable) and self._corrections is not None:
             self._corrections.invite()
 
@@ -638,7 +638,7 @@ class Agent:
         self._offered.discard(block)  # a repetition before the next offer is ignored
         if block not in self._delayed:
             self._delayed.add(block)
-            self._say(f"The server can't accept a result yet: {reason}. It is kept here and offered again.")
+            self._log(f"The server can't accept a result yet: {reason}. It is kept here and offered again.")
         self._start(self._offer_later(block, seconds))
 
     async def _offer_later(self, block: str, seconds: float) -> None:
@@ -667,8 +667,8 @@ class Agent:
         finally:
             self.sending = None
             block.close()
-        if fetch.block == self._told_block:
-            self._told_block = ""
+        if fetch.block == self._survey_block:
+            self._survey_block = ""
         if entry is not None:
             await link.send(Commit(fetch.block))
             failpoint("client.delivered")

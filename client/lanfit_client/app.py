@@ -114,7 +114,7 @@ class Client:
                     options.workspace,
                     name,
                     runtime,
-                    self._terminal.say,
+                    self._terminal.log,
                     fixed=fixed,
                     data=own,
                     consent=consent,
@@ -123,20 +123,20 @@ class Client:
                     timeouts=timeouts,
                     keeping=_keeping(options),
                     parts=parts,
-                    corrections=Corrections(own, self._terminal.say, self._terminal.on_enter),
+                    corrections=Corrections(own, self._terminal.log, self._terminal.on_enter),
                     allowed=allowed,
-                    say_trouble=self._say_trouble,
+                    log_trouble=self._log_trouble,
                     detail=self._terminal.detail,
-                    say_now=self._terminal.say_now,
+                    log_now=self._terminal.log_now,
                 )
                 self._loop, self._agent = loop, agent
                 try:
-                    self._say_what_waits(agent, state)
+                    self._log_waiting_results(agent, state)
                     loop.call(agent.start())
                     self._work(loop, agent)
                 finally:
                     loop.call(agent.close("the client was stopped"))
-                    self._say_what_is_kept(agent)
+                    self._log_kept_data(agent)
                 return 4 if agent.worker.failures or agent.worker.is_unsuitable else 0
         finally:
             state.lock.release()
@@ -164,9 +164,9 @@ class Client:
             )
         return Server(address.host, address.port or int(str(port)), fingerprint)
 
-    def _say_trouble(self, line: str) -> None:
+    def _log_trouble(self, line: str) -> None:
         """Print why this client can't join, in a form that a local server shows as well."""
-        self._terminal.say(f"{CANT_JOIN}{line}" if self._options.child else line)
+        self._terminal.log(f"{CANT_JOIN}{line}" if self._options.child else line)
 
     def _work(self, loop: LoopThread, agent: Agent) -> None:
         passphrase = self._passphrase()
@@ -231,18 +231,18 @@ class Client:
             KnownServers(changed.path).forget(changed.address)
         return trusted
 
-    def _say_what_waits(self, agent: Agent, state: ClientState) -> None:
+    def _log_waiting_results(self, agent: Agent, state: ClientState) -> None:
         """Report the results that earlier runs left here, and for which server: they wait for it, for days if
         necessary."""
         known = KnownServers(state.known_servers)
         for server_id, count in agent.worker.outbox.servers().items():
             address = known.address(server_id) or f"a server that is no longer known (id {server_id.hex()[:8]})"
             waiting = pluralize(count, "finished result waits", "finished results wait")
-            self._terminal.say(f"{waiting} here for {address}: offered when that server is joined.")
+            self._terminal.log(f"{waiting} here for {address}: offered when that server is joined.")
 
-    def _say_what_is_kept(self, agent: Agent) -> None:
+    def _log_kept_data(self, agent: Agent) -> None:
         if waiting := len(agent.worker.outbox):
-            self._terminal.say(
+            self._terminal.log(
                 f"{pluralize(waiting, 'finished result waits', 'finished results wait')} here for the server; "
                 "start the client again to deliver."
             )

@@ -26,26 +26,26 @@ def bar_lines(
     """
     lines = []
     if sending is not None:
-        lines.append(_line("sending", sending.share, sending.said(now), width))
+        lines.append(_line("sending", sending.share, sending.describe(now), width))
     task = " ".join(sanitize(progress.task).split()) if progress is not None else ""
     if progress is None:
         pass
     elif receiving is not None:
-        lines.append(_line(f"{task}  receiving", receiving.share, receiving.said(now), width))
+        lines.append(_line(f"{task}  receiving", receiving.share, receiving.describe(now), width))
     elif progress.state == "training" and progress.epochs:
-        told = [f"epoch {progress.epoch}/{progress.epochs}"]
+        parts = [f"epoch {progress.epoch}/{progress.epochs}"]
         if progress.epoch > 1 or progress.step > 0:
-            told.append(f"loss {short(progress.loss)}")
+            parts.append(f"loss {short(progress.loss)}")
         if left is not None:
-            told.append(f"{clock(left)} left")
-        lines.append(_line(task, progress.share, GAP.join(told), width))
+            parts.append(f"{clock(left)} left")
+        lines.append(_line(task, progress.share, GAP.join(parts), width))
     else:
         lines.append((cut(f"{task}{GAP}{progress.state} …", width), ""))
     return lines
 
 
-def _line(head: str, share: float, told: str, width: int) -> Line:
+def _line(head: str, share: float, parts: str, width: int) -> Line:
     """Return a progress bar between two texts, or only the texts if there is no space for it."""
-    room = width - len(head) - len(told) - len(percent(share)) - 3 * len(GAP)
+    room = width - len(head) - len(parts) - len(percent(share)) - 3 * len(GAP)
     drawn = [bar(share, min(LONGEST_BAR, room))] if room >= 4 else []
-    return cut(GAP.join([head, *drawn, f"{percent(share).strip():>4}", told]), width), ""
+    return cut(GAP.join([head, *drawn, f"{percent(share).strip():>4}", parts]), width), ""

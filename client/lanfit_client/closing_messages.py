@@ -22,15 +22,15 @@ def link_ended_message(lost: LanfitError, address: str, *, on_purpose: bool, at_
         results: the number of finished results that the server has not acknowledged.
     """
     why = lanfit_error("link.closed", address=address) if on_purpose else lost
-    said = [f"{sentence(why.message)}."]
+    lines = [f"{sentence(why.message)}."]
     if at_work:
-        said.append("Training continues, and the result is kept until the server has it.")
+        lines.append("Training continues, and the result is kept until the server has it.")
     elif results:
         them = "it" if results == 1 else "them"
-        said.append(
+        lines.append(
             f"{pluralize(results, 'finished result is', 'finished results are')} kept here until it has {them}."
         )
-    return " ".join([*said, why.hint])
+    return " ".join([*lines, why.hint])
 
 
 #: A login, a welcome and some pings: all of them are small enough for any packet.

@@ -12,7 +12,7 @@ from lanfit.errors import ConnectionFailed, LanfitError, LocalProtocolError, Ref
 from lanfit.net.addresses import with_port
 from lanfit.net.keepalive import LinkTimes
 from lanfit.net.link import Budget, Link
-from lanfit.net.reasons import is_gone, tells_more, why_not_reached
+from lanfit.net.reasons import explains_more, is_gone, why_not_reached
 from lanfit.net.secure import open_tls
 from lanfit.net.tls import ALPN, client_context, fingerprint_of, grouped, has_fingerprint
 from lanfit.net.transport import Wire
@@ -145,7 +145,7 @@ async def _reach(host: str, port: int, address: str, timeout: float) -> socket.s
         except BaseException:
             connection.close()
             raise
-    failure, after = max(failures, key=lambda each: tells_more(each[0]))
+    failure, after = max(failures, key=lambda each: explains_more(each[0]))
     raise why_not_reached(failure, address, after, timeout) from failure
 
 

@@ -103,7 +103,7 @@ class Consent:
         """Runs in the main thread."""
         files = snapshot(self._folder)
         held = f"{pluralize(len(files), 'file')}, {readable_size(sum(size for _, size, _ in files))}"
-        terminal.say(
+        terminal.log(
             f"The server at {address}, fingerprint {format_fingerprint(fingerprint)}, wants to train on this machine's "
             f"own data: {self._folder} ({held}).\n"
             "No row leaves this machine, but results computed from rows do: weights, metrics, the number of rows, "
@@ -119,12 +119,12 @@ class Consent:
             "May the server use this data, now and in later runs? (y/N)", "--data", read, default="N"
         )
         if not allowed:
-            terminal.say("The server may not use the data. Restart this client to be asked again.")
+            terminal.log("The server may not use the data. Restart this client to be asked again.")
             return False
         try:
             self._consents.add(fingerprint, address)
         except OSError as wrong:
-            terminal.say(
+            terminal.log(
                 "The server may use the data until this client ends; the answer could not be saved "
                 f"({wrong.strerror or wrong})."
             )

@@ -36,19 +36,19 @@ class Corrections:
     """Waits for corrected files, from the server's request for them to its first task.
 
     Args:
-        say: called with lines for the user.
+        log: called with lines for the user.
         on_enter: calls something for every Enter inside its block; yields whether it can.
     """
 
     def __init__(
         self,
         folder: Path,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         on_enter: OnEnter = lambda call: contextlib.nullcontext(False),
         look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self._folder = folder
-        self._say = say
+        self._log = log
         self._on_enter = on_enter
         self._look_seconds = look_seconds
         self._waiting: asyncio.Task[None] | None = None
@@ -71,9 +71,9 @@ class Corrections:
         if self._waiting is None:
             return
         if self._by_key:
-            self._say("Correct them and press Enter here to read them again.")
+            self._log("Correct them and press Enter here to read them again.")
         else:
-            self._say("Correct them: they are read again as soon as they change.")
+            self._log("Correct them: they are read again as soon as they change.")
 
     async def _wait(self, again: Callable[[], Awaitable[None]]) -> None:
         pressed, loop = asyncio.Event(), asyncio.get_running_loop()

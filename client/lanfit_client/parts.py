@@ -58,7 +58,7 @@ class PartsQuestions:
         """
         terminal = self._terminal
         if self._given.get("name") is None or self._given.get("parts") is None:
-            terminal.say(
+            terminal.log(
                 f"The rows of this job are divided into {pluralize(of, 'part')}; several clients may choose the same "
                 f"parts."
             )

@@ -66,7 +66,7 @@ class Questions:
         """The work is done: no answer is needed any more, and the main thread must not wait for one."""
         self._wanted.put(None)
         if self._asking and not work.cancelled():
-            self._terminal.say_now("No answer is needed any more: press Enter.")
+            self._terminal.log_now("No answer is needed any more: press Enter.")
 
     def check_wanted(self) -> None:
         """Raise Over if the work is done while a question is open."""

@@ -70,11 +70,11 @@ class Worker:
         data: the folder of this client's own files.
         runtime, fixed: of the trainer; see TrainerProcess.
         send: called with every message for the server; the agent sends it when there is a link.
-        say: called with lines for the client's user.
+        log: called with lines for the client's user.
         keeping: what is kept of the data that was received.
         allowed: the files with custom objects that may be executed.
         detail: called instead with lines that a progress bar makes unnecessary.
-        say_now: called instead with what no question may keep back.
+        log_now: called instead with what no question may keep back.
         least_rows: a server gets nothing of fewer training rows of the own files.
     """
 
@@ -86,29 +86,29 @@ class Worker:
         runtime: Runtime,
         fixed: frozenset[str],
         send: Callable[[Message], None],
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         keeping: CachePolicy,
         allowed: Allowed | None = None,
         detail: Callable[[str], None] | None = None,
-        say_now: Callable[[str], None] | None = None,
+        log_now: Callable[[str], None] | None = None,
         least_rows: int = LEAST_ROWS,
     ) -> None:
-        self._say_now = say_now or say
-        self.outbox = Outbox(state.outbox, say)
+        self._log_now = log_now or log
+        self.outbox = Outbox(state.outbox, log)
         self._keeping = keeping
-        self._cache = Cache(state.cache, say, keeping.limit)
+        self._cache = Cache(state.cache, log, keeping.limit)
         self.executor = Executor(runtime, fixed, self)
         self.trainer = self.executor.trainer
         checkpoints = Checkpoints(state.checkpoints)
         self.context = Context(
-            *(workspace, data, self.outbox, state.cache, checkpoints, send, say, allowed or Allowed(), detail),
+            *(workspace, data, self.outbox, state.cache, checkpoints, send, log, allowed or Allowed(), detail),
             *(least_rows, self._surveyed),
         )
         self.failures = 0
         self.is_unsuitable = False
         """Whether this client's own data can't be used in its current state."""
         self._work: Work | None = None
-        self._told: ArrayFile | None = None
+        self._survey: ArrayFile | None = None
         self._passing = ""
         self.server_keras = ""
         """The version of the server's Keras, from the login."""
@@ -116,7 +116,7 @@ class Worker:
         """Architecture and compile options of the last model that was checked by building it."""
 
     def _clear_cache(self) -> None:
-        self._told = None
+        self._survey = None
         self._cache.clear()
 
     # --- requests of the server ----------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class Worker:
         entry = self.outbox.get(block_id)
         if entry is not None:
             return ArrayFile(str(self.outbox.block(block_id)), entry.result.block)
-        return self._told if self._told is not None and self._told.block.id == block_id else None
+        return self._survey if self._survey is not None and self._survey.block.id == block_id else None
 
     # --- the work item ------------------------------------------------------------------------------------------
 
@@ -180,7 +180,7 @@ class Worker:
         finally:
             moved, work.moved = work.moved, None
         if moved is not None and moved.spoken:
-            self.context.say_detail(f"Received {readable_size(moved.total)}.")
+            self.context.log_detail(f"Received {readable_size(moved.total)}.")
         if self._passing not in ("", work.item.passing):
             self._cache.forget(self._passing)
         self._passing = work.item.passing
@@ -193,7 +193,7 @@ class Worker:
             work.item.receives(total)
         work.moved.done = came
         if line := work.moved.step(time.monotonic()):
-            self.context.say_detail(f"Receiving: {line}.")
+            self.context.log_detail(f"Receiving: {line}.")
 
     async def _try_model(self, work: Work, number: int) -> None:
         """Let the trainer build the model once if the server has another Keras, before rows are received."""
@@ -208,28 +208,28 @@ class Worker:
     # --- outcomes -------------------------------------------------------------------------------------
 
     def on_ready(self, ready: Ready) -> None:
-        self.context.say(f"The backend is ready: {ready}.")
+        self.context.log(f"The backend is ready: {ready}.")
 
     def on_unusable(self, why: NotReady) -> None:
-        self._say_now(f"{sentence(why.error)}.")
+        self._log_now(f"{sentence(why.error)}.")
 
     def on_early_order(self) -> None:
-        self.context.say("Waiting for the backend to be imported.")
+        self.context.log("Waiting for the backend to be imported.")
 
     def on_death(self, died: LanfitError, then: Death) -> None:
         said = sentence(died.message)
         match then:
             case Death.HUNG:
-                self.context.say(HUNG)
+                self.context.log(HUNG)
             case Death.PREPARED:
-                self.context.say(f"{said}; it is restarted. Receiving continues.")
+                self.context.log(f"{said}; it is restarted. Receiving continues.")
             case Death.LOST:
-                self.context.say(f"{said}.")
+                self.context.log(f"{said}.")
             case Death.GOES_ON:
                 pass  # the item has reported it
 
     def on_full_disk(self, line: str) -> None:
-        self.context.say(line)
+        self.context.log(line)
 
     def on_free(self) -> None:
         self._work = None
@@ -239,7 +239,7 @@ class Worker:
 
     def _surveyed(self, block: ArrayFile) -> None:
         """Announce the block of a survey, which the server may fetch."""
-        self._told = block
+        self._survey = block
         self.is_unsuitable = False
 
     def refuse(self, item: executor.WorkItem, error: LanfitError, last_lines: Sequence[str] = ()) -> None:

@@ -48,7 +48,7 @@ class Context:
         data: the folder of this client's own files, with `X/` and `Y/`.
         cache: for what is not needed once the run has ended.
         send: called with every message for the server.
-        say: called with lines for the client's user.
+        log: called with lines for the client's user.
         allowed: the files with custom objects that the trainer may execute.
         detail: called instead with lines that a progress bar makes unnecessary.
         least_rows: a server gets nothing of fewer training rows of the own files.
@@ -61,15 +61,15 @@ class Context:
     cache: Path
     checkpoints: Checkpoints
     send: Callable[[Message], None]
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     allowed: Allowed = field(default_factory=Allowed)
     detail: Callable[[str], None] | None = None
     least_rows: int = LEAST_ROWS
     on_survey: Callable[[ArrayFile], None] = lambda block: None
 
-    def say_detail(self, text: str) -> None:
+    def log_detail(self, text: str) -> None:
         """Log a line that a progress bar replaces."""
-        (self.detail or self.say)(text)
+        (self.detail or self.log)(text)
 
     def custom(self, model: messages.Model) -> tuple[AllowedFile, ...]:
         """Return the custom objects files on this machine that a model needs.
@@ -209,7 +209,7 @@ class Training(LeasedTask):
 
     def _brief(self, text: str) -> None:
         """Log a line about a task; in rounds only if there is no progress bar."""
-        (self._context.say_detail if self.lease.fit.round else self._context.say)(text)
+        (self._context.log_detail if self.lease.fit.round else self._context.log)(text)
 
     def allow(self) -> None:
         self._context.custom(self.lease.fit.model)
@@ -263,12 +263,12 @@ class Training(LeasedTask):
     def _presentable(self, text: str) -> str:
         return self._context.presentable(text)
 
-    def _log(self, line: str, told: str = "", *, is_detail: bool = False) -> None:
+    def _log(self, line: str, on_server: str = "", *, is_detail: bool = False) -> None:
         """Notify the user, the client's own log, and the client's log on the server, perhaps with another text."""
-        (self._context.say_detail if is_detail else self._context.say)(line)
+        (self._context.log_detail if is_detail else self._context.log)(line)
         with suppress(OSError):  # the message may be about a full disk
             append_log(self._context.workspace.trained_logs(self.lease.run, self._name) / "client.log", [line])
-        self._send(LogLines(self.lease.run, (told or line,)))
+        self._send(LogLines(self.lease.run, (on_server or line,)))
 
 
 @dataclass(frozen=True)
@@ -285,7 +285,7 @@ class _Own:
         pass
 
     def wait(self, text: str, timeouts: bool) -> None:
-        self.context.say(text)
+        self.context.log(text)
 
     def receives(self, size: int) -> None:
         pass
@@ -314,7 +314,7 @@ class Surveying(_Own):
         return (self.message.weights,)
 
     def begin(self) -> None:
-        self.context.say(
+        self.context.log(
             f"Reading and checking the data of this client in {self.context.data}; no row leaves this machine."
         )
 
@@ -331,14 +331,14 @@ class Surveying(_Own):
     def build(self, number: int, keras: str) -> commands.Build | None:
         return None
 
-    def hear(self, answer: Answer, ready: Ready) -> None:
+    def on_answer(self, answer: Answer, ready: Ready) -> None:
         if not isinstance(answer, commands.Surveyed):
             return
         self.context.on_survey(answer.block)
         rows = pluralize(answer.train, "row", grouped=True)
-        self.context.say(f"{rows} to train on, {answer.validation:,} for validation, {answer.test:,} for testing.")
+        self.context.log(f"{rows} to train on, {answer.validation:,} for validation, {answer.test:,} for testing.")
         for note in answer.notes:
-            self.context.say(f"Note: {note}.")
+            self.context.log(f"Note: {note}.")
         self.context.send(
             messages.Surveyed(
                 train=answer.train,
@@ -352,7 +352,7 @@ class Surveying(_Own):
         )
 
     def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:
-        self.context.say(f"The files in {self.context.data} can't be used: {error.message}. {error.hint}")
+        self.context.log(f"The files in {self.context.data} can't be used: {error.message}. {error.hint}")
         hint = "" if last_lines else self.context.presentable(error.hint)
         self.context.send(messages.Unsuitable(self.context.presentable(error.message), hint))
 
@@ -384,7 +384,7 @@ class EvaluationItem(_Own, ModelsToEvaluate):
 
     def begin(self) -> None:
         task, run = self.message.task, self.message.run
-        self.context.say(f"Evaluating {task} of run {run} on the {self.message.rows} rows of this client.")
+        self.context.log(f"Evaluating {task} of run {run} on the {self.message.rows} rows of this client.")
 
     def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> commands.Evaluate:
         shard, *members = files
@@ -405,7 +405,7 @@ class EvaluationItem(_Own, ModelsToEvaluate):
         return self.context.presentable(text)
 
     def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:
-        self.context.say(f"{self.message.task} could not be evaluated: {error.message}. {error.hint}")
+        self.context.log(f"{self.message.task} could not be evaluated: {error.message}. {error.hint}")
         super().fail(error, last_lines)
 
     def progress(self) -> Progress:

@@ -102,7 +102,7 @@ def simulate(
         place = find_workspace(workspace, Path.cwd())
         size = None if pool is None else int(str(POOL.read(pool, POOL.flag)))
         options = Options(place, _given(job, flags), resume=resume)
-        _tell(place, run_simulation(options, size, Terminal(take_defaults=True).take_logs()), as_json)
+        _print_summaries(place, run_simulation(options, size, Terminal(take_defaults=True).take_logs()), as_json)
 
 
 def _given(job: Path | None, flags: Mapping[str, str | bool | None]) -> dict[str, Value]:
@@ -152,10 +152,10 @@ def _run(
     from lanfit_server.start.options import Options
     from lanfit_server.start.startup import run_server
 
-    _tell(place, run_server(Options(place, given, passphrase_file, passphrase, resume), terminal), as_json)
+    _print_summaries(place, run_server(Options(place, given, passphrase_file, passphrase, resume), terminal), as_json)
 
 
-def _tell(place: Workspace, summaries: Sequence[Summary], as_json: bool) -> None:
+def _print_summaries(place: Workspace, summaries: Sequence[Summary], as_json: bool) -> None:
     """Print the outcome, and exit."""
     from lanfit_server.report.text import lines
     from lanfit_server.run.resume import how_to_resume, is_simulated

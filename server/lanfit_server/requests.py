@@ -10,7 +10,7 @@ from enum import IntEnum
 from lanfit.settings.job import Job
 from lanfit_server.data.model_source import ModelFile, ReadyModel
 from lanfit_server.methods.workshop import RoundChannel
-from lanfit_server.models.handle import LoadedSet
+from lanfit_server.models.handle import LoadedDataset
 from lanfit_server.store.array_source import ArraySource
 from lanfit_server.store.summary import Summary
 
@@ -28,7 +28,7 @@ class RunRequest:
     """With all its values; `clients`, `min_clients` and `start_after` say whom the run waits for."""
     model: ModelFile | ReadyModel | None
     """None for a run that is resumed, which has its own."""
-    dataset: LoadedSet | None = None
+    dataset: LoadedDataset | None = None
     """The Keras dataset of the job, if it is loaded already."""
     arrays: ArraySource | None = None
     """The rows, where a Python program gave them: kept while the run is unfinished."""

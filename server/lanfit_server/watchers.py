@@ -18,7 +18,7 @@ from lanfit_server.run.events import RunEvent
 from lanfit_server.store.ledger import RunRecord
 from lanfit_server.ui.live_table import Facts
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Watcher:
     def waiting(self, text: str) -> None:
         """This is waited for; empty for nothing."""
 
-    def said(self, text: str) -> None:
+    def on_log(self, text: str) -> None:
         """The operator was told this. From any thread."""
 
 
@@ -84,8 +84,8 @@ class Watchers(Watcher):
     def waiting(self, text: str) -> None:
         self._each(lambda watcher: watcher.waiting(text))
 
-    def said(self, text: str) -> None:
-        self._each(lambda watcher: watcher.said(text))
+    def on_log(self, text: str) -> None:
+        self._each(lambda watcher: watcher.on_log(text))
 
     def _each(self, call: Callable[[Watcher], None]) -> None:
         for watcher in self._watchers:
@@ -94,4 +94,4 @@ class Watchers(Watcher):
             except Exception:
                 if watcher not in self._failed:
                     self._failed.add(watcher)
-                    log.exception("a watcher of the runs failed")
+                    logger.exception("a watcher of the runs failed")

@@ -201,7 +201,7 @@ class Room:
         self.cluster = LanCluster(self.store)
         self.cluster.later_seconds = 0.0
         self.told: list[str] = []
-        self.cluster.say = self.told.append
+        self.cluster.log = self.told.append
 
     def close(self) -> None:
         self.store.close()

@@ -104,7 +104,7 @@ class Heard(Display):
         super().__init__()
         self.lines: list[str] = []
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         self.lines.append(text)
 
     def waiting(self, text: str) -> None:
@@ -172,7 +172,7 @@ class Server:
         self.store.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
         self.cluster = LanCluster(self.store)
         self.display = Heard()
-        self.cluster.say = self.display.say
+        self.cluster.log = self.display.log
         self.owners = [f"lab-{number + 1}" for number in range(shards)]
         self._bound = bound
         self._rounds = rounds
@@ -200,7 +200,7 @@ class Server:
         timeouts = Timeouts(heartbeat=0.02)
         terms = terms_of(
             self.owners, run=RUN, bound=self._bound, timeouts=timeouts, epochs=self.run.record.epochs,
-            told_epochs=Job().epochs, copies=self.cluster.own_machines,
+            shown_epochs=Job().epochs, copies=self.cluster.own_machines,
         )  # fmt: skip
         engine = RunEngine(terms, method, self.stats.table)
         subscribers = (self.stats, self.journal, Narrator(self.display, partial(joined, self.cluster)))

@@ -18,7 +18,7 @@ from lanfit.wire.arrays import block_of
 from lanfit.wire.messages import ClientData, Model, Surveyed
 from lanfit_server.clusters.events import Evaluated
 from lanfit_server.data.prepare import RunData
-from lanfit_server.data.survey import Told, check_survey, unite
+from lanfit_server.data.survey import ClientSurvey, check_survey, unite
 from lanfit_server.methods.claims import counted, weighted
 
 MODEL = Model("{}", "{}", (None, 2), (None, 2), "values", "zscore", "zscore")
@@ -26,19 +26,19 @@ OWN = ClientData(8, 0.2, 0.1, 0, 0, None)
 LIE = 10**15
 
 
-def tell(client: str, rows: np.ndarray, claim: int | None = None) -> tuple[Told, Surveyed]:
+def survey(client: str, rows: np.ndarray, claim: int | None = None) -> tuple[ClientSurvey, Surveyed]:
     """What a client tells of these rows, if it says that it has so many of them."""
     arrays = Moments.of(rows).to_arrays() | Moments.of(rows * 2).to_arrays("target_")
     count = claim or len(rows)
     surveyed = Surveyed(count, 0, 0, count, count, block_of(arrays), ())
-    return Told.of(client, MODEL, surveyed, arrays), surveyed
+    return ClientSurvey.of(client, MODEL, surveyed, arrays), surveyed
 
 
 def rows(count: int, around: float, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(around, 1.0, (count, 2))
 
 
-def together(*told: tuple[Told, Surveyed], limit: float = 10.0) -> tuple[RunData, tuple[str, ...]]:
+def together(*told: tuple[ClientSurvey, Surveyed], limit: float = 10.0) -> tuple[RunData, tuple[str, ...]]:
     return unite([each for each, _ in told], MODEL, OWN, limit)
 
 
@@ -57,8 +57,8 @@ def test_nobody_counts_more_than_so_many_times_the_median_and_others_count_what_
 
 @pytest.mark.parametrize("honest", [[40], [40, 60], [40, 60, 35, 50]])
 def test_a_claim_of_a_million_milliards_does_not_take_the_whole_mean(honest: Sequence[int]) -> None:
-    told = [tell(f"lab-{number}", rows(count, 0.0, number)) for number, count in enumerate(honest)]
-    data, notes = together(*told, tell("liar", rows(1000, -3.0), LIE))
+    told = [survey(f"lab-{number}", rows(count, 0.0, number)) for number, count in enumerate(honest)]
+    data, notes = together(*told, survey("liar", rows(1000, -3.0), LIE))
     middle = sorted([*honest, LIE])[len(honest) // 2]
     assert data.trained == (*honest, 10 * middle)
     assert data.claimed == (*honest, LIE)
@@ -78,7 +78,7 @@ def test_a_claim_of_a_million_milliards_does_not_take_the_whole_mean(honest: Seq
 
 
 def test_the_spread_of_a_client_that_is_capped_stays_what_it_is() -> None:
-    data, _ = together(tell("a", rows(100, 0.0)), tell("b", rows(50, 0.0, 1)), tell("liar", rows(10_000, 0.0, 2)))
+    data, _ = together(survey("a", rows(100, 0.0)), survey("b", rows(50, 0.0, 1)), survey("liar", rows(10_000, 0.0, 2)))
     assert data.trained == (100, 50, 1000)
     assert math.isclose(1 / float(data.normalizers.x.multiply[0]), 1.0, abs_tol=0.1)
 
@@ -86,7 +86,7 @@ def test_the_spread_of_a_client_that_is_capped_stays_what_it_is() -> None:
 @settings(deadline=None)
 @given(st.lists(st.integers(10, 100), min_size=1, max_size=6))
 def test_where_nobody_is_over_the_limit_every_bit_is_as_without_one(counts: list[int]) -> None:
-    told = [tell(f"lab-{number}", rows(count, number, number)) for number, count in enumerate(counts)]
+    told = [survey(f"lab-{number}", rows(count, number, number)) for number, count in enumerate(counts)]
     (limited, notes), (free, _) = together(*told), together(*told, limit=1e12)
     assert notes == ()
     assert limited.claimed == ()
@@ -104,7 +104,7 @@ def test_metrics_of_rows_that_only_a_client_has_seen_are_weighed_alike() -> None
 
 @pytest.mark.parametrize("field", ["train", "validation", "test"])
 def test_numbers_of_rows_that_nobody_can_have_are_refused(field: str) -> None:
-    _, surveyed = tell("liar", rows(10, 0.0))
+    _, surveyed = survey("liar", rows(10, 0.0))
     check_survey(surveyed)
     with pytest.raises(RemoteProtocolError, match="impossible numbers"):
         check_survey(msgspec.structs.replace(surveyed, **{field: 2**63 - 1}))

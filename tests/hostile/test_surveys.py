@@ -27,7 +27,7 @@ from lanfit.errors import InputError, RemoteProtocolError
 from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, pieces
 from lanfit.wire.messages import ClientData, Fetch, Model, Surveyed
 from lanfit_server.clusters.events import SurveyDone, SurveyFailed
-from lanfit_server.data.survey import Told, check_survey, unite
+from lanfit_server.data.survey import ClientSurvey, check_survey, unite
 
 OWN = ClientData(8, 0.2, 0.1, 0, 0, None)
 ROWS = np.arange(12.0).reshape(4, 3)
@@ -64,8 +64,8 @@ def taken(surveyed: Surveyed, arrays: Mapping[str, AnyArray], of: Model) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_survey(surveyed)
-        honest = Told.of("lab-1", of, *told(HONEST))
-        data, _ = unite([honest, Told.of("lab-2", of, surveyed, arrays)], of, OWN)
+        honest = ClientSurvey.of("lab-1", of, *told(HONEST))
+        data, _ = unite([honest, ClientSurvey.of("lab-2", of, surveyed, arrays)], of, OWN)
         assert np.isfinite(data.normalizers.x.subtract).all()
         assert np.isfinite(data.normalizers.x.multiply).all()
         with np.errstate(over="ignore"):  # what is too large for a float32 is so on the client that has it
@@ -130,7 +130,7 @@ def test_a_client_with_a_value_of_1e300_is_named_with_the_value() -> None:
 def test_of_10000_labels_that_the_model_has_no_outputs_for_a_few_are_named() -> None:
     lie = LIES["10,000 labels of 200 characters"][0]
     with pytest.raises(InputError, match=r"10,?000 different labels") as wrong:
-        unite([Told.of("lab-2", model(), *lie)], model(), OWN)
+        unite([ClientSurvey.of("lab-2", model(), *lie)], model(), OWN)
     assert len(wrong.value.message) < 5000
 
 

@@ -113,11 +113,11 @@ def test_what_others_say_waits_until_an_open_question_is_answered() -> None:
             )
             asking.start()
             shown.wait_for(f"{question}: ")
-            terminal.say(f"The backend is ready, {question}.")
+            terminal.log(f"The backend is ready, {question}.")
             shown.type("velvet\n")
             asking.join(30)
             shown.wait_for(f"The backend is ready, {question}")
-        terminal.say("All is said at once again.")
+        terminal.log("All is said at once again.")
         shown.wait_for("at once again")
         assert found == ["velvet", "velvet"]
         assert seen(shown.written) == [
@@ -135,7 +135,7 @@ def test_what_ends_the_program_does_not_wait_for_an_answer() -> None:
         asking = threading.Thread(target=lambda: terminal.ask("Port", "--port", str, default="1"))
         asking.start()
         shown.wait_for("Port")
-        terminal.say_now("There is no backend.")
+        terminal.log_now("There is no backend.")
         shown.wait_for("no backend")
         shown.type("\n")
         asking.join(30)
@@ -159,18 +159,18 @@ def test_lines_stand_above_what_is_kept_up_to_date_and_a_question_takes_its_plac
         with terminal.area(lambda width, height: [(f"{width}x{height} at work", "")]):
             shown.wait_for("80x24 at work")
             terminal.detail("epoch 1: the bar shows it")
-            terminal.say("a client [joined]")
+            terminal.log("a client [joined]")
             shown.wait_for("joined")
             asking = threading.Thread(target=lambda: terminal.ask("Parts", "--parts", str, default="1"))
             asking.start()
             shown.wait_for("Parts")
             before = shown.written
-            terminal.say("said meanwhile")
+            terminal.log("said meanwhile")
             assert seen(before) == ["a client [joined]", "Parts [1]:"]
             shown.type("3\n")
             asking.join(30)
             shown.wait_for("said meanwhile")
-        terminal.say("the end")
+        terminal.log("the end")
         shown.wait_for("the end")
         assert seen(shown.written) == ["a client [joined]", "Parts [1]: 3", "said meanwhile", "the end"]
         assert "epoch 1" not in shown.written
@@ -182,9 +182,9 @@ def test_what_is_typed_meanwhile_leaves_nothing_on_the_screen() -> None:
         with terminal.area(lambda width, height: [("a table", ""), ("of two lines", "")]):
             shown.wait_for("of two lines")
             shown.type("is it over?\n\n")
-            terminal.say("a line")
+            terminal.log("a line")
             shown.wait_for("a line")
-        terminal.say("the end")
+        terminal.log("the end")
         shown.wait_for("the end")
         assert seen(shown.written) == ["a line", "the end"]
 
@@ -196,7 +196,7 @@ def test_what_can_not_be_drawn_ends_nothing_and_a_pipe_is_not_drawn_on() -> None
     with screen() as shown:
         terminal = Terminal(shown.keyboard, shown.stream)
         with terminal.area(draw):
-            terminal.say("still here")
+            terminal.log("still here")
             shown.wait_for("still here")
     terminal, talk = piped("")
     with terminal.area(draw):

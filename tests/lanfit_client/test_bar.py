@@ -151,10 +151,10 @@ def test_a_terminal_shows_the_bar_instead_of_a_line_an_epoch_and_others_the_line
         pace = Pace()
         with terminal.area(lambda width, height: Client._bar(agent, pace, width, height)):
             terminal.detail("Epoch 1/5  loss 0.5")
-            terminal.say("Joined.")
+            terminal.log("Joined.")
             shown_on.wait_for("epoch 3/5")
             shown_on.wait_for("Joined")
-        terminal.say("It is over.")
+        terminal.log("It is over.")
         shown_on.wait_for("over")
         assert "Epoch 1/5" not in shown_on.written
         assert seen(shown_on.written) == ["Joined.", "It is over."]

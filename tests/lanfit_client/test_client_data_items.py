@@ -77,7 +77,7 @@ class Ear:
         self.offered[spec.id] = arrays
         return spec
 
-    async def hear(self, *kinds: type[Message]) -> AnyMessage:
+    async def receive(self, *kinds: type[Message]) -> AnyMessage:
         """The next message of one of these kinds; meanwhile blocks are handed out."""
         while True:
             message = await self.link.receive()
@@ -114,7 +114,7 @@ def test_nothing_that_leaves_a_client_holds_a_row_or_a_path(tmp_path: Path) -> N
             ear = Ear(await stage.links.get())
             await ear.link.send(Welcome("0", "lab", False))
             await ear.link.send(Survey(model, OWN, ear.offer(weights)))
-            surveyed = await ear.hear(Surveyed)
+            surveyed = await ear.receive(Surveyed)
             assert isinstance(surveyed, Surveyed)
             assert (surveyed.train, surveyed.validation, surveyed.test) == (64, 8, 18)
             told = await ear.take(surveyed.block)
@@ -128,7 +128,7 @@ def test_nothing_that_leaves_a_client_holds_a_row_or_a_path(tmp_path: Path) -> N
             )
             fit = FitTask(model, 3, 8, 7, 0, Runtime(), None, OWN)
             await ear.link.send(Lease("run-1", "shard-1", 1, "lab", fit, ear.offer(weights), shard))
-            offer = await ear.hear(Offer)
+            offer = await ear.receive(Offer)
             assert isinstance(offer, Offer)
             result = await ear.take(offer.result.block)
             assert [*result] == [*weights, *CONSTANTS, "history"]
@@ -138,9 +138,9 @@ def test_nothing_that_leaves_a_client_holds_a_row_or_a_path(tmp_path: Path) -> N
                 ear.offer({name: result[name] for name in [*weights, *CONSTANTS]}),
             )
             await ear.link.send(ScoreTask("run-1", "shard-1", model, OWN, shard, members[:1]))
-            one = await ear.hear(Scored)
+            one = await ear.receive(Scored)
             await ear.link.send(ScoreTask("run-1", "ensemble", model, OWN, shard, members))
-            two = await ear.hear(Scored)
+            two = await ear.receive(Scored)
             assert isinstance(one, Scored)
             assert isinstance(two, Scored)
             assert (one.task, two.task, one.rows, two.rows) == ("shard-1", "ensemble", 18, 18)
@@ -149,13 +149,13 @@ def test_nothing_that_leaves_a_client_holds_a_row_or_a_path(tmp_path: Path) -> N
             # A round: it begins with a score of the weights on the client's validation rows, and ends with another.
             in_round = msgspec.structs.replace(fit, epochs=1, round=1, proximal=0.1, keep_last=True, score_start=True)
             await ear.link.send(Lease("run-1", "round-1-shard-1", 1, "lab", in_round, ear.offer(weights), shard))
-            offer = await ear.hear(Offer)
+            offer = await ear.receive(Offer)
             assert isinstance(offer, Offer)
             await ear.take(offer.result.block)
             await ear.link.send(Ack(offer.result.block.id))
             start = ear.offer({**weights, **{name: result[name] for name in CONSTANTS}})
             await ear.link.send(ScoreTask("run-1", "round-0", model, OWN, shard, (start,), "validation"))
-            three = await ear.hear(Scored)
+            three = await ear.receive(Scored)
             assert isinstance(three, Scored)
             assert three.rows == 8
             assert three.metrics["loss"] == pytest.approx(offer.result.scores["loss"], rel=1e-5)
@@ -166,15 +166,15 @@ def test_nothing_that_leaves_a_client_holds_a_row_or_a_path(tmp_path: Path) -> N
             return ear, normalizer.apply(X)
 
     ear, normalized = asyncio.run(play())
-    heard = ear.everything
-    assert len(heard) > 2000
+    received = ear.everything
+    assert len(received) > 2000
     for trace in (*traces(X), *traces(normalized)):
-        assert trace not in heard
+        assert trace not in received
     numbers = np.searchsorted(["ant", "bee", "cat", "dog"], WORDS)
     for dtype in (np.int32, np.int64, np.uint8):
-        assert numbers[:12].astype(dtype).tobytes() not in heard
-    assert str(tmp_path).encode() not in heard
-    assert b"rows.npz" not in heard
+        assert numbers[:12].astype(dtype).tobytes() not in received
+    assert str(tmp_path).encode() not in received
+    assert b"rows.npz" not in received
     assert not (tmp_path / "client" / "state" / "1" / "cache").exists()
 
 
@@ -193,7 +193,7 @@ def test_of_files_that_can_not_be_used_only_place_and_reason_are_told_and_the_cl
             await ear.link.send(Welcome("0", "lab", False))
             order = Survey(model, OWN, ear.offer(weights))
             await ear.link.send(order)
-            wrong = await ear.hear(Unsuitable)
+            wrong = await ear.receive(Unsuitable)
             assert isinstance(wrong, Unsuitable)
             assert wrong.error.replace("\\", "/") == 'X/rows.csv, line 42, column 3: "…" is not a number'
             assert wrong.hint
@@ -205,10 +205,10 @@ def test_of_files_that_can_not_be_used_only_place_and_reason_are_told_and_the_cl
             (tmp_path / "dataset" / "X" / "rows.csv").unlink()
             np.savez(tmp_path / "dataset" / "X" / "rows.npz", X)
             await ear.link.send(order)
-            assert isinstance(await ear.hear(Surveyed), Surveyed)
+            assert isinstance(await ear.receive(Surveyed), Surveyed)
             # A second survey of the same, as after a lost link, tells the same.
             await ear.link.send(order)
-            again = await ear.hear(Surveyed)
+            again = await ear.receive(Surveyed)
             assert again == next(message for message in ear.seen if isinstance(message, Surveyed))
             await ear.link.send(RunEnded("", "failed", "no run was started"))
             await running

@@ -140,11 +140,11 @@ def test_a_client_tells_of_the_corrected_files_on_the_same_link(
             link = await stage.links.get()
             await link.send(Welcome("0", "lab", False))
             await link.send(Survey(model, ClientData(2, 0.0, 0.0, 0, 0, None), block_of({"w": np.zeros(1)})))
-            wrong = await heard(link, Unsuitable)
+            wrong = await received(link, Unsuitable)
             assert wrong.error == "X/rows.csv is empty"
             assert keyboard.press is not None
             keyboard.press()
-            told = await heard(link, Surveyed)
+            told = await received(link, Surveyed)
             assert told.train == 4
             assert agent.worker.failures == 0
             assert not agent.worker.is_unsuitable
@@ -152,7 +152,7 @@ def test_a_client_tells_of_the_corrected_files_on_the_same_link(
             await running
             assert keyboard.press is None
 
-    async def heard(link: Any, kind: type[Any]) -> Any:
+    async def received(link: Any, kind: type[Any]) -> Any:
         while not isinstance(message := await link.receive(), kind):
             pass
         return message

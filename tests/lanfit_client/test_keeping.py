@@ -32,7 +32,7 @@ class Item:
         self.heard = 0
         self.failed: list[str] = []
 
-    def hear(self, answer: Answer, ready: Ready) -> None:
+    def on_answer(self, answer: Answer, ready: Ready) -> None:
         self.heard += 1
         if self.errors:
             code = self.errors.pop(0)

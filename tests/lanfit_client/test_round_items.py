@@ -43,8 +43,8 @@ def test_rounds_leave_one_history_and_no_copy_of_the_model(tmp_path: Path) -> No
         assert order.copy == ""
         assert order.fit.round == number
         for epoch in (0, 1):
-            training.hear(Step(number, "training", epoch + 1, 2, 3, 3, 0.5, 1.0), READY)
-            training.hear(EpochDone(number, epoch, {"loss": number + epoch / 10}), READY)
+            training.on_answer(Step(number, "training", epoch + 1, 2, 3, 3, 0.5, 1.0), READY)
+            training.on_answer(EpochDone(number, epoch, {"loss": number + epoch / 10}), READY)
     [history] = tmp_path.rglob("history.csv")
     assert history.read_text() == "epoch,loss,round\n0,1.0,1\n1,1.1,1\n2,2.0,2\n3,2.1,2\n"
     assert [each.epoch for each in sent if isinstance(each, Epoch)] == [0, 1, 0, 1], "the server knows the round"
@@ -57,7 +57,7 @@ def test_a_result_is_offered_before_anything_is_said_of_it(tmp_path: Path) -> No
     training = item(tmp_path, sent, [], 1)
     order = training.order(1, [ArrayFile("", block) for block in training.blocks], 0.0)
     block = ArrayFile.write(Path(order.result), {"w": np.zeros(3, np.float32)})
-    training.hear(Trained(1, block, ("loss",), 0, {}, {}), READY)
+    training.on_answer(Trained(1, block, ("loss",), 0, {}, {}), READY)
     assert [type(each) for each in sent] == [Offer, LogLines]
 
 
@@ -66,7 +66,7 @@ def test_without_rounds_the_client_keeps_a_copy_and_each_history_is_its_own(tmp_
         training = item(tmp_path, [], [], 0)
         order = training.order(1, [ArrayFile("", block) for block in training.blocks], 0.0)
         assert order.copy.endswith("lab.h5")
-        training.hear(EpochDone(1, 0, {"loss": 0.5}), READY)
+        training.on_answer(EpochDone(1, 0, {"loss": 0.5}), READY)
     [history] = tmp_path.rglob("history.csv")
     assert history.read_text() == "epoch,loss\n0,0.5\n"
 

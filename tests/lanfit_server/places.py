@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fakes.backend import NAME, registered
 from fakes.models import FakeModels
-from played import PlayedCluster, Said
+from played import PlayedCluster, RecordingDisplay
 
 from lanfit.core.lock import scratch_folder
 from lanfit.core.workspace import Workspace
@@ -83,7 +83,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.workspace = Workspace(folder)
         self.models = FakeModels()
-        self.said = Said()
+        self.said = RecordingDisplay()
         self.watchers: list[Watcher] = []
         self.host: Any = None
         (folder / "model").mkdir()
@@ -106,7 +106,7 @@ class Place:
 
     @asynccontextmanager
     async def simulation(self) -> AsyncIterator[Session]:
-        self.host = Simulation(self.workspace, clients=2, pool=1, threads=1, backend=NAME, say=self.said.say)
+        self.host = Simulation(self.workspace, clients=2, pool=1, threads=1, backend=NAME, log=self.said.log)
         async with self._session() as session:
             await self.host.open()
             yield session

@@ -58,7 +58,7 @@ class PlayedCluster:
         if (told := self.on_sent.get(block_id)) is not None:
             told()
 
-    async def tell(self, client: str, text: str) -> None:
+    async def notify(self, client: str, text: str) -> None:
         self.told.append((client, text))
 
     async def end_run(self, ended: Mapping[str, Message]) -> None:
@@ -74,15 +74,15 @@ class PlayedCluster:
             await self.orders.wait()
 
 
-class Said(Display):
+class RecordingDisplay(Display):
     def __init__(self) -> None:
         super().__init__()
         self.lines: list[str] = []
         self.watchers = Watchers()
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         self.lines.append(text)
-        self.watchers.said(text)
+        self.watchers.on_log(text)
 
     def facts(self, facts: Facts) -> None:
         self._facts = facts

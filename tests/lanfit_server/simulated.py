@@ -201,7 +201,7 @@ class Server:
             self.roster.leave(name, "lost", 0)
             self.events.append(ClientLeft(name, "its link is gone", lost=True))
 
-    def hear(self, message: Message, crash_at: str = "") -> Iterator[Message]:
+    def on_message(self, message: Message, crash_at: str = "") -> Iterator[Message]:
         """Take in a message; gives what is sent, one by one.
 
         Raises:
@@ -335,9 +335,9 @@ class Client:
     def offers(self) -> Iterator[Message]:
         """What it sends when it has joined."""
         for block, (result, _) in self.outbox.items():
-            yield self._say("offer", result.task, block, result=result)
+            yield self._log("offer", result.task, block, result=result)
 
-    def hear(self, message: Message) -> Iterator[Message]:
+    def on_message(self, message: Message) -> Iterator[Message]:
         """Take in a message of its link; gives what it answers."""
         match message.kind:
             case "lease":
@@ -346,7 +346,7 @@ class Client:
             case "cancel":
                 self.work = None if self.work == message.task else self.work
             case "fetch" if message.block in self.outbox:
-                yield self._say("commit", message.task, message.block, content=self.outbox[message.block][1])
+                yield self._log("commit", message.task, message.block, content=self.outbox[message.block][1])
             case "ack" | "reject":
                 self.outbox.pop(message.block, None)
 
@@ -357,16 +357,16 @@ class Client:
         self.work = None
         self.outbox[result.block.id] = (result, content)
         if self.link is not None:
-            yield self._say("offer", result.task, result.block.id, result=result)
+            yield self._log("offer", result.task, result.block.id, result=result)
 
     def fail(self, how: str) -> Iterator[Message]:
         """Its trainer could not train the task, or died of it."""
         assert self.work is not None
         task, self.work = self.work, None
         if self.link is not None:
-            yield self._say(how, task)
+            yield self._log(how, task)
 
-    def _say(
+    def _log(
         self, kind: str, task: str, block: str = "", *, result: Result | None = None, content: bytes = b""
     ) -> Message:
         assert self.link is not None

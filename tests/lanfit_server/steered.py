@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from fakes.backend import FakeBackend
 from only_tasks import terms_of
-from played import PlayedCluster, Said
+from played import PlayedCluster, RecordingDisplay
 
 from lanfit.core.workspace import Workspace
 from lanfit.data.shard import Normalizers, Samples, Shard
@@ -184,7 +184,7 @@ class Run:
             assert ledger.record is not None
             self.run = OpenRun(self.place, "run-1", ledger, ledger.record)
             job = self.run.job
-        self.job, self.said = job, Said()
+        self.job, self.said = job, RecordingDisplay()
         self.cluster = TrainingCluster(changes, dies_at)
         for name in () if self.is_new else NAMES:
             self.cluster.leave(name, time.monotonic())
@@ -195,7 +195,7 @@ class Run:
         models: Any = Models()
         self.method, self.workshop = begin(
             Context(
-                job, self.run, self.stats, models, dispatch, START, NAMES, folder / "scratch", self.said.say, None,
+                job, self.run, self.stats, models, dispatch, START, NAMES, folder / "scratch", self.said.log, None,
                 False, 0.0,
             )
         )  # fmt: skip
@@ -210,12 +210,12 @@ class Run:
         self.commands: list[Commanded] = []
         self.shell = Shell(
             self.run, RunEngine(terms, self.method, self.stats.table), self.workshop, self.cluster, dispatch,
-            self.journal, self.said, (self.stats, self.journal, dispatch, Narrator(self.said, str), self._hear),
+            self.journal, self.said, (self.stats, self.journal, dispatch, Narrator(self.said, str), self._on_event),
             WAITS.heartbeat,
         )  # fmt: skip
         self.cluster.run, self.cluster.shell = self.run, self.shell
 
-    def _hear(self, event: RunEvent, now: float) -> None:
+    def _on_event(self, event: RunEvent, now: float) -> None:
         if isinstance(event, Commanded):
             self.commands.append(event)
 

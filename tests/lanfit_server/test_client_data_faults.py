@@ -34,7 +34,7 @@ class Played:
         self.cluster, self.said = PlayedCluster(*THREE), ClientHeard()
         self.assembly = Assembly(self.cluster, self.said, None, early, corrects=corrects, deadline=deadline)
 
-    def tells(self, name: str, columns: int = 3) -> None:
+    def surveys(self, name: str, columns: int = 3) -> None:
         arrays = ARRAYS if columns == 3 else Moments.of(np.arange(4.0 * columns).reshape(4, columns)).to_arrays()
         surveyed = SURVEYED if columns == 3 else Surveyed(4, 0, 1, 4, 0, block_of(arrays), ())
         self.cluster.events.put_nowait(SurveyDone(name, surveyed, arrays))
@@ -66,7 +66,7 @@ def test_without_a_terminal_all_faults_are_collected_and_end_it_together() -> No
         scene.fails("b", "X/rows.csv holds no rows")
         await scene.said.until("X/rows.csv holds no rows. The server waits for the other clients first.")
         scene.fails("a", "Y/labels.csv is empty")
-        scene.tells("c")
+        scene.surveys("c")
 
     wrong = scene.refused(script)
     assert isinstance(wrong, InputError)
@@ -81,14 +81,14 @@ def test_at_a_terminal_faults_are_shown_and_corrected_files_are_waited_for() -> 
     scene = Played(corrects=True)
 
     async def script() -> None:
-        scene.tells("c")
+        scene.surveys("c")
         scene.fails("b")
         scene.fails("a", "Y/labels.csv is empty")
         await scene.said.until("Waiting for corrected files of b, a. After correcting them, press Enter at the client")
-        scene.tells("a")
+        scene.surveys("a")
         scene.fails("b", "Y/labels.csv has 199 rows")
         await scene.said.until("Y/labels.csv has 199 rows")
-        scene.tells("b")
+        scene.surveys("b")
 
     assert scene.play(script) == ["a", "b", "c"]
     assert "the data of b can't be used: X/rows.csv holds no rows.\n  → Put some there. The files are on b." in (
@@ -100,14 +100,14 @@ def test_a_client_that_is_started_again_is_asked_again_after_a_fault() -> None:
     scene = Played(corrects=True)
 
     async def script() -> None:
-        scene.tells("b")
-        scene.tells("c")
+        scene.surveys("b")
+        scene.surveys("c")
         scene.fails("a")
         await scene.said.until("Waiting for corrected files of a.")
         scene.cluster.sent.clear()
         scene.cluster.join("a")
         await scene.cluster.asked("a")
-        scene.tells("a")
+        scene.surveys("a")
 
     assert scene.play(script) == ["a", "b", "c"]
 
@@ -116,13 +116,13 @@ def test_files_that_do_not_go_together_are_said_to_all_and_read_again() -> None:
     scene = Played(corrects=True)
 
     async def script() -> None:
-        scene.tells("a")
-        scene.tells("b", columns=2)
-        scene.tells("c")
+        scene.surveys("a")
+        scene.surveys("b", columns=2)
+        scene.surveys("c")
         await scene.said.until("b has rows of 2 columns, but a has rows of 3")
         for name in THREE:
             assert any(name == told and "does not match" in text for told, text in scene.cluster.told)
-        scene.tells("b")
+        scene.surveys("b")
 
     assert scene.play(script) == ["a", "b", "c"]
 
@@ -131,7 +131,7 @@ def test_enter_begins_without_those_whose_files_can_not_be_used() -> None:
     scene = Played(corrects=True, early=EarlyStart(by_key=True))
 
     async def script() -> None:
-        scene.tells("a")
+        scene.surveys("a")
         scene.fails("b")
         scene.fails("c")
         await scene.said.until("Press Enter to start with the 1 that is ready.")
@@ -144,8 +144,8 @@ def test_a_client_that_never_tells_is_not_waited_for_beyond_the_deadline() -> No
     scene = Played(corrects=False, deadline=0.001)
 
     async def script() -> None:
-        scene.tells("a")
-        scene.tells("b")
+        scene.surveys("a")
+        scene.surveys("b")
 
     wrong = scene.refused(script)
     # All three were given a millisecond; who told is not blamed, whatever was looked at first.
@@ -159,7 +159,7 @@ def test_one_that_tells_after_its_deadline_is_taken_where_that_is_waited_for() -
     async def script() -> None:
         await scene.said.until("c has not reported the contents of its data for")
         for name in THREE:
-            scene.tells(name)
+            scene.surveys(name)
 
     assert scene.play(script) == ["a", "b", "c"]
 

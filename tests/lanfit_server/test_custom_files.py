@@ -29,7 +29,7 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.cluster = LanCluster(ResultStore(Workspace(folder), bytes(16)))
         self.said: list[str] = []
-        self.cluster.say = self.said.append
+        self.cluster.log = self.said.append
         self._serving: list[asyncio.Task[None]] = []
 
     async def join(self, name: str, *custom: CustomFile) -> Link:

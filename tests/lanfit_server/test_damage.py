@@ -301,7 +301,7 @@ def test_rounds_whose_weights_the_disk_has_spoilt_are_done_again(damage: str, fi
     DAMAGES[damage](path)
     run = Run(tmp_path, False, {"rounds": 3, "strategy": "fedadam"})
     with contextlib.closing(run):
-        asyncio.run(mend(run.run, run.said.say))
+        asyncio.run(mend(run.run, run.said.log))
         assert run.records() == []
         assert run.ledger.results() == []
         [line] = [line for line in run.said.lines if "can't be read back" in line]
@@ -326,7 +326,7 @@ def test_a_round_that_can_not_be_summed_up_again_is_gone_back_to_and_keeps_its_o
     monkeypatch.setattr("lanfit_server.methods.federated.workshop.failpoint", failpoint)
     DAMAGES[damage](Workspace(tmp_path).run_folder("run-1") / "results" / "round-1-shard-2.block")
     run = Run(tmp_path, False, {"rounds": 1})
-    asyncio.run(mend(run.run, run.said.say))
+    asyncio.run(mend(run.run, run.said.log))
     assert [stored.task for stored in run.ledger.results()] == ["round-1-shard-1", "round-1-shard-3"]
     assert run.records() == []
     run.close()

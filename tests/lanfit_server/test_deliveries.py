@@ -69,7 +69,7 @@ class Scene:
         for name in ("lab-1", "lab-2"):
             self.gave(name, id_of(name))
         self.told: list[str] = []
-        self.cluster.say = self.told.append
+        self.cluster.log = self.told.append
 
     def gave(self, name: str, client_id: bytes) -> int:
         """Lease the task to a client; returns which attempt that is."""

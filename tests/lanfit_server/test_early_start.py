@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 import pytest
-from played import PlayedCluster, Said, play
+from played import PlayedCluster, RecordingDisplay, play
 from test_client_surveys import ARRAYS, ORDER, SURVEYED
 
 from lanfit.errors import InputError, lanfit_error
@@ -22,7 +22,7 @@ from lanfit_server.run.parts import Takers
 from lanfit_server.run.wait_for_clients import Assembly
 
 
-class ClientHeard(Said):
+class ClientHeard(RecordingDisplay):
     """What is said, and what is waited for."""
 
     def waiting(self, text: str) -> None:
@@ -207,7 +207,7 @@ def test_strangers_take_the_places_of_those_who_are_named_and_missing_before_it_
 
 def test_who_does_not_tell_of_its_own_files_is_not_waited_for_either() -> None:
     async def script() -> None:
-        cluster, said = PlayedCluster("lab-1", "lab-2"), Said()
+        cluster, said = PlayedCluster("lab-1", "lab-2"), RecordingDisplay()
         early = EarlyStart(by_key=True)
         surveying = asyncio.create_task(Assembly(cluster, said, None, early).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")

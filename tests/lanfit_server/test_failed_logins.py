@@ -69,7 +69,7 @@ def test_the_operator_hears_once_of_a_client_that_expects_another_fingerprint(tm
 def test_no_more_addresses_are_named_than_an_operator_can_read(tmp_path: Path) -> None:
     said: list[str] = []
     cluster = LanCluster(Lab(tmp_path).scene.store)
-    cluster.say = said.append
+    cluster.log = said.append
     for number in range(10 * MOST_FAILED_LOGINS):
         cluster._failed_login(f"10.0.{number // 250}.{number % 250}", Distrusted(Distrust.FINGERPRINT))
     assert len(said) == MOST_FAILED_LOGINS

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from only_tasks import terms_of
-from played import PlayedCluster, Said, play
+from played import PlayedCluster, RecordingDisplay, play
 from test_result_store import ARRAYS, record, result
 
 from lanfit.core.workspace import Workspace
@@ -116,7 +116,7 @@ class Run:
         run_record = self.ledger.record
         assert run_record is not None
         self.run = OpenRun(place, "run-1", self.ledger, run_record)
-        self.models, self.said, self.journal = Models(test), Said(), Journal(place.run_folder("run-1"))
+        self.models, self.said, self.journal = Models(test), RecordingDisplay(), Journal(place.run_folder("run-1"))
         stats = self.stats = RunStats()
         dispatch = Dispatch(self.job, self.run, self.cluster, data, START)
         self.asked: list[str] = []
@@ -130,7 +130,7 @@ class Run:
         self.late = 0.0
         self.workshop = RoundsWorkshop(
             self.job, self.run, self.method, stats, self.models, dispatch, self.weights, NAMES,  # type: ignore[arg-type]
-            self.said.say, channel, self.clock,
+            self.said.log, channel, self.clock,
         )  # fmt: skip
         terms = terms_of(NAMES, bound=own, deadline=60 * self.job.deadline, timeouts=WAITS)
 

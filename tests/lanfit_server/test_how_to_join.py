@@ -1,6 +1,6 @@
 """What the operator reads where the server listens: the line for the clients, and what to know about its address."""
 
-from lanfit_server.start.admission import said_of_joining
+from lanfit_server.start.admission import joining_lines
 from lanfit_server.start.interfaces import Candidate, Kind
 
 LAN = Candidate("10.99.0.1", "eth0", Kind.LAN)
@@ -11,7 +11,7 @@ EVERYWHERE = ["0.0.0.0", "::"]
 
 def said(host: str, *here: Candidate, addresses: list[str] = EVERYWHERE) -> list[str]:
     """The line to run, and what is said after it."""
-    text = said_of_joining(host, 8470, addresses, here, "lanfit client", "3c59")
+    text = joining_lines(host, 8470, addresses, here, "lanfit client", "3c59")
     first, _, line, _, *rest, last = text.split("\n")
     assert "port 8470. On each client run:" in first
     assert last == "--fingerprint may be omitted when joining for the first time: the passphrase is enough."
@@ -33,7 +33,7 @@ def test_an_address_that_was_chosen_is_the_one_in_the_line() -> None:
 
 
 def test_on_loopback_there_is_only_the_line() -> None:
-    text = said_of_joining("127.0.0.1", 8470, ["127.0.0.1"], [], "lanfit client", "3c59")
+    text = joining_lines("127.0.0.1", 8470, ["127.0.0.1"], [], "lanfit client", "3c59")
     assert text.split("\n")[1:] == ["", "    lanfit client 127.0.0.1:8470 --fingerprint 3c59", ""]
 
 

@@ -111,7 +111,7 @@ def test_a_tunnel_with_a_name_of_its_own_is_a_vpn() -> None:
 
 def test_people_read_which_interface_has_an_address_and_what_is_special_about_it() -> None:
     vpn, docker = Interface("tun0", ("10.8.0.2",)), Interface("docker0", ("172.17.0.1",))
-    assert [each.said for each in ranked([docker, vpn, lan("10.0.0.7")])] == [
+    assert [each.description for each in ranked([docker, vpn, lan("10.0.0.7")])] == [
         "10.0.0.7 (eth0)",
         "10.8.0.2 (tun0, a VPN)",
         "172.17.0.1 (docker0, virtual)",
@@ -144,7 +144,7 @@ def test_something_is_told_wherever_there_is_more_than_loopback(interfaces: list
 TELL = """
 from lanfit_server.start.interfaces import interfaces_here, ranked
 for each in ranked(interfaces_here()):
-    print(each.said)
+    print(each.description)
 """
 
 

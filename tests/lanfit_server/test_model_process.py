@@ -65,7 +65,7 @@ def test_a_disk_without_room_is_waited_for_in_a_run_and_that_is_said(
             child for child in psutil.Process().children() if "lanfit_server.models.model_process" in child.cmdline()
         ]
 
-        def is_said(line: str) -> None:
+        def is_logged(line: str) -> None:
             said.append(line)
             process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
 
@@ -88,7 +88,7 @@ def test_a_disk_without_room_is_waited_for_in_a_run_and_that_is_said(
                 with pytest.raises(LanfitError) as wrong:
                     await models.ask(order, LanfitError)
                 assert wrong.value.code == "disk.full", repr(wrong.value)
-                models.room = RetryWhenFull("A model can't be written", is_said)
+                models.room = RetryWhenFull("A model can't be written", is_logged)
                 await models.ask(order, Metrics if isinstance(order, WriteFinal) else Done)
         finally:
             await models.stop()

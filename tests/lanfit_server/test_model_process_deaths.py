@@ -55,7 +55,7 @@ class Room:
     def asked(self) -> list[str]:
         return (self.folder / "asked").read_text().split()
 
-    def say(self, line: str) -> None:
+    def log(self, line: str) -> None:
         self.said.append(line)
         self.heard.set()
 
@@ -73,7 +73,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     def play(scene: Scene) -> Room:
         async def run() -> Room:
             room = Room(tmp_path)
-            models = await ModelProcess.start(room.say, "fake_models")
+            models = await ModelProcess.start(room.log, "fake_models")
             try:
                 async with asyncio.timeout(60):
                     await scene(room, models)

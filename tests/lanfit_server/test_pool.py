@@ -72,7 +72,7 @@ class Wanted:
             raise self._wrong
         return (number, self.name)
 
-    def hear(self, answer: Answer, ready: Ready) -> None:
+    def on_answer(self, answer: Answer, ready: Ready) -> None:
         self.heard.append(answer)
 
     def again(self, died: LanfitError) -> bool:

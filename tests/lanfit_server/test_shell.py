@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from only_tasks import TasksOnly, terms_of
-from played import PlayedCluster, Said, play
+from played import PlayedCluster, RecordingDisplay, play
 from test_result_store import record
 
 from lanfit.core.workspace import Workspace
@@ -64,7 +64,7 @@ class Run:
         self.cluster = PlayedCluster(*clients)
         while not self.cluster.events.empty():
             self.cluster.events.get_nowait()  # as who gathers them does
-        self.said = Said()
+        self.said = RecordingDisplay()
         self.folder = folder
         place = Workspace(folder)
         self.ledger = Ledger(place.run_folder("run-1"))

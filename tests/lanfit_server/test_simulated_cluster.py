@@ -100,7 +100,7 @@ class Scene:
         self.cluster = SimulatedCluster(self.store, self.pool, self.scratch)
         self.cluster.later_seconds = 0.0
         self.said: list[str] = []
-        self.cluster.say = self.said.append
+        self.cluster.log = self.said.append
         self.weights = self._serve(START)
         self.shards = [self._serve(shard(number)) for number in range(TASKS)]
 
@@ -130,12 +130,12 @@ class Scene:
     def train(self, item: Any, order: commands.Fit, arrays: Mapping[str, AnyArray] = ARRAYS) -> None:
         """What a trainer does at the end."""
         block = ArrayFile.write(Path(order.result), arrays)
-        item.hear(Trained(order.number, block, ("loss", "val_loss"), 1, {}, {"train": 1.5}), READY)
+        item.on_answer(Trained(order.number, block, ("loss", "val_loss"), 1, {}, {"train": 1.5}), READY)
 
     async def event(self) -> Event:
         return await self.cluster.events.get()
 
-    async def heard(self, kind: type[Event]) -> Any:
+    async def next_event(self, kind: type[Event]) -> Any:
         """The next event of this kind."""
         while not isinstance(event := await self.event(), kind):
             pass
@@ -226,11 +226,11 @@ def test_progress_epochs_and_notes_are_told_as_a_client_tells_them(tmp_path: Pat
         item, order = await scene.begin(2)
         member = scene.cluster.roster["sim-002"]
         assert member.state == "preparing"
-        item.hear(Step(order.number, "training", 2, 2, 1, 2, 0.25, 100.0), READY)
+        item.on_answer(Step(order.number, "training", 2, 2, 1, 2, 0.25, 100.0), READY)
         assert (member.state, member.epoch, member.progress, member.loss) == ("training", "2/2", 0.75, 0.25)
-        item.hear(EpochDone(order.number, 0, {"loss": 0.5}), READY)
-        item.hear(EpochDone(order.number, 1, {"loss": 0.25}, again=True), READY)
-        item.hear(Note(order.number, "look"), READY)
+        item.on_answer(EpochDone(order.number, 0, {"loss": 0.5}), READY)
+        item.on_answer(EpochDone(order.number, 1, {"loss": 0.25}, again=True), READY)
+        item.on_answer(Note(order.number, "look"), READY)
         assert scene.events() == [
             EpochCompleted("sim-002", "run-1", "shard-2", 0, {"loss": 0.5}),
             Logged("sim-002", "run-1", ("Epoch 1/2  loss 0.5",)),
@@ -245,7 +245,7 @@ def test_a_result_with_nan_is_refused_as_from_anybody(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
         item, order = await scene.begin()
         scene.train(item, order, {**ARRAYS, "dense/bias": np.full(2, np.nan, np.float32)})
-        failed = await scene.heard(TaskFailed)
+        failed = await scene.next_event(TaskFailed)
         assert "'dense/bias' contains NaN" in failed.error
         assert failed.not_finite, "it would be again"
         assert scene.ledger.result("shard-1") is None
@@ -258,7 +258,7 @@ def test_a_result_that_does_not_fit_the_run_is_refused(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
         item, order = await scene.begin()
         scene.train(item, order, {**ARRAYS, "dense/bias": np.zeros(3, np.float32)})
-        assert "weights that do not match" in (await scene.heard(TaskFailed)).error
+        assert "weights that do not match" in (await scene.next_event(TaskFailed)).error
 
     act(tmp_path, script)
 
@@ -269,9 +269,9 @@ def test_another_result_of_a_task_is_not_used(tmp_path: Path) -> None:
         await scene.send(2, 1, attempt=2)
         copy = scene.pool.items[-1]
         scene.train(copy, await copy.order(7))
-        assert (await scene.heard(ResultCommitted)).client == "sim-002"
+        assert (await scene.next_event(ResultCommitted)).client == "sim-002"
         scene.train(item, order)
-        assert await scene.heard(DuplicateResult) == DuplicateResult("sim-001", "run-1", "shard-1", 1)
+        assert await scene.next_event(DuplicateResult) == DuplicateResult("sim-001", "run-1", "shard-1", 1)
         stored = scene.ledger.result("shard-1")
         assert stored is not None
         assert stored.client == "sim-002"
@@ -285,7 +285,7 @@ def test_a_task_that_is_leased_again_while_it_is_at_hand_goes_on(tmp_path: Path)
         await scene.send(1, 1, attempt=2)
         assert scene.pool.items == [item]
         scene.train(item, order)
-        await scene.heard(ResultCommitted)
+        await scene.next_event(ResultCommitted)
         stored = scene.ledger.result("shard-1")
         assert stored is not None
         assert stored.result.attempt == 2
@@ -302,7 +302,7 @@ def test_a_disk_without_room_only_delays_a_result(tmp_path: Path) -> None:
             await asyncio.sleep(0)
         assert scene.ledger.result("shard-1") is None
         scene.free = 50 << 30
-        await scene.heard(ResultCommitted)
+        await scene.next_event(ResultCommitted)
         assert scene.ledger.result("shard-1") is not None
         assert len(scene.said) == 1, "said once, tried often"
 
@@ -326,7 +326,7 @@ def test_a_disk_that_refuses_in_the_middle_costs_no_training(tmp_path: Path, mon
         inode = 0
         scene.train(item, order)
         inode = Path(order.result).stat().st_ino
-        await scene.heard(ResultCommitted)
+        await scene.next_event(ResultCommitted)
         assert len(refused) == 1
         assert "disk is full" in scene.said[0]
         stored = scene.ledger.result("shard-1")
@@ -399,7 +399,7 @@ def test_a_trainer_that_dies_goes_on_from_a_later_checkpoint_only(tmp_path: Path
         assert item.again(died)
         assert not item.again(died), "it died at the same place again"
         item.fail(died, ["last words"])
-        failed = await scene.heard(TaskFailed)
+        failed = await scene.next_event(TaskFailed)
         assert failed == TaskFailed("sim-001", "run-1", "shard-1", "the trainer was killed by signal 9", died=True)
         assert scene.task_files == []
 
@@ -480,11 +480,11 @@ def test_a_model_can_be_scored_and_own_files_can_not_be_asked_for(tmp_path: Path
         item = scene.pool.items[-1]
         order = await item.order(5)
         assert (order.shard.block, order.members[0].block) == (scene.shards[0], scene.weights)
-        item.hear(commands.Evaluated(5, 10, {"loss": 0.5}), READY)
+        item.on_answer(commands.Evaluated(5, 10, {"loss": 0.5}), READY)
         assert await scene.event() == Evaluated("sim-001", "run-1", "round-1", 10, {"loss": 0.5})
         await scene.cluster.send("sim-002", message)
         scene.pool.items[-1].fail(TrainingError("no rows", ""), [])
-        assert await scene.heard(TaskFailed) == TaskFailed("sim-002", "run-1", "round-1", "no rows")
+        assert await scene.next_event(TaskFailed) == TaskFailed("sim-002", "run-1", "round-1", "no rows")
         await scene.cluster.send("sim-002", Survey(MODEL, OWN, scene.weights))
         failed = await scene.event()
         assert isinstance(failed, SurveyFailed)
@@ -508,7 +508,7 @@ def test_a_result_that_was_stored_by_somebody_else_meanwhile_is_dropped(tmp_path
         with contextlib.ExitStack() as undoing:
             undoing.enter_context(pytest.MonkeyPatch.context()).setattr(scene.store, "consider", overtaken)
             scene.train(item, order)
-            assert isinstance(await scene.heard(DuplicateResult), DuplicateResult)
+            assert isinstance(await scene.next_event(DuplicateResult), DuplicateResult)
         assert not scene.run.block("shard-1").exists()
 
     act(tmp_path, script)

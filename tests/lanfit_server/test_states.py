@@ -197,7 +197,7 @@ class Cluster(RuleBasedStateMachine):
         if message.kind in ("offer", "commit", "failed", "died"):
             if self.server:
                 try:
-                    self.send(self.server.hear(message, self.trap))
+                    self.send(self.server.on_message(message, self.trap))
                 except Killed:
                     self.kill_server()
                     self.trap = ""
@@ -207,7 +207,7 @@ class Cluster(RuleBasedStateMachine):
         if client.link == message.link:
             if message.kind == "ack" and message.block in client.outbox:
                 self.acknowledged.add(message.task)
-            self.flying += client.hear(message)
+            self.flying += client.on_message(message)
 
     def send(self, messages: Iterable[Message]) -> None:
         # One by one: what was sent before a crash is on its way.

@@ -17,7 +17,7 @@ from lanfit.settings.fields import read_file
 from lanfit.settings.job import FIELDS, Job, make_job
 from lanfit.wire.messages import FitTask
 from lanfit_server.api.cluster import Cluster
-from lanfit_server.api.service_messages import Finished, Said, Steer
+from lanfit_server.api.service_messages import Finished, Notice, Steer
 from lanfit_server.methods.changes import checked, read_change, unchangeable
 from lanfit_server.run.instructions import Change
 
@@ -254,7 +254,13 @@ def test_a_program_that_changes_nothing_or_what_can_not_be_is_told() -> None:
 
 def test_a_run_that_can_not_follow_a_command_warns_the_program_whatever_it_shows() -> None:
     cluster: Any = object.__new__(Cluster)
-    told: Any = iter([Said("Epochs is not changed. Start another run.", True), Said("a detail"), Finished(b"")])
+    told: Any = iter(
+        [
+            Notice("Epochs is not changed. Start another run.", True),
+            Notice("a detail"),
+            Finished(b""),
+        ]
+    )
     cluster._connection = SimpleNamespace(send=lambda order: None, receive=lambda: next(told), close=lambda: None)
     cluster._following = None
     shown: list[str] = []

@@ -16,7 +16,7 @@ from lanfit.data.text_labels import LABELS, words_to_array
 from lanfit.errors import InputError, RemoteProtocolError
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
 from lanfit.wire.messages import ClientData, Model, Surveyed
-from lanfit_server.data.survey import Told, check_survey, unite
+from lanfit_server.data.survey import ClientSurvey, check_survey, unite
 
 OWN = ClientData(8, 0.2, 0.1, 0, 0, None)
 #: Eighths, which float64 holds exactly: what differs then is the way of computing, and not the numbers.
@@ -28,7 +28,7 @@ def model(columns: int = 3, target: Target = Target.CLASSES, outputs: int = 4, *
     return Model("{}", "{}", (None, columns), (None, outputs), target, **normalizers)
 
 
-def tell(
+def survey(
     rows: AnyArray, client: str = "lab-1", *, labels: tuple[str, ...] | None = None, y: AnyArray | None = None
 ) -> tuple[str, Surveyed, dict[str, AnyArray]]:
     arrays = Moments.of(rows).to_arrays()
@@ -40,8 +40,8 @@ def tell(
     return client, told, arrays
 
 
-def told(of: Model, *given: tuple[str, Surveyed, Mapping[str, AnyArray]]) -> list[Told]:
-    return [Told.of(client, of, surveyed, arrays) for client, surveyed, arrays in given]
+def told(of: Model, *given: tuple[str, Surveyed, Mapping[str, AnyArray]]) -> list[ClientSurvey]:
+    return [ClientSurvey.of(client, of, surveyed, arrays) for client, surveyed, arrays in given]
 
 
 @settings(deadline=None)
@@ -55,7 +55,7 @@ def test_constants_merged_from_clients_are_those_of_one_fit_over_all_rows(
 ) -> None:
     parts = [part for part in np.split(rows, sorted(set(cuts))) if len(part)]
     what = model(target=Target.VALUES, outputs=3, normalizer=name, target_normalizer=name)
-    clients = [tell(part, f"lab-{number}", y=part * 4) for number, part in enumerate(parts)]
+    clients = [survey(part, f"lab-{number}", y=part * 4) for number, part in enumerate(parts)]
     data, notes = unite(told(what, *clients), what, OWN, limit=1e9)
     assert notes == ()
     for found, all_rows in ((data.normalizers.x, rows), (data.normalizers.y, rows * 4)):
@@ -73,7 +73,7 @@ def test_constants_are_those_of_scikit_learn_on_the_union_of_rows_far_from_zero(
     random = np.random.RandomState(0)
     parts = [random.normal([1e6, -5, 0], [3, 1e-3, 1e4], (size, 3)) for size in (50, 3, 200)]
     what = model(normalizer=name)
-    data, _ = unite(told(what, *(tell(part, f"lab-{n}") for n, part in enumerate(parts))), what, OWN)
+    data, _ = unite(told(what, *(survey(part, f"lab-{n}") for n, part in enumerate(parts))), what, OWN)
     rows = np.concatenate(parts)
     np.testing.assert_allclose(data.normalizers.x.apply(rows), scaler.fit_transform(rows), rtol=1e-5, atol=1e-5)
     # scikit-learn sums up in another order: as far from zero as this, that costs it a few digits of its own.
@@ -83,7 +83,7 @@ def test_constants_are_those_of_scikit_learn_on_the_union_of_rows_far_from_zero(
 
 def test_a_column_that_is_constant_on_each_client_but_not_on_all_is_no_constant() -> None:
     what = model(columns=1, normalizer="minmax")
-    data, _ = unite(told(what, tell(np.full((5, 1), 2.0)), tell(np.full((5, 1), 4.0), "lab-2")), what, OWN)
+    data, _ = unite(told(what, survey(np.full((5, 1), 2.0)), survey(np.full((5, 1), 4.0), "lab-2")), what, OWN)
     assert data.normalizers.x.apply(np.array([[2.0], [4.0]])).tolist() == [[0.0], [1.0]]
 
 
@@ -92,7 +92,7 @@ ROWS = np.arange(12.0).reshape(4, 3)
 
 def test_labels_are_united_by_name_and_who_lacks_some_is_said() -> None:
     what = model(outputs=3)
-    cats, dogs = tell(ROWS, labels=("cat", "yak")), tell(ROWS, "lab-2", labels=("cat", "dog"))
+    cats, dogs = survey(ROWS, labels=("cat", "yak")), survey(ROWS, "lab-2", labels=("cat", "dog"))
     data, notes = unite(told(what, cats, dogs), what, OWN)
     assert data.labels == {"y": ("cat", "dog", "yak")}
     assert all(shard.labels == data.labels for shard in data.shards)
@@ -104,7 +104,7 @@ def test_labels_are_united_by_name_and_who_lacks_some_is_said() -> None:
 
 def test_more_labels_than_outputs_are_refused_and_named() -> None:
     what = model(outputs=2)
-    clients = told(what, tell(ROWS, labels=("cat", "yak")), tell(ROWS, "lab-2", labels=("cat", "dog")))
+    clients = told(what, survey(ROWS, labels=("cat", "yak")), survey(ROWS, "lab-2", labels=("cat", "dog")))
     with pytest.raises(InputError, match=r"3 different labels \(cat, dog, yak\)"):
         unite(clients, what, OWN)
 
@@ -112,34 +112,34 @@ def test_more_labels_than_outputs_are_refused_and_named() -> None:
 def test_words_and_numbers_do_not_go_together_and_both_clients_are_named() -> None:
     what = model()
     with pytest.raises(InputError, match="the labels of lab-2 are strings, but those of lab-1 are numbers"):
-        unite(told(what, tell(ROWS), tell(ROWS, "lab-2", labels=("cat",))), what, OWN)
+        unite(told(what, survey(ROWS), survey(ROWS, "lab-2", labels=("cat",))), what, OWN)
 
 
 def test_other_columns_are_named_where_the_model_would_take_them() -> None:
     what = model()
     what = Model(**{**{name: getattr(what, name) for name in what.__struct_fields__}, "input_shape": (None, None)})
     with pytest.raises(InputError, match="lab-2 has rows of 2 columns, but lab-1 has rows of 3"):
-        unite(told(what, tell(ROWS), tell(ROWS[:, :2], "lab-2")), what, OWN)
+        unite(told(what, survey(ROWS), survey(ROWS[:, :2], "lab-2")), what, OWN)
 
 
 def test_targets_of_other_columns_are_named_where_the_model_would_take_them() -> None:
     what = model(target=Target.VALUES)
     what = Model(**{**{name: getattr(what, name) for name in what.__struct_fields__}, "output_shape": (None, None)})
     with pytest.raises(InputError, match="targets of lab-2 have a different shape than those of lab-1") as wrong:
-        unite(told(what, tell(ROWS, y=ROWS), tell(ROWS, "lab-2", y=ROWS[:, :2])), what, OWN)
+        unite(told(what, survey(ROWS, y=ROWS), survey(ROWS, "lab-2", y=ROWS[:, :2])), what, OWN)
     assert wrong.value.code == "survey.other-target-columns"
 
 
 def changed(name: str, array: Any) -> tuple[str, Surveyed, dict[str, AnyArray]]:
-    client, surveyed, arrays = tell(ROWS, labels=("cat", "dog"))
+    client, surveyed, arrays = survey(ROWS, labels=("cat", "dog"))
     return client, surveyed, {**arrays, name: np.asarray(array)}
 
 
 IMPOSSIBLE = {
     "statistics of its rows that are not finite numbers": changed("mean", [1, np.nan, 3]),
     "statistics that no data can have": changed("m2", [1.0, -1.0, 1.0]),
-    "statistics whose shape does not match": tell(ROWS[:, :2]),
-    "targets that do not match this model": tell(ROWS, y=ROWS),
+    "statistics whose shape does not match": survey(ROWS[:, :2]),
+    "targets that do not match this model": survey(ROWS, y=ROWS),
     "invalid labels: Invalid": changed(LABELS, np.frombuffer(b"[1, 2]", np.uint8)),
     "invalid labels: 2 class names": changed(LABELS, np.frombuffer(b'["b", "a"]', np.uint8)),
     "invalid labels: a class name": changed(LABELS, np.frombuffer(b'["\\u001b[2J"]', np.uint8)),
@@ -171,7 +171,7 @@ def spec(surveyed: Surveyed, **changes: Any) -> Surveyed:
 
 
 def test_the_table_of_a_survey_is_checked_before_its_block_is_fetched() -> None:
-    _, fine, arrays = tell(ROWS, labels=("cat",), y=ROWS)
+    _, fine, arrays = survey(ROWS, labels=("cat",), y=ROWS)
     check_survey(fine)
     rows = {"x_train": ROWS, **arrays}
     mean_only = {"mean": ROWS[0]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from played import PlayedCluster, Said, play
+from played import PlayedCluster, RecordingDisplay, play
 from test_deliveries import Scene
 
 from lanfit.errors import ConnectionFailed
@@ -96,7 +96,7 @@ class Renaming(PlayedCluster):
 
 
 def test_everybody_is_asked_whenever_it_joins_and_waited_for() -> None:
-    cluster, said = Renaming("pc-1"), Said()
+    cluster, said = Renaming("pc-1"), RecordingDisplay()
     takers = Takers(12)
 
     async def script() -> list[str]:
@@ -121,12 +121,12 @@ def test_everybody_is_asked_whenever_it_joins_and_waited_for() -> None:
 def test_who_is_assigned_parts_is_told_and_not_asked() -> None:
     cluster = Renaming("lab-1", "lab-2")
     takers = Takers(4, {"lab-1": PartRange(1, 2), "lab-2": PartRange(3, 4)})
-    assert play(Assembly(cluster, Said(), takers).gather(2)) == ["lab-1", "lab-2"]
+    assert play(Assembly(cluster, RecordingDisplay(), takers).gather(2)) == ["lab-1", "lab-2"]
     assert {type(message) for _, message in cluster.sent} == {PartsTaken}
 
 
 def test_who_is_not_in_the_job_file_takes_the_place_of_who_does_not_come() -> None:
-    cluster, said = Renaming("pc-9", "lab-2", "pc-10"), Said()
+    cluster, said = Renaming("pc-9", "lab-2", "pc-10"), RecordingDisplay()
     takers = Takers.wanted(make_job({"parts_of": 4, "clients": 3, "parts": ("lab-1:1", "lab-2:2-3", "lab-3:4")}))
     assert takers is not None
     owners = play(Assembly(cluster, said, takers).gather(3))
@@ -143,7 +143,7 @@ def test_who_is_named_comes_before_strangers_and_places_stay_in_order_when_a_nam
     assert takers is not None
 
     async def script() -> list[str]:
-        gathering = asyncio.create_task(Assembly(cluster, Said(), takers).gather(2))
+        gathering = asyncio.create_task(Assembly(cluster, RecordingDisplay(), takers).gather(2))
         await asyncio.sleep(0)
         cluster.join("pc-1")
         await asyncio.sleep(0)
@@ -160,7 +160,7 @@ def test_who_is_named_and_has_come_is_waited_for_until_it_has_been_greeted() -> 
     assert takers is not None
 
     async def script() -> list[str]:
-        gathering = asyncio.create_task(Assembly(cluster, Said(), takers).gather(2))
+        gathering = asyncio.create_task(Assembly(cluster, RecordingDisplay(), takers).gather(2))
         await asyncio.sleep(0)
         join(cluster.roster, b"lab-2", "lab-2")  # a server sends it what it is called before it says that it is here
         cluster.join("lab-1")
@@ -174,7 +174,7 @@ def test_who_is_named_and_has_come_is_waited_for_until_it_has_been_greeted() -> 
 
 
 def test_who_is_named_takes_nobody_elses_place_before_it_has_been_greeted() -> None:
-    cluster, said = Renaming(), Said()
+    cluster, said = Renaming(), RecordingDisplay()
     takers = Takers.wanted(make_job({"parts_of": 2, "clients": 2, "parts": ("lab-1:1", "lab-2:2")}))
     assert takers is not None
 
@@ -203,7 +203,7 @@ def test_who_comes_again_before_it_has_answered_is_asked_again_and_later_only_to
     cluster = Renaming("pc-1")
 
     async def script() -> list[str]:
-        gathering = asyncio.create_task(Assembly(cluster, Said(), Takers(4)).gather(2))
+        gathering = asyncio.create_task(Assembly(cluster, RecordingDisplay(), Takers(4)).gather(2))
         await cluster.asked("pc-1")
         before = len(cluster.sent_to("pc-1"))
         cluster.join("pc-1")

@@ -37,7 +37,7 @@ class Noting(Watcher):
     def waiting(self, text: str) -> None:
         self.noted.append(f"waits: {text}")
 
-    def said(self, text: str) -> None:
+    def on_log(self, text: str) -> None:
         self.noted.append(text)
 
     def of(self, kind: type) -> list[Any]:

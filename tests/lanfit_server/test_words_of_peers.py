@@ -30,7 +30,7 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2J\x1b[31m\x9b1m\u202ecod.exe\u2028fake\nRun 7: 
 RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u202e]")
 
 
-async def heard(folder: Path, *said: Message) -> tuple[LanCluster, list[Event]]:
+async def events_after(folder: Path, *said: Message) -> tuple[LanCluster, list[Event]]:
     """What the server makes of a client that joins, says all this, and goes."""
     store = desk_in(folder)
     ledger = store.opened("run-1").ledger
@@ -59,16 +59,16 @@ def on_a_terminal(folder: Path, cluster: LanCluster, events: list[Event]) -> str
                 asyncio.run(assembly._note(event))
                 match event:
                     case TaskFailed(client, _, task, error):
-                        display.say(f"{client} could not train {task}: {error}.")
+                        display.log(f"{client} could not train {task}: {error}.")
                     case SurveyFailed(_, error):
-                        display.say(f"{error.message}. {error.hint}")
+                        display.log(f"{error.message}. {error.hint}")
                     case Logged(client, _, lines):
-                        display.say(f"{client}: {' / '.join(lines)}")
+                        display.log(f"{client}: {' / '.join(lines)}")
                     case _:
                         pass
             for line, _ in table_lines(cluster.roster.members(), Facts(), "", (), None, 200, 50, 0.0):
-                display.say(line)
-            display.say("that was all")
+                display.log(line)
+            display.log("that was all")
             shown = b""
             while b"that was all" not in shown:
                 shown += os.read(ours, 65536)
@@ -86,7 +86,7 @@ def test_whatever_a_client_says_of_itself_its_work_and_its_end_steers_no_termina
         Unsuitable(HOSTILE, HOSTILE),
         Leave(HOSTILE),
     )
-    cluster, events = asyncio.run(heard(tmp_path, *said))
+    cluster, events = asyncio.run(events_after(tmp_path, *said))
     assert {type(event) for event in events} == {ClientJoined, Logged, TaskFailed, SurveyFailed, ClientLeft}
     shown = on_a_terminal(tmp_path, cluster, events)
     assert "cod.exe" in shown

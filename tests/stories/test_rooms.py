@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from error_cases import assert_told
+from error_cases import assert_reported
 from namespaces import Machine, Network
 from running import Place, Program
 from test_faults_links import be_patient_for
@@ -133,7 +133,7 @@ def test_a_firewall_that_rejects_as_firewalld_does(network: Network, tiny_place:
     router.route("prohibit", "10.99.7.1/32")
     with serve(teacher, tiny_place) as server, join(pc, line_of(server), tmp_path / "pc") as client:
         client.expect("Retrying every")
-        assert_told("connect.rejected", client.said)
+        assert_reported("connect.rejected", client.said)
         router.ip("route", "delete", "prohibit", "10.99.7.1/32")  # as one who lets the port through
         client.expect(r"Joined 10\.99\.7\.1:8470 as pc\.")
 

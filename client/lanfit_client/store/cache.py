@@ -41,13 +41,13 @@ class Cache:
     """A folder of blocks.
 
     Args:
-        say: called with lines for the client's user.
+        log: called with lines for the client's user.
         limit: the limit on its blocks, in bytes. A single block that is larger is still accepted for its run.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None], limit: int = CACHE_LIMIT) -> None:
+    def __init__(self, folder: Path, log: Callable[[str], None], limit: int = CACHE_LIMIT) -> None:
         self.folder = folder
-        self._say = say
+        self._log = log
         self._limit = limit
         self.disk_usage: Callable[[Path], tuple[int, int, int]] = shutil.disk_usage
         self._verified: set[str] = set()
@@ -102,7 +102,7 @@ class Cache:
         if path.stat().st_size == max(size, 1) and await asyncio.to_thread(_hash, path, size) == spec.id:
             self._verified.add(spec.id)
             return True
-        self._say(f"{path.name} in the cache is damaged and is fetched again.")
+        self._log(f"{path.name} in the cache is damaged and is fetched again.")
         path.unlink()
         return False
 
@@ -114,9 +114,9 @@ class Cache:
             part = await self._open(path.with_suffix(".part"), size, wait)
             try:
                 if part.damaged:
-                    self._say(f"{part.path.name} is damaged from byte {part.offset:,} on; the rest is fetched again.")
+                    self._log(f"{part.path.name} is damaged from byte {part.offset:,} on; the rest is fetched again.")
                 if part.offset:
-                    self._say(f"{part.offset:,} of {size:,} bytes are here already; receiving the rest.")
+                    self._log(f"{part.offset:,} of {size:,} bytes are here already; receiving the rest.")
                 coming(part.offset)
                 await link.fetch(spec.id, part.view, part.offset, _both(part.on_progress, coming))
             except BaseException:
@@ -126,7 +126,7 @@ class Cache:
             try:
                 file = await asyncio.to_thread(part.finish, spec.id) if part.offset else part.finish(spec.id)
             except SpoiltBlock:
-                self._say(f"{part.path.name} is damaged; all of it is fetched again.")
+                self._log(f"{part.path.name} is damaged; all of it is fetched again.")
                 continue
             file.close()
             replace(part.path, path)
@@ -183,7 +183,7 @@ class Cache:
             taken -= sizes[path]
             removed += sizes[path]
         if removed:
-            self._say(f"Removed {readable_size(removed)} of earlier data from the cache to free space.")
+            self._log(f"Removed {readable_size(removed)} of earlier data from the cache to free space.")
         return removed > 0
 
     def _blocks(self) -> Iterator[Path]:

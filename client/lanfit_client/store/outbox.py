@@ -21,7 +21,7 @@ from lanfit.errors import RemoteProtocolError
 from lanfit.wire.arrays import LARGEST, BlockSpec, block_size, check_specs
 from lanfit.wire.messages import Result
 
-log = logging.getLogger("lanfit.client")
+logger = logging.getLogger("lanfit.client")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -39,12 +39,12 @@ class Outbox:
     Entries of an earlier process are compared with their hash; a corrupted result is dropped, and reported.
 
     Args:
-        say: called with lines for the client's user.
+        log: called with lines for the client's user.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(self, folder: Path, log: Callable[[str], None] = lambda line: None) -> None:
         self._folder = folder
-        self._say = say
+        self._log = log
         folder.mkdir(parents=True, exist_ok=True)
         self._entries: dict[str, Entry] = {}
         self._doubtful: set[Path] = set()
@@ -54,8 +54,8 @@ class Outbox:
                 entry = decode_msgpack(unseal(path.read_bytes()), Entry)
                 check_specs(entry.result.block.arrays, LARGEST)
             except (OSError, ValueError, RemoteProtocolError) as wrong:
-                log.warning("%s is not a result and is ignored: %s", path, wrong)
-                say(
+                logger.warning("%s is not a result and is ignored: %s", path, wrong)
+                log(
                     f"{path} can't be read and is ignored: {wrong}. Its task is trained again if the server still "
                     "needs it."
                 )
@@ -106,7 +106,7 @@ class Outbox:
             return ""
         result = entry.result
         self.remove(block_id)
-        self._say(
+        self._log(
             f"The finished result of {result.task} of run {result.run} can't be read back from the disk: it {why}. It "
             "is dropped; the task is trained again if the server still needs it."
         )

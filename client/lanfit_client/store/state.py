@@ -20,7 +20,7 @@ from lanfit.wire.messages import MOST_EARLIER
 
 ID_BYTES = 16
 
-log = logging.getLogger("lanfit.client")
+logger = logging.getLogger("lanfit.client")
 
 
 @dataclass
@@ -58,7 +58,7 @@ class ClientState:
         try:
             atomic_write(self.lock.folder / "client_id", self.client_id.hex())
         except OSError as error:
-            log.warning("the new id of this client can't be saved, so its next start chooses another one: %s", error)
+            logger.warning("the new id of this client can't be saved, so its next start chooses another one: %s", error)
 
     @property
     def name(self) -> str | None:

@@ -22,7 +22,7 @@ from lanfit_server.run.resume import job_of_run, status_of, summary_of
 from lanfit_server.run.runner import lock_of
 from lanfit_server.store.summary import Summary
 
-log = logging.getLogger("lanfit.server")
+logger = logging.getLogger("lanfit.server")
 #: The intervals of reading the files of a run in progress, and of messages about the wait, in seconds.
 LOOK_SECONDS = 0.5
 REMIND_SECONDS = 30.0
@@ -119,15 +119,15 @@ class _Events:
         except OSError:
             return []
         self._read += len(whole) + len(newline)
-        told = [event for line in whole.splitlines() if line.strip() and (event := self._event_in(line)) is not None]
-        return [_in_words(event) for event in told if event["event"] in _TOLD]
+        events = [event for line in whole.splitlines() if line.strip() and (event := self._event_in(line)) is not None]
+        return [_in_words(event) for event in events if event["event"] in _TOLD]
 
     def _event_in(self, line: bytes) -> dict[str, Any] | None:
         """Return the event of a line; None for a damaged one."""
         try:
             event = decode_json(line, dict[str, Any])
         except ValueError as wrong:
-            log.warning("a line of %s can't be read and is skipped: %s", self._path, wrong)
+            logger.warning("a line of %s can't be read and is skipped: %s", self._path, wrong)
             return None
         return event if isinstance(event.get("event"), str) else None
 

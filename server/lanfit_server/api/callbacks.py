@@ -193,13 +193,13 @@ def warn(callbacks: Sequence[Any]) -> None:
     """Warn once about what callbacks do without effect on a cluster."""
     hooked = _with_hooks(callbacks, _BATCH_HOOKS)
     if hooked:
-        _say(f"batch hooks of callbacks are not called on a cluster: {', '.join(hooked)}")
+        _log(f"batch hooks of callbacks are not called on a cluster: {', '.join(hooked)}")
     tested = _with_hooks(callbacks, _TEST_HOOKS)
     if tested:
-        _say(f"on_test_begin and on_test_end of callbacks are not called on a cluster: {', '.join(tested)}")
+        _log(f"on_test_begin and on_test_end of callbacks are not called on a cluster: {', '.join(tested)}")
     rates = [name for each in callbacks if (name := type(each).__name__) in _OF_RATES]
     if rates:
-        _say(
+        _log(
             f"clients train with their own optimizers, whose learning rate {', '.join(rates)} can't change: compile "
             "with a schedule of keras.optimizers.schedules"
         )
@@ -222,5 +222,5 @@ def _function(method: Any) -> Any:
     return getattr(method, "__func__", method)
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     warnings.warn(text, stacklevel=6)

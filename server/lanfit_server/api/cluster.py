@@ -47,10 +47,10 @@ from lanfit_server.api.service_messages import (
     Finished,
     Fit,
     GoOn,
+    Notice,
     Open,
     Opened,
     RoundDone,
-    Said,
     Steer,
 )
 from lanfit_server.api.watching import Watcher
@@ -439,9 +439,9 @@ class Cluster:
             watcher.begin()
             while True:
                 match told := self._connection.receive():
-                    case Said(text, warns=True):
+                    case Notice(text, warns=True):
                         warnings.warn(in_python(text), stacklevel=3)
-                    case Said(text):
+                    case Notice(text):
                         progress.detail(in_python(text))
                     case Began(run):
                         watcher.run = run

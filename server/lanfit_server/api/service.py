@@ -34,12 +34,12 @@ from lanfit_server.api.service_messages import (
     Finished,
     Fit,
     GoOn,
+    Notice,
     Open,
     Opened,
     Reply,
     Request,
     RoundDone,
-    Said,
     Steer,
 )
 from lanfit_server.clusters.roster import Member
@@ -57,7 +57,7 @@ from lanfit_server.start.simulation import Simulation
 from lanfit_server.ui.display import Display
 
 
-class Outlet:
+class ReplySender:
     """Sends events to the program in a separate thread, so that a slow program does not delay the run."""
 
     def __init__(self, parent: Parent[Request]) -> None:
@@ -66,7 +66,7 @@ class Outlet:
         self._thread = threading.Thread(target=self._write, name="outlet", daemon=True)
         self._thread.start()
 
-    def tell(self, reply: Reply) -> None:
+    def send(self, reply: Reply) -> None:
         self._replies.put(reply)
 
     def _write(self) -> None:
@@ -81,31 +81,31 @@ class Outlet:
         self._thread.join(2)
 
 
-class ToldDisplay(Display):
+class ForwardingDisplay(Display):
     """Shows nothing: sends events to the program."""
 
     shows_rounds = True
 
-    def __init__(self, outlet: Outlet) -> None:
+    def __init__(self, sender: ReplySender) -> None:
         super().__init__()
-        self._outlet = outlet
-        self.tells_rounds = True
+        self._sender = sender
+        self.forwards_rounds = True
 
-    def say(self, text: str) -> None:
-        self._outlet.tell(Said(text))
+    def log(self, text: str) -> None:
+        self._sender.send(Notice(text))
 
     def began(self, run: str) -> None:
-        self._outlet.tell(Began(run))
+        self._sender.send(Began(run))
 
     def epoch(
         self, client: str, fold: int | None, round_: int | None, epoch: int, epochs: int, metrics: Mapping[str, float]
     ) -> None:
         if not round_:
-            self._outlet.tell(EpochDone(client, fold or 0, epoch, dict(metrics)))
+            self._sender.send(EpochDone(client, fold or 0, epoch, dict(metrics)))
 
     def round(self, number: int, logs: Mapping[str, float]) -> None:
-        if self.tells_rounds:
-            self._outlet.tell(RoundDone(number, dict(logs), None))
+        if self.forwards_rounds:
+            self._sender.send(RoundDone(number, dict(logs), None))
 
     @contextlib.contextmanager
     def table(self, members: Callable[[], Sequence[Member]], notes: Callable[[], Sequence[str]]) -> Iterator[None]:
@@ -115,13 +115,13 @@ class ToldDisplay(Display):
 class Service:
     """Serves one program: opens a session for it, and submits its jobs one after the other.
 
-    Everything but `hear` and `lose_parent` is called in one event loop.
+    Everything but `on_request` and `lose_parent` is called in one event loop.
     """
 
-    def __init__(self, loop: LoopThread, outlet: Outlet) -> None:
+    def __init__(self, loop: LoopThread, sender: ReplySender) -> None:
         self._loop = loop
-        self._outlet = outlet
-        self._display = ToldDisplay(outlet)
+        self._sender = sender
+        self._display = ForwardingDisplay(sender)
         self._requests: asyncio.Queue[Open | Fit | None] = asyncio.Queue()
         self._session: Session | None = None
         self._handle: RunHandle | None = None
@@ -131,7 +131,7 @@ class Service:
 
     # --- what the program asks for; called in another thread --------------------------------------------------------
 
-    def hear(self, request: Request) -> None:
+    def on_request(self, request: Request) -> None:
         self._loop.soon(lambda: self._take(request))
 
     def lose_parent(self) -> None:
@@ -167,7 +167,7 @@ class Service:
     def _report(self, accepted: asyncio.Future[None], *, warns: bool) -> None:
         """Tell the program why a command was refused, if it was."""
         if not accepted.cancelled() and isinstance(wrong := accepted.exception(), LanfitError):
-            self._outlet.tell(Said(f"{sentence(wrong.message)}. {wrong.hint}", warns=warns))
+            self._sender.send(Notice(f"{sentence(wrong.message)}. {wrong.hint}", warns=warns))
 
     def interrupt(self) -> None:
         """End the run that goes on; without one, end everything."""
@@ -191,13 +191,13 @@ class Service:
             opening = await self._requests.get()
             if not isinstance(opening, Open):
                 return
-            models = await ModelProcess.start(self._display.say)
+            models = await ModelProcess.start(self._display.log)
             try:
                 await self._serve(opening, models)
             finally:
                 await models.stop()
         except LanfitError as wrong:
-            self._outlet.tell(problem(wrong))
+            self._sender.send(problem(wrong))
         finally:
             self._stopped.set()
 
@@ -214,17 +214,17 @@ class Service:
         workspace = Workspace(Path(opening.workspace))
         settings = workspace.server_settings
         timeouts = Timeouts.of(read_file(settings, "settings file", SETTINGS) if settings.exists() else {}, settings)
-        host = _host_of(opening, workspace, timeouts, self._display.say)
+        host = _host_of(opening, workspace, timeouts, self._display.log)
         scratch = scratch_folder(workspace.server_state / "scratch")
         async with Session(workspace, host, models, self._display, timeouts, scratch) as session:
             if isinstance(host, Simulation):
                 await host.open()
                 opened = Opened("", None, str(session.scratch))
             else:
-                joining, made = await _admit(host, opening, workspace, self._display.say)
+                joining, made = await _admit(host, opening, workspace, self._display.log)
                 opened = Opened(joining, made, str(session.scratch))
             self._session = session
-            self._outlet.tell(opened)
+            self._sender.send(opened)
             with contextlib.suppress(RunInterrupted):
                 while isinstance(fit := await self._requests.get(), Fit) and not self._is_over:
                     await self._fit(session, fit, opening)
@@ -235,51 +235,51 @@ class Service:
         Raises:
             RunInterrupted: the run was interrupted before it had a result.
         """
-        self._display.tells_rounds = not fit.hears_rounds
+        self._display.forwards_rounds = not fit.hears_rounds
         try:
             handle = self._handle = await session.submit(request_of(fit, opening))
-            following = asyncio.create_task(self._tell_rounds(handle.request.rounds))
+            following = asyncio.create_task(self._forward_rounds(handle.request.rounds))
             try:
                 summary = await handle.outcome()
             finally:
                 following.cancel()
                 self._handle = None
-            self._outlet.tell(Finished(summary.to_json()))
+            self._sender.send(Finished(summary.to_json()))
             # Read with the next job, which may have to wait for it.
-            self._outlet.tell(Said(f"Writing the report of run {summary.run} first."))
+            self._sender.send(Notice(f"Writing the report of run {summary.run} first."))
         except (LanfitError, MemoryError, OSError, sqlite3.OperationalError) as failed:
-            self._outlet.tell(problem(failed))
+            self._sender.send(problem(failed))
         else:
             try:
                 await handle.ended()
             except (LanfitError, MemoryError, OSError, sqlite3.OperationalError) as failed:
-                self._outlet.tell(Said(f"The last run could not be finished: {problem(failed).message}"))
+                self._sender.send(Notice(f"The last run could not be finished: {problem(failed).message}"))
         finally:
             shutil.rmtree(fit.folder, ignore_errors=True)
 
-    async def _tell_rounds(self, rounds: RoundChannel | None) -> None:
+    async def _forward_rounds(self, rounds: RoundChannel | None) -> None:
         while rounds is not None:
             made = await rounds.next()
-            self._outlet.tell(RoundDone(made.number, dict(made.logs), made.weights))
+            self._sender.send(RoundDone(made.number, dict(made.logs), made.weights))
 
 
 def _host_of(
-    opening: Open, workspace: Workspace, timeouts: Timeouts, say: Callable[[str], None]
+    opening: Open, workspace: Workspace, timeouts: Timeouts, log: Callable[[str], None]
 ) -> Endpoint | Simulation:
     if opening.simulated:
-        return Simulation(workspace, opening.clients, opening.pool or None, opening.threads, opening.backend, say=say)
+        return Simulation(workspace, opening.clients, opening.pool or None, opening.threads, opening.backend, log=log)
     if opening.passphrase is not None:
         check_passphrase(opening.passphrase, opening.host)
-    return Endpoint(workspace, timeouts, opening.host, say)
+    return Endpoint(workspace, timeouts, opening.host, log)
 
 
 async def _admit(
-    endpoint: Endpoint, opening: Open, workspace: Workspace, say: Callable[[str], None]
+    endpoint: Endpoint, opening: Open, workspace: Workspace, log: Callable[[str], None]
 ) -> tuple[str, str | None]:
     """Let clients join. Return the command to join, and the passphrase if it was generated and must be shown."""
     await endpoint.listen(opening.port)
     if endpoint.note:
-        say(f"Note: {endpoint.note}.")
+        log(f"Note: {endpoint.note}.")
     passphrase = opening.passphrase or make_passphrase()
     endpoint.let_in(passphrase)
     endpoint.cluster.waiting_for = "the server has no job yet"
@@ -293,15 +293,15 @@ def main() -> None:
     """Serve until the program is gone, or closes the service."""
     interrupt_on_termination()
     parent: Parent[Request] = Parent(Request)
-    outlet = Outlet(parent)
+    sender = ReplySender(parent)
     with contextlib.suppress(KeyboardInterrupt), LoopThread() as loop:
-        service = Service(loop, outlet)
-        parent.listen(service.hear, service.lose_parent)
+        service = Service(loop, sender)
+        parent.listen(service.on_request, service.lose_parent)
         try:
             loop.see_through(service.serve(), service.interrupt)
         finally:
             loop.call(service.stopped())
-    outlet.close()
+    sender.close()
     end_process()
 
 

@@ -87,7 +87,7 @@ class Opened(msgspec.Struct, frozen=True, tag="opened"):
     """A folder for models and rows."""
 
 
-class Said(msgspec.Struct, frozen=True, tag="said"):
+class Notice(msgspec.Struct, frozen=True, tag="said"):
     """A message for the user."""
 
     text: str
@@ -126,4 +126,4 @@ class Finished(msgspec.Struct, frozen=True, tag="finished"):
     summary: bytes
 
 
-Reply = Opened | Said | Began | EpochDone | RoundDone | Finished | Problem
+Reply = Opened | Notice | Began | EpochDone | RoundDone | Finished | Problem

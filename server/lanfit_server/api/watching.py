@@ -101,7 +101,7 @@ class Watcher:
         self._callbacks = keras.callbacks.CallbackList(
             [self._history, *callbacks], model=model, verbose=verbose, epochs=total, steps=None
         )
-        self._told: dict[int, dict[str, Mapping[str, float]]] = {}
+        self._epochs: dict[int, dict[str, Mapping[str, float]]] = {}
         self._done = 0
         self.run: str | None = None
         """The name of the run, as soon as it has started."""
@@ -115,20 +115,20 @@ class Watcher:
         """Handle a new number of rounds."""
         self._total = max(total, self._done)
 
-    def epoch(self, told: EpochDone) -> None:
+    def epoch(self, message: EpochDone) -> None:
         """Handle a finished epoch of a client; the epoch ends when all clients have finished it."""
-        if self.in_rounds or told.fold:
+        if self.in_rounds or message.fold:
             return
-        self._told.setdefault(told.epoch, {})[told.client] = told.metrics
-        while len(done := self._told.get(self._done, {})) >= self._clients:
+        self._epochs.setdefault(message.epoch, {})[message.client] = message.metrics
+        while len(done := self._epochs.get(self._done, {})) >= self._clients:
             lines = list(done.values())
             self._end({name: sum(line.get(name, 0.0) for line in lines) / len(lines) for name in lines[0]})
 
-    def round(self, told: RoundDone) -> bool:
+    def round(self, message: RoundDone) -> bool:
         """Handle the end of a round; return whether to stop."""
-        if told.weights is not None:
-            self._take(told.weights)
-        self._end(told.logs)
+        if message.weights is not None:
+            self._take(message.weights)
+        self._end(message.logs)
         return bool(self._model.stop_training)
 
     def _take(self, file: ArrayFile) -> None:

@@ -57,7 +57,7 @@ class Cluster(Protocol):
         """Rename a client before the run starts; return its new name."""
         ...
 
-    async def tell(self, client: str, text: str) -> None:
+    async def notify(self, client: str, text: str) -> None:
         """Notify a client what it waits for."""
         ...
 

@@ -46,7 +46,7 @@ LOOPBACK = "loopback"
 GUESSES_OF_A_KNOWN_ID = 10
 """Wrong guesses since its last success after which a client that joined before is treated as new."""
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 _Key = TypeVar("_Key", str, bytes)
 
 
@@ -266,7 +266,7 @@ class GateKeeper:
         """Count a wrong guess and save that."""
         self._look()
         self._gate.failed(address, client_id, self._clock())
-        log.warning("a wrong passphrase or an incomplete login from %s", address)
+        logger.warning("a wrong passphrase or an incomplete login from %s", address)
         self._save()
 
     def abandoned(self, address: str, client_id: bytes) -> None:
@@ -295,7 +295,7 @@ class GateKeeper:
     def _look(self) -> None:
         """Lift all bans if the file was deleted, and write it again, so that it can be deleted again."""
         if self._is_deleted():
-            log.info("%s was deleted: all bans are lifted", self._path)
+            logger.info("%s was deleted: all bans are lifted", self._path)
             self._gate.lift_all()
             self._save()
 
@@ -308,7 +308,7 @@ class GateKeeper:
         except FileNotFoundError:
             return GateState()
         except (OSError, ValueError) as error:
-            log.warning("%s can't be read, all bans are forgotten: %s", self._path, error)
+            logger.warning("%s can't be read, all bans are forgotten: %s", self._path, error)
             return GateState()
 
     def _save(self) -> None:
@@ -318,4 +318,4 @@ class GateKeeper:
             self._is_written = True
         except OSError as error:  # a full disk must not lock out anyone
             self._is_written = self._path.exists()
-            log.warning("%s can't be written, its bans end with this server: %s", self._path, error)
+            logger.warning("%s can't be written, its bans end with this server: %s", self._path, error)

@@ -93,7 +93,7 @@ from lanfit_server.store.result_store import (
     why_not_written,
 )
 
-log = logging.getLogger("lanfit.server")
+logger = logging.getLogger("lanfit.server")
 #: The time for a client to introduce itself after the login, in seconds.
 JOIN_SECONDS = 10.0
 #: The number of addresses with failed logins that are reported; anyone who can connect can cause such a report.
@@ -114,12 +114,12 @@ class LanCluster:
 
     own_machines = True
 
-    def __init__(self, store: ResultStore, say: Callable[[str], None] = lambda text: None) -> None:
+    def __init__(self, store: ResultStore, log: Callable[[str], None] = lambda text: None) -> None:
         self.roster = Roster()
         self.events: EventQueue[Event] = EventQueue()
         self.collecting = False
         self.waiting_for = "the operator is still answering questions"
-        self.say = say
+        self.log = log
         """Called with messages for the operator."""
         self.later_seconds = LATER_SECONDS
         self._is_full = False
@@ -127,7 +127,7 @@ class LanCluster:
         self._timeouts = Timeouts()
         self._sessions: dict[str, Session] = {}
         self._blocks: dict[str, tuple[BlockSpec, Mapping[str, AnyArray], Callable[[], None] | None]] = {}
-        self._failed_logins_said: set[tuple[str, type]] = set()
+        self._failed_logins_reported: set[tuple[str, type]] = set()
         self._copied: set[bytes] = set()
         """Ids of clients on more than one machine, which were reported."""
         self._claims = Claims()
@@ -156,12 +156,12 @@ class LanCluster:
 
     def _failed_login(self, address: str, why: OtherVersion | Distrusted) -> None:
         """Report once for each address that its client can't log in to this server, with a hint."""
-        log.info("%s does not log in: %s", address, why)
+        logger.info("%s does not log in: %s", address, why)
         what = (address, type(why))
-        if what in self._failed_logins_said or len(self._failed_logins_said) >= MOST_FAILED_LOGINS:
+        if what in self._failed_logins_reported or len(self._failed_logins_reported) >= MOST_FAILED_LOGINS:
             return
-        self._failed_logins_said.add(what)
-        self.say(failed_login_message(address, why))
+        self._failed_logins_reported.add(what)
+        self.log(failed_login_message(address, why))
 
     # --- requests of the run --------------------------------------------------------------------------
 
@@ -195,8 +195,8 @@ class LanCluster:
                 self.events.put_nowait(ClientJoined(session.name))
         elif member.lacks != before:
             member.state = "no file"
-            self.say(f"{session.name} gets no task: {member.lacks}.")
-            log.warning("%s gets no task: %s", session.name, member.lacks)
+            self.log(f"{session.name} gets no task: {member.lacks}.")
+            logger.warning("%s gets no task: %s", session.name, member.lacks)
             with contextlib.suppress(ConnectionFailed):
                 await session.link.send(NeedsCustom(files, tuple(name[:100] for name in objects[:50])))
 
@@ -218,7 +218,7 @@ class LanCluster:
             self._sessions[new] = session
         return new
 
-    async def tell(self, client: str, text: str) -> None:
+    async def notify(self, client: str, text: str) -> None:
         await self.send(client, Status(text))
 
     async def end_run(self, ended: Mapping[str, RunEnded]) -> None:
@@ -250,10 +250,10 @@ class LanCluster:
             async with asyncio.timeout(JOIN_SECONDS):
                 join = await link.receive()
         except TimeoutError:
-            log.warning("%s logged in and said nothing for %.0f s", link.peer, JOIN_SECONDS)
+            logger.warning("%s logged in and said nothing for %.0f s", link.peer, JOIN_SECONDS)
             return
         if not isinstance(join, Join):
-            log.warning("%s began with %s instead of Join", link.peer, type(join).__name__)
+            logger.warning("%s began with %s instead of Join", link.peer, type(join).__name__)
             return
         if not await self._has_place(client_id, join, link, address):
             return
@@ -273,14 +273,14 @@ class LanCluster:
             await self._check_custom(session)
             while True:
                 message = await link.receive()
-                self._heard(session, time.monotonic())
+                self._mark_alive(session, time.monotonic())
                 session.count(member)
                 await self._handle(session, message)
         except ConnectionFailed as ended:
             session.reason = session.reason or ended.message
         except LanfitError as wrong:
             session.reason, session.broken = wrong.message, True
-            log.warning("%s: %s", member.name, wrong.message)
+            logger.warning("%s: %s", member.name, wrong.message)
         finally:
             watching.cancel()
             await self._leave(session)
@@ -294,12 +294,12 @@ class LanCluster:
             if await older.link.answers(self._timeouts.suspect / 3):
                 if client_id not in self._copied:
                     self._copied.add(client_id)
-                    self.say(
+                    self.log(
                         f"{label(join.name)} at {address} has the id of {older.name}, which is connected: its "
                         "client/state/ was copied, for example in a disk image. It gets a new id, as does every "
                         "other copy."
                     )
-                log.info("%s has the id of %s, which is here, and is told to choose another", link.peer, older.name)
+                logger.info("%s has the id of %s, which is here, and is told to choose another", link.peer, older.name)
                 await link.send(IdTaken())
                 return False
             if self._session_of(client_id) is older:
@@ -317,12 +317,12 @@ class LanCluster:
             await asyncio.sleep(min(1.0, self._timeouts.suspect / 5))
             silence = session.link.silence
             if silence <= self._timeouts.suspect:
-                self._heard(session, time.monotonic() - silence)
+                self._mark_alive(session, time.monotonic() - silence)
             elif not member.silent:
                 member.silent = True
                 self.events.put_nowait(ClientSilent(session.name, silence))
 
-    def _heard(self, session: Session, when: float) -> None:
+    def _mark_alive(self, session: Session, when: float) -> None:
         """Handle a heartbeat or a message of a client."""
         member = self.roster[session.name]
         if member.silent:
@@ -341,7 +341,7 @@ class LanCluster:
                     ClientLeft(session.name, session.reason, lost=not session.left, broken=session.broken)
                 )
             else:
-                self.say(f"{session.name} {'left' if session.left else 'was lost'} ({session.reason}).")
+                self.log(f"{session.name} {'left' if session.left else 'was lost'} ({session.reason}).")
         await session.close()
 
     async def _handle(self, session: Session, message: AnyMessage) -> None:
@@ -377,14 +377,14 @@ class LanCluster:
             case Unsuitable(error, hint):
                 self.roster.rest(name)
                 unusable = lanfit_error("own-data.unusable", client=name, error=error, hint=hint)
-                await self._tell(session, SurveyFailed(name, unusable))
+                await self._emit(session, SurveyFailed(name, unusable))
             case ScoredMessage(run, task):
                 check_metrics(message.metrics)
                 self.roster.rest(name)
                 if self._asked.answered(self._id(session), run, task):
                     await self._report(session, message)
                 else:  # or an answer to the question of an earlier server
-                    log.info("%s was not asked to evaluate %s of run %s", name, task, run)
+                    logger.info("%s was not asked to evaluate %s of run %s", name, task, run)
             case TakeParts():
                 self._took(session, message)
             case Leave():
@@ -393,23 +393,23 @@ class LanCluster:
             case _:
                 raise RemoteProtocolError(f"{name} sent {type(message).__name__}, which is not for a server")
 
-    async def _tell(self, session: Session, event: Event) -> None:
+    async def _emit(self, session: Session, event: Event) -> None:
         """Pass an event of a client to the run; a client that sends too much waits, without delaying others."""
         if not await self.events.put_when_room(event, session.link.closed):
             raise ConnectionFailed(session.link.reason)
 
     async def _report(self, session: Session, report: Report) -> None:
         for event in events_of(session.name, report):
-            await self._tell(session, event)
+            await self._emit(session, event)
 
     def _complain(self, name: str, text: str) -> None:
         """Report something that a client sent; limited, because it can send any number of messages."""
         self._complaints[name] += 1
         if self._complaints[name] <= MOST_COMPLAINTS:
-            log.warning("%s", text)
-            self.say(text)
+            logger.warning("%s", text)
+            self.log(text)
         if self._complaints[name] == MOST_COMPLAINTS:
-            self.say(f"No more messages about what {name} sends: {MOST_COMPLAINTS} lines are enough.")
+            self.log(f"No more messages about what {name} sends: {MOST_COMPLAINTS} lines are enough.")
 
     def _id(self, session: Session) -> bytes:
         return self.roster[session.name].client_id
@@ -427,14 +427,14 @@ class LanCluster:
         if not self._claims.is_new(client_id, run, task, what):
             return
         of = f"{task} of run {run}" if task else f"run {run}"
-        log.warning("%s sent %s of %s, which was never assigned to it: rejected", name, what, of)
+        logger.warning("%s sent %s of %s, which was never assigned to it: rejected", name, what, of)
         if self._claims.is_first(client_id):
-            self.say(
+            self.log(
                 f"{name} sent {what} of {of}, which was never assigned to it: rejected. Messages about tasks of "
                 "other clients have no effect; each kind is recorded in events.jsonl. If you do not know this client, "
                 "restart the server with another passphrase."
             )
-        await self._tell(session, Claimed(name, run, task, what))
+        await self._emit(session, Claimed(name, run, task, what))
 
     def _took(self, session: Session, took: TakeParts) -> None:
         if not session.asked_parts:
@@ -500,7 +500,7 @@ class LanCluster:
             case Duplicate():
                 await session.link.send(Ack(result.block.id))
                 if self._store.may_report(self._id(session), result.run, result.task):
-                    await self._tell(session, DuplicateResult(session.name, result.run, result.task, result.attempt))
+                    await self._emit(session, DuplicateResult(session.name, result.run, result.task, result.attempt))
             case NotLeased(reason):
                 await session.link.send(RejectMessage(result.block.id, reason))
                 await self._claimed(session, "a result", result.run, result.task)
@@ -515,7 +515,7 @@ class LanCluster:
             case Accept(path, size, client):
                 assert part is not None
                 if part.damaged:
-                    log.warning("%s is damaged from byte %d on: that is fetched again", path.name, part.offset)
+                    logger.warning("%s is damaged from byte %d on: that is fetched again", path.name, part.offset)
                 self._has_room()
                 self.roster.sending(session.name, size, part.offset, time.monotonic())
                 fetch = session.link.fetch(
@@ -523,7 +523,7 @@ class LanCluster:
                 )
                 fetching = asyncio.create_task(_came(fetch))
                 session.deliveries[result.block.id] = Delivery(result, client, part, fetching, time.monotonic())
-                await self._tell(session, ResultOffered(session.name, result.run, result.task))
+                await self._emit(session, ResultOffered(session.name, result.run, result.task))
 
     def _counting(self, session: Session, result: Result, part: PartialBlock) -> Callable[[int], None]:
         """Record the progress of a result, which the table shows."""
@@ -547,21 +547,21 @@ class LanCluster:
         text = f"{name} offers a result of {task} of run {run} that can't be accepted: {reason}. The client drops it."
         self._complain(name, text)
         if self._store.may_report(self._id(session), run, task):
-            await self._tell(session, TaskFailed(name, run, task, reason))
+            await self._emit(session, TaskFailed(name, run, task, reason))
 
     async def _put_off(self, session: Session, result: Result, reason: str) -> None:
         """Defer a result for lack of disk space: the client keeps it, and others are served."""
         if not self._is_full:
             self._is_full = True
-            self.say(f"Results have to wait: {reason}. Free some disk space; clients keep their results and retry.")
+            self.log(f"Results have to wait: {reason}. Free some disk space; clients keep their results and retry.")
         self.roster[session.name].delivered = time.monotonic()  # not the fault of the client
-        log.warning("%s: the result of %s is put off: %s", session.name, result.task, reason)
+        logger.warning("%s: the result of %s is put off: %s", session.name, result.task, reason)
         await session.link.send(Later(result.block.id, self.later_seconds, reason))
 
     def _has_room(self) -> None:
         if self._is_full:
             self._is_full = False
-            self.say("There is free space again: results are accepted.")
+            self.log("There is free space again: results are accepted.")
 
     async def _delivered(self, session: Session, block_id: str) -> None:
         delivery = session.deliveries.get(block_id)
@@ -583,7 +583,7 @@ class LanCluster:
         self.roster.rest(session.name)
         match await self._store.take_in(delivery.client, result, lambda: part.finish(block_id)):
             case Duplicate():
-                log.info("%s delivered %s, which is a duplicate", session.name, result.task)
+                logger.info("%s delivered %s, which is a duplicate", session.name, result.task)
                 part.drop()
             case Defer(reason):
                 await self._put_off(session, result, reason)

@@ -41,7 +41,7 @@ REFUSALS = 32
 #: The delay for a client that is refused because the server is full, in seconds.
 FULL_SECONDS = 2
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 #: Called with an address and the reason why its client can't log in.
 OnFailedLogin = Callable[[str, OtherVersion | Distrusted], None]
@@ -121,7 +121,7 @@ class Listener:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError as error:  # no descriptors left, or a connection that died in the queue
                 self._room.release()
-                log.warning("a connection could not be taken: %s", error)
+                logger.warning("a connection could not be taken: %s", error)
                 await asyncio.sleep(0.1)
                 continue
             task = asyncio.create_task(self._serve(connection, plain_address(address[0]), address[1]))
@@ -131,7 +131,7 @@ class Listener:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._connections.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            log.error("a connection ended with a bug", exc_info=error)
+            logger.error("a connection ended with a bug", exc_info=error)
 
     async def _serve(self, connection: socket.socket, address: str, port: int) -> None:
         wire = Wire()
@@ -139,7 +139,7 @@ class Listener:
         try:
             client_id = await self._let_in(connection, wire, address, full=self._logging_in > LOGINS)
         except (OSError, ConnectionFailed, RemoteProtocolError) as error:  # TimeoutError is an OSError
-            log.info("%s did not log in: %s", address, error or "it took too long")
+            logger.info("%s did not log in: %s", address, error or "it took too long")
             wire.abort("the login failed")
             return
         except BaseException:
@@ -155,7 +155,7 @@ class Listener:
         try:
             await self._on_link(link, client_id, address)
         except ConnectionFailed as error:
-            log.info("%s", error.message)
+            logger.info("%s", error.message)
         finally:
             await link.close("closed by the server")
 

@@ -60,7 +60,7 @@ from lanfit_server.clusters.roster import Roster
 from lanfit_server.clusters.simulated_work import EvaluationItem, SimulatedWork, Training
 from lanfit_server.store.result_store import Accept, Defer, Duplicate, NotLeased, Reject, ResultStore, Stored
 
-log = logging.getLogger("lanfit.server")
+logger = logging.getLogger("lanfit.server")
 #: The interval of heartbeats for clients that wait for a trainer, in seconds.
 TICK_SECONDS = 1.0
 #: After this many seconds, a result is offered again for which there was no disk space.
@@ -82,11 +82,11 @@ class SimulatedCluster:
     waiting_for = ""
 
     def __init__(
-        self, store: ResultStore, pool: Pool, scratch: Path, say: Callable[[str], None] = lambda text: None
+        self, store: ResultStore, pool: Pool, scratch: Path, log: Callable[[str], None] = lambda text: None
     ) -> None:
         self.roster = Roster()
         self.events: EventQueue[Event] = EventQueue()
-        self.say = say
+        self.log = log
         """Called with messages for the operator."""
         self.later_seconds = LATER_SECONDS
         self.blocks = BlocksOnDisk(scratch / "blocks")
@@ -180,7 +180,7 @@ class SimulatedCluster:
             await self.pool.withdraw(work)
             work.forget()
 
-    async def tell(self, client: str, text: str) -> None:
+    async def notify(self, client: str, text: str) -> None:
         pass
 
     async def end_run(self, ended: Mapping[str, RunEnded]) -> None:
@@ -202,7 +202,7 @@ class SimulatedCluster:
         """Handle a backend that can't be used here."""
         self.events.put_nowait(ClientUnavailable("", error))
 
-    def hear(self, work: SimulatedWork, message: Message) -> None:
+    def on_message(self, work: SimulatedWork, message: Message) -> None:
         """Handle a message of a client."""
         client = work.key[0]
         match message:
@@ -232,8 +232,8 @@ class SimulatedCluster:
             if not why:
                 return
             if not tries:
-                self.say(f"Results have to wait: {why}. Free some disk space; the server retries.")
-            log.warning("%s: the result of %s has to wait: %s", result.task, work.key[0], why)
+                self.log(f"Results have to wait: {why}. Free some disk space; the server retries.")
+            logger.warning("%s: the result of %s has to wait: %s", result.task, work.key[0], why)
             tries += 1
             await asyncio.sleep(self.later_seconds)
 

@@ -35,7 +35,7 @@ class Hearer(Protocol):
     blocks: BlocksOnDisk
     allowed: Allowed
 
-    def hear(self, work: SimulatedWork, message: Message) -> None:
+    def on_message(self, work: SimulatedWork, message: Message) -> None:
         """Handle a message of a client."""
         ...
 
@@ -77,13 +77,13 @@ class Training(LeasedTask):
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _send(self, message: Message) -> None:
-        self._cluster.hear(self, message)
+        self._cluster.on_message(self, message)
 
     def _on_step(self) -> None:
         self._send(self.progress())
 
-    def _log(self, line: str, told: str = "", *, is_detail: bool = False) -> None:
-        self._send(LogLines(self.lease.run, (told or line,)))
+    def _log(self, line: str, on_server: str = "", *, is_detail: bool = False) -> None:
+        self._send(LogLines(self.lease.run, (on_server or line,)))
 
     def _hand_over(self, result: Result, block: ArrayFile) -> None:
         self._cluster.hand_in(self, result, Path(block.path))
@@ -109,4 +109,4 @@ class EvaluationItem(ModelsToEvaluate):
         pass
 
     def _send(self, message: Message) -> None:
-        self._cluster.hear(self, message)
+        self._cluster.on_message(self, message)

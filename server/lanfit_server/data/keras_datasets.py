@@ -12,23 +12,23 @@ from lanfit.data.labels import Target
 from lanfit.data.sources import Source
 from lanfit.settings.job import ARRAYS, Job
 from lanfit.wire.messages import Model
-from lanfit_server.models.handle import LoadedSet, LoadSet, ModelProcess
+from lanfit_server.models.handle import LoadDataset, LoadedDataset, ModelProcess
 from lanfit_server.models.keras_datasets import KerasSet, set_source
 from lanfit_server.store.array_source import ArraySource
 
 
 async def load_set(
     models: ModelProcess, name: str, args: str, input_shape: tuple[int | None, ...], scratch: Path
-) -> LoadedSet:
+) -> LoadedDataset:
     """Load a dataset in the model process, from Keras' cache or the internet.
 
     Raises:
         InputError: it has no such argument, can't be loaded, or does not suit this model.
     """
-    return await models.ask(LoadSet(name, args, input_shape, str(scratch / "set.block")), LoadedSet)
+    return await models.ask(LoadDataset(name, args, input_shape, str(scratch / "set.block")), LoadedDataset)
 
 
-def source_of(loaded: LoadedSet, model: Model) -> Source:
+def source_of(loaded: LoadedDataset, model: Model) -> Source:
     """Return the rows of a loaded dataset, which stay in its file until they are read.
 
     Raises:
@@ -45,7 +45,7 @@ class RowSource:
         arrays: what a program gave.
         loaded: the dataset, if it is loaded already.
         kept: the folder of a run that is resumed, which has what a program gave.
-        say: called with a line before a dataset is loaded.
+        log: called with a line before a dataset is loaded.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class RowSource:
         scratch: Path,
         *,
         arrays: ArraySource | None = None,
-        loaded: LoadedSet | None = None,
+        loaded: LoadedDataset | None = None,
         kept: Path | None = None,
-        say: Callable[[str], None] = lambda line: None,
+        log: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._job = job
         self._models = models
@@ -65,7 +65,7 @@ class RowSource:
         self._arrays = arrays
         self._loaded = loaded
         self._kept = kept
-        self._say = say
+        self._log = log
 
     async def open(self, model: Model) -> Source | None:
         """Return the rows for a model; None for those of the workspace's folders. A dataset is loaded once.
@@ -80,7 +80,7 @@ class RowSource:
         if self._job.dataset is None:
             return None
         if self._loaded is None:
-            self._say(f"Loading {self._job.dataset} …")
+            self._log(f"Loading {self._job.dataset} …")
             args = self._job.dataset_args or ""
             self._loaded = await load_set(self._models, self._job.dataset, args, model.input_shape, self._scratch)
         return source_of(self._loaded, model)

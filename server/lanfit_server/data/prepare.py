@@ -151,7 +151,7 @@ def take(job: Job, model: Model, data: Prepared, taken: Sequence[PartRange], own
         except InputError as wrong:
             raise wrong.at(owner) from None
         if folds_of(job):
-            shard = replace(shard, origin=f"{owner} with {parts.said}")
+            shard = replace(shard, origin=f"{owner} with {parts.description}")
             check_rows(fold_of(job, 1), model.gives, shard, data.labels, job.batch_size)
     return replace(dealt(take_parts(data, taken, job.batch_size)), parts=tuple(taken))
 

@@ -33,7 +33,7 @@ _ROUNDED = 1e-6
 
 
 @dataclass(frozen=True)
-class Told:
+class ClientSurvey:
     """The decoded report of one client."""
 
     client: str
@@ -45,7 +45,7 @@ class Told:
     labels: tuple[str, ...] | None
 
     @classmethod
-    def of(cls, client: str, model: Model, surveyed: Surveyed, arrays: Mapping[str, AnyArray]) -> Told:
+    def of(cls, client: str, model: Model, surveyed: Surveyed, arrays: Mapping[str, AnyArray]) -> ClientSurvey:
         """Decode a report.
 
         Raises:
@@ -117,7 +117,7 @@ def _like(names: Sequence[str], prefix: str, table: Mapping[str, ArraySpec]) -> 
 
 
 def unite(
-    told: Sequence[Told], model: Model, own: ClientData, limit: float = DEFAULTS.max_weight
+    surveys: Sequence[ClientSurvey], model: Model, own: ClientData, limit: float = DEFAULTS.max_weight
 ) -> tuple[RunData, tuple[str, ...]]:
     """The data of all clients together, and notes about it.
 
@@ -129,32 +129,32 @@ def unite(
     Raises:
         InputError: clients have different columns or kinds of labels, or too many labels; who has what is named.
     """
-    _check_alike(told)
-    moments = reduce(Moments.merge, _limited([each.moments for each in told], limit))
-    target_moments = _limited([each.targets for each in told if each.targets is not None], limit)
+    _check_alike(surveys)
+    moments = reduce(Moments.merge, _limited([each.moments for each in surveys], limit))
+    target_moments = _limited([each.targets for each in surveys if each.targets is not None], limit)
     normalizer = fit_normalizer(model.normalizer, moments)
     targets = (
         fit_normalizer(model.target_normalizer, reduce(Moments.merge, target_moments))
         if target_moments
         else NO_NORMALIZER
     )
-    words, notes = _unite_labels(told, model)
+    words, notes = _unite_labels(surveys, model)
     labels = {} if words is None else {Y: words}
     shard = Shard(NO_SAMPLES, NO_SAMPLES, Normalizers.single(normalizer, targets), labels)
-    claimed = tuple(each.train for each in told)
+    claimed = tuple(each.train for each in surveys)
     trained = counted(claimed, limit)
-    for each, counts in zip(told, trained, strict=True):
+    for each, counts in zip(surveys, trained, strict=True):
         if counts < each.train:
             notes += (
                 f"{each.client} reports {each.train:,} training rows, which count as {counts:,}, which is {limit:g} "
                 f"times the median of the clients (--max-weight)",
             )
     data = RunData(
-        shards=[shard] * len(told),
-        samples=counted([each.train + each.validation for each in told], limit),
+        shards=[shard] * len(surveys),
+        samples=counted([each.train + each.validation for each in surveys], limit),
         train=sum(trained),
-        validation=sum(each.validation for each in told),
-        test=sum(each.test for each in told),
+        validation=sum(each.validation for each in surveys),
+        test=sum(each.test for each in surveys),
         normalizers=shard.normalizers,
         labels=labels,
         trained=trained,
@@ -173,9 +173,9 @@ def _limited(moments: Sequence[Moments], limit: float) -> list[Moments]:
     ]
 
 
-def _check_alike(told: Sequence[Told]) -> None:
-    first = told[0]
-    for each in told[1:]:
+def _check_alike(surveys: Sequence[ClientSurvey]) -> None:
+    first = surveys[0]
+    for each in surveys[1:]:
         if each.moments.mean.shape != first.moments.mean.shape:
             columns, first_columns = each.moments.mean.size, first.moments.mean.size
             raise lanfit_error(
@@ -196,14 +196,14 @@ def _check_alike(told: Sequence[Told]) -> None:
             raise lanfit_error("survey.words-and-numbers", words=words.client, numbers=numbers.client)
 
 
-def _unite_labels(told: Sequence[Told], model: Model) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+def _unite_labels(surveys: Sequence[ClientSurvey], model: Model) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
     """Return all labels in sorted order, and which clients lack some, which is allowed and reported."""
-    words = tuple(sorted({word for each in told for word in each.labels or ()}))
+    words = tuple(sorted({word for each in surveys for word in each.labels or ()}))
     if not words:
         return None, ()
     check_words(Target(model.target), words, model.output_shape)
     notes = []
-    for each in told:
+    for each in surveys:
         missing = [word for word in words if word not in (each.labels or ())]
         if missing:
             named = ", ".join(missing[:10]) + (", …" if len(missing) > 10 else "")

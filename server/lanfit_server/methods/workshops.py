@@ -33,7 +33,7 @@ class Context:
         weights: the model's starting weights.
         owners: the client that each shard belongs to.
         scratch: a folder for what is only needed while the run goes on.
-        say: called with lines for the operator.
+        log: called with lines for the operator.
         channel: who decides after every round whether there is a next one; None if nobody does.
         follows_rounds: whether somebody needs the figures of a round as soon as it is over.
         grace: seconds for which clients are expected back by a server that resumes a run.
@@ -48,7 +48,7 @@ class Context:
     weights: Mapping[str, AnyArray]
     owners: Sequence[str]
     scratch: Path
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     channel: RoundChannel | None
     follows_rounds: bool
     grace: float
@@ -116,7 +116,7 @@ def _federated(context: Context) -> tuple[Method, Workshop]:
         context.dispatch,
         together,
         context.owners,
-        context.say,
+        context.log,
         context.channel,
         shown=context.shown,
     )

@@ -43,7 +43,7 @@ class LoadModel(msgspec.Struct, frozen=True, tag="load"):
     """Files with custom objects that the operator has named."""
 
 
-class LoadSet(msgspec.Struct, frozen=True, tag="set"):
+class LoadDataset(msgspec.Struct, frozen=True, tag="set"):
     """Let Keras load one of its datasets; its arrays are written to `path`, sequences padded to the model's input."""
 
     name: str
@@ -124,7 +124,7 @@ class Average(msgspec.Struct, frozen=True, tag="average"):
 
 Request = (
     LoadModel
-    | LoadSet
+    | LoadDataset
     | Compile
     | UseModel
     | UseData
@@ -203,7 +203,7 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
         return len(self.inputs) == len(self.outputs) == 1
 
 
-class LoadedSet(msgspec.Struct, frozen=True, tag="set_loaded"):
+class LoadedDataset(msgspec.Struct, frozen=True, tag="set_loaded"):
     """The arrays of a set, named as in `KerasSet`, and what is to be said about them."""
 
     name: str
@@ -252,7 +252,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     """It is done."""
 
 
-Reply = Loaded | LoadedSet | Compiled | Metrics | Written | Done | Problem
+Reply = Loaded | LoadedDataset | Compiled | Metrics | Written | Done | Problem
 R = TypeVar("R")
 
 
@@ -268,24 +268,24 @@ class _Memory:
         self._loaded: Loaded | None = None
         self._model: UseModel | None = None
         self._data: UseData | None = None
-        self._told: set[type[Request]] = set()
+        self._known_to_child: set[type[Request]] = set()
         """What the present process has heard."""
 
     def note(self, request: Request, reply: Reply) -> None:
         """A request was answered."""
         if isinstance(request, LoadModel) and isinstance(reply, Loaded):
             self._load, self._loaded, self._model, self._data = request, reply, None, None
-            self._told = {LoadModel}
+            self._known_to_child = {LoadModel}
         elif isinstance(request, UseModel):
             self._model, self._data = request, None
-            self._told = (self._told & {LoadModel}) | {UseModel}
+            self._known_to_child = (self._known_to_child & {LoadModel}) | {UseModel}
         elif isinstance(request, UseData):
             self._data = request
-            self._told.add(UseData)
+            self._known_to_child.add(UseData)
 
     def forget(self) -> None:
         """There is a new process, which has heard nothing."""
-        self._told.clear()
+        self._known_to_child.clear()
 
     def missing(self, request: Request) -> list[Request]:
         """Return what is to be said before a request, in this order."""
@@ -294,11 +294,13 @@ class _Memory:
             # Not over the first weights: the server looks into that file.
             weights = Path(self._load.weights).with_name("loaded-again.block")
             found.append(msgspec.structs.replace(self._load, weights=str(weights)))
-        if not isinstance(request, LoadModel | LoadSet | Compile | UseModel):
+        if not isinstance(request, LoadModel | LoadDataset | Compile | UseModel):
             found += [known for known in (self._model, self._data) if known is not None]
-        return [known for known in found if type(known) not in self._told and type(known) is not type(request)]
+        return [
+            known for known in found if type(known) not in self._known_to_child and type(known) is not type(request)
+        ]
 
-    def hear(self, request: Request, reply: Reply) -> Problem | None:
+    def on_reply(self, request: Request, reply: Reply) -> Problem | None:
         """Return what a new process answers to what is said again; returns what is wrong with it.
 
         A file that is another by now is refused: the operator was shown the first.
@@ -312,7 +314,7 @@ class _Memory:
             ):
                 changed = lanfit_error("model.changed", file=Path(request.path).name)
                 return Problem("InputError", changed.message, changed.hint, changed.code)
-        self._told.add(type(request))
+        self._known_to_child.add(type(request))
         return None
 
 
@@ -324,11 +326,11 @@ class ModelProcess:
 
     Args:
         start: starts a child.
-        say: called with what the operator is told when a process died.
+        log: called with what the operator is told when a process died.
     """
 
     def __init__(
-        self, start: Callable[[], Awaitable[Child[Reply]]], child: Child[Reply], say: Callable[[str], None]
+        self, start: Callable[[], Awaitable[Child[Reply]]], child: Child[Reply], log: Callable[[str], None]
     ) -> None:
         self._start = start
         self._child = child
@@ -336,7 +338,7 @@ class ModelProcess:
         self._memory = _Memory()
         self._idle_deaths = 0
         """While nothing was asked, since something was answered."""
-        self._say = say
+        self._log = log
         self._stopping = False
         self._exchanges: set[asyncio.Task[Reply]] = set()
         self._watching = asyncio.create_task(self._watch(child))
@@ -345,7 +347,7 @@ class ModelProcess:
 
     @classmethod
     async def start(
-        cls, say: Callable[[str], None], module: str = "lanfit_server.models.model_process"
+        cls, log: Callable[[str], None], module: str = "lanfit_server.models.model_process"
     ) -> ModelProcess:
         """Start the process; it imports Keras while nobody waits for it yet."""
         environment = entry_of(MODEL_BACKEND).variables(None)
@@ -353,7 +355,7 @@ class ModelProcess:
         async def start() -> Child[Reply]:
             return await Child.start(module, Reply, "model process", environment)
 
-        return cls(start, await start(), say)
+        return cls(start, await start(), log)
 
     @property
     def pid(self) -> int:
@@ -412,14 +414,14 @@ class ModelProcess:
 
     async def _try(self, request: Request) -> Reply:
         for known in self._memory.missing(request):
-            if (wrong := self._memory.hear(known, await self._tell(known))) is not None:
+            if (wrong := self._memory.on_reply(known, await self._send_and_receive(known))) is not None:
                 return wrong
-        reply = await self._tell(request)
+        reply = await self._send_and_receive(request)
         if not isinstance(reply, Problem):
             self._memory.note(request, reply)
         return reply
 
-    async def _tell(self, request: Request) -> Reply:
+    async def _send_and_receive(self, request: Request) -> Reply:
         await self._child.send(request)
         return await self._child.receive()
 
@@ -459,7 +461,7 @@ class ModelProcess:
         self._watching = asyncio.create_task(self._watch(self._child))
         cause = ", probably because memory ran out" if child.exit_code == -9 else ""
         repeated = ", and its work is repeated" if again else ""
-        self._say(f"{sentence(died.message)}{cause}: it is restarted{repeated}.")
+        self._log(f"{sentence(died.message)}{cause}: it is restarted{repeated}.")
 
     async def stop(self) -> None:
         """End the process. What it was asked is given up: that it dies of being ended is no error of anybody's."""

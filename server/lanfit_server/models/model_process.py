@@ -47,12 +47,12 @@ from lanfit_server.models.handle import (
     Compiled,
     Done,
     Evaluate,
+    LoadDataset,
     Loaded,
+    LoadedDataset,
     LoadedInput,
     LoadedOutput,
-    LoadedSet,
     LoadModel,
-    LoadSet,
     Metrics,
     Predict,
     Problem,
@@ -90,8 +90,8 @@ class ModelHolder:
             case LoadModel(path, weights, files):
                 custom.use(files)
                 return self._load(Path(path), Path(weights))
-            case LoadSet():
-                return self._load_set(request)
+            case LoadDataset():
+                return self._load_dataset(request)
             case Compile():
                 return self._choose(request)
             case UseModel(model, files):
@@ -143,11 +143,11 @@ class ModelHolder:
             problems={part: problem(wrong) for part, wrong in loaded.problems.items()},
         )
 
-    def _load_set(self, request: LoadSet) -> LoadedSet:
+    def _load_dataset(self, request: LoadDataset) -> LoadedDataset:
         limit_memory(max(LEAST_MEMORY, free_of_machine()))  # a dataset may be larger than what its model was allowed
         found, notes = padded(load_set(request.name, request.args), request.input_shape)
         arrays = {name: getattr(found, name) for name in ("x_train", "y_train", "x_test", "y_test")}
-        return LoadedSet(found.name, ArrayFile.write(Path(request.path), arrays), notes)
+        return LoadedDataset(found.name, ArrayFile.write(Path(request.path), arrays), notes)
 
     def _choose(self, request: Compile) -> Compiled:
         assert self._loaded is not None  # the server loads a model first

@@ -98,7 +98,7 @@ def prepare_tables(request: Request, terminal: Terminal) -> Outcome:
             f'"{guess}" is the only possible input, so there is no target: only X is written, for order XX',
         )
     shown = next((place for place, column in enumerate(columns) if column.name == guess and not alone), None)
-    terminal.say(
+    terminal.log(
         f"{_shown(request.paths)}: {pluralize(table.rows, 'row', grouped=True)}, {pluralize(len(columns), 'column')}."
     )
     dialog.show_columns(terminal, columns, shown)
@@ -128,7 +128,7 @@ def prepare_tables(request: Request, terminal: Terminal) -> Outcome:
         files[f"Y/{name}.csv"] = targets_csv(decided.recipe.target.name, decided.y)
     write_dataset(ready, decided.recipe, files)
     model = write_model(request.workspace, name, script) if script else None
-    dialog.tell(notes)
+    dialog.print_notes(notes)
     return _outcome(request, decided, files, model, notes)
 
 
@@ -225,7 +225,7 @@ def prepare_images(request: Request, terminal: Terminal) -> Outcome:
     images = image_folder.read_folder(folder)
     counts = Counter(image.label for image in images)
     shown = ", ".join(f"{label} ({count:,})" for label, count in list(counts.items())[:20])
-    terminal.say(
+    terminal.log(
         f"{folder.name}: {pluralize(len(images), 'image', grouped=True)} of {pluralize(len(counts), 'class')}: {shown}."
     )
     size = image_folder.ask_size(terminal, images, request.size)
@@ -241,7 +241,7 @@ def prepare_images(request: Request, terminal: Terminal) -> Outcome:
     write_dataset(ready, recipe, files)
     model = write_model(workspace, name, script) if script else None
     notes = (*ready.notes, *notes_of(images, size))
-    dialog.tell(notes)
+    dialog.print_notes(notes)
     return Outcome(
         rows=len(images),
         shape=size.shape,

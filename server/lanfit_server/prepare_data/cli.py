@@ -121,11 +121,11 @@ def predict(
     """
     interrupt_on_termination()
     with reported(as_json=as_json):
-        from lanfit_server.prepare_data.dialog import tell
+        from lanfit_server.prepare_data.dialog import print_notes
         from lanfit_server.prepare_data.predict import predict as predict_rows
 
         outcome = predict_rows(find_workspace(workspace, Path.cwd()), model, rows, out, recipe, replace=replace)
-        tell(outcome.notes)
+        print_notes(outcome.notes)
         if as_json:
             click.echo(msgspec.json.encode(outcome))
         else:

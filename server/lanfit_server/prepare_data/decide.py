@@ -86,12 +86,12 @@ def _named(table: TextTable) -> bool:
 def _other_columns(first: TextTable, other: TextTable) -> InputError:
     lacking = [name for name in first.names if name not in other.names]
     added = [name for name in other.names if name not in first.names]
-    said = [
+    differences = [
         f"{what} {', '.join(f'{name!r}' for name in names[:5])}"
         for what, names in (("it lacks", lacking), ("it has", added))
         if names and other.has_header and first.has_header
     ]
-    difference = " and ".join(said) or f"it has {pluralize(len(other.names), 'column')}, not {len(first.names)}"
+    difference = " and ".join(differences) or f"it has {pluralize(len(other.names), 'column')}, not {len(first.names)}"
     wrong = lanfit_error("prepare.tables-differ", file=other.path, first=first.path, difference=difference)
     assert isinstance(wrong, InputError)
     return wrong
@@ -174,7 +174,7 @@ def corrected(column: Column, cells: Sequence[str], use: str, corrections: Corre
         raise lanfit_error(
             "prepare.no-number", column=column.name, cell=odd[:40], doubt=column.doubt or "it is not a number"
         )
-    return replace(column, kind=Kind.QUANTITY, reading=ways[0], doubt="", proposal=f"number: {ways[0].said}")
+    return replace(column, kind=Kind.QUANTITY, reading=ways[0], doubt="", proposal=f"number: {ways[0].description}")
 
 
 def _missing(cells: Sequence[str]) -> int:

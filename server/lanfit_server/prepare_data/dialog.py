@@ -117,7 +117,7 @@ def ask_target(
     if guess is None and terminal.take_defaults:
         raise lanfit_error("prepare.no-target", names=", ".join(column.name for column in columns[:30]))
     if not terminal.take_defaults:
-        terminal.say("Which column should be predicted? Give its name or number, or none.")
+        terminal.log("Which column should be predicted? Give its name or number, or none.")
     place = terminal.ask("Target column", "--target", accept, default=guess)
     if terminal.take_defaults and guess is not None:
         return place, f'the target is "{guess}": a guess; --target names another column'
@@ -151,7 +151,7 @@ def ask_corrections(
     """
     if terminal.take_defaults:
         return columns
-    terminal.say(
+    terminal.log(
         'Corrections: "COLUMN = number", "= category", "= date" or "= drop"; press Enter if everything is right.'
     )
     while True:
@@ -187,7 +187,7 @@ def ask_model(terminal: Terminal, given: str | None, usual: str) -> str:
     return terminal.ask("Also create a model: mlp, cnn or none", "--model", choice(KINDS), default=default)
 
 
-def tell(notes: Sequence[str]) -> None:
+def print_notes(notes: Sequence[str]) -> None:
     """Print notes on stderr."""
     for note in notes:
         sys.stderr.write(f"Note: {note}\n")

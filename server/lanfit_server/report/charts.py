@@ -18,7 +18,7 @@ from lanfit.core.durable import atomic_file
 from lanfit.core.text import sanitize
 from lanfit_server.store.summary import RoundFacts
 
-log = logging.getLogger("lanfit.server")
+logger = logging.getLogger("lanfit.server")
 _drawing = threading.Lock()
 _VALIDATION = "val_"
 _ACROSS = 3
@@ -41,7 +41,7 @@ async def draw_chart(path: Path, chart: Callable[..., None], *what: object) -> N
     try:
         await asyncio.to_thread(draw)
     except (OSError, ImportError) as wrong:
-        log.warning("%s was not drawn: %s", path, wrong)
+        logger.warning("%s was not drawn: %s", path, wrong)
 
 
 @dataclass(frozen=True)

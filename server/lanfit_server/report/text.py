@@ -47,24 +47,24 @@ LEAST = {"clients": 3, "folds": 2, "errors": 1}
 
 def _folds(clients: Sequence[ClientFacts], most: int) -> list[str]:
     """Return the cross-validation results: the metrics of the folds' models on their held-out rows."""
-    told = [
+    lines = [
         f"{client.name}, {pluralize(len(client.folds), 'fold')}: "
         + "  ".join(f"{name} {client.mean[name]:.4f} ± {client.sd[name]:.4f}" for name in client.mean)
         for client in clients
         if client.mean
     ]
-    if len(told) > most:
-        told = [*told[: most - 1], f"… and {pluralize(len(told) - most + 1, 'more client')}, in summary.json"]
-    return ["Mean ± standard deviation on the held-out rows of the folds:", *told, ""] if told else []
+    if len(lines) > most:
+        lines = [*lines[: most - 1], f"… and {pluralize(len(lines) - most + 1, 'more client')}, in summary.json"]
+    return ["Mean ± standard deviation on the held-out rows of the folds:", *lines, ""] if lines else []
 
 
 def _merged(merged: Sequence[MergedFacts]) -> list[str]:
-    told = [
+    lines = [
         f"{each.name}: {'  '.join(f'{name} {value:.4f}' for name, value in each.metrics.items())}  ({each.model})"
         for each in merged
     ]
     averaged = any(each.name == "average" for each in merged)
-    return [*told, *([ON_AVERAGING] if averaged else []), ""] if told else []
+    return [*lines, *([ON_AVERAGING] if averaged else []), ""] if lines else []
 
 
 def _rounds(rounds: Sequence[RoundFacts], width: int | None) -> list[str]:
@@ -76,16 +76,16 @@ def _rounds(rounds: Sequence[RoundFacts], width: int | None) -> list[str]:
     course = [f"{name} {first[name]:.4f} → {value:.4f}" for name, value in last.items() if name in first]
     if len(rounds) == 1:
         course = [f"{name} {value:.4f}" for name, value in last.items()]
-    told = f"{pluralize(len(rounds), 'round')} in {sum(each.seconds for each in rounds):.1f} s"
+    lines = f"{pluralize(len(rounds), 'round')} in {sum(each.seconds for each in rounds):.1f} s"
     left_out = Counter(name for each in rounds for name in each.left_out)
     absent = [f"  {name} was left out of {pluralize(count, 'round')}" for name, count in left_out.items()]
-    while width is not None and len("  ".join([told, *course])) >= width and course:
+    while width is not None and len("  ".join([lines, *course])) >= width and course:
         course.pop()  # the last metrics are in summary.json
-    return [": ".join([told, *(["  ".join(course)] if course else [])]), *_limited(absent, LEAST["errors"]), ""]
+    return [": ".join([lines, *(["  ".join(course)] if course else [])]), *_limited(absent, LEAST["errors"]), ""]
 
 
-def _limited(told: Sequence[str], most: int) -> list[str]:
-    return [*told[:most], f"  … and {len(told) - most} more, in summary.json"] if len(told) > most else [*told]
+def _limited(lines: Sequence[str], most: int) -> list[str]:
+    return [*lines[:most], f"  … and {len(lines) - most} more, in summary.json"] if len(lines) > most else [*lines]
 
 
 def lines(

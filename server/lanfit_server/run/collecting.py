@@ -57,23 +57,23 @@ class Collecting:
 
     async def run(self) -> None:
         """Return when everything has arrived."""
-        self._display.say(f"Collecting: {self.waiting_for()}")
+        self._display.log(f"Collecting: {self.waiting_for()}")
         while not self._is_done:
             match await next_event(self._cluster, REMIND_SECONDS):
                 case None:
-                    self._display.say(f"Still collecting: {self.waiting_for()}")
+                    self._display.log(f"Still collecting: {self.waiting_for()}")
                 case ClientJoined(client):
                     versions = differing_versions(self._cluster.roster[client])
-                    self._display.say(" ".join([f"{client} has joined.", *versions]))
+                    self._display.log(" ".join([f"{client} has joined.", *versions]))
                 case ClientLeft(client, reason, _):
-                    self._display.say(f"{client} has left ({reason}).")
+                    self._display.log(f"{client} has left ({reason}).")
                 case ResultCommitted(client, run, task, _):
                     self.delivered.add(client)
                     self._missing.discard((run, task))
                     if run not in self.runs:
                         self.runs.append(run)
-                    self._display.say(f"{client} delivered {task} of run {run}. {self.waiting_for()}")
+                    self._display.log(f"{client} delivered {task} of run {run}. {self.waiting_for()}")
                 case TaskFailed(client, run, task, error):
-                    self._display.say(f"{client} could not deliver {task} of run {run}: {error}")
+                    self._display.log(f"{client} could not deliver {task} of run {run}: {error}")
                 case _:
                     pass

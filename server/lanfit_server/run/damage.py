@@ -98,7 +98,7 @@ def damage_of(path: Path, specs: Iterable[ArraySpec], block_id: str) -> str:
     return "" if good else "differs from what was written"
 
 
-async def mend(run: OpenRun, say: Callable[[str], None], then: str = "The task is done again") -> None:
+async def mend(run: OpenRun, log: Callable[[str], None], then: str = "The task is done again") -> None:
     """Repeat everything whose results the disk has lost; the ledger forgets that it was done.
 
     Args:
@@ -108,12 +108,12 @@ async def mend(run: OpenRun, say: Callable[[str], None], then: str = "The task i
     last, why = await asyncio.to_thread(_last_good_round, run, records)
     if why:
         on = f"after round {last}" if last else "from its first round"
-        say(f"The weights of a round can't be read back: {why}. The run continues {on}.")
+        log(f"The weights of a round can't be read back: {why}. The run continues {on}.")
         _go_back(run, last, last)
     damaged = await asyncio.to_thread(_damaged_results, run, _needed(run))
     run.ledger.forget_results([stored.task for stored, _ in damaged])
     for stored, why in damaged:
-        say(f"The result of {stored.task} from {stored.client} can't be read back: {why}. {then}.")
+        log(f"The result of {stored.task} from {stored.client} can't be read back: {why}. {then}.")
         with contextlib.suppress(OSError):
             run.block(stored.task).unlink(missing_ok=True)
     rounds = {task.key: task.round for task in run.ledger.tasks()}

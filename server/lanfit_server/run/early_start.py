@@ -72,7 +72,7 @@ class EarlyStart:
         """Return whether the run should start now, if that is possible with the clients that are ready."""
         return self._asked or now - self._began >= self.after
 
-    def begins(self, ready: Sequence[str], roster: Roster, say: Callable[[str], None], now: float) -> bool:
+    def begins(self, ready: Sequence[str], roster: Roster, log: Callable[[str], None], now: float) -> bool:
         """Return whether the run starts with these clients now; if it was requested but is impossible, report why."""
         if not self.is_due(now):
             return False
@@ -81,7 +81,7 @@ class EarlyStart:
             return True
         if asked or why not in self._answered:  # Enter is always answered; the end of the time is reported once
             self._answered.add(why)
-            say(f"Training can't start yet: {why}")
+            log(f"Training can't start yet: {why}")
         return False
 
     def _refusal(self, ready: Sequence[str], roster: Roster) -> str:
@@ -100,16 +100,16 @@ class EarlyStart:
 
     def invitation(self, ready: int, now: float) -> str:
         """Return how the run can start without the missing clients. Begins with a space, or is empty."""
-        told = ""
+        text = ""
         if self.by_key and ready >= max(1, self.least):
-            told = f" Press Enter to start with the {ready} {'that is' if ready == 1 else 'that are'} ready."
+            text = f" Press Enter to start with the {ready} {'that is' if ready == 1 else 'that are'} ready."
         elif self.by_key and self.least > 1:
-            told = f" As soon as {self.least} are ready, Enter starts without the others."
+            text = f" As soon as {self.least} are ready, Enter starts without the others."
         if (left := self.left(now)) < math.inf:
-            told += f" In {readable_duration(left)} the run starts without them."
+            text += f" In {readable_duration(left)} the run starts without them."
         elif self.after < math.inf:
-            told += f" The run starts as soon as {max(1, self.least)} are ready."
-        return told
+            text += f" The run starts as soon as {max(1, self.least)} are ready."
+        return text
 
 
 def with_fewer(job: Job, owners: Sequence[str]) -> Job:

@@ -104,7 +104,7 @@ class Terms:
         bound: whether clients have their own data, so that nobody else can do their tasks.
         deadline: how long such a client is waited for, in seconds.
         copies: whether a client that has nothing to do may try another's task.
-        epochs: of each task; `told_epochs` are those that people are told of.
+        epochs: of each task; `shown_epochs` are those that people are told of.
         folds: of the job; 0 without.
         method: the job's.
         unchangeable: settings that can't be changed in this run, and why.
@@ -117,7 +117,7 @@ class Terms:
     deadline: float
     copies: bool
     epochs: int
-    told_epochs: int
+    shown_epochs: int
     folds: int
     timeouts: Timeouts
     method: str
@@ -404,9 +404,9 @@ class RunEngine:
     def _epoch(self, record: Record, event: EpochCompleted) -> None:
         self._epochs[event.task, event.client] += 1
         own = record.task.settings.epochs
-        told, most = self._epochs[event.task, event.client], own or self._terms.epochs
+        reported, most = self._epochs[event.task, event.client], own or self._terms.epochs
         # An epoch that was interrupted by the death of a trainer is trained and reported again.
-        if record.holder != event.client or not 0 <= event.epoch < most or told > MOST_EPOCH_EVENTS * most:
+        if record.holder != event.client or not 0 <= event.epoch < most or reported > MOST_EPOCH_EVENTS * most:
             return
         task = record.task
         crowded = task.round is not None and len(self.table.open) > MOST_SHOWN
@@ -415,7 +415,7 @@ class RunEngine:
                 event.client,
                 record.owner,
                 event.epoch,
-                own or self._terms.told_epochs,
+                own or self._terms.shown_epochs,
                 event.metrics,
                 task.fold or 0,
                 task.round or 0,
@@ -549,9 +549,9 @@ class RunEngine:
                 tuple(others),
             )
             self._do(Emit(leased), Lease(assignment))
-        self._tell_idle(here - table.holders(), now)
+        self._notify_idle(here - table.holders(), now)
 
-    def _tell_idle(self, idle: set[str], now: float) -> None:
+    def _notify_idle(self, idle: set[str], now: float) -> None:
         """Notify clients that have been idle for a while, but not between two rounds."""
         self._idle = {name: self._idle.get(name, now) for name in idle}
         for name, since in sorted(self._idle.items()):

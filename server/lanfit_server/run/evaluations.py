@@ -71,11 +71,11 @@ class Evaluations:
         asked = self._waiting.pop(0)
         current = Evaluation(asked, {self._owners[shard]: shard for shard in asked.shards}, now, reminded=now)
         self._current = current
-        current.missing, told = self._hoped_for(current, current.shards, now)
+        current.missing, instructions = self._hoped_for(current, current.shards, now)
         for client in [client for client in current.missing if client in self._mute]:
             current.missing.remove(client)
-            told.append(Emit(EvaluationSkipped(client, asked.model)))
-        return told + [self._ask(current, client) for client in current.missing]
+            instructions.append(Emit(EvaluationSkipped(client, asked.model)))
+        return instructions + [self._ask(current, client) for client in current.missing]
 
     @staticmethod
     def _ask(current: Evaluation, client: str) -> Instruction:
@@ -128,18 +128,18 @@ class Evaluations:
         current = self._current
         if current is None:
             return []
-        current.missing, told = self._hoped_for(current, current.missing, now)
+        current.missing, instructions = self._hoped_for(current, current.missing, now)
         if now >= current.ends:
             self._mute.update(current.missing)
-            told += [
+            instructions += [
                 Emit(EvaluationMissed(client, current.asked.model, current.asked.limit)) for client in current.missing
             ]
             current.missing = []
         if current.missing and now - current.reminded >= REMIND_SECONDS:
             current.reminded = now
             awaited = EvaluationAwaited(tuple(current.missing), current.asked.model, current.asked.rows)
-            told.append(Emit(awaited))
-        return told
+            instructions.append(Emit(awaited))
+        return instructions
 
     def finished(self, now: float) -> tuple[str, dict[str, Evaluated], list[Instruction]] | None:
         """Return the model of a finished evaluation, its answers, and instructions; None if none is finished."""

@@ -43,11 +43,11 @@ class Finalizer:
         scratch: for the data, which is read again as the run's own job says.
     """
 
-    def __init__(self, workspace: Workspace, models: ModelProcess, scratch: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, workspace: Workspace, models: ModelProcess, scratch: Path, log: Callable[[str], None]) -> None:
         self._workspace = workspace
         self._models = models
         self._scratch = scratch
-        self._say = say
+        self._log = log
 
     async def run(self, run: OpenRun, roster: Roster) -> Summary | None:
         """Return the run's new summary: `done` if no result is missing, else `partial`.
@@ -59,9 +59,9 @@ class Finalizer:
         job = make_job(read_toml(record.job, f"job of run {run.run}", FIELDS))
         kind = METHODS[job.method]
         if kind.in_rounds:
-            self._say(f"Run {run.run} has rounds: its results are kept. Resume it with --resume {run.run}.")
+            self._log(f"Run {run.run} has rounds: its results are kept. Resume it with --resume {run.run}.")
             return None
-        await mend(run, self._say, f"To train it again, resume the run: --resume {run.run}")
+        await mend(run, self._log, f"To train it again, resume the run: --resume {run.run}")
         await self._models.ask(UseModel(record.model, files_of(job.custom_objects, self._workspace)), Done)
         targets = await self._use_data(run, job)
         stats = RunStats()
@@ -86,9 +86,9 @@ class Finalizer:
         now = time.monotonic()
         for each in method.on_committed(record, now):
             assert isinstance(each, Do)
-            for told in method.on_work_done(each.work, await workshop.do(each.work), now):
-                assert isinstance(told, Emit)
-                stats(told.event, now)
+            for instruction in method.on_work_done(each.work, await workshop.do(each.work), now):
+                assert isinstance(instruction, Emit)
+                stats(instruction.event, now)
 
     async def _use_data(self, run: OpenRun, job: Job) -> Arrays | None:
         """Read the run's data again for its test rows; without them, the clients' own metrics are used.
@@ -100,11 +100,11 @@ class Finalizer:
         if run.record.own is None:
             try:
                 model = run.record.model
-                source = RowSource(job, self._models, self._scratch, kept=run.folder, say=self._say)
+                source = RowSource(job, self._models, self._scratch, kept=run.folder, log=self._log)
                 data = await self._read(job, model, await source.open(model))
                 rows, targets = test_rows(data, model, self._scratch), targets_of_test(data, job)
             except LanfitError as wrong:
-                self._say(f"The models of run {run.run} can't be evaluated by the server: {wrong.message}.")
+                self._log(f"The models of run {run.run} can't be evaluated by the server: {wrong.message}.")
         await self._models.ask(UseData(rows), Done)
         return targets
 

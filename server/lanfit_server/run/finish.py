@@ -29,7 +29,7 @@ from lanfit_server.store.ledger import labels_by_target, preprocessing_of
 from lanfit_server.store.result_store import OpenRun
 from lanfit_server.store.summary import FinalFacts, ModelFacts, Summary, data_facts
 
-log = logging.getLogger("lanfit.server")
+logger = logging.getLogger("lanfit.server")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Finish:
         try:
             await asyncio.to_thread(write_report, path, summary, await self._predictions(self.workshop.chosen()))
         except (LanfitError, OSError, ImportError) as wrong:
-            log.warning("%s was not written: %s", path, wrong)
+            logger.warning("%s was not written: %s", path, wrong)
 
     def _member(self, chosen: Chosen) -> TrainedModel:
         return TrainedModel.of(chosen.file.load(), self.run.record.model)

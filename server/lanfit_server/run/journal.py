@@ -16,7 +16,7 @@ from lanfit.core.text import printable
 from lanfit.core.workspace import inside
 from lanfit_server.run.events import ELSEWHERE, EpochCompleted, ResultCommitted, RunEvent, TaskLeased, facts_of
 
-log = logging.getLogger("lanfit.server")
+logger = logging.getLogger("lanfit.server")
 HistoryOf = Callable[[str], Mapping[str, Sequence[float]]]
 EVENTS = "events.jsonl"
 #: The maximum size of a client's client.log in one run, in bytes: a day's worth of an honest one, which fills no
@@ -55,7 +55,7 @@ class Journal:
         logger.addHandler(self._handler)
         logger.setLevel(logging.INFO)
         for name in self.repaired:
-            log.warning("%s ended in an incomplete line, which is removed", name)
+            logger.warning("%s ended in an incomplete line, which is removed", name)
 
     def __call__(self, event: RunEvent, now: float) -> None:
         """Append a line to events.jsonl, and the same to server.log; epochs go into the histories."""
@@ -77,7 +77,7 @@ class Journal:
         with suppress(OSError):
             append(self._folder / EVENTS, msgspec.json.encode({"time": time.time(), **facts}).decode() + "\n")
         kind = facts.pop("event")
-        log.info("%s %s", kind, " ".join(f"{key}={value}" for key, value in facts.items()))
+        logger.info("%s %s", kind, " ".join(f"{key}={value}" for key, value in facts.items()))
 
     def _client(self, name: str) -> Path:
         return inside(self._folder / "clients", name)

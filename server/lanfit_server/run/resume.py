@@ -52,13 +52,13 @@ def status_of(workspace: Workspace, run: str) -> str:
         ledger.close()
 
 
-def unfinished(workspace: Workspace, say: Callable[[str], None] = lambda line: None) -> tuple[str, str] | None:
+def unfinished(workspace: Workspace, log: Callable[[str], None] = lambda line: None) -> tuple[str, str] | None:
     """Return the newest run of the workspace that can be resumed, and its status; None if there is none.
 
     One that was interrupted on purpose counts only as long as no other was started after it.
 
     Args:
-        say: called about a newer one that would qualify if its ledger were not damaged.
+        log: called about a newer one that would qualify if its ledger were not damaged.
     """
     is_newest = True
     for run in sorted((path.parent.name for path in workspace.logs.glob(f"*/{Ledger.FILE}")), reverse=True):
@@ -68,7 +68,7 @@ def unfinished(workspace: Workspace, say: Callable[[str], None] = lambda line: N
             status = status_of(workspace, run)
         except LanfitError as damaged:
             if not (workspace.run_folder(run) / "summary.json").exists():
-                say(f"Note: {damaged.message}. {damaged.hint}")
+                log(f"Note: {damaged.message}. {damaged.hint}")
             continue
         if status == "unfinished" or (status == "interrupted" and is_newest):
             return run, status

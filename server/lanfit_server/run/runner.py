@@ -197,7 +197,7 @@ class Runner:
         try:
             METHODS[job.method].check(job)
             for note in ready.notes:
-                self._say(f"Note: {note}.")
+                self._log(f"Note: {note}.")
             if job.data == "client":
                 await self._models.ask(UseData(no_rows(model, scratch)), Done)
                 (data, owners), targets = await self._survey(request, model, weights), None
@@ -210,17 +210,17 @@ class Runner:
                 await self._models.ask(TryBatch(batch, ready.loaded.weights), Done)
                 data, owners = await self._deal(request, model, rows, source, scratch)
             if len(owners) < job.clients:
-                self._say(announcement(job, owners))
+                self._log(announcement(job, owners))
             job = replace_parts(with_fewer(job, owners), owners, data.parts)
             for shard, owner in enumerate(owners):
                 check_memory(data, shard, weights, self._cluster.roster[owner])
             for name, words in data.labels.items():
                 of = f" of {name}" if model.outputs else ""
-                self._say(f"Labels{of}: {', '.join(f'{number} {word}' for number, word in enumerate(words))}.")
+                self._log(f"Labels{of}: {', '.join(f'{number} {word}' for number, word in enumerate(words))}.")
             if note := patience_note(job, data.validation):
-                self._say(f"Note: {note}.")
+                self._log(f"Note: {note}.")
             for line in lines_of_deal(job, model, data, owners):
-                self._say(line)
+                self._log(line)
             name = request.name or new_run_id(self._workspace)
             record = await in_thread(partial(record_of, name, job, self._host.server_id, ready.loaded, model, data))
         except LanfitError:
@@ -245,14 +245,14 @@ class Runner:
         if run is None:
             raise lanfit_error("resume.other-server", run=handle.request.resumes)
         job, record = resuming.job_of(run), run.record
-        await mend(run, self._say)
+        await mend(run, self._log)
         run.write_job()  # a server that died after a change was in the ledger may not have written it there
         weights = await self._weights_again(run, job, scratch)
         await self._use(record.model, files_of(job.custom_objects, self._workspace))
         if record.own is not None:
             data, targets = await in_thread(partial(resuming.client_data_of, run)), None
         else:
-            source = RowSource(job, self._models, scratch, kept=run.folder, say=self._say)
+            source = RowSource(job, self._models, scratch, kept=run.folder, log=self._log)
             read, targets = await self._read(job, record.model, source, scratch)
             names = [entry.partition(":")[0] for entry in job.parts or ()]
             parts = record.parts
@@ -287,7 +287,7 @@ class Runner:
                 raise lost from None
             if not resuming.rebuild_weights(run, loaded.weights):
                 raise
-            self._say(f"Note: {lost.message.partition(': ')[2]}; it is rebuilt from {self._workspace.relative(path)}.")
+            self._log(f"Note: {lost.message.partition(': ')[2]}; it is rebuilt from {self._workspace.relative(path)}.")
             return resuming.weights_of(run)
 
     async def _use(self, model: Model, files: tuple[AllowedFile, ...]) -> None:
@@ -299,7 +299,7 @@ class Runner:
         await self._models.ask(UseModel(model, files), Done)
         if files:
             listed = ", ".join(f"{file.name} (SHA-256 {short(file.sha256)})" for file in files)
-            self._say(f"The model uses {', '.join(model.objects)} from {listed}; so do the files of this run.")
+            self._log(f"The model uses {', '.join(model.objects)} from {listed}; so do the files of this run.")
         await self._host.allow(files)
         await self._cluster.require(model.custom, model.objects)
 
@@ -322,14 +322,14 @@ class Runner:
 
     async def _read(self, job: Job, model: Model, source: RowSource, scratch: Path) -> tuple[Prepared, Arrays | None]:
         """Read the server's data, and give the test rows to the model process; return their targets."""
-        self._say("Reading the data …")
+        self._log("Reading the data …")
         rows, stop = await source.open(model), threading.Event()
         read = partial(read_data, job, self._workspace, model, scratch, rows, stop)
         data = await in_thread(read, on_cancel=stop.set)
         for line in (*data.notes, *data.warnings):
-            self._say(f"Note: {line}.")
+            self._log(f"Note: {line}.")
         pieces = pluralize(len(data.shards), "part" if job.deal == "parts" else "shard")
-        self._say(
+        self._log(
             f"{pluralize(data.rows, 'row', grouped=True)}: {data.train:,} to train on in {pieces}, {data.validation:,} "
             f"for validation, {data.test:,} for the server's test."
         )
@@ -363,7 +363,7 @@ class Runner:
                 return dealt((await self._read(fewer, model, source, folder))[0]), owners
             except InputError as wrong:
                 impossible[len(owners)] = wrong
-                self._say(f"The run can't start with {pluralize(len(owners), 'client')}: {wrong.message}. {wrong.hint}")
+                self._log(f"The run can't start with {pluralize(len(owners), 'client')}: {wrong.message}. {wrong.hint}")
 
     async def _gather(self, clients: int, takers: Takers | None, early: EarlyStart, *, by_key: bool) -> list[str]:
         """Wait for the clients, and for the parts that they choose."""
@@ -371,7 +371,7 @@ class Runner:
         with self._waiting(early, by_key), self._display.table(self._cluster.roster.members, self._host.notes):
             owners = await assembly.gather(clients)
         for note in takers.notes(owners) if takers else ():
-            self._say(f"Note: {note}.")
+            self._log(f"Note: {note}.")
         return owners
 
     @contextlib.contextmanager
@@ -445,8 +445,8 @@ class Runner:
             _held(lock_of(self._workspace, run.run)),
         ):
             for name in journal.repaired:
-                self._say(f"Note: {name} ended in an incomplete line, which is removed.")
-            self._models.room = RetryWhenFull("What the model process makes can't be written", self._say)
+                self._log(f"Note: {name} ended in an incomplete line, which is removed.")
+            self._models.room = RetryWhenFull("What the model process makes can't be written", self._log)
             began = time.monotonic()
             stats = RunStats()
             shown = await self._show_rows(run, job)
@@ -492,7 +492,7 @@ class Runner:
                 weights,
                 owners,
                 scratch,
-                self._say,
+                self._log,
                 rounds,
                 display.shows_rounds,
                 timeouts.grace,
@@ -507,7 +507,7 @@ class Runner:
             deadline=60 * job.deadline,
             copies=cluster.own_machines,
             epochs=run.record.epochs,
-            told_epochs=job.epochs,
+            shown_epochs=job.epochs,
             folds=folds_of(job),
             timeouts=timeouts,
             method=job.method,
@@ -538,8 +538,8 @@ class Runner:
         except asyncio.CancelledError:
             _go_on_after_interrupt()
             simulated = self._host.server_id == resuming.SIMULATED
-            self._say("Interrupted: finished work is kept. Press Ctrl-C again to exit immediately.")
-            self._say(f"Resume it with: {resuming.how_to_resume(self._workspace, run.run, simulated=simulated)}")
+            self._log("Interrupted: finished work is kept. Press Ctrl-C again to exit immediately.")
+            self._log(f"Resume it with: {resuming.how_to_resume(self._workspace, run.run, simulated=simulated)}")
             await shell.settle()
             return "interrupted"
         except LanfitError:
@@ -559,15 +559,15 @@ class Runner:
         if status != "interrupted":  # else the run can be resumed without asking for the passphrase again
             self._host.forget_passphrase(run.run)
         if job.keep_runs and (old := remove_oldest(self._workspace, job.keep_runs)):
-            self._say(f"Removed the oldest finished runs, as --keep-runs {job.keep_runs} says: {', '.join(old)}.")
+            self._log(f"Removed the oldest finished runs, as --keep-runs {job.keep_runs} says: {', '.join(old)}.")
 
     async def _end_before_it_began(self, status: str, why: Callable[[str], str]) -> None:
         """Notify every client that there is no run; `why` returns the reason for a client."""
         connected = self._cluster.roster.connected
         await self._cluster.end_run({name: RunEndedMessage("", status, why(name)) for name in connected})
 
-    def _say(self, text: str) -> None:
-        self._display.say(text)
+    def _log(self, text: str) -> None:
+        self._display.log(text)
 
 
 def _go_on_after_interrupt() -> None:

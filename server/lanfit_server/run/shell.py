@@ -133,7 +133,7 @@ class Shell:
         event = await next_event(self._cluster, seconds)
         now = self._clock()
         if (stood := now - began - seconds) > STOOD_STILL_SECONDS:
-            self._hear(StoodStill(stood))
+            self._on_event(StoodStill(stood))
         if event is not None:
             await self._take(event)
         if event is None or now - self.looked >= self._heartbeat:
@@ -146,29 +146,29 @@ class Shell:
                 raise error
             case OwnEvent(_Given(command, taken)):
                 try:
-                    self._hear(command)
+                    self._on_event(command)
                     taken.set_result(None)
                 except LanfitError as refused:
                     taken.set_exception(refused)
             case OwnEvent(WorkDone() as done):
-                self._hear(done)
+                self._on_event(done)
             case Logged():
                 if event.run == self._run.run and self._journal.client_log(event.client, event.lines):
                     self._emit(events.LogFull(event.client))
             case ClientJoined():
                 member = self._cluster.roster[event.client]
-                self._hear(ClientJoined(event.client, member.address, member.backend))
+                self._on_event(ClientJoined(event.client, member.address, member.backend))
             case _:
-                self._hear(event)
+                self._on_event(event)
 
     def _tick(self, *, idle: bool) -> None:
         members = self._cluster.roster.members()
         advanced = {each.name: each.advanced for each in members if each.connected}
         delivered = {each.name: each.delivered for each in members if each.connected}
         self.looked = self._clock()
-        self._hear(Tick(advanced, delivered, idle))
+        self._on_event(Tick(advanced, delivered, idle))
 
-    def _hear(self, event: Input) -> None:
+    def _on_event(self, event: Input) -> None:
         self._to_do += self._engine.handle(event, self._clock())
 
     def command(self, command: Command) -> asyncio.Future[None]:
@@ -206,15 +206,15 @@ class Shell:
             case DoNow(work):
                 await self._workshop.do(work)
             case Persist(tasks, epochs):
-                room = RetryWhenFull("Tasks can't be written down", self._display.say)
+                room = RetryWhenFull("Tasks can't be written down", self._display.log)
                 await room.for_(lambda: run.allow_epochs(epochs), thread=False)
                 await room.for_(lambda: run.ledger.add_tasks(tasks), thread=False)
                 if self._is_new:
                     self._is_new = False
                     failpoint("server.tasks-dealt")
-                    self._tell_shards()
+                    self._notify_shards()
             case RecordSettings(values):
-                room = RetryWhenFull("A changed setting can't be written down", self._display.say)
+                room = RetryWhenFull("A changed setting can't be written down", self._display.log)
                 await room.for_(lambda: run.change_job(values), thread=False)
             case AssignShards(owners):
                 run.ledger.deal(owners)
@@ -238,7 +238,7 @@ class Shell:
             case Asked(model):
                 self._dispatch.scored(self._workshop.files(model))
             case Notify(client, text):
-                await cluster.tell(client, text)
+                await cluster.notify(client, text)
             case EndRun():
                 self._is_over = True
             case _:
@@ -249,7 +249,7 @@ class Shell:
         for subscriber in self._subscribers:
             subscriber(event, now)
 
-    def _tell_shards(self) -> None:
+    def _notify_shards(self) -> None:
         data = self._dispatch.data
         for shard, owner in enumerate(self._run.ledger.owners()):
             self._emit(events.ShardAssigned(shard + 1, owner, data.samples[shard]))
@@ -278,7 +278,7 @@ class Shell:
         Nothing is given out, nobody is waited for, and what goes wrong now is left to a server that resumes the run.
         """
         self._to_do = deque(each for each in self._to_do if not isinstance(each, Lease | Ask))
-        self._hear(Stop(waiting=False))
+        self._on_event(Stop(waiting=False))
         while not self._is_over:
             await self._work_off()
             if self._working:

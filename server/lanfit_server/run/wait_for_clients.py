@@ -30,7 +30,7 @@ from lanfit_server.clusters.events import (
 )
 from lanfit_server.clusters.roster import Member
 from lanfit_server.data.prepare import RunData
-from lanfit_server.data.survey import Told, unite
+from lanfit_server.data.survey import ClientSurvey, unite
 from lanfit_server.run.early_start import EarlyStart
 from lanfit_server.run.parts import Takers, client_data_of
 from lanfit_server.ui.display import Display
@@ -49,7 +49,7 @@ class _Answers:
 
     def __init__(self, asked: list[str], deadline: float) -> None:
         self.asked = asked
-        self.told: dict[str, Told] = {}
+        self.told: dict[str, ClientSurvey] = {}
         self.faults: dict[str, LanfitError] = {}
         self.misfit = False
         """What all have told does not go together: that it is told again is waited for."""
@@ -68,7 +68,7 @@ class _Answers:
         self.faults.pop(name, None)
         self._since[name] = time.monotonic()
 
-    def take(self, told: Told) -> None:
+    def take(self, told: ClientSurvey) -> None:
         self.told[told.client], self.misfit = told, False
         self.faults.pop(told.client, None)
 
@@ -83,26 +83,26 @@ class _Answers:
         self.misfit = False
         self.faults.pop(name, None)
 
-    def unheard(self) -> list[str]:
+    def unanswered(self) -> list[str]:
         """Those that were asked and have said nothing yet."""
         return [name for name in self.asked if name not in self.told and name not in self.faults]
 
     def all_faults(self) -> list[LanfitError]:
         """Return what is wrong, when everybody was heard; nothing before."""
-        return [] if self.unheard() else list(self.faults.values())
+        return [] if self.unanswered() else list(self.faults.values())
 
     def left(self, now: float) -> float:
         """Seconds until one has taken too long."""
-        return min((max(0.0, self._since[name] + self._deadline - now) for name in self.unheard()), default=math.inf)
+        return min((max(0.0, self._since[name] + self._deadline - now) for name in self.unanswered()), default=math.inf)
 
     def too_late(self, now: float) -> list[str]:
-        return [name for name in self.unheard() if now - self._since[name] >= self._deadline]
+        return [name for name in self.unanswered() if now - self._since[name] >= self._deadline]
 
     def waiting(self) -> str:
         """Return sentences about what the run waits for."""
         told = ["Waiting for files that match."] if self.misfit else []
-        if unheard := self.unheard():
-            told.append(f"Waiting for {', '.join(unheard)} to read and check their data.")
+        if unanswered := self.unanswered():
+            told.append(f"Waiting for {', '.join(unanswered)} to read and check their data.")
         if self.faults:
             told.append(f"Waiting for corrected files of {', '.join(self.faults)}. {CORRECTED}")
         return " ".join(told) or "Waiting for another client."
@@ -190,7 +190,7 @@ class Assembly:
             # Clients that join from now on are not counted.
             self._cluster.waiting_for = f"training starts when {all_of_them} here{early}"
             for name in self._ready():
-                await self._cluster.tell(name, f"{here} of {all_of_them} here; training starts when all are{early}")
+                await self._cluster.notify(name, f"{here} of {all_of_them} here; training starts when all are{early}")
             waited = f", for {time.monotonic() - began:.0f} s now" if time.monotonic() - began > 1 else ""
             early = self._early.invitation(len(self._ready()), time.monotonic())
             if here < wanted:
@@ -210,7 +210,7 @@ class Assembly:
 
     def _begins(self, ready: Sequence[str]) -> bool:
         """Return whether the run starts with these clients, although more were requested."""
-        return self._early.begins(ready, self._cluster.roster, self._display.say, time.monotonic())
+        return self._early.begins(ready, self._cluster.roster, self._display.log, time.monotonic())
 
     def _ready(self) -> list[str]:
         connected = self._cluster.roster.connected
@@ -244,7 +244,7 @@ class Assembly:
         pairs = list(zip([name for name in parts.assigned if name not in here], strangers, strict=False))
         for named, stranger in pairs:
             called = self._cluster.rename(stranger, named)
-            self._display.say(f"{stranger} takes the place of {named}, as {called}.")
+            self._display.log(f"{stranger} takes the place of {named}, as {called}.")
             await self._take(called, parts.replace(named, called))
         return bool(pairs)
 
@@ -268,7 +268,7 @@ class Assembly:
         self.faults = answers.faults
         self._early.begin(time.monotonic())
         do = "read and check their" if len(owners) > 1 else "reads and checks its"
-        self._display.say(f"{', '.join(owners)} {do} own files …")
+        self._display.log(f"{', '.join(owners)} {do} own files …")
         for name in owners:
             await self._survey(name, order)
         while True:
@@ -282,7 +282,7 @@ class Assembly:
                     await self._ask_for_corrections(answers, wrong)
             elif not self._corrects and (faults := answers.all_faults()):
                 raise together(faults)
-            await self._hear(answers, order)
+            await self._handle_next_event(answers, order)
             for name in [name for name in self._ready() if name not in answers.asked][: wanted - len(answers.asked)]:
                 answers.ask(name)
                 await self._survey(name, order)
@@ -294,20 +294,20 @@ class Assembly:
         if self._parts is not None:
             data = replace(data, parts=self._parts.of_all(owners))
         for note in remarks:
-            self._display.say(f"Note: {note}.")
+            self._display.log(f"Note: {note}.")
         return data, owners
 
     async def _ask_for_corrections(self, answers: _Answers, wrong: InputError) -> None:
         """Report client data that is valid by itself, but inconsistent among clients, which only people can correct."""
-        self._display.say(f"{wrong.message}.\n  → {wrong.hint} {CORRECTED}")
+        self._display.log(f"{wrong.message}.\n  → {wrong.hint} {CORRECTED}")
         for name in answers.told:
             text = (
                 f"the data of the clients does not match: {wrong.message}. {wrong.hint} Press Enter to read them again"
             )
-            await self._cluster.tell(name, text)
+            await self._cluster.notify(name, text)
         answers.misfit = True
 
-    async def _hear(self, answers: _Answers, order: Survey) -> None:
+    async def _handle_next_event(self, answers: _Answers, order: Survey) -> None:
         """Wait for the next event, and record it."""
         now = time.monotonic()
         seconds = min(REMIND_SECONDS, self._early.left(now), answers.left(now))
@@ -317,13 +317,13 @@ class Assembly:
                 now = time.monotonic()
                 for name in answers.too_late(now):
                     self._fault(
-                        answers, name, lanfit_error("survey.no-answer", client=name, waited=self._deadline_said)
+                        answers, name, lanfit_error("survey.no-answer", client=name, waited=self._deadline_text)
                     )
                 if seconds == REMIND_SECONDS:
-                    self._display.say(f"{answers.waiting()}{self._early.invitation(len(answers.told), now)}")
+                    self._display.log(f"{answers.waiting()}{self._early.invitation(len(answers.told), now)}")
             case SurveyDone(client, surveyed, arrays) if client in answers.asked:
                 try:
-                    told = Told.of(client, order.model, surveyed, arrays)
+                    told = ClientSurvey.of(client, order.model, surveyed, arrays)
                 except InputError as wrong:
                     self._fault(answers, client, wrong)
                     return
@@ -333,7 +333,7 @@ class Assembly:
                 self._noted.update(new)
                 notes = "".join(f"\n  Note: {note}." for note in new)
                 rows = pluralize(surveyed.train, "row", grouped=True)
-                self._display.say(
+                self._display.log(
                     f"{client} has {rows} to train on, {surveyed.validation:,} for validation, {surveyed.test:,} for "
                     f"its test.{notes}"
                 )
@@ -357,14 +357,14 @@ class Assembly:
         """Report errors in client data at once, if they can be corrected now."""
         answers.fault(client, wrong)
         if self._corrects:
-            self._display.say(f"{wrong.message}.\n  → {wrong.hint}")
-            if not answers.unheard():
-                self._display.say(f"{answers.waiting()}{self._early.invitation(len(answers.told), time.monotonic())}")
-        elif answers.unheard():
-            self._display.say(f"{wrong.message}. The server waits for the other clients first.")
+            self._display.log(f"{wrong.message}.\n  → {wrong.hint}")
+            if not answers.unanswered():
+                self._display.log(f"{answers.waiting()}{self._early.invitation(len(answers.told), time.monotonic())}")
+        elif answers.unanswered():
+            self._display.log(f"{wrong.message}. The server waits for the other clients first.")
 
     @property
-    def _deadline_said(self) -> str:
+    def _deadline_text(self) -> str:
         return readable_duration(self._deadline)
 
     async def _survey(self, name: str, order: Survey) -> None:
@@ -377,17 +377,17 @@ class Assembly:
     async def _note(self, event: Event | None) -> None:
         match event:
             case ClientJoined(name):
-                self._display.say(joined(self._cluster, name))
+                self._display.log(joined(self._cluster, name))
                 await self._ask_parts(self._cluster.roster[name].name)
             case PartsChosen(earlier, name, parts) if self._parts is not None:
                 earlier = self._cluster.roster[earlier].name
                 name = self._cluster.rename(earlier, name)
                 self._asked.add(name)
                 called = f"{earlier}, now called {name}," if name != earlier else name
-                self._display.say(f"{called} trains on {parts.said} of {self._parts.of}.")
+                self._display.log(f"{called} trains on {parts.description} of {self._parts.of}.")
                 await self._take(name, parts)
             case ClientLeft(name, reason, lost):
-                self._display.say(f"{name} {'was lost' if lost else 'left'} ({reason}).")
+                self._display.log(f"{name} {'was lost' if lost else 'left'} ({reason}).")
             case ClientUnavailable(_, error):
                 raise error
             case BeginNow():

@@ -33,9 +33,9 @@ class Admission:
         """Question 2: listen immediately, and print the command to run on a client."""
         endpoint = self._endpoint
         self._answers.ask("port", check=lambda port: self._loop.call(endpoint.listen(int(str(port)))))
-        self._terminal.say(how_to_join(endpoint, self._options.workspace))
+        self._terminal.log(how_to_join(endpoint, self._options.workspace))
         if endpoint.note:
-            self._terminal.say(f"Note: {endpoint.note}.")
+            self._terminal.log(f"Note: {endpoint.note}.")
 
     def unlock(self, runs: Sequence[str] = ()) -> str | None:
         """Question 6: admit clients from now on. Return the passphrase, None for the saved one.
@@ -50,7 +50,7 @@ class Admission:
         )
         self._endpoint.let_in(passphrase, kept)
         if passphrase is None and (others := [run for run in of if of[run] != kept]):
-            self._terminal.say(
+            self._terminal.log(
                 f"Note: the clients of run {', '.join(others)} use another passphrase. To collect their results as "
                 "well, restart the server later with that passphrase."
             )
@@ -64,7 +64,7 @@ class Admission:
             passphrase = make_passphrase()  # no user needs to know it
         if passphrase is None and kept is None:
             if self._endpoint.lost_passphrase(run):
-                self._terminal.say(
+                self._terminal.log(
                     "Note: the saved passphrase of this run can't be read from server/state/. Enter the one that the "
                     "clients know; with another one they must be restarted."
                 )
@@ -79,14 +79,14 @@ def how_to_join(endpoint: Endpoint, workspace: Workspace) -> str:
     here = [each for each in ranked(interfaces_here()) if _listens(endpoint.addresses, each.address)]
     in_a_clone = (workspace.root / "client" / "__main__.py").is_file()
     program = "python client" if in_a_clone else "lanfit client"
-    return said_of_joining(endpoint.host, endpoint.port, endpoint.addresses, here, program, endpoint.fingerprint)
+    return joining_lines(endpoint.host, endpoint.port, endpoint.addresses, here, program, endpoint.fingerprint)
 
 
 def _listens(addresses: Sequence[str], address: str) -> bool:
     return ("::" if ":" in address else "0.0.0.0") in addresses
 
 
-def said_of_joining(
+def joining_lines(
     host: str, port: int, addresses: Sequence[str], here: Sequence[Candidate], program: str, fingerprint: str
 ) -> str:
     """Return the lines for the operator.
@@ -109,7 +109,7 @@ def said_of_joining(
         remarks.append(f"Each client must replace {zone} with the name of its own interface.")
     if others := here[1:]:
         which = "Another address" if len(others) == 1 else "Other addresses"
-        remarks.append(f"{which} of this machine: {', '.join(other.said for other in others)}.")
+        remarks.append(f"{which} of this machine: {', '.join(other.description for other in others)}.")
     if not is_loopback(host):
         remarks.append("--fingerprint may be omitted when joining for the first time: the passphrase is enough.")
     line = f"{program} {with_port(joined, port)} --fingerprint {fingerprint}"

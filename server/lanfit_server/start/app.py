@@ -51,7 +51,7 @@ class Server:
         self._terminal = terminal
         self._loop = loop
         self._display = Display(terminal)
-        self._endpoint = Endpoint(self._workspace, timeouts, host, self._display.say)
+        self._endpoint = Endpoint(self._workspace, timeouts, host, self._display.log)
         self._cluster = self._endpoint.cluster
         if terminal.take_defaults:  # nothing is asked
             self._cluster.waiting_for = "the server is being set up"
@@ -97,7 +97,7 @@ class Server:
             self._admission.open()
             self._cluster.waiting_for = f"the server resumes run {run_id}"
             passphrase = self._admission.unlock_again(job, run_id)
-            self._display.say(self._loop.call(self._said_of(run)))
+            self._display.log(self._loop.call(self._said_of(run)))
             self._start_local(job)
             return [self._follow(RunRequest(job, None, resumes=run_id), passphrase)]
 
@@ -130,11 +130,11 @@ class Server:
             kept = (
                 "The passphrase is the one that the run was started with; it can't be shown because it was not saved."
             )
-            self._terminal.say(kept if passphrase is None else f"The passphrase is: {passphrase}")
+            self._terminal.log(kept if passphrase is None else f"The passphrase is: {passphrase}")
 
         with self._terminal.on_enter(lambda: self._loop.soon(self._session.start_now), {"p": show}) as reads_keys:
             if reads_keys and said:
-                self._terminal.say("Type p and press Enter to show the passphrase.")
+                self._terminal.log("Type p and press Enter to show the passphrase.")
             yield
 
     # --- collecting ---------------------------------------------------------------------------------------------
@@ -150,10 +150,10 @@ class Server:
             with self._keys(passphrase, said=True):
                 self._loop.call(gathering.run())
         except KeyboardInterrupt:
-            self._display.say("Interrupted: delivered results are kept.")
+            self._display.log("Interrupted: delivered results are kept.")
         summaries = []
         for run in gathering.runs:
-            finalizer = Finalizer(self._workspace, self._session.models, self._session.scratch / run, self._display.say)
+            finalizer = Finalizer(self._workspace, self._session.models, self._session.scratch / run, self._display.log)
             caught_up = finalizer.run(self._endpoint.store.opened(run), self._cluster.roster)
             if (summary := self._loop.call(caught_up)) is not None:
                 summaries.append(summary)

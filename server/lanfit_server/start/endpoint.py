@@ -35,13 +35,13 @@ class Endpoint:
 
     Args:
         host: the address or name to listen on.
-        say: called with lines for the operator.
+        log: called with lines for the operator.
     """
 
-    def __init__(self, workspace: Workspace, timeouts: Timeouts, host: str, say: Callable[[str], None]) -> None:
+    def __init__(self, workspace: Workspace, timeouts: Timeouts, host: str, log: Callable[[str], None]) -> None:
         self.host = host
         self._workspace = workspace
-        self._say = say
+        self._log = log
         self._timeouts = timeouts
         state = workspace.server_state
         self._identity, self.note = load_identity(state, lambda: _has_unfinished_run(workspace))
@@ -50,7 +50,7 @@ class Endpoint:
         self._kept = KeptPassphrase(state)
         self._local: LocalClients | None = None
         self.store = ResultStore(workspace, self._identity.server_id)
-        self.cluster = LanCluster(self.store, say)
+        self.cluster = LanCluster(self.store, log)
 
     @property
     def server_id(self) -> bytes:
@@ -92,8 +92,8 @@ class Endpoint:
             self.fingerprint,
             threads,
             once=once,
-            on_trouble=lambda name, what: self._say(f"The local client {name}: {what}"),
-            on_death=lambda name, why: self._say(f"The local client {name}: {why}"),
+            on_trouble=lambda name, what: self._log(f"The local client {name}: {what}"),
+            on_death=lambda name, why: self._log(f"The local client {name}: {why}"),
             on_giving_up=lambda name, wrong: self.cluster.events.put_nowait(ClientUnavailable(name, wrong)),
         )
         await self._local.start(count)

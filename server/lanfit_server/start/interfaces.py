@@ -45,7 +45,7 @@ class Candidate:
     kind: Kind
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """Return the address with the information that users need to recognize it."""
         note = {Kind.LAN: "", Kind.VPN: ", a VPN", Kind.VIRTUAL: ", virtual"}[self.kind]
         return f"{self.address} ({self.interface}{note})"

@@ -27,7 +27,7 @@ from lanfit_server.data.keras_datasets import load_set
 from lanfit_server.data.model_source import ReadyModel, compile_request
 from lanfit_server.data.prepare import model_of
 from lanfit_server.models.custom_files import files_of, kept
-from lanfit_server.models.handle import Compiled, Loaded, LoadedSet, LoadModel, ModelProcess, Problem
+from lanfit_server.models.handle import Compiled, Loaded, LoadedDataset, LoadModel, ModelProcess, Problem
 from lanfit_server.models.keras_datasets import check_set
 from lanfit_server.models.model_folder import find_model, models_in
 from lanfit_server.requests import RunRequest
@@ -100,7 +100,7 @@ class JobPrompts:
         values["loss"] = self._ask_compiled("loss", loaded.loss, loaded.problems)
         compiled = self._compile(values)
         values |= ask_data(self._answers)
-        loading_set = self._load_set(values, loaded)
+        loading_set = self._load_dataset(values, loaded)
         values["normalizer"] = ask("normalizer")
         values["method"] = ask("method")
         values["order"] = ask("order", check=lambda order: self._check_order(str(order), compiled, values, loaded))
@@ -108,7 +108,7 @@ class JobPrompts:
             values["threads"] = max(1, (os.cpu_count() or 1) // begun.local)
         job = make_job(values)
         model = model_of(job, loaded, compiled, self._custom)
-        return RunRequest(job, ReadyModel(loaded, model, self._custom), self._loaded_set(job, loading_set))
+        return RunRequest(job, ReadyModel(loaded, model, self._custom), self._loaded_dataset(job, loading_set))
 
     # --- the model ----------------------------------------------------------------------------------------------
 
@@ -130,7 +130,7 @@ class JobPrompts:
         """Wait for the model; at a terminal, explain an unusable one and ask again."""
         while True:
             if not loading.done():
-                self._terminal.say(f"Reading {name}: Keras is still being imported …")
+                self._terminal.log(f"Reading {name}: Keras is still being imported …")
             try:
                 loaded = self._loop.result(loading)
             except InputError as wrong:
@@ -144,11 +144,11 @@ class JobPrompts:
             known = ", ".join(filter(None, [loaded.optimizer, loaded.loss]))
             compiled = f"compiled with {known}" if known else "not compiled"
             sizes = _sizes(loaded)
-            self._terminal.say(
+            self._terminal.log(
                 f"{path}: {pluralize(loaded.parameters, 'parameter', grouped=True)}, {sizes}, {compiled}."
             )
             for note in loaded.notes:
-                self._terminal.say(f"Note: {note}.")
+                self._terminal.log(f"Note: {note}.")
             return path, loaded
 
     def _ask_compiled(self, key: str, compiled: str, problems: Mapping[str, Problem]) -> Value:
@@ -171,7 +171,7 @@ class JobPrompts:
     def _compile(self, values: Mapping[str, Value]) -> Compiled:
         compiled = self._loop.call(self._models.ask(compile_request(values), Compiled))
         for note in compiled.notes:
-            self._terminal.say(f"Note: {note}.")
+            self._terminal.log(f"Note: {note}.")
         return compiled
 
     # --- the data -----------------------------------------------------------------------------------------------
@@ -187,17 +187,21 @@ class JobPrompts:
         else:
             check_folders(self._workspace.inputs, self._workspace.targets if order == "XY" else None)
 
-    def _load_set(self, values: Mapping[str, Value], model: Loaded) -> concurrent.futures.Future[LoadedSet] | None:
+    def _load_dataset(
+        self, values: Mapping[str, Value], model: Loaded
+    ) -> concurrent.futures.Future[LoadedDataset] | None:
         if values["data"] != "keras":
             return None
         name, args = str(values["dataset"]), str(values.get("dataset_args") or "")
         return self._loop.submit(load_set(self._models, name, args, model.input_shape, self._scratch))
 
-    def _loaded_set(self, job: Job, loading: concurrent.futures.Future[LoadedSet] | None) -> LoadedSet | None:
+    def _loaded_dataset(
+        self, job: Job, loading: concurrent.futures.Future[LoadedDataset] | None
+    ) -> LoadedDataset | None:
         if loading is None:
             return None
         if not loading.done():
-            self._terminal.say(f"Loading {job.dataset}: Keras downloads it on first use …")
+            self._terminal.log(f"Loading {job.dataset}: Keras downloads it on first use …")
         return self._loop.result(loading)
 
 

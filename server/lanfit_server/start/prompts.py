@@ -137,11 +137,11 @@ class Answers:
         )
         if answer is not None and self._terminal.interactive and not self._terminal.take_defaults:
             # Asking twice would be one more question for programs that answer them at a terminal.
-            self._terminal.say("It was not shown; type p and press Enter after the last question to show it.")
+            self._terminal.log("It was not shown; type p and press Enter after the last question to show it.")
         if answer is not None or keep:
             return answer
         made = make()
-        self._terminal.say(f"The passphrase is: {made}")
+        self._terminal.log(f"The passphrase is: {made}")
         return made
 
 

@@ -46,7 +46,7 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
     display, timeouts = Display(terminal), Timeouts.of(defaults, settings)
     with contextlib.ExitStack() as closing:
         loop = closing.enter_context(LoopThread())
-        models = loop.call(ModelProcess.start(display.say))
+        models = loop.call(ModelProcess.start(display.log))
         closing.callback(lambda: loop.call(models.stop()))
         scratch = scratch_folder(workspace.server_state / "scratch")
         closing.callback(scratch.remove)
@@ -54,7 +54,7 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
             request = RunRequest(resuming.job_of_run(workspace, options.resume), None, resumes=options.resume)
         else:
             if options.resume:
-                display.say(f"Run {options.resume} had not started when its simulation ended: it starts now.")
+                display.log(f"Run {options.resume} had not started when its simulation ended: it starts now.")
                 given = {**resuming.values_of_run(workspace, options.resume), **options.given, **WAY_IN}
                 answers = Answers(terminal, given, {})
             else:
@@ -63,7 +63,7 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
             request = prompts.ask_rest(prompts.ask_first(DEFAULTS.host, DEFAULTS.port))
             request = replace(request, name=options.resume or "", remark=REMARK)
         job = request.job
-        host = Simulation(workspace, job.clients, pool, job.threads, job.backend, job.device, display.say)
+        host = Simulation(workspace, job.clients, pool, job.threads, job.backend, job.device, display.log)
         session = closing.enter_context(loop.within(Session(workspace, host, models, display, timeouts, scratch)))
         if request.resumes:
             loop.call(host.take_up(request.resumes))

@@ -35,7 +35,7 @@ class Simulation:
         pool: the number of trainers; None for the number of cores.
         threads: of each trainer; None for the cores divided by the trainers.
         backend: of the trainers; None for the one that is installed.
-        say: called with lines for the operator.
+        log: called with lines for the operator.
     """
 
     def __init__(
@@ -46,13 +46,13 @@ class Simulation:
         threads: int | None = None,
         backend: str | None = None,
         device: str = "auto",
-        say: Callable[[str], None] = lambda text: None,
+        log: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.clients = clients
         self.pool, self.threads = sizes(pool, threads)
         self.server_id = resuming.SIMULATED
         self.store = ResultStore(workspace, self.server_id)
-        self._say = say
+        self._log = log
         self._runtime = Runtime(backend or default_backend(), device, self.threads)
         check_backend(self._runtime.backend)
         self._closing = contextlib.ExitStack()
@@ -62,11 +62,11 @@ class Simulation:
         self._trainers = TrainerPool(
             self._runtime,
             min(self.pool, clients),
-            on_ready=lambda ready: say(f"The first trainer is ready: {ready}."),
-            on_death=say,
+            on_ready=lambda ready: log(f"The first trainer is ready: {ready}."),
+            on_death=log,
             on_unusable=lambda error: self.cluster.unusable(error),
         )
-        self.cluster = SimulatedCluster(self.store, self._trainers, scratch.folder, say)
+        self.cluster = SimulatedCluster(self.store, self._trainers, scratch.folder, log)
 
     async def open(self) -> None:
         """Let the clients join, and start their trainers.
@@ -81,7 +81,7 @@ class Simulation:
             if self.clients == 1
             else f"{self.clients} clients are simulated; they share"
         )
-        self._say(f"{who} {share}.")
+        self._log(f"{who} {share}.")
         self.cluster.join(self.clients, self._runtime, free_memory() // min(self.pool, self.clients))
         await self._trainers.start()
 
@@ -97,7 +97,7 @@ class Simulation:
         # Its clients are gone with it: nobody trains their tasks.
         run.ledger.end_leases("lost")
         results = len(run.ledger.results())
-        self._say(f"Resuming run {run_id}: {pluralize(results, 'result is', 'results are')} on disk.")
+        self._log(f"Resuming run {run_id}: {pluralize(results, 'result is', 'results are')} on disk.")
         return run
 
     async def close(self) -> None:

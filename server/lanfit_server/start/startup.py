@@ -45,7 +45,7 @@ def run_server(options: Options, terminal: Terminal) -> list[Summary]:
         job = job_of_run(options.workspace, run)
         answers = Answers(terminal, {"host": job.host, "port": job.port, **options.given}, defaults)
         if status_of(options.workspace, run) == NOT_BEGUN:
-            terminal.say(f"Run {run} had not started when its server ended: it starts now with the same job.")
+            terminal.log(f"Run {run} had not started when its server ended: it starts now with the same job.")
             begin = job
             answers = Answers(
                 terminal, {**values_of_run(options.workspace, run), "collect": False, **options.given}, {}
@@ -75,7 +75,7 @@ def _check_disk(workspace: Workspace, terminal: Terminal) -> None:
 
     folder = next((folder for folder in (workspace.logs, workspace.root) if folder.is_dir()), None)
     if folder is not None and check_database(folder) != "wal":
-        terminal.say(
+        terminal.log(
             f"Note: {folder} is on a drive without shared memory support, like most network drives. Runs work there, "
             "but writing to their ledger is slower."
         )
@@ -90,12 +90,12 @@ def left_behind(options: Options, terminal: Terminal) -> str | None:
         return None
     from lanfit_server.run.resume import how_to_resume, unfinished
 
-    if (found := unfinished(options.workspace, terminal.say)) is None:
+    if (found := unfinished(options.workspace, terminal.log)) is None:
         return None
     run, status = found
     said = f"Run {run} {'was interrupted' if status == 'interrupted' else 'is unfinished'}"
     if terminal.take_defaults or set(options.given) - WAY_IN:
-        terminal.say(f"{said}; this is a new run. Resume that one with: {how_to_resume(options.workspace, run)}")
+        terminal.log(f"{said}; this is a new run. Resume that one with: {how_to_resume(options.workspace, run)}")
         return None
     return run if terminal.ask(f"{said}. Resume it? (Y/n)", "--resume", yes_or_no, default="Y") else None
 
@@ -105,7 +105,7 @@ def _start(loop: LoopThread, starting: concurrent.futures.Future[ModelProcess], 
     try:
         from lanfit_server.models.handle import ModelProcess
 
-        starting.set_result(loop.call(ModelProcess.start(terminal.say)))
+        starting.set_result(loop.call(ModelProcess.start(terminal.log)))
     except BaseException as error:  # noqa: BLE001 - it is raised where the process is needed
         starting.set_exception(error)
         return

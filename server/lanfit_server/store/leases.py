@@ -78,7 +78,7 @@ MOST_NOTED = 20
 class Claims:
     """The claims of clients about work that is not theirs: each claim is recorded once, each client reported once."""
 
-    _said: set[bytes] = field(default_factory=set)
+    _reported: set[bytes] = field(default_factory=set)
     _noted: dict[bytes, set[tuple[str, str, str]]] = field(default_factory=dict)
 
     def is_new(self, client_id: bytes, run: str, task: str, what: str) -> bool:
@@ -91,6 +91,6 @@ class Claims:
 
     def is_first(self, client_id: bytes) -> bool:
         """Return whether this is the first claim of this client, which is reported to the operator."""
-        is_first = client_id not in self._said
-        self._said.add(client_id)
+        is_first = client_id not in self._reported
+        self._reported.add(client_id)
         return is_first

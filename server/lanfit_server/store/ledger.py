@@ -31,7 +31,7 @@ from lanfit_server.store.database import open_database
 from lanfit_server.store.leases import StoredLease as StoredLease
 from lanfit_server.store.leases import holder_of
 
-log = logging.getLogger("lanfit.server")
+logger = logging.getLogger("lanfit.server")
 #: The states of a run; see `Ledger.status`.
 STATUSES = frozenset({"unfinished", "done", "partial", "failed", "interrupted"})
 
@@ -496,7 +496,7 @@ class Ledger:
             with self.transaction():
                 pass
         except sqlite3.OperationalError as wrong:
-            log.warning("the ledger can't be written, %d records are waiting: %s", len(self._noted), wrong)
+            logger.warning("the ledger can't be written, %d records are waiting: %s", len(self._noted), wrong)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

@@ -50,7 +50,7 @@ from lanfit.wire.messages import Result
 from lanfit_server.store.array_source import forget_rows
 from lanfit_server.store.ledger import DamagedLedger, Ledger, RunRecord, StoredResult
 
-log = logging.getLogger("lanfit.server")
+logger = logging.getLogger("lanfit.server")
 #: The final states of a run; with another status a server can resume it.
 FINISHED = frozenset({"done", "partial"})
 #: The fraction of a disk that stays free; uploads are deferred before it is used.
@@ -316,7 +316,7 @@ class ResultStore:
         """Accept nothing for such a run: nobody could resume it."""
         if run not in self._damaged:
             self._damaged.add(run)
-            log.warning("the ledger of run %s is damaged: %s", run, damaged)
+            logger.warning("the ledger of run %s is damaged: %s", run, damaged)
 
     def unfinished(self) -> list[OpenRun]:
         """Return the unfinished runs of this workspace that a server of this identity started, oldest first."""

@@ -32,10 +32,10 @@ class Display:
         self._pace = Pace()
         self._is_live = False
 
-    def say(self, text: str) -> None:
+    def log(self, text: str) -> None:
         """Print a permanent line."""
-        self._terminal.say(text)
-        self._watchers.said(text)
+        self._terminal.log(text)
+        self._watchers.on_log(text)
 
     def detail(self, text: str) -> None:
         """Print a line that the table shows in its own way."""
@@ -66,7 +66,7 @@ class Display:
             self._caption = text
             self._watchers.waiting(text)
             if text and not self._is_live:
-                self.say(text)
+                self.log(text)
 
     @contextlib.contextmanager
     def table(self, members: Callable[[], Sequence[Member]], notes: Callable[[], Sequence[str]]) -> Iterator[None]:

@@ -208,7 +208,7 @@ _HEADS = {"bar": "", "done": ""}
 
 def _moved(member: Member, now: float) -> str:
     """Return the facts of a transfer, shown instead of the metrics of training."""
-    return member.transfer.said(now) if member.transfer is not None and _is_at_work(member) else ""
+    return member.transfer.describe(now) if member.transfer is not None and _is_at_work(member) else ""
 
 
 def _is_at_work(member: Member) -> bool:

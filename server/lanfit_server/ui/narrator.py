@@ -51,13 +51,13 @@ class Narrator:
             case RunBegan():
                 self._display.began(event.run)
             case ClientJoined(came=True):
-                self._display.say(self._joined(event.client))
+                self._display.log(self._joined(event.client))
             case EpochCompleted(crowded=False):
                 part = (event.client, event.fold or None, event.round or None)
                 self._display.epoch(*part, event.epoch, event.epochs, event.metrics)
             case _:
                 for line in sentences(event):
-                    self._display.say(line)
+                    self._display.log(line)
         if isinstance(event, RoundCompleted):
             self._display.round(event.round, event.logs)
 

@@ -18,7 +18,7 @@ from lanfit.core.interrupts import Interruptible
 from lanfit.core.system import refused
 from lanfit.errors import LanfitError, lanfit_error
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -31,12 +31,12 @@ def reported(*, as_json: bool = False) -> Iterator[None]:
         _report(wrong, as_json)
         sys.exit(wrong.exit_code)
     except (OSError, sqlite3.DatabaseError) as error:
-        log.debug("the operating system refused an operation", exc_info=error)
+        logger.debug("the operating system refused an operation", exc_info=error)
         explained = refused(error)
         _report(explained, as_json)
         sys.exit(explained.exit_code)
     except MemoryError as error:
-        log.debug("out of memory", exc_info=error)
+        logger.debug("out of memory", exc_info=error)
         explained = lanfit_error("system.out-of-memory")
         _report(explained, as_json)
         sys.exit(explained.exit_code)

@@ -121,7 +121,7 @@ class Transfer:
             return None
         return (self.total - self.done) * passed / done
 
-    def said(self, now: float) -> str:
+    def describe(self, now: float) -> str:
         """Return the text after the percentage: `12.1 of 33.0 MB, 0:41 left`."""
         left = self.left(now)
         done, total = readable_size(self.done), readable_size(self.total)
@@ -137,4 +137,4 @@ class Transfer:
         if self.done >= self.total or tenth <= self.spoken or now - self._spoken_at < SPEAKS:
             return ""
         self.spoken, self._spoken_at = tenth, now
-        return f"{percent(self.share).strip()}, {self.said(now)}"
+        return f"{percent(self.share).strip()}, {self.describe(now)}"

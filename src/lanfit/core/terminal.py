@@ -34,7 +34,7 @@ REDRAWS = 4
 #: Terminals that can't move their cursor: lines follow each other there, as in a pipe.
 _PLAIN = ("dumb", "unknown")
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Terminal:
@@ -69,7 +69,7 @@ class Terminal:
 
     # --- telling ------------------------------------------------------------------------------------------------
 
-    def say(self, text: str = "") -> None:
+    def log(self, text: str = "") -> None:
         """Print a line for the user, from any thread; if a question is open, once it is answered."""
         with self._lock:
             if self._asker is not None and self._asker != threading.get_ident():
@@ -80,9 +80,9 @@ class Terminal:
     def detail(self, text: str) -> None:
         """Print a line about something that a progress bar or a table shows, unless there is one."""
         if self._area is None:
-            self.say(text)
+            self.log(text)
 
-    def say_now(self, text: str) -> None:
+    def log_now(self, text: str) -> None:
         """Print a line even if a question is open, such as why its answer is no longer needed."""
         with self._lock:
             if self._asker is not None and self._asker != threading.get_ident():
@@ -125,7 +125,7 @@ class Terminal:
 
     def explain(self, wrong: LanfitError) -> None:
         """Print an error that does not end the program, and its hint."""
-        self.say(f"  {wrong.message}" + (f"\n  → {wrong.hint}" if wrong.hint else ""))
+        self.log(f"  {wrong.message}" + (f"\n  → {wrong.hint}" if wrong.hint else ""))
 
     def ask(
         self,
@@ -298,7 +298,7 @@ class _Area:
         try:
             lines = self._draw(width, height)
         except Exception:  # a failing display must not end the program
-            log.debug("the live display could not be drawn", exc_info=True)
+            logger.debug("the live display could not be drawn", exc_info=True)
             lines = ()
         text = Text(no_wrap=True, overflow="crop", end="")
         for number, (line, style) in enumerate(lines):
@@ -315,7 +315,7 @@ class _Logs(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(Exception):  # as in logging: a log must not end what it reports on
-            self._terminal.say(self.format(record))
+            self._terminal.log(self.format(record))
 
 
 def terminal_size(stream: TextIO) -> tuple[int, int]:

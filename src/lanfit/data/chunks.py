@@ -108,7 +108,7 @@ class Chunk:
         return array
 
     @property
-    def said_of_merged(self) -> tuple[str, ...]:
+    def notes_on_merged(self) -> tuple[str, ...]:
         """Return a note on integers that are equal in float32, such as ids and time stamps."""
         if not self.merged:
             return ()
@@ -149,9 +149,9 @@ def unreadable(path: Path, reason: OSError) -> LanfitError:
     return lanfit_error("file.unreadable", file=path, reason=reason.strerror or reason)
 
 
-def rows_differ(name: str, said: int, read: int) -> LanfitError:
+def rows_differ(name: str, expected: int, read: int) -> LanfitError:
     """Return the error for a file with another number of rows than expected."""
-    return lanfit_error("file.rows-differ", file=name, expected=said, found=read)
+    return lanfit_error("file.rows-differ", file=name, expected=expected, found=read)
 
 
 def check_plain(name: str, dtype: np.dtype[Any]) -> None:
@@ -163,12 +163,12 @@ def check_plain(name: str, dtype: np.dtype[Any]) -> None:
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         way = _WAYS.get(dtype.kind, "Save integers or floats")
         if dtype.kind == "V" and dtype.itemsize <= 2:  # NumPy's replacement for an unknown type
-            dtype_said = (
+            dtype_text = (
                 f"{dtype}, as NumPy writes bfloat16" if dtype.itemsize == 2 else f"{dtype}, as NumPy writes float8"
             )
         else:
-            dtype_said = str(dtype)
-        raise lanfit_error("file.no-plain-numbers", file=name, dtype=dtype_said, way=way)
+            dtype_text = str(dtype)
+        raise lanfit_error("file.no-plain-numbers", file=name, dtype=dtype_text, way=way)
 
 
 def check_fits(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:

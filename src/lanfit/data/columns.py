@@ -189,7 +189,7 @@ def _describe(found: _Facts, missing: int, decimal: str | None, thousands: str |
     if len(ways) == 1:
         if ways[0] == Reading(point):
             return _numbers(found, missing, point, fill)
-        proposal = f"number: {ways[0].said}{fill}"
+        proposal = f"number: {ways[0].description}{fill}"
         return found.column(Kind.QUANTITY, proposal, missing, reading=ways[0])
     if ways:
         return _doubtful(found, missing, ways)
@@ -278,7 +278,7 @@ def _marked(found: _Facts, missing: int, decimal: str | None, thousands: str | N
     if len(ways) != 1:
         return None
     marks = ", ".join(f'"{word}"' for word in words)
-    said = f" ({ways[0].said})" if ways[0].said else ""
+    said = f" ({ways[0].description})" if ways[0].description else ""
     proposal = f"number{said}: {marks} counts as missing, {counted_cells(missing + marked)} filled with the median"
     kind = Kind.QUANTITY  # as it is, it can't be read
     return found.column(kind, proposal, missing + marked, reading=ways[0], marks=tuple(words))

@@ -42,7 +42,7 @@ from lanfit.data.tables import (
     is_number,
     is_row,
     may_be_thousands,
-    said_of_numbering,
+    note_on_numbering,
     thousands_groups,
     to_number,
 )
@@ -217,7 +217,7 @@ def notes_of(layout: Layout) -> tuple[str, ...]:
     if layout.encoding in ENCODINGS:
         notes.append(f"read as {ENCODINGS[layout.encoding]}")
     if layout.numbering == "names":
-        notes.append(said_of_numbering(layout.width, names=True))
+        notes.append(note_on_numbering(layout.width, names=True))
     if layout.index:
         notes.append(INDEX_NOTE)
     return tuple(notes)

@@ -364,9 +364,9 @@ def take_parts(data: Prepared, taken: Sequence[PartRange], batch_size: int) -> P
         t, v = (slice(places[parts.first - 1], places[parts.last]) for places in (train, validation))
         if batch_size > (rows := t.stop - t.start):
             raise lanfit_error(
-                "parts.smaller-than-batch", batch=batch_size, rows=rows, parts=parts.said, most=max(1, rows)
+                "parts.smaller-than-batch", batch=batch_size, rows=rows, parts=parts.description, most=max(1, rows)
             )
-        shard = Shard(data.all.take(t), data.all.take(v), origin=parts.said)
+        shard = Shard(data.all.take(t), data.all.take(v), origin=parts.description)
         shards.append(_like_its_parts(data, shard, data.shards[parts.first - 1 : parts.last]))
     used = sorted({index for parts in taken for index in parts.indices})
     counts = [sum(len(getattr(data.shards[index], kind)) for index in used) for kind in ("train", "validation")]

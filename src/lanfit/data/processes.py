@@ -84,8 +84,8 @@ def ask(module: str, order: bytes, limit: int = 0, stop: threading.Event | None 
     free = free_of_machine()
     limit = min(limit or free, free or limit)
     command = [sys.executable, "-P", "-m", module, str(limit)]
-    with tempfile.TemporaryFile() as said:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": said}
+    with tempfile.TemporaryFile() as output:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": output}
         # A backtrace would hide the line that says why.
         environment = environment_of_children({"RUST_BACKTRACE": "0"})
         with subprocess.Popen(command, env=environment, **pipes, **own_group()) as process:  # type: ignore[call-overload]
@@ -94,8 +94,8 @@ def ask(module: str, order: bytes, limit: int = 0, stop: threading.Event | None 
             except BaseException:
                 process.kill()
                 raise
-        said.seek(0)
-        last = said.read()[-4000:].decode(errors="replace")
+        output.seek(0)
+        last = output.read()[-4000:].decode(errors="replace")
     if process.returncode:
         raise ReaderEnded(process.returncode, last, limit)
     found = msgspec.msgpack.decode(answer, type=_Problem | _Found)

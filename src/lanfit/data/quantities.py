@@ -40,7 +40,7 @@ class Reading:
         return None if number is None else -number if found[1] else number
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """A description of what is removed or converted; empty for plain numbers."""
         parts = [f'"{text}" is removed' for text in (self.currency, self.unit) if text]
         if self.thousands:

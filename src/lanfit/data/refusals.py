@@ -30,7 +30,7 @@ class Obstacle:
     where: str
     """For example "line 2", "cell B2"."""
     cell: str
-    said: str = ""
+    detail: str = ""
     """What the cell is, if its text does not show that."""
 
     @property

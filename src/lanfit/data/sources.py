@@ -20,7 +20,7 @@ from lanfit.data.images import chunk_of, find_images, holds_images, labels_of, s
 from lanfit.data.labels import Target
 from lanfit.data.npz import open_npz, read_npz_labels
 from lanfit.data.shard import Samples
-from lanfit.data.tables import FOUND_OUT, Signs, said_of_numbering
+from lanfit.data.tables import FOUND_OUT, Signs, note_on_numbering
 from lanfit.data.text_labels import Labels, labels_of_array
 from lanfit.data.threads import in_order
 from lanfit.errors import lanfit_error
@@ -190,7 +190,7 @@ def _undecided(part: Part) -> Part:
     if part.numbering != "row":
         return part
     width = part.shape[1] if isinstance(part, Chunk) else part.values.shape[1]
-    return replace(part, notes=(*part.notes, said_of_numbering(width, names=False)))
+    return replace(part, notes=(*part.notes, note_on_numbering(width, names=False)))
 
 
 def images_source(x_dir: Path, y_dir: Path | None, target: Target, input_shape: Sequence[int | None]) -> Source:
@@ -288,7 +288,7 @@ def gathered(chunks: Iterable[Chunk | Labels]) -> tuple[str, ...]:
 
 def merged_notes(chunks: Iterable[Chunk]) -> tuple[str, ...]:
     """Notes on whole numbers that float32 can't tell apart; known once the rows have been read."""
-    return gathered(replace(chunk, notes=chunk.said_of_merged) for chunk in chunks if chunk.merged)
+    return gathered(replace(chunk, notes=chunk.notes_on_merged) for chunk in chunks if chunk.merged)
 
 
 def _keys(npz_key: str | None) -> tuple[str | None, str | None]:

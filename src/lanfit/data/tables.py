@@ -155,7 +155,7 @@ def numbering_names(width: int, cells: Iterable[str]) -> bool:
     return width == 2 and not texts <= {"0", "1"}
 
 
-def said_of_numbering(width: int, *, names: bool) -> str:
+def note_on_numbering(width: int, *, names: bool) -> str:
     """Return the note on a first line 0, 1, …: how it was read."""
     shown = ", ".join(map(str, range(min(width, 3)))) + (", …" if width > 3 else "")
     return (

@@ -28,8 +28,8 @@ from lanfit.data.tables import (
     is_missing,
     is_numbering,
     is_row,
+    note_on_numbering,
     numbering_names,
-    said_of_numbering,
     unnamed_column,
 )
 from lanfit.data.text_labels import Labels, labels_of_texts
@@ -210,8 +210,8 @@ def _with_header(sheet: _Sheet, numbering: str) -> _Sheet:
         elif numbering == "row":
             return replace(sheet, numbering=numbering)
         else:
-            said = said_of_numbering(len(texts), names=True)
-            sheet = replace(sheet, numbering=numbering, notes=(*sheet.notes, said))
+            notes = note_on_numbering(len(texts), names=True)
+            sheet = replace(sheet, numbering=numbering, notes=(*sheet.notes, notes))
     elif not is_header([cell for cell in first if isinstance(cell, str)]):
         return sheet
     if not below:

@@ -31,7 +31,7 @@ MESSAGES_A_TURN = 32
 #: The maximum size of messages waiting to be received; a peer that sends more is disconnected.
 WAITING_LIMIT = 4 * 1024 * 1024
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Budget:
@@ -85,7 +85,7 @@ class Link:
         self._received_until = 0
         self._received = 0
         self._news = asyncio.Event()
-        self._heard = asyncio.Event()
+        self._received_something = asyncio.Event()
         self._incoming: dict[int, _Incoming] = {}
         self._fetched = 0
         self.stood_still = ""
@@ -209,14 +209,14 @@ class Link:
 
     async def answers(self, seconds: float) -> bool:
         """Ping the peer; return whether anything is received from it within this many seconds, before the link ends."""
-        self._heard.clear()
+        self._received_something.clear()
         if self.closed.is_set():
             return False
         self._wire.write([self._session.encode(Ping())])
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._heard.wait()
-        return self._heard.is_set() and not self.closed.is_set()
+                await self._received_something.wait()
+        return self._received_something.is_set() and not self.closed.is_set()
 
     async def close(self, reason: str = "") -> None:
         """Send pending data, then close the link. Has no effect if it has ended already."""
@@ -244,7 +244,7 @@ class Link:
         return lanfit_error("link.ended", peer=self.peer, reason=self.reason)
 
     def _on_event(self, event: Event) -> None:
-        self._heard.set()
+        self._received_something.set()
         if isinstance(event, Chunk):
             self._on_chunk(event)
         elif isinstance(event, Ping):
@@ -272,11 +272,11 @@ class Link:
     def _on_end(self) -> None:
         self._timer.cancel()
         self._news.set()
-        self._heard.set()
+        self._received_something.set()
         for incoming in self._incoming.values():
             if not incoming.done.done():
                 incoming.done.set_exception(self._ended())
-        log.debug("the link to %s ended: %s", self.peer, self.reason)
+        logger.debug("the link to %s ended: %s", self.peer, self.reason)
 
     def _tick(self) -> None:
         wire = self._wire

@@ -67,7 +67,7 @@ def why_not_reached(error: OSError, address: str, after: float, timeout: float) 
     return lanfit_error("connect.failed", address=address, reason=system_text(error))
 
 
-def tells_more(error: OSError) -> int:
+def explains_more(error: OSError) -> int:
     """Return how informative an error is, among those of several addresses of one name: the largest is shown."""
     if isinstance(error, ConnectionRefusedError):
         return 3

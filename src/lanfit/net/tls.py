@@ -29,7 +29,7 @@ IDENTITY_FILE = "identity.pem"
 LEAST_DIGITS = 20
 ALL_DIGITS = 64
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def has_fingerprint(fingerprint: bytes, digits: str) -> bool:
 
 def _keep_private(path: Path) -> None:
     if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & 0o077:
-        log.warning("%s was readable by other users; its permissions are now 0600", path)
+        logger.warning("%s was readable by other users; its permissions are now 0600", path)
         path.chmod(0o600)
 
 

@@ -21,7 +21,7 @@ WRITE_HIGH = 64 * 1024
 #: After this many messages of one connection, others are served: a socket buffer holds thousands.
 MESSAGES_A_TURN = 64
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Wire(asyncio.BufferedProtocol):

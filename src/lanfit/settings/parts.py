@@ -27,7 +27,7 @@ class PartRange(msgspec.Struct, frozen=True):
         return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """The parts in words: `part 4`, `parts 3 to 5`."""
         return f"part {self.first}" if self.first == self.last else f"parts {self.first} to {self.last}"
 
@@ -110,9 +110,9 @@ def notes_on(of: int, taken: Mapping[str, PartRange]) -> list[str]:
             continue
         parts, names = PartRange(first + 1, index), whose[first]
         if not names:
-            notes.append(f"no client trains on {parts.said}: those rows are not used")
+            notes.append(f"no client trains on {parts.description}: those rows are not used")
         elif len(names) > 1:
-            notes.append(f"{parts.said}: chosen by {_listed(names)}, which all train on those rows")
+            notes.append(f"{parts.description}: chosen by {_listed(names)}, which all train on those rows")
         first = index
     return notes
 

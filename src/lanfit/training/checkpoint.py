@@ -136,15 +136,15 @@ class Checkpointer:
 
     Args:
         key: identifies the fit; a checkpoint with another key is not used.
-        say: called with messages for the user, perhaps from a thread.
+        log: called with messages for the user, perhaps from a thread.
     """
 
-    def __init__(self, path: Path, key: bytes, say: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, key: bytes, log: Callable[[str], None]) -> None:
         self._path = path
         self._key = key
         self.written = 0
         """The number of checkpoints that were written."""
-        self._say = say
+        self._log = log
         self._writing: threading.Thread | None = None
         self._taken = perf_counter()
         self._complained = False
@@ -161,7 +161,7 @@ class Checkpointer:
 
     def refuse(self, reason: str) -> None:
         """Discard the checkpoint that `last` returned, which can't be used."""
-        self._say(f"The checkpoint of this task can't be used ({reason}); training starts over.")
+        self._log(f"The checkpoint of this task can't be used ({reason}); training starts over.")
         self._path.unlink(missing_ok=True)
 
     def offer(self, take: Callable[[], Snapshot]) -> None:
@@ -196,7 +196,7 @@ class Checkpointer:
         """Notify the user once. Training continues, and writing is tried again after the next epoch."""
         if not self._complained:
             self._complained = True
-            self._say(
+            self._log(
                 f"No checkpoint could be written: {reason}. Training continues, but if it is killed, it starts over."
             )
 

@@ -46,7 +46,7 @@ class Dropped(Exception):
 class WorkItem(Protocol):
     """Work for a trainer, as far as the executor needs to know it."""
 
-    def hear(self, answer: Answer, ready: Ready) -> None:
+    def on_answer(self, answer: Answer, ready: Ready) -> None:
         """Handle an answer of the trainer.
 
         Raises:
@@ -249,13 +249,13 @@ class Executor:
                 if self._built is not None:
                     self._built.set_result(True)
             case _ if ready is not None:
-                self._hear(item, answer, ready)
+                self._pass_on(item, answer, ready)
 
-    def _hear(self, item: WorkItem, answer: Answer, ready: Ready) -> None:
+    def _pass_on(self, item: WorkItem, answer: Answer, ready: Ready) -> None:
         is_last = isinstance(answer, Trained | Evaluated | Surveyed)
         try:
             if not self._stopped:
-                item.hear(answer, ready)
+                item.on_answer(answer, ready)
         except OSError as wrong:
             if isinstance(answer, Trained):
                 self._is_handed_over = True
@@ -276,7 +276,7 @@ class Executor:
             room.is_missing(wrong)
             await asyncio.sleep(AGAIN_SECONDS)
             try:
-                item.hear(answer, ready)
+                item.on_answer(answer, ready)
             except OSError as again:
                 wrong = again
             else:

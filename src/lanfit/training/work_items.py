@@ -50,8 +50,8 @@ class LeasedTask(ABC):
         """Send a message to the server."""
 
     @abstractmethod
-    def _log(self, line: str, told: str = "", *, is_detail: bool = False) -> None:
-        """Log a line, with another text on the server if `told` is given.
+    def _log(self, line: str, on_server: str = "", *, is_detail: bool = False) -> None:
+        """Log a line, with another text on the server if `on_server` is given.
 
         A detail is also visible in a progress bar.
         """
@@ -98,7 +98,7 @@ class LeasedTask(ABC):
         files = number, fit, weights, shard, data, str(result), copy, checkpoint, custom, least_rows
         return commands.Fit(*files, rows, shown)
 
-    def hear(self, answer: Answer, ready: Ready) -> None:
+    def on_answer(self, answer: Answer, ready: Ready) -> None:
         """Handle an answer of the trainer, and send messages to the server."""
         lease = self.lease
         match answer:
@@ -140,8 +140,8 @@ class LeasedTask(ABC):
     def fail(self, error: LanfitError, last_lines: Sequence[str]) -> None:
         """Report to the server that it failed."""
         lease, hint = self.lease, "" if last_lines else error.hint
-        said = f"{lease.task} could not be trained: "
-        self._log(f"{said}{error.message}. {hint}".strip(), f"{said}{self._presentable(error.message)}")
+        prefix = f"{lease.task} could not be trained: "
+        self._log(f"{prefix}{error.message}. {hint}".strip(), f"{prefix}{self._presentable(error.message)}")
         # The last output of a library may contain rows, and those of the client's own data must not leave it.
         lines = () if lease.fit.own else tuple(last_lines)
         message, hint = self._presentable(error.message), self._presentable(hint)
@@ -192,7 +192,7 @@ class ModelsToEvaluate(ABC):
             number, message.model, message.own, shard, tuple(members), data, message.rows, custom, least_rows
         )
 
-    def hear(self, answer: Answer, ready: Ready) -> None:
+    def on_answer(self, answer: Answer, ready: Ready) -> None:
         """Handle an answer of the trainer, and send messages to the server."""
         if isinstance(answer, commands.Evaluated):
             self._send(messages.Scored(self.message.run, self.message.task, answer.rows, answer.metrics))

@@ -28,21 +28,21 @@ class RetryWhenFull:
 
     Args:
         what: the beginning of a sentence: what has to wait.
-        say: called with whole sentences.
+        log: called with whole sentences.
     """
 
-    def __init__(self, what: str, say: Callable[[str], None]) -> None:
+    def __init__(self, what: str, log: Callable[[str], None]) -> None:
         self._what = what
-        self._say = say
-        self._said = -math.inf
+        self._log = log
+        self._last_reminder = -math.inf
 
     def is_missing(self, wrong: OSError | LanfitError | sqlite3.OperationalError) -> None:
         """Report that there was no space, for this reason."""
         now = time.monotonic()
-        if now - self._said >= REMIND_SECONDS:
-            self._said = now
+        if now - self._last_reminder >= REMIND_SECONDS:
+            self._last_reminder = now
             reason = (wrong if isinstance(wrong, LanfitError) else refused(wrong)).message
-            self._say(
+            self._log(
                 f"{self._what}: {reason}. Retrying every {AGAIN_SECONDS:.0f} s; free some space on this machine's disk."
             )
 

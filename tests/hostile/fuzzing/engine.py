@@ -157,9 +157,9 @@ class Run:
         make: Callable[[str, Path], Target],
         seed: int,
         keep: Path | None = None,
-        say: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
     ) -> None:
-        self._make, self._seed, self._keep, self._say = make, seed, keep, say
+        self._make, self._seed, self._keep, self._log = make, seed, keep, log
         self.tallies: dict[str, Tally] = {}
         self._context = multiprocessing.get_context("spawn")
 
@@ -214,7 +214,7 @@ class Run:
                 self._found(Finding(name, self._seed, number, f"the process {how}", ""), tally)
                 return
             tally.ended[how] += 1
-            self._say(f"{name} {number}: its process {how}; now as lanfit reads it")
+            self._log(f"{name} {number}: its process {how}; now as lanfit reads it")
             wrong = as_product(target.input(chance_of(self._seed, name, number)))
             if wrong:
                 self._found(Finding(name, self._seed, number, f"the process {how}, and then {wrong}", ""), tally)
@@ -224,9 +224,9 @@ class Run:
         tally.findings.append(finding)
         if alike >= MOST_KEPT:
             return
-        self._say(f"FOUND {finding.target}, seed {finding.seed}, number {finding.number}: {finding.what}")
+        self._log(f"FOUND {finding.target}, seed {finding.seed}, number {finding.number}: {finding.what}")
         if not alike and finding.detail:
-            self._say(finding.detail)
+            self._log(finding.detail)
         if self._keep is not None:
             self._keep.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=fast_folder()) as folder:

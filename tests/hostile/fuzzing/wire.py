@@ -27,7 +27,7 @@ from lanfit.wire.messages import FromClient, FromServer, Lease, Model, Progress,
 from lanfit.wire.messages import Survey as SurveyOrder
 from lanfit.wire.session import Event, Session, Side
 from lanfit_client.model_size import check_size
-from lanfit_server.data.survey import Told, check_survey
+from lanfit_server.data.survey import ClientSurvey, check_survey
 
 _TEXTS = ("shard-1", "0" * 64, "", "standard", "layers.py", "val_loss", ".h5", "lab-01", "fit", "1.0", "ab\x1bc\n")
 
@@ -132,7 +132,7 @@ class Messages(Base):
                     model = Model(
                         "{}", "{}", (None, 3), (None, 2), chance.choice(("values", "classes")), "none", "none"
                     )
-                    Told.of("lab-1", model, message, _of_noise(message.block, chance))
+                    ClientSurvey.of("lab-1", model, message, _of_noise(message.block, chance))
                 case Lease() | SurveyOrder() | ScoreTask():
                     model = message.fit.model if isinstance(message, Lease) else message.model
                     weights = message.members if isinstance(message, ScoreTask) else (message.weights,)

@@ -152,7 +152,7 @@ def test_nothing_raw_arrives_on_a_terminal_in_a_log_in_a_table_or_in_json(data: 
     message = arrived(cls, data.draw(values(inspect.type_info(cls), hostile)))
     for text in people_read(message):
         talk, line = io.StringIO(), f"lab-1: {text}"
-        Terminal(io.StringIO(), talk).say(line)
+        Terminal(io.StringIO(), talk).log(line)
         assert FORBIDDEN.search(talk.getvalue()) is None
         first, *rest = talk.getvalue().removesuffix("\n").split("\n")
         assert first.startswith("lab-1: ")

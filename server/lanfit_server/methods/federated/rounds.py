@@ -523,7 +523,7 @@ class Rounds:
         del self._making[record.number]
         self._ended_by_program = self._ended_by_program or stored.stop
         figures = record.metrics or as_logs({}, self._evaluated({}, record.validation))
-        told: list[Instruction] = [
+        instructions: list[Instruction] = [
             Emit(ModelEvaluated(f"round-{record.number}", figures)),
             Emit(
                 RoundCompleted(
@@ -539,8 +539,8 @@ class Rounds:
             ),
         ]
         if self._restoring:
-            return [*told, self._do(StepAgain(self._restoring[0]))]
-        return [*told, *self._make_next()]
+            return [*instructions, self._do(StepAgain(self._restoring[0]))]
+        return [*instructions, *self._make_next()]
 
     def _ask_about_the_last(self) -> Instruction | None:
         """Let clients evaluate the last weights on their validation rows, because no round follows that does it."""

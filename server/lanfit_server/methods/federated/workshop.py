@@ -61,7 +61,7 @@ class RoundsWorkshop:
 
     Args:
         owners: the client that each shard belongs to.
-        say: called with lines for the operator, when the disk is full.
+        log: called with lines for the operator, when the disk is full.
         channel: who decides after every round whether there is a next one; None if nobody does.
     """
 
@@ -75,7 +75,7 @@ class RoundsWorkshop:
         dispatch: Dispatch,
         weights: GlobalWeights,
         owners: Sequence[str],
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         channel: RoundChannel | None,
         clock: Callable[[], float] = time.monotonic,
         shown: ShownRows = NONE_SHOWN,
@@ -88,7 +88,7 @@ class RoundsWorkshop:
         self._dispatch = dispatch
         self._weights = weights
         self._owners = owners
-        self._say = say
+        self._log = log
         self._channel = channel
         self._shown = shown
         self._clock = clock
@@ -183,7 +183,7 @@ class RoundsWorkshop:
         self._given[work.number] = await self._compute(counted, self._weights.step)
         aggregate = self._aggregating + time.perf_counter() - began
         self._aggregating = 0.0
-        clients = [self._told(client) for client in work.clients]
+        clients = [self._with_result(client) for client in work.clients]
         wall = self._clock() - work.began
         slowest = max(_training(client.seconds) for client in clients if not client.left_out)
         seconds = {
@@ -198,7 +198,7 @@ class RoundsWorkshop:
         failpoint("server.round-closed")
         return record
 
-    def _told(self, client: RoundClient) -> RoundClient:
+    def _with_result(self, client: RoundClient) -> RoundClient:
         """Return the record of a client of a round, from its result."""
         stored = self._run.ledger.result(client.task) if client.trainer else None
         if stored is None:
@@ -214,7 +214,7 @@ class RoundsWorkshop:
         )
 
     async def _put(self, record: RoundRecord) -> None:
-        room = RetryWhenFull("A round can't be written down", self._say)
+        room = RetryWhenFull("A round can't be written down", self._log)
         await room.for_(lambda: self._run.ledger.put_round(record), thread=False)
 
     # --- closed rounds -------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ class RoundsWorkshop:
         if work.after_leases:  # the next round has started: its clients have priority
             await self._dispatch.sent()
         number, began = work.record.number, time.perf_counter()
-        room = RetryWhenFull("A round's weights can't be written", self._say)
+        room = RetryWhenFull("A round's weights can't be written", self._log)
         file = await room.for_(lambda: self._files.write(number, self._given[number]))
         failpoint("server.round-written")
         await self._models.ask(WriteModel(str(self._files.model(number)), file), Done)
