@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # Before anything imports Keras, here or in a child.
 os.environ["KERAS_BACKEND"] = os.environ.get("LANFIT_TEST_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Hundreds of processes start with the same modules: without compiled files on disk each would compile them anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 # The machine may be busy: tests never look at the clock.
