@@ -42,7 +42,7 @@ for path in map(str.strip, sys.stdin):
 """
 
 
-class Scorer:
+class Evaluator:
     """Plain Keras in a process of its own."""
 
     def __init__(self, rows: Path) -> None:
@@ -106,11 +106,11 @@ def main() -> int:
         job = {"clients": CLIENTS, "share": SHARE, "epochs": EPOCHS, "batch_size": BATCH_SIZE, "rounds": rounds}
         job |= {"test_split": 0, "validation_split": 0, "normalizer": "none", "seed": arguments.seed}
         job |= {"pool": arguments.pool, "threads": 1, **deal}
-        scorer = Scorer(folder / "test.npz")
+        evaluator = Evaluator(folder / "test.npz")
         try:
-            reached, last = measure(command("simulate", folder, **job), folder, scorer, rounds, target)
+            reached, last = measure(command("simulate", folder, **job), folder, evaluator, rounds, target)
         finally:
-            scorer.close()
+            evaluator.close()
     what = f"round {reached}" if reached else f"not within {last} rounds"
     if arguments.two_classes:
         print(f"rounds to {target:.0%}, two classes each: ours {what} (at most 100)")
@@ -119,7 +119,7 @@ def main() -> int:
     return 0 if reached else 1
 
 
-def measure(words: list[str], folder: Path, scorer: Scorer, rounds: int, target: float) -> tuple[int, int]:
+def measure(words: list[str], folder: Path, evaluator: Evaluator, rounds: int, target: float) -> tuple[int, int]:
     """Run, and print the accuracy of each round; returns the first good round or 0, and the last one."""
     began, last, reached = time.monotonic(), 0, 0
     with (
@@ -128,7 +128,7 @@ def measure(words: list[str], folder: Path, scorer: Scorer, rounds: int, target:
     ):
         try:
             for last, model in enumerate(models(run, folder / "model/collected", rounds), 1):
-                accuracy = scorer.accuracy(model)
+                accuracy = evaluator.accuracy(model)
                 print(f"round {last}: {accuracy:.2%} of the test rows, {time.monotonic() - began:.0f} s", flush=True)
                 if accuracy >= target:
                     reached = last

@@ -57,7 +57,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import psutil
-from fedavg_paper import Scorer
+from fedavg_paper import Evaluator
 from federated_parts import describe, free_port, mlp, mnist
 
 from lanfit.core.commands import interrupt_on_termination
@@ -391,7 +391,7 @@ def versions(python: Path, *names: str) -> str:
 def measure(setting: Setting, names: Sequence[str], repeats: int) -> dict[str, list[tuple[Run, Run]]]:
     """Of each system the first run and the second one, as often as that."""
     found: dict[str, list[tuple[Run, Run]]] = {name: [] for name in names}
-    scorer = Scorer(setting.folder / "test.npz")
+    evaluator = Evaluator(setting.folder / "test.npz")
     try:
         print(f"{'repeat':<8}{'':<14}{'first run':>12}{'accuracy':>10}{'second run':>12}{'accuracy':>10}{'load':>7}")
         for repeat in range(repeats):
@@ -400,12 +400,12 @@ def measure(setting: Setting, names: Sequence[str], repeats: int) -> dict[str, l
                 with SYSTEMS[name](setting) as system:
                     for number in range(2):
                         seconds, model = system.fit(2 * repeat + number)
-                        runs.append(Run(seconds, scorer.accuracy(model)))
+                        runs.append(Run(seconds, evaluator.accuracy(model)))
                 found[name].append((runs[0], runs[1]))
                 load = f"{os.getloadavg()[0]:>7.1f}" if hasattr(os, "getloadavg") else ""
                 print_run(str(repeat + 1), name, runs, load)
     finally:
-        scorer.close()
+        evaluator.close()
     return found
 
 

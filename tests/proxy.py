@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 Way = Literal["up", "down"]
 """`up` is from the client to the server."""
-PIECE = 64 * 1024
+CHUNK = 64 * 1024
 #: Bytes that may be on their way in a slow cable: what a real one would hold.
 IN_THE_CABLE = 256 * 1024
 
@@ -31,7 +31,7 @@ class Faults:
     """Seconds that each byte is on its way."""
     rate: float = 0.0
     """Bytes a second; 0: as fast as it goes."""
-    slices: int = PIECE
+    slices: int = CHUNK
     """Bytes that are passed on at a time."""
     flip_at: int | None = None
     """The byte, counted over all links, of which the lowest bit is turned over; once."""
@@ -198,11 +198,11 @@ class Proxy:
 
     async def _pump(self, cable: _Cable, source: socket.socket, target: socket.socket, faults: Faults) -> None:
         """Pass on what comes from one end, with what is wrong with this direction."""
-        on_their_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(IN_THE_CABLE // PIECE)
+        on_their_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(IN_THE_CABLE // CHUNK)
         arriving = self._loop.create_task(self._arrive(cable, on_their_way, target, faults))
         try:
             while not arriving.done():
-                data = await self._loop.sock_recv(source, min(faults.slices, PIECE))
+                data = await self._loop.sock_recv(source, min(faults.slices, CHUNK))
                 await on_their_way.put((self._loop.time() + faults.delay, data))
                 if not data:
                     await arriving

@@ -18,6 +18,7 @@ from lanfit.wire.arrays import ArraySpec, BlockSpec
 from lanfit.wire.messages import (
     Commit,
     Epoch,
+    EvaluationResult,
     Failed,
     Fetch,
     Join,
@@ -29,7 +30,6 @@ from lanfit.wire.messages import (
     Progress,
     Reject,
     Result,
-    Scored,
     Status,
     Surveyed,
     Unsuitable,
@@ -110,7 +110,7 @@ async def survey_of_too_much(link: Link) -> None:
     huge = BlockSpec("0" * 64, (ArraySpec("mean", "float64", (2**40,)),))
     await link.send(Surveyed(1, 0, 0, 1, 0, huge, ("\x1b[2J",)))
     await link.send(Unsuitable("\x1b[2J", "\x1b[2J"))
-    await link.send(Scored("../..", "shard-1", 10**18, {"\x1b[2J": 0.0}))
+    await link.send(EvaluationResult("../..", "shard-1", 10**18, {"\x1b[2J": 0.0}))
     await is_cut(link)
 
 
@@ -191,7 +191,7 @@ def test_weights_that_are_not_finite_are_refused_and_the_task_is_tried_elsewhere
     import numpy as np
 
     from lanfit.models.trained_model import TrainedModel
-    from lanfit.wire.arrays import block_of, pieces
+    from lanfit.wire.arrays import block_of, buffers
 
     with place.server(*flags(free_port(), 1)) as server:
         port = port_of(server)
@@ -211,7 +211,7 @@ def test_weights_that_are_not_finite_are_refused_and_the_task_is_tried_elsewhere
             )
             fetch = await receive(link, Fetch)
             assert isinstance(fetch, Fetch)
-            await link.send_block(fetch, pieces(arrays))
+            await link.send_block(fetch, buffers(arrays))
             await link.send(Commit(block.id))
             rejected = await receive(link, Reject)
             assert isinstance(rejected, Reject)

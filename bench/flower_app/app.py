@@ -79,7 +79,7 @@ def trained(weights: list[Any], folder: str, config: Any) -> tuple[list[Any], in
     return model.get_weights(), len(x)
 
 
-def scored(weights: list[Any], number: int, config: Any) -> float:
+def evaluated(weights: list[Any], number: int, config: Any) -> float:
     """The accuracy on the server's test rows; the last round's weights are written."""
     model, (x, y) = model_of(config), rows(str(config["test"]))
     model.set_weights(weights)
@@ -137,7 +137,7 @@ def serve(grid: Grid, context: Context) -> None:
             importing.start()
             return None
         importing.join()
-        return MetricRecord({"accuracy": scored(arrays.to_numpy_ndarrays(), number, config)})
+        return MetricRecord({"accuracy": evaluated(arrays.to_numpy_ndarrays(), number, config)})
 
     strategy = FedAvg(fraction_evaluate=0.0, min_available_nodes=NODES)
     start = ArrayRecord(start_weights(config))
@@ -195,7 +195,7 @@ def serve_for_processes(address: str) -> None:
                 config = json.loads(line)
 
                 def evaluate(number: int, weights: Any, sent: Any, config: Any = config) -> Any:
-                    return (0.0, {"accuracy": scored(weights, number, config)}) if number else None
+                    return (0.0, {"accuracy": evaluated(weights, number, config)}) if number else None
 
                 self.strategy = FedAvg(
                     fraction_evaluate=0.0,

@@ -38,6 +38,7 @@ from lanfit.wire.messages import (
     Cancel,
     Commit,
     CustomFile,
+    EvaluateTask,
     Failed,
     Fetch,
     IdTaken,
@@ -52,7 +53,6 @@ from lanfit.wire.messages import (
     Reject,
     RunEnded,
     Runtime,
-    ScoreTask,
     Status,
     Survey,
     Surveyed,
@@ -491,7 +491,7 @@ class Agent:
                 self._survey_block = ""
                 await self._end_corrections()
                 await self._take(Surveying(worker.context, message), link)
-            case ScoreTask():
+            case EvaluateTask():
                 await self._end_corrections()
                 await self._take(EvaluationItem(worker.context, message), link)
             case Fetch():

@@ -20,7 +20,7 @@ from lanfit.errors import lanfit_error
 from lanfit.models.architecture import check_architecture
 from lanfit.models.compiling import CompileSpec, read_spec
 from lanfit.wire.arrays import ArraySpec, check_specs
-from lanfit.wire.messages import MOST_SHOWN, ClientData, FitTask, Lease, Model, ScoreTask, Survey
+from lanfit.wire.messages import MOST_SHOWN, ClientData, EvaluateTask, FitTask, Lease, Model, Survey
 from lanfit.wire.tasks import MOST_ARRAYS
 from lanfit_client.model_size import check_size
 from lanfit_client.store.cache import LARGEST_BLOCK
@@ -60,15 +60,15 @@ def check_survey(survey: Survey) -> None:
     _check_model(survey.model, survey.weights.arrays)
 
 
-def check_evaluation(score: ScoreTask) -> None:
+def check_evaluation(task: EvaluateTask) -> None:
     """Check that models can be evaluated with this request. Raises like `check_lease`."""
-    if score.own is not None:
-        _check_own(score.own)
-    _one_of("rows", score.rows, ("test", "validation"))
-    _whole("members", len(score.members), 1, MOST_STEPS)
-    for member in score.members:
-        _check_model(score.model, member.arrays)
-    _check_shard(score.shard.arrays, dealt=False)
+    if task.own is not None:
+        _check_own(task.own)
+    _one_of("rows", task.rows, ("test", "validation"))
+    _whole("members", len(task.members), 1, MOST_STEPS)
+    for member in task.members:
+        _check_model(task.model, member.arrays)
+    _check_shard(task.shard.arrays, dealt=False)
 
 
 def _check_fit(fit: FitTask) -> None:

@@ -12,12 +12,12 @@ from lanfit.wire.messages import (
     AnyMessage,
     AskParts,
     Cancel,
+    EvaluateTask,
     Later,
     Lease,
     NeedsCustom,
     Reject,
     RunEnded,
-    ScoreTask,
     Status,
     Survey,
     Welcome,
@@ -42,7 +42,7 @@ def weight(message: AnyMessage) -> int:
     match message:
         case Status(text) | RunEnded(text=text) | Cancel(reason=text) | Later(reason=text) | Reject(reason=text):
             return WEIGHT + len(text)
-        case Lease() | Survey() | ScoreTask() | Welcome() | AskParts():
+        case Lease() | Survey() | EvaluateTask() | Welcome() | AskParts():
             return WEIGHT_OF_WORK
         case NeedsCustom(files, objects):
             return WEIGHT_OF_WORK + 100 * (len(files) + len(objects))

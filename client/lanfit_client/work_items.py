@@ -364,7 +364,7 @@ class Surveying(_Own):
 class EvaluationItem(_Own, ModelsToEvaluate):
     """Evaluate models on the client's own test or validation rows."""
 
-    message: messages.ScoreTask
+    message: messages.EvaluateTask
 
     @property
     def key(self) -> Hashable:

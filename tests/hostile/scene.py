@@ -28,7 +28,7 @@ from lanfit.net.link import Link
 from lanfit.net.tls import Identity
 from lanfit.settings.job import Job
 from lanfit.settings.timeouts import Timeouts
-from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, pieces
+from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, buffers
 from lanfit.wire.auth import stretch
 from lanfit.wire.messages import (
     Ack,
@@ -36,6 +36,7 @@ from lanfit.wire.messages import (
     Cancel,
     Commit,
     Epoch,
+    EvaluateTask,
     Failed,
     Fetch,
     FitTask,
@@ -50,7 +51,6 @@ from lanfit.wire.messages import (
     Reject,
     Result,
     Runtime,
-    ScoreTask,
     Welcome,
 )
 from lanfit_client.connect import connect
@@ -140,7 +140,7 @@ class Client:
         answer = await self.next(Ack, Reject, Fetch)
         if not isinstance(answer, Fetch):
             return cast(Ack | Reject, answer)
-        await self.link.send_block(answer, pieces(arrays))
+        await self.link.send_block(answer, buffers(arrays))
         await self.link.send(Commit(block.id))
         return cast(Ack | Reject, await self.next(Ack, Reject))
 
@@ -216,9 +216,9 @@ class Server:
         nothing = BlockSpec("0" * 64, ())
         return Lease(RUN, task.key, attempt, owner, fit, nothing, nothing)
 
-    async def ask_score(self, client: str, task: str) -> None:
+    async def ask_evaluation(self, client: str, task: str) -> None:
         nothing = BlockSpec("0" * 64, ())
-        await self.cluster.send(client, ScoreTask(RUN, task, MODEL, None, nothing, (nothing,)))
+        await self.cluster.send(client, EvaluateTask(RUN, task, MODEL, None, nothing, (nothing,)))
 
     async def until(self, done: Callable[[], bool]) -> None:
         while not done():

@@ -16,7 +16,7 @@ from peer import LoginServer, Room, play, who
 from lanfit.errors import ConnectionFailed
 from lanfit.transfer.blocks import ArrayFile, BlockFile
 from lanfit.transfer.partial import CHUNK
-from lanfit.wire.arrays import ArraySpec, BlockSpec, block_of, pieces
+from lanfit.wire.arrays import ArraySpec, BlockSpec, block_of, buffers
 from lanfit.wire.auth import Refusal, Refused
 from lanfit.wire.messages import Fetch, Join
 from lanfit_client.connect import LONGEST_RETRY, TryLater, connect
@@ -123,7 +123,7 @@ def test_rows_and_weights_on_a_disk_are_for_their_user_alone(tmp_path: Path) -> 
         getting = asyncio.create_task(cache.get(client, [block_of(values)], lambda text, timeouts: None))
         fetch = await server.receive()
         assert isinstance(fetch, Fetch)
-        await server.send_block(fetch, pieces(values))
+        await server.send_block(fetch, buffers(values))
         await getting
         await client.close()
 

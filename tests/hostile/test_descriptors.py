@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from peer import Room, arrays, play, result
 
-from lanfit.wire.arrays import pieces
+from lanfit.wire.arrays import buffers
 from lanfit.wire.messages import Ack, Commit, Fetch, Later, Offer
 
 resource = pytest.importorskip("resource", reason="this system has no such limit")
@@ -34,7 +34,7 @@ def test_a_server_without_a_descriptor_puts_results_off_and_takes_them_when_it_h
             await client.send(Offer(result(values)))
             fetch = await client.receive()
             assert isinstance(fetch, Fetch)
-            await client.send_block(fetch, pieces(values))
+            await client.send_block(fetch, buffers(values))
             await client.send(Commit(fetch.block))
             assert isinstance(await client.receive(), Ack)
         room.close()

@@ -12,7 +12,7 @@ import openpyxl
 import pytest
 from scene import RUN, Client, play, serving, weights
 
-from lanfit.wire.arrays import block_of, pieces
+from lanfit.wire.arrays import block_of, buffers
 from lanfit.wire.messages import Ack, Commit, Epoch, Failed, Fetch, LogLines, Offer, Result
 from lanfit_server.methods.client_facts import client_facts
 from lanfit_server.methods.independent import Outcome
@@ -34,7 +34,7 @@ async def work(client: Client, formula: str, names: tuple[str, ...]) -> None:
         result = Result(RUN, lease.task, lease.attempt, block, names, 0, {}, {}, formula, formula, 1)
         await client.link.send(Offer(result))
         if isinstance(fetch := await client.next(Fetch, Ack), Fetch):
-            await client.link.send_block(fetch, pieces(arrays))
+            await client.link.send_block(fetch, buffers(arrays))
             await client.link.send(Commit(block.id))
             await client.next(Ack)
 

@@ -32,6 +32,7 @@ from lanfit.wire.messages import (
     AnyMessage,
     Cancel,
     ClientData,
+    EvaluateTask,
     Failed,
     Fetch,
     FitTask,
@@ -42,7 +43,6 @@ from lanfit.wire.messages import (
     PartsTaken,
     RunEnded,
     Runtime,
-    ScoreTask,
     Status,
     Survey,
     Unsuitable,
@@ -69,8 +69,8 @@ def survey(own: ClientData = ONE_ROW) -> Survey:
     return Survey(LINEAR, own, SPEC)
 
 
-def score(own: ClientData = ONE_ROW) -> ScoreTask:
-    return ScoreTask("run-1", "shard-1", LINEAR, own, SPEC, (SPEC,))
+def score(own: ClientData = ONE_ROW) -> EvaluateTask:
+    return EvaluateTask("run-1", "shard-1", LINEAR, own, SPEC, (SPEC,))
 
 
 def give(folder: Path, rows: int) -> Path:
@@ -167,7 +167,7 @@ def test_a_client_without_data_refuses_every_use_of_its_own_files_before_anythin
 
     asyncio.run(play())
     assert not consents(tmp_path).exists()
-    assert str(tmp_path / "dataset") in " ".join(said) or isinstance(message, Lease | ScoreTask)
+    assert str(tmp_path / "dataset") in " ".join(said) or isinstance(message, Lease | EvaluateTask)
 
 
 def link_address(said: list[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from scene import START, WEIGHTS, Client, Server, id_of, play, serving, weights
 
-from lanfit.wire.messages import Ack, Cancel, Reject, Scored
+from lanfit.wire.messages import Ack, Cancel, EvaluationResult, Reject
 from lanfit_server.clusters.events import Claimed, Evaluated, ResultCommitted, TaskFailed
 from lanfit_server.methods.federated.aggregation import krum_choice
 from lanfit_server.run.collecting import Collecting
@@ -194,13 +194,13 @@ def test_a_score_counts_only_from_who_was_asked_for_it(tmp_path: Path) -> None:
     async def script() -> None:
         async with serving(tmp_path, 2) as (server, join):
             one, zz = await join("lab-1"), await join("zz")
-            await server.ask_score("lab-1", "average")
-            await zz.link.send(Scored("run-1", "average", 10**6, {"loss": 0.0}))
+            await server.ask_evaluation("lab-1", "average")
+            await zz.link.send(EvaluationResult("run-1", "average", 10**6, {"loss": 0.0}))
             await zz.fail("average")
             await zz.settled()
             for _ in range(2):  # only the first answer is one
-                await one.link.send(Scored("run-1", "average", 10, {"loss": 0.5}))
-            await server.ask_score("lab-1", "ensemble")
+                await one.link.send(EvaluationResult("run-1", "average", 10, {"loss": 0.5}))
+            await server.ask_evaluation("lab-1", "ensemble")
             await one.fail("ensemble")
             await one.settled()
             events = [server.cluster.events.get_nowait() for _ in range(server.cluster.events.qsize())]

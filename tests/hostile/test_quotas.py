@@ -20,7 +20,7 @@ from lanfit.net import link as link_module
 from lanfit.net.link import SLICE, Budget, Link
 from lanfit.net.transport import MESSAGES_A_TURN
 from lanfit.transfer.partial import PartialBlock
-from lanfit.wire.arrays import ArraySpec, pieces
+from lanfit.wire.arrays import ArraySpec, buffers
 from lanfit.wire.messages import Ack, Commit, Epoch, Fetch, Later, Message, Offer, Progress, Reject
 from lanfit_server.clusters import event_queue as event_queue_module
 from lanfit_server.clusters.event_queue import EventQueue
@@ -46,7 +46,7 @@ async def deliver(link: Link, values: dict[str, Any], task: str) -> Message:
     await link.send(Offer(result(values, task)))
     while not isinstance(fetch := await link.receive(), Fetch):
         pass
-    await link.send_block(fetch, pieces(values))
+    await link.send_block(fetch, buffers(values))
     await link.send(Commit(fetch.block))
     return await link.receive()
 
@@ -77,7 +77,7 @@ def test_a_result_gets_on_by_what_comes_of_it_and_not_by_drops_or_by_the_same_ag
     async def go() -> None:
         room = Room(tmp_path, weights=LARGE)
         values = arrays(weights=LARGE)
-        whole = b"".join(bytes(piece) for piece in pieces(values))
+        whole = b"".join(bytes(buffer) for buffer in buffers(values))
         async with room.client("lab-1") as client:
             member = room.cluster.roster["lab-1"]
 

@@ -23,6 +23,7 @@ from lanfit.wire.frames import CONTROL_LIMIT_FROM_CLIENT, Kind, encode_data_head
 from lanfit.wire.messages import (
     Commit,
     Epoch,
+    EvaluationResult,
     Join,
     LogLines,
     Message,
@@ -30,7 +31,6 @@ from lanfit.wire.messages import (
     Progress,
     Reject,
     Result,
-    Scored,
     Surveyed,
     TakeParts,
     Unsuitable,
@@ -112,7 +112,7 @@ SPOILT: dict[str, tuple[bytes, str]] = {
     "a task that is a path": (offer(task="/etc/passwd"), CUT),
     "a task with a zero byte": (message(Epoch(RUN, "shard-1\0", 0, {"loss": 0.5})), CUT),
     "a log of a device": (message(LogLines("con", ("made up",))), CUT),
-    "a score of a run that is a path": (message(Scored("..", TASK, 1, {})), CUT),
+    "a score of a run that is a path": (message(EvaluationResult("..", TASK, 1, {})), CUT),
     "a block that is a path": (message(Commit("../" * 21 + "x")), CUT),
     "a metric that steers a terminal": (message(Epoch(RUN, TASK, 0, {"\x1b[2J": 0.5})), CUT),
     "a metric of two lines": (offer(metrics=("loss\nloss",)), CUT),
@@ -135,7 +135,7 @@ SPOILT: dict[str, tuple[bytes, str]] = {
         HARMLESS,
     ),
     "a refusal that nobody asked for": (message(Unsuitable("\x1b[2J", "\x1b[2J")), HARMLESS),
-    "a score that nobody asked for": (message(Scored(RUN, TASK, 10**18, {"loss": NAN})), HARMLESS),
+    "a score that nobody asked for": (message(EvaluationResult(RUN, TASK, 10**18, {"loss": NAN})), HARMLESS),
     # frames and msgpack
     "a message of 64 KiB and a byte": (header(CONTROL_LIMIT_FROM_CLIENT + 1, Kind.CONTROL), CUT),
     "a message of 4 GB": (header(2**32 - 1, Kind.CONTROL), CUT),

@@ -24,7 +24,7 @@ from lanfit.data.labels import Target
 from lanfit.data.normalize import NORMALIZERS, OF_TARGETS, Moments
 from lanfit.data.text_labels import LABELS, MAX_LABELS, MAX_LENGTH
 from lanfit.errors import InputError, RemoteProtocolError
-from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, pieces
+from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, buffers
 from lanfit.wire.messages import ClientData, Fetch, Model, Surveyed
 from lanfit_server.clusters.events import SurveyDone, SurveyFailed
 from lanfit_server.data.survey import ClientSurvey, check_survey, unite
@@ -191,7 +191,7 @@ def test_a_survey_of_terabytes_is_not_fetched_and_an_honest_one_beside_it_is(roo
             await honest.send(surveyed)
             while not isinstance(fetch := await honest.receive(), Fetch):
                 pass
-            await honest.send_block(fetch, pieces(arrays))
+            await honest.send_block(fetch, buffers(arrays))
             while not isinstance(done := await room.cluster.events.get(), SurveyDone):
                 pass
             assert done.client == "lab-2"

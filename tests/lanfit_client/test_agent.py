@@ -15,7 +15,7 @@ from lanfit.models.trained_model import TrainedModel
 from lanfit.net.tls import Identity
 from lanfit.training.trainer_process import combined
 from lanfit.transfer.blocks import ArrayFile, BlockFile
-from lanfit.wire.arrays import block_of, block_size, pieces
+from lanfit.wire.arrays import block_of, block_size, buffers
 from lanfit.wire.messages import (
     Ack,
     AnyMessage,
@@ -54,7 +54,7 @@ def test_a_result_is_kept_until_it_is_acknowledged_and_offered_again_over_a_new_
             for _ in range(2):
                 fetch = await until(link, Fetch, seen)
                 assert isinstance(fetch, Fetch)
-                await link.send_block(fetch, pieces(blocks[fetch.block]))
+                await link.send_block(fetch, buffers(blocks[fetch.block]))
             offer = await until(link, Offer, seen)
             assert isinstance(offer, Offer)
             # The same task again, from a server that had lost sight of it: it is not trained twice.
@@ -142,7 +142,7 @@ def test_a_task_gets_the_backend_and_the_patience_that_it_wants_or_fails_with_a_
             for _ in range(2):
                 fetch = await until(link, Fetch, seen)
                 assert isinstance(fetch, Fetch)
-                await link.send_block(fetch, pieces(blocks[fetch.block]))
+                await link.send_block(fetch, buffers(blocks[fetch.block]))
             offer = await until(link, Offer, seen)
             assert isinstance(offer, Offer)
             assert (offer.result.backend, offer.result.device, offer.result.threads) == ("other", "cpu", 1)

@@ -16,7 +16,7 @@ from lanfit.errors import ConnectionFailed, RemoteProtocolError, lanfit_error
 from lanfit.net.link import Link
 from lanfit.transfer.blocks import BlockFile
 from lanfit.transfer.partial import CHUNK
-from lanfit.wire.arrays import AnyArray, BlockSpec, block_of, block_size, pieces
+from lanfit.wire.arrays import AnyArray, BlockSpec, block_of, block_size, buffers
 from lanfit.wire.messages import Fetch
 from lanfit_client.store.cache import Cache
 
@@ -39,7 +39,7 @@ class Source:
                 fetch = await link.receive()
                 assert isinstance(fetch, Fetch)
                 self.asked.append((fetch.block, fetch.offset))
-                data = memoryview(b"".join(bytes(piece) for piece in pieces(self.blocks[fetch.block])))
+                data = memoryview(b"".join(bytes(buffer) for buffer in buffers(self.blocks[fetch.block])))
                 await link.send_block(fetch, [data[:cut_at]])
                 if cut_at is not None:
                     await link.close("cut")

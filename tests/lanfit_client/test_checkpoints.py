@@ -21,7 +21,7 @@ from lanfit.net.link import Link
 from lanfit.training.commands import Fit
 from lanfit.training.trainer import checkpoint_key
 from lanfit.transfer.blocks import ArrayFile
-from lanfit.wire.arrays import AnyArray, block_of, pieces
+from lanfit.wire.arrays import AnyArray, block_of, buffers
 from lanfit.wire.messages import (
     Ack,
     AnyMessage,
@@ -76,7 +76,7 @@ async def training(
         for _ in range(2):
             fetch = await until(link, Fetch, seen)
             assert isinstance(fetch, Fetch)
-            await link.send_block(fetch, pieces(blocks[fetch.block]))
+            await link.send_block(fetch, buffers(blocks[fetch.block]))
         yield link, agent, running, lease, seen
 
 

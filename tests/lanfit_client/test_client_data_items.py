@@ -19,13 +19,15 @@ from lanfit.data.shard import Normalizers
 from lanfit.data.text_labels import LABELS, words_to_array
 from lanfit.models.trained_model import TrainedModel
 from lanfit.net.link import Link
-from lanfit.wire.arrays import AnyArray, BlockSpec, block_of, block_size, pieces, views
+from lanfit.wire.arrays import AnyArray, BlockSpec, block_of, block_size, buffers, views
 from lanfit.wire.messages import (
     Ack,
     AnyMessage,
     Cancel,
     ClientData,
     Epoch,
+    EvaluateTask,
+    EvaluationResult,
     Failed,
     Fetch,
     FitTask,
@@ -35,8 +37,6 @@ from lanfit.wire.messages import (
     Offer,
     RunEnded,
     Runtime,
-    Scored,
-    ScoreTask,
     Survey,
     Surveyed,
     Unsuitable,
@@ -86,7 +86,7 @@ class Ear:
                 return message
             assert not isinstance(message, Failed | Unsuitable), message
             if isinstance(message, Fetch):
-                await self.link.send_block(message, pieces(self.offered[message.block]))
+                await self.link.send_block(message, buffers(self.offered[message.block]))
 
     async def take(self, spec: BlockSpec) -> dict[str, AnyArray]:
         block = bytearray(block_size(spec.arrays))
@@ -137,12 +137,12 @@ def test_nothing_that_leaves_a_client_holds_a_row_or_a_path(tmp_path: Path) -> N
                 ear.offer(result),
                 ear.offer({name: result[name] for name in [*weights, *CONSTANTS]}),
             )
-            await ear.link.send(ScoreTask("run-1", "shard-1", model, OWN, shard, members[:1]))
-            one = await ear.receive(Scored)
-            await ear.link.send(ScoreTask("run-1", "ensemble", model, OWN, shard, members))
-            two = await ear.receive(Scored)
-            assert isinstance(one, Scored)
-            assert isinstance(two, Scored)
+            await ear.link.send(EvaluateTask("run-1", "shard-1", model, OWN, shard, members[:1]))
+            one = await ear.receive(EvaluationResult)
+            await ear.link.send(EvaluateTask("run-1", "ensemble", model, OWN, shard, members))
+            two = await ear.receive(EvaluationResult)
+            assert isinstance(one, EvaluationResult)
+            assert isinstance(two, EvaluationResult)
             assert (one.task, two.task, one.rows, two.rows) == ("shard-1", "ensemble", 18, 18)
             # Two of the same, averaged: the same, and what Keras says of the rows that anyone can draw.
             assert two.metrics == pytest.approx(one.metrics, rel=1e-5)
@@ -154,9 +154,9 @@ def test_nothing_that_leaves_a_client_holds_a_row_or_a_path(tmp_path: Path) -> N
             await ear.take(offer.result.block)
             await ear.link.send(Ack(offer.result.block.id))
             start = ear.offer({**weights, **{name: result[name] for name in CONSTANTS}})
-            await ear.link.send(ScoreTask("run-1", "round-0", model, OWN, shard, (start,), "validation"))
-            three = await ear.receive(Scored)
-            assert isinstance(three, Scored)
+            await ear.link.send(EvaluateTask("run-1", "round-0", model, OWN, shard, (start,), "validation"))
+            three = await ear.receive(EvaluationResult)
+            assert isinstance(three, EvaluationResult)
             assert three.rows == 8
             assert three.metrics["loss"] == pytest.approx(offer.result.scores["loss"], rel=1e-5)
             assert 0 < one.metrics["accuracy"] <= 1
@@ -237,7 +237,7 @@ def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(
             for _ in range(2):
                 fetch = await until(link, Fetch, seen)
                 assert isinstance(fetch, Fetch)
-                await link.send_block(fetch, pieces(blocks[fetch.block]))
+                await link.send_block(fetch, buffers(blocks[fetch.block]))
             await until(link, Epoch, seen)
             await link.close("pulled out")
             link = await stage.links.get()

@@ -14,13 +14,13 @@ from lanfit.wire.arrays import BlockSpec
 from lanfit.wire.messages import (
     ClientData,
     CustomFile,
+    EvaluateTask,
     Failed,
     FitTask,
     Lease,
     Message,
     Model,
     Runtime,
-    ScoreTask,
     Survey,
     Unsuitable,
 )
@@ -49,7 +49,7 @@ def work_items(worker: Worker, wanted: Model) -> dict[str, WorkItem]:
     return {
         "lease": Training(worker.context, lease, bytes(16), "lab", 0.0),
         "survey": Surveying(worker.context, Survey(wanted, own, EMPTY)),
-        "score": EvaluationItem(worker.context, ScoreTask("run", "score-1", wanted, own, EMPTY, ())),
+        "score": EvaluationItem(worker.context, EvaluateTask("run", "score-1", wanted, own, EMPTY, ())),
     }
 
 

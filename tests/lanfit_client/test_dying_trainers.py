@@ -17,7 +17,7 @@ from lanfit.net.link import Link
 from lanfit.training import commands
 from lanfit.training.commands import Answer, Ready
 from lanfit.training.executor import MOST_BUILDS
-from lanfit.wire.arrays import block_of, block_size, pieces
+from lanfit.wire.arrays import block_of, block_size, buffers
 from lanfit.wire.messages import Failed, Fetch, FitTask, Lease, Message, Model, Runtime
 from lanfit_client.store.state import ClientState
 from lanfit_client.work import CachePolicy, Worker
@@ -69,7 +69,7 @@ class Scene:
 
     async def send(self, fetch: Fetch) -> None:
         block = next(arrays for arrays in (WEIGHTS, ROWS) if block_of(arrays).id == fetch.block)
-        await self.server.send_block(fetch, pieces(block))
+        await self.server.send_block(fetch, buffers(block))
 
     @property
     def failures(self) -> list[Failed]:

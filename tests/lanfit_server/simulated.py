@@ -19,7 +19,7 @@ from lanfit.core.workspace import Workspace
 from lanfit.models.trained_model import TrainedModel
 from lanfit.settings.timeouts import Timeouts
 from lanfit.transfer.blocks import BlockFile
-from lanfit.wire.arrays import ArraySpec, block_of, block_size, pieces
+from lanfit.wire.arrays import ArraySpec, block_of, block_size, buffers
 from lanfit.wire.messages import Join, Model, Result
 from lanfit_server.clusters.events import ClientJoined, ClientLeft, Event, ResultCommitted, ResultOffered, TaskFailed
 from lanfit_server.clusters.roster import Roster
@@ -89,7 +89,7 @@ def trained(task: str, client: str, attempt: int) -> tuple[Result, bytes]:
         run=RUN, task=task, attempt=attempt, block=block_of(arrays), metrics=("loss", "val_loss"), best_epoch=0,
         scores={}, seconds={}, backend="tensorflow", device="cpu", threads=1,
     )  # fmt: skip
-    return result, b"".join(bytes(piece) for piece in pieces(arrays))
+    return result, b"".join(bytes(buffer) for buffer in buffers(arrays))
 
 
 def record() -> RunRecord:

@@ -21,7 +21,7 @@ from lanfit.net.link import Link
 from lanfit.net.tls import Identity
 from lanfit.settings.timeouts import Timeouts
 from lanfit.transfer.blocks import BlockFile
-from lanfit.wire.arrays import block_size, pieces
+from lanfit.wire.arrays import block_size, buffers
 from lanfit.wire.auth import stretch
 from lanfit.wire.messages import MOST_EARLIER, Ack, IdTaken, Join, Offer, Runtime, Welcome
 from lanfit_client.agent import Agent, Server
@@ -241,9 +241,9 @@ def fill(state: ClientState, attempt: int = 1, fingerprint: bytes = b"") -> None
     path = outbox.new_block("shard-1")
     block = BlockFile.create(path, block_size(result(values).block.arrays))
     position = 0
-    for piece in pieces(values):
-        block.view[position : position + len(piece)] = piece
-        position += len(piece)
+    for buffer in buffers(values):
+        block.view[position : position + len(buffer)] = buffer
+        position += len(buffer)
     block.close()
     outbox.add(path, Entry(SERVER, result(values, attempt), fingerprint))
 

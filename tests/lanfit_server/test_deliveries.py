@@ -22,7 +22,7 @@ from lanfit.models.trained_model import TrainedModel
 from lanfit.net.link import Link
 from lanfit.settings.timeouts import Timeouts
 from lanfit.transfer.partial import CHUNK
-from lanfit.wire.arrays import AnyArray, ArraySpec, block_of, block_size, pieces
+from lanfit.wire.arrays import AnyArray, ArraySpec, block_of, block_size, buffers
 from lanfit.wire.messages import Ack, Commit, Fetch, Join, Later, Message, Offer, Reject, Result, Status, Welcome
 from lanfit_server.clusters.events import ClientHeard, ClientSilent, Event, ResultCommitted, TaskFailed
 from lanfit_server.clusters.lan import LanCluster
@@ -111,7 +111,7 @@ async def offer(link: Link, values: dict[str, AnyArray], attempt: int = 1) -> Me
 async def deliver(link: Link, values: dict[str, AnyArray], attempt: int = 1) -> Message:
     fetch = await offer(link, values, attempt)
     assert isinstance(fetch, Fetch)
-    await link.send_block(fetch, pieces(values))
+    await link.send_block(fetch, buffers(values))
     await link.send(Commit(fetch.block))
     return await link.receive()
 
@@ -133,7 +133,7 @@ async def broken_off(scene: Scene, values: dict[str, AnyArray], came: int) -> No
     async with scene.client("lab-1") as link:
         fetch = await offer(link, values)
         assert isinstance(fetch, Fetch)
-        data = memoryview(b"".join(bytes(piece) for piece in pieces(values)))
+        data = memoryview(b"".join(bytes(buffer) for buffer in buffers(values)))
         await link.send_block(fetch, [data[:came]])
 
 
@@ -157,7 +157,7 @@ def test_an_upload_goes_on_where_it_broke_off_and_another_attempts_does_not(tmp_
             assert isinstance(fetch, Fetch)
             assert fetch.offset == 0
             assert all(block_of(arrays(1)).id in name for name in scene.parts)
-            await link.send_block(fetch, pieces(arrays(1)))
+            await link.send_block(fetch, buffers(arrays(1)))
             await link.send(Commit(fetch.block))
             assert await link.receive() == Ack(fetch.block)
         assert scene.parts == []
@@ -253,7 +253,7 @@ def test_of_two_clients_that_deliver_one_task_at_the_same_time_one_counts_and_it
             fetches = [await offer(first, arrays(0)), await offer(second, arrays(1), 2)]
             for link, fetch, seed in zip((first, second), fetches, (0, 1), strict=True):
                 assert isinstance(fetch, Fetch)
-                await link.send_block(fetch, pieces(arrays(seed)))
+                await link.send_block(fetch, buffers(arrays(seed)))
                 await link.send(Commit(fetch.block))
             assert [type(await link.receive()) for link in (first, second)] == [Ack, Ack]
         kept = scene_result(scene)
@@ -322,7 +322,7 @@ def test_a_disk_that_gets_full_costs_no_acknowledged_result_and_the_server_goes_
                 patch.setattr(where, name, fails)
                 fetch = await offer(link, arrays())
                 if isinstance(fetch, Fetch):
-                    await link.send_block(fetch, pieces(arrays()))
+                    await link.send_block(fetch, buffers(arrays()))
                     await link.send(Commit(fetch.block))
                     later = await link.receive()
                 else:
@@ -337,7 +337,7 @@ def test_a_disk_that_gets_full_costs_no_acknowledged_result_and_the_server_goes_
             fetch = await offer(link, arrays())
             assert isinstance(fetch, Fetch)
             assert fetch.offset == 0
-            await link.send_block(fetch, pieces(arrays()))
+            await link.send_block(fetch, buffers(arrays()))
             await link.send(Commit(fetch.block))
             assert isinstance(await link.receive(), Ack)
         assert scene.told[0].startswith("Results have to wait: the server's disk is full.")
@@ -391,7 +391,7 @@ def test_what_has_come_of_a_result_is_shown_until_it_is_here(tmp_path: Path) -> 
             fetch = await offer(link, values)
             assert isinstance(fetch, Fetch)
             sent: list[int] = []
-            await link.send_block(fetch, pieces(values), sent.append)
+            await link.send_block(fetch, buffers(values), sent.append)
             member = scene.cluster.roster["lab-1"]
             moved = member.transfer
             assert moved is not None

@@ -27,7 +27,7 @@ from lanfit.settings.job import Job, make_job, to_toml
 from lanfit.settings.timeouts import Timeouts
 from lanfit.transfer.blocks import BlockFile
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
-from lanfit.wire.messages import Cancel, ClientData, Lease, ScoreTask
+from lanfit.wire.messages import Cancel, ClientData, EvaluateTask, Lease
 from lanfit_server.clusters.events import Evaluated, ResultCommitted, TaskFailed
 from lanfit_server.data.prepare import RunData
 from lanfit_server.methods.federated.global_weights import SMALL, GlobalWeights, RoundWeights
@@ -149,10 +149,10 @@ class Run:
 
     async def _send(self, client: str, message: Any) -> None:
         await self.send(client, message)
-        if isinstance(message, ScoreTask):
+        if isinstance(message, EvaluateTask):
             self._evaluate(client, message)
 
-    def _evaluate(self, client: str, asked: ScoreTask) -> None:
+    def _evaluate(self, client: str, asked: EvaluateTask) -> None:
         """What clients measure on their validation rows; lab-2 can't."""
         assert asked.rows == "validation"
         value = float(self.served[asked.members[0].id]["dense/kernel"].flat[0])

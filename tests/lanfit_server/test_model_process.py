@@ -159,6 +159,6 @@ def test_a_final_model_is_scored_with_the_metrics_it_was_compiled_with_by_the_na
         for request in (Evaluate((member,)), WriteFinal(str(tmp_path / "final.keras"), (member,)))
     ]
     theirs = model.evaluate(x, y, verbose=0, return_dict=True)
-    for scored in found:
-        assert isinstance(scored, Metrics)
-        assert {name: scored.metrics[name] for name in theirs} == pytest.approx(theirs, rel=1e-5)
+    for evaluated in found:
+        assert isinstance(evaluated, Metrics)
+        assert {name: evaluated.metrics[name] for name in theirs} == pytest.approx(theirs, rel=1e-5)

@@ -17,7 +17,7 @@ from lanfit.core.durable import atomic_write
 from lanfit.core.workspace import Workspace
 from lanfit.models.trained_model import TrainedModel
 from lanfit.transfer.blocks import BlockFile
-from lanfit.wire.arrays import ArraySpec, BlockSpec, block_of, block_size, pieces
+from lanfit.wire.arrays import ArraySpec, BlockSpec, block_of, block_size, buffers
 from lanfit.wire.messages import Model, Result
 from lanfit_server.store.ledger import Ledger, OwnedTask, RunRecord
 from lanfit_server.store.result_store import Accept, Duplicate, OpenRun, Reject, ResultStore
@@ -73,7 +73,7 @@ def deliver(store: ResultStore, offered: Result, arrays: dict[str, np.ndarray]) 
     assert isinstance(take, Accept)
     assert take.size == block_size(offered.block.arrays)
     block = BlockFile.create(take.path, take.size)
-    block.view[: take.size] = b"".join(bytes(piece) for piece in pieces(arrays))
+    block.view[: take.size] = b"".join(bytes(buffer) for buffer in buffers(arrays))
     reason = store.store_result(offered, block)
     if reason is None:
         store.commit("lab-1", offered)
@@ -266,7 +266,7 @@ def test_a_desk_that_has_closed_its_ledgers_takes_what_was_on_its_way_and_what_c
     store.close()
     assert opened() == [], "descriptors would add up with the runs of a server"
     block = BlockFile.create(take.path, take.size)
-    block.view[: take.size] = b"".join(bytes(piece) for piece in pieces(ARRAYS))
+    block.view[: take.size] = b"".join(bytes(buffer) for buffer in buffers(ARRAYS))
     assert not store.is_known(result())
     assert take.path.exists(), "what is on its way belongs to this server"
     store.close()

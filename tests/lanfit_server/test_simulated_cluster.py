@@ -25,12 +25,12 @@ from lanfit.wire.arrays import AnyArray, ArraySpec, block_of, block_size
 from lanfit.wire.messages import (
     Cancel,
     ClientData,
+    EvaluateTask,
     FitTask,
     Lease,
     Model,
     RunEnded,
     Runtime,
-    ScoreTask,
     Survey,
 )
 from lanfit_server.clusters import simulated
@@ -475,7 +475,7 @@ def test_rows_are_read_where_they_lie_and_weights_are_written_once_for_all(tmp_p
 
 def test_a_model_can_be_scored_and_own_files_can_not_be_asked_for(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
-        message = ScoreTask("run-1", "round-1", MODEL, OWN, scene.shards[0], (scene.weights,))
+        message = EvaluateTask("run-1", "round-1", MODEL, OWN, scene.shards[0], (scene.weights,))
         await scene.cluster.send("sim-001", message)
         item = scene.pool.items[-1]
         order = await item.order(5)

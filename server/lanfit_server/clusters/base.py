@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from lanfit.wire.arrays import AnyArray, BlockSpec
-from lanfit.wire.messages import AskParts, Cancel, CustomFile, Lease, PartsTaken, RunEnded, ScoreTask, Survey
+from lanfit.wire.messages import AskParts, Cancel, CustomFile, EvaluateTask, Lease, PartsTaken, RunEnded, Survey
 from lanfit_server.clusters.event_queue import EventQueue
 from lanfit_server.clusters.events import Event
 from lanfit_server.clusters.roster import Roster
@@ -49,7 +49,7 @@ class Cluster(Protocol):
         """
         ...
 
-    async def send(self, client: str, message: AskParts | PartsTaken | Lease | Cancel | Survey | ScoreTask) -> None:
+    async def send(self, client: str, message: AskParts | PartsTaken | Lease | Cancel | Survey | EvaluateTask) -> None:
         """Send a message to a client; no effect if it is gone, because its `ClientLeft` follows."""
         ...
 

@@ -22,7 +22,7 @@ from lanfit.settings.parts import PartRange
 from lanfit.settings.timeouts import Timeouts
 from lanfit.transfer.partial import PartialBlock
 from lanfit.wire import auth
-from lanfit.wire.arrays import AnyArray, BlockSpec, block_size, pieces, views
+from lanfit.wire.arrays import AnyArray, BlockSpec, block_size, buffers, views
 from lanfit.wire.auth import Distrusted, OtherVersion
 from lanfit.wire.messages import (
     Ack,
@@ -32,6 +32,8 @@ from lanfit.wire.messages import (
     Commit,
     CustomFile,
     Epoch,
+    EvaluateTask,
+    EvaluationResult,
     Failed,
     Fetch,
     IdTaken,
@@ -44,7 +46,6 @@ from lanfit.wire.messages import (
     Progress,
     Result,
     RunEnded,
-    ScoreTask,
     Status,
     Surveyed,
     TakeParts,
@@ -53,9 +54,6 @@ from lanfit.wire.messages import (
 )
 from lanfit.wire.messages import (
     Reject as RejectMessage,
-)
-from lanfit.wire.messages import (
-    Scored as ScoredMessage,
 )
 from lanfit_server.clusters.event_queue import EventQueue
 from lanfit_server.clusters.events import (
@@ -206,7 +204,7 @@ class LanCluster:
             # The reading side notices the end of a link and reports it.
             if isinstance(message, AskParts):
                 session.asked_parts.append(message.of)
-            if isinstance(message, ScoreTask):
+            if isinstance(message, EvaluateTask):
                 self._asked.ask(self._id(session), message.run, message.task)
             with contextlib.suppress(ConnectionFailed):
                 await session.link.send(message)
@@ -378,7 +376,7 @@ class LanCluster:
                 self.roster.rest(name)
                 unusable = lanfit_error("own-data.unusable", client=name, error=error, hint=hint)
                 await self._emit(session, SurveyFailed(name, unusable))
-            case ScoredMessage(run, task):
+            case EvaluationResult(run, task):
                 check_metrics(message.metrics)
                 self.roster.rest(name)
                 if self._asked.answered(self._id(session), run, task):
@@ -454,7 +452,7 @@ class LanCluster:
             raise RemoteProtocolError(f"{session.name} asked for a block from byte {fetch.offset} on")
         if self.roster[session.name].state != "training":
             self.roster[session.name].state = "receiving"
-        transfer = self._start(session, session.link.send_block(fetch, pieces(arrays)))
+        transfer = self._start(session, session.link.send_block(fetch, buffers(arrays)))
         if on_sent is not None:
             transfer.add_done_callback(lambda _: on_sent())
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from lanfit.wire.messages import Epoch, Failed, LogLines, Scored
+from lanfit.wire.messages import Epoch, EvaluationResult, Failed, LogLines
 from lanfit_server.clusters.events import NOT_FINITE, EpochCompleted, Evaluated, Event, Logged, TaskFailed
 
-Report = Epoch | LogLines | Failed | Scored
+Report = Epoch | LogLines | Failed | EvaluationResult
 
 
 def events_of(client: str, report: Report) -> tuple[Event, ...]:
@@ -15,7 +15,7 @@ def events_of(client: str, report: Report) -> tuple[Event, ...]:
             return (EpochCompleted(client, run, task, epoch, metrics, seconds, predictions),)
         case LogLines(run, lines):
             return (Logged(client, run, lines),)
-        case Scored(run, task, rows, metrics):
+        case EvaluationResult(run, task, rows, metrics):
             return (Evaluated(client, run, task, rows, metrics),)
         case Failed(run, task):
             error = f"{report.error}. {report.hint}".strip() if report.hint else report.error

@@ -28,6 +28,8 @@ from lanfit.wire.messages import (
     Cancel,
     CustomFile,
     Epoch,
+    EvaluateTask,
+    EvaluationResult,
     Failed,
     Join,
     Lease,
@@ -38,8 +40,6 @@ from lanfit.wire.messages import (
     Result,
     RunEnded,
     Runtime,
-    Scored,
-    ScoreTask,
     Survey,
 )
 from lanfit_server.clusters.blocks import BlocksOnDisk
@@ -146,7 +146,7 @@ class SimulatedCluster:
     def rename(self, client: str, name: str) -> str:
         return self.roster.rename(client, name)
 
-    async def send(self, client: str, message: AskParts | PartsTaken | Lease | Cancel | Survey | ScoreTask) -> None:
+    async def send(self, client: str, message: AskParts | PartsTaken | Lease | Cancel | Survey | EvaluateTask) -> None:
         match message:
             case AskParts(of):
                 names = [member.name for member in self.roster.members()]
@@ -161,7 +161,7 @@ class SimulatedCluster:
                 else:
                     self._numbers += 1
                     self._take((client, run, task), Training(self, client, message, self._scratch / str(self._numbers)))
-            case ScoreTask(run, task):
+            case EvaluateTask(run, task):
                 self._take((client, run, task), EvaluationItem(self, client, message))
             case Cancel(run, task):
                 await self._drop((client, run, task))
@@ -208,7 +208,7 @@ class SimulatedCluster:
         match message:
             case Progress():
                 self.roster.progress(client, message, time.monotonic())
-            case Failed() | Scored():
+            case Failed() | EvaluationResult():
                 self._done(work, *events_of(client, message))
             case Epoch() | LogLines():
                 for event in events_of(client, message):

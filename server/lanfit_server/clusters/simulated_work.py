@@ -10,7 +10,7 @@ from lanfit.models.custom_files import Allowed
 from lanfit.training import commands
 from lanfit.training.work_items import LeasedTask, ModelsToEvaluate
 from lanfit.transfer.blocks import ArrayFile
-from lanfit.wire.messages import Lease, LogLines, Message, Result, ScoreTask
+from lanfit.wire.messages import EvaluateTask, Lease, LogLines, Message, Result
 from lanfit_server.clusters.blocks import BlocksOnDisk
 from lanfit_server.clusters.pool import WorkItem
 
@@ -92,7 +92,7 @@ class Training(LeasedTask):
 class EvaluationItem(ModelsToEvaluate):
     """A request to evaluate models on a client's rows."""
 
-    def __init__(self, cluster: Hearer, client: str, message: ScoreTask) -> None:
+    def __init__(self, cluster: Hearer, client: str, message: EvaluateTask) -> None:
         self.message = message
         self.key: Key = (client, message.run, message.task)
         self.warm = message.shard.id

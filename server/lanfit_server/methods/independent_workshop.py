@@ -73,10 +73,10 @@ class IndependentWorkshop:
         path = run.model_file(f"{owner}{task.suffix}")
         await self._models.ask(WriteModel(str(path), run.file(stored)), Done)
         await self._draw(stored, owner, task.suffix)
-        scored = await self._models.ask(Evaluate((run.file(stored),), self._shown.rows), Metrics)
-        self._shown.on_seen(scored.seen, owner, stored.result.best_epoch + 1, task.fold or 0)
+        evaluated = await self._models.ask(Evaluate((run.file(stored),), self._shown.rows), Metrics)
+        self._shown.on_seen(evaluated.seen, owner, stored.result.best_epoch + 1, task.fold or 0)
         failpoint("server.model-scored")
-        return scored.metrics or stored.result.scores or run.validation_metrics(stored)
+        return evaluated.metrics or stored.result.scores or run.validation_metrics(stored)
 
     async def _draw(self, stored: StoredResult, owner: str, suffix: str) -> None:
         """Draw the curves of a result in the folder of the client of its shard."""

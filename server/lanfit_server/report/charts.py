@@ -76,9 +76,9 @@ def draw_rounds(path: Path, rounds: Sequence[RoundFacts], title: str, best_round
         best_round: from 1.
     """
     trained = {name for each in rounds for name in each.training}
-    scored = {name for each in rounds for name in each.metrics}
+    evaluated = {name for each in rounds for name in each.metrics}
     history = {name: [each.training.get(name, math.nan) for each in rounds] for name in sorted(trained)}
-    history |= {_VALIDATION + name: [each.metrics.get(name, math.nan) for each in rounds] for name in sorted(scored)}
+    history |= {_VALIDATION + name: [each.metrics.get(name, math.nan) for each in rounds] for name in sorted(evaluated)}
     clients = sorted({client for each in rounds for client in each.validation})
     own = {
         name: [[each.validation.get(client, {}).get(name, math.nan) for each in rounds] for client in clients]

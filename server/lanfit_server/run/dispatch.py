@@ -15,7 +15,7 @@ from lanfit.models.compiling import with_learning_rate
 from lanfit.settings.job import Job
 from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
-from lanfit.wire.messages import ClientData, FitTask, Lease, Model, Runtime, ScoreTask
+from lanfit.wire.messages import ClientData, EvaluateTask, FitTask, Lease, Model, Runtime
 from lanfit_server.clusters.base import Cluster
 from lanfit_server.clusters.roster import Member
 from lanfit_server.data.prepare import RunData
@@ -60,7 +60,7 @@ class Dispatch:
             cluster.serve_block(spec, shard.block())
         self._weights = self._before = serve(cluster, weights)
         self._shown = serve(cluster, shown) if shown else None
-        self.scores_starts = True
+        self.evaluates_starts = True
         """Whether clients evaluate the starting weights of a round on their validation rows."""
         self._row_lists: dict[str, BlockSpec] = {}
         """By task, the indices of its rows."""
@@ -115,7 +115,7 @@ class Dispatch:
             proximal=job.proximal if in_rounds else 0.0,
             first_step=self._first_step(task),
             keep_last=in_rounds or not job.keeps_best,
-            score_start=in_rounds and self.scores_starts,
+            score_start=in_rounds and self.evaluates_starts,
         )
         shard, rows = self._shards[task.shard], self._rows(task)
         # After rounds, the global model predicts them on the server.
@@ -156,15 +156,15 @@ class Dispatch:
             self._changed = learning_rate, msgspec.structs.replace(model, compile=changed)
         return self._changed[1]
 
-    def evaluate(self, task: str, shard: int, members: Sequence[ArrayFile], rows: str) -> ScoreTask:
+    def evaluate(self, task: str, shard: int, members: Sequence[ArrayFile], rows: str) -> EvaluateTask:
         """Return the request to evaluate models of this run on a client's own test or validation rows."""
         record = self._run.record
         for file in members:
             self._cluster.serve_block(file.block, file.load())
         blocks = tuple(file.block for file in members)
-        return ScoreTask(self._run.run, task, record.model, self._own(shard), self._shards[shard], blocks, rows)
+        return EvaluateTask(self._run.run, task, record.model, self._own(shard), self._shards[shard], blocks, rows)
 
-    def scored(self, members: Sequence[ArrayFile]) -> None:
+    def withdraw_models(self, members: Sequence[ArrayFile]) -> None:
         """Stop serving these models."""
         for file in members:
             self._cluster.withdraw_block(file.block.id)

@@ -104,13 +104,13 @@ class Finish:
         if chosen is None:
             return None
         run, path = self.run, self.run.collected("final.keras")
-        scored = await self.models.ask(WriteFinal(str(path), (chosen.file,)), Metrics)
+        evaluated = await self.models.ask(WriteFinal(str(path), (chosen.file,)), Metrics)
         member = self._member(chosen)
         preprocessing = preprocessing_of(run.record.model, member.normalizers, run.record.labels)
         atomic_write(path.parent / "preprocessing.json", preprocessing.to_json())
         if (recipe := run.folder / RECIPE).is_file():
             atomic_write(path.with_name(RECIPE), recipe.read_bytes())
-        metrics = scored.metrics or dict(chosen.metrics)
+        metrics = evaluated.metrics or dict(chosen.metrics)
         return FinalFacts(run.workspace.relative(path), chosen.client, metrics, chosen.round)
 
     async def _predictions(self, chosen: Chosen | None) -> dict[str, Predictions]:

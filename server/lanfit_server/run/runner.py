@@ -328,9 +328,9 @@ class Runner:
         data = await in_thread(read, on_cancel=stop.set)
         for line in (*data.notes, *data.warnings):
             self._log(f"Note: {line}.")
-        pieces = pluralize(len(data.shards), "part" if job.deal == "parts" else "shard")
+        shards = pluralize(len(data.shards), "part" if job.deal == "parts" else "shard")
         self._log(
-            f"{pluralize(data.rows, 'row', grouped=True)}: {data.train:,} to train on in {pieces}, {data.validation:,} "
+            f"{pluralize(data.rows, 'row', grouped=True)}: {data.train:,} to train on in {shards}, {data.validation:,} "
             f"for validation, {data.test:,} for the server's test."
         )
         await self._models.ask(UseData(await in_thread(partial(test_rows, data, model, scratch))), Done)

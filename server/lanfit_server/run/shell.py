@@ -236,7 +236,7 @@ class Shell:
                 files = self._workshop.files(model)
                 await cluster.send(client, self._dispatch.evaluate(model, shard, files, rows))
             case Asked(model):
-                self._dispatch.scored(self._workshop.files(model))
+                self._dispatch.withdraw_models(self._workshop.files(model))
             case Notify(client, text):
                 await cluster.notify(client, text)
             case EndRun():

@@ -52,7 +52,7 @@ def partition_rows(
     - `equal`: without regard to classes; sizes differ by at most one.
     - `stratified`: each shard gets its share of every class; sizes differ by at most one.
     - `dirichlet`: see `_by_shares`.
-    - `classes`: see `_by_pieces`.
+    - `classes`: see `_by_chunks`.
     - `parts`: as stratified, into `parts_of` parts, however many clients there are.
 
     Args:
@@ -75,7 +75,7 @@ def partition_rows(
         raise lanfit_error("deal.no-classes", how=dealing.how)
     codes = np.unique(classes, return_inverse=True)[1].reshape(-1)
     if dealing.how == "classes":
-        return _by_pieces(codes, shards, dealing.classes_per_client, seed)
+        return _by_chunks(codes, shards, dealing.classes_per_client, seed)
     return _by_shares(codes, shards, dealing.alpha, dealing.least, seed)
 
 
@@ -117,7 +117,7 @@ def _draw_shares(codes: NDArray[np.intp], shards: int, alpha: float, seed: int) 
     return [np.flatnonzero(shard_of == shard).astype(np.int64) for shard in range(shards)]
 
 
-def _by_pieces(codes: NDArray[np.intp], shards: int, each: int, seed: int) -> list[Rows]:
+def _by_chunks(codes: NDArray[np.intp], shards: int, each: int, seed: int) -> list[Rows]:
     """Give each client a few classes, as McMahan et al. 2017 (arXiv:1602.05629, section 3) with MNIST and two classes.
 
     The rows are sorted by class and cut into `each` chunks per client, with sizes that differ by at most one; every

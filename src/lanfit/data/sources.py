@@ -234,7 +234,7 @@ def arrays_source(
     targets = [(f"y of {name}", y) for name, _, y in parts if y is not None]
     if len(targets) < len(parts):
         raise lanfit_error("targets.none", name=parts[0][0])
-    found, more = _target_pieces(targets, target)
+    found, more = _target_chunks(targets, target)
     return Source({X: x}, {Y: found}, test=test, notes=(*notes, *more))
 
 
@@ -259,12 +259,12 @@ def named_source(
     targets = {}
     for each in outputs:
         given = [(f'y["{each.name}"]{behind}', samples.targets[each.name]) for behind, samples in parts]
-        targets[each.name], more = _target_pieces(given, Target(each.target))
+        targets[each.name], more = _target_chunks(given, Target(each.target))
         notes += more
     return Source(inputs, targets, test=test, notes=notes)
 
 
-def _target_pieces(
+def _target_chunks(
     given: Sequence[tuple[str, AnyArray]], target: Target
 ) -> tuple[tuple[Chunk, ...] | tuple[Labels, ...], tuple[str, ...]]:
     """Arrays of targets as what is predicted, and notes."""

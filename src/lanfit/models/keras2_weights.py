@@ -147,10 +147,10 @@ def _names(group: Any, attribute: str) -> list[str]:
     """Return the names in an attribute, which is split into chunks if there are many."""
     if attribute in group.attrs:
         return [_text(name) for name in group.attrs[attribute]]
-    pieces: list[list[str]] = []
-    while (piece := f"{attribute}{len(pieces)}") in group.attrs:
-        pieces.append([_text(name) for name in group.attrs[piece]])
-    return [name for piece in pieces for name in piece]
+    chunks: list[list[str]] = []
+    while (chunk := f"{attribute}{len(chunks)}") in group.attrs:
+        chunks.append([_text(name) for name in group.attrs[chunk]])
+    return [name for chunk in chunks for name in chunk]
 
 
 def _arrays(group: Any) -> list[tuple[str, AnyArray]]:

@@ -181,9 +181,9 @@ class Link:
             self._session.drop_fetch(stream)
 
     async def send_block(
-        self, fetch: Fetch, pieces: Iterable[memoryview], progress: Callable[[int], None] | None = None
+        self, fetch: Fetch, buffers: Iterable[memoryview], progress: Callable[[int], None] | None = None
     ) -> None:
-        """Answer the peer's Fetch with the bytes of `pieces` (the whole block), paced; return when all are sent.
+        """Answer the peer's Fetch with the bytes of `buffers` (the whole block), paced; return when all are sent.
 
         `progress` is called with the number of bytes of the block that are sent or in flight, after each chunk.
 
@@ -193,7 +193,7 @@ class Link:
         position = fetch.offset
         try:
             with self._budget.sending():
-                for parts in slices(pieces, fetch.offset, self._budget.slice_size):
+                for parts in slices(buffers, fetch.offset, self._budget.slice_size):
                     size = sum(len(part) for part in parts)
                     header = self._session.encode_data_header(fetch.stream, position, size)
                     # One slice of this link at a time: its blocks take turns.

@@ -31,7 +31,7 @@ from lanfit.core.decoding import decode_msgpack
 from lanfit.core.durable import atomic_file
 from lanfit.data.threads import have_room
 from lanfit.errors import LanfitError
-from lanfit.wire.arrays import ALIGNMENT, AnyArray, ArraySpec, block_size, pieces, spec_of, views
+from lanfit.wire.arrays import ALIGNMENT, AnyArray, ArraySpec, block_size, buffers, spec_of, views
 
 #: The minimum between two checkpoints, so that short epochs are not spent on writing them. Tests set less.
 INTERVAL_SECONDS: Final = float(os.environ.get("LANFIT_CHECKPOINT_SECONDS", "2"))
@@ -73,9 +73,9 @@ def write_checkpoint(path: Path, key: bytes, snapshot: Snapshot) -> None:
     """Replace a checkpoint durably: on return it is on disk. Raise OSError if it can't be written."""
     digest = hashlib.sha256()
     with atomic_file(path) as temporary, temporary.open("wb") as file:
-        for piece in _file_of(key, snapshot):
-            digest.update(piece)
-            file.write(piece)
+        for buffer in _file_of(key, snapshot):
+            digest.update(buffer)
+            file.write(buffer)
         file.write(digest.digest())
 
 
@@ -86,7 +86,7 @@ def _file_of(key: bytes, snapshot: Snapshot) -> Iterator[bytes | memoryview]:
     header = msgspec.msgpack.encode(_Header(key, snapshot.history, snapshot.best_epoch, snapshot.seconds, best, state))
     head = _MAGIC + _LENGTH.pack(len(header)) + header
     yield head + bytes(-len(head) % ALIGNMENT)
-    yield from chain(pieces(snapshot.best), pieces(snapshot.state))
+    yield from chain(buffers(snapshot.best), buffers(snapshot.state))
 
 
 def read_checkpoint(path: Path, key: bytes) -> Snapshot | None:

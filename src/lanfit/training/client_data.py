@@ -93,11 +93,11 @@ def _read(folder: Path, model: Model, own: ClientData) -> Prepared:
     return rows
 
 
-def check_enough(train: int, scored: Sequence[int], batch: int, least: int) -> None:
+def check_enough(train: int, evaluated: Sequence[int], batch: int, least: int) -> None:
     """Check that nothing is computed from so few rows that single rows could be inferred from it.
 
     Args:
-        scored: the number of rows in each set on which models are evaluated.
+        evaluated: the number of rows in each set on which models are evaluated.
         batch: the number of rows in a step.
         least: the fewest training rows; a tenth of it is the fewest rows for an evaluation.
 
@@ -106,20 +106,20 @@ def check_enough(train: int, scored: Sequence[int], batch: int, least: int) -> N
     """
     if train < least:
         raise lanfit_error("own-data.few-rows", rows=train, least=least)
-    check_scored(scored, least)
+    check_evaluated(evaluated, least)
     if batch < least_batch(least):
         raise lanfit_error("own-data.small-batch", batch=batch, least=least_batch(least))
     if batch > train:
         raise lanfit_error("split.batch-of-shard", batch=batch, rows=train, shard=1, shards=1)
 
 
-def check_scored(scored: Sequence[int], least: int) -> None:
+def check_evaluated(evaluated: Sequence[int], least: int) -> None:
     """Check that models are evaluated on enough rows, or on none.
 
     Raises:
         InputError: there are too few.
     """
-    if few := [rows for rows in scored if 0 < rows < least // 10]:
+    if few := [rows for rows in evaluated if 0 < rows < least // 10]:
         raise lanfit_error("own-data.few-to-score", rows=min(few), least=least // 10)
 
 

@@ -243,13 +243,13 @@ class Pace:
         """Call the function with consecutive slices of the rows; yield the number of rows done and its return value."""
         done = 0
         while done < len(rows):
-            piece = rows[done : done + self.batches * self.batch_size]
+            chunk = rows[done : done + self.batches * self.batch_size]
             begin = perf_counter()
-            loss = call(piece)
+            loss = call(chunk)
             taken = max(perf_counter() - begin, 1e-6)
-            batches = math.ceil(len(piece) / self.batch_size)
+            batches = math.ceil(len(chunk) / self.batch_size)
             self.batches = max(1, min(8 * self.batches, int(batches * REPORT_SECONDS / taken)))
-            done += len(piece)
+            done += len(chunk)
             yield done, loss
 
 

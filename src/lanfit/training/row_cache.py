@@ -23,7 +23,7 @@ class ReadyRows:
     """Rows to train on, rows to evaluate the starting weights on, and the spec of their shard."""
 
     rows: TaskRows
-    to_score: Samples
+    to_evaluate: Samples
     """The raw validation rows."""
     shard: BlockSpec
     left_out: int = 0
@@ -78,10 +78,10 @@ class RowCache:
         left_out = count - len(rows.train)
         # The client's own data may have changed, and the hash of the block does not cover it.
         spec = dealt if source is None else block_of(shard.block())
-        to_score = replace(shard.validation, weights=None)
+        to_evaluate = replace(shard.validation, weights=None)
         if not task.round:
-            return ReadyRows(rows, to_score, spec, left_out)
-        ready = ReadyRows(self._placed(rows), to_score.map(np.copy), spec, left_out)
+            return ReadyRows(rows, to_evaluate, spec, left_out)
+        ready = ReadyRows(self._placed(rows), to_evaluate.map(np.copy), spec, left_out)
         self._kept = wanted, source, ready
         return ready
 

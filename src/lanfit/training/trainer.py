@@ -33,7 +33,7 @@ from lanfit.training.client_data import (
     ClientFiles,
     batch_to_try,
     check_enough,
-    check_scored,
+    check_evaluated,
     fewest_to_train,
     least_batch,
     rows_to_test,
@@ -231,7 +231,7 @@ class Trainer:
         if order.own is not None:
             own = self._own.read(Path(order.data), model, order.own)
             rows = rows_to_test(own, shard) if order.rows == "test" else rows_to_validate(own, shard)
-            check_scored([len(rows)], order.least_rows)
+            check_evaluated([len(rows)], order.least_rows)
         else:
             rows = shard.validation
         members = [TrainedModel.of(file.load(), model) for file in order.members]
@@ -258,7 +258,7 @@ class Trainer:
         if task.score_start and rows.held_out is None:
             with timings.span("score"):
                 start = TrainedModel(weights, rows.normalizers)
-                scores = self._backend.evaluate(task.model, [start], ready.to_score)
+                scores = self._backend.evaluate(task.model, [start], ready.to_evaluate)
         shown, of_loop = None, dict[str, float]()
         if order.shown is not None:
             shown = EpochPredictions(self._backend, task.model, order.shown.load(), rows.normalizers)

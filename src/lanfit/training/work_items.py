@@ -17,7 +17,7 @@ from lanfit.training.checkpoint import epochs_kept
 from lanfit.training.commands import Answer, EpochDone, Note, Ready, Resumed, Step, Trained
 from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire import messages
-from lanfit.wire.messages import Epoch, Failed, Lease, Message, Progress, Result, ScoreTask
+from lanfit.wire.messages import Epoch, EvaluateTask, Failed, Lease, Message, Progress, Result
 
 
 class LeasedTask(ABC):
@@ -167,7 +167,7 @@ class LeasedTask(ABC):
 class ModelsToEvaluate(ABC):
     """A request to evaluate models on rows of a client."""
 
-    message: ScoreTask
+    message: EvaluateTask
 
     @abstractmethod
     def _send(self, message: Message) -> None:
@@ -195,7 +195,7 @@ class ModelsToEvaluate(ABC):
     def on_answer(self, answer: Answer, ready: Ready) -> None:
         """Handle an answer of the trainer, and send messages to the server."""
         if isinstance(answer, commands.Evaluated):
-            self._send(messages.Scored(self.message.run, self.message.task, answer.rows, answer.metrics))
+            self._send(messages.EvaluationResult(self.message.run, self.message.task, answer.rows, answer.metrics))
 
     def again(self, died: LanfitError) -> bool:
         """Return False: an evaluation is short, and the server requests it again."""

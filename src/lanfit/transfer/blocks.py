@@ -19,7 +19,7 @@ import numpy as np
 
 from lanfit.core.durable import private, sync_file, take_room
 from lanfit.errors import lanfit_error
-from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, block_size, pieces, views
+from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, block_size, buffers, views
 
 #: The files of all blocks that are mapped for writing in this process.
 _PATHS: weakref.WeakKeyDictionary[mmap.mmap, Path] = weakref.WeakKeyDictionary()
@@ -78,8 +78,8 @@ class BlockFile:
         """Write arrays as a block whose description is already known."""
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "wb", opener=private) as file:
-            for piece in pieces(arrays):
-                file.write(piece)
+            for buffer in buffers(arrays):
+                file.write(buffer)
             if not file.tell():
                 file.write(b"\0")  # an empty file can't be mapped
 

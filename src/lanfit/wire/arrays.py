@@ -98,7 +98,7 @@ def views(block: memoryview, arrays: Sequence[ArraySpec]) -> dict[str, AnyArray]
     }
 
 
-def pieces(arrays: Mapping[str, AnyArray]) -> Iterator[memoryview]:
+def buffers(arrays: Mapping[str, AnyArray]) -> Iterator[memoryview]:
     """Return the bytes of a block in order, as views of the arrays and short paddings, without copying."""
     for array in arrays.values():
         data = np.ascontiguousarray(array).data.cast("B") if array.size else memoryview(b"")
@@ -113,8 +113,8 @@ class Digest:
     def __init__(self, arrays: Mapping[str, AnyArray], before: Digest | None = None) -> None:
         """Read every byte of `arrays` once; `before` are the specs of the preceding arrays."""
         self._hash: hashlib._Hash = hashlib.sha256() if before is None else before._hash.copy()
-        for piece in pieces(arrays):
-            self._hash.update(piece)
+        for buffer in buffers(arrays):
+            self._hash.update(buffer)
 
     @property
     def id(self) -> str:

@@ -97,17 +97,17 @@ def encode_data_header(stream: int, offset: int, size: int) -> bytes:
 _SINK = memoryview(bytearray(64 * 1024))
 
 
-def slices(pieces: Iterable[memoryview], offset: int, size: Callable[[], int]) -> Iterator[list[memoryview]]:
-    """Divide the bytes of `pieces` from `offset` on into slices, the last one shorter, without copying.
+def slices(buffers: Iterable[memoryview], offset: int, size: Callable[[], int]) -> Iterator[list[memoryview]]:
+    """Divide the bytes of `buffers` from `offset` on into slices, the last one shorter, without copying.
 
     Args:
         size: gives the bytes of a slice, asked for each.
     """
     slice_: list[memoryview] = []
     room = size()
-    for piece in pieces:
-        rest = piece[offset:]
-        offset = max(0, offset - len(piece))
+    for buffer in buffers:
+        rest = buffer[offset:]
+        offset = max(0, offset - len(buffer))
         while rest:
             slice_.append(rest[:room])
             room -= len(slice_[-1])

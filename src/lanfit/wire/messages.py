@@ -211,7 +211,7 @@ class Unsuitable(Message, frozen=True, tag="unsuitable"):
     hint: Lines
 
 
-class Scored(Message, frozen=True, tag="scored"):
+class EvaluationResult(Message, frozen=True, tag="scored"):
     """The metrics of a model on the rows that the client was asked to evaluate it on."""
 
     run: Label
@@ -366,7 +366,7 @@ class Survey(Message, frozen=True, tag="survey"):
     weights: BlockSpec
 
 
-class ScoreTask(Message, frozen=True, tag="score"):
+class EvaluateTask(Message, frozen=True, tag="score"):
     """Evaluate a model on the client's rows. Several members are evaluated as an ensemble: their outputs are
     averaged."""
 
@@ -414,7 +414,7 @@ FromClient = (
     | Failed
     | Surveyed
     | Unsuitable
-    | Scored
+    | EvaluationResult
     | TakeParts
     | Leave
 )
@@ -430,7 +430,7 @@ FromServer = (
     | PartsTaken
     | Lease
     | Survey
-    | ScoreTask
+    | EvaluateTask
     | Ack
     | Later
     | Reject

@@ -23,7 +23,7 @@ from lanfit.models.compiling import read_spec
 from lanfit.wire.arrays import BlockSpec, block_size, check_specs, views
 from lanfit.wire.auth import ClientLogin, Guesses, Knocks, NeedPassword, Refusal, ServerLogin
 from lanfit.wire.frames import Chunk, Kind, encode_frame
-from lanfit.wire.messages import FromClient, FromServer, Lease, Model, Progress, ScoreTask, Surveyed
+from lanfit.wire.messages import EvaluateTask, FromClient, FromServer, Lease, Model, Progress, Surveyed
 from lanfit.wire.messages import Survey as SurveyOrder
 from lanfit.wire.session import Event, Session, Side
 from lanfit_client.model_size import check_size
@@ -133,9 +133,9 @@ class Messages(Base):
                         "{}", "{}", (None, 3), (None, 2), chance.choice(("values", "classes")), "none", "none"
                     )
                     ClientSurvey.of("lab-1", model, message, _of_noise(message.block, chance))
-                case Lease() | SurveyOrder() | ScoreTask():
+                case Lease() | SurveyOrder() | EvaluateTask():
                     model = message.fit.model if isinstance(message, Lease) else message.model
-                    weights = message.members if isinstance(message, ScoreTask) else (message.weights,)
+                    weights = message.members if isinstance(message, EvaluateTask) else (message.weights,)
                     for block in weights:
                         check_specs(block.arrays, 1 << 24)
                         check_size(model.architecture, block.arrays)

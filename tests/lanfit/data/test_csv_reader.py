@@ -267,16 +267,16 @@ def test_separators_and_decimal_signs_are_found_and_what_is_unusual_is_said(writ
         with pytest.raises(InputError, match="is not a number"):
             read_array(write(text))
         return
-    piece = open_file(write(text))
-    np.testing.assert_array_equal(piece.whole(), [[1.5, 2], [3, 4]])
-    assert piece.notes == notes
+    chunk = open_file(write(text))
+    np.testing.assert_array_equal(chunk.whole(), [[1.5, 2], [3, 4]])
+    assert chunk.notes == notes
 
 
 @pytest.mark.parametrize("text", ["price\n12,5\n13,75\n", "price\n12,5\n13,75", "\n\nprice\r\n12,5\r\n\r\n13,75\r\n"])
 def test_one_column_has_decimal_commas_where_a_comma_can_not_separate(write, text):
-    piece = open_file(write(text))
-    assert piece.whole().tolist() == [[12.5], [13.75]]
-    assert piece.notes == ("read with decimal commas",)
+    chunk = open_file(write(text))
+    assert chunk.whole().tolist() == [[12.5], [13.75]]
+    assert chunk.notes == ("read with decimal commas",)
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
@@ -331,9 +331,9 @@ def test_packed_files_are_read_like_any_other(write, ending):
     x = np.random.default_rng(0).normal(size=(9000, 5)).astype(np.float32)
     text = "\ufeff" + pandas.DataFrame(x.astype(float), columns=list("abcde")).to_csv(index=False, sep=";", decimal=",")
     path = write(PACK[ending](text.encode()), f"x.csv{ending.upper()}")
-    piece = open_file(path)
-    np.testing.assert_array_equal(piece.whole(), x)
-    assert piece.column(1) == 'column "b"'
+    chunk = open_file(path)
+    np.testing.assert_array_equal(chunk.whole(), x)
+    assert chunk.column(1) == 'column "b"'
     labels = read_labels(write(PACK[ending](b"kind\ncat\ndog\ncat\n"), f"x.csv{ending}"))
     assert (labels.values.ravel().tolist(), labels.words) == ([0, 1, 0], ("cat", "dog"))
 

@@ -52,7 +52,7 @@ def test_two_shards_of_the_digits_are_learned_in_ten_epochs() -> None:
     x, y = (digits.data[order] / 16).astype(np.float32).reshape(-1, 8, 8, 1), digits.target[order]
     x_test, y_test, shards = x[:360], y[:360], np.array_split(np.arange(360, len(x)), 2)
     check_batch(model.architecture, spec.to_json(), model.weights, Samples.of(x[:32], y[:32]))
-    backend, scorer = KerasBackend(), WeightsEvaluator(model.architecture, spec.to_json())
+    backend, evaluator = KerasBackend(), WeightsEvaluator(model.architecture, spec.to_json())
     for seed, rows in enumerate(shards):
         validation, train = rows[:72], rows[72:]
         backend.load(model.architecture, spec.to_json(), model.weights)
@@ -63,6 +63,6 @@ def test_two_shards_of_the_digits_are_learned_in_ten_epochs() -> None:
             Samples.of(x[validation], y[validation]),
             Quiet(),
         )
-        _, outputs = scorer.evaluate(result.weights, Samples.of(x_test, y_test))
+        _, outputs = evaluator.evaluate(result.weights, Samples.of(x_test, y_test))
         predictions = outputs["y"]
         assert (predictions.argmax(axis=1) == y_test).mean() > 0.95

@@ -60,13 +60,13 @@ def classifier() -> Any:
 def test_classes_are_scored_as_scikit_learn_scores_them() -> None:
     y = RANDOM.integers(0, 4, 60)
     model, named, one = member(classifier, Target.CLASSES)
-    scored, outputs = Evaluator(named).predict_and_evaluate([one], Samples.of(X, y))
+    evaluated, outputs = Evaluator(named).predict_and_evaluate([one], Samples.of(X, y))
     predictions = outputs["y"]
     theirs = model.predict(one.normalizers.x.apply(X), verbose=0)
     np.testing.assert_allclose(predictions, theirs, atol=1e-6)
-    assert scored["accuracy"] == pytest.approx(accuracy_score(y, theirs.argmax(axis=1)))
-    assert scored["f1"] == pytest.approx(f1_score(y, theirs.argmax(axis=1), average="macro", zero_division=0))
-    assert scored["loss"] == pytest.approx(model.evaluate(one.normalizers.x.apply(X), y, verbose=0), rel=1e-5)
+    assert evaluated["accuracy"] == pytest.approx(accuracy_score(y, theirs.argmax(axis=1)))
+    assert evaluated["f1"] == pytest.approx(f1_score(y, theirs.argmax(axis=1), average="macro", zero_division=0))
+    assert evaluated["loss"] == pytest.approx(model.evaluate(one.normalizers.x.apply(X), y, verbose=0), rel=1e-5)
 
 
 def test_several_members_are_scored_as_one_each_behind_its_own_normalizer() -> None:
@@ -95,7 +95,7 @@ def test_a_yes_or_no_model_is_cut_at_a_half_also_when_it_puts_out_logits(logits:
 
     y = RANDOM.integers(0, 2, 60)
     model, named, one = member(make, Target.BINARY)
-    scored, outputs = Evaluator(named).predict_and_evaluate([one], Samples.of(X, y))
+    evaluated, outputs = Evaluator(named).predict_and_evaluate([one], Samples.of(X, y))
     predictions = outputs["y"]
     outputs = model.predict(one.normalizers.x.apply(X), verbose=0)[:, 0]
     likely = 1 / (1 + np.exp(-outputs.astype(np.float64))) if logits else outputs
@@ -103,7 +103,7 @@ def test_a_yes_or_no_model_is_cut_at_a_half_also_when_it_puts_out_logits(logits:
     assert 0 < (likely > 0.5).sum() < 60
     if logits:
         assert ((outputs > 0.5) != (likely > 0.5)).any(), "the test could not tell the two cuts apart"
-    assert scored["accuracy"] == pytest.approx(accuracy_score(y, likely > 0.5))
+    assert evaluated["accuracy"] == pytest.approx(accuracy_score(y, likely > 0.5))
 
 
 def test_normalized_targets_are_scored_in_original_units() -> None:
@@ -117,13 +117,13 @@ def test_normalized_targets_are_scored_in_original_units() -> None:
     y = RANDOM.normal(1000, 50, (60, 1))
     targets = fit_normalizer("zscore", Moments.of(y))
     model, named, one = member(make, Target.VALUES, targets=targets)
-    scored, outputs = Evaluator(named).predict_and_evaluate([one], Samples.of(X, y))
+    evaluated, outputs = Evaluator(named).predict_and_evaluate([one], Samples.of(X, y))
     predictions = outputs["y"]
     theirs = targets.inverse().apply(model.predict(one.normalizers.x.apply(X), verbose=0))
     np.testing.assert_allclose(predictions, theirs, rtol=1e-5)
-    assert scored["mae"] == pytest.approx(mean_absolute_error(y, theirs), rel=1e-5)
-    assert scored["r2"] == pytest.approx(r2_score(y, theirs), rel=1e-4)
-    assert scored["loss"] == pytest.approx(float(np.mean((theirs - y) ** 2)), rel=1e-4)
+    assert evaluated["mae"] == pytest.approx(mean_absolute_error(y, theirs), rel=1e-5)
+    assert evaluated["r2"] == pytest.approx(r2_score(y, theirs), rel=1e-4)
+    assert evaluated["loss"] == pytest.approx(float(np.mean((theirs - y) ** 2)), rel=1e-4)
 
 
 def test_no_rows_no_scores() -> None:
@@ -160,20 +160,20 @@ def test_metrics_that_a_model_is_compiled_with_are_those_of_keras_beside_the_sco
     )
     predict_and_evaluate = Evaluator(named)
     for _ in range(2):  # nothing is left of what was scored before
-        scored = predict_and_evaluate.evaluate([one], Samples.of(x, y))
+        evaluated = predict_and_evaluate.evaluate([one], Samples.of(x, y))
         theirs = model.evaluate(one.normalizers.x.apply(x), y, verbose=0, return_dict=True)
         predicted = model.predict(one.normalizers.x.apply(x), verbose=0)[:, 0] > 0.5
-        assert list(scored) == [
+        assert list(evaluated) == [
             "loss", "accuracy", "precision", "recall", "f1", "compiled_precision", "compiled_recall", "prc",
             "Brier score",
         ]  # fmt: skip
-        assert scored["f1"] == pytest.approx(f1_score(y, predicted, average="macro", zero_division=0))
+        assert evaluated["f1"] == pytest.approx(f1_score(y, predicted, average="macro", zero_division=0))
         for name in ("precision", "recall"):
-            assert scored[f"compiled_{name}"] == pytest.approx(theirs[name], rel=1e-5)
-            assert scored[f"compiled_{name}"] != pytest.approx(scored[name], rel=1e-3)
+            assert evaluated[f"compiled_{name}"] == pytest.approx(theirs[name], rel=1e-5)
+            assert evaluated[f"compiled_{name}"] != pytest.approx(evaluated[name], rel=1e-3)
         for name in ("loss", "accuracy", "prc", "Brier score"):
-            assert scored[name] == pytest.approx(theirs[name], rel=1e-5)
-        assert set(as_keras(scored)) == {*theirs, "f1"}
+            assert evaluated[name] == pytest.approx(theirs[name], rel=1e-5)
+        assert set(as_keras(evaluated)) == {*theirs, "f1"}
 
 
 def test_several_members_have_compiled_metrics_too() -> None:
@@ -181,8 +181,8 @@ def test_several_members_have_compiled_metrics_too() -> None:
     first, named, one = member(lambda: yes_or_no("mse"), Target.BINARY)
     second, _, other = member(lambda: yes_or_no("mse"), Target.BINARY)
     mean = sum(model.predict(one.normalizers.x.apply(X), verbose=0)[:, 0] for model in (first, second)) / 2
-    scored = Evaluator(named).evaluate([one, other], Samples.of(X, y))
-    assert scored["mse"] == pytest.approx(np.mean((mean - y) ** 2), rel=1e-4)
+    evaluated = Evaluator(named).evaluate([one, other], Samples.of(X, y))
+    assert evaluated["mse"] == pytest.approx(np.mean((mean - y) ** 2), rel=1e-4)
 
 
 def test_keras_accuracy_of_a_model_that_puts_out_logits_is_told_where_it_is_another() -> None:
@@ -197,9 +197,9 @@ def test_keras_accuracy_of_a_model_that_puts_out_logits_is_told_where_it_is_anot
     rows = one.normalizers.x.apply(X)
     outputs = model.predict(rows, verbose=0)[:, 0]
     y = ((outputs > 0) & (outputs < 0.5)).astype(int)  # where 0.5 of a probability and 0.5 of a logit are not the same
-    scored = Evaluator(named).evaluate([one], Samples.of(X, y))
-    assert scored["accuracy"] == pytest.approx(np.mean((outputs > 0) == y))
-    assert as_keras(scored)["accuracy"] == pytest.approx(
+    evaluated = Evaluator(named).evaluate([one], Samples.of(X, y))
+    assert evaluated["accuracy"] == pytest.approx(np.mean((outputs > 0) == y))
+    assert as_keras(evaluated)["accuracy"] == pytest.approx(
         model.evaluate(rows, y, verbose=0, return_dict=True)["accuracy"]
     )
-    assert scored["compiled_accuracy"] != pytest.approx(scored["accuracy"])
+    assert evaluated["compiled_accuracy"] != pytest.approx(evaluated["accuracy"])

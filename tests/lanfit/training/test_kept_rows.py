@@ -64,8 +64,8 @@ def test_the_next_round_on_the_same_shard_has_its_rows_already() -> None:
     assert first.shard == block_of(arrays)
     np.testing.assert_array_equal(first.rows.train.x, (arrays["x_train"] / 255).astype(np.float32))
     np.testing.assert_array_equal(first.rows.train.weights, arrays["w_train"])
-    np.testing.assert_array_equal(first.to_score.x, arrays["x_validation"])
-    assert not np.shares_memory(first.to_score.x, arrays["x_validation"]), "the file may be removed"
+    np.testing.assert_array_equal(first.to_evaluate.x, arrays["x_validation"])
+    assert not np.shares_memory(first.to_evaluate.x, arrays["x_validation"]), "the file may be removed"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_a_task_has_the_rows_that_its_indices_name_and_others_with_other_indices
     first = of(Indices([2, 0, 2], [1]))
     np.testing.assert_array_equal(first.rows.train.x, (arrays["x_train"][[2, 0, 2]] / 255).astype(np.float32))
     np.testing.assert_array_equal(first.rows.train.weights, arrays["w_train"][[2, 0, 2]])
-    np.testing.assert_array_equal(first.to_score.x, arrays["x_train"][[1]])
+    np.testing.assert_array_equal(first.to_evaluate.x, arrays["x_train"][[1]])
     assert of(Indices([2, 0, 2], [1])) is first
     assert len(of(Indices([1])).rows.train) == 1
     assert len(of(None).rows.train) == len(arrays["x_train"])

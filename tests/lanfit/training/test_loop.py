@@ -322,7 +322,7 @@ def test_so_many_steps_go_through_the_rows_epoch_after_epoch(rows: int, batch: i
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "REPORT_SECONDS", seconds)
         result = run(backend, job, rows=rows, validation=0)
-    trained = [row for _, piece in backend.calls for row in piece]
+    trained = [row for _, chunk in backend.calls for row in chunk]
     whole = math.ceil(rows / batch)
     expected: list[int] = []
     for step in range(steps):

@@ -14,9 +14,9 @@ from lanfit.wire.arrays import (
     Digest,
     block_of,
     block_size,
+    buffers,
     check_specs,
     offsets,
-    pieces,
     views,
 )
 
@@ -32,7 +32,7 @@ ARRAYS = st.dictionaries(
 @given(ARRAYS)
 def test_arrays_come_out_of_their_block_as_they_went_in(arrays: dict[str, np.ndarray]) -> None:
     spec = block_of(arrays)
-    block = bytearray(b"".join(pieces(arrays)))
+    block = bytearray(b"".join(buffers(arrays)))
     assert len(block) == block_size(spec.arrays)
     assert spec.id == hashlib.sha256(block).hexdigest()
     for name, array in views(memoryview(block), spec.arrays).items():
@@ -58,7 +58,7 @@ def test_every_array_begins_at_a_multiple_of_64() -> None:
 
 def test_large_arrays_are_not_copied_into_pieces() -> None:
     array = np.arange(1000.0)
-    first = next(pieces({"a": array}))
+    first = next(buffers({"a": array}))
     assert np.shares_memory(np.frombuffer(first), array)
 
 

@@ -102,7 +102,7 @@ class RoundsWorkshop:
         self._aggregating = 0.0
         """The time of the summation of the open round, in seconds."""
         self._ledger_seconds = run.ledger.seconds
-        dispatch.scores_starts = not method.asks_at_once
+        dispatch.evaluates_starts = not method.asks_at_once
 
     async def do(self, work: Work) -> Any:
         match work:
