@@ -23,6 +23,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import selectors
 import signal
 import socket
@@ -54,6 +55,8 @@ _SET_BY_KERAS = "TF_FORCE_GPU_ALLOW_GROWTH"
 _SET = ("KERAS_BACKEND", "OMP_NUM_THREADS", "PYTHONUNBUFFERED", "TF_CPP_MIN_LOG_LEVEL")
 #: What else libraries read while they are imported.
 _READ = ("CUDA", "HOME", "JAX", "KERAS", "LD_", "MKL", "OMP", "OPENBLAS", "PYTHON", "TF_", "XLA")
+#: What is in a folder that holding.py makes.
+_OF_SHIMS = {"sitecustomize.py", "__pycache__", "go"}
 _PR_SET_PDEATHSIG = 1
 
 
@@ -105,7 +108,7 @@ def nothing_changed() -> Iterator[None]:
 def _without_shims(path: str) -> str:
     """A search path without the folders that have nothing but code to run first, as those of holding.py."""
     folders = [Path(folder) for folder in path.split(os.pathsep)]
-    while folders and {each.name for each in folders[0].glob("*")} <= {"sitecustomize.py", "__pycache__", "go"}:
+    while folders and {re.sub(r"^go-\d+$", "go", each.name) for each in folders[0].glob("*")} <= _OF_SHIMS:
         del folders[0]
     return os.pathsep.join(map(str, folders))
 

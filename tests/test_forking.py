@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
-from forking import VARIABLE
-from holding import shim
+from forking import VARIABLE, likeness
+from holding import Hold, shim
 
 from lanfit.backends import check_backend
 from lanfit.core.child import Child
@@ -120,6 +120,16 @@ def test_what_libraries_read_while_they_are_imported_makes_a_trainer_start_in_fu
             assert (await who(child)).pid == child.pid
 
     asyncio.run(play())
+
+
+def test_a_trainer_that_was_held_and_stepped_is_like_others(tmp_path: Path) -> None:
+    hold = Hold(tmp_path / "hold")
+    hold.step()
+    hold.step()
+    hold.let_go()
+    assert likeness({**os.environ, **hold.environment}) == likeness(os.environ)
+    (tmp_path / "hold" / "keras.py").touch()
+    assert likeness({**os.environ, **hold.environment}) != likeness(os.environ)
 
 
 @pytest.mark.cold
