@@ -2,7 +2,8 @@
 
     python bench/startup.py
 
-Prints medians of several starts in seconds; the limits are 0.5 s to the first question and 0.25 s for the help.
+Prints medians of several starts in seconds; the limits are 0.5 s to the first question and 0.25 s for the help. Beside
+them are the processor seconds of a start in the mean (not on Windows), which other work on the machine moves less.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 REPEATS = 9
@@ -44,16 +46,26 @@ def command(*arguments: str) -> float:
     return time.perf_counter() - began
 
 
+def repeat(start: Callable[[], float]) -> tuple[list[float], float]:
+    """Return the seconds of each start, and the processor seconds in the mean."""
+    before = os.times()
+    seconds = [start() for _ in range(REPEATS)]
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return seconds, used / REPEATS
+
+
 def main() -> None:
     print(f"python bench/startup.py  {datetime.date.today()}  {platform.machine()}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as folder:
         rows = {
-            "python -c pass": [command("-c", "pass") for _ in range(REPEATS)],
-            "lanfit --help (limit 0.25)": [command("-m", "lanfit.cli", "--help") for _ in range(REPEATS)],
-            "lanfit server, first question (limit 0.5)": [first_question(Path(folder)) for _ in range(REPEATS)],
+            "python -c pass": repeat(lambda: command("-c", "pass")),
+            "lanfit --help (limit 0.25)": repeat(lambda: command("-m", "lanfit.cli", "--help")),
+            "lanfit server, first question (limit 0.5)": repeat(lambda: first_question(Path(folder))),
         }
-    for name, seconds in rows.items():
-        print(f"{name:<45} {statistics.median(seconds):.3f} s  ({min(seconds):.3f} to {max(seconds):.3f})")
+    for name, (seconds, used) in rows.items():
+        spread = f"({min(seconds):.3f} to {max(seconds):.3f})"
+        print(f"{name:<45} {statistics.median(seconds):.3f} s  {spread}, {used:.3f} s of processors")
 
 
 if __name__ == "__main__":
