@@ -38,6 +38,18 @@ if "lanfit.cli" in sys.orig_argv and "server" in sys.orig_argv:
 
     Finish.end = held
 """
+#: A server that has printed the outcome of a run, before it writes the reports.
+BEFORE_THE_REPORTS = """
+if "lanfit.cli" in sys.orig_argv and "server" in sys.orig_argv:
+    import lanfit_server.run.finish as finish
+    write = finish.write_reports
+
+    def held(*arguments):
+        stand_still()
+        return write(*arguments)
+
+    finish.write_reports = held
+"""
 _STAND_STILL = """
 import os, sys, time
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -122,7 +122,10 @@ class Program:
 
     def _read_output(self) -> None:
         assert self.process.stdout is not None
-        self.stdout = self.process.stdout.read()
+        for line in self.process.stdout:
+            with self._changed:
+                self.stdout += line
+                self._changed.notify_all()
 
     @property
     def said(self) -> str:
@@ -132,9 +135,16 @@ class Program:
 
     def expect(self, pattern: str, *, seconds: float = PATIENCE) -> re.Match[str]:
         """Wait until it has said something that matches."""
+        return self._wait_for(pattern, lambda: self._said, seconds)
+
+    def expect_output(self, pattern: str, *, seconds: float = PATIENCE) -> re.Match[str]:
+        """Wait until it has printed something on stdout that matches."""
+        return self._wait_for(pattern, lambda: self.stdout.decode(), seconds)
+
+    def _wait_for(self, pattern: str, said: Callable[[], str], seconds: float) -> re.Match[str]:
         deadline = time.monotonic() + seconds
         with self._changed:
-            while (found := re.search(pattern, self._said)) is None:
+            while (found := re.search(pattern, said())) is None:
                 left = deadline - time.monotonic()
                 ended = self.process.poll() is not None and not any(reader.is_alive() for reader in self._readers)
                 if left <= 0 or ended:

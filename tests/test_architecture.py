@@ -50,7 +50,7 @@ LAYERS = [
 ]
 #: What a light client does not have, and what is slow to import: never at the top of a module.
 HEAVY = {"keras", "tensorflow", "jax", "torch", "h5py", "pandas", "openpyxl", "matplotlib", "sklearn"}
-HEAVY |= {"zxcvbn", "tomli_w", "PIL"}
+HEAVY |= {"zxcvbn", "tomli_w", "PIL", "xlsxwriter"}
 
 
 def modules() -> dict[str, Path]:

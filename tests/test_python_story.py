@@ -228,13 +228,13 @@ print("\\n" + json.dumps(given))
 BEFORE_THE_REPORT = """
 if "lanfit_server.api.service" in sys.orig_argv:
     import lanfit_server.run.finish as finish
-    write = finish.write_report
+    write = finish.write_reports
 
     def held(*arguments):
         stand_still()
         return write(*arguments)
 
-    finish.write_report = held
+    finish.write_reports = held
 """
 
 

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 import numpy as np
+import openpyxl
 import pytest
-from holding import Hold
+from holding import BEFORE_THE_REPORTS, Hold
 from running import (
     PASSPHRASE,
     Place,
@@ -15,14 +16,17 @@ from running import (
     assert_same_weights,
     client,
     each_model,
+    fake_client,
     flags,
     free_port,
     lines_of,
     plain_keras,
     port_of,
 )
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
 pytestmark = pytest.mark.story
+SCORES = ("precision", "recall", "f1")
 
 
 @pytest.fixture
@@ -86,6 +90,37 @@ print(json.dumps([accuracy_score(y, raw.predict(x, verbose=0).argmax(1))]
     assert min(found) > 0.85
     constants = json.loads((final.parent / "preprocessing.json").read_text())
     assert constants == {"normalizer": "minmax", "subtract": 0.0, "multiply": 1 / 16, "labels": None}
+
+    # All reports say the same as the summary, and scikit-learn says it of the predictions.
+    logs = place.root / "logs" / run
+    assert {"report.xlsx", "predictions.csv", "history.png"} <= {path.name for path in logs.iterdir()}
+    predicted = np.loadtxt(logs / "predictions.csv", delimiter=",", skiprows=1)
+    assert len(predicted) == 360
+    true, made = predicted[:, 1], predicted[:, 2]
+    assert (predicted[:, 3:].argmax(1) == made).all()
+    scores = precision_recall_fscore_support(true, made, average="macro", zero_division=0)[:3]
+    for name, value in zip(("accuracy", *SCORES), (accuracy_score(true, made), *scores), strict=True):
+        assert summary["final"]["metrics"][name] == pytest.approx(value, abs=1e-9), name
+    sheet = openpyxl.load_workbook(logs / "report.xlsx")["predictions"]
+    assert [list(row[:3]) for row in sheet.iter_rows(min_row=2, values_only=True)] == predicted[:, :3].tolist()
+
+
+def test_the_outcome_is_printed_before_the_reports_and_ctrl_c_then_leaves_the_exit_code(
+    place: Place, tmp_path: Path
+) -> None:
+    hold = Hold(tmp_path / "hold", BEFORE_THE_REPORTS)
+    with (
+        place.server(*flags(0, 1, epochs=1), environment=hold.environment) as server,
+        fake_client(tmp_path / "a", port_of(server), "lab-1") as worker,
+    ):
+        server.expect_output(r"Run \S+: done")
+        worker.finish()
+        [run] = place.runs
+        assert not (place.root / "logs" / run / "report.xlsx").exists()
+        server.interrupt()
+        server.expect("not all of its reports are written")
+        hold.let_go()
+        server.finish(0)
 
 
 def test_answers_are_piped_in_the_order_of_the_questions(place: Place, tmp_path: Path) -> None:

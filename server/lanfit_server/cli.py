@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -101,8 +101,9 @@ def simulate(
 
         place = find_workspace(workspace, Path.cwd())
         size = None if pool is None else int(str(POOL.read(pool, POOL.flag)))
-        options = Options(place, _given(job, flags), resume=resume)
-        _print_summaries(place, run_simulation(options, size, Terminal(take_defaults=True).take_logs()), as_json)
+        printer = OutcomePrinter(place, as_json)
+        options = Options(place, _given(job, flags), resume=resume, show=printer.show)
+        printer.end(lambda: run_simulation(options, size, Terminal(take_defaults=True).take_logs()))
 
 
 def _given(job: Path | None, flags: Mapping[str, str | bool | None]) -> dict[str, Value]:
@@ -152,24 +153,56 @@ def _run(
     from lanfit_server.start.options import Options
     from lanfit_server.start.startup import run_server
 
-    _print_summaries(place, run_server(Options(place, given, passphrase_file, passphrase, resume), terminal), as_json)
+    printer = OutcomePrinter(place, as_json)
+    options = Options(place, given, passphrase_file, passphrase, resume, printer.show)
+    printer.end(lambda: run_server(options, terminal))
 
 
-def _print_summaries(place: Workspace, summaries: Sequence[Summary], as_json: bool) -> None:
-    """Print the outcome, and exit."""
-    from lanfit_server.report.text import lines
-    from lanfit_server.run.resume import how_to_resume, is_simulated
+class OutcomePrinter:
+    """Prints outcomes on standard output as soon as they are there, and ends the program with their exit code."""
 
-    for summary in summaries:
+    def __init__(self, place: Workspace, as_json: bool) -> None:
+        self._place = place
+        self._as_json = as_json
+        self._shown: list[Summary] = []
+
+    def show(self, summary: Summary) -> None:
+        """Print an outcome."""
+        self._shown.append(summary)
+        if self._as_json:
+            print_json(summary.to_json())
+        else:
+            self._print(summary)
+        sys.stdout.flush()
+
+    def end(self, work: Callable[[], Sequence[Summary]]) -> NoReturn:
+        """Do the work, print the outcomes that it has not shown, and exit. Of JSON only one document is printed.
+
+        A Ctrl-C after an outcome was shown only ends what comes after it: the exit code remains that of the outcome.
+        """
+        try:
+            summaries = work()
+        except KeyboardInterrupt:
+            if not self._shown:
+                raise
+            summaries = self._shown
+        rest = [summary for summary in summaries if summary.run not in {each.run for each in self._shown}]
+        if self._as_json:
+            rest = [] if self._shown else rest[-1:]
+        for summary in rest:
+            self.show(summary)
+        sys.exit(max((EXIT_CODES[summary.status] for summary in summaries), default=0))
+
+    def _print(self, summary: Summary) -> None:
+        from lanfit_server.report.text import lines
+        from lanfit_server.run.resume import how_to_resume, is_simulated
+
+        place = self._place
         folder, collected = place.run_folder(summary.run), place.collected(summary.run)
-        if not as_json:
-            go_on = ""
-            if summary.status == "interrupted":
-                go_on = how_to_resume(place, summary.run, simulated=is_simulated(place, summary.run))
-            screen = terminal_size(sys.stdout) if sys.stdout.isatty() else (None, None)
-            print("\n".join(lines(summary, place.relative(folder), place.relative(collected), go_on, *screen)))
-            if summary.final is not None and (collected / "recipe.json").is_file():
-                print(f"Predict new rows: lanfit predict {summary.final.model} ROWS.csv --out predictions.csv")
-    if as_json and summaries:
-        print_json(summaries[-1].to_json())
-    sys.exit(max((EXIT_CODES[summary.status] for summary in summaries), default=0))
+        go_on = ""
+        if summary.status == "interrupted":
+            go_on = how_to_resume(place, summary.run, simulated=is_simulated(place, summary.run))
+        screen = terminal_size(sys.stdout) if sys.stdout.isatty() else (None, None)
+        print("\n".join(lines(summary, place.relative(folder), place.relative(collected), go_on, *screen)))
+        if summary.final is not None and (collected / "recipe.json").is_file():
+            print(f"Predict new rows: lanfit predict {summary.final.model} ROWS.csv --out predictions.csv")

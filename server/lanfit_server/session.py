@@ -10,7 +10,7 @@ All of it lives in one event loop. The methods are called there; `follow` waits 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from lanfit.core.lock import FolderLock
@@ -167,14 +167,23 @@ def _note_end(handle: RunHandle, running: asyncio.Task[Summary]) -> None:
         raise error
 
 
-def follow(loop: LoopThread, session: Session, handle: RunHandle) -> Summary:
+def follow(loop: LoopThread, session: Session, handle: RunHandle, show: Callable[[Summary], None]) -> Summary:
     """Wait for a run in a thread that Ctrl-C reaches: the first one interrupts the run, the second one the wait.
+
+    Args:
+        show: called with the outcome as soon as models and summary are on disk; the reports follow.
 
     Raises:
         LanfitError: nothing was started, or the run can't go on.
         KeyboardInterrupt: the run was interrupted before it started, or a second time.
     """
+
+    def interrupt() -> None:
+        session.interrupt(handle)
+
     try:
-        return loop.see_through(handle.ended(), lambda: session.interrupt(handle))
+        summary = loop.see_through(handle.outcome(), interrupt)
+        show(summary)
+        return loop.see_through(handle.ended(), interrupt)
     except RunInterrupted as interrupted:
         raise KeyboardInterrupt(*interrupted.args) from None

@@ -23,7 +23,6 @@ from lanfit_server.models.handle import (
     LoadedOutput,
     LoadModel,
     Metrics,
-    Predict,
     UseData,
     UseModel,
     WriteFinal,
@@ -66,17 +65,18 @@ class FakeModels:
                 return Metrics({"loss": 1.0})
             case WriteModel(path, _):
                 _write(path)
-            case WriteFinal(path, _):
+            case WriteFinal(path, _, predictions):
                 _write(path)
-                return Metrics({"loss": 1.0})
+                outputs = {"y": np.zeros((self._rows, 3), np.float32)}
+                return Metrics(
+                    {"loss": 1.0}, predictions=ArrayFile.write(Path(predictions), outputs) if predictions else None
+                )
             case Average(path, members, _):
                 return Written(ArrayFile.write(Path(path), members[0].load()))
             case UseModel(model, _):
                 self._model = model
             case UseData(rows):
                 self._rows = len(Shard.of_block(self._model, rows.load()).train)
-            case Predict(_, path):
-                return Written(ArrayFile.write(Path(path), {"y": np.zeros((self._rows, 3), np.float32)}))
         return Done()
 
     async def stop(self) -> None:

@@ -16,7 +16,7 @@ from lanfit.wire.arrays import block_of, buffers
 from lanfit.wire.messages import Ack, Commit, Epoch, Failed, Fetch, LogLines, Offer, Result
 from lanfit_server.methods.client_facts import client_facts
 from lanfit_server.methods.independent import Outcome
-from lanfit_server.report.workbook import write_report
+from lanfit_server.report.workbook import write_workbook
 from lanfit_server.store.summary import DataFacts, ModelFacts, Summary
 
 FORMULAS = ["=cmd|' /C calc'!A0", '=HYPERLINK("http://evil","x")', "+1+cmd|' /C calc'!A0", "-1+1", "@SUM(A1)",
@@ -78,7 +78,7 @@ def test_whatever_a_client_calls_things_no_cell_and_no_field_is_a_formula(formul
     assert evil.errors
     assert set(evil.history) == set(names)
 
-    write_report(folder / "report.xlsx", summary, {})
+    write_workbook(folder / "report.xlsx", summary, {})
     texts = 0
     for sheet in openpyxl.load_workbook(folder / "report.xlsx"):
         for cell in [cell for line in sheet.iter_rows() for cell in line if isinstance(cell.value, str)]:

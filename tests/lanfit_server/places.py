@@ -148,7 +148,6 @@ def place_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]
         pass
 
     monkeypatch.setattr("lanfit_server.methods.independent_workshop.draw_chart", draw)
-    monkeypatch.setattr("lanfit_server.run.finish.draw_chart", draw)
-    monkeypatch.setattr("lanfit_server.run.finish.write_report", lambda path, *what: path.touch())
+    monkeypatch.setattr("lanfit_server.run.finish.write_reports", lambda *what: [])
     with registered():
         yield Place(tmp_path)

@@ -90,13 +90,6 @@ class Evaluate(msgspec.Struct, frozen=True, tag="evaluate"):
     """The rows that are shown: then the answer has what people see of the predictions."""
 
 
-class Predict(msgspec.Struct, frozen=True, tag="predict"):
-    """Predict the test rows with the model of a result, and write predictions in original units to `path`."""
-
-    member: ArrayFile
-    path: str
-
-
 class WriteModel(msgspec.Struct, frozen=True, tag="write"):
     """Write these weights as a model file that plain Keras opens."""
 
@@ -112,6 +105,8 @@ class WriteFinal(msgspec.Struct, frozen=True, tag="final"):
 
     path: str
     members: tuple[ArrayFile, ...]
+    predictions: str = ""
+    """Where to write the predictions for the test rows, in original units, as a block; empty for nowhere."""
 
 
 class Average(msgspec.Struct, frozen=True, tag="average"):
@@ -123,17 +118,7 @@ class Average(msgspec.Struct, frozen=True, tag="average"):
 
 
 Request = (
-    LoadModel
-    | LoadDataset
-    | Compile
-    | UseModel
-    | UseData
-    | TryBatch
-    | Evaluate
-    | Predict
-    | WriteModel
-    | WriteFinal
-    | Average
+    LoadModel | LoadDataset | Compile | UseModel | UseData | TryBatch | Evaluate | WriteModel | WriteFinal | Average
 )
 
 # --- answers ------------------------------------------------------------------------------------------------
@@ -240,6 +225,8 @@ class Metrics(msgspec.Struct, frozen=True, tag="metrics"):
 
     metrics: dict[str, float]
     seen: Seen | None = None
+    predictions: ArrayFile | None = None
+    """What the metrics were computed from, if it was asked for and there are test rows."""
 
 
 class Written(msgspec.Struct, frozen=True, tag="written"):

@@ -54,7 +54,6 @@ from lanfit_server.models.handle import (
     LoadedOutput,
     LoadModel,
     Metrics,
-    Predict,
     Problem,
     Reply,
     Request,
@@ -105,16 +104,13 @@ class ModelHolder:
                 return self._try(file.load(), weights.load())
             case Evaluate(files, shown):
                 return self._evaluate(self._members(files), shown)
-            case Predict(file, path):
-                _, predictions = self._evaluator.predict_and_evaluate(self._members([file]), self._test)
-                return Written(ArrayFile.write(Path(path), predictions))
             case WriteModel(path, file):
                 member = self._members([file])[0]
                 self._writer = self._writer or ModelWriter(self._model.architecture, self._model.compile)
                 self._writer.write(Path(path), member.weights)
                 return Done()
-            case WriteFinal(path, files):
-                return Metrics(self._write_final(Path(path), self._members(files)))
+            case WriteFinal(path, files, predictions):
+                return self._write_final(Path(path), self._members(files), predictions)
             case Average(path, files, rows):
                 return Written(self._average(Path(path), self._members(files), rows))
 
@@ -181,7 +177,7 @@ class ModelHolder:
         metrics, predictions = self._evaluator.predict_and_evaluate(members, self._test)
         return Metrics(metrics, seen_of(self._model, self._test.targets, predictions, shown))
 
-    def _write_final(self, path: Path, members: list[TrainedModel]) -> dict[str, float]:
+    def _write_final(self, path: Path, members: list[TrainedModel], predicted: str) -> Metrics:
         """Write a final model; its metrics are those of the written file on raw rows, not those of its parts."""
         import keras
 
@@ -192,7 +188,7 @@ class ModelHolder:
             write_final(path, model.architecture, model.compile, members[0])
         rows = self._test
         if not len(rows):
-            return {}
+            return Metrics({})
         normalizers = members[0].normalizers.inputs
         inputs = {name: normalizers[name].apply(array) for name, array in rows.inputs.items()}
         targets = convert_targets(model, rows.targets, inputs)
@@ -200,7 +196,10 @@ class ModelHolder:
         compile_model(written, read_spec(model.compile))  # a file has the long names of metrics
         evaluator = RowEvaluator(written)
         loss, outputs = evaluator.evaluate(Samples(rows.inputs, targets))
-        return figures_of(model, loss, targets, as_predictions(model, outputs), evaluator.compiled)
+        predictions = as_predictions(model, outputs)
+        figures = figures_of(model, loss, targets, predictions, evaluator.compiled)
+        written = ArrayFile.write(Path(predicted), predictions) if predicted else None
+        return Metrics(figures, predictions=written)
 
     def _average(self, path: Path, members: list[TrainedModel], rows: Sequence[int]) -> ArrayFile:
         weights = average([member.weights for member in members], rows)

@@ -1,4 +1,4 @@
-"""`history.png`: the curves of one training, or of the rounds of a run. Needs no display, changes no global state."""
+"""`history.png`: the curves of one training, or of a run. Needs no display, changes no global state."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from lanfit.core.durable import atomic_file
 from lanfit.core.text import sanitize
-from lanfit_server.store.summary import RoundFacts
+from lanfit_server.store.summary import ClientFacts, RoundFacts, Summary
 
 logger = logging.getLogger("lanfit.server")
 _drawing = threading.Lock()
@@ -42,6 +43,44 @@ async def draw_chart(path: Path, chart: Callable[..., None], *what: object) -> N
         await asyncio.to_thread(draw)
     except (OSError, ImportError) as wrong:
         logger.warning("%s was not drawn: %s", path, wrong)
+
+
+def draw_run(path: Path, summary: Summary) -> None:
+    """Draw the curves of a run: of its rounds, or of all its trainings. Nothing without any numbers.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        OSError: the file can't be written.
+    """
+    title = f"Run {summary.run}"
+    with _drawing:
+        if summary.rounds:
+            draw_rounds(path, summary.rounds, title, summary.final.round if summary.final is not None else None)
+        elif histories := histories_of(summary.clients):
+            draw_histories(
+                path, histories, title, "each fold" if len(histories) > len(summary.clients) else "each client"
+            )
+
+
+def histories_of(clients: Sequence[ClientFacts]) -> list[Mapping[str, Sequence[float]]]:
+    """Return the histories of all trainings: of every fold, or of the single one of a client without folds."""
+    found = [each.history for client in clients for each in (client.folds or (client,))]
+    return [history for history in found if any(history.values())]
+
+
+def mean_history(histories: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
+    """Return the mean of each metric in every epoch, over the trainings that have come so far and have a number."""
+    mean = {}
+    for name in dict.fromkeys(name for history in histories for name in history):
+        columns = zip_longest(
+            *(_drawable(history[name]) for history in histories if name in history), fillvalue=math.nan
+        )
+        mean[name] = [_mean([value for value in column if not math.isnan(value)]) for column in columns]
+    return mean
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
 
 
 @dataclass(frozen=True)
@@ -88,6 +127,23 @@ def draw_rounds(path: Path, rounds: Sequence[RoundFacts], title: str, best_round
         "round", "training, mean of the clients", "global model", "global model, on each client", "final model: round"
     )
     _draw_figure(path, history, own, title, None if best_round is None else best_round - 1, legend)
+
+
+def draw_histories(path: Path, histories: Sequence[Mapping[str, Sequence[float]]], title: str, each: str) -> None:
+    """Draw several trainings as PNG: their mean, and faint each one, on validation rows if it has any.
+
+    The same histories give the same bytes. Values that are not finite are left out. Not for two threads at a time.
+
+    Args:
+        each: what a faint line is.
+    """
+    mean = mean_history(histories)
+    faint = {}
+    for name in metrics_of(mean):
+        shown = _VALIDATION + name if _VALIDATION + name in mean else name
+        faint[name] = [history[shown] for history in histories if shown in history] if len(histories) > 1 else []
+    of = f", mean of {len(histories)}" if len(histories) > 1 else ""
+    _draw_figure(path, mean, faint, title, None, Legend("epoch", f"training{of}", f"validation{of}", each))
 
 
 def _draw_figure(

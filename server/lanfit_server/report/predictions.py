@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -10,17 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lanfit.core.text import pluralize
 from lanfit.data.labels import Target, arrange
+from lanfit.data.normalize import Normalizer
 from lanfit.training.metrics import predicted_classes
+from lanfit_server.store.ledger import RunRecord, labels_by_target
 
 AnyArray = NDArray[Any]
 Cell = str | int | float | None
 
-#: What a sheet of Excel holds, less the line of the heads.
-MOST_ROWS = 1_048_576 - 1
+#: What a sheet of Excel holds.
 MOST_COLUMNS = 16_384
-#: A million cells take some ten seconds to write, and the program that opens them is slow, too.
+#: The cells of a file with all predictions. More take many seconds to write, and more to open.
 MOST_CELLS = 2_000_000
+#: The cells of a sheet, which takes ten times as long (bench/report.py).
+SHEET_CELLS = 20_000
 _AT_ONCE = 1_000
 
 
@@ -37,6 +41,26 @@ class Predictions:
     """The names of the classes by their number; None if they have none."""
 
 
+def predictions_of(
+    record: RunRecord, targets: Mapping[str, AnyArray], outputs: Mapping[str, AnyArray], normalizer: Normalizer
+) -> dict[str, Predictions]:
+    """Return the predictions of a run by output.
+
+    Args:
+        targets: of the server's test rows, as the files have them (with order XX the inputs).
+        outputs: of the final model.
+        normalizer: of the inputs.
+    """
+    labels = labels_by_target(record.model, record.labels)
+    found = {}
+    for each in record.model.gives:
+        target, y = Target(each.target), targets[each.name]
+        if target is Target.INPUT:
+            y = normalizer.apply(y)
+        found[each.name] = Predictions(target, y, np.asarray(outputs[each.name], np.float32), labels.get(each.name))
+    return found
+
+
 @dataclass(frozen=True)
 class Table:
     """Heads, and rows as long as they: first the number of the test row, from 1."""
@@ -44,11 +68,11 @@ class Table:
     heads: list[str]
     rows: Iterator[list[Cell]]
     left_out: str
-    """What does not fit into a sheet, in words; empty when all does."""
+    """What is in the table if not everything is, in words; empty when everything is."""
 
 
 def table_of(predictions: Predictions, most_cells: int = MOST_CELLS) -> Table:
-    """The predictions as a table.
+    """Return the predictions as a table.
 
     Classes: the true and the predicted class, by name if they have names, then the model's output for each class.
     Numbers: target and prediction of each output, side by side.
@@ -56,17 +80,52 @@ def table_of(predictions: Predictions, most_cells: int = MOST_CELLS) -> Table:
     Raises:
         InputError: the targets do not have the shape that the predictions ask for.
     """
-    outputs = predictions.predictions
-    y = arrange(predictions.target, predictions.y, (None, *outputs.shape[1:]))
+    columns, heads = _columns_of(predictions)
+    count = len(predictions.predictions)
+    most = max(1, most_cells // len(heads))
+    left_out = f"the first {most:,} of {count:,} test rows" if most < count else ""
+    return Table(heads, columns.rows(np.arange(min(count, most)), len(heads)), left_out)
+
+
+def sheet_of(predictions: Predictions, most_cells: int = SHEET_CELLS) -> Table:
+    """Return the table for a sheet: everything if it fits, else the wrong predictions, the worst first.
+
+    The worst prediction of a class is the one of which the model is most certain; that of a number is farthest off.
+
+    Raises:
+        InputError: as `table_of`.
+    """
+    columns, heads = _columns_of(predictions)
+    count, width = len(predictions.predictions), min(len(heads), MOST_COLUMNS)
+    most, left_out = max(1, most_cells // width), []
+    order: NDArray[np.intp] = np.arange(count)
+    if most < count:
+        order, said = _worst(predictions, columns, most)
+        left_out.append(f"{said} of {count:,} test rows")
+    if width < len(heads):
+        left_out.append(f"the first {width:,} of {pluralize(len(heads), 'column', grouped=True)}")
+    return Table(heads[:width], columns.rows(order, width), " and ".join(left_out))
+
+
+def _columns_of(predictions: Predictions) -> tuple[_Columns, list[str]]:
+    y = arrange(predictions.target, predictions.y, (None, *predictions.predictions.shape[1:]))
     columns = (_classes if predictions.target.is_classification else _numbers)(predictions, y)
-    heads = ["row", *columns.heads]
-    rows = min(len(outputs), MOST_ROWS, most_cells // min(len(heads), MOST_COLUMNS))
-    left_out = [
-        f"the first {most:,} of {all_:,} {what}"
-        for most, all_, what in ((rows, len(outputs), "test rows"), (MOST_COLUMNS, len(heads), "columns"))
-        if most < all_
-    ]
-    return Table(heads[:MOST_COLUMNS], columns.rows(rows), " and ".join(left_out))
+    return columns, ["row", *columns.heads]
+
+
+def _worst(predictions: Predictions, columns: _Columns, most: int) -> tuple[NDArray[np.intp], str]:
+    """Return the rows that are shown if not all are, the worst first; and what they are, in words."""
+    if not predictions.target.is_classification:
+        off = np.abs(columns.predicted - columns.true).astype(np.float64)
+        order = np.argsort(-np.nan_to_num(off, nan=np.inf).max(axis=1), kind="stable")[:most]
+        return order, f"the {len(order):,} largest errors"
+    wrong = np.flatnonzero((columns.predicted != columns.true).any(axis=1))
+    outputs = columns.rest[wrong]
+    sure = np.nan_to_num(np.abs(outputs - 0.5) if outputs.shape[1] == 1 else outputs, nan=np.inf)
+    order = wrong[np.argsort(-sure.max(axis=1, initial=0), kind="stable")]
+    if len(order) > most:
+        return order[:most], f"the {most:,} most certain of {len(order):,} wrong predictions"
+    return order, f"the {pluralize(len(order), 'wrong prediction', grouped=True)}"
 
 
 @dataclass(frozen=True)
@@ -82,15 +141,16 @@ class _Columns:
     names: Sequence[str] = ()
     """Of the numbers in `true` and `predicted`, where they have names."""
 
-    def rows(self, most: int) -> Iterator[list[Cell]]:
-        for start in range(0, most, _AT_ONCE):
-            part = slice(start, min(start + _AT_ONCE, most))
+    def rows(self, order: NDArray[np.intp], width: int) -> Iterator[list[Cell]]:
+        """Yield rows in this order, their number in front."""
+        for start in range(0, len(order), _AT_ONCE):
+            part = order[start : start + _AT_ONCE]
             lines = zip(_plain(self.true[part]), _plain(self.predicted[part]), _plain(self.rest[part]), strict=True)
-            for number, (true, predicted, rest) in enumerate(lines, start + 1):
+            for number, (true, predicted, rest) in zip(part.tolist(), lines, strict=True):
                 pairs = [value for pair in zip(true, predicted, strict=True) for value in pair]
                 if self.names:
                     pairs = [self.names[value] if value < len(self.names) else value for value in pairs]
-                yield [number, *pairs, *rest][:MOST_COLUMNS]
+                yield [number + 1, *pairs, *rest][:width]
 
 
 def _classes(predictions: Predictions, y: AnyArray) -> _Columns:

@@ -1,19 +1,23 @@
-"""`report.xlsx`: the summary, all histories and the predictions for the test rows, for people. Computes nothing.
+"""`report.xlsx`: the summary, all histories and predictions for the test rows, for people. Computes nothing.
 
-Numbers are numbers, and text is text, whatever it begins with.
+Numbers are numbers, and text is text, whatever it begins with. Of many test rows the wrong predictions are here, and
+all are in `predictions.csv` (docs/decisions/0023).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 from math import isfinite
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lanfit.core.durable import atomic_file
 from lanfit.core.logs import harmless_cell
-from lanfit_server.report.predictions import Cell, Predictions, Table, table_of
+from lanfit_server.report.predictions import MOST_COLUMNS, Cell, Predictions, Table, sheet_of
+from lanfit_server.report.predictions_file import predictions_files
 from lanfit_server.store.ledger import RecordedLabels
 from lanfit_server.store.summary import SECONDS, ClientFacts, RoundFacts, Summary
 
@@ -21,9 +25,11 @@ from lanfit_server.store.summary import SECONDS, ClientFacts, RoundFacts, Summar
 _FIRST_COLUMN, _OTHER_COLUMNS = 22, 14
 #: Number formats: four digits, as everywhere, but not 0.0000 for 1e-7.
 _USUAL, _EXTREME = "0.0000", "0.00E+00"
+#: What a cell holds, in characters.
+LONGEST_TEXT = 32_767
 
 
-def write_report(path: Path, summary: Summary, predictions: Mapping[str, Predictions]) -> None:
+def write_workbook(path: Path, summary: Summary, predictions: Mapping[str, Predictions]) -> None:
     """Write the workbook atomically: "summary", "histories" and, if there are any, "rounds", "predictions".
 
     Of several outputs each has a sheet of its own, "predictions 1" and so on, with its name in the heads. Epochs are
@@ -32,27 +38,35 @@ def write_report(path: Path, summary: Summary, predictions: Mapping[str, Predict
     Raises:
         InputError: the targets do not have the shape that the predictions ask for.
     """
-    from openpyxl import Workbook
+    from xlsxwriter import Workbook
+    from xlsxwriter.exceptions import FileCreateError
 
-    tables = {name: table_of(each) for name, each in predictions.items()}
-    book = Workbook(write_only=True)
-    book.properties.creator = "lanfit"
-    book.properties.title = f"Run {summary.run}"
-    _write_summary(_Sheet(book, "summary", frozen="B1"), summary, tables)
-    if summary.rounds:
-        _write_rounds(_Sheet(book, "rounds", frozen="B2"), summary.rounds)
-    _write_histories(_Sheet(book, "histories", frozen="D2"), summary.clients)
-    for number, (name, table) in enumerate(tables.items(), 1):
-        sheet = _Sheet(book, "predictions" if len(tables) == 1 else f"predictions {number}", frozen="B2")
-        first, *others = table.heads
-        sheet.heads(table.heads if len(tables) == 1 else [first, *(f"{name}: {head}" for head in others)])
-        for row in table.rows:
-            sheet.line(row)
-    with atomic_file(path) as temporary:
-        book.save(temporary)
+    tables = {name: sheet_of(each) for name, each in predictions.items()}
+    try:
+        with (
+            atomic_file(path) as temporary,
+            TemporaryDirectory(prefix="lanfit-") as scratch,
+            Workbook(str(temporary), {"constant_memory": True, "tmpdir": scratch}) as book,
+        ):
+            book.set_properties({"author": "lanfit", "title": f"Run {summary.run}"})
+            styles = _Styles.of(book)
+            overview = _Sheet(book, styles, "summary", frozen=(0, 1))
+            _write_summary(overview, summary, tables, list(predictions_files(predictions)))
+            if summary.rounds:
+                _write_rounds(_Sheet(book, styles, "rounds", frozen=(1, 1)), summary.rounds)
+            _write_histories(_Sheet(book, styles, "histories", frozen=(1, 3)), summary.clients)
+            for number, (name, table) in enumerate(tables.items(), 1):
+                title = "predictions" if len(tables) == 1 else f"predictions {number}"
+                sheet = _Sheet(book, styles, title, frozen=(1, 1))
+                first, *others = table.heads
+                sheet.heads(table.heads if len(tables) == 1 else [first, *(f"{name}: {head}" for head in others)])
+                for row in table.rows:
+                    sheet.line(row)
+    except FileCreateError as wrong:  # it is not derived from the error that it stands for
+        raise OSError(f"{wrong}") from wrong
 
 
-def _write_summary(sheet: _Sheet, summary: Summary, tables: Mapping[str, Table]) -> None:
+def _write_summary(sheet: _Sheet, summary: Summary, tables: Mapping[str, Table], files: Sequence[str]) -> None:
     model, data = summary.model, summary.data
     where = "the server's test rows" if summary.metrics_from == "server" else "the clients' own rows"
     facts: dict[str, Cell] = {
@@ -74,6 +88,7 @@ def _write_summary(sheet: _Sheet, summary: Summary, tables: Mapping[str, Table])
         "seconds, total": summary.seconds.get("total"),
         "seconds, training": summary.seconds.get("train"),
         "in predictions": next((table.left_out for table in tables.values() if table.left_out), None),
+        "all predictions": ", ".join(files) or None,
     }
     sheet.section("Run")
     for name, value in facts.items():
@@ -184,51 +199,62 @@ def _from_one(epoch: int | None) -> int | None:
     return None if epoch is None else epoch + 1
 
 
+@dataclass(frozen=True)
+class _Styles:
+    """The formats of cells in a book."""
+
+    head: Any
+    usual: Any
+    extreme: Any
+
+    @classmethod
+    def of(cls, book: Any) -> _Styles:
+        head = book.add_format({"bold": True, "text_wrap": True, "valign": "top"})
+        return cls(head, book.add_format({"num_format": _USUAL}), book.add_format({"num_format": _EXTREME}))
+
+
 class _Sheet:
-    """A sheet that is written from top to bottom."""
+    """A sheet that is written from top to bottom.
 
-    def __init__(self, book: Any, name: str, frozen: str) -> None:
-        from openpyxl.cell import Cell as MadeCell
-        from openpyxl.styles import Alignment, Font
+    Args:
+        frozen: how many rows and columns stay in sight.
+    """
 
-        self._sheet = book.create_sheet(name)
-        self._make = MadeCell
-        # Looking a style up for every cell takes as long as writing the cell: each is looked up once, here.
-        head, usual, extreme = (MadeCell(self._sheet, 1, 1) for _ in range(3))
-        head.font, head.alignment = Font(bold=True), Alignment(wrap_text=True, vertical="top")
-        usual.number_format, extreme.number_format = _USUAL, _EXTREME
-        self._head, self._usual, self._extreme = head._style, usual._style, extreme._style
-        self._sheet.freeze_panes = frozen
-        self._sheet.sheet_format.defaultColWidth = _OTHER_COLUMNS
-        self._sheet.column_dimensions["A"].width = _FIRST_COLUMN
+    def __init__(self, book: Any, styles: _Styles, name: str, frozen: tuple[int, int]) -> None:
+        self._sheet = book.add_worksheet(name)
+        self._styles = styles
+        self._next = 0
+        self._sheet.freeze_panes(*frozen)
+        self._sheet.set_column(0, 0, _FIRST_COLUMN)
+        self._sheet.set_column(1, MOST_COLUMNS - 1, _OTHER_COLUMNS)
 
     def section(self, title: str) -> None:
         """Begin a section of the sheet, below the existing rows."""
-        if self._sheet._rows is not None:
-            self._sheet.append([])
+        if self._next:
+            self._next += 1
         self.heads([title])
 
     def heads(self, names: Iterable[str]) -> None:
         """Append a line of bold text."""
-        self._sheet.append([self._text(name, self._head) for name in names])
+        for column, name in enumerate(names):
+            self._text(column, name, self._styles.head)
+        self._next += 1
 
     def line(self, cells: Iterable[Cell]) -> None:
         """Append a line of numbers and text."""
-        self._sheet.append([self._made(cell) for cell in cells])
+        for column, value in enumerate(cells):
+            if isinstance(value, str):
+                self._text(column, value)
+            elif isinstance(value, float) and not isfinite(value):
+                self._text(column, str(value))  # Excel has no such number
+            elif value is not None:
+                self._sheet.write_number(self._next, column, value, self._style(value))
+        self._next += 1
 
-    def _made(self, value: Cell) -> Any:
-        if isinstance(value, str):
-            return self._text(value)
-        if not isinstance(value, float):
-            return value
-        if not isfinite(value):
-            return self._text(str(value))  # Excel has no such number
-        if value.is_integer():
-            return value
-        style = self._usual if 1e-3 <= abs(value) < 1e6 else self._extreme
-        return self._make(self._sheet, 1, 1, value, style)
+    def _style(self, value: float) -> Any:
+        if isinstance(value, int) or value.is_integer():
+            return None
+        return self._styles.usual if 1e-3 <= abs(value) < 1e6 else self._styles.extreme
 
-    def _text(self, text: str, style: Any = None) -> Any:
-        cell = self._make(self._sheet, 1, 1, harmless_cell(text), style)
-        cell.data_type = "s"  # also of text that openpyxl interprets as an error, such as #N/A
-        return cell
+    def _text(self, column: int, text: str, style: Any = None) -> None:
+        self._sheet.write_string(self._next, column, harmless_cell(text)[:LONGEST_TEXT], style)

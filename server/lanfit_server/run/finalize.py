@@ -75,11 +75,12 @@ class Finalizer:
             await self._make(stats.table[stored.task], method, workshop, stats)
         status = "partial" if stats.table.open else "done"
         finish = Finish(run, job, workshop, stats, self._models, self._scratch, targets)
-        summary = await finish.end(roster, status, began)
-        await finish.report(summary)
+        outcome = await finish.end(roster, status, began)
         if status == "done":
             run.end(status)
-        return summary
+        for note in await finish.report(outcome):
+            self._log(f"Note: {note}")
+        return outcome.summary
 
     async def _make(self, record: Record, method: Independent, workshop: IndependentWorkshop, stats: RunStats) -> None:
         """Make and evaluate the model of a result."""

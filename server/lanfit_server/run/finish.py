@@ -1,35 +1,40 @@
-"""Finishes a run: final and merged models, report and summary from committed results."""
+"""Finishes a run: final and merged models and the summary, from committed results; then the reports."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from lanfit.core.durable import atomic_write
 from lanfit.core.failpoints import failpoint
-from lanfit.data.labels import Target
+from lanfit.data.normalize import Normalizer
 from lanfit.data.shard import Arrays
-from lanfit.errors import LanfitError
 from lanfit.models.trained_model import TrainedModel
 from lanfit.settings.job import Job
+from lanfit.transfer.blocks import ArrayFile
 from lanfit_server.clusters.roster import Roster
 from lanfit_server.methods.workshop import Chosen, Workshop
-from lanfit_server.models.handle import Metrics, ModelProcess, Predict, WriteFinal, Written
+from lanfit_server.models.handle import Metrics, ModelProcess, WriteFinal
 from lanfit_server.prepare_data.recipe import FILE as RECIPE
-from lanfit_server.report.charts import draw_chart, draw_rounds
-from lanfit_server.report.predictions import Predictions
-from lanfit_server.report.workbook import write_report
+from lanfit_server.report.predictions import Predictions, predictions_of
+from lanfit_server.report.reports import write_reports
 from lanfit_server.run.run_stats import RunStats
-from lanfit_server.store.ledger import labels_by_target, preprocessing_of
+from lanfit_server.store.ledger import preprocessing_of
 from lanfit_server.store.result_store import OpenRun
 from lanfit_server.store.summary import FinalFacts, ModelFacts, Summary, data_facts
 
-logger = logging.getLogger("lanfit.server")
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run ends with, as far as it was computed."""
+
+    summary: Summary
+    predictions: ArrayFile | None
+    """Of the final model for the server's test rows."""
+    normalizer: Normalizer | None
+    """Of its inputs."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,8 @@ class Finish:
     targets: Arrays | None
     failure: str = ""
 
-    async def end(self, roster: Roster, status: str, began: float) -> Summary:
-        """Write models, `preprocessing.json` and `summary.json`; return the summary. `report` follows.
+    async def end(self, roster: Roster, status: str, began: float) -> Outcome:
+        """Write models, `preprocessing.json` and `summary.json`. `report` follows.
 
         Args:
             status: done, partial, failed or interrupted.
@@ -60,7 +65,7 @@ class Finish:
         """
         run, chosen = self.run, self.workshop.chosen()
         await self.workshop.finish()
-        final = await self._final(chosen)
+        final, predictions, normalizer = await self._final(chosen)
         merged = await self.workshop.merged()
         failpoint("server.models-written")
         now = time.monotonic()
@@ -84,48 +89,34 @@ class Finish:
             error=self.failure or (errors[-1] if errors and status != "done" else None),
         )
         atomic_write(run.folder / "summary.json", summary.to_json())
-        return summary
+        return Outcome(summary, predictions, normalizer)
 
-    async def report(self, summary: Summary) -> None:
-        """Write `report.xlsx`, and after rounds `history.png`. A failure does not affect a run with a summary."""
-        if summary.rounds:
-            best = summary.final.round if summary.final is not None else None
-            await draw_chart(self.run.folder / "history.png", draw_rounds, summary.rounds, f"Run {summary.run}", best)
-        path = self.run.folder / "report.xlsx"
-        try:
-            await asyncio.to_thread(write_report, path, summary, await self._predictions(self.workshop.chosen()))
-        except (LanfitError, OSError, ImportError) as wrong:
-            logger.warning("%s was not written: %s", path, wrong)
+    async def report(self, outcome: Outcome) -> list[str]:
+        """Write what people read about the run; return a sentence for each report that could not be written."""
 
-    def _member(self, chosen: Chosen) -> TrainedModel:
-        return TrainedModel.of(chosen.file.load(), self.run.record.model)
+        def write() -> list[str]:
+            return write_reports(self.run.folder, outcome.summary, lambda: self._predictions(outcome))
 
-    async def _final(self, chosen: Chosen | None) -> FinalFacts | None:
+        return await asyncio.to_thread(write)
+
+    async def _final(self, chosen: Chosen | None) -> tuple[FinalFacts | None, ArrayFile | None, Normalizer | None]:
+        """Write the final model; return the facts about it, its predictions for the test rows, and its normalizer."""
         if chosen is None:
-            return None
+            return None, None, None
         run, path = self.run, self.run.collected("final.keras")
-        evaluated = await self.models.ask(WriteFinal(str(path), (chosen.file,)), Metrics)
-        member = self._member(chosen)
+        predictions = str(self.scratch / "predictions.block")
+        evaluated = await self.models.ask(WriteFinal(str(path), (chosen.file,), predictions), Metrics)
+        member = TrainedModel.of(chosen.file.load(), run.record.model)
         preprocessing = preprocessing_of(run.record.model, member.normalizers, run.record.labels)
         atomic_write(path.parent / "preprocessing.json", preprocessing.to_json())
         if (recipe := run.folder / RECIPE).is_file():
             atomic_write(path.with_name(RECIPE), recipe.read_bytes())
         metrics = evaluated.metrics or dict(chosen.metrics)
-        return FinalFacts(run.workspace.relative(path), chosen.client, metrics, chosen.round)
+        facts = FinalFacts(run.workspace.relative(path), chosen.client, metrics, chosen.round)
+        return facts, evaluated.predictions, member.normalizers.x
 
-    async def _predictions(self, chosen: Chosen | None) -> dict[str, Predictions]:
+    def _predictions(self, outcome: Outcome) -> dict[str, Predictions]:
         """Return the facts about each output; none without test rows."""
-        if chosen is None or self.targets is None:
+        if outcome.predictions is None or outcome.normalizer is None or self.targets is None:
             return {}
-        record = self.run.record
-        path = str(self.scratch / "predictions.block")
-        written = (await self.models.ask(Predict(chosen.file, path), Written)).arrays.load()
-        labels = labels_by_target(record.model, record.labels)
-        found = {}
-        for each in record.model.gives:
-            target, y = Target(each.target), self.targets[each.name]
-            if target is Target.INPUT:
-                y = self._member(chosen).normalizers.x.apply(y)
-            predictions = np.asarray(written[each.name], np.float32)
-            found[each.name] = Predictions(target, y, predictions, labels.get(each.name))
-        return found
+        return predictions_of(self.run.record, self.targets, outcome.predictions.load(), outcome.normalizer)

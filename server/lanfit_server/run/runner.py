@@ -66,7 +66,7 @@ from lanfit_server.run.dispatch import Dispatch, check_memory, serve
 from lanfit_server.run.early_start import EarlyStart, announcement, with_fewer
 from lanfit_server.run.engine import RunEngine, Terms
 from lanfit_server.run.events import RunEnded
-from lanfit_server.run.finish import Finish
+from lanfit_server.run.finish import Finish, Outcome
 from lanfit_server.run.instructions import Command
 from lanfit_server.run.journal import Journal
 from lanfit_server.run.parts import Takers, replace_parts
@@ -459,12 +459,12 @@ class Runner:
             finally:
                 self._shell = None
             finish = Finish(run, job, workshop, stats, self._models, scratch, targets, method.failure)
-            summary = await finish.end(self._cluster.roster, status, began)
+            outcome = await finish.end(self._cluster.roster, status, began)
             failpoint("server.summary-written")
-            handle.finishing(summary)
-            await finish.report(summary)
+            handle.finishing(outcome.summary)
             await self._end(run, journal, shell, status, job)
-            return summary
+            await self._report(finish, outcome)
+            return outcome.summary
 
     def _prepare(
         self,
@@ -560,6 +560,15 @@ class Runner:
             self._host.forget_passphrase(run.run)
         if job.keep_runs and (old := remove_oldest(self._workspace, job.keep_runs)):
             self._log(f"Removed the oldest finished runs, as --keep-runs {job.keep_runs} says: {', '.join(old)}.")
+
+    async def _report(self, finish: Finish, outcome: Outcome) -> None:
+        """Write the reports of a run that has ended: whatever happens here does not change how it ended."""
+        try:
+            for note in await finish.report(outcome):
+                self._log(f"Note: {note}")
+        except asyncio.CancelledError:
+            _go_on_after_interrupt()
+            self._log(f"Interrupted: run {outcome.summary.run} has ended, but not all of its reports are written.")
 
     async def _end_before_it_began(self, status: str, why: Callable[[str], str]) -> None:
         """Notify every client that there is no run; `why` returns the reason for a client."""

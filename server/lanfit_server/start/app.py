@@ -115,7 +115,7 @@ class Server:
     def _follow(self, request: RunRequest, passphrase: str | None) -> Summary:
         """Submit a run, and wait for it."""
         with self._keys(passphrase, said=request.job.local < request.job.clients):
-            return follow(self._loop, self._session, self._loop.call(self._session.submit(request)))
+            return follow(self._loop, self._session, self._loop.call(self._session.submit(request)), self._options.show)
 
     @contextlib.contextmanager
     def _keys(self, passphrase: str | None, *, said: bool) -> Iterator[None]:

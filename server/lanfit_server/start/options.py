@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lanfit.core.workspace import Workspace
 from lanfit.settings.fields import Value
+
+if TYPE_CHECKING:
+    from lanfit_server.store.summary import Summary
 
 
 @dataclass(frozen=True)
@@ -20,3 +24,5 @@ class Options:
     passphrase: str | None = None
     resume: str | None = None
     """Resume this run."""
+    show: Callable[[Summary], None] = lambda summary: None
+    """Called with the outcome of a run as soon as models and summary are on disk; the reports follow."""

@@ -68,7 +68,7 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
         if request.resumes:
             loop.call(host.take_up(request.resumes))
         loop.call(host.open())
-        return [follow(loop, session, loop.call(session.submit(request)))]
+        return [follow(loop, session, loop.call(session.submit(request)), options.show)]
 
 
 def _given(options: Options, defaults: Mapping[str, Value], pool: int | None) -> dict[str, Value]:

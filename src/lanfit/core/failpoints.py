@@ -24,7 +24,7 @@ SERVER_POINTS: Mapping[str, str] = {
     "server.result-acknowledged": "a result is acknowledged; its model is not written",
     "server.model-scored": "a client's model is written and scored; nobody was told",
     "server.models-written": "all models are written; the summary is not",
-    "server.summary-written": "the summary is written; the report is not, and the ledger calls the run unfinished",
+    "server.summary-written": "the summary is written; the ledger calls the run unfinished",
     "server.run-announced": "the clients know that the run is over; the ledger calls it unfinished",
 }
 #: The same for rounds.

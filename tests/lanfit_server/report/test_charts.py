@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from lanfit_server.report.charts import draw_history, draw_rounds, metrics_of
+from lanfit_server.report.charts import draw_histories, draw_history, draw_rounds, mean_history, metrics_of
 from lanfit_server.store.summary import RoundFacts
 
 HISTORY = {"accuracy": [0.5, 0.7, 0.8], "loss": [2.0, 1.0, 0.7], "val_accuracy": [0.4, 0.6, 0.5], "val_loss": [2, 1, 2]}
@@ -199,3 +199,26 @@ def test_a_client_that_is_left_out_of_rounds_and_metrics_that_are_no_numbers_are
 def test_the_same_rounds_give_the_same_bytes(tmp_path: Path) -> None:
     told = [facts(n, {"b": {"loss": 1.0}, "a": {"loss": 2.0}}) for n in range(1, 4)]
     assert rounds_drawn(tmp_path / "a.png", *told).read_bytes() == rounds_drawn(tmp_path / "b.png", *told).read_bytes()
+
+
+# --- all trainings of a run --------------------------------------------------------------------------------------
+
+
+def test_the_mean_of_an_epoch_is_that_of_the_trainings_that_have_come_so_far() -> None:
+    histories = [{"loss": [4.0, 2.0], "val_loss": [1.0, float("nan")]}, {"loss": [2.0]}]
+    mean = mean_history(histories)
+    assert mean["loss"] == [3.0, 2.0]
+    assert mean["val_loss"][0] == 1.0
+    assert np.isnan(mean["val_loss"][1])
+
+
+def test_a_run_has_the_mean_of_its_trainings_and_each_one_faint(tmp_path: Path) -> None:
+    path = tmp_path / "history.png"
+    twice = {name: [2.0 * float(value) for value in np.asarray(values)] for name, values in HISTORY.items()}
+    draw_histories(path, [HISTORY, twice], "r", "each fold")
+    assert count(path, BLUE) > 500
+    assert count(path, ORANGE) > 500
+    assert count(path, (204, 204, 204)) > 50, "0.8 of white"
+    draw_histories(path, [HISTORY], "r", "each fold")
+    assert count(path, BLUE) > 500
+    assert count(path, (204, 204, 204)) < 30, "one training is its own mean: only the legend's edges are grey"

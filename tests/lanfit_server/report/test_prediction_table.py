@@ -11,8 +11,7 @@ from sklearn.metrics import accuracy_score
 from lanfit.data.labels import Target
 from lanfit.errors import InputError
 from lanfit.training.metrics import metrics
-from lanfit_server.report import predictions as module
-from lanfit_server.report.predictions import Predictions, Table, table_of
+from lanfit_server.report.predictions import Predictions, Table, sheet_of, table_of
 
 
 def table(target: Target, y: Any, outputs: Any, labels: tuple[str, ...] | None = None, **limits: int) -> Table:
@@ -108,15 +107,46 @@ def test_the_classes_are_those_that_the_metrics_count() -> None:
     assert accuracy == metrics(Target.CLASSES, y, outputs)["accuracy"]
 
 
-def test_more_rows_than_a_sheet_holds_are_left_out_and_that_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_ROWS", 3)
-    found = table(Target.VALUES, np.arange(1200), np.arange(1200.0).reshape(-1, 1))
-    assert [row[0] for row in found.rows] == [1, 2, 3]
-    assert found.left_out == "the first 3 of 1,200 test rows"
+def sheet(target: Target, y: Any, outputs: Any, most_cells: int) -> Table:
+    return sheet_of(Predictions(target, np.asarray(y), np.asarray(outputs, np.float32), None), most_cells)
+
+
+def test_a_sheet_has_all_rows_if_they_fit() -> None:
+    outputs = [[0.25, 0.75], [0.875, 0.125]]
+    found = sheet(Target.CLASSES, [1, 1], outputs, 10)
+    assert list(found.rows) == list(table(Target.CLASSES, [1, 1], outputs).rows)
+    assert found.left_out == ""
+
+
+def test_a_smaller_sheet_has_the_wrong_classes_the_most_certain_first() -> None:
+    outputs = [[0.75, 0.25], [0.25, 0.75], [0.875, 0.125], [0.375, 0.625]]
+    found = sheet(Target.CLASSES, [1, 1, 1, 0], outputs, 15)
+    assert [row[0] for row in found.rows] == [3, 1, 4]
+    assert found.left_out == "the 3 wrong predictions of 4 test rows"
+    found = sheet(Target.CLASSES, [1, 1, 1, 0], outputs, 10)
+    assert [row[0] for row in found.rows] == [3, 1]
+    assert found.left_out == "the 2 most certain of 3 wrong predictions of 4 test rows"
+
+
+def test_a_smaller_sheet_without_a_wrong_prediction_says_so() -> None:
+    found = sheet(Target.BINARY, [1, 0], [[0.75], [0.25]], 4)
+    assert list(found.rows) == []
+    assert found.left_out == "the 0 wrong predictions of 2 test rows"
+
+
+def test_no_and_yes_are_equally_certain() -> None:
+    found = sheet(Target.BINARY, [1, 0, 1], [[0.0], [0.75], [0.75]], 8)
+    assert [row[0] for row in found.rows] == [1, 2]
+
+
+def test_a_smaller_sheet_has_the_numbers_that_are_farthest_off_and_those_that_are_no_numbers() -> None:
+    found = sheet(Target.VALUES, [1.0, 2.0, 3.0, 4.0], [[1.5], [float("nan")], [3.25], [14.0]], 9)
+    assert [row[0] for row in found.rows] == [2, 4, 1]
+    assert found.left_out == "the 3 largest errors of 4 test rows"
 
 
 def test_more_columns_than_a_sheet_holds_are_left_out_and_that_is_said() -> None:
-    found = table(Target.INPUT, np.zeros((2, 10_000)), np.zeros((2, 10_000)))
+    found = sheet(Target.INPUT, np.zeros((2, 10_000)), np.zeros((2, 10_000)), 40_000)
     assert found.left_out == "the first 16,384 of 20,001 columns"
     rows = list(found.rows)
     assert len(found.heads) == len(rows[0]) == len(rows[1]) == 16_384

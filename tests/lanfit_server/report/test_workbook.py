@@ -35,7 +35,7 @@ HISTORY = {"loss": [2.0, 1.25], "accuracy": [0.5, 0.75], "val_loss": [2.25, floa
 
 def write_report(path: Path, made: Summary, predictions: Predictions | None) -> None:
     """The report of a model of one output."""
-    workbook.write_report(path, made, {} if predictions is None else {"output": predictions})
+    workbook.write_workbook(path, made, {} if predictions is None else {"output": predictions})
 
 
 def client(name: str, **changes: Any) -> ClientFacts:
@@ -188,8 +188,25 @@ def test_without_predictions_there_is_no_sheet_for_them(path: Path) -> None:
 def test_what_is_left_out_of_the_predictions_is_said_in_the_summary(path: Path) -> None:
     wide = np.zeros((2, 9_000), np.float32)
     write_report(path, summary(), Predictions(Target.VALUES, wide, wide, None))
-    assert facts(path)["in predictions"] == "the first 16,384 of 18,001 columns"
+    assert facts(path)["in predictions"] == "the 1 largest errors of 2 test rows and the first 16,384 of 18,001 columns"
     assert openpyxl.load_workbook(path)["predictions"].max_column == 16_384
+
+
+def test_of_many_test_rows_the_sheet_has_the_wrong_ones_and_says_where_all_are(path: Path) -> None:
+    y = np.arange(4_000) % 4
+    outputs = np.eye(4, dtype=np.float32)[y]
+    outputs[[7, 3001]] = [[0.7, 0.1, 0.1, 0.1], [0.1, 0.1, 0.6, 0.2]]  # rows 8 and 3002 are wrong
+    write_report(path, summary(), Predictions(Target.CLASSES, y, outputs, None))
+    assert [row[:3] for row in rows(path, "predictions")[1:]] == [[8, 3, 0], [3002, 1, 2]]
+    assert facts(path)["in predictions"] == "the 2 wrong predictions of 4,000 test rows"
+    assert facts(path)["all predictions"] == "predictions.csv"
+
+
+def test_a_file_that_can_not_be_made_is_an_error_of_the_system(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / f".report.{os.getpid()}.xlsx").mkdir()
+    with pytest.raises(OSError):
+        write_report(tmp_path / "folder" / "report.xlsx", summary(), None)
 
 
 EVIL = ('=HYPERLINK("http://x","y")', "+1", "-1", "@x", "\t=1", "\r=1", "#N/A", "\x00\x1b[2J", "\ud800", "\uffff")

@@ -1,0 +1,51 @@
+"""All reports of a run that has ended. Each one is written by itself: what can't be written is told, and no more."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from lanfit.errors import LanfitError
+from lanfit_server.report.charts import draw_run
+from lanfit_server.report.predictions import Predictions
+from lanfit_server.report.predictions_file import predictions_files, write_predictions
+from lanfit_server.report.workbook import write_workbook
+from lanfit_server.store.summary import Summary
+
+logger = logging.getLogger("lanfit.server")
+CHART, WORKBOOK, PREDICTIONS = "history.png", "report.xlsx", "predictions.csv"
+
+
+def write_reports(folder: Path, summary: Summary, predictions: Callable[[], Mapping[str, Predictions]]) -> list[str]:
+    """Write the reports of a run into its folder; return a sentence for each one that could not be written.
+
+    Args:
+        predictions: gives those of the final model by output; none without test rows.
+    """
+    notes: list[str] = []
+
+    def write(name: str, report: Callable[[Path], object]) -> None:
+        path, began = folder / name, time.perf_counter()
+        try:
+            report(path)
+        except (LanfitError, OSError, ImportError) as wrong:
+            notes.append(f"{path} was not written: {wrong}.")
+        except Exception as wrong:
+            logger.warning("%s was not written", path, exc_info=wrong)
+            notes.append(f"{path} was not written: {type(wrong).__name__}. Its log has the details.")
+        else:
+            logger.info("%s took %.2f s", name, time.perf_counter() - began)
+
+    predicted: dict[str, Predictions] = {}
+
+    def write_all_predictions(path: Path) -> None:
+        predicted.update(predictions())
+        for name, each in predictions_files(predicted).items():
+            write_predictions(path.with_name(name), each)
+
+    write(PREDICTIONS, write_all_predictions)
+    write(WORKBOOK, lambda path: write_workbook(path, summary, predicted))
+    write(CHART, lambda path: draw_run(path, summary))
+    return notes
