@@ -54,6 +54,7 @@ from lanfit_server.run.instructions import (
     RecordSettings,
     Resume,
     Stop,
+    StopClient,
     Tick,
     WorkDone,
 )
@@ -155,6 +156,50 @@ def test_after_ctrl_c_tasks_stay_leased_for_a_server_that_resumes_the_run() -> N
     assert run.table["shard-1"].state is State.LEASED
     run.happens(ClientLeft("lab-1", "gone", lost=True))
     assert len(run.leases()) == 2
+
+
+def test_a_client_that_is_stopped_leaves_its_task_to_others_and_gets_none_until_it_joins_again() -> None:
+    run = Run()
+    run.happens(StopClient("lab-1"))
+    assert run.cancels() == [("lab-1", "shard-1")]
+    assert [(event.command, event.value) for event in run.events(events.Commanded)] == [("stop client", "lab-1")]
+    [left] = run.events(events.ClientLeft)
+    assert (left.client, left.reason, left.task, left.lost) == ("lab-1", "the operator stopped it", "shard-1", False)
+    run.happens(Tick({}, {}), 1.0)
+    assert len(run.leases()) == 2, "it is still connected, and gets nothing"
+    run.happens(ResultCommitted("lab-2", "run-1", "shard-2", 0.1))
+    assert run.leases()[2:] == [("lab-2", "shard-1")], "who is free takes its task over"
+    run.happens(StopClient("lab-2"))
+    assert run.leases()[3:] == []
+    run.happens(ClientJoined("lab-1"))
+    assert run.leases()[3:] == [("lab-1", "shard-1")], "it was started again"
+    run.happens(ResultCommitted("lab-1", "run-1", "shard-1", 0.1))
+    assert run.is_over
+
+
+def test_a_run_waits_as_long_for_a_stopped_client_that_alone_has_its_rows_as_for_one_that_is_gone() -> None:
+    run = Run(bound=True)
+    run.happens(StopClient("lab-1"))
+    [left] = run.events(events.ClientLeft)
+    assert left.deadline == run.engine._terms.deadline
+    run.happens(ResultCommitted("lab-2", "run-1", "shard-2", 0.1))
+    run.happens(Tick({}, {}), seconds=left.deadline - 1)
+    assert not run.is_over
+    assert run.events(events.WaitingForClient)
+    run.happens(Tick({}, {}), seconds=1)
+    assert run.events(events.TaskGivenUp)
+    assert run.is_over
+
+
+def test_a_client_that_does_not_take_part_can_not_be_stopped() -> None:
+    run = Run(here=["lab-1"])
+    for client in ("lab-2", "nobody"):
+        with pytest.raises(InputError) as refused:
+            run.happens(StopClient(client))
+        assert refused.value.code == "command.no-client"
+    run.happens(StopClient("lab-1"))
+    with pytest.raises(InputError):
+        run.happens(StopClient("lab-1"))
 
 
 def test_a_setting_that_a_method_can_not_change_is_refused_and_the_run_goes_on() -> None:
@@ -289,6 +334,7 @@ EVENTS = st.one_of(
     st.builds(Evaluated, NAMES, RUNS, TASKS, st.just(5), st.just({"loss": 1.0})),
     st.just(Tick({}, {})),
     st.sampled_from([Pause(), Resume(), Stop(), Stop(waiting=False)]),
+    st.builds(StopClient, NAMES),
 )
 
 
@@ -299,6 +345,8 @@ def test_whatever_happens_in_whatever_order_the_engine_goes_on_and_nobody_has_tw
     run = Run(bound=bound, timeouts=Timeouts(grace=60))
     ended = 0
     for event, seconds in happening:
+        if isinstance(event, StopClient) and event.client not in run.table.here:
+            continue
         following = run.happens(event, seconds)
         ended += sum(isinstance(each, EndRun) for each in following)
         holding = [client for record in run.table.records() for client in record.leases]

@@ -47,6 +47,9 @@ class Member:
     progress: float = 0.0
     """Of its task, 0 to 1."""
     epoch: str = ""
+    step: int = 0
+    """The batch of its epoch, of `steps`; 0 of 0 unless it trains."""
+    steps: int = 0
     loss: float | None = None
     samples_per_second: float | None = None
     last_seen: float = 0.0
@@ -171,6 +174,7 @@ class Roster:
         member = self._members[name]
         member.state, member.progress, member.epoch, member.loss = state, 0.0, "", None
         member.samples_per_second = member.transfer = None
+        member.step = member.steps = 0
 
     def sending(self, name: str, total: int, done: int, now: float) -> None:
         """Record the progress of an upload."""
@@ -186,6 +190,7 @@ class Roster:
         """Record the progress of a client's task."""
         member = self._members[name]
         before = (member.state, member.epoch, member.progress)
+        member.step, member.steps = (said.step, said.steps) if said.state == "training" else (0, 0)
         member.state, member.last_seen, member.was_heard = said.state, now, True
         if said.state == "receiving":
             # A client that reports received bytes also reports the total; an older one does not.

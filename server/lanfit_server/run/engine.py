@@ -22,7 +22,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lanfit.data.shown_rows import unpack
-from lanfit.errors import LanfitError
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.settings.timeouts import Timeouts
 from lanfit_server.clusters.events import (
     REMIND_SECONDS,
@@ -66,6 +66,7 @@ from lanfit_server.run.instructions import (
     Resume,
     StoodStill,
     Stop,
+    StopClient,
     Tick,
     WorkDone,
 )
@@ -79,6 +80,7 @@ from lanfit_server.ui.live_table import Facts, Held
 IDLE_SECONDS = 2.0
 #: With more tasks in a round, their epochs are only in the histories.
 MOST_SHOWN = 10
+STOPPED = "the operator stopped it"
 #: The number of epoch reports of a task that are accepted is this many times its number of epochs.
 MOST_EPOCH_EVENTS = 10
 #: Input events: reports of the cluster and of the shell, and commands.
@@ -290,7 +292,7 @@ class RunEngine:
         """
         self._out = []
         match event:
-            case Pause() | Resume() | Stop() | Change():
+            case Pause() | Resume() | Stop() | Change() | StopClient():
                 self._command(event, now)
             case WorkDone(work, result):
                 self._follow(self.method.on_work_done(work, result, now), now)
@@ -315,6 +317,8 @@ class RunEngine:
                 self._emit(events.Commanded("resume"))
             case Change():
                 self._follow(self.method.on_change(checked(command, self._terms.method, self._terms.unchangeable)), now)
+            case StopClient(client):
+                self._stop_client(client, now)
             case Stop(waiting):
                 self._stopping = True
                 self.method.stop()
@@ -324,6 +328,16 @@ class RunEngine:
                     self._emit(events.CutShort("it was stopped"))
                     for record in self.table.open:
                         self._leave_out(record.task.key, "the run was stopped")
+
+    def _stop_client(self, client: str, now: float) -> None:
+        if client not in self.table.here:
+            raise lanfit_error("command.no-client", client=client, run=self._terms.run)
+        self._emit(events.Commanded("stop client", client))
+        for record in self.table.open:
+            if client in record.leases or client in record.returning:
+                self._do(Cancel(client, record.task.key, STOPPED))
+        self._do(Notify(client, f"{STOPPED} in run {self._terms.run}; restart it to take part again"))
+        self._left(ClientLeft(client, STOPPED, lost=False), now)
 
     def _handle(self, event: Event, now: float) -> None:
         """Record a report of the cluster; `_decide` decides what follows."""

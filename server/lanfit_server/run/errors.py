@@ -34,6 +34,11 @@ ERRORS: Mapping[str, ErrorText] = {
         "run {run} ended before the command took effect",
         "Start a new run with other settings.",
     ),
+    "command.no-client": ErrorText(
+        InputError,
+        "{client} does not take part in run {run}: it can't be stopped",
+        "Name a client that is connected and was not stopped before.",
+    ),
     # --- clients that can't do their part ---
     "client.no-room-for-model": ErrorText(
         InputError,

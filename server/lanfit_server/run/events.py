@@ -41,8 +41,8 @@ class CutShort(RunEvent, tag="cut short", frozen=True):
 
 
 class Commanded(RunEvent, tag="command", frozen=True):
-    """The operator paused, resumed, stopped or changed the run. A changed setting holds from `round` on, or for
-    `tasks`, which no client had received."""
+    """The operator paused, resumed, stopped or changed the run, or stopped the client that is the `value`. A changed
+    setting holds from `round` on, or for `tasks`, which no client had received."""
 
     command: str
     value: str = ""

@@ -247,4 +247,12 @@ class Change:
     value: float
 
 
-Command = Pause | Resume | Stop | Change
+@dataclass(frozen=True)
+class StopClient:
+    """The operator's command: let a client take no further part in the run, unless it joins again. Its task waits for
+    another client, or for its return."""
+
+    client: str
+
+
+Command = Pause | Resume | Stop | Change | StopClient

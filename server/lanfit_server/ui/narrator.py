@@ -75,6 +75,8 @@ def sentence(event: RunEvent) -> str:
     match event:
         case ServerStoodStill():
             return f"This server was suspended for {event.seconds:.0f} s; every client keeps its task."
+        case Commanded(command="stop client"):
+            return ""  # it leaves
         case Commanded() if event.value:
             return f"{event.command.removeprefix('set ')} is now {event.value}{_from_when(event)}."
         case CutShort():
