@@ -28,6 +28,7 @@ _CHECKED = "a check before it finds the same; it is there for who calls the func
 _CUSTOM = "a whole run for each would cost too much: found by what reads, executes or compares the files"
 _SEVERAL = "a model of several arrays would be made for it alone"
 _LIES_OF_SERVERS = "a server says so only when it lies"
+_PAGES = "lanfit_server/test_dashboard_pages.py"
 _STEERED = "only a program gives commands to a run, while it is in progress"
 _STEERING = "lanfit_server/test_steering.py"
 _IN_JOB = "it is checked where every job is made, without a server"
@@ -35,6 +36,22 @@ _READER = "its reader meets other errors from the outside, and each costs a proc
 
 #: Code → why nobody can trigger it from the outside, and the test that triggers it all the same.
 INSIDE = {
+    "command.no-client": (
+        _STEERED,
+        "lanfit_server/test_engine.py::test_a_client_that_does_not_take_part_can_not_be_stopped",
+    ),
+    **dict.fromkeys(
+        ("page.no-command", "page.no-setting"),
+        ("it takes a browser", f"{_PAGES}::test_what_is_not_a_command_is_refused"),
+    ),
+    "page.no-run": ("it takes a browser", f"{_PAGES}::test_a_run_is_steered_from_the_page"),
+    "page.no-object": ("it takes a browser", f"{_PAGES}::test_a_body_that_is_not_an_object_is_refused"),
+    "page.nothing-to-start": (
+        "it takes a browser",
+        f"{_PAGES}::test_who_waits_for_clients_can_be_started_without_them",
+    ),
+    "page.no-ban": ("it takes a browser", f"{_PAGES}::test_bans_are_shown_and_lifted"),
+    "page.no-port": ("it takes all ports", f"{_PAGES}::test_a_page_that_finds_no_free_port_says_so"),
     "cluster.no-run": (
         "it takes a program, and a story of one has it",
         "test_python_cluster_story.py::test_a_program_steers_the_run_that_it_has_begun",

@@ -132,7 +132,7 @@ def act(stage: Stage, action: tuple[Any, ...]) -> None:
             event = events.RoundCompleted(number, 4, 2, 1.0, {"loss": loss}, logs={"loss": loss, "val_loss": 1.0})
             board.event(event, stage.now)
         case ("said", text):
-            board.said(text)
+            board.on_log(text)
         case ("waiting", text):
             board.waiting(text)
         case ("submit",):
@@ -290,7 +290,7 @@ def test_two_hundred_clients_and_ten_thousand_points_each_stay_small() -> None:
         stage.board.point("lab-0", "loss", "validation", "batch", float(x), 1 / (x + 1))
     for number in range(30_000):
         stage.board.add_spans([{"client": "lab-1", "what": "wait", "from": number, "to": number}])
-        stage.board.said(f"line {number}")
+        stage.board.on_log(f"line {number}")
     snapshot = stage.snapshot()
     assert max(len(each["points"]) for each in snapshot["series"].values()) <= MOST_POINTS
     assert (len(snapshot["timeline"]), len(snapshot["log"])) == (MOST_SPANS, MOST_LINES)
@@ -407,7 +407,7 @@ def test_a_run_is_followed_from_its_request_to_its_end(place: Place, values: dic
                     if not client.folds and not summary.rounds and not name.startswith("val_"):
                         key = f"{client.name}|0|{name}|training|epoch"
                         assert [y for _, y in state["series"][key]["points"]] == pytest.approx(history)
-            assert any("Reading the data" in line["text"] for line in state["log"])
+            assert any("Reading the data" in line["text"] for line in state["log"]), state["log"]
             assert state["queue"] == []
 
     play(script())

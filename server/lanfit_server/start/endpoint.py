@@ -20,7 +20,7 @@ from lanfit.net.tls import format_fingerprint
 from lanfit.settings.timeouts import Timeouts
 from lanfit.wire.auth import stretch
 from lanfit_server.clusters.events import ClientUnavailable
-from lanfit_server.clusters.gate import GateKeeper
+from lanfit_server.clusters.gate import Ban, GateKeeper
 from lanfit_server.clusters.lan import LanCluster
 from lanfit_server.clusters.listen import Listener
 from lanfit_server.clusters.local import LocalClients, own_address
@@ -68,6 +68,19 @@ class Endpoint:
     @property
     def fingerprint(self) -> str:
         return format_fingerprint(self._identity.fingerprint)
+
+    @property
+    def certificate(self) -> Path:
+        """The file with the key and the certificate."""
+        return self._identity.path
+
+    def bans(self) -> Sequence[Ban]:
+        """Return the addresses that are banned now, the longest first."""
+        return self._gate.bans()
+
+    def lift_ban(self, address: str) -> bool:
+        """Lift the ban of an address; return whether it had guessed wrong."""
+        return self._gate.lift(address)
 
     async def listen(self, port: int) -> None:
         """Listen; clients are admitted as soon as there is a passphrase.

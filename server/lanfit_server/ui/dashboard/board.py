@@ -66,6 +66,8 @@ class Board(Watcher):
         wall_clock: seconds since 1970.
     """
 
+    follows_predictions = True
+
     def __init__(
         self,
         members: Callable[[], Sequence[Member]],
@@ -93,7 +95,7 @@ class Board(Watcher):
         self._said: deque[tuple[float, str]] = deque(maxlen=MOST_LINES)
         self._log: deque[tuple[int, dict[str, Any]]] = deque(maxlen=MOST_LINES)
         self._runs_changed = 0
-        self._encoded: dict[tuple[int, str], bytes] = {}
+        self._encoded: dict[tuple[int | None, str], bytes] = {}
         """Answers at this version, by the version of the reader and its role."""
         self._forget()
         self.set("server", dict(server))
@@ -330,7 +332,7 @@ class Board(Watcher):
     def waiting(self, text: str) -> None:
         self._waiting = text
 
-    def said(self, text: str) -> None:
+    def on_log(self, text: str) -> None:
         self._said.append((self._wall_clock(), text))  # a deque may be filled from any thread
 
     def sample(self) -> None:
@@ -498,7 +500,7 @@ class Board(Watcher):
     def encoded(self, since: int | None, role: str) -> bytes:
         """Return the JSON of the delta since a version, or of the snapshot; made once for all who ask for the same."""
         self._commit()
-        key = (-1 if since is None else since, role)
+        key = (since, role)
         if key not in self._encoded:
             what = self.snapshot(role) if since is None else self.delta(since, role)
             self._encoded[key] = msgspec.json.encode(what)

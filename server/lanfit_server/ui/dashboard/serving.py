@@ -17,7 +17,7 @@ import uvicorn
 
 from lanfit import __version__
 from lanfit.core.workspace import Workspace
-from lanfit.errors import LanfitError, mistake
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit.net.addresses import ALL_ADDRESSES, is_loopback, with_port
 from lanfit.net.binding import address_of, bind, places_of
 from lanfit.settings.fields import Value
@@ -44,7 +44,7 @@ LOOK_SECONDS = 5.0
 #: Modules that show more of each event; see `Board`.
 FEEDS = ("samples_view", "timeline_view")
 
-log = logging.getLogger("lanfit.server")
+logger = logging.getLogger("lanfit.server")
 
 
 class _Server(uvicorn.Server):
@@ -159,7 +159,7 @@ class Page:
             except LanfitError as wrong:
                 if wrong.code != "listen.port-in-use":
                     raise
-        raise mistake("page.no-port", first=first, last=last, host=host)
+        raise lanfit_error("page.no-port", first=first, last=last, host=host)
 
     async def close(self) -> None:
         """End all streams, then the server; harmless when that is done."""

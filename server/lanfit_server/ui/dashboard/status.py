@@ -60,7 +60,7 @@ def _state(run: Mapping[str, Any]) -> str:
 
 
 def _last(series: Mapping[str, Any], metric: str) -> float | None:
-    """Return the last training value of the model of all, or of the mean."""
+    """Return the last training value of the global model, or of the mean of the clients."""
     found = [
         each["points"][-1]
         for each in series.values()
