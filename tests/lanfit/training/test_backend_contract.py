@@ -171,6 +171,28 @@ def test_validation_changes_nothing_and_begins_a_count_of_its_own(kit: Kit) -> N
     assert far.finish_validation()["loss"] != pytest.approx(loss), "of the validation rows"
 
 
+def test_predictions_between_epochs_change_no_bit_of_training(kit: Kit) -> None:
+    other = kit.begun()
+    lines = [epoch(other), epoch(other), epoch(other)]
+    backend = kit.begun()
+    found, told = [], []
+    for _ in range(3):
+        told.append(epoch(backend))
+        state = backend.state()
+        found.append(np.array(backend.predict(kit.model, {"x": X[:7]})["y"]))
+        assert_equal(backend.state(), state)
+        again = backend.predict(kit.model, {"x": X[:7]})["y"]
+        np.testing.assert_array_equal(again, found[-1])
+    assert told == lines
+    assert_equal(backend.weights(), other.weights())
+    assert [each.shape for each in found] == [(7, 3)] * 3
+    assert found[0].dtype == np.float32
+    assert np.allclose(found[0].sum(axis=1), 1, atol=1e-5)
+    assert np.abs(found[0] - found[2]).max() > 1e-6, "of the weights at the time"
+    other_rows = np.array(backend.predict(kit.model, {"x": X[7:14]})["y"])
+    assert np.abs(other_rows - found[2]).max() > 1e-6
+
+
 def test_a_state_is_all_that_another_process_needs_to_go_on_to_the_same_bits(kit: Kit) -> None:
     backend = kit.begun()
     epoch(backend)
