@@ -33,7 +33,7 @@ CORES = (0, 1)
 
 def run(folder: Path, connections: int, frames: int, epochs: int) -> tuple[float, float]:
     """One honest run on the digits while frames come; returns its seconds, and by how many MiB the server grew."""
-    from broken import pour
+    from invalid_frames import pour
     from running import Place, client, flags, free_port, port_of
 
     with Place(folder / "server").server(*flags(free_port(), 1, epochs=epochs)) as server:

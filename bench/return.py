@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=100)
     count = parser.parse_args().clients
 
-    from crowd import come_back
+    from many_agents import come_back
     from running import Place
 
     with tempfile.TemporaryDirectory() as folder:

@@ -18,7 +18,7 @@ from leftovers import forget_this_process, mark_this_process, nothing_left
 
 if TYPE_CHECKING:
     from namespaces import Network
-    from tiny import Tiny
+    from tiny_place import TinyPlace
     from warm import WarmModels
 
 # Before anything imports Keras, here or in a child.
@@ -87,11 +87,11 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny_place(tmp_path: Path, tiny_models: Path) -> Tiny:
+def tiny_place(tmp_path: Path, tiny_models: Path) -> TinyPlace:
     """A workspace with these models and twelve rows that fit them."""
-    from tiny import Tiny
+    from tiny_place import TinyPlace
 
-    return Tiny(tmp_path / "work", tiny_models)
+    return TinyPlace(tmp_path / "work", tiny_models)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from holding import shim
+from hold_points import shim
 from running import Place, Program, client, flags, free_port, port_of
 
 pytestmark = pytest.mark.story

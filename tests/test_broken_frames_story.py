@@ -10,16 +10,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from broken import pour
+from invalid_frames import pour
 from running import fake_client, flags, free_port, port_of
-from tiny import Tiny
+from tiny_place import TinyPlace
 
 pytestmark = pytest.mark.story
 MIB = 1024 * 1024
 
 
 def test_a_flood_of_broken_frames_costs_no_memory_and_an_honest_run_beside_it_ends(
-    tiny_place: Tiny, tmp_path: Path
+    tiny_place: TinyPlace, tmp_path: Path
 ) -> None:
     with tiny_place.server(*flags(free_port(), 1, model="classes.h5", batch_size=2)) as server:
         port = port_of(server)

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from holding import Hold
+from hold_points import Hold
 from running import PATIENCE, Place, Program, assert_same_weights, client, each_model, flags, free_port, port_of
 
 from lanfit.training.checkpoint import epochs_kept

@@ -7,13 +7,13 @@ import re
 import numpy as np
 import pytest
 from running import assert_same_weights, each_model, flags, free_port
-from tiny import TINY_JOB, Tiny, as_csv
+from tiny_place import TINY_JOB, TinyPlace, as_csv
 
 pytestmark = pytest.mark.story
 RUN_OF_TWO = {**TINY_JOB, "clients": 2, "local": 2, "epochs": 1}
 
 
-def give(place: Tiny, rows: int) -> None:
+def give(place: TinyPlace, rows: int) -> None:
     """So many rows of three classes that can be told apart."""
     classes = np.arange(rows) % 3
     place.x("x.csv", as_csv(np.stack([classes, np.arange(rows)], 1), "a,b"))
@@ -28,7 +28,7 @@ def table(said: str) -> dict[str, list[int]]:
     return {row[1]: [int(cell) for cell in row[2].split()] for row in shown if row is not None}
 
 
-def run_of_two(place: Tiny, **job: object) -> dict[str, list[int]]:
+def run_of_two(place: TinyPlace, **job: object) -> dict[str, list[int]]:
     """Let two local clients do a job; returns the table that is shown before they begin."""
     with place.server(*flags(free_port(), **{**RUN_OF_TWO, **job})) as server:
         server.finish()
@@ -37,7 +37,7 @@ def run_of_two(place: Tiny, **job: object) -> dict[str, list[int]]:
     return shown
 
 
-def test_folds_of_clients_that_lack_classes(tiny_place: Tiny) -> None:
+def test_folds_of_clients_that_lack_classes(tiny_place: TinyPlace) -> None:
     give(tiny_place, 90)
     shown = run_of_two(tiny_place, deal="classes", classes_per_client=1, method="kfold", folds=2)
     zeros, ones, twos = shown["0"], shown["1"], shown["2"]
@@ -46,7 +46,7 @@ def test_folds_of_clients_that_lack_classes(tiny_place: Tiny) -> None:
     assert all(len(client["folds"]) == 2 for client in tiny_place.summary()["clients"])
 
 
-def test_labels_are_skewed_as_wanted_and_repeating_the_job_repeats_it_to_the_bit(tiny_place: Tiny) -> None:
+def test_labels_are_skewed_as_wanted_and_repeating_the_job_repeats_it_to_the_bit(tiny_place: TinyPlace) -> None:
     give(tiny_place, 90)
     shown = run_of_two(tiny_place, deal="dirichlet", alpha=0.3)
     assert sum(shown["all"]) == 72
@@ -60,7 +60,7 @@ def test_labels_are_skewed_as_wanted_and_repeating_the_job_repeats_it_to_the_bit
         assert_same_weights(ours, theirs)
 
 
-def test_equal_shares_are_shown_and_the_usual_ones_are_not(tiny_place: Tiny) -> None:
+def test_equal_shares_are_shown_and_the_usual_ones_are_not(tiny_place: TinyPlace) -> None:
     give(tiny_place, 30)
     assert run_of_two(tiny_place, deal="equal")["all"] == [12, 12]
     assert run_of_two(tiny_place) == {}

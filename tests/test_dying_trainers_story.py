@@ -9,9 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from holding import shim
+from hold_points import shim
 from running import Program, assert_same_weights, each_model, fake_client, flags, free_port, port_of
-from tiny import Tiny
+from tiny_place import TinyPlace
 
 from lanfit.core.seeds import derive_seed
 
@@ -43,7 +43,7 @@ def worker(folder: Path, port: int, name: str, **options: object) -> Program:
 
 
 def test_a_task_that_kills_its_trainers_is_tried_elsewhere_and_given_up_and_the_others_count(
-    tiny_place: Tiny, tmp_path: Path
+    tiny_place: TinyPlace, tmp_path: Path
 ) -> None:
     place, deaths = tiny_place, tmp_path / "deaths"
     with (

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from error_cases import Dialogue, ErrorCase, ErrorCases, Start, assert_reported, check, exit_code
-from holding import shim
+from hold_points import shim
 from running import PASSPHRASE, ROOT, Program, flags, free_port, plain_keras, port_of
-from tiny import TINY_JOB, Tiny
+from tiny_place import TINY_JOB, TinyPlace
 from warm import WarmModels
 
 from lanfit.errors import ConnectionFailed
@@ -27,7 +27,7 @@ fails_with = ERROR_CASES.fails_with
 
 
 @pytest.mark.parametrize("case", ERROR_CASES, ids=str)
-def test_what_is_wrong_with_a_job_is_named(tiny_place: Tiny, case: ErrorCase, warm: WarmModels) -> None:
+def test_what_is_wrong_with_a_job_is_named(tiny_place: TinyPlace, case: ErrorCase, warm: WarmModels) -> None:
     check(tiny_place, case, warm, **TINY_JOB)
 
 
@@ -35,19 +35,19 @@ def test_what_is_wrong_with_a_job_is_named(tiny_place: Tiny, case: ErrorCase, wa
 
 
 @fails_with("model.not-found", "'other.h5'", "classes.h5", "--model")
-def a_model_of_another_name(place: Tiny) -> Start:
+def a_model_of_another_name(place: TinyPlace) -> Start:
     return Start({"model": "other.h5"})
 
 
 @fails_with("model.none", "there is no model in model/")
-def no_models(place: Tiny) -> Start:
+def no_models(place: TinyPlace) -> Start:
     shutil.rmtree(place.root / "model")
     (place.root / "model").mkdir()
     return Start({"host": "127.0.0.1", "port": free_port()}, ["--yes"], answers="")
 
 
 @fails_with("compile.incomplete", "optimizer", "--optimizer and --loss")
-def a_model_that_is_not_compiled(place: Tiny) -> None:
+def a_model_that_is_not_compiled(place: TinyPlace) -> None:
     import h5py
 
     with h5py.File(place.root / "model" / "classes.h5", "r+") as file:
@@ -55,7 +55,7 @@ def a_model_that_is_not_compiled(place: Tiny) -> None:
 
 
 @fails_with("model.too-large-to-send", "large.keras")
-def a_model_of_a_million_letters(place: Tiny) -> Start:
+def a_model_of_a_million_letters(place: TinyPlace) -> Start:
     layers = "[keras.layers.ReLU(name=f'{i}' + 'x' * 50_000) for i in range(20)]"
     code = f"import keras; model = keras.Sequential([keras.Input((2,)), *{layers}]); "
     plain_keras(f"{code}model.compile('adam', 'mse'); model.save(sys.argv[1])", place.root / "model" / "large.keras")
@@ -66,53 +66,53 @@ def a_model_of_a_million_letters(place: Tiny) -> Start:
 
 
 @fails_with("job.more-local-than-clients", "2 local clients", "only 1")
-def more_local_clients_than_all(place: Tiny) -> Start:
+def more_local_clients_than_all(place: TinyPlace) -> Start:
     return Start({"local": 2})
 
 
 @fails_with("job.set-without-keras", "--dataset mnist", "this job uses --data files")
-def a_set_and_files(place: Tiny) -> Start:
+def a_set_and_files(place: TinyPlace) -> Start:
     return Start({"data": "files", "dataset": "mnist"})
 
 
 @fails_with("job.samples-on-clients", "--samples 100")
-def rows_of_others(place: Tiny) -> Start:
+def rows_of_others(place: TinyPlace) -> Start:
     return Start({"data": "client", "samples": 100})
 
 
 @fails_with("job.merge-without-fit", "--merge average", "method kfold")
-def folds_that_are_to_be_merged(place: Tiny) -> Start:
+def folds_that_are_to_be_merged(place: TinyPlace) -> Start:
     return Start({"merge": "average", "method": "kfold"})
 
 
 @fails_with("job.other-strategy", "--server-momentum", "fedavgm", "fedavg")
-def a_parameter_of_another_strategy(place: Tiny) -> Start:
+def a_parameter_of_another_strategy(place: TinyPlace) -> Start:
     return Start({"method": "federated", "server_momentum": 0.5})
 
 
 @fails_with("job.min-above-clients", "at least 2 clients", "1 in all")
-def more_clients_in_a_round_than_in_all(place: Tiny) -> Start:
+def more_clients_in_a_round_than_in_all(place: TinyPlace) -> Start:
     return Start({"method": "federated", "min_clients": 2})
 
 
 @fails_with("aggregation.krum", "f = 0", "there are 1")
-def krum_of_one(place: Tiny) -> Start:
+def krum_of_one(place: TinyPlace) -> Start:
     return Start({"method": "federated", "aggregation": "krum"})
 
 
 @fails_with("aggregation.trim", "0.5")
-def a_trim_that_leaves_nothing(place: Tiny) -> Start:
+def a_trim_that_leaves_nothing(place: TinyPlace) -> Start:
     return Start({"method": "federated", "aggregation": "trimmed-mean", "trim": 0.5})
 
 
-def test_a_passphrase_that_is_too_easy_for_a_network_is_refused_and_not_repeated(tiny_place: Tiny) -> None:
+def test_a_passphrase_that_is_too_easy_for_a_network_is_refused_and_not_repeated(tiny_place: TinyPlace) -> None:
     with tiny_place.server(*flags(free_port(), 2, host="0.0.0.0"), passphrase="dragon") as server:
         server.finish(2)
     assert_reported("passphrase.too-easy", server.said)
     assert "dragon" not in server.said
 
 
-def test_at_a_terminal_what_does_not_fit_is_explained_and_asked_again(tiny_place: Tiny) -> None:
+def test_at_a_terminal_what_does_not_fit_is_explained_and_asked_again(tiny_place: TinyPlace) -> None:
     with tiny_place.server("--local", 2, terminal=True, passphrase=None) as server:
         dialogue = Dialogue(server)
         dialogue.answer("Server IP", "203.0.113.7")
@@ -139,12 +139,12 @@ def test_at_a_terminal_what_does_not_fit_is_explained_and_asked_again(tiny_place
 
 
 @fails_with("client.local-gave-up", "local-1")
-def local_clients_that_die_at_once(place: Tiny) -> Start:
+def local_clients_that_die_at_once(place: TinyPlace) -> Start:
     dying = "import os, sys\nif 'lanfit_client' in sys.orig_argv:\n    os._exit(3)\n"
     return Start({"local": 1}, options={"environment": shim(place.root / "site", dying)})
 
 
-def test_a_client_that_tells_what_cannot_be_is_named(tiny_place: Tiny) -> None:
+def test_a_client_that_tells_what_cannot_be_is_named(tiny_place: TinyPlace) -> None:
     impossible = Surveyed(0, 0, 0, 1, 0, BlockSpec("0" * 64, (ArraySpec("mean", "float64", (2,)),)), ())
 
     async def lie(port: int) -> None:
@@ -164,7 +164,7 @@ def test_a_client_that_tells_what_cannot_be_is_named(tiny_place: Tiny) -> None:
     assert "liar" in server.said
 
 
-def test_a_folder_that_models_cannot_be_written_to_is_named(tiny_place: Tiny) -> None:
+def test_a_folder_that_models_cannot_be_written_to_is_named(tiny_place: TinyPlace) -> None:
     (tiny_place.root / "model" / "collected").write_text("a file where a folder must be")
     with tiny_place.server("--json", *flags(free_port(), **{**TINY_JOB, "local": 1, "epochs": 1})) as server:
         server.finish(exit_code("system.refused"))

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from proxy import Proxy
 from running import PATIENCE, Place, Program, assert_same_weights, each_model, fake_client, flags, free_port, port_of
-from tiny import Tiny
+from tiny_place import TinyPlace
 
 pytestmark = pytest.mark.story
 JOB = {"model": "classes.h5", "epochs": 2, "batch_size": 2, "seed": 7}
@@ -32,7 +32,7 @@ def worker(folder: Path, port: int, name: str = "lab-1", *, lost: float = 60.0) 
 
 
 @pytest.fixture
-def place(tiny_place: Tiny) -> Tiny:
+def place(tiny_place: TinyPlace) -> TinyPlace:
     return tiny_place
 
 
@@ -45,7 +45,9 @@ def until_open(process: psutil.Process, descriptors: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(psutil.Process, "num_fds"), reason="this system counts no descriptors")
-def test_a_link_cut_without_a_fin_is_noticed_at_both_ends_and_leaves_no_descriptor(place: Tiny, tmp_path: Path) -> None:
+def test_a_link_cut_without_a_fin_is_noticed_at_both_ends_and_leaves_no_descriptor(
+    place: TinyPlace, tmp_path: Path
+) -> None:
     """Row: a link cut without FIN."""
     be_patient_for(place.root, lost=6)
     with contextlib.ExitStack() as programs:
@@ -93,7 +95,7 @@ class Calm:
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Calm:
     root = tmp_path_factory.mktemp("calm")
-    return Calm(Tiny(root / "server", tiny_models), root / "lab-1")
+    return Calm(TinyPlace(root / "server", tiny_models), root / "lab-1")
 
 
 @pytest.mark.parametrize("way", ["up", "down"])

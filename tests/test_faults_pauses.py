@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from holding import IN_TRAINING, Hold
+from hold_points import IN_TRAINING, Hold
 from running import Program, assert_same_weights, each_model, fake_client, flags, free_port, port_of
 from test_architecture import modules
 from test_faults_links import be_patient_for
-from tiny import Tiny
+from tiny_place import TinyPlace
 
 from lanfit.core.seeds import derive_seed
 
@@ -49,7 +49,7 @@ def worker(folder: Path, port: int, name: str, **options: object) -> Program:
 @pytest.mark.cold
 @pytest.mark.story
 def test_a_client_that_sleeps_is_lost_only_when_it_sleeps_too_long_and_its_late_result_counts_once(
-    tiny_place: Tiny, tmp_path: Path
+    tiny_place: TinyPlace, tmp_path: Path
 ) -> None:
     """Row: SIGSTOP a client 30 s / 120 s, in short."""
     place = tiny_place
@@ -96,7 +96,7 @@ def test_a_client_that_sleeps_is_lost_only_when_it_sleeps_too_long_and_its_late_
 @pytest.mark.cold
 @pytest.mark.story
 def test_while_a_server_sleeps_its_clients_train_on_and_nobody_is_lost_when_it_wakes(
-    tiny_place: Tiny, tmp_path: Path
+    tiny_place: TinyPlace, tmp_path: Path
 ) -> None:
     """Row: SIGSTOP the server 120 s, in short: for longer than its `lost`, and than the gap that it notices."""
     be_patient_for(tiny_place.root, lost=5)
@@ -124,7 +124,7 @@ def test_while_a_server_sleeps_its_clients_train_on_and_nobody_is_lost_when_it_w
 @pytest.mark.cold
 @pytest.mark.story
 def test_a_server_that_wakes_before_its_client_does_not_blame_it_for_the_time_in_which_both_slept(
-    tiny_place: Tiny, tmp_path: Path
+    tiny_place: TinyPlace, tmp_path: Path
 ) -> None:
     """Row: SIGSTOP the server 120 s, in short, when nothing of its client waits to be read as it wakes."""
     lost, hold = 8, Hold(tmp_path / "hold")
@@ -151,7 +151,7 @@ def test_a_server_that_wakes_before_its_client_does_not_blame_it_for_the_time_in
 
 
 @pytest.mark.story
-def test_a_wall_clock_that_jumps_by_a_day_lets_nothing_expire(tiny_place: Tiny, tmp_path: Path) -> None:
+def test_a_wall_clock_that_jumps_by_a_day_lets_nothing_expire(tiny_place: TinyPlace, tmp_path: Path) -> None:
     """Row: wall clock moved by a day, on both machines, in the middle of the training."""
     hold, jump = Hold(tmp_path / "hold", IN_TRAINING + JUMPING_CLOCK), tmp_path / "jump"
     environment = {**hold.environment, "LANFIT_TEST_JUMP": str(jump)}

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from corrupted import flip
-from holding import BEFORE_THE_END, Hold
+from corrupted_files import flip
+from hold_points import BEFORE_THE_END, Hold
 from running import FAKE, Place, Program, assert_same_weights, each_model, fake_backend, flags, port_of, port_to_keep
-from tiny import Tiny
+from tiny_place import TinyPlace
 
 from lanfit.core.durable import unseal
 from lanfit.core.failpoints import CLIENT_POINTS, SERVER_POINTS, VARIABLE
@@ -90,7 +90,7 @@ class Calm:
     """A place, what its job makes when nothing happens, and clients that stay for the next run."""
 
     def __init__(self, root: Path, models: Path, clients: int, programs: contextlib.ExitStack) -> None:
-        self.place = Tiny(root / "server", models)
+        self.place = TinyPlace(root / "server", models)
         self.port = port_to_keep()
         self.clients = clients
         with server(self.place, self.port, clients) as calm:

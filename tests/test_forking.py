@@ -15,7 +15,7 @@ import msgspec
 import psutil
 import pytest
 from forking import VARIABLE, likeness
-from holding import Hold, shim
+from hold_points import Hold, shim
 
 from lanfit.backends import check_backend
 from lanfit.core.child import Child
@@ -64,7 +64,7 @@ async def who(child: Child[Answer]) -> psutil.Process:
 
 
 def test_a_fork_works_where_who_asked_would_and_ends_with_its_input(tmp_path: Path) -> None:
-    async def play() -> None:
+    async def run_script() -> None:
         async with trainer(tmp_path) as child:
             answer = await child.receive()
             assert isinstance(answer, Ready)
@@ -77,18 +77,18 @@ def test_a_fork_works_where_who_asked_would_and_ends_with_its_input(tmp_path: Pa
         assert child.exit_code == 0
         assert not fork.is_running()
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_a_fork_dies_with_who_asked(tmp_path: Path) -> None:
-    async def play() -> None:
+    async def run_script() -> None:
         async with trainer(tmp_path) as child:
             fork = await who(child)
             os.kill(child.pid, signal.SIGKILL)
             assert "signal 9" in (await child.ended()).message
             fork.wait(60)
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 @pytest.mark.parametrize(
@@ -102,24 +102,24 @@ def test_a_fork_dies_with_who_asked(tmp_path: Path) -> None:
     ],
 )
 def test_who_asked_ends_as_its_fork_ends(tmp_path: Path, then: str, end: str) -> None:
-    async def play() -> None:
+    async def run_script() -> None:
         async with trainer(tmp_path, then) as child:
             with pytest.raises(TrainingError, match=end):
                 await child.receive()
             assert (then == "1 / 0") == any("ZeroDivisionError" in line for line in child.last_lines)
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 @pytest.mark.parametrize("variables", [{"JAX_ENABLE_X64": "0"}, {"KERAS_HOME": "elsewhere"}, {VARIABLE: ""}])
 def test_what_libraries_read_while_they_are_imported_makes_a_trainer_start_in_full(
     tmp_path: Path, variables: dict[str, str]
 ) -> None:
-    async def play() -> None:
+    async def run_script() -> None:
         async with trainer(tmp_path, **variables) as child:
             assert (await who(child)).pid == child.pid
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_a_trainer_that_was_held_and_stepped_is_like_others(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_one_that_is_killed_early_leaves_nothing_and_the_next_is_forked(tmp_path
     # Which nobody else has: its template is not there yet.
     threads = {"OMP_NUM_THREADS": "7" if when == "its template imports" else "9"}
 
-    async def play() -> None:
+    async def run_script() -> None:
         async with trainer(tmp_path / "early", **threads) as child:
             stub = psutil.Process(child.pid)
             while not (stub.open_files() if when == "its template is started" else stub.net_connections("unix")):
@@ -154,7 +154,7 @@ def test_one_that_is_killed_early_leaves_nothing_and_the_next_is_forked(tmp_path
             assert isinstance(await child.receive(), Ready)
             assert (await who(child)).pid != child.pid
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 @pytest.mark.parametrize("module", ["lanfit.data.reader_process", "lanfit_server.data.reading"])

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from holding import Hold
+from hold_points import Hold
 from running import Place, Program, assert_same_weights, client, each_model, flags, free_port, port_of
-from tiny import Tiny
+from tiny_place import TinyPlace
 
 pytestmark = [
     pytest.mark.story,
@@ -86,7 +86,7 @@ class Calm:
     """What the job makes on two clients when there is room."""
 
     def __init__(self, root: Path, models: Path) -> None:
-        self.place = Tiny(root / "server", models)
+        self.place = TinyPlace(root / "server", models)
         with (
             self.server() as server,
             worker(root / "lab-1", port_of(server), "lab-1") as first,

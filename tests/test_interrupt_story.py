@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from running import Program, free_port
-from tiny import Tiny
+from tiny_place import TinyPlace
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo terminals")
 
@@ -58,7 +58,7 @@ def test_a_demo(tmp_path: Path, after: Sequence[str]) -> None:
     assert said.count("nterrupted") == 1, said
 
 
-def test_a_server_at_its_first_question(tiny_place: Tiny) -> None:
+def test_a_server_at_its_first_question(tiny_place: TinyPlace) -> None:
     said = interrupted(tiny_place.server(terminal=True), "Server IP")
     assert said.strip() == "Interrupted."
 
@@ -79,7 +79,7 @@ def test_a_question_when_the_system_gives_the_signal_to_another_thread(tmp_path:
     assert said.strip() == "Interrupted."
 
 
-def test_a_server_while_it_waits_for_its_clients(tiny_place: Tiny) -> None:
+def test_a_server_while_it_waits_for_its_clients(tiny_place: TinyPlace) -> None:
     arguments = ("--model", "classes.h5", "--batch-size", 2, "--host", "127.0.0.1", "--port", free_port(), "--yes")
     said = interrupted(tiny_place.server(*arguments, terminal=True), "Waiting for 2")
     assert said.rstrip().endswith("Interrupted before the run started: nothing was trained.")

@@ -13,7 +13,7 @@ import pytest
 from error_cases import assert_reported
 from running import Program, assert_same_weights, client, each_model, flags, free_port, lab, port_of
 from test_dealing_story import give, table
-from tiny import TINY_JOB, Tiny
+from tiny_place import TINY_JOB, TinyPlace
 
 pytestmark = pytest.mark.story
 JOB = {**TINY_JOB, "clients": 2, "epochs": 1, "parts_of": 6, "normalizer": "zscore"}
@@ -28,14 +28,16 @@ def asked(folder: Path, port: int, answers: str | None = None, *arguments: objec
     return Program(*where, folder=folder, answers=answers, **options)
 
 
-def same_models(place: Tiny) -> None:
+def same_models(place: TinyPlace) -> None:
     one, other = (list(each_model(place, run)) for run in place.runs[-2:])
     assert [path.name for path in one] == [path.name for path in other] != []
     for ours, theirs in zip(one, other, strict=True):
         assert_same_weights(ours, theirs)
 
 
-def test_clients_take_parts_that_overlap_and_repeating_the_job_asks_nobody(tiny_place: Tiny, tmp_path: Path) -> None:
+def test_clients_take_overlapping_parts_and_repeating_the_job_asks_nobody(
+    tiny_place: TinyPlace, tmp_path: Path
+) -> None:
     give(tiny_place, 90)
     with (
         tiny_place.server(*flags(free_port(), **JOB)) as server,
@@ -73,7 +75,7 @@ def test_clients_take_parts_that_overlap_and_repeating_the_job_asks_nobody(tiny_
     same_models(tiny_place)
 
 
-def test_parts_of_a_clients_own_files_and_a_server_that_is_killed(tiny_place: Tiny, tmp_path: Path) -> None:
+def test_parts_of_a_clients_own_files_and_a_server_that_is_killed(tiny_place: TinyPlace, tmp_path: Path) -> None:
     give(tiny_place, 120)
     for name in ("a", "b"):
         shutil.copytree(tiny_place.root / "dataset", tmp_path / name / "dataset")
@@ -114,7 +116,7 @@ def test_parts_of_a_clients_own_files_and_a_server_that_is_killed(tiny_place: Ti
 
 
 def test_a_part_that_does_not_exist_is_named_and_asked_for_again_at_a_terminal(
-    tiny_place: Tiny, tmp_path: Path
+    tiny_place: TinyPlace, tmp_path: Path
 ) -> None:
     give(tiny_place, 30)
     with tiny_place.server(*flags(free_port(), **{**JOB, "clients": 1})) as server:
@@ -144,7 +146,9 @@ def test_a_part_that_does_not_exist_is_named_and_asked_for_again_at_a_terminal(
     assert tiny_place.summary()["clients"][0]["name"] == "lab-9"
 
 
-def test_local_and_simulated_clients_have_no_terminal_and_take_their_share_to_the_same_bits(tiny_place: Tiny) -> None:
+def test_local_and_simulated_clients_have_no_terminal_and_take_their_share_bit_by_bit(
+    tiny_place: TinyPlace,
+) -> None:
     give(tiny_place, 90)
     job = {**JOB, "local": 2, "threads": 1, "method": "federated", "rounds": 2}
     with tiny_place.server(*flags(free_port(), **job)) as server:

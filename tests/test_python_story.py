@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
-from holding import Hold
+from hold_points import Hold
 from running import PATIENCE, Program, free_port
 
 #: What every script begins with: no main guard, a tiny model, rows of two classes.

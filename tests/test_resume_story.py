@@ -8,10 +8,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from corrupted import flip
+from corrupted_files import flip
 from error_cases import assert_reported
 from running import Place, assert_same_weights, client, each_model, flags, free_port, port_of
-from tiny import Tiny
+from tiny_place import TinyPlace
 
 pytestmark = pytest.mark.story
 
@@ -141,7 +141,7 @@ def test_at_a_terminal_a_server_asks_whether_to_go_on(place: Place, tmp_path: Pa
     assert place.summary(run)["status"] == "done"
 
 
-def test_a_run_that_was_interrupted_says_how_to_go_on_and_the_next_server_offers_it(tiny_place: Tiny) -> None:
+def test_a_run_that_was_interrupted_says_how_to_go_on_and_the_next_server_offers_it(tiny_place: TinyPlace) -> None:
     arguments = ("--model", "classes.h5", "--batch-size", 2, "--epochs", 1500, "--clients", 1, "--local", 1)
     arguments = (*arguments, "--host", "127.0.0.1", "--port", free_port(), "--yes")
     with tiny_place.server(*arguments) as server:

@@ -9,14 +9,14 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from crowd import come_back
-from tiny import TINY_JOB, Tiny
+from many_agents import come_back
+from tiny_place import TINY_JOB, TinyPlace
 
 pytestmark = pytest.mark.story
 
 
 def test_a_hundred_clients_come_back_by_themselves_when_their_server_is_started_again(
-    tiny_place: Tiny, tmp_path: Path
+    tiny_place: TinyPlace, tmp_path: Path
 ) -> None:
     job = {key: value for key, value in TINY_JOB.items() if key != "clients"}
     _, said = asyncio.run(come_back(tiny_place, tmp_path, 100, **job))

@@ -23,7 +23,7 @@ from running import (
     plain_keras,
     port_of,
 )
-from tiny import Tiny
+from tiny_place import TinyPlace
 
 from lanfit.core.failpoints import ROUND_POINTS, VARIABLE
 
@@ -119,7 +119,7 @@ def test_two_clients_make_one_model_in_rounds(place: Place, tmp_path: Path) -> N
 
 
 def test_its_own_job_file_repeats_a_run_to_the_bit_with_a_share_of_the_clients_and_an_adaptive_server(
-    tiny_place: Tiny, tmp_path: Path
+    tiny_place: TinyPlace, tmp_path: Path
 ) -> None:
     job = {"strategy": "fedyogi", "server_learning_rate": 0.1, "share": 0.5, "aggregation": "mean"}
     summary = train(tiny_place, tmp_path, **job)
@@ -141,7 +141,7 @@ def test_its_own_job_file_repeats_a_run_to_the_bit_with_a_share_of_the_clients_a
 
 @pytest.mark.parametrize("point", ROUND_POINTS)
 def test_a_server_that_is_killed_as_a_round_ends_goes_on_with_the_same_models(
-    point: str, tiny_place: Tiny, tmp_path: Path
+    point: str, tiny_place: TinyPlace, tmp_path: Path
 ) -> None:
     job = {"strategy": "fedadam"}
     calm = train(tiny_place, tmp_path, **job)
@@ -166,7 +166,7 @@ def test_a_server_that_is_killed_as_a_round_ends_goes_on_with_the_same_models(
     same_models(tiny_place, calm["run"], run)
 
 
-def test_a_client_that_is_killed_in_a_round_costs_nothing_but_time(tiny_place: Tiny, tmp_path: Path) -> None:
+def test_a_client_that_is_killed_in_a_round_costs_nothing_but_time(tiny_place: TinyPlace, tmp_path: Path) -> None:
     calm = train(tiny_place, tmp_path)
     port = free_port()
     with contextlib.ExitStack() as programs:
@@ -185,7 +185,7 @@ def test_a_client_that_is_killed_in_a_round_costs_nothing_but_time(tiny_place: T
 
 
 def test_clients_with_rows_of_their_own_make_one_model_of_which_each_round_is_scored_by_all(
-    tiny_place: Tiny, tmp_path: Path
+    tiny_place: TinyPlace, tmp_path: Path
 ) -> None:
     folders = [tmp_path / "own" / name for name in ("lab-1", "lab-2")]
     for folder in folders:

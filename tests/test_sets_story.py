@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from data_requests import data_request
 from error_cases import ErrorCase, Start, check
-from holding import shim
+from hold_points import shim
 from running import (
     PASSPHRASE,
     Place,

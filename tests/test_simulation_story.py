@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from error_cases import assert_reported
-from holding import Hold
+from hold_points import Hold
 from running import Place, Program, assert_same_weights, each_model, flags, free_port, lines_of
 
 from lanfit.core.seeds import derive_seed

@@ -5,10 +5,10 @@ from __future__ import annotations
 import tomllib
 
 from running import Program, assert_same_weights, each_model, free_port
-from tiny import Tiny
+from tiny_place import TinyPlace
 
 
-def test_enter_begins_with_those_who_came_and_the_job_of_the_run_repeats_it(tiny_place: Tiny) -> None:
+def test_enter_begins_with_those_who_came_and_the_job_of_the_run_repeats_it(tiny_place: TinyPlace) -> None:
     arguments = (
         "--model",
         "classes.h5",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import openpyxl
 import pytest
-from holding import BEFORE_THE_REPORTS, Hold
+from hold_points import BEFORE_THE_REPORTS, Hold
 from running import (
     PASSPHRASE,
     Place,

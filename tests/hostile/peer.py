@@ -35,7 +35,7 @@ RUN = "run-1"
 WEIGHTS = (ArraySpec("dense/kernel", "float32", (3, 2)), ArraySpec("dense/bias", "float32", (2,)))
 
 
-def play(script: Coroutine[Any, Any, Any]) -> Any:
+def run_script(script: Coroutine[Any, Any, Any]) -> Any:
     """Run a script; one that hangs fails."""
 
     async def within() -> Any:

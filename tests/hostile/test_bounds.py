@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from memory_links import memory_links
-from peer import LoginServer, Room, play, who
+from peer import LoginServer, Room, run_script, who
 
 from lanfit.errors import ConnectionFailed
 from lanfit.transfer.blocks import ArrayFile, BlockFile
@@ -34,7 +34,7 @@ def test_whoever_refuses_a_client_makes_it_wait_for_minutes_and_not_for_136_year
             assert str(2**32 - 1) not in refused.value.message
             assert "86400 s" in refused.value.message or why is Refusal.NOT_READY
 
-    play(go())
+    run_script(go())
 
 
 def test_a_client_with_less_than_no_memory_is_not_let_in_and_others_are(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_a_client_with_less_than_no_memory_is_not_let_in_and_others_are(tmp_path
             assert room.cluster.roster.connected == ["lab-1"]
         room.close()
 
-    play(go())
+    run_script(go())
 
 
 def announced(size: int) -> BlockSpec:
@@ -79,7 +79,7 @@ def test_a_block_that_would_fill_a_clients_disk_waits_and_takes_nothing_of_it(tm
             await asyncio.gather(getting, return_exceptions=True)
         await client.close()
 
-    play(go())
+    run_script(go())
 
 
 def test_of_a_large_disk_a_gigabyte_stays_free(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_block_of_which_nothing_came_leaves_nothing_and_one_that_began_goes_on
         assert await cut_after(CHUNK // 2) == []
         assert await cut_after(CHUNK + 5) == [".chunks", ".part"]
 
-    play(go())
+    run_script(go())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the folder decides there")
@@ -129,7 +129,7 @@ def test_rows_and_weights_on_a_disk_are_for_their_user_alone(tmp_path: Path) -> 
 
     before = os.umask(0o022)
     try:
-        play(go())
+        run_script(go())
         BlockFile.create(tmp_path / "created.part", 10).close()
         ArrayFile.write(tmp_path / "written.block", values)
         ArrayFile.write(tmp_path / "written.block", values)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from peer import Room, arrays, play, result
+from peer import Room, arrays, result, run_script
 
 from lanfit.wire.arrays import buffers
 from lanfit.wire.messages import Ack, Commit, Fetch, Later, Offer
@@ -39,4 +39,4 @@ def test_a_server_without_a_descriptor_puts_results_off_and_takes_them_when_it_h
             assert isinstance(await client.receive(), Ack)
         room.close()
 
-    play(go())
+    run_script(go())

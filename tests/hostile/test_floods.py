@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stage import Stage, playing
+from scripted_server import ScriptedServer, scripted_server
 from test_hostile_server import lease, welcomed
 
 from lanfit.errors import ConnectionFailed, lanfit_error
@@ -67,8 +67,8 @@ def nonsense(link: Link) -> None:
     link._wire.write([encode_frame(Kind.CONTROL, b"\xc1")])
 
 
-async def broken_by(stage: Stage, break_it: Callable[[Link], None]) -> None:
-    link = await welcomed(stage)
+async def broken_by(scripted: ScriptedServer, break_it: Callable[[Link], None]) -> None:
+    link = await welcomed(scripted)
     break_it(link)
     await link.closed.wait()
 
@@ -79,15 +79,15 @@ async def broken_by(stage: Stage, break_it: Callable[[Link], None]) -> None:
 def test_a_server_that_breaks_the_protocol_again_and_again_is_joined_less_and_less_often(tmp_path: Path) -> None:
     said: list[str] = []
 
-    async def play() -> None:
-        async with playing(tmp_path, said, warm=False) as (stage, agent, _):
+    async def run_script() -> None:
+        async with scripted_server(tmp_path, said, warm=False) as (scripted, agent, _):
             clock = Clock(agent)
             for _ in range(10):
-                await broken_by(stage, nonsense)
-            await welcomed(stage)
+                await broken_by(scripted, nonsense)
+            await welcomed(scripted)
             assert clock.slept == [*(FIRST_WAIT * 2**number for number in range(9)), LONGEST_WAIT]
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     told = [line for line in said if "violated the protocol: a message came that can't be read" in line]
     assert len(told) == 10
     for line, seconds in zip(told, [2, 4, 8, 16, 32, 64, 128, 256, 512, 600], strict=True):
@@ -95,47 +95,47 @@ def test_a_server_that_breaks_the_protocol_again_and_again_is_joined_less_and_le
 
 
 def test_a_link_that_lasts_makes_up_for_broken_ones_and_a_short_one_does_not(tmp_path: Path) -> None:
-    async def play() -> None:
-        async with playing(tmp_path, [], warm=False) as (stage, agent, _):
+    async def run_script() -> None:
+        async with scripted_server(tmp_path, [], warm=False) as (scripted, agent, _):
             clock = Clock(agent)
             for lasts, timeouts in ((FORGIVEN_AFTER - 1, 4 * FIRST_WAIT), (FORGIVEN_AFTER, FIRST_WAIT)):
-                await broken_by(stage, nonsense)
-                await broken_by(stage, nonsense)
-                link = await welcomed(stage)
+                await broken_by(scripted, nonsense)
+                await broken_by(scripted, nonsense)
+                link = await welcomed(scripted)
                 clock.now += lasts
                 await link.close("the server is started again")
                 clock.slept.clear()
-                await broken_by(stage, nonsense)
-                link = await welcomed(stage)
+                await broken_by(scripted, nonsense)
+                link = await welcomed(scripted)
                 assert clock.slept == [timeouts]
                 clock.now += FORGIVEN_AFTER
                 await link.close("and again")
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_what_is_not_for_this_client_ends_the_link_and_not_the_client(tmp_path: Path) -> None:
     said: list[str] = []
 
-    async def play() -> None:
-        async with playing(tmp_path, said, warm=False) as (stage, agent, running):
+    async def run_script() -> None:
+        async with scripted_server(tmp_path, said, warm=False) as (scripted, agent, running):
             clock = Clock(agent)
-            link = await welcomed(stage)
+            link = await welcomed(scripted)
             await link.send(AskParts(4))  # it has nobody to ask
             await link.closed.wait()
-            link = await welcomed(stage)
+            link = await welcomed(scripted)
             await link.send(Fetch("0" * 64, 0))  # nothing was offered: found out beside what is received
             await link.closed.wait()
-            link = await welcomed(stage)
+            link = await welcomed(scripted)
             await link.send(Welcome("0", "lab", False))
             await link.closed.wait()
-            link = await welcomed(stage)
+            link = await welcomed(scripted)
             assert clock.slept == [FIRST_WAIT, 2 * FIRST_WAIT, 4 * FIRST_WAIT]
             assert not running.done()
             await link.send(RunEnded("run-1", "done", "it is over"))
             await running
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert any("violated the protocol: the server sent AskParts, which is not for a client" in line for line in said)
     assert any("violated the protocol: the server requested a block that it was not offered" in line for line in said)
 
@@ -181,9 +181,9 @@ def test_a_flood_is_cut_and_what_it_makes_a_client_say_is_bounded(
 ) -> None:
     said: list[str] = []
 
-    async def play() -> None:
-        async with playing(tmp_path, said, warm=False, once=False) as (stage, agent, _):
-            link = await welcomed(stage)
+    async def run_script() -> None:
+        async with scripted_server(tmp_path, said, warm=False, once=False) as (scripted, agent, _):
+            link = await welcomed(scripted)
             slept: list[float] = []
 
             async def sleep(seconds: float) -> None:
@@ -193,11 +193,11 @@ def test_a_flood_is_cut_and_what_it_makes_a_client_say_is_bounded(
             agent.sleep, agent.monotonic = sleep, lambda: 1000.0
             await flood(link, message)
             assert link.bytes_sent < WAITING_LIMIT + ON_THE_WAY
-            link = await welcomed(stage)
+            link = await welcomed(scripted)
             assert slept[-1] == FIRST_WAIT
             assert len(agent._sending) < 10
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert any("messages arrived faster than they could be handled" in line for line in said)
     assert sum(map(len, said)) < 2 * MOST_AT_ONCE
 
@@ -208,10 +208,10 @@ def test_more_leases_than_can_be_taken_at_once_are_taken_one_at_a_time_and_the_l
     monkeypatch.setattr("lanfit.wire.session.UNANSWERED_FETCHES", 10**6)  # such a server does not count
     said: list[str] = []
 
-    async def play() -> None:
-        async with playing(tmp_path, said, warm=False) as (stage, agent, _):
+    async def run_script() -> None:
+        async with scripted_server(tmp_path, said, warm=False) as (scripted, agent, _):
             clock, leases = Clock(agent), MOST_AT_ONCE // 200 + 100
-            link, dealt = await welcomed(stage), msgspec.structs.replace(lease().fit, own=None)
+            link, dealt = await welcomed(scripted), msgspec.structs.replace(lease().fit, own=None)
             for number in range(leases):
                 await link.send(msgspec.structs.replace(lease(task=f"shard-{number}"), fit=dealt))
             last = ("task", "run-1", f"shard-{leases - 1}")
@@ -223,13 +223,13 @@ def test_more_leases_than_can_be_taken_at_once_are_taken_one_at_a_time_and_the_l
             assert passed > 0
             assert sum(map(len, said)) < MOST_AT_ONCE + MOST_A_SECOND * passed
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_a_server_that_says_the_same_result_has_no_room_endlessly_leaves_one_wait(tmp_path: Path) -> None:
-    async def play() -> None:
-        async with playing(tmp_path, [], warm=False) as (stage, agent, _):
-            link = await welcomed(stage)
+    async def run_script() -> None:
+        async with scripted_server(tmp_path, [], warm=False) as (scripted, agent, _):
+            link = await welcomed(scripted)
             while agent._link is None:
                 await asyncio.sleep(0)
             agent._offered.add(block := "0" * 64)
@@ -240,7 +240,7 @@ def test_a_server_that_says_the_same_result_has_no_room_endlessly_leaves_one_wai
                 await asyncio.sleep(0)
             assert len(agent._sending) < 3
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_a_server_that_asks_for_parts_again_and_again_is_cut(tmp_path: Path) -> None:
@@ -259,15 +259,17 @@ def test_a_server_that_asks_for_parts_again_and_again_is_cut(tmp_path: Path) -> 
 
     parts = Nobody()
 
-    async def play() -> None:
-        async with playing(tmp_path, [], warm=False, parts=parts) as (stage, agent, _):
+    async def run_script() -> None:
+        async with scripted_server(tmp_path, [], warm=False, parts=parts) as (scripted, agent, _):
             clock = Clock(agent)
-            await broken_by(stage, lambda link: [asyncio.ensure_future(link.send(AskParts(n + 1))) for n in range(99)])
-            await welcomed(stage)
+            await broken_by(
+                scripted, lambda link: [asyncio.ensure_future(link.send(AskParts(n + 1))) for n in range(99)]
+            )
+            await welcomed(scripted)
             assert clock.slept == [FIRST_WAIT]
             assert parts.asked <= MOST_UNANSWERED
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 @given(st.lists(st.tuples(st.integers(1, 2000), st.floats(0, 100)), max_size=60))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import openpyxl
 import pytest
-from scene import RUN, Client, play, serving, weights
+from scripted_cluster import RUN, Client, run_script, serving, weights
 
 from lanfit.wire.arrays import block_of, buffers
 from lanfit.wire.messages import Ack, Commit, Epoch, Failed, Fetch, LogLines, Offer, Result
@@ -72,7 +72,7 @@ def test_whatever_a_client_calls_things_no_cell_and_no_field_is_a_formula(formul
                 seconds={"total": 1.0}, error=formula,
             )  # fmt: skip
 
-    folder, summary = play(script())
+    folder, summary = run_script(script())
     evil = summary.clients[0]
     assert formula in evil.backend or not is_name, "what is tested has come as far as this"
     assert evil.errors

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from peer import LoginServer, play, who
+from peer import LoginServer, run_script, who
 
 from lanfit.wire.auth import LoggedIn, Refusal, Refused
 from lanfit_server.clusters import gate as gate_module
@@ -33,7 +33,7 @@ def test_32_guesses_at_once_from_one_address_are_three(tmp_path: Path) -> None:
             # Nobody else notices.
             assert isinstance(await server.guess(who(NEWCOMER)), LoggedIn)
 
-    play(go())
+    run_script(go())
 
 
 def test_many_who_know_the_passphrase_come_in_at_once_from_one_address(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ def test_many_who_know_the_passphrase_come_in_at_once_from_one_address(tmp_path:
             assert all(isinstance(one, LoggedIn) for one in ended)
             assert server.gate.bans() == []
 
-    play(go())
+    run_script(go())
 
 
 def test_half_logins_count_and_so_they_end(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_half_logins_count_and_so_they_end(tmp_path: Path) -> None:
             assert answered == [True] * GUESSES + [False] * GUESSES
             assert [ban.address for ban in server.gate.bans()] == [EVE]
 
-    play(go())
+    run_script(go())
 
 
 def test_guesses_from_this_machine_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ def test_guesses_from_this_machine_keep_nobody_out(tmp_path: Path, monkeypatch: 
             assert isinstance(await server.guess(who(NEWCOMER)), LoggedIn)
             assert isinstance(await server.guess(who("127.0.0.1", 99)), LoggedIn)
 
-    play(go())
+    run_script(go())
 
 
 def test_whoever_deletes_the_file_of_bans_lifts_them_while_the_server_runs(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_whoever_deletes_the_file_of_bans_lifts_them_while_the_server_runs(tmp_p
                 (tmp_path / "state" / "gate.json").unlink()
             assert (LAB, server.gate.begin(LAB, who(LAB))) == (LAB, 0.0)  # who joined before is still known
 
-    play(go())
+    run_script(go())
 
 
 # --- the decisions, in all orders ---------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ EVENTS = st.lists(
 )
 
 
-class Played:
+class Scripted:
     """A gate, and what its strangers have under way."""
 
     def __init__(self) -> None:
@@ -133,44 +133,44 @@ class Played:
 def test_an_address_never_has_more_guesses_under_way_than_it_may_still_get_wrong(
     events: list[tuple[str, str, float]],
 ) -> None:
-    played = Played()
+    scripted = Scripted()
     wrong = dict.fromkeys(ADDRESSES, 0)
     for address, what, wait in events:
-        had = len(played.under_way[address])
-        played.step(address, what, wait)
+        had = len(scripted.under_way[address])
+        scripted.step(address, what, wait)
         if what == "wrong" and had:
             wrong[address] = (wrong[address] + 1) % GUESSES  # the third is a ban, and the count starts anew
         if address != "127.0.0.1":
-            assert wrong[address] + len(played.under_way[address]) <= GUESSES
-        assert len(played.under_way[address]) <= GUESSES
+            assert wrong[address] + len(scripted.under_way[address]) <= GUESSES
+        assert len(scripted.under_way[address]) <= GUESSES
 
 
 @given(EVENTS, st.integers(0, 200))
 def test_whatever_strangers_do_newcomers_are_not_refused_and_known_clients_notice_nothing(
     events: list[tuple[str, str, float]], flood: int
 ) -> None:
-    played = Played()
-    played.gate.joined(LAB, who(LAB), 0.0)
+    scripted = Scripted()
+    scripted.gate.joined(LAB, who(LAB), 0.0)
     for event in events:
-        played.step(*event)
+        scripted.step(*event)
     for n in range(flood):
-        played.gate.failed(f"10.8.{n}.1", b"x" * 16, played.now)
-    assert played.gate.admit(LAB, who(LAB), played.now) is None
-    assert played.gate.begin(LAB, who(LAB), played.now) == 0.0
-    assert played.gate.admit(NEWCOMER, who(NEWCOMER), played.now) is None
-    begun = played.gate.begin(NEWCOMER, who(NEWCOMER), played.now)
+        scripted.gate.failed(f"10.8.{n}.1", b"x" * 16, scripted.now)
+    assert scripted.gate.admit(LAB, who(LAB), scripted.now) is None
+    assert scripted.gate.begin(LAB, who(LAB), scripted.now) == 0.0
+    assert scripted.gate.admit(NEWCOMER, who(NEWCOMER), scripted.now) is None
+    begun = scripted.gate.begin(NEWCOMER, who(NEWCOMER), scripted.now)
     assert begun in (0.0, SLOW_SECONDS)
 
 
 @given(EVENTS)
 def test_a_ban_lasts_and_nothing_begins_meanwhile(events: list[tuple[str, str, float]]) -> None:
-    played = Played()
+    scripted = Scripted()
     for address, what, wait in events:
-        before = {ban.address: played.now + ban.seconds for ban in played.gate.bans(played.now)}
-        begun = len(played.begun)
-        played.step(address, what, wait)
-        if len(played.begun) > begun:
-            assert before.get(gate_module.subject(address), 0.0) <= played.now
+        before = {ban.address: scripted.now + ban.seconds for ban in scripted.gate.bans(scripted.now)}
+        begun = len(scripted.begun)
+        scripted.step(address, what, wait)
+        if len(scripted.begun) > begun:
+            assert before.get(gate_module.subject(address), 0.0) <= scripted.now
 
 
 def test_over_the_limit_of_all_only_who_has_guessed_wrong_waits_and_everybody_else_is_slowed() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from stage import COMPILED, NETWORK, playing
+from scripted_server import COMPILED, NETWORK, scripted_server
 
 from lanfit.core.terminal import Terminal
 from lanfit.data.labels import Target
@@ -126,8 +126,8 @@ def consents(folder: Path) -> Path:
     return folder / "client" / "state" / "data_consents"
 
 
-async def welcomed(stage: Any) -> Link:
-    link: Link = await stage.links.get()
+async def welcomed(scripted: Any) -> Link:
+    link: Link = await scripted.links.get()
     await link.send(Welcome("0", "lab", False))
     return link
 
@@ -149,10 +149,10 @@ def test_a_client_without_data_refuses_every_use_of_its_own_files_before_anythin
     give(tmp_path / "dataset", 90)
     said: list[str] = []
 
-    async def play() -> None:
+    async def run_script() -> None:
         seen: list[AnyMessage] = []
-        async with playing(tmp_path, said, warm=False) as (stage, agent, running):
-            link = await welcomed(stage)
+        async with scripted_server(tmp_path, said, warm=False) as (scripted, agent, running):
+            link = await welcomed(scripted)
             await link.send(message)
             refused = await answer(link, seen, Failed, Unsuitable)
             assert refused.error == "the user of this client has not allowed the server to use its data"
@@ -165,7 +165,7 @@ def test_a_client_without_data_refuses_every_use_of_its_own_files_before_anythin
             await link.send(RunEnded("run-1", "failed", "it is over"))
             await running
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert not consents(tmp_path).exists()
     assert str(tmp_path / "dataset") in " ".join(said) or isinstance(message, Lease | EvaluateTask)
 
@@ -176,13 +176,13 @@ def link_address(said: list[str]) -> str:
 
 
 def test_with_data_the_server_gets_on_without_a_question(tmp_path: Path) -> None:
-    async def play() -> None:
-        async with playing(tmp_path, [], warm=False, data=give(tmp_path / "own", 90)) as (stage, _, _):
-            link = await welcomed(stage)
+    async def run_script() -> None:
+        async with scripted_server(tmp_path, [], warm=False, data=give(tmp_path / "own", 90)) as (scripted, _, _):
+            link = await welcomed(scripted)
             await link.send(survey())
             await answer(link, [], Fetch)
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_a_yes_at_the_question_holds_for_that_certificate_and_for_no_other(tmp_path: Path) -> None:
@@ -190,25 +190,25 @@ def test_a_yes_at_the_question_holds_for_that_certificate_and_for_no_other(tmp_p
     said: list[str] = []
     user = User(tmp_path, lambda: "y\n")
 
-    async def play() -> None:
-        async with served(user), playing(tmp_path, said, warm=False, consent=user.consent) as (stage, _, _):
-            link = await welcomed(stage)
+    async def run_script() -> None:
+        async with served(user), scripted_server(tmp_path, said, warm=False, consent=user.consent) as (scripted, _, _):
+            link = await welcomed(scripted)
             await link.send(survey())
             await answer(link, [], Fetch)
         # Started again, and nobody is at the terminal: the server is known, from its certificate.
-        async with playing(tmp_path, said, warm=False) as (stage, _, _):
-            link = await welcomed(stage)
+        async with scripted_server(tmp_path, said, warm=False) as (scripted, _, _):
+            link = await welcomed(scripted)
             await link.send(lease())
             await answer(link, [], Fetch)
         # Another one at the same place, with the same passphrase.
-        async with playing(tmp_path, said, warm=False, server="impostor", remembers=False) as (stage, _, _):
-            link = await welcomed(stage)
+        async with scripted_server(tmp_path, said, warm=False, server="impostor", remembers=False) as (scripted, _, _):
+            link = await welcomed(scripted)
             for message in (survey(), lease(), score()):
                 await link.send(message)
                 await answer(link, seen := [], Failed, Unsuitable)
                 assert not any(isinstance(each, Fetch) for each in seen)
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert user.asked == 1
     shown = user.talk.getvalue()
     assert str(tmp_path / "dataset") in shown
@@ -226,15 +226,15 @@ def test_a_no_and_no_answer_refuse_and_no_server_can_ask_again_and_again(typed: 
     give(tmp_path / "dataset", 90)
     user = User(tmp_path, lambda: typed)
 
-    async def play() -> None:
-        async with served(user), playing(tmp_path, [], warm=False, consent=user.consent) as (stage, _, _):
-            link, seen = await welcomed(stage), list[AnyMessage]()
+    async def run_script() -> None:
+        async with served(user), scripted_server(tmp_path, [], warm=False, consent=user.consent) as (scripted, _, _):
+            link, seen = await welcomed(scripted), list[AnyMessage]()
             for message in (survey(), lease(), survey(), score()):
                 await link.send(message)
                 await answer(link, seen, Failed, Unsuitable)
             assert not any(isinstance(each, Fetch) for each in seen)
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert user.asked == 1
     assert not consents(tmp_path).exists()
 
@@ -244,19 +244,19 @@ def test_a_question_stays_open_over_a_lost_link_and_is_asked_once(tmp_path: Path
     pressed: concurrent.futures.Future[str] = concurrent.futures.Future()
     user = User(tmp_path, pressed.result)
 
-    async def play() -> None:
-        async with served(user), playing(tmp_path, [], warm=False, consent=user.consent) as (stage, _, _):
-            link = await welcomed(stage)
+    async def run_script() -> None:
+        async with served(user), scripted_server(tmp_path, [], warm=False, consent=user.consent) as (scripted, _, _):
+            link = await welcomed(scripted)
             await link.send(survey())
             while not user.asked:
                 await asyncio.sleep(0.01)
             await link.close("pulled out")
-            link = await welcomed(stage)
+            link = await welcomed(scripted)
             await link.send(survey())
             pressed.set_result("yes\n")
             await answer(link, [], Fetch)
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert user.asked == 1
 
 
@@ -266,10 +266,10 @@ def test_what_was_cancelled_while_it_was_asked_is_not_begun(tmp_path: Path) -> N
     pressed: concurrent.futures.Future[str] = concurrent.futures.Future()
     user = User(tmp_path, pressed.result)
 
-    async def play() -> None:
+    async def run_script() -> None:
         seen: list[AnyMessage] = []
-        async with served(user), playing(tmp_path, said, warm=False, consent=user.consent) as (stage, _, _):
-            link = await welcomed(stage)
+        async with served(user), scripted_server(tmp_path, said, warm=False, consent=user.consent) as (scripted, _, _):
+            link = await welcomed(scripted)
             await link.send(lease())
             while not user.asked:
                 await asyncio.sleep(0.01)
@@ -281,7 +281,7 @@ def test_what_was_cancelled_while_it_was_asked_is_not_begun(tmp_path: Path) -> N
             await link.send(lease(task="shard-2"))
             await answer(link, seen, Fetch)
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert not any("shard-1 of run" in line for line in said)
     assert user.asked == 1
 
@@ -323,15 +323,15 @@ def test_a_name_that_is_a_path_ends_the_link_and_no_file_is_made_of_it(
             case _:
                 return msgspec.structs.replace(lease(), **{field: name})
 
-    async def play() -> None:
-        async with playing(folder, [], warm=False, data=give(folder / "own", 90)) as (stage, agent, _):
+    async def run_script() -> None:
+        async with scripted_server(folder, [], warm=False, data=give(folder / "own", 90)) as (scripted, agent, _):
             for name in PATHS:
-                link = await (stage.links.get() if field == "name" else welcomed(stage))
+                link = await (scripted.links.get() if field == "name" else welcomed(scripted))
                 await link.send(message(name))
                 await link.closed.wait()
             assert agent.worker.trainer._child is None
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert [path.name for path in tmp_path.rglob("*victim*")] == []
     assert {path.name for path in tmp_path.iterdir()} == {"outer"}
     assert {path.name for path in (tmp_path / "outer").iterdir()} == {"inner"}
@@ -348,10 +348,10 @@ def test_a_model_that_is_larger_than_the_weights_that_come_with_it_is_refused_be
     model = msgspec.structs.replace(LINEAR, architecture=json.dumps(network))
     dealt = msgspec.structs.replace(lease().fit, model=model, own=None)
 
-    async def play() -> None:
+    async def run_script() -> None:
         seen: list[AnyMessage] = []
-        async with playing(tmp_path, [], warm=False, data=give(tmp_path / "own", 90)) as (stage, agent, _):
-            link = await welcomed(stage)
+        async with scripted_server(tmp_path, [], warm=False, data=give(tmp_path / "own", 90)) as (scripted, agent, _):
+            link = await welcomed(scripted)
             for message in (
                 msgspec.structs.replace(lease(), fit=dealt),
                 msgspec.structs.replace(survey(), model=model),
@@ -363,7 +363,7 @@ def test_a_model_that_is_larger_than_the_weights_that_come_with_it_is_refused_be
             assert not any(isinstance(each, Fetch) for each in seen)
             assert agent.worker.trainer._child is None
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 # --- rows that are too few --------------------------------------------------------------------------------------

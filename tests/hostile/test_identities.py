@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from memory_links import memory_links
-from peer import Room, id_of, play
-from scene import RUN, serving, weights
+from peer import Room, id_of, run_script
+from scripted_cluster import RUN, serving, weights
 
 from lanfit.net.link import Link
 from lanfit.wire.auth import Refused
@@ -73,7 +73,7 @@ def test_20_joins_with_the_id_of_a_client_that_answers_take_neither_its_place_no
             assert {stored.client for stored in server.ledger.results()} == {"lab-1", "lab-2"}
             assert len(server.said("was copied")) == 1, "the operator is told once"
 
-    play(script())
+    run_script(script())
 
 
 def test_of_20_joins_at_once_with_one_id_that_name_no_process_one_lives(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_of_20_joins_at_once_with_one_id_that_name_no_process_one_lives(tmp_path
         await asyncio.gather(*tasks)
         room.close()
 
-    play(script())
+    run_script(script())
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_whatever_clients_call_themselves_each_has_a_label_of_its_own_that_is_no
             assert await first.answers(60.0)
         room.close()
 
-    play(script())
+    run_script(script())
 
 
 # --- what is remembered -----------------------------------------------------------------------------------------------
@@ -172,4 +172,4 @@ def test_nan_for_anothers_task_is_rejected_and_its_holder_trains_on(tmp_path: Pa
             assert [server.value_of(f"shard-{number}") for number in (1, 2)] == [1.0, 2.0]
             assert server.events("failed") == []
 
-    play(script())
+    run_script(script())

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from stage import COMPILED, playing
+from scripted_server import COMPILED, scripted_server
 from test_hostile_server import answer, give, lease, score, survey, welcomed
 
 from lanfit.errors import LanfitError, RemoteProtocolError
@@ -268,10 +268,10 @@ def test_an_agent_refuses_them_before_anything_is_fetched_and_serves_the_next_go
     """Through a real login and a real agent: what is odd is answered, and the next good task is fetched for."""
     hostile, said = of(*HOSTILE["Lambda in Bidirectional(RNN(cell))"]), list[str]()
 
-    async def play() -> None:
+    async def run_script() -> None:
         seen: list[AnyMessage] = []
-        async with playing(tmp_path, said, warm=False, data=give(tmp_path / "own", 90)) as (stage, agent, _):
-            link = await welcomed(stage)
+        async with scripted_server(tmp_path, said, warm=False, data=give(tmp_path / "own", 90)) as (scripted, agent, _):
+            link = await welcomed(scripted)
             for message in (
                 dealt(model=hostile),
                 replaced(survey(BATCHES), model=hostile),
@@ -287,21 +287,21 @@ def test_an_agent_refuses_them_before_anything_is_fetched_and_serves_the_next_go
             await link.send(dealt(task="shard-2"))
             await answer(link, seen, Fetch)
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert any("'the Lambda'" in line and "contains code" in line for line in said)
 
 
 @pytest.mark.parametrize("field", ["run", "task"])
 def test_a_nul_in_a_name_and_a_backend_that_is_a_program_end_the_link(field: str, tmp_path: Path) -> None:
-    async def play() -> None:
-        async with playing(tmp_path, said := [], warm=False) as (stage, agent, _):
+    async def run_script() -> None:
+        async with scripted_server(tmp_path, said := [], warm=False) as (scripted, agent, _):
             agent.sleep = lambda seconds: asyncio.sleep(0)
             for odd in (dealt(**{field: "a\0b"}), dealt(runtime=Runtime("os; import", "", 0))):
-                link = await welcomed(stage)
+                link = await welcomed(scripted)
                 await link.send(odd)
                 await link.closed.wait()
-            await (await welcomed(stage)).send(dealt(task="shard-2"))
+            await (await welcomed(scripted)).send(dealt(task="shard-2"))
             while not any("shard-2" in line for line in said):
                 await asyncio.sleep(0.005)
 
-    asyncio.run(play())
+    asyncio.run(run_script())

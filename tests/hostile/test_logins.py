@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from peer import PASSPHRASE, LoginServer, play, who
+from peer import PASSPHRASE, LoginServer, run_script, who
 
 from lanfit.errors import RemoteProtocolError
 from lanfit.net.tls import client_context, fingerprint_of
@@ -288,7 +288,7 @@ def test_a_login_that_was_listened_to_is_of_no_use_a_second_time(tmp_path: Path)
             banned = await played_back(server.port, sent)
             assert (banned.kind, banned.payload[0]) == (Kind.REFUSE, Refusal.BANNED)
 
-    play(script())
+    run_script(script())
 
 
 def first_frames() -> dict[str, bytes]:
@@ -321,7 +321,7 @@ def test_who_begins_with_anything_but_a_hello_is_cut_without_a_word(tmp_path: Pa
             writer.transport.abort()
             assert await server.guess(who("10.0.0.7")) == LoggedIn(server.identity.server_id)
 
-    play(script())
+    run_script(script())
 
 
 def a_hello() -> bytes:
@@ -338,7 +338,7 @@ def test_who_says_nothing_or_not_all_of_a_hello_is_cut_when_its_time_is_up(tmp_p
                     assert await reader.read() == b""
                     writer.transport.abort()
 
-    play(script())
+    run_script(script())
 
 
 def test_a_hello_byte_by_byte_is_answered_and_a_proof_before_its_time_is_not(tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ def test_a_hello_byte_by_byte_is_answered_and_a_proof_before_its_time_is_not(tmp
             said = await answer_to(server.port, a_hello() + encode_frame(Kind.CLIENT_PROOF, bytes(32)))
             assert len(said) in (0, HEADER + SERVER_HELLO.size), "at most the answer to the hello"
 
-    play(script())
+    run_script(script())
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts descriptors")
@@ -381,7 +381,7 @@ def test_300_silent_connections_take_64_descriptors_and_cost_a_client_that_is_he
             assert await link.answers(60.0)
             await link.close("enough")
 
-    play(script())
+    run_script(script())
 
 
 @pytest.mark.parametrize("versions", [(0, 0), (2, 2), (2, 9), (9, 2), (65535, 65535)])
@@ -394,7 +394,7 @@ def test_a_client_of_other_versions_is_refused_and_learns_nothing_else(
             said = await answer_to(server.port, encode_frame(Kind.CLIENT_HELLO, hello))
             assert said == encode_frame(Kind.REFUSE, bytes([Refusal.VERSION]) + VERSION.to_bytes(4))
 
-    play(script())
+    run_script(script())
 
 
 def plain(alpn: list[str]) -> ssl.SSLContext:
@@ -437,7 +437,7 @@ def test_who_offers_another_tls_gets_no_answer_to_a_hello(how: str, tmp_path: Pa
             assert await reader.readexactly(5)
             writer.transport.abort()
 
-    play(script())
+    run_script(script())
 
 
 def test_guessing_is_the_only_way_in() -> None:

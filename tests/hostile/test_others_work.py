@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scene import START, WEIGHTS, Client, Server, id_of, play, serving, weights
+from scripted_cluster import START, WEIGHTS, Client, Server, id_of, run_script, serving, weights
 
 from lanfit.wire.messages import Ack, Cancel, EvaluationResult, Reject
 from lanfit_server.clusters.events import Claimed, Evaluated, ResultCommitted, TaskFailed
@@ -50,7 +50,7 @@ def test_made_up_results_of_all_tasks_are_refused_and_the_honest_ones_count(tmp_
                 ("zz", f"shard-{number}", "a result") for number in (1, 2, 3)
             }
 
-    play(script())
+    run_script(script())
 
 
 def test_a_client_with_a_task_of_its_own_does_not_deliver_the_tasks_of_others(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_client_with_a_task_of_its_own_does_not_deliver_the_tasks_of_others(tm
             await server.training
             assert server.value_of("shard-1") == 1.0
 
-    play(script())
+    run_script(script())
 
 
 def test_with_krum_one_of_five_can_spoil_one_update_and_not_all(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_with_krum_one_of_five_can_spoil_one_update_and_not_all(tmp_path: Path) 
             [chosen] = krum_choice(START, updates, byzantine=1)
             assert chosen < 4, "Krum leaves the liar's update out"
 
-    play(script())
+    run_script(script())
 
 
 def test_rows_that_belong_to_their_owner_are_delivered_by_their_owner_alone(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_rows_that_belong_to_their_owner_are_delivered_by_their_owner_alone(tmp_
             await server.training
             assert server.value_of("shard-1") == 1.0
 
-    play(script())
+    run_script(script())
 
 
 @pytest.mark.parametrize("name", ["lab-2", "zz"])
@@ -117,7 +117,7 @@ def test_nan_for_anothers_task_leaves_nobody_out_of_a_round(tmp_path: Path, name
             assert server.events("left out") == []
             assert server.value_of("round-1-shard-1") == 1.0
 
-    play(script())
+    run_script(script())
 
 
 def test_nan_of_a_client_that_had_the_task_before_leaves_its_holder_in_the_round(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_nan_of_a_client_that_had_the_task_before_leaves_its_holder_in_the_round
             assert server.events("left out") == []
             assert server.stats.table[lease.task].failures == []
 
-    play(script())
+    run_script(script())
 
 
 def test_failures_that_are_not_its_own_give_up_no_task_and_flood_nobody(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_failures_that_are_not_its_own_give_up_no_task_and_flood_nobody(tmp_path
             assert len(server.said("never assigned to it")) == 1
             assert len(server.events("refused")) == 2
 
-    play(script())
+    run_script(script())
 
 
 def test_epochs_and_logs_of_others_tasks_are_written_nowhere(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_epochs_and_logs_of_others_tasks_are_written_nowhere(tmp_path: Path) -> 
             assert not (clients / "zz").exists()
             assert {each["what"] for each in server.events("refused")} == {"an epoch", "lines for its log"}
 
-    play(script())
+    run_script(script())
 
 
 def test_a_score_counts_only_from_who_was_asked_for_it(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_a_score_counts_only_from_who_was_asked_for_it(tmp_path: Path) -> None:
                 ("zz", "a failure")
             ]
 
-    play(script())
+    run_script(script())
 
 
 # --- an earlier run, and what must keep working ---------------------------------------------------------------------
@@ -258,7 +258,7 @@ def test_a_stranger_delivers_nothing_to_an_earlier_run_and_its_own_clients_do(tm
             ]  # fmt: skip
             assert server.said("could not deliver") == []
 
-    play(script())
+    run_script(script())
 
 
 def test_a_result_from_before_a_restart_is_taken_from_who_had_the_task_and_from_nobody_else(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_result_from_before_a_restart_is_taken_from_who_had_the_task_and_from_
             await server.training
             assert [server.value_of(f"shard-{number}") for number in (1, 2)] == [1.0, 2.0]
 
-    play(script())
+    run_script(script())
 
 
 def test_a_result_counts_also_while_the_ledger_has_no_room_for_the_lease(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_a_result_counts_also_while_the_ledger_has_no_room_for_the_lease(tmp_pat
             assert isinstance(await one.do(lease), Ack)
             await server.training
 
-    play(script())
+    run_script(script())
 
 
 def test_an_acknowledged_task_is_acknowledged_again_and_only_its_holders_are_news(tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_an_acknowledged_task_is_acknowledged_again_and_only_its_holders_are_new
             assert [kind.__name__ for kind in left].count("DuplicateResult") == 1
             assert server.value_of("shard-1") == 1.0
 
-    play(script())
+    run_script(script())
 
 
 def test_the_rule_asks_for_the_id_the_task_and_the_attempt(tmp_path: Path) -> None:

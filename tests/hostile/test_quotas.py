@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memory_links import memory_links
-from peer import RUN, Room, arrays, made_up, play, result
+from peer import RUN, Room, arrays, made_up, result, run_script
 
 from lanfit.errors import ConnectionFailed
 from lanfit.net import link as link_module
@@ -70,7 +70,7 @@ def test_200_offers_of_one_task_take_the_room_of_one(tmp_path: Path) -> None:
             assert isinstance(await deliver(honest, arrays(2, LARGE), "shard-2"), Ack)
         room.close()
 
-    play(go())
+    run_script(go())
 
 
 def test_a_result_gets_on_by_what_comes_of_it_and_not_by_drops_or_by_the_same_again(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_result_gets_on_by_what_comes_of_it_and_not_by_drops_or_by_the_same_ag
             assert await comes(3, tenth) == 0.0, "so much of it came before"
         room.close()
 
-    play(go())
+    run_script(go())
 
 
 def test_offers_of_many_tasks_are_taken_a_few_at_a_time_and_the_rest_is_put_off(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_offers_of_many_tasks_are_taken_a_few_at_a_time_and_the_rest_is_put_off(
                 assert isinstance(await deliver(client, arrays(number), f"shard-{number + 1}"), Ack)
         room.close()
 
-    play(go())
+    run_script(go())
 
 
 def test_offers_that_come_at_the_same_time_leave_a_share_of_the_disk_free(
@@ -145,7 +145,7 @@ def test_offers_that_come_at_the_same_time_leave_a_share_of_the_disk_free(
             assert taken(results) <= 9.5 * size
         room.close()
 
-    play(go())
+    run_script(go())
 
 
 # --- the memory, and the loop -------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_a_client_that_tells_endlessly_is_cut_and_others_are_heard(
             assert EpochCompleted("lab-2", RUN, "shard-2", 0, {"loss": 0.5}) in heard
         room.close()
 
-    play(go())
+    run_script(go())
 
 
 def test_a_client_that_says_more_than_there_is_room_for_goes_on_when_it_is_heard(
@@ -191,7 +191,7 @@ def test_a_client_that_says_more_than_there_is_room_for_goes_on_when_it_is_heard
             assert heard == list(range(40))
         room.close()
 
-    play(go())
+    run_script(go())
 
 
 def test_one_peers_messages_are_read_a_few_at_a_time_and_others_have_their_turn() -> None:
@@ -222,7 +222,7 @@ def test_one_peers_messages_are_read_a_few_at_a_time_and_others_have_their_turn(
         handling.cancel()
         await flooding.close()
 
-    play(go())
+    run_script(go())
 
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -291,7 +291,7 @@ def test_clients_that_fetch_and_do_not_read_keep_nobody_waiting(monkeypatch: pyt
             await asyncio.gather(*tasks, return_exceptions=True)
         assert budget.slice_size() == SLICE
 
-    play(go())
+    run_script(go())
 
 
 # --- the operator's terminal and logs -----------------------------------------------------------------------------
@@ -327,7 +327,7 @@ def test_the_operator_is_not_told_endlessly_of_what_can_not_be_taken(tmp_path: P
             assert "No more messages about what evil sends" in room.told[-1]
         room.close()
 
-    play(go())
+    run_script(go())
 
 
 def test_what_a_client_says_is_weighed_by_its_length() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from scene import RUN, WEIGHTS, Client, play, serving, weights
+from scripted_cluster import RUN, WEIGHTS, Client, run_script, serving, weights
 
 from lanfit.errors import ConnectionFailed
 from lanfit.wire.arrays import ArraySpec, BlockSpec, block_of
@@ -216,4 +216,4 @@ def test_what_no_client_sends_harms_nobody_else_and_not_the_run(spoilt: bytes, e
             assert [server.value_of(task) for task in ("shard-1", "shard-2")] == [1.0, 2.0]
             assert not any("\x1b" in line for line in server.display.lines)
 
-    play(script())
+    run_script(script())

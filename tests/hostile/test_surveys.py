@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hn
-from peer import Room, play
+from peer import Room, run_script
 
 from lanfit.data.labels import Target
 from lanfit.data.normalize import NORMALIZERS, OF_TARGETS, Moments
@@ -197,4 +197,4 @@ def test_a_survey_of_terabytes_is_not_fetched_and_an_honest_one_beside_it_is(roo
             assert done.client == "lab-2"
             assert not evil.closed.is_set()
 
-    play(script())
+    run_script(script())

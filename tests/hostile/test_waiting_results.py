@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stage import Stage, playing
+from scripted_server import ScriptedServer, scripted_server
 
 from lanfit.core.workspace import Workspace
 from lanfit.net.link import Link
@@ -40,8 +40,8 @@ def waiting(folder: Path, fingerprint: bytes | None) -> tuple[Identity, str]:
     return identity, file.block.id
 
 
-async def welcomed(stage: Stage) -> Link:
-    link = await stage.links.get()
+async def welcomed(scripted: ScriptedServer) -> Link:
+    link = await scripted.links.get()
     await link.receive()
     await link.send(Welcome("0", "lab", False))
     return link
@@ -68,15 +68,15 @@ async def until_the_end(link: Link) -> list[AnyMessage]:
 def test_a_server_with_anothers_id_is_offered_nothing_and_deletes_nothing(tmp_path: Path) -> None:
     said: list[str] = []
 
-    async def play() -> None:
+    async def run_script() -> None:
         identity, block = waiting(tmp_path, OTHER)
-        async with playing(tmp_path, said, warm=False) as (stage, agent, running):
+        async with scripted_server(tmp_path, said, warm=False) as (scripted, agent, running):
             agent.sleep = lambda seconds: asyncio.sleep(0)
-            link = await welcomed(stage)
+            link = await welcomed(scripted)
             for message in (Ack(block), Reject(block, "forget it"), Later(block, 0.0, "later"), Fetch(block, 7)):
                 await link.send(message)
             before = await until_the_end(link)
-            heard = before + await said_meanwhile(await welcomed(stage))
+            heard = before + await said_meanwhile(await welcomed(scripted))
             await running
             assert not [message for message in heard if isinstance(message, Offer | Commit)]
             assert len(agent.worker.outbox) == 1
@@ -89,17 +89,17 @@ def test_a_server_with_anothers_id_is_offered_nothing_and_deletes_nothing(tmp_pa
             f"{format_fingerprint(identity.fingerprint)}."
         )
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 @pytest.mark.parametrize("named", [False, True])
 def test_the_server_that_it_is_for_gets_it_and_so_does_one_that_the_user_names(tmp_path: Path, named: bool) -> None:
-    async def play() -> None:
+    async def run_script() -> None:
         identity, block = waiting(tmp_path, OTHER if named else None)
-        async with playing(tmp_path, [], warm=False) as (stage, agent, running):
+        async with scripted_server(tmp_path, [], warm=False) as (scripted, agent, running):
             if named:
                 agent.trust(identity.fingerprint)
-            link = await welcomed(stage)
+            link = await welcomed(scripted)
             while not isinstance(message := await link.receive(), Offer):
                 pass
             assert message.result.block.id == block
@@ -108,24 +108,24 @@ def test_the_server_that_it_is_for_gets_it_and_so_does_one_that_the_user_names(t
             await running
             assert len(agent.worker.outbox) == 0
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 @pytest.mark.parametrize("remembered", [False, True])
 def test_a_result_of_an_earlier_version_is_for_the_certificate_that_is_remembered(
     tmp_path: Path, remembered: bool
 ) -> None:
-    async def play() -> None:
+    async def run_script() -> None:
         identity, _ = waiting(tmp_path, b"")
         state = ClientState.take(Workspace(tmp_path))
         state.lock.release()
         known = KnownServers(state.known_servers)
         fingerprint = identity.fingerprint if remembered else OTHER
         known.remember("lab.example:8470", ServerIdentity(identity.server_id, fingerprint))
-        async with playing(tmp_path, [], warm=False) as (stage, _agent, running):
-            link = await welcomed(stage)
+        async with scripted_server(tmp_path, [], warm=False) as (scripted, _agent, running):
+            link = await welcomed(scripted)
             heard = await said_meanwhile(link)
             await running
             assert bool([message for message in heard if isinstance(message, Offer)]) == remembered
 
-    asyncio.run(play())
+    asyncio.run(run_script())

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from fakes.backend import NAME
-from stage import playing, task, until
+from scripted_server import scripted_server, task, until
 
 from lanfit.models.runtime import keras_version
 from lanfit.models.trained_model import TrainedModel
@@ -43,11 +43,11 @@ from lanfit_client.store.outbox import Entry
 def test_a_result_is_kept_until_it_is_acknowledged_and_offered_again_over_a_new_link(tmp_path: Path) -> None:
     said: list[str] = []
 
-    async def play() -> None:
+    async def run_script() -> None:
         lease, blocks = task()
         seen: list[AnyMessage] = []
-        async with playing(tmp_path, said) as (stage, agent, running):
-            link = await stage.links.get()
+        async with scripted_server(tmp_path, said) as (scripted, agent, running):
+            link = await scripted.links.get()
             assert isinstance(await link.receive(), Join)
             await link.send(Welcome("0", "lab", False))
             await link.send(lease)
@@ -66,7 +66,7 @@ def test_a_result_is_kept_until_it_is_acknowledged_and_offered_again_over_a_new_
             assert any(isinstance(message, LogLines) for message in seen)
             await link.close("the server dies before it fetches")
 
-            link = await stage.links.get()
+            link = await scripted.links.get()
             assert isinstance(await link.receive(), Join)
             await link.send(Welcome("0", "lab", True))
             seen.clear()
@@ -93,7 +93,7 @@ def test_a_result_is_kept_until_it_is_acknowledged_and_offered_again_over_a_new_
             assert len(agent.worker.outbox) == 0
             assert agent.worker.failures == 0
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert (tmp_path / "model" / "trained" / "run-1" / "lab.h5").is_file()
     assert any("The server has stored the result" in line for line in said)
     assert len([line for line in said if "receiving" in line]) == 1, "it took the same task twice"
@@ -105,10 +105,10 @@ def test_progress_is_reported_at_least_once_a_second_while_there_is_a_task(tmp_p
     """Also while nothing new is known: here the shard never comes."""
     assert 0 < REPORT_SECONDS <= 1
 
-    async def play() -> None:
+    async def run_script() -> None:
         lease, _ = task()
-        async with playing(tmp_path, []) as (stage, _, _):
-            link = await stage.links.get()
+        async with scripted_server(tmp_path, []) as (scripted, _, _):
+            link = await scripted.links.get()
             await link.receive()
             await link.send(Welcome("0", "lab", False))
             await link.send(lease)
@@ -118,7 +118,7 @@ def test_progress_is_reported_at_least_once_a_second_while_there_is_a_task(tmp_p
                     reports.append(message)
             assert {report.state for report in reports} == {"receiving"}
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_a_task_gets_the_backend_and_the_patience_that_it_wants_or_fails_with_a_hint(tmp_path: Path) -> None:
@@ -130,10 +130,10 @@ def test_a_task_gets_the_backend_and_the_patience_that_it_wants_or_fails_with_a_
         fit = msgspec.structs.replace(lease.fit, epochs=60, patience=1, runtime=Runtime(backend, device))
         return msgspec.structs.replace(lease, task=f"shard-{number}", fit=fit)
 
-    async def play() -> None:
+    async def run_script() -> None:
         seen: list[AnyMessage] = []
-        async with playing(tmp_path, said, backends=["other"]) as (stage, _, running):
-            link = await stage.links.get()
+        async with scripted_server(tmp_path, said, backends=["other"]) as (scripted, _, running):
+            link = await scripted.links.get()
             joined = await link.receive()
             assert isinstance(joined, Join)
             assert (joined.backend, joined.threads) == (NAME, 1)
@@ -168,21 +168,21 @@ def test_a_task_gets_the_backend_and_the_patience_that_it_wants_or_fails_with_a_
             await link.send(RunEnded("run-1", "done", "it is over"))
             await running
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert "The backend is ready: other on cpu, 1 thread." in said
 
 
 def test_a_result_that_there_is_no_room_for_is_offered_again_by_itself_and_that_is_said_once(tmp_path: Path) -> None:
     said: list[str] = []
 
-    async def play() -> None:
+    async def run_script() -> None:
         seen: list[AnyMessage] = []
-        async with playing(tmp_path, said) as (stage, agent, running):
+        async with scripted_server(tmp_path, said) as (scripted, agent, running):
             outbox, server = agent.worker.outbox, Identity.load_or_create(tmp_path / "server")
             file = ArrayFile.write(outbox.new_block("shard-1"), {"w": np.ones(3)})
             result = Result("run-0", "shard-1", 1, file.block, ("loss",), 0, {}, {}, "tensorflow", "cpu", 1)
             outbox.add(outbox.new_block("shard-1"), Entry(server.server_id, result, server.fingerprint))
-            link = await stage.links.get()
+            link = await scripted.links.get()
             await link.receive()
             await link.send(Welcome("0", "lab", False))
             for _ in range(3):
@@ -195,7 +195,7 @@ def test_a_result_that_there_is_no_room_for_is_offered_again_by_itself_and_that_
             await running
             assert len(outbox) == 0
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert (
         len([line for line in said if "The server can't accept a result yet: the server's disk is full" in line]) == 1
     )
@@ -204,14 +204,14 @@ def test_a_result_that_there_is_no_room_for_is_offered_again_by_itself_and_that_
 def test_a_result_that_can_never_be_taken_is_dropped_and_not_offered_again(tmp_path: Path) -> None:
     said: list[str] = []
 
-    async def play() -> None:
+    async def run_script() -> None:
         seen: list[AnyMessage] = []
-        async with playing(tmp_path, said) as (stage, agent, running):
+        async with scripted_server(tmp_path, said) as (scripted, agent, running):
             outbox, server = agent.worker.outbox, Identity.load_or_create(tmp_path / "server")
             file = ArrayFile.write(outbox.new_block("shard-1"), {"w": np.ones(3)})
             result = Result("run-0", "shard-1", 1, file.block, ("a",), 0, {}, {}, "tensorflow", "cpu", 1)
             outbox.add(outbox.new_block("shard-1"), Entry(server.server_id, result, server.fingerprint))
-            link = await stage.links.get()
+            link = await scripted.links.get()
             await link.receive()
             await link.send(Welcome("0", "lab", False))
             assert await until(link, Offer, seen) == Offer(result)
@@ -221,7 +221,7 @@ def test_a_result_that_can_never_be_taken_is_dropped_and_not_offered_again(tmp_p
             assert len(outbox) == 0
             assert not list(outbox.block(file.block.id).parent.iterdir()), "nothing of it is left for a later start"
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert any("The server refused a result: it can't be." in line for line in said)
 
 
@@ -239,7 +239,7 @@ def test_a_model_of_another_keras_is_built_before_rows_are_fetched(tmp_path: Pat
     """Two versions that differ: a model that can't be built here is told with both, and nothing of it is fetched."""
     said: list[str] = []
 
-    async def play() -> None:
+    async def run_script() -> None:
         lease, _ = task()
         seen: list[AnyMessage] = []
         model = lease.fit.model
@@ -247,8 +247,8 @@ def test_a_model_of_another_keras_is_built_before_rows_are_fetched(tmp_path: Pat
         assert newer != model.architecture
         foreign = msgspec.structs.replace(model, architecture=newer)
         refused = msgspec.structs.replace(lease, fit=msgspec.structs.replace(lease.fit, model=foreign), task="shard-0")
-        async with playing(tmp_path, said) as (stage, _, running):
-            link = await stage.links.get()
+        async with scripted_server(tmp_path, said) as (scripted, _, running):
+            link = await scripted.links.get()
             joined = await link.receive()
             assert isinstance(joined, Join)
             assert joined.keras == keras_version()
@@ -266,4 +266,4 @@ def test_a_model_of_another_keras_is_built_before_rows_are_fetched(tmp_path: Pat
             assert isinstance(await until(link, Fetch, seen), Fetch)
             running.cancel()
 
-    asyncio.run(play())
+    asyncio.run(run_script())

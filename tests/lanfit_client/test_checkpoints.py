@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from holding import Hold
-from stage import COMPILED, NETWORK, playing, task, until
+from hold_points import Hold
+from scripted_server import COMPILED, NETWORK, scripted_server, task, until
 
 from lanfit.data.labels import Target
 from lanfit.net.link import Link
@@ -68,8 +68,8 @@ async def training(
     lease, blocks = task()
     lease = msgspec.structs.replace(lease, fit=msgspec.structs.replace(lease.fit, epochs=EPOCHS))
     seen: list[AnyMessage] = []
-    async with playing(folder, said) as (stage, agent, running):
-        link = await stage.links.get()
+    async with scripted_server(folder, said) as (scripted, agent, running):
+        link = await scripted.links.get()
         await link.receive()
         await link.send(Welcome("0", "lab", False))
         await link.send(lease)
@@ -111,7 +111,7 @@ def epochs_of(messages: list[AnyMessage]) -> list[int]:
 def test_a_killed_trainer_is_replaced_and_goes_on_to_the_same_bits(tmp_path: Path, hold: Hold) -> None:
     said: list[str] = []
 
-    async def play() -> None:
+    async def run_script() -> None:
         async with training(tmp_path, said) as (link, agent, running, lease, seen):
             await kept(tmp_path / "client")
             kill_trainer(agent)
@@ -139,7 +139,7 @@ def test_a_killed_trainer_is_replaced_and_goes_on_to_the_same_bits(tmp_path: Pat
             await link.send(RunEnded("run-1", "done", "it is over"))
             await running
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert any("resuming after epoch" in line for line in said)
 
 
@@ -149,7 +149,7 @@ def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_com
     monkeypatch.setenv("LANFIT_CHECKPOINT_SECONDS", "1000")
     said: list[str] = []
 
-    async def play() -> None:
+    async def run_script() -> None:
         async with training(tmp_path, said) as (link, agent, running, lease, seen):
             # Before there is a checkpoint: reported at once.
             while agent.worker.trainer.ready is None:
@@ -183,7 +183,7 @@ def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_com
             await running
         assert not list((tmp_path / "client").rglob("*.checkpoint"))
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_a_trainer_that_hangs_is_killed_when_its_task_is_taken_away_and_the_next_task_gets_another(
@@ -191,7 +191,7 @@ def test_a_trainer_that_hangs_is_killed_when_its_task_is_taken_away_and_the_next
 ) -> None:
     said: list[str] = []
 
-    async def play() -> None:
+    async def run_script() -> None:
         async with training(tmp_path, said) as (link, agent, running, lease, seen):
             await until(link, Epoch, seen)
             child = agent.worker.trainer._child
@@ -209,7 +209,7 @@ def test_a_trainer_that_hangs_is_killed_when_its_task_is_taken_away_and_the_next
             await link.send(RunEnded("run-1", "done", "it is over"))
             await running
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert any("did not stop when requested" in line for line in said)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from holding import Hold
-from stage import COMPILED, NETWORK, playing, task, until
+from hold_points import Hold
+from scripted_server import COMPILED, NETWORK, scripted_server, task, until
 
 from lanfit.core.workspace import Workspace
 from lanfit.data.labels import Target
@@ -109,9 +109,9 @@ def test_nothing_that_leaves_a_client_holds_a_row_or_a_path(tmp_path: Path) -> N
     model, weights = small_model()
     said: list[str] = []
 
-    async def play() -> tuple[Ear, AnyArray]:
-        async with playing(tmp_path, said, data=tmp_path / "dataset") as (stage, agent, running):
-            ear = Ear(await stage.links.get())
+    async def run_script() -> tuple[Ear, AnyArray]:
+        async with scripted_server(tmp_path, said, data=tmp_path / "dataset") as (scripted, agent, running):
+            ear = Ear(await scripted.links.get())
             await ear.link.send(Welcome("0", "lab", False))
             await ear.link.send(Survey(model, OWN, ear.offer(weights)))
             surveyed = await ear.receive(Surveyed)
@@ -165,7 +165,7 @@ def test_nothing_that_leaves_a_client_holds_a_row_or_a_path(tmp_path: Path) -> N
             assert agent.worker.failures == 0
             return ear, normalizer.apply(X)
 
-    ear, normalized = asyncio.run(play())
+    ear, normalized = asyncio.run(run_script())
     received = ear.everything
     assert len(received) > 2000
     for trace in (*traces(X), *traces(normalized)):
@@ -187,9 +187,9 @@ def test_of_files_that_can_not_be_used_only_place_and_reason_are_told_and_the_cl
     model, weights = small_model()
     said: list[str] = []
 
-    async def play() -> None:
-        async with playing(tmp_path, said, data=tmp_path / "dataset") as (stage, agent, running):
-            ear = Ear(await stage.links.get())
+    async def run_script() -> None:
+        async with scripted_server(tmp_path, said, data=tmp_path / "dataset") as (scripted, agent, running):
+            ear = Ear(await scripted.links.get())
             await ear.link.send(Welcome("0", "lab", False))
             order = Survey(model, OWN, ear.offer(weights))
             await ear.link.send(order)
@@ -215,7 +215,7 @@ def test_of_files_that_can_not_be_used_only_place_and_reason_are_told_and_the_cl
             assert agent.worker.failures == 0
             assert not agent.worker.is_unsuitable, "they were corrected"
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(
@@ -226,12 +226,12 @@ def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(
     for name, value in hold.environment.items():
         monkeypatch.setenv(name, value)
 
-    async def play() -> None:
+    async def run_script() -> None:
         lease, blocks = task()
         lease = msgspec.structs.replace(lease, fit=msgspec.structs.replace(lease.fit, epochs=3))
         seen: list[AnyMessage] = []
-        async with playing(tmp_path, said) as (stage, _, running):
-            link = await stage.links.get()
+        async with scripted_server(tmp_path, said) as (scripted, _, running):
+            link = await scripted.links.get()
             await link.send(Welcome("0", "lab", False))
             await link.send(lease)
             for _ in range(2):
@@ -240,7 +240,7 @@ def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(
                 await link.send_block(fetch, buffers(blocks[fetch.block]))
             await until(link, Epoch, seen)
             await link.close("pulled out")
-            link = await stage.links.get()
+            link = await scripted.links.get()
             await link.send(Welcome("0", "lab", False))
             await link.send(msgspec.structs.replace(lease, attempt=2))
             await link.send(Cancel("run-1", "shard-9", "the lease before this was read"))
@@ -254,7 +254,7 @@ def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(
             await link.send(RunEnded("run-1", "done", "it is over"))
             await running
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert len([line for line in said if line.startswith("Task shard-1")]) == 1
     epochs = [line.split()[1] for line in said if line.startswith("Epoch ")]
     assert epochs == [f"{number}/3" for number in range(1, 4)]

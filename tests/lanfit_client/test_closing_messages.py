@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from stage import Door, Stage
+from scripted_server import FakeGate, ScriptedServer
 
 from lanfit.core.workspace import Workspace
 from lanfit.errors import lanfit_error
@@ -79,18 +79,18 @@ def test_a_run_that_is_over_is_said_with_what_the_client_does_now() -> None:
 def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_path: Path) -> None:
     said: list[str] = []
 
-    async def play() -> None:
+    async def run_script() -> None:
         identity = Identity.load_or_create(tmp_path / "server")
-        stage = Stage()
-        door = Door(stretch("a b c d", identity.salt))
-        listener = await listen("127.0.0.1", 0, identity, door, stage)
+        scripted = ScriptedServer()
+        gate = FakeGate(stretch("a b c d", identity.salt))
+        listener = await listen("127.0.0.1", 0, identity, gate, scripted)
         state = ClientState.take(Workspace(tmp_path))
         runtime = Runtime("tensorflow", "auto", 1)
         agent = Agent(Server("127.0.0.1", listener.port), state, Workspace(tmp_path), "lab", runtime, said.append)
         running = asyncio.create_task(agent.run("a b c d", once=False))
         try:
             async with asyncio.timeout(60):
-                link = await stage.links.get()
+                link = await scripted.links.get()
                 assert isinstance(await link.receive(), Join)
                 await link.send(Welcome("0", "lab", False))
                 await link.send(RunEnded("run-1", "done", "run run-1 is over: done; your model: accuracy 0.9712"))
@@ -100,8 +100,8 @@ def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_pat
                 while not any("closed the connection" in line for line in said):
                     await asyncio.sleep(0)
                 # The server comes again at its port: until then nothing more was said.
-                again = await listen("127.0.0.1", listener.port, identity, door, stage)
-                link = await stage.links.get()
+                again = await listen("127.0.0.1", listener.port, identity, gate, scripted)
+                link = await scripted.links.get()
                 assert isinstance(await link.receive(), Join)
                 await link.send(Welcome("0", "lab", False))
                 await link.send(Status("2 clients are here"))
@@ -114,7 +114,7 @@ def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_pat
             await agent.close()
             state.lock.release()
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     over = next(index for index, line in enumerate(said) if "is over" in line)
     assert said[over : over + 2] == [
         "Run run-1 is over: done; your model: accuracy 0.9712. This client waits for the next run; Ctrl-C stops it.",

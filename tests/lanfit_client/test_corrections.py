@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stage import COMPILED, NETWORK, playing
+from scripted_server import COMPILED, NETWORK, scripted_server
 
 from lanfit.training import commands
 from lanfit.transfer.blocks import ArrayFile
@@ -36,7 +36,7 @@ class Keyboard:
             self.press = None
 
 
-def play(script: Any) -> None:
+def run_script(script: Any) -> None:
     async def within() -> None:
         async with asyncio.timeout(PATIENCE):
             await script()
@@ -60,7 +60,7 @@ def test_enter_reads_them_again_until_training_begins(tmp_path: Path) -> None:
         await corrections.end()
         assert keyboard.press is None, "what is typed from now on is for others"
 
-    play(script)
+    run_script(script)
     assert said == ["Correct them and press Enter here to read them again."]
 
 
@@ -94,7 +94,7 @@ def test_without_a_terminal_they_are_read_again_when_they_have_changed(tmp_path:
         await corrections.end()
         assert read.empty(), "once for each change"
 
-    play(script)
+    run_script(script)
     assert said == ["Correct them: they are read again as soon as they change."]
 
 
@@ -135,9 +135,9 @@ def test_a_client_tells_of_the_corrected_files_on_the_same_link(
         self._on_answer(answer)
 
     async def script() -> None:
-        async with playing(tmp_path, said, data=tmp_path) as (stage, agent, running):
+        async with scripted_server(tmp_path, said, data=tmp_path) as (scripted, agent, running):
             agent._corrections = Corrections(tmp_path, said.append, keyboard)
-            link = await stage.links.get()
+            link = await scripted.links.get()
             await link.send(Welcome("0", "lab", False))
             await link.send(Survey(model, ClientData(2, 0.0, 0.0, 0, 0, None), block_of({"w": np.zeros(1)})))
             wrong = await received(link, Unsuitable)
@@ -166,5 +166,5 @@ def test_a_client_tells_of_the_corrected_files_on_the_same_link(
     monkeypatch.setattr("lanfit.training.trainer_process.TrainerProcess.do", do)
     monkeypatch.setattr("lanfit.training.trainer_process.TrainerProcess.start", start)
     monkeypatch.setattr("lanfit_client.store.cache.Cache.get", cached)
-    play(script)
+    run_script(script)
     assert "Correct them and press Enter here to read them again." in said

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from memory_links import memory_links
-from stage import COMPILED, NETWORK
+from scripted_server import COMPILED, NETWORK
 
 from lanfit.core.workspace import Workspace
 from lanfit.errors import ChildDied
@@ -49,7 +49,7 @@ class FakeTrainer:
     async def close(self) -> None: ...
 
 
-class Scene:
+class Scenario:
     """A worker, and the server's end of its link."""
 
     def __init__(self, worker: Worker, link: Link, server: Link, sent: Sequence[Message], said: Sequence[str]) -> None:
@@ -76,12 +76,14 @@ class Scene:
         return [message for message in self.sent if isinstance(message, Failed)]
 
 
-def play(folder: Path, monkeypatch: pytest.MonkeyPatch, scene: Callable[[Scene], Awaitable[None]]) -> Scene:
+def run_script(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, scenario: Callable[[Scenario], Awaitable[None]]
+) -> Scenario:
     monkeypatch.setattr("lanfit.training.executor.TrainerProcess", FakeTrainer)
     sent: list[Message] = []
     said: list[str] = []
 
-    async def run() -> Scene:
+    async def run() -> Scenario:
         state = ClientState.take(Workspace(folder))
         worker = Worker(
             state,
@@ -96,8 +98,8 @@ def play(folder: Path, monkeypatch: pytest.MonkeyPatch, scene: Callable[[Scene],
         link, server = memory_links()
         try:
             async with asyncio.timeout(60):
-                played = Scene(worker, link, server, sent, said)
-                await scene(played)
+                played = Scenario(worker, link, server, sent, said)
+                await scenario(played)
                 return played
         finally:
             await worker.close()
@@ -111,7 +113,7 @@ def play(folder: Path, monkeypatch: pytest.MonkeyPatch, scene: Callable[[Scene],
 def test_a_trainer_that_is_killed_while_its_task_is_on_its_way_is_replaced_and_the_task_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def scene(it: Scene) -> None:
+    async def scenario(it: Scenario) -> None:
         await it.lease()
         weights = await it.fetched()
         it.trainer.die()
@@ -119,7 +121,7 @@ def test_a_trainer_that_is_killed_while_its_task_is_on_its_way_is_replaced_and_t
         await it.send(await it.fetched())
         assert isinstance(await it.trainer.given.get(), commands.Fit)
 
-    played = play(tmp_path, monkeypatch, scene)
+    played = run_script(tmp_path, monkeypatch, scenario)
     assert played.failures == []
     assert "The trainer was killed by signal 9; it is restarted. Receiving continues." in played.said
 
@@ -129,7 +131,7 @@ def test_what_is_received_for_a_task_is_told_to_both_sides_and_only_if_it_is(
 ) -> None:
     total = block_size(block_of(WEIGHTS).arrays) + block_size(block_of(ROWS).arrays)
 
-    async def scene(it: Scene) -> None:
+    async def scenario(it: Scenario) -> None:
         await it.lease()
         await it.send(await it.fetched())
         rows = await it.fetched()
@@ -145,7 +147,7 @@ def test_what_is_received_for_a_task_is_told_to_both_sides_and_only_if_it_is(
         await it.lease()
         await it.trainer.given.get()
 
-    played = play(tmp_path, monkeypatch, scene)
+    played = run_script(tmp_path, monkeypatch, scenario)
     assert [line for line in played.said if "run-1" in line] == [
         f"Task shard-1 of run run-1: receiving {total} bytes.",
         "Task shard-1 of run run-1: all that it needs is here already.",
@@ -157,7 +159,7 @@ def test_a_model_that_kills_a_trainer_while_it_is_built_is_tried_once_more_and_t
 ) -> None:
     monkeypatch.setattr("lanfit_client.work.keras_version", lambda: "1")
 
-    async def scene(it: Scene) -> None:
+    async def scenario(it: Scenario) -> None:
         it.worker.server_keras = "2"
         await it.lease()
         for _ in range(MOST_BUILDS):
@@ -165,7 +167,7 @@ def test_a_model_that_kills_a_trainer_while_it_is_built_is_tried_once_more_and_t
             assert isinstance(await it.trainer.given.get(), commands.Build)
             it.trainer.die()
 
-    [failed] = play(tmp_path, monkeypatch, scene).failures
+    [failed] = run_script(tmp_path, monkeypatch, scenario).failures
     assert failed.died
     assert failed.error == "the trainer was killed by signal 9"
     assert failed.log == ("last words",)
@@ -176,7 +178,7 @@ def test_a_model_that_is_built_at_the_second_attempt_is_trained(
 ) -> None:
     monkeypatch.setattr("lanfit_client.work.keras_version", lambda: "1")
 
-    async def scene(it: Scene) -> None:
+    async def scenario(it: Scenario) -> None:
         it.worker.server_keras = "2"
         await it.lease()
         await it.trainer.given.get()
@@ -187,4 +189,4 @@ def test_a_model_that_is_built_at_the_second_attempt_is_trained(
         await it.send(await it.fetched())
         assert isinstance(await it.trainer.given.get(), commands.Fit)
 
-    assert play(tmp_path, monkeypatch, scene).failures == []
+    assert run_script(tmp_path, monkeypatch, scenario).failures == []

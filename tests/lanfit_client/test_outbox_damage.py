@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from corrupted import DAMAGES
+from corrupted_files import DAMAGES
 from test_outbox import add
 
 from lanfit.core.durable import seal, unseal

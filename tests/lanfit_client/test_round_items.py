@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from stage import task
+from scripted_server import task
 
 from lanfit.core.workspace import Workspace
 from lanfit.training.commands import EpochDone, Ready, Step, Trained

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_cluster import FakeCluster, RecordingDisplay
 from fakes.backend import NAME, registered
 from fakes.models import FakeModels
-from played import PlayedCluster, RecordingDisplay
 
 from lanfit.core.lock import scratch_folder
 from lanfit.core.workspace import Workspace
@@ -33,7 +33,7 @@ from lanfit_server.store.result_store import ResultStore
 from lanfit_server.watchers import Watcher, Watchers
 
 
-class Gone(PlayedCluster):
+class Gone(FakeCluster):
     """A played cluster that notes what clients are told at the end of a run."""
 
     def __init__(self, *names: str) -> None:

@@ -11,9 +11,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from fake_cluster import FakeCluster, RecordingDisplay
 from fakes.backend import FakeBackend
 from only_tasks import terms_of
-from played import PlayedCluster, RecordingDisplay
 
 from lanfit.core.workspace import Workspace
 from lanfit.data.shard import Normalizers, Samples, Shard
@@ -80,7 +80,7 @@ class Quiet:
         pass
 
 
-class TrainingCluster(PlayedCluster):
+class TrainingCluster(FakeCluster):
     """Clients that have trained a task as soon as it is sent to them.
 
     Args:

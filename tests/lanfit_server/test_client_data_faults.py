@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from played import PlayedCluster, play
+from fake_cluster import FakeCluster, run_script
 from test_client_surveys import ARRAYS, MODEL, NO_BLOCK, OWN, SURVEYED
 from test_early_start import ClientHeard
 
@@ -27,11 +27,11 @@ THREE = ("a", "b", "c")
 ORDER = Survey(msgspec.structs.replace(MODEL, input_shape=(None, None)), OWN, NO_BLOCK)
 
 
-class Played:
+class Scripted:
     """A survey of three clients."""
 
     def __init__(self, *, corrects: bool, deadline: float = math.inf, early: EarlyStart | None = None) -> None:
-        self.cluster, self.said = PlayedCluster(*THREE), ClientHeard()
+        self.cluster, self.said = FakeCluster(*THREE), ClientHeard()
         self.assembly = Assembly(self.cluster, self.said, None, early, corrects=corrects, deadline=deadline)
 
     def surveys(self, name: str, columns: int = 3) -> None:
@@ -43,24 +43,24 @@ class Played:
         wrong = lanfit_error("own-data.unusable", client=name, error=what, hint="Put some there.")
         self.cluster.events.put_nowait(SurveyFailed(name, wrong))
 
-    def play(self, script: Callable[[], Coroutine[Any, Any, None]]) -> list[str]:
+    def run_script(self, script: Callable[[], Coroutine[Any, Any, None]]) -> list[str]:
         async def both() -> list[str]:
             surveying = asyncio.create_task(self.assembly.survey(THREE, ORDER))
             await self.cluster.asked(*THREE)
             await script()
             return (await surveying)[1]
 
-        owners: list[str] = play(both())
+        owners: list[str] = run_script(both())
         return owners
 
     def refused(self, script: Callable[[], Coroutine[Any, Any, None]]) -> LanfitError:
         with pytest.raises(LanfitError) as wrong:
-            self.play(script)
+            self.run_script(script)
         return wrong.value
 
 
 def test_without_a_terminal_all_faults_are_collected_and_end_it_together() -> None:
-    scene = Played(corrects=False)
+    scene = Scripted(corrects=False)
 
     async def script() -> None:
         scene.fails("b", "X/rows.csv holds no rows")
@@ -78,7 +78,7 @@ def test_without_a_terminal_all_faults_are_collected_and_end_it_together() -> No
 
 
 def test_at_a_terminal_faults_are_shown_and_corrected_files_are_waited_for() -> None:
-    scene = Played(corrects=True)
+    scene = Scripted(corrects=True)
 
     async def script() -> None:
         scene.surveys("c")
@@ -90,14 +90,14 @@ def test_at_a_terminal_faults_are_shown_and_corrected_files_are_waited_for() -> 
         await scene.said.until("Y/labels.csv has 199 rows")
         scene.surveys("b")
 
-    assert scene.play(script) == ["a", "b", "c"]
+    assert scene.run_script(script) == ["a", "b", "c"]
     assert "the data of b can't be used: X/rows.csv holds no rows.\n  → Put some there. The files are on b." in (
         scene.said.lines
     )
 
 
 def test_a_client_that_is_started_again_is_asked_again_after_a_fault() -> None:
-    scene = Played(corrects=True)
+    scene = Scripted(corrects=True)
 
     async def script() -> None:
         scene.surveys("b")
@@ -109,11 +109,11 @@ def test_a_client_that_is_started_again_is_asked_again_after_a_fault() -> None:
         await scene.cluster.asked("a")
         scene.surveys("a")
 
-    assert scene.play(script) == ["a", "b", "c"]
+    assert scene.run_script(script) == ["a", "b", "c"]
 
 
 def test_files_that_do_not_go_together_are_said_to_all_and_read_again() -> None:
-    scene = Played(corrects=True)
+    scene = Scripted(corrects=True)
 
     async def script() -> None:
         scene.surveys("a")
@@ -124,11 +124,11 @@ def test_files_that_do_not_go_together_are_said_to_all_and_read_again() -> None:
             assert any(name == told and "does not match" in text for told, text in scene.cluster.told)
         scene.surveys("b")
 
-    assert scene.play(script) == ["a", "b", "c"]
+    assert scene.run_script(script) == ["a", "b", "c"]
 
 
 def test_enter_begins_without_those_whose_files_can_not_be_used() -> None:
-    scene = Played(corrects=True, early=EarlyStart(by_key=True))
+    scene = Scripted(corrects=True, early=EarlyStart(by_key=True))
 
     async def script() -> None:
         scene.surveys("a")
@@ -137,11 +137,11 @@ def test_enter_begins_without_those_whose_files_can_not_be_used() -> None:
         await scene.said.until("Press Enter to start with the 1 that is ready.")
         scene.cluster.events.put_nowait(BeginNow())
 
-    assert scene.play(script) == ["a"]
+    assert scene.run_script(script) == ["a"]
 
 
 def test_a_client_that_never_tells_is_not_waited_for_beyond_the_deadline() -> None:
-    scene = Played(corrects=False, deadline=0.001)
+    scene = Scripted(corrects=False, deadline=0.001)
 
     async def script() -> None:
         scene.surveys("a")
@@ -154,14 +154,14 @@ def test_a_client_that_never_tells_is_not_waited_for_beyond_the_deadline() -> No
 
 
 def test_one_that_tells_after_its_deadline_is_taken_where_that_is_waited_for() -> None:
-    scene = Played(corrects=True, deadline=0.001)
+    scene = Scripted(corrects=True, deadline=0.001)
 
     async def script() -> None:
         await scene.said.until("c has not reported the contents of its data for")
         for name in THREE:
             scene.surveys(name)
 
-    assert scene.play(script) == ["a", "b", "c"]
+    assert scene.run_script(script) == ["a", "b", "c"]
 
 
 def test_each_client_is_told_whether_its_own_files_kept_the_run_from_beginning() -> None:

@@ -7,7 +7,7 @@ import asyncio
 import msgspec
 import numpy as np
 import pytest
-from played import PlayedCluster, RecordingDisplay, play
+from fake_cluster import FakeCluster, RecordingDisplay, run_script
 
 from lanfit.data.labels import Target
 from lanfit.data.normalize import Moments
@@ -27,7 +27,7 @@ ORDER = Survey(MODEL, OWN, NO_BLOCK)
 
 def test_a_client_that_leaves_before_it_has_told_may_be_replaced_by_another() -> None:
     async def script() -> None:
-        cluster, said = PlayedCluster("lab-1", "lab-2"), RecordingDisplay()
+        cluster, said = FakeCluster("lab-1", "lab-2"), RecordingDisplay()
         surveying = asyncio.create_task(Assembly(cluster, said).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
         cluster.events.put_nowait(SurveyDone("lab-2", SURVEYED, ARRAYS))
@@ -39,12 +39,12 @@ def test_a_client_that_leaves_before_it_has_told_may_be_replaced_by_another() ->
         assert owners == ["lab-0", "lab-2"]
         assert any("a note" in line for line in said.lines)
 
-    play(script())
+    run_script(script())
 
 
 def test_a_client_that_comes_again_before_it_has_told_is_asked_again() -> None:
     async def script() -> None:
-        cluster, said = PlayedCluster("lab-1"), RecordingDisplay()
+        cluster, said = FakeCluster("lab-1"), RecordingDisplay()
         surveying = asyncio.create_task(Assembly(cluster, said).survey(["lab-1"], ORDER))
         await cluster.asked("lab-1")
         cluster.sent.clear()
@@ -53,12 +53,12 @@ def test_a_client_that_comes_again_before_it_has_told_is_asked_again() -> None:
         cluster.events.put_nowait(SurveyDone("lab-1", SURVEYED, ARRAYS))
         assert (await surveying)[1] == ["lab-1"]
 
-    play(script())
+    run_script(script())
 
 
 def test_what_several_clients_note_about_their_files_is_said_once() -> None:
     async def script() -> None:
-        cluster, said = PlayedCluster("lab-1", "lab-2"), RecordingDisplay()
+        cluster, said = FakeCluster("lab-1", "lab-2"), RecordingDisplay()
         surveying = asyncio.create_task(Assembly(cluster, said).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
         for name, notes in (("lab-1", ("rows are read as 8×8",)), ("lab-2", ("rows are read as 8×8", "a gap"))):
@@ -68,12 +68,12 @@ def test_what_several_clients_note_about_their_files_is_said_once() -> None:
         assert "".join(said.lines).count("Note: rows are read as 8×8.") == 1
         assert "".join(said.lines).count("Note: a gap.") == 1
 
-    play(script())
+    run_script(script())
 
 
 def test_one_client_whose_files_can_not_be_used_ends_it_and_is_named() -> None:
     async def script() -> None:
-        cluster = PlayedCluster("lab-1", "lab-2")
+        cluster = FakeCluster("lab-1", "lab-2")
         surveying = asyncio.create_task(Assembly(cluster, RecordingDisplay()).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
         wrong = lanfit_error("own-data.unusable", client="lab-2", error="X/a.csv holds no rows", hint="Put some there.")
@@ -82,12 +82,12 @@ def test_one_client_whose_files_can_not_be_used_ends_it_and_is_named() -> None:
         with pytest.raises(InputError, match=r"the data of lab-2 can't be used: X/a\.csv holds no rows"):
             await surveying
 
-    play(script())
+    run_script(script())
 
 
 def test_a_client_that_breaks_the_protocol_while_it_reads_its_files_ends_the_start_with_the_reason() -> None:
     async def script() -> None:
-        cluster, said = PlayedCluster("a"), RecordingDisplay()
+        cluster, said = FakeCluster("a"), RecordingDisplay()
         order = Survey(MODEL, OWN, NO_BLOCK)
         asking = asyncio.create_task(Assembly(cluster, said).survey(["a"], order))
         await cluster.asked("a")
@@ -96,4 +96,4 @@ def test_a_client_that_breaks_the_protocol_while_it_reads_its_files_ends_the_sta
             await asking
         assert error.value.code == "survey.malformed"
 
-    play(script())
+    run_script(script())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from memory_links import memory_links
-from test_deliveries import Scene, arrays, deliver, result
+from test_deliveries import Scenario, arrays, deliver, result
 from test_result_store import SERVER
 
 from lanfit.core.workspace import Workspace
@@ -111,22 +111,22 @@ def test_another_id_counts_also_when_it_cannot_be_written(tmp_path: Path, monkey
 # --- the cluster ------------------------------------------------------------------------------------------------------
 
 
-def on_stage(folder: Path, act: Callable[[Scene], contextlib.AbstractAsyncContextManager[None]]) -> Scene:
-    async def go() -> Scene:
-        scene = Scene(folder)
-        async with asyncio.timeout(120), act(scene):
+def on_stage(folder: Path, act: Callable[[Scenario], contextlib.AbstractAsyncContextManager[None]]) -> Scenario:
+    async def go() -> Scenario:
+        scenario = Scenario(folder)
+        async with asyncio.timeout(120), act(scenario):
             pass
-        scene.store.close()
-        return scene
+        scenario.store.close()
+        return scenario
 
     return asyncio.run(go())
 
 
 @contextlib.asynccontextmanager
-async def joined(scene: Scene, said: Join, client_id: bytes = ID) -> AsyncIterator[tuple[Link, object]]:
+async def joined(scenario: Scenario, said: Join, client_id: bytes = ID) -> AsyncIterator[tuple[Link, object]]:
     """A client's end of a link, and what the server answers to its Join."""
     client, server = memory_links()
-    serving = asyncio.create_task(scene.cluster._serve(server, client_id, "10.99.0.11"))
+    serving = asyncio.create_task(scenario.cluster._serve(server, client_id, "10.99.0.11"))
     try:
         await client.send(said)
         yield client, await client.receive()
@@ -142,39 +142,39 @@ def go_deaf(link: Link) -> None:
     transport.pause_reading()
 
 
-def short(scene: Scene) -> None:
+def short(scenario: Scenario) -> None:
     """Do not wait long for an answer."""
-    scene.cluster._timeouts = Timeouts(suspect=0.03)
+    scenario.cluster._timeouts = Timeouts(suspect=0.03)
 
 
 def test_a_copy_is_told_to_choose_another_id_and_the_original_stays(tmp_path: Path) -> None:
     @contextlib.asynccontextmanager
-    async def act(scene: Scene) -> AsyncIterator[None]:
-        async with joined(scene, join(b"b", b"a")) as (original, answer):
+    async def act(scenario: Scenario) -> AsyncIterator[None]:
+        async with joined(scenario, join(b"b", b"a")) as (original, answer):
             assert isinstance(answer, Welcome)
             for number in range(3):
-                async with joined(scene, join(b"c%d" % number, b"a")) as (_, answer):
+                async with joined(scenario, join(b"c%d" % number, b"a")) as (_, answer):
                     assert isinstance(answer, IdTaken)
             assert not original.closed.is_set()
-            assert scene.cluster.roster.connected == ["lab"]
-            async with joined(scene, join(b"c0", b"a"), b"another id 12345") as (_, answer):
+            assert scenario.cluster.roster.connected == ["lab"]
+            async with joined(scenario, join(b"c0", b"a"), b"another id 12345") as (_, answer):
                 assert isinstance(answer, Welcome)
                 assert answer.name == "lab-2"
         yield
 
-    scene = on_stage(tmp_path, act)
-    [line] = [line for line in scene.told if "copied" in line]  # once, however many copies come
+    scenario = on_stage(tmp_path, act)
+    [line] = [line for line in scenario.told if "copied" in line]  # once, however many copies come
     assert line.startswith("lab at 10.99.0.11 has the id of lab, which is connected")
 
 
 @pytest.mark.parametrize("newcomer", [join(b"b", b"a"), join(b"c", b"b", b"a")])
 def test_a_client_that_returns_replaces_its_half_open_link_without_waiting(tmp_path: Path, newcomer: Join) -> None:
     @contextlib.asynccontextmanager
-    async def act(scene: Scene) -> AsyncIterator[None]:
-        scene.cluster._timeouts = Timeouts(suspect=1e6)  # who is asked waits beyond the end of this test
-        async with joined(scene, join(b"b", b"a")) as (dead, _):
+    async def act(scenario: Scenario) -> AsyncIterator[None]:
+        scenario.cluster._timeouts = Timeouts(suspect=1e6)  # who is asked waits beyond the end of this test
+        async with joined(scenario, join(b"b", b"a")) as (dead, _):
             go_deaf(dead)
-            async with joined(scene, newcomer) as (_, answer):
+            async with joined(scenario, newcomer) as (_, answer):
                 assert isinstance(answer, Welcome)
                 assert answer.name == "lab"
             await dead.closed.wait()
@@ -185,11 +185,11 @@ def test_a_client_that_returns_replaces_its_half_open_link_without_waiting(tmp_p
 
 def test_a_client_whose_list_is_lost_replaces_a_link_that_does_not_answer(tmp_path: Path) -> None:
     @contextlib.asynccontextmanager
-    async def act(scene: Scene) -> AsyncIterator[None]:
-        short(scene)
-        async with joined(scene, join(b"b", b"a")) as (dead, _):
+    async def act(scenario: Scenario) -> AsyncIterator[None]:
+        short(scenario)
+        async with joined(scenario, join(b"b", b"a")) as (dead, _):
             go_deaf(dead)
-            async with joined(scene, join(b"x")) as (_, answer):
+            async with joined(scenario, join(b"x")) as (_, answer):
                 assert isinstance(answer, Welcome)
                 assert answer.name == "lab"
             await dead.closed.wait()
@@ -200,12 +200,12 @@ def test_a_client_whose_list_is_lost_replaces_a_link_that_does_not_answer(tmp_pa
 
 def test_of_many_copies_that_come_at_once_each_gets_its_place(tmp_path: Path) -> None:
     @contextlib.asynccontextmanager
-    async def act(scene: Scene) -> AsyncIterator[None]:
+    async def act(scenario: Scenario) -> AsyncIterator[None]:
         async with contextlib.AsyncExitStack() as stack:
-            entering = [stack.enter_async_context(joined(scene, join(b"%d" % n, b"a"))) for n in range(10)]
+            entering = [stack.enter_async_context(joined(scenario, join(b"%d" % n, b"a"))) for n in range(10)]
             answers = [answer for _, answer in await asyncio.gather(*entering)]
             assert sorted(type(answer).__name__ for answer in answers) == ["IdTaken"] * 9 + ["Welcome"]
-            assert scene.cluster.roster.connected == ["lab"]
+            assert scenario.cluster.roster.connected == ["lab"]
         yield
 
     on_stage(tmp_path, act)
@@ -213,16 +213,19 @@ def test_of_many_copies_that_come_at_once_each_gets_its_place(tmp_path: Path) ->
 
 def test_a_result_that_two_machines_have_counts_once_and_both_may_forget_it(tmp_path: Path) -> None:
     @contextlib.asynccontextmanager
-    async def act(scene: Scene) -> AsyncIterator[None]:
+    async def act(scenario: Scenario) -> AsyncIterator[None]:
         values = arrays()
-        attempt = scene.gave("lab", b"1" * 16)
-        async with joined(scene, join(b"b"), b"1" * 16) as (one, _), joined(scene, join(b"c"), b"2" * 16) as (other, _):
+        attempt = scenario.gave("lab", b"1" * 16)
+        async with (
+            joined(scenario, join(b"b"), b"1" * 16) as (one, _),
+            joined(scenario, join(b"c"), b"2" * 16) as (other, _),
+        ):
             await one.receive()
             await other.receive()
             assert isinstance(await deliver(one, values, attempt), Ack)
             await other.send(Offer(result(values, attempt)))
             assert isinstance(await other.receive(), Ack)
-        events = [scene.cluster.events.get_nowait() for _ in range(scene.cluster.events.qsize())]
+        events = [scenario.cluster.events.get_nowait() for _ in range(scenario.cluster.events.qsize())]
         assert len([event for event in events if isinstance(event, ResultCommitted)]) == 1
         assert not [event for event in events if isinstance(event, DuplicateResult | Claimed)], (
             "no news for the operator"
@@ -253,7 +256,7 @@ class Lab:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.scene = Scene(folder / "server")
+        self.scenario = Scenario(folder / "server")
         self.said: dict[str, list[str]] = {}
 
     @contextlib.asynccontextmanager
@@ -262,13 +265,13 @@ class Lab:
         gate = GateKeeper(self.folder / "gate.json")
         gate.stretched = stretch(PASSPHRASE, identity.salt)
         self.identity = identity
-        self.port = (await self.scene.cluster.open("127.0.0.1", 0, identity, gate, Timeouts())).port
+        self.port = (await self.scenario.cluster.open("127.0.0.1", 0, identity, gate, Timeouts())).port
         try:
             async with asyncio.timeout(120):
                 yield self
         finally:
-            await self.scene.cluster.close()
-            self.scene.store.close()
+            await self.scenario.cluster.close()
+            self.scenario.store.close()
 
     @contextlib.asynccontextmanager
     async def machine(
@@ -302,20 +305,20 @@ def copy(lab: Lab, source: str, target: str) -> None:
 
 
 def test_machines_with_a_copied_state_work_side_by_side_and_each_says_so_once(tmp_path: Path) -> None:
-    async def play() -> None:
+    async def run_script() -> None:
         async with Lab(tmp_path).open() as lab:
             image = started(tmp_path / "one")
-            fill(image, lab.scene.gave("image", image.client_id), lab.identity.fingerprint)
+            fill(image, lab.scenario.gave("image", image.client_id), lab.identity.fingerprint)
             copy(lab, "one", "two")
             async with lab.machine("one") as (_, one):
                 await lab.until(lambda: lab.joins("one") == 1)
                 async with lab.machine("two") as (_, two):
                     await lab.until(lambda: lab.joins("two") == 1)
-                    assert lab.scene.cluster.roster.connected == ["image", "image-2"]
+                    assert lab.scenario.cluster.roster.connected == ["image", "image-2"]
                     assert (one.client_id, two.client_id == one.client_id) == (image.client_id, False)
                     # Both had the result: it is taken once, and neither keeps it.
                     await lab.until(lambda: not list(one.outbox.glob("*")) and not list(two.outbox.glob("*")))
-                    assert len(lab.scene.run.ledger.results()) == 1
+                    assert len(lab.scenario.run.ledger.results()) == 1
                     new_id = two.client_id
                 # What it chose was for good: its next process has that id.
                 async with lab.machine("two", said_as="two again") as (_, again):
@@ -324,27 +327,27 @@ def test_machines_with_a_copied_state_work_side_by_side_and_each_says_so_once(tm
                 assert lab.joins("one") == 1, "the original was thrown out"
             assert len([line for line in lab.said["two"] if "new id" in line]) == 1
             assert not [line for line in [*lab.said["one"], *lab.said["two again"]] if "new id" in line]
-            assert len([line for line in lab.scene.told if "client/state/ was copied" in line]) == 1
+            assert len([line for line in lab.scenario.told if "client/state/ was copied" in line]) == 1
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_a_state_that_was_copied_while_its_client_ran_is_settled_after_one_change_of_places(tmp_path: Path) -> None:
-    async def play() -> None:
+    async def run_script() -> None:
         async with Lab(tmp_path).open() as lab, lab.machine("one") as (_, one):
             await lab.until(lambda: lab.joins("one") == 1)
             copy(lab, "one", "two")
             async with lab.machine("two") as (_, two):
                 await lab.until(lambda: lab.joins("one") == 2 and lab.joins("two") == 1)
                 assert one.client_id != two.client_id
-                assert len(lab.scene.cluster.roster.connected) == 2
+                assert len(lab.scenario.cluster.roster.connected) == 2
                 assert len([line for line in lab.said["one"] if "new id" in line]) == 1
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_a_client_that_is_started_again_has_its_id_and_its_name(tmp_path: Path) -> None:
-    async def play() -> None:
+    async def run_script() -> None:
         async with Lab(tmp_path).open() as lab, lab.machine("one") as (agent, one):
             await lab.until(lambda: lab.joins("one") == 1)
             before, link = one.client_id, agent._link
@@ -357,11 +360,11 @@ def test_a_client_that_is_started_again_has_its_id_and_its_name(tmp_path: Path) 
                 assert again.client_id == before
                 assert any("Joined" in line and "as image." in line for line in lab.said["again"])
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_an_answer_is_told_from_a_link_that_ends(tmp_path: Path) -> None:
-    async def play() -> None:
+    async def run_script() -> None:
         client, server = memory_links(LinkTimes(ping=1e6, dead=1e6))
         assert await server.answers(60)
         go_deaf(client)
@@ -372,4 +375,4 @@ def test_an_answer_is_told_from_a_link_that_ends(tmp_path: Path) -> None:
         assert not await asking
         assert not await server.answers(60)
 
-    asyncio.run(play())
+    asyncio.run(run_script())

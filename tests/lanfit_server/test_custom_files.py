@@ -23,7 +23,7 @@ OURS = CustomFile("my_layers.py", "a" * 64)
 OTHER = CustomFile("my_layers.py", "b" * 64)
 
 
-class Scene:
+class Scenario:
     """A cluster, and clients whose lines the test speaks."""
 
     def __init__(self, folder: Path) -> None:
@@ -53,26 +53,26 @@ class Scene:
         await asyncio.gather(*self._serving)
 
 
-def play(folder: Path, act: Callable[[Scene], Awaitable[None]]) -> None:
+def run_script(folder: Path, act: Callable[[Scenario], Awaitable[None]]) -> None:
     async def go() -> None:
         async with asyncio.timeout(60):
-            await act(Scene(folder))
+            await act(Scenario(folder))
 
     asyncio.run(go())
 
 
 def test_only_clients_with_the_same_file_take_part_and_both_sides_are_told(tmp_path: Path) -> None:
-    async def act(scene: Scene) -> None:
-        await scene.cluster.require([OURS], ["Patches"])
-        with_it = await scene.join("has", OURS)
-        without = await scene.join("has-none")
-        with_another = await scene.join("has-another", OTHER)
+    async def act(scenario: Scenario) -> None:
+        await scenario.cluster.require([OURS], ["Patches"])
+        with_it = await scenario.join("has", OURS)
+        without = await scenario.join("has-none")
+        with_another = await scenario.join("has-another", OTHER)
 
         told = NeedsCustom((OURS,), ("Patches",))
         assert [await without.receive(), await with_another.receive()] == [told, told]
-        assert scene.cluster.roster.connected == ["has"]
-        assert scene.events() == [ClientJoined("has")]
-        first, second = scene.said[:2]
+        assert scenario.cluster.roster.connected == ["has"]
+        assert scenario.events() == [ClientJoined("has")]
+        first, second = scenario.said[:2]
         assert first == (
             "has-none gets no task: it does not allow my_layers.py (SHA-256 aaaaaaaaaaaa): copy the file to it, and "
             "start it with --custom-objects my_layers.py."
@@ -81,60 +81,60 @@ def test_only_clients_with_the_same_file_take_part_and_both_sides_are_told(tmp_p
             "has-another gets no task: its my_layers.py (SHA-256 bbbbbbbbbbbb) is not this server's (SHA-256 aaaaaa"
         )
         assert told_of in second
-        await scene.close(with_it, without, with_another)
-        assert [(type(event), event.client) for event in scene.events()] == [(ClientLeft, "has")]
+        await scenario.close(with_it, without, with_another)
+        assert [(type(event), event.client) for event in scenario.events()] == [(ClientLeft, "has")]
 
-    play(tmp_path, act)
+    run_script(tmp_path, act)
 
 
 def test_a_client_that_can_not_take_part_is_told_when_the_run_is_over(tmp_path: Path) -> None:
-    async def act(scene: Scene) -> None:
-        await scene.cluster.require([OURS], [])
-        with_it, without = await scene.join("has", OURS), await scene.join("has-none")
+    async def act(scenario: Scenario) -> None:
+        await scenario.cluster.require([OURS], [])
+        with_it, without = await scenario.join("has", OURS), await scenario.join("has-none")
         assert isinstance(await without.receive(), NeedsCustom)
 
-        await scene.cluster.end_run({"has": RunEnded("run-1", "done", "it is over")})
+        await scenario.cluster.end_run({"has": RunEnded("run-1", "done", "it is over")})
 
         assert await with_it.receive() == RunEnded("run-1", "done", "it is over")
         told = await without.receive()
         assert isinstance(told, RunEnded)
         assert "did not take part" in told.text
-        await scene.close(with_it, without)
+        await scenario.close(with_it, without)
 
-    play(tmp_path, act)
+    run_script(tmp_path, act)
 
 
 def test_who_joined_before_the_job_was_known_is_looked_at_when_it_is(tmp_path: Path) -> None:
-    async def act(scene: Scene) -> None:
-        link = await scene.join("early")
-        assert scene.events() == [ClientJoined("early")]
+    async def act(scenario: Scenario) -> None:
+        link = await scenario.join("early")
+        assert scenario.events() == [ClientJoined("early")]
 
-        await scene.cluster.require([OURS], [])
+        await scenario.cluster.require([OURS], [])
         assert isinstance(await link.receive(), NeedsCustom)
-        assert scene.cluster.roster.connected == []
+        assert scenario.cluster.roster.connected == []
 
-        await scene.cluster.require([], [])  # the next run needs no file
-        assert scene.cluster.roster.connected == ["early"]
-        await scene.close(link)
+        await scenario.cluster.require([], [])  # the next run needs no file
+        assert scenario.cluster.roster.connected == ["early"]
+        await scenario.close(link)
 
-    play(tmp_path, act)
+    run_script(tmp_path, act)
 
 
 def test_a_client_that_allows_the_file_while_it_is_here_takes_part_from_then_on(tmp_path: Path) -> None:
-    async def act(scene: Scene) -> None:
-        await scene.cluster.require([OURS], [])
-        link = await scene.join("late")
+    async def act(scenario: Scenario) -> None:
+        await scenario.cluster.require([OURS], [])
+        link = await scenario.join("late")
         assert isinstance(await link.receive(), NeedsCustom)
-        assert scene.events() == []
+        assert scenario.events() == []
 
         await link.send(Allow((OURS,)))
-        while not scene.cluster.roster.connected:
+        while not scenario.cluster.roster.connected:
             await asyncio.sleep(0)
 
-        assert scene.events() == [ClientJoined("late")]
-        await scene.close(link)
+        assert scenario.events() == [ClientJoined("late")]
+        await scenario.close(link)
 
-    play(tmp_path, act)
+    run_script(tmp_path, act)
 
 
 def test_a_job_keeps_where_its_files_are_and_what_was_in_them(tmp_path: Path) -> None:

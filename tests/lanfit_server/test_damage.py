@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from corrupted import DAMAGES, flip
-from test_federated_rounds import Died, Run, at_work, kernel, kill_at, mean, play, whole
+from corrupted_files import DAMAGES, flip
+from test_federated_rounds import Died, Run, at_work, kernel, kill_at, mean, run_script, whole
 from test_result_store import ARRAYS, SERVER, record, result
 
 from lanfit.core.durable import seal
@@ -290,7 +290,7 @@ def stopped_after_two_of_three_rounds(folder: Path, **values: object) -> None:
             while not all(each.stored for each in run.records()):
                 await asyncio.sleep(0.001)
 
-    play(first())
+    run_script(first())
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -322,7 +322,7 @@ def test_a_round_that_can_not_be_summed_up_again_is_gone_back_to_and_keeps_its_o
             with pytest.raises(Died):
                 await working
 
-    play(dies())
+    run_script(dies())
     monkeypatch.setattr("lanfit_server.methods.federated.workshop.failpoint", failpoint)
     DAMAGES[damage](Workspace(tmp_path).run_folder("run-1") / "results" / "round-1-shard-2.block")
     run = Run(tmp_path, False, {"rounds": 1})
@@ -337,7 +337,7 @@ def test_a_round_that_can_not_be_summed_up_again_is_gone_back_to_and_keeps_its_o
             await working
             assert kernel(run) == mean([1, 4, 10])
 
-    play(again())
+    run_script(again())
 
 
 # --- the passphrase ---------------------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from fake_cluster import run_script
 from hypothesis import given
 from hypothesis import strategies as st
 from places import Place, place_of  # noqa: F401
-from played import play
 
 from lanfit.settings.job import make_job
 from lanfit.wire.messages import Join, Progress
@@ -410,4 +410,4 @@ def test_a_run_is_followed_from_its_request_to_its_end(place: Place, values: dic
             assert any("Reading the data" in line["text"] for line in state["log"]), state["log"]
             assert state["queue"] == []
 
-    play(script())
+    run_script(script())

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 import pytest
-from played import PlayedCluster, RecordingDisplay, play
+from fake_cluster import FakeCluster, RecordingDisplay, run_script
 from test_client_surveys import ARRAYS, ORDER, SURVEYED
 
 from lanfit.errors import InputError, lanfit_error
@@ -34,7 +34,7 @@ class ClientHeard(RecordingDisplay):
 
 
 def gathered(
-    cluster: PlayedCluster,
+    cluster: FakeCluster,
     wanted: int,
     early: EarlyStart,
     script: Callable[[ClientHeard], object],
@@ -48,7 +48,7 @@ def gathered(
         await script(said)  # type: ignore[misc]
         return await gathering
 
-    return play(both()), said.lines
+    return run_script(both()), said.lines
 
 
 async def nothing(said: ClientHeard) -> None:
@@ -59,7 +59,7 @@ async def nothing(said: ClientHeard) -> None:
 
 
 def test_enter_begins_with_those_who_came_and_the_waiting_line_names_it() -> None:
-    cluster = PlayedCluster("b", "a")
+    cluster = FakeCluster("b", "a")
 
     async def press(said: ClientHeard) -> None:
         await said.until("Press Enter to start with the 2 that are ready")
@@ -70,7 +70,7 @@ def test_enter_begins_with_those_who_came_and_the_waiting_line_names_it() -> Non
 
 
 def test_enter_with_nobody_there_is_answered_and_the_wait_goes_on() -> None:
-    cluster = PlayedCluster()
+    cluster = FakeCluster()
 
     async def press(said: ClientHeard) -> None:
         cluster.events.put_nowait(BeginNow())
@@ -83,7 +83,7 @@ def test_enter_with_nobody_there_is_answered_and_the_wait_goes_on() -> None:
 
 
 def test_enter_with_too_few_is_answered_and_pressed_again_when_enough_are_there() -> None:
-    cluster = PlayedCluster("a")
+    cluster = FakeCluster("a")
 
     async def press(said: ClientHeard) -> None:
         await said.until("As soon as 2 are ready, Enter starts without the others.")
@@ -97,7 +97,7 @@ def test_enter_with_too_few_is_answered_and_pressed_again_when_enough_are_there(
 
 
 def test_clients_are_told_that_the_operator_may_begin_without_the_missing() -> None:
-    cluster = PlayedCluster("a")
+    cluster = FakeCluster("a")
 
     async def press(said: ClientHeard) -> None:
         await said.until("Press Enter")
@@ -115,11 +115,11 @@ def test_clients_are_told_that_the_operator_may_begin_without_the_missing() -> N
 
 
 def test_after_its_time_it_begins_with_those_who_are_there() -> None:
-    assert gathered(PlayedCluster("a"), 3, EarlyStart(after=0.001), nothing)[0] == ["a"]
+    assert gathered(FakeCluster("a"), 3, EarlyStart(after=0.001), nothing)[0] == ["a"]
 
 
 def test_after_its_time_it_begins_as_soon_as_enough_are_there_and_says_so_once() -> None:
-    cluster = PlayedCluster("a")
+    cluster = FakeCluster("a")
 
     async def come(said: ClientHeard) -> None:
         await said.until("Training can't start yet: 1 is ready, but at least 2 clients must be.")
@@ -177,7 +177,7 @@ def test_without_a_word_all_are_waited_for() -> None:
 
 
 def test_of_parts_only_those_begin_who_have_taken_some() -> None:
-    cluster = PlayedCluster("a", "b")
+    cluster = FakeCluster("a", "b")
 
     async def press(said: ClientHeard) -> None:
         await cluster.asked("a", "b")
@@ -192,7 +192,7 @@ def test_of_parts_only_those_begin_who_have_taken_some() -> None:
 
 
 def test_strangers_take_the_places_of_those_who_are_named_and_missing_before_it_begins_without_them() -> None:
-    cluster = PlayedCluster("a", "stranger")
+    cluster = FakeCluster("a", "stranger")
     cluster.rename = cluster.roster.rename  # type: ignore[attr-defined]
     takers = Takers(3, {"a": PartRange(1, 1), "b": PartRange(2, 2), "c": PartRange(3, 3)}, asks=False)
 
@@ -207,7 +207,7 @@ def test_strangers_take_the_places_of_those_who_are_named_and_missing_before_it_
 
 def test_who_does_not_tell_of_its_own_files_is_not_waited_for_either() -> None:
     async def script() -> None:
-        cluster, said = PlayedCluster("lab-1", "lab-2"), RecordingDisplay()
+        cluster, said = FakeCluster("lab-1", "lab-2"), RecordingDisplay()
         early = EarlyStart(by_key=True)
         surveying = asyncio.create_task(Assembly(cluster, said, None, early).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
@@ -217,7 +217,7 @@ def test_who_does_not_tell_of_its_own_files_is_not_waited_for_either() -> None:
         assert owners == ["lab-2"]
         assert len(data.shards) == 1
 
-    play(script())
+    run_script(script())
 
 
 # --- what is written down ---------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from lanfit_server.run.tasks import TaskTable
 from lanfit_server.ui.narrator import sentence
 
 
-class Played:
+class Scripted:
     """The evaluations of a run whose clients are gone, or not, as the test says."""
 
     def __init__(self, *owners: str, deadline: float = 60.0) -> None:
@@ -84,121 +84,121 @@ def test_figures_of_a_client_that_are_no_numbers_end_nothing_and_choose_no_model
 
 
 def test_all_are_asked_and_answers_to_other_questions_do_not_count() -> None:
-    played = Played("b", "a")
-    played.ask("shard-1")
-    assert played.asked() == ["b", "a"]
-    played.answers("a", 9.0, "shard-2")
-    played.answers("stranger", 9.0, "shard-1")
-    assert played.outcome() is None
-    played.answers("a", 1.0, "shard-1")
-    played.answers("a", 9.0, "shard-1")
-    assert played.outcome() is None
-    played.answers("b", 2.0, "shard-1")
-    assert list((played.outcome() or {}).items()) == [("b", 2.0), ("a", 1.0)], "in the order of the shards"
+    scripted = Scripted("b", "a")
+    scripted.ask("shard-1")
+    assert scripted.asked() == ["b", "a"]
+    scripted.answers("a", 9.0, "shard-2")
+    scripted.answers("stranger", 9.0, "shard-1")
+    assert scripted.outcome() is None
+    scripted.answers("a", 1.0, "shard-1")
+    scripted.answers("a", 9.0, "shard-1")
+    assert scripted.outcome() is None
+    scripted.answers("b", 2.0, "shard-1")
+    assert list((scripted.outcome() or {}).items()) == [("b", 2.0), ("a", 1.0)], "in the order of the shards"
 
 
 def test_a_client_that_can_not_evaluate_is_named_and_left_out() -> None:
-    played = Played("a", "b")
-    played.ask("average")
-    played.done += played.evaluations.fail("a", "average", "its files are gone")
-    played.answers("b", 2.0, "average")
-    assert played.outcome() == {"b": 2.0}
-    assert played.said() == ["a could not evaluate average: its files are gone."]
+    scripted = Scripted("a", "b")
+    scripted.ask("average")
+    scripted.done += scripted.evaluations.fail("a", "average", "its files are gone")
+    scripted.answers("b", 2.0, "average")
+    assert scripted.outcome() == {"b": 2.0}
+    assert scripted.said() == ["a could not evaluate average: its files are gone."]
 
 
 def test_a_client_that_breaks_the_protocol_with_its_answer_is_not_asked_again() -> None:
-    played = Played("a", "b")
-    played.ask()
-    played.asked()
-    played.done += played.evaluations.leave("a", "it sent nonsense", broken=True)
-    played.done += played.evaluations.join("a")
-    assert played.asked() == []
-    played.answers("b", 2.0)
-    assert played.outcome() == {"b": 2.0}
-    assert played.said() == ["a could not evaluate one: it sent nonsense."]
+    scripted = Scripted("a", "b")
+    scripted.ask()
+    scripted.asked()
+    scripted.done += scripted.evaluations.leave("a", "it sent nonsense", broken=True)
+    scripted.done += scripted.evaluations.join("a")
+    assert scripted.asked() == []
+    scripted.answers("b", 2.0)
+    assert scripted.outcome() == {"b": 2.0}
+    assert scripted.said() == ["a could not evaluate one: it sent nonsense."]
 
 
 def test_clients_that_a_resumed_run_expects_back_are_waited_for_however_short_the_deadline_is() -> None:
-    played = Played("a", "b", deadline=0)
-    played.gone["b"] = 0.0
-    played.ask(grace=60)
-    played.look(59)
-    assert not any("does not evaluate" in line for line in played.said())
-    del played.gone["b"]
-    played.done += played.evaluations.join("b")
-    assert played.asked() == ["a", "b", "b"]
+    scripted = Scripted("a", "b", deadline=0)
+    scripted.gone["b"] = 0.0
+    scripted.ask(grace=60)
+    scripted.look(59)
+    assert not any("does not evaluate" in line for line in scripted.said())
+    del scripted.gone["b"]
+    scripted.done += scripted.evaluations.join("b")
+    assert scripted.asked() == ["a", "b", "b"]
     for name in ("a", "b"):
-        played.answers(name, 2.0)
-    assert set(played.outcome() or {}) == {"a", "b"}
+        scripted.answers(name, 2.0)
+    assert set(scripted.outcome() or {}) == {"a", "b"}
 
 
 def test_a_lost_client_is_waited_for_once_and_not_for_every_model() -> None:
-    played = Played("a", "b", deadline=20)
-    played.ask()
-    played.gone["b"] = played.now
-    played.answers("a", 1.0)
-    played.look(19)
-    assert played.outcome() is None
-    played.look(2)
-    assert played.outcome() == {"a": 1.0}
-    played.asked()
-    played.ask("two")
-    assert played.asked() == ["a"]
-    assert played.said() == [
+    scripted = Scripted("a", "b", deadline=20)
+    scripted.ask()
+    scripted.gone["b"] = scripted.now
+    scripted.answers("a", 1.0)
+    scripted.look(19)
+    assert scripted.outcome() is None
+    scripted.look(2)
+    assert scripted.outcome() == {"a": 1.0}
+    scripted.asked()
+    scripted.ask("two")
+    assert scripted.asked() == ["a"]
+    assert scripted.said() == [
         f"b does not evaluate {model}: it was away for longer than --deadline." for model in ("one", "two")
     ]
 
 
 def test_a_client_that_never_answers_is_waited_for_until_the_deadline_and_once() -> None:
-    played = Played("a", "b")
-    played.ask(limit=600)
-    played.answers("a", 1.0)
-    played.look(599)
-    assert played.outcome() is None
-    played.look(2)
-    assert played.outcome() == {"a": 1.0}
-    assert played.said()[-1] == "b does not evaluate one: it has not answered for 10 min."
-    played.asked()
-    played.ask("two")
-    assert played.asked() == ["a"]
-    assert played.said()[-1] == "b is not asked to evaluate two: it did not answer in time before."
+    scripted = Scripted("a", "b")
+    scripted.ask(limit=600)
+    scripted.answers("a", 1.0)
+    scripted.look(599)
+    assert scripted.outcome() is None
+    scripted.look(2)
+    assert scripted.outcome() == {"a": 1.0}
+    assert scripted.said()[-1] == "b does not evaluate one: it has not answered for 10 min."
+    scripted.asked()
+    scripted.ask("two")
+    assert scripted.asked() == ["a"]
+    assert scripted.said()[-1] == "b is not asked to evaluate two: it did not answer in time before."
 
 
 @pytest.mark.parametrize("how", ["it comes back", "it answers at last"])
 def test_one_that_is_heard_of_again_is_asked_again(how: str) -> None:
-    played = Played("b")
-    played.ask(limit=1)
-    played.look(2)
-    assert played.outcome() == {}
+    scripted = Scripted("b")
+    scripted.ask(limit=1)
+    scripted.look(2)
+    assert scripted.outcome() == {}
     if how == "it comes back":
-        played.evaluations.join("b")
+        scripted.evaluations.join("b")
     else:
-        played.answers("b", 1.0)
-    played.asked()
-    played.ask("two")
-    assert played.asked() == ["b"]
+        scripted.answers("b", 1.0)
+    scripted.asked()
+    scripted.ask("two")
+    assert scripted.asked() == ["b"]
 
 
 def test_what_is_waited_for_is_told_now_and_then() -> None:
-    played = Played("a", "b")
-    played.ask(rows="validation")
-    played.look(29)
-    assert played.said() == []
-    played.look(2)
-    played.look(2)
-    assert played.said() == ["Waiting for a, b to evaluate one on their validation rows."]
+    scripted = Scripted("a", "b")
+    scripted.ask(rows="validation")
+    scripted.look(29)
+    assert scripted.said() == []
+    scripted.look(2)
+    scripted.look(2)
+    assert scripted.said() == ["Waiting for a, b to evaluate one on their validation rows."]
 
 
 def test_the_next_evaluation_begins_when_the_last_one_is_over() -> None:
-    played = Played("a")
-    played.ask("one")
-    played.ask("two")
-    assert played.asked() == ["a"]
-    played.answers("a", 1.0, "one")
-    assert played.outcome() == {"a": 1.0}
-    assert played.asked() == ["a"]
-    played.answers("a", 2.0, "two")
-    assert played.outcome() == {"a": 2.0}
+    scripted = Scripted("a")
+    scripted.ask("one")
+    scripted.ask("two")
+    assert scripted.asked() == ["a"]
+    scripted.answers("a", 1.0, "one")
+    assert scripted.outcome() == {"a": 1.0}
+    assert scripted.asked() == ["a"]
+    scripted.answers("a", 2.0, "two")
+    assert scripted.outcome() == {"a": 2.0}
 
 
 # --- in a run ---------------------------------------------------------------------------------------------------

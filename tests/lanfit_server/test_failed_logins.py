@@ -40,35 +40,35 @@ async def says(there: Lab, frame: bytes) -> bytes:
 
 
 def test_the_operator_hears_once_of_a_client_with_another_protocol_and_both_learn_the_versions(tmp_path: Path) -> None:
-    async def play() -> None:
+    async def run_script() -> None:
         async with lab(tmp_path) as there:
             for _ in range(3):
                 answer = await says(there, NEWER)
                 assert REFUSE.unpack(answer[HEADER.size :]) == (Refusal.VERSION, 1)
-            [line] = there.scene.told
+            [line] = there.scenario.told
             assert line == (
                 "A client at 127.0.0.1 was rejected: it uses versions 2 to 3 of the protocol, this server version 1. "
                 "Install the same version of lanfit on both machines."
             )
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_the_operator_hears_once_of_a_client_that_expects_another_fingerprint(tmp_path: Path) -> None:
-    async def play() -> None:
+    async def run_script() -> None:
         async with lab(tmp_path) as there:
             for _ in range(3):
                 assert await says(there, client_refusal(Distrust.FINGERPRINT)) == b""
-            [line] = there.scene.told
+            [line] = there.scenario.told
             assert "A client at 127.0.0.1 rejected this server" in line
             assert "--fingerprint" in line
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_no_more_addresses_are_named_than_an_operator_can_read(tmp_path: Path) -> None:
     said: list[str] = []
-    cluster = LanCluster(Lab(tmp_path).scene.store)
+    cluster = LanCluster(Lab(tmp_path).scenario.store)
     cluster.log = said.append
     for number in range(10 * MOST_FAILED_LOGINS):
         cluster._failed_login(f"10.0.{number // 250}.{number % 250}", Distrusted(Distrust.FINGERPRINT))
@@ -79,21 +79,21 @@ def test_a_client_that_refuses_a_server_tells_it_so(tmp_path: Path) -> None:
     def known(address: str, fingerprint: bytes) -> None:
         raise RefusedError("it is known with another fingerprint")
 
-    async def play() -> None:
+    async def run_script() -> None:
         async with lab(tmp_path) as there:
             with pytest.raises(RefusedError):
                 await connect("127.0.0.1", there.port, b"c" * 16, PASSPHRASE, known=known)
-            await there.until(lambda: len(there.scene.told) == 1)
-            assert "rejected this server" in there.scene.told[0]
+            await there.until(lambda: len(there.scenario.told) == 1)
+            assert "rejected this server" in there.scenario.told[0]
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 @pytest.mark.parametrize("given", [True, False])
 def test_only_a_fingerprint_that_the_user_gives_replaces_the_known_one(tmp_path: Path, given: bool) -> None:
     known = KnownServers(tmp_path / "pc" / "client" / "state" / "known_servers")
 
-    async def play() -> None:
+    async def run_script() -> None:
         async with lab(tmp_path) as there:
             where, shown = f"127.0.0.1:{there.port}", there.identity.fingerprint
             known.remember(where, ServerIdentity(b"o" * 16, b"o" * 32))
@@ -107,21 +107,21 @@ def test_only_a_fingerprint_that_the_user_gives_replaces_the_known_one(tmp_path:
                     assert len([line for line in there.said["pc"] if "is replaced by" in line]) == 1
                     known.check(where, shown)
                 else:
-                    await there.until(lambda: len(there.scene.told) == 1)
-                    assert "rejected this server" in there.scene.told[0]
+                    await there.until(lambda: len(there.scenario.told) == 1)
+                    assert "rejected this server" in there.scenario.told[0]
                     with pytest.raises(FingerprintChanged):
                         known.check(where, shown)
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_what_strangers_do_is_not_repeated_in_warnings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A warning that no log file takes comes to the terminal, as often as it is given."""
 
-    async def play() -> None:
+    async def run_script() -> None:
         async with lab(tmp_path) as there:
             await says(there, client_refusal(Distrust.FINGERPRINT))
             await says(there, NEWER)
 
-    asyncio.run(play())
+    asyncio.run(run_script())
     assert not [record for record in caplog.records if record.levelname == "WARNING"]

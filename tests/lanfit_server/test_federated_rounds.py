@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_cluster import FakeCluster, RecordingDisplay, run_script
 from only_tasks import terms_of
-from played import PlayedCluster, RecordingDisplay, play
 from test_result_store import ARRAYS, record, result
 
 from lanfit.core.workspace import Workspace
@@ -92,7 +92,7 @@ class Run:
         self.folder = folder
         place = Workspace(folder)
         self.job: Job = make_job({"model": "net.h5", "method": "federated", "clients": 3, "rounds": 3, **values})
-        self.cluster = PlayedCluster(*NAMES)
+        self.cluster = FakeCluster(*NAMES)
         self.served: dict[str, Any] = {}
         self.cluster.serve_block = self._serve  # type: ignore[method-assign]
         self.cluster.withdraw_block = self._withdraw  # type: ignore[method-assign]
@@ -265,7 +265,7 @@ def test_a_rounds_updates_are_averaged_by_training_rows_and_the_next_one_begins_
             assert chosen is not None
             assert chosen.round == 3
 
-    play(script())
+    run_script(script())
 
 
 def test_only_what_is_quick_with_all_its_sets_of_weights_is_waited_for_by_the_loop() -> None:
@@ -299,7 +299,7 @@ def test_what_a_round_has_given_is_written_once_all_clients_have_it(
             await working
             assert run.models.written == ["round-0001.h5", "round-0002.h5"]
 
-    play(script())
+    run_script(script())
 
 
 def test_where_the_next_round_waits_for_the_evaluation_that_waits_for_nobody(
@@ -314,7 +314,7 @@ def test_where_the_next_round_waits_for_the_evaluation_that_waits_for_nobody(
             await working
             assert run.models.written == ["round-0001.h5", "round-0002.h5"]
 
-    play(script())
+    run_script(script())
 
 
 @pytest.mark.parametrize("shared", [False, True])
@@ -331,7 +331,7 @@ def test_who_never_fetches_or_has_no_need_to_delays_nothing_for_long(
             await working
             assert run.models.written == ["round-0001.h5", "round-0002.h5"]
 
-    play(script())
+    run_script(script())
 
 
 def test_the_weights_of_a_round_lie_there_as_they_are_described(tmp_path: Path) -> None:
@@ -395,9 +395,9 @@ def test_rounds_do_not_wait_for_the_evaluation_of_earlier_ones_unless_three_are_
             await working
             return [record.metrics for record in run.records()]
 
-    expected = play(calm())
-    found = play(behind())
-    assert (play(again()) if dies else found) == expected
+    expected = run_script(calm())
+    found = run_script(behind())
+    assert (run_script(again()) if dies else found) == expected
     assert len({line["loss"] for line in expected}) == len(values)
 
 
@@ -415,7 +415,7 @@ def test_the_order_in_which_updates_come_makes_no_difference(tmp_path: Path, ord
             assert kernel(run) == np.float32(total / sum(ROWS))
             assert [client.owner for client in run.records()[0].clients] == list(NAMES)
 
-    play(script())
+    run_script(script())
 
 
 @pytest.mark.parametrize(
@@ -439,7 +439,7 @@ def test_the_job_says_what_is_made_of_the_updates(tmp_path: Path, values: dict[s
                 assert left_out.owner == "lab-3"
                 assert "norm" in left_out.left_out
 
-    play(script())
+    run_script(script())
 
 
 def test_an_update_that_is_not_finite_is_left_out_at_once_and_said(tmp_path: Path) -> None:
@@ -458,7 +458,7 @@ def test_an_update_that_is_not_finite_is_left_out_at_once_and_said(tmp_path: Pat
             assert "NaN" in facts.left_out["lab-3"]
             assert sum(isinstance(sent, Lease) and "shard-3" in sent.task for _, sent in run.cluster.sent) == 1
 
-    play(script())
+    run_script(script())
 
 
 async def committed(run: Run, *tasks: str) -> None:
@@ -491,7 +491,7 @@ def test_a_deadline_ends_a_round_without_those_that_are_late_and_the_job_file_re
             cancelled = [sent.task for _, sent in run.cluster.sent if isinstance(sent, Cancel)]
             assert cancelled == ["round-1-shard-3"]
 
-    play(script())
+    run_script(script())
 
 
 def test_a_round_with_too_few_updates_waits_once_more_says_so_and_ends_the_run(
@@ -518,7 +518,7 @@ def test_a_round_with_too_few_updates_waits_once_more_says_so_and_ends_the_run(
             assert chosen is not None
             assert chosen.round == 1
 
-    play(script())
+    run_script(script())
 
 
 def test_with_patience_the_best_round_is_the_outcome_and_its_weights_are_kept(tmp_path: Path) -> None:
@@ -535,7 +535,7 @@ def test_with_patience_the_best_round_is_the_outcome_and_its_weights_are_kept(tm
             left = sorted(path.name for path in run.run.collected("final.keras").parent.glob("*.h5"))
             assert left == ["round-0001.h5", "round-0002.h5", "round-0003.h5", "round-0004.h5"]
 
-    play(script())
+    run_script(script())
 
 
 @pytest.mark.parametrize(
@@ -558,7 +558,7 @@ def test_without_test_rows_rounds_are_compared_by_what_clients_measure_on_their_
             lease = await run.leased("round-2-shard-1")
             assert lease.fit.score_start is not compares, "nobody measures twice"
 
-    play(script())
+    run_script(script())
 
 
 @pytest.mark.parametrize(("keep", "round_"), [("best", 2), ("last", 3), (None, 3)])
@@ -574,7 +574,7 @@ def test_the_outcome_is_the_best_round_or_the_last_as_the_job_says(
             assert chosen.round == round_
             assert chosen.file.load()["dense/kernel"].flat[0] == [3, 9, 5][round_ - 1]
 
-    play(script())
+    run_script(script())
 
 
 @pytest.mark.parametrize("listens", ["a program's callbacks", "a program's progress"])
@@ -607,7 +607,7 @@ def test_whoever_hears_of_a_round_hears_what_clients_measured_with_it(tmp_path: 
             assert next(line for line in run.said.lines if line.startswith("Round ")).endswith(": val_loss 7.1250")
         deciding.cancel()
 
-    play(script())
+    run_script(script())
 
 
 def test_of_the_models_of_rounds_the_best_three_and_the_last_stay(tmp_path: Path) -> None:
@@ -619,7 +619,7 @@ def test_of_the_models_of_rounds_the_best_three_and_the_last_stay(tmp_path: Path
             left = sorted(path.name for path in run.run.collected("final.keras").parent.glob("*.h5"))
             assert left == ["round-0001.h5", "round-0002.h5", "round-0004.h5", "round-0006.h5"]
 
-    play(script())
+    run_script(script())
 
 
 def test_rounds_tell_what_clients_measured_and_how_far_they_went(tmp_path: Path) -> None:
@@ -643,7 +643,7 @@ def test_rounds_tell_what_clients_measured_and_how_far_they_went(tmp_path: Path)
             assert first_steps == [0, 0, steps, steps], "schedules go on, by the same number for all"
             assert client.history == {"loss": [0.5, 0.4] * 2, "val_loss": [0.6, 0.7] * 2}
 
-    play(script())
+    run_script(script())
 
 
 def test_a_disk_without_room_for_a_rounds_weights_only_delays_it_and_that_is_said(
@@ -669,7 +669,7 @@ def test_a_disk_without_room_for_a_rounds_weights_only_delays_it_and_that_is_sai
             assert [record.stored for record in run.records()] == [True, True]
             assert sum("can't be written" in line and "free some space" in line for line in run.said.lines) == 1
 
-    play(script())
+    run_script(script())
 
 
 @pytest.mark.parametrize("what", ["put_round", "add_tasks"])
@@ -694,7 +694,7 @@ def test_a_ledger_without_room_only_delays_rounds_and_that_is_said(
             assert sum("can't be written down" in line and "free some space" in line for line in run.said.lines) == 1
 
     monkeypatch.setattr(Ledger, what, full_at_first)
-    play(script())
+    run_script(script())
 
 
 def test_what_a_disk_refuses_for_another_reason_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -709,7 +709,7 @@ def test_what_a_disk_refuses_for_another_reason_ends_the_run(tmp_path: Path, mon
             with pytest.raises(PermissionError):
                 await working
 
-    play(script())
+    run_script(script())
 
 
 class Died(Exception):
@@ -762,9 +762,9 @@ def test_a_server_that_dies_as_a_round_ends_goes_on_with_the_same_weights(
             assert [record.number for record in run.records() if record.stored] == [1, 2, 3]
             return kernel(run)
 
-    expected = play(calm())
-    play(killed())
-    assert play(again()) == expected
+    expected = run_script(calm())
+    run_script(killed())
+    assert run_script(again()) == expected
 
 
 def test_the_next_server_removes_the_weights_that_nobody_needs_any_more(tmp_path: Path) -> None:
@@ -788,8 +788,8 @@ def test_the_next_server_removes_the_weights_that_nobody_needs_any_more(tmp_path
             await working
             assert blocks(run) == ["1.block", "4.block"]
 
-    play(first())
-    play(second())
+    run_script(first())
+    run_script(second())
 
 
 def test_a_client_with_rows_of_its_own_that_is_gone_is_left_out_until_it_is_back(tmp_path: Path) -> None:
@@ -812,4 +812,4 @@ def test_a_client_with_rows_of_its_own_that_is_gone_is_left_out_until_it_is_back
             assert not any(client.absent for client in third.clients)
             assert run.method.status() == "partial"
 
-    play(script())
+    run_script(script())

@@ -65,12 +65,12 @@ Play = Callable[[Scene], Room]
 
 
 @pytest.fixture
-def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
+def run_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
     tests = Path(__file__).resolve().parents[1]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tests), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("FAKE_MODELS", str(tmp_path))
 
-    def play(scene: Scene) -> Room:
+    def run_script(scene: Scene) -> Room:
         async def run() -> Room:
             room = Room(tmp_path)
             models = await ModelProcess.start(room.log, "fake_models")
@@ -83,24 +83,26 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Play:
 
         return asyncio.run(run())
 
-    return play
+    return run_script
 
 
-def test_an_evaluation_that_is_killed_is_done_again_by_a_process_that_knows_what_the_first_knew(play: Play) -> None:
+def test_an_evaluation_that_is_killed_is_done_again_by_a_process_that_knows_what_the_first_knew(
+    run_script: Play,
+) -> None:
     async def scene(room: Room, models: ModelProcess) -> None:
         await models.ask(UseModel(MODEL), Done)
         await models.ask(room.data, Done)
         room.kill("Evaluate", 2)
         assert await models.ask(Evaluate(()), Metrics) == Metrics({"loss": 1.0})
 
-    room = play(scene)
+    room = run_script(scene)
     again = ["UseModel", "UseData", "Evaluate"]
     assert room.asked == [*again, *again, *again]
     assert room.said == [f"{KILLED}, and its work is repeated."] * 2
 
 
 def test_a_process_that_is_killed_while_idle_is_replaced_at_once_and_that_is_said_once(
-    play: Play,
+    run_script: Play,
 ) -> None:
     async def scene(room: Room, models: ModelProcess) -> None:
         await models.ask(UseModel(MODEL), Done)
@@ -110,12 +112,12 @@ def test_a_process_that_is_killed_while_idle_is_replaced_at_once_and_that_is_sai
         await models.ask(room.data, Done)
         assert models.pid != first
 
-    room = play(scene)
+    room = run_script(scene)
     assert room.said == [f"{KILLED}."]
     assert room.asked == ["UseModel", "UseModel", "UseData"]
 
 
-def test_kills_of_an_idle_process_never_end_what_is_asked_later(play: Play) -> None:
+def test_kills_of_an_idle_process_never_end_what_is_asked_later(run_script: Play) -> None:
     async def scene(room: Room, models: ModelProcess) -> None:
         await models.ask(UseModel(MODEL), Done)
         for _ in range(MOST_DEATHS):
@@ -125,10 +127,12 @@ def test_kills_of_an_idle_process_never_end_what_is_asked_later(play: Play) -> N
         os.kill(models.pid, signal.SIGKILL)  # nobody starts one any more before it is needed
         assert await models.ask(Evaluate(()), Metrics) == Metrics({"loss": 1.0})
 
-    assert play(scene).asked.count("Evaluate") == 1
+    assert run_script(scene).asked.count("Evaluate") == 1
 
 
-def test_a_request_that_kills_process_after_process_is_given_up_with_the_reason_and_the_last_lines(play: Play) -> None:
+def test_a_request_that_kills_process_after_process_is_given_up_with_the_reason_and_the_last_lines(
+    run_script: Play,
+) -> None:
     async def scene(room: Room, models: ModelProcess) -> None:
         await models.ask(UseModel(MODEL), Done)
         room.kill("Evaluate", MOST_DEATHS)
@@ -143,10 +147,10 @@ def test_a_request_that_kills_process_after_process_is_given_up_with_the_reason_
         # A service has other jobs.
         assert await models.ask(UseModel(MODEL), Done) == Done()
 
-    assert len(play(scene).said) == MOST_DEATHS
+    assert len(run_script(scene).said) == MOST_DEATHS
 
 
-def test_a_model_file_that_is_never_read_is_refused_and_the_next_is_read(play: Play) -> None:
+def test_a_model_file_that_is_never_read_is_refused_and_the_next_is_read(run_script: Play) -> None:
     async def scene(room: Room, models: ModelProcess) -> None:
         endless = room.folder / "LoadModel-endless"
         endless.touch()
@@ -157,10 +161,10 @@ def test_a_model_file_that_is_never_read_is_refused_and_the_next_is_read(play: P
         endless.unlink()
         assert isinstance(await models.ask(room.load, Loaded), Loaded)
 
-    assert play(scene).asked == ["LoadModel"] * 2, "it is not tried again and again"
+    assert run_script(scene).asked == ["LoadModel"] * 2, "it is not tried again and again"
 
 
-def test_a_model_that_was_loaded_is_loaded_again_and_its_first_weights_stay_as_they_are(play: Play) -> None:
+def test_a_model_that_was_loaded_is_loaded_again_and_its_first_weights_stay_as_they_are(run_script: Play) -> None:
     async def scene(room: Room, models: ModelProcess) -> None:
         loaded = await models.ask(room.load, Loaded)
         weights = loaded.weights.load()["w"]  # a view of the file
@@ -172,19 +176,19 @@ def test_a_model_that_was_loaded_is_loaded_again_and_its_first_weights_stay_as_t
         assert weights.tolist() == [2.5] * 3
         assert not (room.folder / "loaded-again.block").exists()
 
-    asked = play(scene).asked
+    asked = run_script(scene).asked
     assert asked == ["LoadModel", "LoadModel", "Compile", "UseModel", "TryBatch", "UseModel", "TryBatch"]
 
 
-def test_a_process_that_is_killed_while_it_loads_a_model_loads_it_again(play: Play) -> None:
+def test_a_process_that_is_killed_while_it_loads_a_model_loads_it_again(run_script: Play) -> None:
     async def scene(room: Room, models: ModelProcess) -> None:
         room.kill("LoadModel")
         assert (await models.ask(room.load, Loaded)).parameters == 3
 
-    assert play(scene).asked == ["LoadModel", "LoadModel"]
+    assert run_script(scene).asked == ["LoadModel", "LoadModel"]
 
 
-def test_a_model_file_that_is_another_by_then_is_refused(play: Play) -> None:
+def test_a_model_file_that_is_another_by_then_is_refused(run_script: Play) -> None:
     async def scene(room: Room, models: ModelProcess) -> None:
         await models.ask(room.load, Loaded)
         (room.folder / "net.h5").write_text("3.5")
@@ -194,10 +198,12 @@ def test_a_model_file_that_is_another_by_then_is_refused(play: Play) -> None:
         assert wrong.value.code == "model.changed"
         assert "net.h5" in wrong.value.message
 
-    play(scene)
+    run_script(scene)
 
 
-def test_what_a_process_is_asked_when_it_is_ended_is_given_up_and_no_error_that_nobody_fetches(play: Play) -> None:
+def test_what_a_process_is_asked_when_it_is_ended_is_given_up_and_no_error_that_nobody_fetches(
+    run_script: Play,
+) -> None:
     unfetched: list[str] = []
 
     async def scene(room: Room, models: ModelProcess) -> None:
@@ -215,5 +221,5 @@ def test_what_a_process_is_asked_when_it_is_ended_is_given_up_and_no_error_that_
         gc.collect()
         await asyncio.sleep(0)
 
-    play(scene)
+    run_script(scene)
     assert unfetched == []

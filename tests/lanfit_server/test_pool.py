@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from played import play
+from fake_cluster import run_script
 
 from lanfit.errors import ChildDied, InputError, LanfitError
 from lanfit.training.commands import Answer, NotDone, NotReady, Ready, Step, Trained
@@ -19,7 +19,7 @@ from lanfit_server.clusters.pool import TrainerPool
 READY = Ready("tensorflow", "cpu", 1, 0.5)
 
 
-class PlayedTrainer:
+class FakeTrainer:
     """A trainer whose answers the test gives."""
 
     def __init__(
@@ -83,7 +83,7 @@ class Wanted:
         self.failed.append((error, last_lines))
 
 
-class Scene:
+class Scenario:
     def __init__(self, size: int) -> None:
         self.said: list[str] = []
         self.unusable: list[LanfitError] = []
@@ -108,183 +108,183 @@ class Scene:
 
 @pytest.fixture(autouse=True)
 def _played(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lanfit.training.executor.TrainerProcess", PlayedTrainer)
+    monkeypatch.setattr("lanfit.training.executor.TrainerProcess", FakeTrainer)
 
 
 def test_each_trainer_has_one_order_at_a_time_and_what_waits_keeps_its_order() -> None:
     async def act() -> None:
-        scene = Scene(2)
-        await scene.pool.start()
+        scenario = Scenario(2)
+        await scenario.pool.start()
         items = [Wanted(name) for name in "abcd"]
-        await scene.submit(*items)
-        assert scene.given() == [["a"], ["b"]]
-        assert [item.name for item in scene.pool.waiting()] == ["c", "d"]  # type: ignore[attr-defined]
-        scene.trainers[1].finish()
-        await scene.settle()
-        assert scene.given() == [["a"], ["b", "c"]]
-        scene.trainers[0].finish()
-        await scene.settle()
-        assert scene.given() == [["a", "d"], ["b", "c"]]
+        await scenario.submit(*items)
+        assert scenario.given() == [["a"], ["b"]]
+        assert [item.name for item in scenario.pool.waiting()] == ["c", "d"]  # type: ignore[attr-defined]
+        scenario.trainers[1].finish()
+        await scenario.settle()
+        assert scenario.given() == [["a"], ["b", "c"]]
+        scenario.trainers[0].finish()
+        await scenario.settle()
+        assert scenario.given() == [["a", "d"], ["b", "c"]]
         assert [len(item.heard) for item in items] == [1, 1, 0, 0]
 
-    play(act())
+    run_script(act())
 
 
 def test_of_equal_trainers_the_one_that_read_the_same_rows_last_is_taken() -> None:
     async def act() -> None:
-        scene = Scene(2)
-        await scene.pool.start()
-        await scene.submit(Wanted("a", "shard 1"), Wanted("b", "shard 2"))
-        for trainer in scene.trainers:
+        scenario = Scenario(2)
+        await scenario.pool.start()
+        await scenario.submit(Wanted("a", "shard 1"), Wanted("b", "shard 2"))
+        for trainer in scenario.trainers:
             trainer.finish()
-        await scene.submit(Wanted("c", "shard 2"), Wanted("d", "shard 1"))
-        assert scene.given() == [["a", "d"], ["b", "c"]]
+        await scenario.submit(Wanted("c", "shard 2"), Wanted("d", "shard 1"))
+        assert scenario.given() == [["a", "d"], ["b", "c"]]
 
-    play(act())
+    run_script(act())
 
 
 def test_an_answer_to_another_order_is_not_heard() -> None:
     async def act() -> None:
-        scene = Scene(1)
+        scenario = Scenario(1)
         item = Wanted("a")
-        await scene.submit(item)
-        scene.trainers[0].answer(Step(99, "training", 1, 1, 1, 1, 0.5, 10))
+        await scenario.submit(item)
+        scenario.trainers[0].answer(Step(99, "training", 1, 1, 1, 1, 0.5, 10))
         assert item.heard == []
-        scene.trainers[0].answer(Step(1, "training", 1, 1, 1, 1, 0.5, 10))
+        scenario.trainers[0].answer(Step(1, "training", 1, 1, 1, 1, 0.5, 10))
         assert item.heard == [], "it has said nothing before its backend was ready"
-        await scene.pool.start()
-        scene.trainers[0].answer(Step(1, "training", 1, 1, 1, 1, 0.5, 10))
+        await scenario.pool.start()
+        scenario.trainers[0].answer(Step(1, "training", 1, 1, 1, 1, 0.5, 10))
         assert len(item.heard) == 1
 
-    play(act())
+    run_script(act())
 
 
 def test_what_a_trainer_cannot_do_fails_and_the_next_one_has_its_turn() -> None:
     async def act() -> None:
-        scene = Scene(1)
-        await scene.pool.start()
+        scenario = Scenario(1)
+        await scenario.pool.start()
         failing, unable, full = Wanted("a"), Wanted("b", wrong=InputError("no")), Wanted("c", wrong=OSError("full"))
         last = Wanted("d")
-        await scene.submit(failing, unable, full, last)
-        scene.trainers[0].answer(NotDone(1, False, "the loss is NaN", "Lower it."))
-        await scene.settle()
+        await scenario.submit(failing, unable, full, last)
+        scenario.trainers[0].answer(NotDone(1, False, "the loss is NaN", "Lower it."))
+        await scenario.settle()
         assert [(str(error), list(lines)) for error, lines in failing.failed] == [("the loss is NaN", [])]
         assert failing.failed[0][0].hint == "Lower it."
         assert len(unable.failed) == len(full.failed) == 1
-        assert scene.given() == [["a", "d"]]
+        assert scenario.given() == [["a", "d"]]
 
-    play(act())
+    run_script(act())
 
 
 def test_a_trainer_that_dies_is_given_the_same_again_while_that_gets_on_and_then_the_next() -> None:
     async def act() -> None:
-        scene = Scene(1)
+        scenario = Scenario(1)
         deadly, last = Wanted("a", lives=1), Wanted("b")
-        await scene.submit(deadly, last)
-        scene.trainers[0].die()
-        await scene.settle()
-        assert scene.given() == [["a", "a"]]
+        await scenario.submit(deadly, last)
+        scenario.trainers[0].die()
+        await scenario.settle()
+        assert scenario.given() == [["a", "a"]]
         assert deadly.failed == []
-        scene.trainers[0].die()
-        await scene.settle()
-        assert scene.given() == [["a", "a", "b"]]
+        scenario.trainers[0].die()
+        await scenario.settle()
+        assert scenario.given() == [["a", "a", "b"]]
         [(error, lines)] = deadly.failed
         assert isinstance(error, ChildDied)
         assert list(lines) == ["last words"]
-        assert scene.said == ["The trainer was killed by signal 9."] * 2
+        assert scenario.said == ["The trainer was killed by signal 9."] * 2
 
-    play(act())
+    run_script(act())
 
 
 def test_a_trainer_that_dies_idle_takes_nothing_with_it() -> None:
     async def act() -> None:
-        scene = Scene(1)
-        scene.trainers[0].die()
-        await scene.submit(Wanted("a"))
-        assert scene.given() == [["a"]]
+        scenario = Scenario(1)
+        scenario.trainers[0].die()
+        await scenario.submit(Wanted("a"))
+        assert scenario.given() == [["a"]]
 
-    play(act())
+    run_script(act())
 
 
 def test_what_is_withdrawn_is_stopped_and_nothing_is_heard_of_it() -> None:
     async def act() -> None:
-        scene = Scene(1)
-        await scene.pool.start()
+        scenario = Scenario(1)
+        await scenario.pool.start()
         running, waiting, last = Wanted("a"), Wanted("b"), Wanted("c")
-        await scene.submit(running, waiting, last)
-        await scene.pool.withdraw(waiting)
-        await scene.pool.withdraw(running)
-        assert scene.trainers[0].stopped == [1]
-        assert scene.given() == [["a"]], "it has not stopped yet"
-        scene.trainers[0].answer(Step(1, "training", 1, 1, 1, 1, 0.5, 10))
-        scene.trainers[0].answer(NotDone(1, True, "the task was stopped", ""))
-        await scene.settle()
-        assert scene.given() == [["a", "c"]]
+        await scenario.submit(running, waiting, last)
+        await scenario.pool.withdraw(waiting)
+        await scenario.pool.withdraw(running)
+        assert scenario.trainers[0].stopped == [1]
+        assert scenario.given() == [["a"]], "it has not stopped yet"
+        scenario.trainers[0].answer(Step(1, "training", 1, 1, 1, 1, 0.5, 10))
+        scenario.trainers[0].answer(NotDone(1, True, "the task was stopped", ""))
+        await scenario.settle()
+        assert scenario.given() == [["a", "c"]]
         assert running.heard == running.failed == waiting.heard == waiting.failed == []
 
-    play(act())
+    run_script(act())
 
 
 def test_what_is_withdrawn_but_was_done_before_is_dropped() -> None:
     async def act() -> None:
-        scene = Scene(1)
-        await scene.pool.start()
+        scenario = Scenario(1)
+        await scenario.pool.start()
         running, last = Wanted("a"), Wanted("b")
-        await scene.submit(running, last)
-        await scene.pool.withdraw(running)
-        scene.trainers[0].finish()
-        await scene.settle()
+        await scenario.submit(running, last)
+        await scenario.pool.withdraw(running)
+        scenario.trainers[0].finish()
+        await scenario.settle()
         assert running.heard == []
-        assert scene.given() == [["a", "b"]]
+        assert scenario.given() == [["a", "b"]]
 
-    play(act())
+    run_script(act())
 
 
 def test_what_is_withdrawn_before_its_order_is_made_reaches_no_trainer() -> None:
     async def act() -> None:
-        scene = Scene(1)
+        scenario = Scenario(1)
         running, last = Wanted("a"), Wanted("b")
-        scene.pool.submit(running)
-        scene.pool.submit(last)
-        await scene.pool.withdraw(running)
-        await scene.settle()
-        assert scene.given() == [["b"]]
+        scenario.pool.submit(running)
+        scenario.pool.submit(last)
+        await scenario.pool.withdraw(running)
+        await scenario.settle()
+        assert scenario.given() == [["b"]]
 
-    play(act())
+    run_script(act())
 
 
 def test_a_trainer_that_hangs_is_killed_and_the_next_order_is_not_blamed() -> None:
     async def act() -> None:
-        scene = Scene(1)
+        scenario = Scenario(1)
         hanging, last = Wanted("a", lives=9), Wanted("b")
-        await scene.submit(hanging, last)
-        await scene.pool.withdraw(hanging)
-        scene.trainers[0].die(hung=True)
-        await scene.settle()
-        assert scene.given() == [["a", "b"]]
+        await scenario.submit(hanging, last)
+        await scenario.pool.withdraw(hanging)
+        scenario.trainers[0].die(hung=True)
+        await scenario.settle()
+        assert scenario.given() == [["a", "b"]]
         assert hanging.failed == last.failed == []
-        assert "did not stop" in scene.said[0]
+        assert "did not stop" in scenario.said[0]
 
-    play(act())
+    run_script(act())
 
 
 def test_a_backend_that_cannot_be_used_is_said_and_fails_what_was_begun() -> None:
     async def act() -> None:
-        scene = Scene(1)
+        scenario = Scenario(1)
         item = Wanted("a")
-        await scene.submit(item)
-        scene.trainers[0].answer(NotReady("there is no gpu", "Take --device cpu."))
-        assert [type(error) for error in scene.unusable] == [InputError]
+        await scenario.submit(item)
+        scenario.trainers[0].answer(NotReady("there is no gpu", "Take --device cpu."))
+        assert [type(error) for error in scenario.unusable] == [InputError]
         assert [str(error) for error, _ in item.failed] == ["there is no gpu"]
 
-    play(act())
+    run_script(act())
 
 
 def test_closing_ends_all_trainers() -> None:
     async def act() -> None:
-        scene = Scene(2)
-        await scene.submit(Wanted("a"), Wanted("b"), Wanted("c"))
-        await scene.pool.close()
-        assert [trainer.closed for trainer in scene.trainers] == [True, True]
+        scenario = Scenario(2)
+        await scenario.submit(Wanted("a"), Wanted("b"), Wanted("c"))
+        await scenario.pool.close()
+        assert [trainer.closed for trainer in scenario.trainers] == [True, True]
 
-    play(act())
+    run_script(act())

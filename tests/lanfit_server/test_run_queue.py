@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_cluster import run_script
 from places import Host, Place, place_of  # noqa: F401
-from played import play
 
 from lanfit.core.loop import LoopThread
 from lanfit.errors import InputError, lanfit_error
@@ -56,7 +56,7 @@ def test_runs_that_are_queued_are_done_one_after_the_other_and_their_states_are_
             assert session.current is None
             assert status_of(place.workspace, second.run) == "done"
 
-    play(script())
+    run_script(script())
 
 
 class Reports:
@@ -94,7 +94,7 @@ def test_the_outcome_is_there_and_the_run_has_ended_before_a_report_is_written(
             reports.finish()
             assert await handle.ended() == summary
 
-    play(script())
+    run_script(script())
 
 
 def test_a_report_that_can_not_be_written_is_a_note_and_the_run_is_done(
@@ -108,7 +108,7 @@ def test_a_report_that_can_not_be_written_is_a_note_and_the_run_is_done(
             assert summary.status == "done"
             await place.said_that("Note: report.xlsx was not written: no space.")
 
-    play(script())
+    run_script(script())
 
 
 def test_an_interrupt_while_reports_are_written_does_not_change_how_the_run_ended(
@@ -126,7 +126,7 @@ def test_an_interrupt_while_reports_are_written_does_not_change_how_the_run_ende
             assert status_of(place.workspace, handle.run) == "done"
             reports.finish()
 
-    play(script())
+    run_script(script())
 
 
 def test_a_run_that_can_not_start_leaves_the_next_one_its_turn(place: Place) -> None:
@@ -141,7 +141,7 @@ def test_a_run_that_can_not_start_leaves_the_next_one_its_turn(place: Place) -> 
             assert wrong.error is not None
             assert wrong.summary is None
 
-    play(script())
+    run_script(script())
 
 
 def test_each_run_reads_its_own_model_when_its_turn_comes(place: Place) -> None:
@@ -156,7 +156,7 @@ def test_each_run_reads_its_own_model_when_its_turn_comes(place: Place) -> None:
         read = [Path(request.path).name for request in place.models.asked if isinstance(request, LoadModel)]
         assert read == ["net.keras", "other.keras"]
 
-    play(script())
+    run_script(script())
 
 
 # --- runs that are taken back ------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def test_a_request_that_waits_for_its_turn_can_be_withdrawn(place: Place) -> Non
             assert third.state == State.ENDED
             assert session.queue() == ()
 
-    play(script())
+    run_script(script())
 
 
 @pytest.mark.parametrize("moment", ["while rows are read", "while clients are waited for"])
@@ -212,7 +212,7 @@ def test_a_run_that_is_interrupted_before_it_starts_leaves_nothing_and_its_clien
             # The session goes on.
             assert (await session.submit(place.request())).state == State.QUEUED
 
-    play(script())
+    run_script(script())
 
 
 def test_a_run_that_is_interrupted_later_keeps_what_it_has_and_is_resumed(place: Place) -> None:
@@ -232,7 +232,7 @@ def test_a_run_that_is_interrupted_later_keeps_what_it_has_and_is_resumed(place:
             assert (summary.status, len(summary.rounds)) == ("done", 3)
             assert again.run == summary.run
 
-    play(script())
+    run_script(script())
 
 
 def test_the_end_of_a_session_withdraws_what_is_queued_and_gives_up_what_goes_on(place: Place) -> None:
@@ -250,7 +250,7 @@ def test_the_end_of_a_session_withdraws_what_is_queued_and_gives_up_what_goes_on
         with pytest.raises(RunInterrupted, match="The server has ended"):
             await late.ended()
 
-    play(script())
+    run_script(script())
 
 
 def test_a_run_that_was_interrupted_is_given_up_with_its_session_even_if_its_report_never_ends(
@@ -271,7 +271,7 @@ def test_a_run_that_was_interrupted_is_given_up_with_its_session_even_if_its_rep
             assert (await handle.outcome()).status == "interrupted"
         assert (await handle.ended()).status == "interrupted"
 
-    play(script())
+    run_script(script())
 
 
 # --- what an operator does ---------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ def test_enter_starts_a_run_without_missing_clients_only_where_its_request_allow
             session.start_now()
             assert place.host.cluster.events.empty(), "nobody takes it out, and the next run must not start by it"
 
-    play(script())
+    run_script(script())
 
 
 def test_after_every_round_somebody_decides_whether_there_is_a_next_one(place: Place) -> None:
@@ -311,7 +311,7 @@ def test_after_every_round_somebody_decides_whether_there_is_a_next_one(place: P
             assert len((await handle.ended()).rounds) == 2
             assert made == [(1, True), (2, True)]
 
-    play(script())
+    run_script(script())
 
 
 def test_a_command_that_is_given_before_the_answer_about_a_round_holds_for_the_next_one(place: Place) -> None:
@@ -329,7 +329,7 @@ def test_a_command_that_is_given_before_the_answer_about_a_round_holds_for_the_n
             assert job_of_run(place.workspace, summary.run).changes == ("2:epochs=3",)
             assert session.command(Change("epochs", 4)) is None
 
-    play(script())
+    run_script(script())
 
 
 def test_when_nobody_decides_any_more_a_run_goes_on_to_its_end(place: Place) -> None:
@@ -341,7 +341,7 @@ def test_when_nobody_decides_any_more_a_run_goes_on_to_its_end(place: Place) -> 
             rounds.close()
             assert len((await handle.ended()).rounds) == 3
 
-    play(script())
+    run_script(script())
 
 
 # --- from another thread -----------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fake_cluster import FakeCluster, RecordingDisplay, run_script
 from only_tasks import TasksOnly, terms_of
-from played import PlayedCluster, RecordingDisplay, play
 from test_result_store import record
 
 from lanfit.core.workspace import Workspace
@@ -61,7 +61,7 @@ class Run:
         self, folder: Path, owners: list[str], clients: list[str], deadline: float | None = None, copies: bool = True
     ) -> None:
         self.now = 1000.0
-        self.cluster = PlayedCluster(*clients)
+        self.cluster = FakeCluster(*clients)
         while not self.cluster.events.empty():
             self.cluster.events.get_nowait()  # as who gathers them does
         self.said = RecordingDisplay()
@@ -145,7 +145,7 @@ def test_who_is_silent_is_named_and_keeps_its_task(tmp_path: Path) -> None:
             assert run.events("silent")[0]["client"] == "lab-1"
             assert run.leases() == [("lab-1", "shard-1", 1)]
 
-    play(script())
+    run_script(script())
 
 
 def test_a_client_tells_of_the_epochs_that_its_task_has_and_not_endlessly(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_a_client_tells_of_the_epochs_that_its_task_has_and_not_endlessly(tmp_pa
             history = (run.folder / "logs" / "run-1" / "clients" / "lab-1" / "history.csv").read_text()
             assert [line.partition(",")[0] for line in history.splitlines()] == ["epoch", "0", "1"]
 
-    play(script())
+    run_script(script())
 
 
 def test_who_was_silent_and_is_heard_of_again_is_said_to_be_back(tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_who_was_silent_and_is_heard_of_again_is_said_to_be_back(tmp_path: Path)
             assert "lab-1 is back after 21 s of silence." in run.said.lines
             assert run.events("heard")[0]["seconds"] == 21.4
 
-    play(script())
+    run_script(script())
 
 
 def test_the_display_knows_what_is_done_and_who_has_taken_over_what(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def test_the_display_knows_what_is_done_and_who_has_taken_over_what(tmp_path: Pa
             held = {"lab-1": Held("lab-2")}
             assert run.said._facts == Facts("run-1", 1, 2, held=held, at_work=frozenset({"lab-1"}))
 
-    play(script())
+    run_script(script())
 
 
 OWN = {"lab-1": Held(), "lab-2": Held()}
@@ -201,7 +201,7 @@ def test_who_has_nothing_to_do_for_a_while_is_told_once_what_it_waits_for(tmp_pa
             await run.passes(8.0)
             assert run.cluster.told == [("spare", "run run-1 continues with other clients; this one is on standby")]
 
-    play(script())
+    run_script(script())
 
 
 def test_a_task_that_does_not_get_on_is_taken_away_and_tried_elsewhere(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_task_that_does_not_get_on_is_taken_away_and_tried_elsewhere(tmp_path:
             [first, second] = run.ledger.leases()
             assert (first.ended, second.ended) == ("failed", None)
 
-    play(script())
+    run_script(script())
 
 
 def test_a_result_that_is_offered_and_does_not_come_is_waited_for_as_long_as_work_that_does_not_get_on(
@@ -240,7 +240,7 @@ def test_a_result_that_is_offered_and_does_not_come_is_waited_for_as_long_as_wor
             while run.table["shard-1"].state is not State.COMMITTED:
                 await asyncio.sleep(0.001)
 
-    play(script())
+    run_script(script())
 
 
 def test_a_client_that_breaks_the_protocol_at_a_task_again_and_again_ends_the_task_with_the_reason(
@@ -262,7 +262,7 @@ def test_a_client_that_breaks_the_protocol_at_a_task_again_and_again_ends_the_ta
             assert len(run.leases()) == 2
             assert any("it sent nonsense — it is given up" in line for line in run.said.lines)
 
-    play(script())
+    run_script(script())
 
 
 def test_a_stragglers_task_is_copied_and_who_is_second_is_told_to_stop(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_a_stragglers_task_is_copied_and_who_is_second_is_told_to_stop(tmp_path:
                 await asyncio.sleep(0.001)
             assert run.cancels() == [("lab-2", "shard-2")]
 
-    play(script())
+    run_script(script())
 
 
 def test_weights_that_are_no_numbers_leave_a_task_out_of_its_round_only_when_nobody_else_has_it(tmp_path: Path) -> None:
@@ -312,7 +312,7 @@ def test_weights_that_are_no_numbers_leave_a_task_out_of_its_round_only_when_nob
                 await asyncio.sleep(0.001)
             assert [event["client"] for event in run.events("left out")] == ["lab-2"]
 
-    play(script())
+    run_script(script())
 
 
 def test_nothing_is_copied_when_clients_share_their_machine(tmp_path: Path) -> None:
@@ -324,7 +324,7 @@ def test_nothing_is_copied_when_clients_share_their_machine(tmp_path: Path) -> N
             await run.passes(200)
             assert len(run.leases()) == 2
 
-    play(script())
+    run_script(script())
 
 
 def test_a_server_that_stood_still_gives_every_lease_its_full_time_again(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_a_server_that_stood_still_gives_every_lease_its_full_time_again(tmp_pat
             await run.passes(20)
             assert run.leases()[3:] == [("spare", "shard-2", 2)]
 
-    play(script())
+    run_script(script())
 
 
 def test_the_next_server_knows_who_has_what_and_how_often_it_failed(tmp_path: Path) -> None:
@@ -370,8 +370,8 @@ def test_the_next_server_knows_who_has_what_and_how_often_it_failed(tmp_path: Pa
             await run.passes(70)
             assert run.leases()[1:] == [("lab-2", "shard-1", 1)], "lab-1 did not come back"
 
-    play(first())
-    play(second())
+    run_script(first())
+    run_script(second())
 
 
 def test_who_leaves_on_purpose_is_not_expected_back(tmp_path: Path) -> None:
@@ -383,7 +383,7 @@ def test_who_leaves_on_purpose_is_not_expected_back(tmp_path: Path) -> None:
             await run.looks()
             assert run.leases() == [("lab-1", "shard-1", 1), ("spare", "shard-1", 2)]
 
-    play(script())
+    run_script(script())
 
 
 def test_who_alone_has_its_rows_is_waited_for_until_the_deadline_and_given_up_then(tmp_path: Path) -> None:
@@ -401,7 +401,7 @@ def test_who_alone_has_its_rows_is_waited_for_until_the_deadline_and_given_up_th
             assert [(event["task"], event["client"]) for event in run.events("given up")] == [("shard-2", "lab-2")]
             assert run.leases() == [("lab-1", "shard-1", 1), ("lab-2", "shard-2", 1)], "nobody else was asked"
 
-    play(script())
+    run_script(script())
 
 
 def test_a_command_that_comes_too_late_is_refused_and_nothing_of_the_run_is_left_for_the_next_one(
@@ -419,4 +419,4 @@ def test_a_command_that_comes_too_late_is_refused_and_nothing_of_the_run_is_left
         assert refused.value.code == "command.run-over"
         assert [type(run.cluster.events.get_nowait()) for _ in range(run.cluster.events.qsize())] == [ClientJoined]
 
-    play(script())
+    run_script(script())

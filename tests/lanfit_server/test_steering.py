@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from played import play
+from fake_cluster import run_script
 from steered import Run, done, job_of
 
 from lanfit.errors import InputError, LanfitError
@@ -54,34 +54,34 @@ def test_a_changed_learning_rate_holds_from_the_next_round_on_and_job_toml_repea
     tmp_path: Path,
 ) -> None:
     changes = {"round-2-shard-1": Change("learning_rate", 0.01)}
-    steered = play(done(tmp_path / "steered", FEDERATED, changes))
+    steered = run_script(done(tmp_path / "steered", FEDERATED, changes))
     assert rounds(steered, "rate") == [0.05, 0.05, 0.01, 0.01]
     [event] = steered.commands
     assert (event.command, event.value, event.round) == ("set learning_rate", "0.01", 3)
     assert "learning_rate is now 0.01 from round 3 on." in steered.said.lines
     assert written(steered).changes == ("3:learning_rate=0.01",)
-    usual = play(done(tmp_path / "usual", FEDERATED))
+    usual = run_script(done(tmp_path / "usual", FEDERATED))
     assert usual.weights()[:2] == steered.weights()[:2]
     assert usual.weights()[2] != steered.weights()[2]
-    repeated = play(done(tmp_path / "repeated", written(steered)))
+    repeated = run_script(done(tmp_path / "repeated", written(steered)))
     assert repeated.weights() == steered.weights()
 
 
 def test_changed_epochs_hold_from_the_next_round_on_and_schedules_go_on_where_these_rounds_end(tmp_path: Path) -> None:
     """More epochs than the job had: results of so many are taken, too."""
     changes = {"round-1-shard-2": Change("epochs", 5), "round-3-shard-1": Change("epochs", 1)}
-    steered = play(done(tmp_path / "steered", FEDERATED, changes))
+    steered = run_script(done(tmp_path / "steered", FEDERATED, changes))
     assert rounds(steered) == [2, 5, 5, 1]
     assert rounds(steered, "first_step") == [3 * epochs for epochs in (0, 2, 7, 12)]
     assert written(steered).changes == ("2:epochs=5", "4:epochs=1")
-    repeated = play(done(tmp_path / "repeated", written(steered)))
+    repeated = run_script(done(tmp_path / "repeated", written(steered)))
     assert repeated.weights() == steered.weights()
     assert rounds(repeated, "first_step") == rounds(steered, "first_step")
 
 
 def test_a_fold_that_a_client_has_keeps_its_settings_and_the_others_have_the_changed_ones(tmp_path: Path) -> None:
     changes = {"shard-1-fold-1": Change("learning_rate", 0.2), "shard-1-fold-2": Change("epochs", 7)}
-    steered = play(done(tmp_path / "steered", KFOLD, changes))
+    steered = run_script(done(tmp_path / "steered", KFOLD, changes))
     had = {key: (rate(task), task.epochs) for key, task in steered.leased.items()}
     assert had["shard-1-fold-1"] == had["shard-2-fold-1"] == (0.05, 2)
     assert had["shard-1-fold-2"] == had["shard-2-fold-2"] == (0.2, 2)
@@ -90,21 +90,21 @@ def test_a_fold_that_a_client_has_keeps_its_settings_and_the_others_have_the_cha
     assert first.tasks == ("shard-1-fold-2", "shard-2-fold-2", "shard-1-fold-3", "shard-2-fold-3")
     assert second.tasks == ("shard-1-fold-3", "shard-2-fold-3")
     assert "epochs is now 7 for 2 tasks that no client has received yet." in steered.said.lines
-    repeated = play(done(tmp_path / "repeated", written(steered)))
+    repeated = run_script(done(tmp_path / "repeated", written(steered)))
     assert {key: (rate(task), task.epochs) for key, task in repeated.leased.items()} == had
     assert repeated.weights() == steered.weights()
-    assert play(done(tmp_path / "usual", KFOLD)).weights() != steered.weights()
+    assert run_script(done(tmp_path / "usual", KFOLD)).weights() != steered.weights()
 
 
 @pytest.mark.parametrize("job", [FEDERATED, KFOLD], ids=["federated", "kfold"])
 def test_a_steered_run_that_is_resumed_keeps_its_changes(job: Job, tmp_path: Path) -> None:
     at, dies = ("round-2-shard-1", "round-3-shard-2") if job is FEDERATED else ("shard-2-fold-1", "shard-1-fold-3")
-    steered = play(done(tmp_path / "whole", job, {at: Change("epochs", 6)}))
-    killed = play(done(tmp_path / "killed", job, {at: Change("epochs", 6)}, dies_at=dies))
+    steered = run_script(done(tmp_path / "whole", job, {at: Change("epochs", 6)}))
+    killed = run_script(done(tmp_path / "killed", job, {at: Change("epochs", 6)}, dies_at=dies))
     # The server dies between its ledger and the file: the ledger is what counts.
     killed.job_file().write_text("")
     killed.run.ledger.close()
-    resumed = play(done(tmp_path / "killed"))
+    resumed = run_script(done(tmp_path / "killed"))
     assert resumed.leased
     assert {task.epochs for task in resumed.leased.values()} == {6}
     assert resumed.weights() == steered.weights()
@@ -112,9 +112,9 @@ def test_a_steered_run_that_is_resumed_keeps_its_changes(job: Job, tmp_path: Pat
 
 def test_a_change_of_rounds_is_kept_by_a_server_that_resumes_the_run(tmp_path: Path) -> None:
     changes = {"round-1-shard-1": Change("rounds", 3)}
-    killed = play(done(tmp_path, FEDERATED, changes, dies_at="round-2-shard-1"))
+    killed = run_script(done(tmp_path, FEDERATED, changes, dies_at="round-2-shard-1"))
     killed.run.ledger.close()
-    resumed = play(done(tmp_path))
+    resumed = run_script(done(tmp_path))
     assert len(resumed.weights()) == 3
     assert written(resumed).rounds == 3
 
@@ -124,7 +124,7 @@ def test_a_change_that_nothing_is_left_for_is_refused_and_nothing_is_recorded(tm
         ("fit", job_of("fit"), "shard-2", "command.no-task-left"),
         ("rounds", FEDERATED, "round-4-shard-1", "command.no-round-left"),
     ):
-        run = play(done(tmp_path / name, job, {at: Change("learning_rate", 0.01)}))
+        run = run_script(done(tmp_path / name, job, {at: Change("learning_rate", 0.01)}))
         [refused] = run.cluster.refused
         assert refused.code == code
         assert written(run) == job
@@ -133,7 +133,7 @@ def test_a_change_that_nothing_is_left_for_is_refused_and_nothing_is_recorded(tm
 
 def test_after_more_rounds_a_change_holds_for_them(tmp_path: Path) -> None:
     changes = {"round-4-shard-1": Change("rounds", 5), "round-4-shard-2": Change("learning_rate", 0.01)}
-    run = play(done(tmp_path, FEDERATED, changes))
+    run = run_script(done(tmp_path, FEDERATED, changes))
     assert rate(run.leased["round-5-shard-1"]) == 0.01
     assert written(run).changes == ("5:learning_rate=0.01",)
 
@@ -154,7 +154,7 @@ def test_after_more_rounds_a_change_holds_for_them(tmp_path: Path) -> None:
 def test_a_value_that_the_flag_would_refuse_is_refused_and_nothing_is_changed(
     setting: str, value: float, code: str, tmp_path: Path
 ) -> None:
-    run = play(done(tmp_path, FEDERATED, {"round-1-shard-1": Change(setting, value)}))
+    run = run_script(done(tmp_path, FEDERATED, {"round-1-shard-1": Change(setting, value)}))
     [refused] = run.cluster.refused
     assert isinstance(refused, LanfitError)
     assert refused.code == code

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from played import PlayedCluster, RecordingDisplay, play
-from test_deliveries import Scene
+from fake_cluster import FakeCluster, RecordingDisplay, run_script
+from test_deliveries import Scenario
 
 from lanfit.errors import ConnectionFailed
 from lanfit.settings.job import make_job
@@ -84,7 +84,7 @@ def test_the_job_that_is_written_down_asks_nobody_and_keeps_the_order() -> None:
 # --- asking -----------------------------------------------------------------------------------------------------
 
 
-class Renaming(PlayedCluster):
+class Renaming(FakeCluster):
     def rename(self, client: str, name: str) -> str:
         return self.roster.rename(client, name)
 
@@ -110,7 +110,7 @@ def test_everybody_is_asked_whenever_it_joins_and_waited_for() -> None:
         cluster.took("pc-1", "beta", 1, 3)
         return await gathering
 
-    assert play(script()) == ["alpha", "beta"]
+    assert run_script(script()) == ["alpha", "beta"]
     assert AskParts(12) in cluster.sent_to("pc-1")
     assert cluster.sent_to("alpha") == [PartsTaken("alpha", 3, 5, 12)]
     assert takers.of_all(["alpha", "beta"]) == (PartRange(3, 5), PartRange(1, 3))
@@ -121,7 +121,7 @@ def test_everybody_is_asked_whenever_it_joins_and_waited_for() -> None:
 def test_who_is_assigned_parts_is_told_and_not_asked() -> None:
     cluster = Renaming("lab-1", "lab-2")
     takers = Takers(4, {"lab-1": PartRange(1, 2), "lab-2": PartRange(3, 4)})
-    assert play(Assembly(cluster, RecordingDisplay(), takers).gather(2)) == ["lab-1", "lab-2"]
+    assert run_script(Assembly(cluster, RecordingDisplay(), takers).gather(2)) == ["lab-1", "lab-2"]
     assert {type(message) for _, message in cluster.sent} == {PartsTaken}
 
 
@@ -129,7 +129,7 @@ def test_who_is_not_in_the_job_file_takes_the_place_of_who_does_not_come() -> No
     cluster, said = Renaming("pc-9", "lab-2", "pc-10"), RecordingDisplay()
     takers = Takers.wanted(make_job({"parts_of": 4, "clients": 3, "parts": ("lab-1:1", "lab-2:2-3", "lab-3:4")}))
     assert takers is not None
-    owners = play(Assembly(cluster, said, takers).gather(3))
+    owners = run_script(Assembly(cluster, said, takers).gather(3))
     assert owners == ["lab-1", "lab-2", "lab-3"]
     assert takers.of_all(owners) == (PartRange(1, 1), PartRange(2, 3), PartRange(4, 4))
     assert {type(message) for _, message in cluster.sent} == {PartsTaken}
@@ -150,7 +150,7 @@ def test_who_is_named_comes_before_strangers_and_places_stay_in_order_when_a_nam
         cluster.join("a")
         return await gathering
 
-    assert play(script()) == ["lab-1-2", "a"]
+    assert run_script(script()) == ["lab-1-2", "a"]
     assert takers.by["a"] == PartRange(2, 2)
 
 
@@ -169,7 +169,7 @@ def test_who_is_named_and_has_come_is_waited_for_until_it_has_been_greeted() -> 
         cluster.events.put_nowait(ClientJoined("lab-2"))
         return await gathering
 
-    assert play(script()) == ["lab-1", "lab-2"]
+    assert run_script(script()) == ["lab-1", "lab-2"]
     assert [name for name, _ in cluster.sent] == ["lab-1", "lab-2"]
 
 
@@ -187,7 +187,7 @@ def test_who_is_named_takes_nobody_elses_place_before_it_has_been_greeted() -> N
         cluster.events.put_nowait(ClientJoined("lab-2"))
         return await gathering
 
-    assert play(script()) == ["lab-1", "lab-2"]
+    assert run_script(script()) == ["lab-1", "lab-2"]
     assert [line for line in said.lines if "takes the place" in line] == ["pc-9 takes the place of lab-1, as lab-1."]
 
 
@@ -215,7 +215,7 @@ def test_who_comes_again_before_it_has_answered_is_asked_again_and_later_only_to
         cluster.took("pc-2", "pc-2", 2, 2)
         return await gathering
 
-    assert play(script()) == ["pc-1", "pc-2"]
+    assert run_script(script()) == ["pc-1", "pc-2"]
     assert cluster.sent_to("pc-1")[-2:] == [PartsTaken("pc-1", 1, 1, 4)] * 2
 
 
@@ -225,32 +225,32 @@ def test_who_comes_again_before_it_has_answered_is_asked_again_and_later_only_to
 @pytest.mark.parametrize(("first", "last"), [(0, 3), (3, 2), (3, 13), (-1, 1)])
 def test_parts_that_there_are_not_end_the_link(tmp_path, first: int, last: int) -> None:  # type: ignore[no-untyped-def]
     async def script() -> None:
-        scene = Scene(tmp_path)
-        async with scene.client("lab-1") as link:
-            await scene.cluster.send("lab-1", AskParts(12))
+        scenario = Scenario(tmp_path)
+        async with scenario.client("lab-1") as link:
+            await scenario.cluster.send("lab-1", AskParts(12))
             assert await link.receive() == AskParts(12)
             await link.send(TakeParts("lab-1", first, last))
             with pytest.raises(ConnectionFailed):
                 await link.receive()
 
-    play(script())
+    run_script(script())
 
 
 def test_an_answer_to_nothing_ends_the_link_and_one_that_was_asked_for_is_an_event(tmp_path) -> None:  # type: ignore[no-untyped-def]
     async def script() -> None:
-        scene = Scene(tmp_path)
-        async with scene.client("lab-1") as link:
-            await scene.cluster.send("lab-1", AskParts(12))
+        scenario = Scenario(tmp_path)
+        async with scenario.client("lab-1") as link:
+            await scenario.cluster.send("lab-1", AskParts(12))
             await link.receive()
             await link.send(TakeParts("x", 3, 5))
-            while not isinstance(event := await scene.cluster.events.get(), PartsChosen):
+            while not isinstance(event := await scenario.cluster.events.get(), PartsChosen):
                 pass
             assert event == PartsChosen("lab-1", "x", PartRange(3, 5))
-            assert scene.cluster.rename("lab-1", "x") == "x"
-            await scene.cluster.send("x", PartsTaken("x", 3, 5, 12))
+            assert scenario.cluster.rename("lab-1", "x") == "x"
+            await scenario.cluster.send("x", PartsTaken("x", 3, 5, 12))
             assert await link.receive() == PartsTaken("x", 3, 5, 12)
             await link.send(TakeParts("y", 3, 5))
             with pytest.raises(ConnectionFailed):
                 await link.receive()
 
-    play(script())
+    run_script(script())

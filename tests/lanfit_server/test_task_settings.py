@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_cluster import run_script
 from fakes.backend import FakeBackend
-from played import play
 from steered import MODEL, START, Quiet, Run, done, job_of, rows_of_run
 
 from lanfit.data.shard import Shard
@@ -57,7 +57,7 @@ def given(run: Run, task: str) -> dict[str, AnyArray]:
 
 
 def test_each_task_trains_on_its_own_rows_of_the_shard_with_its_own_settings(tmp_path: Path) -> None:
-    run = play(done(tmp_path, FIT, tasks=TASKS))
+    run = run_script(done(tmp_path, FIT, tasks=TASKS))
     for task in TASKS:
         weights = given(run, task.key)
         assert all((weights[name] == array).all() for name, array in expected(task).items()), task.key
@@ -66,7 +66,7 @@ def test_each_task_trains_on_its_own_rows_of_the_shard_with_its_own_settings(tmp
 
 
 def test_tasks_of_one_shard_share_its_block_and_what_was_sent_of_their_rows_is_withdrawn(tmp_path: Path) -> None:
-    run = play(done(tmp_path, FIT, tasks=TASKS))
+    run = run_script(done(tmp_path, FIT, tasks=TASKS))
     leases = run.cluster.leases
     assert leases["slow"].shard == leases["fast"].shard == leases["other-seed"].shard, "a client fetches it once"
     assert leases["all-rows"].rows is None
@@ -76,6 +76,6 @@ def test_tasks_of_one_shard_share_its_block_and_what_was_sent_of_their_rows_is_w
 
 
 def test_a_group_of_tasks_with_rows_of_their_own_gives_the_same(tmp_path: Path) -> None:
-    whole = play(done(tmp_path / "whole", FIT, tasks=TASKS))
+    whole = run_script(done(tmp_path / "whole", FIT, tasks=TASKS))
     grouped = [replace(task, group="step-1") if task.key in ("slow", "other-rows") else task for task in TASKS]
-    assert play(done(tmp_path / "grouped", FIT, tasks=grouped)).weights() == whole.weights()
+    assert run_script(done(tmp_path / "grouped", FIT, tasks=grouped)).weights() == whole.weights()

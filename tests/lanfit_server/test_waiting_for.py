@@ -32,7 +32,7 @@ async def told_at_the_door(cluster: LanCluster, name: str) -> str:
 
 
 def test_the_operator_is_answering_questions_only_until_clients_are_waited_for(tmp_path: Path) -> None:
-    async def play() -> tuple[str, str]:
+    async def run_script() -> tuple[str, str]:
         cluster = LanCluster(ResultStore(Workspace(tmp_path), record("run-1").server_id))
         before = await told_at_the_door(cluster, "early")
         display = Display(Terminal(io.StringIO(), io.StringIO()))
@@ -43,6 +43,6 @@ def test_the_operator_is_answering_questions_only_until_clients_are_waited_for(t
         await asyncio.gather(gathering, return_exceptions=True)
         return before, later
 
-    before, later = asyncio.run(play())
+    before, later = asyncio.run(run_script())
     assert before == "the operator is still answering questions"
     assert later.startswith("training starts when 2 clients are here")

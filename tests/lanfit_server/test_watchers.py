@@ -7,8 +7,8 @@ import logging
 from typing import Any
 
 import pytest
+from fake_cluster import run_script
 from places import Place, place_of  # noqa: F401
-from played import play
 
 from lanfit_server.requests import RunHandle, RunInterrupted, State
 from lanfit_server.run.events import EpochCompleted, ResultCommitted, RunBegan, RunEvent
@@ -66,7 +66,7 @@ def test_a_watcher_learns_of_a_run_from_its_request_to_its_end(place: Place) -> 
             assert watcher.of(Facts)[-1].done == 2
             assert any("Reading the data" in text for text in watcher.of(str))
 
-    play(script())
+    run_script(script())
 
 
 def test_a_watcher_learns_of_the_queue_and_of_what_is_taken_back(place: Place) -> None:
@@ -89,7 +89,7 @@ def test_a_watcher_learns_of_the_queue_and_of_what_is_taken_back(place: Place) -
         ]
         assert any(text.startswith("waits: ") and text != "waits: " for text in watcher.of(str))
 
-    play(script())
+    run_script(script())
 
 
 def test_a_watcher_that_fails_is_logged_once_and_disturbs_nobody(
@@ -111,6 +111,6 @@ def test_a_watcher_that_fails_is_logged_once_and_disturbs_nobody(
             await asyncio.sleep(0)
 
     with caplog.at_level(logging.ERROR):
-        play(script())
+        run_script(script())
     assert len([record for record in caplog.records if "a watcher of the runs failed" in record.message]) == 1
     assert len(watcher.of(ResultCommitted)) == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from documents import HOWTO, blocks
 from forking import VARIABLE
-from holding import Hold
+from hold_points import Hold
 from namespaces import Network
 from running import PASSPHRASE, Place, Program, assert_same_weights, each_model
 from test_faults_pauses import send

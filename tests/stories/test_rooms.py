@@ -10,7 +10,7 @@ from error_cases import assert_reported
 from namespaces import Machine, Network
 from running import Place, Program
 from test_faults_links import be_patient_for
-from tiny import TINY_JOB, Tiny
+from tiny_place import TINY_JOB, TinyPlace
 
 from lanfit.core.workspace import Workspace
 from lanfit_client.store.state import ClientState
@@ -18,7 +18,7 @@ from lanfit_client.store.state import ClientState
 pytestmark = pytest.mark.story
 
 
-def serve(machine: Machine, place: Tiny, **flags: object) -> Program:
+def serve(machine: Machine, place: TinyPlace, **flags: object) -> Program:
     """A server that is asked nothing, on all addresses and the usual port unless flags say otherwise."""
     given = {**TINY_JOB, "epochs": 1, **flags}
     words = [word for key, value in given.items() for word in ("--" + key.replace("_", "-"), value)]
@@ -36,7 +36,7 @@ def join(machine: Machine, line: str, folder: Path, name: str = "pc") -> Program
     return machine.program(command=f"{line} --name {name} --threads 1 --once", folder=folder)
 
 
-def test_a_lab_switch_without_a_gateway(network: Network, tiny_place: Tiny, tmp_path: Path) -> None:
+def test_a_lab_switch_without_a_gateway(network: Network, tiny_place: TinyPlace, tmp_path: Path) -> None:
     """A whole run."""
     switch, teacher, pc = network.switch(), network.machine(), network.machine()
     teacher.plug(switch, "10.99.0.1/24")
@@ -51,7 +51,9 @@ def test_a_lab_switch_without_a_gateway(network: Network, tiny_place: Tiny, tmp_
     assert tiny_place.summary()["status"] == "done"
 
 
-def test_a_vpn_that_takes_everything_and_a_docker_bridge(network: Network, tiny_place: Tiny, tmp_path: Path) -> None:
+def test_a_vpn_that_takes_everything_and_a_docker_bridge(
+    network: Network, tiny_place: TinyPlace, tmp_path: Path
+) -> None:
     switch, teacher, pc = network.switch(), network.machine(), network.machine()
     teacher.interface("docker0", "172.17.0.1/16", kind="bridge")
     teacher.plug(network.switch(), "10.8.0.2/24", name="tun0")
@@ -68,7 +70,7 @@ def test_a_vpn_that_takes_everything_and_a_docker_bridge(network: Network, tiny_
             client.expect(r"Joined 192\.168\.50\.7:8470 as pc\.")
 
 
-def test_a_room_that_has_only_ipv6(network: Network, tiny_place: Tiny, tmp_path: Path) -> None:
+def test_a_room_that_has_only_ipv6(network: Network, tiny_place: TinyPlace, tmp_path: Path) -> None:
     switch, teacher, pc = network.switch(), network.machine(), network.machine()
     teacher.plug(switch, "fd00::1/64")
     pc.plug(switch, "fd00::11/64")
@@ -82,7 +84,7 @@ def test_a_room_that_has_only_ipv6(network: Network, tiny_place: Tiny, tmp_path:
 
 
 def test_clients_on_the_server_join_at_the_address_that_it_listens_on_and_say_when_they_cannot(
-    network: Network, tiny_place: Tiny
+    network: Network, tiny_place: TinyPlace
 ) -> None:
     teacher = network.machine()
     teacher.plug(network.switch(), "10.99.0.1/24")
@@ -93,7 +95,7 @@ def test_clients_on_the_server_join_at_the_address_that_it_listens_on_and_say_wh
         server.expect(r"local-1 joined from 10\.99\.0\.1")
 
 
-def test_the_cloned_state_of_one_client_on_two_pcs(network: Network, tiny_place: Tiny, tmp_path: Path) -> None:
+def test_the_cloned_state_of_one_client_on_two_pcs(network: Network, tiny_place: TinyPlace, tmp_path: Path) -> None:
     """Both work, and each is told once. The second run: what they settled is settled."""
     switch, teacher = network.switch(), network.machine()
     teacher.plug(switch, "10.99.0.1/24")
@@ -123,7 +125,7 @@ def test_the_cloned_state_of_one_client_on_two_pcs(network: Network, tiny_place:
     assert [each["status"] for each in tiny_place.summary(summary)["clients"]] == ["done", "done"]
 
 
-def test_a_firewall_that_rejects_as_firewalld_does(network: Network, tiny_place: Tiny, tmp_path: Path) -> None:
+def test_a_firewall_that_rejects_as_firewalld_does(network: Network, tiny_place: TinyPlace, tmp_path: Path) -> None:
     router, teacher, pc = network.machine(), network.machine(), network.machine()
     teacher.connect(router, "10.99.7.1/24", port="eth1", to=("10.99.7.254/24",))
     teacher.default_route("10.99.7.254")

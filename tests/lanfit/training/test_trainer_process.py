@@ -116,7 +116,7 @@ def changed(task: FitTask, **changes: Any) -> FitTask:
 def test_the_nth_round_of_a_warm_trainer_is_that_of_a_fresh_one_to_the_bit(tmp_path: Path) -> None:
     """Equal blocks: weights, constants and history."""
 
-    async def play() -> None:
+    async def run_script() -> None:
         bench = Bench(tmp_path)
         plain = bench.task
         tasks = {
@@ -139,11 +139,11 @@ def test_the_nth_round_of_a_warm_trainer_is_that_of_a_fresh_one_to_the_bit(tmp_p
         assert warm["fedprox"] == fresh["fedprox"].block.block
         assert len({block.id for block in warm.values()}) == len(tasks)
 
-    asyncio.run(play())
+    asyncio.run(run_script())
 
 
 def test_a_round_scores_its_starting_weights_weighs_rows_and_writes_no_copy(tmp_path: Path) -> None:
-    async def play() -> None:
+    async def run_script() -> None:
         bench = Bench(tmp_path)
         rows = bench.shards[0].load()
         heavy = bench.file(
@@ -172,4 +172,4 @@ def test_a_round_scores_its_starting_weights_weighs_rows_and_writes_no_copy(tmp_
             np.testing.assert_allclose(two["history"][:, at], 2 * one["history"][:, at], rtol=1e-6)
             np.testing.assert_allclose(two["history"][:, :at], one["history"][:, :at], rtol=1e-6)
 
-    asyncio.run(play())
+    asyncio.run(run_script())

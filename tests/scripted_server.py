@@ -29,7 +29,7 @@ NETWORK = '{"module": "keras", "class_name": "Sequential", "config": {"name": "n
 COMPILED = '{"optimizer": {"module": "keras.optimizers", "class_name": "SGD", "config": {}}, "loss": "mse"}'
 
 
-class Door:
+class FakeGate:
     """Lets everybody in who knows the passphrase."""
 
     def __init__(self, stretched: bytes) -> None:
@@ -51,7 +51,7 @@ class Door:
         pass
 
 
-class Stage:
+class ScriptedServer:
     """A server whose lines the test speaks."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def playing(
+async def scripted_server(
     folder: Path,
     said: list[str],
     *,
@@ -72,7 +72,7 @@ async def playing(
     once: bool = True,
     backends: Sequence[str] = (),
     **options: Any,
-) -> AsyncIterator[tuple[Stage, Agent, asyncio.Task[None]]]:
+) -> AsyncIterator[tuple[ScriptedServer, Agent, asyncio.Task[None]]]:
     """A stage, and an agent that is on its way to it.
 
     Args:
@@ -83,17 +83,17 @@ async def playing(
         options: of the agent.
     """
     with registered(*backends):
-        async with _playing(folder, said, warm, server, once, options) as played:
+        async with _scripted_server(folder, said, warm, server, once, options) as played:
             yield played
 
 
 @asynccontextmanager
-async def _playing(
+async def _scripted_server(
     folder: Path, said: list[str], warm: bool, server: str, once: bool, options: Mapping[str, Any]
-) -> AsyncIterator[tuple[Stage, Agent, asyncio.Task[None]]]:
+) -> AsyncIterator[tuple[ScriptedServer, Agent, asyncio.Task[None]]]:
     identity = Identity.load_or_create(folder / server)
-    stage = Stage()
-    listener = await listen("127.0.0.1", 0, identity, Door(stretch("a b c d", identity.salt)), stage)
+    scripted = ScriptedServer()
+    listener = await listen("127.0.0.1", 0, identity, FakeGate(stretch("a b c d", identity.salt)), scripted)
     state = ClientState.take(Workspace(folder))
     runtime = Runtime(NAME, "auto", 1)
     agent = Agent(Server("127.0.0.1", listener.port), state, Workspace(folder), "lab", runtime, said.append, **options)
@@ -102,7 +102,7 @@ async def _playing(
     running = asyncio.create_task(agent.run("a b c d", once=once))
     try:
         async with asyncio.timeout(PATIENCE):
-            yield stage, agent, running
+            yield scripted, agent, running
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

@@ -16,7 +16,7 @@ from lanfit_server.ui.live_table import Facts
 from lanfit_server.watchers import Watchers
 
 
-class PlayedCluster:
+class FakeCluster:
     """Clients whose answers the test gives."""
 
     own_machines = True
@@ -92,7 +92,7 @@ class RecordingDisplay(Display):
         self.watchers.waiting(text)
 
 
-def play(script: Coroutine[Any, Any, Any]) -> Any:
+def run_script(script: Coroutine[Any, Any, Any]) -> Any:
     async def within() -> Any:
         async with asyncio.timeout(120):
             return await script

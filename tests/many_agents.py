@@ -27,7 +27,7 @@ from lanfit_client.store.state import ClientState
 PATIENCE = 120.0
 
 
-class Crowd:
+class ManyAgents:
     """`count` agents, and what each has been told."""
 
     def __init__(self, folder: Path, port: int, count: int) -> None:
@@ -59,9 +59,9 @@ class Crowd:
 
 
 @contextlib.asynccontextmanager
-async def crowd(folder: Path, port: int, count: int) -> AsyncIterator[Crowd]:
+async def many_agents(folder: Path, port: int, count: int) -> AsyncIterator[ManyAgents]:
     """Agents that join, and come back for as long as this lasts."""
-    people = Crowd(folder, port, count)
+    people = ManyAgents(folder, port, count)
     # Each of a hundred machines stretches the passphrase for itself; here it would be a hundred times 0.1 s on one.
     one_for_all = mock.patch.object(connecting, "stretch", functools.cache(connecting.stretch))
     running = [asyncio.create_task(agent.run(PASSPHRASE, once=False)) for agent in people.agents]
@@ -96,7 +96,7 @@ async def come_back(place: Place, folder: Path, count: int, **job: object) -> tu
     with place.server(*flags(port, 1, **job)) as server:
         await asyncio.to_thread(server.expect, "Waiting for 1 more")
         link = await take_the_task(port)
-        async with crowd(folder, port, count) as people:
+        async with many_agents(folder, port, count) as people:
             await people.until_joined(1)
             server.kill()
             await asyncio.to_thread(server.finish, None)

@@ -97,7 +97,7 @@ def id_of(name: str) -> bytes:
     return name.encode().ljust(16, b"\0")
 
 
-class Heard(Display):
+class RecordingDisplay(Display):
     """What the operator is told."""
 
     def __init__(self) -> None:
@@ -171,7 +171,7 @@ class Server:
         self.store = ResultStore(self.place, SERVER)
         self.store.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
         self.cluster = LanCluster(self.store)
-        self.display = Heard()
+        self.display = RecordingDisplay()
         self.cluster.log = self.display.log
         self.owners = [f"lab-{number + 1}" for number in range(shards)]
         self._bound = bound
@@ -291,7 +291,7 @@ async def serving(
             server.store.close()
 
 
-def play(script: Coroutine[Any, Any, Any]) -> Any:
+def run_script(script: Coroutine[Any, Any, Any]) -> Any:
     async def within() -> Any:
         async with asyncio.timeout(120):
             return await script
@@ -299,4 +299,4 @@ def play(script: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(within())
 
 
-__all__ = ["Cancel", "Client", "Server", "id_of", "play", "serving", "weights"]
+__all__ = ["Cancel", "Client", "Server", "id_of", "run_script", "serving", "weights"]

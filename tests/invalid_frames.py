@@ -15,7 +15,7 @@ AT_ONCE = 8
 PATIENCE = 120.0
 
 
-def broken_frame(chance: random.Random) -> bytes:
+def invalid_frame(chance: random.Random) -> bytes:
     """A frame of a kind, a length or a payload that no server takes before the login."""
     rubbish = chance.randbytes(chance.randrange(64))
     kind = chance.choice([*Kind, 0, 99, 255])
@@ -43,7 +43,7 @@ async def pour(port: int, connections: int, frames: int, seed: int = 0) -> int:
                     # The first one is never half a frame: that would be cut by its deadline, not for what it is.
                     writer.write(struct.pack("!IB", 2**32 - 1, Kind.DATA))
                     for _ in range(frames - 1):
-                        writer.write(broken_frame(chance))
+                        writer.write(invalid_frame(chance))
                     while await reader.read(65536):
                         pass
                 cut += 1
