@@ -34,6 +34,9 @@ _STEERING = "lanfit_server/test_steering.py"
 _IN_JOB = "it is checked where every job is made, without a server"
 _READER = "its reader meets other errors from the outside, and each costs a process"
 
+_PAGE = "only the live page can: no command gives it"
+_REQUESTS = "lanfit_server/test_dashboard_requests.py"
+
 #: Code → why nobody can trigger it from the outside, and the test that triggers it all the same.
 INSIDE = {
     "command.no-client": (
@@ -52,6 +55,32 @@ INSIDE = {
     ),
     "page.no-ban": ("it takes a browser", f"{_PAGES}::test_bans_are_shown_and_lifted"),
     "page.no-port": ("it takes all ports", f"{_PAGES}::test_a_page_that_finds_no_free_port_says_so"),
+    "page.not-queued": (_PAGE, f"{_REQUESTS}::test_a_run_that_waits_for_its_turn_can_be_withdrawn_once"),
+    "one-machine.client-data": (_PAGE, f"{_REQUESTS}::test_rows_on_the_clients_have_no_single_machine"),
+    "digits.other-files": (
+        _PAGE,
+        "lanfit_server/test_dashboard_form.py::test_the_digits_are_offered_until_there_is_other_data",
+    ),
+    "build.too-large": (
+        _PAGE,
+        "lanfit_server/test_dashboard_builders.py"
+        "::test_a_model_that_would_fill_the_memory_is_refused_before_it_is_made",
+    ),
+    **dict.fromkeys(
+        (
+            "build.unknown-kind",
+            "build.no-shape",
+            "build.not-an-image",
+            "build.sequences",
+            "build.wrong-shape",
+            "build.wrong-name",
+            "build.name-taken",
+        ),
+        (
+            _PAGE,
+            "lanfit_server/test_dashboard_builders.py::test_what_can_not_be_built_is_told_beside_its_field",
+        ),
+    ),
     "cluster.no-run": (
         "it takes a program, and a story of one has it",
         "test_python_cluster_story.py::test_a_program_steers_the_run_that_it_has_begun",

@@ -42,6 +42,8 @@ class RunRequest:
     """Whether an operator can have the run start without clients that are missing (`Session.start_now`)."""
     corrects: bool = False
     """Whether an operator is there to have clients' files corrected: such clients are waited for."""
+    only: tuple[str, ...] = ()
+    """The clients that may take part; empty for all."""
     rounds: RoundChannel | None = None
     """Who decides after every round whether there is a next one."""
 

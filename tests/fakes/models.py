@@ -9,11 +9,14 @@ import numpy as np
 
 from lanfit.data.shard import Shard
 from lanfit.errors import LanfitError
+from lanfit.models.compiling import CompileSpec, optimizer_config
 from lanfit.transfer.blocks import ArrayFile
 from lanfit.transfer.disk_space import RetryWhenFull
 from lanfit.wire.messages import Model
 from lanfit_server.models.handle import (
     Average,
+    BuildModel,
+    Built,
     Compile,
     Compiled,
     Done,
@@ -22,6 +25,8 @@ from lanfit_server.models.handle import (
     LoadedInput,
     LoadedOutput,
     LoadModel,
+    LookAtModel,
+    Looked,
     Metrics,
     Seen,
     UseData,
@@ -30,6 +35,9 @@ from lanfit_server.models.handle import (
     WriteModel,
     Written,
 )
+
+#: What its model files are compiled with.
+COMPILED = CompileSpec(optimizer_config("sgd"), "mse").to_json()
 
 
 class FakeModels:
@@ -60,6 +68,13 @@ class FakeModels:
                 block = ArrayFile.write(Path(weights), {"w": np.full(3, value, np.float32)})
                 inputs, outputs = (LoadedInput("x", (None, 3)),), (LoadedOutput("y", (None, 3)),)
                 return Loaded("{}", "", "", inputs, outputs, 3, block, ("w",))
+            case LookAtModel(path):
+                float(Path(path).read_text("ascii"))
+                inputs, outputs = (LoadedInput("x", (None, 3)),), (LoadedOutput("y", (None, 3)),)
+                return Looked(3, "sgd", "mean_squared_error", inputs, outputs, COMPILED)
+            case BuildModel(path, _):
+                Path(path).write_text("1.5", "ascii")
+                return Built(3)
             case Compile():
                 return Compiled("{}", "mean_squared_error")
             case Evaluate(_, shown):

@@ -6,6 +6,7 @@ import shutil
 from importlib import resources
 from pathlib import Path
 
+from lanfit.core.durable import atomic_write
 from lanfit.core.workspace import Workspace
 from lanfit.errors import lanfit_error
 
@@ -26,6 +27,30 @@ def demo_workspace(workspace: Workspace, start: Path) -> Workspace:
     if not _holds_the_digits(own):
         raise lanfit_error("demo.other-files", folder=own.dataset)
     return own
+
+
+def check_digits(workspace: Workspace) -> None:
+    """Check that `dataset/` of a workspace has the digits, or can get them.
+
+    Raises:
+        InputError: it has other data.
+    """
+    data = {path.name for folder in (workspace.inputs, workspace.targets) for path in folder.glob("[!.]*")}
+    if data - {"digits.csv", "README.md"}:
+        raise lanfit_error("digits.other-files", folder=workspace.relative(workspace.dataset))
+
+
+def add_digits(workspace: Workspace) -> None:
+    """Copy the digits into `dataset/` of a workspace, unless they are there.
+
+    Raises:
+        InputError: it has other data, or the digits are not installed.
+        OSError: they can't be written.
+    """
+    check_digits(workspace)
+    for name in FILES[1:]:
+        if not (target := workspace.root / name).exists():
+            atomic_write(target, _sample(name).read_bytes())
 
 
 def _holds_the_digits(workspace: Workspace) -> bool:

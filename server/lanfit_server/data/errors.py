@@ -25,6 +25,11 @@ ERRORS: Mapping[str, ErrorText] = {
         "{folder} already contains other files than the digits",
         "Start the demo in another workspace: --workspace FOLDER.",
     ),
+    "digits.other-files": ErrorText(
+        InputError,
+        "{folder}/ contains other files than the digits",
+        "Move them to another folder, or train on them: choose files in dataset/ as the data.",
+    ),
     "demo.no-sample": ErrorText(
         InputError,
         "the demo file {name} is missing from this installation",

@@ -15,6 +15,7 @@ from lanfit.settings.job import COMPILED, Job
 from lanfit.wire.messages import Model
 from lanfit_server.data.prepare import model_of
 from lanfit_server.models.handle import Compile, Compiled, Loaded, LoadModel, ModelProcess
+from lanfit_server.models.model_folder import check_there
 from lanfit_server.store.array_source import ArraySource
 
 SOFT = "The targets are between 0 and 1: they are used as they are, and evaluated as numbers, not as classes"
@@ -53,6 +54,7 @@ class ModelFile:
         Raises:
             InputError: the model can't be used, or does not go with the job.
         """
+        check_there(Path(self.path))
         request = LoadModel(self.path, str(folder / "weights.block"), self.custom)
         loaded = await models.ask(request, Loaded)
         compiled = await models.ask(self.compile, Compiled)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from lanfit.errors import lanfit_error
 from lanfit.settings.changes import Changes
+from lanfit.settings.fields import Value
 from lanfit.settings.job import Job
 from lanfit_server.methods.base import Task
 from lanfit_server.methods.federated.schedule import optimizer_of, schedule_of
@@ -31,6 +32,10 @@ class Kind(Protocol):
 
     def tasks(self, job: Job) -> list[Task]:
         """Return the tasks that can start at once: all of a method without rounds."""
+        ...
+
+    def alone(self, job: Job) -> Mapping[str, Value]:
+        """Return the settings with which one machine trains the same with the same budget, where they differ."""
         ...
 
     def check(self, job: Job) -> None:
@@ -58,6 +63,9 @@ class Fit:
 
     def folds(self, job: Job) -> int:
         return 0
+
+    def alone(self, job: Job) -> Mapping[str, Value]:
+        return {}
 
     def check(self, job: Job) -> None:
         pass
@@ -90,6 +98,11 @@ class Federated:
 
     def tasks(self, job: Job) -> list[Task]:
         return schedule_of(job).tasks(1)
+
+    def alone(self, job: Job) -> Mapping[str, Value]:
+        # Its rounds in one go; patience counts rounds, which there are none of.
+        keep = "best" if job.keeps_best else "last"
+        return {"method": "fit", "epochs": job.epochs * job.rounds, "patience": None, "keep": keep}
 
     def check(self, job: Job) -> None:
         schedule_of(job)

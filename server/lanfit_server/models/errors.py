@@ -71,6 +71,12 @@ ERRORS: Mapping[str, ErrorText] = {
         "{file} was changed after it had been loaded",
         "Start again to load the file as it is now.",
     ),
+    # --- models that are built here ---
+    "build.too-large": ErrorText(
+        InputError,
+        "the model would have {parameters:,parameter}; at most {most:,} can be built here",
+        "Use fewer units or smaller inputs.",
+    ),
     # --- the process that loads, evaluates and writes models ---
     "model-process.keeps-dying": ErrorText(
         TrainingError,

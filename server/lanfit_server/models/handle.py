@@ -27,6 +27,7 @@ from lanfit.transfer.blocks import ArrayFile
 from lanfit.transfer.disk_space import RetryWhenFull
 from lanfit.transfer.partial import is_full
 from lanfit.wire.messages import Model
+from lanfit_server.models.building import Blueprint
 
 #: The backend of the model process.
 MODEL_BACKEND = "tensorflow"
@@ -41,6 +42,19 @@ class LoadModel(msgspec.Struct, frozen=True, tag="load"):
     weights: str
     custom: tuple[AllowedFile, ...] = ()
     """Files with custom objects that the operator has named."""
+
+
+class LookAtModel(msgspec.Struct, frozen=True, tag="look"):
+    """Read a model file and describe it. The loaded model stays as it is: a run may be using it."""
+
+    path: str
+
+
+class BuildModel(msgspec.Struct, frozen=True, tag="build"):
+    """Build a model and write it to `path`. The loaded model stays as it is."""
+
+    path: str
+    blueprint: Blueprint
 
 
 class LoadDataset(msgspec.Struct, frozen=True, tag="set"):
@@ -118,7 +132,18 @@ class Average(msgspec.Struct, frozen=True, tag="average"):
 
 
 Request = (
-    LoadModel | LoadDataset | Compile | UseModel | UseData | TryBatch | Evaluate | WriteModel | WriteFinal | Average
+    LoadModel
+    | LookAtModel
+    | BuildModel
+    | LoadDataset
+    | Compile
+    | UseModel
+    | UseData
+    | TryBatch
+    | Evaluate
+    | WriteModel
+    | WriteFinal
+    | Average
 )
 
 # --- answers ------------------------------------------------------------------------------------------------
@@ -188,6 +213,31 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
         return len(self.inputs) == len(self.outputs) == 1
 
 
+class Looked(msgspec.Struct, frozen=True, tag="looked"):
+    """What a model file holds, for a choice among several."""
+
+    parameters: int
+    optimizer: str
+    """As in `Loaded`, and likewise those below."""
+    loss: str
+    inputs: tuple[LoadedInput, ...]
+    outputs: tuple[LoadedOutput, ...]
+    compile: str
+    """The compile options; empty if there are none."""
+    problems: dict[str, Problem] = {}
+
+    @property
+    def is_single(self) -> bool:
+        """Whether the model takes one array and gives one."""
+        return len(self.inputs) == len(self.outputs) == 1
+
+
+class Built(msgspec.Struct, frozen=True, tag="built"):
+    """The model was written."""
+
+    parameters: int
+
+
 class LoadedDataset(msgspec.Struct, frozen=True, tag="set_loaded"):
     """The arrays of a set, named as in `KerasSet`, and what is to be said about them."""
 
@@ -239,7 +289,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     """It is done."""
 
 
-Reply = Loaded | LoadedDataset | Compiled | Metrics | Written | Done | Problem
+Reply = Loaded | Looked | Built | LoadedDataset | Compiled | Metrics | Written | Done | Problem
 R = TypeVar("R")
 
 
@@ -281,7 +331,7 @@ class _Memory:
             # Not over the first weights: the server looks into that file.
             weights = Path(self._load.weights).with_name("loaded-again.block")
             found.append(msgspec.structs.replace(self._load, weights=str(weights)))
-        if not isinstance(request, LoadModel | LoadDataset | Compile | UseModel):
+        if not isinstance(request, LoadModel | LookAtModel | BuildModel | LoadDataset | Compile | UseModel):
             found += [known for known in (self._model, self._data) if known is not None]
         return [
             known for known in found if type(known) not in self._known_to_child and type(known) is not type(request)
@@ -386,7 +436,7 @@ class ModelProcess:
                 try:
                     reply = await self._try(request)
                 except errors.ChildDied as died:
-                    if isinstance(request, LoadModel) and self._child.exit_code == processor_time.ENDED:
+                    if isinstance(request, LoadModel | LookAtModel) and self._child.exit_code == processor_time.ENDED:
                         path = Path(request.path)
                         seconds = f"{processor_time.most_seconds(path.stat().st_size):.0f}"
                         raise lanfit_error("model.endless", file=path.name, seconds=seconds) from None

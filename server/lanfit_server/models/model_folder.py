@@ -25,6 +25,17 @@ def find_model(workspace: Workspace, name: str) -> Path:
     raise lanfit_error("model.not-found", name=name, folder=folder, found=found)
 
 
+def check_there(path: Path) -> None:
+    """Check that a model file that was found before is still there.
+
+    Raises:
+        InputError: it was removed.
+    """
+    if not path.exists():
+        found = ", ".join(sorted(each.name for each in path.parent.glob("*") if is_model_name(each.name)))
+        raise lanfit_error("model.not-found", name=path.name, folder=path.parent.name, found=found or "no model at all")
+
+
 def models_in(workspace: Workspace) -> list[Path]:
     """Return the model files of a workspace, newest first; of equal age by name."""
     found = [path for path in workspace.models.glob("*") if is_model_name(path.name) and path.is_file()]

@@ -41,8 +41,11 @@ from lanfit.transfer.blocks import ArrayFile
 from lanfit.transfer.partial import is_full
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import LARGEST_ARCHITECTURE, Model
+from lanfit_server.models.building import build_file
 from lanfit_server.models.handle import (
     Average,
+    BuildModel,
+    Built,
     Compile,
     Compiled,
     Done,
@@ -53,6 +56,8 @@ from lanfit_server.models.handle import (
     LoadedInput,
     LoadedOutput,
     LoadModel,
+    LookAtModel,
+    Looked,
     Metrics,
     Problem,
     Reply,
@@ -89,6 +94,10 @@ class ModelHolder:
             case LoadModel(path, weights, files):
                 custom.use(files)
                 return self._load(Path(path), Path(weights))
+            case LookAtModel(path):
+                return _look(Path(path))
+            case BuildModel(path, blueprint):
+                return Built(build_file(Path(path), blueprint))
             case LoadDataset():
                 return self._load_dataset(request)
             case Compile():
@@ -115,28 +124,21 @@ class ModelHolder:
                 return Written(self._average(Path(path), self._members(files), rows))
 
     def _load(self, path: Path, weights: Path) -> Loaded:
-        limit_memory(max(LEAST_MEMORY, MEMORY_FACTOR * path.stat().st_size, free_of_machine()))
-        with limit_processor_time(most_seconds(path.stat().st_size)):
-            loaded = load_model(path)
-        size = len(loaded.architecture.encode()) + len((loaded.compile or "").encode())
-        if size > LARGEST_ARCHITECTURE:
-            raise lanfit_error("model.too-large-to-send", file=path.name, size=size, most=LARGEST_ARCHITECTURE)
+        loaded = _read(path)
         spec = read_spec(loaded.compile) if loaded.compile else CompileSpec()
         self._loaded, self._folder = loaded, weights.parent
         return Loaded(
             architecture=loaded.architecture,
-            optimizer=str(spec.optimizer["class_name"]).lower() if spec.optimizer else "",
+            optimizer=_optimizer_of(spec),
             loss=loss_name(spec),
-            inputs=tuple(LoadedInput(each.name, (None, *each.shape), each.ids) for each in loaded.inputs),
-            outputs=tuple(
-                LoadedOutput(each.name, (None, *each.shape), each.activation == "softmax") for each in loaded.outputs
-            ),
+            inputs=_inputs_of(loaded),
+            outputs=_outputs_of(loaded),
             parameters=loaded.parameters,
             weights=ArrayFile.write(weights, loaded.weights),
             trainable=loaded.trainable,
             objects=tuple(custom.names_in([json.loads(loaded.architecture), json.loads(loaded.compile or "null")])),
             notes=loaded.notes,
-            problems={part: problem(wrong) for part, wrong in loaded.problems.items()},
+            problems=_problems_of(loaded),
         )
 
     def _load_dataset(self, request: LoadDataset) -> LoadedDataset:
@@ -204,6 +206,47 @@ class ModelHolder:
     def _average(self, path: Path, members: list[TrainedModel], rows: Sequence[int]) -> ArrayFile:
         weights = average([member.weights for member in members], rows)
         return ArrayFile.write(path, {**weights, **members[0].constants()})
+
+
+def _read(path: Path) -> LoadedModel:
+    limit_memory(max(LEAST_MEMORY, MEMORY_FACTOR * path.stat().st_size, free_of_machine()))
+    with limit_processor_time(most_seconds(path.stat().st_size)):
+        loaded = load_model(path)
+    size = len(loaded.architecture.encode()) + len((loaded.compile or "").encode())
+    if size > LARGEST_ARCHITECTURE:
+        raise lanfit_error("model.too-large-to-send", file=path.name, size=size, most=LARGEST_ARCHITECTURE)
+    return loaded
+
+
+def _look(path: Path) -> Looked:
+    """Describe a model file."""
+    loaded = _read(path)
+    spec = read_spec(loaded.compile) if loaded.compile else CompileSpec()
+    return Looked(
+        parameters=loaded.parameters,
+        optimizer=_optimizer_of(spec),
+        loss=loss_name(spec),
+        inputs=_inputs_of(loaded),
+        outputs=_outputs_of(loaded),
+        compile=loaded.compile or "",
+        problems=_problems_of(loaded),
+    )
+
+
+def _optimizer_of(spec: CompileSpec) -> str:
+    return str(spec.optimizer["class_name"]).lower() if spec.optimizer else ""
+
+
+def _inputs_of(loaded: LoadedModel) -> tuple[LoadedInput, ...]:
+    return tuple(LoadedInput(each.name, (None, *each.shape), each.ids) for each in loaded.inputs)
+
+
+def _outputs_of(loaded: LoadedModel) -> tuple[LoadedOutput, ...]:
+    return tuple(LoadedOutput(each.name, (None, *each.shape), each.activation == "softmax") for each in loaded.outputs)
+
+
+def _problems_of(loaded: LoadedModel) -> dict[str, Problem]:
+    return {part: problem(wrong) for part, wrong in loaded.problems.items()}
 
 
 def problem(failed: LanfitError | MemoryError | OSError | sqlite3.OperationalError) -> Problem:

@@ -351,7 +351,7 @@ class Runner:
 
         early = EarlyStart.of(job, check)
         while True:
-            owners = await self._gather(job.clients, takers, early, by_key=request.enter_starts)
+            owners = await self._gather(job.clients, takers, early, by_key=request.enter_starts, only=request.only)
             if takers is not None:
                 return await in_thread(partial(take, job, model, rows, takers.of_all(owners), owners)), owners
             if len(owners) == job.clients:
@@ -365,9 +365,11 @@ class Runner:
                 impossible[len(owners)] = wrong
                 self._log(f"The run can't start with {pluralize(len(owners), 'client')}: {wrong.message}. {wrong.hint}")
 
-    async def _gather(self, clients: int, takers: Takers | None, early: EarlyStart, *, by_key: bool) -> list[str]:
+    async def _gather(
+        self, clients: int, takers: Takers | None, early: EarlyStart, *, by_key: bool, only: Sequence[str] = ()
+    ) -> list[str]:
         """Wait for the clients, and for the parts that they choose."""
-        assembly = Assembly(self._cluster, self._display, takers, early)
+        assembly = Assembly(self._cluster, self._display, takers, early, only=only)
         with self._waiting(early, by_key), self._display.table(self._cluster.roster.members, self._host.notes):
             owners = await assembly.gather(clients)
         for note in takers.notes(owners) if takers else ():

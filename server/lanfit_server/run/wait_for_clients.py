@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from lanfit import __version__
@@ -136,6 +136,7 @@ class Assembly:
         corrects: whether somebody is there who can have files corrected that can't be used: they are waited for.
         deadline: the time for the survey of a connected client, in seconds.
         max_weight: what the rows that one has count at most, as a multiple of the median of all.
+        only: the names of the clients that may take part; empty for all.
     """
 
     def __init__(
@@ -148,7 +149,9 @@ class Assembly:
         corrects: bool = False,
         deadline: float = math.inf,
         max_weight: float = DEFAULTS.max_weight,
+        only: Collection[str] = (),
     ) -> None:
+        self._only = only
         self._corrects = corrects
         self._max_weight = max_weight
         self.faults: Mapping[str, LanfitError] = {}
@@ -178,7 +181,7 @@ class Assembly:
             await self._ask_all()
         self._early.begin(began)
         while len(self._ready()) < wanted:
-            parts, here = self._parts, len(roster.connected)
+            parts, here = self._parts, len(self._here())
             asks = parts is not None and parts.asks
             due = here >= wanted or self._early.is_due(time.monotonic())
             if parts is not None and not asks and due and events.empty() and await self._fill_places(parts):
@@ -213,8 +216,10 @@ class Assembly:
         return self._early.begins(ready, self._cluster.roster, self._display.log, time.monotonic())
 
     def _ready(self) -> list[str]:
-        connected = self._cluster.roster.connected
-        return connected if self._parts is None else self._parts.in_order(connected)
+        return self._here() if self._parts is None else self._parts.in_order(self._here())
+
+    def _here(self) -> list[str]:
+        return [name for name in self._cluster.roster.connected if not self._only or name in self._only]
 
     async def _ask_all(self) -> None:
         """Ask all connected clients that were not asked yet which parts they train on."""

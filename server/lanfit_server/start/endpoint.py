@@ -97,6 +97,8 @@ class Endpoint:
             threads: of each trainer.
             once: they exit with the run; otherwise they wait for the next one.
         """
+        if self._local is not None:  # of an earlier run: their names are free again
+            await self._local.stop()
         address = with_port(own_address(self.addresses), self.port)
         self._local = LocalClients(
             self._workspace,

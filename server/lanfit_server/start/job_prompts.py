@@ -15,14 +15,10 @@ from lanfit.core.loop import LoopThread
 from lanfit.core.terminal import Terminal
 from lanfit.core.text import pluralize
 from lanfit.core.workspace import Workspace
-from lanfit.data.labels import check_order
-from lanfit.data.named import find_npz
-from lanfit.data.sources import check_folders
-from lanfit.errors import InputError, lanfit_error
-from lanfit.models.compiling import check_name
+from lanfit.errors import InputError
 from lanfit.models.custom_files import AllowedFile
 from lanfit.settings.fields import Value
-from lanfit.settings.job import ARRAYS, COMPILED, FIELDS, Job, check_local, make_job
+from lanfit.settings.job import COMPILED, FIELDS, Job, check_local, make_job
 from lanfit_server.data.keras_datasets import load_set
 from lanfit_server.data.model_source import ReadyModel, compile_request
 from lanfit_server.data.prepare import model_of
@@ -31,6 +27,7 @@ from lanfit_server.models.handle import Compiled, Loaded, LoadedDataset, LoadMod
 from lanfit_server.models.keras_datasets import check_set
 from lanfit_server.models.model_folder import find_model, models_in
 from lanfit_server.requests import RunRequest
+from lanfit_server.start.job_checks import check_compiled, check_data, check_rows
 from lanfit_server.start.prompts import Answers
 
 
@@ -74,7 +71,7 @@ class JobPrompts:
         Raises:
             InputError: an answer is invalid, or answers contradict each other. The same for `ask_rest`.
         """
-        _check_data(self._answers.given("data"))  # of a job file: its model is not there, either
+        check_data(self._answers.given("data"))  # of a job file: its model is not there, either
         self._custom = files_of(self._answers.given("custom_objects"), self._workspace)
         name = self._ask_model()
         loading = self._load(name)
@@ -154,18 +151,12 @@ class JobPrompts:
     def _ask_compiled(self, key: str, compiled: str, problems: Mapping[str, Problem]) -> Value:
         """Ask for optimizer or loss: the compiled one is the default; without one there is no default."""
 
-        def check(value: Value) -> None:
-            if value == COMPILED:
-                if key in problems:
-                    raise problems[key].error()
-                if not compiled:
-                    raise lanfit_error("compile.incomplete", missing=key, flags=NOT_COMPILED)
-                return
-            check_name(key, str(value))
-
         none = "none: that of the file can't be used" if key in problems else "none: the model is not compiled"
         return self._answers.ask(
-            key, check=check, default=COMPILED, shown_default=f"{compiled}, as compiled" if compiled else none
+            key,
+            check=lambda value: check_compiled(key, value, compiled, problems),
+            default=COMPILED,
+            shown_default=f"{compiled}, as compiled" if compiled else none,
         )
 
     def _compile(self, values: Mapping[str, Value]) -> Compiled:
@@ -177,15 +168,7 @@ class JobPrompts:
     # --- the data -----------------------------------------------------------------------------------------------
 
     def _check_order(self, order: str, compiled: Compiled, values: Mapping[str, Value], loaded: Loaded) -> None:
-        """Check that the loss suits it; also report missing folders and files before anything is read."""
-        if loaded.is_single:
-            check_order(compiled.loss, order)
-        if values["data"] != "files":
-            return
-        if not loaded.is_single or values.get("inputs") or values.get("targets"):
-            find_npz(self._workspace.inputs)
-        else:
-            check_folders(self._workspace.inputs, self._workspace.targets if order == "XY" else None)
+        check_rows(self._workspace, values, order, compiled.loss, is_single=loaded.is_single)
 
     def _load_dataset(
         self, values: Mapping[str, Value], model: Loaded
@@ -206,7 +189,6 @@ class JobPrompts:
 
 
 NEVER_ASKED = tuple(key for key, field in FIELDS.items() if not field.question)
-NOT_COMPILED = "--optimizer and --loss, e.g. --optimizer adam --loss sparse_categorical_crossentropy"
 
 
 def ask_data(answers: Answers) -> dict[str, Value]:
@@ -217,18 +199,13 @@ def ask_data(answers: Answers) -> dict[str, Value]:
         InputError: there is no such Keras dataset.
     """
     named = answers.was_given("dataset") and not answers.was_given("data")
-    if (data := "keras" if named else answers.ask("data", check=_check_data)) == "keras":
+    if (data := "keras" if named else answers.ask("data", check=check_data)) == "keras":
         dataset = check_set(str(answers.ask("dataset", check=lambda name: check_set(str(name)))))
         return {"data": data, "dataset": dataset, "samples": answers.ask("samples", shown_default="all")}
     # A flag that is for a set of Keras is an error, which `make_job` reports; a line of server.toml is not meant.
     found: dict[str, Value] = {"data": data, "dataset": answers.given("dataset")}
     found["samples"] = answers.unasked("samples") if data == "files" else answers.given("samples")
     return found if answers.was_given("dataset_args") else {**found, "dataset_args": None}
-
-
-def _check_data(data: Value) -> None:
-    if data == ARRAYS:
-        raise lanfit_error("job.arrays")
 
 
 def _sizes(loaded: Loaded) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from lanfit.errors import ErrorText, InputError
 
+_RELOAD = "Reload the page."
+
 ERRORS: Mapping[str, ErrorText] = {
     "page.no-object": ErrorText(
         InputError,
@@ -41,5 +43,52 @@ ERRORS: Mapping[str, ErrorText] = {
         InputError,
         "the live page finds no free port from {first} to {last} on {host}",
         "Choose another one: --dashboard-port; or do without the page: --no-dashboard.",
+    ),
+    # --- runs that are set up on the page ---
+    "page.not-queued": ErrorText(
+        InputError,
+        "run {number} is not queued any more",
+        "It has started, or it was withdrawn: look at the list of runs.",
+    ),
+    "one-machine.client-data": ErrorText(
+        InputError,
+        "the rows are on the clients, so no single machine can train on all of them",
+        "Use files in dataset/ or a Keras dataset for this comparison.",
+    ),
+    # --- models that are built ---
+    "build.unknown-kind": ErrorText(
+        InputError,
+        "{kind!r} is not a kind of model that can be built here",
+        "The kinds are: {known}.",
+    ),
+    "build.no-shape": ErrorText(
+        InputError,
+        "the shape of the rows is not known: {reason}",
+        "Give it yourself: the input shape, such as 28x28x1 or 13, and the number of outputs.",
+    ),
+    "build.not-an-image": ErrorText(
+        InputError,
+        "a CNN needs images, height × width × channels, but the rows have the shape {shape}",
+        "Build an MLP, or give the input shape yourself, such as 8x8x1.",
+    ),
+    "build.sequences": ErrorText(
+        InputError,
+        "{name} consists of sequences of words, for which no model can be built here",
+        "Save a model with an Embedding layer in model/, and choose it.",
+    ),
+    "build.wrong-shape": ErrorText(
+        InputError,
+        "{value!r} is not a shape",
+        "Write sizes with x between them, such as 28x28x1 or 13.",
+    ),
+    "build.wrong-name": ErrorText(
+        InputError,
+        "{value!r} can't be the name of a model file",
+        "Use letters, digits, dots, hyphens and underscores, such as my-model.",
+    ),
+    "build.name-taken": ErrorText(
+        InputError,
+        "{file} exists already",
+        "Choose another name.",
     ),
 }

@@ -1,0 +1,108 @@
+"""Distributed against one machine: the second run, of the same model on the same rows with the same budget.
+
+It is a run like any other: its one client gets the rows of all shards; the seed, and so the test rows, are the same.
+Both runs have the number of their pair in a comment above their job.toml, which is written before they begin: whatever
+ends the server, they belong together.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lanfit.errors import lanfit_error
+from lanfit.settings.job import DEFAULTS, Job
+from lanfit.settings.rounds import SERVER_OPTIMIZERS
+from lanfit_server.methods.registry import METHODS
+
+#: The choice of this machine as the one machine: a client is started on it.
+HERE = "here"
+#: The name of the client that is started here.
+LOCAL = "local-1"
+_PAIR = re.compile(r"^# (All clients|One machine) of pair ([0-9a-f]{8})", re.MULTILINE)
+#: Settings of how several clients work together.
+_OF_SEVERAL = (
+    "deal",
+    "alpha",
+    "classes_per_client",
+    "parts_of",
+    "parts",
+    "merge",
+    "rounds",
+    "local_steps",
+    "strategy",
+    "aggregation",
+    *SERVER_OPTIMIZERS,
+    "trim",
+    "byzantine",
+    "krum_keep",
+    "share",
+    "min_clients",
+    "start_after",
+    "round_deadline",
+    "norm_limit",
+    "absent",
+    "changes",
+)
+
+
+def described(clients: Sequence[str]) -> list[dict[str, str]]:
+    """Return the machines to choose from, for JSON."""
+    return [{"value": HERE, "label": "this machine"}, *({"value": name, "label": name} for name in clients)]
+
+
+def check_pair(job: Job) -> None:
+    """Check that one machine can train what this job trains.
+
+    Raises:
+        InputError: the rows are on the clients.
+    """
+    if job.data == "client":
+        raise lanfit_error("one-machine.client-data")
+
+
+def job_of(job: Job, machine: str) -> Job:
+    """Return the job of the run on one machine.
+
+    Args:
+        machine: `HERE`, or a client; empty is `HERE`.
+
+    Raises:
+        InputError: one machine can't train that.
+    """
+    check_pair(job)
+    is_here = machine in ("", HERE)
+    values: dict[str, Any] = {key: getattr(DEFAULTS, key) for key in _OF_SEVERAL}
+    values |= METHODS[job.method].alone(job)
+    threads = job.threads or os.cpu_count() or 1
+    values |= {"clients": 1, "local": int(is_here), "threads": threads if is_here else job.threads}
+    return msgspec.structs.replace(job, **values)
+
+
+def only(machine: str) -> tuple[str, ...]:
+    """Return the clients that may train it."""
+    return (LOCAL,) if machine in ("", HERE) else (machine,)
+
+
+def remark(pair: str, *, alone: bool = False) -> str:
+    """Return the comment above the job of a run.
+
+    Args:
+        alone: whether it is the run on one machine.
+    """
+    return f"# {'One machine' if alone else 'All clients'} of pair {pair}\n"
+
+
+def pair_of(folder: Path) -> tuple[str, bool] | None:
+    """Return the pair of a run, and whether it is the one on one machine; None if it has none."""
+    try:
+        with (folder / "job.toml").open(encoding="utf-8", errors="replace") as file:
+            found = _PAIR.search(file.read(1000))
+    except OSError:
+        return None
+    return (found[2], found[1] == "One machine") if found else None
