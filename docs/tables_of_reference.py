@@ -17,7 +17,9 @@ from lanfit.settings import job, timeouts
 from lanfit.settings.fields import Field, Value
 from lanfit_client import settings
 from lanfit_server.cli import EXIT_CODES, POOL
+from lanfit_server.start.page_settings import PAGE
 
+SERVER_SETTINGS: Mapping[str, Field] = {**timeouts.OF_SERVER, **PAGE}
 #: The passphrase is no field, because it never stands in a file; it is asked after this one.
 _BEFORE_THE_PASSPHRASE = "clients"
 _PASSPHRASE: list[object] = [
@@ -106,7 +108,7 @@ def _client_settings() -> str:
 
 
 def _server_settings() -> str:
-    rows = [[f"`{field.key}`", answers(field), field.example, field.help] for field in timeouts.OF_SERVER.values()]
+    rows = [[f"`{field.key}`", answers(field), field.example, field.help] for field in SERVER_SETTINGS.values()]
     return table(["key", "answers", "default", "what it is"], rows)
 
 
@@ -140,6 +142,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "questions": _questions,
     "never-asked": _never_asked,
     "server-settings": _server_settings,
+    "dashboard-flags": lambda: _flags("dashboard", but=job.FIELDS),
     "server-flags": lambda: _flags("server", but=job.FIELDS),
     "client-flags": lambda: _flags("client", fields=settings.FIELDS),
     "client-settings": _client_settings,

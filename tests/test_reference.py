@@ -11,10 +11,11 @@ import pytest
 
 from lanfit import errors
 from lanfit.cli import COMMANDS
-from lanfit.settings import fields, job, timeouts
+from lanfit.settings import fields, job
 from lanfit.settings.fields import Field
 from lanfit_client import settings
 from lanfit_server.cli import EXIT_CODES
+from lanfit_server.start import prompts
 
 DOCS = Path(__file__).parents[1] / "docs"
 REFERENCE = DOCS / "reference.md"
@@ -54,7 +55,8 @@ def test_every_field_has_one_line() -> None:
     assert sorted(set(listed) - {"–"}) == sorted(f"`{key}`" for key in job.FIELDS)
     assert len(listed) == len(job.FIELDS) + 1, "the fields and the passphrase"
     assert [line[0] for line in lines("client-settings")] == [f"`{key}`" for key in settings.SETTINGS]
-    assert [line[0] for line in lines("server-settings")] == [f"`{key}`" for key in timeouts.OF_SERVER]
+    assert [line[0] for line in lines("server-settings")] == [f"`{key}`" for key in reference.SERVER_SETTINGS]
+    assert set(prompts.SETTINGS) - set(job.FIELDS) == set(reference.SERVER_SETTINGS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -15,6 +15,7 @@ from lanfit.core.terminal import Terminal, terminal_size
 from lanfit.core.workspace import Workspace, find_workspace
 from lanfit.settings.fields import Field, Value, int_range, read_file
 from lanfit.settings.job import FIELDS
+from lanfit_server.start.page_settings import PAGE, PAGE_FLAGS
 
 if TYPE_CHECKING:
     from lanfit_server.store.summary import Summary
@@ -41,6 +42,21 @@ def job_flags(command: Callable[..., Any], *, but: Container[str] = ()) -> Calla
     return command
 
 
+def page_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the flags about the live page."""
+    for key in reversed(PAGE_FLAGS):
+        field = PAGE[key]
+        command = click.option(field.flag, key, help=f"{field.help}  [default: {field.example}]")(command)
+    return command
+
+
+def _page(host: str | None, port: str | None, *, enabled: bool) -> dict[str, Value]:
+    """Return what flags say about the live page. Without a flag that turns it off, server.toml decides."""
+    flags = {"dashboard_host": host, "dashboard_port": port}
+    given = {key: PAGE[key].read(value, PAGE[key].flag) for key, value in flags.items() if value is not None}
+    return given if enabled else {**given, "dashboard": False}
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @job_flags
 @click.option("--passphrase-file", type=click.Path(path_type=Path), help="A file whose first line is the passphrase.")
@@ -49,6 +65,8 @@ def job_flags(command: Callable[..., Any], *, but: Container[str] = ()) -> Calla
 @click.option("--workspace", type=click.Path(path_type=Path), help="The folder with model/ and dataset/.")
 @click.option("--yes", is_flag=True, help="Accept the default of every remaining question.")
 @click.option("--json", "as_json", is_flag=True, help="Print only summary.json on standard output.")
+@page_flags
+@click.option("--no-dashboard", is_flag=True, help="Do not serve the live page.")
 def server(
     passphrase_file: Path | None,
     job: Path | None,
@@ -56,6 +74,9 @@ def server(
     workspace: Path | None,
     yes: bool,
     as_json: bool,
+    dashboard_host: str | None,
+    dashboard_port: str | None,
+    no_dashboard: bool,
     **flags: str | bool | None,
 ) -> None:
     """Ask for a job, admit clients, train on them, collect their models.
@@ -66,7 +87,36 @@ def server(
     with reported(as_json=as_json):
         place = find_workspace(workspace, Path.cwd())
         given = _given(job, flags)
-        _run(place, given, passphrase_file, Terminal(take_defaults=yes).take_logs(), as_json, resume=resume)
+        terminal = Terminal(take_defaults=yes).take_logs()
+        page = _page(dashboard_host, dashboard_port, enabled=not no_dashboard)
+        stays = terminal.interactive and not yes and not as_json
+        _run(place, given, passphrase_file, terminal, as_json, resume=resume, page=page, stays=stays)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@partial(job_flags, but=[key for key in FIELDS if key not in ("host", "port")])
+@click.option("--passphrase-file", type=click.Path(path_type=Path), help="A file whose first line is the passphrase.")
+@click.option("--workspace", type=click.Path(path_type=Path), help="The folder with model/ and dataset/.")
+@click.option("--yes", is_flag=True, help="Accept the default of every remaining question.")
+@page_flags
+def dashboard(
+    passphrase_file: Path | None,
+    workspace: Path | None,
+    yes: bool,
+    dashboard_host: str | None,
+    dashboard_port: str | None,
+    **flags: str | bool | None,
+) -> None:
+    """Serve the live page, on which runs are set up, until somebody ends it.
+
+    Asks only for the address and port of the server and the passphrase.
+    """
+    interrupt_on_termination()
+    with reported():
+        place = find_workspace(workspace, Path.cwd())
+        terminal = Terminal(take_defaults=yes).take_logs()
+        page = {**_page(dashboard_host, dashboard_port, enabled=True), "dashboard": True}
+        _run(place, _given(None, flags), passphrase_file, terminal, False, page=page, stays=True, only_page=True)
 
 
 #: Flags without meaning for simulated clients.
@@ -148,13 +198,14 @@ def _run(
     as_json: bool,
     passphrase: str | None = None,
     resume: str | None = None,
+    **more: Any,
 ) -> None:
     """Run a server, print the outcome, and exit."""
     from lanfit_server.start.options import Options
     from lanfit_server.start.startup import run_server
 
     printer = OutcomePrinter(place, as_json)
-    options = Options(place, given, passphrase_file, passphrase, resume, printer.show)
+    options = Options(place, given, passphrase_file, passphrase, resume, printer.show, **more)
     printer.end(lambda: run_server(options, terminal))
 
 

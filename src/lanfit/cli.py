@@ -19,6 +19,7 @@ with Interruptible():
 COMMANDS = {
     "prepare": ("lanfit_server.prepare_data.cli", "prepare", "Create dataset/ from a table or a folder of images."),
     "server": ("lanfit_server.cli", "server", "Ask for a job, admit clients, train on them, collect the models."),
+    "dashboard": ("lanfit_server.cli", "dashboard", "Serve the live page, and do the runs that are set up there."),
     "client": ("lanfit_client.cli", "client", "Join a server and train for it."),
     "simulate": ("lanfit_server.cli", "simulate", "Run a job on simulated clients."),
     "predict": ("lanfit_server.prepare_data.cli", "predict", "Predict new data with a trained model."),

@@ -142,12 +142,12 @@ def served(place: Place, *names: str, simulated: bool = False, host: str = "127.
     """A page whose clients the test plays, or that are simulated."""
     identity = Identity.load_or_create(place.workspace.server_state)
     members = lambda: place.host.cluster.roster.members() if place.host else []  # noqa: E731
-    page = Page(PageSettings(host=host, port=0), members, identity.path)
+    page = Page(PageSettings(host=host, port=0), members)
     place.watchers.append(page.board)
     with LoopThread() as loop:
         hosting = place.simulation() if simulated else place.played(*names)
         with loop.within(hosting) as session:
-            loop.call(page.open(place.workspace, session, place.host, Timeouts(), {}))
+            loop.call(page.open(place.workspace, session, place.host, identity.path, Timeouts(), {}))
             try:
                 yield Served(place, loop, page, session)
             finally:

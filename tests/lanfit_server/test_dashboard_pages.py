@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +23,9 @@ from lanfit_server.requests import State
 from lanfit_server.start.page_settings import PageSettings
 from lanfit_server.ui.dashboard.board import TEACHER
 from lanfit_server.ui.dashboard.serving import Page
+
+#: Of a page on loopback.
+NO_CERTIFICATE = Path("none")
 
 
 @pytest.fixture
@@ -117,8 +121,8 @@ def test_the_page_ends_at_once_while_streams_are_open(place: Place) -> None:
 
 def test_a_page_is_opened_on_the_next_port_if_its_own_is_taken(place: Place) -> None:
     with served(place, "lab-1") as page:
-        other = Page(PageSettings(port=page.page.port), list, page.page._certificate)
-        opening = other.open(place.workspace, page.session, place.host, Timeouts(), {})
+        other = Page(PageSettings(port=page.page.port), list)
+        opening = other.open(place.workspace, page.session, place.host, NO_CERTIFICATE, Timeouts(), {})
         page.loop.call(opening)
         try:
             assert other.port > page.page.port
@@ -129,9 +133,9 @@ def test_a_page_is_opened_on_the_next_port_if_its_own_is_taken(place: Place) -> 
 
 def test_a_page_that_finds_no_free_port_says_so(page: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lanfit_server.ui.dashboard.serving.PORTS", 1)
-    other = Page(PageSettings(port=page.page.port), list, page.page._certificate)
+    other = Page(PageSettings(port=page.page.port), list)
     with pytest.raises(InputError) as refused:
-        page.loop.call(other.open(page.place.workspace, page.session, page.place.host, Timeouts(), {}))
+        page.loop.call(other.open(page.place.workspace, page.session, page.place.host, NO_CERTIFICATE, Timeouts(), {}))
     assert refused.value.code == "page.no-port"
 
 

@@ -76,10 +76,31 @@ class Admission:
 
 def how_to_join(endpoint: Endpoint, workspace: Workspace) -> str:
     """Return what the operator is told: where the server listens, the command for a client, and notes."""
-    here = [each for each in ranked(interfaces_here()) if _listens(endpoint.addresses, each.address)]
-    in_a_clone = (workspace.root / "client" / "__main__.py").is_file()
-    program = "python client" if in_a_clone else "lanfit client"
+    here, program = _reachable(endpoint), _program(workspace)
     return joining_lines(endpoint.host, endpoint.port, endpoint.addresses, here, program, endpoint.fingerprint)
+
+
+def join_command(endpoint: Endpoint, workspace: Workspace) -> str:
+    """Return the command to run on a client."""
+    host = joined_host(endpoint.host, _reachable(endpoint))
+    return f"{_program(workspace)} {with_port(host, endpoint.port)} --fingerprint {endpoint.fingerprint}"
+
+
+def _reachable(endpoint: Endpoint) -> list[Candidate]:
+    return [each for each in ranked(interfaces_here()) if _listens(endpoint.addresses, each.address)]
+
+
+def _program(workspace: Workspace) -> str:
+    in_a_clone = (workspace.root / "client" / "__main__.py").is_file()
+    return "python client" if in_a_clone else "lanfit client"
+
+
+def joined_host(host: str, here: Sequence[Candidate]) -> str:
+    """Return the address that clients join: if the server listens on all addresses, the best of them."""
+    host = host.strip().removeprefix("[").removesuffix("]")
+    if host in ALL_ADDRESSES:
+        return here[0].address if here else "127.0.0.1"
+    return host
 
 
 def _listens(addresses: Sequence[str], address: str) -> bool:
@@ -99,7 +120,7 @@ def joining_lines(
     host = host.strip().removeprefix("[").removesuffix("]")
     everywhere = host in ALL_ADDRESSES
     remarks = []
-    joined = (here[0].address if here else "127.0.0.1") if everywhere else host
+    joined = joined_host(host, here)
     if everywhere and not here:
         remarks.append("This machine is not on a network: only clients on this machine can join.")
     elif not is_loopback(host) and all(map(is_loopback, addresses)):

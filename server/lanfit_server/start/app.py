@@ -3,29 +3,68 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import queue
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from lanfit.core.lock import scratch_folder
 from lanfit.core.loop import LoopThread
 from lanfit.core.terminal import Terminal
 from lanfit.core.text import pluralize
+from lanfit.errors import LanfitError
+from lanfit.settings.fields import Value
 from lanfit.settings.job import Job
 from lanfit.settings.timeouts import Timeouts
 from lanfit_server.models.handle import ModelProcess
-from lanfit_server.requests import RunRequest
+from lanfit_server.requests import RunHandle, RunInterrupted, RunRequest, State
 from lanfit_server.run import resume as resuming
 from lanfit_server.run.collecting import Collecting
 from lanfit_server.run.finalize import Finalizer
 from lanfit_server.session import Session, follow
-from lanfit_server.start.admission import Admission
+from lanfit_server.start.admission import Admission, join_command
 from lanfit_server.start.endpoint import Endpoint
 from lanfit_server.start.job_prompts import JobPrompts
 from lanfit_server.start.options import Options
+from lanfit_server.start.page_settings import PageSettings
 from lanfit_server.start.prompts import Answers
 from lanfit_server.store.result_store import OpenRun
 from lanfit_server.store.summary import Summary
 from lanfit_server.ui.display import Display
+from lanfit_server.watchers import Watcher, Watchers
+
+if TYPE_CHECKING:
+    from lanfit_server.ui.dashboard.serving import Page
+
+#: How often a server that stays looks for outcomes, in seconds.
+LOOK_SECONDS = 0.2
+
+
+class Outcomes(Watcher):
+    """The outcomes of runs that were set up on the page, until they are shown."""
+
+    def __init__(self) -> None:
+        self._new: queue.SimpleQueue[Summary] = queue.SimpleQueue()
+        self._elsewhere: list[RunRequest] = []
+
+    def shown_elsewhere(self, request: RunRequest) -> None:
+        """Leave this request to whoever submits it."""
+        self._elsewhere.append(request)
+
+    def request(self, handle: RunHandle) -> None:
+        if handle.state is State.FINISHING and handle.summary is not None:
+            if any(handle.request is each for each in self._elsewhere):
+                return
+            self._new.put(handle.summary)
+
+    def take(self) -> list[Summary]:
+        """Return those that have come since."""
+        found = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                found.append(self._new.get_nowait())
+        return found
 
 
 class Server:
@@ -44,20 +83,101 @@ class Server:
         models: ModelProcess,
         timeouts: Timeouts,
         host: str,
+        page: PageSettings,
+        defaults: Mapping[str, Value],
     ) -> None:
         self._options = options
+        self._timeouts = timeouts
         self._workspace = options.workspace
         self._answers = answers
         self._terminal = terminal
         self._loop = loop
-        self._display = Display(terminal)
+        self._defaults = {**defaults, **options.given}
+        self._page = self._new_page(page)
+        self._outcomes = Outcomes()
+        watchers = Watchers([self._page.board, self._outcomes] if self._page is not None else [])
+        self._display = Display(terminal, watchers)
         self._endpoint = Endpoint(self._workspace, timeouts, host, self._display.log)
         self._cluster = self._endpoint.cluster
         if terminal.take_defaults:  # nothing is asked
             self._cluster.waiting_for = "the server is being set up"
         self._admission = Admission(self._endpoint, options, answers, terminal, loop)
         scratch = scratch_folder(self._workspace.server_state / "scratch")
-        self._session = Session(self._workspace, self._endpoint, models, self._display, timeouts, scratch)
+        self._session = Session(self._workspace, self._endpoint, models, self._display, timeouts, scratch, watchers)
+
+    def _new_page(self, settings: PageSettings) -> Page | None:
+        if not settings.enabled:
+            return None
+        from lanfit_server.ui.dashboard.serving import Page
+
+        return Page(settings, lambda: self._cluster.roster.members())
+
+    @contextlib.contextmanager
+    def _served(self) -> Iterator[None]:
+        """Serve the live page in this block, and print its link."""
+        page = self._page
+        if page is None:
+            yield
+            return
+        command = join_command(self._endpoint, self._workspace)
+        certificate = self._endpoint.certificate
+        opening = page.open(self._workspace, self._session, self._endpoint, certificate, self._timeouts, self._defaults)
+        self._loop.call(opening)
+        try:
+            self._loop.soon(lambda: page.shows_joining(command))
+            for line in page.lines():
+                self._terminal.log(line)
+            yield
+        finally:
+            self._loop.call(page.close())
+
+    def _show_passphrase(self, passphrase: str | None) -> None:
+        """Show it in the lobby, to the teacher."""
+        if (page := self._page) is not None:
+            self._loop.soon(lambda: page.board.update("server", passphrase=passphrase))
+
+    def serve(self) -> list[Summary]:
+        """Do the runs that are set up on the live page, until somebody ends the server."""
+        self._cluster.waiting_for = "no run has been set up yet"
+        with self._loop.within(self._session):
+            self._admission.open()
+            with self._served():
+                passphrase = self._admission.unlock()
+                self._show_passphrase(passphrase)
+                self._stay(passphrase)
+        return []
+
+    def _stay(self, passphrase: str | None) -> None:
+        """Keep the page, and do the runs that are set up there, until Enter or Ctrl-C."""
+        if self._page is None or not self._options.stays:
+            return
+        over = threading.Event()
+
+        def end() -> None:
+            if (current := self._session.current) is None:
+                over.set()
+            else:
+                run = f"run {current.run}" if current.run else "a run"
+                self._terminal.log(f"The server does {run}: stop it on the page, or press Ctrl-C.")
+
+        with self._terminal.on_enter(end, {"p": lambda: self._log_passphrase(passphrase)}) as reads_keys:
+            how = "Enter or Ctrl-C ends it" if reads_keys else "it ends with a request to terminate"
+            self._terminal.log(f"The live page stays open for further runs; {how}.")
+            try:
+                while not over.wait(LOOK_SECONDS):
+                    for summary in self._outcomes.take():
+                        self._options.show(summary)
+            except KeyboardInterrupt:
+                self._interrupt_current()
+        for summary in self._outcomes.take():
+            self._options.show(summary)
+
+    def _interrupt_current(self) -> None:
+        """End the run that goes on with what it has; a second Ctrl-C is raised."""
+        if (current := self._session.current) is not None:
+            self._loop.soon(lambda: self._session.interrupt(current))
+            with contextlib.suppress(RunInterrupted, LanfitError, OSError):
+                self._loop.call(current.ended())
 
     def run(self, run_id: str = "", job: Job | None = None) -> list[Summary]:
         """Listen, continue asking, then train or collect.
@@ -76,14 +196,18 @@ class Server:
         prompts = JobPrompts(
             self._answers, self._terminal, self._workspace, session.models, self._loop, session.scratch
         )
-        begun = prompts.ask_first(self._endpoint.host, self._endpoint.port)
-        passphrase = self._admission.unlock() if job is None else self._admission.unlock_again(job, run_id)
-        request = prompts.ask_rest(begun)
-        self._start_local(request.job)
-        interactive = self._terminal.interactive
-        corrects = interactive and not self._terminal.take_defaults
-        request = replace(request, name=run_id, enter_starts=interactive, corrects=corrects)
-        return self._follow(request, passphrase)
+        with self._served():
+            begun = prompts.ask_first(self._endpoint.host, self._endpoint.port)
+            passphrase = self._admission.unlock() if job is None else self._admission.unlock_again(job, run_id)
+            self._show_passphrase(passphrase)
+            request = prompts.ask_rest(begun)
+            self._start_local(request.job)
+            interactive = self._terminal.interactive
+            corrects = interactive and not self._terminal.take_defaults
+            request = replace(request, name=run_id, enter_starts=interactive, corrects=corrects)
+            summary = self._follow(request, passphrase)
+            self._stay(passphrase)
+            return summary
 
     def resume(self, run_id: str) -> list[Summary]:
         """Resume a run of an earlier server.
@@ -99,7 +223,11 @@ class Server:
             passphrase = self._admission.unlock_again(job, run_id)
             self._display.log(self._loop.call(self._said_of(run)))
             self._start_local(job)
-            return [self._follow(RunRequest(job, None, resumes=run_id), passphrase)]
+            with self._served():
+                self._show_passphrase(passphrase)
+                summary = self._follow(RunRequest(job, None, resumes=run_id), passphrase)
+                self._stay(passphrase)
+            return [summary]
 
     async def _said_of(self, run: OpenRun) -> str:
         if rounds := len(run.ledger.rounds()):
@@ -114,6 +242,7 @@ class Server:
 
     def _follow(self, request: RunRequest, passphrase: str | None) -> Summary:
         """Submit a run, and wait for it."""
+        self._outcomes.shown_elsewhere(request)
         with self._keys(passphrase, said=request.job.local < request.job.clients):
             return follow(self._loop, self._session, self._loop.call(self._session.submit(request)), self._options.show)
 
@@ -126,16 +255,15 @@ class Server:
             said: whether the operator is told, because someone may need it.
         """
 
-        def show() -> None:
-            kept = (
-                "The passphrase is the one that the run was started with; it can't be shown because it was not saved."
-            )
-            self._terminal.log(kept if passphrase is None else f"The passphrase is: {passphrase}")
-
-        with self._terminal.on_enter(lambda: self._loop.soon(self._session.start_now), {"p": show}) as reads_keys:
+        keys = {"p": lambda: self._log_passphrase(passphrase)}
+        with self._terminal.on_enter(lambda: self._loop.soon(self._session.start_now), keys) as reads_keys:
             if reads_keys and said:
                 self._terminal.log("Type p and press Enter to show the passphrase.")
             yield
+
+    def _log_passphrase(self, passphrase: str | None) -> None:
+        kept = "The passphrase is the one that the run was started with; it can't be shown because it was not saved."
+        self._terminal.log(kept if passphrase is None else f"The passphrase is: {passphrase}")
 
     # --- collecting ---------------------------------------------------------------------------------------------
 

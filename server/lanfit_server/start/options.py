@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,3 +26,9 @@ class Options:
     """Resume this run."""
     show: Callable[[Summary], None] = lambda summary: None
     """Called with the outcome of a run as soon as models and summary are on disk; the reports follow."""
+    page: Mapping[str, Value] = field(default_factory=dict)
+    """Flags about the live page."""
+    stays: bool = False
+    """Whether the server goes on after its run, for runs that are set up on the page, until somebody ends it."""
+    only_page: bool = False
+    """Whether there is no run at the beginning: all are set up on the page."""

@@ -11,9 +11,10 @@ from lanfit.errors import InputError
 from lanfit.settings import timeouts
 from lanfit.settings.fields import Field, Value, commented, yes_or_no
 from lanfit.settings.job import FIELDS, default_of
+from lanfit_server.start.page_settings import PAGE
 
 #: The keys that server.toml may contain.
-SETTINGS: Mapping[str, Field] = {**FIELDS, **timeouts.OF_SERVER}
+SETTINGS: Mapping[str, Field] = {**FIELDS, **timeouts.OF_SERVER, **PAGE}
 TITLE = """Settings of `python server` on this machine. Remove the # of a line to set the default of a question or
 flag: the question is still asked, and a flag or a job file takes precedence."""
 

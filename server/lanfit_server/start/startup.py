@@ -13,6 +13,7 @@ from lanfit.core.workspace import Workspace
 from lanfit.settings.fields import Value, read_file, yes_or_no
 from lanfit.settings.timeouts import Timeouts
 from lanfit_server.start.options import Options
+from lanfit_server.start.page_settings import PageSettings
 from lanfit_server.start.prompts import SETTINGS, Answers
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def run_server(options: Options, terminal: Terminal) -> list[Summary]:
     timeouts = Timeouts.of(defaults, settings)
     answers = Answers(terminal, options.given, defaults)
     _check_disk(options.workspace, terminal)
-    run, begin = options.resume or left_behind(options, terminal), None
+    page = PageSettings.of(options.page, defaults)
+    run, begin = None if options.only_page else options.resume or left_behind(options, terminal), None
     if run is not None:
         from lanfit_server.run.resume import NOT_BEGUN, finished_summary, job_of_run, status_of, values_of_run
 
@@ -52,12 +54,14 @@ def run_server(options: Options, terminal: Terminal) -> list[Summary]:
             )
     with LoopThread() as loop:
         starting: concurrent.futures.Future[ModelProcess] = concurrent.futures.Future()
-        threading.Thread(target=_start, args=(loop, starting, terminal), daemon=True).start()
+        threading.Thread(target=_start, args=(loop, starting, terminal, page.enabled), daemon=True).start()
         try:
             host = str(answers.ask("host", check=can_listen))
             from lanfit_server.start.app import Server
 
-            server = Server(options, answers, terminal, loop, loop.result(starting), timeouts, host)
+            server = Server(options, answers, terminal, loop, loop.result(starting), timeouts, host, page, defaults)
+            if options.only_page:
+                return server.serve()
             if run is None or begin is not None:
                 return server.run(run or "", begin)
             return server.resume(run)
@@ -100,7 +104,9 @@ def left_behind(options: Options, terminal: Terminal) -> str | None:
     return run if terminal.ask(f"{said}. Resume it? (Y/n)", "--resume", yes_or_no, default="Y") else None
 
 
-def _start(loop: LoopThread, starting: concurrent.futures.Future[ModelProcess], terminal: Terminal) -> None:
+def _start(
+    loop: LoopThread, starting: concurrent.futures.Future[ModelProcess], terminal: Terminal, with_page: bool
+) -> None:
     """Start the model process, whose imports take seconds, then import what the server itself needs."""
     try:
         from lanfit_server.models.handle import ModelProcess
@@ -109,7 +115,10 @@ def _start(loop: LoopThread, starting: concurrent.futures.Future[ModelProcess], 
     except BaseException as error:  # noqa: BLE001 - it is raised where the process is needed
         starting.set_exception(error)
         return
-    import lanfit_server.start.app  # noqa: F401
+    import lanfit_server.start.app
+
+    if with_page:
+        import lanfit_server.ui.dashboard.serving  # noqa: F401
 
 
 def can_listen(host: Value) -> None:

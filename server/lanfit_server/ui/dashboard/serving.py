@@ -30,6 +30,7 @@ from lanfit_server.start.page_settings import PageSettings
 from lanfit_server.ui.dashboard.app import make_app
 from lanfit_server.ui.dashboard.board import TEACHER, VIEWER, Board
 from lanfit_server.ui.dashboard.context import Context
+from lanfit_server.ui.dashboard.lobby import joining
 from lanfit_server.ui.dashboard.security import Guard, Keys
 from lanfit_server.ui.dashboard.stream import Publisher
 
@@ -63,12 +64,10 @@ class Page:
 
     Args:
         members: returns the clients.
-        certificate: the file with the server's key and certificate, for a page beyond this machine.
     """
 
-    def __init__(self, settings: PageSettings, members: Callable[[], Sequence[Member]], certificate: Path) -> None:
+    def __init__(self, settings: PageSettings, members: Callable[[], Sequence[Member]]) -> None:
         self.settings = settings
-        self._certificate = certificate
         self._keys = Keys()
         server: dict[str, Any] = {
             "name": socket.gethostname(),
@@ -101,10 +100,14 @@ class Page:
         workspace: Workspace,
         session: Session,
         host: RunHost,
+        certificate: Path,
         timeouts: Timeouts,
         defaults: Mapping[str, Value],
     ) -> None:
         """Serve the page from now on.
+
+        Args:
+            certificate: the file with the server's key and certificate, for a page beyond this machine.
 
         Raises:
             InputError: it is not possible to listen on the address, or no port is free.
@@ -120,7 +123,7 @@ class Page:
             context = Context(workspace, session, host, self.board, timeouts, defaults)
             app = make_app(context, self._publisher)
             guard = Guard(app, self._keys, self._served, self.scheme, f"lanfit-{self.port}")
-            certificate = str(self._certificate) if self.is_public else None
+            pem = str(certificate) if self.is_public else None
             config = uvicorn.Config(
                 guard,
                 log_config=None,
@@ -134,8 +137,8 @@ class Page:
                 proxy_headers=False,
                 limit_concurrency=MOST_CONNECTIONS,
                 timeout_graceful_shutdown=END_SECONDS,
-                ssl_certfile=certificate,
-                ssl_keyfile=certificate,
+                ssl_certfile=pem,
+                ssl_keyfile=pem,
             )
             self._server = _Server(config)
             self._serving = asyncio.create_task(self._server.serve(sockets))
@@ -168,6 +171,10 @@ class Page:
         if self._server is not None and self._serving is not None:
             self._server.should_exit = True
             await asyncio.wait([self._serving])
+
+    def shows_joining(self, command: str) -> None:
+        """Show this command, to be run on a client, in the lobby."""
+        self.board.update("server", **joining(command))
 
     # --- its addresses ------------------------------------------------------------------------------------------
 
