@@ -136,6 +136,34 @@ async def at_work(
         run.ledger.close()
 
 
+def commits(folder: Path, clients: int) -> int:
+    """How often the disk is waited for until all clients have their tasks."""
+    names = [f"lab-{number}" for number in range(1, clients + 1)]
+    statements: list[str] = []
+
+    async def script() -> None:
+        run = Run(folder, names, names)
+        run.ledger._db.set_trace_callback(statements.append)
+        working = asyncio.create_task(run.shell.run())
+        try:
+            await run.looks()
+            assert sorted(name for name, _, _ in run.leases()) == names
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+            run.journal.close()
+            run.ledger.close()
+
+    asyncio.run(script())
+    return statements.count("COMMIT")
+
+
+def test_the_disk_is_waited_for_as_often_for_many_clients_as_for_two(tmp_path: Path) -> None:
+    few = commits(tmp_path / "few", 2)
+    assert few > 0
+    assert commits(tmp_path / "many", 9) == few
+
+
 def test_who_is_silent_is_named_and_keeps_its_task(tmp_path: Path) -> None:
     async def script() -> None:
         async with at_work(tmp_path, ["lab-1"], ["lab-1", "spare"]) as run:

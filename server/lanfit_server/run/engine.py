@@ -218,6 +218,8 @@ class RunEngine:
         self._out = []
         self._presence.gone_since = dict(gone_since)
         self._reminded = now
+        here = tuple(here)
+        self._do(*(NoteClient(each.client) for each in here))  # in a row: the shell writes them in one commit
         for client in here:
             self._joined(client, came=False)
         for owner in self._terms.owners:
@@ -348,6 +350,7 @@ class RunEngine:
             case ClientJoined():
                 # It may have been restarted while its old link seemed alive; if it still trains, it continues.
                 self._lose(name, "it joined again")
+                self._do(NoteClient(name))
                 self._joined(event, came=True)
                 self._do(*self._evaluations.join(name))
             case ClientLeft():
@@ -383,7 +386,6 @@ class RunEngine:
         client = joined.client
         self.table.here.add(client)
         self._presence.join(client)
-        self._do(NoteClient(client))
         self._emit(events.ClientJoined(client, joined.address, joined.backend, came))
 
     def _left(self, left: ClientLeft, now: float) -> None:

@@ -194,7 +194,28 @@ class Shell:
 
     async def _work_off(self) -> None:
         while self._to_do:
-            await self._carry_out(self._to_do.popleft())
+            if isinstance(self._to_do[0], NoteClient | NoteLeases | NoteEnd):
+                self._write_notes()
+            else:
+                await self._carry_out(self._to_do.popleft())
+
+    def _write_notes(self) -> None:
+        """Write the notes that come next in one commit: each commit waits for the disk."""
+        ledger, roster = self._run.ledger, self._cluster.roster
+        with ledger.noting():
+            while self._to_do:
+                match self._to_do[0]:
+                    case NoteClient(client):
+                        # It may be new: its results are checked against its id.
+                        ledger.remember(client, roster[client].client_id)
+                    case NoteLeases(assignments):
+                        for each in assignments:
+                            ledger.lease(each.task.key, each.attempt, each.client)
+                    case NoteEnd(ended, task, client, failure):
+                        ledger.end_leases(ended, task=task, client=client, failure=failure)
+                    case _:
+                        return
+                self._to_do.popleft()
 
     async def _carry_out(self, instruction: Instruction) -> None:
         cluster, run = self._cluster, self._run
@@ -218,15 +239,6 @@ class Shell:
                 await room.for_(lambda: run.change_job(values), thread=False)
             case AssignShards(owners):
                 run.ledger.deal(owners)
-            case NoteClient(client):
-                # It may be new: its results are checked against its id.
-                run.ledger.remember(client, cluster.roster[client].client_id)
-            case NoteLeases(assignments):
-                with run.ledger.noting():
-                    for each in assignments:
-                        run.ledger.lease(each.task.key, each.attempt, each.client)
-            case NoteEnd(ended, task, client, failure):
-                run.ledger.end_leases(ended, task=task, client=client, failure=failure)
             case Lease(each):
                 await cluster.send(each.client, self._dispatch.lease(each.task, each.owner, each.attempt))
                 failpoint("server.task-leased")
