@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from pages import served
+from places import Place, place_of  # noqa: F401
 
 from lanfit_server.run.events import ConfusionCounted, RowsPredicted, RowsShown, RunBegan, RunEvent, ShownRow
 from lanfit_server.ui.dashboard import samples_view
@@ -219,3 +221,38 @@ def test_a_list_of_row_numbers() -> None:
     assert numbers_of("3,17,,x,-1,²,3.5, 4,9999999999999999,5") == [3, 17, 5]
     assert numbers_of("") == []
     assert len(numbers_of("1," * LONGEST_LIST)) == LONGEST_LIST // 2
+
+
+# --- on a page ------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_sees_predictions_confusion_timeline_and_looks_rows_up(place: Place) -> None:
+    with served(place, simulated=True) as page:
+        handle = page.submit(method="fit", epochs=3)
+        page.loop.call(handle.ended())
+        state = page.viewer.get("/api/state").json
+        samples, confusion, spans = state["samples"], state["confusion"], state["timeline"]
+        ids = [row["id"] for row in samples["rows"]]
+        assert len(ids) == 8
+        assert set(samples["models"]) == set(confusion["models"]) == {"sim-001", "sim-002"}
+        for model in samples["models"].values():
+            assert {1, 3} <= set(model["at"]) <= {1, 2, 3}
+            assert list(model["probabilities"]) == [str(number) for number in ids]
+            assert all(len(moments) == len(model["at"]) for moments in model["probabilities"].values())
+        # How long something took with a backend as fast as this nobody knows, but somebody did something.
+        assert {"sim-001", "sim-002"} <= {span["client"] for span in spans} <= {"", "sim-001", "sim-002"}
+        assert all(0 <= span["from"] < span["to"] for span in spans)
+        # The rows of a cell are looked up, of the current run and of any that is kept.
+        for query in (f"run={handle.run}&ids=7,3", f"run={handle.run}&ids=3,x,7,999"):
+            found = page.viewer.get(f"/api/rows?{query}").json["rows"]
+            assert sorted(row["id"] for row in found) == [3, 7]
+            assert all(row["picture"] is None and len(row["values"]) == 3 and row["truth"] for row in found)
+        for query in ("ids=3", "run=../server&ids=3", "run=%2e%2e&ids=3", "run=none&ids=3", f"run={handle.run}"):
+            assert page.viewer.get(f"/api/rows?{query}").json == {"rows": []}
+        # The next run begins with nothing.
+        again = page.submit(method="federated", rounds=2, epochs=1)
+        page.loop.call(again.ended())
+        state = page.viewer.get("/api/state").json
+        assert state["samples"]["models"].keys() == {""}
+        assert state["samples"]["models"][""]["at"] == [1, 2]
+        assert {span["round"] for span in state["timeline"]} <= {0, 1, 2}

@@ -557,7 +557,8 @@ class Runner:
         await shell.announce(status)
         failpoint("server.run-announced")
         run.end(status)
-        journal(RunEnded(status), time.monotonic())
+        for subscriber in (journal, self._watchers.event):
+            subscriber(RunEnded(status), time.monotonic())
         if status != "interrupted":  # else the run can be resumed without asking for the passphrase again
             self._host.forget_passphrase(run.run)
         if job.keep_runs and (old := remove_oldest(self._workspace, job.keep_runs)):

@@ -30,7 +30,7 @@ from lanfit_server.ui.dashboard.status import training_status
 from lanfit_server.ui.dashboard.stream import Publisher
 
 #: The modules with more routes.
-MODULES = ("requests_api", "runs", "compare", "downloads", "form", "builders")
+MODULES = ("requests_api", "runs", "compare", "downloads", "form", "builders", "rows_api")
 STATIC = Path(__file__).with_name("static")
 COMMANDS: dict[str, Callable[[], Command]] = {"pause": Pause, "resume": Resume, "stop": Stop}
 

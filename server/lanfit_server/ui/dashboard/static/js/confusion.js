@@ -1,5 +1,6 @@
 // The confusion matrix: rows are true classes, columns predictions. A cell shows its rows.
 
+import { get } from "./api.js";
 import { button, card, empty, h, memo, replace, setText } from "./dom.js";
 import { number, percent } from "./format.js";
 import { pictureOf } from "./samples.js";
@@ -7,6 +8,7 @@ import { Whose } from "./whose.js";
 
 export function view(root, { store }) {
   let picked = null;
+  let run = null, looked = new Map(); // rows that were looked up, by number; null for those that the server does not have
   const chooser = new Whose(() => draw());
   const moment = h("p", { class: "muted" });
   const matrix = h("div", {}), rows = h("div", { "aria-live": "polite" });
@@ -43,14 +45,29 @@ export function view(root, { store }) {
     const model = confusion.models[name];
     const ids = model?.rows?.[`${i},${j}`] ?? [];
     const known = new Map((store.shown.samples?.rows ?? []).map((row) => [row.id, row]));
-    const more = new Map((confusion.pictures ?? []).map((row) => [row.id, row]));
+    lookUp(ids.filter((id) => !known.has(id)));
     const count = model?.matrix?.[i]?.[j] ?? 0;
     replace(rows, card(`${confusion.classes[i]} predicted as ${confusion.classes[j]}`, {},
       h("p", { class: "muted" }, ids.length < count ? `${number(ids.length)} of ${number(count)} rows` : `${number(count)} ${count === 1 ? "row" : "rows"}`),
       h("ul", { class: "row-list" }, ids.map((id) => {
-        const row = known.get(id) ?? more.get(id);
+        const row = known.get(id) ?? looked.get(id);
         return h("li", {}, row ? pictureOf(row) : null, h("span", {}, `Row ${id}`));
       }))));
+  }
+
+  async function lookUp(ids) {
+    const name = store.shown.run?.run ?? "";
+    if (name !== run) [run, looked] = [name, new Map()];
+    const missing = ids.filter((id) => !looked.has(id)), into = looked;
+    if (!missing.length) return;
+    missing.forEach((id) => into.set(id, null));
+    try {
+      const { rows: found } = await get(`/api/rows?run=${encodeURIComponent(name)}&ids=${missing.join(",")}`);
+      found.forEach((row) => into.set(row.id, row));
+    } catch {
+      return missing.forEach((id) => into.delete(id)); // the next drawing tries again
+    }
+    if (into === looked) drawRows();
   }
 
   function draw() {

@@ -36,7 +36,7 @@ export function view(root, { store }) {
     slider.value = String(index);
     setText(when, length ? `${unit(store)} ${number(model.at[index])}${index === length - 1 ? ", the latest" : ""}` : "");
     setAttr(slider, "aria-valuetext", when.textContent);
-    const classes = store.shown.run?.classes ?? null;
+    const classes = classesOf(store);
     let right = 0, judged = 0;
     keyed(cells, samples?.rows ?? [], (row) => row.id, () => cell((row) => details(row.id)), (node, row) => {
       const told = predict(row, model?.probabilities?.[row.id]?.[index], classes);
@@ -60,6 +60,9 @@ export function view(root, { store }) {
     },
   };
 }
+
+/** The names of the classes; null if the model gives values. */
+const classesOf = (store) => store.shown.samples?.classes ?? store.shown.run?.classes ?? null;
 
 const unit = (store) => store.shown.run?.method === "federated" ? "Round" : "Epoch";
 
@@ -107,7 +110,7 @@ function showRow(store, row, name, at) {
   const history = model?.probabilities?.[row.id] ?? [];
   const index = at ?? history.length - 1;
   const latest = history[index] ?? [];
-  const classes = store.shown.run?.classes ?? null;
+  const classes = classesOf(store);
   const labels = latest.length === 1 && classes?.length === 2 ? [classes[1]] : latest.map((_, i) => classes?.[i] ?? `Output ${i + 1}`);
   const told = predict(row, latest, classes);
   const chart = new Chart(classes ? "Probability of each class over time" : "Outputs over time");
