@@ -112,6 +112,36 @@ def refusal(check: Callable[[], None]) -> LanfitError:
     return caught.value
 
 
+ROWS_TO_SHOW = BlockSpec("1" * 64, (ArraySpec("x", "float32", (24, 2)),))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "own", "named"),
+    [
+        ([("x", "float32", (25, 2))], False, "1 to 24"),
+        ([("x", "float32", (0, 2))], False, "1 to 24"),
+        ([("x", "float32", ())], False, "as many rows"),
+        ([("y", "float32", (3, 2))], False, "as many rows"),
+        ([("x", "float32", (3, 2)), ("x:left", "float32", (3, 2))], False, "as many rows"),
+        ([], False, "as many rows"),
+        ([("x", "float32", (3, 2))], True, "client's own data"),
+    ],
+)
+def test_rows_to_predict_that_can_not_be_are_refused(arrays: list[Any], own: bool, named: str) -> None:
+    check_lease(dealt(model=of(network(layer("Dense", units=1))), shown=ROWS_TO_SHOW))
+    shown = BlockSpec("1" * 64, tuple(ArraySpec(*each) for each in arrays))
+    given = {"own": lease().fit.own} if own else {}
+    wrong = refusal(lambda: check_lease(dealt(model=of(network(layer("Dense", units=1))), shown=shown, **given)))
+    assert wrong.code == "task.impossible"
+    assert named in wrong.message + wrong.hint
+
+
+def test_rows_to_predict_of_any_size_are_refused() -> None:
+    shown = BlockSpec("1" * 64, (ArraySpec("x", "float32", (3, 2**60)),))
+    with pytest.raises(RemoteProtocolError):
+        check_lease(dealt(model=of(network(layer("Dense", units=1))), shown=shown))
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_model_of_a_server_that_would_run_code_is_refused_in_words_without_keras(name: str) -> None:
     model, before = of(*HOSTILE[name]), set(sys.modules)

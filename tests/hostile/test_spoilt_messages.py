@@ -21,6 +21,8 @@ from lanfit.errors import ConnectionFailed
 from lanfit.wire.arrays import ArraySpec, BlockSpec, block_of
 from lanfit.wire.frames import CONTROL_LIMIT_FROM_CLIENT, Kind, encode_data_header, encode_frame
 from lanfit.wire.messages import (
+    MOST_SHOWN,
+    MOST_SHOWN_OUTPUTS,
     Commit,
     Epoch,
     EvaluationResult,
@@ -105,6 +107,15 @@ SPOILT: dict[str, tuple[bytes, str]] = {
     ),
     "progress in steps of nothing": (message(Progress(RUN, TASK, -1, 1, 2**63 - 1, -1, NAN, NAN)), HARMLESS),
     "600 metrics of an epoch": (message(Epoch(RUN, TASK, 0, MANY)), CUT),
+    "predictions that nobody asked for": (
+        message(Epoch(RUN, TASK, 0, {"loss": 0.5}, {}, bytes(4 * MOST_SHOWN * MOST_SHOWN_OUTPUTS))), HARMLESS,
+    ),
+    "predictions for too many rows": (
+        message(Epoch(RUN, TASK, 0, {"loss": 0.5}, {}, bytes(4 * MOST_SHOWN * MOST_SHOWN_OUTPUTS + 1))), CUT,
+    ),
+    "times that are none": (message(Epoch(RUN, TASK, 0, {"loss": 0.5}, {"train": NAN, "evil": -1.0})), HARMLESS),
+    "33 times": (message(Epoch(RUN, TASK, 0, {"loss": 0.5}, {f"t{n}": 0.5 for n in range(33)})), CUT),
+    "a time with a name that is a path": (message(Epoch(RUN, TASK, 0, {"loss": 0.5}, {"../train": 0.5})), CUT),
     "an integer beyond 64 bits": (raw(type="commit", block=2**64 - 1), CUT),
     # names
     "a run that is the folder above": (offer(run=".."), CUT),

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import pytest
 from fakes.backend import NAME
 from scripted_server import scripted_server, task, until
 
+from lanfit.data.shown_rows import unpack
 from lanfit.models.runtime import keras_version
 from lanfit.models.trained_model import TrainedModel
 from lanfit.net.tls import Identity
@@ -99,6 +101,48 @@ def test_a_result_is_kept_until_it_is_acknowledged_and_offered_again_over_a_new_
     assert len([line for line in said if "receiving" in line]) == 1, "it took the same task twice"
     assert not list(tmp_path.rglob("*.part"))
     assert not (tmp_path / "client" / "state" / "1" / "cache").exists()
+
+
+def test_rows_that_the_server_shows_are_predicted_after_epochs_and_the_result_is_the_same(tmp_path: Path) -> None:
+    rows = {"x": np.random.default_rng(1).random((5, 8, 8, 1), np.float32)}
+
+    async def run_script(folder: Path, *, shown: bool) -> tuple[list[Epoch], str]:
+        lease, blocks = task()
+        seen: list[AnyMessage] = []
+        if shown:
+            spec = block_of(rows)
+            lease, blocks = msgspec.structs.replace(lease, shown=spec), {**blocks, spec.id: rows}
+        async with scripted_server(folder, []) as (scripted, _, running):
+            link = await scripted.links.get()
+            assert isinstance(await link.receive(), Join)
+            await link.send(Welcome("0", "lab", False))
+            await link.send(lease)
+            for _ in blocks:
+                fetch = await until(link, Fetch, seen)
+                assert isinstance(fetch, Fetch)
+                await link.send_block(fetch, buffers(blocks[fetch.block]))
+            offer = await until(link, Offer, seen)
+            assert isinstance(offer, Offer)
+            await link.send(Ack(offer.result.block.id))
+            await link.send(RunEnded("run-1", "done", "it is over"))
+            await running
+            told = [message for message in seen if isinstance(message, Epoch)]
+            # What is told after an epoch adds up to what is told with the result.
+            assert told[-1].seconds.keys() <= offer.result.seconds.keys()
+            assert all(
+                told[-1].seconds[name] <= offer.result.seconds[name] for name in ("receive", "train", "validate")
+            )
+            assert told[0].seconds["train"] < told[-1].seconds["train"]
+            return told, offer.result.block.id
+
+    with_them, result = asyncio.run(run_script(tmp_path / "with", shown=True))
+    plain, same = asyncio.run(run_script(tmp_path / "plain", shown=False))
+    assert result == same
+    assert [each.predictions for each in plain] == [b"", b""]
+    first, last = (unpack(each.predictions, 50) for each in with_them)
+    assert len(first) == len(last) == 50
+    assert first != last
+    assert np.array(first).reshape(5, 10).sum(axis=1) == pytest.approx(np.ones(5), abs=1e-5)
 
 
 def test_progress_is_reported_at_least_once_a_second_while_there_is_a_task(tmp_path: Path) -> None:

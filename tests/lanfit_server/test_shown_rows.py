@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_cluster import run_script
 from only_tasks import TasksOnly, terms_of
 from places import Place, place_of  # noqa: F401
-from played import play
 
 from lanfit.data.shown_rows import pack
 from lanfit.wire.messages import Lease
@@ -67,7 +67,7 @@ def run(place: Place, *watchers: Watcher, **values: Any) -> Path:
             assert (await handle.ended()).status == "done"
             return place.workspace.run_folder(handle.run)
 
-    folder: Path = play(script())
+    folder: Path = run_script(script())
     return folder
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_cluster import run_script
 from PIL import Image
 from places import Place
-from played import play
 from test_row_pictures import opened
 from test_shown_rows import Looking, results
 
@@ -77,7 +77,7 @@ def test_predictions_are_those_of_the_models_and_change_no_bit(place: KerasPlace
                 folders.append(place.workspace.run_folder(handle.run))
             return folders[0], folders[1]
 
-    followed, plain = play(script())
+    followed, plain = run_script(script())
     assert results(place, followed) == results(place, plain)
     # Of the last epoch, there are the predictions of the client that trained it, and the server's with its result.
     clients = {each.model: each for each in looking.of(RowsPredicted) if each.at == 4 and not each.final}

@@ -15,7 +15,7 @@ import numpy as np
 
 from lanfit.data.labels import Target, class_ids
 from lanfit.data.shard import Samples
-from lanfit.data.shown_rows import block_name, choose_rows, shown_output, size_of
+from lanfit.data.shown_rows import block_name, choose_rows, is_sent, shown_output, size_of
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.tasks import Model
 from lanfit_server.models.handle import Seen
@@ -134,7 +134,7 @@ def _show_rows(
     with suppress(OSError):
         write_rows(folder, VisibleRows.of(model, test.take(slice(most_rows(model, test.inputs))), output, names))
     sent = {block_name(model, each): np.array(test.inputs[each.name][ids]) for each in model.takes}
-    if sum(array.nbytes for array in sent.values()) > MOST_SENT:
+    if not is_sent(output) or sum(array.nbytes for array in sent.values()) > MOST_SENT:
         sent = {}
     values = len(ids) * size_of(output) if sent else 0
     began = RowsShown(output.name, output.target, visible.shape, rows, named)

@@ -15,13 +15,16 @@ from lanfit.data.split import Rows, sample_rows
 from lanfit.wire.messages import MOST_SHOWN, MOST_SHOWN_OUTPUTS
 from lanfit.wire.tasks import InputSpec, Model, OutputSpec, X
 
+#: An output with more values in a row is not followed. Clients predict fewer, see `MOST_SHOWN_OUTPUTS`.
+MOST_OUTPUTS = 1024
+
 
 def shown_output(model: Model) -> OutputSpec | None:
     """Return the output whose predictions are followed; None if all outputs are too large for that.
 
     It is the first output with one class per row, else the first one that is small enough.
     """
-    small = [each for each in model.gives if 0 < size_of(each) <= MOST_SHOWN_OUTPUTS]
+    small = [each for each in model.gives if 0 < size_of(each) <= MOST_OUTPUTS]
     classes = (each for each in small if len(each.shape) == 2 and Target(each.target).is_classification)
     return next(classes, small[0] if small else None)
 
@@ -37,6 +40,11 @@ def choose_rows(rows: int, seed: int, classes: NDArray[np.generic] | None) -> Ro
     if not rows:
         return np.empty(0, np.int64)
     return sample_rows(rows, min(rows, MOST_SHOWN), derive_seed(seed, "shown rows"), classes)
+
+
+def is_sent(output: OutputSpec) -> bool:
+    """Return whether predictions of an output fit into the message of a client."""
+    return size_of(output) <= MOST_SHOWN_OUTPUTS
 
 
 def block_name(model: Model, given: InputSpec) -> str:

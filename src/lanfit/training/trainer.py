@@ -24,6 +24,7 @@ from lanfit.core.decoding import decode_json
 from lanfit.core.memory import free_of_machine, limit_memory, ran_out
 from lanfit.core.system import refused
 from lanfit.core.timing import Timings
+from lanfit.data.epoch_predictions import EpochPredictions
 from lanfit.data.shard import Shard
 from lanfit.errors import LanfitError, lanfit_error
 from lanfit.models.trained_model import HISTORY, TrainedModel
@@ -61,7 +62,6 @@ from lanfit.training.commands import (
     Trained,
     Work,
 )
-from lanfit.training.epoch_predictions import EpochPredictions
 from lanfit.training.loop import FitJob, Paces, fit, new_paces
 from lanfit.training.row_cache import ReadyRows, RowCache
 from lanfit.transfer.blocks import ArrayFile
@@ -261,7 +261,7 @@ class Trainer:
                 scores = self._backend.evaluate(task.model, [start], ready.to_evaluate)
         shown, of_loop = None, dict[str, float]()
         if order.shown is not None:
-            shown = EpochPredictions(self._backend, task.model, order.shown.load(), rows.normalizers)
+            shown = EpochPredictions(self._backend.predict, task.model, order.shown.load(), rows.normalizers)
         epochs = job.epochs_over(len(rows.train))
         reporter = Reporter(order, epochs, self._parent, self._stopped, shown, lambda: {**of_loop, **timings.seconds})
         if ready.left_out and task.round <= 1:

@@ -30,9 +30,10 @@ MOST_EARLIER = 8
 Stream = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Offset = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-#: The most test rows whose predictions are followed, and the most values that are predicted for one row.
+#: The most test rows whose predictions are followed, and the most values that a client predicts for one row: with all
+#: metrics of an epoch they fit into a message of a client.
 MOST_SHOWN = 24
-MOST_SHOWN_OUTPUTS = 1024
+MOST_SHOWN_OUTPUTS = 400
 Predictions = Annotated[bytes, msgspec.Meta(max_length=4 * MOST_SHOWN * MOST_SHOWN_OUTPUTS)]
 #: The parts of a client's time by name, in seconds.
 Seconds = Annotated[dict[Word, float], msgspec.Meta(max_length=32)]

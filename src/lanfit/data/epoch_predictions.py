@@ -9,8 +9,7 @@ from typing import Final
 
 from lanfit.data.labels import Target
 from lanfit.data.shard import Arrays, Normalizers
-from lanfit.data.shown_rows import block_name, pack, shown_output
-from lanfit.training.backend import Backend
+from lanfit.data.shown_rows import block_name, is_sent, pack, shown_output
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import Model
 
@@ -22,21 +21,23 @@ class EpochPredictions:
     """Predicts the same rows again and again with the weights that are being trained.
 
     Args:
+        predict: of the backend.
         rows: the raw rows, as in the block of a lease.
         normalizers: those of the rows that are trained on.
     """
 
     def __init__(
         self,
-        backend: Backend,
+        predict: Callable[[Model, Arrays], Arrays],
         model: Model,
         rows: Arrays,
         normalizers: Normalizers,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        self._backend = backend
+        self._predict = predict
         self._model = model
-        self._output = shown_output(model)
+        output = shown_output(model)
+        self._output = output if output is not None and is_sent(output) else None
         self._rows = rows
         self._normalizers = normalizers
         self._inputs: dict[str, AnyArray] = {}
@@ -51,7 +52,7 @@ class EpochPredictions:
         is_first = not self._inputs
         try:
             self._inputs = self._inputs or self._normalized()
-            outputs = self._backend.predict(self._model, self._inputs)[self._output.name]
+            outputs = self._predict(self._model, self._inputs)[self._output.name]
         except Exception:  # noqa: BLE001 - whatever a backend raises, training goes on
             self._output = None
             return b""
