@@ -36,6 +36,7 @@ _READER = "its reader meets other errors from the outside, and each costs a proc
 
 _PAGE = "only the live page can: no command gives it"
 _REQUESTS = "lanfit_server/test_dashboard_requests.py"
+_RUNS = "lanfit_server/test_dashboard_runs.py"
 
 #: Code → why nobody can trigger it from the outside, and the test that triggers it all the same.
 INSIDE = {
@@ -56,6 +57,20 @@ INSIDE = {
     "page.no-ban": ("it takes a browser", f"{_PAGES}::test_bans_are_shown_and_lifted"),
     "page.no-port": ("it takes all ports", f"{_PAGES}::test_a_page_that_finds_no_free_port_says_so"),
     "page.not-queued": (_PAGE, f"{_REQUESTS}::test_a_run_that_waits_for_its_turn_can_be_withdrawn_once"),
+    **dict.fromkeys(
+        ("page.run-gone", "page.no-file"),
+        (_PAGE, f"{_RUNS}::test_a_file_of_another_run_is_not_given_out_under_the_name_of_this_one"),
+    ),
+    "page.no-log": (_PAGE, f"{_RUNS}::test_the_log_of_a_client_is_shown_and_no_other_file"),
+    **dict.fromkeys(
+        ("page.run-goes-on", "page.not-confirmed"),
+        (_PAGE, f"{_RUNS}::test_a_run_is_deleted_with_its_models_if_that_is_confirmed_and_never_one_that_goes_on"),
+    ),
+    "page.nothing-to-resume": (
+        _PAGE,
+        f"{_RUNS}::test_an_interrupted_run_is_resumed_once_and_a_finished_one_is_not",
+    ),
+    "page.not-comparable": (_PAGE, f"{_RUNS}::test_runs_are_side_by_side_with_their_differences"),
     "one-machine.client-data": (_PAGE, f"{_REQUESTS}::test_rows_on_the_clients_have_no_single_machine"),
     "digits.other-files": (
         _PAGE,

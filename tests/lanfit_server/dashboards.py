@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 import httpx
 import pytest
@@ -62,8 +63,9 @@ RIGHT: dict[str, object] = {"model": "net.keras", "clients": 2, "epochs": 1, "ba
 class Page:
     """What a browser sends, and what it gets."""
 
-    def __init__(self, client: httpx.AsyncClient, place: Place, session: Session) -> None:
+    def __init__(self, client: httpx.AsyncClient, app: Starlette, place: Place, session: Session) -> None:
         self.client = client
+        self.app = app
         self.place = place
         self.session = session
 
@@ -71,6 +73,39 @@ class Page:
         answer = await self.client.get(path)
         assert answer.status_code == status, answer.text
         return answer.json() if answer.headers["content-type"].startswith("application/json") else answer
+
+    async def get_bytes(self, path: str) -> httpx.Response:
+        answer = await self.client.get(path)
+        assert answer.status_code == 200, answer.text
+        return answer
+
+    async def raw(self, path: str, method: str = "GET", body: bytes = b"") -> tuple[int, bytes]:
+        """Send a path as it is: clients remove dots. The server decodes it, as uvicorn does."""
+        encoded = quote(path, safe="/%\\:~")
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": unquote(encoded),
+            "raw_path": encoded.encode(),
+            "root_path": "",
+            "query_string": b"",
+            "headers": [(b"host", b"lanfit"), (b"content-type", b"application/json")],
+            "client": ("127.0.0.1", 1),
+            "server": ("127.0.0.1", 2),
+        }
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await self.app(scope, receive, send)
+        return sent[0]["status"], b"".join(each.get("body", b"") for each in sent)
 
     async def post(self, path: str, body: Any = None, status: int = 200) -> Any:
         answer = await self.client.post(path, json=body or {}, headers={"X-Lanfit": "1"})
@@ -94,4 +129,4 @@ async def page_of(place: Place, session: Session, defaults: Mapping[str, Value] 
     app = Starlette(routes=more_routes(context), exception_handlers={LanfitError: _on_error})
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://lanfit") as client:
-        yield Page(client, place, session)
+        yield Page(client, app, place, session)

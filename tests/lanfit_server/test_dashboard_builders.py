@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from dashboards import fake_place, page_of
+from fake_cluster import run_script
 from places import Place
-from played import play
 from running import plain_keras
 from warm import WarmModels
 
@@ -155,7 +155,7 @@ def test_the_page_gets_the_errors_of_a_builder_by_field(place: Place) -> None:
             assert built == {"file": "mlp-64-32.keras", "parameters": 3}
             assert "mlp-64-32.keras" in {each["file"] for each in (await page.get("/api/form"))["models"]}
 
-    play(script())
+    run_script(script())
 
 
 # --- the rows ---------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_plain_keras_loads_what_is_built(tmp_path: Path, warm: WarmModels) -> No
     async def make() -> list[dict[str, Any]]:
         return [await build({**body, "values": values}, workspace, models) for body, values in cases]
 
-    built = play(make())
+    built = run_script(make())
     code = """
 import json, keras, pathlib
 found = []

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from dashboards import RIGHT, fake_place, page_of
+from fake_cluster import run_script
 from places import Place
-from played import play
 
 from lanfit.errors import lanfit_error
 from lanfit.settings.job import make_job
@@ -47,7 +47,7 @@ def test_a_form_becomes_a_run(place: Place) -> None:
             assert (summary.status, summary.seed, len(summary.clients)) == ("done", 5, 2)
             assert job_of_run(place.workspace, summary.run).data == "files"
 
-    play(script())
+    run_script(script())
 
 
 def test_two_tabs_that_start_at_once_both_queue_and_their_places_are_clear(place: Place) -> None:
@@ -61,7 +61,7 @@ def test_two_tabs_that_start_at_once_both_queue_and_their_places_are_clear(place
             assert len(handles) == 3
             assert sorted([(await handle.ended()).seed for handle in handles]) == [1, 2, 3]
 
-    play(script())
+    run_script(script())
 
 
 def test_what_is_wrong_starts_nothing_and_is_told_beside_its_field(place: Place) -> None:
@@ -79,7 +79,7 @@ def test_what_is_wrong_starts_nothing_and_is_told_beside_its_field(place: Place)
             assert session.current is None
             assert session.queue() == ()
 
-    play(script())
+    run_script(script())
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{", b'{"values": 3}', b"\xff", b'"x"', b"[" * 9000])
@@ -92,7 +92,7 @@ def test_a_request_that_is_none_is_refused(place: Place, body: bytes) -> None:
                 assert answer.json()["code"] == "page.no-object"
                 assert session.current is None
 
-    play(script())
+    run_script(script())
 
 
 def test_a_model_that_is_deleted_is_told_as_the_prompts_do_whenever_that_is_noticed(place: Place) -> None:
@@ -112,7 +112,7 @@ def test_a_model_that_is_deleted_is_told_as_the_prompts_do_whenever_that_is_noti
             await second.reach(State.ENDED)
             assert str(second.error) == told.message
 
-    play(script())
+    run_script(script())
 
 
 def test_a_full_disk_is_told_and_breaks_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_a_full_disk_is_told_and_breaks_nothing(place: Place, monkeypatch: pytes
             assert session.current is None
             assert await page.post("/api/check", {"values": {**RIGHT, "data": "digits"}}) == {"fields": {}}
 
-    play(script())
+    run_script(script())
 
 
 def test_the_digits_are_copied_and_trained_on(place: Place) -> None:
@@ -146,7 +146,7 @@ def test_the_digits_are_copied_and_trained_on(place: Place) -> None:
             [handle] = [session.current] if session.current else session.queue()
             assert handle.request.job.data == "files"
 
-    play(script())
+    run_script(script())
 
 
 def test_a_busy_model_process_delays_no_check(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +165,7 @@ def test_a_busy_model_process_delays_no_check(place: Place, monkeypatch: pytest.
             assert await page.post("/api/check", {"values": RIGHT}) == {"fields": {}}
             assert (await page.post("/api/check", {"values": {**RIGHT, "loss": "msse"}}))["fields"].keys() == {"loss"}
 
-    play(script())
+    run_script(script())
 
 
 def test_a_model_is_looked_at_once_until_its_file_changes(place: Place) -> None:
@@ -184,7 +184,7 @@ def test_a_model_is_looked_at_once_until_its_file_changes(place: Place) -> None:
             wrong = (await page.post("/api/check", {"values": RIGHT}))["fields"]
             assert wrong["model"]["code"] == "model.out-of-memory"
 
-    play(script())
+    run_script(script())
 
 
 # --- steering ---------------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ def test_a_run_that_waits_for_its_turn_can_be_withdrawn_once(place: Place) -> No
             answer = await page.post(f"/api/queue/{second['id']}/withdraw", status=409)
             assert answer["code"] == "page.not-queued"
 
-    play(script())
+    run_script(script())
 
 
 # --- on one machine ---------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def test_both_runs_are_queued_and_know_each_other(place: Place) -> None:
             assert pairs[1] == (pairs[0][0], True)
             assert not pairs[0][1]
 
-    play(script())
+    run_script(script())
 
 
 def test_without_the_first_run_there_is_no_second(place: Place) -> None:
@@ -254,7 +254,7 @@ def test_without_the_first_run_there_is_no_second(place: Place) -> None:
             assert second.summary is None
             assert not place.workspace.logs.exists()
 
-    play(script())
+    run_script(script())
 
 
 def test_rows_on_the_clients_have_no_single_machine(place: Place) -> None:
@@ -264,7 +264,7 @@ def test_rows_on_the_clients_have_no_single_machine(place: Place) -> None:
             assert (await page.post("/api/runs", body, status=422))["code"] == "one-machine.client-data"
             assert session.current is None
 
-    play(script())
+    run_script(script())
 
 
 def test_only_the_chosen_client_trains_a_run_that_is_for_it(place: Place) -> None:
@@ -275,7 +275,7 @@ def test_only_the_chosen_client_trains_a_run_that_is_for_it(place: Place) -> Non
             summary = await (await session.submit(request)).ended()
             assert [client.name for client in summary.clients] == ["sim-002"]
 
-    play(script())
+    run_script(script())
 
 
 def test_a_remark_is_found_again_and_nothing_else_is(tmp_path: Path) -> None:

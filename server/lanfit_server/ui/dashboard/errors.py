@@ -91,4 +91,40 @@ ERRORS: Mapping[str, ErrorText] = {
         "{file} exists already",
         "Choose another name.",
     ),
+    # --- runs that are kept ---
+    "page.run-gone": ErrorText(
+        InputError,
+        "there is no run {run!r}",
+        _RELOAD,
+    ),
+    "page.no-file": ErrorText(
+        InputError,
+        "run {run} has no file {file!r} to download",
+        _RELOAD,
+    ),
+    "page.no-log": ErrorText(
+        InputError,
+        "{client!r} took no part in run {run}",
+        _RELOAD,
+    ),
+    "page.run-goes-on": ErrorText(
+        InputError,
+        "run {run} is in progress or queued, so it can't be deleted",
+        "Stop it first, or wait until it ends.",
+    ),
+    "page.not-confirmed": ErrorText(
+        InputError,
+        "deleting run {run} was not confirmed",
+        "Confirm it with the name of the run.",
+    ),
+    "page.nothing-to-resume": ErrorText(
+        InputError,
+        "run {run} can't be resumed: its status is {status}",
+        "Only a run that was interrupted, or whose server died, can be resumed.",
+    ),
+    "page.not-comparable": ErrorText(
+        InputError,
+        "run {run} has no summary to compare",
+        "Choose runs that have ended.",
+    ),
 }
