@@ -17,8 +17,8 @@ from pathlib import Path
 
 import psutil
 
-#: TensorFlow's and PyTorch's: compiled code.
-BACKENDS_KEEP = ("__autograph_generated_file", "torchinductor_")
+#: TensorFlow's and PyTorch's: generated code, and what Python compiles of it.
+BACKENDS_KEEP = ("__autograph_generated_file", "__pycache__", "torchinductor_")
 #: Every process that this one starts has it in its environment, and so have theirs, whoever their parent is later.
 MARK = "LANFIT_TEST_WORKER"
 #: Set by `running.Program`: what belongs to a program that was there before the test may come and go.

@@ -28,6 +28,8 @@ CHOSEN = {
     "torch": "(equal_plain_keras and cnn) or averaged_weights or same_seed or (before_it and cnn) or same_bits"
     " or (contract and keras)",
 }
+#: JAX compiles much that runs once. What is compared is compiled alike.
+VARIABLES = {"XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"}
 
 
 @pytest.mark.keras
@@ -70,7 +72,7 @@ def hold_to(backend: str, files: Sequence[Path], chosen: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *map(str, files)]
     done = subprocess.run(
         [*command, "-k", chosen],
-        env={**os.environ, "LANFIT_TEST_BACKEND": backend},
+        env={**os.environ, **VARIABLES, "LANFIT_TEST_BACKEND": backend},
         capture_output=True,
         text=True,
         check=False,
