@@ -71,20 +71,18 @@ def _no_loop(data: tuple[Any, ...], rows: Rows, batch_size: int) -> None:
 
 
 def _with_term(model: Any, proximal: Proximal) -> Callable[[Any], Any]:
-    import tensorflow as tf
-
     def step(data: Any) -> Any:
         with proximal.in_scaled_loss(model):
             return model.train_step(data)
 
-    unconverted: Callable[[Any], Any] = tf.autograph.experimental.do_not_convert(step)
-    return unconverted
+    return step
 
 
 def _loop(step: Callable[[Any], Any], like: Flat, arrange: Arrange, jit_compile: bool) -> Callable[..., None]:
     import tensorflow as tf
 
-    one_step = tf.function(step, reduce_retracing=True, jit_compile=jit_compile)
+    # Keras does not let AutoGraph convert a step either. It would double the time that tracing takes.
+    one_step = tf.function(step, reduce_retracing=True, jit_compile=jit_compile, autograph=False)
 
     def loop(rows: Any, batch_size: Any, *data: Any) -> None:
         count = tf.shape(rows)[0]
