@@ -95,6 +95,8 @@ class FakeDashboard:
             state["seq"] += 1
             for section, value in delta.get("set", {}).items():
                 state[section] = copy.deepcopy(value)
+            for section, values in delta.get("merge", {}).items():
+                state[section] = {**state[section], **values}
             for name, tile in delta.get("clients", {}).items():
                 if tile is None:
                     state["clients"].pop(name, None)

@@ -13,7 +13,7 @@ from fakes.dashboard_server import picture
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BEGAN = 1_790_000_000.0
-JOIN = "lanfit client 10.0.0.5:8470 --fingerprint 7QK4-M2ZD-9XWB-LF3T"
+JOIN = "lanfit client 10.0.0.5:8470 --fingerprint 9f3a-41c7-08be-d652-e70b"
 LAYERS = [
     ("conv2d", "Conv2D", [None, 8, 8, 32], 320),
     ("conv2d_1", "Conv2D", [None, 8, 8, 64], 18_496),
@@ -180,7 +180,7 @@ def run(rounds: int, done: int) -> dict[str, Any]:
         "seconds_left": 48.0,
         "metrics": {"loss": 0.1713, "accuracy": 0.9472, "precision": 0.9483, "recall": 0.9471, "f1": 0.9474},
         "error": "",
-        "changes": [{"setting": "learning_rate", "value": 0.0005, "from": "round 5"}],
+        "changes": [{"setting": "learning_rate", "value": "0.0005", "from": 5}],
         "job": JOB,
         "versions": VERSIONS,
         "model": {

@@ -359,6 +359,11 @@ def test_curves_grow_while_a_run_goes_on(open_page: Opening) -> None:
     new = {"client": "", "metric": "mae", "part": "validation", "per": "round"}
     server.push(append={"/mae/validation/round": {"new": new, "points": [[1, 0.5], [2, 0.25]]}})
     until_lines(page, "MAE", 1)
+    new |= {"metric": "loss", "part": "test"}
+    server.push(append={"/loss/test/round": {"new": new, "points": [[7, 0.125]]}})
+    page.locator('[aria-label*="Model of all, test: 0.125"]').wait_for()
+    page.get_by_label("Test", exact=True).uncheck()
+    until_lines(page, "Loss", 13)
 
 
 def test_the_controls_of_the_curves(open_page: Opening) -> None:
@@ -532,7 +537,7 @@ def test_a_run_is_steered(open_page: Opening) -> None:
     page, server = open_page(states.running(), "steer")
     page.get_by_role("button", name="Pause").click()
     assert posted(page, server, "/api/command") == {"command": "pause"}
-    server.push(set={"run": {**server.state["run"], "paused": True}})
+    server.push(merge={"run": {"paused": True}})
     page.get_by_role("button", name="Resume").click()
     assert posted(page, server, "/api/command", 2) == {"command": "resume"}
     shows(page.locator(".top"), "is paused")

@@ -8,8 +8,12 @@ const PER = [["epoch", "Epoch"], ["round", "Round"], ["batch", "Batch"]];
 const FEW = 8; // clients with colours of their own; beyond, one quiet colour is easier to read
 const FIRST = ["loss", "accuracy", "sparse_categorical_accuracy", "precision", "recall", "f1"];
 
+// The lines of the model of all.
+const COLORS = { training: "accent", validation: "accent-2", test: "good" };
+const DASHES = { validation: [6, 4], test: [2, 3] };
+
 // What was chosen stays while the page is open.
-const chosen = { per: "", log: false, smooth: 0, training: true, validation: true, clients: true, hidden: new Set() };
+const chosen = { per: "", log: false, smooth: 0, training: true, validation: true, test: true, clients: true, hidden: new Set() };
 
 export function view(root, { store }) {
   const charts = new Map();
@@ -21,7 +25,7 @@ export function view(root, { store }) {
   root.append(h("div", { class: "view-head" }, h("h1", {}, "Curves")), cards, controls, nothing, plots, names);
   let pers = [];
 
-  const drawControls = memo((available) => {
+  const drawControls = memo((available, tests) => {
     pers = PER.filter(([per]) => available.includes(per));
     if (!available.includes(chosen.per)) chosen.per = available.includes("round") ? "round" : available.includes("epoch") ? "epoch" : available[0] ?? "";
     const shownSmooth = h("output", {}, `${Math.round(chosen.smooth * 100)} %`);
@@ -33,13 +37,14 @@ export function view(root, { store }) {
       h("div", { class: "control" }, h("span", { class: "control-label" }, "Show"), h("div", { class: "toggles" },
         toggle("Training", chosen.training, (on) => { chosen.training = on; draw(); }),
         toggle("Validation", chosen.validation, (on) => { chosen.validation = on; draw(); }),
+        tests ? toggle("Test", chosen.test, (on) => { chosen.test = on; draw(); }) : null,
         toggle("Clients", chosen.clients, (on) => { chosen.clients = on; draw(); }))),
     ]);
   });
 
   function draw() {
     const all = Object.values(store.shown.series).filter((each) => each.points.length);
-    drawControls(["epoch", "round", "batch"].filter((per) => all.some((each) => each.per === per && each.metric !== "learning_rate")));
+    drawControls(["epoch", "round", "batch"].filter((per) => all.some((each) => each.per === per && each.metric !== "learning_rate")), all.some((each) => each.part === "test"));
     const clients = [...new Set(all.map((each) => each.client).filter(Boolean))].sort(byName);
     const shown = all.filter((each) => each.per === chosen.per || each.metric === "learning_rate");
     const metrics = [...new Set(shown.map((each) => each.metric))].sort((a, b) => order(a) - order(b) || byName(a, b));
@@ -55,24 +60,25 @@ export function view(root, { store }) {
         charts.delete(name);
       } else chart.draw(spec(name, shown.filter((each) => each.metric === name), clients));
     }
-    drawLegend(clients, [...chosen.hidden], clients.length > FEW, color("text"));
+    drawLegend(clients, [...chosen.hidden], clients.length > FEW, [...new Set(all.filter((each) => !each.client).map((each) => each.part))].sort(), color("text"));
     drawNothing(!all.length);
   }
 
   function spec(name, series, clients) {
     const faint = [], strong = [];
-    const both = series.some((each) => each.client === "" && each.part === "training");
+    const parts = new Set(series.filter((each) => each.client === "").map((each) => each.part));
     for (const each of series) {
-      if (!chosen[each.part === "training" ? "training" : "validation"] && name !== "learning_rate") continue;
+      if (!chosen[each.part] && name !== "learning_rate") continue;
       const training = each.part === "training" || name === "learning_rate";
       const line = { points: smooth(each.points, name === "learning_rate" ? 0 : chosen.smooth), dash: training ? undefined : [6, 4] };
       if (each.client === "") {
-        const dashed = both && !training;
-        strong.push({ ...line, dash: dashed ? line.dash : undefined, label: `Model of all, ${each.part}`, color: color(dashed ? "accent-2" : "accent"), width: 3 });
+        // A single line of the model of all is in the accent colour; several are told apart by colour and dashes.
+        const alone = parts.size === 1;
+        strong.push({ ...line, dash: alone ? undefined : DASHES[each.part], label: `Model of all, ${each.part}`, color: color(alone ? "accent" : COLORS[each.part]), width: 3 });
       } else if (chosen.clients && !chosen.hidden.has(each.client)) {
         const index = clients.indexOf(each.client);
         const few = clients.length <= FEW;
-        faint.push({ ...line, label: name === "learning_rate" ? each.client : `${each.client}, ${each.part}`, color: few ? seriesColor(index) : color("faint"), width: 1.25, alpha: few ? 0.75 : Math.max(0.2, 0.55 - clients.length / 150) });
+        faint.push({ ...line, label: `${each.client}${each.fold ? `, fold ${each.fold}` : ""}${name === "learning_rate" ? "" : `, ${each.part}`}`, color: few ? seriesColor(index) : color("faint"), width: 1.25, alpha: few ? 0.75 : Math.max(0.2, 0.55 - clients.length / 150) });
       }
     }
     if (!strong.length && name !== "learning_rate") strong.push(...means(series));
@@ -109,10 +115,10 @@ export function view(root, { store }) {
     return lines;
   }
 
-  const drawLegend = memo((clients, hidden, many) => {
+  const drawLegend = memo((clients, hidden, many, parts) => {
     const swatch = (name, kind) => h("span", { class: `key ${kind}` }, h("i", { "aria-hidden": "true" }), name);
     replace(names,
-      h("div", { class: "keys" }, swatch("Model of all, or mean of the clients", "strong"), swatch("A client, training", "faint"), swatch("A client, validation", "faint dashed")),
+      h("div", { class: "keys" }, parts.length > 1 ? parts.map((part) => swatch(`Model of all, ${part}`, `strong ${part}`)) : swatch(parts.length ? `Model of all, ${parts[0]}` : "Mean of the clients", "strong"), swatch("A client, training", "faint"), swatch("A client, validation", "faint dashed")),
       clients.length ? h("div", { class: "filters", role: "group", "aria-label": "Clients shown" }, clients.map((name, index) => {
         const dot = h("i", { class: "dot", "aria-hidden": "true" });
         dot.style.background = many ? color("faint") : seriesColor(index);

@@ -24,7 +24,7 @@ export function number(value, digits = 4) {
 }
 
 /** A large number in a few characters. */
-export const short = (value) => value < 10000 ? number(value, 3) : value < 1e6 ? `${Math.round(value / 1000)}k` : `${(value / 1e6).toFixed(1)}M`;
+export const short = (value) => value < 1000 ? number(value, 3) : value < 1e4 ? `${(value / 1000).toFixed(1)}k` : value < 1e6 ? `${Math.round(value / 1000)}k` : `${(value / 1e6).toFixed(1)}M`;
 
 export function percent(value, digits = 1) {
   return value === null || value === undefined || !Number.isFinite(value) ? "–" : `${(value * 100).toFixed(digits)}\u00a0%`;

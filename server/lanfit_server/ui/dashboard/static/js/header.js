@@ -1,6 +1,6 @@
 // The head of the page: state of the run in one line, progress, time left, connection, theme.
 
-import { button, h, replace, setAttr, setText } from "./dom.js";
+import { button, h, memo, replace, setAttr, setText } from "./dom.js";
 import { left, methodName, number } from "./format.js";
 
 const THEMES = ["system", "light", "dark"];
@@ -14,6 +14,7 @@ const STATUS = { done: "is done", partial: "is done in part", failed: "has faile
 export function header(store) {
   const id = (name) => document.getElementById(name);
   theme(store, id("theme"));
+  const drawHeadline = memo((...facts) => replace(id("headline"), headline(...facts)));
 
   return (dirty) => {
     const { run, lobby, server } = store.live;
@@ -28,7 +29,7 @@ export function header(store) {
       setText(id("detail"), store.connection === "refused" ? "Open the link that the server printed." : "");
       return;
     }
-    setText(id("headline"), headline(run, lobby));
+    drawHeadline(run && [run.run, run.state, run.status, run.paused, run.stopping], lobby.missing, lobby.wanted);
     setText(id("detail"), detail(run, lobby));
     const fraction = run && run.state !== "ended" ? Math.max(0, Math.min(1, run.progress ?? 0)) : null;
     id("progress").hidden = fraction === null;
@@ -42,15 +43,17 @@ export function header(store) {
   };
 }
 
-function headline(run, lobby) {
-  if (!run) return lobby.missing ? `Waiting for ${number(lobby.missing)} more of ${number(lobby.wanted)}` : "Ready";
-  if (run.state === "ended") return `Run ${run.run} ${STATUS[run.status] ?? "has ended"}`;
-  if (run.paused) return `Run ${run.run} is paused`;
-  return `Run ${run.run} ${STATES[run.state] ?? run.state}`;
+/** On a phone the name of the run is left out. */
+function headline(run, missing, wanted) {
+  if (missing) return [`Waiting for ${number(missing)} more of ${number(wanted)}`];
+  if (!run) return ["Ready"];
+  const [name, state, status, paused, stopping] = run;
+  const says = state === "ended" ? STATUS[status] ?? "has ended" : stopping ? "is being stopped" : paused ? "is paused" : STATES[state] ?? state;
+  return ["Run ", name ? h("span", { class: "run-id" }, `${name} `) : null, says];
 }
 
 function detail(run, lobby) {
-  if (!run) return lobby.waiting_for || (lobby.joined?.length ? `${number(lobby.joined.length)} joined` : "");
+  if (!run || lobby.missing) return lobby.waiting_for || (lobby.joined?.length ? `${number(lobby.joined.length)} joined` : "");
   const parts = [methodName(run.method)];
   if (run.state === "ended") {
     const { accuracy, loss } = run.metrics ?? {};
@@ -81,7 +84,7 @@ function replaceOpened(store, place) {
 
 function theme(store, control) {
   let current = document.documentElement.dataset.theme ?? "system";
-  const show = () => setText(control, `Theme: ${current}`);
+  const show = () => replace(control, h("span", {}, "Theme: "), current);
   control.addEventListener("click", () => {
     current = THEMES[(THEMES.indexOf(current) + 1) % THEMES.length];
     if (current === "system") delete document.documentElement.dataset.theme;

@@ -4,7 +4,7 @@ import { button, copy, h, replace, segmented } from "./dom.js";
 
 const place = document.getElementById("join");
 
-const withCopy = (line) => h("div", { class: "join-box" }, h("pre", {}, line), button("Copy", () => copy(line), { class: "small", "aria-label": `Copy: ${line}` }));
+const withCopy = (line) => h("div", { class: "join-box" }, h("pre", {}, line.split(" ").flatMap((word) => [h("span", {}, word), " "])), button("Copy", () => copy(line), { class: "small", "aria-label": `Copy: ${line}` }));
 const guess = () => /Win/.test(navigator.userAgent) ? "Windows" : /Mac/.test(navigator.userAgent) ? "macOS" : "Linux";
 
 async function load() {

@@ -31,8 +31,8 @@ export function view(root, { store, go }) {
     replace(how,
       h("div", { class: "join-grid" },
         h("div", {},
-          h("div", {}, h("p", { class: "step" }, "Type this in a terminal:"),
-            h("div", { class: "join-box" }, line, button("Copy", () => copy(server.join), { class: "small", "aria-label": "Copy the join line" }))),
+          h("div", {}, h("div", { class: "step" }, h("p", {}, "Type this in a terminal:"), button("Copy", () => copy(server.join), { class: "small", "aria-label": "Copy the join line" })),
+            h("div", { class: "join-box" }, line)),
           server.passphrase ? passphrase(server.passphrase) : null,
           systems.length ? h("details", { class: "systems" }, h("summary", {}, "lanfit is not installed yet?"),
             segmented("System", systems.map((each) => [each.system, each.system]), first, showSystem), lines) : null),
@@ -100,5 +100,5 @@ function passphrase(text) {
     setText(shown, open ? text : "• • • •");
     setText(control, open ? "Hide" : "Show");
   }, { class: "small", "aria-label": "Show or hide the passphrase" });
-  return h("div", {}, h("p", { class: "step" }, "The passphrase that it asks for:"), h("div", { class: "join-box" }, shown, control));
+  return h("div", {}, h("div", { class: "step" }, h("p", {}, "The passphrase that it asks for:"), control), h("div", { class: "join-box" }, shown));
 }

@@ -99,8 +99,8 @@ function tile(name, store) {
 function place(each) {
   const parts = [];
   if (each.round) parts.push(`Round ${each.round}`);
-  if (each.fold !== null && each.fold !== undefined && each.fold !== "") parts.push(`Fold ${each.fold}`);
-  if (each.epoch !== null && each.epoch !== undefined) parts.push(`Epoch ${each.epoch}${each.epochs ? ` of ${each.epochs}` : ""}`);
+  if (each.fold) parts.push(`Fold ${each.fold}`);
+  if (each.epoch) parts.push(`Epoch ${each.epoch}${each.epochs ? ` of ${each.epochs}` : ""}`);
   if (each.batch && each.batches) parts.push(`batch ${number(each.batch)} of ${number(each.batches)}`);
   return parts.join(" · ");
 }

@@ -71,6 +71,10 @@ export class Store {
       live[section] = value;
       touched.push(section);
     }
+    for (const [section, values] of Object.entries(delta.merge ?? {})) {
+      live[section] = { ...live[section], ...values };
+      touched.push(section);
+    }
     for (const [name, tile] of Object.entries(delta.clients ?? {})) {
       if (tile === null) delete live.clients[name];
       else live.clients[name] = { ...live.clients[name], ...tile };
@@ -103,9 +107,10 @@ export class Store {
   }
 }
 
-/** What a delta says of models replaces what was known of them; other models stay. */
+/** A delta has models that changed, and other models stay; or, when the rows are others, all. */
 function mergeModels(old, news) {
-  return old && !("rows" in news && !("models" in news)) ? { ...old, ...news, models: { ...old.models, ...news.models } } : news;
+  const all = Object.keys(news).some((key) => key !== "models");
+  return old && !all ? { ...old, models: { ...old.models, ...news.models } } : news;
 }
 
 /** Keep the lowest and highest point of each bucket: peaks stay visible. */

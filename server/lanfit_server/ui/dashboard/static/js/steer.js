@@ -36,7 +36,7 @@ export function view(root, { store }) {
   }
 
   const drawChanges = memo((list) => {
-    replace(changes, list.length ? [h("h3", {}, "Changes so far"), h("ul", {}, list.map((each) => h("li", {}, `${each.setting.replaceAll("_", " ")} ${number(each.value)} from ${each.from}`)))] : null);
+    replace(changes, list.length ? [h("h3", {}, "Changes so far"), h("ul", {}, list.map((each) => h("li", {}, `${each.setting.replaceAll("_", " ")} ${number(each.value)}${each.from ? ` from ${/^\d+$/.test(each.from) ? "round " : ""}${each.from}` : ""}`)))] : null);
   });
   const drawNothing = memo((none) => {
     replace(nothing, none ? empty("No run to steer.", "A run can be steered from its start until its end.", h("a", { class: "button", href: "#/setup" }, "Set up a run")) : null);
