@@ -536,6 +536,12 @@ def answers() -> dict[str, Any]:
     return {
         "/api/form": form(),
         "/api/runs": runs(),
+        "/api/rows": lambda request: {
+            "rows": [
+                {"id": int(each), "truth": "?", "picture": None, "values": [1.0, 2.0]}
+                for each in request.query_params["ids"].split(",")
+            ]
+        },
         "/api/bans": {"bans": [{"address": "10.0.0.77", "seconds_left": 42.0, "reason": "3 wrong passphrases"}]},
         "/api/compare": lambda request: compare(
             request.query_params["runs"].split(","), request.query_params["baseline"]

@@ -494,6 +494,10 @@ def test_a_cell_of_the_confusion_matrix_shows_its_rows(open_page: Opening) -> No
     shows(page, f"{i} predicted as {j}")
     assert page.locator(".row-list li").count() == matrix[i][j]
     assert page.locator(".row-list img").count() == matrix[i][j]
+    server.state["confusion"]["models"][""]["rows"][f"{i},{j}"].append(1234)
+    server.push(confusion=server.state["confusion"])
+    shows(page.locator(".row-list"), "Row 1234")
+    page.locator(".row-list .values").wait_for()
     matrix[i][j] = 77
     server.push(confusion=server.state["confusion"])
     page.get_by_role("button", name=f"77 of {i} predicted as {j}").wait_for()
