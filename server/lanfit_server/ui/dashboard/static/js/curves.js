@@ -60,7 +60,7 @@ export function view(root, { store }) {
         charts.delete(name);
       } else chart.draw(spec(name, shown.filter((each) => each.metric === name), clients));
     }
-    drawLegend(clients, [...chosen.hidden], clients.length > FEW, [...new Set(all.filter((each) => !each.client).map((each) => each.part))].sort(), color("text"));
+    drawLegend(clients, [...chosen.hidden], clients.length > FEW, [...new Set(all.filter((each) => !each.client).map((each) => each.part))].sort(), strongName(store), color("text"));
     drawNothing(!all.length);
   }
 
@@ -74,7 +74,7 @@ export function view(root, { store }) {
       if (each.client === "") {
         // A single line of the model of all is in the accent colour; several are told apart by colour and dashes.
         const alone = parts.size === 1;
-        strong.push({ ...line, dash: alone ? undefined : DASHES[each.part], label: `Model of all, ${each.part}`, color: color(alone ? "accent" : COLORS[each.part]), width: 3 });
+        strong.push({ ...line, dash: alone ? undefined : DASHES[each.part], label: `${strongName(store)}, ${each.part}`, color: color(alone ? "accent" : COLORS[each.part]), width: 3 });
       } else if (chosen.clients && !chosen.hidden.has(each.client)) {
         const index = clients.indexOf(each.client);
         const few = clients.length <= FEW;
@@ -115,10 +115,10 @@ export function view(root, { store }) {
     return lines;
   }
 
-  const drawLegend = memo((clients, hidden, many, parts) => {
+  const drawLegend = memo((clients, hidden, many, parts, strong) => {
     const swatch = (name, kind) => h("span", { class: `key ${kind}` }, h("i", { "aria-hidden": "true" }), name);
     replace(names,
-      h("div", { class: "keys" }, parts.length > 1 ? parts.map((part) => swatch(`Model of all, ${part}`, `strong ${part}`)) : swatch(parts.length ? `Model of all, ${parts[0]}` : "Mean of the clients", "strong"), swatch("A client, training", "faint"), swatch("A client, validation", "faint dashed")),
+      h("div", { class: "keys" }, parts.length > 1 ? parts.map((part) => swatch(`${strong}, ${part}`, `strong ${part}`)) : swatch(parts.length ? `${strong}, ${parts[0]}` : "Mean of clients", "strong"), swatch("A client, training", "faint"), swatch("A client, validation", "faint dashed")),
       clients.length ? h("div", { class: "filters", role: "group", "aria-label": "Clients shown" }, clients.map((name, index) => {
         const dot = h("i", { class: "dot", "aria-hidden": "true" });
         dot.style.background = many ? color("faint") : seriesColor(index);
@@ -142,7 +142,7 @@ export function view(root, { store }) {
     if (run) {
       const going = run.state !== "ended";
       shown.push([going ? "Progress" : "State", going ? `${Math.round((run.progress ?? 0) * 100)} %` : run.status || "ended", going ? (run.paused ? "paused" : left(run.seconds_left)) : run.seconds ? `in ${seconds(run.seconds)}` : methodName(run.method)]);
-      for (const [name, value] of Object.entries(run.metrics ?? {}).filter(([, value]) => typeof value === "number").sort((a, b) => order(a[0]) - order(b[0])).slice(0, 5)) shown.push([metricName(name), metric(name, value), "model of all"]);
+      for (const [name, value] of Object.entries(run.metrics ?? {}).filter(([, value]) => typeof value === "number").sort((a, b) => order(a[0]) - order(b[0])).slice(0, 5)) shown.push([metricName(name), metric(name, value), going ? run.round ? `after round ${run.round}` : "" : "on the test rows"]);
       const working = Object.values(clients).filter((each) => ["training", "receiving", "evaluating", "sending"].includes(each.state));
       const rate = working.reduce((sum, each) => sum + (each.rate ?? 0), 0);
       if (going && Object.keys(clients).length) shown.push(["At work", `${working.length} of ${Object.keys(clients).length}`, rate ? `${short(rate)} samples/s` : ""]);
@@ -164,6 +164,9 @@ export function view(root, { store }) {
     },
   };
 }
+
+/** What the strong lines are. */
+const strongName = (store) => store.shown.run?.rounds ? "Model of all" : "Mean of clients";
 
 /** Ticks need no digits that are all zero. */
 const share = (value) => percent(value, Math.abs(value * 100 - Math.round(value * 100)) < 1e-6 ? 0 : 1);

@@ -102,14 +102,17 @@ function place(each) {
   if (each.fold) parts.push(`Fold ${each.fold}`);
   if (each.epoch) parts.push(`Epoch ${each.epoch}${each.epochs ? ` of ${each.epochs}` : ""}`);
   if (each.batch && each.batches) parts.push(`batch ${number(each.batch)} of ${number(each.batches)}`);
-  return parts.join(" · ");
+  return parts.map(whole).join(" · ");
 }
+
+/** A part of a line that is not broken. */
+const whole = (text) => text.replaceAll(" ", "\u00a0");
 
 function figures(each) {
   const parts = [];
   if (each.rate) parts.push(`${number(each.rate, 3)} samples/s`);
   for (const [name, value] of Object.entries(each.metrics ?? {}).slice(0, 2)) parts.push(`${metricName(name)} ${metric(name, value)}`);
-  return parts.join(" · ");
+  return parts.map(whole).join(" · ");
 }
 
 export async function stopClient(name) {
