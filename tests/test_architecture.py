@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import io
 import re
 import subprocess
@@ -112,6 +113,15 @@ def test_no_two_test_modules_have_one_name() -> None:
     """pytest imports them by it: the second one would not be collected."""
     names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
+
+
+def test_tests_import_only_modules_that_exist() -> None:
+    """mypy ignores imports that it can't find there, so a renamed helper would show only when a test is collected."""
+    paths = [path for path in (ROOT / "tests").rglob("*.py") if "data" not in path.relative_to(ROOT).parts[1:2]]
+    own = {path.stem for folder in ("tests", "bench", "docs") for path in (ROOT / folder).rglob("*.py")}
+    used = {name.split(".")[0] for path in paths for name in imports(path, top_level_only=True)}
+    packages = {path.parent.name for path in paths if path.name == "__init__.py"}
+    assert {name for name in used - own - packages if importlib.util.find_spec(name) is None} == set()
 
 
 def test_no_two_modules_import_each_other_in_a_circle_not_even_inside_functions() -> None:
