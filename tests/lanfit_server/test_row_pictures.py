@@ -18,6 +18,7 @@ from lanfit.wire.messages import InputSpec, Model, OutputSpec
 from lanfit_server.ui.row_pictures import (
     FILE,
     MOST_BYTES,
+    MOST_REDUCED,
     VisibleRows,
     most_rows,
     pictured,
@@ -132,7 +133,8 @@ def test_the_file_of_a_run_has_its_rows(row: tuple[int, ...], tmp_path: Path) ->
 
 def test_the_file_has_a_bound() -> None:
     assert most_rows(model(28, 28), {"x": np.empty((0, 28, 28))}) == MOST_BYTES // 784
-    assert most_rows(model(256, 256, 3), {"x": np.empty((0, 256, 256, 3))}) == MOST_BYTES // (64 * 64 * 3)
+    assert most_rows(model(64, 64, 3), {"x": np.empty((1, 64, 64, 3))}) == MOST_BYTES // (64 * 64 * 3)
+    assert most_rows(model(256, 256, 3), {"x": np.empty((1, 256, 256, 3))}) == MOST_REDUCED // (256 * 256 * 3)
     assert most_rows(model(10), {"x": np.empty((1, 10))}) == MOST_BYTES // 40
     assert most_rows(model(5000), {"x": np.empty((1, 5000))}) == MOST_BYTES // 256
 

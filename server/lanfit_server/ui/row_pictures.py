@@ -27,6 +27,8 @@ from lanfit.wire.tasks import Model, OutputSpec
 FILE = "shown_rows.npz"
 #: The most bytes of pictures or values in the file, before compression.
 MOST_BYTES = 8 << 20
+#: The most values of pictures that are looked at for the file, which takes some tenths of a second.
+MOST_REDUCED = 32 << 20
 #: The longest side of a picture, in pixels. Larger ones are reduced by a whole factor.
 LONGEST_SIDE = 64
 #: An array of rows is one of pictures if both sides have so many pixels, and their ratio is not larger.
@@ -145,7 +147,8 @@ def most_rows(model: Model, inputs: Arrays) -> int:
     else:
         first = next(iter(inputs.values()))
         size = 4 * min(MOST_VALUES, int(first[:1].size))
-    return MOST_BYTES // max(1, size)
+    values = sum(int(array[:1].size) for name, array in inputs.items() if name == given) or 1
+    return min(MOST_BYTES // max(1, size), MOST_REDUCED // values)
 
 
 def write_rows(folder: Path, rows: VisibleRows) -> None:

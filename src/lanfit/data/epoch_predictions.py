@@ -15,6 +15,8 @@ from lanfit.wire.messages import Model
 
 #: Predictions take at most this share of the time of a task; epochs in between have none.
 SHARE: Final = 0.02
+#: After the first ones there are others no later than after so many seconds.
+FIRST_PAUSE: Final = 1.0
 
 
 class EpochPredictions:
@@ -59,8 +61,9 @@ class EpochPredictions:
         if Target(self._output.target) is Target.VALUES:
             outputs = self._normalizers.targets[self._output.name].inverse().apply(outputs)
         packed, ended = pack(outputs), self._clock()
+        pause = (ended - began) / SHARE
         # The first call also prepares the backend, which later calls do not.
-        self._next = ended if is_first else ended + (ended - began) / SHARE
+        self._next = ended + (min(pause, FIRST_PAUSE) if is_first else pause)
         return packed
 
     def _normalized(self) -> dict[str, AnyArray]:
