@@ -15,7 +15,7 @@ from lanfit.wire.messages import Model
 
 #: Predictions take at most this share of the time of a task; epochs in between have none.
 SHARE: Final = 0.02
-#: After the first ones there are others no later than after so many seconds.
+#: The most seconds between the first predictions and the next ones, if epochs are short.
 FIRST_PAUSE: Final = 1.0
 
 
