@@ -71,7 +71,10 @@ INSIDE = {
         f"{_RUNS}::test_an_interrupted_run_is_resumed_once_and_a_finished_one_is_not",
     ),
     "page.not-comparable": (_PAGE, f"{_RUNS}::test_runs_are_side_by_side_with_their_differences"),
-    "one-machine.client-data": (_PAGE, f"{_REQUESTS}::test_rows_on_the_clients_have_no_single_machine"),
+    **dict.fromkeys(
+        ("one-machine.client-data", "one-machine.no-client"),
+        (_PAGE, f"{_REQUESTS}::test_rows_on_the_clients_have_no_single_machine"),
+    ),
     "digits.other-files": (
         _PAGE,
         "lanfit_server/test_dashboard_form.py::test_the_digits_are_offered_until_there_is_other_data",

@@ -209,7 +209,7 @@ def test_a_run_that_waits_for_its_turn_can_be_withdrawn_once(place: Place) -> No
 
 def test_the_budget_of_one_machine_is_that_of_all_clients() -> None:
     job = make_job({**RIGHT, "clients": 4, "deal": "dirichlet", "alpha": 0.1, "min_clients": 2, "seed": 3})
-    alone = job_of(job, "")
+    alone = job_of(job, "here")
     assert (alone.clients, alone.local, alone.epochs, alone.seed, alone.deal) == (1, 1, 1, 3, "stratified")
     assert make_job({key: getattr(alone, key) for key in alone.__struct_fields__}) == alone, "it goes together"
     federated = make_job(
@@ -217,21 +217,22 @@ def test_the_budget_of_one_machine_is_that_of_all_clients() -> None:
     )
     alone = job_of(federated, "lab-2")
     assert (alone.method, alone.epochs, alone.keep, alone.patience) == ("fit", 12, "last", None)
-    assert (alone.local, only("lab-2"), only(""), only("here")) == (0, ("lab-2",), ("local-1",), ("local-1",))
+    assert (alone.local, only("lab-2"), only("here")) == (0, ("lab-2",), ("local-1",))
     kfold = job_of(make_job({**RIGHT, "method": "kfold", "folds": 3}), "here")
     assert (kfold.method, kfold.folds, kfold.clients) == ("kfold", 3, 1)
 
 
-def test_both_runs_are_queued_and_know_each_other(place: Place) -> None:
+@pytest.mark.parametrize(("machine", "who"), [("sim-002", "sim-002"), ("here", "sim-001")])
+def test_both_runs_are_queued_and_know_each_other(place: Place, machine: str, who: str) -> None:
     async def script() -> None:
         async with place.simulation() as session, page_of(place, session) as page:
-            body = {"values": RIGHT, "also_one_machine": True, "one_machine": "sim-002"}
+            body = {"values": RIGHT, "also_one_machine": True, "one_machine": machine}
             answer = await page.post("/api/runs", body)
             handles = [handle for handle in (session.current, *session.queue()) if handle is not None]
             assert len(handles) == 2
             assert answer["one_machine"] != answer["id"]
             both, alone = [await handle.ended() for handle in handles]
-            assert [client.name for client in alone.clients] == ["sim-002"]
+            assert [client.name for client in alone.clients] == [who]
             assert alone.data.train + alone.data.validation == both.data.train + both.data.validation
             assert alone.data.test == both.data.test
             pairs = [pair_of(place.workspace.run_folder(each.run)) for each in (both, alone)]
@@ -262,6 +263,10 @@ def test_rows_on_the_clients_have_no_single_machine(place: Place) -> None:
         async with place.simulation() as session, page_of(place, session) as page:
             body = {"values": {**RIGHT, "data": "client"}, "also_one_machine": True}
             assert (await page.post("/api/runs", body, status=422))["code"] == "one-machine.client-data"
+            for machine in ("nobody", 3, ["sim-001"]):
+                body = {"values": RIGHT, "also_one_machine": True, "one_machine": machine}
+                assert (await page.post("/api/runs", body, status=422))["code"] == "one-machine.no-client"
+            assert session.queue() == ()
             assert session.current is None
 
     run_script(script())

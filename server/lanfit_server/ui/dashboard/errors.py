@@ -50,6 +50,11 @@ ERRORS: Mapping[str, ErrorText] = {
         "run {number} is not queued any more",
         "It has started, or it was withdrawn: look at the list of runs.",
     ),
+    "one-machine.no-client": ErrorText(
+        InputError,
+        "{client!r} is not connected, so it can't be the one machine",
+        "Choose this machine, or a client that has joined.",
+    ),
     "one-machine.client-data": ErrorText(
         InputError,
         "the rows are on the clients, so no single machine can train on all of them",

@@ -66,27 +66,43 @@ def check_pair(job: Job) -> None:
         raise lanfit_error("one-machine.client-data")
 
 
-def job_of(job: Job, machine: str) -> Job:
+def check_machine(machine: object, clients: Sequence[str]) -> str:
+    """Return the machine that was chosen: `HERE`, or a client that is connected.
+
+    Raises:
+        InputError: there is no such client.
+    """
+    if machine in (None, "", HERE):
+        return HERE
+    if not isinstance(machine, str) or machine not in clients:
+        raise lanfit_error("one-machine.no-client", client=str(machine)[:80])
+    return machine
+
+
+def job_of(job: Job, machine: str, *, starts_clients: bool = True) -> Job:
     """Return the job of the run on one machine.
 
     Args:
-        machine: `HERE`, or a client; empty is `HERE`.
+        machine: `HERE`, or a client.
+        starts_clients: whether a client can be started here; else any client is the one machine.
 
     Raises:
         InputError: one machine can't train that.
     """
     check_pair(job)
-    is_here = machine in ("", HERE)
+    is_started = starts_clients and machine == HERE
     values: dict[str, Any] = {key: getattr(DEFAULTS, key) for key in _OF_SEVERAL}
     values |= METHODS[job.method].alone(job)
     threads = job.threads or os.cpu_count() or 1
-    values |= {"clients": 1, "local": int(is_here), "threads": threads if is_here else job.threads}
+    values |= {"clients": 1, "local": int(is_started), "threads": threads if is_started else job.threads}
     return msgspec.structs.replace(job, **values)
 
 
-def only(machine: str) -> tuple[str, ...]:
-    """Return the clients that may train it."""
-    return (LOCAL,) if machine in ("", HERE) else (machine,)
+def only(machine: str, *, starts_clients: bool = True) -> tuple[str, ...]:
+    """Return the clients that may train it; empty for any."""
+    if machine != HERE:
+        return (machine,)
+    return (LOCAL,) if starts_clients else ()
 
 
 def remark(pair: str, *, alone: bool = False) -> str:

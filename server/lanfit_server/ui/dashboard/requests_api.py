@@ -178,14 +178,18 @@ class Desk:
             except OSError as wrong:
                 raise refused(wrong) from wrong
         job, model = checked.job, model_file(checked, self._workspace)
-        pair = secrets.token_hex(4) if body.get("also_one_machine") else ""
-        alone = one_machine.job_of(job, str(body.get("one_machine") or "")) if pair else None
+        pair, machine, alone = "", one_machine.HERE, None
+        starts_clients = isinstance(self._context.host, Endpoint)
+        if body.get("also_one_machine"):
+            pair = secrets.token_hex(4)
+            machine = one_machine.check_machine(body.get("one_machine"), self._clients())
+            alone = one_machine.job_of(job, machine, starts_clients=starts_clients)
         remark = one_machine.remark(pair) if pair else ""
         handle = await self._submit(RunRequest(job, model, remark=remark, enter_starts=True, corrects=True))
         answer = {"id": self._context.board.id_of(handle), "position": self._position(handle)}
         if alone is not None:
             remark = one_machine.remark(pair, alone=True)
-            only = one_machine.only(str(body.get("one_machine") or ""))
+            only = one_machine.only(machine, starts_clients=starts_clients)
             second = await self._submit(RunRequest(alone, model, remark=remark, only=only))
             self._start(_end_with(handle, second, self._session))
             answer["one_machine"] = self._context.board.id_of(second)
@@ -194,7 +198,7 @@ class Desk:
     async def _submit(self, request: RunRequest) -> RunHandle:
         handle = await self._session.submit(request)
         if request.job.local and isinstance(self._context.host, Endpoint):
-            self._start(_start_local(handle, request.job, self._context.host))
+            self._start(start_local(handle, request.job, self._context.host))
         return handle
 
     def _position(self, handle: RunHandle) -> int:
@@ -222,7 +226,7 @@ class Desk:
         return self._context.host.cluster.roster.connected
 
 
-async def _start_local(handle: RunHandle, job: Job, endpoint: Endpoint) -> None:
+async def start_local(handle: RunHandle, job: Job, endpoint: Endpoint) -> None:
     """Start the clients on this machine when their run has its turn."""
     await handle.reach(State.STARTING)
     if handle.state < State.ENDED:

@@ -6,8 +6,10 @@ of the run. Names of runs and clients are compared with what is there before the
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +36,7 @@ from lanfit_server.store.summary import ClientFacts, Summary
 from lanfit_server.ui.dashboard.app import body_of, error
 from lanfit_server.ui.dashboard.context import Context
 from lanfit_server.ui.dashboard.one_machine import pair_of
+from lanfit_server.ui.dashboard.requests_api import start_local
 from lanfit_server.ui.dashboard.run_view import view_of
 from lanfit_server.ui.dashboard.samples_view import samples_of_run
 from lanfit_server.ui.dashboard.timeline_view import timeline_of_run
@@ -92,6 +95,7 @@ class Runs:
         self._context = context
         self._workspace = context.workspace
         self._session = context.session
+        self._background: set[asyncio.Task[None]] = set()
 
     def _goes_on(self, run: str) -> bool:
         current = self._session.current
@@ -159,11 +163,30 @@ class Runs:
             raise lanfit_error(code, run=run)
         job = await in_thread(lambda: job_of_run(self._workspace, run))
         if isinstance(host, Endpoint):
-            await host.take_up(run)
+            self._expect_clients(host, run)
         handle = await self._session.submit(RunRequest(job, None, resumes=run))
+        if isinstance(host, Endpoint) and job.local:
+            starting = asyncio.create_task(start_local(handle, job, host))
+            self._background.add(starting)
+            starting.add_done_callback(self._background.discard)
         queue = self._session.queue()
         position = (queue.index(handle) if handle in queue else 0) + (self._session.current not in (None, handle))
         return as_json({"id": self._context.board.id_of(handle), "position": position})
+
+    @staticmethod
+    def _expect_clients(host: Endpoint, run: str) -> None:
+        """Expect the clients of a run back that have not joined this server yet.
+
+        Raises:
+            InputError: the run is of another server.
+        """
+        opened, roster = host.store.find(run), host.cluster.roster
+        if opened is None:
+            raise lanfit_error("resume.other-server", run=run)
+        names = {member.name for member in roster.members()}
+        for name, client_id in opened.ledger.clients().items():
+            if name not in names and roster.find(client_id) is None:
+                roster.restore(name, client_id, time.monotonic())
 
 
 # --- the list -----------------------------------------------------------------------------------------------------
