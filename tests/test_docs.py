@@ -116,8 +116,9 @@ def test_make_demo_shows_what_the_readme_shows(clone: Place) -> None:
 
     def shape(text: str) -> list[str]:
         """The lines without what differs from run to run: ports, times, figures, who was first, a slow machine."""
-        passing = ("Reading model", "Waiting for", "This server was suspended")
-        lines = [re.sub(r"[0-9a-f]{4}(-[0-9a-f]{4}){4}|\d[\d.,-]*", "#", line).strip() for line in text.splitlines()]
+        passing = ("Reading model", "Waiting for", "This server was suspended", "Port")
+        secrets = r"(?<=token=)\S+|[0-9a-f]{4}(-[0-9a-f]{4}){4}"
+        lines = [re.sub(rf"{secrets}|\d[\d.,-]*", "#", line).strip() for line in text.splitlines()]
         return sorted({line for line in lines if line and not line.startswith(passing)})
 
     assert shape(demo.said + demo.stdout.decode()) == shape(shown)

@@ -99,6 +99,8 @@ class Endpoint:
         """
         if self._local is not None:  # of an earlier run: their names are free again
             await self._local.stop()
+        if self._local is not None:  # of an earlier run
+            await self._local.stop()
         address = with_port(own_address(self.addresses), self.port)
         self._local = LocalClients(
             self._workspace,
