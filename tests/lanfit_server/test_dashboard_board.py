@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +17,11 @@ from places import Place, place_of  # noqa: F401
 from lanfit.settings.job import make_job
 from lanfit.wire.messages import Join, Progress
 from lanfit_server.clusters.roster import Roster
+from lanfit_server.methods.workshop import RoundChannel
 from lanfit_server.requests import RunHandle, RunInterrupted, RunRequest, State
 from lanfit_server.run import events
+from lanfit_server.run.resume import job_of_run
+from lanfit_server.ui.dashboard import earlier
 from lanfit_server.ui.dashboard.board import MOST_LINES, MOST_POINTS, MOST_SPANS, TEACHER, VIEWER, Board
 from lanfit_server.ui.dashboard.means import Means
 from lanfit_server.ui.dashboard.series import Series
@@ -411,3 +415,47 @@ def test_a_run_is_followed_from_its_request_to_its_end(place: Place, values: dic
             assert state["queue"] == []
 
     run_script(script())
+
+
+def test_a_run_that_is_resumed_has_the_curves_of_before(place: Place) -> None:
+    """Under another server, whose board has seen nothing of it."""
+    whole = Board(list, {"name": "lab"})
+    place.watchers.append(whole)
+
+    async def script() -> None:
+        rounds = RoundChannel()
+        async with place.simulation() as session:
+            request = place.request(method="federated", rounds=3, epochs=2, channel=rounds)
+            handle = await session.submit(request)
+            await rounds.next()
+            session.interrupt(handle)
+            rounds.close()
+            run = (await handle.ended()).run
+            job = job_of_run(place.workspace, run)
+        seen = {key: [x for x, _ in each["points"]] for key, each in whole.snapshot(TEACHER)["series"].items()}
+        assert seen["|0|loss|training|round"] == [1.0]
+        again = Board(list, {"name": "lab"}, began=[earlier.began])
+        place.watchers[:] = [again]
+        async with place.simulation() as session:
+            summary = await (await session.submit(RunRequest(job, None, resumes=run))).ended()
+            assert summary.status == "done"
+        series = again.snapshot(TEACHER)["series"]
+        assert [x for x, _ in series["|0|loss|training|round"]["points"]] == [1.0, 2.0, 3.0]
+        for client in summary.clients:
+            points = series[f"{client.name}|0|loss|training|epoch"]["points"]
+            assert [x for x, _ in points] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+
+    run_script(script())
+
+
+def test_a_history_that_can_not_be_read_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "history.csv"
+    assert list(earlier.epochs_of(path, "lab-1", 2, 0)) == []
+    path.write_text("epoch,loss,val_loss\n0,1.5,\n1,high,2\n2,1,1\n")
+    assert [event.metrics for event in earlier.epochs_of(path, "lab-1", 2, 0)] == [{"loss": 1.5}]
+    path.write_bytes(b"\xff\xfe\x00")
+    assert list(earlier.epochs_of(path, "lab-1", 2, 0)) == []
+    path.write_text(
+        '{"event": "round"}\n[]\n{"event": "round", "round": 1, "rounds": 2, "clients": 3, "seconds": 4}\n{'
+    )
+    assert [event.round for event in earlier.rounds_of(path)] == [1]

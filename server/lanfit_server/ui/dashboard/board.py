@@ -265,9 +265,9 @@ class Board(Watcher):
         self._changed = True
         match event:
             case EpochCompleted():
-                self._epoch(event)
+                self.epoch(event)
             case RoundCompleted():
-                self._round(event)
+                self.round(event)
             case ModelEvaluated():
                 self._evaluated(event)
             case ResultCommitted(round=0):
@@ -282,7 +282,8 @@ class Board(Watcher):
         for feed in self._feeds:
             feed(self, event, now)
 
-    def _epoch(self, event: EpochCompleted) -> None:
+    def epoch(self, event: EpochCompleted) -> None:
+        """Add an epoch to the curves."""
         x = float(self._rounds.base(event.round, event.epochs) + event.epoch + 1)
         self._rounds.reached(x)
         for name, value in event.metrics.items():
@@ -293,7 +294,8 @@ class Board(Watcher):
                     self.point("", *mean)
         self._metrics[event.owner] = dict(event.metrics)
 
-    def _round(self, event: RoundCompleted) -> None:
+    def round(self, event: RoundCompleted) -> None:
+        """Add a round to the curves."""
         x = float(event.round)
         for name, value in event.logs.items():
             if not name.startswith("val_"):

@@ -43,7 +43,7 @@ MOST_CONNECTIONS = 2000
 #: The addresses of this machine are looked up again for a Host that is unknown, at most this often in seconds.
 LOOK_SECONDS = 5.0
 #: Modules that show more of each event; see `Board`.
-FEEDS = ("samples_view", "timeline_view")
+FEEDS = ("earlier", "samples_view", "timeline_view")
 
 logger = logging.getLogger("lanfit.server")
 
