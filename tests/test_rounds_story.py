@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from running import (
     assert_same_weights,
     client,
     each_model,
+    fake_client,
     flags,
     free_port,
     lines_of,
@@ -43,10 +45,12 @@ def worker(folder: Path, port: int, name: str, *arguments: object, **options: An
     return client(folder, port, name, "--backend", "jax", *arguments, **options)
 
 
-def train(place: Place, tmp_path: Path, *arguments: object, clients: int = 2, **job: object) -> dict[str, Any]:
+def train(
+    place: Place, tmp_path: Path, clients: int = 2, worker: Callable[..., Program] = worker, **job: object
+) -> dict[str, Any]:
     """A run with clients of its own; returns its summary."""
     with contextlib.ExitStack() as programs:
-        given = (*flags(free_port(), clients, **{**JOB, **job}), "--threads", 1, *arguments)
+        given = (*flags(free_port(), clients, **{**JOB, **job}), "--threads", 1)
         server = programs.enter_context(place.server(*given))
         port = port_of(server)
         folder = tmp_path / f"clients-{len(place.runs)}"
@@ -139,49 +143,67 @@ def test_its_own_job_file_repeats_a_run_to_the_bit_with_a_share_of_the_clients_a
     same_models(tiny_place, summary["run"], repeated["run"])
 
 
+ADAPTIVE = {**JOB, "strategy": "fedadam"}
+
+
+class Calm:
+    """A run in peace, and a place where others do the same while something is killed. What trains is of no account."""
+
+    def __init__(self, folder: Path, models: Path) -> None:
+        self.place = TinyPlace(folder / "server", models)
+        self.run = train(self.place, folder, worker=fake_client, **ADAPTIVE)["run"]
+
+    def ledgers(self) -> set[str]:
+        return {path.parent.name for path in (self.place.root / "logs").glob("*/ledger.sqlite")}
+
+    def server(self, port: int, **options: Any) -> Program:
+        return self.place.server(*flags(port, 2, **ADAPTIVE), "--threads", 1, **options)
+
+    def check(self, run: str) -> None:
+        summary = self.place.summary(run)
+        assert summary["status"] == "done"
+        assert len(summary["rounds"]) == 3
+        same_models(self.place, self.run, run)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Calm:
+    return Calm(tmp_path_factory.mktemp("calm"), tiny_models)
+
+
 @pytest.mark.parametrize("point", ROUND_POINTS)
 def test_a_server_that_is_killed_as_a_round_ends_goes_on_with_the_same_models(
-    point: str, tiny_place: TinyPlace, tmp_path: Path
+    point: str, calm: Calm, tmp_path: Path
 ) -> None:
-    job = {"strategy": "fedadam"}
-    calm = train(tiny_place, tmp_path, **job)
-    port = free_port()
-    given = (*flags(port, 2, **{**JOB, **job}), "--threads", 1)
+    port, before = free_port(), calm.ledgers()
     with contextlib.ExitStack() as programs:
-        dying = programs.enter_context(tiny_place.server(*given, environment={VARIABLE: f"{point}:2"}))
+        dying = programs.enter_context(calm.server(port, environment={VARIABLE: f"{point}:2"}))
         port_of(dying)
-        workers = [
-            programs.enter_context(worker(tmp_path / f"dying-{number}", port, f"lab-{number}")) for number in (1, 2)
-        ]
+        workers = [programs.enter_context(fake_client(tmp_path / name, port, name)) for name in ("lab-1", "lab-2")]
         dying.finish(-9)
-        [run] = {path.parent.name for path in (tiny_place.root / "logs").glob("*/ledger.sqlite")} - {calm["run"]}
-        again = programs.enter_context(tiny_place.server("--resume", run, passphrase=None))
+        [run] = calm.ledgers() - before
+        again = programs.enter_context(calm.place.server("--resume", run, passphrase=None))
         again.expect(rf"Resuming run {run}: \d rounds? (is|are) done")
         again.finish()
         for each in workers:
             each.finish()
-    summary = tiny_place.summary(run)
-    assert summary["status"] == "done"
-    assert len(summary["rounds"]) == 3
-    same_models(tiny_place, calm["run"], run)
+    calm.check(run)
 
 
-def test_a_client_that_is_killed_in_a_round_costs_nothing_but_time(tiny_place: TinyPlace, tmp_path: Path) -> None:
-    calm = train(tiny_place, tmp_path)
-    port = free_port()
+def test_a_client_that_is_killed_in_a_round_costs_nothing_but_time(calm: Calm, tmp_path: Path) -> None:
+    port, before = free_port(), calm.ledgers()
     with contextlib.ExitStack() as programs:
-        server = programs.enter_context(tiny_place.server(*flags(port, 2, **JOB), "--threads", 1))
+        server = programs.enter_context(calm.server(port))
         port_of(server)
-        survivor = programs.enter_context(worker(tmp_path / "a", port, "lab-1"))
+        survivor = programs.enter_context(fake_client(tmp_path / "a", port, "lab-1"))
         dies = {VARIABLE: "client.trained:2"}  # in the second round
-        victim = programs.enter_context(worker(tmp_path / "b", port, "lab-2", environment=dies))
+        victim = programs.enter_context(fake_client(tmp_path / "b", port, "lab-2", environment=dies))
         victim.finish(-9)
         server.expect(r"lab-1 takes over the shard of lab-2")
         server.finish()
         survivor.finish()
-    summary = tiny_place.summary()
-    assert summary["status"] == "done"
-    same_models(tiny_place, calm["run"], summary["run"])
+    [run] = calm.ledgers() - before
+    calm.check(run)
 
 
 def test_clients_with_rows_of_their_own_make_one_model_of_which_each_round_is_scored_by_all(
