@@ -286,6 +286,11 @@ def fake_client(folder: Path, port: int, name: str, *arguments: object, **option
     return client(folder, port, name, "--backend", fake_backend(), *arguments, environment=environment, **options)
 
 
+def fake_lab(folder: Path, port: int, name: str, *arguments: object, **options: Any) -> Program:
+    """As `lab`, with a client whose trainers have the fake backend."""
+    return fake_client(folder, port, name, "--data", folder / "dataset", *arguments, **options)
+
+
 def lab(folder: Path, port: int, name: str, *arguments: object, **options: Any) -> Program:
     """A client whose user lets the server train on the data that lies in its folder."""
     return client(folder, port, name, "--data", folder / "dataset", *arguments, **options)

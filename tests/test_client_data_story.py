@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from error_cases import assert_reported
-from running import ROOT, Place, assert_same_weights, client, flags, free_port, lab, plain_keras
+from running import ROOT, Place, Program, assert_same_weights, client, fake_lab, flags, free_port, lab, plain_keras
 
 from lanfit.data.plan import plan_rows
 
@@ -68,7 +68,9 @@ def training_rows(rows: np.ndarray, *, split: float = 0.1) -> np.ndarray:
     return rows[plan_rows(len(rows), 1, 0.2, split, 0, codes).shards[0].train]
 
 
-def run_two(place: Place, one: Path, two: Path, *arguments: object, **job: object) -> None:
+def run_two(
+    place: Place, one: Path, two: Path, *arguments: object, lab: Callable[..., Program] = lab, **job: object
+) -> None:
     """Run a job; the arguments are of the second client."""
     port = free_port()
     with (
@@ -120,7 +122,7 @@ def test_two_clients_train_on_their_own_data_with_other_labels_and_nobody_sees_i
 
 def test_folds_of_own_data_and_the_best_is_found_by_all_test_rows(place: Place, tmp_path: Path) -> None:
     one, two, first, second = two_labs(tmp_path)
-    run_two(place, one, two, method="kfold", folds=2, epochs=1)
+    run_two(place, one, two, lab=fake_lab, method="kfold", folds=2, epochs=1)
     summary = place.summary()
     assert summary["status"] == "done"
     for each, rows in zip(summary["clients"], (first, second), strict=True):
@@ -132,7 +134,7 @@ def test_folds_of_own_data_and_the_best_is_found_by_all_test_rows(place: Place, 
 
 def test_merged_models_are_scored_by_the_clients(place: Place, tmp_path: Path) -> None:
     one, two, _, _ = two_labs(tmp_path)
-    run_two(place, one, two, merge="average,ensemble")
+    run_two(place, one, two, lab=fake_lab, merge="average,ensemble")
     merged = place.summary()["merged"]
     assert [each["name"] for each in merged] == ["average", "ensemble"]
     assert all({"loss", "accuracy", "f1"} <= set(each["metrics"]) for each in merged)
@@ -158,19 +160,19 @@ def test_an_autoencoder_learns_from_own_data(place: Place, tmp_path: Path) -> No
 
 def test_a_client_and_a_server_that_are_killed_and_come_back_give_the_same_models(place: Place, tmp_path: Path) -> None:
     one, two, _, _ = two_labs(tmp_path)
-    run_two(place, one, two)
+    run_two(place, one, two, lab=fake_lab)
     calm = place.summary()
     port = free_port()
     with (
         place.server(*flags(port, 2, **OWN)) as server,
-        lab(one, port, "lab-1") as first,
-        lab(two, port, "lab-2", environment=DIES) as second,
+        fake_lab(one, port, "lab-1") as first,
+        fake_lab(two, port, "lab-2", environment=DIES) as second,
     ):
         second.finish(-9)
         server.expect(r"lab-2 was lost .*nobody else has its rows; waiting \d+ s more for it \(--deadline\)")
         server.kill()
         [run] = {path.parent.name for path in (place.root / "logs").glob("*/ledger.sqlite")} - {calm["run"]}
-        with place.server("--resume", run, passphrase=None) as resumed, lab(two, port, "lab-2") as again:
+        with place.server("--resume", run, passphrase=None) as resumed, fake_lab(two, port, "lab-2") as again:
             resumed.finish()
             again.finish()
             first.finish()
@@ -192,11 +194,11 @@ def test_a_folder_of_own_data_that_is_not_there_is_said_at_once(tmp_path: Path) 
 def test_labels_that_are_others_than_the_client_has_told_are_named(place: Place, tmp_path: Path) -> None:
     one, port = give(tmp_path / "a", DIGITS[:400], words(np.arange(400))), free_port()
     with place.server(*flags(port, 1, **OWN)) as server:
-        with lab(one, port, "lab-1", environment=DIES) as first:
+        with fake_lab(one, port, "lab-1", environment=DIES) as first:
             first.finish(-9)
         server.expect("lab-1 was lost")
         give(one, DIGITS[:400], [word.upper() for word in words(np.arange(400))])
-        with lab(one, port, "lab-1") as again:
+        with fake_lab(one, port, "lab-1") as again:
             server.finish(4)
             again.finish(4)
     for said in (server.said, again.said):
