@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lanfit_server.ui.dashboard.samples_view import (
     MOST_MOMENTS,
     MOST_NUMBERS,
     SamplesView,
+    rows_of_run,
     samples_of_run,
     shown_numbers,
 )
@@ -247,7 +249,18 @@ def test_a_page_sees_predictions_confusion_timeline_and_looks_rows_up(place: Pla
             found = page.viewer.get(f"/api/rows?{query}").json["rows"]
             assert sorted(row["id"] for row in found) == [3, 7]
             assert all(row["picture"] is None and len(row["values"]) == 3 and row["truth"] for row in found)
-        for query in ("ids=3", "run=../server&ids=3", "run=%2e%2e&ids=3", "run=none&ids=3", f"run={handle.run}"):
+        outside = place.workspace.server_state
+        shutil.copy(place.workspace.run_folder(handle.run) / "shown_rows.npz", outside)
+        assert rows_of_run(outside, [3])
+        for query in (
+            f"run=../{outside.relative_to(place.workspace.root)}&ids=3",
+            f"run={outside}&ids=3",
+            "ids=3",
+            "run=../server&ids=3",
+            "run=%2e%2e&ids=3",
+            "run=none&ids=3",
+            f"run={handle.run}",
+        ):
             assert page.viewer.get(f"/api/rows?{query}").json == {"rows": []}
         # The next run begins with nothing.
         again = page.submit(method="federated", rounds=2, epochs=1)

@@ -307,7 +307,6 @@ class Runner:
     def _room(self) -> Iterator[Path]:
         """Return a new folder for the files of one run: those of an earlier run may still be mapped."""
         self._number += 1
-        self._test = NO_SAMPLES
         folder = self._scratch / f"run-{self._number}"
         folder.mkdir(parents=True)
         if self._number > 1:
@@ -316,6 +315,7 @@ class Runner:
         try:
             yield folder
         finally:
+            self._test = NO_SAMPLES  # else its file stays mapped, which Windows would not remove
             shutil.rmtree(folder, ignore_errors=True)
 
     # --- the data ------------------------------------------------------------------------------------------------
