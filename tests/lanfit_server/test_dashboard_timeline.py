@@ -96,22 +96,29 @@ def test_the_sum_of_each_kind_is_what_was_measured() -> None:
 
 
 def test_rounds_show_what_clients_wait_for_and_what_the_server_does() -> None:
-    trained = {"receive": 0.25, "import": 9.0, "train": 1.0}
+    trained = {"receive": 0.25, "import": 9.0, "train": 1.0, "score": 0.125}
+
+    def came(at: float, name: str, **spent: float) -> tuple[float, RunEvent]:
+        task = f"round-1-shard-{name[-1]}"
+        return at, events.ResultCommitted(task, name, 0.25, name, round=1, spent={**trained, **spent})
+
     view = view_of(
         BEGAN,
         joined(0),
         joined(0, "lab-2"),
         leased(0, "round-1-shard-1", round_=1),
         leased(0, "round-1-shard-2", "lab-2", 1),
-        returned(2, 0.25, "round-1-shard-1", **trained),
-        returned(4, 0.5, "round-1-shard-2", "lab-2", **{**trained, "train": 3.0}),
+        came(2, "lab-1"),
+        came(4, "lab-2", train=3.0),
         leased(5, "round-2-shard-1", round_=2),
         (5.5, events.RoundCompleted(1, 2, 2, 5.0, spent={"aggregate": 0.75, "checkpoint": 0.25, "evaluate": 0.5})),
         (5.5, events.ModelEvaluated("round-1", {"loss": 1.0})),
     )
+    # The weights that a round begins with are evaluated first.
     assert spans(view, "lab-1") == [
         ("lab-1", "receive", 0, 0.25),
-        ("lab-1", "import", 0.25, 0.75),
+        ("lab-1", "import", 0.25, 0.625),
+        ("lab-1", "evaluate", 0.625, 0.75),
         ("lab-1", "train", 0.75, 1.75),
         ("lab-1", "send", 1.75, 2),
         ("lab-1", "wait", 2, 5),

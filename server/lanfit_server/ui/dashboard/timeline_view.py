@@ -27,13 +27,9 @@ from lanfit_server.run.journal import EVENTS
 #: How many spans are kept: the last ones.
 MOST_SPANS = 20_000
 #: What a client measures, in the order in which it happens, and what it is called here.
-PARTS = (
-    ("prepare", "compile"),
-    ("compile", "compile"),
-    ("train", "train"),
-    ("validate", "validate"),
-    ("score", "evaluate"),
-)
+PARTS = (("prepare", "compile"), ("compile", "compile"), ("train", "train"), ("validate", "validate"))
+#: The evaluation that comes before training in rounds, and after it in folds.
+SCORE = (("score", "evaluate"),)
 #: Shorter spans are left out, in seconds.
 SHORTEST = 0.0005
 #: The name of the server in spans.
@@ -72,6 +68,8 @@ class TimelineView:
         self._lanes: dict[str, _Lane] = {}
         self._committed: dict[str, float] = {}
         """When results came whose models are not evaluated yet."""
+        self._last_results: dict[int, float] = {}
+        """When the last result of a round came that is not complete yet."""
 
     def update(self, event: RunEvent, now: float) -> bool:
         """Follow an event at a time of any clock, in seconds; return whether there are new spans."""
@@ -89,8 +87,9 @@ class TimelineView:
                 lane = self._lane(client, at)
                 if lane.open is not None:
                     self._lay(client, lane, lane.open, spent, at, epoch + 1)
-            case events.ResultCommitted(task=task, client=client, seconds=seconds, spent=spent):
-                self._committed[task] = at
+            case events.ResultCommitted(task=task, client=client, seconds=seconds, round=round_, spent=spent):
+                if not round_:
+                    self._committed[task] = at
                 self._returned(client, task, seconds, spent, at)
             case events.TaskLost(client=client) | events.TaskFailed(client=client) | events.ClientLeft(client=client):
                 self._drop(client, at)
@@ -138,6 +137,8 @@ class TimelineView:
             return  # of an earlier server, or of a lease that was given up
         self._lay(client, lane, lane.open, spent, max(lane.end, at - upload), 0)
         self._add(client, "send", lane.end, at, lane.open.round)
+        if lane.open.round:
+            self._last_results[lane.open.round] = at
         lane.end, lane.open = at, None
 
     def _lay(self, client: str, lane: _Lane, task: _Open, spent: Mapping[str, float], until: float, epoch: int) -> None:
@@ -147,7 +148,8 @@ class TimelineView:
             lane.end = max(lane.end, until)
             return
         laid, end = list[tuple[str, float, float]](), until
-        for part, what in reversed(PARTS):
+        parts = (*SCORE, *PARTS) if task.round else (*PARTS, *SCORE)
+        for part, what in reversed(parts):
             begin = max(lane.end, end - max(0.0, spent.get(part, 0.0) - task.told.get(part, 0.0)))
             laid.append((what, begin, end))
             end = begin
@@ -162,13 +164,13 @@ class TimelineView:
         task.told, lane.end = dict(spent), max(lane.end, until)
 
     def _server_round(self, round_: int, spent: Mapping[str, float], at: float) -> None:
-        server, end = self._lane(SERVER, 0.0), at
-        for part in ("evaluate", "checkpoint", "aggregate"):
-            begin = max(server.end, end - spent.get(part, 0.0))
-            if part != "checkpoint":
-                self._add(SERVER, part, begin, end, round_)
-            end = begin
+        server = self._lane(SERVER, 0.0)
+        self._add(SERVER, "evaluate", max(server.end, at - spent.get("evaluate", 0.0)), at, round_)
         server.end = max(server.end, at)
+        # Results are added up when the last one has come. Meanwhile, an earlier round may be evaluated.
+        came = self._last_results.pop(round_, None)
+        if came is not None:
+            self._add(SERVER, "aggregate", came, min(at, came + spent.get("aggregate", 0.0)), round_)
 
     def _add(self, client: str, what: str, begin: float, end: float, round_: int = 0, epoch: int = 0) -> None:
         if end - begin < SHORTEST:
