@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from places import Place, place_of  # noqa: F401
 
 from lanfit.settings.job import make_job
+from lanfit.wire.arrays import ArraySpec
 from lanfit.wire.messages import Join, Progress
 from lanfit_server.clusters.roster import Roster
 from lanfit_server.methods.workshop import RoundChannel
@@ -24,6 +25,7 @@ from lanfit_server.run.resume import job_of_run
 from lanfit_server.ui.dashboard import earlier
 from lanfit_server.ui.dashboard.board import MOST_LINES, MOST_POINTS, MOST_SPANS, TEACHER, VIEWER, Board
 from lanfit_server.ui.dashboard.means import Means
+from lanfit_server.ui.dashboard.run_view import layers_of
 from lanfit_server.ui.dashboard.series import Series
 from lanfit_server.ui.dashboard.status import training_status
 from lanfit_server.ui.live_table import Facts, Held
@@ -459,3 +461,44 @@ def test_a_history_that_can_not_be_read_is_left_out(tmp_path: Path) -> None:
         '{"event": "round"}\n[]\n{"event": "round", "round": 1, "rounds": 2, "clients": 3, "seconds": 4}\n{'
     )
     assert [event.round for event in earlier.rounds_of(path)] == [1]
+
+
+def layer(kind: str, shape: list[int | None] | None, **config: Any) -> dict[str, Any]:
+    built = {} if shape is None else {"build_config": {"input_shape": shape}}
+    return {"class_name": kind, "config": {"name": kind.lower(), **config}, **built}
+
+
+def test_the_layers_of_a_model_have_their_shapes_and_parameters() -> None:
+    conv = {"strides": [1, 1], "dilation_rate": [1, 1], "data_format": "channels_last", "filters": 32}
+    layers = [
+        layer("InputLayer", None, batch_shape=[None, 8, 8, 1]),
+        layer("Conv2D", [None, 8, 8, 1], kernel_size=[3, 3], padding="valid", **conv),
+        layer("MaxPooling2D", None),
+        layer("Flatten", [None, 3, 3, 32]),
+        layer("Dense", [None, 288]),
+    ]
+    weights = [ArraySpec("conv2d/kernel", "float32", (3, 3, 1, 32)), ArraySpec("conv2d/bias", "float32", (32,))]
+    weights.append(ArraySpec("dense/kernel", "float32", (288, 10)))
+    found = layers_of(json.dumps({"config": {"layers": layers}}), weights, (None, 10))
+    shapes = [[None, 8, 8, 1], [None, 6, 6, 32], [None, 3, 3, 32], [None, 288], [None, 10]]
+    assert [each["output_shape"] for each in found] == shapes
+    assert [each["parameters"] for each in found] == [0, 320, 0, 0, 2880]
+    for broken in ("", "[]", "{}", '{"config": {"layers": 3}}', '{"config": {"layers": [{}]}}'):
+        assert len(layers_of(broken, [], (None, 1))) <= 1
+
+
+def test_who_leaves_when_all_is_done_is_not_lost() -> None:
+    stage = Stage()
+    stage.join("lab-1")
+    handle = stage.submit()
+    handle.enter(State.STARTING)
+    handle.enter(State.RUNNING)
+    stage.board.facts(Facts("run-1", 1, 2, held={"lab-1": Held()}, at_work=frozenset({"lab-1"})))
+    stage.roster.leave("lab-1", "lost", stage.now)
+    assert stage.snapshot()["clients"]["lab-1"]["state"] == "lost"
+    stage.board.facts(Facts("run-1", 2, 2))
+    assert stage.snapshot()["clients"]["lab-1"]["state"] == "done"
+    handle.fail(RunInterrupted())
+    assert stage.snapshot()["clients"]["lab-1"]["state"] == "done"
+    stage.submit().enter(State.STARTING)
+    assert stage.snapshot()["clients"]["lab-1"]["state"] == "lost"

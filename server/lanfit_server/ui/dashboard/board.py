@@ -13,6 +13,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -245,7 +246,7 @@ class Board(Watcher):
             self.set_run(status=status, error=str(handle.error), hint=hint)
             if str(handle.error):
                 self.notice("error", f"{handle.error}" + (f". {hint}" if hint else ""))
-        self._facts = Facts()
+        self._facts = replace(self._facts, held={}, at_work=frozenset())
         self.runs_changed()
 
     # --- the run that goes on ---------------------------------------------------------------------------------------

@@ -110,7 +110,7 @@ def layers_of(
         if shape is None and number + 1 == len(listed):
             shape = list(output_shape)
         elif shape is None and not shapes:  # of a Sequential
-            shape = _first(listed[number + 1 :], "build_config") if number + 1 < len(listed) else None
+            shape = _input_shape(listed[number + 1]) or _convolved(each)
         found.append(
             {
                 "name": name,
@@ -122,10 +122,25 @@ def layers_of(
     return found
 
 
-def _first(layers: list[dict[str, Any]], key: str) -> Any:
-    """Return the input shape of the next layer, if it states one."""
-    config = layers[0].get(key)
+def _input_shape(layer: Mapping[str, Any]) -> Any:
+    """Return the input shape of a layer, if it states one."""
+    config = layer.get("build_config")
     return config.get("input_shape") if isinstance(config, Mapping) else None
+
+
+def _convolved(layer: Mapping[str, Any]) -> list[int | None] | None:
+    """Return the output shape of a convolution; None for other layers. Pooling, which often follows, states none."""
+    settings, shape = layer["config"], _input_shape(layer)
+    try:
+        kernel, strides, dilation = settings["kernel_size"], settings["strides"], settings["dilation_rate"]
+        if settings["data_format"] != "channels_last" or settings["padding"] not in ("same", "valid"):
+            return None
+        lost = [0 if settings["padding"] == "same" else (k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
+        sizes = zip(shape[1:-1], lost, strides, strict=True)
+        inner = [None if size is None else -(-(size - less) // stride) for size, less, stride in sizes]
+        return [None, *inner, settings["filters"]]
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 def _collect_shapes(node: Any, shapes: dict[str, Any]) -> None:

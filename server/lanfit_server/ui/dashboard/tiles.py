@@ -73,6 +73,8 @@ def _progress(member: Member) -> float:
 
 
 def _state(member: Member, facts: Facts, is_running: bool) -> str:
+    if facts.tasks and facts.done >= facts.tasks and (not is_running or not member.connected):
+        return "done"  # who has left since has nothing left to do
     if not member.connected:
         return "lost"
     if member.silent:
