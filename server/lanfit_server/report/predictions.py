@@ -14,6 +14,7 @@ from lanfit.core.text import pluralize
 from lanfit.data.labels import Target, arrange
 from lanfit.data.normalize import Normalizer
 from lanfit.training.metrics import predicted_classes
+from lanfit.transfer.blocks import ArrayFile
 from lanfit_server.store.ledger import RunRecord, labels_by_target
 
 AnyArray = NDArray[Any]
@@ -42,22 +43,24 @@ class Predictions:
 
 
 def predictions_of(
-    record: RunRecord, targets: Mapping[str, AnyArray], outputs: Mapping[str, AnyArray], normalizer: Normalizer
+    record: RunRecord, targets: Mapping[str, AnyArray] | None, outputs: ArrayFile | None, normalizer: Normalizer
 ) -> dict[str, Predictions]:
-    """Return the predictions of a run by output.
+    """Return the predictions of a run by output; none without test rows.
 
     Args:
         targets: of the server's test rows, as the files have them (with order XX the inputs).
         outputs: of the final model.
         normalizer: of the inputs.
     """
-    labels = labels_by_target(record.model, record.labels)
+    if targets is None or outputs is None:
+        return {}
+    arrays, labels = outputs.load(), labels_by_target(record.model, record.labels)
     found = {}
     for each in record.model.gives:
         target, y = Target(each.target), targets[each.name]
         if target is Target.INPUT:
             y = normalizer.apply(y)
-        found[each.name] = Predictions(target, y, np.asarray(outputs[each.name], np.float32), labels.get(each.name))
+        found[each.name] = Predictions(target, y, np.asarray(arrays[each.name], np.float32), labels.get(each.name))
     return found
 
 

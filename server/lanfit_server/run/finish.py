@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lanfit.core.durable import atomic_write
 from lanfit.core.failpoints import failpoint
-from lanfit.data.normalize import Normalizer
 from lanfit.data.shard import Arrays
 from lanfit.models.trained_model import TrainedModel
 from lanfit.settings.job import Job
-from lanfit.transfer.blocks import ArrayFile
 from lanfit_server.clusters.roster import Roster
 from lanfit_server.methods.workshop import Chosen, Workshop
 from lanfit_server.models.handle import Metrics, ModelProcess, WriteFinal
@@ -31,10 +31,8 @@ class Outcome:
     """What a run ends with, as far as it was computed."""
 
     summary: Summary
-    predictions: ArrayFile | None
-    """Of the final model for the server's test rows."""
-    normalizer: Normalizer | None
-    """Of its inputs."""
+    predictions: Callable[[], dict[str, Predictions]]
+    """Gives those of the final model for the server's test rows, by output; none without test rows."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Finish:
         """
         run, chosen = self.run, self.workshop.chosen()
         await self.workshop.finish()
-        final, predictions, normalizer = await self._final(chosen)
+        final, predictions = await self._final(chosen)
         merged = await self.workshop.merged()
         failpoint("server.models-written")
         now = time.monotonic()
@@ -89,20 +87,16 @@ class Finish:
             error=self.failure or (errors[-1] if errors and status != "done" else None),
         )
         atomic_write(run.folder / "summary.json", summary.to_json())
-        return Outcome(summary, predictions, normalizer)
+        return Outcome(summary, predictions)
 
     async def report(self, outcome: Outcome) -> list[str]:
         """Write what people read about the run; return a sentence for each report that could not be written."""
+        return await asyncio.to_thread(write_reports, self.run.folder, outcome.summary, outcome.predictions)
 
-        def write() -> list[str]:
-            return write_reports(self.run.folder, outcome.summary, lambda: self._predictions(outcome))
-
-        return await asyncio.to_thread(write)
-
-    async def _final(self, chosen: Chosen | None) -> tuple[FinalFacts | None, ArrayFile | None, Normalizer | None]:
-        """Write the final model; return the facts about it, its predictions for the test rows, and its normalizer."""
+    async def _final(self, chosen: Chosen | None) -> tuple[FinalFacts | None, Callable[[], dict[str, Predictions]]]:
+        """Write the final model; return the facts about it, and what gives its predictions for the test rows."""
         if chosen is None:
-            return None, None, None
+            return None, dict
         run, path = self.run, self.run.collected("final.keras")
         predictions = str(self.scratch / "predictions.block")
         evaluated = await self.models.ask(WriteFinal(str(path), (chosen.file,), predictions), Metrics)
@@ -113,10 +107,5 @@ class Finish:
             atomic_write(path.with_name(RECIPE), recipe.read_bytes())
         metrics = evaluated.metrics or dict(chosen.metrics)
         facts = FinalFacts(run.workspace.relative(path), chosen.client, metrics, chosen.round)
-        return facts, evaluated.predictions, member.normalizers.x
-
-    def _predictions(self, outcome: Outcome) -> dict[str, Predictions]:
-        """Return the facts about each output; none without test rows."""
-        if outcome.predictions is None or outcome.normalizer is None or self.targets is None:
-            return {}
-        return predictions_of(self.run.record, self.targets, outcome.predictions.load(), outcome.normalizer)
+        outputs, normalizer = evaluated.predictions, member.normalizers.x
+        return facts, partial(predictions_of, run.record, self.targets, outputs, normalizer)
