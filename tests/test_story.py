@@ -182,11 +182,11 @@ def test_a_wrong_passphrase_is_refused_with_exit_3_and_the_run_goes_on(place: Pl
     with place.server(*flags(free_port(), 1)) as server:
         port = port_of(server)
         server.expect("Waiting for 1 more")
-        with client(tmp_path / "thief", port, "thief", passphrase="open sesame") as thief:
+        with fake_client(tmp_path / "thief", port, "thief", passphrase="open sesame") as thief:
             thief.finish(3)
             assert "passphrase" in thief.said
             assert "open sesame" not in thief.said
-        with client(tmp_path / "a", port, "one") as worker:
+        with fake_client(tmp_path / "a", port, "one") as worker:
             worker.finish()
             server.finish()
     assert [each["name"] for each in place.summary()["clients"]] == ["one"]
@@ -196,7 +196,7 @@ def test_a_typed_passphrase_may_be_wrong_twice(place: Place, tmp_path: Path) -> 
     with place.server(*flags(free_port(), 1)) as server:
         port = port_of(server)
         server.expect("Waiting for 1 more")
-        with client(tmp_path / "a", port, "one", terminal=True, passphrase=None) as worker:
+        with fake_client(tmp_path / "a", port, "one", terminal=True, passphrase=None) as worker:
             for attempt, text in enumerate(("wrong one", "wrong again", PASSPHRASE), start=1):
                 worker.expect(f"(?s)(Passphrase: .*){{{attempt}}}")
                 worker.type(text)
@@ -225,7 +225,7 @@ def test_a_client_asks_for_address_port_and_passphrase(place: Place, tmp_path: P
 
 def test_a_client_waits_for_a_server_that_is_not_up_yet(place: Place, tmp_path: Path) -> None:
     port = free_port()
-    with client(tmp_path / "a", port, "early") as worker:
+    with fake_client(tmp_path / "a", port, "early") as worker:
         worker.expect("refused the connection: .* Retrying every 1 s")
         with place.server(*flags(port, 1)) as server:
             server.finish()
@@ -250,12 +250,12 @@ def test_ctrl_c_on_a_client_ends_it_and_its_return_ends_the_run(place: Place, tm
     hold = Hold(tmp_path / "hold")
     with place.server(*flags(free_port(), 1)) as server:
         port = port_of(server)
-        with client(tmp_path / "a", port, "one", environment=hold.environment) as worker:
+        with fake_client(tmp_path / "a", port, "one", environment=hold.environment) as worker:
             server.expect("one: epoch 1/2")
             worker.interrupt()
             worker.finish(130)
         server.expect(r"one left .*its task shard-1 waits")
-        with client(tmp_path / "a", port, "one") as worker:
+        with fake_client(tmp_path / "a", port, "one") as worker:
             server.finish()
             worker.finish()
     assert [each["name"] for each in place.summary()["clients"]] == ["one"]
@@ -276,8 +276,8 @@ def test_a_killed_client_is_replaced_by_another_and_the_models_are_the_same(plac
     def run(kill: bool) -> str:
         with (
             place.server(*flags(free_port(), 2), "--threads", 1) as server,
-            client(tmp_path / "a", port_of(server), "lab-1", environment=dies if kill else None) as first,
-            client(tmp_path / "b", port_of(server), "lab-2") as second,
+            fake_client(tmp_path / "a", port_of(server), "lab-1", environment=dies if kill else {}) as first,
+            fake_client(tmp_path / "b", port_of(server), "lab-2") as second,
         ):
             if kill:
                 first.finish(-9)
