@@ -80,7 +80,7 @@ class Prepared:
     shards: tuple[Shard, ...]
     """Contiguous views for each client; of rows in parts for each part, until `take_parts` assigns them."""
     test_samples: Samples
-    """The test rows, which stay on the server."""
+    """The test rows, which stay on the server, but for the few that clients predict for a page that is watched."""
     normalizers: Normalizers
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
