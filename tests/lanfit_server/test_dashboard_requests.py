@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from dashboards import RIGHT, fake_place, page_of
 from fake_cluster import run_script
+from pages import served
 from places import Place
 
 from lanfit.errors import lanfit_error
@@ -202,6 +203,16 @@ def test_a_run_that_waits_for_its_turn_can_be_withdrawn_once(place: Place) -> No
             assert answer["code"] == "page.not-queued"
 
     run_script(script())
+
+
+def test_stop_gives_up_a_run_that_waits_for_its_clients(place: Place) -> None:
+    with served(place, "lab-1") as page:
+        handle = page.submit()
+        page.loop.call(place.waits_for_clients())
+        assert page.teacher.post("/api/command", {"command": "stop"}).status == 200
+        page.loop.call(handle.reach(State.ENDED))
+        assert handle.summary is None
+        assert page.teacher.post("/api/command", {"command": "stop"}).json["code"] == "page.no-run"
 
 
 # --- on one machine ---------------------------------------------------------------------------------------------

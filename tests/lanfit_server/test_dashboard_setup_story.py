@@ -84,6 +84,37 @@ def test_a_model_is_built_trained_by_two_clients_and_by_one_compared_downloaded_
         assert "(None, 10)" in plain_keras(code, tmp_path / "downloaded.keras")
 
 
+def test_a_run_whose_server_was_killed_is_resumed_from_the_page_of_the_next_one(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    for folder in (workspace.models, workspace.dataset):
+        folder.mkdir()
+    arguments = ("--host", "127.0.0.1", "--port", "0", "--yes", "--dashboard-port", "0", "--workspace", tmp_path)
+    data = {"data": "digits", "optimizer": "sgd"}
+    with Program("dashboard", *arguments, folder=tmp_path) as server:
+        page = Teacher(server)
+        page.post("/api/models", {"kind": "mlp", "fields": {"hidden": "8", "name": "mine"}, "values": data})
+        values = {**data, "model": "mine.keras", "clients": 2, "local": 2, "epochs": 1}
+        page.post("/api/runs", {"values": {**values, "method": "federated", "rounds": 40}})
+        while ((page.get("/api/state")["run"] or {}).get("round") or 0) < 2:
+            threading.Event().wait(0.05)
+        run = page.get("/api/state")["run"]["run"]
+        server.kill()
+    with Program("dashboard", *arguments, folder=tmp_path) as server:
+        page = Teacher(server)
+        [entry] = page.get("/api/runs")["runs"]
+        assert (entry["run"], entry["status"], entry["resumable"]) == (run, "unfinished", True)
+        assert page.post(f"/api/runs/{run}/resume")["position"] == 0
+        [done] = page.runs(1)
+        assert done["run"] == run
+        view = page.get(f"/api/runs/{run}")
+        assert len(view["series"]["|0|loss|test|round"]["points"]) == 40
+        answer = page.browser.post(f"/api/runs/{run}/delete", {"confirm": run})
+        assert answer.status == 200, answer.body
+        assert page.get("/api/runs")["runs"] == []
+        assert not workspace.run_folder(run).exists()
+        assert not workspace.collected(run).exists()
+
+
 def assert_as_scikit_learn(page: Teacher, run: dict[str, Any]) -> None:
     """The metrics on the page are those of scikit-learn on the predictions that are stored."""
     answer = page.browser.get(f"/api/runs/{run['run']}/files/predictions.csv")

@@ -49,12 +49,19 @@ class Endpoint:
         self._gate = GateKeeper(self._gate_file)
         self._kept = KeptPassphrase(state)
         self._local: LocalClients | None = None
+        self._stretched: bytes | None = None
+        """The passphrase; None until clients are admitted."""
         self.store = ResultStore(workspace, self._identity.server_id)
         self.cluster = LanCluster(self.store, log)
 
     @property
     def server_id(self) -> bytes:
         return self._identity.server_id
+
+    @property
+    def admits(self) -> bool:
+        """Whether there is a passphrase, so that clients are admitted."""
+        return self._stretched is not None
 
     @property
     def port(self) -> int:
@@ -99,8 +106,7 @@ class Endpoint:
         """
         if self._local is not None:  # of an earlier run: their names are free again
             await self._local.stop()
-        if self._local is not None:  # of an earlier run
-            await self._local.stop()
+        assert self._stretched is not None
         address = with_port(own_address(self.addresses), self.port)
         self._local = LocalClients(
             self._workspace,
@@ -170,6 +176,7 @@ class Endpoint:
 
     def keep_passphrase(self, run: str) -> None:
         """Save the stretched passphrase, for a server that resumes the run."""
+        assert self._stretched is not None  # the clients of the run were admitted
         self._kept.keep(run, self._stretched)
 
     def forget_passphrase(self, run: str) -> None:

@@ -24,6 +24,7 @@ from lanfit.core.decoding import decode_json
 from lanfit.errors import LanfitError, lanfit_error
 from lanfit_server.clusters.gate import subject
 from lanfit_server.methods.changes import read_change
+from lanfit_server.requests import State
 from lanfit_server.run.instructions import Change, Command, Pause, Resume, Stop, StopClient
 from lanfit_server.ui.dashboard.context import Context
 from lanfit_server.ui.dashboard.status import training_status
@@ -134,10 +135,14 @@ class _Routes:
         return JSONResponse({})
 
     async def _give(self, command: Command) -> None:
-        taken = self._context.session.command(command)
-        if taken is None:
+        session = self._context.session
+        taken, current = session.command(command), session.current
+        if taken is not None:
+            await taken
+        elif isinstance(command, Stop) and current is not None and current.state <= State.STARTING:
+            session.interrupt(current)  # it waits for its clients, or reads its rows
+        else:
             raise lanfit_error("page.no-run")
-        await taken
 
     async def start_now(self, request: Request) -> Response:
         board = self._context.board

@@ -1,6 +1,6 @@
-"""The routes of the live page that start and steer runs: the form, the queue, commands to the run in progress.
+"""The routes of the live page that start runs: the form, models that are built, the queue.
 
-What the page asks for becomes a `RunRequest`, or a command, of the session. A model file is described by the model
+What the page asks for becomes a `RunRequest` of the session. A model file is described by the model
 process, which answers between two requests of a run; if it is busy for long, the form is checked without it, and the
 run itself checks the model when it starts.
 """
@@ -26,7 +26,6 @@ from lanfit_server.data.demo_data import add_digits
 from lanfit_server.models.handle import LookAtModel, Looked
 from lanfit_server.models.model_folder import models_in
 from lanfit_server.requests import RunHandle, RunRequest, State
-from lanfit_server.run.instructions import Command, Pause, Resume, Stop
 from lanfit_server.session import Session
 from lanfit_server.start.endpoint import Endpoint
 from lanfit_server.ui.dashboard import builders, one_machine
@@ -36,10 +35,8 @@ from lanfit_server.ui.dashboard.form import Checked, check, fields, model_file, 
 
 #: How long the check of a form waits for the description of its model, in seconds.
 LOOK_SECONDS = 5.0
-#: The largest request that is read, in bytes: a form has far less.
-MOST_BYTES = 1 << 20
-COMMANDS: Mapping[str, Command] = {"pause": Pause(), "resume": Resume(), "stop": Stop()}
-SETTINGS = ("learning_rate", "epochs", "rounds")
+#: How often it is looked whether clients are admitted, in seconds.
+ADMISSION_SECONDS = 0.05
 
 
 def routes(context: Context) -> list[Route]:
@@ -229,6 +226,8 @@ class Desk:
 async def start_local(handle: RunHandle, job: Job, endpoint: Endpoint) -> None:
     """Start the clients on this machine when their run has its turn."""
     await handle.reach(State.STARTING)
+    while not endpoint.admits:  # the page is there before the passphrase is given, which another thread asks for
+        await asyncio.sleep(ADMISSION_SECONDS)
     if handle.state < State.ENDED:
         await endpoint.start_local(job.local, job.threads or 1)
 
