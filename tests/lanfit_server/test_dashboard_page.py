@@ -566,6 +566,8 @@ def test_a_run_is_steered(open_page: Opening) -> None:
 
 def test_a_change_that_is_refused_says_why(open_page: Opening) -> None:
     page, server = open_page(states.running(), "steer")
+    server.push(merge={"run": {"learning_rate": None}})
+    shows(page, "now: that of the optimizer")
     server.answers["/api/command"] = (422, {"error": "0 is not a positive number.", "hint": "", "code": "x"})
     page.get_by_label("Learning rate").fill("0")
     page.get_by_label("Learning rate").press("Enter")

@@ -17,7 +17,7 @@ export function view(root, { store }) {
   const clientsCard = card("Clients", {}, h("p", { class: "muted" }, "A client that is stopped leaves the run. Its work is given to others."), clients);
   main.append(h("div", {},
     card("The run", {}, pausedNote, h("div", { class: "actions" }, pause, stop)),
-    card("Change a setting", {}, h("p", { class: "muted" }, "Changes hold from the next epoch or round, and are recorded: job.toml repeats the run with them."),
+    card("Change a setting", {}, h("p", { class: "muted" }, "A change holds from the next round, or for tasks that are given out from now on. It is recorded: job.toml repeats the run with it."),
       rate.node, epochs.node, rounds.node, changes)),
     clientsCard);
   root.append(h("div", { class: "view-head" }, h("h1", {}, "Steer")), nothing, main);
@@ -52,7 +52,7 @@ export function view(root, { store }) {
       if (!going) return;
       setText(pause, run.paused ? "Resume" : "Pause");
       setText(pausedNote, run.paused ? "It is paused: no client trains." : "A paused run keeps all it has; clients stay in it.");
-      rate.show(run.learning_rate);
+      rate.show(run.learning_rate ?? undefined); // without one, that of the optimizer
       epochs.show(run.epochs);
       rounds.show(run.method === "federated" ? run.rounds : null);
       drawChanges(run.changes ?? []);
@@ -82,7 +82,7 @@ function setting(store, key, label, step) {
     const text = input.value.trim();
     try {
       await post("/api/command", { command: "change", setting: key, value: text === "" ? null : Number(text) });
-      toast(`${label} ${text}: from the next epoch or round.`);
+      toast(`${label} ${text}: from the next round or task.`);
       input.value = "";
     } catch (error) {
       const found = Object.values(error.fields)[0];
