@@ -40,6 +40,10 @@ _RUNS = "lanfit_server/test_dashboard_runs.py"
 
 #: Code → why nobody can trigger it from the outside, and the test that triggers it all the same.
 INSIDE = {
+    "report.no-run": (
+        "the command has a test of its own, without a process",
+        "lanfit_server/report/test_report_command.py::test_a_run_that_is_not_there_is_named",
+    ),
     "command.no-client": (
         _STEERED,
         "lanfit_server/test_engine.py::test_a_client_that_does_not_take_part_can_not_be_stopped",

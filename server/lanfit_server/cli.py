@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import webbrowser
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -207,6 +208,24 @@ def _run(
     printer = OutcomePrinter(place, as_json)
     options = Options(place, given, passphrase_file, passphrase, resume, printer.show, **more)
     printer.end(lambda: run_server(options, terminal))
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("run", metavar="RUN")
+@click.option("--open", "shows", is_flag=True, help="Show it in the browser.")
+@click.option("--workspace", type=click.Path(path_type=Path), help="The folder with logs/.")
+def report(run: str, shows: bool, workspace: Path | None) -> None:
+    """Make report.html of a run again, from the files in logs/RUN/."""
+    with reported():
+        from lanfit_server.report.html import write_html
+        from lanfit_server.run.resume import run_with_summary
+
+        place = find_workspace(workspace, Path.cwd())
+        path = place.run_folder(run) / "report.html"
+        write_html(path, run_with_summary(place, run))
+        print(place.relative(path))
+        if shows:
+            webbrowser.open(path.resolve().as_uri())
 
 
 class OutcomePrinter:

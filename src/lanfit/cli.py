@@ -23,6 +23,7 @@ COMMANDS = {
     "client": ("lanfit_client.cli", "client", "Join a server and train for it."),
     "simulate": ("lanfit_server.cli", "simulate", "Run a job on simulated clients."),
     "predict": ("lanfit_server.prepare_data.cli", "predict", "Predict new data with a trained model."),
+    "report": ("lanfit_server.cli", "report", "Make the report of a run again, and show it."),
     "demo": ("lanfit_server.cli", "demo", "Run a complete demo on this machine: digits, a server, two clients."),
 }
 

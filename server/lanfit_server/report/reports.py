@@ -9,13 +9,14 @@ from pathlib import Path
 
 from lanfit.errors import LanfitError
 from lanfit_server.report.charts import draw_run
+from lanfit_server.report.html import write_html
 from lanfit_server.report.predictions import Predictions
 from lanfit_server.report.predictions_file import predictions_files, write_predictions
 from lanfit_server.report.workbook import write_workbook
 from lanfit_server.store.summary import Summary
 
 logger = logging.getLogger("lanfit.server")
-CHART, WORKBOOK, PREDICTIONS = "history.png", "report.xlsx", "predictions.csv"
+CHART, WORKBOOK, PREDICTIONS, PAGE = "history.png", "report.xlsx", "predictions.csv", "report.html"
 
 
 def write_reports(folder: Path, summary: Summary, predictions: Callable[[], Mapping[str, Predictions]]) -> list[str]:
@@ -48,4 +49,5 @@ def write_reports(folder: Path, summary: Summary, predictions: Callable[[], Mapp
     write(PREDICTIONS, write_all_predictions)
     write(WORKBOOK, lambda path: write_workbook(path, summary, predicted))
     write(CHART, lambda path: draw_run(path, summary))
+    write(PAGE, lambda path: write_html(path, summary))
     return notes

@@ -13,6 +13,11 @@ ERRORS: Mapping[str, ErrorText] = {
         "there is no run {run!r}: {folder}/ contains {known}",
         "Give --resume the name of a folder in logs/.",
     ),
+    "report.no-run": ErrorText(
+        InputError,
+        "there is no finished run {run!r}: {folder}/ contains {known}",
+        "Give `lanfit report` the name of a folder in logs/ that has a summary.json.",
+    ),
     "resume.damaged-ledger": ErrorText(
         InputError,
         "run {run} can't be resumed: its ledger {file} is damaged: {reason}",

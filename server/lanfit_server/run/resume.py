@@ -101,6 +101,19 @@ def finished_summary(workspace: Workspace, run: str) -> Summary | None:
     return summary_of(workspace, run)
 
 
+def run_with_summary(workspace: Workspace, run: str) -> Summary:
+    """Return the summary of a run that an operator has named.
+
+    Raises:
+        InputError: there is no such run, it has no summary yet, or the file is damaged.
+    """
+    known = sorted((path.parent.name for path in workspace.logs.glob("*/summary.json")), reverse=True)
+    if run not in known:
+        folder = workspace.relative(workspace.logs)
+        raise lanfit_error("report.no-run", run=run, folder=folder, known=", ".join(known[:5]) or "no such run")
+    return summary_of(workspace, run)
+
+
 def summary_of(workspace: Workspace, run: str) -> Summary:
     """Return the summary of a run that has one.
 

@@ -29,7 +29,12 @@ def lines(path: Path) -> list[list[str]]:
 
 def test_a_run_has_a_workbook_a_chart_and_all_its_predictions(tmp_path: Path) -> None:
     assert write_reports(tmp_path, summary(), lambda: {"output": PREDICTED}) == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.png", "predictions.csv", "report.xlsx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "history.png",
+        "predictions.csv",
+        "report.html",
+        "report.xlsx",
+    ]
     heads, *rows = lines(tmp_path / "predictions.csv")
     assert heads[:4] == ["row", "true class", "predicted class", "probability of =a"]
     assert (np.array([row[3:] for row in rows], np.float32) == OUTPUTS).all()
@@ -63,13 +68,13 @@ def test_several_outputs_have_a_file_each(tmp_path: Path) -> None:
 
 def test_without_test_rows_there_are_no_predictions(tmp_path: Path) -> None:
     assert write_reports(tmp_path, summary(), dict) == []
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.png", "report.xlsx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.png", "report.html", "report.xlsx"]
 
 
 def test_a_run_without_any_history_has_no_chart(tmp_path: Path) -> None:
     nothing = client("lab-1", history={}, metrics={}, best_epoch=None, model=None, status="interrupted", seconds={})
     assert write_reports(tmp_path, summary(clients=(nothing,), final=None), dict) == []
-    assert [path.name for path in tmp_path.iterdir()] == ["report.xlsx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.xlsx"]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +90,7 @@ def test_a_report_that_can_not_be_written_is_told_and_the_others_are_there(
     monkeypatch.setattr(reports, "write_workbook", fails)
     [note] = write_reports(tmp_path, summary(), lambda: {"output": PREDICTED})
     assert note.startswith(f"{tmp_path / 'report.xlsx'} was not written: {told}")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.png", "predictions.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.png", "predictions.csv", "report.html"]
 
 
 def test_predictions_that_do_not_fit_the_targets_leave_the_other_reports(tmp_path: Path) -> None:
@@ -94,4 +99,4 @@ def test_predictions_that_do_not_fit_the_targets_leave_the_other_reports(tmp_pat
 
     [note] = write_reports(tmp_path, summary(), fails)
     assert "predictions.csv was not written: targets of another shape" in note
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.png", "report.xlsx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.png", "report.html", "report.xlsx"]

@@ -1,0 +1,322 @@
+"""`report.html`: a run in one file that needs no network and no script. It has the styles of the live page.
+
+It is made of the files of the run alone, so that it can be made again at any time. All text is escaped: names, errors
+and metrics come from clients.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+
+from lanfit.core.durable import atomic_write
+from lanfit.core.text import printable
+from lanfit_server.report.charts import histories_of, mean_history, metrics_of
+from lanfit_server.store.summary import SECONDS, ClientFacts, Summary
+
+#: The styles of the live page.
+STYLES = Path(__file__).parent.parent / "ui" / "dashboard" / "static" / "app.css"
+#: Nothing is loaded from anywhere, and no script is executed, whatever the file contains.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+#: The most classes of a confusion matrix, which is to be read.
+MOST_CLASSES = 30
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _EDGE = 460, 240, 56, 28, 10
+_OWN_STYLES = """
+main { max-width: 76rem; margin: 0 auto; padding: 1.2rem; }
+.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }
+.curves svg { width: 100%; height: auto; } .wide { overflow-x: auto; }
+svg text { fill: var(--muted); font-size: 12px; } .grid { stroke: var(--line); }
+polyline, circle { fill: none; stroke-width: 2; } .faint { stroke: var(--faint); stroke-width: 1; opacity: 0.5; }
+.training { stroke: var(--series-0); } .validation { stroke: var(--series-1); }
+.key { display: flex; gap: 1.2rem; flex-wrap: wrap; color: var(--muted); font-size: 0.85rem; }
+.key svg { width: 1.6rem; height: 0.7rem; } td.number, th.number { text-align: right; } td { white-space: nowrap; }
+td.why { white-space: normal; min-width: 14rem; } .spans { display: flex; height: 1.1rem; min-width: 16rem; }
+.kind { display: inline-block; width: 0.8rem; height: 0.8rem; } .spans i { display: block; height: 100%; }
+table.matrix, .facts table { width: auto; } .matrix td { text-align: center; }
+.matrix .right { font-weight: 700; outline: 2px solid var(--good); outline-offset: -3px; }
+pre { overflow-x: auto; font-size: 0.85rem; } @media print { .card { break-inside: avoid; box-shadow: none; } }
+"""
+
+
+def write_html(path: Path, summary: Summary) -> None:
+    """Write the report of a run beside the other files of the run.
+
+    Raises:
+        OSError: a file can't be read or written.
+    """
+    atomic_write(path, html_of(summary, path.parent))
+
+
+def html_of(summary: Summary, folder: Path) -> str:
+    """Return the report of the run whose files are in a folder."""
+    parts = [
+        _outcome(summary),
+        _warnings(summary),
+        _curves(summary),
+        _clients(summary),
+        _rounds(summary),
+        _confusion(folder / "predictions.csv"),
+        _timeline(summary.clients),
+        _settings(summary, folder / "job.toml"),
+    ]
+    title = _text(f"Run {summary.run}")
+    styles = STYLES.read_text("utf-8").replace('url("/static/icon.svg")', "none") if STYLES.is_file() else ""
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>{styles}{_OWN_STYLES}</style></head>\n<body><main>\n"
+        + "\n".join(filter(None, parts))
+        + "\n</main></body></html>\n"
+    )
+
+
+def _text(text: object) -> str:
+    return escape(printable(str(text)))
+
+
+def _number(value: float | None) -> str:
+    """Return a number with four digits, and all its digits for programs."""
+    if value is None or not math.isfinite(value):
+        return "–" if value is None else _text(value)
+    if isinstance(value, int) or float(value).is_integer():
+        return f'<data value="{value!r}">{value:,.0f}</data>'
+    return f'<data value="{value!r}">{value:{".4f" if 1e-3 <= abs(value) < 1e6 else ".2e"}}</data>'
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, int | float):
+        return f'<td class="number">{_number(value)}</td>'
+    kind = ' class="why"' if len(str(value)) > 40 else ""
+    return f"<td{kind}>{'' if value is None else _text(value)}</td>"
+
+
+def _card(title: str, content: str) -> str:
+    return f'<section class="card"><h2>{title}</h2>{content}</section>' if content else ""
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table; numbers are on the right."""
+    lines = []
+    for row in rows:
+        lines.append(f"<tr>{''.join(map(_cell, row))}</tr>")
+    if not lines:
+        return ""
+    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in heads)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def _outcome(summary: Summary) -> str:
+    final = summary.final
+    figures: dict[str, float] = dict(final.metrics) if final is not None else {}
+    shown = "".join(
+        f'<div class="figure"><div class="figure-name">{_text(name)}</div>'
+        f'<div class="figure-value">{_number(value)}</div></div>'
+        for name, value in figures.items()
+    )
+    where = "on the server's test rows" if summary.metrics_from == "server" else "on the clients' own rows"
+    if final is None:
+        made = "There is no final model."
+    elif final.client is None:
+        made = f"The final model is the global model after round {final.round}, measured {where}: {_text(final.model)}"
+    else:
+        made = f"The final model is that of {_text(final.client)}, measured {where}: {_text(final.model)}"
+    state = f"{_text(summary.status)}, method {_text(summary.method)}, {summary.seconds.get('total', 0.0):.1f} seconds"
+    merged = _table(
+        ["merged model", "file", *(names := _names(each.metrics for each in summary.merged))],
+        ([each.name, each.model, *(each.metrics.get(name) for name in names)] for each in summary.merged),
+    )
+    head = f'<section class="card"><h1>Run {_text(summary.run)}</h1><p class="lead">{state}</p><p>{made}</p></section>'
+    return f'{head}<div class="figures">{shown}</div>{_card("Merged models", merged)}'
+
+
+def _warnings(summary: Summary) -> str:
+    lines = [summary.error] if summary.error else []
+    lines += [f"{client.name}: {error}" for client in summary.clients for error in client.errors]
+    for each in summary.rounds:
+        lines += [f"round {each.round} without {client}: {why}" for client, why in each.left_out.items()]
+    if summary.clients_wanted is not None:
+        lines.append(f"The run started with fewer clients than the {summary.clients_wanted} that were wanted.")
+    return _card("Warnings", "".join(f"<p>{_text(line)}</p>" for line in dict.fromkeys(lines)))
+
+
+def _names(all_metrics: Iterable[Mapping[str, object]]) -> list[str]:
+    return list(dict.fromkeys(name for metrics in all_metrics for name in metrics))
+
+
+# --- curves ------------------------------------------------------------------------------------------------------
+
+
+def _curves(summary: Summary) -> str:
+    """Return a chart for each metric: the mean of the trainings or the rounds, and faint each one."""
+    own = histories_of(summary.clients)
+    if summary.rounds:
+        names = _names([*(each.training for each in summary.rounds), *(each.metrics for each in summary.rounds)])
+        strong = {name: [each.training.get(name, math.nan) for each in summary.rounds] for name in names}
+        strong |= {f"val_{name}": [each.metrics.get(name, math.nan) for each in summary.rounds] for name in names}
+        step, keys, faint = "round", ("training, mean of the clients", "global model"), []
+    else:
+        strong, step, keys, faint = mean_history(own), "epoch", ("training", "validation"), own if len(own) > 1 else []
+    charts = [
+        _chart(
+            name,
+            strong.get(name, []),
+            strong.get(f"val_{name}", []),
+            [h[key] for h in faint for key in (f"val_{name}", name) if key in h],
+            step,
+        )
+        for name in metrics_of(strong)
+    ]
+    line = '<svg viewBox="0 0 26 11" aria-hidden="true"><polyline class="{}" points="0,6 26,6"/></svg>'
+    legend = [(kind, text) for kind, text in zip(("training", "validation"), keys, strict=True)]
+    legend += [("faint", "each training")] if faint else []
+    key = "".join(f"<span>{line.format(kind)} {text}</span>" for kind, text in legend)
+    found = "".join(filter(None, charts))
+    return _card("Curves", f'<p class="key">{key}</p><div class="curves">{found}</div>' if found else "")
+
+
+def _chart(
+    name: str, training: Sequence[float], validation: Sequence[float], faint: Sequence[Sequence[float]], step: str
+) -> str:
+    lines = [("faint", each) for each in faint] + [("training", training), ("validation", validation)]
+    values = [value for _, line in lines for value in line if math.isfinite(value) and abs(value) < 1e100]
+    if not values:
+        return ""
+    low, high, longest = min(values), max(values), max(len(line) for _, line in lines)
+    spread = (high - low) or abs(high) or 1.0
+
+    def at(number: int, value: float) -> str:
+        x = _LEFT + (_WIDTH - _LEFT - _EDGE) * (number / (longest - 1) if longest > 1 else 0.5)
+        y = _HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _EDGE) * (value - low) / spread
+        return f"{x:.1f},{y:.1f}"
+
+    drawn = ""
+    for kind, line in lines:
+        points = [at(n, value) for n, value in enumerate(line) if math.isfinite(value) and abs(value) < 1e100]
+        if len(points) == 1:
+            x, y = points[0].split(",")
+            drawn += f'<circle class="{kind}" cx="{x}" cy="{y}" r="3"/>'
+        elif points:
+            drawn += f'<polyline class="{kind}" points="{" ".join(points)}"/>'
+    ticks = ""
+    for value in (low, low + spread / 2, low + spread):
+        height = float(at(0, value).split(",")[1])
+        ticks += f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _EDGE}" y1="{height}" y2="{height}"/>'
+        ticks += f'<text x="{_LEFT - 6}" y="{height + 4}" text-anchor="end">{value:.3g}</text>'
+    ticks += f'<text x="{_LEFT}" y="{_HEIGHT - 8}">{step} 1</text>'
+    if longest > 1:
+        ticks += f'<text x="{_WIDTH - _EDGE}" y="{_HEIGHT - 8}" text-anchor="end">{longest}</text>'
+    shown = _text(name)
+    head = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{shown} by {step}">'
+    return f"<figure><h3>{shown}</h3>{head}{ticks}{drawn}</svg></figure>"
+
+
+# --- tables ------------------------------------------------------------------------------------------------------
+
+
+def _clients(summary: Summary) -> str:
+    names = _names(client.metrics for client in summary.clients)
+    heads = [
+        "client",
+        "status",
+        "rows",
+        *names,
+        "best epoch",
+        "backend",
+        "device",
+        "seconds of training",
+        "MB received",
+        "MB sent",
+    ]
+    rows = (
+        [
+            client.name, client.status, client.samples, *(client.metrics.get(name) for name in names),
+            None if client.best_epoch is None else client.best_epoch + 1, client.backend, client.device,
+            client.seconds.get("train", 0.0), client.bytes.received / 1e6, client.bytes.sent / 1e6,
+        ]
+        for client in summary.clients
+    )  # fmt: skip
+    folds = [(client, fold) for client in summary.clients for fold in client.folds]
+    scores = _names(fold.scores for _, fold in folds)
+    table = _table(
+        ["client", "fold", *(f"{name}, held-out rows" for name in scores)],
+        ([client.name, fold.fold, *(fold.scores.get(name) for name in scores)] for client, fold in folds),
+    )
+    return _card("Clients", _table(heads, rows)) + _card("Folds", table)
+
+
+def _rounds(summary: Summary) -> str:
+    names = _names(each.metrics for each in summary.rounds)
+    rows = ([r.round, *(r.metrics.get(n) for n in names), r.seconds, len(r.clients)] for r in summary.rounds)
+    return _card("Rounds", _table(["round", *names, "seconds", "clients"], rows))
+
+
+def _confusion(path: Path) -> str:
+    """Return the confusion matrix of the predictions for the test rows, with true classes as lines."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            lines = csv.DictReader(file)
+            if not {"true class", "predicted class"} <= set(lines.fieldnames or ()):
+                return ""
+            prefixes = ("probability of ", "output for ")
+            heads = [name for name in lines.fieldnames or () if name.startswith(prefixes)]
+            counts = Counter((line["true class"], line["predicted class"]) for line in lines)
+    except FileNotFoundError:
+        return ""
+    order = [name.split(" ", 2)[2] for name in heads]
+    found = {name for pair in counts for name in pair}
+    classes = sorted(found, key=lambda name: (order.index(name) if name in order else -1, name))
+    if not classes or len(classes) > MOST_CLASSES:
+        return ""
+    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in classes)
+    body = "".join(
+        f'<tr><th scope="row">{_text(true)}</th>'
+        + "".join(f"<td{' class=right' if true == made else ''}>{counts[true, made] or '·'}</td>" for made in classes)
+        + "</tr>"
+        for true in classes
+    )
+    table = (
+        f'<table class="matrix"><thead><tr><th>true \\ predicted</th>{head}</tr></thead><tbody>{body}</tbody></table>'
+    )
+    return _card(
+        "Confusion matrix", f'<p>Of the final model on the server\'s test rows.</p><div class="wide">{table}</div>'
+    )
+
+
+def _timeline(clients: Sequence[ClientFacts]) -> str:
+    """Return what each client spent its time on."""
+    kinds = [kind for kind in SECONDS if any(client.seconds.get(kind) for client in clients)]
+    longest = max((sum(client.seconds.get(kind, 0.0) for kind in kinds) for client in clients), default=0.0)
+    if not longest:
+        return ""
+
+    def bar(kind: str, seconds: float) -> str:
+        color = f"background:var(--span-{kind}, var(--edge));width:{100 * seconds / longest:.2f}%"
+        return f'<i style="{color}" title="{kind}: {seconds:.2f} s"></i>'
+
+    key = "".join(
+        f'<span><i class="kind" style="background:var(--span-{kind}, var(--edge))"></i> {kind}</span>' for kind in kinds
+    )
+    rows = "".join(
+        f'<tr><th scope="row">{_text(client.name)}</th><td class="why"><div class="spans">'
+        + "".join(bar(kind, client.seconds.get(kind, 0.0)) for kind in kinds if client.seconds.get(kind))
+        + "</div></td></tr>"
+        for client in clients
+    )
+    return _card("Time of the clients", f'<p class="key">{key}</p><div class="wide"><table>{rows}</table></div>')
+
+
+def _settings(summary: Summary, job: Path) -> str:
+    facts = {
+        "model": summary.model.file, "parameters": summary.model.parameters, "data": summary.data.source,
+        "training rows": summary.data.train, "validation rows": summary.data.validation,
+        "test rows": summary.data.test, "normalizer": summary.data.normalizer, "seed": summary.seed,
+    }  # fmt: skip
+    text = job.read_text("utf-8", "replace") if job.is_file() else ""
+    settings = f"<h3>job.toml</h3><pre>{escape(text)}</pre>" if text else ""
+    values = _table(["setting", "value"], ((name, str(value)) for name, value in facts.items()))
+    return _card("Settings", f'<div class="facts">{values}</div>{settings}')
