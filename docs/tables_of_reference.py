@@ -150,5 +150,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "demo-flags": lambda: _flags("demo"),
     "prepare-flags": lambda: _flags("prepare"),
     "predict-flags": lambda: _flags("predict"),
+    "report-flags": lambda: _flags("report"),
     "exit-codes": _exit_codes,
 }
