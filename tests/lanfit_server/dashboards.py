@@ -97,8 +97,12 @@ class Page:
             "server": ("127.0.0.1", 2),
         }
         sent: list[Any] = []
+        asked: list[bool] = []
 
         async def receive() -> dict[str, Any]:
+            if asked:
+                return {"type": "http.disconnect"}
+            asked.append(True)
             return {"type": "http.request", "body": body, "more_body": False}
 
         async def send(message: Any) -> None:

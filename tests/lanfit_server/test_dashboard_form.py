@@ -277,6 +277,10 @@ def test_a_file_with_custom_objects_is_one_in_model(place: Place) -> None:
     assert [Path(file.path) for file in found.custom] == [place.workspace.models / "mine.py"]
     assert found.job is not None
     assert str((found.job.custom_objects or ("",))[0]).startswith("model/mine.py#sha256=")
+    outside = place.workspace.root / "outside.py"
+    outside.write_text("x = 1\n")
+    for path in ("../outside.py", str(outside)):
+        assert codes(checked(place, custom_objects=path)) == {"custom_objects": "custom.no-file"}
 
 
 def test_an_error_belongs_to_the_field_whose_flag_it_names_first() -> None:
