@@ -379,3 +379,11 @@ def refused(place: Place, *arguments: object, **options: object) -> str:
     assert server.stdout == b""
     assert place.files() == before
     return server.said
+
+
+def offline(home: Path) -> dict[str, str]:
+    """An environment in which Keras keeps its files in `home` and nothing can be downloaded."""
+    (home / "datasets").mkdir(parents=True, exist_ok=True)
+    nobody = f"http://127.0.0.1:{free_port()}"
+    proxies = {f"{scheme}_proxy": nobody for scheme in ("http", "https", "HTTP", "HTTPS")}
+    return {**proxies, "KERAS_HOME": str(home), "no_proxy": "", "NO_PROXY": ""}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import sklearn.metrics
-from pages import Browser
+from fakes.pages import Browser
 from running import Program, plain_keras
 
 from lanfit.core.workspace import Workspace

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pages import Browser
+from fakes.pages import Browser
 from running import Place, Program, flags
 from tiny_place import TINY_JOB, TinyPlace
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_cluster import run_script
-from places import Host, Place, place_of  # noqa: F401
+from fakes.fake_cluster import run_script
+from fakes.places import Host, Place, place_of  # noqa: F401
 
 from lanfit.core.loop import LoopThread
 from lanfit.errors import InputError, lanfit_error

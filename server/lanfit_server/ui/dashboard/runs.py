@@ -158,9 +158,11 @@ class Runs:
         if status not in RESUMABLE - {NOT_BEGUN}:
             raise lanfit_error("page.nothing-to-resume", run=run, status=status)
         host = self._context.host
-        if await in_thread(lambda: is_simulated(self._workspace, run)) != (host.server_id == SIMULATED):
-            code = "resume.simulated" if host.server_id != SIMULATED else "resume.not-simulated"
-            raise lanfit_error(code, run=run)
+        simulated = await in_thread(lambda: is_simulated(self._workspace, run))
+        if simulated and host.server_id != SIMULATED:
+            raise lanfit_error("resume.simulated", run=run)
+        if not simulated and host.server_id == SIMULATED:
+            raise lanfit_error("resume.not-simulated", run=run)
         job = await in_thread(lambda: job_of_run(self._workspace, run))
         if isinstance(host, Endpoint):
             self._expect_clients(host, run)

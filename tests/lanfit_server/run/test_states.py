@@ -1,0 +1,342 @@
+"""Nothing is lost, whatever happens in whatever order: a state machine draws the order.
+
+Programs are sequences of joins, lost links, crashes of clients and of the server between any two steps, messages that
+are late, lost, doubled or overtake each other, failures and time that goes by. After every step must hold:
+
+- acknowledged ⇒ present: a result that a client was told is on disk is in the ledger, and its bytes are whole;
+- done at most once: the first result of a task stays its result, and a method hears of a task once in a server's life;
+
+and, when the disturbances end and only one client lives:
+
+- eventually done: the run ends, and every task has its result, or has failed as often as it may.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from fakes.simulated import CLIENTS, FAILPOINTS, Client, Killed, Message, Server, begin
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+#: A planted bug is found in some sixty; with `--hypothesis-profile deep` there are more.
+MOST_PROGRAMS = 2000
+PROGRAMS = MOST_PROGRAMS if settings.get_current_profile_name() == "deep" else 400
+STEPS = 25
+#: In memory where the system has such a folder: what a power cut leaves of a disk is not simulated.
+SCRATCH = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
+NAMES = st.sampled_from(CLIENTS)
+NUMBERS = st.integers(0, 99)
+
+
+class Cluster(RuleBasedStateMachine):
+    """A server, three clients, and the messages between them."""
+
+    bugs: frozenset[str] = frozenset()
+    programs = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).programs += 1
+        self.folder = Path(tempfile.mkdtemp(prefix="lanfit-states-", dir=SCRATCH))
+        begin(self.folder)
+        self.server: Server | None = Server(self.folder, self.bugs, again=False)
+        self.clients = {name: Client(name) for name in CLIENTS}
+        self.links = 0
+        self.now = 0.0
+        self.flying: list[Message] = []
+        self.acknowledged: set[str] = set()
+        self.trap, self.arrives = "", False
+        self.first: dict[str, tuple[str, str]] = {}
+
+    def teardown(self) -> None:
+        try:
+            self.come_to_an_end()
+        finally:
+            self.kill_server()
+            shutil.rmtree(self.folder)
+
+    # --- links --------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.server)
+    @rule(name=NAMES)
+    def join(self, name: str) -> None:
+        """A client comes, or comes back; the server may not have noticed yet that its old link is gone."""
+        self.links += 1
+        client = self.clients[name]
+        client.link = self.links
+        self.server.join(name, self.links)
+        self.flying += client.offers()
+
+    @precondition(lambda self: self.server)
+    @rule(name=NAMES)
+    def lose_link(self, name: str) -> None:
+        """The client works on."""
+        self.server.leave(name)
+        self.clients[name].link = None
+
+    @precondition(lambda self: self.server)
+    @rule(name=NAMES, most=st.integers(1, 15), seconds=st.sampled_from([1, 70]))
+    def be_away(self, name: str, most: int, seconds: float) -> None:
+        """A client that trains on without a link is back when another may have taken over what it does."""
+        self.lose_link(name)
+        self.wait(seconds)
+        self.go_on(most)
+        if self.server:
+            self.join(name)
+
+    @rule(name=NAMES)
+    def crash_client(self, name: str) -> None:
+        """kill -9: what it was doing is gone, what lies in its outbox is not."""
+        self.clients[name].work = None
+        self.clients[name].link = None
+        if self.server:
+            self.server.leave(name)
+
+    @initialize()
+    def assemble(self) -> None:
+        for name in CLIENTS:
+            self.join(name)
+        self.coordinate()
+
+    # --- messages -----------------------------------------------------------------------------------------------
+
+    def deliver_first(self, times: int) -> None:
+        for _ in range(times):
+            self.deliver(0)
+
+    @precondition(lambda self: self.flying)
+    @rule(number=NUMBERS)
+    def deliver(self, number: int) -> None:
+        """Any message arrives: those before it are late."""
+        self.arrive(self.flying.pop(number % len(self.flying)))
+
+    @precondition(lambda self: self.flying)
+    @rule(number=NUMBERS, lost=st.booleans())
+    def lose_or_double(self, number: int, lost: bool) -> None:
+        message = self.flying.pop(number % len(self.flying))
+        self.flying += [] if lost else [message, message]
+
+    @precondition(lambda self: self.server)
+    @rule(most=st.integers(1, 15))
+    def go_on(self, most: int) -> None:
+        """For a while everything goes its way."""
+        for _ in range(most):
+            if self.server:
+                self.coordinate()
+            if self.flying:
+                self.arrive(self.flying.pop(0))
+            elif any(client.work for client in self.clients.values()):
+                self.finish(most, together=most % 2 == 0)
+
+    @precondition(lambda self: self.server and not self.trap)
+    @rule(point=st.sampled_from(FAILPOINTS), arrives=st.booleans())
+    def set_a_trap(self, point: str, arrives: bool) -> None:
+        """kill -9 the server at this step of the next result; whether its last messages arrive is drawn, too."""
+        self.trap, self.arrives = point, arrives
+
+    # --- work ---------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.server)
+    @rule()
+    def coordinate(self) -> None:
+        """The engine hears what has happened, and the shell does what it wants."""
+        self.flying += self.server.handle_events()
+
+    @precondition(lambda self: any(client.work for client in self.clients.values()))
+    @rule(number=NUMBERS, together=st.booleans())
+    def finish(self, number: int, together: bool) -> None:
+        """One client has trained its task, or all have at the same time."""
+        self.flying += self.working(number).finish()
+        if together and any(client.work for client in self.clients.values()):
+            self.finish(number, together)
+
+    @precondition(lambda self: any(client.work for client in self.clients.values()))
+    @rule(number=NUMBERS, how=st.sampled_from(["failed", "died"]))
+    def fail(self, number: int, how: str) -> None:
+        self.flying += self.working(number).fail(how)
+
+    def working(self, number: int) -> Client:
+        busy = [client for client in self.clients.values() if client.work]
+        return busy[number % len(busy)]
+
+    # --- the server ---------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.server)
+    @rule()
+    def crash_server(self) -> None:
+        self.kill_server()
+
+    @precondition(lambda self: not self.server)
+    @rule()
+    def start_server(self) -> None:
+        self.server = Server(self.folder, self.bugs, now=self.now)
+
+    @rule(seconds=st.sampled_from([1, 20, 70, 700]))
+    def wait(self, seconds: float) -> None:
+        """Time goes by: graces end, tasks take too long, or stand still."""
+        self.now += seconds
+        if self.server:
+            self.server.now = self.now
+
+    # --- how things go on ---------------------------------------------------------------------------------------
+
+    def arrive(self, message: Message) -> None:
+        if message.kind in ("offer", "commit", "failed", "died"):
+            if self.server:
+                try:
+                    self.send(self.server.on_message(message, self.trap))
+                except Killed:
+                    self.kill_server()
+                    self.trap = ""
+                    self.last_messages(message.client)
+            return
+        client = self.clients[message.client]
+        if client.link == message.link:
+            if message.kind == "ack" and message.block in client.outbox:
+                self.acknowledged.add(message.task)
+            self.flying += client.on_message(message)
+
+    def send(self, messages: Iterable[Message]) -> None:
+        # One by one: what was sent before a crash is on its way.
+        for message in messages:
+            self.flying.append(message)
+
+    def last_messages(self, client: str) -> None:
+        """What a killed server had sent to this client arrives."""
+        for message in [each for each in self.flying if (each.client, each.kind) == (client, "ack")]:
+            if self.arrives:
+                self.flying.remove(message)
+                self.arrive(message)
+
+    def kill_server(self) -> None:
+        if self.server:
+            self.server.kill()
+            self.server = None
+
+    # --- what must hold -----------------------------------------------------------------------------------------
+
+    @invariant()
+    def what_was_acknowledged_is_there(self) -> None:
+        if self.server:
+            committed = self.server.committed()
+            lost = self.acknowledged - committed.keys()
+            assert not lost, f"acknowledged and lost: {lost}"
+            broken = [task for task in committed if not self.server.is_whole(task)]
+            assert not broken, f"in the ledger, but not what lies on the disk: {broken}"
+
+    @invariant()
+    def everything_is_done_once(self) -> None:
+        if self.server:
+            committed = self.server.committed()
+            for task, first in self.first.items():
+                assert committed.get(task) == first, f"{task} has another result than at first"
+            self.first = committed
+            twice = [task for task, count in self.server.counted.items() if count > 1]
+            assert not twice, f"counted twice: {twice}"
+            assert self.server.done_in_table() <= committed.keys()
+
+    def come_to_an_end(self) -> None:
+        """No more disturbances, and one client: the run must end."""
+        if not self.server:
+            self.start_server()
+        assert self.server is not None
+        for name in CLIENTS:
+            self.crash_client(name)
+        self.flying.clear()
+        self.trap = ""
+        survivor = self.clients[CLIENTS[self.links % len(CLIENTS)]]
+        self.join(survivor.name)
+        self.wait(70)
+        for _ in range(100):
+            self.coordinate()
+            while self.flying:
+                self.arrive(self.flying.pop(0))
+            if survivor.work:
+                self.flying += survivor.finish()
+            elif self.server.is_over() and not self.server.events and not self.flying:
+                break
+        self.what_was_acknowledged_is_there()
+        self.everything_is_done_once()
+        assert self.server.is_over(), "the run does not end"
+        assert not survivor.outbox, "a result stays in the outbox"
+        for task in self.server.given_up():
+            assert self.server.is_hopeless(task), f"{task} was given up too early"
+
+
+def check(machine: type[Cluster], programs: int, *, shrink: bool = True) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=programs,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
+        ),
+    )
+
+
+@pytest.mark.timeout(1800)
+def test_whatever_happens_nothing_is_lost_nothing_is_done_twice_and_every_run_ends() -> None:
+    Cluster.programs = 0
+    check(Cluster, PROGRAMS)
+    assert Cluster.programs >= PROGRAMS
+
+
+@pytest.mark.parametrize(
+    ("bug", "noticed"),
+    [
+        ("acknowledges before commit", "acknowledged and lost"),
+        ("counts twice", "counted twice"),
+    ],
+)
+def test_a_server_that_does_it_wrong_is_caught(bug: str, noticed: str) -> None:
+    class Wrong(Cluster):
+        bugs = frozenset({bug})
+
+    with pytest.raises(AssertionError, match=noticed):
+        check(Wrong, MOST_PROGRAMS, shrink=False)
+
+
+@pytest.mark.parametrize("bugs", [frozenset(), frozenset({"stores over a result"})])
+def test_of_two_that_deliver_the_same_task_at_the_same_time_the_first_counts(bugs: frozenset[str]) -> None:
+    """Their bytes differ, as those of two kinds of machines do: a second result may not lie where the first belongs."""
+    machine = Cluster()
+    assert machine.server
+    machine.server._bugs = bugs
+    try:
+        machine.assemble()
+        machine.go_on(2)
+        machine.lose_link("lab-1")
+        machine.wait(70)
+        machine.coordinate()
+        machine.deliver(0)
+        assert [client.work for client in machine.clients.values()][::2] == ["shard-1-fold-1"] * 2
+        machine.finish(0, together=True)
+        machine.join("lab-1")
+        if bugs:  # the first commit has removed what the second one wants to store
+            with pytest.raises(FileNotFoundError, match=r"shard-1-fold-1\..*\.part"):
+                machine.deliver_first(9)
+            return
+        machine.deliver_first(9)
+        machine.coordinate()
+        machine.everything_is_done_once()
+        machine.what_was_acknowledged_is_there()
+        assert machine.server.committed()["shard-1-fold-1"][0] == "lab-3"
+    finally:
+        machine.kill_server()
+        shutil.rmtree(machine.folder)
