@@ -79,14 +79,11 @@ class Broken(Exception):
 class Bench:
     """The programs, and what is done to them."""
 
-    def __init__(
-        self, folder: Path, seed: int, method: str, epochs: int, patience: float, mark: str, backend: str
-    ) -> None:
+    def __init__(self, folder: Path, seed: int, method: str, epochs: int, patience: float, mark: str) -> None:
         self._folder = folder
         self._random = random.Random(seed)
         self._method = method
         self._epochs = epochs
-        self._backend = ("--backend", backend) if backend else ()
         self._patience = patience
         self._later = Later()
         self._port = free_port()
@@ -189,8 +186,7 @@ class Bench:
 
     def _start_client(self, client: Program) -> None:
         address = f"127.0.0.1:{self._wires[client.name].port}"
-        flags = ("--name", client.name, "--threads", 1, *self._backend)
-        client.start("client", address, *flags, LANFIT_PASSPHRASE=PASSPHRASE)
+        client.start("client", address, "--name", client.name, "--threads", 1, LANFIT_PASSPHRASE=PASSPHRASE)
 
     # --- faults -------------------------------------------------------------------------------------------------
 
@@ -432,7 +428,6 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of the moments and kinds of the faults (default 1)")
     parser.add_argument("--method", choices=METHODS, default="kfold", help="what is done (default kfold)")
     parser.add_argument("--epochs", type=int, default=150, help="of a task, which sets how long it takes (default 150)")
-    parser.add_argument("--backend", default="", help="of the clients (default: their own)")
     parser.add_argument("--seconds", type=float, default=600, help="without an event: it hangs (default 600)")
     parser.add_argument(
         "--calm-seed", type=int, default=0, help="of the job in peace; any but 0 shows that other models are noticed"
@@ -445,7 +440,7 @@ def main() -> int:
     folder, mark = Path(tempfile.mkdtemp(prefix="lanfit-chaos-")), uuid.uuid4().hex
     good = False
     try:
-        bench = Bench(folder, args.seed, args.method, args.epochs, args.seconds, mark, args.backend)
+        bench = Bench(folder, args.seed, args.method, args.epochs, args.seconds, mark)
         try:
             good = measure(bench, args.faults, args.calm_seed)
         except Broken as wrong:

@@ -4,8 +4,7 @@ It pulls every weight towards the mean of the rows of a batch, with momentum and
 weights, the rows, their order and weights, the seed, the steps before, and on all of the state that a checkpoint has.
 What the architecture says is of no account, so a test needs no Keras to make a model.
 
-A trainer does something else when the folder in the variable `FAKE_BACKEND` has a file for it (see `Behaviour`). With
-`FAKE_BACKEND_SECONDS` an epoch takes so long, without a processor being used.
+A trainer does something else when the folder in the variable `FAKE_BACKEND` has a file for it (see `Behaviour`).
 """
 
 from __future__ import annotations
@@ -41,8 +40,6 @@ NAME = "fake"
 TESTS = Path(__file__).resolve().parent.parent
 #: Has the folder of a `Behaviour`.
 VARIABLE = "FAKE_BACKEND"
-#: Has how long an epoch takes, for what must hit a training that is under way.
-SECONDS = "FAKE_BACKEND_SECONDS"
 #: What a trainer can do instead of a step: end as one that the kernel killed, raise, give no number, never come back.
 DEEDS = ("dies", "raises", "nan", "hangs")
 MOMENTUM = 0.9
@@ -210,7 +207,6 @@ class FakeBackend:
     def train(self, rows: Rows) -> float:
         if not self._began:
             self._began = True
-            threading.Event().wait(float(os.environ.get(SECONDS, "0")))
             if self._behaviour.now(self._epoch):
                 return float("nan")
         for first in range(0, len(rows), self._batch_size):

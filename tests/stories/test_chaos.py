@@ -1,8 +1,4 @@
-"""The bench that breaks everything at any time, with few faults; and that it can tell when something is wrong.
-
-The server's model process has Keras; the clients train on the fake backend, whose result depends on all that Keras'
-does. That Keras goes on to the same bits after a kill is in test_checkpoint_story.py and test_checkpoint.py.
-"""
+"""The bench that breaks everything at any time, with few faults; and that it can tell when something is wrong."""
 
 from __future__ import annotations
 
@@ -13,8 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from fakes.backend import SECONDS
-from running import FAKE, fake_backend
 
 pytestmark = pytest.mark.story
 BENCH = Path(__file__).resolve().parents[2] / "bench" / "chaos.py"
@@ -22,9 +16,10 @@ BENCH = Path(__file__).resolve().parents[2] / "bench" / "chaos.py"
 
 def chaos(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """Run the bench, with its temporary files in this folder."""
-    command = [sys.executable, BENCH, *map(str, arguments), "--backend", fake_backend()]
-    environment = {**os.environ, **FAKE, SECONDS: "0.02", "TMPDIR": str(folder)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "TMPDIR": str(folder)}
+    return subprocess.run(
+        [sys.executable, BENCH, *map(str, arguments)], env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.timeout(900)

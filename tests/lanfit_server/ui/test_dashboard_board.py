@@ -463,6 +463,33 @@ def test_a_history_that_can_not_be_read_is_left_out(tmp_path: Path) -> None:
     assert [event.round for event in earlier.rounds_of(path)] == [1]
 
 
+def test_only_figures_of_an_earlier_round_become_points(tmp_path: Path) -> None:
+    figures = {"loss": 0.5}
+    completed = events.RoundCompleted(
+        1, 2, 2, 1.0, figures, {"lab-2": "late"}, {"loss": 0.5}, {"aggregate": 0.1, "evaluate": 0.2}
+    )
+    path = tmp_path / "events.jsonl"
+    path.write_text(json.dumps({"time": 1.0, **events.facts_of(completed)}) + "\n")
+    (found,) = earlier.rounds_of(path)
+    assert found.figures == figures
+
+
+def test_the_tile_of_a_stopped_client_says_so_while_it_ends_its_epoch() -> None:
+    stage = Stage()
+    stage.join("lab-1")
+    handle = stage.submit()
+    handle.enter(State.STARTING)
+    handle.enter(State.RUNNING)
+    stage.board.facts(Facts("run-1", 0, 2, held={"lab-1": Held()}, at_work=frozenset({"lab-1"})))
+    stage.roster.progress("lab-1", Progress("run-1", "shard-1", 2, 5, 7, 10, 0.5, 100.0), stage.now)
+    assert stage.snapshot()["clients"]["lab-1"]["state"] == "training"
+    stage.board.event(events.ClientLeft("lab-1", "it was stopped by the operator", task="shard-1"), 0.0)
+    stage.board.facts(Facts("run-1", 0, 2))
+    tile = stage.snapshot()["clients"]["lab-1"]
+    assert tile["state"] == "waiting"
+    assert "stopped by the operator" in tile["says"]
+
+
 def layer(kind: str, shape: list[int | None] | None, **config: Any) -> dict[str, Any]:
     built = {} if shape is None else {"build_config": {"input_shape": shape}}
     return {"class_name": kind, "config": {"name": kind.lower(), **config}, **built}

@@ -18,7 +18,7 @@ from lanfit_server.ui.dashboard.board import Board
 from lanfit_server.watchers import RunFacts
 
 #: What a line about a round has beside the figures.
-_OF_ROUND = frozenset({"event", "time", "round", "rounds", "clients", "seconds", "left_out", "logs"})
+_OF_ROUND = frozenset({"event", "time", *RoundCompleted.__struct_fields__})
 _FOLD = re.compile(r"history-fold-(\d+)")
 
 

@@ -80,6 +80,8 @@ def _state(member: Member, facts: Facts, is_running: bool) -> str:
     if member.silent:
         return "silent"
     state = STATES.get(member.state, "waiting")
+    if state == "training" and is_running and member.name not in facts.held:
+        state = "waiting"  # it was told to stop, and ends its epoch
     if state in ("waiting", "idle"):
         if not is_running:
             return "idle"
