@@ -79,13 +79,13 @@ def test_what_a_round_costs_is_told_by_its_parts(tmp_path: Path) -> None:
 
 
 def test_who_has_no_flower_is_told_how_to_get_it(mnist: Path, tmp_path: Path) -> None:
-    ran = bench("fakes.flower.py", tmp_path, "--mnist", mnist)
+    ran = bench("flower.py", tmp_path, "--mnist", mnist)
     assert "-m venv flower-env" in ran.stderr
     assert "pip install flwr" in ran.stderr
     assert ran.returncode == 2
     (tmp_path / "temporary").rmdir()
 
-    ran = bench("fakes.flower.py", tmp_path, "--mnist", mnist, "--python", tmp_path / "none-such")
+    ran = bench("flower.py", tmp_path, "--mnist", mnist, "--python", tmp_path / "none-such")
     assert "none-such" in ran.stderr
     assert "pip install flwr" in ran.stderr
     assert ran.returncode == 2
@@ -110,7 +110,7 @@ def test_flower_is_beaten_by_its_median_at_the_same_accuracy(
 ) -> None:
     monkeypatch.syspath_prepend(BENCH)
     # Under a name of its own: tests have a module that is called so, too.
-    spec = importlib.util.spec_from_file_location("bench_flower", BENCH / "fakes.flower.py")
+    spec = importlib.util.spec_from_file_location("bench_flower", BENCH / "flower.py")
     assert spec is not None
     assert spec.loader is not None
     flower = importlib.util.module_from_spec(spec)

@@ -132,6 +132,7 @@ OTHERWISE = {
     r"\.venv\\Scripts\\python -m pip (wheel|install --no-index) .*\[(\w+)\]": "Windows, and as large as TensorFlow",
     r"\.venv\\Scripts\\python (client .*|server)": "Windows; what python client and python server are elsewhere",
     r"\.venv\\Scripts\\python server --host .*": "stories/test_classroom.py",
+    r"\.venv\\Scripts\\lanfit dashboard --host .*": "stories/test_page_story.py",
     r"python (server|client HOST:PORT.*|client 192\.168\.1\.20:8470.*)": "the tutorial runs them with an address",
     r"python (bench|dataset|model)/\w+\.py.*": "measurements and scripts, each with a test or run by make bench",
     r"make demo": "test_make_demo_shows_what_the_readme_shows",

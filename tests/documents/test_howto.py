@@ -66,7 +66,7 @@ def test_k_fold(place: Place) -> None:
     assert [len(client["folds"]) for client in summary["clients"]] == [3, 3]
     run = summary["run"]
     named = re.findall(r"^\| `([^`]+)` \|", (HOWTO / "k-fold.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert len(named) == 6
+    assert len(named) == 7
     for name in named:
         assert (place.root / name.replace("<run>", run).replace("<name>", "local-1")).is_file(), name
 
