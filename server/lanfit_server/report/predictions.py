@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lanfit.core.text import pluralize
 from lanfit.data.labels import Target, arrange
-from lanfit.data.normalize import Normalizer
+from lanfit.data.shard import Normalizers
 from lanfit.training.metrics import predicted_classes
 from lanfit.transfer.blocks import ArrayFile
 from lanfit_server.store.ledger import RunRecord, labels_by_target
@@ -43,14 +43,14 @@ class Predictions:
 
 
 def predictions_of(
-    record: RunRecord, targets: Mapping[str, AnyArray] | None, outputs: ArrayFile | None, normalizer: Normalizer
+    record: RunRecord, targets: Mapping[str, AnyArray] | None, outputs: ArrayFile | None, normalizers: Normalizers
 ) -> dict[str, Predictions]:
     """Return the predictions of a run by output; none without test rows.
 
     Args:
         targets: of the server's test rows, as the files have them (with order XX the inputs).
         outputs: of the final model.
-        normalizer: of the inputs.
+        normalizers: of the final model.
     """
     if targets is None or outputs is None:
         return {}
@@ -59,7 +59,7 @@ def predictions_of(
     for each in record.model.gives:
         target, y = Target(each.target), targets[each.name]
         if target is Target.INPUT:
-            y = normalizer.apply(y)
+            y = normalizers.x.apply(y)
         found[each.name] = Predictions(target, y, np.asarray(arrays[each.name], np.float32), labels.get(each.name))
     return found
 

@@ -107,5 +107,4 @@ class Finish:
             atomic_write(path.with_name(RECIPE), recipe.read_bytes())
         metrics = evaluated.metrics or dict(chosen.metrics)
         facts = FinalFacts(run.workspace.relative(path), chosen.client, metrics, chosen.round)
-        outputs, normalizer = evaluated.predictions, member.normalizers.x
-        return facts, partial(predictions_of, run.record, self.targets, outputs, normalizer)
+        return facts, partial(predictions_of, run.record, self.targets, evaluated.predictions, member.normalizers)
