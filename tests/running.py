@@ -256,8 +256,10 @@ class Place:
         return dict(json.loads((self.root / "logs" / (run or self.runs[-1]) / "summary.json").read_text()))
 
     def files(self) -> dict[str, bytes]:
-        """Every file but those of the state folders, with its content: to see whether anything was changed."""
-        found = (path for path in sorted(self.root.rglob("*")) if path.is_file() and "state" not in path.parts)
+        """Every file, with its content, to see whether anything was changed; not those of the state folders, nor what
+        Python compiles."""
+        passing = {"state", "__pycache__"}
+        found = (path for path in sorted(self.root.rglob("*")) if path.is_file() and not passing & set(path.parts))
         return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in found}
 
 

@@ -36,7 +36,7 @@ class RunFacts:
 
 
 class Watcher:
-    """Override what you want to know. Everything but `said` is called in the loop of the session."""
+    """Override what you want to know. Everything but `on_log` is called in the loop of the session."""
 
     follows_predictions = False
     """Whether it shows predictions for test rows while a run goes on, which cost some time."""
@@ -65,9 +65,12 @@ class Watchers(Watcher):
 
     def __init__(self, watchers: Sequence[Watcher] = ()) -> None:
         self._watchers = tuple(watchers)
-        self.follows_predictions = any(each.follows_predictions for each in watchers)
         self._failed: set[Watcher] = set()
         """Those with an error that was logged."""
+
+    @property
+    def follows_predictions(self) -> bool:  # type: ignore[override]
+        return any(each.follows_predictions for each in self._watchers)
 
     def request(self, handle: RunHandle) -> None:
         self._each(lambda watcher: watcher.request(handle))

@@ -71,7 +71,7 @@ def test_predictions_are_those_of_the_models_and_change_no_bit(place: KerasPlace
         async with place.simulation() as session:
             folders = []
             for follows in (True, False):
-                place.watching.follows_predictions = follows
+                looking.follows_predictions = follows
                 handle = await session.submit(place.request(**job))
                 assert (await handle.ended()).status == "done"
                 folders.append(place.workspace.run_folder(handle.run))
