@@ -281,7 +281,7 @@ def test_own_files_are_used_with_consent_and_read_again_when_they_are_corrected(
     answers = {"model": "digits.h5", "optimizer": "compiled", "loss": "compiled", "method": "fit", "order": "XY"}
     *arguments, _ = flags(port, 2, **{**OWN, "epochs": 1, **answers})  # without --yes
     with (
-        place.server(*arguments, terminal=True) as server,
+        place.server(*arguments, "--no-dashboard", terminal=True) as server,
         client(one, port, "lab-1") as silent,
         client(two, port, "lab-2", terminal=True) as second,
     ):

@@ -26,6 +26,8 @@ WALL_CLOCKS = {
     "prepare": {"time.strftime"},
     "gate": {"time.time"},
     "tls": {"datetime.datetime.now"},
+    "board": {"time.time"},
+    "tensorboard": {"time.time"},
 }
 #: Puts the clock of every Python that is held with it on by a day once a file is there.
 JUMPING_CLOCK = """

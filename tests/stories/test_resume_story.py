@@ -133,7 +133,7 @@ def test_at_a_terminal_a_server_asks_whether_to_go_on(place: Place, tmp_path: Pa
     ):
         server.finish(-signal.SIGKILL)
         run = only_run(place)
-        with place.server(terminal=True, passphrase=None) as again:
+        with place.server("--no-dashboard", terminal=True, passphrase=None) as again:
             again.expect(rf"Run {run} is unfinished. Resume it\? \(Y/n\)")
             again.type("")
             again.finish()
@@ -152,7 +152,7 @@ def test_a_run_that_was_interrupted_says_how_to_go_on_and_the_next_server_offers
     assert f"Resume it with: lanfit server --resume {run}" in server.said
     assert f"Resume it with: lanfit server --resume {run}" in server.stdout.decode()
     assert b"Measured" not in server.stdout
-    with tiny_place.server(terminal=True, passphrase=None) as again:
+    with tiny_place.server("--no-dashboard", terminal=True, passphrase=None) as again:
         again.expect(rf"Run {run} was interrupted. Resume it\? \(Y/n\)")
         again.type("")
         again.finish()

@@ -152,7 +152,7 @@ def test_answers_are_piped_in_the_order_of_the_questions(place: Place, tmp_path:
 
 def test_wrong_answers_at_a_terminal_are_explained_and_asked_again(place: Place, tmp_path: Path) -> None:
     port = free_port()
-    with place.server(terminal=True, passphrase=None) as server:
+    with place.server("--no-dashboard", terminal=True, passphrase=None) as server:
         server.expect("Server IP.*: ")
         server.type("127.0.0.1")
         server.expect("Port.*: ")

@@ -159,6 +159,9 @@ class RunEngine:
             terms.owners, lambda client, now: self._seconds_left(client, wait, now), waits=wait > 0
         )
         self._past = Past()
+        self._early: list[tuple[str, str]] = []
+        """The task and the client of each result that came before its task was opened: after a restart, rounds that
+        an earlier server closed are processed first."""
         self._grace_ends = -math.inf
         self._idle: dict[str, float] = {}
         """When clients became idle; infinity for those that were notified."""
@@ -269,9 +272,8 @@ class RunEngine:
 
     def _take_up(self, keys: set[str], now: float) -> None:
         """Restore the tasks of an earlier server: those with results are done, clients of the others may return."""
-        for task, client in self._past.results:
-            if task in keys:
-                self.table.commit(task, client, now)
+        for task, client in (*self._past.results, *self._early):
+            if task in keys and self.table.commit(task, client, now):
                 self._follow(self.method.on_committed(self.table[task], now), now)
         for lease in self._past.leases:
             if lease.task not in keys:
@@ -369,7 +371,9 @@ class RunEngine:
                 self._epoch(self.table[event.task], event)
             case ResultCommitted() if event.run == run and event.task in self.table:
                 self._returned(event, now)
-            case ResultCommitted() if event.run != run:
+            case ResultCommitted() if event.run == run:
+                self._early.append((event.task, name))
+            case ResultCommitted():
                 self._emit(events.EarlierResult(name, event.run))
             case TaskFailed() if event.run == run and event.task in self.table:
                 self._failed(event)

@@ -29,6 +29,7 @@ from lanfit_server.methods.federated.rounds import (
     CloseRound,
     Made,
     MakeRound,
+    RestoreWeights,
     Rounds,
     Setting,
     Stored,
@@ -56,6 +57,7 @@ from lanfit_server.run.instructions import (
     Stop,
     StopClient,
     Tick,
+    Work,
     WorkDone,
 )
 from lanfit_server.run.tasks import State, TaskTable
@@ -216,7 +218,7 @@ def test_a_setting_that_a_method_can_not_change_is_refused_and_the_run_goes_on()
 class RoundsRun:
     """Rounds whose work is done at once."""
 
-    def __init__(self, rounds: int) -> None:
+    def __init__(self, rounds: int, past: Past | None = None) -> None:
         self.table = TaskTable()
         setting = Setting(OWNERS, (10, 10), (10, 10), False, 0, 5, None, None, 600.0, False, False, 0.0, 10.0)
         self.method = Rounds(Schedule(2, 0, rounds), setting, self.table)
@@ -226,7 +228,8 @@ class RoundsRun:
         self.told: list[events.Commanded] = []
         self.leased: list[Task] = []
         self.now = 0.0
-        self.follow(self.engine.begin([ClientJoined(name) for name in OWNERS], {}, None, 0.0))
+        self.restoring: list[Work] = []
+        self.follow(self.engine.begin([ClientJoined(name) for name in OWNERS], {}, past, 0.0))
 
     def happens(self, event: Input) -> None:
         self.follow(self.engine.handle(event, self.now))
@@ -235,6 +238,8 @@ class RoundsRun:
         for each in instructions:
             self.over = self.over or isinstance(each, EndRun)
             match each:
+                case Do(RestoreWeights() as work):
+                    self.restoring.append(work)
                 case Do(CloseRound(number, clients) as work):
                     record = RoundRecord(number, tuple(clients), seconds={"wall": 1.0})
                     self.happens(WorkDone(work, record))
@@ -380,6 +385,20 @@ def test_a_client_that_joins_before_its_lease_is_restored_gets_its_task_again() 
     assert run.table.held_by("lab-2") == run.table["shard-2"], "it is on its way back"
     run.happens(ClientJoined("lab-2"), 1.0)
     assert run.leases() == [("lab-1", "shard-1"), ("lab-2", "shard-2")]
+
+
+def test_a_result_that_comes_while_the_last_round_is_restored_counts_in_its_round() -> None:
+    """A client that was gone for a moment offers it as soon as it is back, before the new server opens its round."""
+    run = RoundsRun(rounds=3, past=Past(rounds=[RoundRecord(1, (), stored=True)]))
+    assert run.leased == []
+    run.happens(ResultCommitted("lab-2", "run-1", "round-2-shard-2", 0.1))
+    [work] = run.restoring
+    run.happens(WorkDone(work, None))
+    assert [task.key for task in run.leased] == ["round-2-shard-1"], "the other one is done"
+    run.happens(ResultCommitted("lab-1", "run-1", "round-2-shard-1", 0.1))
+    assert [task.key for task in run.leased[1:]] == ["round-3-shard-1", "round-3-shard-2"]
+    run.round(3)
+    assert run.over
 
 
 # --- settings of tasks ------------------------------------------------------------------------------------------
