@@ -126,7 +126,7 @@ def test_make_demo_shows_what_the_readme_shows(clone: Place) -> None:
 
 #: Commands in documents that are not run as they stand, and what stands for them.
 OTHERWISE = {
-    r"make (test|test-all|check|setup|bench|screens)": "CI runs make check test; the others are the same Makefile",
+    r"make (test|test-all|check|setup|bench|screens|screenshots)": "CI runs make check test",
     r"py -m venv \.venv": "Windows",
     r"\.venv\\Scripts\\python -m pip install -e \.\[(\w+)\]": "Windows; the extra exists",
     r"\.venv\\Scripts\\python -m pip (wheel|install --no-index) .*\[(\w+)\]": "Windows, and as large as TensorFlow",
