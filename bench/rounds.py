@@ -52,7 +52,7 @@ def run_rounds(folder: Path, model: tuple[tuple[int, ...], int], rounds: int) ->
     workspace(folder, mlp(0.01, widths), x, y)
     job = {"host": "127.0.0.1", "port": free_port(), "local": 2, "clients": 2, "threads": 1, "normalizer": "none"}
     job |= {"rounds": rounds + WARM_UP, "epochs": 1, "batch_size": 32, "validation_split": 0}
-    words = [*command("server", folder, **job, test_split=10 / (rows + 10)), "--yes"]
+    words = [*command("server", folder, **job, test_split=10 / (rows + 10)), "--yes", "--no-dashboard"]
     environment = {**os.environ, "LANFIT_PASSPHRASE": "only on this machine"}
     ran = subprocess.run(words, env=environment, capture_output=True, cwd=folder, check=False)
     try:
