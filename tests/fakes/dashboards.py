@@ -11,19 +11,17 @@ from urllib.parse import quote, unquote
 import httpx
 import pytest
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
 
 from fakes.backend import NAME, registered
 from fakes.places import Place
-from lanfit.errors import LanfitError
 from lanfit.settings.fields import Value
 from lanfit.settings.timeouts import Timeouts
 from lanfit_server.requests import RunHandle
 from lanfit_server.session import Session
-from lanfit_server.ui.dashboard.app import error, more_routes
+from lanfit_server.ui.dashboard.app import make_app
 from lanfit_server.ui.dashboard.board import Board
 from lanfit_server.ui.dashboard.context import Context
+from lanfit_server.ui.dashboard.stream import Publisher
 from lanfit_server.watchers import Watcher
 
 
@@ -117,11 +115,6 @@ class Page:
         return answer.json()
 
 
-async def _on_error(request: Request, wrong: Exception) -> Response:
-    assert isinstance(wrong, LanfitError)
-    return error(422, wrong.message, wrong.hint, wrong.code)
-
-
 @asynccontextmanager
 async def page_of(place: Place, session: Session, defaults: Mapping[str, Value] | None = None) -> AsyncIterator[Page]:
     """The page of a session."""
@@ -130,7 +123,11 @@ async def page_of(place: Place, session: Session, defaults: Mapping[str, Value] 
         if isinstance(each, Later):
             each.board = board
     context = Context(place.workspace, session, place.host, board, Timeouts(), defaults or {})
-    app = Starlette(routes=more_routes(context), exception_handlers={LanfitError: _on_error})
+    publisher = Publisher(board)
+    app = make_app(context, publisher)
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://lanfit") as client:
-        yield Page(client, app, place, session)
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://lanfit") as client:
+            yield Page(client, app, place, session)
+    finally:
+        await publisher.close()

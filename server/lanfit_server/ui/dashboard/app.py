@@ -7,38 +7,39 @@ for what users did wrong, which becomes an answer with its text, hint and code. 
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import AsyncIterator, Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from lanfit.core.decoding import decode_json
 from lanfit.errors import LanfitError, lanfit_error
 from lanfit_server.clusters.gate import subject
 from lanfit_server.methods.changes import read_change
 from lanfit_server.requests import State
 from lanfit_server.run.instructions import Change, Command, Pause, Resume, Stop, StopClient
+from lanfit_server.ui.dashboard import compare, downloads, requests_api, rows_api, runs
+from lanfit_server.ui.dashboard.answers import answer_to, as_json, body_of, error
 from lanfit_server.ui.dashboard.context import Context
 from lanfit_server.ui.dashboard.status import training_status
 from lanfit_server.ui.dashboard.stream import Publisher
 
 #: The modules with more routes.
-MODULES = ("requests_api", "runs", "compare", "downloads", "form", "builders", "rows_api")
+MODULES = (requests_api, runs, compare, downloads, rows_api)
 STATIC = Path(__file__).with_name("static")
 COMMANDS: dict[str, Callable[[], Command]] = {"pause": Pause, "resume": Resume, "stop": Stop}
 
 
 def make_app(context: Context, publisher: Publisher) -> Starlette:
     """Return the application of the page."""
-    routes = [*_Routes(context, publisher).routes(), *more_routes(context)]
+    routes = _Routes(context, publisher).routes()
+    for module in MODULES:
+        routes += module.routes(context)
     handlers: dict[Any, Any] = {
         LanfitError: _on_error,
         HTTPException: _on_http_error,
@@ -46,34 +47,6 @@ def make_app(context: Context, publisher: Publisher) -> Starlette:
         Exception: _on_fault,
     }
     return Starlette(routes=routes, exception_handlers=handlers)
-
-
-def more_routes(context: Context) -> list[BaseRoute]:
-    """Return the routes of the other modules."""
-    found: list[BaseRoute] = []
-    for name in MODULES:
-        module = f"{__package__}.{name}"
-        if find_spec(module) is not None:
-            make = getattr(importlib.import_module(module), "routes", None)
-            found += make(context) if make is not None else []
-    return found
-
-
-async def body_of(request: Request) -> dict[str, Any]:
-    """Return the JSON object that a request has.
-
-    Raises:
-        InputError: it has none.
-    """
-    try:
-        return decode_json(await request.body() or b"{}", dict)
-    except ValueError as wrong:
-        raise lanfit_error("page.no-object", reason=wrong) from None
-
-
-def error(status: int, message: str, hint: str = "", code: str = "", **more: object) -> JSONResponse:
-    """Return an answer that says what is wrong."""
-    return JSONResponse({"error": message, "hint": hint, "code": code, **more}, status)
 
 
 class _Routes:
@@ -112,7 +85,7 @@ class _Routes:
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
     async def status(self, request: Request) -> Response:
-        return JSONResponse(training_status(self._publisher.snapshot(_role(request))))
+        return as_json(training_status(self._publisher.snapshot(_role(request))))
 
     async def qr(self, request: Request) -> Response:
         import segno
@@ -128,11 +101,11 @@ class _Routes:
     async def command(self, request: Request) -> Response:
         body = await body_of(request)
         await self._give(_command_of(body))
-        return JSONResponse({})
+        return as_json({})
 
     async def stop_client(self, request: Request) -> Response:
         await self._give(StopClient(request.path_params["name"]))
-        return JSONResponse({})
+        return as_json({})
 
     async def _give(self, command: Command) -> None:
         session = self._context.session
@@ -150,7 +123,7 @@ class _Routes:
         if not board.section("lobby")["can_start_now"]:
             raise lanfit_error("page.nothing-to-start")
         self._context.session.start_now()
-        return JSONResponse({})
+        return as_json({})
 
     # --- bans ---------------------------------------------------------------------------------------------------
 
@@ -159,7 +132,7 @@ class _Routes:
         listed = [
             {"address": ban.address, "seconds_left": round(ban.seconds), "reason": reason} for ban in self._gate_bans()
         ]
-        return JSONResponse({"bans": listed})
+        return as_json({"bans": listed})
 
     def _gate_bans(self) -> Any:
         return getattr(self._context.host, "bans", list)()
@@ -173,7 +146,7 @@ class _Routes:
         lift = getattr(self._context.host, "lift_ban", None)
         if lift is None or not lift(known):
             raise lanfit_error("page.no-ban", address=address)
-        return JSONResponse({})
+        return as_json({})
 
 
 def _command_of(body: dict[str, Any]) -> Command:
@@ -215,7 +188,7 @@ def _json(data: bytes) -> Response:
 
 
 async def _on_error(request: Request, wrong: LanfitError) -> Response:
-    return error(422, wrong.message, wrong.hint, wrong.code)
+    return answer_to(wrong)
 
 
 async def _on_http_error(request: Request, wrong: HTTPException) -> Response:

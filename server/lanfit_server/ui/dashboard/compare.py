@@ -19,13 +19,14 @@ from starlette.routing import Route
 from lanfit.core.loop import in_thread
 from lanfit.core.text import pluralize
 from lanfit.core.workspace import Workspace
-from lanfit.errors import InputError, lanfit_error
+from lanfit.errors import lanfit_error
 from lanfit.settings.job import Job
 from lanfit_server.run.resume import job_of_run, summary_of
 from lanfit_server.store.summary import ClientFacts, Summary
+from lanfit_server.ui.dashboard.answers import as_json
 from lanfit_server.ui.dashboard.context import Context
 from lanfit_server.ui.dashboard.one_machine import pair_of
-from lanfit_server.ui.dashboard.runs import as_json, find_run, not_found, series_of_run
+from lanfit_server.ui.dashboard.runs import find_run, series_of_run
 
 #: The metrics that come first; others follow.
 METRICS = ("accuracy", "precision", "recall", "f1", "loss")
@@ -45,13 +46,11 @@ def routes(context: Context) -> list[Route]:
     async def compared(request: Request) -> Response:
         """Runs side by side."""
         names = [name for name in request.query_params.get("runs", "").split(",") if name]
-        try:
-            names = [find_run(context.workspace, name) for name in dict.fromkeys(names[:MOST_RUNS])]
-        except InputError as wrong:
-            return not_found(wrong)
+        wanted = dict.fromkeys(names[:MOST_RUNS])
+        names = await in_thread(lambda: [find_run(context.workspace, name) for name in wanted])
         baseline = request.query_params.get("baseline") or (names[0] if names else "")
         if baseline not in names:
-            return not_found(lanfit_error("page.run-gone", run=baseline[:80]))
+            raise lanfit_error("page.run-gone", run=baseline[:80])
         return as_json(await in_thread(lambda: compare(context.workspace, names, baseline)))
 
     return [Route("/api/compare", compared, methods=["GET"])]

@@ -18,10 +18,11 @@ from starlette.routing import Route
 from lanfit.core.logs import csv_line
 from lanfit.core.loop import in_thread
 from lanfit.core.workspace import Workspace
-from lanfit.errors import InputError, lanfit_error
+from lanfit.errors import lanfit_error
 from lanfit_server.run.resume import summary_of
+from lanfit_server.ui.dashboard.answers import as_json
 from lanfit_server.ui.dashboard.context import Context
-from lanfit_server.ui.dashboard.runs import as_json, find_run, not_found, series_of_run
+from lanfit_server.ui.dashboard.runs import find_run, series_of_run
 
 #: What can be downloaded, by ending; the rest of a folder is the state of the run.
 ENDINGS = frozenset(
@@ -41,30 +42,24 @@ def routes(context: Context) -> list[Route]:
     """Return the routes."""
     workspace = context.workspace
 
+    async def found_run(request: Request) -> str:
+        return await in_thread(lambda: find_run(workspace, request.path_params["run"]))
+
     async def listed(request: Request) -> Response:
         """What can be downloaded of a run."""
-        try:
-            run = find_run(workspace, request.path_params["run"])
-        except InputError as wrong:
-            return not_found(wrong)
+        run = await found_run(request)
         found = await in_thread(lambda: files_of_run(workspace, run))
         return as_json({"files": [{"path": name, "bytes": path.stat().st_size} for name, path in found.items()]})
 
     async def download(request: Request) -> Response:
         """One file."""
-        try:
-            run = find_run(workspace, request.path_params["run"])
-            path = await in_thread(lambda: file_of_run(workspace, run, request.path_params["path"]))
-        except InputError as wrong:
-            return not_found(wrong)
+        run = await found_run(request)
+        path = await in_thread(lambda: file_of_run(workspace, run, request.path_params["path"]))
         return FileResponse(path, filename=path.name, headers=HEADERS, media_type="application/octet-stream")
 
     async def curves(request: Request) -> Response:
         """All curves as one table."""
-        try:
-            run = find_run(workspace, request.path_params["run"])
-        except InputError as wrong:
-            return not_found(wrong)
+        run = await found_run(request)
         text = await in_thread(lambda: curves_of_run(workspace, run))
         name = {"Content-Disposition": f'attachment; filename="{run}-curves.csv"'}
         return Response(text, media_type="text/csv; charset=utf-8", headers={**HEADERS, **name})

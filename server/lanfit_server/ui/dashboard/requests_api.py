@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from lanfit.core.loop import in_thread
 from lanfit.core.system import refused
 from lanfit.errors import LanfitError, lanfit_error
 from lanfit.settings.fields import Value
-from lanfit.settings.job import Job
 from lanfit_server.data.demo_data import add_digits
 from lanfit_server.models.handle import LookAtModel, Looked
 from lanfit_server.models.model_folder import models_in
@@ -29,31 +28,25 @@ from lanfit_server.requests import RunHandle, RunRequest, State
 from lanfit_server.session import Session
 from lanfit_server.start.endpoint import Endpoint
 from lanfit_server.ui.dashboard import builders, one_machine
-from lanfit_server.ui.dashboard.app import body_of, error
+from lanfit_server.ui.dashboard.answers import INVALID, as_json, body_of, error
 from lanfit_server.ui.dashboard.context import Context
 from lanfit_server.ui.dashboard.form import Checked, check, fields, model_file, problem
+from lanfit_server.ui.dashboard.submissions import Submissions
 
 #: How long the check of a form waits for the description of its model, in seconds.
 LOOK_SECONDS = 5.0
-#: How often it is looked whether clients are admitted, in seconds.
-ADMISSION_SECONDS = 0.05
 
 
 def routes(context: Context) -> list[Route]:
     """Return the routes."""
-    desk = Desk(context)
+    found = RequestRoutes(context)
     return [
-        Route("/api/form", desk.form, methods=["GET"]),
-        Route("/api/check", desk.check, methods=["POST"]),
-        Route("/api/models", desk.build, methods=["POST"]),
-        Route("/api/runs", desk.submit, methods=["POST"]),
-        Route("/api/queue/{number:int}/withdraw", desk.withdraw, methods=["POST"]),
+        Route("/api/form", found.form, methods=["GET"]),
+        Route("/api/check", found.check, methods=["POST"]),
+        Route("/api/models", found.build, methods=["POST"]),
+        Route("/api/runs", found.submit, methods=["POST"]),
+        Route("/api/queue/{number:int}/withdraw", found.withdraw, methods=["POST"]),
     ]
-
-
-def answer_of(status: int, wrong: LanfitError) -> Response:
-    """Return an error as an answer with this status."""
-    return error(status, wrong.message, wrong.hint, wrong.code)
 
 
 def values_of(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,22 +61,22 @@ def values_of(body: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-class Desk:
-    """Answers the requests of the page that start and steer runs."""
+class RequestRoutes:
+    """Answers the requests of the page that start runs."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._workspace = context.workspace
         self._session = context.session
         self._looks: dict[Path, tuple[object, asyncio.Task[Looked]]] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self._submissions = Submissions(context)
 
     # --- the form ----------------------------------------------------------------------------------------------
 
     async def form(self, request: Request) -> Response:
         """What can be set."""
         found = await in_thread(lambda: models_in(self._workspace))
-        return JSONResponse(
+        return as_json(
             {
                 "groups": fields(self._workspace, self._context.defaults),
                 "models": [{"file": path.name, "parameters": self._parameters(path)} for path in found],
@@ -96,7 +89,7 @@ class Desk:
     async def check(self, request: Request) -> Response:
         """What is wrong with a form; nothing is changed."""
         body = await body_of(request)
-        return JSONResponse({"fields": (await self._checked(values_of(body))).problems()})
+        return as_json({"fields": (await self._checked(values_of(body))).problems()})
 
     async def build(self, request: Request) -> Response:
         """Build a model for the chosen data, and save it in model/."""
@@ -107,7 +100,7 @@ class Desk:
             return _wrong_fields({key: problem(each) for key, each in wrong.errors.items()})
         except OSError as wrong:
             raise refused(wrong) from wrong
-        return JSONResponse(built)
+        return as_json(built)
 
     async def _checked(self, values: Mapping[str, object]) -> Checked:
         looked = await self._look_at(values)
@@ -182,54 +175,29 @@ class Desk:
             machine = one_machine.check_machine(body.get("one_machine"), self._clients())
             alone = one_machine.job_of(job, machine, starts_clients=starts_clients)
         remark = one_machine.remark(pair) if pair else ""
-        handle = await self._submit(RunRequest(job, model, remark=remark, enter_starts=True, corrects=True))
-        answer = {"id": self._context.board.id_of(handle), "position": self._position(handle)}
+        first = RunRequest(job, model, remark=remark, enter_starts=True, corrects=True)
+        handle = await self._submissions.submit(first)
+        answer = self._submissions.described(handle)
         if alone is not None:
             remark = one_machine.remark(pair, alone=True)
             only = one_machine.only(machine, starts_clients=starts_clients)
-            second = await self._submit(RunRequest(alone, model, remark=remark, only=only))
-            self._start(_end_with(handle, second, self._session))
+            second = await self._submissions.submit(RunRequest(alone, model, remark=remark, only=only))
+            self._submissions.start(_end_with(handle, second, self._session))
             answer["one_machine"] = self._context.board.id_of(second)
-        return JSONResponse(answer)
-
-    async def _submit(self, request: RunRequest) -> RunHandle:
-        handle = await self._session.submit(request)
-        if request.job.local and isinstance(self._context.host, Endpoint):
-            self._start(start_local(handle, request.job, self._context.host))
-        return handle
-
-    def _position(self, handle: RunHandle) -> int:
-        """Return how many runs come before it."""
-        queue = self._session.queue()
-        current = self._session.current is not None and self._session.current is not handle
-        return (queue.index(handle) if handle in queue else 0) + current
-
-    def _start(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        return as_json(answer)
 
     async def withdraw(self, request: Request) -> Response:
         """Take back a run that is still queued."""
         number = int(request.path_params["number"])
         handle = self._context.board.handle(number)
         if handle is not None and self._session.withdraw(handle):
-            return JSONResponse({})
-        return answer_of(409, lanfit_error("page.not-queued", number=number))
+            return as_json({})
+        raise lanfit_error("page.not-queued", number=number)
 
     # --- clients -----------------------------------------------------------------------------------------------
 
     def _clients(self) -> list[str]:
         return self._context.host.cluster.roster.connected
-
-
-async def start_local(handle: RunHandle, job: Job, endpoint: Endpoint) -> None:
-    """Start the clients on this machine when their run has its turn."""
-    await handle.reach(State.STARTING)
-    while not endpoint.admits:  # the page is there before the passphrase is given, which another thread asks for
-        await asyncio.sleep(ADMISSION_SECONDS)
-    if handle.state < State.ENDED:
-        await endpoint.start_local(job.local, job.threads or 1)
 
 
 async def _end_with(first: RunHandle, second: RunHandle, session: Session) -> None:
@@ -242,4 +210,4 @@ async def _end_with(first: RunHandle, second: RunHandle, session: Session) -> No
 def _wrong_fields(problems: Mapping[str, Mapping[str, str]]) -> Response:
     """Return an answer with the errors of fields; the first one is that of the whole."""
     first = next(iter(problems.values()))
-    return error(422, first["error"], first["hint"], first["code"], fields=problems)
+    return error(INVALID, first["error"], first["hint"], first["code"], fields=problems)

@@ -7,9 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.routing import Route
 
+from lanfit_server.ui.dashboard.answers import as_json
 from lanfit_server.ui.dashboard.samples_view import rows_of_run
 
 if TYPE_CHECKING:
@@ -22,13 +23,13 @@ LONGEST_LIST = 4000
 def routes(context: Context) -> list[Route]:
     """Return the routes of this module."""
 
-    async def rows(request: Request) -> JSONResponse:
+    async def rows(request: Request) -> Response:
         """Return the rows whose numbers are in `ids`, of the current run or of `run`."""
         run = request.query_params.get("run") or current_run(context)
         ids = numbers_of(request.query_params.get("ids", ""))
         folder = context.workspace.run_folder(run) if run in runs(context) else None
         found = await asyncio.to_thread(partial(rows_of_run, folder, ids)) if folder is not None else []
-        return JSONResponse({"rows": found})
+        return as_json({"rows": found})
 
     return [Route("/api/rows", rows)]
 

@@ -6,7 +6,6 @@ of the run. Names of runs and clients are compared with what is there before the
 
 from __future__ import annotations
 
-import asyncio
 import csv
 import shutil
 import time
@@ -14,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import msgspec
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -24,7 +22,7 @@ from lanfit.core.lock import FolderLock
 from lanfit.core.logs import ROUND
 from lanfit.core.loop import in_thread
 from lanfit.core.workspace import Workspace
-from lanfit.errors import InputError, LanfitError, lanfit_error
+from lanfit.errors import LanfitError, lanfit_error
 from lanfit_server.requests import RunHandle, RunRequest, State
 from lanfit_server.run.damage import open_ledger
 from lanfit_server.run.journal import EVENTS
@@ -33,12 +31,12 @@ from lanfit_server.run.runner import lock_of
 from lanfit_server.start.endpoint import Endpoint
 from lanfit_server.store.ledger import Ledger
 from lanfit_server.store.summary import ClientFacts, Summary
-from lanfit_server.ui.dashboard.app import body_of, error
+from lanfit_server.ui.dashboard.answers import as_json, body_of
 from lanfit_server.ui.dashboard.context import Context
 from lanfit_server.ui.dashboard.one_machine import pair_of
-from lanfit_server.ui.dashboard.requests_api import start_local
 from lanfit_server.ui.dashboard.run_view import view_of
 from lanfit_server.ui.dashboard.samples_view import samples_of_run
+from lanfit_server.ui.dashboard.submissions import Submissions
 from lanfit_server.ui.dashboard.timeline_view import timeline_of_run
 from lanfit_server.watchers import RunFacts
 
@@ -51,24 +49,14 @@ Series = dict[str, dict[str, Any]]
 
 def routes(context: Context) -> list[Route]:
     """Return the routes."""
-    desk = Runs(context)
+    found = RunRoutes(context)
     return [
-        Route("/api/runs", desk.listed, methods=["GET"]),
-        Route("/api/runs/{run}", desk.one, methods=["GET"]),
-        Route("/api/runs/{run}/log/{client}", desk.log, methods=["GET"]),
-        Route("/api/runs/{run}/delete", desk.delete, methods=["POST"]),
-        Route("/api/runs/{run}/resume", desk.resume, methods=["POST"]),
+        Route("/api/runs", found.listed, methods=["GET"]),
+        Route("/api/runs/{run}", found.one, methods=["GET"]),
+        Route("/api/runs/{run}/log/{client}", found.log, methods=["GET"]),
+        Route("/api/runs/{run}/delete", found.delete, methods=["POST"]),
+        Route("/api/runs/{run}/resume", found.resume, methods=["POST"]),
     ]
-
-
-def as_json(value: object) -> Response:
-    """Return an answer; a number that is not finite is null."""
-    return Response(msgspec.json.encode(value), media_type="application/json")
-
-
-def not_found(wrong: LanfitError) -> Response:
-    """Return the answer that there is no such thing."""
-    return error(404, wrong.message, wrong.hint, wrong.code)
 
 
 def names_of_runs(workspace: Workspace) -> list[str]:
@@ -88,14 +76,17 @@ def find_run(workspace: Workspace, name: str) -> str:
     return name
 
 
-class Runs:
+class RunRoutes:
     """Answers the requests about runs."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._workspace = context.workspace
         self._session = context.session
-        self._background: set[asyncio.Task[None]] = set()
+        self._submissions = Submissions(context)
+
+    async def _find(self, request: Request) -> str:
+        return await in_thread(lambda: find_run(self._workspace, request.path_params["run"]))
 
     def _goes_on(self, run: str) -> bool:
         current = self._session.current
@@ -108,36 +99,28 @@ class Runs:
 
     async def listed(self, request: Request) -> Response:
         """All runs, the newest first."""
-        running = {run for run in names_of_runs(self._workspace) if self._goes_on(run)}
+        current = self._session.current
+        running = {current.run} if current is not None and current.state < State.ENDED else set()
         found = await in_thread(lambda: list_runs(self._workspace, running))
         keep = self._context.defaults.get("keep_runs")
         return as_json({"runs": found, "keep_runs": keep})
 
     async def one(self, request: Request) -> Response:
         """One run, in the shape of the live state."""
-        try:
-            run = find_run(self._workspace, request.path_params["run"])
-        except InputError as wrong:
-            return not_found(wrong)
+        run = await self._find(request)
         goes_on = self._goes_on(run)
         return as_json(await in_thread(lambda: view_of_run(self._workspace, run, goes_on=goes_on)))
 
     async def log(self, request: Request) -> Response:
         """The end of a client's log."""
-        try:
-            run = find_run(self._workspace, request.path_params["run"])
-            text = await in_thread(lambda: log_of(self._workspace, run, request.path_params["client"]))
-        except InputError as wrong:
-            return not_found(wrong)
+        run = await self._find(request)
+        text = await in_thread(lambda: log_of(self._workspace, run, request.path_params["client"]))
         return PlainTextResponse(text, headers={"X-Content-Type-Options": "nosniff"})
 
     async def delete(self, request: Request) -> Response:
         """Delete a run that does not go on, if its name is given again."""
         body = await body_of(request)
-        try:
-            run = find_run(self._workspace, request.path_params["run"])
-        except InputError as wrong:
-            return not_found(wrong)
+        run = await self._find(request)
         if body.get("confirm") != run:
             raise lanfit_error("page.not-confirmed", run=run)
         if self._goes_on(run) or self._waiting(run):
@@ -148,10 +131,7 @@ class Runs:
 
     async def resume(self, request: Request) -> Response:
         """Queue a run that was interrupted, or whose server died."""
-        try:
-            run = find_run(self._workspace, request.path_params["run"])
-        except InputError as wrong:
-            return not_found(wrong)
+        run = await self._find(request)
         if self._goes_on(run) or self._waiting(run):
             raise lanfit_error("page.nothing-to-resume", run=run, status="in progress")
         status = await in_thread(lambda: status_of(self._workspace, run))
@@ -166,14 +146,8 @@ class Runs:
         job = await in_thread(lambda: job_of_run(self._workspace, run))
         if isinstance(host, Endpoint):
             self._expect_clients(host, run)
-        handle = await self._session.submit(RunRequest(job, None, resumes=run))
-        if isinstance(host, Endpoint) and job.local:
-            starting = asyncio.create_task(start_local(handle, job, host))
-            self._background.add(starting)
-            starting.add_done_callback(self._background.discard)
-        queue = self._session.queue()
-        position = (queue.index(handle) if handle in queue else 0) + (self._session.current not in (None, handle))
-        return as_json({"id": self._context.board.id_of(handle), "position": position})
+        handle = await self._submissions.submit(RunRequest(job, None, resumes=run))
+        return as_json(self._submissions.described(handle))
 
     @staticmethod
     def _expect_clients(host: Endpoint, run: str) -> None:

@@ -20,9 +20,10 @@ from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
-from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lanfit_server.ui.dashboard.answers import error
 from lanfit_server.ui.dashboard.board import TEACHER, VIEWER
 
 TOKEN_BYTES = 24
@@ -114,16 +115,16 @@ class Guard:
         headers = Headers(scope=scope)
         hosts, method = headers.getlist("host"), scope["method"]
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts():
-            return _refused(421, "This server is not known by that name.", OPEN_LINK, "page.host")
+            return error(421, "This server is not known by that name.", OPEN_LINK, "page.host")
         if method not in ("GET", "HEAD", "POST"):
-            return _refused(405, f"{method} is not possible.", "", "page.method", {"Allow": "GET, HEAD, POST"})
+            return error(405, f"{method} is not possible.", "", "page.method", {"Allow": "GET, HEAD, POST"})
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         if method == "GET" and (tokens := [value for name, value in query if name == "token"]):
             return self._trade(scope["path"], tokens, [(name, value) for name, value in query if name != "token"])
         role = self._role(headers)
         if role is None:
             if scope["path"].startswith("/api/") or method == "POST":
-                return _refused(401, "This browser has no access.", OPEN_LINK, "page.no-cookie")
+                return error(401, "This browser has no access.", OPEN_LINK, "page.no-cookie")
             text = "This page needs the link that the server has printed: open that one, with its token.\n"
             return PlainTextResponse(text, 401)
         scope["role"] = role
@@ -155,16 +156,16 @@ class Guard:
 
     def _refused_change(self, headers: Headers, host: str, role: str) -> Response | None:
         if headers.getlist("origin") != [f"{self._scheme}://{host}"]:
-            return _refused(403, "This request comes from another site.", "Use the page itself.", "page.origin")
+            return error(403, "This request comes from another site.", "Use the page itself.", "page.origin")
         if headers.getlist("x-lanfit") != ["1"]:
-            return _refused(403, "The header X-Lanfit is missing.", "Send X-Lanfit: 1.", "page.header")
+            return error(403, "The header X-Lanfit is missing.", "Send X-Lanfit: 1.", "page.header")
         if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-            return _refused(415, "Changes are sent as JSON.", "Send Content-Type: application/json.", "page.json")
+            return error(415, "Changes are sent as JSON.", "Send Content-Type: application/json.", "page.json")
         if role != TEACHER:
             hint = "Open the link for the teacher, which the server has printed."
-            return _refused(403, "This link only lets you look.", hint, "page.read-only")
+            return error(403, "This link only lets you look.", hint, "page.read-only")
         if (length := headers.get("content-length")) is not None and int(length) > MOST_BYTES:
-            return _refused(413, "The request is too large.", "", "page.too-large")
+            return error(413, "The request is too large.", "", "page.too-large")
         return None
 
 
@@ -182,7 +183,3 @@ def _limited(receive: Receive) -> Receive:
         return message
 
     return limited
-
-
-def _refused(status: int, text: str, hint: str, code: str, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": text, "hint": hint, "code": code}, status, headers)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import logging
 import socket
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from lanfit_server.run.runner import RunHost
 from lanfit_server.session import Session
 from lanfit_server.start.interfaces import interfaces_here, ranked
 from lanfit_server.start.page_settings import PageSettings
+from lanfit_server.ui.dashboard import earlier, samples_view, timeline_view
 from lanfit_server.ui.dashboard.app import make_app
 from lanfit_server.ui.dashboard.board import TEACHER, VIEWER, Board
 from lanfit_server.ui.dashboard.context import Context
@@ -42,8 +41,10 @@ END_SECONDS = 2
 MOST_CONNECTIONS = 2000
 #: The addresses of this machine are looked up again for a Host that is unknown, at most this often in seconds.
 LOOK_SECONDS = 5.0
-#: Modules that show more of each event; see `Board`.
-FEEDS = ("earlier", "samples_view", "timeline_view")
+#: What shows more of each event; see `Board`.
+FEEDS = (samples_view.feed, timeline_view.feed)
+#: And those that are told of each run that begins.
+BEGAN = (earlier.began, samples_view.began, timeline_view.began)
 
 logger = logging.getLogger("lanfit.server")
 
@@ -80,13 +81,7 @@ class Page:
             "stream": "sse",
             "poll_seconds": settings.poll_seconds,
         }
-        modules = _modules(FEEDS)
-        self.board = Board(
-            members,
-            server,
-            [module.feed for module in modules if hasattr(module, "feed")],
-            [module.began for module in modules if hasattr(module, "began")],
-        )
+        self.board = Board(members, server, FEEDS, BEGAN)
         self.port = 0
         self._addresses: list[str] = []
         self._hosts: frozenset[str] = frozenset()
@@ -237,9 +232,3 @@ def _best(host: str, addresses: Sequence[str]) -> str:
         return host.strip().removeprefix("[").removesuffix("]")
     here = [each.address for each in ranked(interfaces_here()) if "%" not in each.address]
     return here[0] if here else "127.0.0.1" if "0.0.0.0" in addresses else "::1"
-
-
-def _modules(names: Sequence[str]) -> list[Any]:
-    """Return the modules of this package with these names that there are."""
-    found = [f"{__package__}.{name}" for name in names]
-    return [importlib.import_module(name) for name in found if find_spec(name) is not None]
