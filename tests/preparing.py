@@ -25,7 +25,7 @@ PEOPLE = """id,name,age,city,joined,income,bought
 
 
 @dataclass(frozen=True)
-class Desk:
+class TableFolder:
     """A workspace, and the commands in it."""
 
     root: Path
@@ -78,9 +78,9 @@ class Desk:
             return list(csv.reader(file))
 
 
-def column(desk: Desk, name: str) -> list[float]:
+def column(prepared: TableFolder, name: str) -> list[float]:
     """A column of X."""
-    names, rows = desk.inputs()
+    names, rows = prepared.inputs()
     return [row[names.index(name)] for row in rows]
 
 

@@ -184,7 +184,7 @@ class Worker:
         if self._passing not in ("", work.item.passing):
             self._cache.forget(self._passing)
         self._passing = work.item.passing
-        return work.item.order(number, files, time.perf_counter() - began)
+        return work.item.make_command(number, files, time.perf_counter() - began)
 
     def _coming(self, work: Work, came: int, total: int) -> None:
         """Update the progress of receiving."""
@@ -213,7 +213,7 @@ class Worker:
     def on_unusable(self, why: NotReady) -> None:
         self._log_now(f"{sentence(why.error)}.")
 
-    def on_early_order(self) -> None:
+    def on_early_command(self) -> None:
         self.context.log("Waiting for the backend to be imported.")
 
     def on_death(self, died: LanfitError, then: Death) -> None:

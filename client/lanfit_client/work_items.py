@@ -145,7 +145,7 @@ class WorkItem(executor.WorkItem, Protocol):
         """Handle a reason why its blocks have to wait; empty: they do not wait any more."""
         ...
 
-    def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> commands.Work:
+    def make_command(self, number: int, files: Sequence[ArrayFile], receive: float) -> commands.Work:
         """Return the command for the trainer with these blocks, which took `receive` seconds to receive."""
         ...
 
@@ -227,7 +227,7 @@ class Training(LeasedTask):
     def checkpoint(self) -> Path:
         return self._context.checkpoints.of(self.lease.run, self.lease.task)
 
-    def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> commands.Fit:
+    def make_command(self, number: int, files: Sequence[ArrayFile], receive: float) -> commands.Fit:
         lease, context = self.lease, self._context
         weights, shard, *more = files
         rows = more.pop(0) if lease.rows is not None else None
@@ -318,7 +318,7 @@ class Surveying(_Own):
             f"Reading and checking the data of this client in {self.context.data}; no row leaves this machine."
         )
 
-    def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> commands.Survey:
+    def make_command(self, number: int, files: Sequence[ArrayFile], receive: float) -> commands.Survey:
         path = str(self.context.cache / "survey.block")
         model, own, data = self.message.model, self.message.own, str(self.context.data)
         custom = self.context.custom(model)
@@ -386,7 +386,7 @@ class EvaluationItem(_Own, ModelsToEvaluate):
         task, run = self.message.task, self.message.run
         self.context.log(f"Evaluating {task} of run {run} on the {self.message.rows} rows of this client.")
 
-    def order(self, number: int, files: Sequence[ArrayFile], receive: float) -> commands.Evaluate:
+    def make_command(self, number: int, files: Sequence[ArrayFile], receive: float) -> commands.Evaluate:
         shard, *members = files
         custom, data = self.context.custom(self.message.model), str(self.context.data)
         return self.command(number, shard, members, custom, data, self.context.least_rows)

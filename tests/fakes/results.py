@@ -43,7 +43,7 @@ def result(**changes: object) -> Result:
     return Result(**{**fields, **changes})  # type: ignore[arg-type]
 
 
-def desk_in(folder: Path) -> ResultStore:
+def store_in(folder: Path) -> ResultStore:
     """A store with one open run of two tasks, as after dealing."""
     place = Workspace(folder)
     ledger = Ledger(place.run_folder("run-1"))

@@ -39,9 +39,9 @@ def test_rounds_leave_one_history_and_no_copy_of_the_model(tmp_path: Path) -> No
     for number in (1, 2):
         training = item(tmp_path, sent, said, number)
         files = [ArrayFile("", block) for block in training.blocks]
-        order = training.order(number, files, 0.0)
-        assert order.copy == ""
-        assert order.fit.round == number
+        command = training.make_command(number, files, 0.0)
+        assert command.copy == ""
+        assert command.fit.round == number
         for epoch in (0, 1):
             training.on_answer(Step(number, "training", epoch + 1, 2, 3, 3, 0.5, 1.0), READY)
             training.on_answer(EpochDone(number, epoch, {"loss": number + epoch / 10}), READY)
@@ -55,8 +55,8 @@ def test_rounds_leave_one_history_and_no_copy_of_the_model(tmp_path: Path) -> No
 def test_a_result_is_offered_before_anything_is_said_of_it(tmp_path: Path) -> None:
     sent: list[Message] = []
     training = item(tmp_path, sent, [], 1)
-    order = training.order(1, [ArrayFile("", block) for block in training.blocks], 0.0)
-    block = ArrayFile.write(Path(order.result), {"w": np.zeros(3, np.float32)})
+    command = training.make_command(1, [ArrayFile("", block) for block in training.blocks], 0.0)
+    block = ArrayFile.write(Path(command.result), {"w": np.zeros(3, np.float32)})
     training.on_answer(Trained(1, block, ("loss",), 0, {}, {}), READY)
     assert [type(each) for each in sent] == [Offer, LogLines]
 
@@ -64,8 +64,8 @@ def test_a_result_is_offered_before_anything_is_said_of_it(tmp_path: Path) -> No
 def test_without_rounds_the_client_keeps_a_copy_and_each_history_is_its_own(tmp_path: Path) -> None:
     for _ in range(2):
         training = item(tmp_path, [], [], 0)
-        order = training.order(1, [ArrayFile("", block) for block in training.blocks], 0.0)
-        assert order.copy.endswith("lab.h5")
+        command = training.make_command(1, [ArrayFile("", block) for block in training.blocks], 0.0)
+        assert command.copy.endswith("lab.h5")
         training.on_answer(EpochDone(1, 0, {"loss": 0.5}), READY)
     [history] = tmp_path.rglob("history.csv")
     assert history.read_text() == "epoch,loss\n0,0.5\n"
@@ -84,25 +84,25 @@ def test_without_rounds_the_client_keeps_a_copy_and_each_history_is_its_own(tmp_
 )
 def test_what_a_round_asks_for_is_in_the_key_of_its_checkpoint(tmp_path: Path, change: dict[str, object]) -> None:
     training = item(tmp_path, [], [], 1)
-    order = training.order(1, [ArrayFile("", block) for block in training.blocks], 0.0)
-    other = msgspec.structs.replace(order, fit=msgspec.structs.replace(order.fit, **change))
-    assert checkpoint_key(order, order.shard.block, ("a",)) != checkpoint_key(other, order.shard.block, ("a",))
+    command = training.make_command(1, [ArrayFile("", block) for block in training.blocks], 0.0)
+    other = msgspec.structs.replace(command, fit=msgspec.structs.replace(command.fit, **change))
+    assert checkpoint_key(command, command.shard.block, ("a",)) != checkpoint_key(other, command.shard.block, ("a",))
 
 
 def test_indices_of_rows_are_received_and_given_to_the_trainer_and_are_in_the_key_of_its_checkpoint(
     tmp_path: Path,
 ) -> None:
     training = item(tmp_path, [], [], 1)
-    plain = training.order(1, [ArrayFile("", block) for block in training.blocks], 0.0)
+    plain = training.make_command(1, [ArrayFile("", block) for block in training.blocks], 0.0)
     assert plain.rows is None
     keys = {checkpoint_key(plain, plain.shard.block, ("a",))}
     for indices in ([0, 2], [1, 2]):
         rows = block_of({"train": np.array(indices), "validation": np.array([], np.int64)})
         training.lease = msgspec.structs.replace(training.lease, rows=rows)
         assert training.blocks[2:] == (rows,)
-        order = training.order(1, [ArrayFile("", block) for block in training.blocks], 0.0)
-        assert order.rows == ArrayFile("", rows)
-        keys.add(checkpoint_key(order, order.shard.block, ("a",)))
+        command = training.make_command(1, [ArrayFile("", block) for block in training.blocks], 0.0)
+        assert command.rows == ArrayFile("", rows)
+        keys.add(checkpoint_key(command, command.shard.block, ("a",)))
     assert len(keys) == 3
 
 

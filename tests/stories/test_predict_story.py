@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from error_cases import assert_reported
 from PIL import Image
-from preparing import PEOPLE, Desk, table
+from preparing import PEOPLE, TableFolder, table
 
 from lanfit_server.prepare_data.models import model_script
 
@@ -21,8 +21,8 @@ pytestmark = pytest.mark.keras
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> Desk:
-    return Desk(tmp_path)
+def prepared(tmp_path: Path) -> TableFolder:
+    return TableFolder(tmp_path)
 
 
 def save(path: Path, *layers: Any, loss: str = "sparse_categorical_crossentropy") -> Any:
@@ -41,24 +41,24 @@ def predicted(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def trained(desk: Desk, **options: Any) -> tuple[Any, Path]:
+def trained(prepared: TableFolder, **options: Any) -> tuple[Any, Path]:
     """A model for the prepared people, in a folder like a run's, with the recipe beside it."""
     import keras
 
-    desk.prepare(desk.write("people.csv", PEOPLE), "--target", "bought")
-    folder = desk.root / "model" / "collected" / "run"
-    inputs = len(desk.recipe()["inputs"])
+    prepared.prepare(prepared.write("people.csv", PEOPLE), "--target", "bought")
+    folder = prepared.root / "model" / "collected" / "run"
+    inputs = len(prepared.recipe()["inputs"])
     layers = (keras.Input((inputs,)), keras.layers.Rescaling(0.001), keras.layers.Dense(2, "softmax"))
     model = save(folder / "final.keras", *layers, **options)
-    (desk.root / "dataset" / "recipe.json").rename(folder / "recipe.json")
+    (prepared.root / "dataset" / "recipe.json").rename(folder / "recipe.json")
     return model, folder
 
 
-def test_raw_rows_get_predictions_with_names(desk: Desk) -> None:
-    model, _ = trained(desk)
-    x = np.float32(desk.inputs()[1])
-    out = desk.root / "p.csv"
-    done = desk.run("predict", "run", desk.root / "people.csv", "--out", out)
+def test_raw_rows_get_predictions_with_names(prepared: TableFolder) -> None:
+    model, _ = trained(prepared)
+    x = np.float32(prepared.inputs()[1])
+    out = prepared.root / "p.csv"
+    done = prepared.run("predict", "run", prepared.root / "people.csv", "--out", out)
     assert done.exit_code == 0, (done.stderr, done.exception)
     rows = predicted(out)
     chances = model.predict(x, verbose=0)
@@ -68,52 +68,52 @@ def test_raw_rows_get_predictions_with_names(desk: Desk) -> None:
     assert "6 rows predicted" in done.stdout
 
 
-def test_rows_without_the_target_and_with_new_values_are_predicted_and_it_is_said(desk: Desk) -> None:
-    trained(desk)
-    new = desk.write("new.csv", "city,joined,income,age\nParis,2022-01-01,$5,\n")
-    done = desk.run("predict", "run", new, "--out", desk.root / "p.csv", "--json")
+def test_rows_without_the_target_and_with_new_values_are_predicted_and_it_is_said(prepared: TableFolder) -> None:
+    trained(prepared)
+    new = prepared.write("new.csv", "city,joined,income,age\nParis,2022-01-01,$5,\n")
+    done = prepared.run("predict", "run", new, "--out", prepared.root / "p.csv", "--json")
     said = json.loads(done.stdout)
     assert said["rows"] == 1
     assert [note for note in said["notes"] if '"Paris"' in note]
     assert [note for note in said["notes"] if "missing value" in note]
 
 
-def test_cells_that_a_spreadsheet_would_compute_are_made_harmless(desk: Desk) -> None:
-    trained(desk)
+def test_cells_that_a_spreadsheet_would_compute_are_made_harmless(prepared: TableFolder) -> None:
+    trained(prepared)
     lines = "=cmd|'/c calc'!A1,Oslo,2022-01-01,$5,-3\n+1+1,Rome,2022-01-01,$5,4\n@x,Rome,2022-01-01,$5,4\n"
-    new = desk.write("new.csv", "name,city,joined,income,age\n" + lines)
-    done = desk.run("predict", "run", new, "--out", desk.root / "p.csv")
+    new = prepared.write("new.csv", "name,city,joined,income,age\n" + lines)
+    done = prepared.run("predict", "run", new, "--out", prepared.root / "p.csv")
     assert done.exit_code == 0, done.stderr
-    rows = predicted(desk.root / "p.csv")
+    rows = predicted(prepared.root / "p.csv")
     assert [row["name"][:2] for row in rows] == ["'=", "'+", "'@"]
     assert rows[0]["age"] == "-3"
 
 
-def test_numbers_are_predicted_without_a_recipe_and_labels_lie_beside_the_model(desk: Desk) -> None:
+def test_numbers_are_predicted_without_a_recipe_and_labels_lie_beside_the_model(prepared: TableFolder) -> None:
     import keras
 
-    model = save(desk.root / "m" / "final.keras", keras.Input((2,)), keras.layers.Dense(3, "softmax"))
-    desk.write("m/preprocessing.json", json.dumps({"labels": ["=a", "b", "c"]}))
+    model = save(prepared.root / "m" / "final.keras", keras.Input((2,)), keras.layers.Dense(3, "softmax"))
+    prepared.write("m/preprocessing.json", json.dumps({"labels": ["=a", "b", "c"]}))
     x = np.random.default_rng(0).normal(size=(5, 2)).astype("float32")
-    np.savez(desk.root / "rows.npz", x)
-    done = desk.run("predict", desk.root / "m", desk.root / "rows.npz", "--out", desk.root / "p.csv")
+    np.savez(prepared.root / "rows.npz", x)
+    done = prepared.run("predict", prepared.root / "m", prepared.root / "rows.npz", "--out", prepared.root / "p.csv")
     assert done.exit_code == 0, done.stderr
     names = [["'=a", "b", "c"][n] for n in model.predict(x, verbose=0).argmax(axis=1)]
-    assert [row["prediction"] for row in predicted(desk.root / "p.csv")] == names
-    assert [row["row"] for row in predicted(desk.root / "p.csv")] == ["1", "2", "3", "4", "5"]
+    assert [row["prediction"] for row in predicted(prepared.root / "p.csv")] == names
+    assert [row["row"] for row in predicted(prepared.root / "p.csv")] == ["1", "2", "3", "4", "5"]
 
 
 @pytest.mark.parametrize(("loss", "outputs"), [("mean_squared_error", 1), ("binary_crossentropy", 1)])
-def test_numbers_and_yes_or_no_are_predicted_for_what_they_are(desk: Desk, loss: str, outputs: int) -> None:
+def test_numbers_and_yes_or_no_are_predicted_for_what_they_are(prepared: TableFolder, loss: str, outputs: int) -> None:
     import keras
 
     activation = "sigmoid" if "binary" in loss else None
-    model = save(desk.root / "m.keras", keras.Input((2,)), keras.layers.Dense(outputs, activation), loss=loss)
-    rows = desk.write("rows.csv", "a,b\n1,2\n-3,4\n5,-6\n")
-    done = desk.run("predict", desk.root / "m.keras", rows, "--out", desk.root / "p.csv")
+    model = save(prepared.root / "m.keras", keras.Input((2,)), keras.layers.Dense(outputs, activation), loss=loss)
+    rows = prepared.write("rows.csv", "a,b\n1,2\n-3,4\n5,-6\n")
+    done = prepared.run("predict", prepared.root / "m.keras", rows, "--out", prepared.root / "p.csv")
     assert done.exit_code == 0, done.stderr
     right = model.predict(np.float32([[1, 2], [-3, 4], [5, -6]]), verbose=0)[:, 0]
-    got = [float(row["prediction"]) for row in predicted(desk.root / "p.csv")]
+    got = [float(row["prediction"]) for row in predicted(prepared.root / "p.csv")]
     assert got == pytest.approx([float(n > 0.5) if activation else float(n) for n in right], abs=1e-6)
 
 
@@ -134,30 +134,30 @@ def test_the_script_of_a_model_builds_one_that_takes_the_rows(
     assert model.loss == ("sparse_categorical_crossentropy" if classes else "mean_squared_error")
 
 
-def test_prepare_makes_a_model_with_its_script(desk: Desk) -> None:
+def test_prepare_makes_a_model_with_its_script(prepared: TableFolder) -> None:
     import keras
 
-    said = desk.prepare(desk.write("people.csv", PEOPLE), "--target", "bought", "--model", "mlp")
+    said = prepared.prepare(prepared.write("people.csv", PEOPLE), "--target", "bought", "--model", "mlp")
     assert said["model"] == "model/people.keras"
-    assert keras.models.load_model(desk.root / "model/people.keras").input_shape == (None, 8)
-    assert (desk.root / "model/people.py").read_text().startswith('"""Builds and compiles the model for people.csv')
+    assert keras.models.load_model(prepared.root / "model/people.keras").input_shape == (None, 8)
+    assert (prepared.root / "model/people.py").read_text().startswith('"""Builds and compiles the model for people.csv')
     assert said["next"][0] == "lanfit server --model people.keras --normalizer zscore"
 
 
-def test_images_are_predicted_in_the_size_of_the_model(desk: Desk) -> None:
+def test_images_are_predicted_in_the_size_of_the_model(prepared: TableFolder) -> None:
     import keras
 
     layers = (keras.Input((4, 5, 3)), keras.layers.Flatten(), keras.layers.Dense(2, "softmax"))
-    model = save(desk.root / "m" / "final.keras", *layers)
-    desk.write("m/preprocessing.json", json.dumps({"labels": ["cat", "dog"]}))
+    model = save(prepared.root / "m" / "final.keras", *layers)
+    prepared.write("m/preprocessing.json", json.dumps({"labels": ["cat", "dog"]}))
     pixels = np.random.default_rng(0).integers(0, 256, (12, 4, 5, 3), np.uint8)
     for number, image in enumerate(pixels):
-        path = desk.root / "new" / f"{number}.png"
+        path = prepared.root / "new" / f"{number}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(image).save(path)
-    done = desk.run("predict", desk.root / "m", desk.root / "new", "--out", desk.root / "p.csv")
+    done = prepared.run("predict", prepared.root / "m", prepared.root / "new", "--out", prepared.root / "p.csv")
     assert done.exit_code == 0, (done.stderr, done.exception)
-    rows = predicted(desk.root / "p.csv")
+    rows = predicted(prepared.root / "p.csv")
     assert [row["file"] for row in rows] == [f"{number}.png" for number in range(12)]
     names = [["cat", "dog"][n] for n in model.predict(pixels, verbose=0).argmax(axis=1)]
     assert [row["prediction"] for row in rows] == names
@@ -166,34 +166,34 @@ def test_images_are_predicted_in_the_size_of_the_model(desk: Desk) -> None:
 # --- errors ---------------------------------------------------------------------------------------------------
 
 
-def refused(desk: Desk, code: str, *arguments: object, answers: str | None = None) -> None:
-    assert_reported(code, desk.refused(*arguments, answers=answers).stderr)
+def refused(prepared: TableFolder, code: str, *arguments: object, answers: str | None = None) -> None:
+    assert_reported(code, prepared.refused(*arguments, answers=answers).stderr)
 
 
-def test_what_can_not_be_predicted_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_can_not_be_predicted_is_named(prepared: TableFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     import keras
 
-    rows, out = desk.write("rows.csv", "a,b\n1,2\n"), desk.root / "p.csv"
-    refused(desk, "predict.not-loaded", "predict", desk.write("no.keras", "x"), rows, "--out", out)
-    save(desk.root / "m" / "three.keras", keras.Input((3,)), keras.layers.Dense(1), loss="mse")
-    refused(desk, "predict.other-shape", "predict", desk.root / "m" / "three.keras", rows, "--out", out)
-    save(desk.root / "m" / "final.keras", keras.Input((2,)), keras.layers.Dense(1), loss="mse")
-    desk.write("m/preprocessing.json", "[")
-    refused(desk, "predict.no-preprocessing", "predict", desk.root / "m", rows, "--out", out)
+    rows, out = prepared.write("rows.csv", "a,b\n1,2\n"), prepared.root / "p.csv"
+    refused(prepared, "predict.not-loaded", "predict", prepared.write("no.keras", "x"), rows, "--out", out)
+    save(prepared.root / "m" / "three.keras", keras.Input((3,)), keras.layers.Dense(1), loss="mse")
+    refused(prepared, "predict.other-shape", "predict", prepared.root / "m" / "three.keras", rows, "--out", out)
+    save(prepared.root / "m" / "final.keras", keras.Input((2,)), keras.layers.Dense(1), loss="mse")
+    prepared.write("m/preprocessing.json", "[")
+    refused(prepared, "predict.no-preprocessing", "predict", prepared.root / "m", rows, "--out", out)
     one, two = keras.Input((2,)), keras.Input((2,))
-    keras.Model([one, two], keras.layers.Add()([one, two])).save(desk.root / "several.keras")
-    refused(desk, "predict.several", "predict", desk.root / "several.keras", rows, "--out", out)
+    keras.Model([one, two], keras.layers.Add()([one, two])).save(prepared.root / "several.keras")
+    refused(prepared, "predict.several", "predict", prepared.root / "several.keras", rows, "--out", out)
     monkeypatch.setitem(__import__("sys").modules, "keras", None)
-    refused(desk, "predict.no-keras", "predict", desk.root / "m", rows, "--out", out)
+    refused(prepared, "predict.no-keras", "predict", prepared.root / "m", rows, "--out", out)
     assert not out.exists()
 
 
-def test_a_script_that_fails_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_script_that_fails_is_named(prepared: TableFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "KERAS_BACKEND", "no-such-backend")
-    path = desk.write("people.csv", PEOPLE)
-    refused(desk, "prepare.model-failed", "prepare", path, "--target", "bought", "--model", "mlp", "--yes")
+    path = prepared.write("people.csv", PEOPLE)
+    refused(prepared, "prepare.model-failed", "prepare", path, "--target", "bought", "--model", "mlp", "--yes")
 
 
-def test_a_correction_that_is_none_is_named(desk: Desk) -> None:
-    path = desk.write("t.csv", table(["a", "y"], [(1, 1.5), (2, 2.5)]))
-    refused(desk, "prepare.no-correction", "prepare", path, answers="y\n\na is a category\n")
+def test_a_correction_that_is_none_is_named(prepared: TableFolder) -> None:
+    path = prepared.write("t.csv", table(["a", "y"], [(1, 1.5), (2, 2.5)]))
+    refused(prepared, "prepare.no-correction", "prepare", path, answers="y\n\na is a category\n")

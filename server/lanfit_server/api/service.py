@@ -49,8 +49,8 @@ from lanfit_server.models.model_process import problem
 from lanfit_server.requests import RunHandle, RunInterrupted
 from lanfit_server.run.instructions import Change, Command, Pause, Resume, Stop
 from lanfit_server.session import Session
-from lanfit_server.start.admission import how_to_join
 from lanfit_server.start.endpoint import Endpoint
+from lanfit_server.start.endpoint_setup import how_to_join
 from lanfit_server.start.passphrase import check_passphrase, make_passphrase
 from lanfit_server.start.prompts import SETTINGS
 from lanfit_server.start.simulation import Simulation

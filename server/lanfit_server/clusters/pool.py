@@ -1,6 +1,6 @@
 """A pool of trainers for many clients: work items queue until one is free. Independent of runs and clients.
 
-A trainer keeps nothing of an order but its compiled model, so memory goes by the number of trainers.
+A trainer keeps nothing of a command but its compiled model, so memory goes by the number of trainers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class WorkItem(executor.WorkItem, Protocol):
         """Return the block that its trainer reads: a trainer that read the same one last is preferred."""
         ...
 
-    async def order(self, number: int) -> Work:
+    async def make_command(self, number: int) -> Work:
         """Return the command for a trainer, which is free.
 
         Raises:
@@ -146,7 +146,7 @@ class Slot:
     def begin(self, item: WorkItem) -> None:
         """Start an item on this free trainer."""
         self.warm = item.warm
-        self.executor.begin(item, item.order)
+        self.executor.begin(item, item.make_command)
 
     def on_ready(self, ready: Ready) -> None:
         self._pool.ready(ready)
@@ -154,7 +154,7 @@ class Slot:
     def on_unusable(self, why: NotReady) -> None:
         self._pool.on_unusable(InputError(why.error, why.hint))
 
-    def on_early_order(self) -> None:
+    def on_early_command(self) -> None:
         pass  # reported when the first of them is ready
 
     def on_death(self, died: LanfitError, then: Death) -> None:

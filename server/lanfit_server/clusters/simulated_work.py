@@ -62,7 +62,7 @@ class Training(LeasedTask):
     def checkpoint(self) -> Path:
         return self._folder / "state.checkpoint"
 
-    async def order(self, number: int) -> commands.Fit:
+    async def make_command(self, number: int) -> commands.Fit:
         lease, blocks = self.lease, self._cluster.blocks
         self._folder.mkdir(parents=True, exist_ok=True)
         self._is_now("preparing")
@@ -98,7 +98,7 @@ class EvaluationItem(ModelsToEvaluate):
         self.warm = message.shard.id
         self._cluster = cluster
 
-    async def order(self, number: int) -> commands.Evaluate:
+    async def make_command(self, number: int) -> commands.Evaluate:
         message, blocks = self.message, self._cluster.blocks
         members = [await blocks.file(member) for member in message.members]
         shard = await blocks.file(message.shard)

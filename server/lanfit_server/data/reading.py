@@ -45,7 +45,7 @@ STACK_BYTES: Final = 2 << 20
 
 
 @dataclass(frozen=True)
-class Order:
+class ReadRequest:
     """What to read, and where its rows go."""
 
     request: DataRequest
@@ -75,11 +75,11 @@ def read_data(
         KeyboardInterrupt: Ctrl-C, or `stop`, while files are read.
     """
     folds = fold_of(job, 1) if job.deal != "parts" and folds_of(job) else None
-    order = Order(request_of(job, workspace, model), folds, scratch)
-    return read_files(order, stop) if source is None else read_rows(order, source)
+    read_request = ReadRequest(request_of(job, workspace, model), folds, scratch)
+    return read_files(read_request, stop) if source is None else read_rows(read_request, source)
 
 
-def read_files(order: Order, stop: threading.Event | None = None) -> Prepared:
+def read_files(read_request: ReadRequest, stop: threading.Event | None = None) -> Prepared:
     """Read in a separate process; in another one, file after file, if several at once may have been too much.
 
     Raises:
@@ -87,55 +87,55 @@ def read_files(order: Order, stop: threading.Event | None = None) -> Prepared:
         KeyboardInterrupt: as `read_data`.
     """
     try:
-        return read_elsewhere(order, stop)
+        return read_elsewhere(read_request, stop)
     except ReaderEnded as ended:
         # A crash with several concurrent files may be caused by all of them together; reading one at a time shows
         # which.
-        if len(noted(_notes_of(order.scratch))) < 2 and not ended.without_memory:
-            raise _named(ended, order) from None
+        if len(noted(_notes_of(read_request.scratch))) < 2 and not ended.without_memory:
+            raise _named(ended, read_request) from None
     except InputError as wrong:
         if wrong.code != "file.reader-memory":
             raise
     try:
-        return read_elsewhere(replace(order, at_once=False), stop)
+        return read_elsewhere(replace(read_request, at_once=False), stop)
     except ReaderEnded as ended:
-        raise _named(ended, order) from None
+        raise _named(ended, read_request) from None
 
 
-def _named(ended: ReaderEnded, order: Order) -> LanfitError:
+def _named(ended: ReaderEnded, read_request: ReadRequest) -> LanfitError:
     """Return the error for the file that was being read; if none was, for the folder."""
-    return ended.named(", or ".join(noted(_notes_of(order.scratch))) or order.request.x_dir)
+    return ended.named(", or ".join(noted(_notes_of(read_request.scratch))) or read_request.request.x_dir)
 
 
 def _notes_of(scratch: Path) -> Path:
     return scratch / "files-in-hand"
 
 
-def read_elsewhere(order: Order, stop: threading.Event | None = None) -> Prepared:
+def read_elsewhere(read_request: ReadRequest, stop: threading.Event | None = None) -> Prepared:
     """Read in a separate process.
 
     Raises:
         LanfitError: whatever is wrong with the data.
         ReaderEnded: the process ended without an answer.
     """
-    order.scratch.mkdir(parents=True, exist_ok=True)
-    found = ask(MODULE, msgspec.msgpack.encode(order, enc_hook=_bytes_of), stop=stop)
+    read_request.scratch.mkdir(parents=True, exist_ok=True)
+    found = ask(MODULE, msgspec.msgpack.encode(read_request, enc_hook=_bytes_of), stop=stop)
     outline = msgspec.msgpack.decode(found, type=Outline)
-    return outline.filled(lambda spec: _mapped(order.scratch, spec))
+    return outline.filled(lambda spec: _mapped(read_request.scratch, spec))
 
 
 def _mapped(scratch: Path, spec: ArraySpec) -> AnyArray:
     return BlockFile.open(_block_of(scratch, spec.name)).arrays([spec])[spec.name]
 
 
-def read_rows(order: Order, source: Source | None = None) -> Prepared:
+def read_rows(read_request: ReadRequest, source: Source | None = None) -> Prepared:
     """Read in this process.
 
     Raises:
         LanfitError: whatever is wrong with the data.
     """
-    request, folds = order.request, order.folds
-    data = prepare(request, _allocate_in(order.scratch), source)
+    request, folds = read_request.request, read_request.folds
+    data = prepare(request, _allocate_in(read_request.scratch), source)
     if folds is not None:
         for shard in data.shards:
             check_rows(folds, request.outputs, shard, data.labels, request.batch_size)
@@ -228,9 +228,9 @@ def check_rows(
 # --- in the process ---------------------------------------------------------------------------------------------
 
 
-def answer(order: bytes, limit: int) -> bytes:
+def answer(read_request: bytes, limit: int) -> bytes:
     """Read the rows, write them into their files, and return facts about them."""
-    wanted = msgspec.msgpack.decode(order, type=Order, dec_hook=_path_of)
+    wanted = msgspec.msgpack.decode(read_request, type=ReadRequest, dec_hook=_path_of)
     note_in(_notes_of(wanted.scratch))
     if not wanted.at_once:
         one_at_a_time()
@@ -249,13 +249,13 @@ def _size_of(request: DataRequest) -> int:
 
 def _bytes_of(path: Any) -> bytes:
     if not isinstance(path, Path):
-        raise NotImplementedError(f"{type(path).__name__} in an order")
+        raise NotImplementedError(f"{type(path).__name__} in a request")
     return os.fsencode(path)
 
 
 def _path_of(kind: type, name: Any) -> Path:
     if kind is not Path:
-        raise NotImplementedError(f"{kind} in an order")
+        raise NotImplementedError(f"{kind} in a request")
     return Path(os.fsdecode(name))
 
 

@@ -73,7 +73,7 @@ from lanfit_server.run.parts import Takers, replace_parts
 from lanfit_server.run.retention import remove_oldest
 from lanfit_server.run.run_stats import RunStats
 from lanfit_server.run.shell import Shell
-from lanfit_server.run.wait_for_clients import Assembly, joined, why_no_run_began
+from lanfit_server.run.wait_for_clients import ClientWait, joined, why_no_run_began
 from lanfit_server.store.array_source import ArraySource
 from lanfit_server.store.ledger import RunRecord, labels_by_target
 from lanfit_server.store.result_store import OpenRun, ResultStore
@@ -369,9 +369,9 @@ class Runner:
         self, clients: int, takers: Takers | None, early: EarlyStart, *, by_key: bool, only: Sequence[str] = ()
     ) -> list[str]:
         """Wait for the clients, and for the parts that they choose."""
-        assembly = Assembly(self._cluster, self._display, takers, early, only=only)
+        client_wait = ClientWait(self._cluster, self._display, takers, early, only=only)
         with self._waiting(early, by_key), self._display.table(self._cluster.roster.members, self._host.notes):
-            owners = await assembly.gather(clients)
+            owners = await client_wait.gather(clients)
         for note in takers.notes(owners) if takers else ():
             self._log(f"Note: {note}.")
         return owners
@@ -396,7 +396,7 @@ class Runner:
             job, lambda clients: METHODS[job.method].check(msgspec.structs.replace(job, clients=clients))
         )
         owners = await self._gather(job.clients, takers, early, by_key=request.enter_starts)
-        assembly = Assembly(
+        client_wait = ClientWait(
             self._cluster,
             self._display,
             takers,
@@ -407,9 +407,9 @@ class Runner:
         )
         try:
             with self._waiting(early, request.enter_starts):
-                return await assembly.survey(owners, Survey(model, client_data(job), serve(self._cluster, weights)))
+                return await client_wait.survey(owners, Survey(model, client_data(job), serve(self._cluster, weights)))
         finally:
-            self._faults = assembly.faults
+            self._faults = client_wait.faults
 
     # --- the run -------------------------------------------------------------------------------------------------
 

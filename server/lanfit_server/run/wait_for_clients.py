@@ -127,7 +127,7 @@ def why_no_run_began(faults: Mapping[str, LanfitError], client: str) -> str:
     return "no run was started: see the server for the reason"
 
 
-class Assembly:
+class ClientWait:
     """Waits for the clients of a run.
 
     Args:
@@ -258,7 +258,7 @@ class Assembly:
         self._parts.by[name] = parts
         await self._cluster.send(name, PartsTaken(name, parts.first, parts.last, self._parts.of))
 
-    async def survey(self, owners: Sequence[str], order: Survey) -> tuple[RunData, list[str]]:
+    async def survey(self, owners: Sequence[str], request: Survey) -> tuple[RunData, list[str]]:
         """Let clients read and check their own data; return the merged survey, and the clients.
 
         What is wrong is collected of all of them before anything is made of it. Who leaves before it has told may be
@@ -275,27 +275,27 @@ class Assembly:
         do = "read and check their" if len(owners) > 1 else "reads and checks its"
         self._display.log(f"{', '.join(owners)} {do} own files …")
         for name in owners:
-            await self._survey(name, order)
+            await self._survey(name, request)
         while True:
             early = len(answers.told) < wanted and self._begins(list(answers.told))
             if early or (len(answers.told) == wanted and not answers.misfit):
                 try:
-                    return self._united(answers, order)
+                    return self._united(answers, request)
                 except InputError as wrong:
                     if not self._corrects:
                         raise
                     await self._ask_for_corrections(answers, wrong)
             elif not self._corrects and (faults := answers.all_faults()):
                 raise together(faults)
-            await self._handle_next_event(answers, order)
+            await self._handle_next_event(answers, request)
             for name in [name for name in self._ready() if name not in answers.asked][: wanted - len(answers.asked)]:
                 answers.ask(name)
-                await self._survey(name, order)
+                await self._survey(name, request)
 
-    def _united(self, answers: _Answers, order: Survey) -> tuple[RunData, list[str]]:
+    def _united(self, answers: _Answers, request: Survey) -> tuple[RunData, list[str]]:
         told = answers.told
         owners = self._parts.in_order(told) if self._parts is not None else sorted(told, key=natural_key)
-        data, remarks = unite([told[name] for name in owners], order.model, order.own, self._max_weight)
+        data, remarks = unite([told[name] for name in owners], request.model, request.own, self._max_weight)
         if self._parts is not None:
             data = replace(data, parts=self._parts.of_all(owners))
         for note in remarks:
@@ -312,7 +312,7 @@ class Assembly:
             await self._cluster.notify(name, text)
         answers.misfit = True
 
-    async def _handle_next_event(self, answers: _Answers, order: Survey) -> None:
+    async def _handle_next_event(self, answers: _Answers, request: Survey) -> None:
         """Wait for the next event, and record it."""
         now = time.monotonic()
         seconds = min(REMIND_SECONDS, self._early.left(now), answers.left(now))
@@ -328,7 +328,7 @@ class Assembly:
                     self._display.log(f"{answers.waiting()}{self._early.invitation(len(answers.told), now)}")
             case SurveyDone(client, surveyed, arrays) if client in answers.asked:
                 try:
-                    told = ClientSurvey.of(client, order.model, surveyed, arrays)
+                    told = ClientSurvey.of(client, request.model, surveyed, arrays)
                 except InputError as wrong:
                     self._fault(answers, client, wrong)
                     return
@@ -354,7 +354,7 @@ class Assembly:
             case ClientJoined(client) if client in answers.asked and client not in answers.told:
                 if client not in answers.broken:
                     answers.ask(client)  # it returned before the end of its old link was noticed, or with other files
-                    await self._survey(client, order)
+                    await self._survey(client, request)
             case _:
                 await self._note(event)
 
@@ -372,12 +372,12 @@ class Assembly:
     def _deadline_text(self) -> str:
         return readable_duration(self._deadline)
 
-    async def _survey(self, name: str, order: Survey) -> None:
+    async def _survey(self, name: str, request: Survey) -> None:
         """Ask a client for the survey of its own data, of the parts that it has chosen."""
         if self._parts is not None:
-            own = client_data_of(order.own, self._parts.of, self._parts.by[name])
-            order = Survey(order.model, own, order.weights)
-        await self._cluster.send(name, order)
+            own = client_data_of(request.own, self._parts.of, self._parts.by[name])
+            request = Survey(request.model, own, request.weights)
+        await self._cluster.send(name, request)
 
     async def _note(self, event: Event | None) -> None:
         match event:

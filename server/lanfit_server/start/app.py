@@ -23,8 +23,8 @@ from lanfit_server.run import resume as resuming
 from lanfit_server.run.collecting import Collecting
 from lanfit_server.run.finalize import Finalizer
 from lanfit_server.session import Session, follow
-from lanfit_server.start.admission import Admission, join_command
 from lanfit_server.start.endpoint import Endpoint
+from lanfit_server.start.endpoint_setup import EndpointSetup, join_command
 from lanfit_server.start.job_prompts import JobPrompts
 from lanfit_server.start.options import Options
 from lanfit_server.start.page_settings import PageSettings
@@ -101,7 +101,7 @@ class Server:
         self._cluster = self._endpoint.cluster
         if terminal.take_defaults:  # nothing is asked
             self._cluster.waiting_for = "the server is being set up"
-        self._admission = Admission(self._endpoint, options, answers, terminal, loop)
+        self._endpoint_setup = EndpointSetup(self._endpoint, options, answers, terminal, loop)
         scratch = scratch_folder(self._workspace.server_state / "scratch")
         self._session = Session(self._workspace, self._endpoint, models, self._display, timeouts, scratch, watchers)
 
@@ -140,9 +140,9 @@ class Server:
         """Do the runs that are set up on the live page, until somebody ends the server."""
         self._cluster.waiting_for = "no run has been set up yet"
         with self._loop.within(self._session):
-            self._admission.open()
+            self._endpoint_setup.open()
             with self._served():
-                passphrase = self._admission.unlock()
+                passphrase = self._endpoint_setup.unlock()
                 self._show_passphrase(passphrase)
                 self._stay(passphrase)
         return []
@@ -186,7 +186,7 @@ class Server:
             run_id, job: of a run that an earlier server did not start before it died; all answers are known.
         """
         with self._loop.within(self._session):
-            self._admission.open()
+            self._endpoint_setup.open()
             return [self._train(run_id, job)] if self._answers.start_training() else self._collect()
 
     # --- training -----------------------------------------------------------------------------------------------
@@ -198,7 +198,9 @@ class Server:
         )
         with self._served():
             begun = prompts.ask_first(self._endpoint.host, self._endpoint.port)
-            passphrase = self._admission.unlock() if job is None else self._admission.unlock_again(job, run_id)
+            passphrase = (
+                self._endpoint_setup.unlock() if job is None else self._endpoint_setup.unlock_again(job, run_id)
+            )
             self._show_passphrase(passphrase)
             request = prompts.ask_rest(begun)
             self._start_local(request.job)
@@ -218,9 +220,9 @@ class Server:
         with self._loop.within(self._session):
             run = self._loop.call(self._endpoint.take_up(run_id))
             job = resuming.job_of(run)
-            self._admission.open()
+            self._endpoint_setup.open()
             self._cluster.waiting_for = f"the server resumes run {run_id}"
-            passphrase = self._admission.unlock_again(job, run_id)
+            passphrase = self._endpoint_setup.unlock_again(job, run_id)
             self._display.log(self._loop.call(self._said_of(run)))
             self._start_local(job)
             with self._served():
@@ -271,21 +273,21 @@ class Server:
         """Collect the results that clients still hold, then finish the runs that they belong to."""
         self._cluster.collecting = True
         self._cluster.waiting_for = "the server only collects finished results"
-        passphrase = self._admission.unlock(self._loop.call(self._unfinished()))
+        passphrase = self._endpoint_setup.unlock(self._loop.call(self._unfinished()))
         wanted = int(str(self._answers.given("clients") or 0))
-        gathering = self._loop.call(self._collector(wanted))
+        collector = self._loop.call(self._collector(wanted))
         try:
             with self._keys(passphrase, said=True):
-                self._loop.call(gathering.run())
+                self._loop.call(collector.run())
         except KeyboardInterrupt:
             self._display.log("Interrupted: delivered results are kept.")
         summaries = []
-        for run in gathering.runs:
+        for run in collector.runs:
             finalizer = Finalizer(self._workspace, self._session.models, self._session.scratch / run, self._display.log)
             caught_up = finalizer.run(self._endpoint.store.opened(run), self._cluster.roster)
             if (summary := self._loop.call(caught_up)) is not None:
                 summaries.append(summary)
-        self._loop.call(gathering.end())
+        self._loop.call(collector.end())
         self._loop.call(self._forget_passphrases())
         return summaries
 

@@ -26,14 +26,14 @@ _DATETIME, _DATE, _TIME, _DURATION, _NUMBER = range(5)
 _PLAIN = (str, float, bool, type(None))
 
 
-class Order(msgspec.Struct):
+class SheetRequest(msgspec.Struct):
     """What to read: cells; or columns, into a file."""
 
     path: bytes
     into: bytes = b""
 
     @classmethod
-    def of(cls, path: Path, into: Path | None = None) -> Order:
+    def of(cls, path: Path, into: Path | None = None) -> SheetRequest:
         return cls(os.fsencode(path), b"" if into is None else os.fsencode(into))
 
 
@@ -55,7 +55,7 @@ def read_sheet(path: Path, needed: int) -> tuple[Sequence[Sequence[Any]], tuple[
         from lanfit.data.workbook import read_cells
 
         return read_cells(path)
-    sheet = msgspec.msgpack.decode(_ask(Order.of(path), needed), type=_Sheet, ext_hook=_cell_of)
+    sheet = msgspec.msgpack.decode(_ask(SheetRequest.of(path), needed), type=_Sheet, ext_hook=_cell_of)
     return sheet.rows, sheet.notes
 
 
@@ -65,22 +65,22 @@ def read_table(path: Path, needed: int, into: Path) -> None:
     Raises:
         InputError: it can't be read, or the reader process died of it.
     """
-    _ask(Order.of(path, into), needed)
+    _ask(SheetRequest.of(path, into), needed)
 
 
-def _ask(order: Order, needed: int) -> bytes:
+def _ask(request: SheetRequest, needed: int) -> bytes:
     try:
-        return ask(MODULE, msgspec.msgpack.encode(order), max(LEAST_MEMORY, 4 * needed))
+        return ask(MODULE, msgspec.msgpack.encode(request), max(LEAST_MEMORY, 4 * needed))
     except ReaderEnded as ended:
-        raise ended.named(os.fsdecode(order.path)) from None
+        raise ended.named(os.fsdecode(request.path)) from None
 
 
 # --- in the process ---------------------------------------------------------------------------------------------
 
 
-def answer(order: bytes, limit: int) -> bytes:
+def answer(request: bytes, limit: int) -> bytes:
     """Read one file."""
-    wanted = msgspec.msgpack.decode(order, type=Order)
+    wanted = msgspec.msgpack.decode(request, type=SheetRequest)
     path = Path(os.fsdecode(wanted.path))
     with limit_processor_time(most_seconds(path.stat().st_size)):
         return _read(path, wanted.into, limit)

@@ -86,7 +86,7 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 
 Work = Fit | Survey | Evaluate | Build
-Order = Work | Stop
+Command = Work | Stop
 
 # --- from the trainer -------------------------------------------------------------------------------------------
 

@@ -67,7 +67,7 @@ class Death(Enum):
     """The consequence of a trainer's death."""
 
     HUNG = "it was killed here, because it did not stop"
-    GOES_ON = "another one goes on with the order"
+    GOES_ON = "another one goes on with the command"
     PREPARED = "the current item has not been given to it, and continues"
     LOST = "there was no current item, or it fails"
 
@@ -83,7 +83,7 @@ class Host(Protocol):
         """The backend can't be used with this runtime."""
         ...
 
-    def on_early_order(self) -> None:
+    def on_early_command(self) -> None:
         """A command is given to a trainer that is still loading its backend."""
         ...
 
@@ -116,7 +116,7 @@ class Executor:
         self.item: WorkItem | None = None
         self._host = host
         self._number = 0
-        self._order: commands.Work | None = None
+        self._command: commands.Work | None = None
         """The command that the trainer was given."""
         self._built: asyncio.Future[bool] | None = None
         """Set while the trainer builds the model: the future result of that."""
@@ -131,7 +131,7 @@ class Executor:
     @property
     def is_given(self) -> bool:
         """Whether the command of the current item is complete."""
-        return self._order is not None
+        return self._command is not None
 
     # --- requests -----------------------------------------------------------------------------------------
 
@@ -148,7 +148,7 @@ class Executor:
 
     async def _begin(self, item: WorkItem, prepare: Callable[[int], Awaitable[commands.Work]]) -> None:
         try:
-            order = await prepare(self._number)
+            command = await prepare(self._number)
         except Dropped:
             self._end()
         except (LanfitError, OSError) as wrong:
@@ -157,23 +157,23 @@ class Executor:
             if self._stopped:
                 self._end()
             else:
-                await self._give(order)
+                await self._give(command)
 
-    async def build(self, order: commands.Build) -> None:
+    async def build(self, command: commands.Build) -> None:
         """Let the trainer build the model of a command that is being prepared. The item ends if that fails."""
         while True:
             self._built = asyncio.get_running_loop().create_future()
-            await self.trainer.do(order)
+            await self.trainer.do(command)
             if await self._built:
                 self._built = None
                 return
 
-    async def _give(self, order: commands.Work) -> None:
-        self._order = order
+    async def _give(self, command: commands.Work) -> None:
+        self._command = command
         if self.trainer.ready is None:
-            self._host.on_early_order()
+            self._host.on_early_command()
         try:
-            await self.trainer.do(order)
+            await self.trainer.do(command)
             if self._stopped:  # stopped while the trainer was starting
                 await self.trainer.stop(self._number)
         except LanfitError as wrong:
@@ -185,7 +185,7 @@ class Executor:
         if self._is_handed_over:
             await self._cancel()
             self._end()
-        elif self._order is not None:
+        elif self._command is not None:
             await self.trainer.stop(self._number)
 
     async def drop(self) -> None:
@@ -214,7 +214,7 @@ class Executor:
     # --- how it ends ----------------------------------------------------------------------------------------------
 
     def _forget(self) -> None:
-        self.item = self._order = None
+        self.item = self._command = None
         if self._built is not None:
             self._built.cancel()
             self._built = None
@@ -238,7 +238,7 @@ class Executor:
                 self._host.on_ready(answer)
             case NotReady(error, hint):
                 self._host.on_unusable(answer)
-                if self._order is not None or self._built is not None:  # else it is reported with the next command
+                if self._command is not None or self._built is not None:  # else it is reported with the next command
                     self._fail(TrainingError(error, hint), ())
             case _ if item is None or answer.number != self._number or self._is_handed_over:
                 pass
@@ -285,10 +285,10 @@ class Executor:
                 return
 
     def _on_death(self, died: TrainingError, last_lines: Sequence[str]) -> None:
-        item, order, hung = self.item, self._order, self.trainer.hung
+        item, command, hung = self.item, self._command, self.trainer.hung
         if item is None or self._is_handed_over:
             self._host.on_death(died, Death.HUNG if hung else Death.LOST)
-        elif order is None:
+        elif command is None:
             if self._goes_on_without(hung=hung):
                 self._host.on_death(died, Death.HUNG if hung else Death.PREPARED)
             else:
@@ -296,7 +296,7 @@ class Executor:
                 self._fail(died, last_lines)
         elif not self._stopped and (hung or item.again(died)):
             self._host.on_death(died, Death.HUNG if hung else Death.GOES_ON)
-            self.working = asyncio.create_task(self._give(order))
+            self.working = asyncio.create_task(self._give(command))
         else:
             self._host.on_death(died, Death.HUNG if hung else Death.LOST)
             self._fail(died, last_lines)

@@ -45,6 +45,7 @@ from lanfit.training.client_data import (
 from lanfit.training.commands import (
     Build,
     Built,
+    Command,
     EpochDone,
     Evaluate,
     Evaluated,
@@ -52,7 +53,6 @@ from lanfit.training.commands import (
     NotDone,
     Note,
     NotReady,
-    Order,
     Ready,
     Resumed,
     Step,
@@ -94,9 +94,9 @@ class Reporter:
 
     def __init__(
         self,
-        order: Fit,
+        command: Fit,
         epochs: int,
-        parent: Parent[Order],
+        parent: Parent[Command],
         stopped: set[int],
         predictions: EpochPredictions | None = None,
         seconds: Callable[[], dict[str, float]] = dict,
@@ -104,42 +104,42 @@ class Reporter:
         """`epochs`: their number, unless early stopping ends the fit. `seconds` gives the times of the task so far."""
         self._predictions = predictions
         self._seconds = seconds
-        self._order = order
+        self._command = command
         self._epochs = epochs
         self._parent = parent
         self._stopped = stopped
 
     def on_progress(self, epoch: int, step: int, steps: int, loss: float, samples_per_second: float) -> None:
         """Called during an epoch (from 0) with the loss so far."""
-        if self._order.number in self._stopped:
+        if self._command.number in self._stopped:
             raise Stopped
-        number, epochs = self._order.number, self._epochs
+        number, epochs = self._command.number, self._epochs
         self._parent.send(Step(number, "training", epoch + 1, epochs, step, steps, loss, samples_per_second))
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Called after each epoch (from 0) with its entry in the history."""
         is_last = epoch + 1 == self._epochs
         predictions = self._predictions.predict(is_last=is_last) if self._predictions is not None else b""
-        done = EpochDone(self._order.number, epoch, dict(metrics), seconds=self._seconds(), predictions=predictions)
+        done = EpochDone(self._command.number, epoch, dict(metrics), seconds=self._seconds(), predictions=predictions)
         self._parent.send(done)
 
     def on_resume(self, history: Sequence[Mapping[str, float]]) -> None:
         """Called first if the fit is resumed from a checkpoint, with the epochs in it."""
-        self._parent.send(Resumed(self._order.number, len(history)))
+        self._parent.send(Resumed(self._command.number, len(history)))
         for epoch, metrics in enumerate(history):
-            self._parent.send(EpochDone(self._order.number, epoch, dict(metrics), again=True))
+            self._parent.send(EpochDone(self._command.number, epoch, dict(metrics), again=True))
 
     def on_note(self, text: str) -> None:
         """Called with a message for the user."""
-        self._parent.send(Note(self._order.number, text))
+        self._parent.send(Note(self._command.number, text))
 
 
 class Trainer:
     """Carries out commands one by one; Stop also interrupts the current one."""
 
     def __init__(self) -> None:
-        self._parent: Parent[Order] = Parent(Order)
-        self._orders: queue.SimpleQueue[Work] = queue.SimpleQueue()
+        self._parent: Parent[Command] = Parent(Command)
+        self._commands: queue.SimpleQueue[Work] = queue.SimpleQueue()
         self._stopped: set[int] = set()
         self._news = threading.Condition()
         self._own = ClientFiles()
@@ -166,43 +166,43 @@ class Trainer:
         seconds = time.perf_counter() - began
         self._parent.send(Ready(runtime.backend, device.kind, runtime.threads, seconds, device.name))
         while True:
-            order = self._orders.get()
-            self._parent.send(self._work(order))
+            command = self._commands.get()
+            self._parent.send(self._work(command))
             self._backend.forget_start()  # unmapping a large file takes time: not while a command waits
 
-    def _take(self, order: Order) -> None:
+    def _take(self, command: Command) -> None:
         """Queue a command, or note a stop. Runs in the listening thread."""
-        if isinstance(order, Stop):
+        if isinstance(command, Stop):
             with self._news:
-                self._stopped.add(order.number)
+                self._stopped.add(command.number)
                 self._news.notify_all()
         else:
-            self._orders.put(order)
+            self._commands.put(command)
 
-    def _work(self, order: Work) -> Trained | Surveyed | Evaluated | Built | NotDone:
+    def _work(self, command: Work) -> Trained | Surveyed | Evaluated | Built | NotDone:
         try:
-            return self._do(order)
+            return self._do(command)
         except Stopped:
-            return NotDone(order.number, True, "the task was stopped", "")
+            return NotDone(command.number, True, "the task was stopped", "")
         except Exception as failed:  # noqa: BLE001 - an exception of a backend fails the task, not the trainer
             wrong = explained(failed)
-            return NotDone(order.number, False, wrong.message, wrong.hint, wrong.code)
+            return NotDone(command.number, False, wrong.message, wrong.hint, wrong.code)
 
-    def _do(self, order: Work) -> Trained | Surveyed | Evaluated | Built:
-        if order.number in self._stopped:
+    def _do(self, command: Work) -> Trained | Surveyed | Evaluated | Built:
+        if command.number in self._stopped:
             raise Stopped
         self._limit_memory()
-        self._backend.use_custom(order.custom)
-        match order:
+        self._backend.use_custom(command.custom)
+        match command:
             case Fit():
-                return self._train(order)
+                return self._train(command)
             case Survey():
-                return self._survey(order)
+                return self._survey(command)
             case Evaluate():
-                return self._evaluate(order)
+                return self._evaluate(command)
             case Build():
-                self._backend.check_model(order.model, order.keras)
-                return Built(order.number)
+                self._backend.check_model(command.model, command.keras)
+                return Built(command.number)
 
     def _limit_memory(self) -> None:
         """Limit the memory of a command to what is available, so that a task can't exhaust this machine.
@@ -213,36 +213,36 @@ class Trainer:
         if self._limited and (free := free_of_machine()):
             limit_memory(max(LEAST_MEMORY, free))
 
-    def _survey(self, order: Survey) -> Surveyed:
-        rows = self._own.read(Path(order.data), order.model, order.own)
-        train = fewest_to_train(rows, order.own)
-        check_enough(train, (rows.validation, rows.test), order.own.batch_size, order.least_rows)
-        self._backend.check_batch(order.model, order.weights.load(), batch_to_try(order.model, rows))
+    def _survey(self, command: Survey) -> Surveyed:
+        rows = self._own.read(Path(command.data), command.model, command.own)
+        train = fewest_to_train(rows, command.own)
+        check_enough(train, (rows.validation, rows.test), command.own.batch_size, command.least_rows)
+        self._backend.check_batch(command.model, command.weights.load(), batch_to_try(command.model, rows))
         values = rows.target_moments[Y].count if Y in rows.target_moments else 0
-        block = ArrayFile.write(Path(order.result), statistics(rows))
+        block = ArrayFile.write(Path(command.result), statistics(rows))
         notes = (*rows.notes, *rows.warnings)
         return Surveyed(
-            order.number, rows.train, rows.validation, rows.test, rows.moments[X].count, values, block, notes
+            command.number, rows.train, rows.validation, rows.test, rows.moments[X].count, values, block, notes
         )
 
-    def _evaluate(self, order: Evaluate) -> Evaluated:
-        model = order.model
-        shard = Shard.of_block(model, order.shard.load())
-        if order.own is not None:
-            own = self._own.read(Path(order.data), model, order.own)
-            rows = rows_to_test(own, shard) if order.rows == "test" else rows_to_validate(own, shard)
-            check_evaluated([len(rows)], order.least_rows)
+    def _evaluate(self, command: Evaluate) -> Evaluated:
+        model = command.model
+        shard = Shard.of_block(model, command.shard.load())
+        if command.own is not None:
+            own = self._own.read(Path(command.data), model, command.own)
+            rows = rows_to_test(own, shard) if command.rows == "test" else rows_to_validate(own, shard)
+            check_evaluated([len(rows)], command.least_rows)
         else:
             rows = shard.validation
-        members = [TrainedModel.of(file.load(), model) for file in order.members]
-        return Evaluated(order.number, len(rows), self._backend.evaluate(model, members, rows))
+        members = [TrainedModel.of(file.load(), model) for file in command.members]
+        return Evaluated(command.number, len(rows), self._backend.evaluate(model, members, rows))
 
-    def _train(self, order: Fit) -> Trained:
-        task, timings = order.fit, Timings()
+    def _train(self, command: Fit) -> Trained:
+        task, timings = command.fit, Timings()
         with timings.span("prepare"):
-            ready = self._rows_of(order)
+            ready = self._rows_of(command)
             rows = ready.rows
-            weights = order.weights.load()
+            weights = command.weights.load()
             self._backend.load(task.model.architecture, task.model.compile, weights)
         job = FitJob(
             epochs=task.epochs,
@@ -260,14 +260,14 @@ class Trainer:
                 start = TrainedModel(weights, rows.normalizers)
                 scores = self._backend.evaluate(task.model, [start], ready.to_evaluate)
         shown, of_loop = None, dict[str, float]()
-        if order.shown is not None:
-            shown = EpochPredictions(self._backend.predict, task.model, order.shown.load(), rows.normalizers)
+        if command.shown is not None:
+            shown = EpochPredictions(self._backend.predict, task.model, command.shown.load(), rows.normalizers)
         epochs = job.epochs_over(len(rows.train))
-        reporter = Reporter(order, epochs, self._parent, self._stopped, shown, lambda: {**of_loop, **timings.seconds})
+        reporter = Reporter(command, epochs, self._parent, self._stopped, shown, lambda: {**of_loop, **timings.seconds})
         if ready.left_out and task.round <= 1:
             reporter.on_note("One row is left out so that no batch has a single row.")
-        key = checkpoint_key(order, ready.shard, self._computes_on)
-        checkpointer = Checkpointer(Path(order.checkpoint), key, reporter.on_note)
+        key = checkpoint_key(command, ready.shard, self._computes_on)
+        checkpointer = Checkpointer(Path(command.checkpoint), key, reporter.on_note)
         paces = self._paces_of(task)
         result = fit(self._backend, job, rows.train, rows.validation, reporter, checkpointer, paces, of_loop)
         member = TrainedModel(result.weights, rows.normalizers)
@@ -275,23 +275,23 @@ class Trainer:
             with timings.span("score"):
                 scores = self._backend.evaluate(task.model, [member], rows.held_out)
         arrays = {**result.weights, **member.constants(), HISTORY: result.history}
-        block = self._write(order, arrays, reporter)
-        if order.copy:
+        block = self._write(command, arrays, reporter)
+        if command.copy:
             try:
-                self._backend.write_model(Path(order.copy), task.model, result.weights)
+                self._backend.write_model(Path(command.copy), task.model, result.weights)
             except OSError as wrong:  # the copy is optional
                 reporter.on_note(f"The local copy of the model was not written: {refused(wrong).message}.")
             except ValueError as wrong:
                 reporter.on_note(f"The local copy of the model was not written: {wrong}.")
         seconds = {**result.seconds, **timings.seconds}
-        return Trained(order.number, block, result.metrics, result.best_epoch, scores, seconds)
+        return Trained(command.number, block, result.metrics, result.best_epoch, scores, seconds)
 
-    def _write(self, order: Fit, arrays: Mapping[str, AnyArray], reporter: Reporter) -> ArrayFile:
+    def _write(self, command: Fit, arrays: Mapping[str, AnyArray], reporter: Reporter) -> ArrayFile:
         """Write a result. If the disk is full, wait until there is space: the result took long to train."""
         room, waited = RetryWhenFull("A finished result can't be written", reporter.on_note), False
         while True:
             try:
-                block = ArrayFile.write(Path(order.result), arrays)
+                block = ArrayFile.write(Path(command.result), arrays)
                 break
             except OSError as wrong:
                 if not is_full(wrong):
@@ -299,26 +299,26 @@ class Trainer:
                 room.is_missing(wrong)
             waited = True
             with self._news:
-                if self._news.wait_for(lambda: order.number in self._stopped, AGAIN_SECONDS):
+                if self._news.wait_for(lambda: command.number in self._stopped, AGAIN_SECONDS):
                     raise Stopped
         if waited:
             reporter.on_note("The result fits on the disk again.")
         return block
 
-    def _rows_of(self, order: Fit) -> ReadyRows:
-        task = order.fit
+    def _rows_of(self, command: Fit) -> ReadyRows:
+        task = command.fit
         if task.own is None:
             self._own.forget()
-            shard = order.shard
+            shard = command.shard
             return self._rows.of(
-                task, shard.block, None, lambda: Shard.of_block(task.model, shard.load()), chosen=order.rows
+                task, shard.block, None, lambda: Shard.of_block(task.model, shard.load()), chosen=command.rows
             )
-        own, least = self._own.read(Path(order.data), task.model, task.own), order.least_rows
+        own, least = self._own.read(Path(command.data), task.model, task.own), command.least_rows
 
         def load() -> Shard:
-            return shard_of(own, Shard.of_block(task.model, order.shard.load()))
+            return shard_of(own, Shard.of_block(task.model, command.shard.load()))
 
-        ready = self._rows.of(task, order.shard.block, own, load, least_batch(least))
+        ready = self._rows.of(task, command.shard.block, own, load, least_batch(least))
         held_out = len(ready.rows.held_out) if ready.rows.held_out else 0
         train = len(ready.rows.train) + ready.left_out
         check_enough(train, (len(ready.rows.validation), held_out), task.batch_size, least)
@@ -332,9 +332,9 @@ class Trainer:
         return self._paces[1]
 
 
-def checkpoint_key(order: Fit, shard: BlockSpec, computes_on: Sequence[str]) -> bytes:
+def checkpoint_key(command: Fit, shard: BlockSpec, computes_on: Sequence[str]) -> bytes:
     """Return the key of a checkpoint: a hash of everything that training depends on, such as task, rows and backend."""
-    parts = (order.fit, order.weights.block, shard, computes_on, *([order.rows.block] if order.rows else []))
+    parts = (command.fit, command.weights.block, shard, computes_on, *([command.rows.block] if command.rows else []))
     return hashlib.sha256(msgspec.msgpack.encode(parts)).digest()
 
 

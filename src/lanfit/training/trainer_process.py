@@ -10,7 +10,7 @@ import msgspec
 from lanfit.backends import check_backend, unusable
 from lanfit.core.child import Child
 from lanfit.errors import InputError, LanfitError, TrainingError
-from lanfit.training.commands import Answer, Fit, NotReady, Order, Ready, Stop, Work, shown
+from lanfit.training.commands import Answer, Command, Fit, NotReady, Ready, Stop, Work, shown
 from lanfit.training.trainer import SETUP_VARIABLE, Setup
 from lanfit.wire.messages import Runtime
 
@@ -107,14 +107,14 @@ class TrainerProcess:
                 await child.stop()
                 return
 
-    async def do(self, order: Work) -> None:
+    async def do(self, command: Work) -> None:
         """Send a command to the trainer, after replacing it if the task needs another runtime.
 
         Raises:
             InputError: the backend of the task is not installed, and the trainer stays as it is; or the backend can't
                 be used on this machine.
         """
-        wanted = combined(self._own, order.fit.runtime, self._fixed) if isinstance(order, Fit) else self.runtime
+        wanted = combined(self._own, command.fit.runtime, self._fixed) if isinstance(command, Fit) else self.runtime
         if wanted != self.runtime:
             check_backend(wanted.backend)
             await self.close()
@@ -123,7 +123,7 @@ class TrainerProcess:
             await self.settled()  # another trainer would fail for the same reason
         if self._child is None:
             await self.start()
-        await self._send(order)
+        await self._send(command)
 
     async def stop(self, number: int) -> None:
         """Stop a command as soon as possible. A trainer that does not react is killed after STOP_SECONDS."""
@@ -143,9 +143,9 @@ class TrainerProcess:
         self.hung = True
         child.kill()
 
-    async def _send(self, order: Order) -> None:
+    async def _send(self, command: Command) -> None:
         if self._child is not None:
-            await self._child.send(order)
+            await self._child.send(command)
 
     async def close(self) -> None:
         """End the trainer and wait until it is gone."""

@@ -53,7 +53,7 @@ model_process.ModelHolder()._load(path, path.with_name("weights.block"))
         """
 from lanfit.data import reader_process, workbook
 workbook.read_cells = busy
-reader_process.answer(msgspec.msgpack.encode(reader_process.Order.of(path)), 1 << 40)
+reader_process.answer(msgspec.msgpack.encode(reader_process.SheetRequest.of(path)), 1 << 40)
 """,
         """
 from lanfit_server.data import reading

@@ -142,7 +142,7 @@ def test_a_reader_ends_with_its_parent(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert reader.stdin is not None
-    order = msgspec.msgpack.encode(reader_process.Order.of(path))
+    order = msgspec.msgpack.encode(reader_process.SheetRequest.of(path))
     reader.stdin.write(len(order).to_bytes(4, "little") + order)
     reader.stdin.close()
     assert reader.wait(60) == 1
@@ -154,7 +154,7 @@ def test_reading_a_sheet_imports_no_more_than_its_reader(tmp_path: Path) -> None
         import pathlib, sys
         from lanfit.data import reader_process
         import msgspec
-        order = reader_process.Order.of(pathlib.Path(sys.argv[1]))
+        order = reader_process.SheetRequest.of(pathlib.Path(sys.argv[1]))
         reader_process.answer(msgspec.msgpack.encode(order), 1 << 30)
         heavy = {"numpy", "asyncio", "pandas", "tensorflow", "keras", "openpyxl", "cryptography", "rich"}
         print(sorted(heavy & set(sys.modules)))

@@ -67,7 +67,7 @@ class Wanted:
         self.heard: list[Answer] = []
         self.failed: list[tuple[LanfitError, Sequence[str]]] = []
 
-    async def order(self, number: int) -> Any:
+    async def make_command(self, number: int) -> Any:
         if self._wrong is not None:
             raise self._wrong
         return (number, self.name)

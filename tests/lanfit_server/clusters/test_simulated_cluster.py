@@ -123,14 +123,14 @@ class Scenario:
         """Lease a task to its client, and begin it in a trainer."""
         await self.send(number, number)
         item = self.pool.items[-1]
-        order = await item.order(number)
-        assert isinstance(order, commands.Fit)
-        return item, order
+        command = await item.make_command(number)
+        assert isinstance(command, commands.Fit)
+        return item, command
 
-    def train(self, item: Any, order: commands.Fit, arrays: Mapping[str, AnyArray] = ARRAYS) -> None:
+    def train(self, item: Any, command: commands.Fit, arrays: Mapping[str, AnyArray] = ARRAYS) -> None:
         """What a trainer does at the end."""
-        block = ArrayFile.write(Path(order.result), arrays)
-        item.on_answer(Trained(order.number, block, ("loss", "val_loss"), 1, {}, {"train": 1.5}), READY)
+        block = ArrayFile.write(Path(command.result), arrays)
+        item.on_answer(Trained(command.number, block, ("loss", "val_loss"), 1, {}, {"train": 1.5}), READY)
 
     async def event(self) -> Event:
         return await self.cluster.events.get()
@@ -189,8 +189,8 @@ def test_clients_are_there_at_once_under_names_that_sort(tmp_path: Path) -> None
 
 def test_a_result_is_on_disk_and_in_the_ledger_before_it_is_told(tmp_path: Path) -> None:
     async def script(scenario: Scenario) -> None:
-        item, order = await scenario.begin()
-        scenario.train(item, order)
+        item, command = await scenario.begin()
+        scenario.train(item, command)
         assert isinstance(await scenario.event(), Logged)
         assert await scenario.event() == ResultOffered("sim-001", "run-1", "shard-1")
         returned = await scenario.event()
@@ -212,9 +212,9 @@ def test_the_indices_of_a_tasks_rows_are_given_to_its_trainer(tmp_path: Path) ->
         indices = {"train": np.array([0, 2]), "validation": np.array([1])}
         rows = scenario._serve(indices)
         await scenario.cluster.send("sim-001", msgspec.structs.replace(scenario.lease(), rows=rows))
-        order = await scenario.pool.items[-1].order(1)
-        assert order.rows is not None
-        given = order.rows.load()
+        command = await scenario.pool.items[-1].make_command(1)
+        assert command.rows is not None
+        given = command.rows.load()
         assert all((given[name] == array).all() for name, array in indices.items())
         assert (await scenario.begin(2))[1].rows is None
 
@@ -223,14 +223,14 @@ def test_the_indices_of_a_tasks_rows_are_given_to_its_trainer(tmp_path: Path) ->
 
 def test_progress_epochs_and_notes_are_told_as_a_client_tells_them(tmp_path: Path) -> None:
     async def script(scenario: Scenario) -> None:
-        item, order = await scenario.begin(2)
+        item, command = await scenario.begin(2)
         member = scenario.cluster.roster["sim-002"]
         assert member.state == "preparing"
-        item.on_answer(Step(order.number, "training", 2, 2, 1, 2, 0.25, 100.0), READY)
+        item.on_answer(Step(command.number, "training", 2, 2, 1, 2, 0.25, 100.0), READY)
         assert (member.state, member.epoch, member.progress, member.loss) == ("training", "2/2", 0.75, 0.25)
-        item.on_answer(EpochDone(order.number, 0, {"loss": 0.5}), READY)
-        item.on_answer(EpochDone(order.number, 1, {"loss": 0.25}, again=True), READY)
-        item.on_answer(Note(order.number, "look"), READY)
+        item.on_answer(EpochDone(command.number, 0, {"loss": 0.5}), READY)
+        item.on_answer(EpochDone(command.number, 1, {"loss": 0.25}, again=True), READY)
+        item.on_answer(Note(command.number, "look"), READY)
         assert scenario.events() == [
             EpochCompleted("sim-002", "run-1", "shard-2", 0, {"loss": 0.5}),
             Logged("sim-002", "run-1", ("Epoch 1/2  loss 0.5",)),
@@ -243,8 +243,8 @@ def test_progress_epochs_and_notes_are_told_as_a_client_tells_them(tmp_path: Pat
 
 def test_a_result_with_nan_is_refused_as_from_anybody(tmp_path: Path) -> None:
     async def script(scenario: Scenario) -> None:
-        item, order = await scenario.begin()
-        scenario.train(item, order, {**ARRAYS, "dense/bias": np.full(2, np.nan, np.float32)})
+        item, command = await scenario.begin()
+        scenario.train(item, command, {**ARRAYS, "dense/bias": np.full(2, np.nan, np.float32)})
         failed = await scenario.next_event(TaskFailed)
         assert "'dense/bias' contains NaN" in failed.error
         assert failed.not_finite, "it would be again"
@@ -256,8 +256,8 @@ def test_a_result_with_nan_is_refused_as_from_anybody(tmp_path: Path) -> None:
 
 def test_a_result_that_does_not_fit_the_run_is_refused(tmp_path: Path) -> None:
     async def script(scenario: Scenario) -> None:
-        item, order = await scenario.begin()
-        scenario.train(item, order, {**ARRAYS, "dense/bias": np.zeros(3, np.float32)})
+        item, command = await scenario.begin()
+        scenario.train(item, command, {**ARRAYS, "dense/bias": np.zeros(3, np.float32)})
         assert "weights that do not match" in (await scenario.next_event(TaskFailed)).error
 
     act(tmp_path, script)
@@ -265,12 +265,12 @@ def test_a_result_that_does_not_fit_the_run_is_refused(tmp_path: Path) -> None:
 
 def test_another_result_of_a_task_is_not_used(tmp_path: Path) -> None:
     async def script(scenario: Scenario) -> None:
-        item, order = await scenario.begin()
+        item, command = await scenario.begin()
         await scenario.send(2, 1, attempt=2)
         copy = scenario.pool.items[-1]
-        scenario.train(copy, await copy.order(7))
+        scenario.train(copy, await copy.make_command(7))
         assert (await scenario.next_event(ResultCommitted)).client == "sim-002"
-        scenario.train(item, order)
+        scenario.train(item, command)
         assert await scenario.next_event(DuplicateResult) == DuplicateResult("sim-001", "run-1", "shard-1", 1)
         stored = scenario.ledger.result("shard-1")
         assert stored is not None
@@ -281,10 +281,10 @@ def test_another_result_of_a_task_is_not_used(tmp_path: Path) -> None:
 
 def test_a_task_that_is_leased_again_while_it_is_at_hand_goes_on(tmp_path: Path) -> None:
     async def script(scenario: Scenario) -> None:
-        item, order = await scenario.begin()
+        item, command = await scenario.begin()
         await scenario.send(1, 1, attempt=2)
         assert scenario.pool.items == [item]
-        scenario.train(item, order)
+        scenario.train(item, command)
         await scenario.next_event(ResultCommitted)
         stored = scenario.ledger.result("shard-1")
         assert stored is not None
@@ -295,9 +295,9 @@ def test_a_task_that_is_leased_again_while_it_is_at_hand_goes_on(tmp_path: Path)
 
 def test_a_disk_without_room_only_delays_a_result(tmp_path: Path) -> None:
     async def script(scenario: Scenario) -> None:
-        item, order = await scenario.begin()
+        item, command = await scenario.begin()
         scenario.free = 0
-        scenario.train(item, order)
+        scenario.train(item, command)
         while not scenario.said:
             await asyncio.sleep(0)
         assert scenario.ledger.result("shard-1") is None
@@ -322,10 +322,10 @@ def test_a_disk_that_refuses_in_the_middle_costs_no_training(tmp_path: Path, mon
     monkeypatch.setattr(BlockFile, "sync", refuse_once)
 
     async def script(scenario: Scenario) -> None:
-        item, order = await scenario.begin()
+        item, command = await scenario.begin()
         inode = 0
-        scenario.train(item, order)
-        inode = Path(order.result).stat().st_ino
+        scenario.train(item, command)
+        inode = Path(command.result).stat().st_ino
         await scenario.next_event(ResultCommitted)
         assert len(refused) == 1
         assert "disk is full" in scenario.said[0]
@@ -347,9 +347,9 @@ def test_what_a_disk_lost_is_not_taken_for_a_result(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(BlockFile, "sync", lose)
 
     async def script(scenario: Scenario) -> None:
-        item, order = await scenario.begin()
-        scenario.train(item, order)
-        result = Path(order.result)
+        item, command = await scenario.begin()
+        scenario.train(item, command)
+        result = Path(command.result)
         while not lost:
             await asyncio.sleep(0)
         result.write_bytes(bytes(result.stat().st_size))
@@ -391,11 +391,11 @@ def test_a_trainer_that_dies_goes_on_from_a_later_checkpoint_only(tmp_path: Path
     died = ChildDied("the trainer was killed by signal 9", "its last lines: …")
 
     async def script(scenario: Scenario) -> None:
-        item, order = await scenario.begin()
+        item, command = await scenario.begin()
         assert not item.again(died), "there is no checkpoint"
         snapshot = Snapshot([{"loss": 0.5}], 0, {}, {}, {})
-        write_checkpoint(Path(order.checkpoint), b"key", snapshot)
-        assert checkpoint.epochs_kept(Path(order.checkpoint)) == 1
+        write_checkpoint(Path(command.checkpoint), b"key", snapshot)
+        assert checkpoint.epochs_kept(Path(command.checkpoint)) == 1
         assert item.again(died)
         assert not item.again(died), "it died at the same place again"
         item.fail(died, ["last words"])
@@ -448,7 +448,7 @@ def test_rows_are_read_where_they_lie_and_weights_are_written_once_for_all(tmp_p
 
     async def script(scenario: Scenario) -> None:
         orders_made = [(await scenario.begin(number))[1] for number in (1, 2, 3)]
-        assert len({order.weights.path for order in orders_made}) == 1
+        assert len({command.weights.path for command in orders_made}) == 1
         np.testing.assert_array_equal(orders_made[0].weights.load()["dense/bias"], START["dense/bias"])
         before = set((scenario.scratch / "blocks").iterdir())
         for start in (0, 4, 7):
@@ -478,8 +478,8 @@ def test_a_model_can_be_scored_and_own_files_can_not_be_asked_for(tmp_path: Path
         message = EvaluateTask("run-1", "round-1", MODEL, OWN, scenario.shards[0], (scenario.weights,))
         await scenario.cluster.send("sim-001", message)
         item = scenario.pool.items[-1]
-        order = await item.order(5)
-        assert (order.shard.block, order.members[0].block) == (scenario.shards[0], scenario.weights)
+        command = await item.make_command(5)
+        assert (command.shard.block, command.members[0].block) == (scenario.shards[0], scenario.weights)
         item.on_answer(commands.Evaluated(5, 10, {"loss": 0.5}), READY)
         assert await scenario.event() == Evaluated("sim-001", "run-1", "round-1", 10, {"loss": 0.5})
         await scenario.cluster.send("sim-002", message)
@@ -497,7 +497,7 @@ def test_a_result_that_was_stored_by_somebody_else_meanwhile_is_dropped(tmp_path
     """The store found room for it, and then another one was in the ledger."""
 
     async def script(scenario: Scenario) -> None:
-        item, order = await scenario.begin()
+        item, command = await scenario.begin()
         consider = scenario.store.consider
 
         def overtaken(client: bytes, result: Any) -> Any:
@@ -507,7 +507,7 @@ def test_a_result_that_was_stored_by_somebody_else_meanwhile_is_dropped(tmp_path
 
         with contextlib.ExitStack() as undoing:
             undoing.enter_context(pytest.MonkeyPatch.context()).setattr(scenario.store, "consider", overtaken)
-            scenario.train(item, order)
+            scenario.train(item, command)
             assert isinstance(await scenario.next_event(DuplicateResult), DuplicateResult)
         assert not scenario.run.block("shard-1").exists()
 

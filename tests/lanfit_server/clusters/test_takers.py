@@ -15,7 +15,7 @@ from lanfit.wire.messages import AskParts, Join, Message, PartsTaken, TakeParts
 from lanfit_server.clusters.events import ClientJoined, PartsChosen
 from lanfit_server.clusters.roster import Roster
 from lanfit_server.run.parts import Takers, replace_parts
-from lanfit_server.run.wait_for_clients import Assembly
+from lanfit_server.run.wait_for_clients import ClientWait
 
 
 def join(roster: Roster, client: bytes, name: str) -> str:
@@ -100,15 +100,15 @@ def test_everybody_is_asked_whenever_it_joins_and_waited_for() -> None:
     takers = Takers(12)
 
     async def script() -> list[str]:
-        gathering = asyncio.create_task(Assembly(cluster, said, takers).gather(2))
+        collecting = asyncio.create_task(ClientWait(cluster, said, takers).gather(2))
         await cluster.asked("pc-1")
         cluster.join("pc-2")
         await cluster.asked("pc-2")
         cluster.took("pc-2", "alpha", 3, 5)
         await cluster.asked("alpha")
-        assert not gathering.done()
+        assert not collecting.done()
         cluster.took("pc-1", "beta", 1, 3)
-        return await gathering
+        return await collecting
 
     assert run_script(script()) == ["alpha", "beta"]
     assert AskParts(12) in cluster.sent_to("pc-1")
@@ -121,7 +121,7 @@ def test_everybody_is_asked_whenever_it_joins_and_waited_for() -> None:
 def test_who_is_assigned_parts_is_told_and_not_asked() -> None:
     cluster = Renaming("lab-1", "lab-2")
     takers = Takers(4, {"lab-1": PartRange(1, 2), "lab-2": PartRange(3, 4)})
-    assert run_script(Assembly(cluster, RecordingDisplay(), takers).gather(2)) == ["lab-1", "lab-2"]
+    assert run_script(ClientWait(cluster, RecordingDisplay(), takers).gather(2)) == ["lab-1", "lab-2"]
     assert {type(message) for _, message in cluster.sent} == {PartsTaken}
 
 
@@ -129,7 +129,7 @@ def test_who_is_not_in_the_job_file_takes_the_place_of_who_does_not_come() -> No
     cluster, said = Renaming("pc-9", "lab-2", "pc-10"), RecordingDisplay()
     takers = Takers.wanted(make_job({"parts_of": 4, "clients": 3, "parts": ("lab-1:1", "lab-2:2-3", "lab-3:4")}))
     assert takers is not None
-    owners = run_script(Assembly(cluster, said, takers).gather(3))
+    owners = run_script(ClientWait(cluster, said, takers).gather(3))
     assert owners == ["lab-1", "lab-2", "lab-3"]
     assert takers.of_all(owners) == (PartRange(1, 1), PartRange(2, 3), PartRange(4, 4))
     assert {type(message) for _, message in cluster.sent} == {PartsTaken}
@@ -143,12 +143,12 @@ def test_who_is_named_comes_before_strangers_and_places_stay_in_order_when_a_nam
     assert takers is not None
 
     async def script() -> list[str]:
-        gathering = asyncio.create_task(Assembly(cluster, RecordingDisplay(), takers).gather(2))
+        collecting = asyncio.create_task(ClientWait(cluster, RecordingDisplay(), takers).gather(2))
         await asyncio.sleep(0)
         cluster.join("pc-1")
         await asyncio.sleep(0)
         cluster.join("a")
-        return await gathering
+        return await collecting
 
     assert run_script(script()) == ["lab-1-2", "a"]
     assert takers.by["a"] == PartRange(2, 2)
@@ -160,14 +160,14 @@ def test_who_is_named_and_has_come_is_waited_for_until_it_has_been_greeted() -> 
     assert takers is not None
 
     async def script() -> list[str]:
-        gathering = asyncio.create_task(Assembly(cluster, RecordingDisplay(), takers).gather(2))
+        collecting = asyncio.create_task(ClientWait(cluster, RecordingDisplay(), takers).gather(2))
         await asyncio.sleep(0)
         join(cluster.roster, b"lab-2", "lab-2")  # a server sends it what it is called before it says that it is here
         cluster.join("lab-1")
         await cluster.asked("lab-1")
-        assert not gathering.done()
+        assert not collecting.done()
         cluster.events.put_nowait(ClientJoined("lab-2"))
-        return await gathering
+        return await collecting
 
     assert run_script(script()) == ["lab-1", "lab-2"]
     assert [name for name, _ in cluster.sent] == ["lab-1", "lab-2"]
@@ -179,13 +179,13 @@ def test_who_is_named_takes_nobody_elses_place_before_it_has_been_greeted() -> N
     assert takers is not None
 
     async def script() -> list[str]:
-        gathering = asyncio.create_task(Assembly(cluster, said, takers).gather(2))
+        collecting = asyncio.create_task(ClientWait(cluster, said, takers).gather(2))
         await asyncio.sleep(0)
         join(cluster.roster, b"lab-2", "lab-2")
         cluster.join("pc-9")
         await cluster.asked("lab-1")
         cluster.events.put_nowait(ClientJoined("lab-2"))
-        return await gathering
+        return await collecting
 
     assert run_script(script()) == ["lab-1", "lab-2"]
     assert [line for line in said.lines if "takes the place" in line] == ["pc-9 takes the place of lab-1, as lab-1."]
@@ -203,7 +203,7 @@ def test_who_comes_again_before_it_has_answered_is_asked_again_and_later_only_to
     cluster = Renaming("pc-1")
 
     async def script() -> list[str]:
-        gathering = asyncio.create_task(Assembly(cluster, RecordingDisplay(), Takers(4)).gather(2))
+        collecting = asyncio.create_task(ClientWait(cluster, RecordingDisplay(), Takers(4)).gather(2))
         await cluster.asked("pc-1")
         before = len(cluster.sent_to("pc-1"))
         cluster.join("pc-1")
@@ -213,7 +213,7 @@ def test_who_comes_again_before_it_has_answered_is_asked_again_and_later_only_to
         cluster.took("pc-1", "pc-1", 1, 1)
         cluster.join("pc-1")
         cluster.took("pc-2", "pc-2", 2, 2)
-        return await gathering
+        return await collecting
 
     assert run_script(script()) == ["pc-1", "pc-2"]
     assert cluster.sent_to("pc-1")[-2:] == [PartsTaken("pc-1", 1, 1, 4)] * 2

@@ -27,7 +27,7 @@ from lanfit.settings.job import Job
 from lanfit.wire.messages import Fold, Model
 from lanfit_server.data import reading
 from lanfit_server.data.outline import Outline
-from lanfit_server.data.reading import MODULE, Order, read_data, read_elsewhere, read_files, read_rows
+from lanfit_server.data.reading import MODULE, ReadRequest, read_data, read_elsewhere, read_files, read_rows
 from lanfit_server.run import finalize
 
 ROWS = 60
@@ -52,14 +52,14 @@ REQUESTS: dict[str, tuple[dict[str, Any], np.ndarray[Any, Any] | None]] = {
 }
 
 
-def order(folder: Path, request: dict[str, Any] = WORDS, y: Any = KINDS, folds: Fold | None = None) -> Order:
-    """An order for rows in two npz files each, which it writes."""
+def request_in(folder: Path, request: dict[str, Any] = WORDS, y: Any = KINDS, folds: Fold | None = None) -> ReadRequest:
+    """A request for rows in two npz files each, which it writes."""
     for name, array in (("X", X), ("Y", y)):
         (folder / name).mkdir(parents=True, exist_ok=True)
         if array is not None:
             for number, rows in enumerate(np.split(array, 2), 1):
                 np.savez(folder / name / f"{name.lower()}{number}.npz", rows)
-    return Order(
+    return ReadRequest(
         data_request(
             **{
                 "x_dir": folder / "X",
@@ -96,7 +96,7 @@ def plain(value: Any) -> Any:
 def test_all_that_is_known_of_rows_comes_through_to_the_bit(name: str, tmp_path: Path) -> None:
     request, y = REQUESTS[name]
     folds = Fold(1, 3, 0, 0.1) if name == "folds" else None
-    data = read_rows(order(tmp_path, request, y, folds))
+    data = read_rows(request_in(tmp_path, request, y, folds))
     sent = msgspec.msgpack.encode(Outline.of(data))
     found = msgspec.msgpack.decode(sent, type=Outline).filled(
         lambda spec: data.all.x if spec.name == "x" else data.all.y
@@ -107,7 +107,7 @@ def test_all_that_is_known_of_rows_comes_through_to_the_bit(name: str, tmp_path:
 
 
 def test_rows_with_weights_are_none_of_files(tmp_path: Path) -> None:
-    data = read_rows(order(tmp_path))
+    data = read_rows(request_in(tmp_path))
     ones = np.ones(len(data.shards[0].train), np.float32)
     shards = tuple(replace(shard, train=replace(shard.train, weights=ones)) for shard in data.shards)
     for other in (replace(data, shards=shards), replace(data, shared_validation=True)):
@@ -116,18 +116,18 @@ def test_rows_with_weights_are_none_of_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["words", "order XX"])
-def test_an_order_and_what_another_process_reads_by_it_are_what_they_are_here(name: str, tmp_path: Path) -> None:
+def test_a_request_and_what_another_process_reads_by_it_are_what_they_are_here(name: str, tmp_path: Path) -> None:
     request, y = REQUESTS[name]
-    wanted = order(tmp_path / "ä \udcff", request, y)
+    wanted = request_in(tmp_path / "ä \udcff", request, y)
     sent = msgspec.msgpack.encode(wanted, enc_hook=reading._bytes_of)
-    assert msgspec.msgpack.decode(sent, type=Order, dec_hook=reading._path_of) == wanted
+    assert msgspec.msgpack.decode(sent, type=ReadRequest, dec_hook=reading._path_of) == wanted
     found = read_elsewhere(wanted)
     assert plain(found) == plain(read_rows(replace(wanted, scratch=tmp_path / "here")))
     assert not found.all.x.flags.writeable
 
 
 def test_a_job_is_read_by_its_own_words_and_too_few_rows_for_its_folds_are_named(tmp_path: Path) -> None:
-    order(tmp_path / "dataset")
+    request_in(tmp_path / "dataset")
     workspace = Workspace(tmp_path)
     model = Model("{}", "{}", (None, 4), (None, 3), "classes", "none", "none")
     job = Job(method="kfold", folds=5, batch_size=4, clients=2, test_split=0.2, normalizer="none")
@@ -149,26 +149,26 @@ AT = {
 }
 
 
-def files(folder: Path, kind: str) -> tuple[Order, str]:
-    """An order, and the file at which the reader ends."""
+def files(folder: Path, kind: str) -> tuple[ReadRequest, str]:
+    """A request, and the file at which the reader ends."""
     if kind == "npz":
-        return order(folder), "x2.npz"
+        return request_in(folder), "x2.npz"
     if kind == "csv":
         for name, array in (("X", X), ("Y", KINDS.reshape(-1, 1))):
             (folder / name).mkdir(parents=True)
             np.savetxt(folder / name / "rows.csv", array, delimiter=",")
-        return order_of(folder, WORDS), "rows.csv"
+        return request_of_files(folder, WORDS), "rows.csv"
     Pillow = pytest.importorskip("PIL.Image")
     for label in ("cat", "dog"):
         (folder / "X" / label).mkdir(parents=True)
         Pillow.new("L", (4, 4)).save(folder / "X" / label / "1.png")
-    return order_of(folder, WORDS | {"input_shape": (None, 4, 4, 1)}), "1.png"
+    return request_of_files(folder, WORDS | {"input_shape": (None, 4, 4, 1)}), "1.png"
 
 
-def order_of(folder: Path, request: dict[str, Any]) -> Order:
-    """An order for files that are there."""
-    return replace(order(folder / "other", request), request=replace(
-        order(folder / "other", request).request, x_dir=folder / "X", y_dir=folder / "Y"))  # fmt: skip
+def request_of_files(folder: Path, request: dict[str, Any]) -> ReadRequest:
+    """A request for files that are there."""
+    return replace(request_in(folder / "other", request), request=replace(
+        request_in(folder / "other", request).request, x_dir=folder / "X", y_dir=folder / "Y"))  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_of_several_files_that_are_read_at_once_the_one_that_did_it_is_named(
         "        if 'x2' in str(file): os.abort()\n"
         "    real(self, file, *a, **k)\nzipfile.ZipFile.__init__ = f\n"
     )
-    wanted = order(tmp_path / "data")
+    wanted = request_in(tmp_path / "data")
     (tmp_path / "sitecustomize.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(InputError) as wrong:
@@ -229,7 +229,7 @@ def test_a_file_takes_no_memory_of_the_server_and_not_more_than_is_free_of_its_r
 ) -> None:
     import resource
 
-    wanted = order(tmp_path)
+    wanted = request_in(tmp_path)
     x = np.asfortranarray(np.zeros((ROWS, 1 << 18), np.float32))  # 63 MB, which are read in one piece
     np.savez_compressed(tmp_path / "X" / "x1.npz", x[: ROWS // 2])
     np.savez_compressed(tmp_path / "X" / "x2.npz", np.asfortranarray(x[ROWS // 2 :]))
@@ -251,7 +251,7 @@ def test_a_file_takes_no_memory_of_the_server_and_not_more_than_is_free_of_its_r
 
 
 def test_what_is_wrong_with_a_file_is_told_as_it_is_here(tmp_path: Path) -> None:
-    wanted = order(tmp_path)
+    wanted = request_in(tmp_path)
     (tmp_path / "X" / "x1.npz").write_bytes(b"PK\3\4 nothing more")
     raised = []
     for read in (read_rows, read_files):

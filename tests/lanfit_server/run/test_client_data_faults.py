@@ -20,7 +20,7 @@ from lanfit.wire.arrays import block_of
 from lanfit.wire.messages import Survey, Surveyed
 from lanfit_server.clusters.events import BeginNow, SurveyDone, SurveyFailed
 from lanfit_server.run.early_start import EarlyStart
-from lanfit_server.run.wait_for_clients import Assembly, why_no_run_began
+from lanfit_server.run.wait_for_clients import ClientWait, why_no_run_began
 
 THREE = ("a", "b", "c")
 #: Of a model that takes rows of any number of columns.
@@ -32,7 +32,7 @@ class Scripted:
 
     def __init__(self, *, corrects: bool, deadline: float = math.inf, early: EarlyStart | None = None) -> None:
         self.cluster, self.said = FakeCluster(*THREE), ClientHeard()
-        self.assembly = Assembly(self.cluster, self.said, None, early, corrects=corrects, deadline=deadline)
+        self.client_wait = ClientWait(self.cluster, self.said, None, early, corrects=corrects, deadline=deadline)
 
     def surveys(self, name: str, columns: int = 3) -> None:
         arrays = ARRAYS if columns == 3 else Moments.of(np.arange(4.0 * columns).reshape(4, columns)).to_arrays()
@@ -45,7 +45,7 @@ class Scripted:
 
     def run_script(self, script: Callable[[], Coroutine[Any, Any, None]]) -> list[str]:
         async def both() -> list[str]:
-            surveying = asyncio.create_task(self.assembly.survey(THREE, ORDER))
+            surveying = asyncio.create_task(self.client_wait.survey(THREE, ORDER))
             await self.cluster.asked(*THREE)
             await script()
             return (await surveying)[1]
@@ -74,7 +74,7 @@ def test_without_a_terminal_all_faults_are_collected_and_end_it_together() -> No
     assert "data of 2 clients" in wrong.message
     assert "the data of b can't be used: X/rows.csv holds no rows. Put some there. The files are on b." in wrong.message
     assert "the data of a can't be used: Y/labels.csv is empty" in wrong.message
-    assert list(scene.assembly.faults) == ["b", "a"]
+    assert list(scene.client_wait.faults) == ["b", "a"]
 
 
 def test_at_a_terminal_faults_are_shown_and_corrected_files_are_waited_for() -> None:

@@ -15,7 +15,7 @@ from lanfit.errors import InputError, lanfit_error
 from lanfit.wire.arrays import BlockSpec, block_of
 from lanfit.wire.messages import ClientData, Model, Survey, Surveyed
 from lanfit_server.clusters.events import ClientLeft, SurveyDone, SurveyFailed
-from lanfit_server.run.wait_for_clients import Assembly
+from lanfit_server.run.wait_for_clients import ClientWait
 
 MODEL = Model("{}", "{}", (None, 3), (None, 4), Target.CLASSES, "zscore", "none")
 OWN = ClientData(8, 0.2, 0.1, 0, 0, None)
@@ -28,7 +28,7 @@ ORDER = Survey(MODEL, OWN, NO_BLOCK)
 def test_a_client_that_leaves_before_it_has_told_may_be_replaced_by_another() -> None:
     async def script() -> None:
         cluster, said = FakeCluster("lab-1", "lab-2"), RecordingDisplay()
-        surveying = asyncio.create_task(Assembly(cluster, said).survey(["lab-1", "lab-2"], ORDER))
+        surveying = asyncio.create_task(ClientWait(cluster, said).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
         cluster.events.put_nowait(SurveyDone("lab-2", SURVEYED, ARRAYS))
         cluster.leave("lab-1", 0.0)
@@ -45,7 +45,7 @@ def test_a_client_that_leaves_before_it_has_told_may_be_replaced_by_another() ->
 def test_a_client_that_comes_again_before_it_has_told_is_asked_again() -> None:
     async def script() -> None:
         cluster, said = FakeCluster("lab-1"), RecordingDisplay()
-        surveying = asyncio.create_task(Assembly(cluster, said).survey(["lab-1"], ORDER))
+        surveying = asyncio.create_task(ClientWait(cluster, said).survey(["lab-1"], ORDER))
         await cluster.asked("lab-1")
         cluster.sent.clear()
         cluster.join("lab-1")
@@ -59,7 +59,7 @@ def test_a_client_that_comes_again_before_it_has_told_is_asked_again() -> None:
 def test_what_several_clients_note_about_their_files_is_said_once() -> None:
     async def script() -> None:
         cluster, said = FakeCluster("lab-1", "lab-2"), RecordingDisplay()
-        surveying = asyncio.create_task(Assembly(cluster, said).survey(["lab-1", "lab-2"], ORDER))
+        surveying = asyncio.create_task(ClientWait(cluster, said).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
         for name, notes in (("lab-1", ("rows are read as 8×8",)), ("lab-2", ("rows are read as 8×8", "a gap"))):
             told = msgspec.structs.replace(SURVEYED, notes=notes)
@@ -74,7 +74,7 @@ def test_what_several_clients_note_about_their_files_is_said_once() -> None:
 def test_one_client_whose_files_can_not_be_used_ends_it_and_is_named() -> None:
     async def script() -> None:
         cluster = FakeCluster("lab-1", "lab-2")
-        surveying = asyncio.create_task(Assembly(cluster, RecordingDisplay()).survey(["lab-1", "lab-2"], ORDER))
+        surveying = asyncio.create_task(ClientWait(cluster, RecordingDisplay()).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
         wrong = lanfit_error("own-data.unusable", client="lab-2", error="X/a.csv holds no rows", hint="Put some there.")
         cluster.events.put_nowait(SurveyFailed("lab-2", wrong))
@@ -89,7 +89,7 @@ def test_a_client_that_breaks_the_protocol_while_it_reads_its_files_ends_the_sta
     async def script() -> None:
         cluster, said = FakeCluster("a"), RecordingDisplay()
         order = Survey(MODEL, OWN, NO_BLOCK)
-        asking = asyncio.create_task(Assembly(cluster, said).survey(["a"], order))
+        asking = asyncio.create_task(ClientWait(cluster, said).survey(["a"], order))
         await cluster.asked("a")
         cluster.events.put_nowait(ClientLeft("a", "it sent nonsense", lost=True, broken=True))
         with pytest.raises(InputError, match="it sent nonsense") as error:

@@ -19,7 +19,7 @@ from lanfit_server.clusters.roster import Roster
 from lanfit_server.methods.registry import FEDERATED
 from lanfit_server.run.early_start import EarlyStart, announcement, with_fewer
 from lanfit_server.run.parts import Takers
-from lanfit_server.run.wait_for_clients import Assembly
+from lanfit_server.run.wait_for_clients import ClientWait
 
 
 class ClientHeard(RecordingDisplay):
@@ -44,9 +44,9 @@ def gathered(
     said = ClientHeard()
 
     async def both() -> list[str]:
-        gathering = asyncio.create_task(Assembly(cluster, said, takers, early).gather(wanted))
+        collecting = asyncio.create_task(ClientWait(cluster, said, takers, early).gather(wanted))
         await script(said)  # type: ignore[misc]
-        return await gathering
+        return await collecting
 
     return run_script(both()), said.lines
 
@@ -209,7 +209,7 @@ def test_who_does_not_tell_of_its_own_files_is_not_waited_for_either() -> None:
     async def script() -> None:
         cluster, said = FakeCluster("lab-1", "lab-2"), RecordingDisplay()
         early = EarlyStart(by_key=True)
-        surveying = asyncio.create_task(Assembly(cluster, said, None, early).survey(["lab-1", "lab-2"], ORDER))
+        surveying = asyncio.create_task(ClientWait(cluster, said, None, early).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
         cluster.events.put_nowait(SurveyDone("lab-2", SURVEYED, ARRAYS))
         cluster.events.put_nowait(BeginNow())

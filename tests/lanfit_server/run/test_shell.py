@@ -50,7 +50,7 @@ from lanfit_server.ui.narrator import Narrator
 WAITS = Timeouts(heartbeat=0.01, suspect=15, lost=60, no_progress=600, grace=60)
 
 
-class Order(SimpleNamespace):
+class SentLease(SimpleNamespace):
     """Stands for a lease."""
 
 
@@ -77,7 +77,7 @@ class Run:
         run = OpenRun(place, "run-1", self.ledger, record("run-1"))
         data = SimpleNamespace(own=deadline, samples=[10] * len(owners), claimed=())
         dispatch: Any = SimpleNamespace(
-            data=data, lease=lambda task, owner, attempt: Order(task=task.key, owner=owner, attempt=attempt)
+            data=data, lease=lambda task, owner, attempt: SentLease(task=task.key, owner=owner, attempt=attempt)
         )
         self.stats = RunStats()
         method: Any = TasksOnly(fit_tasks(len(owners), 0), self.stats.table)
@@ -110,7 +110,7 @@ class Run:
             await self.looks()
 
     def leases(self) -> list[tuple[str, str, int]]:
-        return [(name, sent.task, sent.attempt) for name, sent in self.cluster.sent if isinstance(sent, Order)]
+        return [(name, sent.task, sent.attempt) for name, sent in self.cluster.sent if isinstance(sent, SentLease)]
 
     def cancels(self) -> list[tuple[str, str]]:
         return [(name, sent.task) for name, sent in self.cluster.sent if isinstance(sent, Cancel)]

@@ -1,6 +1,6 @@
 """What the operator reads where the server listens: the line for the clients, and what to know about its address."""
 
-from lanfit_server.start.admission import joining_lines
+from lanfit_server.start.endpoint_setup import joining_lines
 from lanfit_server.start.interfaces import Candidate, Kind
 
 LAN = Candidate("10.99.0.1", "eth0", Kind.LAN)

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import psutil
 import pytest
-from fakes.results import ARRAYS, LAB_1, SERVER, WEIGHTS, desk_in, record, result
+from fakes.results import ARRAYS, LAB_1, SERVER, WEIGHTS, record, result, store_in
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,7 +37,7 @@ def deliver(store: ResultStore, offered: Result, arrays: dict[str, np.ndarray]) 
 
 
 def test_a_result_is_stored_and_known_from_then_on_also_to_a_desk_that_is_opened_later(tmp_path: Path) -> None:
-    store = desk_in(tmp_path)
+    store = store_in(tmp_path)
     assert deliver(store, result(), ARRAYS) is None
     assert store.consider(LAB_1, result()) == Duplicate()
     store.close()
@@ -56,7 +56,7 @@ def test_a_result_is_stored_and_known_from_then_on_also_to_a_desk_that_is_opened
 
 
 def test_only_the_first_of_two_results_counts(tmp_path: Path) -> None:
-    store = desk_in(tmp_path)
+    store = store_in(tmp_path)
     deliver(store, result(), ARRAYS)
     store.commit("lab-2", result(best_epoch=0))
     (stored,) = store.opened("run-1").ledger.results()
@@ -66,7 +66,7 @@ def test_only_the_first_of_two_results_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_weights_that_are_not_finite_are_refused_and_leave_nothing(tmp_path: Path, bad: float) -> None:
-    store = desk_in(tmp_path)
+    store = store_in(tmp_path)
     arrays = {**ARRAYS, "dense/bias": np.array([0, bad], np.float32)}
     reason = deliver(store, result(block=block_of(arrays)), arrays)
     assert reason == "its array 'dense/bias' contains NaN or infinity"
@@ -77,13 +77,13 @@ def test_weights_that_are_not_finite_are_refused_and_leave_nothing(tmp_path: Pat
 
 @pytest.mark.parametrize("run", ["run-2", "../run-1", "", "..", "run-1/", "a" * 65, "run-1\0"])
 def test_a_run_that_this_server_does_not_have_is_refused(tmp_path: Path, run: str) -> None:
-    store = desk_in(tmp_path)
+    store = store_in(tmp_path)
     assert isinstance(store.consider(LAB_1, result(run=run)), Reject)
     store.close()
 
 
 def test_a_run_of_another_server_is_refused(tmp_path: Path) -> None:
-    desk_in(tmp_path).close()
+    store_in(tmp_path).close()
     other = ResultStore(Workspace(tmp_path), b"o" * 16)
     assert isinstance(other.consider(LAB_1, result()), Reject)
     assert other.unfinished() == []
@@ -91,7 +91,7 @@ def test_a_run_of_another_server_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_task_that_the_run_does_not_have_is_refused(tmp_path: Path) -> None:
-    store = desk_in(tmp_path)
+    store = store_in(tmp_path)
     assert isinstance(store.consider(LAB_1, result(task="shard-3")), Reject)
     store.close()
 
@@ -131,7 +131,7 @@ HISTORY = ArraySpec("history", "float64", (2, 2))
     ],
 )
 def test_what_does_not_fit_the_runs_own_table_is_refused_for_good(tmp_path: Path, changes: dict[str, object]) -> None:
-    store = desk_in(tmp_path)
+    store = store_in(tmp_path)
     assert isinstance(store.consider(LAB_1, result(**changes)), Reject)
     assert not (tmp_path / "logs" / "run-1" / "results").exists()
     store.close()
@@ -139,7 +139,7 @@ def test_what_does_not_fit_the_runs_own_table_is_refused_for_good(tmp_path: Path
 
 @pytest.mark.parametrize("name", ["cross entropy", "Brier score", "précision", "a/b.c@d-e", "=1+1", "x" * 200])
 def test_a_metric_may_be_called_whatever_a_line_can_show(tmp_path: Path, name: str) -> None:
-    store = desk_in(tmp_path)
+    store = store_in(tmp_path)
     offered = result(metrics=(name, f"val_{name}"), scores={name: 0.5})
     assert deliver(store, offered, ARRAYS) is None
     run = store.opened("run-1")
@@ -164,7 +164,7 @@ def test_no_offer_makes_the_desk_do_anything_but_answer(
     tmp_path_factory: pytest.TempPathFactory, arrays: tuple[ArraySpec, ...], metrics: tuple[str, ...], best: int
 ) -> None:
     folder = tmp_path_factory.mktemp("store")
-    store = desk_in(folder)
+    store = store_in(folder)
     offer = result(block=BlockSpec("0" * 64, arrays), metrics=metrics, best_epoch=best)
     decision = store.consider(LAB_1, offer)
     assert isinstance(decision, Reject) or (isinstance(decision, Accept) and arrays[:2] == WEIGHTS)
@@ -196,7 +196,7 @@ with ExitStack() as opened:
 
 
 def test_what_a_killed_server_has_half_written_goes_as_its_run_ends(tmp_path: Path) -> None:
-    store = desk_in(tmp_path)
+    store = store_in(tmp_path)
     run = store.opened("run-1")
     half = (run.collected("lab-1.h5"), run.folder / "clients" / "lab-1" / "history", run.folder / "report.xlsx")
     whole = (run.collected("lab-2.h5"), run.folder / "clients" / "lab-2.7.log", run.folder / ".kept")
@@ -215,7 +215,7 @@ def test_a_desk_that_has_closed_its_ledgers_takes_what_was_on_its_way_and_what_c
     def opened() -> list[str]:
         return [file.path for file in psutil.Process().open_files() if file.path.startswith(str(tmp_path))]
 
-    store = desk_in(tmp_path)
+    store = store_in(tmp_path)
     take = store.consider(LAB_1, result())
     assert isinstance(take, Accept)
     assert opened()

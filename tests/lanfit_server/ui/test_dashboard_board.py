@@ -67,7 +67,7 @@ class Reader:
         state["log"] = (state["log"] + delta.get("log", []))[-MOST_LINES:]
 
 
-class Stage:
+class BoardFixture:
     """A board, and the clients and requests that it shows."""
 
     def __init__(self, server: dict[str, Any] | None = None) -> None:
@@ -119,32 +119,32 @@ ACTIONS = st.one_of(
 )
 
 
-def act(stage: Stage, action: tuple[Any, ...]) -> None:
-    board, roster = stage.board, stage.roster
+def act(fixture: BoardFixture, action: tuple[Any, ...]) -> None:
+    board, roster = fixture.board, fixture.roster
     match action:
         case ("join", name):
-            stage.join(name)
+            fixture.join(name)
         case ("leave", name) if name in {each.name for each in roster.members()}:
-            roster.leave(name, "lost", stage.now)
+            roster.leave(name, "lost", fixture.now)
         case ("rename", name) if name in {each.name for each in roster.members()}:
             roster.rename(name, f"{name}-b")
         case ("progress", name, epoch, step, loss) if name in {each.name for each in roster.members()}:
-            roster.progress(name, Progress("run-1", "shard-1", epoch, 3, step, 4, loss, 10.0), stage.now)
+            roster.progress(name, Progress("run-1", "shard-1", epoch, 3, step, 4, loss, 10.0), fixture.now)
             board.sample()
         case ("epoch", name, epoch, round_, loss):
             metrics = {"loss": loss, "val_loss": 1.0}
-            board.event(events.EpochCompleted(name, name, epoch, 4, metrics, round=round_), stage.now)
+            board.event(events.EpochCompleted(name, name, epoch, 4, metrics, round=round_), fixture.now)
         case ("round", number, loss):
             event = events.RoundCompleted(number, 4, 2, 1.0, {"loss": loss}, logs={"loss": loss, "val_loss": 1.0})
-            board.event(event, stage.now)
+            board.event(event, fixture.now)
         case ("said", text):
             board.on_log(text)
         case ("waiting", text):
             board.waiting(text)
         case ("submit",):
-            stage.submit()
+            fixture.submit()
         case ("state", state):
-            open_ = [handle for handle in stage.handles if handle.state < State.ENDED]
+            open_ = [handle for handle in fixture.handles if handle.state < State.ENDED]
             if open_ and (state > open_[0].state):
                 if state is State.ENDED:
                     open_[0].fail(RunInterrupted("It was interrupted."))
@@ -153,49 +153,49 @@ def act(stage: Stage, action: tuple[Any, ...]) -> None:
         case ("show", section, number, name, value):
             board.show(section, {"kind": "values", "rows": [number]}, {name: value})
         case ("span", name):
-            board.add_spans([{"client": name, "what": "train", "from": 0.0, "to": stage.now}])
+            board.add_spans([{"client": name, "what": "train", "from": 0.0, "to": fixture.now}])
         case ("command", command):
-            board.event(events.Commanded(command, "3" if command.startswith("set") else "", round=2), stage.now)
+            board.event(events.Commanded(command, "3" if command.startswith("set") else "", round=2), fixture.now)
         case ("many", name, count):
             for number in range(count):
                 board.point(name, "loss", "training", "batch", float(number), math.sin(number))
         case ("flush",):
-            stage.flush()
+            fixture.flush()
 
 
 @given(st.lists(ACTIONS, max_size=60))
 def test_a_page_that_was_opened_at_any_time_and_reads_now_and_then_misses_nothing(
     actions: list[tuple[Any, ...]],
 ) -> None:
-    stage = Stage()
-    stage.flush()
-    readers: list[Reader] = [Reader(stage.board)]
+    fixture = BoardFixture()
+    fixture.flush()
+    readers: list[Reader] = [Reader(fixture.board)]
     for action in actions:
-        act(stage, action)
+        act(fixture, action)
         if action[0] == "read":
             readers[action[1] % len(readers)].reads()
         if action[0] in ("flush", "state"):
-            readers.append(Reader(stage.board, VIEWER if len(readers) % 2 else TEACHER))
-    stage.flush()
+            readers.append(Reader(fixture.board, VIEWER if len(readers) % 2 else TEACHER))
+    fixture.flush()
     for reader in readers:
         reader.reads()
-        assert reader.state == json.loads(stage.board.encoded(None, reader.role))
+        assert reader.state == json.loads(fixture.board.encoded(None, reader.role))
 
 
 def test_a_delta_has_only_what_has_changed() -> None:
-    stage = Stage()
+    fixture = BoardFixture()
     for name in NAMES:
-        stage.join(name)
-    stage.submit().enter(State.STARTING)
-    stage.board.point("lab-1", "loss", "training", "epoch", 1.0, 0.5)
-    stage.flush()
-    seq = stage.board.seq
-    assert not stage.flush(), "nothing has happened"
-    assert stage.board.delta(seq, TEACHER) == {"seq": seq}
-    stage.roster.progress("lab-2", Progress("run", "shard-1", 1, 3, 2, 4, 0.5, 10.0), stage.now)
-    stage.board.point("lab-1", "loss", "training", "epoch", 2.0, 0.25)
-    stage.flush()
-    delta = stage.board.delta(seq, TEACHER)
+        fixture.join(name)
+    fixture.submit().enter(State.STARTING)
+    fixture.board.point("lab-1", "loss", "training", "epoch", 1.0, 0.5)
+    fixture.flush()
+    seq = fixture.board.seq
+    assert not fixture.flush(), "nothing has happened"
+    assert fixture.board.delta(seq, TEACHER) == {"seq": seq}
+    fixture.roster.progress("lab-2", Progress("run", "shard-1", 1, 3, 2, 4, 0.5, 10.0), fixture.now)
+    fixture.board.point("lab-1", "loss", "training", "epoch", 2.0, 0.25)
+    fixture.flush()
+    delta = fixture.board.delta(seq, TEACHER)
     assert delta.keys() == {"seq", "clients", "append"}
     assert list(delta["clients"]) == ["lab-2"]
     assert delta["append"] == {"lab-1|0|loss|training|epoch": {"points": [(2.0, 0.25)]}}
@@ -203,41 +203,41 @@ def test_a_delta_has_only_what_has_changed() -> None:
 
 @pytest.mark.parametrize("since", [-1, 0, 10_000])
 def test_who_has_a_version_that_never_was_gets_everything(since: int) -> None:
-    stage = Stage()
-    stage.flush()
-    assert stage.board.delta(since, TEACHER)["snapshot"] == stage.board.snapshot(TEACHER)
+    fixture = BoardFixture()
+    fixture.flush()
+    assert fixture.board.delta(since, TEACHER)["snapshot"] == fixture.board.snapshot(TEACHER)
 
 
 def test_a_new_run_drops_what_belongs_to_the_last_one() -> None:
-    stage = Stage()
-    stage.join("lab-1")
-    first, second = stage.submit(), stage.submit()
+    fixture = BoardFixture()
+    fixture.join("lab-1")
+    first, second = fixture.submit(), fixture.submit()
     first.enter(State.STARTING)
-    stage.board.point("lab-1", "loss", "training", "epoch", 1.0, 0.5)
-    stage.board.show("samples", {"rows": []}, {"": 1})
-    reader = Reader(stage.board)
+    fixture.board.point("lab-1", "loss", "training", "epoch", 1.0, 0.5)
+    fixture.board.show("samples", {"rows": []}, {"": 1})
+    reader = Reader(fixture.board)
     first.fail(RunInterrupted("It was withdrawn."))
-    assert stage.snapshot()["run"]["error"] == "It was withdrawn."
-    assert stage.snapshot()["series"], "a run that is over stays until the next one"
+    assert fixture.snapshot()["run"]["error"] == "It was withdrawn."
+    assert fixture.snapshot()["series"], "a run that is over stays until the next one"
     second.enter(State.STARTING)
-    snapshot = stage.snapshot()
+    snapshot = fixture.snapshot()
     assert (snapshot["series"], snapshot["samples"], snapshot["run"]["error"]) == ({}, None, "")
     reader.reads()
-    assert reader.state == json.loads(stage.board.encoded(None, TEACHER))
+    assert reader.state == json.loads(fixture.board.encoded(None, TEACHER))
 
 
 def test_only_the_teacher_is_shown_the_passphrase_and_the_link_for_the_class() -> None:
-    stage = Stage({"name": "lab", "passphrase": "four words of it", "class_link": "https://here/?token=x"})
-    stage.flush()
-    assert "four words" in json.dumps(stage.board.snapshot(TEACHER))
-    for text in (json.dumps(stage.board.snapshot(VIEWER)), json.dumps(stage.board.delta(-1, VIEWER))):
+    fixture = BoardFixture({"name": "lab", "passphrase": "four words of it", "class_link": "https://here/?token=x"})
+    fixture.flush()
+    assert "four words" in json.dumps(fixture.board.snapshot(TEACHER))
+    for text in (json.dumps(fixture.board.snapshot(VIEWER)), json.dumps(fixture.board.delta(-1, VIEWER))):
         assert "four words" not in text
         assert "token=x" not in text
-    seq = stage.board.seq
-    stage.board.update("server", passphrase="another one")
-    stage.flush()
-    assert "another one" not in json.dumps(stage.board.delta(seq, VIEWER))
-    assert stage.board.delta(seq, TEACHER)["set"]["server"]["passphrase"] == "another one"
+    seq = fixture.board.seq
+    fixture.board.update("server", passphrase="another one")
+    fixture.flush()
+    assert "another one" not in json.dumps(fixture.board.delta(seq, VIEWER))
+    assert fixture.board.delta(seq, TEACHER)["set"]["server"]["passphrase"] == "another one"
 
 
 # --- curves ------------------------------------------------------------------------------------------------------
@@ -287,17 +287,17 @@ def test_the_mean_of_an_epoch_is_final_when_all_that_train_so_long_have_it() -> 
 
 
 def test_two_hundred_clients_and_ten_thousand_points_each_stay_small() -> None:
-    stage = Stage()
+    fixture = BoardFixture()
     for client in range(200):
         for x in range(10_000):
             if x % 50 == client % 50:
-                stage.board.point(f"lab-{client}", "loss", "training", "batch", float(x), 1 / (x + 1))
+                fixture.board.point(f"lab-{client}", "loss", "training", "batch", float(x), 1 / (x + 1))
     for x in range(10_000):
-        stage.board.point("lab-0", "loss", "validation", "batch", float(x), 1 / (x + 1))
+        fixture.board.point("lab-0", "loss", "validation", "batch", float(x), 1 / (x + 1))
     for number in range(30_000):
-        stage.board.add_spans([{"client": "lab-1", "what": "wait", "from": number, "to": number}])
-        stage.board.on_log(f"line {number}")
-    snapshot = stage.snapshot()
+        fixture.board.add_spans([{"client": "lab-1", "what": "wait", "from": number, "to": number}])
+        fixture.board.on_log(f"line {number}")
+    snapshot = fixture.snapshot()
     assert max(len(each["points"]) for each in snapshot["series"].values()) <= MOST_POINTS
     assert (len(snapshot["timeline"]), len(snapshot["log"])) == (MOST_SPANS, MOST_LINES)
 
@@ -306,38 +306,38 @@ def test_two_hundred_clients_and_ten_thousand_points_each_stay_small() -> None:
 
 
 def test_a_tile_says_in_words_what_its_client_waits_for() -> None:
-    stage = Stage()
+    fixture = BoardFixture()
     for name in NAMES:
-        stage.join(name)
-    assert stage.snapshot()["clients"]["lab-1"]["says"] == "waits for a run to start"
-    handle = stage.submit()
+        fixture.join(name)
+    assert fixture.snapshot()["clients"]["lab-1"]["says"] == "waits for a run to start"
+    handle = fixture.submit()
     handle.enter(State.STARTING)
-    assert stage.snapshot()["clients"]["lab-1"]["says"] == "waits for the other clients"
+    assert fixture.snapshot()["clients"]["lab-1"]["says"] == "waits for the other clients"
     handle.enter(State.RUNNING)
     held = {"lab-2": Held("lab-10"), "lab-10": Held()}
-    stage.board.facts(Facts("run-1", 1, 4, 2, 3, held=held, at_work=frozenset(held)))
-    stage.roster.progress("lab-2", Progress("run-1", "shard-3", 2, 5, 7, 10, 0.5, 100.0), stage.now)
-    stage.roster.leave("lab-10", "lost", stage.now)
-    stage.board.event(events.ClientLeft("lab-10", "the link ended", lost=True, task="shard-3", deadline=300.0), 0.0)
-    clients = stage.snapshot()["clients"]
+    fixture.board.facts(Facts("run-1", 1, 4, 2, 3, held=held, at_work=frozenset(held)))
+    fixture.roster.progress("lab-2", Progress("run-1", "shard-3", 2, 5, 7, 10, 0.5, 100.0), fixture.now)
+    fixture.roster.leave("lab-10", "lost", fixture.now)
+    fixture.board.event(events.ClientLeft("lab-10", "the link ended", lost=True, task="shard-3", deadline=300.0), 0.0)
+    clients = fixture.snapshot()["clients"]
     assert clients["lab-1"]["says"] == "waits for lab-10, lab-2 to finish round 2"
     assert clients["lab-2"]["says"] == "trains the shard of lab-10"
     assert (clients["lab-2"]["epoch"], clients["lab-2"]["batch"], clients["lab-2"]["batches"]) == (2, 7, 10)
     assert clients["lab-10"]["state"] == "lost"
     assert "waiting 300 s more for it (--deadline)" in clients["lab-10"]["says"]
-    stage.board.event(events.ClientJoined("lab-10", "here", "jax", came=True), 1.0)
-    stage.join("lab-10")
-    assert stage.snapshot()["clients"]["lab-10"]["says"] == "has a task and is about to start it"
+    fixture.board.event(events.ClientJoined("lab-10", "here", "jax", came=True), 1.0)
+    fixture.join("lab-10")
+    assert fixture.snapshot()["clients"]["lab-10"]["says"] == "has a task and is about to start it"
 
 
 def test_the_lobby_says_who_is_missing_and_whether_the_run_can_start() -> None:
-    stage = Stage()
-    stage.join("lab-10")
-    stage.join("lab-2")
-    handle = stage.submit(clients=5)
+    fixture = BoardFixture()
+    fixture.join("lab-10")
+    fixture.join("lab-2")
+    handle = fixture.submit(clients=5)
     handle.enter(State.STARTING)
-    stage.board.waiting("Waiting for 3 more clients.")
-    assert stage.snapshot()["lobby"] == {
+    fixture.board.waiting("Waiting for 3 more clients.")
+    assert fixture.snapshot()["lobby"] == {
         "wanted": 5,
         "joined": ["lab-2", "lab-10"],
         "missing": 3,
@@ -345,29 +345,29 @@ def test_the_lobby_says_who_is_missing_and_whether_the_run_can_start() -> None:
         "can_start_now": True,
     }
     handle.request = replace(handle.request, enter_starts=False)
-    assert not stage.snapshot()["lobby"]["can_start_now"]
+    assert not fixture.snapshot()["lobby"]["can_start_now"]
 
 
 def test_the_training_status_is_flat() -> None:
-    stage = Stage()
-    assert training_status(stage.snapshot())["state"] == "idle"
-    stage.join("lab-1")
-    handle = stage.submit(method="federated", rounds=3, epochs=2)
+    fixture = BoardFixture()
+    assert training_status(fixture.snapshot())["state"] == "idle"
+    fixture.join("lab-1")
+    handle = fixture.submit(method="federated", rounds=3, epochs=2)
     handle.enter(State.STARTING)
-    assert training_status(stage.snapshot())["state"] == "starting"
+    assert training_status(fixture.snapshot())["state"] == "starting"
     handle.enter(State.RUNNING)
-    stage.board.facts(Facts("run-1", 0, 3, 1, 3, held={"lab-1": Held()}, at_work=frozenset({"lab-1"})))
-    stage.roster.progress("lab-1", Progress("run-1", "shard-1", 2, 2, 5, 10, 0.5, 100.0), stage.now)
-    stage.board.event(events.RoundCompleted(1, 3, 1, 1.0, {"loss": 0.25, "accuracy": 0.5}), 0.0)
-    status = training_status(stage.snapshot())
+    fixture.board.facts(Facts("run-1", 0, 3, 1, 3, held={"lab-1": Held()}, at_work=frozenset({"lab-1"})))
+    fixture.roster.progress("lab-1", Progress("run-1", "shard-1", 2, 2, 5, 10, 0.5, 100.0), fixture.now)
+    fixture.board.event(events.RoundCompleted(1, 3, 1, 1.0, {"loss": 0.25, "accuracy": 0.5}), 0.0)
+    status = training_status(fixture.snapshot())
     wanted = {"state": "running", "round": 1, "rounds": 3, "epoch": 2, "epochs": 2, "batch": 5, "batches": 10}
     wanted |= {"loss": 0.25, "accuracy": 0.5}
     assert {key: status[key] for key in wanted} == wanted
     assert status["clients"][0]["samples_per_second"] == 100.0
-    stage.board.event(events.Commanded("pause"), 0.0)
-    assert training_status(stage.snapshot())["state"] == "paused"
+    fixture.board.event(events.Commanded("pause"), 0.0)
+    assert training_status(fixture.snapshot())["state"] == "paused"
     handle.fail(ValueError("the disk is full"))
-    status = training_status(stage.snapshot())
+    status = training_status(fixture.snapshot())
     assert (status["state"], status["error"], status["epoch"]) == ("failed", "the disk is full", None)
 
 
@@ -475,17 +475,17 @@ def test_only_figures_of_an_earlier_round_become_points(tmp_path: Path) -> None:
 
 
 def test_the_tile_of_a_stopped_client_says_so_while_it_ends_its_epoch() -> None:
-    stage = Stage()
-    stage.join("lab-1")
-    handle = stage.submit()
+    fixture = BoardFixture()
+    fixture.join("lab-1")
+    handle = fixture.submit()
     handle.enter(State.STARTING)
     handle.enter(State.RUNNING)
-    stage.board.facts(Facts("run-1", 0, 2, held={"lab-1": Held()}, at_work=frozenset({"lab-1"})))
-    stage.roster.progress("lab-1", Progress("run-1", "shard-1", 2, 5, 7, 10, 0.5, 100.0), stage.now)
-    assert stage.snapshot()["clients"]["lab-1"]["state"] == "training"
-    stage.board.event(events.ClientLeft("lab-1", "it was stopped by the operator", task="shard-1"), 0.0)
-    stage.board.facts(Facts("run-1", 0, 2))
-    tile = stage.snapshot()["clients"]["lab-1"]
+    fixture.board.facts(Facts("run-1", 0, 2, held={"lab-1": Held()}, at_work=frozenset({"lab-1"})))
+    fixture.roster.progress("lab-1", Progress("run-1", "shard-1", 2, 5, 7, 10, 0.5, 100.0), fixture.now)
+    assert fixture.snapshot()["clients"]["lab-1"]["state"] == "training"
+    fixture.board.event(events.ClientLeft("lab-1", "it was stopped by the operator", task="shard-1"), 0.0)
+    fixture.board.facts(Facts("run-1", 0, 2))
+    tile = fixture.snapshot()["clients"]["lab-1"]
     assert tile["state"] == "waiting"
     assert "stopped by the operator" in tile["says"]
 
@@ -515,17 +515,17 @@ def test_the_layers_of_a_model_have_their_shapes_and_parameters() -> None:
 
 
 def test_who_leaves_when_all_is_done_is_not_lost() -> None:
-    stage = Stage()
-    stage.join("lab-1")
-    handle = stage.submit()
+    fixture = BoardFixture()
+    fixture.join("lab-1")
+    handle = fixture.submit()
     handle.enter(State.STARTING)
     handle.enter(State.RUNNING)
-    stage.board.facts(Facts("run-1", 1, 2, held={"lab-1": Held()}, at_work=frozenset({"lab-1"})))
-    stage.roster.leave("lab-1", "lost", stage.now)
-    assert stage.snapshot()["clients"]["lab-1"]["state"] == "lost"
-    stage.board.facts(Facts("run-1", 2, 2))
-    assert stage.snapshot()["clients"]["lab-1"]["state"] == "done"
+    fixture.board.facts(Facts("run-1", 1, 2, held={"lab-1": Held()}, at_work=frozenset({"lab-1"})))
+    fixture.roster.leave("lab-1", "lost", fixture.now)
+    assert fixture.snapshot()["clients"]["lab-1"]["state"] == "lost"
+    fixture.board.facts(Facts("run-1", 2, 2))
+    assert fixture.snapshot()["clients"]["lab-1"]["state"] == "done"
     handle.fail(RunInterrupted())
-    assert stage.snapshot()["clients"]["lab-1"]["state"] == "done"
-    stage.submit().enter(State.STARTING)
-    assert stage.snapshot()["clients"]["lab-1"]["state"] == "lost"
+    assert fixture.snapshot()["clients"]["lab-1"]["state"] == "done"
+    fixture.submit().enter(State.STARTING)
+    assert fixture.snapshot()["clients"]["lab-1"]["state"] == "lost"

@@ -41,11 +41,11 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-Opening = Callable[..., tuple["Page", FakeDashboard]]
+OpenPage = Callable[..., tuple["Page", FakeDashboard]]
 
 
 @pytest.fixture
-def open_page(browser: Browser) -> Iterator[Opening]:
+def open_page(browser: Browser) -> Iterator[OpenPage]:
     """Open a view of a server in some state; returns the page and the server."""
     with ExitStack() as stack:
 
@@ -94,7 +94,7 @@ def posted(page: Page, server: FakeDashboard, path: str, count: int = 1) -> dict
 # --- the lobby ------------------------------------------------------------------------------------------------------
 
 
-def test_the_lobby_shows_how_to_join_who_has_and_how_many_are_missing(open_page: Opening) -> None:
+def test_the_lobby_shows_how_to_join_who_has_and_how_many_are_missing(open_page: OpenPage) -> None:
     page, server = open_page(states.lobby(4, 6))
     shows(page, "Join the run", "of 6 joined", "lab-4")
     assert page.locator(".join-line").inner_text().split() == states.JOIN.split()
@@ -106,7 +106,7 @@ def test_the_lobby_shows_how_to_join_who_has_and_how_many_are_missing(open_page:
     assert page.locator(".people .missing").count() == 0
 
 
-def test_the_passphrase_is_shown_when_the_teacher_wants_it(open_page: Opening) -> None:
+def test_the_passphrase_is_shown_when_the_teacher_wants_it(open_page: OpenPage) -> None:
     page, _ = open_page(states.lobby())
     page.get_by_role("button", name="Show or hide the passphrase").click()
     shows(page, "maple orbit copper tulip")
@@ -114,7 +114,7 @@ def test_the_passphrase_is_shown_when_the_teacher_wants_it(open_page: Opening) -
     assert "maple" not in page.content()
 
 
-def test_lines_for_each_system_and_the_page_of_the_code(open_page: Opening) -> None:
+def test_lines_for_each_system_and_the_page_of_the_code(open_page: OpenPage) -> None:
     page, server = open_page(states.lobby(), permissions=["clipboard-read", "clipboard-write"])
     page.get_by_text("lanfit is not installed yet?").click()
     shows(page.locator(".systems"), "py -m pip install")
@@ -134,7 +134,7 @@ def test_lines_for_each_system_and_the_page_of_the_code(open_page: Opening) -> N
     assert not serious(page)
 
 
-def test_a_run_starts_without_those_who_are_missing(open_page: Opening) -> None:
+def test_a_run_starts_without_those_who_are_missing(open_page: OpenPage) -> None:
     page, server = open_page(states.lobby())
     page.get_by_role("button", name="Start now").click()
     assert posted(page, server, "/api/start_now") == {}
@@ -142,13 +142,13 @@ def test_a_run_starts_without_those_who_are_missing(open_page: Opening) -> None:
     shows(page, "Train on one machine too")
 
 
-def test_the_lobby_of_a_run_in_progress_leads_to_its_machines(open_page: Opening) -> None:
+def test_the_lobby_of_a_run_in_progress_leads_to_its_machines(open_page: OpenPage) -> None:
     page, _ = open_page(states.running(), "lobby")
     page.get_by_role("button", name="See the machines").click()
     page.locator(".tile").first.wait_for()
 
 
-def test_bans_are_shown_and_lifted(open_page: Opening) -> None:
+def test_bans_are_shown_and_lifted(open_page: OpenPage) -> None:
     page, server = open_page(states.lobby())
     shows(page, "Refused addresses", "3 wrong passphrases")
     page.get_by_role("button", name="Admit 10.0.0.77 again").click()
@@ -158,7 +158,7 @@ def test_bans_are_shown_and_lifted(open_page: Opening) -> None:
 # --- set up ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_set_up_and_started(open_page: Opening) -> None:
+def test_a_run_is_set_up_and_started(open_page: OpenPage) -> None:
     page, server = open_page(states.lobby(2, 2), "setup")
     page.get_by_label("Epochs").fill("7")
     page.get_by_label("Method").select_option("federated")
@@ -176,7 +176,7 @@ def test_a_run_is_set_up_and_started(open_page: Opening) -> None:
     page.wait_for_selector("body[data-view=machines]")
 
 
-def test_fields_are_shown_when_they_mean_something(open_page: Opening) -> None:
+def test_fields_are_shown_when_they_mean_something(open_page: OpenPage) -> None:
     page, _ = open_page(states.lobby(), "setup")
     page.get_by_label("Epochs").wait_for()
     assert page.get_by_label("Rounds").is_hidden()
@@ -191,7 +191,7 @@ def test_fields_are_shown_when_they_mean_something(open_page: Opening) -> None:
     page.get_by_label("Server tau").wait_for(state="hidden")
 
 
-def test_an_error_stands_beside_its_field_while_one_types(open_page: Opening) -> None:
+def test_an_error_stands_beside_its_field_while_one_types(open_page: OpenPage) -> None:
     page, server = open_page(states.lobby(), "setup")
     wrong = {"epochs": {"error": "-1 is not a whole number of at least 1.", "hint": "Write 5.", "code": "x"}}
     server.answers["/api/check"] = lambda body: {"fields": wrong if body["values"].get("epochs") == "-1" else {}}
@@ -202,7 +202,7 @@ def test_an_error_stands_beside_its_field_while_one_types(open_page: Opening) ->
     wait(page, "document.querySelector('[name=epochs]').getAttribute('aria-invalid') === null")
 
 
-def test_what_the_server_refuses_is_shown_where_it_can_be_corrected(open_page: Opening) -> None:
+def test_what_the_server_refuses_is_shown_where_it_can_be_corrected(open_page: OpenPage) -> None:
     page, server = open_page(states.lobby(), "setup")
     seed = {"error": "the seed is wrong", "hint": "", "code": "x"}
     whole = {"error": "the disk is full", "hint": "Remove old runs.", "code": "y"}
@@ -216,7 +216,7 @@ def test_what_the_server_refuses_is_shown_where_it_can_be_corrected(open_page: O
     assert page.get_by_text("the seed is wrong").is_hidden()
 
 
-def test_a_run_that_must_wait_says_so_and_can_be_withdrawn(open_page: Opening) -> None:
+def test_a_run_that_must_wait_says_so_and_can_be_withdrawn(open_page: OpenPage) -> None:
     page, server = open_page(states.running(), "setup")
     server.answers["/api/runs"] = {"id": 9, "position": 2}
     page.get_by_role("button", name="Start the run").click()
@@ -231,7 +231,7 @@ def test_a_run_that_must_wait_says_so_and_can_be_withdrawn(open_page: Opening) -
     shows(page, "No run waits.")
 
 
-def test_what_was_entered_stays_until_the_defaults_are_wanted(open_page: Opening) -> None:
+def test_what_was_entered_stays_until_the_defaults_are_wanted(open_page: OpenPage) -> None:
     page, _ = open_page(states.lobby(), "setup")
     page.get_by_label("Epochs").fill("9")
     page.get_by_role("link", name="Lobby").click()
@@ -241,7 +241,7 @@ def test_what_was_entered_stays_until_the_defaults_are_wanted(open_page: Opening
     wait(page, "document.querySelector('[name=epochs]').value === '5'")
 
 
-def test_a_model_is_built_on_the_page(open_page: Opening) -> None:
+def test_a_model_is_built_on_the_page(open_page: OpenPage) -> None:
     page, server = open_page(states.lobby(), "setup")
     page.get_by_role("button", name="Build an MLP").click()
     dialog = page.get_by_role("dialog")
@@ -264,7 +264,7 @@ def test_a_model_is_built_on_the_page(open_page: Opening) -> None:
     page.get_by_role("button", name="Close").click()
 
 
-def test_a_form_that_can_not_be_loaded_can_be_tried_again(open_page: Opening) -> None:
+def test_a_form_that_can_not_be_loaded_can_be_tried_again(open_page: OpenPage) -> None:
     page, server = open_page(states.lobby(), "setup", get={"/api/form": None})
     shows(page, "The form could not be loaded.")
     server.get["/api/form"] = states.form()
@@ -275,7 +275,7 @@ def test_a_form_that_can_not_be_loaded_can_be_tried_again(open_page: Opening) ->
 # --- machines -------------------------------------------------------------------------------------------------------
 
 
-def test_a_tile_tells_what_a_client_does_and_what_it_waits_for(open_page: Opening) -> None:
+def test_a_tile_tells_what_a_client_does_and_what_it_waits_for(open_page: OpenPage) -> None:
     page, server = open_page(states.running(), "machines")
     tile = page.get_by_role("article", name="lab-5")
     shows(tile, "Waiting", "waits for lab-6", "Round 7", "239 rows")
@@ -291,7 +291,7 @@ def test_a_tile_tells_what_a_client_does_and_what_it_waits_for(open_page: Openin
     wait(page, "document.querySelectorAll('.tile').length === 5")
 
 
-def test_the_log_of_a_client_is_one_click_away(open_page: Opening) -> None:
+def test_the_log_of_a_client_is_one_click_away(open_page: OpenPage) -> None:
     page, _ = open_page(states.running(), "machines")
     page.get_by_role("button", name="Log of lab-6").click()
     shows(page.get_by_role("dialog"), "has been silent for 15 s", "trains shard 1")
@@ -300,20 +300,20 @@ def test_the_log_of_a_client_is_one_click_away(open_page: Opening) -> None:
     assert page.evaluate("document.activeElement.textContent") == "Log", "the focus goes back"
 
 
-def test_a_client_is_stopped_after_a_question(open_page: Opening) -> None:
+def test_a_client_is_stopped_after_a_question(open_page: OpenPage) -> None:
     page, server = open_page(states.running(), "machines")
     page.get_by_role("button", name="Stop lab-2").click()
     page.get_by_role("button", name="Stop the client").click()
     assert posted(page, server, "/api/clients/lab-2/stop") == {}
 
 
-def test_two_hundred_machines_have_a_tile_each(open_page: Opening) -> None:
+def test_two_hundred_machines_have_a_tile_each(open_page: OpenPage) -> None:
     page, _ = open_page(states.running(200), "machines")
     wait(page, "document.querySelectorAll('.tile').length === 200")
     assert page.locator(".tile h2").first.inner_text() == "lab-6", "those with trouble come first"
 
 
-def test_what_clients_say_is_text(open_page: Opening) -> None:
+def test_what_clients_say_is_text(open_page: OpenPage) -> None:
     state = states.running()
     state["clients"][EVIL] = {**state["clients"]["lab-1"], "name": EVIL, "says": EVIL}
     state["lobby"]["joined"].append(EVIL)
@@ -351,7 +351,7 @@ def until_lines(page: Page, metric: str, count: int) -> None:
     plot(page, metric).and_(page.locator(f'[aria-label*=". {count} lines"]')).wait_for()
 
 
-def test_curves_grow_while_a_run_goes_on(open_page: Opening) -> None:
+def test_curves_grow_while_a_run_goes_on(open_page: OpenPage) -> None:
     page, server = open_page(states.running(), "curves")
     until_lines(page, "Loss", 13)
     server.push(append={"/loss/validation/round": {"points": [[7, 0.0625]]}})
@@ -366,7 +366,7 @@ def test_curves_grow_while_a_run_goes_on(open_page: Opening) -> None:
     until_lines(page, "Loss", 13)
 
 
-def test_the_controls_of_the_curves(open_page: Opening) -> None:
+def test_the_controls_of_the_curves(open_page: OpenPage) -> None:
     page, _ = open_page(states.running(), "curves")
     until_lines(page, "Loss", 13)
     before = label(page, "Loss")
@@ -395,7 +395,7 @@ def test_the_controls_of_the_curves(open_page: Opening) -> None:
     until_lines(page, "Learning rate", 6)
 
 
-def test_the_pointer_reads_values_off_a_curve(open_page: Opening) -> None:
+def test_the_pointer_reads_values_off_a_curve(open_page: OpenPage) -> None:
     page, _ = open_page(states.running(), "curves")
     until_lines(page, "Loss", 13)
     page.locator(".u-over").first.hover()
@@ -403,7 +403,7 @@ def test_the_pointer_reads_values_off_a_curve(open_page: Opening) -> None:
     page.locator(".u-over").first.click()
 
 
-def test_many_points_of_many_clients_are_thinned(open_page: Opening) -> None:
+def test_many_points_of_many_clients_are_thinned(open_page: OpenPage) -> None:
     page, server = open_page(states.running(50), "curves")
     until_lines(page, "Loss", 101)
     page.get_by_role("radio", name="Batch").check(force=True)
@@ -415,7 +415,7 @@ def test_many_points_of_many_clients_are_thinned(open_page: Opening) -> None:
     assert most <= 2000
 
 
-def test_the_figures_above_the_curves(open_page: Opening) -> None:
+def test_the_figures_above_the_curves(open_page: OpenPage) -> None:
     page, server = open_page(states.running(), "curves")
     shows(page.locator(".figures"), "60 %", "about 50 s left", "94.72", "0.1713", "4 of 6", "1 change")
     assert page.locator("#progress").get_attribute("aria-valuenow") == "60"
@@ -427,7 +427,7 @@ def test_the_figures_above_the_curves(open_page: Opening) -> None:
 # --- samples and confusion ------------------------------------------------------------------------------------------
 
 
-def test_samples_are_marked_right_or_wrong_by_sign_and_shape(open_page: Opening) -> None:
+def test_samples_are_marked_right_or_wrong_by_sign_and_shape(open_page: OpenPage) -> None:
     page, server = open_page(states.running(), "samples")
     wait(page, "document.querySelectorAll('.sample').length === 24")
     right, wrong = page.locator(".sample[data-right=true]"), page.locator(".sample[data-right=false]")
@@ -446,7 +446,7 @@ def test_samples_are_marked_right_or_wrong_by_sign_and_shape(open_page: Opening)
     shows(page, "24 of 24 right", "Round 7, the latest")
 
 
-def test_the_reader_chooses_whose_model_and_when(open_page: Opening) -> None:
+def test_the_reader_chooses_whose_model_and_when(open_page: OpenPage) -> None:
     page, _ = open_page(states.running(), "samples")
     wait(page, "document.querySelectorAll('.sample').length === 24")
     score = page.locator(".score").inner_text()
@@ -461,7 +461,7 @@ def test_the_reader_chooses_whose_model_and_when(open_page: Opening) -> None:
     page.get_by_label("Whose model").select_option("")
 
 
-def test_a_sample_shows_all_probabilities_and_how_they_changed(open_page: Opening) -> None:
+def test_a_sample_shows_all_probabilities_and_how_they_changed(open_page: OpenPage) -> None:
     page, _ = open_page(states.running(), "samples")
     page.locator(".sample").first.click()
     dialog = page.get_by_role("dialog")
@@ -472,7 +472,7 @@ def test_a_sample_shows_all_probabilities_and_how_they_changed(open_page: Openin
     dialog.wait_for(state="detached")
 
 
-def test_samples_without_classes_show_values(open_page: Opening) -> None:
+def test_samples_without_classes_show_values(open_page: OpenPage) -> None:
     state = states.running()
     state["run"]["classes"] = None
     rows = [{"id": i, "truth": "21.5", "picture": None, "values": [0.5, 1.25, -3.0]} for i in range(24)]
@@ -485,7 +485,7 @@ def test_samples_without_classes_show_values(open_page: Opening) -> None:
     shows(page.get_by_role("dialog"), "Outputs")
 
 
-def test_a_cell_of_the_confusion_matrix_shows_its_rows(open_page: Opening) -> None:
+def test_a_cell_of_the_confusion_matrix_shows_its_rows(open_page: OpenPage) -> None:
     page, server = open_page(states.running(), "confusion")
     matrix = server.state["confusion"]["models"][""]["matrix"]
     shows(page, "After round 6")
@@ -506,7 +506,7 @@ def test_a_cell_of_the_confusion_matrix_shows_its_rows(open_page: Opening) -> No
 # --- timeline, model, steering --------------------------------------------------------------------------------------
 
 
-def test_the_timeline_can_be_searched_by_round_and_zoomed(open_page: Opening) -> None:
+def test_the_timeline_can_be_searched_by_round_and_zoomed(open_page: OpenPage) -> None:
     page, server = open_page(states.running(), "timeline")
     canvas = page.get_by_role("img", name=re.compile("^What 7 lanes did"))
     canvas.wait_for()
@@ -530,14 +530,14 @@ def test_the_timeline_can_be_searched_by_round_and_zoomed(open_page: Opening) ->
     shows(page.locator("tbody"), "lab-9")
 
 
-def test_the_model_and_the_settings_of_a_run(open_page: Opening) -> None:
+def test_the_model_and_the_settings_of_a_run(open_page: OpenPage) -> None:
     page, _ = open_page(states.running(), "model")
     shows(page, "158,922", "parameters in 9 layers", "(None, 8, 8, 32)", "3.15.1", "batch_size", "are the same")
     assert page.get_by_role("region", name="Layers of the model").locator("tbody tr").count() == 9
     assert page.get_by_role("region", name="Devices").locator("tbody tr").count() == 6
 
 
-def test_a_run_is_steered(open_page: Opening) -> None:
+def test_a_run_is_steered(open_page: OpenPage) -> None:
     page, server = open_page(states.running(), "steer")
     page.get_by_role("button", name="Pause").click()
     assert posted(page, server, "/api/command") == {"command": "pause"}
@@ -564,7 +564,7 @@ def test_a_run_is_steered(open_page: Opening) -> None:
     shows(page, "No run to steer.")
 
 
-def test_a_change_that_is_refused_says_why(open_page: Opening) -> None:
+def test_a_change_that_is_refused_says_why(open_page: OpenPage) -> None:
     page, server = open_page(states.running(), "steer")
     server.push(merge={"run": {"learning_rate": None}})
     shows(page, "now: that of the optimizer")
@@ -578,7 +578,7 @@ def test_a_change_that_is_refused_says_why(open_page: Opening) -> None:
 # --- runs and comparisons -------------------------------------------------------------------------------------------
 
 
-def test_runs_are_listed_filtered_and_compared(open_page: Opening) -> None:
+def test_runs_are_listed_filtered_and_compared(open_page: OpenPage) -> None:
     page, server = open_page(states.ended(), "runs")
     shows(page, "5 runs", "The newest 20 are kept", "interrupted", "96.11", "1 min 36 s")
     page.get_by_placeholder("name, model, method").fill("kfold")
@@ -597,7 +597,7 @@ def test_runs_are_listed_filtered_and_compared(open_page: Opening) -> None:
     assert page.get_by_label(f"{states.RUNS[2][0]} is the baseline").is_checked()
 
 
-def test_a_run_of_the_past_is_opened_and_left_again(open_page: Opening) -> None:
+def test_a_run_of_the_past_is_opened_and_left_again(open_page: OpenPage) -> None:
     page, server = open_page(states.lobby(), "runs")
     page.get_by_role("button", name=f"Open {states.RUNS[2][0]}").click()
     until_lines(page, "Loss", 13)
@@ -612,7 +612,7 @@ def test_a_run_of_the_past_is_opened_and_left_again(open_page: Opening) -> None:
     shows(page.locator(".toast.error"), "There is no")
 
 
-def test_files_of_a_run_are_downloaded(open_page: Opening) -> None:
+def test_files_of_a_run_are_downloaded(open_page: OpenPage) -> None:
     page, _ = open_page(states.ended(), "runs")
     name = states.RUNS[0][0]
     page.get_by_role("button", name=f"Download files of {name}").click()
@@ -625,14 +625,14 @@ def test_files_of_a_run_are_downloaded(open_page: Opening) -> None:
         assert dialog.get_by_role("link", name=text).get_attribute("href") == f"/api/runs/{name}/{path}"
 
 
-def test_a_run_is_resumed(open_page: Opening) -> None:
+def test_a_run_is_resumed(open_page: OpenPage) -> None:
     page, server = open_page(states.ended(), "runs")
     page.get_by_role("button", name=f"Resume {states.RUNS[3][0]}").click()
     posted(page, server, f"/api/runs/{states.RUNS[3][0]}/resume")
     shows(page, "is resumed.")
 
 
-def test_a_run_is_deleted_only_when_its_name_is_typed(open_page: Opening) -> None:
+def test_a_run_is_deleted_only_when_its_name_is_typed(open_page: OpenPage) -> None:
     page, server = open_page(states.ended(), "runs")
     name = states.RUNS[4][0]
     page.get_by_role("button", name=f"Delete {name}").click()
@@ -649,7 +649,7 @@ def test_a_run_is_deleted_only_when_its_name_is_typed(open_page: Opening) -> Non
     dialog.wait_for(state="detached")
 
 
-def test_runs_side_by_side(open_page: Opening) -> None:
+def test_runs_side_by_side(open_page: OpenPage) -> None:
     page, _ = open_page(states.ended(), "compare")
     shows(page, "Choose runs to compare.")
     first, second, third = (each[0] for each in states.RUNS[:3])
@@ -665,7 +665,7 @@ def test_runs_side_by_side(open_page: Opening) -> None:
     page.get_by_role("img", name=re.compile(r"^Curves of the runs\. 2 lines")).wait_for()
 
 
-def test_distributed_against_one_machine(open_page: Opening) -> None:
+def test_distributed_against_one_machine(open_page: OpenPage) -> None:
     page, server = open_page(states.ended(), "versus")
     shows(page, "Distributing paid: it was 1.78 times as fast", "× 1.78", "one machine: 96.39", "baseline")
     page.get_by_label(re.compile("^Run")).select_option(states.RUNS[0][0])
@@ -679,7 +679,7 @@ def test_distributed_against_one_machine(open_page: Opening) -> None:
 # --- the stream -----------------------------------------------------------------------------------------------------
 
 
-def test_where_streams_are_blocked_the_page_polls_and_takes_a_stream_again(open_page: Opening) -> None:
+def test_where_streams_are_blocked_the_page_polls_and_takes_a_stream_again(open_page: OpenPage) -> None:
     state = states.running()
     state["server"]["poll_seconds"] = 0.1
     page, server = open_page(state, "machines")
@@ -697,7 +697,7 @@ def test_where_streams_are_blocked_the_page_polls_and_takes_a_stream_again(open_
     assert server.polls == polls
 
 
-def test_nothing_is_missed_or_counted_twice_over_a_break(open_page: Opening) -> None:
+def test_nothing_is_missed_or_counted_twice_over_a_break(open_page: OpenPage) -> None:
     page, server = open_page(states.running(), "curves")
     until_lines(page, "Loss", 13)
     key = "/loss/validation/round"
@@ -726,7 +726,7 @@ def test_a_page_that_is_not_signed_in_says_how(browser: Browser) -> None:
 # --- what holds for all views ---------------------------------------------------------------------------------------
 
 
-def test_a_reader_has_no_controls(open_page: Opening) -> None:
+def test_a_reader_has_no_controls(open_page: OpenPage) -> None:
     page, server = open_page(states.running(role="viewer"), "machines")
     page.locator(".tile").first.wait_for()
     assert page.get_by_role("button", name=re.compile("^Stop")).count() == 0
@@ -743,7 +743,7 @@ def test_a_reader_has_no_controls(open_page: Opening) -> None:
     assert not server.posts
 
 
-def test_the_theme_follows_the_system_or_is_chosen(open_page: Opening) -> None:
+def test_the_theme_follows_the_system_or_is_chosen(open_page: OpenPage) -> None:
     page, _ = open_page(states.running(), "curves", color_scheme="dark")
     ground = "getComputedStyle(document.body).backgroundColor"
     dark = page.evaluate(ground)
@@ -755,7 +755,7 @@ def test_the_theme_follows_the_system_or_is_chosen(open_page: Opening) -> None:
     page.get_by_role("button", name="Theme: dark").click()
 
 
-def test_the_page_is_used_by_keyboard(open_page: Opening) -> None:
+def test_the_page_is_used_by_keyboard(open_page: OpenPage) -> None:
     page, _ = open_page(states.running(), "samples")
     page.locator(".sample").first.wait_for()
     page.keyboard.press("Tab")
@@ -772,7 +772,7 @@ def test_the_page_is_used_by_keyboard(open_page: Opening) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_view_has_a_serious_violation_of_accessibility(open_page: Opening, theme: str) -> None:
+def test_no_view_has_a_serious_violation_of_accessibility(open_page: OpenPage, theme: str) -> None:
     page, _ = open_page(states.running(), "lobby", color_scheme=theme, reduced_motion="reduce")
     for view, there in VIEWS.items():
         go(page, view)
@@ -785,7 +785,7 @@ def test_no_view_has_a_serious_violation_of_accessibility(open_page: Opening, th
 
 
 @pytest.mark.parametrize("size", [(390, 844), (1366, 768), (1920, 1080)])
-def test_no_view_is_wider_than_the_screen(open_page: Opening, size: tuple[int, int]) -> None:
+def test_no_view_is_wider_than_the_screen(open_page: OpenPage, size: tuple[int, int]) -> None:
     page, _ = open_page(states.running(), "lobby", viewport={"width": size[0], "height": size[1]})
     for view, there in VIEWS.items():
         go(page, view)
@@ -793,7 +793,7 @@ def test_no_view_is_wider_than_the_screen(open_page: Opening, size: tuple[int, i
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
 
 
-def test_every_view_says_what_will_come_when_there_is_nothing_yet(open_page: Opening) -> None:
+def test_every_view_says_what_will_come_when_there_is_nothing_yet(open_page: OpenPage) -> None:
     state = states.lobby(0, 0)
     empty = {"/api/runs": {"runs": [], "keep_runs": None}}
     page, _ = open_page(state, "machines", get=empty)

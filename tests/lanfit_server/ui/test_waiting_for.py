@@ -13,7 +13,7 @@ from lanfit.core.terminal import Terminal
 from lanfit.core.workspace import Workspace
 from lanfit.wire.messages import Join, Status, Welcome
 from lanfit_server.clusters.lan import LanCluster
-from lanfit_server.run.wait_for_clients import Assembly
+from lanfit_server.run.wait_for_clients import ClientWait
 from lanfit_server.store.result_store import ResultStore
 from lanfit_server.ui.display import Display
 
@@ -36,11 +36,11 @@ def test_the_operator_is_answering_questions_only_until_clients_are_waited_for(t
         cluster = LanCluster(ResultStore(Workspace(tmp_path), record("run-1").server_id))
         before = await told_at_the_door(cluster, "early")
         display = Display(Terminal(io.StringIO(), io.StringIO()))
-        gathering = asyncio.create_task(Assembly(cluster, display).gather(2))
+        collecting = asyncio.create_task(ClientWait(cluster, display).gather(2))
         await asyncio.sleep(0)
         later = await told_at_the_door(cluster, "late")
-        gathering.cancel()
-        await asyncio.gather(gathering, return_exceptions=True)
+        collecting.cancel()
+        await asyncio.gather(collecting, return_exceptions=True)
         return before, later
 
     before, later = asyncio.run(run_script())

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 import pytest
-from fakes.results import desk_in, record
+from fakes.results import record, store_in
 from memory_links import memory_links
 
 from lanfit.core.terminal import Terminal
@@ -21,7 +21,7 @@ from lanfit_server.clusters.events import ClientJoined, ClientLeft, Event, Logge
 from lanfit_server.clusters.lan import LanCluster
 from lanfit_server.run import events as events_of_run
 from lanfit_server.run.journal import Journal
-from lanfit_server.run.wait_for_clients import Assembly
+from lanfit_server.run.wait_for_clients import ClientWait
 from lanfit_server.store.result_store import ResultStore
 from lanfit_server.ui.display import Display
 from lanfit_server.ui.live_table import Facts, table_lines
@@ -32,7 +32,7 @@ RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u202e]")
 
 async def events_after(folder: Path, *said: Message) -> tuple[LanCluster, list[Event]]:
     """What the server makes of a client that joins, says all this, and goes."""
-    store = desk_in(folder)
+    store = store_in(folder)
     ledger = store.opened("run-1").ledger
     ledger.remember("evil", b"0" * 16)
     ledger.lease("shard-1", 2, "evil")  # only then it may speak of that task
@@ -54,9 +54,9 @@ def on_a_terminal(folder: Path, cluster: LanCluster, events: list[Event]) -> str
     try:
         with os.fdopen(theirs, "w", encoding="utf-8") as stream:
             display = Display(Terminal(io.StringIO(), stream))
-            assembly = Assembly(cluster, display)
+            client_wait = ClientWait(cluster, display)
             for event in events:
-                asyncio.run(assembly._note(event))
+                asyncio.run(client_wait._note(event))
                 match event:
                     case TaskFailed(client, _, task, error):
                         display.log(f"{client} could not train {task}: {error}.")

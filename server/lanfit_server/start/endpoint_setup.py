@@ -17,7 +17,7 @@ from lanfit_server.start.passphrase import make_passphrase
 from lanfit_server.start.prompts import Answers
 
 
-class Admission:
+class EndpointSetup:
     """Asks for the settings of an endpoint."""
 
     def __init__(
