@@ -119,6 +119,10 @@ INSIDE = {
         ("command.rate-schedule", "command.no-learning-rate", "command.epochs-of-steps"),
         (_STEERED, f"{_STEERING}::test_what_a_run_has_no_number_for_can_not_be_changed_in_it"),
     ),
+    "value.too-many-digits": (
+        "in a file it is one of the errors of that file",
+        "lanfit/core/test_commands.py::test_a_program_that_gives_such_a_number_is_told",
+    ),
     "command.run-over": (
         "it takes a command in the moment in which a run ends",
         "lanfit_server/run/test_shell.py::"

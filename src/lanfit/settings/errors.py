@@ -10,6 +10,11 @@ _PATH = "Check the path and the file permissions."
 
 ERRORS: Mapping[str, ErrorText] = {
     # --- values: of flags, at questions, in files; where it stood comes in front, what the value means behind ---
+    "value.too-many-digits": ErrorText(
+        InputError,
+        "the number has thousands of digits",
+        "Write a smaller one.",
+    ),
     "value.not-whole": ErrorText(
         InputError,
         "{value!r} is not a whole number of at least {least}",

@@ -206,6 +206,20 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
+def text_of(raw: object) -> str:
+    """Return a value as it would be typed; a list has commas.
+
+    Raises:
+        InputError: it is an integer that is too long for Python to write. TOML has hexadecimal ones of any length.
+    """
+    if isinstance(raw, list | tuple):
+        return ",".join(map(text_of, raw))
+    try:
+        return str(raw)
+    except ValueError:
+        raise lanfit_error("value.too-many-digits") from None
+
+
 @dataclass(frozen=True)
 class Field:
     """One field of a job: how it is asked, parsed and explained."""
@@ -234,9 +248,8 @@ class Field:
         Raises:
             InputError: it is invalid; the message begins with `where`.
         """
-        raw_text = ",".join(map(str, raw)) if isinstance(raw, list | tuple) else str(raw)
         try:
-            return self.parse(raw_text)
+            return self.parse(text_of(raw))
         except InputError as wrong:
             raise wrong.at(where, self.help) from None
 

@@ -19,7 +19,7 @@ from lanfit.errors import InputError, LanfitError, lanfit_error
 from lanfit.models.allowlist import LOSS_NAMES, OPTIMIZER_NAMES
 from lanfit.models.compiling import loss_name, override, read_spec
 from lanfit.models.custom_files import AllowedFile
-from lanfit.settings.fields import Field, Value, did_you_mean
+from lanfit.settings.fields import Field, Value, did_you_mean, text_of
 from lanfit.settings.job import (
     ARRAYS,
     COMPILED,
@@ -278,9 +278,8 @@ def parsed(raw: Mapping[str, object]) -> Checked:
 
 def _read(each: Field, raw: object) -> Value:
     """Return the value of a field; its error does not repeat which field it is, because it stands beside it."""
-    text = ",".join(map(str, raw)) if isinstance(raw, list) else str(raw)
     try:
-        value = each.parse(text)
+        value = each.parse(text_of(raw))
     except InputError as wrong:
         raise type(wrong)(wrong.message, f"{wrong.hint} {each.help}".strip(), wrong.code) from None
     if each.key == "dataset":
