@@ -216,6 +216,25 @@ def code_lines(path: Path) -> int:
     return len(lines - documented)
 
 
+def test_syntax_trees_are_made_by_one_thread_at_a_time() -> None:
+    """Two at once fail before Python 3.13; NumPy's readers of headers make them as well."""
+    makers = {"ast.parse", "ast.literal_eval", "np.load", "np.loadtxt", "npy.read_array", "npy.read_array_header_1_0"}
+    found = 0
+    for module, path in modules().items():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        safe = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.With) and "PARSER_LOCK" in {ast.unparse(item.context_expr) for item in node.items}
+            for inner in ast.walk(node)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in {*makers, "readers[version]"}:
+                found += 1
+                assert id(node) in safe, f"{module}: {ast.unparse(node)} without PARSER_LOCK"
+    assert found == 3
+
+
 def test_the_core_does_not_grow() -> None:
     found = {
         module: code_lines(path)

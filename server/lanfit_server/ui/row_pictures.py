@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.core.durable import atomic_file
+from lanfit.core.parser_lock import PARSER_LOCK
 from lanfit.data.labels import Target, class_ids
 from lanfit.data.shard import Arrays, Samples
 from lanfit.wire.arrays import AnyArray
@@ -167,7 +168,7 @@ def write_rows(folder: Path, rows: VisibleRows) -> None:
 def read_rows(folder: Path) -> VisibleRows | None:
     """Return the rows in `shown_rows.npz` of a run; None if there is none that can be read."""
     try:
-        with np.load(folder / FILE, allow_pickle=False) as found:
+        with PARSER_LOCK, np.load(folder / FILE, allow_pickle=False) as found:
             arrays: Mapping[str, AnyArray] = {name: found[name] for name in found.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return None

@@ -207,7 +207,8 @@ def _are_grouped(values: Sequence[str]) -> bool:
 
 def _numbers(found: _Facts, missing: int, decimal: str, fill: str) -> Column:
     reading = Reading(decimal)
-    whole = all(type(to_number(value, decimal)) is int for value in found.values)
+    # "−42" and "- 42", which a quantity may be written as, are numbers, but none that Python reads.
+    whole = all(is_number(value, decimal) and type(to_number(value, decimal)) is int for value in found.values)
     if whole and not missing:
         kind = _counted_or_id(found, decimal)
         if kind is Kind.INDEX:

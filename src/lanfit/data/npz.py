@@ -21,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from lanfit.core.parser_lock import PARSER_LOCK
 from lanfit.data.chunks import AnyArray, Chunk, check_fits, check_plain, unreadable
 from lanfit.data.in_hand import reading
 from lanfit.data.text_labels import Labels, labels_of_array
@@ -144,7 +145,8 @@ def _read_header(stream: IO[bytes], path: Path, text: bool) -> tuple[tuple[int, 
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     if version not in readers:  # version 3 is for field names only
         raise ValueError(f"an array header of version {version}")
-    shape, column_major, dtype = readers[version](stream)
+    with PARSER_LOCK:
+        shape, column_major, dtype = readers[version](stream)
     if any(type(n) is not int or n < 0 for n in shape) or len(shape) > 16:
         raise ValueError(f"an array of the impossible shape {shape}")
     if dtype.hasobject:

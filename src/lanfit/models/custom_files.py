@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from lanfit.core.parser_lock import PARSER_LOCK
 from lanfit.errors import LanfitError, lanfit_error
 from lanfit.wire.tasks import CustomFile
 
@@ -103,7 +104,8 @@ def read_source(path: Path) -> bytes:
 
 def _parsed(path: Path, source: bytes) -> ast.Module:
     try:
-        return ast.parse(source, str(path))
+        with PARSER_LOCK:
+            return ast.parse(source, str(path))
     except (SyntaxError, ValueError, RecursionError) as wrong:
         where = f" (line {wrong.lineno})" if isinstance(wrong, SyntaxError) and wrong.lineno else ""
         reason = wrong.msg if isinstance(wrong, SyntaxError) else str(wrong)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from lanfit.data.columns import Kind, describe, describe_table
 from lanfit.data.dates import FORMS, date_forms, parts_of, read_date
@@ -17,6 +19,7 @@ from lanfit.data.quantities import Reading, readings
         ("age", ["31", "40", "31.5"], Kind.NUMBER),
         ("Pclass", ["3", "1", "2", "3"], Kind.NUMBER),
         ("weight", ["1e3", "-2", "+.5"], Kind.NUMBER),
+        ("change", ["\u221242", "17"], Kind.NUMBER),
         ("price", ["$1,200.50", "$950.00"], Kind.QUANTITY),
         ("share", ["12 %", "7 %"], Kind.QUANTITY),
         ("term", [" 36 months", " 60 months"], Kind.QUANTITY),
@@ -47,6 +50,13 @@ from lanfit.data.quantities import Reading, readings
 )
 def test_each_kind_of_column_is_told(name: str, cells: list[str], kind: Kind) -> None:
     assert describe(name, cells).kind is kind
+
+
+@given(st.lists(st.text(alphabet="0123456789+-\u2212 .,'e%$nai\u00a0", max_size=6), min_size=1, max_size=6))
+@example(["\u221242", "17"])
+@example(["- 42", "17"])
+def test_any_cells_are_described(cells: list[str]) -> None:
+    assert describe("x", cells).rows == len(cells)
 
 
 def test_cells_are_counted() -> None:

@@ -1,6 +1,8 @@
 """npz files with one plain array are read to the bit; nothing else gets in, whatever the bytes are."""
 
+import ast
 import io
+import threading
 import zipfile
 
 import ml_dtypes
@@ -14,11 +16,30 @@ from hypothesis.extra.numpy import array_shapes, arrays
 
 from lanfit.data import npz
 from lanfit.data.files import open_file, read_labels
+from lanfit.data.threads import in_order
 from lanfit.errors import InputError
 
 
 def read_array(path):
     return open_file(path).whole()
+
+
+def test_two_threads_do_not_read_headers_at_once(tmp_path, monkeypatch):
+    """NumPy reads a header as a syntax tree, of which Python 3.11 makes one at a time only."""
+    save(tmp_path / "a.npz", npy(np.zeros(3)))
+    inside, most, entered = [], [], threading.Event()
+
+    def literal_eval(text):
+        inside.append(text)
+        most.append(len(inside))
+        entered.wait(0.2) if len(most) == 1 else entered.set()
+        inside.pop()
+        return real(text)
+
+    real = ast.literal_eval
+    monkeypatch.setattr(ast, "literal_eval", literal_eval)
+    assert [chunk.shape for chunk in in_order(open_file, [tmp_path / "a.npz"] * 2)] == [(3,), (3,)]
+    assert most == [1, 1]
 
 
 DTYPES = ["bool", "int8", "uint8", "<i2", ">i4", "int64", "uint64", "float16", "<f4", ">f4", "float64"]
