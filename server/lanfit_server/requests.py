@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from lanfit.settings.job import Job
+from lanfit_server.clusters.roster import Member
 from lanfit_server.data.model_source import ModelFile, ReadyModel
 from lanfit_server.methods.workshop import RoundChannel
 from lanfit_server.models.handle import LoadedDataset
@@ -42,8 +43,8 @@ class RunRequest:
     """Whether an operator can have the run start without clients that are missing (`Session.start_now`)."""
     corrects: bool = False
     """Whether an operator is there to have clients' files corrected: such clients are waited for."""
-    only: tuple[str, ...] = ()
-    """The clients that may take part; empty for all."""
+    takes: Callable[[Member], bool] | None = None
+    """Whether a client may take part; None for all."""
     rounds: RoundChannel | None = None
     """Who decides after every round whether there is a next one."""
 

@@ -42,6 +42,8 @@ class Member:
     device: str
     threads: int
     free_memory: int
+    asked: str = ""
+    """The name that it asked for, as a label: another one if that was taken, or if it was here before."""
     connected: bool = True
     state: str = "joined"
     progress: float = 0.0
@@ -131,6 +133,7 @@ class Roster:
                 said.free_memory,
             )
             self._members[known.name] = known
+        known.asked = label(said.name)
         known.address, known.backend, known.device = address, said.backend, said.device
         known.threads, known.free_memory = said.threads, said.free_memory
         known.custom, known.version, known.keras = said.custom, said.version, said.keras

@@ -33,6 +33,7 @@ from lanfit.wire.messages import Model, Survey
 from lanfit.wire.messages import RunEnded as RunEndedMessage
 from lanfit_server.clusters.base import Cluster
 from lanfit_server.clusters.events import BeginNow
+from lanfit_server.clusters.roster import Member
 from lanfit_server.data.keras_datasets import RowSource
 from lanfit_server.data.model_source import ModelFile
 from lanfit_server.data.prepare import (
@@ -351,7 +352,7 @@ class Runner:
 
         early = EarlyStart.of(job, check)
         while True:
-            owners = await self._gather(job.clients, takers, early, by_key=request.enter_starts, only=request.only)
+            owners = await self._gather(job.clients, takers, early, by_key=request.enter_starts, takes=request.takes)
             if takers is not None:
                 return await in_thread(partial(take, job, model, rows, takers.of_all(owners), owners)), owners
             if len(owners) == job.clients:
@@ -366,10 +367,16 @@ class Runner:
                 self._log(f"The run can't start with {pluralize(len(owners), 'client')}: {wrong.message}. {wrong.hint}")
 
     async def _gather(
-        self, clients: int, takers: Takers | None, early: EarlyStart, *, by_key: bool, only: Sequence[str] = ()
+        self,
+        clients: int,
+        takers: Takers | None,
+        early: EarlyStart,
+        *,
+        by_key: bool,
+        takes: Callable[[Member], bool] | None = None,
     ) -> list[str]:
         """Wait for the clients, and for the parts that they choose."""
-        client_wait = ClientWait(self._cluster, self._display, takers, early, only=only)
+        client_wait = ClientWait(self._cluster, self._display, takers, early, takes=takes)
         with self._waiting(early, by_key), self._display.table(self._cluster.roster.members, self._host.notes):
             owners = await client_wait.gather(clients)
         for note in takers.notes(owners) if takers else ():

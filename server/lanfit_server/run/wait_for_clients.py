@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from lanfit import __version__
@@ -136,7 +136,7 @@ class ClientWait:
         corrects: whether somebody is there who can have files corrected that can't be used: they are waited for.
         deadline: the time for the survey of a connected client, in seconds.
         max_weight: what the rows that one has count at most, as a multiple of the median of all.
-        only: the names of the clients that may take part; empty for all.
+        takes: whether a client may take part; None for all.
     """
 
     def __init__(
@@ -149,9 +149,9 @@ class ClientWait:
         corrects: bool = False,
         deadline: float = math.inf,
         max_weight: float = DEFAULTS.max_weight,
-        only: Collection[str] = (),
+        takes: Callable[[Member], bool] | None = None,
     ) -> None:
-        self._only = only
+        self._takes = takes
         self._corrects = corrects
         self._max_weight = max_weight
         self.faults: Mapping[str, LanfitError] = {}
@@ -219,7 +219,8 @@ class ClientWait:
         return self._here() if self._parts is None else self._parts.in_order(self._here())
 
     def _here(self) -> list[str]:
-        return [name for name in self._cluster.roster.connected if not self._only or name in self._only]
+        roster = self._cluster.roster
+        return [name for name in roster.connected if self._takes is None or self._takes(roster[name])]
 
     async def _ask_all(self) -> None:
         """Ask all connected clients that were not asked yet which parts they train on."""

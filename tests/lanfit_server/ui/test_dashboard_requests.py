@@ -16,10 +16,12 @@ from fakes.places import Place
 
 from lanfit.errors import lanfit_error
 from lanfit.settings.job import make_job
+from lanfit.wire.messages import Join
+from lanfit_server.clusters.roster import Member, Roster
 from lanfit_server.models.handle import LookAtModel
 from lanfit_server.requests import RunRequest, State
 from lanfit_server.run.resume import job_of_run
-from lanfit_server.ui.dashboard.one_machine import job_of, only, pair_of, remark
+from lanfit_server.ui.dashboard.one_machine import job_of, pair_of, remark, takes
 
 
 @pytest.fixture
@@ -228,7 +230,31 @@ def test_the_budget_of_one_machine_is_that_of_all_clients() -> None:
     )
     alone = job_of(federated, "lab-2")
     assert (alone.method, alone.epochs, alone.keep, alone.patience) == ("fit", 12, "last", None)
-    assert (alone.local, only("lab-2"), only("here")) == (0, ("lab-2",), ("local-1",))
+    assert alone.local == 0
+
+
+def test_the_one_machine_is_known_by_its_name_and_this_one_by_the_client_that_was_started_here() -> None:
+    roster = Roster()
+
+    def join(client_id: bytes, name: str, address: str) -> Member:
+        return roster.join(client_id, address, Join(name, "0", "tensorflow", "cpu", 1, 0), 0.0)
+
+    def taken(machine: str, addresses: list[str] | None) -> list[str]:
+        takes_it = takes(machine, addresses)
+        return [member.name for member in roster.members() if takes_it is None or takes_it(member)]
+
+    join(b"a", "lab-1", "10.0.0.1")
+    join(b"b", "local-2", "127.0.0.1")
+    join(b"c", "local-1", "10.0.0.3")
+    assert taken("lab-1", ["0.0.0.0"]) == ["lab-1"]
+    assert taken("here", ["0.0.0.0"]) == []
+    assert taken("here", None) == ["lab-1", "local-2", "local-1"]
+    # The folder of the client that was local-2 in an earlier run is now that of the only one.
+    assert join(b"b", "local-1", "127.0.0.1").name == "local-2"
+    assert taken("here", ["0.0.0.0"]) == ["local-2"]
+    join(b"b", "local-1", "10.0.0.9")
+    assert taken("here", ["10.0.0.9"]) == ["local-2"]
+    assert taken("here", ["10.0.0.8"]) == []
     kfold = job_of(make_job({**RIGHT, "method": "kfold", "folds": 3}), "here")
     assert (kfold.method, kfold.folds, kfold.clients) == ("kfold", 3, 1)
 
@@ -287,7 +313,7 @@ def test_only_the_chosen_client_trains_a_run_that_is_for_it(place: Place) -> Non
     async def script() -> None:
         async with place.simulation() as session:
             request = place.request(clients=1)
-            request = RunRequest(request.job, request.model, arrays=request.arrays, only=("sim-002",))
+            request = RunRequest(request.job, request.model, arrays=request.arrays, takes=takes("sim-002", None))
             summary = await (await session.submit(request)).ended()
             assert [client.name for client in summary.clients] == ["sim-002"]
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from lanfit.errors import lanfit_error
+from lanfit.net.addresses import is_loopback
 from lanfit.settings.job import DEFAULTS, Job
 from lanfit.settings.rounds import SERVER_OPTIMIZERS
+from lanfit_server.clusters.roster import Member
 from lanfit_server.methods.registry import METHODS
 
 #: The choice of this machine as the one machine: a client is started on it.
@@ -98,11 +100,21 @@ def job_of(job: Job, machine: str, *, starts_clients: bool = True) -> Job:
     return msgspec.structs.replace(job, **values)
 
 
-def only(machine: str, *, starts_clients: bool = True) -> tuple[str, ...]:
-    """Return the clients that may train it; empty for any."""
+def takes(machine: str, addresses: Collection[str] | None) -> Callable[[Member], bool] | None:
+    """Return whether a client may train it, as a function; None if all may.
+
+    The client that is started here is known by the name it asked for: it has another one if its `client/state/` is that
+    of a client with another name.
+
+    Args:
+        addresses: of the server, if a client can be started here.
+    """
     if machine != HERE:
-        return (machine,)
-    return (LOCAL,) if starts_clients else ()
+        return lambda member: member.name == machine
+    if addresses is None:
+        return None
+    own = {*addresses}
+    return lambda member: member.asked == LOCAL and (is_loopback(member.address) or member.address in own)
 
 
 def remark(pair: str, *, alone: bool = False) -> str:

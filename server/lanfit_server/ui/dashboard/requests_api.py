@@ -169,7 +169,8 @@ class RequestRoutes:
                 raise refused(wrong) from wrong
         job, model = checked.job, model_file(checked, self._workspace)
         pair, machine, alone = "", one_machine.HERE, None
-        starts_clients = isinstance(self._context.host, Endpoint)
+        host = self._context.host
+        starts_clients = isinstance(host, Endpoint)
         if body.get("also_one_machine"):
             pair = secrets.token_hex(4)
             machine = one_machine.check_machine(body.get("one_machine"), self._clients())
@@ -180,8 +181,8 @@ class RequestRoutes:
         answer = self._submissions.described(handle)
         if alone is not None:
             remark = one_machine.remark(pair, alone=True)
-            only = one_machine.only(machine, starts_clients=starts_clients)
-            second = await self._submissions.submit(RunRequest(alone, model, remark=remark, only=only))
+            takes = one_machine.takes(machine, host.addresses if isinstance(host, Endpoint) else None)
+            second = await self._submissions.submit(RunRequest(alone, model, remark=remark, takes=takes))
             self._submissions.start(_end_with(handle, second, self._session))
             answer["one_machine"] = self._context.board.id_of(second)
         return as_json(answer)
