@@ -23,7 +23,7 @@ LAYERS = [
     {"lanfit.training", "lanfit.net"},
     {"lanfit.cli", "lanfit.launch"},
     {"lanfit_client"},
-    {"lanfit_server.report", "lanfit_server.store"},
+    {"lanfit_server.store"},
     # What happens in a run, and what is to be done about it: data and pure functions.
     {
         "lanfit_server.clusters.events",
@@ -34,6 +34,9 @@ LAYERS = [
         "lanfit_server.run.run_stats",
         "lanfit_server.run.tasks",
     },
+    # What people follow of a run, and what is left of it.
+    {"lanfit_server.replay"},
+    {"lanfit_server.report"},
     {"lanfit_server.data", "lanfit_server.models", "lanfit_server.prepare_data"},
     {"lanfit_server.clusters"},
     {"lanfit_server.ui", "lanfit_server.requests", "lanfit_server.watchers"},

@@ -17,7 +17,7 @@ from lanfit_server.api.outcome import load_models, outcome_file
 from lanfit_server.api.progress import Progress
 from lanfit_server.api.watching import fill_history, final_path, make_history
 from lanfit_server.api.workspaces import workspace_of
-from lanfit_server.run.journal import EVENTS
+from lanfit_server.run.events import EVENTS
 from lanfit_server.run.resume import job_of_run, status_of, summary_of
 from lanfit_server.run.runner import lock_of
 from lanfit_server.store.summary import Summary

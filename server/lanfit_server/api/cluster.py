@@ -58,9 +58,8 @@ from lanfit_server.api.wording import in_python
 from lanfit_server.api.workspaces import workspace_of
 from lanfit_server.methods.changes import checked, read_change, unchangeable
 from lanfit_server.run.instructions import Change
-from lanfit_server.run.resume import read_summary
 from lanfit_server.store.array_source import ArraySource
-from lanfit_server.store.summary import Summary
+from lanfit_server.store.summary import Summary, read_summary
 
 LOOPBACK = "127.0.0.1"
 DEFAULT_PORT = 8470

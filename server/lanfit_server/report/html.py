@@ -14,8 +14,9 @@ from html import escape
 from pathlib import Path
 
 from lanfit.core.durable import atomic_write
-from lanfit.core.text import printable
+from lanfit_server.report import followed
 from lanfit_server.report.charts import histories_of, mean_history, metrics_of
+from lanfit_server.report.markup import card, number_of, table, text_of
 from lanfit_server.store.summary import SECONDS, ClientFacts, Summary
 
 #: The styles of the live page.
@@ -38,6 +39,12 @@ td.why { white-space: normal; min-width: 14rem; } .spans { display: flex; height
 .kind { display: inline-block; width: 0.8rem; height: 0.8rem; } .spans i { display: block; height: 100%; }
 table.matrix, .facts table { width: auto; } .matrix td { text-align: center; }
 .matrix .right { font-weight: 700; outline: 2px solid var(--good); outline-offset: -3px; }
+ul.samples { list-style: none; padding: 0; } .lanes svg { min-width: 44rem; width: 100%; }
+.span-receive { fill: var(--span-receive); } .span-import { fill: var(--span-import); }
+.span-compile { fill: var(--span-compile); } .span-train { fill: var(--span-train); }
+.span-validate { fill: var(--span-validate); } .span-send { fill: var(--span-send); }
+.span-wait { fill: var(--span-wait); } .span-evaluate { fill: var(--span-evaluate); }
+.span-aggregate { fill: var(--span-aggregate); }
 pre { overflow-x: auto; font-size: 0.85rem; } @media print { .card { break-inside: avoid; box-shadow: none; } }
 """
 
@@ -59,11 +66,15 @@ def html_of(summary: Summary, folder: Path) -> str:
         _curves(summary),
         _clients(summary),
         _rounds(summary),
+        followed.comparison(summary, folder),
         _confusion(folder / "predictions.csv"),
-        _timeline(summary.clients),
+        followed.samples(summary, folder),
+        followed.timeline(folder),
+        _times(summary.clients),
         _settings(summary, folder / "job.toml"),
+        followed.versions(folder),
     ]
-    title = _text(f"Run {summary.run}")
+    title = text_of(f"Run {summary.run}")
     styles = STYLES.read_text("utf-8").replace('url("/static/icon.svg")', "none") if STYLES.is_file() else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
@@ -75,63 +86,34 @@ def html_of(summary: Summary, folder: Path) -> str:
     )
 
 
-def _text(text: object) -> str:
-    return escape(printable(str(text)))
-
-
-def _number(value: float | None) -> str:
-    """Return a number with four digits, and all its digits for programs."""
-    if value is None or not math.isfinite(value):
-        return "–" if value is None else _text(value)
-    if isinstance(value, int) or float(value).is_integer():
-        return f'<data value="{value!r}">{value:,.0f}</data>'
-    return f'<data value="{value!r}">{value:{".4f" if 1e-3 <= abs(value) < 1e6 else ".2e"}}</data>'
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, int | float):
-        return f'<td class="number">{_number(value)}</td>'
-    kind = ' class="why"' if len(str(value)) > 40 else ""
-    return f"<td{kind}>{'' if value is None else _text(value)}</td>"
-
-
-def _card(title: str, content: str) -> str:
-    return f'<section class="card"><h2>{title}</h2>{content}</section>' if content else ""
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table; numbers are on the right."""
-    lines = []
-    for row in rows:
-        lines.append(f"<tr>{''.join(map(_cell, row))}</tr>")
-    if not lines:
-        return ""
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in heads)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
-
-
 def _outcome(summary: Summary) -> str:
     final = summary.final
     figures: dict[str, float] = dict(final.metrics) if final is not None else {}
     shown = "".join(
-        f'<div class="figure"><div class="figure-name">{_text(name)}</div>'
-        f'<div class="figure-value">{_number(value)}</div></div>'
+        f'<div class="figure"><div class="figure-name">{text_of(name)}</div>'
+        f'<div class="figure-value">{number_of(value)}</div></div>'
         for name, value in figures.items()
     )
     where = "on the server's test rows" if summary.metrics_from == "server" else "on the clients' own rows"
     if final is None:
         made = "There is no final model."
     elif final.client is None:
-        made = f"The final model is the global model after round {final.round}, measured {where}: {_text(final.model)}"
+        made = (
+            f"The final model is the global model after round {final.round}, measured {where}: {text_of(final.model)}"
+        )
     else:
-        made = f"The final model is that of {_text(final.client)}, measured {where}: {_text(final.model)}"
-    state = f"{_text(summary.status)}, method {_text(summary.method)}, {summary.seconds.get('total', 0.0):.1f} seconds"
-    merged = _table(
+        made = f"The final model is that of {text_of(final.client)}, measured {where}: {text_of(final.model)}"
+    state = (
+        f"{text_of(summary.status)}, method {text_of(summary.method)}, {summary.seconds.get('total', 0.0):.1f} seconds"
+    )
+    merged = table(
         ["merged model", "file", *(names := _names(each.metrics for each in summary.merged))],
         ([each.name, each.model, *(each.metrics.get(name) for name in names)] for each in summary.merged),
     )
-    head = f'<section class="card"><h1>Run {_text(summary.run)}</h1><p class="lead">{state}</p><p>{made}</p></section>'
-    return f'{head}<div class="figures">{shown}</div>{_card("Merged models", merged)}'
+    head = (
+        f'<section class="card"><h1>Run {text_of(summary.run)}</h1><p class="lead">{state}</p><p>{made}</p></section>'
+    )
+    return f'{head}<div class="figures">{shown}</div>{card("Merged models", merged)}'
 
 
 def _warnings(summary: Summary) -> str:
@@ -141,7 +123,7 @@ def _warnings(summary: Summary) -> str:
         lines += [f"round {each.round} without {client}: {why}" for client, why in each.left_out.items()]
     if summary.clients_wanted is not None:
         lines.append(f"The run started with fewer clients than the {summary.clients_wanted} that were wanted.")
-    return _card("Warnings", "".join(f"<p>{_text(line)}</p>" for line in dict.fromkeys(lines)))
+    return card("Warnings", "".join(f"<p>{text_of(line)}</p>" for line in dict.fromkeys(lines)))
 
 
 def _names(all_metrics: Iterable[Mapping[str, object]]) -> list[str]:
@@ -176,7 +158,7 @@ def _curves(summary: Summary) -> str:
     legend += [("faint", "each training")] if faint else []
     key = "".join(f"<span>{line.format(kind)} {text}</span>" for kind, text in legend)
     found = "".join(filter(None, charts))
-    return _card("Curves", f'<p class="key">{key}</p><div class="curves">{found}</div>' if found else "")
+    return card("Curves", f'<p class="key">{key}</p><div class="curves">{found}</div>' if found else "")
 
 
 def _chart(
@@ -210,7 +192,7 @@ def _chart(
     ticks += f'<text x="{_LEFT}" y="{_HEIGHT - 8}">{step} 1</text>'
     if longest > 1:
         ticks += f'<text x="{_WIDTH - _EDGE}" y="{_HEIGHT - 8}" text-anchor="end">{longest}</text>'
-    shown = _text(name)
+    shown = text_of(name)
     head = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{shown} by {step}">'
     return f"<figure><h3>{shown}</h3>{head}{ticks}{drawn}</svg></figure>"
 
@@ -242,17 +224,17 @@ def _clients(summary: Summary) -> str:
     )  # fmt: skip
     folds = [(client, fold) for client in summary.clients for fold in client.folds]
     scores = _names(fold.scores for _, fold in folds)
-    table = _table(
+    listed = table(
         ["client", "fold", *(f"{name}, held-out rows" for name in scores)],
         ([client.name, fold.fold, *(fold.scores.get(name) for name in scores)] for client, fold in folds),
     )
-    return _card("Clients", _table(heads, rows)) + _card("Folds", table)
+    return card("Clients", table(heads, rows)) + card("Folds", listed)
 
 
 def _rounds(summary: Summary) -> str:
     names = _names(each.metrics for each in summary.rounds)
     rows = ([r.round, *(r.metrics.get(n) for n in names), r.seconds, len(r.clients)] for r in summary.rounds)
-    return _card("Rounds", _table(["round", *names, "seconds", "clients"], rows))
+    return card("Rounds", table(["round", *names, "seconds", "clients"], rows))
 
 
 def _confusion(path: Path) -> str:
@@ -272,9 +254,9 @@ def _confusion(path: Path) -> str:
     classes = sorted(found, key=lambda name: (order.index(name) if name in order else -1, name))
     if not classes or len(classes) > MOST_CLASSES:
         return ""
-    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in classes)
+    head = "".join(f'<th scope="col">{text_of(name)}</th>' for name in classes)
     body = "".join(
-        f'<tr><th scope="row">{_text(true)}</th>'
+        f'<tr><th scope="row">{text_of(true)}</th>'
         + "".join(f"<td{' class=right' if true == made else ''}>{counts[true, made] or '·'}</td>" for made in classes)
         + "</tr>"
         for true in classes
@@ -282,12 +264,12 @@ def _confusion(path: Path) -> str:
     table = (
         f'<table class="matrix"><thead><tr><th>true \\ predicted</th>{head}</tr></thead><tbody>{body}</tbody></table>'
     )
-    return _card(
+    return card(
         "Confusion matrix", f'<p>Of the final model on the server\'s test rows.</p><div class="wide">{table}</div>'
     )
 
 
-def _timeline(clients: Sequence[ClientFacts]) -> str:
+def _times(clients: Sequence[ClientFacts]) -> str:
     """Return what each client spent its time on."""
     kinds = [kind for kind in SECONDS if any(client.seconds.get(kind) for client in clients)]
     longest = max((sum(client.seconds.get(kind, 0.0) for kind in kinds) for client in clients), default=0.0)
@@ -302,12 +284,12 @@ def _timeline(clients: Sequence[ClientFacts]) -> str:
         f'<span><i class="kind" style="background:var(--span-{kind}, var(--edge))"></i> {kind}</span>' for kind in kinds
     )
     rows = "".join(
-        f'<tr><th scope="row">{_text(client.name)}</th><td class="why"><div class="spans">'
+        f'<tr><th scope="row">{text_of(client.name)}</th><td class="why"><div class="spans">'
         + "".join(bar(kind, client.seconds.get(kind, 0.0)) for kind in kinds if client.seconds.get(kind))
         + "</div></td></tr>"
         for client in clients
     )
-    return _card("Time of the clients", f'<p class="key">{key}</p><div class="wide"><table>{rows}</table></div>')
+    return card("Time of the clients", f'<p class="key">{key}</p><div class="wide"><table>{rows}</table></div>')
 
 
 def _settings(summary: Summary, job: Path) -> str:
@@ -318,5 +300,5 @@ def _settings(summary: Summary, job: Path) -> str:
     }  # fmt: skip
     text = job.read_text("utf-8", "replace") if job.is_file() else ""
     settings = f"<h3>job.toml</h3><pre>{escape(text)}</pre>" if text else ""
-    values = _table(["setting", "value"], ((name, str(value)) for name, value in facts.items()))
-    return _card("Settings", f'<div class="facts">{values}</div>{settings}')
+    values = table(["setting", "value"], ((name, str(value)) for name, value in facts.items()))
+    return card("Settings", f'<div class="facts">{values}</div>{settings}')

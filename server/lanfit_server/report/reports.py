@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lanfit.errors import LanfitError
+from lanfit_server.replay.pairs import partner_of
 from lanfit_server.report.charts import draw_run
 from lanfit_server.report.html import write_html
 from lanfit_server.report.predictions import Predictions
 from lanfit_server.report.predictions_file import predictions_files, write_predictions
 from lanfit_server.report.workbook import write_workbook
-from lanfit_server.store.summary import Summary
+from lanfit_server.store.summary import Summary, read_summary
 
 logger = logging.getLogger("lanfit.server")
 CHART, WORKBOOK, PREDICTIONS, PAGE = "history.png", "report.xlsx", "predictions.csv", "report.html"
@@ -27,8 +28,8 @@ def write_reports(folder: Path, summary: Summary, predictions: Callable[[], Mapp
     """
     notes: list[str] = []
 
-    def write(name: str, report: Callable[[Path], object]) -> None:
-        path, began = folder / name, time.perf_counter()
+    def write(name: str, report: Callable[[Path], object], into: Path = folder) -> None:
+        path, began = into / name, time.perf_counter()
         try:
             report(path)
         except (LanfitError, OSError, ImportError) as wrong:
@@ -50,4 +51,7 @@ def write_reports(folder: Path, summary: Summary, predictions: Callable[[], Mapp
     write(WORKBOOK, lambda path: write_workbook(path, summary, predicted))
     write(CHART, lambda path: draw_run(path, summary))
     write(PAGE, lambda path: write_html(path, summary))
+    if (partner := partner_of(folder)) is not None:  # its page compares both runs, too
+        told = partner / "summary.json"
+        write(PAGE, lambda path: write_html(path, read_summary(told.read_bytes())), partner)
     return notes

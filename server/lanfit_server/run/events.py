@@ -17,6 +17,8 @@ class RunEvent(msgspec.Struct, frozen=True, tag_field="event", tag="event", omit
     """Something that has happened in a run."""
 
 
+#: The file of a run that has a line for each of most events.
+EVENTS = "events.jsonl"
 #: Called with each event and the time on the server's monotonic clock, in seconds.
 Subscriber = Callable[[RunEvent, float], None]
 
@@ -26,6 +28,8 @@ class RunBegan(RunEvent, tag="began", frozen=True):
 
     run: str
     resumed: bool = False
+    versions: dict[str, str] = {}
+    """Of lanfit, Python, Keras and the system of the server."""
 
 
 class RunEnded(RunEvent, tag="ended", frozen=True):

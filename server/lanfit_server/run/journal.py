@@ -14,11 +14,10 @@ from lanfit.core.logs import HistoryFile, append, append_log, cut_torn_line
 from lanfit.core.memory import readable_size
 from lanfit.core.text import printable
 from lanfit.core.workspace import inside
-from lanfit_server.run.events import ELSEWHERE, EpochCompleted, ResultCommitted, RunEvent, TaskLeased, facts_of
+from lanfit_server.run.events import ELSEWHERE, EVENTS, EpochCompleted, ResultCommitted, RunEvent, TaskLeased, facts_of
 
 logger = logging.getLogger("lanfit.server")
 HistoryOf = Callable[[str], Mapping[str, Sequence[float]]]
-EVENTS = "events.jsonl"
 #: The maximum size of a client's client.log in one run, in bytes: a day's worth of an honest one, which fills no
 #: disk.
 LOG_LIMIT = 16 * 1024 * 1024

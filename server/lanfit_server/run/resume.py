@@ -5,14 +5,9 @@ Finds and reads; starts nothing. The caller reads the data again, which must be 
 
 from __future__ import annotations
 
-import json
-import math
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-import msgspec
 
 from lanfit.core.durable import atomic_file
 from lanfit.core.workspace import Workspace, find_workspace
@@ -26,7 +21,7 @@ from lanfit_server.data.prepare import RunData
 from lanfit_server.run.damage import damage_of, open_ledger
 from lanfit_server.store.ledger import Ledger, labels_by_target
 from lanfit_server.store.result_store import FINISHED, OpenRun
-from lanfit_server.store.summary import Summary
+from lanfit_server.store.summary import Summary, read_summary
 
 #: The status of a run whose server died between creating its folder and its first commit.
 NOT_BEGUN = "not begun"
@@ -131,24 +126,6 @@ def summary_of(workspace: Workspace, run: str) -> Summary:
             reason=wrong,
             models=workspace.relative(workspace.collected(run)),
         ) from wrong
-
-
-def read_summary(content: bytes) -> Summary:
-    """Return the summary in the bytes of a `summary.json`."""
-    return msgspec.convert(_numbers(json.loads(content)), Summary)
-
-
-def _numbers(value: Any, where: str = "") -> Any:
-    """Restore NaN, which JSON does not have, where numbers are expected."""
-    if isinstance(value, dict):
-        return {key: _numbers(each, where if where in _FIGURES else key) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_numbers(each, where) for each in value]
-    return math.nan if value is None and where in _FIGURES else value
-
-
-#: The parts of a summary that contain only numbers.
-_FIGURES = frozenset({"metrics", "scores", "mean", "sd", "history", "training", "validation", "seconds"})
 
 
 def job_of_run(workspace: Workspace, run: str) -> Job:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from lanfit.core.failpoints import failpoint
 from lanfit.errors import LanfitError, lanfit_error
+from lanfit.models.runtime import versions
 from lanfit.transfer.disk_space import RetryWhenFull
 from lanfit.wire.messages import Cancel as CancelMessage
 from lanfit.wire.messages import RunEnded
@@ -109,7 +110,7 @@ class Shell:
         Raises:
             LanfitError, OSError: a client that is needed will never come, or some work can't be done.
         """
-        self._emit(events.RunBegan(self._run.run, resumed=not self._is_new))
+        self._emit(events.RunBegan(self._run.run, not self._is_new, versions()))
         await self._follow(self._begin())
         while not self._is_over:
             await self._step()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -13,6 +16,8 @@ SECONDS = ("join", "receive", "import", "compile", "train", "validate", "send", 
 
 #: What clients measure of a task, in this order.
 MEASURED = ("join", "receive", "import", "prepare", "compile", "train", "validate", "score")
+#: The parts of a summary that contain only numbers.
+_FIGURES = frozenset({"metrics", "scores", "mean", "sd", "history", "training", "validation", "seconds"})
 #: No part of a task takes longer, in seconds.
 MOST_SECONDS = 1e9
 
@@ -167,3 +172,17 @@ def all_seconds(measured: Mapping[str, float]) -> dict[str, float]:
 def known_seconds(told: Mapping[str, float]) -> dict[str, float]:
     """Return the times that a client tells, rounded to a tenth of a millisecond; without what can't be one."""
     return {name: round(told[name], 4) for name in MEASURED if 0 <= told.get(name, -1.0) <= MOST_SECONDS}
+
+
+def read_summary(content: bytes) -> Summary:
+    """Return the summary in the bytes of a `summary.json`."""
+    return msgspec.convert(_numbers(json.loads(content)), Summary)
+
+
+def _numbers(value: Any, where: str = "") -> Any:
+    """Restore NaN, which JSON does not have, where numbers are expected."""
+    if isinstance(value, dict):
+        return {key: _numbers(each, where if where in _FIGURES else key) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_numbers(each, where) for each in value]
+    return math.nan if value is None and where in _FIGURES else value

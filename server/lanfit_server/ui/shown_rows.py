@@ -19,6 +19,8 @@ from lanfit.data.shown_rows import block_name, choose_rows, is_sent, shown_outpu
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.tasks import Model
 from lanfit_server.models.handle import Seen
+from lanfit_server.replay.row_pictures import VisibleRows, most_rows, write_rows
+from lanfit_server.replay.shown_predictions import PredictionsFile
 from lanfit_server.run.events import (
     ConfusionCounted,
     RowsPredicted,
@@ -28,8 +30,6 @@ from lanfit_server.run.events import (
     ShownRow,
     Subscriber,
 )
-from lanfit_server.ui.predictions_file import PredictionsFile
-from lanfit_server.ui.row_pictures import VisibleRows, most_rows, write_rows
 
 log = logging.getLogger("lanfit.server")
 #: Larger rows are not sent to clients, in bytes.

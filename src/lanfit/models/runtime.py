@@ -6,10 +6,12 @@ import gc
 import importlib.metadata
 import logging
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from lanfit import __version__
 from lanfit.backends import Device, check_backend
 from lanfit.errors import lanfit_error
 
@@ -23,6 +25,12 @@ def keras_version() -> str:
         return importlib.metadata.version("keras")
     except importlib.metadata.PackageNotFoundError:
         return ""
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a run depends on, without importing it; Keras only if it is installed."""
+    found = {"lanfit": __version__, "python": platform.python_version(), "keras": keras_version()}
+    return {name: version for name, version in {**found, "system": platform.system()}.items() if version}
 
 
 def prepare_keras(backend: str = "tensorflow", threads: int = 0, device: str = "auto") -> Device:

@@ -9,8 +9,7 @@ from pathlib import Path
 from lanfit_server.api.outcome import history_of
 from lanfit_server.run.events import ModelEvaluated
 from lanfit_server.run.journal import Journal
-from lanfit_server.run.resume import read_summary
-from lanfit_server.store.summary import Bytes, ClientFacts, DataFacts, ModelFacts, RoundFacts, Summary
+from lanfit_server.store.summary import Bytes, ClientFacts, DataFacts, ModelFacts, RoundFacts, Summary, read_summary
 
 NAN = math.nan
 

@@ -19,9 +19,10 @@ from lanfit.settings.job import make_job
 from lanfit.wire.messages import Join
 from lanfit_server.clusters.roster import Member, Roster
 from lanfit_server.models.handle import LookAtModel
+from lanfit_server.replay.pairs import pair_of, remark
 from lanfit_server.requests import RunRequest, State
 from lanfit_server.run.resume import job_of_run
-from lanfit_server.ui.dashboard.one_machine import job_of, pair_of, remark, takes
+from lanfit_server.ui.dashboard.one_machine import job_of, takes
 
 
 @pytest.fixture

@@ -12,10 +12,7 @@ import pytest
 from fakes.pages import served
 from fakes.places import Place, place_of  # noqa: F401
 
-from lanfit_server.run.events import ConfusionCounted, RowsPredicted, RowsShown, RunBegan, RunEvent, ShownRow
-from lanfit_server.ui.dashboard import samples_view
-from lanfit_server.ui.dashboard.rows_api import LONGEST_LIST, numbers_of
-from lanfit_server.ui.dashboard.samples_view import (
+from lanfit_server.replay.samples import (
     MOST_CELLS,
     MOST_MODELS,
     MOST_MOMENTS,
@@ -25,7 +22,10 @@ from lanfit_server.ui.dashboard.samples_view import (
     samples_of_run,
     shown_numbers,
 )
-from lanfit_server.ui.predictions_file import FILE, PredictionsFile, read_predictions
+from lanfit_server.replay.shown_predictions import FILE, PredictionsFile, read_predictions
+from lanfit_server.run.events import ConfusionCounted, RowsPredicted, RowsShown, RunBegan, RunEvent, ShownRow
+from lanfit_server.ui.dashboard import samples_view
+from lanfit_server.ui.dashboard.rows_api import LONGEST_LIST, numbers_of
 
 SHOWN = RowsShown(
     "y",

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from lanfit_server.replay.timeline import MOST_SPANS, TimelineView, timeline_of_run
 from lanfit_server.run import events
 from lanfit_server.run.events import RunEvent, facts_of
 from lanfit_server.run.journal import Journal
 from lanfit_server.ui.dashboard import timeline_view
-from lanfit_server.ui.dashboard.timeline_view import MOST_SPANS, TimelineView, timeline_of_run
 
 Span = tuple[str, str, float, float]
 

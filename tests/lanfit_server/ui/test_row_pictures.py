@@ -15,7 +15,7 @@ from PIL import Image
 from lanfit.data.labels import Target
 from lanfit.data.shard import Samples
 from lanfit.wire.messages import InputSpec, Model, OutputSpec
-from lanfit_server.ui.row_pictures import (
+from lanfit_server.replay.row_pictures import (
     FILE,
     MOST_BYTES,
     MOST_REDUCED,

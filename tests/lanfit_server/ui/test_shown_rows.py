@@ -17,14 +17,14 @@ from lanfit_server.clusters.events import ClientJoined, EpochCompleted
 from lanfit_server.clusters.simulated import SimulatedCluster
 from lanfit_server.methods.base import Task
 from lanfit_server.models.handle import Evaluate
+from lanfit_server.replay.samples import rows_of_run, samples_of_run
+from lanfit_server.replay.shown_predictions import FILE
 from lanfit_server.run.engine import RunEngine
 from lanfit_server.run.events import ConfusionCounted, RowsPredicted, RowsShown, RunBegan, RunEvent
 from lanfit_server.run.instructions import Emit
 from lanfit_server.run.resume import SIMULATED
 from lanfit_server.run.tasks import TaskTable
 from lanfit_server.store.result_store import ResultStore
-from lanfit_server.ui.dashboard.samples_view import rows_of_run, samples_of_run
-from lanfit_server.ui.predictions_file import FILE
 from lanfit_server.watchers import Watcher
 
 

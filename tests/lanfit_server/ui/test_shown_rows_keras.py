@@ -17,11 +17,11 @@ from test_shown_rows import Looking, results
 
 from lanfit.data.shard import Samples
 from lanfit_server.models.handle import ModelProcess
+from lanfit_server.replay.samples import rows_of_run
 from lanfit_server.run.events import ConfusionCounted, ModelEvaluated, RowsPredicted, RowsShown
 from lanfit_server.session import Session
 from lanfit_server.start.simulation import Simulation
 from lanfit_server.store.array_source import ArraySource
-from lanfit_server.ui.dashboard.samples_view import rows_of_run
 
 pytestmark = pytest.mark.keras
 RANDOM = np.random.RandomState(7)

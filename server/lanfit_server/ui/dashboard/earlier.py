@@ -12,8 +12,7 @@ from typing import Any
 
 from lanfit.core.decoding import decode_json
 from lanfit.core.logs import ROUND
-from lanfit_server.run.events import EpochCompleted, RoundCompleted
-from lanfit_server.run.journal import EVENTS
+from lanfit_server.run.events import EVENTS, EpochCompleted, RoundCompleted
 from lanfit_server.ui.dashboard.board import Board
 from lanfit_server.watchers import RunFacts
 

@@ -1,16 +1,12 @@
 """Distributed against one machine: the second run, of the same model on the same rows with the same budget.
 
 It is a run like any other: its one client gets the rows of all shards; the seed, and so the test rows, are the same.
-Both runs have the number of their pair in a comment above their job.toml, which is written before they begin: whatever
-ends the server, they belong together.
 """
 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,7 +22,6 @@ from lanfit_server.methods.registry import METHODS
 HERE = "here"
 #: The name of the client that is started here.
 LOCAL = "local-1"
-_PAIR = re.compile(r"^# (All clients|One machine) of pair ([0-9a-f]{8})", re.MULTILINE)
 #: Settings of how several clients work together.
 _OF_SEVERAL = (
     "deal",
@@ -115,22 +110,3 @@ def takes(machine: str, addresses: Collection[str] | None) -> Callable[[Member],
         return None
     own = {*addresses}
     return lambda member: member.asked == LOCAL and (is_loopback(member.address) or member.address in own)
-
-
-def remark(pair: str, *, alone: bool = False) -> str:
-    """Return the comment above the job of a run.
-
-    Args:
-        alone: whether it is the run on one machine.
-    """
-    return f"# {'One machine' if alone else 'All clients'} of pair {pair}\n"
-
-
-def pair_of(folder: Path) -> tuple[str, bool] | None:
-    """Return the pair of a run, and whether it is the one on one machine; None if it has none."""
-    try:
-        with (folder / "job.toml").open(encoding="utf-8", errors="replace") as file:
-            found = _PAIR.search(file.read(1000))
-    except OSError:
-        return None
-    return (found[2], found[1] == "One machine") if found else None

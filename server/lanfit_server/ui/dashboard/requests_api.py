@@ -24,6 +24,7 @@ from lanfit.settings.fields import Value
 from lanfit_server.data.demo_data import add_digits
 from lanfit_server.models.handle import LookAtModel, Looked
 from lanfit_server.models.model_folder import models_in
+from lanfit_server.replay import pairs
 from lanfit_server.requests import RunHandle, RunRequest, State
 from lanfit_server.session import Session
 from lanfit_server.start.endpoint import Endpoint
@@ -175,12 +176,12 @@ class RequestRoutes:
             pair = secrets.token_hex(4)
             machine = one_machine.check_machine(body.get("one_machine"), self._clients())
             alone = one_machine.job_of(job, machine, starts_clients=starts_clients)
-        remark = one_machine.remark(pair) if pair else ""
+        remark = pairs.remark(pair) if pair else ""
         first = RunRequest(job, model, remark=remark, enter_starts=True, corrects=True)
         handle = await self._submissions.submit(first)
         answer = self._submissions.described(handle)
         if alone is not None:
-            remark = one_machine.remark(pair, alone=True)
+            remark = pairs.remark(pair, alone=True)
             takes = one_machine.takes(machine, host.addresses if isinstance(host, Endpoint) else None)
             second = await self._submissions.submit(RunRequest(alone, model, remark=remark, takes=takes))
             self._submissions.start(_end_with(handle, second, self._session))

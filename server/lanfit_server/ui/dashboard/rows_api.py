@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from lanfit_server.replay.samples import rows_of_run
 from lanfit_server.ui.dashboard.answers import as_json
-from lanfit_server.ui.dashboard.samples_view import rows_of_run
 
 if TYPE_CHECKING:
     from lanfit_server.ui.dashboard.context import Context

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterable, Mapping
 from math import prod
 from pathlib import PurePath
@@ -10,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from lanfit import __version__
 from lanfit.core.decoding import decode_json
+from lanfit.models.runtime import versions
 from lanfit.settings.job import Job
 from lanfit.wire.arrays import ArraySpec
 from lanfit_server.methods.registry import METHODS, folds_of
@@ -47,7 +46,7 @@ def view_of(job: Job, facts: RunFacts | None = None, *, began: float) -> dict[st
         "hint": "",
         "changes": [],
         "job": settings_of(job),
-        "versions": {"lanfit": __version__, "python": platform.python_version(), "system": platform.system()},
+        "versions": versions(),
         "model": model_of(record) if record else {"name": job.model, "parameters": None, "layers": []},
         "classes": classes_of(record) if record else None,
         "warnings": [],

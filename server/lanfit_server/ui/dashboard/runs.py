@@ -23,9 +23,13 @@ from lanfit.core.logs import ROUND
 from lanfit.core.loop import in_thread
 from lanfit.core.workspace import Workspace
 from lanfit.errors import LanfitError, lanfit_error
+from lanfit_server.replay.pairs import pair_of
+from lanfit_server.replay.samples import samples_of_run
+from lanfit_server.replay.timeline import timeline_of_run
+from lanfit_server.report.followed import versions_of_run
 from lanfit_server.requests import RunHandle, RunRequest, State
 from lanfit_server.run.damage import open_ledger
-from lanfit_server.run.journal import EVENTS
+from lanfit_server.run.events import EVENTS
 from lanfit_server.run.resume import NOT_BEGUN, SIMULATED, is_simulated, job_of_run, status_of, summary_of
 from lanfit_server.run.runner import lock_of
 from lanfit_server.start.endpoint import Endpoint
@@ -33,11 +37,8 @@ from lanfit_server.store.ledger import Ledger
 from lanfit_server.store.summary import ClientFacts, Summary
 from lanfit_server.ui.dashboard.answers import as_json, body_of
 from lanfit_server.ui.dashboard.context import Context
-from lanfit_server.ui.dashboard.one_machine import pair_of
 from lanfit_server.ui.dashboard.run_view import view_of
-from lanfit_server.ui.dashboard.samples_view import samples_of_run
 from lanfit_server.ui.dashboard.submissions import Submissions
-from lanfit_server.ui.dashboard.timeline_view import timeline_of_run
 from lanfit_server.watchers import RunFacts
 
 #: The statuses of runs that can be resumed.
@@ -296,6 +297,8 @@ def _run_section(workspace: Workspace, run: str, summary: Summary | None, *, goe
             ledger.close()
     found = view_of(job, facts, began=started(folder) or 0.0)
     found |= {"run": run, "state": "running" if goes_on else "ended", "progress": None if goes_on else 1.0}
+    if recorded := versions_of_run(folder):
+        found["versions"] = recorded
     if summary is not None:
         metrics = dict(summary.final.metrics) if summary.final is not None else {}
         found |= {"status": summary.status, "metrics": metrics, "error": summary.error or ""}
