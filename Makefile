@@ -2,7 +2,8 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-PYTEST_WORKERS ?= 2
+# More than cores: stories wait for processes and links.
+PYTEST_WORKERS ?= 3
 SCREENS ?= screens
 SCREENSHOTS ?= screenshots
 # Further packages for the environment, such as torch, whose tests are skipped without it.

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 pytestmark = needs_chromium
 
+#: The number of points of all curves that the page has.
+POINTS = "Object.values(lanfitStore.live.series).reduce((sum, each) => sum + each.points.length, 0)"
 LOADS = """
 import json, sys, keras, numpy
 model = keras.saving.load_model(sys.argv[1], compile=False)
@@ -50,11 +52,6 @@ def until(page: Page, expression: str, good: Callable[[Any], bool] = bool) -> An
     raise AssertionError(f"never: {expression}; it is {found!r}")
 
 
-def points(page: Page) -> int:
-    """Return the number of points of all curves that the page has."""
-    return int(page.evaluate("Object.values(lanfitStore.live.series).reduce((sum, s) => sum + s.points.length, 0)"))
-
-
 @pytest.mark.story
 def test_a_lesson_on_the_page(tmp_path: Path, browser: Browser) -> None:
     place, hold = Place(tmp_path / "teacher"), Hold(tmp_path / "hold")
@@ -80,13 +77,15 @@ def test_a_lesson_on_the_page(tmp_path: Path, browser: Browser) -> None:
         page.get_by_label("Epochs").fill("2")
         page.get_by_label("Method").select_option("federated")
         page.get_by_label("Rounds").fill("3")
+        page.get_by_label("Train on one machine too").check()
+        page.get_by_label("Which machine").select_option("here")
         page.get_by_role("button", name="Start the run").click()
         page.get_by_role("article", name="pc-2").get_by_text("Training").wait_for()
 
         # Curves grow, samples come.
         go(page, "curves")
         page.get_by_role("img", name=re.compile(r"^Loss over time\. \d+ lines")).wait_for()
-        before = points(page)
+        before = page.evaluate(POINTS)
         go(page, "samples")
         page.locator(".sample").first.wait_for()
 
@@ -99,12 +98,21 @@ def test_a_lesson_on_the_page(tmp_path: Path, browser: Browser) -> None:
         page.get_by_role("button", name="Stop pc-2").click()
         page.get_by_role("button", name="Stop the client").click()
         page.get_by_text("pc-2 is told to stop.").wait_for()
+        page.get_by_role("article", name="pc-2").get_by_text("the operator stopped it").wait_for()
 
-        # The run goes on to its end; its curves have grown.
+        # Curves have grown when the run ends, and it is trained on one machine too.
+        run = page.evaluate("lanfitStore.live.run.run")
         hold.let_go()
-        until(page, "lanfitStore.live.run.state === 'ended'")
-        assert points(page) > before
-        (run,) = place.runs
+        until(page, f"{POINTS} > {before}")
+        until(page, f"lanfitStore.live.run.state === 'ended' && lanfitStore.live.run.run !== '{run}'")
+        [alone] = [name for name in place.runs if name != run]
+        assert len(place.summary(run)["rounds"]) == 3
+        assert [each["name"] for each in place.summary(alone)["clients"]] == ["local-1"]
+        go(page, "versus")
+        page.get_by_text(re.compile(r"^Distributing (paid|did not pay|made no difference)")).wait_for()
+        for name in (run, alone):
+            found = place.summary(name)["final"]["metrics"]["accuracy"]
+            page.get_by_text(f"{100 * found:.2f}").first.wait_for()
 
         # A model is downloaded, and is one that Keras loads and that knows digits.
         go(page, "runs")

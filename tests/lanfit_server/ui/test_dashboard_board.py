@@ -482,11 +482,12 @@ def test_the_tile_of_a_stopped_client_says_so_while_it_ends_its_epoch() -> None:
     handle.enter(State.RUNNING)
     fixture.board.facts(Facts("run-1", 0, 2, held={"lab-1": Held()}, at_work=frozenset({"lab-1"})))
     fixture.roster.progress("lab-1", Progress("run-1", "shard-1", 2, 5, 7, 10, 0.5, 100.0), fixture.now)
-    assert fixture.snapshot()["clients"]["lab-1"]["state"] == "training"
+    tile = fixture.snapshot()["clients"]["lab-1"]
+    assert (tile["state"], tile["rate"]) == ("training", 100.0)
     fixture.board.event(events.ClientLeft("lab-1", "it was stopped by the operator", task="shard-1"), 0.0)
     fixture.board.facts(Facts("run-1", 0, 2))
     tile = fixture.snapshot()["clients"]["lab-1"]
-    assert tile["state"] == "waiting"
+    assert (tile["state"], tile["rate"]) == ("waiting", None)
     assert "stopped by the operator" in tile["says"]
 
 

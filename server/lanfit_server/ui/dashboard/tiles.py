@@ -44,7 +44,7 @@ def tile_of(
     """
     held = facts.held.get(member.name)
     epoch, _, epochs = member.epoch.partition("/")
-    state = _state(member, facts, is_running)
+    state, rate = _state(member, facts, is_running), member.samples_per_second
     return {
         "name": member.name,
         "state": state,
@@ -59,7 +59,7 @@ def tile_of(
         "batch": member.step,
         "batches": member.steps,
         "progress": round(_progress(member), 4),
-        "rate": None if member.samples_per_second is None else round(member.samples_per_second, 1),
+        "rate": None if state != "training" or rate is None else round(rate, 1),
         "rows": rows.get(member.name),
         "metrics": dict(metrics.get(member.name, {})),
     }
