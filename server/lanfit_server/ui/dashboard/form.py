@@ -7,6 +7,7 @@ an error for each field that is wrong. Both are functions of the workspace; noth
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -149,6 +150,8 @@ _LABELS = {
     "XY": "XY: targets of their own",
 }
 _DURATIONS = frozenset({"start_after", "deadline", "round_deadline"})
+#: The numbers of choices at a terminal, as in "0 none, 1 scale"; the page lists the choices themselves.
+_NUMBERED = re.compile(r"(?<=[:;,] )\d (?=\w)")
 
 
 def _choices(key: str) -> list[str] | None:
@@ -215,7 +218,7 @@ def _described(each: Field, workspace: Workspace, defaults: Mapping[str, Value])
     shown: dict[str, Any] = {
         "key": key,
         "label": _label(each),
-        "help": each.help,
+        "help": each.help if choices is None else _NUMBERED.sub("", each.help),
         "type": _type(key),
         "default": ",".join(default) if isinstance(default, tuple) else default,
         "optional": default is None,
