@@ -131,19 +131,24 @@ NOT_SIMULATED = ("host", "port", "collect", "local", "start_after")
 @click.option("--resume", metavar="RUN", help="Resume an unfinished simulated run.")
 @click.option("--workspace", type=click.Path(path_type=Path), help="The folder with model/ and dataset/.")
 @click.option("--json", "as_json", is_flag=True, help="Print only summary.json on standard output.")
+@click.option("--dashboard", "with_page", is_flag=True, help="Serve the live page until the run has ended.")
+@page_flags
 def simulate(
     job: Path | None,
     pool: str | None,
     resume: str | None,
     workspace: Path | None,
     as_json: bool,
+    with_page: bool,
+    dashboard_host: str | None,
+    dashboard_port: str | None,
     **flags: str | bool | None,
 ) -> None:
     """Run the job of a job file on simulated clients.
 
-    They share a few trainers of this machine. Nothing is asked, and no port is opened: settings that neither a flag nor
-    the job file gives have their defaults. The models are those that real clients with the same number of threads would
-    produce.
+    They share a few trainers of this machine. Nothing is asked: settings that neither a flag nor the job file gives
+    have their defaults. No port is opened, except with --dashboard. The models are those that real clients with the
+    same number of threads would produce.
     """
     interrupt_on_termination()
     with reported(as_json=as_json):
@@ -153,7 +158,8 @@ def simulate(
         place = find_workspace(workspace, Path.cwd())
         size = None if pool is None else int(str(POOL.read(pool, POOL.flag)))
         printer = OutcomePrinter(place, as_json)
-        options = Options(place, _given(job, flags), resume=resume, show=printer.show)
+        page = {**_page(dashboard_host, dashboard_port, enabled=True), "dashboard": with_page}
+        options = Options(place, _given(job, flags), resume=resume, show=printer.show, page=page)
         printer.end(lambda: run_simulation(options, size, Terminal(take_defaults=True).take_logs()))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browser import PATIENCE_MS, browsers, needs_chromium, opened
+from browser import PATIENCE_MS, browsers, needs_chromium, opened, serious
 from hold_points import Hold
 from running import Place, Program, client
 
@@ -125,3 +125,27 @@ def test_a_lesson_on_the_page(tmp_path: Path, browser: Browser) -> None:
         loads = [sys.executable, "-c", LOADS, model, rows, digits]
         right = float(subprocess.run(loads, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
         assert right > 0.5
+
+
+@pytest.mark.story
+def test_fifty_simulated_clients_on_the_page(tmp_path: Path, browser: Browser) -> None:
+    place, hold = Place(tmp_path / "teacher"), Hold(tmp_path / "hold")
+    job = {"clients": 50, "batch-size": 16, "method": "federated", "rounds": 2, "epochs": 2, "normalizer": "minmax"}
+    words = [word for key, value in job.items() for word in (f"--{key}", value)]
+    page_at = ("--dashboard", "--dashboard-port", 0)
+    options: dict[str, Any] = {"folder": place.root, "passphrase": None, "environment": hold.environment}
+    with Program("simulate", *words, *page_at, **options) as program:
+        link = program.expect(r"Live page: (http://\S+)")[1]
+        with opened(browser, link) as page:
+            go(page, "machines")
+            page.get_by_role("article", name="sim-050").wait_for()
+            assert page.get_by_role("article").count() == 50
+            page.get_by_role("article").get_by_text("Training").first.wait_for()
+            hold.let_go()
+            go(page, "curves")
+            page.get_by_role("img", name=re.compile(r"^Loss over time\. \d+ lines")).wait_for()
+            until(page, "lanfitStore.live.run.round === 2")
+            until(page, "Object.keys(lanfitStore.live.series).filter(key => key.startsWith('sim-')).length >= 50")
+            assert serious(page) == []
+        program.finish()
+    assert len(place.summary()["clients"]) == 50

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from lanfit.core.lock import scratch_folder
 from lanfit.core.loop import LoopThread
 from lanfit.core.terminal import Terminal
 from lanfit.errors import lanfit_error
+from lanfit.net.tls import Identity
 from lanfit.settings.fields import Value, read_file
 from lanfit.settings.job import DEFAULTS
 from lanfit.settings.timeouts import Timeouts
+from lanfit_server.clusters.roster import Member
 from lanfit_server.models.handle import ModelProcess
 from lanfit_server.requests import RunRequest
 from lanfit_server.run import resume as resuming
 from lanfit_server.session import Session, follow
 from lanfit_server.start.job_prompts import JobPrompts
 from lanfit_server.start.options import Options
+from lanfit_server.start.page_settings import PageSettings
 from lanfit_server.start.prompts import SETTINGS, Answers
 from lanfit_server.start.simulation import REMARK, Simulation, sizes
 from lanfit_server.store.summary import Summary
 from lanfit_server.ui.display import Display
+from lanfit_server.watchers import Watchers
+
+if TYPE_CHECKING:
+    from lanfit_server.ui.dashboard.serving import Page
 
 #: Settings of a job about connections, which do not apply to simulated clients, and their values here.
 WAY_IN: Mapping[str, Value] = {"host": DEFAULTS.host, "port": DEFAULTS.port, "local": 0, "collect": False}
@@ -43,7 +51,11 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
         return [summary]
     settings = workspace.server_settings
     defaults = read_file(settings, "settings file", SETTINGS) if settings.exists() else {}
-    display, timeouts = Display(terminal), Timeouts.of(defaults, settings)
+    timeouts, hosts = Timeouts.of(defaults, settings), list[Simulation]()
+    members = lambda: [member for host in hosts for member in host.cluster.roster.members()]  # noqa: E731
+    page = _page(PageSettings.of(options.page, defaults), members)
+    watchers = Watchers([page.board] if page is not None else [])
+    display = Display(terminal, watchers)
     with contextlib.ExitStack() as closing:
         loop = closing.enter_context(LoopThread())
         models = loop.call(ModelProcess.start(display.log))
@@ -64,11 +76,27 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
             request = replace(request, name=options.resume or "", remark=REMARK)
         job = request.job
         host = Simulation(workspace, job.clients, pool, job.threads, job.backend, job.device, display.log)
-        session = closing.enter_context(loop.within(Session(workspace, host, models, display, timeouts, scratch)))
+        hosts.append(host)
+        session = Session(workspace, host, models, display, timeouts, scratch, watchers)
+        closing.enter_context(loop.within(session))
+        if page is not None:
+            certificate = Identity.load_or_create(workspace.server_state).path
+            loop.call(page.open(workspace, session, host, certificate, timeouts, {**defaults, **options.given}))
+            closing.callback(lambda: loop.call(page.close()))
+            for line in page.lines():
+                terminal.log(line)
         if request.resumes:
             loop.call(host.take_up(request.resumes))
         loop.call(host.open())
         return [follow(loop, session, loop.call(session.submit(request)), options.show)]
+
+
+def _page(settings: PageSettings, members: Callable[[], Sequence[Member]]) -> Page | None:
+    if not settings.enabled:
+        return None
+    from lanfit_server.ui.dashboard.serving import Page
+
+    return Page(settings, members)
 
 
 def _given(options: Options, defaults: Mapping[str, Value], pool: int | None) -> dict[str, Value]:
