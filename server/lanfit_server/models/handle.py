@@ -505,4 +505,5 @@ class ModelProcess:
         self._stopping = True
         for exchange in self._exchanges:
             exchange.cancel()
-        await self._child.stop()
+        async with self._turn:  # one that is being started in the place of another is there then, and ended
+            await self._child.stop()

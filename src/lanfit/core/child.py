@@ -42,10 +42,33 @@ TEMPORARY = "LANFIT_TEMPORARY"
 
 
 def own_group() -> dict[str, Any]:
-    """Return arguments of `subprocess` that keep a Ctrl-C at the terminal from the child: its parent stops it."""
+    """Return arguments of `subprocess` that keep a Ctrl-C at the terminal from the child: its parent stops it.
+
+    Until the child has left the group of its parent only the signal mask protects it: see `LoopThread`.
+    """
     if sys.platform == "win32":
         return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     return {"start_new_session": True}
+
+
+async def start_process(program: str, *words: str, **options: Any) -> asyncio.subprocess.Process:
+    """Start a process in a group of its own, as `asyncio.create_subprocess_exec` does.
+
+    Whoever is cancelled meanwhile waits until it has ended again: asyncio itself waits for ever if it is cancelled
+    before the pipes are connected.
+    """
+    options |= own_group()
+    starting = asyncio.create_task(asyncio.create_subprocess_exec(program, *words, **options))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await asyncio.wait([starting])
+        if not starting.cancelled() and starting.exception() is None:
+            process = starting.result()
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        raise
 
 
 class Child(Generic[M]):
@@ -73,7 +96,7 @@ class Child(Generic[M]):
         temporary = tempfile.mkdtemp(prefix="lanfit-")
         folders = dict.fromkeys((TEMPORARY, "TMPDIR", "TMP", "TEMP"), temporary)
         try:
-            process = await asyncio.create_subprocess_exec(
+            process = await start_process(
                 sys.executable,
                 "-P",
                 "-m",
@@ -82,7 +105,6 @@ class Child(Generic[M]):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment_of_children({**folders, "PYTHONUNBUFFERED": "1", **(environment or {})}),
-                **own_group(),
             )
         except BaseException:  # interrupted, or too little memory
             shutil.rmtree(temporary, ignore_errors=True)

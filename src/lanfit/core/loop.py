@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -49,9 +50,16 @@ class LoopThread:
 
     def __enter__(self) -> LoopThread:
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="network", daemon=True)
         self._thread.start()
         return self
+
+    def _run(self) -> None:
+        # Ctrl-C is for the main thread. Processes that are started here, and in threads that are, inherit the mask: one
+        # that has not left the group of this process yet would die of it.
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        self._loop.run_forever()
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
         """Start a coroutine in the loop."""

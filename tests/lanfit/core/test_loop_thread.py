@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import os
 import signal
+import subprocess
+import sys
 import threading
 from typing import Any
 
 import pytest
 
-from lanfit.core.loop import LoopThread
+from lanfit.core.child import start_process
+from lanfit.core.loop import LoopThread, in_thread
 
 
 async def after(release: asyncio.Event, outcome: object) -> object:
@@ -27,6 +31,22 @@ def test_results_and_errors_are_those_of_the_coroutine() -> None:
         assert loop.call(after(release, 3)) == 3
         with pytest.raises(TimeoutError, match="its own"):
             loop.call(after(release, TimeoutError("its own")))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no signal masks")
+def test_a_ctrl_c_reaches_neither_the_loop_nor_processes_that_it_starts() -> None:
+    """A process is in the group of its parent for a moment, and died of a Ctrl-C in it."""
+    tell = "import signal; print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))"
+
+    async def look() -> tuple[bool, bool, bytes]:
+        mask = lambda: signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])  # noqa: E731
+        process = await start_process(sys.executable, "-c", tell, stdout=subprocess.PIPE)
+        said, _ = await process.communicate()
+        return mask(), await in_thread(mask), said.strip()
+
+    with LoopThread() as loop:
+        assert loop.call(look()) == (True, True, b"True")
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_a_ctrl_c_just_when_the_lock_of_a_future_is_released_is_raised_as_itself() -> None:
@@ -54,13 +74,13 @@ def test_ctrl_c_while_it_waits(second: bool) -> None:
         release = asyncio.Event()
 
         async def work() -> str:
-            signal.raise_signal(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
             await release.wait()
             return "ended"
 
         def interrupt() -> None:
             if second:
-                signal.raise_signal(signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
             else:
                 release.set()
 
