@@ -4,9 +4,9 @@
     python bench/dashboard.py --crowd 50 [--minutes 10] [--reader stream|browser]
 
 Without --crowd: federated runs on two local clients, without a page and with one that is open, in turns. Told are the
-median round of each, and the processors of the server process itself as a share of a core, whose difference is what the
-page costs it. A reader reads the event stream as a page does; --reader browser opens Chromium, which takes processor
-time of its own on this machine, as it would not on that of a class.
+median round of each, and the processors that the server process itself takes after the first rounds, as a share of a
+core; the difference is what the page costs it. A reader reads the event stream as a page does. With --reader browser it
+is Chromium, which takes processor time of its own on this machine, as it would not on that of a class.
 
 With --crowd: a simulation of so many clients with its page open for so long; memory of the server process and, with a
 browser, the heap of the page, every tenth of the time.
@@ -21,6 +21,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ from federated_parts import command, describe, free_port, mlp, workspace
 
 WARM_UP = 3
 LINK = re.compile(rb"Live page: (http://\S+)")
+WARM = re.compile(rb"Round %d/" % WARM_UP)
 #: Rounds of a simulation that is ended by time: more than it can do.
 ENDLESS = 100_000
 
@@ -54,6 +56,8 @@ class Running:
             words, env=environment, stdout=self._out, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, cwd=folder
         )
         self._said = b""
+        self.warm: tuple[float, float] | None = None
+        """When the first rounds were done, and what the process had taken by then."""
         self._has_link = threading.Event()
         self._reading = threading.Thread(target=self._read)
         self._reading.start()
@@ -64,6 +68,8 @@ class Running:
             self._said = (self._said + line)[-8000:]
             if LINK.search(line):
                 self._has_link.set()
+            if WARM.match(line):
+                self.warm = (time.monotonic(), self.cpu_seconds())
         self._has_link.set()
 
     @property
@@ -119,6 +125,9 @@ def stream(link: str) -> Iterator[Callable[[], str]]:
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     yield lambda: f"{read[0] / 1e6:.1f} MB of events"
+    with contextlib.suppress(OSError):
+        connection.sock.shutdown(socket.SHUT_RDWR)
+    thread.join()
     connection.close()
 
 
@@ -159,18 +168,19 @@ def measure(place: Path, arguments: argparse.Namespace, *, with_page: bool) -> t
     job = {"host": "127.0.0.1", "port": free_port(), "local": 2, "clients": 2, "threads": 1, "normalizer": "none"}
     job |= {"rounds": arguments.rounds + WARM_UP, "epochs": 1, "batch_size": 32}
     page = ["--dashboard-port", "0"] if with_page else ["--no-dashboard"]
-    began = time.monotonic()
     running = Running([*command("server", place, **job), "--yes", *page], place)
-    used = 0.0
+    last = 0.0, 0.0
     reader = READERS[arguments.reader] if with_page else nobody
     with reader(running.link if with_page else ""):
         while running.process.poll() is None:
             with contextlib.suppress(OSError, IndexError):
-                used = running.cpu_seconds()
+                last = time.monotonic(), running.cpu_seconds()
             time.sleep(0.1)
-    seconds = time.monotonic() - began
     rounds = running.summary()["rounds"][WARM_UP:]
-    return median(each["seconds"] for each in rounds), used / seconds
+    if running.warm is None or last[0] <= running.warm[0]:
+        sys.exit("the run was over too soon: give it more --rounds")
+    share = (last[1] - running.warm[1]) / (last[0] - running.warm[0])
+    return median(each["seconds"] for each in rounds), share
 
 
 def cost(arguments: argparse.Namespace) -> None:
