@@ -54,7 +54,7 @@ def own_group() -> dict[str, Any]:
 async def start_process(program: str, *words: str, **options: Any) -> asyncio.subprocess.Process:
     """Start a process in a group of its own, as `asyncio.create_subprocess_exec` does.
 
-    Whoever is cancelled meanwhile waits until it has ended again: asyncio itself waits for ever if it is cancelled
+    Whoever is cancelled meanwhile waits until it has ended again: asyncio itself waits forever if it is cancelled
     before the pipes are connected.
     """
     options |= own_group()
