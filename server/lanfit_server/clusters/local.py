@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lanfit.core.child import ALLOW, CANT_JOIN, KEPT_LINES, start_process
-from lanfit.core.passphrase import environment_of_children
 from lanfit.core.workspace import Workspace
 from lanfit.errors import InputError, LanfitError, lanfit_error
 from lanfit.net.addresses import is_loopback
@@ -101,7 +100,7 @@ class LocalClients:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env=environment_of_children({"PYTHONUNBUFFERED": "1"}),
+            environment={"PYTHONUNBUFFERED": "1"},
         )
         # The passphrase goes through the pipe, which stays open: its end tells the client that we are gone.
         self._processes[name] = process

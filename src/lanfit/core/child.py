@@ -51,14 +51,21 @@ def own_group() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-async def start_process(program: str, *words: str, **options: Any) -> asyncio.subprocess.Process:
+async def start_process(
+    program: str, *words: str, environment: Mapping[str, str], **streams: Any
+) -> asyncio.subprocess.Process:
     """Start a process in a group of its own, as `asyncio.create_subprocess_exec` does.
 
     Whoever is cancelled meanwhile waits until it has ended again: asyncio itself waits forever if it is cancelled
     before the pipes are connected.
+
+    Args:
+        environment: variables to set in addition to the inherited ones, which exclude the passphrase.
     """
-    options |= own_group()
-    starting = asyncio.create_task(asyncio.create_subprocess_exec(program, *words, **options))
+    options = streams | own_group()
+    starting = asyncio.create_task(
+        asyncio.create_subprocess_exec(program, *words, env=environment_of_children(environment), **options)
+    )
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
@@ -104,7 +111,7 @@ class Child(Generic[M]):
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=environment_of_children({**folders, "PYTHONUNBUFFERED": "1", **(environment or {})}),
+                environment={**folders, "PYTHONUNBUFFERED": "1", **(environment or {})},
             )
         except BaseException:  # interrupted, or too little memory
             shutil.rmtree(temporary, ignore_errors=True)

@@ -42,7 +42,9 @@ def test_a_start_that_is_cancelled_leaves_no_process_and_does_not_wait_for_ever(
     async def cancel() -> None:
         words = [sys.executable, "-c", "import time; time.sleep(3600)"]
         before = set(psutil.Process().children())
-        starting = asyncio.create_task(start_process(*words, **dict.fromkeys(("stdin", "stdout", "stderr"), -1)))
+        starting = asyncio.create_task(
+            start_process(*words, environment={}, **dict.fromkeys(("stdin", "stdout", "stderr"), -1))
+        )
         for _ in range(moment):
             await asyncio.sleep(0)
         starting.cancel()

@@ -40,7 +40,7 @@ def test_a_ctrl_c_reaches_neither_the_loop_nor_processes_that_it_starts() -> Non
 
     async def look() -> tuple[bool, bool, bytes]:
         mask = lambda: signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])  # noqa: E731
-        process = await start_process(sys.executable, "-c", tell, stdout=subprocess.PIPE)
+        process = await start_process(sys.executable, "-c", tell, environment={}, stdout=subprocess.PIPE)
         said, _ = await process.communicate()
         return mask(), await in_thread(mask), said.strip()
 
