@@ -190,13 +190,19 @@ _KINDS = (
 )  # fmt: skip
 
 
-def read_events(folder: Path) -> Iterator[tuple[RunEvent, float]]:
-    """Yield the events of a run that matter here, with their times in seconds since 1970, from `events.jsonl`."""
+def read_events(folder: Path, containing: bytes = b"") -> Iterator[tuple[RunEvent, float]]:
+    """Yield the events of a run that matter here, with their times in seconds since 1970, from `events.jsonl`.
+
+    Args:
+        containing: only lines with this text are decoded.
+    """
     try:
         lines = (folder / EVENTS).read_bytes().splitlines()
     except OSError:
         return
     for line in lines:
+        if containing not in line:
+            continue
         # Other kinds of events, and lines that can't be read, are left out.
         with suppress(ValueError):
             facts = decode_json(line, dict[str, Any])

@@ -14,7 +14,7 @@ from html import escape
 from pathlib import Path
 
 from lanfit.core.durable import atomic_write
-from lanfit_server.report import followed
+from lanfit_server.report import sections
 from lanfit_server.report.charts import histories_of, mean_history, metrics_of
 from lanfit_server.report.markup import card, number_of, table, text_of
 from lanfit_server.store.summary import SECONDS, ClientFacts, Summary
@@ -40,11 +40,6 @@ td.why { white-space: normal; min-width: 14rem; } .spans { display: flex; height
 table.matrix, .facts table { width: auto; } .matrix td { text-align: center; }
 .matrix .right { font-weight: 700; outline: 2px solid var(--good); outline-offset: -3px; }
 ul.samples { list-style: none; padding: 0; } .lanes svg { min-width: 44rem; width: 100%; }
-.span-receive { fill: var(--span-receive); } .span-import { fill: var(--span-import); }
-.span-compile { fill: var(--span-compile); } .span-train { fill: var(--span-train); }
-.span-validate { fill: var(--span-validate); } .span-send { fill: var(--span-send); }
-.span-wait { fill: var(--span-wait); } .span-evaluate { fill: var(--span-evaluate); }
-.span-aggregate { fill: var(--span-aggregate); }
 pre { overflow-x: auto; font-size: 0.85rem; } @media print { .card { break-inside: avoid; box-shadow: none; } }
 """
 
@@ -66,13 +61,13 @@ def html_of(summary: Summary, folder: Path) -> str:
         _curves(summary),
         _clients(summary),
         _rounds(summary),
-        followed.comparison(summary, folder),
+        sections.comparison(summary, folder),
         _confusion(folder / "predictions.csv"),
-        followed.samples(summary, folder),
-        followed.timeline(folder),
+        sections.samples(summary, folder),
+        sections.timeline(folder),
         _times(summary.clients),
         _settings(summary, folder / "job.toml"),
-        followed.versions(folder),
+        sections.versions(folder),
     ]
     title = text_of(f"Run {summary.run}")
     styles = STYLES.read_text("utf-8").replace('url("/static/icon.svg")', "none") if STYLES.is_file() else ""
@@ -80,7 +75,7 @@ def html_of(summary: Summary, folder: Path) -> str:
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(POLICY)}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{styles}{_OWN_STYLES}</style></head>\n<body><main>\n"
+        f"<style>{styles}{_OWN_STYLES}{sections.STYLES}</style></head>\n<body><main>\n"
         + "\n".join(filter(None, parts))
         + "\n</main></body></html>\n"
     )

@@ -7,7 +7,6 @@ import queue
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from lanfit.core.lock import scratch_folder
 from lanfit.core.loop import LoopThread
@@ -26,6 +25,7 @@ from lanfit_server.session import Session, follow
 from lanfit_server.start.endpoint import Endpoint
 from lanfit_server.start.endpoint_setup import EndpointSetup, join_command
 from lanfit_server.start.job_prompts import JobPrompts
+from lanfit_server.start.live_page import new_page
 from lanfit_server.start.options import Options
 from lanfit_server.start.page_settings import PageSettings
 from lanfit_server.start.prompts import Answers
@@ -33,9 +33,6 @@ from lanfit_server.store.result_store import OpenRun
 from lanfit_server.store.summary import Summary
 from lanfit_server.ui.display import Display
 from lanfit_server.watchers import Watcher, Watchers
-
-if TYPE_CHECKING:
-    from lanfit_server.ui.dashboard.serving import Page
 
 #: How often a server that stays looks for outcomes, in seconds.
 LOOK_SECONDS = 0.2
@@ -93,7 +90,7 @@ class Server:
         self._terminal = terminal
         self._loop = loop
         self._defaults = {**defaults, **options.given}
-        self._page = self._new_page(page)
+        self._page = new_page(page, lambda: self._cluster.roster.members())
         self._outcomes = Outcomes()
         watchers = Watchers([self._page.board, self._outcomes] if self._page is not None else [])
         self._display = Display(terminal, watchers)
@@ -104,13 +101,6 @@ class Server:
         self._endpoint_setup = EndpointSetup(self._endpoint, options, answers, terminal, loop)
         scratch = scratch_folder(self._workspace.server_state / "scratch")
         self._session = Session(self._workspace, self._endpoint, models, self._display, timeouts, scratch, watchers)
-
-    def _new_page(self, settings: PageSettings) -> Page | None:
-        if not settings.enabled:
-            return None
-        from lanfit_server.ui.dashboard.serving import Page
-
-        return Page(settings, lambda: self._cluster.roster.members())
 
     @contextlib.contextmanager
     def _served(self) -> Iterator[None]:

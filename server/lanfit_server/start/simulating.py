@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from lanfit.core.lock import scratch_folder
 from lanfit.core.loop import LoopThread
@@ -21,6 +20,7 @@ from lanfit_server.requests import RunRequest
 from lanfit_server.run import resume as resuming
 from lanfit_server.session import Session, follow
 from lanfit_server.start.job_prompts import JobPrompts
+from lanfit_server.start.live_page import new_page
 from lanfit_server.start.options import Options
 from lanfit_server.start.page_settings import PageSettings
 from lanfit_server.start.prompts import SETTINGS, Answers
@@ -28,9 +28,6 @@ from lanfit_server.start.simulation import REMARK, Simulation, sizes
 from lanfit_server.store.summary import Summary
 from lanfit_server.ui.display import Display
 from lanfit_server.watchers import Watchers
-
-if TYPE_CHECKING:
-    from lanfit_server.ui.dashboard.serving import Page
 
 #: Settings of a job about connections, which do not apply to simulated clients, and their values here.
 WAY_IN: Mapping[str, Value] = {"host": DEFAULTS.host, "port": DEFAULTS.port, "local": 0, "collect": False}
@@ -52,8 +49,11 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
     settings = workspace.server_settings
     defaults = read_file(settings, "settings file", SETTINGS) if settings.exists() else {}
     timeouts, hosts = Timeouts.of(defaults, settings), list[Simulation]()
-    members = lambda: [member for host in hosts for member in host.cluster.roster.members()]  # noqa: E731
-    page = _page(PageSettings.of(options.page, defaults), members)
+
+    def members() -> list[Member]:
+        return [member for host in hosts for member in host.cluster.roster.members()]
+
+    page = new_page(PageSettings.of(options.page, defaults), members)
     watchers = Watchers([page.board] if page is not None else [])
     display = Display(terminal, watchers)
     with contextlib.ExitStack() as closing:
@@ -89,14 +89,6 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
             loop.call(host.take_up(request.resumes))
         loop.call(host.open())
         return [follow(loop, session, loop.call(session.submit(request)), options.show)]
-
-
-def _page(settings: PageSettings, members: Callable[[], Sequence[Member]]) -> Page | None:
-    if not settings.enabled:
-        return None
-    from lanfit_server.ui.dashboard.serving import Page
-
-    return Page(settings, members)
 
 
 def _given(options: Options, defaults: Mapping[str, Value], pool: int | None) -> dict[str, Value]:

@@ -26,7 +26,7 @@ from lanfit.errors import LanfitError, lanfit_error
 from lanfit_server.replay.pairs import pair_of
 from lanfit_server.replay.samples import samples_of_run
 from lanfit_server.replay.timeline import timeline_of_run
-from lanfit_server.report.followed import versions_of_run
+from lanfit_server.report.sections import versions_of_run
 from lanfit_server.requests import RunHandle, RunRequest, State
 from lanfit_server.run.damage import open_ledger
 from lanfit_server.run.events import EVENTS

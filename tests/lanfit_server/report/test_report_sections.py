@@ -14,7 +14,7 @@ from test_workbook import client, summary
 
 from lanfit_server.replay.pairs import partner_of, remark
 from lanfit_server.replay.shown_predictions import PredictionsFile
-from lanfit_server.report import followed
+from lanfit_server.report import sections
 from lanfit_server.report.html import html_of
 from lanfit_server.report.reports import write_reports
 from lanfit_server.run import events
@@ -69,10 +69,10 @@ def test_samples_are_those_of_the_final_model_in_its_best_epoch(tmp_path: Path) 
 def test_the_fold_of_the_final_model_and_the_global_model_are_found(tmp_path: Path) -> None:
     rows = {fold: (0.5 + fold / 10, 0.5 - fold / 10) * 2 for fold in (1, 2, 3)}
     write_predictions(tmp_path, SHOWN, *(RowsPredicted("lab-1", 4, each, fold) for fold, each in rows.items()))
-    assert samples_in(followed.samples(final("lab-1", "lab-1-fold-2.keras"), tmp_path))[0][1] == "70 %"
-    assert samples_in(followed.samples(final("lab-1"), tmp_path))[0][1] == "60 %"
+    assert samples_in(sections.samples(final("lab-1", "lab-1-fold-2.keras"), tmp_path))[0][1] == "70 %"
+    assert samples_in(sections.samples(final("lab-1"), tmp_path))[0][1] == "60 %"
     write_predictions(tmp_path, RowsPredicted("", 3, (0.99, 0.01) * 2))
-    text = followed.samples(final(None, round_=3), tmp_path)
+    text = sections.samples(final(None, round_=3), tmp_path)
     assert "the global model, round 3: 1 of 2 right" in text
     assert samples_in(text)[0] == ("cat", "99 %", "true")
 
@@ -80,18 +80,18 @@ def test_the_fold_of_the_final_model_and_the_global_model_are_found(tmp_path: Pa
 def test_values_have_no_right_and_wrong(tmp_path: Path) -> None:
     shown = RowsShown("y", "values", (6,), (ShownRow(1, "2.5", "", (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)),))
     write_predictions(tmp_path, shown, RowsPredicted("lab-1", 1, (2.123456,)))
-    text = followed.samples(final("lab-1"), tmp_path)
+    text = sections.samples(final("lab-1"), tmp_path)
     assert samples_in(text) == [("2.12", "", "")]
     assert "<span>4</span>…" in text
     assert "is 2.5" in text
 
 
 def test_without_predictions_there_are_no_samples(tmp_path: Path) -> None:
-    assert followed.samples(final("lab-1"), tmp_path) == ""
+    assert sections.samples(final("lab-1"), tmp_path) == ""
     write_predictions(tmp_path, SHOWN)
-    assert followed.samples(final("lab-1"), tmp_path) == ""
+    assert sections.samples(final("lab-1"), tmp_path) == ""
     (tmp_path / "predictions.jsonl").write_bytes(b"{torn")
-    assert followed.samples(final("lab-1"), tmp_path) == ""
+    assert sections.samples(final("lab-1"), tmp_path) == ""
 
 
 @pytest.mark.parametrize("picture", ["https://10.0.0.1/x.png", 'data:image/png;base64,AA" onerror="alert(1)', EVIL])
@@ -151,19 +151,19 @@ def test_both_reports_of_a_pair_compare_it_as_soon_as_both_runs_have_ended(pair:
 
 
 def summary_in(folder: Path) -> Summary:
-    return followed.read_summary((folder / "summary.json").read_bytes())
+    return sections.read_summary((folder / "summary.json").read_bytes())
 
 
 def test_a_partner_that_is_damaged_or_gone_is_left_out(pair: tuple[Path, Path]) -> None:
     both, alone = pair
     made = summary_in(both)
-    assert followed.comparison(made, both) != ""
+    assert sections.comparison(made, both) != ""
     for content in (b"", b"{}", b"\xff", b"[" * 100_000):
         (alone / "summary.json").write_bytes(content)
-        assert followed.comparison(made, both) == ""
+        assert sections.comparison(made, both) == ""
     (alone / "summary.json").unlink()
     assert partner_of(both) is None
-    assert followed.comparison(made, both) == ""
+    assert sections.comparison(made, both) == ""
 
 
 # --- timeline and versions ----------------------------------------------------------------------------------------
@@ -187,9 +187,9 @@ def rects(text: str) -> list[dict[str, Any]]:
 
 
 def test_the_timeline_has_a_lane_for_each_client_and_ends_with_the_run(tmp_path: Path) -> None:
-    write_events(tmp_path, *timed("lab-2", "lab-1"))
-    text = followed.timeline(tmp_path)
-    assert text.index(">lab-1</text>") < text.index(">lab-2</text>"), "in the order of names"
+    write_events(tmp_path, *timed("lab-10", "lab-2"))
+    text = sections.timeline(tmp_path)
+    assert text.index(">lab-2</text>") < text.index(">lab-10</text>"), "in natural order"
     found = rects(text)
     assert {each["class"] for each in found} >= {"span-wait", "span-receive", "span-train", "span-send"}
     assert max(float(each["x"]) + float(each["width"]) for each in found) == pytest.approx(950, abs=0.2)
@@ -200,16 +200,16 @@ def test_the_timeline_has_a_lane_for_each_client_and_ends_with_the_run(tmp_path:
 
 def test_of_very_many_spans_the_longest_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_events(tmp_path, *timed("lab-1", "lab-2"))
-    everything = rects(followed.timeline(tmp_path))
-    monkeypatch.setattr(followed, "MOST_DRAWN", 3)
-    text = followed.timeline(tmp_path)
+    everything = rects(sections.timeline(tmp_path))
+    monkeypatch.setattr(sections, "MOST_DRAWN", 3)
+    text = sections.timeline(tmp_path)
     widest = sorted(everything, key=lambda each: -float(each["width"]))[:3]
     assert [each["width"] for each in rects(text)] == [each["width"] for each in widest]
     assert f"The longest 3 of {len(everything)} spans are drawn." in text
 
 
 def test_without_events_there_is_neither_timeline_nor_version(tmp_path: Path) -> None:
-    assert (followed.timeline(tmp_path), followed.versions(tmp_path)) == ("", "")
+    assert (sections.timeline(tmp_path), sections.versions(tmp_path)) == ("", "")
 
 
 def test_versions_are_those_with_which_the_run_began_last(tmp_path: Path) -> None:
@@ -218,5 +218,5 @@ def test_versions_are_those_with_which_the_run_began_last(tmp_path: Path) -> Non
         (1.0, events.RunBegan("r", versions={"lanfit": "1.0", "keras": "3.15.1"})),
         (2.0, events.RunBegan("r", resumed=True, versions={"lanfit": "1.1", "keras": "3.15.1"})),
     )
-    assert followed.versions_of_run(tmp_path) == {"lanfit": "1.1", "keras": "3.15.1"}
-    assert "<td>1.1</td>" in followed.versions(tmp_path)
+    assert sections.versions_of_run(tmp_path) == {"lanfit": "1.1", "keras": "3.15.1"}
+    assert "<td>1.1</td>" in sections.versions(tmp_path)

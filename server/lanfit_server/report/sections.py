@@ -1,4 +1,4 @@
-"""The parts of `report.html` that people followed during the run: samples, comparison, timeline, versions."""
+"""Sections of `report.html` that the live page has as well: samples, comparison, timeline, versions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lanfit.data.files import natural_key
 from lanfit_server.replay.comparison import Times, differences, figures_of, verdict
 from lanfit_server.replay.pairs import pair_of, partner_of
 from lanfit_server.replay.samples import samples_of_run
@@ -21,6 +22,8 @@ KINDS = ("receive", "import", "compile", "train", "validate", "send", "wait", "e
 #: The most spans that are drawn: the longest ones.
 MOST_DRAWN = 4_000
 _WIDTH, _LEFT, _LANE, _AXIS, _TICKS = 960, 130, 22, 22, 5
+#: Their colors are those of the page.
+STYLES = "".join(f".span-{kind} {{ fill: var(--span-{kind}); }} " for kind in KINDS)
 _PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]*")
 
 
@@ -28,7 +31,7 @@ _PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]*")
 
 
 @dataclass(frozen=True)
-class Judged:
+class PredictionText:
     """What a model makes of a row, in words; `right` is None without classes."""
 
     text: str
@@ -36,15 +39,15 @@ class Judged:
     right: bool | None = None
 
 
-def judge(truth: str, outputs: Sequence[float] | None, classes: Sequence[str] | None) -> Judged:
+def prediction_text(truth: str, outputs: Sequence[float] | None, classes: Sequence[str] | None) -> PredictionText:
     """Return what a model makes of a row, as `predict` in the page's `samples.js` does."""
     if not outputs:
-        return Judged("–")
+        return PredictionText("–")
     if not classes:
-        return Judged(", ".join(f"{value:.3g}" for value in outputs[:3]))
+        return PredictionText(", ".join(f"{value:.3g}" for value in outputs[:3]))
     best = max(range(len(outputs)), key=outputs.__getitem__)
     text = classes[best] if best < len(classes) else str(best)
-    return Judged(text, f"{100 * outputs[best]:.0f}\N{NO-BREAK SPACE}%", text == truth)
+    return PredictionText(text, f"{100 * outputs[best]:.0f}\N{NO-BREAK SPACE}%", text == truth)
 
 
 def samples(summary: Summary, folder: Path) -> str:
@@ -55,15 +58,15 @@ def samples(summary: Summary, folder: Path) -> str:
     name = _shown_model(found["models"], summary)
     model = found["models"][name]
     moment = model["at"].index(model["best"]) if model.get("best") in model["at"] else len(model["at"]) - 1
-    judged = [
-        (row, judge(row["truth"], _at(model["probabilities"].get(str(row["id"])), moment), found["classes"]))
+    predictions = [
+        (row, prediction_text(row["truth"], _at(model["probabilities"].get(str(row["id"])), moment), found["classes"]))
         for row in found["rows"]
     ]
     whose = f"the model of {text_of(name)}" if name else "the global model"
     when = f"{'epoch' if name else 'round'} {model['at'][moment]}"
-    told = [each.right for _, each in judged if each.right is not None]
-    score = f": {sum(told)} of {len(told)} right" if told else ""
-    cells = "".join(_sample(row, each) for row, each in judged)
+    verdicts = [each.right for _, each in predictions if each.right is not None]
+    score = f": {sum(verdicts)} of {len(verdicts)} right" if verdicts else ""
+    cells = "".join(_sample(row, each) for row, each in predictions)
     return card("Samples", f'<p>Test rows, predicted by {whose}, {when}{score}.</p><ul class="samples">{cells}</ul>')
 
 
@@ -81,21 +84,21 @@ def _at(history: Sequence[Sequence[float]] | None, moment: int) -> Sequence[floa
     return history[moment] if history and moment < len(history) else None
 
 
-def _sample(row: Mapping[str, Any], judged: Judged) -> str:
+def _sample(row: Mapping[str, Any], predicted: PredictionText) -> str:
     if _PICTURE.fullmatch(row["picture"] or ""):
         shown = f'<img class="pixels" src="{row["picture"]}" alt="" width="64" height="64">'
     else:
         values = row["values"] or []
         shown = "".join(f"<span>{value:.3g}</span>" for value in values[:4]) + ("…" if len(values) > 4 else "")
         shown = f'<div class="values">{shown}</div>'
-    right = "" if judged.right is None else f' data-right="{str(judged.right).lower()}"'
-    sign = {None: "", True: "✓", False: "✗"}[judged.right]
-    said = {None: "", True: "right: ", False: "wrong: "}[judged.right]
-    truth = "" if judged.right else f"is {text_of(row['truth'])}"
+    right = "" if predicted.right is None else f' data-right="{str(predicted.right).lower()}"'
+    sign = {None: "", True: "✓", False: "✗"}[predicted.right]
+    said = {None: "", True: "right: ", False: "wrong: "}[predicted.right]
+    truth = "" if predicted.right else f"is {text_of(row['truth'])}"
     return (
         f'<li class="sample"{right}><div class="picture">{shown}</div><span class="sign" aria-hidden="true">{sign}'
         f'</span><span class="answer"><span class="offscreen">{said}</span><span class="prediction">'
-        f'{text_of(judged.text)}</span> <span class="probability">{judged.more}</span></span>'
+        f'{text_of(predicted.text)}</span> <span class="probability">{predicted.more}</span></span>'
         f'<span class="truth">{truth}</span></li>'
     )
 
@@ -137,7 +140,7 @@ def timeline(folder: Path) -> str:
     if not spans:
         return ""
     names = {span["client"] for span in spans}
-    lanes = [*([SERVER] if SERVER in names else []), *sorted(names - {SERVER})]
+    lanes = [*([SERVER] if SERVER in names else []), *sorted(names - {SERVER}, key=natural_key)]
     end = max(span["to"] for span in spans) or 1.0
     drawn = sorted(spans, key=lambda span: span["from"] - span["to"])[:MOST_DRAWN]
     height = len(lanes) * _LANE
@@ -181,7 +184,7 @@ def timeline(folder: Path) -> str:
 def versions_of_run(folder: Path) -> dict[str, str]:
     """Return the versions with which the server of a run began; nothing if it did not record them."""
     found: dict[str, str] = {}
-    for event, _ in read_events(folder):
+    for event, _ in read_events(folder, b'"began"'):
         if isinstance(event, RunBegan):
             found = event.versions
     return found
