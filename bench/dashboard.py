@@ -1,7 +1,7 @@
 """What does the live page cost a run, and does it stay as small as it is?
 
     python bench/dashboard.py [--pairs 5] [--rounds 20] [--width 400] [--reader stream|browser|none]
-    python bench/dashboard.py --crowd 50 [--minutes 10] [--reader stream|browser]
+    python bench/dashboard.py --crowd 50 [--minutes 10] [--reader stream|browser] [--without]
 
 Without --crowd: federated runs on two local clients, without a page and with one that is open, in turns. Told are the
 median round of each, and the processors that the server process itself takes after the first rounds, as a share of a
@@ -9,7 +9,8 @@ core; the difference is what the page costs it. A reader reads the event stream 
 is Chromium, which takes processor time of its own on this machine, as it would not on that of a class.
 
 With --crowd: a simulation of so many clients with its page open for so long; memory of the server process and, with a
-browser, the heap of the page, every tenth of the time.
+browser, the heap of the page, every tenth of the time. A run keeps the facts of every round for its summary: what the
+page adds is the difference to a simulation --without it, at the same round.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from federated_parts import command, describe, free_port, mlp, workspace
 
 WARM_UP = 3
 LINK = re.compile(rb"Live page: (http://\S+)")
-WARM = re.compile(rb"Round %d/" % WARM_UP)
+ROUND = re.compile(rb"Round (\d+)/")
 #: Rounds of a simulation that is ended by time: more than it can do.
 ENDLESS = 100_000
 
@@ -56,6 +57,8 @@ class Running:
             words, env=environment, stdout=self._out, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, cwd=folder
         )
         self._said = b""
+        self.rounds = 0
+        """The last round that was done."""
         self.warm: tuple[float, float] | None = None
         """When the first rounds were done, and what the process had taken by then."""
         self._has_link = threading.Event()
@@ -68,8 +71,10 @@ class Running:
             self._said = (self._said + line)[-8000:]
             if LINK.search(line):
                 self._has_link.set()
-            if WARM.match(line):
-                self.warm = (time.monotonic(), self.cpu_seconds())
+            if found := ROUND.match(line):
+                self.rounds = int(found[1])
+                if self.rounds == WARM_UP:
+                    self.warm = (time.monotonic(), self.cpu_seconds())
         self._has_link.set()
 
     @property
@@ -214,8 +219,10 @@ def crowd(arguments: argparse.Namespace) -> None:
             Path(folder), mlp(0.01, (32,)), random.random((rows, 784), np.float32), np.resize(np.arange(10), rows)
         )
         job = {"clients": arguments.crowd, "rounds": ENDLESS, "epochs": 2, "batch_size": 16, "normalizer": "none"}
-        running = Running([*command("simulate", place, **job), "--dashboard", "--dashboard-port", "0"], place)
-        with READERS[arguments.reader](running.link) as told:
+        page = [] if arguments.without else ["--dashboard", "--dashboard-port", "0"]
+        running = Running([*command("simulate", place, **job), *page], place)
+        reader = nobody if arguments.without else READERS[arguments.reader]
+        with reader("" if arguments.without else running.link) as told:
             began, cpu = time.monotonic(), running.cpu_seconds()
             for number in range(11):
                 wait = began + number * 6 * arguments.minutes - time.monotonic()
@@ -223,7 +230,8 @@ def crowd(arguments: argparse.Namespace) -> None:
                 seconds = time.monotonic() - began
                 share = 100 * (running.cpu_seconds() - cpu) / max(seconds, 1e-9) if number else 0.0
                 print(
-                    f"{seconds:6.0f} s: server process {running.megabytes():.0f} MB, {share:.0f} % of a core; {told()}",
+                    f"{seconds:6.0f} s, round {running.rounds}: server process {running.megabytes():.0f} MB, "
+                    f"{share:.0f} % of a core; {told()}",
                     flush=True,
                 )
         running.process.terminate()
@@ -237,6 +245,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=400, help="of the two hidden layers (default 400)")
     parser.add_argument("--reader", choices=READERS, default="stream", help="who looks at the page (default stream)")
     parser.add_argument("--crowd", type=int, default=0, metavar="CLIENTS", help="watch a simulation of so many")
+    parser.add_argument("--without", action="store_true", help="with --crowd: without a page, to compare with")
     parser.add_argument("--minutes", type=float, default=10, help="for so long (default 10)")
     arguments = describe(parser)
     if arguments.crowd:
