@@ -8,7 +8,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lanfit.core.child import ALLOW, CANT_JOIN, KEPT_LINES, start_process
+from lanfit.core.child import ALLOW, CANT_JOIN, KEPT_LINES, own_group
+from lanfit.core.passphrase import environment_of_children
 from lanfit.core.workspace import Workspace
 from lanfit.errors import InputError, LanfitError, lanfit_error
 from lanfit.net.addresses import is_loopback
@@ -81,7 +82,7 @@ class LocalClients:
         self._on_giving_up(name, lanfit_error("client.local-gave-up", client=name))
 
     async def _start_one(self, name: str) -> asyncio.subprocess.Process:
-        process = await start_process(
+        process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",
             "-m",
@@ -100,7 +101,8 @@ class LocalClients:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            environment={"PYTHONUNBUFFERED": "1"},
+            env=environment_of_children({"PYTHONUNBUFFERED": "1"}),
+            **own_group(),
         )
         # The passphrase goes through the pipe, which stays open: its end tells the client that we are gone.
         self._processes[name] = process

@@ -51,33 +51,6 @@ def own_group() -> dict[str, Any]:
     return {"start_new_session": True}
 
 
-async def start_process(
-    program: str, *words: str, environment: Mapping[str, str], **streams: Any
-) -> asyncio.subprocess.Process:
-    """Start a process in a group of its own, as `asyncio.create_subprocess_exec` does.
-
-    Whoever is cancelled meanwhile waits until it has ended again: asyncio itself waits forever if it is cancelled
-    before the pipes are connected.
-
-    Args:
-        environment: variables to set in addition to the inherited ones, which exclude the passphrase.
-    """
-    options = streams | own_group()
-    starting = asyncio.create_task(
-        asyncio.create_subprocess_exec(program, *words, env=environment_of_children(environment), **options)
-    )
-    try:
-        return await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        await asyncio.wait([starting])
-        if not starting.cancelled() and starting.exception() is None:
-            process = starting.result()
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-        raise
-
-
 class Child(Generic[M]):
     """The parent's end. Created by `start`; `M` is the union of the messages that the child sends."""
 
@@ -103,7 +76,7 @@ class Child(Generic[M]):
         temporary = tempfile.mkdtemp(prefix="lanfit-")
         folders = dict.fromkeys((TEMPORARY, "TMPDIR", "TMP", "TEMP"), temporary)
         try:
-            process = await start_process(
+            process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-P",
                 "-m",
@@ -111,7 +84,8 @@ class Child(Generic[M]):
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                environment={**folders, "PYTHONUNBUFFERED": "1", **(environment or {})},
+                env=environment_of_children({**folders, "PYTHONUNBUFFERED": "1", **(environment or {})}),
+                **own_group(),
             )
         except BaseException:  # interrupted, or too little memory
             shutil.rmtree(temporary, ignore_errors=True)

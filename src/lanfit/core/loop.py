@@ -103,14 +103,23 @@ class LoopThread:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.call(self._cancel_all())
+        self.call(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    async def _cancel_all(self) -> None:
-        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+    async def _end(self) -> None:
+        await cancel_others()
         await self._loop.shutdown_default_executor()
+
+
+async def cancel_others() -> None:
+    """Cancel all other tasks of this loop, and wait for them; but for those with which asyncio connects pipes.
+
+    They end by themselves, and asyncio waits forever for the end of a process whose pipes are not connected.
+    """
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    others = [task for task in tasks if getattr(task.get_coro(), "__name__", "") != "_connect_pipes"]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

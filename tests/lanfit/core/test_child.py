@@ -12,7 +12,7 @@ import msgspec
 import psutil
 import pytest
 
-from lanfit.core.child import Child, Parent, start_process
+from lanfit.core.child import Child, Parent
 from lanfit.errors import TrainingError
 
 #: The parrot makes a temporary file, and says where.
@@ -35,24 +35,6 @@ class Said(msgspec.Struct, tag="said"):
 async def start(monkeypatch: pytest.MonkeyPatch) -> Child[Said]:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]))
     return await Child.start("test_child", Said, "parrot")
-
-
-@pytest.mark.parametrize("moment", range(8))
-def test_a_start_that_is_cancelled_leaves_no_process_and_does_not_wait_for_ever(moment: int) -> None:
-    async def cancel() -> None:
-        words = [sys.executable, "-c", "import time; time.sleep(3600)"]
-        before = set(psutil.Process().children())
-        starting = asyncio.create_task(
-            start_process(*words, environment={}, **dict.fromkeys(("stdin", "stdout", "stderr"), -1))
-        )
-        for _ in range(moment):
-            await asyncio.sleep(0)
-        starting.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(starting, 60)
-        assert set(psutil.Process().children()) == before
-
-    asyncio.run(cancel())
 
 
 def test_what_a_library_prints_does_not_disturb_the_messages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ import sys
 import threading
 from typing import Any
 
+import psutil
 import pytest
 
-from lanfit.core.child import start_process
-from lanfit.core.loop import LoopThread, in_thread
+from lanfit.core.loop import LoopThread, cancel_others, in_thread
 
 
 async def after(release: asyncio.Event, outcome: object) -> object:
@@ -33,6 +33,26 @@ def test_results_and_errors_are_those_of_the_coroutine() -> None:
             loop.call(after(release, TimeoutError("its own")))
 
 
+@pytest.mark.parametrize("moment", range(1, 9))
+def test_it_ends_while_a_process_is_being_started(moment: int) -> None:
+    """asyncio waits forever for the end of a process if the task that connects its pipes is cancelled."""
+    words = (sys.executable, "-c", "import time; time.sleep(3600)")
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+
+    async def start() -> None:
+        starting = asyncio.create_task(asyncio.create_subprocess_exec(*words, **pipes))
+        for _ in range(moment):
+            await asyncio.sleep(0)
+        for process in psutil.Process().children():
+            if "time.sleep(3600)" in " ".join(process.cmdline()):
+                process.kill()  # so that none is left, whatever becomes of the start
+        starting.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await cancel_others()
+
+    with LoopThread() as loop:
+        loop.submit(start()).result(60)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no signal masks")
 def test_a_ctrl_c_reaches_neither_the_loop_nor_processes_that_it_starts() -> None:
     """A process is in the group of its parent for a moment, and died of a Ctrl-C in it."""
@@ -40,7 +60,7 @@ def test_a_ctrl_c_reaches_neither_the_loop_nor_processes_that_it_starts() -> Non
 
     async def look() -> tuple[bool, bool, bytes]:
         mask = lambda: signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])  # noqa: E731
-        process = await start_process(sys.executable, "-c", tell, environment={}, stdout=subprocess.PIPE)
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", tell, stdout=subprocess.PIPE)
         said, _ = await process.communicate()
         return mask(), await in_thread(mask), said.strip()
 

@@ -9,10 +9,12 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from lanfit.core.child import Child
 from lanfit.errors import InputError, LanfitError
 from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire.messages import Model
@@ -223,3 +225,31 @@ def test_what_a_process_is_asked_when_it_is_ended_is_given_up_and_no_error_that_
 
     run_script(scene)
     assert unfetched == []
+
+
+def test_stop_waits_for_a_process_that_is_being_started_in_the_place_of_another() -> None:
+    """It was left behind by a Ctrl-C that had killed the first one. Here both are interpreters that read their input."""
+
+    async def script() -> None:
+        begun, go = asyncio.Event(), asyncio.Event()
+        children: list[Child[Any]] = []
+
+        async def start() -> Child[Any]:
+            if children:
+                begun.set()
+                await go.wait()
+            children.append(await Child.start("code", Done, "model process"))
+            return children[-1]
+
+        models = ModelProcess(start, await start(), lambda text: None)
+        children[0].kill()
+        await begun.wait()
+        stopping = asyncio.create_task(models.stop())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not stopping.done()
+        go.set()
+        await stopping
+        assert [child.exit_code is not None for child in children] == [True, True]
+
+    asyncio.run(script())
