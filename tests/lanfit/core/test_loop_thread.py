@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
+from lanfit.core import loop as loops
 from lanfit.core.loop import LoopThread, cancel_others, in_thread
 
 
@@ -88,12 +89,20 @@ def test_a_ctrl_c_just_when_the_lock_of_a_future_is_released_is_raised_as_itself
 
 
 @pytest.mark.parametrize("second", [False, True])
-def test_ctrl_c_while_it_waits(second: bool) -> None:
+def test_ctrl_c_while_it_waits(monkeypatch: pytest.MonkeyPatch, second: bool) -> None:
     """The first asks the work to end; the second ends the waiting."""
+    waits, wait = threading.Event(), loops._wait
+
+    def noted_wait(future: concurrent.futures.Future[str]) -> None:
+        waits.set()
+        wait(future)
+
+    monkeypatch.setattr(loops, "_wait", noted_wait)
     with LoopThread() as loop:
         release = asyncio.Event()
 
         async def work() -> str:
+            await in_thread(waits.wait)
             os.kill(os.getpid(), signal.SIGINT)
             await release.wait()
             return "ended"

@@ -228,7 +228,7 @@ def test_what_a_process_is_asked_when_it_is_ended_is_given_up_and_no_error_that_
 
 
 def test_stop_waits_for_a_process_that_is_being_started_in_the_place_of_another() -> None:
-    """It was left behind by a Ctrl-C that had killed the first one. Here both are interpreters that read their input."""
+    """It was left behind by a Ctrl-C that had killed the first. Here both are interpreters that read their input."""
 
     async def script() -> None:
         begun, go = asyncio.Event(), asyncio.Event()
