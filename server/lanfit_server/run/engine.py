@@ -54,6 +54,7 @@ from lanfit_server.run.instructions import (
     Command,
     Emit,
     EndRun,
+    ForgetTasks,
     Instruction,
     Lease,
     LeaveOut,
@@ -70,7 +71,7 @@ from lanfit_server.run.instructions import (
     Tick,
     WorkDone,
 )
-from lanfit_server.run.tasks import Record, State, TaskTable
+from lanfit_server.run.tasks import Record, TaskTable
 from lanfit_server.store.leases import StoredLease
 from lanfit_server.store.ledger import OwnedTask, RoundRecord
 from lanfit_server.store.summary import known_seconds
@@ -160,13 +161,15 @@ class RunEngine:
         )
         self._past = Past()
         self._early: list[tuple[str, str]] = []
-        """The task and the client of each result that came before its task was opened: after a restart, rounds that
-        an earlier server closed are processed first."""
+        """The task and the client of each result that came before the first tasks were opened: after a restart,
+        rounds that an earlier server closed are processed first."""
+        self._has_opened = False
+        """Whether tasks were opened."""
         self._grace_ends = -math.inf
         self._idle: dict[str, float] = {}
         """When clients became idle; infinity for those that were notified."""
-        self._epochs: Counter[tuple[str, str]] = Counter()
-        """The number of epoch reports of each client and task."""
+        self._epochs: dict[str, Counter[str]] = {}
+        """By task the number of epoch reports of each client."""
         self._reminded = 0.0
         self._round = 0
         self._paused = False
@@ -253,6 +256,8 @@ class RunEngine:
             match each:
                 case AddTasks(tasks):
                     self._add(tasks, now)
+                case ForgetTasks(keys):
+                    self._forget(keys)
                 case LeaveOut(task, reason, late):
                     self._leave_out(task, reason, late=late)
                 case AskClients():
@@ -272,10 +277,13 @@ class RunEngine:
 
     def _take_up(self, keys: set[str], now: float) -> None:
         """Restore the tasks of an earlier server: those with results are done, clients of the others may return."""
-        for task, client in (*self._past.results, *self._early):
+        past, early = self._past, self._early
+        # Tasks that are opened later are new: no earlier server has leased them.
+        self._past, self._early, self._has_opened = Past(), [], True
+        for task, client in (*past.results, *early):
             if task in keys and self.table.commit(task, client, now):
                 self._follow(self.method.on_committed(self.table[task], now), now)
-        for lease in self._past.leases:
+        for lease in past.leases:
             if lease.task not in keys:
                 continue
             if lease.ended is None:
@@ -285,6 +293,11 @@ class RunEngine:
             else:
                 died = lease.ended == "died"
                 self.table.remember(lease.task, lease.client, lease.attempt, lease.failure, died=died)
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.table.forget(key)
+            self._epochs.pop(key, None)
 
     # --- events -------------------------------------------------------------------------------------------------
 
@@ -364,15 +377,15 @@ class RunEngine:
             case ResultOffered() if event.run == run and event.task in self.table:
                 self.table.offer(event.task, name, now)
             case DuplicateResult() if event.run == run:
-                is_late = event.task in self.table and self.table[event.task].is_late
-                kind = events.ResultLate if is_late else events.ResultDuplicate
+                kind = events.ResultLate if self.table.is_late(event.task) else events.ResultDuplicate
                 self._emit(kind(event.task, name, event.attempt))
             case EpochCompleted() if event.run == run and event.task in self.table:
                 self._epoch(self.table[event.task], event)
             case ResultCommitted() if event.run == run and event.task in self.table:
                 self._returned(event, now)
             case ResultCommitted() if event.run == run:
-                self._early.append((event.task, name))
+                if not self._has_opened:
+                    self._early.append((event.task, name))
             case ResultCommitted():
                 self._emit(events.EarlierResult(name, event.run))
             case TaskFailed() if event.run == run and event.task in self.table:
@@ -422,9 +435,10 @@ class RunEngine:
         return task
 
     def _epoch(self, record: Record, event: EpochCompleted) -> None:
-        self._epochs[event.task, event.client] += 1
+        counts = self._epochs.setdefault(event.task, Counter())
+        counts[event.client] += 1
         own = record.task.settings.epochs
-        reported, most = self._epochs[event.task, event.client], own or self._terms.epochs
+        reported, most = counts[event.client], own or self._terms.epochs
         # An epoch that was interrupted by the death of a trainer is trained and reported again.
         if record.holder != event.client or not 0 <= event.epoch < most or reported > MOST_EPOCH_EVENTS * most:
             return
@@ -578,8 +592,3 @@ class RunEngine:
             if now - since >= IDLE_SECONDS:
                 self._idle[name] = math.inf  # told
                 self._do(Notify(name, f"run {self._terms.run} continues with other clients; this one is on standby"))
-
-    @property
-    def states(self) -> Counter[State]:
-        """Return the number of tasks in each state."""
-        return Counter(record.state for record in self.table.records())

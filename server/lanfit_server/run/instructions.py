@@ -32,6 +32,13 @@ class AddTasks(Instruction):
 
 
 @dataclass(frozen=True)
+class ForgetTasks(Instruction):
+    """Drop these tasks, which are over and have been used: a result that still arrives has no effect."""
+
+    tasks: Sequence[str]
+
+
+@dataclass(frozen=True)
 class LeaveOut(Instruction):
     """Continue a round without a task, and stop its clients.
 

@@ -18,6 +18,7 @@ a task waiting while the original trains. The table outlives the server: leases 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -35,6 +36,8 @@ MOST_DEATHS = 3
 STRAGGLES = 2.0
 #: The least time before that, in seconds: the first task of a client also waits for its backend.
 LEAST_SECONDS = 60.0
+#: The median is that of so many of the last tasks.
+MOST_TIMES = 1000
 
 
 class State(StrEnum):
@@ -46,6 +49,9 @@ class State(StrEnum):
     COMMITTED = "committed"
     GIVEN_UP = "given up"
 
+
+#: The states of a task that nobody works on any more.
+OVER = (State.COMMITTED, State.GIVEN_UP)
 
 #: event → (allowed states, next state, meaning). docs/failures.md is generated from it.
 TRANSITIONS: Mapping[str, tuple[frozenset[State], State, str]] = {
@@ -145,7 +151,7 @@ class Record:
         if self.state not in allowed:
             raise LocalProtocolError(f"task {self.task.key} is {self.state}: it can't {event}")
         self.state = target
-        if target in (State.COMMITTED, State.GIVEN_UP):
+        if target in OVER:
             self.leases.clear()
             self.returning.clear()
 
@@ -174,13 +180,16 @@ class Assignment:
 
 
 class TaskTable:
-    """All tasks of a run, in task order."""
+    """The tasks of a run, in task order; without those that were forgotten."""
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
         self._open: dict[str, Record] = {}
         """Open tasks, so that finished ones are not examined at every event of a long run."""
-        self._took: list[float] = []
+        self._took: deque[float] = deque(maxlen=MOST_TIMES)
+        """The time of the last tasks, in seconds."""
+        self._late_keys: set[str] = set()
+        """Of forgotten tasks, those that the run stopped waiting for."""
         self.here: set[str] = set()
         """The clients that are connected and can take part."""
 
@@ -191,6 +200,23 @@ class TaskTable:
         """Change the settings of a task that no client has received yet."""
         record = self._records[key]
         record.task = replace(record.task, settings=settings)
+
+    def forget(self, key: str) -> None:
+        """Drop a task that is over.
+
+        Raises:
+            LocalProtocolError: it is open.
+        """
+        record = self._records.pop(key)
+        if record.state not in OVER:
+            raise LocalProtocolError(f"task {key} is {record.state}: it can't be forgotten")
+        self._open.pop(key, None)
+        if record.is_late:
+            self._late_keys.add(key)
+
+    def is_late(self, key: str) -> bool:
+        """Return whether the run stopped waiting for a task. It may be one that was forgotten, or unknown."""
+        return key in self._late_keys or (key in self._records and self._records[key].is_late)
 
     def __getitem__(self, key: str) -> Record:
         return self._records[key]
@@ -204,7 +230,7 @@ class TaskTable:
     @property
     def open(self) -> list[Record]:
         """Return the open tasks."""
-        for key in [key for key, r in self._open.items() if r.state in (State.COMMITTED, State.GIVEN_UP)]:
+        for key in [key for key, record in self._open.items() if record.state in OVER]:
             del self._open[key]
         return list(self._open.values())
 

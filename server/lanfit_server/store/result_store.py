@@ -28,6 +28,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import msgspec
 import numpy as np
@@ -259,7 +260,8 @@ class ResultStore:
 
     def __init__(self, workspace: Workspace, server_id: bytes) -> None:
         self.disk_usage: Callable[[Path], tuple[int, int, int]] = shutil.disk_usage
-        self._locks: dict[tuple[str, str], asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        """Of the tasks whose results are being taken in, by run and task; gone when nobody uses them."""
         self._workspace = workspace
         self._server_id = server_id
         self._runs: dict[str, OpenRun] = {}

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
+from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace as replace_field
 from only_tasks import TasksOnly, terms_of
 
-from lanfit.errors import InputError
+from lanfit.errors import InputError, LocalProtocolError
 from lanfit.settings.changes import TaskSettings
 from lanfit.settings.timeouts import Timeouts
 from lanfit_server.clusters.events import (
     ClientJoined,
     ClientLeft,
     ClientUnavailable,
+    DuplicateResult,
     EpochCompleted,
     Evaluated,
     ResultCommitted,
@@ -218,15 +222,16 @@ def test_a_setting_that_a_method_can_not_change_is_refused_and_the_run_goes_on()
 class RoundsRun:
     """Rounds whose work is done at once."""
 
-    def __init__(self, rounds: int, past: Past | None = None) -> None:
+    def __init__(self, rounds: int, past: Past | None = None, round_deadline: float | None = None) -> None:
         self.table = TaskTable()
-        setting = Setting(OWNERS, (10, 10), (10, 10), False, 0, 5, None, None, 600.0, False, False, 0.0, 10.0)
+        setting = Setting(OWNERS, (10, 10), (10, 10), False, 0, 5, None, round_deadline, 600.0, False, False, 0.0, 10.0)
         self.method = Rounds(Schedule(2, 0, rounds), setting, self.table)
         self.engine = RunEngine(terms_of(OWNERS, method="federated"), self.method, self.table)
         self.over = False
         self.recorded: dict[str, Any] = {}
         self.told: list[events.Commanded] = []
         self.leased: list[Task] = []
+        self.offered: list[events.ResultDuplicate] = []
         self.now = 0.0
         self.restoring: list[Work] = []
         self.follow(self.engine.begin([ClientJoined(name) for name in OWNERS], {}, past, 0.0))
@@ -246,11 +251,13 @@ class RoundsRun:
                 case Do(MakeRound() as work):
                     self.happens(WorkDone(work, Made({"loss": 1.0}, {})))
                 case Do(StoreRound(record) as work):
-                    self.happens(WorkDone(work, Stored(record, stop=False)))
+                    self.happens(WorkDone(work, Stored(replace_field(record, stored=True), stop=False)))
                 case RecordSettings(values):
                     self.recorded |= values
                 case Emit(events.Commanded() as told):
                     self.told.append(told)
+                case Emit(events.ResultDuplicate() as offered):
+                    self.offered.append(offered)
                 case Lease(assignment):
                     self.leased.append(assignment.task)
 
@@ -266,7 +273,7 @@ def test_the_number_of_rounds_can_be_changed_while_they_go_on() -> None:
     run.round(2)
     assert run.over
     assert run.recorded == {"rounds": 2}
-    assert len(run.method.records) == 2
+    assert len(run.method.history) == 2
     assert run.method.status() == "done"
 
 
@@ -285,8 +292,53 @@ def test_a_stopped_run_in_rounds_ends_with_the_last_whole_round() -> None:
     run.happens(ResultCommitted("lab-1", "run-1", "round-2-shard-1", 0.1))
     run.happens(Stop())
     assert run.over
-    assert [record.number for record in run.method.records] == [1]
+    assert len(run.method.history) == 1
     assert run.method.status() == "partial"
+
+
+def size_of(root: object) -> int:
+    """The number of objects that an object leads to, without code."""
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        each = waiting.pop()
+        if id(each) not in seen and not isinstance(each, type | ModuleType | FunctionType):
+            seen.add(id(each))
+            waiting += gc.get_referents(each)
+    return len(seen)
+
+
+def test_what_a_run_keeps_in_memory_does_not_grow_with_clients_times_rounds() -> None:
+    run, sizes = RoundsRun(rounds=100), []
+    for number in range(1, 61):
+        for name in OWNERS:
+            run.happens(EpochCompleted(name, "run-1", f"round-{number}-shard-{OWNERS.index(name) + 1}", 0, {}, {}, b""))
+        run.round(number)
+        run.leased.clear()
+        if number in (20, 60):
+            sizes.append(size_of(run.engine))
+    assert len(run.method.history) == 60
+    assert sizes[1] - sizes[0] < 40 * 3, "of a round, only its loss is left"
+
+
+def test_a_result_that_comes_after_its_round_is_called_late_and_has_no_effect() -> None:
+    run = RoundsRun(rounds=5, round_deadline=10.0)
+    run.happens(ResultCommitted("lab-1", "run-1", "round-1-shard-1", 0.1))
+    run.now = 11.0
+    run.happens(Tick({}, {}))
+    assert "round-1-shard-2" not in run.table, "the second round has begun"
+    size = size_of(run.engine)
+    run.happens(ResultCommitted("lab-2", "run-1", "round-1-shard-2", 0.1))
+    assert size_of(run.engine) <= size
+    run.happens(DuplicateResult("lab-2", "run-1", "round-1-shard-2", 1))
+    run.happens(DuplicateResult("lab-1", "run-1", "round-1-shard-1", 1))
+    assert [type(each) for each in run.offered] == [events.ResultLate, events.ResultDuplicate]
+
+
+def test_only_tasks_that_are_over_can_be_forgotten() -> None:
+    run = Run()
+    with pytest.raises(LocalProtocolError):
+        run.table.forget("shard-1")
 
 
 # --- groups -----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -233,3 +234,23 @@ def test_a_desk_that_has_closed_its_ledgers_takes_what_was_on_its_way_and_what_c
     assert store.consider(LAB_1, result()) == Duplicate()
     store.close()
     assert opened() == []
+
+
+def test_of_two_deliveries_of_a_task_at_a_time_one_counts_and_nothing_of_them_stays_in_memory(tmp_path: Path) -> None:
+    store = store_in(tmp_path)
+    offered = result()
+    accepted = store.consider(LAB_1, offered)
+    assert isinstance(accepted, Accept)
+
+    def received() -> BlockFile:
+        block = BlockFile.create(accepted.path, accepted.size)
+        block.view[: accepted.size] = b"".join(bytes(buffer) for buffer in buffers(ARRAYS))
+        return block
+
+    async def deliver_both() -> list[str]:
+        outcomes = await asyncio.gather(*(store.take_in(name, offered, received) for name in ("lab-1", "lab-2")))
+        return [type(each).__name__ for each in outcomes]
+
+    assert sorted(asyncio.run(deliver_both())) == ["Duplicate", "Stored"]
+    assert not len(store._locks)
+    store.close()

@@ -28,7 +28,8 @@ from lanfit.errors import lanfit_error
 from lanfit_server.methods.base import Task
 from lanfit_server.methods.claims import weighted
 from lanfit_server.methods.federated.aggregation import outliers
-from lanfit_server.methods.federated.facts import as_logs, evaluated, logs_of_round, validation_of
+from lanfit_server.methods.federated.facts import as_logs, logs_of_round
+from lanfit_server.methods.federated.history import RoundHistory
 from lanfit_server.methods.federated.schedule import Schedule
 from lanfit_server.run.events import Commanded, CutShort, ModelEvaluated, RoundCompleted, RoundExtended
 from lanfit_server.run.instructions import (
@@ -38,6 +39,7 @@ from lanfit_server.run.instructions import (
     Do,
     DoNow,
     Emit,
+    ForgetTasks,
     Instruction,
     LeaveOut,
     RecordSettings,
@@ -241,8 +243,7 @@ class Rounds:
         self.is_over = False
         self.waits_for_clients = True
         self.schedule = schedule
-        self.records: list[RoundRecord] = []
-        """The rounds that are closed."""
+        self.history = RoundHistory(dict(zip(setting.owners, setting.samples, strict=True)))
         self._setting = setting
         self._table = table
         self._open: OpenRound | None = None
@@ -284,22 +285,10 @@ class Rounds:
         """Whether the next round depends on the evaluation of this one, or the evaluation needs the clients."""
         return self.schedule.compares or self._asks_for_test or self._setting.decides or self.asks_at_once
 
-    def losses(self) -> list[float]:
-        """Return the loss of each round; NaN for one that was not evaluated."""
-        records = self.records
-        found = [self._evaluated(each.metrics, validation_of(records, index)) for index, each in enumerate(records)]
-        return [figures.get("loss", math.nan) for figures in found]
-
-    def _evaluated(
-        self, metrics: Mapping[str, float], validation: Mapping[str, Mapping[str, float]]
-    ) -> dict[str, float]:
-        samples = dict(zip(self._setting.owners, self._setting.samples, strict=True))
-        return evaluated(metrics, validation, samples)
-
     # --- start ----------------------------------------------------------------------------------------------
 
     def begin(self, rounds: Sequence[RoundRecord], now: float) -> Sequence[Instruction]:
-        self.records = list(rounds)
+        self.history.add(rounds)
         if not rounds:
             return self._next(now)
         self._begun = len(rounds) + 1
@@ -314,9 +303,9 @@ class Rounds:
 
     def _next(self, now: float) -> list[Instruction]:
         """Open the next round, if there is one."""
-        if self._stopped or self._ended_by_program or self.failure or self.schedule.is_over(self.losses()):
+        if self._stopped or self._ended_by_program or self.failure or self.schedule.is_over(self.history.losses()):
             return []
-        number, away = len(self.records) + 1, self._away()
+        number, away = len(self.history) + 1, self._away()
         self._begun = max(self._begun, number)
         tasks = self.schedule.tasks(number, away)
         ends = now + self._setting.round_deadline if self._setting.round_deadline else math.inf
@@ -325,10 +314,10 @@ class Rounds:
 
     def _away(self) -> dict[int, str]:
         """Return clients with client data that the last round stopped waiting for, and that are still gone."""
-        last = self.records[-1].clients if self.records else ()
+        last = self.history.last
         return {
             client.shard: f"{client.owner} is not back"
-            for client in last
+            for client in (last.clients if last is not None else ())
             if client.absent and self._setting.bound and client.owner not in self._table.here
         }
 
@@ -455,12 +444,14 @@ class Rounds:
         return self._close(round_, now)
 
     def _closed(self, record: RoundRecord, now: float) -> Sequence[Instruction]:
-        self.records.append(record)
+        self.history.add([record])
+        assert self._open is not None
+        over = ForgetTasks([task.key for task in self._open.tasks])
         self._open = None
         if self._waits_until_made:
-            return self._make(record, after_leases=False)
+            return [over, *self._make(record, after_leases=False)]
         following = self._next(now)
-        return [*self._make(record, after_leases=bool(following)), *following]
+        return [over, *self._make(record, after_leases=bool(following)), *following]
 
     def _make(self, record: RoundRecord, *, after_leases: bool) -> list[Instruction]:
         self._making[record.number] = Making(record, after_leases, validation=record.validation)
@@ -498,19 +489,21 @@ class Rounds:
             making.record, metrics=making.metrics, validation=making.validation, seconds=seconds
         )
         # The known losses of rounds up to this one.
-        self.records[record.number - 1] = record
-        best = self.schedule.best(self.losses()[: record.number])
-        logs = logs_of_round(record, self._evaluated(record.metrics, record.validation))
+        self.history.replace(record)
+        best = self.schedule.best(self.history.losses()[: record.number])
+        logs = logs_of_round(record, self.history.evaluated(record.metrics, record.validation))
         return [self._do(StoreRound(record, best, logs))]
 
     def on_evaluated(self, model: str, answers: Mapping[str, Evaluated], now: float) -> Sequence[Instruction]:
         number = int(model.rpartition("-")[2])
         making = self._making.get(number)
         by_client = {name: answer.metrics for name, answer in answers.items() if answer.metrics}
-        if making is None:  # the last round is stored
-            record = msgspec.structs.replace(self.records[-1], validation=by_client)
-            self.records[-1] = record
+        last = self.history.last
+        if making is None and last is not None:  # the last round is stored
+            record = msgspec.structs.replace(last, validation=by_client)
+            self.history.replace(record)
             return [self._do(WriteRecord(record))]
+        assert making is not None
         if making.asking.pop(0).rows == "test":
             making.metrics = weighted(list(answers.values()), self._setting.max_weight)
         else:
@@ -519,10 +512,10 @@ class Rounds:
 
     def _stored(self, stored: Stored) -> Sequence[Instruction]:
         record = stored.record
-        self.records[record.number - 1] = record
+        self.history.replace(record)
         del self._making[record.number]
         self._ended_by_program = self._ended_by_program or stored.stop
-        figures = record.metrics or as_logs({}, self._evaluated({}, record.validation))
+        figures = record.metrics or as_logs({}, self.history.evaluated({}, record.validation))
         instructions: list[Instruction] = [
             Emit(ModelEvaluated(f"round-{record.number}", figures)),
             Emit(
@@ -533,7 +526,7 @@ class Rounds:
                     record.seconds["wall"],
                     figures,
                     {client.owner: client.left_out for client in record.clients if client.left_out},
-                    logs_of_round(record, self._evaluated(record.metrics, record.validation)),
+                    logs_of_round(record, self.history.evaluated(record.metrics, record.validation)),
                     {name: round(seconds, 4) for name, seconds in record.seconds.items()},
                 )
             ),
@@ -544,13 +537,11 @@ class Rounds:
 
     def _ask_about_the_last(self) -> Instruction | None:
         """Let clients evaluate the last weights on their validation rows, because no round follows that does it."""
-        if self._last_validated or not self.waits_for_clients or not self.records or not self._setting.validation:
+        last = self.history.last
+        if self._last_validated or not self.waits_for_clients or last is None or not self._setting.validation:
             return None
         self._last_validated = True
-        if self.records[-1].validation:
-            return None
-        took_part = {client.shard for each in self.records for client in each.clients if not client.left_out}
-        return self._ask_for_validation(self.records[-1].number, sorted(took_part))
+        return None if last.validation else self._ask_for_validation(last.number, sorted(self.history.trained))
 
     # --- deadlines and commands ---------------------------------------------------------------------------------
 
@@ -575,7 +566,7 @@ class Rounds:
         """Change the number of rounds, or a setting from the next round on."""
         setting, value = change.setting, change.value
         if setting == "rounds":
-            rounds = max(int(value), len(self.records) + (self._open is not None))
+            rounds = max(int(value), len(self.history) + (self._open is not None))
             self.schedule = replace(self.schedule, rounds=rounds)
             return [RecordSettings({"rounds": rounds}), Emit(Commanded("set rounds", f"{rounds}"))]
         number = self._begun + 1
@@ -595,10 +586,8 @@ class Rounds:
             self._open = None  # an incomplete round does not count
 
     def status(self) -> str:
-        if not self.records:
+        if not self.history:
             return "failed"
-        absent = not self._setting.round_deadline and any(
-            client.absent for record in self.records for client in record.clients
-        )
-        over = self._ended_by_program or self.schedule.is_over(self.losses())
+        absent = not self._setting.round_deadline and self.history.has_absent
+        over = self._ended_by_program or self.schedule.is_over(self.history.losses())
         return "done" if over and not absent and not self.failure else "partial"

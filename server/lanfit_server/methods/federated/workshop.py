@@ -260,39 +260,39 @@ class RoundsWorkshop:
     # --- the end ------------------------------------------------------------------------------------------------
 
     def metrics_for(self, client: str) -> Mapping[str, float]:
-        records = self._method.records
-        return records[-1].metrics if records else {}
+        last = self._method.history.last
+        return last.metrics if last is not None else {}
 
     async def finish(self) -> None:
         """Keep the last and the best models of rounds; record absent clients, which a repeated run must know."""
-        records = self._method.records
+        records = self._run.ledger.rounds()
         absent = [f"{r.number}:{client.shard + 1}" for r in records for client in r.clients if client.absent]
         if absent:
             names = tuple(dict.fromkeys((*(self._job.absent or ()), *absent)))
             self._run.change_job({"absent": names})
-        losses = self._method.losses()
+        losses = self._method.history.losses()
         ranked = sorted(range(1, len(losses) + 1), key=lambda n: (math.isnan(losses[n - 1]), losses[n - 1], n))
         kept = {*ranked[:BEST_KEPT], len(losses), self._method.schedule.outcome(losses)}
         self._files.keep_models(len(losses), kept)
 
     def chosen(self) -> Chosen | None:
-        number = self._method.schedule.outcome(self._method.losses())
+        number = self._method.schedule.outcome(self._method.history.losses())
         if not number:
             return None
         try:
             file = self._weights.file(self._files.weights(number))
         except (LanfitError, OSError):
             return None
-        return Chosen(file, None, self._method.records[number - 1].metrics, number)
+        return Chosen(file, None, self._run.ledger.rounds()[number - 1].metrics, number)
 
     async def merged(self) -> tuple[MergedFacts, ...]:
         return ()
 
     def clients(self, roster: Roster, now: float) -> tuple[ClientFacts, ...]:
-        return client_facts_of_rounds(self._run, self._method.records, self._stats, self._owners, roster, now)
+        return client_facts_of_rounds(self._run, self._run.ledger.rounds(), self._stats, self._owners, roster, now)
 
     def rounds(self) -> tuple[RoundFacts, ...]:
-        return round_facts(self._run, self._method.records, self._files.model)
+        return round_facts(self._run, self._run.ledger.rounds(), self._files.model)
 
 
 def _training(seconds: Mapping[str, float]) -> float:
