@@ -1,6 +1,6 @@
-"""The agent: the network half of the client. Finds its server, joins, handles messages; survives lost links.
+"""The agent: the network half of the client. Finds its server, joins, handles messages; reconnects after a lost link.
 
-What is done for the server, and how, is the business of work_items.py and work.py. Imports no TensorFlow.
+The work itself is in work_items.py and work.py. Imports no TensorFlow.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class PartsAnswers(Protocol):
         ...
 
     def forget(self) -> None:
-        """The run is over."""
+        """Discard the answer: the run has ended."""
         ...
 
 
@@ -113,18 +113,18 @@ class Agent:
     """One client of one server.
 
     Args:
-        name: what the client would like to be called.
+        name: the name that the client proposes to the server.
         runtime: of its trainer.
         fixed: which parts of the runtime no task may change, because they were given on the command line.
         log: called with lines for the user.
-        log_trouble: called with what keeps it from joining; `log` otherwise.
+        log_trouble: called with the reason why it can't join; `log` otherwise.
         data: the folder of the client's own files, which the server may use; otherwise they are in its workspace.
-        consent: says whether the server may use them, instead.
+        consent: decides whether the server may use them, instead.
         least_rows: the server gets nothing of fewer training rows of them.
         remembers: whether servers are pinned in the state folder; not for a client that a server started itself.
-        waits: how long it waits for a server that says nothing.
-        keeping: what is kept of the data that it receives.
-        parts: says which parts of the rows it trains on, when the server asks.
+        timeouts: how long it waits for a silent server.
+        keeping: which received data is cached.
+        parts: chooses the parts of the rows on which it trains, when the server requests them.
         corrections: waits for own files to be corrected that the server can't use.
         allowed: the files with custom objects that its user allows; only the trainer executes them.
         detail: called instead of `log` with lines that a progress bar makes unnecessary.
@@ -203,7 +203,7 @@ class Agent:
         self._waited_for = ""
         """The last message to the user about what this client waits for."""
         self._knows_it_ended = False
-        """Whether the server said goodbye, and the user was notified."""
+        """Whether the server closed the connection on purpose, and the user was notified."""
         self._sending: set[asyncio.Task[None]] = set()
 
     def trust(self, fingerprint: bytes) -> None:
@@ -258,7 +258,7 @@ class Agent:
                     link.cut(lost.message)
                 wait = self._back_off.ended(broken=bool(link.broken), lasted=self.monotonic() - began)
                 self._lost(link, lost, wait)
-            # Not in a `finally`: when this is cancelled, `close` says goodbye on the link.
+            # Not in a `finally`: when this is cancelled, `close` ends the link with a goodbye.
             self._link = None
             await link.close("closed by the client")
             if ended:
@@ -324,8 +324,8 @@ class Agent:
     def _bind_results(self, server: ServerIdentity) -> None:
         """Determine which results for a server with this id are for the one with this certificate.
 
-        The id is public: who knows the passphrase can take it. So a result is only for the certificate that its task
-        came from; but who named another one, by --fingerprint or at the question, says that it is the same server.
+        The id is public: anyone who knows the passphrase can use it. So a result is only for the certificate that its
+        task came from, unless the user confirmed another one, by --fingerprint or at the prompt.
         """
         outbox, named = self.worker.outbox, self._server.fingerprint is not None
         known = self._known.digits_of(server.server_id) if self._known is not None else None
@@ -399,7 +399,7 @@ class Agent:
         """Receive nothing for this many seconds; disconnect a server that sends more than fits the buffers.
 
         Raises:
-            ConnectionFailed: it was; what else it had said is of no use.
+            ConnectionFailed: it was disconnected; its pending messages are discarded.
         """
         resting = asyncio.ensure_future(self.sleep(seconds))
         closing = asyncio.ensure_future(link.closed.wait())
@@ -711,7 +711,7 @@ def differing_versions(lanfit: str, keras: str) -> list[str]:
 
 
 async def _ignoring_the_end(sending: Coroutine[Any, Any, None], link: Link | None) -> None:
-    """Await something on a link; when the link ends meanwhile, or is cut, the reading side notices."""
+    """Await something on a link; if the link ends or is cut during that, the reading side notices."""
     try:
         await sending
     except ConnectionFailed:

@@ -187,13 +187,13 @@ class Client:
 
     @staticmethod
     def _bar(agent: Agent, pace: Pace, width: int, height: int) -> Sequence[Line]:
-        """The progress of the current task, for the user at a terminal."""
+        """Return the progress bar of the current task, for the user at a terminal."""
         worker, now = agent.worker, time.monotonic()
         progress = worker.progress()
         left = pace.of((progress.run, progress.task), progress.share, now) if progress is not None else None
         return bar_lines(progress, worker.receiving, agent.sending, left, width, now)
 
-    # --- what is asked ------------------------------------------------------------------------------------------
+    # --- prompts ------------------------------------------------------------------------------------------------
 
     def _passphrase(self) -> Passphrase:
         if self._options.child:
@@ -296,7 +296,7 @@ def _first_line() -> tuple[str, bytes]:
 
 
 def _follow_input(rest: bytes, allow: Callable[[Path], None]) -> None:
-    """Read what the server that started this client writes; stop as on Ctrl-C when it is gone."""
+    """Read the lines of the server that started this client; stop as on Ctrl-C when it has ended."""
     while True:
         *lines, rest = rest.split(b"\n")
         for line in lines:

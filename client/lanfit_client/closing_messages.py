@@ -17,7 +17,7 @@ def link_ended_message(lost: LanfitError, address: str, *, on_purpose: bool, at_
     """Return the message at the end of a link.
 
     Args:
-        on_purpose: the server said goodbye.
+        on_purpose: the server closed the connection with a goodbye.
         at_work: a task is being trained here.
         results: the number of finished results that the server has not acknowledged.
     """

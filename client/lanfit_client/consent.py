@@ -28,7 +28,7 @@ class Consented(msgspec.Struct, frozen=True):
     """A server that may use the data; the file has it under the server's fingerprint."""
 
     address: str
-    """Its address when the user said yes; for people."""
+    """Its address when the user agreed; for people."""
 
 
 class Consents:
@@ -38,7 +38,7 @@ class Consents:
         self._path = path
 
     def has(self, fingerprint: bytes) -> bool:
-        """Return whether the user said yes to the server with this certificate."""
+        """Return whether the user agreed to the server with this certificate."""
         return fingerprint.hex() in self._read()
 
     def add(self, fingerprint: bytes, address: str) -> None:
@@ -63,8 +63,8 @@ class Consent:
     Args:
         folder: the client's own data.
         file: where a yes at the question is saved.
-        given: whether the user said yes when the client was started.
-        terminal, questions: where the user is asked; nobody is asked without them, or without a terminal.
+        given: whether the user agreed when the client was started.
+        terminal, questions: for the prompt; without them, or without a terminal, there is no prompt.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Consent:
         return await asyncio.shield(asyncio.wrap_future(self._answers[fingerprint]))
 
     def _ask(self, terminal: Terminal, questions: Questions, fingerprint: bytes, address: str) -> bool:
-        """Runs in the main thread."""
+        """Ask for consent; runs in the main thread."""
         files = snapshot(self._folder)
         held = f"{pluralize(len(files), 'file')}, {readable_size(sum(size for _, size, _ in files))}"
         terminal.log(

@@ -60,7 +60,7 @@ class Corrections:
             self._waiting = asyncio.create_task(self._wait(again))
 
     async def end(self) -> None:
-        """Stop reading the files: training has started, or the server is gone."""
+        """Stop reading the files: training has started, or the server has disconnected."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.cancel()

@@ -121,7 +121,7 @@ def _check_model(model: Model, arrays: tuple[ArraySpec, ...]) -> None:
 
 
 def _check_arrays(model: Model) -> None:
-    """Check what is said of several inputs and outputs."""
+    """Check the specs of several inputs and outputs."""
     for kind, specs in (("inputs", model.inputs), ("outputs", model.outputs)):
         _whole(f"model.{kind}", len(specs), min(1, len(model.inputs) + len(model.outputs)), MOST_ARRAYS)
         names = [each.name for each in specs]

@@ -64,7 +64,7 @@ def _kernel(config: Config, axes: int) -> int:
 
 
 def _dense(config: Config, layer: Config) -> int:
-    """Keras builds a layer for the shape that is recorded with it, before it is called."""
+    """Return the number of parameters of a dense layer, for the shape that is recorded with it."""
     built = layer.get("build_config")
     shape = built.get("input_shape") if isinstance(built, dict) else None
     last = _number(shape[-1]) if isinstance(shape, list) and shape else 0

@@ -63,7 +63,7 @@ class Questions:
             self._asking = False
 
     def _end(self, work: concurrent.futures.Future[T]) -> None:
-        """The work is done: no answer is needed any more, and the main thread must not wait for one."""
+        """Wake the main thread: the work is done, and no answer is needed any more."""
         self._wanted.put(None)
         if self._asking and not work.cancelled():
             self._terminal.log_now("No answer is needed any more: press Enter.")

@@ -1,7 +1,7 @@
 """The current work item: receives its blocks, and passes it to the executor. Independent of the connection.
 
-A work item survives the link that it came over. Results are the same whoever trains, so a task that is leased again
-while it is trained here is simply finished.
+A work item survives the link over which it was received. Results do not depend on the client that trains, so a task
+that is leased again while it is trained here is simply finished.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class CachePolicy:
     """How much received data is kept beyond the current run.
 
     Args:
-        limit: what may lie in the cache, in bytes.
+        limit: the maximum size of the cache, in bytes.
         data: also when a run has ended.
         restarts: while a run is unfinished also across restarts of the client.
     """
@@ -71,7 +71,7 @@ class Worker:
         runtime, fixed: of the trainer; see TrainerProcess.
         send: called with every message for the server; the agent sends it when there is a link.
         log: called with lines for the client's user.
-        keeping: what is kept of the data that was received.
+        keeping: which received data is cached.
         allowed: the files with custom objects that may be executed.
         detail: called instead with lines that a progress bar makes unnecessary.
         log_now: called instead with what no question may keep back.

@@ -46,13 +46,13 @@ class Context:
 
     Args:
         data: the folder of this client's own files, with `X/` and `Y/`.
-        cache: for what is not needed once the run has ended.
+        cache: for data that is not needed once the run has ended.
         send: called with every message for the server.
         log: called with lines for the client's user.
         allowed: the files with custom objects that the trainer may execute.
         detail: called instead with lines that a progress bar makes unnecessary.
         least_rows: a server gets nothing of fewer training rows of the own files.
-        on_survey: called with the block that a server may fetch, before it is told of it.
+        on_survey: called with the block that a server may fetch, before the server receives its id.
     """
 
     workspace: Workspace

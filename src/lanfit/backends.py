@@ -37,7 +37,7 @@ class Device:
 
 
 def no_variables(threads: int | None) -> Mapping[str, str]:
-    """For a backend that reads no variables."""
+    """Return no environment variables, for a backend that reads none."""
     return {}
 
 

@@ -1,7 +1,7 @@
 """Run the command `lanfit` from a clone: with this Python if it has lanfit, else with the clone's `.venv`.
 
 Started by server/__main__.py and client/__main__.py. Needs only the standard library, and works with old versions of
-Python so that it can report what is missing.
+Python so that it can report missing packages.
 """
 
 import importlib.util

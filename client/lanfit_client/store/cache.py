@@ -66,7 +66,7 @@ class Cache:
         """Provide these blocks, for one work item; missing ones are fetched, once the disk has space.
 
         Args:
-            wait: called with what is waited for, and whether it still is.
+            wait: called with the reason for waiting, and whether the wait continues.
             coming: called during a transfer, with the bytes received so far, and the bytes in total.
 
         Raises:
@@ -120,7 +120,7 @@ class Cache:
                 coming(part.offset)
                 await link.fetch(spec.id, part.view, part.offset, _both(part.on_progress, coming))
             except BaseException:
-                # Also if nobody waits for it any more.
+                # Even if the caller has stopped waiting for it.
                 part.close()
                 raise
             try:

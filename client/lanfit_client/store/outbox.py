@@ -93,14 +93,14 @@ class Outbox:
         self._entries[entry.result.block.id] = entry
 
     def block(self, block_id: str) -> Path:
-        """The file of an entry's block."""
+        """Return the path of an entry's block."""
         return inside(self._folder, f"{block_id}.block")
 
     def get(self, block_id: str) -> Entry | None:
         return self._entries.get(block_id)
 
     def drop_if_damaged(self, block_id: str) -> str:
-        """Remove a result whose block is corrupted; return what is wrong with it, empty for nothing."""
+        """Remove a result whose block is corrupted; return the problem, empty if there is none."""
         entry = self._entries.get(block_id)
         if entry is None or not (why := _damage(self.block(block_id), entry.result.block)):
             return ""
@@ -147,7 +147,7 @@ class Outbox:
 
 
 def _damage(path: Path, spec: BlockSpec) -> str:
-    """Return what is wrong with a block; empty for nothing. Reads it."""
+    """Return the problem of a block; empty if there is none. Reads it."""
     size, digest, left = max(block_size(spec.arrays), 1), hashlib.sha256(), block_size(spec.arrays)
     try:
         with path.open("rb") as file:

@@ -36,7 +36,7 @@ class ClientState:
 
     @classmethod
     def take(cls, workspace: Workspace) -> ClientState:
-        """Lock the first free folder, and create what is missing in it."""
+        """Lock the first free folder, and create its missing files."""
         lock = take_free(workspace.client_state)
         path = lock.folder / "client_id"
         try:

@@ -184,10 +184,10 @@ class Parent(Generic[M]):
         self._survives = False
 
     def send(self, message: object) -> None:
-        """Send a message, from any thread. Exits if the parent is gone.
+        """Send a message, from any thread. Exits if the parent has ended.
 
         Raises:
-            OSError: the parent is gone, and this child has work to finish (`listen`).
+            OSError: the parent has ended, and this child has work to finish (`listen`).
         """
         body = msgspec.msgpack.encode(message)
         try:
@@ -200,14 +200,14 @@ class Parent(Generic[M]):
             end_process()
 
     def receive(self) -> M:
-        """Return the parent's next message; exit if the parent is gone."""
+        """Return the parent's next message; exit if the parent has ended."""
         message = self._next()
         if message is None:
             end_process()
         return message
 
     def _next(self) -> M | None:
-        """Return the parent's next message; None if the parent is gone."""
+        """Return the parent's next message; None if the parent has ended."""
         head = self._input.read(_LENGTH.size)
         if len(head) == _LENGTH.size:
             (length,) = _LENGTH.unpack(head)

@@ -89,7 +89,7 @@ def write_new(path: Path, content: str, mode: int = 0o644) -> bool:
 
 
 def private(path: str, flags: int) -> int:
-    """An `opener` for `open`: a new file is accessible only to its user."""
+    """Open a file; an `opener` for `open` with which a new file is accessible only to its user."""
     return os.open(path, flags, 0o600)
 
 
@@ -117,7 +117,7 @@ def check_room(path: Path, size: int) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of killed processes in a folder that nobody is writing to."""
+    """Remove the temporary files of killed processes in a folder to which no process writes."""
     for path in folder.rglob(".*"):
         if _TEMPORARY.fullmatch(path.name):
             with suppress(OSError):

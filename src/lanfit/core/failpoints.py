@@ -14,22 +14,22 @@ VARIABLE = "LANFIT_CRASH"
 
 #: label → what has been done when it is passed, and what has not.
 SERVER_POINTS: Mapping[str, str] = {
-    "server.run-kept": "the run's folder has what is needed to go on; its ledger is empty",
-    "server.run-begun": "the ledger has the run; nobody has a task",
-    "server.tasks-dealt": "the ledger says who owns which task; none is leased",
+    "server.run-kept": "the run's folder has everything that a resumed run needs; its ledger is empty",
+    "server.run-begun": "the ledger has the run; no task is leased",
+    "server.tasks-dealt": "the ledger has the owner of each task; none is leased",
     "server.task-leased": "a client was sent a task",
     "server.result-fetched": "a result is here; it is not on disk",
     "server.result-stored": "a result is on disk; the ledger does not know",
     "server.result-committed": "the ledger has a result; it is not acknowledged",
     "server.result-acknowledged": "a result is acknowledged; its model is not written",
-    "server.model-scored": "a client's model is written and scored; nobody was told",
+    "server.model-scored": "a client's model is written and evaluated; no event was emitted",
     "server.models-written": "all models are written; the summary is not",
     "server.summary-written": "the summary is written; the ledger calls the run unfinished",
     "server.run-announced": "the clients know that the run is over; the ledger calls it unfinished",
 }
 #: The same for rounds.
 ROUND_POINTS: Mapping[str, str] = {
-    "server.round-closed": "the ledger says who took part in a round; its weights are only in memory",
+    "server.round-closed": "the ledger has the participants of a round; its weights are only in memory",
     "server.round-written": "a round's weights are on disk; they are not evaluated, and the ledger does not know",
     "server.round-stored": "the ledger has a round's weights; its results are still there",
 }
@@ -37,7 +37,7 @@ CLIENT_POINTS: Mapping[str, str] = {
     "client.block-received": "a block of the task is in the cache; it is not trained on",
     "client.trained": "the task is trained; its result is not in the outbox",
     "client.half-in-outbox": "a result's arrays are in the outbox; what they are of is not",
-    "client.in-outbox": "a result is in the outbox; no server was told",
+    "client.in-outbox": "a result is in the outbox; it was not offered to a server",
     "client.delivered": "a result was sent and is to be put on disk; it is not acknowledged",
     "client.acknowledged": "a result is acknowledged; it is still in the outbox",
 }

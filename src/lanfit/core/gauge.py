@@ -73,7 +73,7 @@ class Pace:
     what: Hashable = None
 
     def of(self, what: Hashable, share: float, now: float) -> float | None:
-        """As for `left`; another key starts again."""
+        """Return the same as `left`; another key starts again."""
         if what != self.what:
             self.what = what
             self.looks.clear()

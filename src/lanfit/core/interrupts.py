@@ -13,7 +13,7 @@ INTERRUPTED = 130
 class Interruptible:
     """Inside this block Ctrl-C ends the program with one line.
 
-    The text of the KeyboardInterrupt is that line: it says what was in progress.
+    The text of the KeyboardInterrupt is that line: it names the work in progress.
     """
 
     def __enter__(self) -> None:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 async def in_thread(work: Callable[[], T], on_cancel: Callable[[], object] = lambda: None) -> T:
     """Return the result of blocking work, which is done in a thread.
 
-    Whoever is cancelled meanwhile still waits for the thread, so that none works on files that are removed by then.
+    A cancelled caller still waits for the thread, so that it never works on removed files.
 
     Args:
         on_cancel: called when this is cancelled, to stop the work early.

@@ -22,26 +22,26 @@ _NO_MEMORY = (
 
 
 def free_memory() -> int:
-    """Bytes that this process can take without swapping; 0 when it is not known."""
+    """Return the bytes that this process can take without swapping; 0 if unknown."""
     found = [size for size in (free_of_machine(), _own_limit()) if size > 0]
     return min(found, default=0)
 
 
 def free_of_machine() -> int:
-    """Bytes that can be taken without swapping, a container's limit included; 0 when it is not known."""
+    """Return the bytes that can be taken without swapping, a container's limit included; 0 if unknown."""
     if sys.platform == "win32":
         return _windows()
     found = [size for size in (_meminfo(), _cgroup()) if size > 0]
     if found:
         return min(found)
-    try:  # macOS does not tell what is free without a subprocess: all the memory is at least an upper bound
+    try:  # macOS reports free memory only to a subprocess: all the memory is at least an upper bound
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         return 0
 
 
 def readable_size(size: int) -> str:
-    """Bytes for people: `1.5 GB`."""
+    """Return a number of bytes for people: `1.5 GB`."""
     value, units = float(size), ["bytes", "kB", "MB", "GB", "TB", "PB", "EB"]
     while value >= 1000 and len(units) > 1:
         value /= 1000
@@ -111,7 +111,7 @@ def limit_memory(limit: int) -> bool:
 
 
 def ran_out(error: BaseException) -> bool:
-    """Return whether an error, or what it came from, says that there was too little memory: NumPy's, or a backend's."""
+    """Return whether an error, or its cause, reports too little memory: NumPy's, or a backend's."""
     seen: BaseException | None = error
     for _ in range(8):
         if seen is None:
@@ -123,7 +123,7 @@ def ran_out(error: BaseException) -> bool:
 
 
 def limit_of_memory() -> int:
-    """Bytes of writable private memory that this process may have; 0 without such a limit."""
+    """Return the bytes of writable private memory that this process may have; 0 without such a limit."""
     try:
         import resource
     except ImportError:
@@ -133,7 +133,7 @@ def limit_of_memory() -> int:
 
 
 def _data_bytes() -> int:
-    """Bytes of writable private memory of this process, as RLIMIT_DATA counts them; 0 where it is not known."""
+    """Return the bytes of writable private memory of this process, as RLIMIT_DATA counts them; 0 if unknown."""
     try:
         with open("/proc/self/status", encoding="ascii") as status:
             return next(int(line.split()[1]) << 10 for line in status if line.startswith("VmData:"))

@@ -1,4 +1,4 @@
-"""The passphrase from a file or the environment, when nobody types it. Never an argument.
+"""The passphrase from a file or the environment, without a prompt. Never an argument.
 
 It is not passed on in the environment of started processes, some of which load data from peers.
 """

@@ -1,4 +1,4 @@
-"""Input and output for users: questions at a terminal or from piped lines, messages on stderr. Does not judge answers.
+"""Input and output for users: questions at a terminal or from piped lines, messages on stderr. Does not check answers.
 
 All messages of a running program go through one `Terminal`, from any thread, so that no line is written into an open
 question or into the live lines at the bottom (a table, a progress bar).
@@ -86,7 +86,7 @@ class Terminal:
         """Print a line even if a question is open, such as why its answer is no longer needed."""
         with self._lock:
             if self._asker is not None and self._asker != threading.get_ident():
-                text = f"\n{text}"  # below the question, and what is typed already
+                text = f"\n{text}"  # below the question, and the characters already typed
             self._print(text)
 
     def _print(self, text: str) -> None:
@@ -352,7 +352,7 @@ def _no_echo(stream: TextIO) -> Iterator[bool]:
 def _wait_until_typed(stream: TextIO) -> None:
     """Wait for a line, in short waits: a read continues if Ctrl-C arrives just before it, or in another thread."""
     if sys.platform == "win32":
-        return  # there Ctrl-C ends a read of the console, whoever reads
+        return  # there Ctrl-C ends a read of the console in any thread
     try:
         descriptor = stream.fileno()
     except OSError:  # no terminal of the system
@@ -384,7 +384,7 @@ def _watch(descriptor: int, typed: Callable[[str], None], over: threading.Event)
             continue
         try:
             read = os.read(descriptor, 4096)
-        except OSError:  # the terminal is gone
+        except OSError:  # the terminal was closed
             return
         if not read:
             return

@@ -71,7 +71,7 @@ class Timings:
         self._spans: dict[str, Span] = {}
 
     def span(self, name: str) -> Span:
-        """The span of this name, to be used as `with timings.span("train"): ...`."""
+        """Return the span of this name, to be used as `with timings.span("train"): ...`."""
         span = self._spans.get(name)
         # setdefault, because two threads can come here at once and must get the same span
         return span if span is not None else self._spans.setdefault(name, Span(self._clock))

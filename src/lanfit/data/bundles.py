@@ -52,7 +52,7 @@ class Bundle:
 
 
 def find_bundle(folder: Path) -> Bundle | None:
-    """Return the only npz file in a folder, if the names of its arrays say which are inputs and which are targets.
+    """Return the only npz file in a folder, if the names of its arrays distinguish inputs from targets.
 
     Raises:
         InputError: the file can't be read.
@@ -64,7 +64,7 @@ def find_bundle(folder: Path) -> Bundle | None:
 
 
 def named_bundle(path: Path, names: Sequence[str]) -> Bundle | None:
-    """Return which arrays of a file are inputs and targets; None if their names do not say so, or say it twice."""
+    """Return which arrays of a file are inputs and targets; None if their names are not clear, or ambiguous."""
     lower = {name.lower(): name for name in names}
     if len(lower) < len(names):
         return None

@@ -1,6 +1,6 @@
-"""The rows of one file or array: what is known before they are read, and how they are read.
+"""The rows of one file or array: their facts before they are read, and how they are read.
 
-Every file format creates these objects; `prepare` decides what is done with the rows.
+Every file format creates these objects; `prepare` decides how the rows are used.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Chunk:
     read: Callable[[], Iterator[AnyArray]]
     """Returns an iterator over the rows in order, a few MiB at a time; each call starts again."""
     notes: tuple[str, ...] = ()
-    """Notes on what is unusual about it."""
+    """Notes on its peculiarities."""
     columns: tuple[str, ...] | None = None
     """The names in the header, if there is one."""
     numbering: str = ""

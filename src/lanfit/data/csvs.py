@@ -212,7 +212,7 @@ def _options(layout: Layout, dtype: type) -> dict[str, Any]:
 
 
 def notes_of(layout: Layout) -> tuple[str, ...]:
-    """Return what is unusual about a file, one sentence each."""
+    """Return the peculiarities of a file, one sentence each."""
     notes = [f"read with {' and '.join(layout.notes)}"] if layout.notes else []
     if layout.encoding in ENCODINGS:
         notes.append(f"read as {ENCODINGS[layout.encoding]}")
@@ -241,7 +241,7 @@ def _errors_named(path: Path, layout: Layout | None = None, *, numbers: bool = T
     except csv.Error as error:
         raise lanfit_error("csv.quotes", file=path, reason=error) from error
     except (ValueError, OverflowError) as error:
-        if _OUT_OF_MEMORY in str(error):  # as the parser says it
+        if _OUT_OF_MEMORY in str(error):  # the parser's own words
             raise MemoryError from error
         raise _error(path, layout, error, numbers) from error
 

@@ -55,7 +55,7 @@ class EpochPredictions:
         try:
             self._inputs = self._inputs or self._normalized()
             outputs = self._predict(self._model, self._inputs)[self._output.name]
-        except Exception:  # noqa: BLE001 - whatever a backend raises, training goes on
+        except Exception:  # noqa: BLE001 - training continues after any error of a backend
             self._output = None
             return b""
         if Target(self._output.target) is Target.VALUES:

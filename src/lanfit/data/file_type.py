@@ -1,4 +1,4 @@
-"""Detects the type of a table file by its first bytes, if its name says something else."""
+"""Detects the type of a table file by its first bytes, if its name suggests another type."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def wrong_ending(path: Path) -> LanfitError | None:
 
 
 def _kind(path: Path) -> tuple[str, str, tuple[str, ...]] | None:
-    """Return what a file is, what to do with it, and the endings that say so."""
+    """Return the type of a file, what to do with it, and the endings of that type."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if head.startswith(_OLE):

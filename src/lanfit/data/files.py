@@ -1,6 +1,6 @@
 """Finds the files of X and Y, pairs them in natural order, and picks the reader by the ending of a name.
 
-There is one module per format (`npz`, `csvs`, `xlsx`); `prepare` decides what is done with the rows.
+There is one module per format (`npz`, `csvs`, `xlsx`); `prepare` decides how the rows are used.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def read_labels(path: Path, npz_key: str | None = None, signs: Signs = FOUND_OUT
 
 
 def kind_of(path: Path) -> str:
-    """Return the ending that says how a file is read.
+    """Return the ending that determines how a file is read.
 
     Raises:
         InputError: there is no such kind.

@@ -178,7 +178,7 @@ def _blocks(paths: Sequence[Path], size: Size) -> Iterator[NDArray[Any]]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """Open an image with Pillow, and name the file in whatever it raises."""
+    """Open an image with Pillow, and name the file in any error."""
     try:
         from PIL import Image as Pillow
     except ImportError as error:

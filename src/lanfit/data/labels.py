@@ -54,7 +54,7 @@ def target_of(loss: str, order: str, output_shape: Shape, *, is_softmax: bool = 
     """Return the form of the target for a loss (a Keras name, of the function or the class) and the order XY or XX.
 
     Binary cross-entropy over several outputs treats each independently, so its targets are values, not classes; but a
-    softmax (`is_softmax`) decides between its outputs, whatever the loss.
+    softmax (`is_softmax`) decides between its outputs, for any loss.
     """
     if order.upper() == "XX":
         return Target.INPUT

@@ -81,7 +81,7 @@ class Layout:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes on what is unusual about it, which follow "read with "."""
+        """Notes on its peculiarities, which follow "read with "."""
         found = []
         if self.separator != "," and self.width > 1:
             found.append(f"{SEPARATORS.get(self.separator, 'blanks')} between the cells")
@@ -387,7 +387,7 @@ def _blanks(separator: str) -> bytes:
 
 
 def _count(path: Path, stream: io.BufferedReader, blanks: bytes) -> tuple[int, set[bytes]]:
-    """Lines that are not blank; and which there are of comma, point, quote, and line ends of \\r alone.
+    """Count lines that are not blank; also return which occur of comma, point, quote, and line ends of \\r alone.
 
     Raises:
         UnicodeDecodeError: the file is not UTF-8.

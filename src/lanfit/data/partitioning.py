@@ -53,7 +53,7 @@ def partition_rows(
     - `stratified`: each shard gets its share of every class; sizes differ by at most one.
     - `dirichlet`: see `_by_shares`.
     - `classes`: see `_by_chunks`.
-    - `parts`: as stratified, into `parts_of` parts, however many clients there are.
+    - `parts`: as stratified, into `parts_of` parts, for any number of clients.
 
     Args:
         seed: the seed of the run.

@@ -86,7 +86,7 @@ def ask(module: str, order: bytes, limit: int = 0, stop: threading.Event | None 
     command = [sys.executable, "-P", "-m", module, str(limit)]
     with tempfile.TemporaryFile() as output:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": output}
-        # A backtrace would hide the line that says why.
+        # A backtrace would hide the line with the reason.
         environment = environment_of_children({"RUST_BACKTRACE": "0"})
         with subprocess.Popen(command, env=environment, **pipes, **own_group()) as process:  # type: ignore[call-overload]
             try:

@@ -41,7 +41,7 @@ class Reading:
 
     @property
     def description(self) -> str:
-        """A description of what is removed or converted; empty for plain numbers."""
+        """A description of removed and converted text; empty for plain numbers."""
         parts = [f'"{text}" is removed' for text in (self.currency, self.unit) if text]
         if self.thousands:
             shown = {" ": "a space"}.get(self.thousands, f'"{self.thousands}"')

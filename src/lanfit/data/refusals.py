@@ -1,6 +1,6 @@
 """Errors for tables with columns that are not numbers: all columns at once, with a hint for each.
 
-The hint is `lanfit prepare`, so the message says what that would do with a column.
+The hint is `lanfit prepare`, so the message gives its effect on a column.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class SheetFacts:
 
 
 def check_archive(path: Path) -> SheetFacts:
-    """Decompress everything once, which checks sizes and checksums, and return the extent of the cells.
+    """Return the extent of the cells; decompresses everything once, which checks sizes and checksums.
 
     A single cell in the last corner of a sheet takes a few bytes of XML, but makes a table of 17 billion cells.
 

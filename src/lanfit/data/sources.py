@@ -245,7 +245,7 @@ def named_source(
 
     Args:
         parts: what messages put behind the names of its arrays, and its rows.
-        outputs: of the model; says which targets are labels.
+        outputs: of the model; they determine which targets are labels.
         test: as for `arrays_source`.
 
     Raises:
@@ -267,7 +267,7 @@ def named_source(
 def _target_chunks(
     given: Sequence[tuple[str, AnyArray]], target: Target
 ) -> tuple[tuple[Chunk, ...] | tuple[Labels, ...], tuple[str, ...]]:
-    """Arrays of targets as what is predicted, and notes."""
+    """Convert arrays of targets to chunks or labels; also return notes."""
     if target.is_classification:
         labels = tuple(labels_of_array(name, y) for name, y in given)
         return labels, gathered(labels)
@@ -275,7 +275,7 @@ def _target_chunks(
 
 
 def gathered(chunks: Iterable[Chunk | Labels]) -> tuple[str, ...]:
-    """Return what is unusual about files, one sentence for all files of which the same is to be said."""
+    """Return the peculiarities of files, one sentence for all files that share one."""
     found: dict[str, list[str]] = {}
     for chunk in chunks:
         for note in chunk.notes:
@@ -287,7 +287,7 @@ def gathered(chunks: Iterable[Chunk | Labels]) -> tuple[str, ...]:
 
 
 def merged_notes(chunks: Iterable[Chunk]) -> tuple[str, ...]:
-    """Notes on whole numbers that float32 can't tell apart; known once the rows have been read."""
+    """Return notes on whole numbers that float32 can't distinguish; known once the rows have been read."""
     return gathered(replace(chunk, notes=chunk.notes_on_merged) for chunk in chunks if chunk.merged)
 
 

@@ -57,7 +57,7 @@ def held_rows(rows: int, fraction: float) -> int:
 
 
 def _draw(rows: int, held: int, seed: int, classes: NDArray[np.generic] | None) -> tuple[Rows, Rows]:
-    """Return the kept and the `held` held-out row numbers, drawn as `split_rows` says."""
+    """Return the kept and the `held` held-out row numbers, drawn as in `split_rows`."""
     if held == 0:
         return np.arange(rows, dtype=np.int64), np.empty(0, np.int64)
     random = np.random.RandomState(seed)

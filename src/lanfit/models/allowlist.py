@@ -62,7 +62,7 @@ LAYERS: Final = _words(
 )
 #: Layers that Keras knows under its old name for itself only, e.g. those that `tf.keras.layers` still has.
 LEGACY_LAYERS: Final = frozenset({"AlphaDropout", "RandomHeight", "RandomWidth", "ThresholdedReLU"})
-#: Layers that models of keras.applications are made of: module → classes.
+#: Layers in models of keras.applications: module → classes.
 OF_APPLICATIONS: Final = {
     "keras.src.applications.convnext": frozenset({"LayerScale", "StochasticDepth"}),
     "keras.src.applications.inception_resnet_v2": frozenset({"CustomScaleLayer"}),

@@ -50,7 +50,7 @@ def check_architecture(architecture: str, *, h5: bool = False) -> None:
 
 
 def count_layers(config: object) -> int:
-    """Return how many layers a configuration has, however deep they are nested."""
+    """Return how many layers a configuration has, at any depth."""
     count, waiting = 0, [config]
     while waiting:
         value = waiting.pop()
@@ -96,7 +96,7 @@ def parse(text: str, what: str) -> Any:
 
 
 def check_objects(config: object, module: str, kind: str = "layer") -> None:
-    """Check every object in a configuration, however deep it is nested.
+    """Check every object in a configuration, at any depth.
 
     Everything with a `class_name` counts as an object, because Keras would create one from it. `module` is the module
     of objects that do not name theirs, as in an .h5; "" rejects those. `kind` is the name of the outermost object in

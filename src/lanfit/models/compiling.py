@@ -23,7 +23,7 @@ from lanfit.models.architecture import check_objects, first_line, parse
 from lanfit.models.structure import gives_dict, output_names
 
 _OF_PYTORCH = re.compile(r"keras\.src\.backend\.torch\.optimizers\.\w+")
-#: What replaces a part of what a file says: flag and example.
+#: The flags that replace a setting of a file: flag and example.
 OVERRIDES: Final = {"optimizer": ("--optimizer", "adam"), "loss": ("--loss", "mse")}
 #: The configuration of one Keras object: module, class_name, config, registered_name.
 KerasObject = dict[str, Any]

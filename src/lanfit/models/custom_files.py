@@ -30,7 +30,7 @@ class AllowedFile(msgspec.Struct, frozen=True):
 
     @property
     def spec(self) -> CustomFile:
-        """What a peer is told about it."""
+        """The description sent to peers."""
         return CustomFile(self.name, self.sha256)
 
 
@@ -112,7 +112,7 @@ def _parsed(path: Path, source: bytes) -> ast.Module:
         raise lanfit_error("custom.unreadable", path=path, reason=f"{reason}{where}") from None
 
 
-# --- who has which ------------------------------------------------------------------------------------------------
+# --- exchange of descriptions -------------------------------------------------------------------------------------
 
 
 class Allowed:
@@ -135,7 +135,7 @@ class Allowed:
 
     @property
     def specs(self) -> tuple[CustomFile, ...]:
-        """What a server is told."""
+        """The description sent to a server."""
         return tuple(file.spec for file in self._files.values())
 
     def of(self, needed: Iterable[CustomFile], objects: Iterable[str] = ()) -> tuple[AllowedFile, ...]:
@@ -145,7 +145,7 @@ class Allowed:
             objects: the names of the classes and functions that the model uses.
 
         Raises:
-            InputError: one of them is not allowed here, or differs; the error says what to do.
+            InputError: one of them is not allowed here, or differs; the error has a hint.
         """
         by_hash = {file.sha256: file for file in self._files.values()}
         for wanted in needed:

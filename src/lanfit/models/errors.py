@@ -181,7 +181,7 @@ ERRORS: Mapping[str, ErrorText] = {
         "{file}: the weight {name!r} has dtype {dtype}, which can't be sent to clients",
         "Use float32.",
     ),
-    # --- what it is made of; the file stands in front ---
+    # --- its structure; the message begins with the file ---
     "model.text-too-long": ErrorText(
         InputError,
         "{what} has {size:,character}, but at most {most:,} are accepted",

@@ -186,7 +186,7 @@ def check_batch(architecture: str, compile_json: str, weights: Mapping[str, AnyA
         batch: as the model takes it: normalized rows and their targets.
 
     Raises:
-        InputError: rows or targets do not fit the model or the loss, or the loss is not finite; says why.
+        InputError: rows or targets do not fit the model or the loss, or the loss is not finite.
     """
     import keras
 

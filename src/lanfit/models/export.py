@@ -1,7 +1,7 @@
 """Models written so that plain Keras opens them: those of clients and rounds, and .keras with normalizers around it.
 
 Both open with `keras.models.load_model(path)`, without lanfit and without custom objects, compiled with a fresh
-optimizer, and can be trained on at once. (An .h5 that Keras itself wrote after training must be compiled anew before
+optimizer, and can be trained on at once. (An .h5 that Keras itself wrote after training must be compiled again before
 `fit`: the optimizer state in it makes Keras 3.15.1 stop with "Unknown variable". Ours holds no optimizer state.)
 """
 
@@ -30,7 +30,7 @@ HEADER_BYTES = 1 << 20
 class ModelWriter:
     """Writes weights as files of one model, which is built once: .h5, or .keras where an .h5 can't hold it.
 
-    Loss and metrics stand in them under their long names: Keras 3.15.1 can't load an .h5 that says `mse` or `mae`.
+    Loss and metrics have their long names in them: Keras 3.15.1 can't load an .h5 with `mse` or `mae`.
     """
 
     def __init__(self, architecture: str, compile_json: str) -> None:
@@ -41,7 +41,7 @@ class ModelWriter:
         self._has_looked = False
 
     def write(self, path: Path, weights: Mapping[str, AnyArray]) -> None:
-        """Write a file, whole or not at all; its ending says in which format.
+        """Write a file completely or not at all, in the format of its ending.
 
         Raises:
             InputError: the weights are not this model's.
@@ -109,7 +109,7 @@ def holds_in_h5(architecture: str, compile_json: str, weights: Mapping[str, AnyA
 
 
 def write_final(path: Path, architecture: str, compile_json: str, member: TrainedModel) -> None:
-    """Write a trained model as .keras that takes raw rows and predicts in original units, whole or not at all.
+    """Write a trained model as .keras that takes raw rows and predicts in original units, completely or not at all.
 
     The layers around it are those of `raw_model`.
 
@@ -122,7 +122,7 @@ def write_final(path: Path, architecture: str, compile_json: str, member: Traine
 
 
 def save_whole(path: Path, model: Any) -> None:
-    """Write a compiled model that was not trained since as .keras, whole or not at all."""
+    """Write a compiled model that was not trained since as .keras, completely or not at all."""
     # Keras warns on loading a .keras whose optimizer has no state yet.
     model.optimizer.build(model.trainable_variables)
     with atomic_file(path) as temporary:

@@ -1,6 +1,6 @@
 """Frozen parts of a model, where Keras 3 interprets a file differently than the Keras that wrote it.
 
-Keras 2 trains nothing in a frozen part, whatever the layers in it say; Keras 3 uses the setting of each layer. And the
+Keras 2 trains nothing in a frozen part, despite the settings of its layers; Keras 3 uses the setting of each layer. The
 arrays of a frozen `Sequential` are in another order in an .h5, while Keras 3 forgets that it was frozen, and mixes them
 up.
 """

@@ -21,7 +21,7 @@ from lanfit.models.architecture import MAX_DEPTH, first_line, parse
 Json = dict[str, Any]
 _FUNCTIONAL: Final = "keras.src.models.functional"
 _CUSTOM: Final = "Custom>"
-#: The end of the key under which an object stands → the module it is from, if it does not say it. Else it is a layer.
+#: The end of the key of an object → its module, if not given. Any other object is a layer.
 _PLACES: Final = {
     "_initializer": "keras.initializers",
     "_regularizer": "keras.regularizers",
@@ -277,7 +277,7 @@ def _translate(value: Any, key: str, depth: int, found: _Found) -> Any:
 
 
 def _object(value: Json, key: str, found: _Found) -> Json:
-    """One object whose parts are translated: with a module, and without what Keras 3 does not know."""
+    """Translate one object whose parts are translated: add its module, and remove options unknown to Keras 3."""
     name, config = value["class_name"], value.get("config")
     value = {k: v for k, v in value.items() if k not in ("shared_object_id", "build_config")}
     if name in ("Policy", "PolicyV1") and isinstance(config, dict):
@@ -398,7 +398,7 @@ def _model(name: str, config: Json) -> Json:
 
 
 def _sequential(config: Json) -> Json:
-    """Return a Sequential that begins with an input, if it says of what shape in one of the ways that Keras 2 had."""
+    """Return a Sequential that begins with an input, if its shape is given in one of the ways of Keras 2."""
     layers = config["layers"]
     names = [layer["config"].get("name") for layer in layers]
     for layer in layers:  # a Sequential in one of Keras up to 2.2.2 has no name
@@ -452,7 +452,7 @@ def _ends(ends: list[Any], shifted: set[str]) -> list[Any]:
 
 
 def _call(node: Any, shifted: set[str], layer: Json) -> Any:
-    """One call of a layer: Keras 2 gives `[name, call, output, options]` for each array that goes into it."""
+    """Translate one call of a layer: Keras 2 gives `[name, call, output, options]` for each input array."""
     if isinstance(node, dict):
         return node
     arrays = [node] if isinstance(node[0], str) else node
@@ -488,7 +488,7 @@ def _options(config: Any) -> Json:
 
 
 def _optimizer(name: str, config: Json) -> tuple[str, Json]:
-    """Class and options as Keras 3 has them; a `decay` becomes the schedule that it meant."""
+    """Return class and options as in Keras 3; a `decay` becomes the schedule that it stood for."""
     own = name.removeprefix(_CUSTOM)
     if own == "LossScaleOptimizerV3":
         own = "LossScaleOptimizer"
@@ -504,7 +504,7 @@ def _optimizer(name: str, config: Json) -> tuple[str, Json]:
 
 
 def _named(value: Any, module: str) -> Any:
-    """Losses or metrics in any nesting, each by its name where that says all."""
+    """Replace losses or metrics in any nesting by their names where these are sufficient."""
     if isinstance(value, list):
         return [_named(item, module) for item in value if item is not None]
     if isinstance(value, str):

@@ -162,7 +162,7 @@ def _arrays(group: Any) -> list[tuple[str, AnyArray]]:
 def _for_slots(slots: list[_Slot], arrays: list[tuple[str, AnyArray]]) -> list[AnyArray]:
     """Return the array for each slot: by the layer names if these are the model's own; else in order.
 
-    A `Sequential` of Keras 2 does not say in the file that it is frozen, though that changes the order.
+    The file of a `Sequential` of Keras 2 does not record that it is frozen, though that changes the order.
     """
     own: dict[str, list[_Slot]] = {}
     for slot in slots:

@@ -34,7 +34,7 @@ from lanfit.models.weights import get_weights, trainable_names
 from lanfit.wire.arrays import DTYPES, AnyArray
 from lanfit.wire.tasks import MOST_ARRAYS
 
-#: Characters in the name of an input or output; it stands in the names of figures and arrays.
+#: Characters in the name of an input or output; it is a part of the names of figures and arrays.
 LONGEST_NAME: Final = 100
 
 
@@ -68,7 +68,7 @@ class LoadedModel:
     architecture: str
     """JSON, as `keras.Model.to_json` writes it."""
     compile: str | None
-    """JSON of a `CompileSpec`, which may lack optimizer or loss; None if the file says neither."""
+    """JSON of a `CompileSpec`, which may lack optimizer or loss; None if the file has neither."""
     weights: dict[str, AnyArray]
     """By unique name, in the order of `keras.Model.weights`."""
     trainable: tuple[str, ...]
@@ -285,7 +285,7 @@ def _not_loaded(file: ModelFile, error: Exception) -> LanfitError:
     )
 
 
-# --- files as Keras wants them: what they are is told by their names -------------------------------------------
+# --- files as Keras expects them: their names identify them -----------------------------------------------------
 
 
 @contextmanager

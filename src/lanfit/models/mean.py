@@ -1,6 +1,6 @@
 """The weighted mean of models that arrive one after another, and the traversal of large arrays that it uses.
 
-Memory is that of one model in float64, however many are added. The caller decides what is averaged.
+Memory is that of one model in float64, for any number of models. The caller decides what is averaged.
 """
 
 from __future__ import annotations

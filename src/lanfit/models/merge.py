@@ -38,7 +38,7 @@ def average(weights: Sequence[Mapping[str, AnyArray]], counts: Sequence[int]) ->
 def ensemble_model(architecture: str, compile_json: str, members: Sequence[TrainedModel]) -> Any:
     """Return a compiled `keras.Model` that takes raw rows and predicts the mean of the members' predictions.
 
-    Each member stands in it with its own normalizers, as `model_1`, `model_2`, ...; one alone is that one.
+    It contains each member with its own normalizers, as `model_1`, `model_2`, ...; a single member is returned as is.
 
     Raises:
         InputError: there is no member, or `raw_model` refuses one.
@@ -71,7 +71,7 @@ def ensemble_model(architecture: str, compile_json: str, members: Sequence[Train
 
 
 def write_ensemble(path: Path, architecture: str, compile_json: str, members: Sequence[TrainedModel]) -> None:
-    """Write the `ensemble_model` of some members as .keras, whole or not at all.
+    """Write the `ensemble_model` of some members as .keras, completely or not at all.
 
     Raises:
         InputError: as `ensemble_model`.

@@ -189,7 +189,7 @@ def _read_h5(path: Path) -> ModelFile:
 
 
 def groups_in(file: Any) -> Iterator[Any]:
-    """Yield every group of an HDF5 file once, itself first, however many links lead to it.
+    """Yield every group of an HDF5 file once, itself first, for any number of links to it.
 
     Of 40 groups with two links to the next each there are 2^40 paths, and a group may link to itself. What a group
     links to is looked at after it was yielded.

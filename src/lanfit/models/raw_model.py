@@ -109,7 +109,7 @@ def _beside(model: Any, name: str) -> str:
 
 
 def _constants(values: AnyArray, shape: tuple[int | None, ...], where: str = "input") -> float | list[Any]:
-    """One number, or nested lists in the shape of a row: what a Keras configuration can hold."""
+    """Return one number, or nested lists in the shape of a row: values that a Keras configuration can hold."""
     array = np.asarray(values, dtype=np.float64) + 0.0  # no negative zeros
     if array.size == 1:
         return float(array.reshape(()))

@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
 def prepare_keras(backend: str = "tensorflow", threads: int = 0, device: str = "auto") -> Device:
     """Import Keras so that results depend on the job, the backend, the device and `threads` alone; return the device.
 
-    Must be the first thing in a process that touches Keras. What a `keras.json` of this user says does not count.
+    Must be the first thing in a process that touches Keras. A `keras.json` of this user is ignored.
 
     Args:
         threads: how many cores one operation may use; 0 leaves it to the backend.

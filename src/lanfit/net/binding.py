@@ -43,7 +43,7 @@ _EVERYWHERE = [
 
 
 def places_of(host: str) -> list[Place]:
-    """Return all addresses that a name stands for ("0.0.0.0", "::" and "*": all addresses of both families). Blocks
+    """Return all addresses of a name ("0.0.0.0", "::" and "*": all addresses of both families). Blocks
     while resolving.
 
     Raises:

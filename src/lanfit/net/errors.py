@@ -11,7 +11,7 @@ _RIGHTS = "Check the folder and its permissions."
 _SPELLING = "Check the spelling, or use the IP address that the server shows."
 
 ERRORS: Mapping[str, ErrorText] = {
-    # --- what is typed for an address ---
+    # --- addresses ---
     "address.none": ErrorText(
         InputError,
         "{text!r} is not a valid server address",
@@ -39,7 +39,7 @@ ERRORS: Mapping[str, ErrorText] = {
     ),
     "address.all": ErrorText(
         InputError,
-        "{host} stands for all addresses of a machine: clients can't connect to it",
+        "{host} means all addresses of a machine: clients can't connect to it",
         "Use the address that the server shows.",
     ),
     "address.no-zone": ErrorText(
@@ -153,7 +153,7 @@ ERRORS: Mapping[str, ErrorText] = {
         "{address} can't be reached: {reason}",
         "Check the address and the network.",
     ),
-    # --- a link that stood ---
+    # --- an open link ---
     "link.ended": ErrorText(
         ConnectionFailed,
         "the link to {peer} ended: {reason}",

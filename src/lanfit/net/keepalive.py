@@ -83,7 +83,7 @@ class Keepalive:
         self._received, self._sent, self._taken, self._fetched = (_Since(now) for _ in range(4))
 
     def silence(self, now: float) -> float:
-        """The seconds since bytes were last received; as exact as ticks are frequent."""
+        """Return the seconds since bytes were last received, with the resolution of the ticks."""
         return max(0.0, min(now, self._last) - self._received.when)
 
     def tick(self, now: float, reading: Reading) -> Alive | Dead:

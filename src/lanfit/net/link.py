@@ -263,7 +263,7 @@ class Link:
         self._fetched += chunk.size
         incoming = self._incoming.get(chunk.stream)
         if incoming is None:
-            return  # dropped meanwhile
+            return  # dropped during the wait
         if incoming.progress:
             incoming.progress(chunk.offset + chunk.size)
         if chunk.last and not incoming.done.done():

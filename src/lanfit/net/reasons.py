@@ -38,7 +38,7 @@ def is_end(error: BaseException) -> bool:
 
 
 def is_gone(error: BaseException) -> bool:
-    """Return whether the other side dropped the connection, however the system reports it."""
+    """Return whether the other side dropped the connection, for all reports of the system."""
     return is_end(error) or isinstance(error, _GONE)
 
 

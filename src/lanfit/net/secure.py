@@ -184,7 +184,7 @@ class TlsTransport(asyncio.Transport):
         return filled
 
     def _on_end(self) -> None:
-        """The peer said goodbye: it accepts nothing any more, so there is nothing to wait for."""
+        """Stop waiting: the peer closed its side, and accepts nothing any more."""
         if not self._closing:
             self._protocol.eof_received()
             self._say_goodbye()

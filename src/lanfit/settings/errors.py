@@ -9,7 +9,7 @@ from lanfit.errors import ErrorText, InputError
 _PATH = "Check the path and the file permissions."
 
 ERRORS: Mapping[str, ErrorText] = {
-    # --- values: of flags, at questions, in files; where it stood comes in front, what the value means behind ---
+    # --- values: of flags, at prompts, in files; their place comes first, their meaning last ---
     "value.too-many-digits": ErrorText(
         InputError,
         "the number has thousands of digits",

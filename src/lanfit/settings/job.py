@@ -420,7 +420,7 @@ def make_job(values: Mapping[str, Value]) -> Job:
     return job
 
 
-#: How a job with each method says where a changed setting holds.
+#: By method, how a job names the point from which a changed setting holds.
 _WHERE_OF = {"fit": "shard-[0-9]+", "kfold": "shard-[0-9]+-fold-[0-9]+", "federated": "[0-9]+"}
 _SHOWN_WHERE = {"fit": "a task such as shard-2", "kfold": "a task such as shard-2-fold-1", "federated": "a round"}
 

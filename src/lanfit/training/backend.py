@@ -164,7 +164,7 @@ class Backend(Training, Protocol):
     def predict(self, model: Model, inputs: Arrays) -> Mapping[str, AnyArray]:
         """Return the predictions of each output with the current weights; called between epochs.
 
-        Training goes on with the same bits as without this call.
+        Training continues with the same bits as without this call.
 
         Args:
             model: the loaded one.

@@ -187,7 +187,7 @@ class Checkpointer:
         try:
             write_checkpoint(self._path, self._key, snapshot)
         except (OSError, ValueError) as wrong:  # ValueError: a dtype that has no bytes
-            if self._path.parent.is_dir():  # else the task was cancelled meanwhile
+            if self._path.parent.is_dir():  # else the task was cancelled
                 self._complain(getattr(wrong, "strerror", None) or str(wrong))
         else:
             self.written += 1

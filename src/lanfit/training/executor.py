@@ -13,7 +13,7 @@ one of three states:
 
 `stop` waits for the answer of the trainer before the next item may begin; a pool uses it, which has other trainers.
 `drop` does not wait; a client uses it, which has only this trainer. `TrainerProcess` kills a trainer that hangs, and
-commands that it was given meanwhile are given to its replacement.
+commands that it received until then are given to its replacement.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Death(Enum):
     """The consequence of a trainer's death."""
 
     HUNG = "it was killed here, because it did not stop"
-    GOES_ON = "another one goes on with the command"
+    GOES_ON = "the replacement continues the command"
     PREPARED = "the current item has not been given to it, and continues"
     LOST = "there was no current item, or it fails"
 
@@ -76,31 +76,31 @@ class Host(Protocol):
     """The owner of an executor, which is notified of events."""
 
     def on_ready(self, ready: Ready) -> None:
-        """The trainer has loaded its backend."""
+        """Handle a trainer that has loaded its backend."""
         ...
 
     def on_unusable(self, why: NotReady) -> None:
-        """The backend can't be used with this runtime."""
+        """Handle a backend that can't be used with this runtime."""
         ...
 
     def on_early_command(self) -> None:
-        """A command is given to a trainer that is still loading its backend."""
+        """Handle a command that waits for a trainer to load its backend."""
         ...
 
     def on_death(self, died: LanfitError, then: Death) -> None:
-        """The trainer has died."""
+        """Handle the death of the trainer."""
         ...
 
     def on_full_disk(self, line: str) -> None:
-        """A result waits for free disk space, or does not any more."""
+        """Handle a result that waits for free disk space; empty when the wait is over."""
         ...
 
     def on_free(self) -> None:
-        """There is no current item any more."""
+        """Handle the end of the current item."""
         ...
 
     def on_failed(self, item: WorkItem, error: LanfitError, last_lines: Sequence[str]) -> None:
-        """The current item failed; its own `fail` was not called yet."""
+        """Handle the failure of the current item; its own `fail` was not called yet."""
         ...
 
 

@@ -81,11 +81,11 @@ class Report(Protocol):
         ...
 
     def on_epoch(self, epoch: int, metrics: dict[str, float]) -> None:
-        """An epoch (from 0) is done; `metrics` is its entry in the history."""
+        """Handle the end of an epoch (from 0); `metrics` is its entry in the history."""
         ...
 
     def on_resume(self, history: Sequence[dict[str, float]]) -> None:
-        """The fit is resumed after these epochs."""
+        """Handle a fit that is resumed after these epochs."""
         ...
 
 

@@ -110,27 +110,27 @@ class Reporter:
         self._stopped = stopped
 
     def on_progress(self, epoch: int, step: int, steps: int, loss: float, samples_per_second: float) -> None:
-        """Called during an epoch (from 0) with the loss so far."""
+        """Handle progress within an epoch (from 0), with the loss so far."""
         if self._command.number in self._stopped:
             raise Stopped
         number, epochs = self._command.number, self._epochs
         self._parent.send(Step(number, "training", epoch + 1, epochs, step, steps, loss, samples_per_second))
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Called after each epoch (from 0) with its entry in the history."""
+        """Handle the end of an epoch (from 0), with its entry in the history."""
         is_last = epoch + 1 == self._epochs
         predictions = self._predictions.predict(is_last=is_last) if self._predictions is not None else b""
         done = EpochDone(self._command.number, epoch, dict(metrics), seconds=self._seconds(), predictions=predictions)
         self._parent.send(done)
 
     def on_resume(self, history: Sequence[Mapping[str, float]]) -> None:
-        """Called first if the fit is resumed from a checkpoint, with the epochs in it."""
+        """Handle a fit that is resumed from a checkpoint with these epochs; called first."""
         self._parent.send(Resumed(self._command.number, len(history)))
         for epoch, metrics in enumerate(history):
             self._parent.send(EpochDone(self._command.number, epoch, dict(metrics), again=True))
 
     def on_note(self, text: str) -> None:
-        """Called with a message for the user."""
+        """Handle a message for the user."""
         self._parent.send(Note(self._command.number, text))
 
 
@@ -146,7 +146,7 @@ class Trainer:
         self._paces: tuple[object, Paces] | None = None
 
     def run(self) -> None:
-        """Carry out commands until the agent is gone."""
+        """Carry out commands until the agent has ended."""
         self._parent.listen(self._take)
         began = time.perf_counter()
         setup = decode_json(os.environ[SETUP_VARIABLE], Setup)

@@ -148,7 +148,7 @@ class TrainerProcess:
             await self._child.send(command)
 
     async def close(self) -> None:
-        """End the trainer and wait until it is gone."""
+        """End the trainer and wait for its end."""
         self._stops()
         if self._listening is not None:
             self._listening.cancel()

@@ -69,11 +69,11 @@ class LeasedTask(ABC):
         return text
 
     def _on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Called after each epoch."""
+        """Handle the end of an epoch."""
         return
 
     def _on_step(self) -> None:
-        """Called on progress within an epoch."""
+        """Handle progress within an epoch."""
         return
 
     # --- what they share -------------------------------------------------------------------------------------------

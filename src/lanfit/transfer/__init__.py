@@ -1,4 +1,4 @@
-"""Blocks of arrays on disk: written, downloaded in resumable pieces, and what happens when the disk is full."""
+"""Blocks of arrays on disk: written, downloaded in resumable chunks, and retried when the disk is full."""
 
 from lanfit.errors import register
 from lanfit.transfer.errors import ERRORS

@@ -55,7 +55,7 @@ def is_full(wrong: BaseException) -> bool:
         case OSError():
             return wrong.errno in _NO_ROOM
         case sqlite3.OperationalError():
-            # SQLite reports a write that the system refuses as an I/O error, whatever the reason.
+            # SQLite reports a write that the system refuses as an I/O error, for any reason.
             return "full" in str(wrong) or getattr(wrong, "sqlite_errorname", "") == "SQLITE_IOERR_WRITE"
         case _:
             return False
@@ -109,7 +109,7 @@ class PartialBlock:
 
     @classmethod
     async def opened(cls, path: Path, size: int) -> PartialBlock:
-        """Like `open`, with the slow parts in a thread."""
+        """Open the file like `open`, with the slow parts in a thread."""
         return cls.open(path, size) if size <= CHUNK else await asyncio.to_thread(cls.open, path, size)
 
     @property
@@ -146,7 +146,7 @@ class PartialBlock:
         """Complete the block. Reads it if some of it was received over another connection.
 
         Raises:
-            SpoiltBlock: it is not the block with this id: the disk has spoilt what lay there. Nothing of it is left.
+            SpoiltBlock: it is not the block with this id: the data on disk is corrupted. Nothing of it is left.
         """
         if self.offset and hashlib.sha256(self.view).hexdigest() != block_id:
             self.drop()

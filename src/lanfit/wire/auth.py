@@ -62,14 +62,14 @@ class Refusal(enum.IntEnum):
 
 
 class Distrust(enum.IntEnum):
-    """Why a client does not log in to a server; it tells the server instead of sending its hello."""
+    """Why a client does not log in to a server; it sends the reason to the server instead of its hello."""
 
     FINGERPRINT = 1
     """The client expects another fingerprint."""
 
 
 def client_refusal(why: Distrust) -> bytes:
-    """The frame with which a client leaves without a hello; it reveals nothing about the client."""
+    """Return the frame with which a client leaves without a hello; it reveals nothing about the client."""
     return encode_frame(Kind.CLIENT_REFUSE, CLIENT_REFUSE.pack(why))
 
 

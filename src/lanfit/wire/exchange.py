@@ -41,8 +41,8 @@ def transcript(client_hello: bytes, server_hello: bytes, fingerprint: bytes) -> 
 def _check_point(message: bytes) -> None:
     """Reject points that no honest side sends, before the library sees them; the library checks the rest.
 
-    spake2 0.9 recognizes one of four encodings of the neutral element, and reads y modulo p. No attack with that is
-    known; but each point has one valid encoding, and points of such small order are of no use.
+    spake2 0.9 recognizes one of four encodings of the neutral element, and reads y modulo p. No attack is known; but
+    each point has one valid encoding, and points of such small order are of no use.
 
     Raises:
         RemoteProtocolError: it is one of small order, or encoded with a number that is not below p.

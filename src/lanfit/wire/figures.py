@@ -26,9 +26,9 @@ COMPILED_SCORES = {f"{COMPILED}{name}": name for name in SCORES}
 
 
 def compiled_score(name: str) -> str:
-    """The score whose name a compiled metric has, too, which is called so; empty for any other figure.
+    """Return the standard metric that has the name of this compiled metric; empty if there is none.
 
-    Of several outputs the name of one stands in front of the score: `compiled_kind_precision`.
+    With several outputs, the name of the output comes before the metric: `compiled_kind_precision`.
     """
     score = name.removeprefix(COMPILED)
     return score if score != name and score.endswith(SCORES) else ""
@@ -49,9 +49,9 @@ def why_no_metric(name: str) -> str:
     if name == "loss":
         return "that is what the loss itself is called"
     if name.startswith(VALIDATION):
-        return f"{VALIDATION} stands in front of figures of validation"
+        return f"{VALIDATION} is the prefix of validation metrics"
     if name in COMPILED_SCORES:
-        return f"it stands for a metric {COMPILED_SCORES[name]} that the model is compiled with"
+        return f"it is reserved for a metric {COMPILED_SCORES[name]} with which the model is compiled"
     if len(name) > LONGEST_NAME:
         return f"it has {len(name)} characters, and may have {LONGEST_NAME}"
     if not is_figure_name(name):

@@ -61,7 +61,7 @@ class Frame:
 
     def __str__(self) -> str:
         text = f"{self.kind.name} {len(self.payload)} bytes"
-        if self.kind is Kind.CONTROL:  # what is said before login stays out of the logs
+        if self.kind is Kind.CONTROL:  # messages before login stay out of the logs
             text += f": {self.payload[:40].hex(' ')}{' …' if len(self.payload) > 40 else ''}"
         return text
 
@@ -93,7 +93,7 @@ def encode_data_header(stream: int, offset: int, size: int) -> bytes:
     return HEADER.pack(DATA_HEADER.size + size, Kind.DATA) + DATA_HEADER.pack(stream, offset)
 
 
-#: Discarded bytes are written here; nobody reads it, so all readers share it.
+#: Discarded bytes are written here; it is never read, so all readers share it.
 _SINK = memoryview(bytearray(64 * 1024))
 
 
@@ -209,7 +209,7 @@ class FrameReader:
         size = self._length - DATA_HEADER.size
         stream = self._streams.get(self._number)
         if stream is None:
-            raise RemoteProtocolError(f"data came for stream {self._number}, which nobody asked for")
+            raise RemoteProtocolError(f"data arrived for stream {self._number}, which was not requested")
         if offset != stream.position:
             raise RemoteProtocolError(
                 f"data of stream {self._number} came for byte {offset}; {stream.position} is the next"

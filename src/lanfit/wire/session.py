@@ -151,7 +151,7 @@ class Session:
         if not self.is_open:
             raise LocalProtocolError(f"{name} was about to be sent before the login was done")
         if not isinstance(message, self._ours):
-            raise LocalProtocolError(f"{name} was about to be sent by a {self.side.value}, which may not say it")
+            raise LocalProtocolError(f"{name} was about to be sent by a {self.side.value}, which must not send it")
         payload = _encoder.encode(message)
         if len(payload) > self._limit:
             raise LocalProtocolError(f"{name} has {len(payload)} bytes; a {self.side.value} may send {self._limit}")
