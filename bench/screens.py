@@ -149,7 +149,9 @@ def act(count: int) -> None:
         display.facts(Facts("20261129-101500", 1, count, held=held, at_work=at_work))
         for name in names:
             display.log(f"{name} joined from 10.0.0.1 (tensorflow, 4 threads).")
-        display.waiting(f"Waiting for {names[-3]}: nobody else has its rows; waiting 525 s more for it (--deadline).")
+        display.waiting(
+            f"Waiting for {names[-3]}: no other client has its rows; waiting 525 s more for it (--deadline)."
+        )
         input()
     seconds = all_seconds({"train": 12.5})
     facts = [

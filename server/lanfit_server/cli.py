@@ -52,7 +52,7 @@ def page_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _page(host: str | None, port: str | None, *, enabled: bool) -> dict[str, Value]:
-    """Return what flags say about the live page. Without a flag that turns it off, server.toml decides."""
+    """Return the settings of the live page. Without a flag that turns it off, server.toml decides."""
     flags = {"dashboard_host": host, "dashboard_port": port}
     given = {key: PAGE[key].read(value, PAGE[key].flag) for key, value in flags.items() if value is not None}
     return given if enabled else {**given, "dashboard": False}
@@ -108,7 +108,7 @@ def dashboard(
     dashboard_port: str | None,
     **flags: str | bool | None,
 ) -> None:
-    """Serve the live page, on which runs are set up, until somebody ends it.
+    """Serve the live page, on which runs are set up, until it is ended.
 
     Asks only for the address and port of the server and the passphrase.
     """

@@ -26,7 +26,7 @@ class RunRequest:
     """One run: its job, where its model and its rows come from, whom it waits for, and what it resumes."""
 
     job: Job
-    """With all its values; `clients`, `min_clients` and `start_after` say whom the run waits for."""
+    """With all its values; `clients`, `min_clients` and `start_after` determine which clients the run waits for."""
     model: ModelFile | ReadyModel | None
     """None for a run that is resumed, which has its own."""
     dataset: LoadedDataset | None = None
@@ -38,7 +38,7 @@ class RunRequest:
     name: str = ""
     """What a new run is called; empty for a new name."""
     remark: str = ""
-    """Comments that stand above the job in the run's job.toml."""
+    """Comments above the job in the run's job.toml."""
     enter_starts: bool = False
     """Whether an operator can have the run start without clients that are missing (`Session.start_now`)."""
     corrects: bool = False
@@ -46,7 +46,7 @@ class RunRequest:
     takes: Callable[[Member], bool] | None = None
     """Whether a client may take part; None for all."""
     rounds: RoundChannel | None = None
-    """Who decides after every round whether there is a next one."""
+    """The program that decides after every round whether there is a next one."""
 
 
 class State(IntEnum):
@@ -81,7 +81,7 @@ class RunHandle:
         self._changed = asyncio.Event()
 
     def enter(self, state: State) -> None:
-        """The request has got so far. For the session."""
+        """Set the state of the request. For the session."""
         self.state = state
         self._changed.set()
         self._changed = asyncio.Event()
@@ -104,7 +104,7 @@ class RunHandle:
         """Wait until models and summary are on disk; return the summary.
 
         Raises:
-            LanfitError, OSError: nothing was started, or the run can't go on.
+            LanfitError, OSError: nothing was started, or the run can't continue.
             RunInterrupted: it was interrupted before it started.
         """
         await self.reach(State.FINISHING)

@@ -1,8 +1,7 @@
 """One endpoint, one model process, and the runs on them, one after the other.
 
-Whoever wants a run submits a `RunRequest`: the questions of the command line, its flags, a job file, the demo, a
-simulation and a Python program all do. `submit` returns a `RunHandle`, which knows how far the run has got and what
-came of it.
+Every run starts as a submitted `RunRequest`: from the prompts of the command line, its flags, a job file, the demo, a
+simulation or a Python program. `submit` returns a `RunHandle`, which has the state of the run and its outcome.
 
 All of it lives in one event loop. The methods are called there; `follow` waits in another thread, which Ctrl-C reaches.
 """
@@ -33,12 +32,12 @@ LOOK_SECONDS = 0.05
 class Session:
     """Use it as an asynchronous context: at its end the host is closed and the model process is stopped.
 
-    Runs that are queued then are withdrawn, and the one that goes on is given up; its ledger can be resumed.
+    Queued runs are withdrawn then, and the current one is aborted; it can be resumed from its ledger.
 
     Args:
         host: where runs take place: an `Endpoint` for clients over TCP, or a `Simulation`.
-        scratch: a folder for what is only needed meanwhile; removed at the end.
-        watchers: who looks on.
+        scratch: a folder for temporary files; removed at the end.
+        watchers: the observers of its runs.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Session:
         self._current: RunHandle | None = None
         self._running: asyncio.Task[Summary] | None = None
         self._serving: asyncio.Task[None] | None = None
-        """Does what is queued; None when nothing is."""
+        """Runs the queued requests; None when there are none."""
         self._is_closed = False
 
     async def __aenter__(self) -> Session:
@@ -109,7 +108,7 @@ class Session:
 
     @property
     def current(self) -> RunHandle | None:
-        """The run that goes on."""
+        """The current run."""
         return self._current
 
     def queue(self) -> Sequence[RunHandle]:
@@ -127,21 +126,21 @@ class Session:
     def interrupt(self, handle: RunHandle) -> None:
         """End a run with what it has, as Ctrl-C does; one that is queued is withdrawn.
 
-        A run that has its summary is given up in what is left to do; after its end nothing happens.
+        A run that has its summary skips its remaining work; after its end this has no effect.
         """
         if handle is self._current and self._running is not None:
             self._running.cancel()
         else:
             self.withdraw(handle)
 
-    # --- the run that goes on -------------------------------------------------------------------------------------
+    # --- the current run ------------------------------------------------------------------------------------------
 
     def start_now(self) -> None:
         """Let the run start without the clients that are missing, if it waits for some and its request allows that."""
         self._runner.start_now()
 
     def command(self, command: Command) -> asyncio.Future[None] | None:
-        """Give the run that goes on a command, see `Shell.command`; return None without one."""
+        """Give the current run a command, see `Shell.command`; return None without one."""
         return self._runner.command(command)
 
     async def _serve(self) -> None:
@@ -175,7 +174,7 @@ def follow(loop: LoopThread, session: Session, handle: RunHandle, show: Callable
         show: called with the outcome as soon as models and summary are on disk; the reports follow.
 
     Raises:
-        LanfitError: nothing was started, or the run can't go on.
+        LanfitError: nothing was started, or the run can't continue.
         KeyboardInterrupt: the run was interrupted before it started, or a second time.
     """
 

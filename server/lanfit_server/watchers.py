@@ -1,7 +1,6 @@
-"""Watchers: whoever looks on while runs go on, such as the live page. No run knows who they are.
+"""Watchers: observers of runs, such as the live page. Runs do not depend on them.
 
-They are given to a `Session` and its `Display` when these are made. An error in one of them is logged and changes
-nothing: a run does not depend on who watches it.
+A `Session` and its `Display` get them at construction. An error in one of them is logged, and has no other effect.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What is certain about a run before its first event."""
+    """The facts about a run that are known before its first event."""
 
     run: str
     job: Job
@@ -36,32 +35,32 @@ class RunFacts:
 
 
 class Watcher:
-    """Override what you want to know. Everything but `on_log` is called in the loop of the session."""
+    """Override the notifications that you need. All but `on_log` are called in the loop of the session."""
 
     follows_predictions = False
-    """Whether it shows predictions for test rows while a run goes on, which cost some time."""
+    """Whether it shows predictions for test rows during a run, which cost some time."""
 
     def request(self, handle: RunHandle) -> None:
-        """A request was queued, or has got further; at its end it has a summary or an error."""
+        """Handle a request that was queued or changed state; at its end it has a summary or an error."""
 
     def began(self, facts: RunFacts) -> None:
-        """A run is about to begin, or to be resumed: its events follow."""
+        """Handle the start of a run, or of a resumed one: its events follow."""
 
     def event(self, event: RunEvent, now: float) -> None:
-        """Something has happened in the run that goes on."""
+        """Handle an event of the current run."""
 
     def facts(self, facts: Facts) -> None:
-        """The run that goes on has got so far: who works on what, and how much is done."""
+        """Handle the progress of the current run: the task of each client, and how much is done."""
 
     def waiting(self, text: str) -> None:
-        """This is waited for; empty for nothing."""
+        """Handle a change of what the server waits for; empty for nothing."""
 
     def on_log(self, text: str) -> None:
-        """The operator was told this. From any thread."""
+        """Handle a message to the operator. From any thread."""
 
 
 class Watchers(Watcher):
-    """Several watchers as one, whose errors go no further."""
+    """Several watchers as one; contains their errors."""
 
     def __init__(self, watchers: Sequence[Watcher] = ()) -> None:
         self._watchers = tuple(watchers)

@@ -287,7 +287,7 @@ def test_enter_starts_a_run_without_missing_clients_only_where_its_request_allow
             await place.waits_for_clients()
             session.start_now()
             if allowed:
-                await place.said_that("Training can't start yet: nobody is ready")
+                await place.said_that("Training can't start yet: no client is ready")
             else:
                 assert place.host.cluster.events.empty()
             session.interrupt(handle)

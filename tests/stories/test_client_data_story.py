@@ -169,7 +169,7 @@ def test_a_client_and_a_server_that_are_killed_and_come_back_give_the_same_model
         fake_lab(two, port, "lab-2", environment=DIES) as second,
     ):
         second.finish(-9)
-        server.expect(r"lab-2 was lost .*nobody else has its rows; waiting \d+ s more for it \(--deadline\)")
+        server.expect(r"lab-2 was lost .*no other client has its rows; waiting \d+ s more for it \(--deadline\)")
         server.kill()
         [run] = {path.parent.name for path in (place.root / "logs").glob("*/ledger.sqlite")} - {calm["run"]}
         with place.server("--resume", run, passphrase=None) as resumed, fake_lab(two, port, "lab-2") as again:

@@ -71,7 +71,7 @@ def attach(run: str, workspace: str | os.PathLike[str] | None = None, *, verbose
         workspace: as for `Cluster`.
 
     Raises:
-        InputError: there is no such run, or it is unfinished and nobody works on it.
+        InputError: there is no such run, or it is unfinished and no server runs it.
     """
     place = workspace_of(workspace)
     progress = Progress(2 if verbose else 0, "epoch", 0)

@@ -75,10 +75,10 @@ class Cluster:
 
     Args:
         address: HOST or HOST:PORT to listen on, for clients of the LAN; "0.0.0.0" is every interface.
-        clients: how many of them take part; 2 if nothing is said.
+        clients: how many of them take part; default: 2.
         local: instead of an address: the number of clients to start on this machine.
         simulated: instead of both: the number of simulated clients, which share a pool of trainers.
-        pool: how many trainers those are; as many as the machine has cores, if nothing is said.
+        pool: the number of those trainers; default: the number of cores of the machine.
         passphrase: that clients of the LAN must know; else LANFIT_PASSPHRASE, else one is made and shown.
         workspace: the folder for models and logs; else the current folder if it has model/ and dataset/, else
             ./lanfit/.
@@ -145,7 +145,7 @@ class Cluster:
         self._open()
 
     def _open(self) -> None:
-        """Start the service process, which opens the place for clients; again after one that an error has ended."""
+        """Start the service process, which listens for clients; restart it if it ended with an error."""
         self._connection = Connection()
         with self._let_go_by_errors():
             self._connection.send(self._opening)
@@ -206,7 +206,7 @@ class Cluster:
     ) -> None:
         """Change settings of the run in progress. Its job.toml records the changes, so that it repeats the run.
 
-        The events of the run tell from when a change holds. If nothing is left that a change could apply to, a
+        The events of the run record from when a change holds. If nothing is left that a change could apply to, a
         warning gives the reason, and nothing is changed.
 
         Args:
@@ -288,8 +288,8 @@ class Cluster:
             validation_split: the share of each client's rows; drawn with the seed, stratified (Keras takes the last).
             validation_data: what every round is evaluated on; with method fit each client's validation rows.
             min_clients, start_after: a fit waits for as many clients as the cluster has; with `start_after`, seconds or
-                "5m", it begins then with those that are there, if they are at least `min_clients`.
-            custom_objects: as for `Cluster`; for this fit instead of what was said there.
+                "5m", it begins then with the connected ones, if they are at least `min_clients`.
+            custom_objects: as for `Cluster`; for this fit instead of those of the cluster.
 
         Raises:
             InputError: an argument, the model or the rows can't be used; nothing was begun.
@@ -454,7 +454,7 @@ class Cluster:
                     case Finished(summary):
                         return self._finished(read_summary(summary), watcher, progress)
                     case _:
-                        raise AssertionError(f"the service told {told!r} in the middle of a run")
+                        raise AssertionError(f"the service sent {told!r} in the middle of a run")
 
     @contextlib.contextmanager
     def _watched(self, watcher: Watcher) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """The compile options that Keras does not save, although clients create losses, metrics and optimizers from the file.
 
 Keras leaves some arguments out of what it saves, such as `delta` of Huber. What the class takes is written into the
-file all the same; what is set in another way, such as `exclude_from_weight_decay`, is refused by name.
+file all the same; options that are set in another way, such as `exclude_from_weight_decay`, are refused by name.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _MISSING = object()
 
 @contextlib.contextmanager
 def whole_configs(model: Any) -> Iterator[tuple[str, ...]]:
-    """In this context, a compiled model is saved with all arguments of its losses, metrics and optimizer.
+    """Save a compiled model, within this context, with all arguments of its losses, metrics and optimizer.
 
-    Gives a line for each that Keras itself leaves out.
+    Yields a line for each argument that Keras itself leaves out.
 
     Raises:
         InputError: something can't be saved; it is named.

@@ -87,7 +87,7 @@ def files_for(used: Used, given: tuple[Path, ...], *, own_machines: bool) -> tup
     """Return the files that a run needs: those that were given, else for local clients those that define the objects.
 
     Raises:
-        InputError: something is defined in a script or a notebook, or clients of the LAN must be told of a file.
+        InputError: something is defined in a script or a notebook, or clients of the LAN need a file for it.
     """
     if not used.objects:
         return ()

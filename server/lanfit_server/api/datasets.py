@@ -99,7 +99,7 @@ def parts_of(value: Any, names: Names, kind: Literal["inputs", "outputs"], what:
         what: how messages call it.
 
     Raises:
-        InputError: it is not told which array is which.
+        InputError: the arrays are not named.
     """
     own, called, is_dict = (
         (names.inputs, names.of_inputs, names.takes_dict)
@@ -134,7 +134,7 @@ def read_dataset(
     """Read a dataset once.
 
     Args:
-        rank: dimensions of the model's first input, rows included: tells whether a dataset is batched.
+        rank: dimensions of the model's first input, rows included: determines whether a dataset is batched.
         names: what the model calls its inputs and its outputs.
         batch: the size of batches that the user wants, for a dataset that has none.
         steps: how many batches to read; None: all.

@@ -69,10 +69,10 @@ def rows_of(
     """Return the rows in the arguments of `fit`.
 
     Args:
-        rank: dimensions of the model's first input, rows included: tells whether a dataset is batched.
+        rank: dimensions of the model's first input, rows included: determines whether a dataset is batched.
         needs_targets: whether y must be there.
         name: what messages put in front of "x", "y" and "sample_weight".
-        wanted: the size of batches that the user wants, if it was said.
+        wanted: the size of batches that the user requested, if any.
         names: of the model's inputs and outputs: arrays may come in a list, or in a dict by them.
         steps: the number of batches to read from a dataset; None: all.
 

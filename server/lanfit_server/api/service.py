@@ -76,7 +76,7 @@ class ReplySender:
                 self._parent.send(reply)
 
     def close(self) -> None:
-        """Wait until everything is sent, or the program is gone."""
+        """Wait until everything is sent, or the program has ended."""
         self._replies.put(None)
         self._thread.join(2)
 
@@ -125,7 +125,7 @@ class Service:
         self._requests: asyncio.Queue[Open | Fit | None] = asyncio.Queue()
         self._session: Session | None = None
         self._handle: RunHandle | None = None
-        """The run that goes on, until it has its result: writing the rest of it is not interrupted."""
+        """The current run, until it has its result: writing the rest of it is not interrupted."""
         self._is_over = False
         self._stopped = asyncio.Event()
 
@@ -135,7 +135,7 @@ class Service:
         self._loop.soon(lambda: self._take(request))
 
     def lose_parent(self) -> None:
-        """The program is gone: its run is finished without it."""
+        """Continue without the program, which has ended: its run is finished."""
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 2)
         os.dup2(null, 1)
@@ -170,14 +170,14 @@ class Service:
             self._sender.send(Notice(f"{sentence(wrong.message)}. {wrong.hint}", warns=warns))
 
     def interrupt(self) -> None:
-        """End the run that goes on; without one, end everything."""
+        """End the current run; without one, end everything."""
         if self._handle is not None and self._session is not None:
             self._session.interrupt(self._handle)
         else:
             self._end()
 
     def _end(self) -> None:
-        """No further job is served, and nobody decides about rounds any more."""
+        """Serve no further job, and end the decisions of the program about rounds."""
         self._is_over = True
         self._requests.put_nowait(None)
         if self._handle is not None and self._handle.request.rounds is not None:
@@ -186,7 +186,7 @@ class Service:
     # --- serving --------------------------------------------------------------------------------------------------
 
     async def serve(self) -> None:
-        """Serve until the program is gone, or closes the service."""
+        """Serve until the program has ended, or closes the service."""
         try:
             opening = await self._requests.get()
             if not isinstance(opening, Open):
@@ -230,7 +230,7 @@ class Service:
                     await self._fit(session, fit, opening)
 
     async def _fit(self, session: Session, fit: Fit, opening: Open) -> None:
-        """Run a job; tell its result once.
+        """Run a job; send its result once.
 
         Raises:
             RunInterrupted: the run was interrupted before it had a result.
@@ -290,7 +290,7 @@ async def _admit(
 
 
 def main() -> None:
-    """Serve until the program is gone, or closes the service."""
+    """Serve until the program has ended, or closes the service."""
     interrupt_on_termination()
     parent: Parent[Request] = Parent(Request)
     sender = ReplySender(parent)

@@ -45,7 +45,7 @@ class Fit(msgspec.Struct, frozen=True, tag="fit"):
     model: str
     """A .keras file."""
     rows: ArraySource | None
-    """None: the data is where the job says."""
+    """None: the data is in the places that the job names."""
     folder: str
     """The folder of model and rows; removed when the run has ended."""
     hears_rounds: bool
@@ -92,7 +92,7 @@ class Notice(msgspec.Struct, frozen=True, tag="said"):
 
     text: str
     warns: bool = False
-    """A command was refused: the message is a warning, whatever is shown else."""
+    """A command was refused: the message is a warning, independent of the settings of the display."""
 
 
 class Began(msgspec.Struct, frozen=True, tag="began"):

@@ -50,7 +50,7 @@ class Cluster(Protocol):
         ...
 
     async def send(self, client: str, message: AskParts | PartsTaken | Lease | Cancel | Survey | EvaluateTask) -> None:
-        """Send a message to a client; no effect if it is gone, because its `ClientLeft` follows."""
+        """Send a message to a client; no effect if it has disconnected, because its `ClientLeft` follows."""
         ...
 
     def rename(self, client: str, name: str) -> str:

@@ -1,6 +1,6 @@
 """Blocks as files for the trainers of this machine: arrays in memory are written once, when first needed.
 
-What lies in a mapped file already, as the rows of shards do, is read from there, by however many.
+Data that is already in a mapped file, such as shards, is read there by any number of trainers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class BlocksOnDisk:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        # By the whole spec: blocks of equal bytes have the same id, whatever their arrays are.
+        # By the complete spec: blocks of equal bytes have the same id, even with other arrays.
         self._served: dict[BlockSpec, Mapping[str, AnyArray]] = {}
         self._files: dict[BlockSpec, asyncio.Future[ArrayFile]] = {}
         self._count = 0

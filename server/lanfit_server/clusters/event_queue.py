@@ -1,8 +1,8 @@
 """The queue of cluster events for the run, with a bound for each client.
 
-Whoever runs the job may look at nothing for a while: it evaluates, or writes a model. What a client says meanwhile
-waits here, and there is room for a lot of what honest clients say. From a client that says more nothing more is taken,
-until too much waits on its link, which is then cut; others are heard as before.
+The consumer may be busy for a while: it evaluates, or writes a model. Messages of clients wait here until then; the
+bound is far above what honest clients send. From a client above its bound nothing more is read, until too much waits on
+its link, which is then cut; other clients are not affected.
 """
 
 from __future__ import annotations

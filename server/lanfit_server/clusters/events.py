@@ -22,7 +22,7 @@ class ClientJoined:
 
 @dataclass(frozen=True)
 class ClientLeft:
-    """A client is gone; `lost` without a goodbye, `broken` if it violated the protocol."""
+    """A client has disconnected; `lost` without a goodbye, `broken` if it violated the protocol."""
 
     client: str
     reason: str

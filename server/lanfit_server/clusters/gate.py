@@ -141,7 +141,7 @@ class Gate:
             suspect.bans += 1
 
     def abandoned(self, address: str, client_id: bytes) -> None:
-        """Register the end of a guess that is nobody's fault: this server did not wait for its end."""
+        """Register a login that failed without a guess: this server did not wait for its end."""
         _less(self._begun, subject(address))
         _less(self._begun_by, client_id)
 
@@ -206,7 +206,7 @@ class Gate:
 
 
 def subject(address: str) -> str:
-    """Return what is banned for an address: itself, or for IPv6 its /64, which one machine can have entirely;
+    """Return the subject of a ban for an address: itself, or for IPv6 its /64, which one machine can have entirely;
     idempotent."""
     if "/" in address or address == LOOPBACK:
         return address
@@ -245,7 +245,7 @@ class GateKeeper:
         self._path, self._clock, self._wall_clock = path, clock, wall_clock
         self._gate = Gate(self._load())
         self._is_written = self._path.exists()
-        """Whether the file exists, unless somebody deletes it."""
+        """Whether the file exists, unless a user deletes it."""
 
     def __repr__(self) -> str:
         return f"GateKeeper({str(self._path)!r})"
@@ -270,7 +270,7 @@ class GateKeeper:
         self._save()
 
     def abandoned(self, address: str, client_id: bytes) -> None:
-        """Register the end of a guess that is nobody's fault."""
+        """Register a login that failed without a guess."""
         self._gate.abandoned(address, client_id)
 
     def joined(self, address: str, client_id: bytes) -> None:

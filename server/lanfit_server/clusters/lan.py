@@ -248,7 +248,7 @@ class LanCluster:
             async with asyncio.timeout(JOIN_SECONDS):
                 join = await link.receive()
         except TimeoutError:
-            logger.warning("%s logged in and said nothing for %.0f s", link.peer, JOIN_SECONDS)
+            logger.warning("%s logged in and sent no Join for %.0f s", link.peer, JOIN_SECONDS)
             return
         if not isinstance(join, Join):
             logger.warning("%s began with %s instead of Join", link.peer, type(join).__name__)
@@ -297,7 +297,7 @@ class LanCluster:
                         "client/state/ was copied, for example in a disk image. It gets a new id, as does every "
                         "other copy."
                     )
-                logger.info("%s has the id of %s, which is here, and is told to choose another", link.peer, older.name)
+                logger.info("%s has the id of %s, which is connected, and must choose another", link.peer, older.name)
                 await link.send(IdTaken())
                 return False
             if self._session_of(client_id) is older:
@@ -624,6 +624,6 @@ async def _came(fetch: Coroutine[Any, Any, None]) -> bool:
 
 
 async def _ignoring_the_end(transfer: Coroutine[Any, Any, None]) -> None:
-    """Await a transfer; when the link ends meanwhile, the reading side reports it."""
+    """Await a transfer; if the link ends during it, the reading side reports that."""
     with contextlib.suppress(ConnectionFailed):
         await transfer

@@ -1,6 +1,6 @@
 """The server's end: accept connections, admit clients that know the passphrase, and hand over their links.
 
-The gate decides who may try to log in (the server's gate.py); the caller decides what a link is used for.
+The gate decides which addresses may try to log in (gate.py); the caller decides how a link is used.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from lanfit.wire.session import Session, Side
 LOGIN_SECONDS = 10.0
 #: The maximum number of connections that are logging in.
 LOGINS = 32
-#: Further connections, which are told that the server is full; any others wait in the system's queue.
+#: Further connections, which get the reply that the server is full; any others wait in the system's queue.
 REFUSALS = 32
 #: The delay for a client that is refused because the server is full, in seconds.
 FULL_SECONDS = 2
@@ -49,7 +49,7 @@ OnLink = Callable[[Link, bytes, str], Awaitable[None]]
 
 
 class Gate(Protocol):
-    """The policy on who may try to log in. Addresses are IP addresses as text."""
+    """The policy on login attempts. Addresses are IP addresses as text."""
 
     def admit(self, address: str, client_id: bytes) -> bytes | Refused:
         """Return the stretched passphrase for this client to prove, or why it may not try."""
@@ -67,7 +67,7 @@ class Gate(Protocol):
         ...
 
     def abandoned(self, address: str, client_id: bytes) -> None:
-        """Register the end of a guess that is nobody's fault: the server is shutting down."""
+        """Register a login that failed without a guess: the server is shutting down."""
         ...
 
     def joined(self, address: str, client_id: bytes) -> None:
@@ -250,7 +250,7 @@ async def _accepted(sock: socket.socket) -> tuple[socket.socket, Any]:
         return await loop.sock_accept(sock)
     while True:
         await until_ready(loop.add_reader, loop.remove_reader, sock)
-        with contextlib.suppress(BlockingIOError, InterruptedError):  # it is gone again
+        with contextlib.suppress(BlockingIOError, InterruptedError):  # it has disconnected again
             connection, address = sock.accept()
             connection.setblocking(False)
             return connection, address

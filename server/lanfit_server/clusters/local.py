@@ -104,7 +104,7 @@ class LocalClients:
             env=environment_of_children({"PYTHONUNBUFFERED": "1"}),
             **own_group(),
         )
-        # The passphrase goes through the pipe, which stays open: its end tells the client that we are gone.
+        # The passphrase goes through the pipe, which stays open: the client exits when it closes.
         self._processes[name] = process
         assert process.stdin is not None
         process.stdin.write(self._secrets)
@@ -121,7 +121,7 @@ class LocalClients:
                 process.stdin.write(_line(path))
 
     async def stop(self) -> None:
-        """End all of them, and wait until they are gone."""
+        """End all of them, and wait for their end."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

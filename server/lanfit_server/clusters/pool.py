@@ -62,7 +62,7 @@ class TrainerPool:
         runtime: what each runs with; a task may want another backend or device, but never other threads.
         size: how many there are.
         on_ready: called when the first of them has its backend.
-        on_death: called with what is said when one of them dies.
+        on_death: called with a message when one of them dies.
         on_unusable: called when the backend can't be used as the runtime wants it.
     """
 
@@ -91,7 +91,7 @@ class TrainerPool:
         await asyncio.gather(*(slot.trainer.start() for slot in self._slots))
 
     def ready(self, ready: Ready) -> None:
-        """A trainer has its backend."""
+        """Handle a trainer that has loaded its backend."""
         if not self._is_ready:
             self._is_ready = True
             self._on_ready(ready)
@@ -113,7 +113,7 @@ class TrainerPool:
     def dispatch(self) -> None:
         """Assign waiting items in order, preferably to the trainer that read the same block last.
 
-        Results are the same whoever trains, so this changes nothing but times.
+        Results do not depend on the trainer, so this only changes times.
         """
         for slot in self._free():
             if (item := next((each for each in self._queue if each.warm == slot.warm), None)) is not None:

@@ -9,7 +9,7 @@ Report = Epoch | LogLines | Failed | EvaluationResult
 
 
 def events_of(client: str, report: Report) -> tuple[Event, ...]:
-    """Return the events that a client's report is, in order."""
+    """Convert a client's report into events, in order."""
     match report:
         case Epoch(run, task, epoch, metrics, seconds, predictions):
             return (EpochCompleted(client, run, task, epoch, metrics, seconds, predictions),)

@@ -167,7 +167,7 @@ class Roster:
         return unique
 
     def leave(self, name: str, state: str, now: float) -> None:
-        """Record that the client is gone: `lost`, or `left` if it said so."""
+        """Record that the client has disconnected: `lost`, or `left` on purpose."""
         self.rest(name, state)
         member = self._members[name]
         member.connected, member.gone_since = False, now

@@ -75,7 +75,7 @@ class SimulatedCluster:
 
     Args:
         pool: does the training; ended with the cluster.
-        scratch: an empty folder for what is only needed meanwhile.
+        scratch: an empty folder for temporary files.
     """
 
     own_machines = False

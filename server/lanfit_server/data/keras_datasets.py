@@ -71,7 +71,7 @@ class RowSource:
         """Return the rows for a model; None for those of the workspace's folders. A dataset is loaded once.
 
         Raises:
-            InputError: they are gone, can't be loaded, or do not suit the model.
+            InputError: they are missing, can't be loaded, or do not fit the model.
         """
         if self._arrays is None and self._kept is not None and self._job.data == ARRAYS:
             self._arrays = ArraySource.kept(self._kept)

@@ -27,7 +27,7 @@ class ReadyModel:
 
     Args:
         custom: the files with custom objects that the job names.
-        notes: what is to be said about the model, if nobody has said it yet.
+        notes: notes about the model that were not shown yet.
     """
 
     loaded: Loaded
@@ -38,7 +38,7 @@ class ReadyModel:
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model file, and what the job says about compiling it."""
+    """A model file, and the compile options of the job."""
 
     path: str
     compile: Compile

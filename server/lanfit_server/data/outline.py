@@ -1,4 +1,4 @@
-"""All of `Prepared` but the rows, which lie in their own arrays: what a process that has read files tells another."""
+"""All of `Prepared` but the rows, which have their own arrays: the reply of a process that reads files."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Constants(msgspec.Struct, frozen=True):
 
 
 class Outline(msgspec.Struct, frozen=True):
-    """What is known of rows that were read."""
+    """Facts about rows that were read."""
 
     rows: int
     inputs: dict[str, ArraySpec]
-    """By the model's names for them; what stands in the specs is where their rows lie."""
+    """By the model's names for them; the specs give the offsets of their rows."""
     targets: dict[str, ArraySpec]
     train: tuple[int, ...]
-    """Training rows of each shard, or part; so are `validation` rows."""
+    """Training rows of each shard, or part; likewise the `validation` rows."""
     validation: tuple[int, ...]
     numbers: tuple[str, ...]
     notes: tuple[str, ...]
@@ -70,7 +70,7 @@ class Outline(msgspec.Struct, frozen=True):
         )
 
     def filled(self, open_array: Callable[[ArraySpec], AnyArray]) -> Prepared:
-        """With the rows, which `open_array` finds."""
+        """Return the prepared data with its rows, which `open_array` opens."""
         final = Samples(
             {name: open_array(spec) for name, spec in self.inputs.items()},
             {name: open_array(spec) for name, spec in self.targets.items()},

@@ -42,7 +42,7 @@ from lanfit_server.store.result_store import OpenRun
 
 @dataclass(frozen=True)
 class RunData:
-    """The rows of a run, wherever they are."""
+    """The rows of a run, on the server or at clients."""
 
     shards: Sequence[Shard]
     """What is sent with the tasks of each shard: its rows, if the server has them, and the normalizers."""
@@ -103,7 +103,7 @@ def model_of(job: Job, loaded: Loaded, compiled: Compiled, files: Sequence[Allow
 def specs_of(
     job: Job, loaded: Loaded, spec: CompileSpec, losses: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[tuple[InputSpec, ...], tuple[OutputSpec, ...]]:
-    """What is made of the rows for each input and each output of a model.
+    """Return the specs of each input and each output of a model.
 
     With several inputs, ids are not normalized; with several outputs, of the targets only numbers are.
 
@@ -157,7 +157,7 @@ def take(job: Job, model: Model, data: Prepared, taken: Sequence[PartRange], own
 
 
 def patience_note(job: Job, validation: int) -> str:
-    """What is to be said about patience when a run has so few validation rows; empty for nothing."""
+    """Return the note about patience for a run without validation rows; empty if there is none."""
     held_out = job.validation_split if folds_of(job) else validation
     if job.patience is None or METHODS[job.method].in_rounds or held_out:
         return ""
@@ -165,7 +165,7 @@ def patience_note(job: Job, validation: int) -> str:
 
 
 def client_data(job: Job) -> ClientData:
-    """How clients draw the rows of their own files."""
+    """Return how clients split the rows of their own files."""
     return ClientData(
         job.batch_size,
         job.test_split,
@@ -196,19 +196,19 @@ def dealt(data: Prepared) -> RunData:
 
 
 def test_rows(data: Prepared, model: Model, scratch: Path) -> ArrayFile:
-    """The server's test rows, for the model process."""
+    """Write the server's test rows, for the model process."""
     return _rows_file(scratch / "test.block", model, data.test_samples)
 
 
 def no_rows(model: Model, scratch: Path) -> ArrayFile:
-    """No test rows at all, for the model process."""
+    """Write a file without rows, for the model process."""
     none = np.empty(0)
     samples = Samples({each.name: none for each in model.takes}, {each.name: none for each in model.gives})
     return _rows_file(scratch / "none.block", model, samples)
 
 
 def _rows_file(path: Path, model: Model, rows: Samples) -> ArrayFile:
-    """Rows in the form of a shard that has nothing else."""
+    """Write rows as a shard that contains nothing else."""
     nothing = no_normalizers(model.takes, model.gives)
     return ArrayFile.write(path, Shard(rows, rows.take(slice(0)), nothing).block())
 
@@ -255,7 +255,7 @@ def record_of(run: str, job: Job, server_id: bytes, loaded: Loaded, model: Model
 
 
 def _blocks_of(data: RunData) -> tuple[BlockSpec, ...]:
-    """Return what is sent with the tasks of each shard; the same for all if clients have their own data."""
+    """Return the data of the tasks of each shard; the same for all if clients have their own data."""
     if data.own is not None:
         return (block_of(data.shards[0].block()),) * len(data.shards)
     return tuple(block_of(shard.block()) for shard in data.shards)

@@ -64,7 +64,7 @@ def read_data(
     source: Source | None = None,
     stop: threading.Event | None = None,
 ) -> Prepared:
-    """Steps 1 and 2: files to shards, in memory-mapped files under `scratch`.
+    """Read files to shards (steps 1 and 2), in memory-mapped files under `scratch`.
 
     Args:
         source: the source of the rows, if not the workspace's folders.
@@ -83,7 +83,7 @@ def read_files(read_request: ReadRequest, stop: threading.Event | None = None) -
     """Read in a separate process; in another one, file after file, if several at once may have been too much.
 
     Raises:
-        LanfitError: whatever is wrong with the data.
+        LanfitError: the data is invalid.
         KeyboardInterrupt: as `read_data`.
     """
     try:
@@ -115,7 +115,7 @@ def read_elsewhere(read_request: ReadRequest, stop: threading.Event | None = Non
     """Read in a separate process.
 
     Raises:
-        LanfitError: whatever is wrong with the data.
+        LanfitError: the data is invalid.
         ReaderEnded: the process ended without an answer.
     """
     read_request.scratch.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def read_rows(read_request: ReadRequest, source: Source | None = None) -> Prepar
     """Read in this process.
 
     Raises:
-        LanfitError: whatever is wrong with the data.
+        LanfitError: the data is invalid.
     """
     request, folds = read_request.request, read_request.folds
     data = prepare(request, _allocate_in(read_request.scratch), source)
@@ -158,7 +158,7 @@ def _block_of(scratch: Path, name: str) -> Path:
 
 
 def request_of(job: Job, workspace: Workspace, model: Model) -> DataRequest:
-    """What to read for a job."""
+    """Return the read request of a job."""
     return DataRequest(
         x_dir=workspace.inputs,
         y_dir=workspace.targets if job.order == "XY" else None,
@@ -206,7 +206,7 @@ def fold_of(job: Job, number: int) -> Fold:
 
 
 def named_arrays(job: Job) -> NamedArrays | None:
-    """Which arrays of an npz file a job names; None when it names none."""
+    """Return the arrays of an npz file that a job names; None when it names none."""
     return NamedArrays(job.inputs or (), job.targets or ()) if job.inputs or job.targets else None
 
 

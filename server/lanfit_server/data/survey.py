@@ -119,7 +119,7 @@ def _like(names: Sequence[str], prefix: str, table: Mapping[str, ArraySpec]) -> 
 def unite(
     surveys: Sequence[ClientSurvey], model: Model, own: ClientData, limit: float = DEFAULTS.max_weight
 ) -> tuple[RunData, tuple[str, ...]]:
-    """The data of all clients together, and notes about it.
+    """Merge the surveys of all clients; return the data and notes.
 
     The constants equal those of a single fit over all training rows (Chan et al. 1979).
 
@@ -127,7 +127,7 @@ def unite(
         limit: a client's rows count at most this multiple of the median of all, because they are a claim.
 
     Raises:
-        InputError: clients have different columns or kinds of labels, or too many labels; who has what is named.
+        InputError: clients have different columns or kinds of labels, or too many labels; the clients are named.
     """
     _check_alike(surveys)
     moments = reduce(Moments.merge, _limited([each.moments for each in surveys], limit))

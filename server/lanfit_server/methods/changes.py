@@ -1,4 +1,4 @@
-"""What the operator can change in a run that is in progress, whatever its method is. Pure."""
+"""What the operator can change in a run in progress, for all methods. Pure."""
 
 from __future__ import annotations
 

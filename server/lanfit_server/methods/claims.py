@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def counted(claims: Sequence[int], limit: float) -> tuple[int, ...]:
     """Return the weight of each of these numbers of rows: at most `limit` times their median, and at least 1.
 
-    Of two middle values the smaller one is the median: otherwise, with two clients, one that lies would set its own
+    Of two middle values the smaller one is the median: otherwise, with two clients, a dishonest one would set its own
     limit. If none exceeds it, all are returned unchanged.
     """
     if not claims:

@@ -1,4 +1,4 @@
-"""The part of the summary about each client: its model and its folds, whoever trained them. Read-only."""
+"""The part of the summary about each client: its model and its folds, trained by any client. Read-only."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Independent:
     Args:
         folds: of each shard; 0 without.
         changes: settings of tasks that the job lists; the tasks have them already.
-        merge: what is made of all models together.
+        merge: how the models are merged.
         compares: whether clients evaluate the models, as the server has no test rows; each may take `limit` seconds.
         max_weight: what the rows of one client count at most, as a multiple of the median of all.
     """

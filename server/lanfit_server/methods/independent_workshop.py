@@ -29,7 +29,7 @@ class IndependentWorkshop:
     """A `Workshop` for `Independent`.
 
     Args:
-        scratch: a folder for what is only needed while the run goes on.
+        scratch: a folder for temporary files of the run.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The registry of methods, by their names in jobs: what is known of each before a run starts.
+"""The registry of methods, by their names in jobs: the facts about each that are known before a run starts.
 
 Their other halves, which do the work of a run, are in workshops.py.
 """

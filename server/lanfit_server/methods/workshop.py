@@ -58,7 +58,7 @@ class RoundChannel:
         self._answers.put_nowait(stop)
 
     def close(self) -> None:
-        """Nobody decides any more: the run goes on to its end."""
+        """End the decisions of the program: the run continues to its end."""
         self._is_closed = True
         self.answer(False)
 

@@ -32,12 +32,12 @@ class Context:
     Args:
         weights: the model's starting weights.
         owners: the client that each shard belongs to.
-        scratch: a folder for what is only needed while the run goes on.
+        scratch: a folder for temporary files of the run.
         log: called with lines for the operator.
-        channel: who decides after every round whether there is a next one; None if nobody does.
-        follows_rounds: whether somebody needs the figures of a round as soon as it is over.
+        channel: the program that decides after every round whether there is a next one; None without one.
+        follows_rounds: whether a watcher or program needs the metrics of a round as soon as it is over.
         grace: seconds for which clients are expected back by a server that resumes a run.
-        shown: the test rows whose predictions people follow.
+        shown: the test rows whose predictions are shown.
     """
 
     job: Job

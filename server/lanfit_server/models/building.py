@@ -73,7 +73,7 @@ def build(blueprint: Blueprint) -> Any:
 
 
 def build_file(path: Path, blueprint: Blueprint) -> int:
-    """Build a model and write it, whole or not at all; return the number of its parameters.
+    """Build a model and write it, completely or not at all; return the number of its parameters.
 
     Raises:
         InputError: as `build`.

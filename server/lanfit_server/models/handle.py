@@ -239,7 +239,7 @@ class Built(msgspec.Struct, frozen=True, tag="built"):
 
 
 class LoadedDataset(msgspec.Struct, frozen=True, tag="set_loaded"):
-    """The arrays of a set, named as in `KerasSet`, and what is to be said about them."""
+    """The arrays of a dataset, named as in `KerasSet`, and notes about them."""
 
     name: str
     arrays: ArrayFile
@@ -298,7 +298,7 @@ MOST_DEATHS = 3
 
 
 class _Memory:
-    """What a model process was told that later requests build on: another one is told it again."""
+    """The requests that a replacement process must receive again."""
 
     def __init__(self) -> None:
         self._load: LoadModel | None = None
@@ -306,10 +306,10 @@ class _Memory:
         self._model: UseModel | None = None
         self._data: UseData | None = None
         self._known_to_child: set[type[Request]] = set()
-        """What the present process has heard."""
+        """The requests that the current process has received."""
 
     def note(self, request: Request, reply: Reply) -> None:
-        """A request was answered."""
+        """Record a request that was answered."""
         if isinstance(request, LoadModel) and isinstance(reply, Loaded):
             self._load, self._loaded, self._model, self._data = request, reply, None, None
             self._known_to_child = {LoadModel}
@@ -321,11 +321,11 @@ class _Memory:
             self._known_to_child.add(UseData)
 
     def forget(self) -> None:
-        """There is a new process, which has heard nothing."""
+        """Forget the old process: a new one has received nothing."""
         self._known_to_child.clear()
 
     def missing(self, request: Request) -> list[Request]:
-        """Return what is to be said before a request, in this order."""
+        """Return the requests that must be repeated before this one, in order."""
         found: list[Request] = []
         if isinstance(request, Compile) and self._load is not None:
             # Not over the first weights: the server looks into that file.
@@ -338,9 +338,9 @@ class _Memory:
         ]
 
     def on_reply(self, request: Request, reply: Reply) -> Problem | None:
-        """Return what a new process answers to what is said again; returns what is wrong with it.
+        """Check the reply of a replacement process to a repeated request; return the problem, or None.
 
-        A file that is another by now is refused: the operator was shown the first.
+        A file that has changed is refused: the operator was shown the first one.
         """
         if isinstance(reply, Problem):
             return reply
@@ -358,12 +358,12 @@ class _Memory:
 class ModelProcess:
     """The model process. Asks one thing at a time, in the order of the calls.
 
-    One that is killed (the system does that when memory runs out) is replaced at once, whatever it was doing: the new
-    one is told what the old one knew, and what was asked is asked again, until a request has killed several in a row.
+    A process that is killed (the system does that when memory runs out) is replaced at once: the replacement gets the
+    state of the old process, and the open request is repeated, until a request has killed several in a row.
 
     Args:
         start: starts a child.
-        log: called with what the operator is told when a process died.
+        log: called with a message for the operator when a process died.
     """
 
     def __init__(
@@ -386,7 +386,7 @@ class ModelProcess:
     async def start(
         cls, log: Callable[[str], None], module: str = "lanfit_server.models.model_process"
     ) -> ModelProcess:
-        """Start the process; it imports Keras while nobody waits for it yet."""
+        """Start the process; it imports Keras in the background."""
         environment = entry_of(MODEL_BACKEND).variables(None)
 
         async def start() -> Child[Reply]:
@@ -407,7 +407,7 @@ class ModelProcess:
             TrainingError: process after process died of it.
         """
         while True:
-            # Who is cancelled while it waits must not leave an answer behind that the next one would take for its own.
+            # A cancelled caller must not leave its answer to the next one.
             exchange = asyncio.create_task(self._exchange(request))
             self._exchanges.add(exchange)
             exchange.add_done_callback(self._exchanged)
@@ -425,7 +425,7 @@ class ModelProcess:
     def _exchanged(self, exchange: asyncio.Task[Reply]) -> None:
         self._exchanges.discard(exchange)
         if not exchange.cancelled():
-            exchange.exception()  # whoever asked may have gone away, and an error that nobody fetches is printed
+            exchange.exception()  # the caller may have been cancelled, and asyncio prints an error that is not fetched
 
     async def _exchange(self, request: Request) -> Reply:
         async with self._turn:
@@ -463,13 +463,13 @@ class ModelProcess:
         return await self._child.receive()
 
     async def _watch(self, child: Child[Reply]) -> None:
-        """Notice the end of a process from which nobody waits for an answer; who does notices it, too."""
+        """Notice the end of a process while no caller waits for an answer; a caller that does notices it itself."""
         died = await child.ended()
         async with self._turn:
             if self._stopping or self._child is not child or self._idle_deaths == MOST_DEATHS:
                 return  # replaced already, or only when it is needed: one may not even live for long enough to be asked
             self._idle_deaths += 1
-            with contextlib.suppress(errors.LanfitError):  # for who asks next
+            with contextlib.suppress(errors.LanfitError):  # for the next caller
                 await self._replace(died, again=False)
 
     async def _replace(self, died: errors.ChildDied, *, again: bool) -> None:
@@ -484,7 +484,7 @@ class ModelProcess:
         child = self._child
         if (why := unusable(MODEL_BACKEND, child.exit_code, child.last_lines)) is not None:
             raise why
-        if self._stopping or not (child.was_killed or os.name == "nt"):  # Windows can't tell these apart
+        if self._stopping or not (child.was_killed or os.name == "nt"):  # Windows can't distinguish these
             raise died
         self._memory.forget()
         try:

@@ -37,7 +37,7 @@ TIMEOUT = 30.0
 
 @dataclass(frozen=True)
 class _File:
-    """A file that Keras keeps: where it lies under `datasets`, and from where it comes."""
+    """A file that Keras caches: its path under `datasets`, and its source."""
 
     path: str
     url: str
@@ -86,7 +86,7 @@ def load_set(name: str, args: str = "") -> KerasSet:
         args: arguments of the loader: "num_words=10000,skip_top=20".
 
     Raises:
-        InputError: no such set or argument, or it can't be downloaded: which file has to be put where is said.
+        InputError: no such dataset or argument, or the download failed: the hint names the file and its place.
     """
     name = check_set(name)
     load: Callable[..., Any] = import_module(f"keras.datasets.{name}").load_data
@@ -132,7 +132,7 @@ def parse_args(name: str, args: str, signature: inspect.Signature) -> dict[str, 
 
 
 def padded(found: KerasSet, input_shape: Sequence[int | None]) -> tuple[KerasSet, tuple[str, ...]]:
-    """Return a set in plain arrays, and what is to be said about it; one that has no sequences stays as it is.
+    """Return a dataset in plain arrays, and notes about it; one without sequences stays as it is.
 
     Sequences are cut and padded to the model's input, as `keras.utils.pad_sequences` does by default: zeros in front,
     the last values kept; to the longest one if the model takes any length.
@@ -217,7 +217,7 @@ def _first_line(error: Exception) -> str:
 
 @contextmanager
 def _bounded_in_time() -> Iterator[None]:
-    """Keras downloads without a timeout: give it one."""
+    """Set a timeout for Keras' downloads, which have none."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)
     try:

@@ -21,7 +21,7 @@ def find_model(workspace: Workspace, name: str) -> Path:
     folder = workspace.relative(workspace.models)
     if not name:
         raise lanfit_error("model.none", folder=folder)
-    found = ", ".join(path.name for path in models_in(workspace)) or "no model at all"
+    found = ", ".join(path.name for path in models_in(workspace)) or "no model"
     raise lanfit_error("model.not-found", name=name, folder=folder, found=found)
 
 
@@ -33,7 +33,7 @@ def check_there(path: Path) -> None:
     """
     if not path.exists():
         found = ", ".join(sorted(each.name for each in path.parent.glob("*") if is_model_name(each.name)))
-        raise lanfit_error("model.not-found", name=path.name, folder=path.parent.name, found=found or "no model at all")
+        raise lanfit_error("model.not-found", name=path.name, folder=path.parent.name, found=found or "no model")
 
 
 def models_in(workspace: Workspace) -> list[Path]:

@@ -264,7 +264,7 @@ def problem(failed: LanfitError | MemoryError | OSError | sqlite3.OperationalErr
 
 
 def main() -> None:
-    """Serve until the server is gone."""
+    """Serve until the server has ended."""
     parent: Parent[Request] = Parent(Request)
     requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
     parent.listen(requests.put)  # a thread: it notices the server's end also while Keras is imported

@@ -25,7 +25,7 @@ MOST_OF_CELL = 12
 def seen_of(
     model: Model, targets: Mapping[str, AnyArray], predictions: Mapping[str, AnyArray], shown: Sequence[int]
 ) -> Seen | None:
-    """Return what is seen of the predictions for all test rows; None if no output can be shown.
+    """Return a sample of the predictions for all test rows; None if no output can be shown.
 
     Args:
         targets: as the files have them, in the model's shapes.

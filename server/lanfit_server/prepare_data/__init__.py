@@ -1,4 +1,4 @@
-"""From someone's table or images to `dataset/`, and back: `lanfit prepare` and `lanfit predict`."""
+"""Convert a user's table or images to `dataset/`, and back: `lanfit prepare` and `lanfit predict`."""
 
 from lanfit.errors import register
 from lanfit_server.prepare_data.errors import ERRORS

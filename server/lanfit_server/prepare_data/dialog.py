@@ -147,7 +147,7 @@ def ask_corrections(
     """Ask for corrections until there are no more; show the columns again after each.
 
     Raises:
-        InputError: a correction is not possible, and nobody can give another.
+        InputError: a correction is not possible, and there is no terminal to ask for another.
     """
     if terminal.take_defaults:
         return columns
@@ -180,7 +180,7 @@ def _correction(
 
 
 def ask_model(terminal: Terminal, given: str | None, usual: str) -> str:
-    """Ask which model to create: mlp, cnn or none. None is the default if nobody is asked at a terminal."""
+    """Ask which model to create: mlp, cnn or none. None is the default without a terminal."""
     if given is not None:
         return choice(KINDS)(given)
     default = usual if terminal.interactive and not terminal.take_defaults else "none"

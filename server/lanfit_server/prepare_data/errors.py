@@ -9,7 +9,7 @@ from lanfit.errors import ErrorText, InputError
 _SHOWN = "`lanfit prepare TABLE` without --yes shows all columns and asks."
 
 ERRORS: Mapping[str, ErrorText] = {
-    # --- what is given ---
+    # --- the arguments ---
     "prepare.not-found": ErrorText(
         InputError,
         "the file or folder {path} does not exist",
@@ -93,7 +93,7 @@ ERRORS: Mapping[str, ErrorText] = {
         "column {column!r} can't be the target of a classification: it has {count:,} distinct values",
         "Use --task regression if they are numbers, or choose another column with --target. " + _SHOWN,
     ),
-    # --- what is there already ---
+    # --- existing files ---
     "prepare.in-the-way": ErrorText(
         InputError,
         "{folder} already contains other files: {files}",

@@ -201,7 +201,7 @@ def _nothing_on_stderr() -> Iterator[None]:
 
 
 def _load(keras: Any, path: Path) -> Any:
-    """With its loss, which determines what it predicts; a custom loss is not needed for that."""
+    """Load the model with its loss, which determines its predictions; a custom loss is not needed for that."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a new optimizer does not matter for predictions
         try:

@@ -1,4 +1,4 @@
-"""A table as text cells, whatever its format: what is shown of it, and what a recipe is applied to.
+"""A table of any format as text cells: for the preview, and as the input of a recipe.
 
 The layout of a csv file is detected in `layout`, a sheet is read in `xlsx`; only the cells stay text here.
 """

@@ -1,1 +1,1 @@
-"""What people follow of a run, made of its events while it goes on and of its files afterwards."""
+"""Views of a run, from its events while it runs and from its files afterwards."""

@@ -23,7 +23,7 @@ NETWORK = ("join", "receive", "send")
 
 
 def figures_of(summary: Summary) -> dict[str, float]:
-    """Return what is compared of a run: the metrics of its final model, its wall time, and the bytes of its clients."""
+    """Return the compared values of a run: the metrics of its final model, its wall time, the bytes of its clients."""
     metrics = dict(summary.final.metrics) if summary.final is not None else {}
     order = [*(name for name in METRICS if name in metrics), *(name for name in metrics if name not in METRICS)]
     moved = sum(client.bytes.received + client.bytes.sent for client in summary.clients)

@@ -1,7 +1,7 @@
 """Two runs of the same model on the same rows, one on all clients and one on one machine.
 
-Both have the number of their pair in a comment above their job.toml, which is written before they begin: whatever ends
-the server, they belong together.
+Both have the number of their pair in a comment above their job.toml, which is written before they begin, so that it
+survives any end of the server.
 """
 
 from __future__ import annotations

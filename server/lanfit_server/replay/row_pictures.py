@@ -1,7 +1,7 @@
 """Test rows as people see them: small pictures, or their first values, and their targets in words.
 
 `shown_rows.npz` in the folder of a run has as many of them as fit, so that rows of a confusion matrix can be looked up
-while the run goes on and afterwards.
+during the run and afterwards.
 """
 
 from __future__ import annotations

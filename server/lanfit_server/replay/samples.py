@@ -1,6 +1,6 @@
 """What models make of test rows, as it is shown: the sections `samples` and `confusion` of the live page. Pure.
 
-`SamplesView` is made of events, while a run goes on or from its `predictions.jsonl` afterwards.
+`SamplesView` is built from events, during a run or from its `predictions.jsonl` afterwards.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class SamplesView:
             del self._matrices[next(iter(self._matrices))]
         self._changed.add(("confusion", name))
 
-    # --- what is shown ------------------------------------------------------------------------------------------
+    # --- the view -----------------------------------------------------------------------------------------------
 
     def meta(self, section: str) -> dict[str, Any] | None:
         """Return what does not depend on models; None as long as there is nothing to show."""
@@ -115,7 +115,7 @@ class SamplesView:
         return self._meta
 
     def models(self, section: str, names: Iterable[str] | None = None) -> dict[str, Any]:
-        """Return what is shown of these models; None: of all."""
+        """Return the view of these models; None for all."""
         if section == "confusion":
             return {name: self._matrices[name] for name in names or self._matrices if name in self._matrices}
         return {name: self._of_model(name) for name in names or self._histories if name in self._histories}
@@ -192,7 +192,7 @@ def shown_numbers(target: str, rows: list[list[float]]) -> list[list[float]]:
 
 
 def softmax(logits: Sequence[float]) -> list[float]:
-    """Return the probabilities that logits stand for."""
+    """Return the probabilities of logits."""
     most = max(logits)
     powers = [math.exp(value - most) for value in logits]
     return [power / sum(powers) for power in powers]

@@ -1,10 +1,10 @@
-"""Who did what when, as it is shown: the section `timeline` of the live page. Pure.
+"""The timeline of clients: the section `timeline` of the live page. Pure.
 
-Theory of operation. Clients measure how long each part of a task takes, and tell it with every epoch and with the
-result; the server knows when these messages came. So the parts since the last message are laid out backwards from the
-time of a message, in the order in which they happen. Receiving is at the beginning of a task, and the import of the
-backend in a gap after it. What is between two tasks is waiting. After a run the same is made of `events.jsonl`, which
-has no epochs: then a task has one span of each kind.
+Theory of operation. Clients measure how long each part of a task takes, and report it with every epoch and with the
+result; the server knows when these messages arrived. So the parts since the last message are laid out backwards from
+the time of a message, in the order in which they happen. Receiving is at the beginning of a task, and the import of the
+backend in a gap after it. The time between two tasks is waiting. After a run the timeline is built from `events.jsonl`,
+which has no epochs: then a task has one span of each kind.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class TimelineView:
         return self._lanes.setdefault(client, _Lane(at))
 
     def _drop(self, client: str, at: float) -> None:
-        """A client does not have its task any more: what it did with it is not known."""
+        """Drop the open spans of a client that no longer has its task: their ends are unknown."""
         lane = self._lanes.get(client)
         if lane is not None:
             lane.end, lane.open = max(lane.end, at) if lane.open else lane.end, None
@@ -141,7 +141,7 @@ class TimelineView:
 
     def _lay(self, client: str, lane: _Lane, task: _Open, spent: Mapping[str, float], until: float, epoch: int) -> None:
         """Lay out what a client has done since its last message."""
-        if not spent:  # an older client, or an epoch that is told again
+        if not spent:  # an older client, or an epoch that is reported again
             self._add(client, "train", lane.end, until, task.round, epoch)
             lane.end = max(lane.end, until)
             return

@@ -193,7 +193,7 @@ def _draw_figure(
 
 
 def metrics_of(history: Mapping[str, Sequence[float]]) -> list[str]:
-    """The metrics of a history without those of validation, the loss first, the others in their order."""
+    """Return the metrics of a history without those of validation, the loss first, the others in their order."""
     names = dict.fromkeys(name.removeprefix(_VALIDATION) for name in history)
     return sorted(names, key=lambda name: name != "loss")
 

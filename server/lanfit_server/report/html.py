@@ -1,7 +1,7 @@
 """`report.html`: a run in one file that needs no network and no script. It has the styles of the live page.
 
-It is made of the files of the run alone, so that it can be made again at any time. All text is escaped: names, errors
-and metrics come from clients.
+It is made from the files of the run alone, so it can be made again at any time. All text is escaped: names, errors and
+metrics come from clients.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lanfit_server.store.summary import SECONDS, ClientFacts, Summary
 
 #: The styles of the live page.
 STYLES = Path(__file__).parent.parent / "ui" / "dashboard" / "static" / "app.css"
-#: Nothing is loaded from anywhere, and no script is executed, whatever the file contains.
+#: Nothing is loaded from anywhere, and no script is executed.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 #: The most classes of a confusion matrix, which is to be read.
 MOST_CLASSES = 30
@@ -117,7 +117,7 @@ def _warnings(summary: Summary) -> str:
     for each in summary.rounds:
         lines += [f"round {each.round} without {client}: {why}" for client, why in each.left_out.items()]
     if summary.clients_wanted is not None:
-        lines.append(f"The run started with fewer clients than the {summary.clients_wanted} that were wanted.")
+        lines.append(f"The run started with fewer clients than the {summary.clients_wanted} requested.")
     return card("Warnings", "".join(f"<p>{text_of(line)}</p>" for line in dict.fromkeys(lines)))
 
 

@@ -36,7 +36,7 @@ def card(title: str, content: str) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table; numbers, and the heads of columns that begin with one, are on the right."""
+    """Return a table; numbers, and the heads of columns that begin with one, are aligned right."""
     listed = list(rows)
     if not listed:
         return ""

@@ -133,7 +133,7 @@ def _worst(predictions: Predictions, columns: _Columns, most: int) -> tuple[NDAr
 
 @dataclass(frozen=True)
 class _Columns:
-    """What is shown of a row: pairs of what is true and what was predicted, then the rest."""
+    """The cells of a row: pairs of true and predicted values, then the rest."""
 
     heads: list[str]
     true: AnyArray
@@ -189,12 +189,12 @@ def _numbers(predictions: Predictions, y: AnyArray) -> _Columns:
 
 
 def _places(count: int) -> list[str]:
-    """What tells several of one kind apart."""
+    """Return suffixes that distinguish several columns of one kind."""
     return [""] if count == 1 else [f" {number}" for number in range(1, count + 1)]
 
 
 def _plain(part: AnyArray) -> list[list[Any]]:
-    """Numbers of Python; float32 as short as it is written, 0.1 and not 0.10000000149."""
+    """Convert to numbers of Python, with the shortest form of a float32: 0.1, not 0.10000000149."""
     if part.dtype.kind == "f" and part.dtype.itemsize < 8:
         part = part.astype(str).astype(np.float64)
     found: list[list[Any]] = (part.astype(np.uint8) if part.dtype.kind == "b" else part).tolist()

@@ -1,4 +1,4 @@
-"""All reports of a run that has ended. Each one is written by itself: what can't be written is told, and no more."""
+"""All reports of a run that has ended. Each is written independently: a report that can't be written is logged."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def comparison(summary: Summary, folder: Path) -> str:
 
 
 def timeline(folder: Path) -> str:
-    """Return who did what when, drawn with one lane for each client."""
+    """Return the timeline, drawn with one lane for each client."""
     spans = timeline_of_run(folder)
     if not spans:
         return ""

@@ -96,7 +96,7 @@ def lines(
     width: int | None = None,
     height: int | None = None,
 ) -> Sequence[str]:
-    """The summary as a table for people.
+    """Return the summary as a table for people.
 
     Args:
         folder: the folder with the files of the run.

@@ -1,7 +1,7 @@
 """`report.xlsx`: the summary, all histories and predictions for the test rows, for people. Computes nothing.
 
-Numbers are numbers, and text is text, whatever it begins with. Of many test rows the wrong predictions are here, and
-all are in `predictions.csv` (docs/decisions/0023).
+Numbers are written as numbers, and text as text, even if it begins with "=". With many test rows, only the wrong
+predictions are here, and all are in `predictions.csv` (docs/decisions/0023).
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def write_workbook(path: Path, summary: Summary, predictions: Mapping[str, Predi
                 sheet.heads(table.heads if len(tables) == 1 else [first, *(f"{name}: {head}" for head in others)])
                 for row in table.rows:
                     sheet.line(row)
-    except FileCreateError as wrong:  # it is not derived from the error that it stands for
+    except FileCreateError as wrong:  # it is not derived from the error that it wraps
         raise OSError(f"{wrong}") from wrong
 
 
@@ -107,7 +107,7 @@ def _labels(labels: RecordedLabels) -> str | None:
 
 
 def _write_outcome(sheet: _Sheet, summary: Summary) -> None:
-    """The models of the run as a whole."""
+    """Write the models of the run as a whole."""
     models: list[tuple[list[Cell], dict[str, float]]] = []
     if summary.final is not None:
         client, number = summary.final.client, summary.final.round

@@ -38,7 +38,7 @@ class Collecting:
         self.runs: list[str] = []
 
     def waiting_for(self) -> str:
-        """Return what is still missing, as a sentence."""
+        """Return the missing results, as a sentence."""
         if self._wanted:
             return f"{len(self.delivered)} of {pluralize(self._wanted, 'client has', 'clients have')} delivered."
         if self._missing:

@@ -1,7 +1,7 @@
 """Detects corruption on disk in a run of an earlier server, before anything is built on it.
 
-Everything that is read back is compared with its hash. What can be repeated is: a result's task is leased again, a
-round is computed again. Anything else is reported, with what is left and the command that starts the same job again.
+Everything that is read back is compared with its hash. A task with a corrupted result is leased again, and a corrupted
+round is computed again. Other damage is reported, with the remaining files and the command that restarts the job.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def open_ledger(workspace: Workspace, run: str) -> Ledger:
     """Open the ledger of a run, and read all of it.
 
     Raises:
-        InputError: it is damaged; the hint lists what is left of the run.
+        InputError: it is damaged; the hint lists the remaining files of the run.
     """
     folder = workspace.run_folder(run)
     try:
@@ -74,7 +74,7 @@ def _how_to_start_again(workspace: Workspace, run: str) -> str:
 
 
 def damage_of(path: Path, specs: Iterable[ArraySpec], block_id: str) -> str:
-    """Return what is wrong with a block of such arrays, as the end of a sentence; empty for nothing. Reads the block.
+    """Return the problem of a block of such arrays, as the end of a sentence; empty if there is none. Reads the block.
 
     Args:
         block_id: the SHA-256 of its bytes; empty if unknown.

@@ -72,7 +72,7 @@ class Dispatch:
         self._all_sent.set()
 
     def use(self, used: BlockSpec, weights: Mapping[str, AnyArray]) -> None:
-        """Let tasks begin with these weights from now on. Weights before the previous ones are not served any more."""
+        """Start tasks with these weights from now on. Weights before the previous ones are no longer served."""
         if used != self._weights:
             self._unsent = 0
             self._all_sent.clear()
@@ -181,7 +181,7 @@ def check_memory(data: RunData, shard: int, weights: Mapping[str, AnyArray], mem
     An estimate: the rows as float32, which is what trains, and the weights with what an optimizer keeps of them.
 
     Raises:
-        InputError: it will not fit; what would is said.
+        InputError: it will not fit; the hint names a size that does.
     """
     rows = [array for each in (data.shards[shard].train, data.shards[shard].validation) for array in each.unweighed]
     row_bytes = FLOAT32 * sum(array.size for array in rows)

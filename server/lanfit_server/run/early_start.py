@@ -1,6 +1,6 @@
 """Starting a run with fewer clients than requested: after `--start-after`, or when the operator presses Enter. Pure.
 
-Someone is always missing, but only the operator can decide how many are enough, so by default all are waited for.
+Clients are often missing, but only the operator can decide how many are enough, so by default the run waits for all.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class EarlyStart:
         """Return why it can't start with these clients; empty if it can."""
         if len(ready) < max(1, self.least):
             least = f"at least {pluralize(max(1, self.least), 'client')}"
-            there = f"{len(ready)} {'is' if len(ready) == 1 else 'are'} ready" if ready else "nobody is ready"
+            there = f"{len(ready)} {'is' if len(ready) == 1 else 'are'} ready" if ready else "no client is ready"
             return f"{there}, but {least} must be."
         if missing := [name for name in self.local if roster.name_of(name) not in ready]:
             return f"{' and '.join(missing)} on this machine {'is' if len(missing) == 1 else 'are'} still starting."

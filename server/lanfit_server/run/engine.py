@@ -5,7 +5,7 @@ the order in which they must be carried out. The shell (shell.py) feeds events t
 instructions, so any order of events can be tested in a unit test.
 
 The handler of an event only records what has changed. Afterwards the engine examines its whole state once (`_decide`):
-clients that are gone for too long, tasks without progress, idle clients. The state consists of
+clients that are absent for too long, tasks without progress, idle clients. The state consists of
 
 - `table`: the tasks and their leases (tasks.py);
 - the `method`: which tasks exist, and how results are used (methods/);
@@ -104,10 +104,10 @@ class Terms:
 
     Args:
         owners: the client that each shard belongs to.
-        bound: whether clients have their own data, so that nobody else can do their tasks.
+        bound: whether clients have their own data, so that no other client can do their tasks.
         deadline: how long such a client is waited for, in seconds.
         copies: whether a client that has nothing to do may try another's task.
-        epochs: of each task; `shown_epochs` are those that people are told of.
+        epochs: of each task; `shown_epochs` are those in messages.
         folds: of the job; 0 without.
         method: the job's.
         unchangeable: settings that can't be changed in this run, and why.
@@ -130,11 +130,11 @@ class Terms:
 
 @dataclass
 class Presence:
-    """When clients left, on the monotonic clock; only clients that are gone."""
+    """When clients left, on the monotonic clock; only absent clients."""
 
     gone_since: dict[str, float] = field(default_factory=dict)
     left: set[str] = field(default_factory=set)
-    """Those that said goodbye."""
+    """Those that left on purpose."""
 
     def join(self, client: str) -> None:
         self.gone_since.pop(client, None)
@@ -204,7 +204,7 @@ class RunEngine:
                              self._evaluations.wake(now)]))  # fmt: skip
 
     def _seconds_left(self, client: str, deadline: float, now: float) -> float:
-        """Return the seconds until the deadline of a client that is gone; infinite while it is here."""
+        """Return the seconds until the deadline of an absent client; infinite while it is connected."""
         if client in self.table.here:
             return math.inf
         return self._presence.gone_since.get(client, now) + deadline - now
@@ -423,7 +423,7 @@ class RunEngine:
         self._emit(events.ClientLeft(name, left.reason, left.lost, task=task.key if task else "", deadline=deadline))
 
     def _in_grace(self, now: float) -> bool:
-        """Return whether clients that are gone keep their tasks: after a restart or a suspension of the server."""
+        """Return whether absent clients keep their tasks: after a restart or a suspension of the server."""
         return now < self._grace_ends
 
     def _lose(self, name: str, reason: str) -> Task | None:
@@ -525,7 +525,7 @@ class RunEngine:
         self._give_up(now)
         for record, client in self.table.torn():
             task = record.task.key
-            self._do(Cancel(client, task, "another client of its group is gone: all begin anew together"))
+            self._do(Cancel(client, task, "a client of the group was lost; all tasks of the group restart"))
             self._do(NoteEnd("not needed", task, client))
             record.drop(client, "lose")
         if self.table.open and self.method.seconds_left(now) <= 0:
@@ -536,7 +536,7 @@ class RunEngine:
             self._lease_out(now)
 
     def _give_up(self, now: float) -> None:
-        """Give up waiting for clients with client data that are gone for too long."""
+        """Give up waiting for clients with client data that are absent for too long."""
         for name in dict.fromkeys(record.owner for record in self.table.open if record.bound):
             if self._seconds_left(name, self._terms.deadline, now) > 0:
                 continue

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lanfit.errors import ErrorText, InputError, TrainingError
 
 ERRORS: Mapping[str, ErrorText] = {
-    # --- a run to go on with ---
+    # --- a run to resume ---
     "resume.no-run": ErrorText(
         InputError,
         "there is no run {run!r}: {folder}/ contains {known}",

@@ -39,7 +39,7 @@ class Evaluations:
     Args:
         owners: the client that each shard belongs to.
         left: gives the seconds until a client has been waited for long enough; infinite while it is here.
-        waits: whether those that are gone are waited for at all.
+        waits: whether absent clients are waited for.
     """
 
     def __init__(self, owners: Sequence[str], left: Callable[[str, float], float], *, waits: bool) -> None:

@@ -40,7 +40,7 @@ class Finalizer:
     """Does what the earlier server would have done with complete results.
 
     Args:
-        scratch: for the data, which is read again as the run's own job says.
+        scratch: for the data, which is read again with the run's own job.
     """
 
     def __init__(self, workspace: Workspace, models: ModelProcess, scratch: Path, log: Callable[[str], None]) -> None:
@@ -52,7 +52,7 @@ class Finalizer:
     async def run(self, run: OpenRun, roster: Roster) -> Summary | None:
         """Return the run's new summary: `done` if no result is missing, else `partial`.
 
-        None for a run in rounds: what comes next depends on its results, and only a server that goes on can do it.
+        None for a run in rounds: the next step depends on its results, and only a server that resumes it can do it.
         """
         began = time.monotonic()
         record = run.record

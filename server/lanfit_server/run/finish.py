@@ -40,7 +40,7 @@ class Finish:
     """Ends a run.
 
     Args:
-        scratch: a folder for what is only needed meanwhile.
+        scratch: a folder for temporary files.
         targets: of the server's test rows, as the files hold them (with order XX the inputs); None without test rows.
         failure: why the run ended earlier than the job wants; empty when it did not.
     """

@@ -100,7 +100,7 @@ class AssignShards(Instruction):
 
 @dataclass(frozen=True)
 class Persist(Instruction):
-    """Record tasks; instructions that follow wait until they are on disk, however long that takes."""
+    """Record tasks; instructions that follow wait until they are on disk."""
 
     tasks: Sequence[OwnedTask]
     epochs: int = 0

@@ -24,7 +24,7 @@ LOG_LIMIT = 16 * 1024 * 1024
 
 
 class _Printable(logging.Formatter):
-    """Return lines of a log that can be shown on any terminal, whatever they quote."""
+    """Return lines of a log that can be shown on any terminal, with all control characters escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))

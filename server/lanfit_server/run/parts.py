@@ -48,7 +48,7 @@ class Takers:
         return sorted(ready, key=lambda name: (places.get(name, len(places)), natural_key(name)))
 
     def of_all(self, owners: Sequence[str]) -> tuple[PartRange, ...]:
-        """The parts of these clients, in their order."""
+        """Return the parts of these clients, in their order."""
         return tuple(self.by[name] for name in owners)
 
     def notes(self, owners: Sequence[str]) -> list[str]:
@@ -57,7 +57,7 @@ class Takers:
 
 
 def replace_parts(job: Job, owners: Sequence[str], taken: Sequence[PartRange]) -> Job:
-    """Return the job with the choices of these clients, so that repeating it asks nobody."""
+    """Return the job with the choices of these clients, so that repeating it needs no prompt."""
     if not taken:
         return job
     return msgspec.structs.replace(job, parts=write_list(dict(zip(owners, taken, strict=True))))

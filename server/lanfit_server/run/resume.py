@@ -129,7 +129,7 @@ def summary_of(workspace: Workspace, run: str) -> Summary:
 
 
 def job_of_run(workspace: Workspace, run: str) -> Job:
-    """The job of a run of the workspace."""
+    """Return the job of a run of the workspace."""
     path = workspace.run_folder(run) / "job.toml"
     return make_job(read_file(path, "job file", FIELDS))
 

@@ -19,7 +19,7 @@ class ClientTimes:
     sending: float = 0.0
 
     def waited(self, now: float) -> float:
-        """Seconds without a task."""
+        """Return the seconds without a task."""
         before = (self.leased if self.leased is not None else now) - self.joined
         return before + (now - self.returned if self.returned is not None else 0.0)
 

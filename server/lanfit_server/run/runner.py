@@ -130,7 +130,7 @@ class Runner:
     """Runs jobs on one host with one model process. Everything is called in one event loop.
 
     Args:
-        scratch: a folder for what is only needed while a run goes on.
+        scratch: a folder for temporary files of a run.
     """
 
     def __init__(
@@ -385,7 +385,7 @@ class Runner:
 
     @contextlib.contextmanager
     def _waiting(self, early: EarlyStart, by_key: bool) -> Iterator[None]:
-        """In this block, `start_now` starts the run without missing clients, if the request allows that."""
+        """Let `start_now` start the run without missing clients within this block, if the request allows that."""
         early.by_key = self._is_waiting = by_key
         try:
             yield
@@ -531,7 +531,7 @@ class Runner:
         return shell, method, workshop
 
     async def _show_rows(self, run: OpenRun, job: Job) -> ShownRows:
-        """Return the test rows whose predictions are shown; none if nobody follows them."""
+        """Return the test rows whose predictions are shown; none if no watcher follows them."""
         if not self._watchers.follows_predictions:
             return NONE_SHOWN
         model, labels = run.record.model, labels_by_target(run.record.model, run.record.labels)
@@ -569,10 +569,10 @@ class Runner:
         if status != "interrupted":  # else the run can be resumed without asking for the passphrase again
             self._host.forget_passphrase(run.run)
         if job.keep_runs and (old := remove_oldest(self._workspace, job.keep_runs)):
-            self._log(f"Removed the oldest finished runs, as --keep-runs {job.keep_runs} says: {', '.join(old)}.")
+            self._log(f"Removed the oldest finished runs, because of --keep-runs {job.keep_runs}: {', '.join(old)}.")
 
     async def _report(self, finish: Finish, outcome: Outcome) -> None:
-        """Write the reports of a run that has ended: whatever happens here does not change how it ended."""
+        """Write the reports of a run that has ended. An error here does not change its outcome."""
         try:
             for note in await finish.report(outcome):
                 self._log(f"Note: {note}")

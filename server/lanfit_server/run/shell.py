@@ -1,7 +1,7 @@
 """The shell around the engine: the only consumer of a run's events. Carries out instructions, in their order.
 
-It decides nothing. What follows a `Persist` is not begun before the ledger has it on disk; work of the method goes on
-beside the run, and its results come back through the queue like everything else.
+It decides nothing. Instructions after a `Persist` wait until the ledger is synced. Work of the method runs
+concurrently, and its results come back through the queue like everything else.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Shell:
 
     Args:
         workshop: does the method's work.
-        subscribers: are told what happens, in this order.
+        subscribers: receive every event, in this order.
         heartbeat: the interval, in seconds, of checks for tasks without progress.
         clock: the monotonic clock.
     """
@@ -286,9 +286,9 @@ class Shell:
     # --- the end ------------------------------------------------------------------------------------------------
 
     async def settle(self) -> None:
-        """After Ctrl-C, finish the work in progress, and what follows from results that are on disk.
+        """Finish the work in progress after Ctrl-C, and the consequences of results that are on disk.
 
-        Nothing is given out, nobody is waited for, and what goes wrong now is left to a server that resumes the run.
+        No task is leased, no client is waited for, and errors are left to a server that resumes the run.
         """
         self._to_do = deque(each for each in self._to_do if not isinstance(each, Lease | Ask))
         self._on_event(Stop(waiting=False))

@@ -50,7 +50,7 @@ class State(StrEnum):
     GIVEN_UP = "given up"
 
 
-#: The states of a task that nobody works on any more.
+#: The states of a task that is finished.
 OVER = (State.COMMITTED, State.GIVEN_UP)
 
 #: event → (allowed states, next state, meaning). docs/failures.md is generated from it.
@@ -64,7 +64,7 @@ TRANSITIONS: Mapping[str, tuple[frozenset[State], State, str]] = {
     "give up": (
         frozenset({State.WAITING, State.LEASED, State.RETURNED}),
         State.GIVEN_UP,
-        "it failed too often, nobody else has its rows, or its round went on without it",
+        "it failed too often, no other client has its rows, or the round continued without it",
     ),
     # A late result, from a client that was considered lost, also counts.
     "commit": (
@@ -129,7 +129,7 @@ class Record:
     def fails_with(self, client: str) -> bool:
         """Return whether a failure of this client counts for the task: it has a lease, or had the last one.
 
-        Who had it before may still fail at it: that says nothing about those who train it now.
+        A failure of any other former client is not counted: it has no bearing on the clients that train it now.
         """
         return client in self.leases or (not self.leases and client in self.returning and client == self.last)
 
@@ -269,13 +269,13 @@ class TaskTable:
         """Lease waiting tasks to idle clients.
 
         A client gets what it had last, then its own shard. Another's shard goes to a client that has nothing else to
-        do, when its owner is away or could not train it; a task never goes back to where it failed while somebody
-        else is there. When nothing waits, a straggler's task is copied.
+        do, when its owner is absent or could not train it; a task never goes back to a client where it failed while
+        another client is connected. When nothing waits, a straggler's task is copied.
 
         Args:
             clients: the names of all connected clients, in a stable order.
             now: seconds on the monotonic clock.
-            expected: those that are thought to be on their way back: nobody takes over what is theirs.
+            expected: those that are expected to return: their tasks are not reassigned.
             copies: whether stragglers' tasks are copied.
         """
         connected, waited_for, holders = list(clients), set(expected), self.holders()
@@ -365,11 +365,11 @@ class TaskTable:
     ) -> list[tuple[Record, str]]:
         """Return the tasks without progress for this many seconds, with their clients.
 
-        An offered result is held to what comes of it: what its client says of its work does not count any more.
+        For an offered result, only its delivery counts: reports of its client about the work are ignored.
 
         Args:
-            advanced: when each client's work last got on, on the monotonic clock.
-            delivered: when a result of each client last got on.
+            advanced: when each client's work last made progress, on the monotonic clock.
+            delivered: when the delivery of a result of each client last made progress.
         """
         late = []
         for record in self.open:
@@ -392,7 +392,7 @@ class TaskTable:
     # --- ends of leases -------------------------------------------------------------------------------------------
 
     def lose(self, client: str) -> Task | None:
-        """Release the task of a client that is gone, unless another client also has it. Return the task that waits."""
+        """Release the task of an absent client, unless another client also has it. Return the task that waits."""
         lost = None
         for record in self.open:
             if (client in record.leases or client in record.returning) and record.drop(client, "lose"):
@@ -400,7 +400,7 @@ class TaskTable:
         return lost
 
     def offer(self, key: str, client: str, now: float) -> None:
-        """The client has a result, which is on its way. Offering it again gives it no more time."""
+        """Record that a client delivers a result. Offering it again gives it no more time."""
         record = self._records[key]
         if record.state in (State.WAITING, State.LEASED):
             record.move("return")
@@ -408,7 +408,7 @@ class TaskTable:
             record.returning.setdefault(client, now)
 
     def give_up(self, owner: str, reason: str) -> list[Task]:
-        """Wait no longer for the tasks that only this client can do; returns them."""
+        """Give up the tasks that only this client can do; return them."""
         given_up = [record for record in self.open if record.bound and record.owner == owner]
         for record in given_up:
             record.failures.append(reason)
@@ -417,7 +417,7 @@ class TaskTable:
         return [record.task for record in given_up]
 
     def leave_out(self, key: str, reason: str, *, late: bool = False) -> list[str]:
-        """Go on without this task; returns who has it. It was not given up before, nor committed.
+        """Leave out this task; return the clients that hold it. It was not given up before, nor committed.
 
         Args:
             late: whether it is left out because it took too long.
@@ -440,7 +440,7 @@ class TaskTable:
         record = self._records[key]
         if record.fails_with(client):
             self._note(record, client, error, died=died)
-            record.begun.pop(client, None)  # it begins anew
+            record.begun.pop(client, None)  # it restarts
         elif client not in record.returning:
             return record.state is not State.GIVEN_UP
         record.drop(client, "give up" if record.is_hopeless else "retry")

@@ -1,4 +1,4 @@
-"""Before the first task: waits until enough clients are here, and asks them for their own data when the job says so."""
+"""Before the first task: waits for enough clients, and surveys their own data if the job uses it."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from lanfit_server.run.early_start import EarlyStart
 from lanfit_server.run.parts import Takers, client_data_of
 from lanfit_server.ui.display import Display
 
-#: What the operator is told of files that are to be corrected.
+#: The note to the operator about files that must be corrected.
 CORRECTED = "After correcting them, press Enter at the client to read them again; answers given here are kept."
 
 
 class _Answers:
-    """What clients have told of their own files, and what is wrong with those of others.
+    """Surveys of client data, and the errors in them.
 
     Args:
-        asked: who was asked.
-        deadline: how many seconds one that is there may take for it.
+        asked: the clients with a request.
+        deadline: the time for the answer of a connected client, in seconds.
     """
 
     def __init__(self, asked: list[str], deadline: float) -> None:
@@ -52,17 +52,17 @@ class _Answers:
         self.told: dict[str, ClientSurvey] = {}
         self.faults: dict[str, LanfitError] = {}
         self.misfit = False
-        """What all have told does not go together: that it is told again is waited for."""
+        """The surveys contradict each other: the run waits for new ones."""
         self._deadline = deadline
         self._since = dict.fromkeys(asked, time.monotonic())
 
     @property
     def broken(self) -> list[str]:
-        """Those that break the protocol: what they would say next is not waited for."""
+        """Clients that violated the protocol: their next survey is not waited for."""
         return [name for name, wrong in self.faults.items() if wrong.code == "survey.malformed"]
 
     def ask(self, name: str) -> None:
-        """It is asked now, or again."""
+        """Record a request to a client, the first one or a repeated one."""
         if name not in self.asked:
             self.asked.append(name)
         self.faults.pop(name, None)
@@ -77,22 +77,22 @@ class _Answers:
         self.told.pop(name, None)
 
     def forget(self, name: str) -> None:
-        """It is gone; another may take its place."""
+        """Forget a client that has disconnected; another may take its place."""
         self.asked.remove(name)
         self.told.pop(name, None)
         self.misfit = False
         self.faults.pop(name, None)
 
     def unanswered(self) -> list[str]:
-        """Those that were asked and have said nothing yet."""
+        """Return the clients that have not answered yet."""
         return [name for name in self.asked if name not in self.told and name not in self.faults]
 
     def all_faults(self) -> list[LanfitError]:
-        """Return what is wrong, when everybody was heard; nothing before."""
+        """Return all faults once every client has answered; nothing before."""
         return [] if self.unanswered() else list(self.faults.values())
 
     def left(self, now: float) -> float:
-        """Seconds until one has taken too long."""
+        """Return the seconds until the next deadline of a client."""
         return min((max(0.0, self._since[name] + self._deadline - now) for name in self.unanswered()), default=math.inf)
 
     def too_late(self, now: float) -> list[str]:
@@ -109,7 +109,7 @@ class _Answers:
 
 
 def together(faults: Sequence[LanfitError]) -> LanfitError:
-    """One error of all that is wrong with the files of clients."""
+    """Return one error that lists all faults."""
     if len(faults) == 1:
         return faults[0]
     listed = "".join(f"\n  - {fault.message}. {fault.hint}" for fault in faults)
@@ -131,11 +131,11 @@ class ClientWait:
     """Waits for the clients of a run.
 
     Args:
-        parts: what is to be known of each of them, when the job deals in parts.
-        early: when it begins without some of them; never, if nothing is said.
-        corrects: whether somebody is there who can have files corrected that can't be used: they are waited for.
+        parts: the choices of the clients, if the job is partitioned in parts.
+        early: when it begins without some of them; default: never.
+        corrects: whether a user can have unusable files corrected: then the run waits for corrections.
         deadline: the time for the survey of a connected client, in seconds.
-        max_weight: what the rows that one has count at most, as a multiple of the median of all.
+        max_weight: the limit of the weight of a client's rows, as a multiple of the median of all.
         takes: whether a client may take part; None for all.
     """
 
@@ -168,7 +168,7 @@ class ClientWait:
     async def gather(self, wanted: int) -> list[str]:
         """Wait until enough clients are connected, or the run may start with fewer, and they have chosen their parts.
 
-        Returns their names in natural order, which is who gets which shard: who joined first makes no difference.
+        Returns their names in natural order, which determines their shards; the order of joining does not matter.
         Clients that the job file gives parts to come first.
 
         Raises:
@@ -262,12 +262,12 @@ class ClientWait:
     async def survey(self, owners: Sequence[str], request: Survey) -> tuple[RunData, list[str]]:
         """Let clients read and check their own data; return the merged survey, and the clients.
 
-        What is wrong is collected of all of them before anything is made of it. Who leaves before it has told may be
-        replaced by another; who has told is waited for when training begins.
+        The surveys of all clients are collected before they are merged. A client that leaves before its survey arrives
+        may be replaced; one that has sent it is waited for when training begins.
 
         Raises:
-            InputError: files of clients can't be used, or do not go together; they are named. With `corrects` that is
-                said instead, and corrected files are waited for.
+            InputError: files of clients can't be used, or contradict each other; they are named. With `corrects` that
+                is logged instead, and the run waits for corrected files.
             TrainingError: one of the clients will never come.
         """
         answers, wanted = _Answers(list(owners), self._deadline), len(owners)

@@ -46,7 +46,7 @@ class Outcomes(Watcher):
         self._elsewhere: list[RunRequest] = []
 
     def shown_elsewhere(self, request: RunRequest) -> None:
-        """Leave this request to whoever submits it."""
+        """Leave the outcome of this request to its submitter."""
         self._elsewhere.append(request)
 
     def request(self, handle: RunHandle) -> None:
@@ -127,7 +127,7 @@ class Server:
             self._loop.soon(lambda: page.board.update("server", passphrase=passphrase))
 
     def serve(self) -> list[Summary]:
-        """Do the runs that are set up on the live page, until somebody ends the server."""
+        """Run the requests of the live page, until the server is ended."""
         self._cluster.waiting_for = "no run has been set up yet"
         with self._loop.within(self._session):
             self._endpoint_setup.open()
@@ -163,7 +163,7 @@ class Server:
             self._options.show(summary)
 
     def _interrupt_current(self) -> None:
-        """End the run that goes on with what it has; a second Ctrl-C is raised."""
+        """End the current run with its results so far; a second Ctrl-C is raised."""
         if (current := self._session.current) is not None:
             self._loop.soon(lambda: self._session.interrupt(current))
             with contextlib.suppress(RunInterrupted, LanfitError, OSError):
@@ -244,7 +244,7 @@ class Server:
 
         Args:
             passphrase: None for that of an unfinished run, of which only the stretched form was saved.
-            said: whether the operator is told, because someone may need it.
+            said: whether a line explains the key, because another user may need the passphrase.
         """
 
         keys = {"p": lambda: self._log_passphrase(passphrase)}

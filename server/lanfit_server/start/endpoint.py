@@ -180,7 +180,7 @@ class Endpoint:
         self._kept.keep(run, self._stretched)
 
     def forget_passphrase(self, run: str) -> None:
-        """Forget that of a run which nobody resumes; in the loop's thread."""
+        """Forget the passphrase of a run that is not resumed; in the loop's thread."""
         self._kept.forget(run)
         if not self.store.unfinished():
             self._kept.forget_of_all()

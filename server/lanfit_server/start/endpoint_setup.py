@@ -75,7 +75,7 @@ class EndpointSetup:
 
 
 def how_to_join(endpoint: Endpoint, workspace: Workspace) -> str:
-    """Return what the operator is told: where the server listens, the command for a client, and notes."""
+    """Return the lines for the operator: the addresses of the server, the command for a client, and notes."""
     here, program = _reachable(endpoint), _program(workspace)
     return joining_lines(endpoint.host, endpoint.port, endpoint.addresses, here, program, endpoint.fingerprint)
 
@@ -114,7 +114,7 @@ def joining_lines(
 
     Args:
         host: the address that the operator chose.
-        addresses: the addresses that it stands for.
+        addresses: the addresses that it resolves to.
         here: if that is all addresses: those of this machine, the best first.
     """
     host = host.strip().removeprefix("[").removesuffix("]")

@@ -4,8 +4,8 @@ A client recognizes a server by the fingerprint of its certificate, at an addres
 machine and one address, so they share one key: it is in the user's state folder (lanfit_server.start.machine).
 
 Ids belong to the workspace. The server id identifies the owner of a result in a client's outbox, and results belong to
-runs, which are in the workspace: if two folders had the same id, a client would offer a result of one to the other, be
-told that there is no such run, and drop it. Only the server with the id that started a run can resume it, and the saved
+runs, which are in the workspace: if two folders had the same id, a client would offer a result of one to the other,
+which has no such run, and drop it. Only the server with the id that started a run can resume it, and the saved
 stretched passphrase uses its salt: so a workspace that moves to another machine keeps its unfinished runs.
 
 A workspace of an earlier version has its key in `server/state/identity.pem`, with the ids. The first one on a machine

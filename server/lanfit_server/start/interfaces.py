@@ -126,7 +126,7 @@ def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return ipaddress.ip_address(address)
 
 
-# --- what the system says -------------------------------------------------------------------------------------------
+# --- the answers of the system --------------------------------------------------------------------------------------
 
 
 def interfaces_here() -> list[Interface]:

@@ -33,7 +33,7 @@ def check_compiled(key: str, value: Value, compiled: str, problems: Mapping[str,
     Args:
         key: "optimizer" or "loss".
         compiled: that of the model file; empty if it has none.
-        problems: what is wrong with those of the model file.
+        problems: the problems of the model file.
 
     Raises:
         InputError: it is unknown, or the one of the file was chosen and can't be used.

@@ -66,7 +66,7 @@ class JobPrompts:
         self._custom: tuple[AllowedFile, ...] = ()
 
     def ask_first(self, host: str, port: int) -> _Begun:
-        """Questions 4 and 5: the model and the number of clients. The model is loaded from now on.
+        """Ask questions 4 and 5: the model and the number of clients. The model is loaded from now on.
 
         Raises:
             InputError: an answer is invalid, or answers contradict each other. The same for `ask_rest`.
@@ -79,7 +79,7 @@ class JobPrompts:
         values |= {key: value for key in NEVER_ASKED if (value := self._answers.given(key)) is not None}
         values["custom_objects"] = kept(self._custom, self._workspace)
         if self._answers.was_given("parts_of") and not self._answers.was_given("deal"):
-            values["deal"] = "parts"  # whatever a line of server.toml says
+            values["deal"] = "parts"  # even if server.toml has another value
         local = int(str(values.get("local") or 0))
         values["clients"] = self._answers.ask(
             "clients", check=lambda n: check_local(local, int(str(n))), default=local or None
@@ -87,7 +87,7 @@ class JobPrompts:
         return _Begun(name, loading, values, local)
 
     def ask_rest(self, begun: _Begun) -> RunRequest:
-        """Questions 7 to 16; return the run that is wanted."""
+        """Ask questions 7 to 16; return the requested run."""
         ask, values = self._answers.ask, dict(begun.values)
         values["epochs"] = ask("epochs")
         values["batch_size"] = ask("batch_size")
@@ -192,8 +192,7 @@ NEVER_ASKED = tuple(key for key, field in FIELDS.items() if not field.question)
 
 
 def ask_data(answers: Answers) -> dict[str, Value]:
-    """Questions 11 to 13: the source of the rows. Naming a dataset implies --data keras; all rows of files are used,
-    without a question.
+    """Ask questions 11 to 13: the source of the rows. Naming a dataset implies --data keras; files are used completely.
 
     Raises:
         InputError: there is no such Keras dataset.
@@ -209,7 +208,7 @@ def ask_data(answers: Answers) -> dict[str, Value]:
 
 
 def _sizes(loaded: Loaded) -> str:
-    """What the model takes and gives: 8×8×1 → 10, or with names where there are several."""
+    """Return the shapes of inputs and outputs: 8×8×1 → 10, or with names where there are several."""
     if loaded.is_single:
         return f"{_shape(loaded.inputs[0].shape)} → {_shape(loaded.outputs[0].shape)}"
     sides = ([f"{each.name} {_shape(each.shape)}" for each in side] for side in (loaded.inputs, loaded.outputs))

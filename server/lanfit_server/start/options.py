@@ -1,4 +1,4 @@
-"""What the command line says."""
+"""The options of the command line."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ class Options:
     page: Mapping[str, Value] = field(default_factory=dict)
     """Flags about the live page."""
     stays: bool = False
-    """Whether the server goes on after its run, for runs that are set up on the page, until somebody ends it."""
+    """Whether the server stays after its run, for runs that are set up on the page, until it is ended."""
     only_page: bool = False
     """Whether there is no run at the beginning: all are set up on the page."""

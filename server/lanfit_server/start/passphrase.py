@@ -14,7 +14,7 @@ from lanfit.net.addresses import is_loopback
 WORDS = 4
 #: Guesses that a passphrase must withstand; the gate allows 30 a minute, 16 million a year.
 ENOUGH_GUESSES = 1e10
-#: zxcvbn's time grows with the length; a longer passphrase is judged by its beginning.
+#: zxcvbn's time grows with the length; of a longer passphrase only the beginning is rated.
 JUDGED_LENGTH = 72
 
 

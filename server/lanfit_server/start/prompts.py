@@ -146,7 +146,7 @@ class Answers:
         return made
 
 
-#: Represents an empty answer; nobody can type it.
+#: Represents an empty answer; it can't be typed.
 _DEFAULT = "\0default"
 
 

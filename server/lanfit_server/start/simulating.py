@@ -40,7 +40,7 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
         pool: the number of trainers; None for the number of cores.
 
     Raises:
-        LanfitError: something is wrong; it says what to do.
+        LanfitError: the run can't start; the hint names a remedy.
         KeyboardInterrupt: Ctrl-C before the run had started.
     """
     workspace = options.workspace

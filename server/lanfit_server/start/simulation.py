@@ -94,7 +94,7 @@ class Simulation:
         run = self.store.find(run_id)
         if run is None:
             raise lanfit_error("resume.not-simulated", run=run_id)
-        # Its clients are gone with it: nobody trains their tasks.
+        # Its clients have ended with it: their tasks are not trained.
         run.ledger.end_leases("lost")
         results = len(run.ledger.results())
         self._log(f"Resuming run {run_id}: {pluralize(results, 'result is', 'results are')} on disk.")

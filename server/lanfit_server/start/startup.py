@@ -29,7 +29,7 @@ def run_server(options: Options, terminal: Terminal) -> list[Summary]:
     """Run a server from its first question to its end; return the summaries of the runs that ended or changed.
 
     Raises:
-        LanfitError: something is wrong; it says what to do.
+        LanfitError: the run can't start; the hint names a remedy.
         KeyboardInterrupt: Ctrl-C before a run had started.
     """
     settings = options.workspace.server_settings

@@ -132,7 +132,7 @@ def forget_rows(folder: Path) -> None:
 
 
 def _named(rows: Samples, kind: str) -> dict[str, AnyArray]:
-    """The arrays of rows under the names that they have in the block."""
+    """Return the arrays of rows under their names in the block."""
     single = list(rows.inputs) == [X] and list(rows.targets) in ([Y], [])
     arrays = {f"x{kind}{'' if single else OF + name}": array for name, array in rows.inputs.items()}
     arrays |= {f"y{kind}{'' if single else OF + name}": array for name, array in rows.targets.items()}
@@ -140,7 +140,7 @@ def _named(rows: Samples, kind: str) -> dict[str, AnyArray]:
 
 
 def _samples(arrays: Mapping[str, AnyArray], kind: str) -> Samples:
-    """The rows in arrays that `_named` gave."""
+    """Return the rows in arrays from `_named`."""
     found: dict[str, dict[str, AnyArray]] = {f"x{kind}": {}, f"y{kind}": {}}
     for key, array in arrays.items():
         front, _, name = key.partition(OF)

@@ -6,10 +6,10 @@ for one that an earlier server started, and for one whose results are only colle
 
 - A **result** counts from a client that holds, or held, the attempt that it names. Held is enough: a client that lost
   its link may finish after its task went to another one, and the first result wins, as training gives the same bits.
-- An **epoch** and a **failure** are let in from a client that holds, or held, the task in any attempt; whether they
-  change anything is up to the table of tasks, which knows who holds it now (tasks.py).
-- A **line for a log** is let in from a client that holds, or held, any task of the run.
-- A **score**, or that it failed, is let in from a client that was asked for it.
+- An **epoch** and a **failure** are accepted from a client that holds, or held, the task in any attempt; whether they
+  change anything is up to the table of tasks, which knows the current holder (tasks.py).
+- A **line for a log** is accepted from a client that holds, or held, any task of the run.
+- An **evaluation**, or its failure, is accepted from a client that has a request for it.
 
 Everything else is a claim about another client's work. It is rejected, has no effect, and is reported to the operator
 once.

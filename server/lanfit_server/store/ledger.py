@@ -2,7 +2,7 @@
 
 One connection, used by one thread (the SQLite of Python 3.11 can corrupt a write-ahead log with two). When a method
 returns, its change is on disk, except notes about clients and leases: on a full disk these wait, and are written before
-the next change. A server that resumes without them asks again who is there.
+the next change. A server that resumes without them gets them again from the clients.
 """
 
 from __future__ import annotations
@@ -109,12 +109,12 @@ RecordedLabels = tuple[str, ...] | dict[str, tuple[str, ...]] | None
 
 
 def recorded_labels(model: Model, labels: Mapping[str, tuple[str, ...]]) -> RecordedLabels:
-    """Names of classes by target as they are written down."""
+    """Return the names of classes by target in their recorded form."""
     return dict(labels) if model.outputs else labels.get(Y)
 
 
 def labels_by_target(model: Model, recorded: RecordedLabels) -> Mapping[str, tuple[str, ...]]:
-    """What `recorded_labels` was made of."""
+    """Return the names of classes by target from the form of `recorded_labels`."""
     if isinstance(recorded, dict):
         return recorded
     return {} if recorded is None else {model.gives[0].name: recorded}
@@ -123,7 +123,7 @@ def labels_by_target(model: Model, recorded: RecordedLabels) -> Mapping[str, tup
 def preprocessing_of(
     model: Model, normalizers: Normalizers, labels: RecordedLabels
 ) -> Preprocessing | NamedPreprocessing:
-    """What inputs and labels went through, for `preprocessing.json`."""
+    """Return the preprocessing of inputs and labels, for `preprocessing.json`."""
     if not model.inputs:
         assert not isinstance(labels, dict)  # which only models of several outputs have
         return Preprocessing.of(normalizers.x, normalizers.y, labels)
@@ -296,7 +296,7 @@ class Ledger:
                 check_specs(table, LARGEST)
 
     def _tables(self) -> Iterator[Sequence[ArraySpec]]:
-        """All tables of arrays that it contains."""
+        """Yield all tables of arrays that it contains."""
         if self.record is not None:
             yield from (self.record.weights, self.record.constants)
             yield from (shard.arrays for shard in self.record.shards)
@@ -481,7 +481,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def noting(self) -> Iterator[None]:
-        """Notes inside are written at once when this ends, if there is disk space."""
+        """Write the notes inside at once when this context ends, if there is disk space."""
         self._noting = True
         try:
             yield
@@ -500,7 +500,7 @@ class Ledger:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Changes inside are on disk when this ends, all or nothing.
+        """Commit the changes inside when this context ends, all or nothing.
 
         Raises:
             sqlite3.OperationalError: the disk is full, or refuses.
@@ -535,7 +535,7 @@ def _stored(content: RunRecord | RoundRecord | Result) -> bytes:
 
 def _read(stored: object, kind: type[Stored]) -> Stored:
     if not isinstance(stored, bytes):  # SQLite stores anything in any column
-        raise ValueError(f"where a record was, {type(stored).__name__} stands")
+        raise ValueError(f"instead of a record there is {type(stored).__name__}")
     return decode_msgpack(unseal(stored), kind)
 
 

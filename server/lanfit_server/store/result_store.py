@@ -118,7 +118,7 @@ class OpenRun:
         return make_job(read_toml(self.record.job, f"job of run {self.run}", FIELDS))
 
     def change_job(self, values: Mapping[str, Value]) -> None:
-        """Record changed settings of the job: in the ledger, for who resumes the run, then in its `job.toml`."""
+        """Record changed settings of the job: in the ledger, for a resumed run, then in its `job.toml`."""
         job = msgspec.structs.replace(self.job, **values)
         remarks = [line for line in self.record.job.splitlines(keepends=True) if line.startswith("#")]
         epochs = max(self.record.epochs, Changes.of(job.changes).most_epochs(job.epochs))
@@ -191,7 +191,7 @@ class OpenRun:
         return dict(zip(stored.result.metrics, columns, strict=True))
 
     def history_of(self, task: str) -> dict[str, list[float]]:
-        """The same of a task; empty when it has no result."""
+        """Return the history of a task; empty when it has no result."""
         stored = self.ledger.result(task)
         return self.history(stored) if stored is not None else {}
 
@@ -256,12 +256,12 @@ def check_metrics(names: Collection[str]) -> None:
 
 
 class ResultStore:
-    """Accepts results. All paths are made of names chosen by this server."""
+    """Accepts results. All paths consist of names chosen by this server."""
 
     def __init__(self, workspace: Workspace, server_id: bytes) -> None:
         self.disk_usage: Callable[[Path], tuple[int, int, int]] = shutil.disk_usage
         self._locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-        """Of the tasks whose results are being taken in, by run and task; gone when nobody uses them."""
+        """The locks of tasks whose results are being accepted, by run and task; removed after the last use."""
         self._workspace = workspace
         self._server_id = server_id
         self._runs: dict[str, OpenRun] = {}
@@ -315,7 +315,7 @@ class ResultStore:
         return found
 
     def _is_damaged(self, run: str, damaged: DamagedLedger) -> None:
-        """Accept nothing for such a run: nobody could resume it."""
+        """Accept nothing for such a run: it could not be resumed."""
         if run not in self._damaged:
             self._damaged.add(run)
             logger.warning("the ledger of run %s is damaged: %s", run, damaged)
@@ -411,7 +411,7 @@ class ResultStore:
         return self._store(self._at_hand(result), result, received)
 
     def _store(self, run: OpenRun, result: Result, received: BlockFile) -> str | None:
-        """Like `store`, from any thread: does not read the ledger."""
+        """Store a block, from any thread: does not read the ledger."""
         reason = _not_finite(received, (*run.record.weights, *run.record.constants))
         try:
             if reason is None:
@@ -420,7 +420,7 @@ class ResultStore:
             if reason is None:
                 atomic_move(received.path, run.block(result.task))
         except OSError:
-            # Data that could not be synced is never synced again: it is fetched anew.
+            # Data that could not be synced is never synced again: it is fetched again.
             received.close()
             run.block(result.task).unlink(missing_ok=True)
             remove_partial(received.path)

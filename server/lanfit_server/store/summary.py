@@ -170,7 +170,7 @@ def all_seconds(measured: Mapping[str, float]) -> dict[str, float]:
 
 
 def known_seconds(told: Mapping[str, float]) -> dict[str, float]:
-    """Return the times that a client tells, rounded to a tenth of a millisecond; without what can't be one."""
+    """Return the times that a client reports, rounded to a tenth of a millisecond; without impossible values."""
     return {name: round(told[name], 4) for name in MEASURED if 0 <= told.get(name, -1.0) <= MOST_SECONDS}
 
 

@@ -18,7 +18,7 @@ class Display:
 
     Args:
         terminal: where to print; while a question is open, after its answer. Default: stderr.
-        watchers: who is told the same.
+        watchers: they receive the same messages.
     """
 
     shows_rounds = False
@@ -61,7 +61,7 @@ class Display:
         """Show a finished round, from 1."""
 
     def waiting(self, text: str) -> None:
-        """Update what is waited for; empty for nothing."""
+        """Update the reason for waiting; empty for none."""
         if text != self._caption:
             self._caption = text
             self._watchers.waiting(text)

@@ -81,10 +81,10 @@ def table_lines(
     """Return the lines at the bottom of the operator's terminal.
 
     No line is wider than `width`, and there are at most `height`. Every client has a line, or is counted in the last
-    one; what is waited for and the banned addresses are always shown.
+    one; the reason for waiting and the banned addresses are always shown.
 
     Args:
-        waiting: what is waited for; empty for nothing.
+        waiting: the reason for waiting; empty for none.
         notes: other notes below the table.
         left: seconds until the run is over, if known.
         now: seconds on the monotonic clock.

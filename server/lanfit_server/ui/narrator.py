@@ -155,7 +155,7 @@ def _then(event: ClientLeft) -> str:
 
 
 def _waited_for(seconds: float) -> str:
-    return f"nobody else has its rows; waiting {max(0.0, seconds):.0f} s more for it (--deadline)"
+    return f"no other client has its rows; waiting {max(0.0, seconds):.0f} s more for it (--deadline)"
 
 
 def _of_round(event: RoundCompleted) -> list[str]:

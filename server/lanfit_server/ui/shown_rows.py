@@ -1,6 +1,6 @@
 """The test rows of a run whose predictions people follow: which they are, and the events about them.
 
-Without anybody who watches there are none: then neither clients nor the model process do anything for it.
+Without watchers there are none: then neither clients nor the model process do anything for it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ShownRows:
         began: the event about them.
         sent: the rows as clients get them; empty if they predict none.
         values: how many values clients predict.
-        file: where what is seen is kept.
+        file: the file with the predictions.
         show: the subscriber that shows them.
     """
 
@@ -113,7 +113,7 @@ def show_rows(
     """
     try:
         return _show_rows(model, test, seed, labels, folder, show)
-    except Exception:  # whatever is wrong with them, the run does not depend on rows that are shown
+    except Exception:  # the run does not depend on rows that are shown
         log.exception("the predictions of this run can't be followed")
         return NONE_SHOWN
 

@@ -1,4 +1,4 @@
-"""Event files for TensorBoard in Keras' layout, while a run goes on: `tensorboard/` in the folder of the run.
+"""Event files for TensorBoard in Keras' layout, during a run: `tensorboard/` in the folder of the run.
 
 `train` and `validation` have the global model, or the mean of the clients; `clients/<name>/` and, with k-fold,
 `clients/<name>-fold-3/` have the same of one training. Steps are epochs (or rounds) from 0, as those of Keras.
@@ -26,7 +26,7 @@ _VALIDATION = "val_"
 
 
 class TensorBoard(Watcher):
-    """Writes the event files of the run that goes on. A full disk leaves gaps in them, and changes nothing else."""
+    """Writes the event files of the current run. A full disk leaves gaps in them, and has no other effect."""
 
     def __init__(self) -> None:
         self._clear(None)
@@ -76,7 +76,7 @@ class TensorBoard(Watcher):
                 pass
 
     def request(self, handle: RunHandle) -> None:
-        """At the end of separate trainings, write their mean."""
+        """Write the mean of separate trainings at their end."""
         if handle.state != State.FINISHING or handle.summary is None or handle.summary.rounds:
             return
         mean = mean_history(histories_of(handle.summary.clients))

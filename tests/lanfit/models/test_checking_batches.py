@@ -247,8 +247,8 @@ def test_metrics_may_have_the_names_that_keras_takes(loaded: Any) -> None:
     ("name", "why"),
     [
         ("loss", "that is what the loss itself is called"),
-        ("val_loss", "val_ stands in front of figures of validation"),
-        ("compiled_precision", "it stands for a metric precision"),
+        ("val_loss", "val_ is the prefix of validation metrics"),
+        ("compiled_precision", "it is reserved for a metric precision"),
         ("two\nlines", "it holds characters that can't be shown"),
         ("m" * 201, "it has 201 characters"),
     ],

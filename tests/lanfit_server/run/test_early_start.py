@@ -74,7 +74,7 @@ def test_enter_with_nobody_there_is_answered_and_the_wait_goes_on() -> None:
 
     async def press(said: ClientHeard) -> None:
         cluster.events.put_nowait(BeginNow())
-        await said.until("Training can't start yet: nobody is ready, but at least 1 client must be.")
+        await said.until("Training can't start yet: no client is ready, but at least 1 client must be.")
         cluster.join("a")
         await said.until("Press Enter to start with the 1 that is ready")
         cluster.events.put_nowait(BeginNow())

@@ -245,7 +245,7 @@ def test_what_else_happens_while_clients_evaluate_is_heard_at_once() -> None:
     run.happens(ClientLeft("b", "it was pulled out", lost=True))
     [left] = run.events(events.ClientLeft)
     assert sentence(left) == (
-        "b was lost (it was pulled out); nobody else has its rows; waiting 600 s more for it (--deadline)."
+        "b was lost (it was pulled out); no other client has its rows; waiting 600 s more for it (--deadline)."
     )
     run.happens(EpochCompleted("a", "run-1", "shard-1", 3, {"loss": 1.0}))
     run.happens(ResultCommitted("c", "an earlier run", "shard-1", 0.1))

@@ -419,7 +419,7 @@ def test_who_alone_has_its_rows_is_waited_for_until_the_deadline_and_given_up_th
         async with at_work(tmp_path, ["lab-1", "lab-2"], ["lab-1", "lab-2"], deadline=120) as run:
             run.cluster.leave("lab-2", run.now, lost=True)
             await run.looks()
-            assert "nobody else has its rows; waiting 120 s more for it (--deadline)" in run.said.lines[-1]
+            assert "no other client has its rows; waiting 120 s more for it (--deadline)" in run.said.lines[-1]
             await run.passes(116)
             assert run.table["shard-2"].state is State.WAITING
             await run.passes(8)

@@ -1,7 +1,7 @@
 """Robust aggregation of weights: median, trimmed mean, Krum; and the distances between updates.
 
-The weighted mean is `lanfit.models.mean.Mean`. What is here is unweighted, as in the papers and in Flower: a count of
-rows would give a vote to who has many, and these are for updates that nobody vouches for.
+The weighted mean is `lanfit.models.mean.Mean`. These rules are unweighted, as in the papers and in Flower: weighting by
+rows would let a client with many rows dominate, and these rules are for untrusted updates.
 
 An update is all weights of a client after its training, name → array; it may be memory-mapped: every array is read
 slice by slice, so that memory is that of a slice of all clients and not of all their weights. All floating point arrays

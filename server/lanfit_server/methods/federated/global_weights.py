@@ -94,7 +94,7 @@ class GlobalWeights:
         self._updates: list[Weights] = []
 
     def add(self, update: Weights, rows: int) -> None:
-        """Add a client's weights, with its number of rows; always in task order, whatever came first.
+        """Add a client's weights, with its number of rows; always in task order, for any order of arrival.
 
         For a mean they are read and released; otherwise they are kept memory-mapped.
         """

@@ -7,7 +7,7 @@ Theory of operation. A round has three steps; the last two are work of the works
 1. Its tasks are leased. Results are added to the sum in task order, as soon as no earlier task is missing.
 2. All tasks are over. With a norm limit, the norms of updates are computed first (`MeasureNorms`). `CloseRound` adds
    the remaining updates, applies the server optimizer and records the participants. From then on, the weights can be
-   computed again from the results, whichever process dies.
+   computed again from the results, even if a process dies.
 3. `MakeRound` writes the weights, keeps them as a model and evaluates them. `StoreRound` records the metrics, after
    which the results are not needed any more.
 
@@ -101,10 +101,10 @@ class CloseRound(Work):
     """Add the remaining updates, apply the server optimizer, and record the round; its result is the record.
 
     Args:
-        clients: who took part, in task order; what they have told stands in their results.
+        clients: the participants, in task order; their reports are in their results.
         updates: of those that count, those that are not in the sum yet.
         began: when the round began, on the monotonic clock.
-        seconds: what is known already of where the server's time went.
+        seconds: the server's time that was measured so far, by kind.
     """
 
     number: int
@@ -211,13 +211,13 @@ class Setting:
         samples: rows of each shard by which clients' figures are weighted.
         bound: whether clients have their own data.
         validation, test: how many rows there are on the clients, and on the server or the clients.
-        norm_limit: updates are left out that are so many times as long as the median; None: none.
+        norm_limit: updates longer than this multiple of the median are left out; None: none.
         round_deadline: seconds; 0 or None: none.
-        deadline: seconds for which those are waited for without whom there are too few.
-        follows: whether somebody follows the rounds, and needs their figures as soon as they are over.
+        deadline: seconds for which a round with too few clients waits for more.
+        follows: whether a watcher or program needs the metrics of each round as soon as it is over.
         decides: whether a program decides after each round whether there is a next one.
         grace: seconds for which clients are expected back by a server that resumes a run.
-        max_weight: what the rows of one client count at most.
+        max_weight: the maximum weight of the rows of one client.
     """
 
     owners: Sequence[str]

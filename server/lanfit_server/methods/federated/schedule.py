@@ -1,6 +1,6 @@
 """The schedule of rounds: participants and the end. It depends on the job and its seed alone.
 
-So nothing that happens on the way changes it; who was left out because it came too late is told by who repeats a run.
+So no event of a run changes it; to repeat a run, the clients that were left out for lateness must be given.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Schedule:
         """Return the tasks of a round, from 1, in the order of summation.
 
         Args:
-            away: shards that nobody can train now.
+            away: shards whose owner is absent, which no other client can train.
         """
         out = {*away, *(shard for round_, shard in self.absent if round_ == number)}
         settings, before = self.changes.of_round(number), self.changes.epochs_before(number, self.epochs)

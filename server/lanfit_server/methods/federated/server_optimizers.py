@@ -1,11 +1,11 @@
 """Server optimizers: they take the aggregated weights of a round, or step towards them.
 
-The change that the clients' aggregate proposes stands for a negative gradient (Reddi et al. 2021, algorithm 1). Only
+The change that the clients' aggregate proposes acts as a negative gradient (Reddi et al. 2021, algorithm 1). Only
 trainable weights are stepped; all others (statistics of a batch normalization, counters) are the aggregate's.
 
 Everything is computed in float64. What an optimizer keeps from round to round is float32, as Keras' own optimizers keep
 it, for weights in float64 float64: it is written to disk each round, and twice the bytes would buy no accuracy. It is
-rounded when it is kept, so a run that is resumed from it goes on with the same bits.
+rounded when it is kept, so a run that is resumed from it continues with the same bits.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class FedAvgM(_Stepping):
 
 
 class _Adaptive(_Stepping):
-    """Algorithm 2 of Reddi et al. 2021: m ← β₁ m + (1 - β₁) Δ, v as the subclass says, w ← w + η m / (√v + τ).
+    """Algorithm 2 of Reddi et al. 2021: m ← β₁ m + (1 - β₁) Δ, v from the subclass, w ← w + η m / (√v + τ).
 
     v begins at τ², the least that the paper allows, and m at 0; no bias is corrected. Flower 1.42 begins v at 0, and
     its FedAdam multiplies η by √(1 - β₂^(t + 1)) / (1 - β₁^(t + 1)) in round t = 1, 2, …: begun and multiplied so,

@@ -1,7 +1,7 @@
 """The work of rounds: sum updates, write and evaluate weights, keep models. rounds.py decides when.
 
-Work on the sum is done in the order in which it was wanted, so is what is made of rounds; the two go on beside each
-other. Arrays stay here: the method knows of them only by the numbers of rounds.
+Sums are computed in order of request, as are round models; both run concurrently. Arrays stay here: the method refers
+to them only by the numbers of rounds.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class RoundsWorkshop:
     Args:
         owners: the client that each shard belongs to.
         log: called with lines for the operator, when the disk is full.
-        channel: who decides after every round whether there is a next one; None if nobody does.
+        channel: the program that decides after every round whether there is a next one; None without one.
     """
 
     def __init__(

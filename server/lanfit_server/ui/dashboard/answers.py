@@ -1,4 +1,4 @@
-"""What requests of the live page hold, and what is answered: JSON."""
+"""The bodies of requests of the live page and of their responses: JSON."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None 
 def error(
     status: int, message: str, hint: str = "", code: str = "", headers: Mapping[str, str] | None = None, **more: object
 ) -> Response:
-    """Return an answer that says what is wrong."""
+    """Return a response with an error."""
     return as_json({"error": message, "hint": hint, "code": code, **more}, status, headers)
 
 

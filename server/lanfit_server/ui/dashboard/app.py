@@ -1,8 +1,8 @@
 """The routes of the live page.
 
 Other modules of this package bring more of them: each has a function `routes(context)`. Routes raise a `LanfitError`
-for what users did wrong, which becomes an answer with its text, hint and code. Who may do what is decided before
-(security.py).
+for errors of users, which becomes a response with its text, hint and code. Permissions are checked before that, in
+security.py.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""The state of the live page: what runs, queue and clients look like now, for whoever looks, whenever they look.
+"""The state of the live page: runs, queue and clients, for any number of readers.
 
-Theory of operation. The board follows events; each costs a constant amount of work, and nothing is sent. When somebody
-looks, `flush` compares what is shown of clients, lobby and queue with what was shown before, and everything that has
-changed since the last flush gets one new version (`seq`). All that is kept has the version at which it last changed: so
-a reader who has version v can be told exactly what it lacks (`delta`), however old v is, and no list of messages is
-kept for anybody. When a run begins, what belongs to the last one is dropped; a reader from before gets everything.
+Theory of operation. The board follows events; each costs a constant amount of work, and nothing is sent. While there
+are readers, `flush` compares the views of clients, lobby and queue with the previous ones, and everything that has
+changed since the last flush gets one new version (`seq`). Every entry has the version at which it last changed: so a
+reader with version v gets exactly the entries that it lacks (`delta`), for any v, and there are no queues of messages
+for readers. When a run begins, the state of the previous one is dropped; a reader from before gets everything.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Board(Watcher):
         self._changed = True
         return self.seq + 1
 
-    # --- for those who feed the board ---------------------------------------------------------------------------
+    # --- updates ------------------------------------------------------------------------------------------------
 
     def set(self, section: str, value: Any) -> None:
         """Show another value of a section."""
@@ -135,7 +135,7 @@ class Board(Watcher):
         self.set(section, {**self._sections[section][1], **values})
 
     def section(self, section: str) -> Any:
-        """Return what is shown of a section."""
+        """Return the content of a section."""
         return self._sections[section][1]
 
     def set_run(self, **values: Any) -> None:
@@ -179,7 +179,7 @@ class Board(Watcher):
         self._series[key].add(x, y, version, most)
 
     def runs_changed(self) -> None:
-        """The list of runs has changed."""
+        """Update the list of runs."""
         self._runs_changed += 1
         self.set("runs_changed", self._runs_changed)
 
@@ -249,7 +249,7 @@ class Board(Watcher):
         self._facts = replace(self._facts, held={}, at_work=frozenset())
         self.runs_changed()
 
-    # --- the run that goes on ---------------------------------------------------------------------------------------
+    # --- the current run --------------------------------------------------------------------------------------------
 
     def began(self, facts: RunFacts) -> None:
         version = self._next
@@ -351,7 +351,7 @@ class Board(Watcher):
                 if known is None or known.last != x:
                     self.point(owner, "loss", "training", "batch", x, member.loss, fold)
 
-    # --- for those who look -----------------------------------------------------------------------------------------
+    # --- readers ----------------------------------------------------------------------------------------------------
 
     def flush(self, now: float) -> bool:
         """Give what has changed a version; return whether something has.
@@ -501,7 +501,7 @@ class Board(Watcher):
         return {"models": later} if later else None
 
     def encoded(self, since: int | None, role: str) -> bytes:
-        """Return the JSON of the delta since a version, or of the snapshot; made once for all who ask for the same."""
+        """Return the JSON of the delta since a version, or of the snapshot; made once per version."""
         self._commit()
         key = (since, role)
         if key not in self._encoded:

@@ -224,7 +224,7 @@ def blueprint(kind: str, values: Mapping[str, Any], rows: RowShape, job: Mapping
 
 
 def file_name(kind: str, values: Mapping[str, Any], workspace: Workspace) -> str:
-    """Return the name of a new file: as given, else one that says what the model is, such as `mlp-64-32.keras`.
+    """Return the name of a new file: as given, else one that describes the model, such as `mlp-64-32.keras`.
 
     Raises:
         InputError: there is such a file.

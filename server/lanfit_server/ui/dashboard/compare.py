@@ -27,7 +27,7 @@ from lanfit_server.ui.dashboard.context import Context
 from lanfit_server.ui.dashboard.runs import find_run, series_of_run
 
 MOST_RUNS = 12
-#: Settings that only say where a run listens, or that every run has for itself.
+#: Settings of the address only, or with a value of its own in every run.
 _NOT_COMPARED = frozenset({"host", "port", "collect", "keep_runs"})
 
 
@@ -35,7 +35,7 @@ def routes(context: Context) -> list[Route]:
     """Return the routes."""
 
     async def compared(request: Request) -> Response:
-        """Runs side by side."""
+        """Return runs side by side."""
         names = [name for name in request.query_params.get("runs", "").split(",") if name]
         wanted = dict.fromkeys(names[:MOST_RUNS])
         names = await in_thread(lambda: [find_run(context.workspace, name) for name in wanted])

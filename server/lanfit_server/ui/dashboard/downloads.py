@@ -1,7 +1,7 @@
-"""Files of runs to download: what lies in `logs/<run>/` and `model/collected/<run>/`, and the curves as one CSV.
+"""Files of runs to download: those in `logs/<run>/` and `model/collected/<run>/`, and the curves as one CSV.
 
-A file is looked up in the list of what may be downloaded: no path of a request is opened. Links are not followed, and
-neither the ledger nor the weights that a run goes on with are offered.
+A file is looked up in the list of downloadable files: no path of a request is opened. Links are not followed, and
+neither the ledger nor the weights for a resumed run are offered.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ def routes(context: Context) -> list[Route]:
         return await in_thread(lambda: find_run(workspace, request.path_params["run"]))
 
     async def listed(request: Request) -> Response:
-        """What can be downloaded of a run."""
+        """Return the list of downloadable files of a run."""
         run = await found_run(request)
         found = await in_thread(lambda: files_of_run(workspace, run))
         return as_json({"files": [{"path": name, "bytes": path.stat().st_size} for name, path in found.items()]})
 
     async def download(request: Request) -> Response:
-        """One file."""
+        """Return one file."""
         run = await found_run(request)
         path = await in_thread(lambda: file_of_run(workspace, run, request.path_params["path"]))
         return FileResponse(path, filename=path.name, headers=HEADERS, media_type="application/octet-stream")
 
     async def curves(request: Request) -> Response:
-        """All curves as one table."""
+        """Return all curves as one table."""
         run = await found_run(request)
         text = await in_thread(lambda: curves_of_run(workspace, run))
         name = {"Content-Disposition": f'attachment; filename="{run}-curves.csv"'}

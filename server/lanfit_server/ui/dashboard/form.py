@@ -240,7 +240,7 @@ def problem(wrong: LanfitError) -> dict[str, str]:
 
 @dataclass
 class Checked:
-    """What a form comes to: a job, or errors by field; "" is the whole form."""
+    """The result of checking a form: a job, or errors by field; "" is the form as a whole."""
 
     values: dict[str, Value]
     errors: dict[str, LanfitError] = field(default_factory=dict)
@@ -280,7 +280,7 @@ def parsed(raw: Mapping[str, object]) -> Checked:
 
 
 def _read(each: Field, raw: object) -> Value:
-    """Return the value of a field; its error does not repeat which field it is, because it stands beside it."""
+    """Return the value of a field; its error does not repeat the name of the field next to it."""
     try:
         value = each.parse(text_of(raw))
     except InputError as wrong:
@@ -318,7 +318,7 @@ def check(
     fixed: Mapping[str, Value],
     looked: Callable[[str], Looked | None] = lambda name: None,
 ) -> Checked:
-    """Check a form: each field, then what fields say together, then what the model and the files say.
+    """Check a form: each field, then combinations of fields, then the model and the files.
 
     Args:
         raw: as the page sends it.
@@ -341,7 +341,7 @@ def check(
 
 
 def _check_model(found: Checked, workspace: Workspace) -> None:
-    """The model is a file in model/: from the page no other file of this machine can be read."""
+    """Check that the model is a file in model/: the page can't read any other file of this machine."""
     names = [path.name for path in models_in(workspace)]
     if "model" not in found.values:
         if "model" not in found.errors:
@@ -353,13 +353,13 @@ def _check_model(found: Checked, workspace: Workspace) -> None:
     name = _model_name(str(found.values["model"]), workspace)
     found.values["model"] = name
     if name not in names:
-        known = ", ".join(names) or "no model at all"
+        known = ", ".join(names) or "no model"
         folder = workspace.relative(workspace.models)
         found.put("model", lanfit_error("model.not-found", name=printable(name), folder=folder, found=known))
 
 
 def _check_custom(found: Checked, workspace: Workspace) -> None:
-    """Files with custom objects are executed: from the page only those in model/ can be."""
+    """Check that files with custom objects, which are executed, are in model/."""
     given = found.values.get("custom_objects")
     if not isinstance(given, tuple):
         return
@@ -422,7 +422,7 @@ def key_of(wrong: LanfitError) -> str:
 
 
 def _check_contents(found: Checked, job: Job, workspace: Workspace, looked: Callable[[str], Looked | None]) -> None:
-    """What the model file and the folders with data say."""
+    """Check the contents of the model file and of the folders with data."""
     if found.uses_digits:
         _note(found, "data", partial(check_digits, workspace))
     facts = None

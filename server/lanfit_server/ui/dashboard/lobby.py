@@ -19,7 +19,7 @@ def joining(command: str) -> dict[str, Any]:
     """Return the keys of the section `server` about joining.
 
     Args:
-        command: what is run on a client, such as `lanfit client 192.0.2.7:8470 --fingerprint …`.
+        command: the command for a client, such as `lanfit client 192.0.2.7:8470 --fingerprint …`.
     """
     address = next((word for word in command.split() if ":" in word), "")
     lines = [

@@ -44,7 +44,7 @@ class Means:
         yield from self._final(metric, part)
 
     def done(self, client: str, fold: int) -> Iterator[Point]:
-        """A model is trained; return the points that are final now, because it has no further epochs."""
+        """Record that a model is trained; return the points that are final now, because it has no further epochs."""
         self._done.add((client, fold))
         for metric, part in self._curves:
             yield from self._final(metric, part)

@@ -75,7 +75,7 @@ class RequestRoutes:
     # --- the form ----------------------------------------------------------------------------------------------
 
     async def form(self, request: Request) -> Response:
-        """What can be set."""
+        """Return the fields of the form."""
         found = await in_thread(lambda: models_in(self._workspace))
         return as_json(
             {
@@ -88,7 +88,7 @@ class RequestRoutes:
         )
 
     async def check(self, request: Request) -> Response:
-        """What is wrong with a form; nothing is changed."""
+        """Validate a form without side effects."""
         body = await body_of(request)
         return as_json({"fields": (await self._checked(values_of(body))).problems()})
 
@@ -121,7 +121,7 @@ class RequestRoutes:
         return {"host": host.host, "port": host.port} if isinstance(host, Endpoint) else {}
 
     async def _look_at(self, values: Mapping[str, object]) -> Looked | LanfitError | None:
-        """Return what the chosen model file holds, or what is wrong with it; None if that is not known in time."""
+        """Return the contents of the chosen model file, or its problem; None if that takes too long."""
         found = {path.name: path for path in await in_thread(lambda: models_in(self._workspace))}
         chosen = str(values.get("model") or self._context.defaults.get("model") or next(iter(found), ""))
         path = found.get(chosen.rpartition("/")[2])
@@ -133,7 +133,7 @@ class RequestRoutes:
             return look.result() if look.done() else None
         except LanfitError as wrong:
             return wrong
-        except OSError:  # it was removed at this moment, which the check says
+        except OSError:  # it was removed at this moment, which the check reports
             return None
 
     def _look(self, path: Path) -> asyncio.Task[Looked]:
@@ -141,7 +141,7 @@ class RequestRoutes:
         state = (stat.st_mtime_ns, stat.st_size)
         if path not in self._looks or self._looks[path][0] != state:
             look = asyncio.create_task(self._session.models.ask(LookAtModel(str(path)), Looked))
-            look.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody may fetch it
+            look.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may never be fetched
             self._looks[path] = state, look
         return self._looks[path][1]
 

@@ -41,12 +41,12 @@ def runs(context: Context) -> set[str]:
 
 
 def current_run(context: Context) -> str:
-    """Return the run that goes on, or was the last one; empty without one."""
+    """Return the current run, or the last one; empty without one."""
     handle = context.session.current
     return handle.run if handle is not None else ""
 
 
 def numbers_of(text: str) -> list[int]:
-    """Return the row numbers in a list with commas; what is not one is left out."""
+    """Return the row numbers in a list with commas; anything else is left out."""
     parts = text[:LONGEST_LIST].split(",")
     return [int(part) for part in parts if part.isascii() and part.isdigit() and len(part) < 16]

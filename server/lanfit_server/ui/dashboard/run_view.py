@@ -1,4 +1,4 @@
-"""What the page shows of a run that does not change while it goes on. Pure."""
+"""The facts about a run on the page that do not change during the run. Pure."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The runs of the workspace: the list, one of them in the shape of the live state, its logs, deleting, resuming.
 
-Everything is read from `logs/<run>/`. The ledger of the run that goes on is never opened: it has one connection, that
-of the run. Names of runs and clients are compared with what is there before they become part of a path.
+Everything is read from `logs/<run>/`. The ledger of the current run is never opened: it has one connection, that
+of the run. Names of runs and clients are compared with the existing ones before they become part of a path.
 """
 
 from __future__ import annotations
@@ -94,12 +94,12 @@ class RunRoutes:
         return current is not None and current.run == run and current.state < State.ENDED
 
     def _waiting(self, run: str) -> RunHandle | None:
-        """Return the request that resumes a run, if one is queued or goes on."""
+        """Return the request that resumes a run, if one is queued or running."""
         handles = [handle for handle in (self._session.current, *self._session.queue()) if handle is not None]
         return next((each for each in handles if run and run in (each.run, each.request.resumes)), None)
 
     async def listed(self, request: Request) -> Response:
-        """All runs, the newest first."""
+        """Return all runs, the newest first."""
         current = self._session.current
         running = {current.run} if current is not None and current.state < State.ENDED else set()
         found = await in_thread(lambda: list_runs(self._workspace, running))
@@ -107,19 +107,19 @@ class RunRoutes:
         return as_json({"runs": found, "keep_runs": keep})
 
     async def one(self, request: Request) -> Response:
-        """One run, in the shape of the live state."""
+        """Return one run, in the shape of the live state."""
         run = await self._find(request)
         goes_on = self._goes_on(run)
         return as_json(await in_thread(lambda: view_of_run(self._workspace, run, goes_on=goes_on)))
 
     async def log(self, request: Request) -> Response:
-        """The end of a client's log."""
+        """Return the end of a client's log."""
         run = await self._find(request)
         text = await in_thread(lambda: log_of(self._workspace, run, request.path_params["client"]))
         return PlainTextResponse(text, headers={"X-Content-Type-Options": "nosniff"})
 
     async def delete(self, request: Request) -> Response:
-        """Delete a run that does not go on, if its name is given again."""
+        """Delete a run that is not in progress, if its name is given again."""
         body = await body_of(request)
         run = await self._find(request)
         if body.get("confirm") != run:
@@ -173,7 +173,7 @@ def list_runs(workspace: Workspace, running: set[str]) -> list[dict[str, Any]]:
     """Return the runs of a workspace for JSON, the newest first.
 
     Args:
-        running: those that go on.
+        running: those in progress.
     """
     names = names_of_runs(workspace)
     pairs = {run: pair for run in names if (pair := pair_of(workspace.run_folder(run))) is not None}

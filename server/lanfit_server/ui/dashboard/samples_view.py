@@ -1,4 +1,4 @@
-"""The sections `samples` and `confusion` of the live page: what a board shows of them while a run goes on."""
+"""The sections `samples` and `confusion` of the live page: their view on the board during a run."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Who may see and do what on the live page: tokens, cookies, and what every request must fulfil.
+"""Access control of the live page: tokens, cookies, and the requirements of every request.
 
 Theory of operation. The server makes two tokens of 192 bits when it starts: one for the teacher, one for the class,
-which may only look. A link has a token in its query; whoever opens it gets a cookie of the role, and is redirected to
-the same address without the token, so that it stays in no history and goes to no other site. The cookie is another
-secret, which no script can read (HttpOnly) and no other site can send (SameSite=Strict).
+which may only look. A link has a token in its query; a browser that opens it gets a cookie of the role, and is
+redirected to the same address without it, so that it stays in no history and goes to no other site. The cookie is
+another secret, which no script can read (HttpOnly) and no other site can send (SameSite=Strict).
 
 Every request must name one of the addresses that are served as its Host, exactly: a name that an attacker points at
 this machine (DNS rebinding) is refused before anything else. Changes are POST only, with JSON, with the header
@@ -170,7 +170,7 @@ class Guard:
 
 
 def _limited(receive: Receive) -> Receive:
-    """Return a body that ends as if its sender had gone when it is too long, for senders that do not say its length."""
+    """Return a body that ends as if its sender had gone when it is too long, for senders without a length."""
     came = 0
 
     async def limited() -> Message:

@@ -1,9 +1,9 @@
-"""A curve of bounded size: points are thinned evenly, and whoever has some of it is sent the rest only.
+"""A curve of bounded size: points are thinned evenly, and a reader gets only the missing points.
 
 Theory of operation. Points arrive in the order of x. When there are more than `most`, the range of x is divided into
 equal buckets, and of each the lowest and the highest point stay: peaks remain visible, and old and new parts of the
-curve are equally dense. Each point has the version of the board at which it came. A reader who has version v lacks the
-points that came later, unless the series was thinned after v: then it lacks all.
+curve are equally dense. Each point has the version of the board at which it was added. A reader with version v lacks
+the points that were added later, unless the series was thinned after v: then it lacks all.
 """
 
 from __future__ import annotations

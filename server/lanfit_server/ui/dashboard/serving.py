@@ -43,7 +43,7 @@ MOST_CONNECTIONS = 2000
 LOOK_SECONDS = 5.0
 #: What shows more of each event; see `Board`.
 FEEDS = (samples_view.feed, timeline_view.feed)
-#: And those that are told of each run that begins.
+#: And those that are called with each run that begins.
 BEGAN = (earlier.began, samples_view.began, timeline_view.began)
 
 logger = logging.getLogger("lanfit.server")
@@ -188,7 +188,7 @@ class Page:
         return f"{self.scheme}://{place}{path}?token={self._keys.token(role)}"
 
     def lines(self) -> list[str]:
-        """Return what the operator is told."""
+        """Return the message to the operator."""
         found = [f"Live page: {self.link(TEACHER)}"]
         if self.settings.port and self.port != self.settings.port:
             found.append(f"Port {self.settings.port} is in use: the live page has port {self.port}.")

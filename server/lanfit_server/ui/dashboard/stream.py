@@ -1,6 +1,6 @@
-"""What sends the board to those who look: one event stream per tab, and polling.
+"""Sends the board to its readers: one event stream per tab, and polling.
 
-A stream has the version that its reader has, and nothing else: whoever reads slowly is told more at once later.
+The state of a stream is the version of its reader, and nothing else: slow readers get larger updates.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 from lanfit_server.ui.dashboard.board import Board
 
-#: Changes are looked for, and sent, this often while somebody looks.
+#: Changes are looked for, and sent, this often while there are readers.
 FLUSH_SECONDS = 0.5
-#: A stream without news says so after this time, so that a link that is gone is noticed.
+#: A stream without news sends a comment after this time, so that a lost connection is noticed.
 ALIVE_SECONDS = 5.0
 SAMPLE_SECONDS = 1.0
 
 
 class Publisher:
-    """Flushes a board while somebody looks. Use it in the loop of the session; `close` ends all streams."""
+    """Flushes a board while there are readers. Use it in the loop of the session; `close` ends all streams."""
 
     def __init__(self, board: Board) -> None:
         self._board = board
@@ -48,7 +48,7 @@ class Publisher:
         while self._readers:
             await asyncio.sleep(FLUSH_SECONDS)
             self.flush()
-            if told != (told := self._board.seq):  # whoever polls flushes as well
+            if told != (told := self._board.seq):  # polling flushes as well
                 self._wake()
 
     def _wake(self) -> None:
@@ -70,12 +70,12 @@ class Publisher:
         return self._board.encoded(None, role)
 
     def poll(self, since: int, role: str) -> bytes:
-        """Return what is missing since a version."""
+        """Return the changes since a version."""
         self.flush()
         return self._board.encoded(since, role)
 
     async def events(self, since: int, role: str) -> AsyncIterator[bytes]:
-        """Yield server-sent events: what is missing since a version, then what changes, until `close`."""
+        """Yield server-sent events: the changes since a version, then further changes, until `close`."""
         self._readers += 1
         try:
             if self._flushing is None or self._flushing.done():

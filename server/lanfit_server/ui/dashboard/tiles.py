@@ -37,10 +37,10 @@ def tile_of(
     """Return the tile of a client.
 
     Args:
-        told: by client, why it does nothing, as the last event about it says.
+        told: by client, the reason why it is idle, from the last event about it.
         rows: by client, the rows of its shard.
         metrics: by client, those of its last epoch or of its model.
-        is_running: whether a run goes on; `is_waiting` whether clients are waited for.
+        is_running: whether a run is in progress; `is_waiting` whether it waits for clients.
     """
     held = facts.held.get(member.name)
     epoch, _, epochs = member.epoch.partition("/")
@@ -74,14 +74,14 @@ def _progress(member: Member) -> float:
 
 def _state(member: Member, facts: Facts, is_running: bool) -> str:
     if facts.tasks and facts.done >= facts.tasks and (not is_running or not member.connected):
-        return "done"  # who has left since has nothing left to do
+        return "done"  # a client that has left since has nothing left to do
     if not member.connected:
         return "lost"
     if member.silent:
         return "silent"
     state = STATES.get(member.state, "waiting")
     if state == "training" and is_running and member.name not in facts.held:
-        state = "waiting"  # it was told to stop, and ends its epoch
+        state = "waiting"  # it has the request to stop, and ends its epoch
     if state in ("waiting", "idle"):
         if not is_running:
             return "idle"

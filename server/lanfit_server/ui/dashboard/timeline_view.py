@@ -1,4 +1,4 @@
-"""The section `timeline` of the live page: what a board shows of it while a run goes on."""
+"""The section `timeline` of the live page: its view on the board during a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def began(board: Shower, facts: object) -> None:
 
 
 def feed(board: Shower, event: RunEvent, now: float) -> None:
-    """Show on a board what is new."""
+    """Update the board with new spans."""
     view = _VIEWS.setdefault(board, TimelineView())
     if view.update(event, now):
         board.add_spans(view.take_new())
