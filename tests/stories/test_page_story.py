@@ -97,7 +97,7 @@ def test_a_lesson_on_the_page(tmp_path: Path, browser: Browser) -> None:
         go(page, "machines")
         page.get_by_role("button", name="Stop pc-2").click()
         page.get_by_role("button", name="Stop the client").click()
-        page.get_by_text("pc-2 is told to stop.").wait_for()
+        page.get_by_text("pc-2 is being stopped.").wait_for()
         page.get_by_role("article", name="pc-2").get_by_text("the operator stopped it").wait_for()
 
         # Curves have grown when the run ends, and it is trained on one machine too.

@@ -268,7 +268,7 @@ def test_a_peer_that_breaks_the_protocol_is_cut_off_with_the_reason(joined: Join
     async def test() -> None:
         async with joined() as (client, server):
             client._wire.write([encode_data_header(5, 0, 10), bytes(10)])
-            with pytest.raises(ConnectionFailed, match="stream 5, which nobody asked for"):
+            with pytest.raises(ConnectionFailed, match="stream 5, which was not requested"):
                 await server.receive()
             await asyncio.wait_for(client.closed.wait(), WAIT)
 

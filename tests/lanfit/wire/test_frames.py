@@ -87,12 +87,12 @@ def test_a_blocks_bytes_are_read_into_the_block_itself() -> None:
         (struct.pack("!IB", CONTROL_LIMIT_FROM_CLIENT + 1, Kind.CONTROL), "65537"),
         (struct.pack("!IB", DATA_LIMIT + 13, Kind.DATA), str(DATA_LIMIT + 13)),
         (struct.pack("!IB", 12, Kind.DATA), "12 bytes"),
-        (data(9, 0, b"x"), "stream 9, which nobody asked for"),
+        (data(9, 0, b"x"), "stream 9, which was not requested"),
         (data(7, 1, b"x"), "byte 1; 0 is the next"),
         (data(7, 0, b"x") + data(7, 0, b"x"), "byte 0; 1 is the next"),
         (data(7, 0, b"x" * 201), "201 bytes came for stream 7, of which only 200"),
         (data(8, 0, b"x"), "byte 0; 50 is the next"),
-        (data(8, 50, b"x" * 50) + data(8, 100, b"x"), "stream 8, which nobody asked for"),
+        (data(8, 50, b"x" * 50) + data(8, 100, b"x"), "stream 8, which was not requested"),
         (b"GET / HTTP/1.1\r\n\r\n", "kind 47"),
     ],
 )
@@ -101,7 +101,7 @@ def test_what_breaks_the_rules_is_refused_by_its_header(stream: bytes, complaint
     before = bytes(seven), bytes(eight)
     with pytest.raises(RemoteProtocolError, match=complaint):
         feed(reader, stream)
-    if complaint not in ("byte 0; 1 is the next", "stream 8, which nobody asked for"):
+    if complaint not in ("byte 0; 1 is the next", "stream 8, which was not requested"):
         assert (bytes(seven), bytes(eight)) == before
 
 

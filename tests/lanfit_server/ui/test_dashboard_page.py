@@ -228,7 +228,7 @@ def test_a_run_that_must_wait_says_so_and_can_be_withdrawn(open_page: OpenPage) 
     page.get_by_role("dialog").get_by_role("button", name="Withdraw").click()
     posted(page, server, "/api/queue/8/withdraw")
     server.push(set={"queue": []})
-    shows(page, "No run waits.")
+    shows(page, "The queue is empty.")
 
 
 def test_what_was_entered_stays_until_the_defaults_are_wanted(open_page: OpenPage) -> None:

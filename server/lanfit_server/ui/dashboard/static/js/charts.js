@@ -69,7 +69,7 @@ export function grid(lists) {
 
 /**
  * A chart. `draw({lines: [{label, points, color, width, dash, alpha}], log, x, format, height})` shows lines; the plot
- * is made anew only where its lines are others.
+ * is built again only when its lines change.
  */
 export class Chart {
   constructor(label) {

@@ -29,7 +29,7 @@ export function view(root, { store }) {
     replace(picker, h("fieldset", { class: "card side picker" }, h("legend", {}, "Runs"),
       known.length ? h("ul", { class: "plain" }, known.map((run) => h("li", { class: "pick" },
         h("label", {}, h("input", { type: "checkbox", checked: chosen.includes(run.run), on: { change: (e) => pick(run.run, e.target.checked) } }), h("span", {}, run.run, h("small", {}, [run.model, run.method].filter(Boolean).join(" · ")))),
-        chosen.includes(run.run) ? h("label", { class: "baseline" }, h("input", { type: "radio", name: "baseline", checked: run.run === baseline, "aria-label": `${run.run} is the baseline`, on: { change: () => { baseline = run.run; compare(); } } }), h("span", {}, "baseline")) : null))) : h("p", { class: "muted" }, "No run is kept yet.")));
+        chosen.includes(run.run) ? h("label", { class: "baseline" }, h("input", { type: "radio", name: "baseline", checked: run.run === baseline, "aria-label": `${run.run} is the baseline`, on: { change: () => { baseline = run.run; compare(); } } }), h("span", {}, "baseline")) : null))) : h("p", { class: "muted" }, "There are no stored runs yet.")));
   }
 
   function pick(name, on) {
@@ -41,7 +41,7 @@ export function view(root, { store }) {
   }
 
   async function compare() {
-    if (!chosen.length) return replace(result, empty("Choose runs to compare.", "The first one is the baseline that the others are measured against."));
+    if (!chosen.length) return replace(result, empty("Choose runs to compare.", "The first one is the baseline of the comparison."));
     const mine = ++turn;
     let found;
     try {

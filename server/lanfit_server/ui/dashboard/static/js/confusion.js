@@ -15,7 +15,7 @@ export function view(root, { store }) {
   root.append(h("div", { class: "view-head" }, h("h1", {}, "Confusion matrix"), moment), h("div", { class: "controls" }, chooser.node), h("div", { class: "confusion-frame" }, matrix, rows));
 
   const drawMatrix = memo((classes, counts, dark) => {
-    if (!counts) return replace(matrix, empty("No confusion matrix yet.", "It is counted on the test rows, for models that tell classes apart."));
+    if (!counts) return replace(matrix, empty("No confusion matrix yet.", "It is computed on the test rows, for classification models."));
     const most = Math.max(1, ...counts.flatMap((row, i) => row.filter((_, j) => i !== j)));
     const totals = counts.map((row) => row.reduce((sum, each) => sum + each, 0));
     const columns = classes.map((_, j) => counts.reduce((sum, row) => sum + row[j], 0));

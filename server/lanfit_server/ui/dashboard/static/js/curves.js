@@ -72,7 +72,7 @@ export function view(root, { store }) {
       const training = each.part === "training" || name === "learning_rate";
       const line = { points: smooth(each.points, name === "learning_rate" ? 0 : chosen.smooth), dash: training ? undefined : [6, 4] };
       if (each.client === "") {
-        // A single line of the model of all is in the accent colour; several are told apart by colour and dashes.
+        // A single line of the model of all is in the accent colour; several differ in colour and dashes.
         const alone = parts.size === 1;
         strong.push({ ...line, dash: alone ? undefined : DASHES[each.part], label: `${strongName(store)}, ${each.part}`, color: color(alone ? "accent" : COLORS[each.part]), width: 3 });
       } else if (chosen.clients && !chosen.hidden.has(each.client)) {
@@ -133,7 +133,7 @@ export function view(root, { store }) {
   });
 
   const drawNothing = memo((none) => {
-    replace(nothing, none ? empty("No curves yet.", "They begin with the first batch that is trained.") : null);
+    replace(nothing, none ? empty("No curves yet.", "They begin with the first trained batch.") : null);
   });
 
   function drawCards() {

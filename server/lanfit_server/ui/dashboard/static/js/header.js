@@ -25,7 +25,7 @@ export function header(store) {
     }
     if (!dirty.has("all") && !dirty.has("run") && !dirty.has("lobby") && !dirty.has("server") && !dirty.has("connection")) return;
     if (!store.loaded) {
-      setText(id("headline"), store.connection === "refused" ? "This page is not open to this browser" : "Connecting …");
+      setText(id("headline"), store.connection === "refused" ? "This browser is not signed in" : "Connecting …");
       setText(id("detail"), store.connection === "refused" ? "Open the link that the server printed." : "");
       return;
     }

@@ -24,7 +24,7 @@ async function load() {
   if (first) show(first);
   replace(place,
     systems.length ? segmented("System", systems.map((each) => [each.system, each.system]), first, show) : null, lines,
-    h("h2", {}, "If lanfit is there already"),
+    h("h2", {}, "If lanfit is already installed"),
     withCopy(server.join ?? ""),
     h("p", { class: "muted" }, "It asks for the passphrase, which your teacher knows."));
 }

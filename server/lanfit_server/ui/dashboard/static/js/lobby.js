@@ -18,7 +18,7 @@ export function view(root, { store, go }) {
     bans);
 
   const drawHow = memo((server) => {
-    // The line is broken between its words only: nobody can tell a hyphen at the end of a line from one of a word.
+    // The line is broken between its words only: a hyphen at the end of a line would look like a part of a word.
     const line = h("code", { class: "join-line" }, (server.join ?? "").split(" ").flatMap((word) => [h("span", {}, word), " "]));
     const systems = server.join_lines ?? [];
     const lines = h("div", {});
@@ -36,7 +36,7 @@ export function view(root, { store, go }) {
           server.passphrase ? passphrase(server.passphrase) : null,
           systems.length ? h("details", { class: "systems" }, h("summary", {}, "lanfit is not installed yet?"),
             segmented("System", systems.map((each) => [each.system, each.system]), first, showSystem), lines) : null),
-        h("figure", { class: "qr" }, h("img", { src: "/qr.svg", alt: "QR code of the page that says how to join", width: "240", height: "240" }),
+        h("figure", { class: "qr" }, h("img", { src: "/qr.svg", alt: "QR code of the page with instructions for joining", width: "240", height: "240" }),
           h("figcaption", {}, server.class_link ? h("a", { href: "/join" }, "How to join, step by step") : h("a", { href: "/join" }, "How to join")))));
   });
 
@@ -48,7 +48,7 @@ export function view(root, { store, go }) {
     for (let i = 0; i < Math.min(missing, 60); i++) shown.push(h("li", { class: "missing", "aria-hidden": "true" }, "…"));
     replace(people, shown);
     people.classList.toggle("many", joined.length + missing > 24);
-    setText(waiting, running ? "A run is going on; who joins now can take part." : lobby.waiting_for || (missing ? `${plural(missing, "client is", "clients are")} missing.` : ""));
+    setText(waiting, running ? "A run is in progress; clients that join now can take part." : lobby.waiting_for || (missing ? `${plural(missing, "client is", "clients are")} missing.` : ""));
     const tools = [];
     if (store.teacher && lobby.can_start_now) {
       tools.push(button("Start now", async () => {

@@ -116,10 +116,10 @@ function figures(each) {
 }
 
 export async function stopClient(name) {
-  if (!await confirm(`Stop ${name}?`, "It leaves the run; what it was doing is given to another client, if there is one.", "Stop the client")) return;
+  if (!await confirm(`Stop ${name}?`, "It leaves the run. Its current task goes to another client, if one is connected.", "Stop the client")) return;
   try {
     await post(path("clients", name, "stop"));
-    toast(`${name} is told to stop.`);
+    toast(`${name} is being stopped.`);
   } catch (error) {
     toast(error.text, "error");
   }
@@ -129,7 +129,7 @@ async function showLog(name, store) {
   const own = store.shown.log.filter((line) => line.client === name);
   const text = h("pre", { class: "lines", tabindex: "0" }, "Loading …");
   dialog(`Log of ${name}`, [
-    own.length ? h("ol", { class: "log" }, own.slice(-100).map(logLine)) : h("p", { class: "muted" }, "Nothing special happened to it."),
+    own.length ? h("ol", { class: "log" }, own.slice(-100).map(logLine)) : h("p", { class: "muted" }, "No messages about this client."),
     h("h3", {}, "Its own log"), text], { wide: true });
   const run = store.shown.run?.run;
   try {

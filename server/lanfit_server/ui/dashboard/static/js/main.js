@@ -81,7 +81,7 @@ let role = null;
 store.listen((dirty) => {
   updateHeader(dirty);
   if (!store.loaded) {
-    if (store.connection === "refused") replace(place, empty("This page is not open to this browser.", "Open the link that the server printed at its start; it signs this browser in."));
+    if (store.connection === "refused") replace(place, empty("This browser is not signed in.", "Open the link that the server printed at its start; it signs this browser in."));
     return;
   }
   if (role !== store.server.role) {
@@ -97,5 +97,5 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   content.focus();
 });
-window.lanfitStore = store; // for tests, and for whoever looks with the browser's tools
+window.lanfitStore = store; // for tests, and for the browser's developer tools
 connect(store);

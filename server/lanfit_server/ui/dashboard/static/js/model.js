@@ -17,7 +17,7 @@ export function view(root, { store }) {
         h("p", { class: "lead" }, h("strong", {}, number(total)), ` ${total === 1 ? "parameter" : "parameters"} in ${plural(model.layers?.length ?? 0, "layer")}`),
         table("Layers of the model", ["Layer", "Type", "Output shape", h("th", { scope: "col", class: "number" }, "Parameters"), h("th", { scope: "col" }, "Share")], (model.layers ?? []).map((layer) => [
           h("th", { scope: "row" }, layer.name), layer.type, h("code", {}, shape(layer.output_shape)), h("td", { class: "number" }, number(layer.parameters)), share(layer.parameters, total)]))) : null,
-      card("Settings", {}, h("p", { class: "muted" }, `All settings of this ${methodName(run.method)} run, also those that were left to lanfit.`),
+      card("Settings", {}, h("p", { class: "muted" }, `All settings of this ${methodName(run.method)} run, including the defaults.`),
         facts(Object.entries(run.job ?? {}).map(([key, value]) => [key, value === null || value === "" ? "–" : typeof value === "object" ? JSON.stringify(value) : String(value)]), { class: "facts mono" })),
       h("div", {},
         card("Versions", {}, facts(Object.entries(run.versions ?? {}).map(([key, value]) => [key, typeof value === "object" ? JSON.stringify(value) : String(value)]))),

@@ -37,7 +37,7 @@ export function view(root, { store, go }) {
     const shown = runs.filter((run) => (!status || run.status === status) && (!text || [run.run, run.model, run.method, run.status].some((each) => String(each ?? "").toLowerCase().includes(text))));
     compare.disabled = chosen.size < 1;
     setText(compare, chosen.size ? `Compare ${chosen.size}` : "Compare");
-    if (!shown.length) return replace(list, empty(runs.length ? "No run fits the filter." : "No run is kept yet.", runs.length ? "" : "It appears here when it has begun."));
+    if (!shown.length) return replace(list, empty(runs.length ? "No run fits the filter." : "There are no stored runs yet.", runs.length ? "" : "Runs appear here once they have started."));
     replace(list, h("ul", { class: "runs" }, shown.map(row)));
   }
 

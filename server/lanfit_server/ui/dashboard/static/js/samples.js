@@ -20,7 +20,7 @@ export function view(root, { store }) {
   root.append(h("div", { class: "view-head" }, h("h1", {}, "Samples"), score), h("div", { class: "controls" }, chooser.node, moment), nothing, cells);
 
   const drawNothing = memo((none) => {
-    replace(nothing, none ? empty("No predictions yet.", "They come after the first epoch or round: the same test rows throughout the run.") : null);
+    replace(nothing, none ? empty("No predictions yet.", "They appear after the first epoch or round, for the same test rows throughout the run.") : null);
   });
 
   function draw() {
@@ -127,7 +127,7 @@ function showRow(store, row, name, at) {
       h("p", { class: told.right === null ? "" : told.right ? "right" : "wrong" }, "Prediction: ", h("b", {}, told.text), told.more ? ` (${told.more})` : "", told.right === null ? "" : told.right ? " ✓" : " ✗"),
       h("p", { class: "muted" }, whose(name ?? ""))),
     h("div", {}, h("h3", {}, classes ? "Probability of each class" : "Outputs"), bars),
-    h("div", { class: "row-history" }, h("h3", {}, "How it changed"), chart.node, keys, h("p", { class: "muted" }, "The truth is the strong line. Classes that were never probable are left out."))), { wide: true });
+    h("div", { class: "row-history" }, h("h3", {}, "How it changed"), chart.node, keys, h("p", { class: "muted" }, "The true class is the strong line. Classes with a low probability throughout are left out."))), { wide: true });
   const top = labels.map((label, i) => ({ label: String(label), i, most: Math.max(0, ...history.map((each) => each?.[i] ?? 0)) }))
     .sort((a, b) => (b.label === String(row.truth)) - (a.label === String(row.truth)) || b.most - a.most).slice(0, 6);
   replace(keys, top.map(({ label }, n) => {

@@ -211,7 +211,7 @@ export function view(root, { store, go }) {
       current ? h("p", {}, "Now: ", h("b", {}, `run ${current[0]}`), ` (${methodName(current[1])})`) : null,
       list.length ? h("ol", { class: "plain" }, list.map((each) => h("li", { class: "line" },
         h("span", {}, h("b", {}, each.model || `Run ${number(each.id)}`), h("small", { class: "muted" }, ` ${methodName(each.method)}`)),
-        button("Withdraw", () => withdraw(each), { class: "small", "aria-label": `Withdraw number ${each.position} of the queue` })))) : h("p", { class: "muted" }, "No run waits. A run that is submitted while another one goes on waits here.")));
+        button("Withdraw", () => withdraw(each), { class: "small", "aria-label": `Withdraw number ${each.position} of the queue` })))) : h("p", { class: "muted" }, "The queue is empty. A run that is submitted during another one waits here.")));
   });
 
   async function withdraw(each) {

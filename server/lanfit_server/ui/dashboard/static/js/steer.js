@@ -17,7 +17,7 @@ export function view(root, { store }) {
   const clientsCard = card("Clients", {}, h("p", { class: "muted" }, "A client that is stopped leaves the run. Its work is given to others."), clients);
   main.append(h("div", {},
     card("The run", {}, pausedNote, h("div", { class: "actions" }, pause, stop)),
-    card("Change a setting", {}, h("p", { class: "muted" }, "A change holds from the next round, or for tasks that are given out from now on. It is recorded: job.toml repeats the run with it."),
+    card("Change a setting", {}, h("p", { class: "muted" }, "A change holds from the next round, or for tasks that are leased from now on. It is recorded: job.toml repeats the run with it."),
       rate.node, epochs.node, rounds.node, changes)),
     clientsCard);
   root.append(h("div", { class: "view-head" }, h("h1", {}, "Steer")), nothing, main);
@@ -25,14 +25,14 @@ export function view(root, { store }) {
   async function command(name) {
     try {
       await post("/api/command", { command: name });
-      toast({ pause: "The run pauses after the batch that is being trained.", resume: "The run goes on.", stop: "The run is being stopped." }[name]);
+      toast({ pause: "No further tasks are leased. Tasks that clients have continue.", resume: "The run continues.", stop: "The run is being stopped." }[name]);
     } catch (error) {
       toast(error.text, "error");
     }
   }
 
   async function stopRun() {
-    if (await confirm("Stop the run?", "What is finished is kept, and can be resumed later.", "Stop the run")) command("stop");
+    if (await confirm("Stop the run?", "Finished results are kept, and the run can be resumed later.", "Stop the run")) command("stop");
   }
 
   const drawChanges = memo((list) => {
@@ -51,7 +51,7 @@ export function view(root, { store }) {
       main.hidden = !going;
       if (!going) return;
       setText(pause, run.paused ? "Resume" : "Pause");
-      setText(pausedNote, run.paused ? "It is paused: no client trains." : "A paused run keeps all it has; clients stay in it.");
+      setText(pausedNote, run.paused ? "Paused: clients finish the tasks they have and get no others." : "A paused run keeps its results and its clients.");
       rate.show(run.learning_rate ?? undefined); // without one, that of the optimizer
       epochs.show(run.epochs);
       rounds.show(run.method === "federated" ? run.rounds : null);

@@ -30,7 +30,7 @@ export function view(root, { store }) {
       h("button", { type: "button", on: { click: () => { view = null; draw(); } } }, "All"))));
   });
   const drawNothing = memo((none) => {
-    replace(nothing, none ? empty("No timeline yet.", "It shows what each client did and when, as it is measured.") : null);
+    replace(nothing, none ? empty("No timeline yet.", "It shows the measured activities of each client over time.") : null);
     main.hidden = none;
   });
   const drawKeys = memo((kinds) => {
