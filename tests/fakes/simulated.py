@@ -1,16 +1,21 @@
 """A run in small, for the state machine: real engine, ledger, result store and roster between simulated clients.
 
 `Server` is the one place that knows these parts. It does with messages and instructions what the cluster and the shell
-do, without a network, a clock or threads, and can be stopped between any two steps, as kill -9 does.
+do, without a network or a clock. Its disk works when it is told to, and it can be stopped between any two steps, as
+kill -9 does.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 from only_tasks import terms_of
@@ -18,7 +23,7 @@ from only_tasks import terms_of
 from lanfit.core.workspace import Workspace
 from lanfit.models.trained_model import TrainedModel
 from lanfit.settings.timeouts import Timeouts
-from lanfit.transfer.blocks import BlockFile
+from lanfit.transfer.partial import PartialBlock
 from lanfit.wire.arrays import ArraySpec, block_of, block_size, buffers
 from lanfit.wire.messages import Join, Model, Result
 from lanfit_server.clusters.events import ClientJoined, ClientLeft, Event, ResultCommitted, ResultOffered, TaskFailed
@@ -42,8 +47,9 @@ from lanfit_server.run.instructions import (
     WorkDone,
 )
 from lanfit_server.run.tasks import State, TaskTable
+from lanfit_server.store import result_store
 from lanfit_server.store.ledger import Ledger, OwnedTask, RunRecord
-from lanfit_server.store.result_store import Duplicate, NotLeased, OpenRun, Reject, ResultStore
+from lanfit_server.store.result_store import Accept, Duplicate, OpenRun, ResultStore, Stored
 
 SERVER_ID = b"s" * 16
 RUN = "run-1"
@@ -54,12 +60,17 @@ FOLDS = 2
 WEIGHTS = (ArraySpec("dense/kernel", "float32", (2,)),)
 #: Seconds: so long clients of an earlier server keep their tasks, and so long a task may stand still.
 GRACE, NO_PROGRESS = 60.0, 600.0
-#: Where a server can be killed while it takes in a result.
-FAILPOINTS = ("fetched", "stored", "committed", "counted", "acknowledged")
+#: Where a server can be killed while it takes in a result: the failpoints of the product, and one of the shell.
+STORED = "server.result-stored"
+FAILPOINTS = ("server.result-fetched", STORED, "server.result-committed", "counted", "server.result-acknowledged")
+#: So often the loop is asked for what is ready: no chain of callbacks here is longer.
+TURNS = 12
 
 
 class Killed(Exception):
-    """The server was killed here."""
+    """The server was killed here, over what this client sent."""
+
+    client = ""
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,39 @@ def begin(folder: Path) -> None:
 @dataclass
 class Delivery:
     result: Result
-    block: BlockFile
+    client: str
+    part: PartialBlock
+
+
+class Disk(ThreadPoolExecutor):
+    """Does what the store gives to threads: at once, or when it is told to, if it is slow."""
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=1)
+        self.is_slow = False
+        self.waiting: list[tuple[Future[Any], Callable[[], Any]]] = []
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self.waiting.append((future, lambda: work(*args, **kwargs)))
+        if not self.is_slow:
+            self.work(0)
+        return future
+
+    def work(self, number: int) -> None:
+        """Do what waits, from this one on."""
+        future, work = self.waiting.pop(number % len(self.waiting))
+        try:
+            future.set_result(work())
+        except OSError as wrong:
+            future.set_exception(wrong)
+
+
+class Unlocked(dict[tuple[str, str], asyncio.Lock]):
+    """A lock of its own for everybody."""
+
+    def setdefault(self, key: tuple[str, str], default: asyncio.Lock | None = None, /) -> asyncio.Lock:
+        return asyncio.Lock()
 
 
 class Twice(TaskTable):
@@ -123,19 +166,45 @@ class Twice(TaskTable):
         return True
 
 
+class Forgetful(ResultStore):
+    """A store that does not know what it has."""
+
+    def is_known(self, result: Result) -> bool:
+        return False
+
+
 class Server:
     """One life of a server; what outlives it is in the folder. Its engine is the real one.
 
     Args:
-        bugs: what it does wrong on purpose: `acknowledges before commit`, `counts twice`, or
-            `stores over a result` that another client has delivered.
+        send: what it sends, in this order.
+        bugs: what it does wrong on purpose: `acknowledges before commit`, `counts twice`, `stores over a result` that
+            another client has delivered, `stores two at a time`, or `accepts what it is storing`.
         again: whether an earlier server has worked on the run.
         now: seconds on its clock, which only the state machine moves.
     """
 
-    def __init__(self, folder: Path, bugs: frozenset[str] = frozenset(), *, again: bool = True, now: float = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        send: Callable[[Message], None],
+        bugs: frozenset[str] = frozenset(),
+        *,
+        again: bool = True,
+        now: float = 0,
+    ) -> None:
+        self._send = send
         self._bugs = bugs
-        self.store = ResultStore(Workspace(folder), SERVER_ID)
+        self.disk = Disk()
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(self.disk)
+        self._handling: dict[asyncio.Task[None], Message] = {}
+        self._trap = ""
+        self._failpoint = mock.patch.object(result_store, "failpoint", self._reach)
+        self._failpoint.start()
+        self.store = (Forgetful if "stores over a result" in bugs else ResultStore)(Workspace(folder), SERVER_ID)
+        if "stores two at a time" in bugs:
+            mock.patch.object(self.store, "_locks", Unlocked()).start()
         run = self.store.find(RUN)
         assert run is not None
         self.run: OpenRun = run
@@ -156,7 +225,7 @@ class Server:
         if again:
             results = [(stored.task, stored.client) for stored in run.ledger.results()]
             past = Past(results, run.ledger.leases())
-        self._unsent = list(self._carry_out(self._engine.begin([], {}, past, now)))
+        self._beginning = self._engine.begin([], {}, past, now)
 
     # --- what is asked about it ---------------------------------------------------------------------------------
 
@@ -201,78 +270,121 @@ class Server:
             self.roster.leave(name, "lost", 0)
             self.events.append(ClientLeft(name, "its link is gone", lost=True))
 
-    def on_message(self, message: Message, crash_at: str = "") -> Iterator[Message]:
-        """Take in a message; gives what is sent, one by one.
+    def on_message(self, message: Message, crash_at: str = "") -> None:
+        """Take in a message: as far as that goes without a slow disk.
 
         Raises:
             Killed: at the point at which the server was to be killed.
         """
         if self.links.get(message.client) != message.link:
             return  # of a link that is gone
+        self._trap = crash_at
+        self._handling[self._loop.create_task(self._handle(message))] = message
+        self._go_on()
+
+    def write(self, number: int, crash_at: str = "") -> None:
+        """Let the slow disk do one thing, and what waits for that go on.
+
+        Raises:
+            Killed: at the point at which the server was to be killed.
+        """
+        self._trap = crash_at
+        self.disk.work(number)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Let the loop do what is ready.
+
+        Raises:
+            Killed: at the point at which the server was to be killed.
+        """
+        for _ in range(TURNS):
+            self._loop.call_soon(self._loop.stop)
+            self._loop.run_forever()
+        for task in [task for task in self._handling if task.done()]:
+            message = self._handling.pop(task)
+            try:
+                task.result()
+            except Killed as killed:
+                killed.client = message.client
+                raise
+
+    async def _handle(self, message: Message) -> None:
         match message.kind:
             case "offer":
-                yield from self._offered(message)
+                await self._offered(message)
             case "commit":
-                yield from self._delivered(message, crash_at)
+                await self._delivered(message)
             case "failed" | "died":
                 failed = TaskFailed(message.client, RUN, message.task, "it failed", died=message.kind == "died")
                 self.events.append(failed)
 
-    def _offered(self, message: Message) -> Iterator[Message]:
+    async def _offered(self, message: Message) -> None:
         result, name = message.result, message.client
         assert result is not None
         if (name, result.block.id) in self._deliveries:
             return  # the real one cuts the link
-        decision = self.store.consider(self.roster[name].client_id, result)
-        if isinstance(decision, Duplicate):
-            if "counts twice" in self._bugs:
-                self.events.append(ResultCommitted(name, RUN, result.task, 0.1))
-            yield self._to(name, "ack", result.task, result.block.id)
-        elif isinstance(decision, Reject | NotLeased):
-            yield self._to(name, "reject", result.task, result.block.id)
-        else:
-            block = BlockFile.create(decision.path, decision.size)
-            self._deliveries[name, result.block.id] = Delivery(result, block)
-            self.events.append(ResultOffered(name, RUN, result.task))
-            yield self._to(name, "fetch", result.task, result.block.id)
+        async with asyncio.Lock() if "accepts what it is storing" in self._bugs else self.store.taking_in(result):
+            self._decide(message, result)
 
-    def _delivered(self, message: Message, crash_at: str) -> Iterator[Message]:
-        name, task = message.client, message.task
-        delivery = self._deliveries.get((name, message.block))
+    def _decide(self, message: Message, result: Result) -> None:
+        name = message.client
+        match self.store.consider(self.roster[name].client_id, result):
+            case Duplicate():
+                if "counts twice" in self._bugs:
+                    self.events.append(ResultCommitted(name, RUN, result.task, 0.1))
+                self._answer(message, "ack", result.block.id)
+            case Accept(path, size, client):
+                if self.links.get(name) != message.link:
+                    return
+                self._deliveries[name, result.block.id] = Delivery(result, client, PartialBlock.open(path, size))
+                self.events.append(ResultOffered(name, RUN, result.task))
+                self._answer(message, "fetch", result.block.id)
+            case _:
+                self._answer(message, "reject", result.block.id)
+
+    async def _delivered(self, message: Message) -> None:
+        name, block = message.client, message.block
+        delivery = self._deliveries.pop((name, block), None)
         if delivery is None:
             return  # the real one cuts the link
-        result, block = delivery.result, delivery.block
-        block.view[: len(message.content)] = message.content
-        _stop("fetched", crash_at)
-        del self._deliveries[name, message.block]
-        if task in self.committed() and "stores over a result" not in self._bugs:
-            _drop(block)  # another client was faster
-            yield self._to(name, "ack", task, message.block)
-            return
-        assert self.store.store_result(result, block) is None
-        if "acknowledges before commit" in self._bugs:
-            yield self._to(name, "ack", task, message.block)
-        _stop("stored", crash_at)
-        self.store.commit(name, result)
-        _stop("committed", crash_at)
-        self.events.append(ResultCommitted(name, RUN, task, 0.1))
-        if crash_at == "counted":
-            list(self.handle_events())
+        result, part = delivery.result, delivery.part
+        part.view[: len(message.content)] = message.content
+        self._reach("server.result-fetched")
+        match await self.store.take_in(delivery.client, result, lambda: part.finish(block)):
+            case Duplicate():
+                part.drop()  # another client was faster
+            case Stored():
+                self.events.append(ResultCommitted(name, RUN, message.task, 0.1))
+                if self._trap == "counted":
+                    self.handle_events()
+                self._reach("counted")
+            case refused:
+                raise AssertionError(f"the result of {message.task} was not stored: {refused}")
+        self._answer(message, "ack", block)
+        self._reach("server.result-acknowledged")
+
+    def _reach(self, point: str) -> None:
+        if point == STORED and "acknowledges before commit" in self._bugs:
+            message = self._handling[asyncio.current_task(self._loop)]
+            self._answer(message, "ack", message.block)
+        if point == self._trap:
             raise Killed
-        yield self._to(name, "ack", task, message.block)
-        _stop("acknowledged", crash_at)
+
+    def _answer(self, message: Message, kind: str, block: str) -> None:
+        self._send(Message(kind, message.client, message.link, message.task, block))
 
     # --- what the shell does ------------------------------------------------------------------------------------
 
-    def handle_events(self) -> Iterator[Message]:
+    def handle_events(self) -> None:
         """Let the engine hear what has happened, and that time has passed; do what it wants."""
-        yield from self._unsent
-        self._unsent = []
+        self._carry_out(self._beginning)
+        self._beginning = []
         while self.events:
-            yield from self._carry_out(self._engine.handle(self.events.popleft(), self.now))
-        yield from self._carry_out(self._engine.handle(Tick({}, {}), self.now))
+            self._carry_out(self._engine.handle(self.events.popleft(), self.now))
+        self._carry_out(self._engine.handle(Tick({}, {}), self.now))
 
-    def _carry_out(self, instructions: Iterable[Instruction]) -> Iterator[Message]:
+    def _carry_out(self, instructions: Iterable[Instruction]) -> None:
         ledger = self.run.ledger
         for each in instructions:
             match each:
@@ -288,38 +400,35 @@ class Server:
                 case NoteEnd(ended, task, client, failure):
                     ledger.end_leases(ended, task=task, client=client, failure=failure)
                 case Lease(given):
-                    yield replace(self._to(given.client, "lease", given.task.key), attempt=given.attempt)
+                    self._tell(given.client, "lease", given.task.key, given.attempt)
                 case Cancel(client, task, _):
-                    yield self._to(client, "cancel", task)
+                    self._tell(client, "cancel", task)
                 case Do(EvaluateResult(done, _) as work):
                     self.counted[done.key] += 1
-                    yield from self._carry_out(self._engine.handle(WorkDone(work, {"loss": 0.5}), self.now))
+                    self._carry_out(self._engine.handle(WorkDone(work, {"loss": 0.5}), self.now))
                 case _:
                     assert isinstance(each, Emit | EndRun | Notify), each
 
-    def _to(self, name: str, kind: str, task: str, block: str = "") -> Message:
-        return Message(kind, name, self.links.get(name, -1), task, block)
+    def _tell(self, name: str, kind: str, task: str, attempt: int = 0) -> None:
+        self._send(Message(kind, name, self.links.get(name, -1), task, attempt=attempt))
 
     def _drop(self, name: str) -> None:
         """Forget what is under way on a client's link."""
         for key in [key for key in self._deliveries if key[0] == name]:
-            _drop(self._deliveries.pop(key).block)
+            self._deliveries.pop(key).part.close()
 
     def kill(self) -> None:
         """Nothing of it is left but what is on disk."""
+        for task in self._handling:
+            task.cancel()
+        for _ in range(TURNS):
+            self._loop.call_soon(self._loop.stop)
+            self._loop.run_forever()
+        self._loop.close()
         for delivery in self._deliveries.values():
-            delivery.block.close()
+            delivery.part.file.close()
         self.store.close()
-
-
-def _drop(block: BlockFile) -> None:
-    block.close()
-    block.path.unlink(missing_ok=True)
-
-
-def _stop(point: str, crash_at: str) -> None:
-    if point == crash_at:
-        raise Killed
+        self._failpoint.stop()
 
 
 @dataclass

@@ -487,7 +487,7 @@ class LanCluster:
             return
         part: PartialBlock | None = None
         wrong: LanfitError | OSError | None = None
-        async with self._opening:  # nothing in this block waits for a client
+        async with self._store.taking_in(result), self._opening:  # nothing in this block waits for a client
             decision = self._store.consider(self._id(session), result)
             if isinstance(decision, Accept):
                 try:

@@ -7,8 +7,12 @@ Theory of operation. A result reaches the disk in four steps, and is acknowledge
    `NotLeased`.
 2. The block is received into `results/<task>.<client>.<id>.part`. The name contains the id of the block, because
    another attempt of the task has other bytes; a broken transfer is resumed in the same file (lanfit.transfer.partial).
-3. `store_result` checks that all values are finite, and moves the file to `results/<task>.block`, durably.
-4. `commit` records the result in the ledger, in one transaction. Without this record, the block does not count.
+3. `take_in` checks, in a thread, that all values are finite, and moves the file to `results/<task>.block`, durably.
+4. It then records the result in the ledger, in one transaction. Without this record, the block does not count.
+
+Steps 3 and 4 hold a lock of the task (`taking_in`): of two clients that deliver the same task at a time, the second one
+is told `Duplicate`. A client may lose its link meanwhile, and offer the same block again on the next one. Such an offer
+waits for the lock, too: it would otherwise create the file anew that the first delivery is about to move.
 
 A server that is killed between the steps receives the offer again, and continues: before step 4 the block is received
 or moved again, after it the answer is `Duplicate`. So a result counts exactly once. Results of every run of the
@@ -377,6 +381,13 @@ class ResultStore:
         run = self.find(result.run)
         return run is None or run.ledger.result(result.task) is not None or run.ledger.is_over(result.task)
 
+    def taking_in(self, result: Result) -> asyncio.Lock:
+        """Return the lock that is held while a result of this task is taken in.
+
+        Who opens a file for an offer holds it, too: the same block may have been delivered on an earlier link.
+        """
+        return self._locks.setdefault((result.run, result.task), asyncio.Lock())
+
     async def take_in(
         self, client: str, result: Result, received: Callable[[], BlockFile]
     ) -> Stored | Duplicate | Defer | Reject:
@@ -387,7 +398,7 @@ class ResultStore:
         Args:
             received: gives the block; called in a thread.
         """
-        async with self._locks.setdefault((result.run, result.task), asyncio.Lock()):
+        async with self.taking_in(result):
             if self.is_known(result):
                 return Duplicate()
             try:
@@ -396,22 +407,18 @@ class ResultStore:
                 if reason is not None:
                     return Reject(reason)
                 failpoint("server.result-stored")
-                self.commit(client, result)
+                self._record(client, result)
             except (OSError, sqlite3.OperationalError) as wrong:
                 return Defer(why_not_written(wrong))
             failpoint("server.result-committed")
             return Stored()
 
-    def store_result(self, result: Result, received: BlockFile) -> str | None:
-        """Store a delivered block under its final name; return why it was rejected, or None.
+    def _store(self, run: OpenRun, result: Result, received: BlockFile) -> str | None:
+        """Store a delivered block under its final name; return why it was rejected, or None. Does not read the ledger.
 
         Raises:
             OSError: the disk is full, or refuses; nothing of the block is left.
         """
-        return self._store(self._at_hand(result), result, received)
-
-    def _store(self, run: OpenRun, result: Result, received: BlockFile) -> str | None:
-        """Store a block, from any thread: does not read the ledger."""
         reason = _not_finite(received, (*run.record.weights, *run.record.constants))
         try:
             if reason is None:
@@ -429,13 +436,13 @@ class ResultStore:
             remove_partial(received.path)
         return reason
 
-    def commit(self, client: str, result: Result) -> None:
+    def _record(self, client: str, result: Result) -> None:
         """Record a stored result in the ledger. It may be acknowledged after this, and not before.
 
         Raises:
             sqlite3.OperationalError: the disk is full, or refuses; the result is removed.
         """
-        run = self._at_hand(result)
+        run = self._at_hand(result)  # it may have been closed meanwhile
         try:
             run.ledger.commit(StoredResult(result.task, client, result))
         except sqlite3.OperationalError:

@@ -7,8 +7,10 @@ import contextlib
 import errno
 import os
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,6 +23,7 @@ from lanfit.core.workspace import Workspace
 from lanfit.models.trained_model import TrainedModel
 from lanfit.net.link import Link
 from lanfit.settings.timeouts import Timeouts
+from lanfit.transfer.blocks import BlockFile
 from lanfit.transfer.partial import CHUNK
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_of, block_size, buffers
 from lanfit.wire.messages import Ack, Commit, Fetch, Join, Later, Message, Offer, Reject, Result, Status, Welcome
@@ -262,6 +265,54 @@ def test_of_two_clients_that_deliver_one_task_at_the_same_time_one_counts_and_it
         assert scenario.parts == []
 
     run_script(tmp_path, act)
+
+
+def test_a_block_that_is_being_stored_when_its_client_comes_back_is_not_received_into_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link is lost and made again in less time than a slow disk takes to write a large block."""
+    storing, written, again = asyncio.Event(), threading.Event(), asyncio.Event()
+
+    async def act(scenario: Scenario) -> None:
+        loop, sync = asyncio.get_running_loop(), BlockFile.sync
+        taking_in, consider = scenario.store.taking_in, scenario.store.consider
+
+        def slow_sync(block: BlockFile) -> None:
+            loop.call_soon_threadsafe(storing.set)
+            written.wait()
+            sync(block)
+
+        def noticed_lock(offered: Result) -> asyncio.Lock:
+            again.set()
+            return taking_in(offered)
+
+        def noticed_consider(client_id: bytes, offered: Result) -> Any:
+            again.set()
+            return consider(client_id, offered)
+
+        monkeypatch.setattr(BlockFile, "sync", slow_sync)
+        async with scenario.client("lab-1") as link:
+            fetch = await offer(link, arrays())
+            assert isinstance(fetch, Fetch)
+            await link.send_block(fetch, buffers(arrays()))
+            await link.send(Commit(fetch.block))
+            await storing.wait()
+            monkeypatch.setattr(scenario.store, "taking_in", noticed_lock)
+            monkeypatch.setattr(scenario.store, "consider", noticed_consider)
+            async with scenario.client("lab-1") as another:
+                await another.send(Offer(result(arrays())))
+                await again.wait()
+                written.set()
+                assert await another.receive() == Ack(fetch.block)
+        kept = scene_result(scenario)
+        assert block_of(scenario.run.load(kept)) == kept.result.block
+        assert scenario.returned == 1
+        assert scenario.parts == []
+
+    try:
+        run_script(tmp_path, act)
+    finally:
+        written.set()
 
 
 def test_a_commit_before_its_bytes_and_a_cut_is_no_result(tmp_path: Path) -> None:

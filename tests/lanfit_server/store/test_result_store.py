@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import msgspec
@@ -21,7 +22,7 @@ from lanfit.transfer.blocks import BlockFile
 from lanfit.wire.arrays import ArraySpec, BlockSpec, block_of, block_size, buffers
 from lanfit.wire.messages import Result
 from lanfit_server.store.ledger import Ledger, RunRecord
-from lanfit_server.store.result_store import Accept, Duplicate, Reject, ResultStore
+from lanfit_server.store.result_store import Accept, Duplicate, Reject, ResultStore, Stored
 
 
 def deliver(store: ResultStore, offered: Result, arrays: dict[str, np.ndarray]) -> str | None:
@@ -31,10 +32,13 @@ def deliver(store: ResultStore, offered: Result, arrays: dict[str, np.ndarray]) 
     assert take.size == block_size(offered.block.arrays)
     block = BlockFile.create(take.path, take.size)
     block.view[: take.size] = b"".join(bytes(buffer) for buffer in buffers(arrays))
-    reason = store.store_result(offered, block)
-    if reason is None:
-        store.commit("lab-1", offered)
-    return reason
+    match asyncio.run(store.take_in(take.client, offered, lambda: block)):
+        case Stored():
+            return None
+        case Reject(reason):
+            return reason
+        case other:
+            raise AssertionError(other)
 
 
 def test_a_result_is_stored_and_known_from_then_on_also_to_a_desk_that_is_opened_later(tmp_path: Path) -> None:
@@ -59,7 +63,8 @@ def test_a_result_is_stored_and_known_from_then_on_also_to_a_desk_that_is_opened
 def test_only_the_first_of_two_results_counts(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     deliver(store, result(), ARRAYS)
-    store.commit("lab-2", result(best_epoch=0))
+    second = store.take_in("lab-2", result(best_epoch=0), lambda: pytest.fail("its block is not wanted"))
+    assert asyncio.run(second) == Duplicate()
     (stored,) = store.opened("run-1").ledger.results()
     assert (stored.client, stored.result.best_epoch) == ("lab-1", 1)
     store.close()
@@ -227,9 +232,22 @@ def test_a_desk_that_has_closed_its_ledgers_takes_what_was_on_its_way_and_what_c
     assert not store.is_known(result())
     assert take.path.exists(), "what is on its way belongs to this server"
     store.close()
-    assert store.store_result(result(), block) is None
-    store.close()
-    store.commit("lab-1", result())
+
+    async def take_in_while_it_is_closed() -> object:
+        loop, closed = asyncio.get_running_loop(), threading.Event()
+
+        def close() -> None:
+            store.close()
+            closed.set()
+
+        def received() -> BlockFile:
+            loop.call_soon_threadsafe(close)
+            closed.wait()
+            return block
+
+        return await store.take_in("lab-1", result(), received)
+
+    assert asyncio.run(take_in_while_it_is_closed()) == Stored()
     store.close()
     assert store.consider(LAB_1, result()) == Duplicate()
     store.close()
