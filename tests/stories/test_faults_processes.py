@@ -179,3 +179,23 @@ def test_a_client_that_is_killed_at_any_point_ends_its_task_when_it_is_started_a
         assert "Epoch" not in again.said
     one.check(one.place.runs[-1])
     assert not list((tmp_path / "lab-1" / "client" / "state" / "1" / "outbox").iterdir())
+
+
+@pytest.mark.parametrize("point", ["server.summary-written", "server.run-announced"])
+def test_a_client_that_serves_one_run_ends_although_the_server_dies_around_the_announcement(
+    point: str, one: Calm, tmp_path: Path
+) -> None:
+    """Row: kill -9 the server at every labelled failpoint, with a client that is told `--once`."""
+    place, earlier = one.place, begun(one.place)
+    with (
+        server(place, one.port, 1, crash=point) as dying,
+        worker(tmp_path / "lab-1", port_of(dying), "lab-1", "--once") as waiting,
+    ):
+        dying.finish(KILLED)
+        [run] = [name for name in begun(place) if name not in earlier]
+        if point == "server.run-announced":
+            waiting.finish()
+        with place.server("--resume", run, passphrase=None) as again:
+            again.finish()
+        waiting.finish()
+    one.check(run)
