@@ -33,6 +33,7 @@ from lanfit_server.run.engine import Past, RunEngine
 from lanfit_server.run.instructions import (
     AssignShards,
     Cancel,
+    Command,
     Do,
     Emit,
     EndRun,
@@ -43,6 +44,7 @@ from lanfit_server.run.instructions import (
     NoteLeases,
     Notify,
     Persist,
+    RecordSettings,
     Tick,
     WorkDone,
 )
@@ -384,6 +386,14 @@ class Server:
             self._carry_out(self._engine.handle(self.events.popleft(), self.now))
         self._carry_out(self._engine.handle(Tick({}, {}), self.now))
 
+    def command(self, command: Command) -> None:
+        """Let the engine hear what the operator wants.
+
+        Raises:
+            InputError: it can't be done.
+        """
+        self._carry_out(self._engine.handle(command, self.now))
+
     def _carry_out(self, instructions: Iterable[Instruction]) -> None:
         ledger = self.run.ledger
         for each in instructions:
@@ -407,7 +417,7 @@ class Server:
                     self.counted[done.key] += 1
                     self._carry_out(self._engine.handle(WorkDone(work, {"loss": 0.5}), self.now))
                 case _:
-                    assert isinstance(each, Emit | EndRun | Notify), each
+                    assert isinstance(each, Emit | EndRun | Notify | RecordSettings), each
 
     def _tell(self, name: str, kind: str, task: str, attempt: int = 0) -> None:
         self._send(Message(kind, name, self.links.get(name, -1), task, attempt=attempt))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace as replace_field
 from only_tasks import TasksOnly, terms_of
@@ -379,39 +380,119 @@ def test_what_one_of_a_group_has_done_stays_done_when_another_is_lost() -> None:
 # --- any order --------------------------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(["lab-1", "lab-2", "spare"])
-TASKS = st.sampled_from(["shard-1", "shard-2", "no-such-task"])
 RUNS = st.sampled_from(["run-1", "run-0"])
-EVENTS = st.one_of(
-    st.builds(ClientJoined, NAMES),
-    st.builds(ClientLeft, NAMES, st.just("gone"), st.booleans(), st.booleans()),
-    st.builds(ResultOffered, NAMES, RUNS, TASKS),
-    st.builds(ResultCommitted, NAMES, RUNS, TASKS, st.just(0.1)),
-    st.builds(TaskFailed, NAMES, RUNS, TASKS, st.just("it failed"), st.booleans(), st.booleans()),
-    st.builds(EpochCompleted, NAMES, RUNS, TASKS, st.integers(-1, 6), st.just({"loss": 1.0})),
-    st.builds(Evaluated, NAMES, RUNS, TASKS, st.just(5), st.just({"loss": 1.0})),
-    st.just(Tick({}, {})),
-    st.sampled_from([Pause(), Resume(), Stop(), Stop(waiting=False)]),
-    st.builds(StopClient, NAMES),
-)
+SETTINGS = st.sampled_from([("learning_rate", 0.5), ("epochs", 2), ("rounds", 2), ("no-such-setting", 1)])
 
 
-@given(st.lists(st.tuples(EVENTS, st.sampled_from([0.0, 1.0, 70.0, 700.0])), max_size=40), st.booleans())
+def happenings(*tasks: str) -> st.SearchStrategy[list[tuple[Input, float]]]:
+    """What may happen to tasks with these names, and after how many seconds."""
+    task = st.sampled_from([*tasks, "no-such-task"])
+    event = st.one_of(
+        st.builds(ClientJoined, NAMES),
+        st.builds(ClientLeft, NAMES, st.just("gone"), st.booleans(), st.booleans()),
+        st.builds(ResultOffered, NAMES, RUNS, task),
+        st.builds(ResultCommitted, NAMES, RUNS, task, st.just(0.1)),
+        st.builds(TaskFailed, NAMES, RUNS, task, st.just("it failed"), st.booleans(), st.booleans()),
+        st.builds(EpochCompleted, NAMES, RUNS, task, st.integers(-1, 6), st.just({"loss": 1.0})),
+        st.builds(Evaluated, NAMES, RUNS, task, st.just(5), st.just({"loss": 1.0})),
+        st.just(Tick({}, {})),
+        st.sampled_from([Pause(), Resume(), Stop(), Stop(waiting=False)]),
+        st.builds(StopClient, NAMES),
+    )
+    change = SETTINGS.map(lambda each: Change(*each))
+    return st.lists(st.tuples(event | change, st.sampled_from([0.0, 1.0, 70.0, 700.0])), max_size=40)
+
+
+class FitRun(Run):
+    """A run of the real method, whose work is done at once, and whose operator may want what can't be."""
+
+    def __init__(self, tasks: Sequence[Task] | None = None, **terms: Any) -> None:
+        self.table = TaskTable()
+        self.method = Independent(fit_tasks(2, 0) if tasks is None else tasks, self.table)
+        self.engine = RunEngine(terms_of(OWNERS, **terms), self.method, self.table)
+        self.now = 0.0
+        self.done = self.engine.begin([ClientJoined(name) for name in OWNERS], {}, None, self.now)
+
+    def happens(self, event: Input, seconds: float = 0.0) -> list[Instruction]:
+        with refusals(event):
+            following = super().happens(event, seconds)
+            for each in list(following):
+                if isinstance(each, Do):
+                    following += self.happens(WorkDone(each.work, {"loss": 0.5}))
+            return following
+        return []
+
+
+@contextmanager
+def refusals(event: Input) -> Iterator[None]:
+    """Only a command can be refused, which the operator is told."""
+    try:
+        yield
+    except InputError:
+        assert isinstance(event, Change | StopClient)
+
+
+def holders(table: TaskTable) -> list[str]:
+    return [client for record in table.records() for client in record.leases]
+
+
+@settings(max_examples=400)
+@given(happenings("step-1-shard-1", "step-1-shard-2"))
+def test_whatever_happens_a_group_works_together_or_not_at_all(happening: list[tuple[Input, float]]) -> None:
+    run = FitRun(group(0, 1), timeouts=Timeouts(grace=60))
+    for event, seconds in happening:
+        run.happens(event, seconds)
+        open_ones = [each for each in run.table.records() if each.state in (State.WAITING, State.LEASED)]
+        assert len({each.state for each in open_ones}) <= 1
+        assert len(set(holders(run.table))) == len(holders(run.table))
+    assert sum(isinstance(each, EndRun) for each in run.done) == run.is_over
+
+
+@settings(max_examples=400)
+@given(happenings(*(f"round-{number}-shard-{shard}" for number in (1, 2, 3) for shard in (1, 2))))
+def test_whatever_happens_rounds_follow_each_other_and_come_to_an_end(happening: list[tuple[Input, float]]) -> None:
+    run = RoundsRun(rounds=3, round_deadline=60.0)
+    for event, seconds in happening:
+        run.now += seconds
+        with refusals(event):
+            run.happens(event)
+        assert len(set(holders(run.table))) == len(holders(run.table))
+    if any(event == Stop(waiting=False) for event, _ in happening):
+        return  # Ctrl-C: what is open stays open
+    run.happens(Resume())
+    for _ in range(12):
+        for name in OWNERS:
+            run.happens(ClientJoined(name))
+        for record in list(run.table.records()):
+            for name in list(record.leases):
+                run.happens(ResultCommitted(name, "run-1", record.task.key, 0.1))
+        run.now += 61
+        run.happens(Tick({}, {}))
+    assert run.over
+    numbers = [task.key for task in run.leased]
+    assert numbers == sorted(numbers, key=lambda key: int(key.split("-")[1])), (
+        "a later round is not left for an earlier"
+    )
+
+
+@settings(max_examples=400)
+@given(happenings("shard-1", "shard-2"), st.booleans())
 def test_whatever_happens_in_whatever_order_the_engine_goes_on_and_nobody_has_two_tasks(
     happening: list[tuple[Input, float]], bound: bool
 ) -> None:
-    run = Run(bound=bound, timeouts=Timeouts(grace=60))
-    ended = 0
+    run = FitRun(bound=bound, timeouts=Timeouts(grace=60))
+    ended, trained = 0, dict[str, TaskSettings]()
     for event, seconds in happening:
-        if isinstance(event, StopClient) and event.client not in run.table.here:
-            continue
         following = run.happens(event, seconds)
         ended += sum(isinstance(each, EndRun) for each in following)
-        holding = [client for record in run.table.records() for client in record.leases]
+        holding = holders(run.table)
         assert len(holding) == len(set(holding))
         for each in following:
             if isinstance(each, Lease):
                 assert each.assignment.client in run.table.here
                 assert not bound or each.assignment.client == each.assignment.owner
+                task = each.assignment.task
+                assert trained.setdefault(task.key, task.settings) == task.settings, "it would not repeat its result"
     assert ended <= 1
     assert ended == run.is_over
 

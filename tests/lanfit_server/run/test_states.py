@@ -32,6 +32,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from lanfit.errors import InputError
+from lanfit_server.run.instructions import Change, Command, Pause, Resume, StopClient
+
 #: A planted bug is found in some sixty; with `--hypothesis-profile deep` there are more.
 MOST_PROGRAMS = 2000
 PROGRAMS = MOST_PROGRAMS if settings.get_current_profile_name() == "deep" else 400
@@ -158,6 +161,13 @@ class Cluster(RuleBasedStateMachine):
         """The engine hears what has happened, and the shell does what it wants."""
         self.server.handle_events()
 
+    @precondition(lambda self: self.server)
+    @rule(command=st.sampled_from([Pause(), Resume(), Change("epochs", 2), *(StopClient(name) for name in CLIENTS)]))
+    def command(self, command: Command) -> None:
+        """The operator wants something, or wants what can't be."""
+        with contextlib.suppress(InputError):
+            self.server.command(command)
+
     @precondition(lambda self: any(client.work for client in self.clients.values()))
     @rule(number=NUMBERS, together=st.booleans())
     def finish(self, number: int, together: bool) -> None:
@@ -277,6 +287,7 @@ class Cluster(RuleBasedStateMachine):
         self.server.disk.is_slow = False
         while self.server.disk.waiting:
             self.server.write(0)
+        self.command(Resume())
         survivor = self.clients[CLIENTS[self.links % len(CLIENTS)]]
         self.join(survivor.name)
         self.wait(70)
