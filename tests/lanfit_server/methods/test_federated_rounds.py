@@ -18,6 +18,7 @@ from fakes.fake_cluster import FakeCluster, RecordingDisplay, run_script
 from fakes.results import ARRAYS, record, result
 from only_tasks import terms_of
 
+from lanfit.core.failpoints import ROUND_POINTS
 from lanfit.core.workspace import Workspace
 from lanfit.data.shard import NO_SAMPLES, Normalizers, Samples, Shard
 from lanfit.errors import lanfit_error
@@ -724,7 +725,7 @@ def kill_at(point: str) -> Callable[[str], None]:
     return die
 
 
-@pytest.mark.parametrize("point", ["server.round-closed", "server.round-written", "server.round-stored"])
+@pytest.mark.parametrize("point", ROUND_POINTS)
 @pytest.mark.parametrize("strategy", ["fedavg", "fedadam"])
 def test_a_server_that_dies_as_a_round_ends_goes_on_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, strategy: str

@@ -32,6 +32,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from lanfit.core.failpoints import SERVER_POINTS
 from lanfit.errors import InputError
 from lanfit_server.run.instructions import Change, Command, Pause, Resume, StopClient
 
@@ -319,6 +320,10 @@ def check(machine: type[Cluster], programs: int, *, shrink: bool = True) -> None
             phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
         ),
     )
+
+
+def test_every_failpoint_of_a_result_is_a_trap_here() -> None:
+    assert {point for point in SERVER_POINTS if ".result-" in point} == set(FAILPOINTS) - {"counted"}
 
 
 @pytest.mark.timeout(1800)
