@@ -38,7 +38,10 @@ class TasksOnly:
     def seconds_left(self, now: float) -> float:
         return math.inf
 
-    def stop(self) -> None:
+    def postpone(self, seconds: float) -> None:
+        pass
+
+    def stop(self, *, for_good: bool) -> None:
         pass
 
     def metrics_for(self, client: str) -> Mapping[str, float]:

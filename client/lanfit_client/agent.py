@@ -32,6 +32,7 @@ from lanfit.transfer.blocks import BlockFile
 from lanfit.wire.arrays import block_size
 from lanfit.wire.messages import (
     Ack,
+    Adjust,
     Allow,
     AnyMessage,
     AskParts,
@@ -515,6 +516,10 @@ class Agent:
                     self._ask_no_more()
                 await worker.cancel(run, task)
                 self._log(f"Task {task} is no longer assigned to this client: {reason}.")
+            case Adjust(run, task, adjustment):
+                if self._asking is not None and self._asking[0].key == ("task", run, task):
+                    self._asking[0].adjust(adjustment)
+                await worker.adjust(run, task, adjustment)
             case RunEnded(run, status, text):
                 await self._end_corrections()
                 self._ask_no_more()

@@ -26,7 +26,7 @@ from lanfit.training import commands, executor
 from lanfit.training.commands import NotReady, Ready
 from lanfit.training.executor import HUNG, Death, Dropped, Executor
 from lanfit.transfer.blocks import ArrayFile
-from lanfit.wire.messages import Message, Progress, Runtime
+from lanfit.wire.messages import Adjustment, Message, Progress, Runtime
 from lanfit_client.settings import LEAST_ROWS
 from lanfit_client.store.cache import CACHE_LIMIT, Cache
 from lanfit_client.store.checkpoints import Checkpoints
@@ -126,6 +126,7 @@ class Worker:
         work = self._work
         if work is not None and work.item.key == item.key and (self.executor.is_given or work.link is link):
             work.item.renew(item)
+            await self.executor.adjust()
             return
         if item.is_done():
             return
@@ -139,6 +140,12 @@ class Worker:
         if self._work is not None and self._work.item.key == ("task", run, task):
             await self.stop()
         self.context.checkpoints.forget(run, task)
+
+    async def adjust(self, run: str, task: str, adjustment: Adjustment) -> None:
+        """Pause or continue a task, or change its settings; without this task nothing happens."""
+        if self._work is not None and self._work.item.key == ("task", run, task):
+            self._work.item.adjust(adjustment)
+            await self.executor.adjust()
 
     async def end_run(self, run: str, status: str) -> None:
         """Handle the end of a run: stop its work, and remove received data unless the run can be resumed."""

@@ -27,7 +27,7 @@ from lanfit.training.work_items import LeasedTask, ModelsToEvaluate
 from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire import messages
 from lanfit.wire.arrays import BlockSpec
-from lanfit.wire.messages import Lease, LogLines, Message, Offer, Progress, Result
+from lanfit.wire.messages import Adjustment, Lease, LogLines, Message, Offer, Progress, Result
 from lanfit_client.limits import check_evaluation, check_lease, check_survey
 from lanfit_client.settings import LEAST_ROWS
 from lanfit_client.store.checkpoints import Checkpoints
@@ -122,6 +122,10 @@ class WorkItem(executor.WorkItem, Protocol):
         """Handle a repeated request of the current item."""
         ...
 
+    def adjust(self, adjustment: Adjustment) -> None:
+        """Handle what the operator changes about the item."""
+        ...
+
     def begin(self) -> None:
         """Handle the start of the item."""
         ...
@@ -194,7 +198,17 @@ class Training(LeasedTask):
 
     def renew(self, again: WorkItem) -> None:
         if isinstance(again, Training):
-            self.lease = again.lease  # it counts the attempts
+            self.renew_lease(again.lease)
+
+    def adjust(self, adjustment: Adjustment) -> None:
+        before, self.adjustment = self.adjustment or Adjustment(), adjustment
+        if adjustment.paused != before.paused:
+            self._log("The operator paused the run." if adjustment.paused else "The operator resumed the run.")
+        epochs = self.lease.fit.epochs
+        if (adjustment.epochs or epochs) != (before.epochs or epochs):
+            self._log(f"The operator changed the number of epochs to {adjustment.epochs or epochs}.")
+        if adjustment.learning_rate != before.learning_rate:
+            self._log(f"The operator set the learning rate to {adjustment.learning_rate:g}, from the next epoch on.")
 
     def begin(self) -> None:
         pass  # logged when the number of bytes is known
@@ -277,11 +291,15 @@ class _Own:
 
     context: Context
     passing = ""
+    adjustment = None
 
     def is_done(self) -> bool:
         return False
 
     def renew(self, again: WorkItem) -> None:
+        pass
+
+    def adjust(self, adjustment: Adjustment) -> None:
         pass
 
     def wait(self, text: str, timeouts: bool) -> None:

@@ -109,7 +109,7 @@ class FakeBackend:
 
     def __init__(self, name: str = NAME) -> None:
         self._name = name
-        self.learning_rate = LEARNING_RATE
+        self._first_rate = self.learning_rate = LEARNING_RATE
         self._behaviour = Behaviour(Path(os.environ.get(VARIABLE, "")))
         self._custom: tuple[AllowedFile, ...] = ()
         self._start: dict[str, AnyArray] = {}
@@ -184,7 +184,7 @@ class FakeBackend:
     def load(self, architecture: str, compile_json: str, weights: Mapping[str, AnyArray]) -> None:
         self._start = {name: np.array(array) for name, array in weights.items()}
         optimizer = (json.loads(compile_json or "{}").get("optimizer") or {}).get("config") or {}
-        self.learning_rate = optimizer.get("learning_rate", LEARNING_RATE)
+        self._first_rate = optimizer.get("learning_rate", LEARNING_RATE)
 
     def start(
         self,
@@ -200,6 +200,7 @@ class FakeBackend:
         self._velocity = {name: np.zeros(array.shape) for name, array in self._trained.items()}
         self._random = np.random.RandomState(seed % 2**32)
         self._batch_size, self._proximal, self._step, self._epoch = batch_size, proximal, first_step, 0
+        self.learning_rate = self._first_rate
         self._data, self._validation = train, validation
         self._began = False
         self._losses: list[AnyArray] = []
@@ -261,6 +262,7 @@ class FakeBackend:
             **{f"velocity/{name}": array.copy() for name, array in self._velocity.items()},
             "random": np.array(keys),
             "counts": np.array([position, self._step, self._epoch]),
+            "rate": np.array(self.learning_rate, np.float64),
         }
 
     def restore(self, state: Mapping[str, AnyArray]) -> None:
@@ -271,6 +273,7 @@ class FakeBackend:
             self._weights[name] = np.array(state[f"weights/{name}"])
             self._velocity[name] = np.array(state[f"velocity/{name}"])
         position, self._step, self._epoch = (int(count) for count in state["counts"])
+        self.learning_rate = float(state["rate"])
         self._random.set_state(("MT19937", np.array(state["random"]), position, 0, 0.0))
 
     def release(self) -> None:
@@ -278,6 +281,9 @@ class FakeBackend:
 
     def forget_start(self) -> None:
         self._start = {}
+
+    def set_learning_rate(self, rate: float) -> None:
+        self.learning_rate = rate
 
 
 def _of_rows(arrays: Arrays) -> AnyArray:

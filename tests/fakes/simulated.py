@@ -31,6 +31,7 @@ from lanfit_server.clusters.roster import Roster
 from lanfit_server.methods.independent import EvaluateResult, Independent, kfold_tasks
 from lanfit_server.run.engine import Past, RunEngine
 from lanfit_server.run.instructions import (
+    Adjust,
     AssignShards,
     Cancel,
     Command,
@@ -417,7 +418,7 @@ class Server:
                     self.counted[done.key] += 1
                     self._carry_out(self._engine.handle(WorkDone(work, {"loss": 0.5}), self.now))
                 case _:
-                    assert isinstance(each, Emit | EndRun | Notify | RecordSettings), each
+                    assert isinstance(each, Adjust | Emit | EndRun | Notify | RecordSettings), each
 
     def _tell(self, name: str, kind: str, task: str, attempt: int = 0) -> None:
         self._send(Message(kind, name, self.links.get(name, -1), task, attempt=attempt))

@@ -22,12 +22,12 @@ from lanfit.models.trained_model import HISTORY, TrainedModel
 from lanfit.settings.fields import Value
 from lanfit.settings.job import Job, make_job
 from lanfit.settings.timeouts import Timeouts
-from lanfit.training.loop import FitJob, fit
+from lanfit.training.loop import FitJob, Plan, fit
 from lanfit.training.row_cache import RowCache
 from lanfit.transfer.blocks import ArrayFile, BlockFile
 from lanfit.wire.arrays import AnyArray, block_of
-from lanfit.wire.messages import FitTask, Lease, Message, Model, Result
-from lanfit_server.clusters.events import ResultCommitted
+from lanfit.wire.messages import Adjust, Adjustment, FitTask, Lease, Message, Model, Result
+from lanfit_server.clusters.events import ResultCommitted, settings_of
 from lanfit_server.data.prepare import RunData, open_run, record_of
 from lanfit_server.methods.base import Task
 from lanfit_server.methods.changes import unchangeable
@@ -39,7 +39,7 @@ from lanfit_server.models.handle import Done, Evaluate, Loaded, Metrics, WriteMo
 from lanfit_server.run.dispatch import Dispatch
 from lanfit_server.run.engine import RunEngine
 from lanfit_server.run.events import Commanded, RunEvent
-from lanfit_server.run.instructions import Change
+from lanfit_server.run.instructions import Command
 from lanfit_server.run.journal import Journal
 from lanfit_server.run.run_stats import RunStats
 from lanfit_server.run.shell import Shell
@@ -67,11 +67,15 @@ class Models:
         return Metrics({"loss": abs(10 - float(request.members[0].load()["dense/kernel"].flat[0]))})
 
 
-class Quiet:
-    """Who is told of training, and is not interested."""
+class Operator:
+    """The report and the steering of a fit that is adjusted during its first epoch."""
+
+    def __init__(self, wanted: Adjustment) -> None:
+        self._wanted = wanted
+        self._begun = False
 
     def on_progress(self, epoch: int, step: int, steps: int, loss: float, samples_per_second: float) -> None:
-        pass
+        self._begun = True
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         pass
@@ -79,16 +83,22 @@ class Quiet:
     def on_resume(self, history: Any) -> None:
         pass
 
+    def adjustment(self) -> Adjustment:
+        return self._wanted if self._begun else Adjustment()
+
+    def wait_while_paused(self) -> float:
+        return 0.0
+
 
 class TrainingCluster(FakeCluster):
-    """Clients that have trained a task as soon as it is sent to them.
+    """Clients that have trained a task as soon as it is sent to them; one that is to be adjusted after that.
 
     Args:
         changes: by task, what is changed while a client has it.
         dies_at: the task that is never trained.
     """
 
-    def __init__(self, changes: Mapping[str, Change], dies_at: str) -> None:
+    def __init__(self, changes: Mapping[str, Command], dies_at: str) -> None:
         super().__init__(*NAMES)
         self.changes = dict(changes)
         self.refused: list[Exception] = []
@@ -96,6 +106,9 @@ class TrainingCluster(FakeCluster):
         self.has_died = asyncio.Event()
         self.leased: dict[str, FitTask] = {}
         self.leases: dict[str, Lease] = {}
+        self.adjusted: dict[str, Adjustment] = {}
+        self.adjusting: set[str] = set()
+        """The tasks whose clients train when they are adjusted."""
         self.withdrawn: list[str] = []
         self.served: dict[str, Mapping[str, AnyArray]] = {}
         self.run: OpenRun
@@ -110,26 +123,37 @@ class TrainingCluster(FakeCluster):
 
     async def send(self, client: str, message: Message) -> None:
         await super().send(client, message)
+        if isinstance(message, Adjust) and message.task in self.adjusting:
+            self.adjusting.discard(message.task)
+            self.adjusted[message.task] = message.adjustment
+            self._train(client, self.leases[message.task], message.adjustment)
         if not isinstance(message, Lease):
             return
         self.leased[message.task], self.leases[message.task] = message.fit, message
-        if (change := self.changes.pop(message.task, None)) is not None:
+        change = self.changes.pop(message.task, None)
+        if change is not None:
             giving = asyncio.create_task(self._change(change))
             await asyncio.sleep(0)
             self.giving = giving
         if message.task == self.dies_at:
             self.has_died.set()
-            return
+        elif change is not None and not message.fit.round:
+            self.adjusting.add(message.task)
+        else:
+            self._train(client, message, Adjustment())
+
+    def _train(self, client: str, message: Lease, adjustment: Adjustment) -> None:
         weights, shard = self.served[message.weights.id], self.served[message.shard.id]
-        result, arrays = trained(message, weights, shard, self.served[message.rows.id] if message.rows else None)
+        lists = self.served[message.rows.id] if message.rows else None
+        result, arrays = trained(message, weights, shard, lists, adjustment)
         self.run.check(result)
         path = self.run.block(result.task)
         path.parent.mkdir(parents=True, exist_ok=True)
         BlockFile.write(path, arrays)
         self.run.ledger.commit(StoredResult(result.task, client, result))
-        self.events.put_nowait(ResultCommitted(client, "run-1", result.task, 0.1))
+        self.events.put_nowait(ResultCommitted(client, "run-1", result.task, 0.1, trained=settings_of(result)))
 
-    async def _change(self, change: Change) -> None:
+    async def _change(self, change: Command) -> None:
         try:
             await self.shell.command(change)
         except Exception as refused:  # noqa: BLE001 - the test looks at it
@@ -141,8 +165,9 @@ def trained(
     weights: Mapping[str, AnyArray],
     block: Mapping[str, AnyArray],
     lists: Mapping[str, AnyArray] | None = None,
+    adjustment: Adjustment | None = None,
 ) -> tuple[Result, dict[str, AnyArray]]:
-    """What a client makes of a lease."""
+    """What a client makes of a lease that is adjusted during the first epoch."""
     task, backend = lease.fit, FakeBackend()
     chosen: Any = SimpleNamespace(block=lease.rows, load=lambda: lists) if lease.rows else None
     cache = RowCache(lambda array: array)
@@ -152,11 +177,13 @@ def trained(
         task.epochs, task.batch_size, task.seed, task.patience or None, task.local_steps, task.proximal,
         task.first_step, task.keep_last,
     )  # fmt: skip
-    done = fit(backend, job, rows.train, rows.validation, Quiet())
+    operator = Operator(adjustment or Adjustment())
+    plan = Plan(job.epochs_over(len(rows.train)), task.rates, operator)
+    done = fit(backend, job, rows.train, rows.validation, operator, plan=plan)
     arrays = {**done.weights, **TrainedModel(done.weights, rows.normalizers).constants(), HISTORY: done.history}
     result = Result(
         lease.run, lease.task, lease.attempt, block_of(arrays), done.metrics, done.best_epoch, {}, {"train": 0.0},
-        "fake", "cpu", 1,
+        "fake", "cpu", 1, plan.changed_epochs(len(done.history)), plan.rates,
     )  # fmt: skip
     return result, arrays
 
@@ -168,7 +195,7 @@ class Run:
         self,
         folder: Path,
         job: Job | None,
-        changes: Mapping[str, Change],
+        changes: Mapping[str, Command],
         dies_at: str,
         tasks: Sequence[Task] | None = None,
     ) -> None:
@@ -246,7 +273,7 @@ def rows_of_run() -> RunData:
 
 @contextlib.asynccontextmanager
 async def _open(
-    folder: Path, job: Job | None, changes: Mapping[str, Change], dies_at: str, tasks: Sequence[Task] | None
+    folder: Path, job: Job | None, changes: Mapping[str, Command], dies_at: str, tasks: Sequence[Task] | None
 ) -> AsyncIterator[tuple[Run, asyncio.Task[None]]]:
     run = Run(folder, job, changes, dies_at, tasks)
     working = asyncio.create_task(run.shell.run())
@@ -266,7 +293,7 @@ async def _open(
 async def done(
     folder: Path,
     job: Job | None = None,
-    changes: Mapping[str, Change] | None = None,
+    changes: Mapping[str, Command] | None = None,
     dies_at: str = "",
     tasks: Sequence[Task] | None = None,
 ) -> Run:

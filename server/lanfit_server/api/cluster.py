@@ -186,7 +186,9 @@ class Cluster:
     # --- commands -----------------------------------------------------------------------------------------------
 
     def pause(self) -> None:
-        """Lease no more tasks; those that clients have continue. Call it during `fit`, from callbacks or other threads.
+        """Pause the run: clients stop after the current batches, and get no further tasks.
+
+        Call it during `fit`, from callbacks or other threads.
 
         Raises:
             InputError: no run is in progress. The same for the other commands.
@@ -194,7 +196,7 @@ class Cluster:
         self._steer(Steer("pause"))
 
     def resume(self) -> None:
-        """Lease tasks again after `pause`."""
+        """Resume the run after `pause`."""
         self._steer(Steer("resume"))
 
     def stop(self) -> None:
@@ -212,9 +214,9 @@ class Cluster:
         Args:
             rounds: the number of rounds, with method federated; a round in progress is finished.
             epochs: with method federated: the epochs per round, from the next round on; with methods fit and kfold:
-                the epochs of the shards and folds that no client has received yet. Tasks in progress are not changed.
-            learning_rate: the learning rate of the clients' optimizer, from the same time on. It can't replace a
-                schedule.
+                the epochs of every shard and fold that is not finished; an epoch in progress is finished.
+            learning_rate: the learning rate of the clients' optimizer, from the next round or epoch on. It can't
+                replace a schedule.
 
         Raises:
             InputError: no run is in progress, a setting can't be changed, or a value is not valid; nothing is changed.

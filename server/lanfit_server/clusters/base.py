@@ -7,10 +7,23 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from lanfit.wire.arrays import AnyArray, BlockSpec
-from lanfit.wire.messages import AskParts, Cancel, CustomFile, EvaluateTask, Lease, PartsTaken, RunEnded, Survey
+from lanfit.wire.messages import (
+    Adjust,
+    AskParts,
+    Cancel,
+    CustomFile,
+    EvaluateTask,
+    Lease,
+    PartsTaken,
+    RunEnded,
+    Survey,
+)
 from lanfit_server.clusters.event_queue import EventQueue
 from lanfit_server.clusters.events import Event
 from lanfit_server.clusters.roster import Roster
+
+ToClient = AskParts | PartsTaken | Lease | Adjust | Cancel | Survey | EvaluateTask
+"""A message of a run to one client."""
 
 
 class Cluster(Protocol):
@@ -49,7 +62,7 @@ class Cluster(Protocol):
         """
         ...
 
-    async def send(self, client: str, message: AskParts | PartsTaken | Lease | Cancel | Survey | EvaluateTask) -> None:
+    async def send(self, client: str, message: ToClient) -> None:
         """Send a message to a client; no effect if it has disconnected, because its `ClientLeft` follows."""
         ...
 

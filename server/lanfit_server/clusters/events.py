@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lanfit.errors import LanfitError
+from lanfit.settings.changes import AS_IN_JOB, TaskSettings
 from lanfit.settings.parts import PartRange
 from lanfit.wire.arrays import AnyArray
-from lanfit.wire.messages import Surveyed
+from lanfit.wire.messages import Result, Surveyed
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,14 @@ class ResultCommitted:
     seconds: float
     spent: Mapping[str, float] = field(default_factory=dict, compare=False)
     """The times of the task, as the client measured them."""
+    trained: TaskSettings = AS_IN_JOB
+    """The settings that the task had in the end, see `settings_of`."""
+
+
+def settings_of(result: Result) -> TaskSettings:
+    """Return the settings that a task had in the end: its number of epochs, if the operator changed that during the
+    task, and its learning rates from later epochs on."""
+    return TaskSettings(epochs=result.epochs or None, rates=result.rates)
 
 
 @dataclass(frozen=True)

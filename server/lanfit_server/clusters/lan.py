@@ -70,6 +70,7 @@ from lanfit_server.clusters.events import (
     SurveyDone,
     SurveyFailed,
     TaskFailed,
+    settings_of,
 )
 from lanfit_server.clusters.gate import GateKeeper
 from lanfit_server.clusters.listen import Listener, listen
@@ -592,7 +593,10 @@ class LanCluster:
                 return
             case Stored():
                 took = time.monotonic() - delivery.began
-                self.events.put_nowait(ResultCommitted(session.name, result.run, result.task, took, result.seconds))
+                trained = settings_of(result)
+                self.events.put_nowait(
+                    ResultCommitted(session.name, result.run, result.task, took, result.seconds, trained)
+                )
         session.acknowledged.add(block_id)
         await session.link.send(Ack(block_id))
         failpoint("server.result-acknowledged")

@@ -46,6 +46,10 @@ class Pool(Protocol):
         """Cancel an item; its methods are not called any more."""
         ...
 
+    async def adjust(self, item: WorkItem) -> None:
+        """Pass the adjustment of an item on to its trainer; an item that waits brings it along."""
+        ...
+
     def waiting(self) -> Collection[WorkItem]:
         """Return the items that wait."""
         ...
@@ -106,6 +110,11 @@ class TrainerPool:
         for slot in self._slots:
             if slot.executor.item is item:
                 await slot.executor.stop()
+
+    async def adjust(self, item: WorkItem) -> None:
+        for slot in self._slots:
+            if slot.executor.item is item:
+                await slot.executor.adjust()
 
     def waiting(self) -> Collection[WorkItem]:
         return self._queue

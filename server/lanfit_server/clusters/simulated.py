@@ -24,6 +24,7 @@ from lanfit.settings.parts import shares
 from lanfit.transfer.blocks import BlockFile
 from lanfit.wire.arrays import AnyArray, BlockSpec
 from lanfit.wire.messages import (
+    Adjust,
     AskParts,
     Cancel,
     CustomFile,
@@ -42,6 +43,7 @@ from lanfit.wire.messages import (
     Runtime,
     Survey,
 )
+from lanfit_server.clusters.base import ToClient
 from lanfit_server.clusters.blocks import BlocksOnDisk
 from lanfit_server.clusters.event_queue import EventQueue
 from lanfit_server.clusters.events import (
@@ -53,6 +55,7 @@ from lanfit_server.clusters.events import (
     ResultOffered,
     SurveyFailed,
     TaskFailed,
+    settings_of,
 )
 from lanfit_server.clusters.pool import Pool
 from lanfit_server.clusters.reports import events_of
@@ -146,7 +149,7 @@ class SimulatedCluster:
     def rename(self, client: str, name: str) -> str:
         return self.roster.rename(client, name)
 
-    async def send(self, client: str, message: AskParts | PartsTaken | Lease | Cancel | Survey | EvaluateTask) -> None:
+    async def send(self, client: str, message: ToClient) -> None:
         match message:
             case AskParts(of):
                 names = [member.name for member in self.roster.members()]
@@ -157,12 +160,18 @@ class SimulatedCluster:
             case Lease(run, task):
                 held = self._at_hand.get((client, run, task))
                 if isinstance(held, Training):
-                    held.lease = message  # it counts the attempts
+                    held.renew_lease(message)
+                    await self.pool.adjust(held)
                 else:
                     self._numbers += 1
                     self._take((client, run, task), Training(self, client, message, self._scratch / str(self._numbers)))
             case EvaluateTask(run, task):
                 self._take((client, run, task), EvaluationItem(self, client, message))
+            case Adjust(run, task, adjustment):
+                held = self._at_hand.get((client, run, task))
+                if isinstance(held, Training):
+                    held.adjustment = adjustment
+                    await self.pool.adjust(held)
             case Cancel(run, task):
                 await self._drop((client, run, task))
             case Survey():
@@ -273,7 +282,7 @@ class SimulatedCluster:
                 return reason
             case Stored():
                 took = time.monotonic() - began
-                self._done(work, ResultCommitted(client, run, task, took, result.seconds))
+                self._done(work, ResultCommitted(client, run, task, took, result.seconds, settings_of(result)))
         return ""
 
     def _done(self, work: SimulatedWork, *events: Event) -> None:

@@ -106,8 +106,16 @@ class Method(Protocol):
         """
         ...
 
-    def stop(self) -> None:
-        """Start nothing new: the run ends with the results so far."""
+    def postpone(self, seconds: float) -> None:
+        """Move the deadline of the open tasks: the run was paused for so long."""
+        ...
+
+    def stop(self, *, for_good: bool) -> None:
+        """Start nothing new: the run ends with the results so far.
+
+        Args:
+            for_good: whether the operator wants that; else another server may resume the run.
+        """
         ...
 
     def status(self) -> str:

@@ -15,8 +15,8 @@ ERRORS: Mapping[str, ErrorText] = {
     ),
     "command.no-task-left": ErrorText(
         InputError,
-        "{setting} is not changed: all tasks of this run have been given to clients, and a task keeps its settings",
-        "Start another run with the other value; with method federated a change holds from the next round on.",
+        "{setting} is not changed: all tasks of this run are over",
+        "Start another run with the other value.",
     ),
     "command.no-round-left": ErrorText(
         InputError,

@@ -20,7 +20,17 @@ from lanfit.settings.job import DEFAULTS
 from lanfit_server.methods.base import Task, by_loss
 from lanfit_server.methods.claims import weighted
 from lanfit_server.run.events import Commanded, ModelEvaluated
-from lanfit_server.run.instructions import AddTasks, AskClients, Change, Do, Emit, Instruction, RecordSettings, Work
+from lanfit_server.run.instructions import (
+    AddTasks,
+    AdjustTasks,
+    AskClients,
+    Change,
+    Do,
+    Emit,
+    Instruction,
+    RecordSettings,
+    Work,
+)
 from lanfit_server.run.tasks import Record, State, TaskTable
 
 if TYPE_CHECKING:
@@ -117,7 +127,13 @@ class Independent:
         return [AddTasks(self._tasks)]
 
     def on_committed(self, record: Record, now: float) -> Sequence[Instruction]:
-        return [self._do(EvaluateResult(record.task, record.owner))]
+        key, trained = record.task.key, record.trained
+        changes = self._changes.as_trained(key, trained.epochs, trained.rates)
+        recorded: list[Instruction] = []
+        if changes != self._changes:
+            self._changes = changes
+            recorded.append(RecordSettings({"changes": changes.listed()}))
+        return [*recorded, self._do(EvaluateResult(record.task, record.owner))]
 
     def _do(self, work: Work) -> Instruction:
         self._working += 1
@@ -168,22 +184,34 @@ class Independent:
         return []
 
     def on_change(self, change: Change) -> Sequence[Instruction]:
-        """Change the tasks that no client has received yet: a task that is repeated must give the same result."""
+        """Change the tasks that no client has received yet, and those in progress from their next epoch on.
+
+        The former are recorded at once. Which epoch the latter is, is known when the result of the task is there.
+        """
         setting, value = change.setting, change.value
         if setting not in CHANGEABLE:
             raise lanfit_error("command.not-of-method", setting=setting, method="kfold" if self._folds else "fit")
-        keys = [record.task.key for record in self._table.records() if record.is_untouched]
-        if not keys:
+        keys = [record.task.key for record in self._table.open if record.is_untouched]
+        begun = [record.task.key for record in self._table.open if not record.is_untouched]
+        if not keys and not begun:
             raise lanfit_error("command.no-task-left", setting=setting)
-        self._changes = self._changes.for_tasks(keys, setting, value)
-        for key in keys:
-            self._table.change(key, self._changes.of_task(key))
-        return [
-            RecordSettings({"changes": self._changes.listed()}),
-            Emit(Commanded(f"set {setting}", f"{value:g}", tasks=tuple(keys))),
+        instructions: list[Instruction] = [
+            Emit(Commanded(f"set {setting}", f"{value:g}", tasks=tuple(keys), begun=tuple(begun)))
         ]
+        if keys:
+            self._changes = self._changes.for_tasks(keys, setting, value)
+            for key in keys:
+                self._table.change(key, self._changes.of_task(key))
+            instructions.append(RecordSettings({"changes": self._changes.listed()}))
+        if begun:
+            epochs = int(value) if setting == "epochs" else None
+            instructions.append(AdjustTasks(begun, epochs, value if setting == "learning_rate" else None))
+        return instructions
 
-    def stop(self) -> None:
+    def postpone(self, seconds: float) -> None:
+        pass  # there is no deadline
+
+    def stop(self, *, for_good: bool) -> None:
         self.waits_for_clients = False
 
     def status(self) -> str:

@@ -116,6 +116,7 @@ class Dispatch:
             first_step=self._first_step(task),
             keep_last=in_rounds or not job.keeps_best,
             score_start=in_rounds and self.evaluates_starts,
+            rates=task.settings.rates,
         )
         shard, rows = self._shards[task.shard], self._rows(task)
         # After rounds, the global model predicts them on the server.

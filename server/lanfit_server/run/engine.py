@@ -21,9 +21,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from lanfit.data.shown_rows import unpack
 from lanfit.errors import LanfitError, lanfit_error
+from lanfit.settings.changes import AS_IN_JOB, TaskSettings
 from lanfit.settings.timeouts import Timeouts
+from lanfit.wire.messages import Adjustment
 from lanfit_server.clusters.events import (
     REMIND_SECONDS,
     Claimed,
@@ -47,6 +51,8 @@ from lanfit_server.run import events
 from lanfit_server.run.evaluations import Evaluations
 from lanfit_server.run.instructions import (
     AddTasks,
+    Adjust,
+    AdjustTasks,
     AskClients,
     AssignShards,
     Cancel,
@@ -96,6 +102,8 @@ class Past:
     """The task and the client of each committed result."""
     leases: Sequence[StoredLease] = ()
     rounds: Sequence[RoundRecord] = ()
+    trained: Mapping[str, TaskSettings] = field(default_factory=dict)
+    """The settings that tasks with results had in the end."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +168,8 @@ class RunEngine:
             terms.owners, lambda client, now: self._seconds_left(client, wait, now), waits=wait > 0
         )
         self._past = Past()
-        self._early: list[tuple[str, str]] = []
-        """The task and the client of each result that came before the first tasks were opened: after a restart,
+        self._early: list[ResultCommitted] = []
+        """The results that came before the first tasks were opened: after a restart,
         rounds that an earlier server closed are processed first."""
         self._has_opened = False
         """Whether tasks were opened."""
@@ -172,7 +180,10 @@ class RunEngine:
         """By task the number of epoch reports of each client."""
         self._reminded = 0.0
         self._round = 0
-        self._paused = False
+        self._adjusted: dict[str, Adjustment] = {}
+        """What the operator changed about tasks that clients have."""
+        self._paused_at: float | None = None
+        """When the run was paused, on the monotonic clock; None while it goes on."""
         self._stopping = False
         self._over = False
         self._out: list[Instruction] = []
@@ -199,7 +210,7 @@ class RunEngine:
         bound = {record.owner for record in self.table.open if record.bound}
         left = [self._seconds_left(owner, self._terms.deadline, now) for owner in bound]
         grace = self._grace_ends - now if self._grace_ends > now else math.inf
-        method = self.method.seconds_left(now) if self.table.open else math.inf
+        method = self.method.seconds_left(now) if self.table.open and self._paused_at is None else math.inf
         return max(0.0, min([REMIND_SECONDS, self._terms.timeouts.heartbeat, grace, method, *left,
                              self._evaluations.wake(now)]))  # fmt: skip
 
@@ -256,6 +267,8 @@ class RunEngine:
             match each:
                 case AddTasks(tasks):
                     self._add(tasks, now)
+                case AdjustTasks():
+                    self._adjust(each)
                 case ForgetTasks(keys):
                     self._forget(keys)
                 case LeaveOut(task, reason, late):
@@ -280,8 +293,9 @@ class RunEngine:
         past, early = self._past, self._early
         # Tasks that are opened later are new: no earlier server has leased them.
         self._past, self._early, self._has_opened = Past(), [], True
-        for task, client in (*past.results, *early):
-            if task in keys and self.table.commit(task, client, now):
+        results = [(task, client, past.trained.get(task, AS_IN_JOB)) for task, client in past.results]
+        for task, client, trained in (*results, *((each.task, each.client, each.trained) for each in early)):
+            if task in keys and self.table.commit(task, client, now, trained):
                 self._follow(self.method.on_committed(self.table[task], now), now)
         for lease in past.leases:
             if lease.task not in keys:
@@ -298,6 +312,7 @@ class RunEngine:
         for key in keys:
             self.table.forget(key)
             self._epochs.pop(key, None)
+            self._adjusted.pop(key, None)
 
     # --- events -------------------------------------------------------------------------------------------------
 
@@ -327,24 +342,49 @@ class RunEngine:
     def _command(self, command: Command, now: float) -> None:
         match command:
             case Pause():
-                self._paused = True
+                self._paused_at = now if self._paused_at is None else self._paused_at
                 self._emit(events.Commanded("pause"))
+                self._adjust_all()
             case Resume():
-                self._paused = False
+                if self._paused_at is not None:
+                    self.method.postpone(now - self._paused_at)
+                    self.table.renew(now)
+                    self._paused_at = None
                 self._emit(events.Commanded("resume"))
+                self._adjust_all()
             case Change():
                 self._follow(self.method.on_change(checked(command, self._terms.method, self._terms.unchangeable)), now)
             case StopClient(client):
                 self._stop_client(client, now)
             case Stop(waiting):
                 self._stopping = True
-                self.method.stop()
+                self.method.stop(for_good=waiting)
                 self._evaluations.give_up()
                 if waiting:
                     self._emit(events.Commanded("stop"))
                     self._emit(events.CutShort("it was stopped"))
                     for record in self.table.open:
                         self._leave_out(record.task.key, "the run was stopped")
+
+    def _adjust(self, wanted: AdjustTasks) -> None:
+        """Change tasks that clients have, and all later leases of them."""
+        fields = {"epochs": wanted.epochs, "learning_rate": wanted.learning_rate}
+        changed = {name: value for name, value in fields.items() if value is not None}
+        if wanted.epochs is not None:
+            self._do(Persist((), wanted.epochs))
+        for key in wanted.tasks:
+            self._adjusted[key] = msgspec.structs.replace(self._adjusted.get(key, Adjustment()), **changed)
+            for client in self.table[key].leases:
+                self._do(Adjust(client, key, self._adjustment(key)))
+
+    def _adjust_all(self) -> None:
+        """Tell all clients with tasks whether the run is paused."""
+        for record in self.table.open:
+            key = record.task.key
+            self._do(*(Adjust(client, key, self._adjustment(key)) for client in record.leases))
+
+    def _adjustment(self, key: str) -> Adjustment:
+        return msgspec.structs.replace(self._adjusted.get(key, Adjustment()), paused=self._paused_at is not None)
 
     def _stop_client(self, client: str, now: float) -> None:
         if client not in self.table.here:
@@ -385,7 +425,7 @@ class RunEngine:
                 self._returned(event, now)
             case ResultCommitted() if event.run == run:
                 if not self._has_opened:
-                    self._early.append((event.task, name))
+                    self._early.append(event)
             case ResultCommitted():
                 self._emit(events.EarlierResult(name, event.run))
             case TaskFailed() if event.run == run and event.task in self.table:
@@ -437,7 +477,7 @@ class RunEngine:
     def _epoch(self, record: Record, event: EpochCompleted) -> None:
         counts = self._epochs.setdefault(event.task, Counter())
         counts[event.client] += 1
-        own = record.task.settings.epochs
+        own = self._adjusted.get(event.task, Adjustment()).epochs or record.task.settings.epochs
         reported, most = counts[event.client], own or self._terms.epochs
         # An epoch that was interrupted by the death of a trainer is trained and reported again.
         if record.holder != event.client or not 0 <= event.epoch < most or reported > MOST_EPOCH_EVENTS * most:
@@ -463,7 +503,7 @@ class RunEngine:
     def _returned(self, event: ResultCommitted, now: float) -> None:
         record = self.table[event.task]
         others = [name for name in record.leases if name != event.client]
-        if not self.table.commit(event.task, event.client, now):
+        if not self.table.commit(event.task, event.client, now, event.trained):
             return
         self._do(*(Cancel(name, event.task, f"{event.client} finished it") for name in others))
         task = record.task
@@ -493,7 +533,7 @@ class RunEngine:
         self._do(*(Cancel(client, key, reason) for client in self.table.leave_out(key, reason, late=late)))
 
     def _tick(self, tick: Tick, now: float) -> None:
-        limit = self._terms.timeouts.no_progress
+        limit = self._terms.timeouts.no_progress if self._paused_at is None else math.inf
         for record, client in self.table.stalled(now, tick.advanced, tick.delivered, limit):
             reason = f"it made no progress for {limit:.0f} s (no_progress in server.toml)"
             self._do(Cancel(client, record.task.key, reason))
@@ -528,11 +568,11 @@ class RunEngine:
             self._do(Cancel(client, task, "a client of the group was lost; all tasks of the group restart"))
             self._do(NoteEnd("not needed", task, client))
             record.drop(client, "lose")
-        if self.table.open and self.method.seconds_left(now) <= 0:
+        if self.table.open and self._paused_at is None and self.method.seconds_left(now) <= 0:
             self._follow(self.method.on_deadline(now), now)
         self._do(*self._evaluations.look(now))
         self._advance(now)
-        if not self._paused and not self._stopping:
+        if self._paused_at is None and not self._stopping:
             self._lease_out(now)
 
     def _give_up(self, now: float) -> None:
@@ -583,6 +623,8 @@ class RunEngine:
                 tuple(others),
             )
             self._do(Emit(leased), Lease(assignment))
+            if task.key in self._adjusted:
+                self._do(Adjust(assignment.client, task.key, self._adjustment(task.key)))
         self._notify_idle(here - table.holders(), now)
 
     def _notify_idle(self, idle: set[str], now: float) -> None:

@@ -46,12 +46,14 @@ class CutShort(RunEvent, tag="cut short", frozen=True):
 
 class Commanded(RunEvent, tag="command", frozen=True):
     """The operator paused, resumed, stopped or changed the run, or stopped the client that is the `value`. A changed
-    setting holds from `round` on, or for `tasks`, which no client had received."""
+    setting holds from `round` on, or for `tasks`, which no client had received, and for those `begun` from their next
+    epoch on."""
 
     command: str
     value: str = ""
     round: int = 0
     tasks: tuple[str, ...] = ()
+    begun: tuple[str, ...] = ()
 
 
 class ServerStoodStill(RunEvent, tag="stood still", frozen=True):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lanfit.settings.fields import Value
+    from lanfit.wire.messages import Adjustment
     from lanfit_server.methods.base import Task
     from lanfit_server.run.events import RunEvent
     from lanfit_server.run.tasks import Assignment
@@ -29,6 +30,15 @@ class AddTasks(Instruction):
     """Open these tasks, which can be leased now."""
 
     tasks: Sequence[Task]
+
+
+@dataclass(frozen=True)
+class AdjustTasks(Instruction):
+    """Change settings of tasks that clients have, from their next epoch on; None: unchanged."""
+
+    tasks: Sequence[str]
+    epochs: int | None = None
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,15 @@ class Lease(Instruction):
 
 
 @dataclass(frozen=True)
+class Adjust(Instruction):
+    """Tell a client what the operator wants of a task that it has."""
+
+    client: str
+    task: str
+    adjustment: Adjustment
+
+
+@dataclass(frozen=True)
 class Cancel(Instruction):
     """Tell a client to stop a task."""
 
@@ -226,12 +245,12 @@ class Tick:
 
 @dataclass(frozen=True)
 class Pause:
-    """The operator's command: lease no more tasks; those that clients have continue."""
+    """The operator's command: lease no more tasks, and pause those that clients have."""
 
 
 @dataclass(frozen=True)
 class Resume:
-    """The operator's command: lease tasks again."""
+    """The operator's command: continue the tasks that clients have, and lease others again."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +267,8 @@ class Stop:
 
 @dataclass(frozen=True)
 class Change:
-    """The operator's command: change a setting of the job, from the next round on or for tasks not leased yet."""
+    """The operator's command: change a setting of the job, from the next round on; without rounds for tasks that no
+    client has received yet, and for others from their next epoch on."""
 
     setting: str
     value: float

@@ -16,15 +16,17 @@ from lanfit.core.failpoints import failpoint
 from lanfit.errors import LanfitError, lanfit_error
 from lanfit.models.runtime import versions
 from lanfit.transfer.disk_space import RetryWhenFull
+from lanfit.wire.messages import Adjust as AdjustMessage
 from lanfit.wire.messages import Cancel as CancelMessage
 from lanfit.wire.messages import RunEnded
 from lanfit_server.clusters.base import Cluster, next_event
-from lanfit_server.clusters.events import ClientJoined, Event, Logged, OwnEvent, ResultCommitted
+from lanfit_server.clusters.events import ClientJoined, Event, Logged, OwnEvent, ResultCommitted, settings_of
 from lanfit_server.methods.workshop import Workshop
 from lanfit_server.run import events
 from lanfit_server.run.dispatch import Dispatch
 from lanfit_server.run.engine import Input, Past, RunEngine
 from lanfit_server.run.instructions import (
+    Adjust,
     Ask,
     Asked,
     AssignShards,
@@ -120,8 +122,10 @@ class Shell:
         ledger, roster = self._run.ledger, self._cluster.roster
         past = None
         if not self._is_new:
-            results = [(stored.task, stored.client) for stored in ledger.results()]
-            past = Past(results, ledger.leases(), ledger.rounds())
+            stored = ledger.results()
+            results = [(each.task, each.client) for each in stored]
+            trained = {each.task: settings_of(each.result) for each in stored}
+            past = Past(results, ledger.leases(), ledger.rounds(), trained)
         here = [ClientJoined(name, roster[name].address, roster[name].backend) for name in roster.connected]
         gone = {each.name: each.gone_since for each in roster.members() if not each.connected}
         return self._engine.begin(here, gone, past, self._clock())
@@ -245,6 +249,8 @@ class Shell:
                 failpoint("server.task-leased")
             case Cancel(client, task, reason):
                 await cluster.send(client, CancelMessage(run.run, task, reason))
+            case Adjust(client, task, adjustment):
+                await cluster.send(client, AdjustMessage(run.run, task, adjustment))
             case Ask(client, model, shard, rows):
                 files = self._workshop.files(model)
                 await cluster.send(client, self._dispatch.evaluate(model, shard, files, rows))

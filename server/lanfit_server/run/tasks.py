@@ -25,7 +25,7 @@ from enum import StrEnum
 from statistics import median
 
 from lanfit.errors import LocalProtocolError
-from lanfit.settings.changes import TaskSettings
+from lanfit.settings.changes import AS_IN_JOB, TaskSettings
 from lanfit_server.methods.base import Task
 
 #: A task is given up after this many failures.
@@ -111,6 +111,8 @@ class Record:
     """Whether the run stopped waiting for it."""
     committed_by: str = ""
     """The client of its result."""
+    trained: TaskSettings = AS_IN_JOB
+    """The settings that it had in the end, see `clusters.events.settings_of`."""
 
     @property
     def is_untouched(self) -> bool:
@@ -452,17 +454,18 @@ class TaskTable:
         record.deaths += died
         record.failed_at.add(client)
 
-    def commit(self, key: str, client: str = "", now: float = 0.0) -> bool:
+    def commit(self, key: str, client: str = "", now: float = 0.0, trained: TaskSettings = AS_IN_JOB) -> bool:
         """Record that the result of a task is on disk; return False for a duplicate, which has no effect.
 
         Args:
             client: whose result it is.
+            trained: see `Record.trained`.
         """
         record = self._records[key]
         if record.state is State.COMMITTED:
             return False
         if (began := record.begun.get(client)) is not None:
             self._took.append(now - began)
-        record.committed_by = client
+        record.committed_by, record.trained = client, trained
         record.move("commit")
         return True

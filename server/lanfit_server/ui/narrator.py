@@ -141,9 +141,12 @@ def sentence(event: RunEvent) -> str:
 def _from_when(event: Commanded) -> str:
     if event.round:
         return f" from round {event.round} on"
+    parts = []
+    if event.begun:
+        parts.append(f"for {pluralize(len(event.begun), 'task')} from the next epoch on")
     if event.tasks:
-        return f" for {pluralize(len(event.tasks), 'task')} that no client has received yet"
-    return ""
+        parts.append(f"for {pluralize(len(event.tasks), 'task')} that no client has received yet")
+    return f" {' and '.join(parts)}" if parts else ""
 
 
 def _then(event: ClientLeft) -> str:

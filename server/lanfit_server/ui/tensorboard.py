@@ -41,6 +41,8 @@ class TensorBoard(Watcher):
         self._changed: dict[str, float] = {}
         """The same by task, before the task is leased."""
         self._from_round: dict[int, float] = {}
+        self._of_task: dict[str, tuple[str, int]] = {}
+        """The client and the fold of each leased task."""
 
     def began(self, facts: RunFacts) -> None:
         self._clear(facts.folder / FOLDER)
@@ -58,10 +60,13 @@ class TensorBoard(Watcher):
 
     def event(self, event: RunEvent, now: float) -> None:
         match event:
-            case TaskLeased() if event.task in self._changed:
-                self._rates[event.owner, event.fold] = self._changed[event.task]
+            case TaskLeased():
+                self._of_task[event.task] = event.owner, event.fold
+                if event.task in self._changed:
+                    self._rates[event.owner, event.fold] = self._changed[event.task]
             case Commanded() if event.command == f"set {_RATE}":
-                self._changed |= dict.fromkeys(event.tasks, float(event.value))
+                self._changed |= dict.fromkeys((*event.tasks, *event.begun), float(event.value))
+                self._rates |= {self._of_task[task]: float(event.value) for task in event.begun}
                 if event.round:
                     self._from_round[event.round] = float(event.value)
             case EpochCompleted():

@@ -1,7 +1,8 @@
 """Settings that are changed while a run is in progress: how its `job.toml` lists them, so that it repeats the run.
 
 An entry is `WHERE:SETTING=VALUE`. With method federated WHERE is the round from which the value holds; with the other
-methods it is the task that has it, such as `shard-2` or `shard-2-fold-3`.
+methods it is the task that has it, such as `shard-2` or `shard-2-fold-3`, or that and the epoch from which it has it,
+such as `shard-2@6`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ from lanfit.settings.fields import int_range, names, positive
 
 #: What can be changed, beside the number of rounds, and how its values are parsed; the same as in the job's fields.
 CHANGEABLE: dict[str, Callable[[str], float]] = {"learning_rate": positive, "epochs": int_range(1)}
-_ENTRY = re.compile(r"([1-9][0-9]{0,8}|shard-[1-9][0-9]{0,8}(?:-fold-[1-9][0-9]{0,8})?):([a-z_]+)=(.+)")
+_NUMBER = "[1-9][0-9]{0,8}"
+_ENTRY = re.compile(rf"(?:({_NUMBER})|(shard-{_NUMBER}(?:-fold-{_NUMBER})?)(?:@({_NUMBER}))?):([a-z_]+)=(.+)")
+
+
+RateChange = tuple[int, float]
+"""An epoch, from 1, and the learning rate that holds from it on."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,8 @@ class TaskSettings:
 
     epochs: int | None = None
     learning_rate: float | None = None
+    rates: tuple[RateChange, ...] = ()
+    """Learning rates that hold from later epochs on, in the order of the epochs."""
 
 
 AS_IN_JOB = TaskSettings()
@@ -37,6 +45,8 @@ class Entry:
     """A round, or the key of a task."""
     setting: str
     value: float
+    epoch: int = 0
+    """The epoch of the task, from 1; 0: all of it."""
 
     @classmethod
     def parse(cls, text: str) -> Entry:
@@ -46,16 +56,17 @@ class Entry:
             InputError: it is not valid.
         """
         found = _ENTRY.fullmatch(text)
-        if found is None or found[2] not in CHANGEABLE:
+        if found is None or found[4] not in CHANGEABLE or (found[3] and found[4] != "learning_rate"):
             raise lanfit_error("value.no-change", value=text, settings=" or ".join(CHANGEABLE))
-        where, setting, value = found.groups()
+        round_, task, epoch, setting, value = found.groups()
         try:
-            return cls(int(where) if where.isdecimal() else where, setting, CHANGEABLE[setting](value))
+            return cls(task or int(round_), setting, CHANGEABLE[setting](value), int(epoch or 0))
         except InputError as wrong:
             raise wrong.at(text, "An example: 3:learning_rate=0.001.") from None
 
     def __str__(self) -> str:
-        return f"{self.where}:{self.setting}={self.value!r}"
+        from_epoch = f"@{self.epoch}" if self.epoch else ""
+        return f"{self.where}{from_epoch}:{self.setting}={self.value!r}"
 
 
 def changes(text: str) -> tuple[str, ...]:
@@ -90,6 +101,18 @@ class Changes:
         others = [each for each in self.entries if each.setting != setting or each.where not in chosen]
         return Changes((*others, *(Entry(key, setting, value) for key in chosen)))
 
+    def as_trained(self, key: str, epochs: int | None, rates: Iterable[RateChange]) -> Changes:
+        """Return the changes with those that a task had while it was trained.
+
+        Args:
+            epochs: None: they were not changed.
+            rates: all that hold from some epoch on.
+        """
+        changed = self if epochs is None else self.for_tasks([key], "epochs", epochs)
+        others = [each for each in changed.entries if not (each.where == key and each.epoch)]
+        trained = Changes((*others, *(Entry(key, "learning_rate", rate, epoch) for epoch, rate in rates)))
+        return self if trained.of_task(key) == self.of_task(key) else trained
+
     def of_round(self, number: int) -> TaskSettings:
         """Return the settings of the tasks of a round."""
         return self._settings(each for each in self.entries if isinstance(each.where, int) and each.where <= number)
@@ -104,6 +127,8 @@ class Changes:
         for each in entries:
             if each.setting == "epochs":
                 settings = replace(settings, epochs=int(each.value))
+            elif each.epoch:
+                settings = replace(settings, rates=tuple(sorted([*settings.rates, (each.epoch, each.value)])))
             else:
                 settings = replace(settings, learning_rate=each.value)
         return settings

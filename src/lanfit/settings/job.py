@@ -377,7 +377,8 @@ FIELDS: dict[str, Field] = {
             "changes",
             changes,
             "Settings that change during the run: ROUND:SETTING=VALUE from this round on, with method federated; "
-            "TASK:SETTING=VALUE for this task, with the others. SETTING is learning_rate or epochs. Written into a "
+            "TASK:SETTING=VALUE for this task, with the others, and TASK@EPOCH:SETTING=VALUE from an epoch of it on. "
+            "SETTING is learning_rate or epochs. Written into a "
             "run's job.toml so that it can be repeated.",
             default="none",
             example=("3:learning_rate=0.0001",),

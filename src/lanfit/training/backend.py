@@ -7,7 +7,7 @@ the part of the protocol that the loop uses.
 
 Calls for one task: `load`, `start`, then for each epoch `train` (several calls), `finish_epoch`, `validate` (several
 calls), `finish_validation`, perhaps `predict`; `weights` after a best epoch, `state` when a checkpoint is due; finally
-`release`. `restore`, called after `start`, resumes from a saved state.
+`release`. `restore`, called after `start`, resumes from a saved state, to which a learning rate that was set belongs.
 """
 
 from __future__ import annotations
@@ -104,6 +104,10 @@ class Training(Protocol):
     @property
     def learning_rate(self) -> float:
         """The current learning rate of the optimizer."""
+        ...
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Set the learning rate of the optimizer, which is a number and not a schedule. Called between epochs."""
         ...
 
 

@@ -32,6 +32,7 @@ from lanfit.core.durable import atomic_file
 from lanfit.data.threads import have_room
 from lanfit.errors import LanfitError
 from lanfit.wire.arrays import ALIGNMENT, AnyArray, ArraySpec, block_size, buffers, spec_of, views
+from lanfit.wire.messages import RateChange
 
 #: The minimum between two checkpoints, so that short epochs are not spent on writing them. Tests set less.
 INTERVAL_SECONDS: Final = float(os.environ.get("LANFIT_CHECKPOINT_SECONDS", "2"))
@@ -54,6 +55,8 @@ class Snapshot:
     """The state of the backend."""
     seconds: dict[str, float]
     """The time spent so far, in seconds."""
+    rates: tuple[RateChange, ...] = ()
+    """The learning rates that hold from later epochs on, see `loop.Plan`."""
 
 
 class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,6 +66,7 @@ class _Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: dict[str, float]
     best: tuple[ArraySpec, ...]
     state: tuple[ArraySpec, ...]
+    rates: tuple[RateChange, ...] = ()
 
 
 class Damaged(Exception):
@@ -83,7 +87,8 @@ def _file_of(key: bytes, snapshot: Snapshot) -> Iterator[bytes | memoryview]:
     best, state = (
         tuple(spec_of(name, array) for name, array in each.items()) for each in (snapshot.best, snapshot.state)
     )
-    header = msgspec.msgpack.encode(_Header(key, snapshot.history, snapshot.best_epoch, snapshot.seconds, best, state))
+    fields = key, snapshot.history, snapshot.best_epoch, snapshot.seconds, best, state, snapshot.rates
+    header = msgspec.msgpack.encode(_Header(*fields))
     head = _MAGIC + _LENGTH.pack(len(header)) + header
     yield head + bytes(-len(head) % ALIGNMENT)
     yield from chain(buffers(snapshot.best), buffers(snapshot.state))
@@ -117,7 +122,7 @@ def read_checkpoint(path: Path, key: bytes) -> Snapshot | None:
         state = views(blocks[block_size(header.best) :], header.state)
     except (ValueError, TypeError, struct.error, LanfitError) as wrong:
         raise Damaged(str(wrong)) from wrong
-    return Snapshot(header.history, header.best_epoch, best, state, header.seconds)
+    return Snapshot(header.history, header.best_epoch, best, state, header.seconds, header.rates)
 
 
 def epochs_kept(path: Path) -> int:

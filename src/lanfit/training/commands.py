@@ -9,7 +9,7 @@ import msgspec
 from lanfit.core.text import pluralize, sanitize, sanitize_lines
 from lanfit.models.custom_files import AllowedFile
 from lanfit.transfer.blocks import ArrayFile
-from lanfit.wire.messages import ClientData, FitTask, Lease, Model, Result
+from lanfit.wire.messages import Adjustment, ClientData, FitTask, Lease, Model, RateChange, Result
 
 # --- from the agent ---------------------------------------------------------------------------------------------
 
@@ -79,6 +79,13 @@ class Build(msgspec.Struct, frozen=True, tag="build"):
     custom: tuple[AllowedFile, ...] = ()
 
 
+class Adjust(msgspec.Struct, frozen=True, tag="adjust"):
+    """Pause or continue a fit, or change its settings from the next epoch on."""
+
+    number: int
+    adjustment: Adjustment
+
+
 class Stop(msgspec.Struct, frozen=True, tag="stop"):
     """Stop the work on a command as soon as possible; the answer is NotDone."""
 
@@ -86,7 +93,7 @@ class Stop(msgspec.Struct, frozen=True, tag="stop"):
 
 
 Work = Fit | Survey | Evaluate | Build
-Command = Work | Stop
+Command = Work | Adjust | Stop
 
 # --- from the trainer -------------------------------------------------------------------------------------------
 
@@ -166,6 +173,9 @@ class Trained(msgspec.Struct, frozen=True, tag="trained"):
     scores: dict[str, float]
     """Metrics on the held-out rows of the fold, or of the starting weights; else empty."""
     seconds: dict[str, float]
+    epochs: int = 0
+    """As in the result for the server; likewise `rates`."""
+    rates: tuple[RateChange, ...] = ()
 
 
 class Surveyed(msgspec.Struct, frozen=True, tag="surveyed"):
@@ -239,6 +249,8 @@ def result_of(lease: Lease, trained: Trained, ready: Ready, seconds: Mapping[str
         backend=ready.backend,
         device=ready.device,
         threads=ready.threads,
+        epochs=trained.epochs,
+        rates=trained.rates,
     )
 
 

@@ -31,7 +31,7 @@ from lanfit.training.commands import Answer, Built, Evaluated, NotDone, NotReady
 from lanfit.training.trainer_process import TrainerProcess
 from lanfit.transfer.disk_space import AGAIN_SECONDS, RetryWhenFull
 from lanfit.transfer.partial import is_full
-from lanfit.wire.messages import Runtime
+from lanfit.wire.messages import Adjustment, Runtime
 
 #: A model is given up when this many trainers died while they built it.
 MOST_BUILDS = 2
@@ -45,6 +45,11 @@ class Dropped(Exception):
 
 class WorkItem(Protocol):
     """Work for a trainer, as far as the executor needs to know it."""
+
+    @property
+    def adjustment(self) -> Adjustment | None:
+        """Return what the operator wants of it; None if that is nothing special."""
+        ...
 
     def on_answer(self, answer: Answer, ready: Ready) -> None:
         """Handle an answer of the trainer.
@@ -176,6 +181,7 @@ class Executor:
             await self.trainer.do(command)
             if self._stopped:  # stopped while the trainer was starting
                 await self.trainer.stop(self._number)
+            await self.adjust()
         except LanfitError as wrong:
             self._fail(wrong, ())
 
@@ -187,6 +193,11 @@ class Executor:
             self._end()
         elif self._command is not None:
             await self.trainer.stop(self._number)
+
+    async def adjust(self) -> None:
+        """Give the trainer the adjustment of the current item; it gets that later if it has no command yet."""
+        if self._command is not None and self.item is not None and self.item.adjustment is not None:
+            await self.trainer.adjust(self._number, self.item.adjustment)
 
     async def drop(self) -> None:
         """Drop the current item at once."""

@@ -21,6 +21,7 @@ from lanfit.errors import lanfit_error
 from lanfit.training.backend import Rows, Training
 from lanfit.training.checkpoint import Checkpointer, Snapshot
 from lanfit.wire.arrays import AnyArray
+from lanfit.wire.messages import Adjustment, RateChange
 
 #: The target duration of one call of the backend: the time between two reports, and until a cancel takes effect.
 REPORT_SECONDS: Final = 0.25
@@ -73,6 +74,72 @@ class FitResult:
     """The times of compile, train and validate, including those before the fit was resumed."""
 
 
+class Steering(Protocol):
+    """What the operator wants of a fit."""
+
+    def adjustment(self) -> Adjustment:
+        """Return it as it is now."""
+        ...
+
+    def wait_while_paused(self) -> float:
+        """Return after how many seconds of waiting the fit goes on. An exception ends it."""
+        ...
+
+
+class Unsteered:
+    """The steering of a fit that nobody changes."""
+
+    def adjustment(self) -> Adjustment:
+        return Adjustment()
+
+    def wait_while_paused(self) -> float:
+        return 0.0
+
+
+class Plan:
+    """The epochs and learning rates of a fit. The operator may change them; a change holds from the next epoch on.
+
+    Args:
+        rates: (epoch from 1, learning rate) pairs that the task has from the beginning.
+    """
+
+    def __init__(
+        self,
+        epochs: int,
+        rates: Sequence[RateChange] = (),
+        steering: Steering | None = None,
+    ) -> None:
+        self.steering = steering or Unsteered()
+        self.rates = tuple(rates)
+        """The rates of the fit, with those that the operator set."""
+        self._epochs = epochs
+
+    @property
+    def epochs(self) -> int:
+        """Return the number of epochs as it is now."""
+        return self.steering.adjustment().epochs or self._epochs
+
+    def rate_from(self, epoch: int) -> float | None:
+        """Return the learning rate to set before an epoch (from 0); None: it stays."""
+        earlier = [rate for begin, rate in self.rates if begin <= epoch + 1]
+        wanted = self.steering.adjustment().learning_rate
+        if wanted and wanted != (earlier[-1] if earlier else None):
+            before = [each for each in self.rates if each[0] < epoch + 1]
+            self.rates = (*before, (epoch + 1, wanted))
+            return wanted
+        return dict(self.rates).get(epoch + 1)
+
+    def changed_epochs(self, trained: int) -> int:
+        """Return the number of epochs if the operator changed it; else 0.
+
+        Args:
+            trained: how many there were: a smaller number does not take any back.
+        """
+        wanted = self.steering.adjustment().epochs
+        epochs = max(wanted, trained) if wanted else 0
+        return epochs if epochs != self._epochs else 0
+
+
 class Report(Protocol):
     """Receives the progress of a fit. An exception that it raises ends the fit."""
 
@@ -106,6 +173,7 @@ def fit(
     checkpointer: Checkpointer | None = None,
     paces: Paces | None = None,
     seconds: dict[str, float] | None = None,
+    plan: Plan | None = None,
 ) -> FitResult:
     """Train the loaded model and return the weights of its best or last epoch. There may be no validation rows.
 
@@ -115,13 +183,16 @@ def fit(
         train, validation: normalized rows; their weights are the `sample_weight` of Keras' fit.
         paces: the measured speed of the same model. The result does not depend on it.
         seconds: is kept up to date with the times of the result.
+        plan: may change the epochs and the learning rate meanwhile; not with `local_steps`.
 
     Raises:
         TrainingError: the loss became NaN or infinite. The message names epoch and learning rate.
     """
     try:
         seconds = {} if seconds is None else seconds
-        return _fit(backend, job, train, validation, report, checkpointer, paces or new_paces(job.batch_size), seconds)
+        plan = plan or Plan(job.epochs_over(len(train)))
+        paces = paces or new_paces(job.batch_size)
+        return _fit(backend, job, train, validation, report, checkpointer, paces, seconds, plan)
     finally:
         if checkpointer is not None:
             checkpointer.close()
@@ -137,9 +208,9 @@ def _fit(
     checkpointer: Checkpointer | None,
     paces: Paces,
     seconds: dict[str, float],
+    plan: Plan,
 ) -> FitResult:
     rows, validation_rows = len(train), len(validation)
-    epochs = job.epochs_over(rows)
     seconds |= dict.fromkeys(("compile", "train", "validate"), 0.0)
     begin = perf_counter()
     backend.start(job.seed, job.batch_size, train, validation, job.proximal, job.first_step)
@@ -152,8 +223,11 @@ def _fit(
         history, best_epoch = list(last.history), last.best_epoch
         best_loss, weights = _judged(history[best_epoch]), dict(last.best) or backend.weights()
         seconds |= {name: spent + last.seconds.get(name, 0.0) for name, spent in seconds.items()}
+        plan.rates = last.rates
         report.on_resume(history)
-    for epoch in range(len(history), epochs):
+    while (epoch := len(history)) < (epochs := plan.epochs):
+        if (rate := plan.rate_from(epoch)) is not None:
+            backend.set_learning_rate(rate)
         begin = perf_counter()
         steps = job.steps_of(epoch, rows)
         order = epoch_order(job.seed, epoch, rows)[: steps * job.batch_size]
@@ -161,6 +235,7 @@ def _fit(
             _check_finite(backend, epochs, epoch, "loss", loss)
             speed = done / (perf_counter() - begin)
             report.on_progress(epoch, math.ceil(done / job.batch_size), steps, loss, speed)
+            begin += plan.steering.wait_while_paused()
         metrics = backend.finish_epoch()
         seconds["train"] += perf_counter() - begin
 
@@ -169,6 +244,7 @@ def _fit(
             for _, validation_loss in validation_pace.run(backend.validate, np.arange(validation_rows)):
                 _check_finite(backend, epochs, epoch, "validation loss", validation_loss)
                 report.on_progress(epoch, steps, steps, loss, speed)
+                begin += plan.steering.wait_while_paused()
             metrics |= {f"val_{name}": value for name, value in backend.finish_validation().items()}
             seconds["validate"] += perf_counter() - begin
 
@@ -180,9 +256,9 @@ def _fit(
             weights = {} if job.keep_last else backend.weights()
         elif job.patience is not None and epoch - best_epoch >= job.patience:
             break
-        if checkpointer is not None and epoch + 1 < epochs:
+        if checkpointer is not None and epoch + 1 < plan.epochs:
             best = {} if best_epoch == epoch else weights
-            checkpointer.offer(partial(_snapshot, backend, history, best_epoch, best, seconds))
+            checkpointer.offer(partial(_snapshot, backend, history, best_epoch, best, seconds, plan.rates))
 
     if job.keep_last:
         best_epoch, weights = len(history) - 1, backend.weights()
@@ -193,7 +269,7 @@ def _fit(
                 "training.weight-not-finite",
                 name=name,
                 epoch=best_epoch + 1,
-                epochs=epochs,
+                epochs=len(history),
                 rate=rate,
                 lower=rate / 10,
             )
@@ -213,8 +289,9 @@ def _snapshot(
     best_epoch: int,
     best: Mapping[str, AnyArray],
     seconds: Mapping[str, float],
+    rates: tuple[RateChange, ...],
 ) -> Snapshot:
-    return Snapshot(list(history), best_epoch, best, backend.state(), dict(seconds))
+    return Snapshot(list(history), best_epoch, best, backend.state(), dict(seconds), rates)
 
 
 def _restore(backend: Training, checkpointer: Checkpointer) -> Snapshot | None:

@@ -43,6 +43,7 @@ from lanfit.training.client_data import (
     statistics,
 )
 from lanfit.training.commands import (
+    Adjust,
     Build,
     Built,
     Command,
@@ -62,13 +63,13 @@ from lanfit.training.commands import (
     Trained,
     Work,
 )
-from lanfit.training.loop import FitJob, Paces, fit, new_paces
+from lanfit.training.loop import FitJob, Paces, Plan, fit, new_paces
 from lanfit.training.row_cache import ReadyRows, RowCache
 from lanfit.transfer.blocks import ArrayFile
 from lanfit.transfer.disk_space import AGAIN_SECONDS, RetryWhenFull
 from lanfit.transfer.partial import is_full
 from lanfit.wire.arrays import AnyArray, BlockSpec
-from lanfit.wire.messages import FitTask, Runtime
+from lanfit.wire.messages import Adjustment, FitTask, Runtime
 from lanfit.wire.tasks import X, Y
 
 #: The environment variable with a trainer's `Setup` as JSON. The process that starts a trainer always sets it.
@@ -90,35 +91,48 @@ class Stopped(Exception):
 
 
 class Reporter:
-    """Reports the progress of a command to the agent, and raises Stopped during training if the command was stopped."""
+    """Reports the progress of a command to the agent, and follows what the operator wants of it: it is the `Report` and
+    the `Steering` of a fit. It raises Stopped during training if the command was stopped."""
 
     def __init__(
         self,
         command: Fit,
         epochs: int,
         parent: Parent[Command],
-        stopped: set[int],
+        requests: Requests,
         predictions: EpochPredictions | None = None,
         seconds: Callable[[], dict[str, float]] = dict,
     ) -> None:
-        """`epochs`: their number, unless early stopping ends the fit. `seconds` gives the times of the task so far."""
+        """`epochs`: as the job has them. `seconds` gives the times of the task so far."""
+        self.plan = Plan(epochs, command.fit.rates, self)
         self._predictions = predictions
         self._seconds = seconds
         self._command = command
-        self._epochs = epochs
         self._parent = parent
-        self._stopped = stopped
+        self._requests = requests
 
     def on_progress(self, epoch: int, step: int, steps: int, loss: float, samples_per_second: float) -> None:
         """Handle progress within an epoch (from 0), with the loss so far."""
-        if self._command.number in self._stopped:
+        number = self._command.number
+        if self._requests.is_stopped(number):
             raise Stopped
-        number, epochs = self._command.number, self._epochs
-        self._parent.send(Step(number, "training", epoch + 1, epochs, step, steps, loss, samples_per_second))
+        self._step = Step(number, "training", epoch + 1, self.plan.epochs, step, steps, loss, samples_per_second)
+        self._parent.send(self._step)
+
+    def adjustment(self) -> Adjustment:
+        """Return what the operator wants of the command."""
+        return self._requests.adjustment(self._command.number)
+
+    def wait_while_paused(self) -> float:
+        """Called after progress: wait while the command is paused, and return for how many seconds."""
+        if not self.adjustment().paused:
+            return 0.0
+        self._parent.send(msgspec.structs.replace(self._step, state="paused", samples_per_second=0.0))
+        return self._requests.wait_while_paused(self._command.number)
 
     def on_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Handle the end of an epoch (from 0), with its entry in the history."""
-        is_last = epoch + 1 == self._epochs
+        is_last = epoch + 1 >= self.plan.epochs
         predictions = self._predictions.predict(is_last=is_last) if self._predictions is not None else b""
         done = EpochDone(self._command.number, epoch, dict(metrics), seconds=self._seconds(), predictions=predictions)
         self._parent.send(done)
@@ -134,14 +148,50 @@ class Reporter:
         self._parent.send(Note(self._command.number, text))
 
 
+class Requests:
+    """What the agent wants of the commands that it has given. Written in the listening thread."""
+
+    def __init__(self) -> None:
+        self._stopped: set[int] = set()
+        self._adjusted: dict[int, Adjustment] = {}
+        self._news = threading.Condition()
+
+    def stop(self, number: int) -> None:
+        with self._news:
+            self._stopped.add(number)
+            self._news.notify_all()
+
+    def adjust(self, number: int, adjustment: Adjustment) -> None:
+        with self._news:
+            self._adjusted = {number: adjustment}  # earlier commands are over
+            self._news.notify_all()
+
+    def adjustment(self, number: int) -> Adjustment:
+        return self._adjusted.get(number, Adjustment())
+
+    def is_stopped(self, number: int) -> bool:
+        return number in self._stopped
+
+    def wait_while_paused(self, number: int) -> float:
+        """Wait until a command is not paused, or is stopped; return the seconds."""
+        began = time.perf_counter()
+        with self._news:
+            self._news.wait_for(lambda: self.is_stopped(number) or not self.adjustment(number).paused)
+        return time.perf_counter() - began
+
+    def wait_for_stop(self, number: int, seconds: float) -> bool:
+        """Wait for so long; return whether the command was stopped."""
+        with self._news:
+            return self._news.wait_for(lambda: self.is_stopped(number), seconds)
+
+
 class Trainer:
-    """Carries out commands one by one; Stop also interrupts the current one."""
+    """Carries out commands one by one; Stop and Adjust also reach the current one."""
 
     def __init__(self) -> None:
         self._parent: Parent[Command] = Parent(Command)
         self._commands: queue.SimpleQueue[Work] = queue.SimpleQueue()
-        self._stopped: set[int] = set()
-        self._news = threading.Condition()
+        self._requests = Requests()
         self._own = ClientFiles()
         self._paces: tuple[object, Paces] | None = None
 
@@ -171,13 +221,14 @@ class Trainer:
             self._backend.forget_start()  # unmapping a large file takes time: not while a command waits
 
     def _take(self, command: Command) -> None:
-        """Queue a command, or note a stop. Runs in the listening thread."""
-        if isinstance(command, Stop):
-            with self._news:
-                self._stopped.add(command.number)
-                self._news.notify_all()
-        else:
-            self._commands.put(command)
+        """Queue a command, or note what is requested of one. Runs in the listening thread."""
+        match command:
+            case Stop(number):
+                self._requests.stop(number)
+            case Adjust(number, adjustment):
+                self._requests.adjust(number, adjustment)
+            case _:
+                self._commands.put(command)
 
     def _work(self, command: Work) -> Trained | Surveyed | Evaluated | Built | NotDone:
         try:
@@ -189,7 +240,7 @@ class Trainer:
             return NotDone(command.number, False, wrong.message, wrong.hint, wrong.code)
 
     def _do(self, command: Work) -> Trained | Surveyed | Evaluated | Built:
-        if command.number in self._stopped:
+        if self._requests.is_stopped(command.number):
             raise Stopped
         self._limit_memory()
         self._backend.use_custom(command.custom)
@@ -262,14 +313,15 @@ class Trainer:
         shown, of_loop = None, dict[str, float]()
         if command.shown is not None:
             shown = EpochPredictions(self._backend.predict, task.model, command.shown.load(), rows.normalizers)
-        epochs = job.epochs_over(len(rows.train))
-        reporter = Reporter(command, epochs, self._parent, self._stopped, shown, lambda: {**of_loop, **timings.seconds})
+        epochs, seconds_so_far = job.epochs_over(len(rows.train)), lambda: {**of_loop, **timings.seconds}
+        reporter = Reporter(command, epochs, self._parent, self._requests, shown, seconds_so_far)
         if ready.left_out and task.round <= 1:
             reporter.on_note("One row is left out so that no batch has a single row.")
         key = checkpoint_key(command, ready.shard, self._computes_on)
         checkpointer = Checkpointer(Path(command.checkpoint), key, reporter.on_note)
         paces = self._paces_of(task)
-        result = fit(self._backend, job, rows.train, rows.validation, reporter, checkpointer, paces, of_loop)
+        plan = reporter.plan
+        result = fit(self._backend, job, rows.train, rows.validation, reporter, checkpointer, paces, of_loop, plan)
         member = TrainedModel(result.weights, rows.normalizers)
         if rows.held_out is not None:
             with timings.span("score"):
@@ -284,7 +336,8 @@ class Trainer:
             except ValueError as wrong:
                 reporter.on_note(f"The local copy of the model was not written: {wrong}.")
         seconds = {**result.seconds, **timings.seconds}
-        return Trained(command.number, block, result.metrics, result.best_epoch, scores, seconds)
+        steered = plan.changed_epochs(len(result.history)), plan.rates
+        return Trained(command.number, block, result.metrics, result.best_epoch, scores, seconds, *steered)
 
     def _write(self, command: Fit, arrays: Mapping[str, AnyArray], reporter: Reporter) -> ArrayFile:
         """Write a result. If the disk is full, wait until there is space: the result took long to train."""
@@ -298,9 +351,8 @@ class Trainer:
                     raise
                 room.is_missing(wrong)
             waited = True
-            with self._news:
-                if self._news.wait_for(lambda: command.number in self._stopped, AGAIN_SECONDS):
-                    raise Stopped
+            if self._requests.wait_for_stop(command.number, AGAIN_SECONDS):
+                raise Stopped
         if waited:
             reporter.on_note("The result fits on the disk again.")
         return block

@@ -10,9 +10,9 @@ import msgspec
 from lanfit.backends import check_backend, unusable
 from lanfit.core.child import Child
 from lanfit.errors import InputError, LanfitError, TrainingError
-from lanfit.training.commands import Answer, Command, Fit, NotReady, Ready, Stop, Work, shown
+from lanfit.training.commands import Adjust, Answer, Command, Fit, NotReady, Ready, Stop, Work, shown
 from lanfit.training.trainer import SETUP_VARIABLE, Setup
-from lanfit.wire.messages import Runtime
+from lanfit.wire.messages import Adjustment, Runtime
 
 #: A trainer that does not stop within this time, in seconds, is considered hung. A stop takes effect only after a model
 #: is built and compiled.
@@ -132,6 +132,10 @@ class TrainerProcess:
         if self._child is not None:
             timer = asyncio.get_running_loop().call_later(STOP_SECONDS, self._kill, self._child)
             self._stopping = (number, timer)
+
+    async def adjust(self, number: int, adjustment: Adjustment) -> None:
+        """Pause or continue a fit, or change its settings from the next epoch on."""
+        await self._send(Adjust(number, adjustment))
 
     def _stops(self) -> None:
         """Cancel the timer for a hung trainer."""

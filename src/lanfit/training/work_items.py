@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import msgspec
+
 from lanfit.core.text import sentence
 from lanfit.errors import ChildDied, LanfitError
 from lanfit.models.custom_files import AllowedFile
@@ -17,7 +19,7 @@ from lanfit.training.checkpoint import epochs_kept
 from lanfit.training.commands import Answer, EpochDone, Note, Ready, Resumed, Step, Trained
 from lanfit.transfer.blocks import ArrayFile
 from lanfit.wire import messages
-from lanfit.wire.messages import Epoch, EvaluateTask, Failed, Lease, Message, Progress, Result
+from lanfit.wire.messages import Adjustment, Epoch, EvaluateTask, Failed, Lease, Message, Progress, Result
 
 
 class LeasedTask(ABC):
@@ -29,6 +31,7 @@ class LeasedTask(ABC):
 
     def __init__(self, lease: Lease, state: str, seconds: Mapping[str, float]) -> None:
         self.lease = lease
+        self.adjustment: Adjustment | None = None
         self._seconds = dict(seconds)
         self._is_now(state)
         self._went_on = 0
@@ -77,6 +80,12 @@ class LeasedTask(ABC):
         return
 
     # --- what they share -------------------------------------------------------------------------------------------
+
+    def renew_lease(self, lease: Lease) -> None:
+        """Handle another lease of this task, which counts the attempts. It is not paused any more."""
+        self.lease = lease
+        if self.adjustment is not None:
+            self.adjustment = msgspec.structs.replace(self.adjustment, paused=False)
 
     def command(
         self,
@@ -168,6 +177,7 @@ class ModelsToEvaluate(ABC):
     """A request to evaluate models on rows of a client."""
 
     message: EvaluateTask
+    adjustment = None
 
     @abstractmethod
     def _send(self, message: Message) -> None:

@@ -35,6 +35,9 @@ Size = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 MOST_SHOWN = 24
 MOST_SHOWN_OUTPUTS = 400
 Predictions = Annotated[bytes, msgspec.Meta(max_length=4 * MOST_SHOWN * MOST_SHOWN_OUTPUTS)]
+#: An epoch, from 1, and the learning rate that holds from it on.
+RateChange = tuple[Annotated[int, msgspec.Meta(ge=1, le=2**53)], Annotated[float, msgspec.Meta(gt=0, lt=1e30)]]
+Rates = Annotated[tuple[RateChange, ...], msgspec.Meta(max_length=1000)]
 #: The parts of a client's time by name, in seconds.
 Seconds = Annotated[dict[Word, float], msgspec.Meta(max_length=32)]
 
@@ -138,7 +141,7 @@ class LogLines(Message, frozen=True, tag="log"):
     lines: tuple[Lines, ...]
 
 
-class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The result of a task, without the arrays.
 
     The block contains the model's weights, with the names and in the order of the server's table; then, as float64, the
@@ -161,6 +164,10 @@ class Result(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     backend: ShortText
     device: ShortText
     threads: int
+    epochs: Annotated[int, msgspec.Meta(ge=0, le=2**53)] = 0
+    """The number of epochs that the task had, if the operator changed it during the task; else 0."""
+    rates: Rates = ()
+    """The learning rates that held from later epochs on: those of the lease, and those that the operator set."""
 
 
 class Offer(Message, frozen=True, tag="offer"):
@@ -285,7 +292,7 @@ class PartsTaken(Message, frozen=True, tag="parts taken"):
     of: int
 
 
-class FitTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class FitTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Train a model on a shard."""
 
     model: Model
@@ -312,6 +319,18 @@ class FitTask(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Return the weights of the last epoch, not of the best."""
     score_start: bool = False
     """Evaluate the initial weights on the shard's validation rows first; not with a fold."""
+    rates: Rates = ()
+    """Learning rates that hold from later epochs on."""
+
+
+class Adjustment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """What the operator changes about a task while a client has it: all of it, so that a repetition has no effect."""
+
+    paused: bool = False
+    epochs: Annotated[int, msgspec.Meta(ge=0, le=10**6)] = 0
+    """The number of epochs; the one in progress is finished. 0: as in the lease."""
+    learning_rate: Annotated[float, msgspec.Meta(ge=0, lt=1e30)] = 0.0
+    """The learning rate from the next epoch on; 0: unchanged."""
 
 
 class Lease(Message, frozen=True, tag="lease", omit_defaults=True):
@@ -392,6 +411,14 @@ class Cancel(Message, frozen=True, tag="cancel"):
     reason: Line
 
 
+class Adjust(Message, frozen=True, tag="adjust"):
+    """Pause or continue this task, or change its settings from the next epoch on. A lease of the task continues it."""
+
+    run: Label
+    task: Label
+    adjustment: Adjustment
+
+
 class RunEnded(Message, frozen=True, tag="ended"):
     """The run is over."""
 
@@ -436,6 +463,7 @@ FromServer = (
     | Later
     | Reject
     | Cancel
+    | Adjust
     | RunEnded
 )
 AnyMessage = FromClient | FromServer

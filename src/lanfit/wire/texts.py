@@ -97,6 +97,10 @@ def _cleaner(kind: inspect.Type, where: str) -> Cleaner | None:
             raise TypeError(f"{where} is text of no kind: see lanfit.wire.texts")
         case inspect.VarTupleType(item_type=item):
             return _of_items(_cleaner(item, where))
+        case inspect.TupleType(item_types=items):
+            if any(_cleaner(item, where) for item in items):
+                raise TypeError(f"{where}: text in a tuple of several types is not known here")
+            return None
         case inspect.DictType(key_type=key, value_type=value):
             if _cleaner(key, where) or _cleaner(value, where):
                 raise TypeError(f"{where}: keys are never changed, and values of text are not known here")

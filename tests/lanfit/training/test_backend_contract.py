@@ -124,6 +124,25 @@ def test_it_trains_and_returns_copies_of_the_weights_under_their_names(kit: Kit)
         assert (before[name].dtype, before[name].shape) == (array.dtype, array.shape)
 
 
+def test_a_learning_rate_that_is_set_holds_until_the_next_start_and_belongs_to_the_state(kit: Kit) -> None:
+    usual = kit.begun()
+    first = usual.learning_rate
+    lines = [epoch(usual), epoch(usual)]
+    changed = kit.begun()
+    assert epoch(changed) == lines[0]
+    changed.set_learning_rate(first / 4)
+    assert changed.learning_rate == pytest.approx(first / 4)
+    state = {name: np.array(array) for name, array in changed.state().items()}
+    line = epoch(changed)
+    assert line != lines[1]
+    again = kit.begun()
+    assert again.learning_rate == first
+    again.restore(state)
+    assert again.learning_rate == changed.learning_rate
+    assert epoch(again) == line
+    assert_equal(again.weights(), changed.weights())
+
+
 # A trainer has one backend. Two that are compared here train one after the other: PyTorch's stream of random numbers
 # belongs to the process.
 

@@ -16,8 +16,9 @@ from lanfit.data.shard import Samples
 from lanfit.errors import TrainingError
 from lanfit.training import loop
 from lanfit.training.backend import Rows, Training
-from lanfit.training.loop import FitJob, FitResult, epoch_order, fit
+from lanfit.training.loop import FitJob, FitResult, Plan, epoch_order, fit
 from lanfit.wire.arrays import AnyArray
+from lanfit.wire.messages import Adjustment
 
 
 class LinearRegression:
@@ -64,6 +65,9 @@ class LinearRegression:
 
     def weights(self) -> dict[str, AnyArray]:
         return {"w": self.w.copy()}
+
+    def set_learning_rate(self, rate: float) -> None:
+        self.learning_rate = rate
 
     def release(self) -> None:
         self.released += 1
@@ -340,3 +344,66 @@ def test_without_patience_every_epoch_is_trained() -> None:
 def test_patience_looks_at_the_validation_loss_where_there_is_one() -> None:
     result = run(Scripted([5.0, 4.0, 3.0, 2.0, 1.0]), FitJob(5, 8, 0, patience=2))
     assert (len(result.history), result.best_epoch) == (3, 0)
+
+
+class Operator:
+    """Wants something else from some call on: each epoch of 50 rows is one call here."""
+
+    def __init__(self, *wanted: Adjustment) -> None:
+        self.wanted = list(wanted)
+        self.paused: list[float] = []
+
+    def adjustment(self) -> Adjustment:
+        return self.wanted[0]
+
+    def wait_while_paused(self) -> float:
+        if len(self.wanted) > 1:
+            self.wanted.pop(0)
+        return self.paused.pop(0) if self.paused else 0.0
+
+
+def steered(plan: Plan, epochs: int = 4) -> tuple[LinearRegression, FitResult]:
+    backend = LinearRegression()
+    backend.load("", "", {"w": np.zeros(3)})
+    job, none = FitJob(epochs=epochs, batch_size=50, seed=0), Samples.of(X[:0], Y[:0])
+    return backend, fit(backend, job, Samples.of(X, Y), none, Notes(), plan=plan)
+
+
+USUAL = Adjustment()
+
+
+def test_a_learning_rate_is_changed_before_the_next_epoch_and_the_same_plan_repeats_it() -> None:
+    plan = Plan(4, (), Operator(USUAL, Adjustment(learning_rate=0.01)))
+    backend, result = steered(plan)
+    assert (plan.rates, backend.learning_rate) == (((2, 0.01),), 0.01)
+    repeated = Plan(4, plan.rates)
+    np.testing.assert_array_equal(steered(repeated)[1].history, result.history)
+    assert repeated.rates == plan.rates
+    assert not np.array_equal(steered(Plan(4))[1].history, result.history)
+
+
+def test_a_rate_that_the_operator_sets_replaces_those_that_were_planned_for_later() -> None:
+    plan = Plan(4, ((2, 0.05), (4, 0.02)), Operator(USUAL, USUAL, Adjustment(learning_rate=0.01)))
+    backend, _ = steered(plan)
+    assert (plan.rates, backend.learning_rate) == (((2, 0.05), (3, 0.01)), 0.01)
+
+
+def test_a_rate_that_holds_already_is_not_set_again() -> None:
+    plan = Plan(4, ((2, 0.05),), Operator(USUAL, USUAL, Adjustment(learning_rate=0.05)))
+    steered(plan)
+    assert plan.rates == ((2, 0.05),)
+
+
+@pytest.mark.parametrize(("wanted", "trained", "changed"), [(6, 6, 6), (3, 3, 3), (1, 2, 2), (4, 4, 0), (0, 4, 0)])
+def test_the_number_of_epochs_can_be_changed_but_none_is_taken_back(wanted: int, trained: int, changed: int) -> None:
+    plan = Plan(4, (), Operator(USUAL, USUAL, Adjustment(epochs=wanted)))
+    _, result = steered(plan)
+    assert len(result.history) == trained
+    assert plan.changed_epochs(len(result.history)) == changed
+
+
+def test_the_time_in_which_it_is_paused_is_no_time_of_training() -> None:
+    operator = Operator(USUAL)
+    operator.paused = [1000.0]
+    _, result = steered(Plan(2, (), operator), epochs=2)
+    assert result.seconds["train"] < 0, "the operator's clock is not the real one"

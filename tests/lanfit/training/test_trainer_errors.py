@@ -44,7 +44,7 @@ class Hungry:
     def check_model(self, model, keras): np.ones(self.size, np.uint8)
 
 found = object.__new__(trainer.Trainer)
-found._stopped, found._limited, found._backend = set(), True, Hungry()
+found._requests, found._limited, found._backend = trainer.Requests(), True, Hungry()
 order = Build(1, Model("{}", "{}", (None, 1), (None, 1), "values", "none", "none"), "")
 for _ in range(2):
     print(found._work(order).code)

@@ -52,6 +52,9 @@ def kinds(kind: inspect.Type, path: str) -> typing.Iterator[tuple[str, inspect.T
                 yield from kinds(field.type, f"{path}.{field.name}")
         case inspect.VarTupleType(item_type=item):
             yield from kinds(item, f"{path}[]")
+        case inspect.TupleType(item_types=items):
+            for item in items:
+                yield from kinds(item, f"{path}()")
         case inspect.DictType(key_type=key, value_type=value):
             yield from kinds(key, f"{path}{{}}")
             yield from kinds(value, f"{path}{{}}")
@@ -88,6 +91,8 @@ def values(kind: inspect.Type, text: st.SearchStrategy[str]) -> st.SearchStrateg
             return st.fixed_dictionaries({**({tag_field: st.just(tag)} if tag_field else {}), **made})
         case inspect.VarTupleType(item_type=item):
             return st.lists(values(item, text), max_size=2)
+        case inspect.TupleType(item_types=items):
+            return st.tuples(*(values(item, text) for item in items))
         case inspect.DictType(key_type=key, value_type=value):
             return st.dictionaries(values(key, text), values(value, text), max_size=2)
         case inspect.UnionType(types=types):
@@ -95,7 +100,7 @@ def values(kind: inspect.Type, text: st.SearchStrategy[str]) -> st.SearchStrateg
         case inspect.IntType():
             return st.integers(1, 9)
         case inspect.FloatType():
-            return st.floats(0, 9)
+            return st.floats(0.5, 9)
         case inspect.BoolType():
             return st.booleans()
         case inspect.BytesType():

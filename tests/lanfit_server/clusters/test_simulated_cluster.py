@@ -64,6 +64,7 @@ class FakePool:
         self.items: list[Any] = []
         self.queue: list[WorkItem] = []
         self.withdrawn: list[WorkItem] = []
+        self.adjusted: list[WorkItem] = []
         self.closed = False
 
     def submit(self, item: WorkItem) -> None:
@@ -71,6 +72,9 @@ class FakePool:
 
     async def withdraw(self, item: WorkItem) -> None:
         self.withdrawn.append(item)
+
+    async def adjust(self, item: WorkItem) -> None:
+        self.adjusted.append(item)
 
     def waiting(self) -> list[WorkItem]:
         return self.queue

@@ -15,11 +15,13 @@ from lanfit.models.compiling import unchecked_spec
 from lanfit.settings.changes import Changes
 from lanfit.settings.fields import read_file
 from lanfit.settings.job import FIELDS, Job, make_job
-from lanfit.wire.messages import FitTask
+from lanfit.wire.messages import Adjustment, FitTask
 from lanfit_server.api.cluster import Cluster
 from lanfit_server.api.service_messages import Finished, Notice, Steer
 from lanfit_server.methods.changes import checked, read_change, unchangeable
-from lanfit_server.run.instructions import Change
+from lanfit_server.methods.independent import Independent, fit_tasks
+from lanfit_server.run.instructions import Change, Stop
+from lanfit_server.run.tasks import TaskTable
 
 
 @pytest.fixture(autouse=True)
@@ -79,21 +81,66 @@ def test_changed_epochs_hold_from_the_next_round_on_and_schedules_go_on_where_th
     assert rounds(repeated, "first_step") == rounds(steered, "first_step")
 
 
-def test_a_fold_that_a_client_has_keeps_its_settings_and_the_others_have_the_changed_ones(tmp_path: Path) -> None:
+def test_a_change_holds_for_folds_in_progress_from_their_next_epoch_and_for_others_from_their_start(
+    tmp_path: Path,
+) -> None:
     changes = {"shard-1-fold-1": Change("learning_rate", 0.2), "shard-1-fold-2": Change("epochs", 7)}
     steered = run_script(done(tmp_path / "steered", KFOLD, changes))
     had = {key: (rate(task), task.epochs) for key, task in steered.leased.items()}
     assert had["shard-1-fold-1"] == had["shard-2-fold-1"] == (0.05, 2)
     assert had["shard-1-fold-2"] == had["shard-2-fold-2"] == (0.2, 2)
-    assert had["shard-1-fold-3"] == had["shard-2-fold-3"] == (0.2, 7)
+    assert (had["shard-1-fold-3"], had["shard-2-fold-3"]) == ((0.2, 7), (0.2, 2)), "lab-2 was ahead"
     first, second = steered.commands
+    assert first.begun == ("shard-1-fold-1", "shard-2-fold-1")
     assert first.tasks == ("shard-1-fold-2", "shard-2-fold-2", "shard-1-fold-3", "shard-2-fold-3")
-    assert second.tasks == ("shard-1-fold-3", "shard-2-fold-3")
-    assert "epochs is now 7 for 2 tasks that no client has received yet." in steered.said.lines
+    assert (second.begun, second.tasks) == (("shard-1-fold-2", "shard-2-fold-3"), ("shard-1-fold-3",))
+    assert (
+        "epochs is now 7 for 2 tasks from the next epoch on and for 1 task that no client has received yet."
+        in steered.said.lines
+    )
+    # The clients of the other tasks had trained them before the change arrived.
+    assert {"shard-1-fold-1@2:learning_rate=0.2", "shard-1-fold-2:epochs=7"} <= set(written(steered).changes or ())
+    assert not any(each.startswith(("shard-2-fold-1", "shard-2-fold-3:e")) for each in written(steered).changes or ())
     repeated = run_script(done(tmp_path / "repeated", written(steered)))
-    assert {key: (rate(task), task.epochs) for key, task in repeated.leased.items()} == had
+    assert repeated.leased["shard-1-fold-1"].rates == ((2, 0.2),)
+    assert repeated.leased["shard-1-fold-2"].epochs == 7
     assert repeated.weights() == steered.weights()
+    assert written(repeated).changes == written(steered).changes
     assert run_script(done(tmp_path / "usual", KFOLD)).weights() != steered.weights()
+
+
+def test_a_fit_is_changed_from_its_next_epoch_on_and_job_toml_repeats_it_to_the_bit(tmp_path: Path) -> None:
+    fit = job_of("fit", epochs=4)
+    steered = run_script(done(tmp_path / "steered", fit, {"shard-2": Change("learning_rate", 0.5)}))
+    assert steered.cluster.adjusted == {"shard-2": Adjustment(learning_rate=0.5)}
+    assert written(steered).changes == ("shard-2@2:learning_rate=0.5",)
+    usual = run_script(done(tmp_path / "usual", fit))
+    assert usual.weights()[0] == steered.weights()[0]
+    assert usual.weights()[1] != steered.weights()[1]
+    assert run_script(done(tmp_path / "repeated", written(steered))).weights() == steered.weights()
+
+
+@pytest.mark.parametrize(("wanted", "trained"), [(6, 6), (1, 1), (4, 4)], ids=["more", "fewer", "as before"])
+def test_the_epochs_of_a_fit_can_be_changed_while_it_goes_on(wanted: int, trained: int, tmp_path: Path) -> None:
+    fit = job_of("fit", epochs=4)
+    steered = run_script(done(tmp_path / "steered", fit, {"shard-2": Change("epochs", wanted)}))
+    first, second = steered.run.ledger.results()
+    assert len(steered.run.history(first)["loss"]) == 4
+    assert len(steered.run.history(second)["loss"]) == trained
+    assert written(steered).changes == (None if wanted == 4 else (f"shard-2:epochs={trained}",))
+    assert run_script(done(tmp_path / "repeated", written(steered))).weights() == steered.weights()
+
+
+def test_a_server_that_dies_before_it_records_how_a_task_was_trained_does_so_when_it_resumes(tmp_path: Path) -> None:
+    """The result in the ledger says it."""
+    changes = {"shard-1-fold-1": Change("learning_rate", 0.2)}
+    killed = run_script(done(tmp_path, KFOLD, changes, dies_at="shard-2-fold-3"))
+    entries = tuple(each for each in written(killed).changes or () if "@" not in each)
+    assert len(entries) < len(written(killed).changes or ())
+    killed.run.change_job({"changes": entries})
+    killed.run.ledger.close()
+    resumed = run_script(done(tmp_path))
+    assert "shard-1-fold-1@2:learning_rate=0.2" in (written(resumed).changes or ())
 
 
 @pytest.mark.parametrize("job", [FEDERATED, KFOLD], ids=["federated", "kfold"])
@@ -120,15 +167,37 @@ def test_a_change_of_rounds_is_kept_by_a_server_that_resumes_the_run(tmp_path: P
 
 
 def test_a_change_that_nothing_is_left_for_is_refused_and_nothing_is_recorded(tmp_path: Path) -> None:
-    for name, job, at, code in (
-        ("fit", job_of("fit"), "shard-2", "command.no-task-left"),
-        ("rounds", FEDERATED, "round-4-shard-1", "command.no-round-left"),
-    ):
-        run = run_script(done(tmp_path / name, job, {at: Change("learning_rate", 0.01)}))
-        [refused] = run.cluster.refused
-        assert refused.code == code
-        assert written(run) == job
-        assert run.commands == []
+    run = run_script(done(tmp_path, FEDERATED, {"round-4-shard-1": Change("learning_rate", 0.01)}))
+    [refused] = run.cluster.refused
+    assert isinstance(refused, LanfitError)
+    assert refused.code == "command.no-round-left"
+    assert written(run) == FEDERATED
+    assert run.commands == []
+
+
+def test_when_all_tasks_are_over_no_setting_can_be_changed() -> None:
+    table = TaskTable()
+    method = Independent(fit_tasks(1, 0), table)
+    for task in fit_tasks(1, 0):
+        table.add(task, "lab-1")
+    table.assign(["lab-1"], 0.0)
+    table.commit("shard-1", "lab-1")
+    with pytest.raises(InputError) as refused:
+        method.on_change(Change("epochs", 3))
+    assert refused.value.code == "command.no-task-left"
+
+
+def test_a_run_that_the_operator_stops_is_repeated_up_to_the_same_round(tmp_path: Path) -> None:
+    stopped = run_script(done(tmp_path / "stopped", FEDERATED, {"round-3-shard-1": Stop()}))
+    assert len(stopped.weights()) == 2
+    assert written(stopped).rounds == 2
+    repeated = run_script(done(tmp_path / "repeated", written(stopped)))
+    assert repeated.weights() == stopped.weights()
+
+
+def test_a_server_that_was_interrupted_resumes_all_rounds(tmp_path: Path) -> None:
+    stopped = run_script(done(tmp_path, FEDERATED, {"round-3-shard-1": Stop(waiting=False)}))
+    assert written(stopped).rounds == 4
 
 
 def test_after_more_rounds_a_change_holds_for_them(tmp_path: Path) -> None:
@@ -194,6 +263,9 @@ def test_what_a_run_has_no_number_for_can_not_be_changed_in_it() -> None:
         ("3", "value.no-change"),
         ("0:epochs=2", "value.no-change"),
         ("3:rounds=2", "value.no-change"),
+        ("shard-1@2:epochs=3", "value.no-change"),
+        ("shard-1@0:learning_rate=0.1", "value.no-change"),
+        ("2@1:learning_rate=0.1", "value.no-change"),
         ("lab-1:epochs=2", "value.no-change"),
         ("3:epochs=0", "value.not-whole"),
         ("3:learning_rate=-1", "value.not-positive"),

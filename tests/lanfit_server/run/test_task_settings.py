@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from fakes.backend import FakeBackend
 from fakes.fake_cluster import run_script
-from fakes.steered import MODEL, START, Quiet, Run, done, job_of, rows_of_run
+from fakes.steered import MODEL, START, Operator, Run, done, job_of, rows_of_run
 
 from lanfit.data.shard import Shard
+from lanfit.models.compiling import with_learning_rate
 from lanfit.settings.changes import TaskSettings
 from lanfit.training.folds import rows_of_shard
 from lanfit.training.loop import FitJob, fit
 from lanfit.wire.arrays import AnyArray
+from lanfit.wire.messages import Adjustment
 from lanfit_server.methods.base import RowLists, Task
 
 EVEN, ODD, SOME = tuple(range(0, 16, 2)), tuple(range(1, 16, 2)), (3, 3, 7, 1, 0, 15)
@@ -44,10 +46,9 @@ def expected(task: Task) -> dict[str, AnyArray]:
         lists = (np.array(each, np.int64) for each in (task.rows.train, task.rows.validation))
         shard = Shard(*(shard.train.take(each) for each in lists))
     rows, backend = rows_of_shard(MODEL, shard), FakeBackend()
-    backend.load("{}", MODEL.compile, START)
-    backend.learning_rate = task.settings.learning_rate or 0.05
+    backend.load("{}", with_learning_rate(MODEL.compile, task.settings.learning_rate or 0.05), START)
     job = FitJob(task.settings.epochs or FIT.epochs, FIT.batch_size, task.seed, keep_last=True)
-    return fit(backend, job, rows.train, rows.validation, Quiet()).weights
+    return fit(backend, job, rows.train, rows.validation, Operator(Adjustment())).weights
 
 
 def given(run: Run, task: str) -> dict[str, AnyArray]:

@@ -254,6 +254,8 @@ class Rounds:
         """All tasks of these, whose clients may return."""
         self._working = 0
         self._stopped = False
+        self._is_cut = False
+        """Whether the operator stopped it, so that a repeated run ends after the same round."""
         self._ended_by_program = False
         self._last_validated = False
         self._begun = 0
@@ -347,7 +349,9 @@ class Rounds:
         if (asking := self._ask_about_the_last()) is not None:
             return [asking]
         self.is_over = True
-        return []
+        done = len(self.history)
+        is_cut = (self._is_cut or self._ended_by_program) and 0 < done < self.schedule.rounds
+        return [RecordSettings({"rounds": done})] if is_cut else []
 
     def _close(self, round_: OpenRound, now: float) -> Sequence[Instruction]:
         """Handle the end of all tasks of the round."""
@@ -579,8 +583,13 @@ class Rounds:
             Emit(Commanded(f"set {setting}", f"{value:g}", round=number)),
         ]
 
-    def stop(self) -> None:
+    def postpone(self, seconds: float) -> None:
+        if self._open is not None:
+            self._open.ends += seconds
+
+    def stop(self, *, for_good: bool) -> None:
         self._stopped = True
+        self._is_cut = for_good
         self.waits_for_clients = False
         if self._open is not None and not self._open.closing:
             self._open = None  # an incomplete round does not count

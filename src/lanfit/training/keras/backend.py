@@ -249,6 +249,9 @@ class KerasBackend:
     def learning_rate(self) -> float:
         return float(self._model.optimizer.learning_rate)
 
+    def set_learning_rate(self, rate: float) -> None:
+        self._model.optimizer.learning_rate = rate
+
     def _make_variables(self) -> None:
         """Create the variables of losses and metrics, which must exist before a function is compiled."""
         model = self._model

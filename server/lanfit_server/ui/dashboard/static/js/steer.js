@@ -25,7 +25,7 @@ export function view(root, { store }) {
   async function command(name) {
     try {
       await post("/api/command", { command: name });
-      toast({ pause: "No further tasks are leased. Tasks that clients have continue.", resume: "The run continues.", stop: "The run is being stopped." }[name]);
+      toast({ pause: "The run pauses: clients stop after the current batches.", resume: "The run continues.", stop: "The run is being stopped." }[name]);
     } catch (error) {
       toast(error.text, "error");
     }
@@ -51,7 +51,7 @@ export function view(root, { store }) {
       main.hidden = !going;
       if (!going) return;
       setText(pause, run.paused ? "Resume" : "Pause");
-      setText(pausedNote, run.paused ? "Paused: clients finish the tasks they have and get no others." : "A paused run keeps its results and its clients.");
+      setText(pausedNote, run.paused ? "The run is paused: no client trains." : "A paused run keeps its results and its clients.");
       rate.show(run.learning_rate ?? undefined); // without one, that of the optimizer
       epochs.show(run.epochs);
       rounds.show(run.method === "federated" ? run.rounds : null);
