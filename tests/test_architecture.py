@@ -219,6 +219,15 @@ def code_lines(path: Path) -> int:
     return len(lines - documented)
 
 
+def test_the_prefix_of_validation_is_read_in_one_place() -> None:
+    """What takes `val_loss` for a metric, and not for a part of `loss`, gives it a chart of its own."""
+    writers = {"lanfit.wire.figures", "lanfit.training.loop", "lanfit_server.methods.federated.facts"}
+    for module, path in modules().items():
+        if module not in writers:
+            text = path.read_text(encoding="utf-8")
+            assert not re.search(r"""(prefix|startswith)\(["']val_|f["']val_\{|["']val_["']""", text), module
+
+
 def test_syntax_trees_are_made_by_one_thread_at_a_time() -> None:
     """Two at once fail before Python 3.13; NumPy's readers of headers make them as well."""
     makers = {"ast.parse", "ast.literal_eval", "np.load", "np.loadtxt", "npy.read_array", "npy.read_array_header_1_0"}

@@ -8,7 +8,6 @@ import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,32 @@ from numpy.typing import NDArray
 
 from lanfit.core.durable import atomic_file
 from lanfit.core.text import sanitize
+from lanfit_server.replay.curves import (
+    GLOBAL,
+    LARGEST,
+    TRAINING,
+    VALIDATION,
+    Curves,
+    History,
+    by_metric,
+    curves_of_rounds,
+    global_by_client,
+    histories_of,
+    is_drawable,
+    mean_history,
+)
 from lanfit_server.store.summary import ClientFacts, RoundFacts, Summary
 
 logger = logging.getLogger("lanfit.server")
 _drawing = threading.Lock()
-_VALIDATION = "val_"
 _ACROSS = 3
 #: Inches: of the curves of a panel, and around them. Fixed, because fitting them to the text takes half the time.
 _WIDTH, _HEIGHT, _LEFT, _BESIDE, _TOP, _BELOW = 3.4, 2.3, 0.85, 0.15, 0.3, 0.55
 _TITLE, _LEGEND = 0.4, 0.35
+#: Of the legend: a line, an entry without its text, and a character of it.
+_LEGEND_LINE, _ENTRY, _CHARACTER = 0.2, 0.6, 0.08
 #: Up to this many epochs each one is also a dot: a single epoch is not a line.
 _DOTTED = 30
-#: Beyond this the arithmetic of axes overflows.
-_LARGEST = 1e100
 
 
 async def draw_chart(path: Path, chart: Callable[..., None], *what: object) -> None:
@@ -55,32 +67,12 @@ def draw_run(path: Path, summary: Summary) -> None:
     title = f"Run {summary.run}"
     with _drawing:
         if summary.rounds:
-            draw_rounds(path, summary.rounds, title, summary.final.round if summary.final is not None else None)
+            best_round = summary.final.round if summary.final is not None else None
+            draw_rounds(path, summary.rounds, summary.clients, title, best_round)
         elif histories := histories_of(summary.clients):
             draw_histories(
                 path, histories, title, "each fold" if len(histories) > len(summary.clients) else "each client"
             )
-
-
-def histories_of(clients: Sequence[ClientFacts]) -> list[Mapping[str, Sequence[float]]]:
-    """Return the histories of all trainings: of every fold, or of the single one of a client without folds."""
-    found = [each.history for client in clients for each in (client.folds or (client,))]
-    return [history for history in found if any(history.values())]
-
-
-def mean_history(histories: Sequence[Mapping[str, Sequence[float]]]) -> dict[str, list[float]]:
-    """Return the mean of each metric in every epoch, over the trainings that have come so far and have a number."""
-    mean = {}
-    for name in dict.fromkeys(name for history in histories for name in history):
-        columns = zip_longest(
-            *(_drawable(history[name]) for history in histories if name in history), fillvalue=math.nan
-        )
-        mean[name] = [_mean([value for value in column if not math.isnan(value)]) for column in columns]
-    return mean
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values) if values else math.nan
 
 
 @dataclass(frozen=True)
@@ -90,11 +82,12 @@ class Legend:
     step: str = "epoch"
     training: str = "training"
     validation: str = "validation"
+    global_model: str = "global model"
     faint: str = ""
     best: str = "best epoch:"
 
 
-def draw_history(path: Path, history: Mapping[str, Sequence[float]], title: str, best_epoch: int | None) -> None:
+def draw_history(path: Path, history: History, title: str, best_epoch: int | None) -> None:
     """Draw a history as PNG: a panel for each metric, the loss first; training and validation as two lines.
 
     The same history gives the same bytes. Values that are not finite are left out. Not for two threads at a time.
@@ -103,33 +96,32 @@ def draw_history(path: Path, history: Mapping[str, Sequence[float]], title: str,
         history: a list of numbers for each metric, one an epoch; `val_` in front for validation rows.
         best_epoch: from 0, as in the summary; it is drawn, as all epochs, from 1.
     """
-    _draw_figure(path, history, {}, title, best_epoch, Legend())
+    _draw_figure(path, by_metric(history), {}, title, best_epoch, Legend())
 
 
-def draw_rounds(path: Path, rounds: Sequence[RoundFacts], title: str, best_round: int | None) -> None:
-    """Draw the rounds of a run as PNG: the global model, the mean of what clients trained, and each client, faint.
+def draw_rounds(
+    path: Path, rounds: Sequence[RoundFacts], clients: Sequence[ClientFacts], title: str, best_round: int | None
+) -> None:
+    """Draw the rounds of a run as PNG: the global model, on each client faint, and the means of the clients' training.
 
     The same rounds give the same bytes. Values that are not finite are left out. Not for two threads at a time.
 
     Args:
         best_round: from 1.
     """
-    trained = {name for each in rounds for name in each.training}
-    evaluated = {name for each in rounds for name in each.metrics}
-    history = {name: [each.training.get(name, math.nan) for each in rounds] for name in sorted(trained)}
-    history |= {_VALIDATION + name: [each.metrics.get(name, math.nan) for each in rounds] for name in sorted(evaluated)}
-    clients = sorted({client for each in rounds for client in each.validation})
-    own = {
-        name: [[each.validation.get(client, {}).get(name, math.nan) for each in rounds] for client in clients]
-        for name in metrics_of(history)
-    }
+    curves = curves_of_rounds(rounds, clients)
+    own = {name: global_by_client(rounds, name) for name in curves}
     legend = Legend(
-        "round", "training, mean of the clients", "global model", "global model, on each client", "final model: round"
+        "round",
+        "training, mean of the clients",
+        "validation, mean of the clients",
+        faint="global model, on each client",
+        best="final model: round",
     )
-    _draw_figure(path, history, own, title, None if best_round is None else best_round - 1, legend)
+    _draw_figure(path, curves, own, title, None if best_round is None else best_round - 1, legend)
 
 
-def draw_histories(path: Path, histories: Sequence[Mapping[str, Sequence[float]]], title: str, each: str) -> None:
+def draw_histories(path: Path, histories: Sequence[History], title: str, each: str) -> None:
     """Draw several trainings as PNG: their mean, and faint each one, on validation rows if it has any.
 
     The same histories give the same bytes. Values that are not finite are left out. Not for two threads at a time.
@@ -137,18 +129,20 @@ def draw_histories(path: Path, histories: Sequence[Mapping[str, Sequence[float]]
     Args:
         each: what a faint line is.
     """
-    mean = mean_history(histories)
-    faint = {}
-    for name in metrics_of(mean):
-        shown = _VALIDATION + name if _VALIDATION + name in mean else name
-        faint[name] = [history[shown] for history in histories if shown in history] if len(histories) > 1 else []
+    curves = by_metric(mean_history(histories))
+    faint: dict[str, list[Sequence[float]]] = {}
+    if len(histories) > 1:
+        trainings = [by_metric(history) for history in histories]
+        for name, parts in curves.items():
+            part = VALIDATION if VALIDATION in parts else TRAINING
+            faint[name] = [own[name][part] for own in trainings if part in own.get(name, {})]
     of = f", mean of {len(histories)}" if len(histories) > 1 else ""
-    _draw_figure(path, mean, faint, title, None, Legend("epoch", f"training{of}", f"validation{of}", each))
+    _draw_figure(path, curves, faint, title, None, Legend("epoch", f"training{of}", f"validation{of}", faint=each))
 
 
 def _draw_figure(
     path: Path,
-    history: Mapping[str, Sequence[float]],
+    curves: Curves,
     faint: Mapping[str, Sequence[Sequence[float]]],
     title: str,
     best_epoch: int | None,
@@ -157,45 +151,56 @@ def _draw_figure(
     """Draw it.
 
     Args:
-        faint: by metric, further lines behind those of the history.
+        faint: by metric, further lines behind its parts.
     """
     from matplotlib.figure import Figure
 
-    names = metrics_of(history)
-    epochs = max((len(values) for values in history.values()), default=0)
-    across = min(len(names), _ACROSS) or 1
-    down = math.ceil(len(names) / across) or 1
+    epochs = max((len(values) for parts in curves.values() for values in parts.values()), default=0)
+    across = min(len(curves), _ACROSS) or 1
+    down = math.ceil(len(curves) / across) or 1
     width = across * (_LEFT + _WIDTH + _BESIDE)
-    height = _TITLE + down * (_TOP + _HEIGHT + _BELOW) + _LEGEND
+    best = f"{legend.best} {best_epoch + 1}" if best_epoch is not None else ""
+    labels = _labels(curves, faint, legend, best)
+    columns = _columns(labels, width)
+    below = _LEGEND + _LEGEND_LINE * (max(1, math.ceil(len(labels) / columns)) - 1)
+    height = _TITLE + down * (_TOP + _HEIGHT + _BELOW) + below
     figure = Figure(figsize=(width, height), dpi=100)
     figure.subplots_adjust(
         left=_LEFT / width,
         right=1 - _BESIDE / width,
         top=1 - (_TITLE + _TOP) / height,
-        bottom=(_BELOW + _LEGEND) / height,
+        bottom=(_BELOW + below) / height,
         wspace=(_LEFT + _BESIDE) / _WIDTH,
         hspace=(_TOP + _BELOW) / _HEIGHT,
     )
     figure.suptitle(sanitize(title), parse_math=False, fontsize="medium", wrap=True, y=1 - 0.1 / height, va="top")
-    best = f"{legend.best} {best_epoch + 1}" if best_epoch is not None else ""
     lines: dict[str, Any] = {}
-    for number, name in enumerate(names, 1):
+    for number, (name, parts) in enumerate(curves.items(), 1):
         panel = figure.add_subplot(down, across, number)
         _draw_faint(panel, faint.get(name, ()), legend)
-        _draw(panel, name, history, epochs, legend)
+        _draw(panel, name, parts, epochs, legend)
         if best_epoch is not None:
             panel.axvline(best_epoch + 1, label=best, color="0.4", ls="--", lw=1, zorder=1)
         lines |= {label: line for line, label in zip(*panel.get_legend_handles_labels(), strict=True)}
-    labels = [label for label in (legend.training, legend.validation, legend.faint, best) if label in lines]
-    figure.legend([lines[label] for label in labels], labels, loc="lower center", ncols=4, frameon=False)
+    figure.legend([lines[label] for label in labels], labels, loc="lower center", ncols=columns, frameon=False)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def metrics_of(history: Mapping[str, Sequence[float]]) -> list[str]:
-    """Return the metrics of a history without those of validation, the loss first, the others in their order."""
-    names = dict.fromkeys(name.removeprefix(_VALIDATION) for name in history)
-    return sorted(names, key=lambda name: name != "loss")
+def _labels(curves: Curves, faint: Mapping[str, Sequence[Sequence[float]]], legend: Legend, best: str) -> list[str]:
+    """Return what the legend names: the lines that are drawn."""
+    labels = {TRAINING: legend.training, VALIDATION: legend.validation, GLOBAL: legend.global_model}
+    drawn = {part for parts in curves.values() for part, values in parts.items() if any(map(is_drawable, values))}
+    found = [label for part, label in labels.items() if part in drawn]
+    if any(is_drawable(value) for name in curves for line in faint.get(name, ()) for value in line):
+        found.append(legend.faint)
+    return [*found, best] if best and curves else found
+
+
+def _columns(labels: Sequence[str], width: float) -> int:
+    """Return how many entries of the legend fit beside each other."""
+    entries = sorted((_ENTRY + _CHARACTER * len(label) for label in labels), reverse=True)
+    return max((count for count in range(1, len(entries) + 1) if sum(entries[:count]) <= width), default=1)
 
 
 def _draw_faint(panel: Any, lines: Sequence[Sequence[float]], legend: Legend) -> None:
@@ -207,18 +212,22 @@ def _draw_faint(panel: Any, lines: Sequence[Sequence[float]], legend: Legend) ->
 
 def _drawable(line: Sequence[float]) -> NDArray[np.float64]:
     values = np.array(line, np.float64)
-    values[~(np.abs(values) <= _LARGEST)] = np.nan
+    values[~(np.abs(values) <= LARGEST)] = np.nan
     return values
 
 
-def _draw(panel: Any, name: str, history: Mapping[str, Sequence[float]], epochs: int, legend: Legend) -> None:
-    """Draw one metric, training and validation, into a panel."""
+def _draw(panel: Any, name: str, parts: Mapping[str, Sequence[float]], epochs: int, legend: Legend) -> None:
+    """Draw the parts of one metric into a panel."""
     from matplotlib.ticker import MaxNLocator
 
     empty = True
-    lines = ((name, legend.training, "tab:blue"), (_VALIDATION + name, legend.validation, "tab:orange"))
-    for key, label, color in lines:
-        values = _drawable(history.get(key, ()))
+    lines = (
+        (TRAINING, legend.training, "tab:blue"),
+        (VALIDATION, legend.validation, "tab:orange"),
+        (GLOBAL, legend.global_model, "tab:green"),
+    )
+    for part, label, color in lines:
+        values = _drawable(parts.get(part, ()))
         if not np.isnan(values).all():
             empty = False
             dots = len(values) <= _DOTTED or np.isnan(values).any()  # between two gaps is no line either

@@ -7,15 +7,25 @@ metrics come from clients.
 from __future__ import annotations
 
 import csv
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 from lanfit.core.durable import atomic_write
+from lanfit_server.replay.curves import (
+    GLOBAL,
+    TRAINING,
+    VALIDATION,
+    by_metric,
+    curves_of_rounds,
+    global_by_client,
+    histories_of,
+    is_drawable,
+    mean_history,
+)
 from lanfit_server.report import sections
-from lanfit_server.report.charts import histories_of, mean_history, metrics_of
 from lanfit_server.report.markup import card, number_of, table, text_of
 from lanfit_server.store.summary import SECONDS, ClientFacts, Summary
 
@@ -32,7 +42,8 @@ main { max-width: 76rem; margin: 0 auto; padding: 1.2rem; }
 .curves svg { width: 100%; height: auto; } .wide { overflow-x: auto; }
 svg text { fill: var(--muted); font-size: 12px; } .grid { stroke: var(--line); }
 polyline, circle { fill: none; stroke-width: 2; } .faint { stroke: var(--faint); stroke-width: 1; opacity: 0.5; }
-.training { stroke: var(--series-0); } .validation { stroke: var(--series-1); }
+.training { stroke: var(--series-0); } .validation { stroke: var(--series-1); stroke-dasharray: 6 4; }
+.global { stroke: var(--series-2); }
 .key { display: flex; gap: 1.2rem; flex-wrap: wrap; color: var(--muted); font-size: 0.85rem; }
 .key svg { width: 1.6rem; height: 0.7rem; } td.number, th.number { text-align: right; } td { white-space: nowrap; }
 td.why { white-space: normal; min-width: 14rem; } .spans { display: flex; height: 1.1rem; min-width: 16rem; }
@@ -128,41 +139,54 @@ def _names(all_metrics: Iterable[Mapping[str, object]]) -> list[str]:
 # --- curves ------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Chart:
+    """One metric: its parts, and faint lines behind them."""
+
+    name: str
+    parts: Mapping[str, Sequence[float]]
+    faint: Sequence[Sequence[float]]
+
+
+#: What the lines of a chart are, in the order of the key.
+_KEY_OF_ROUNDS = {
+    TRAINING: "training, mean of the clients",
+    VALIDATION: "validation, mean of the clients",
+    GLOBAL: "global model",
+    "faint": "global model, on each client",
+}
+_KEY_OF_EPOCHS = {TRAINING: "training", VALIDATION: "validation", "faint": "each training"}
+
+
 def _curves(summary: Summary) -> str:
     """Return a chart for each metric: the mean of the trainings or the rounds, and faint each one."""
-    own = histories_of(summary.clients)
     if summary.rounds:
-        names = _names([*(each.training for each in summary.rounds), *(each.metrics for each in summary.rounds)])
-        strong = {name: [each.training.get(name, math.nan) for each in summary.rounds] for name in names}
-        strong |= {f"val_{name}": [each.metrics.get(name, math.nan) for each in summary.rounds] for name in names}
-        step, keys, faint = "round", ("training, mean of the clients", "global model"), []
+        step, key = "round", _KEY_OF_ROUNDS
+        charts = [
+            _Chart(name, parts, global_by_client(summary.rounds, name))
+            for name, parts in curves_of_rounds(summary.rounds, summary.clients).items()
+        ]
     else:
-        strong, step, keys, faint = mean_history(own), "epoch", ("training", "validation"), own if len(own) > 1 else []
-    charts = [
-        _chart(
-            name,
-            strong.get(name, []),
-            strong.get(f"val_{name}", []),
-            [h[key] for h in faint for key in (f"val_{name}", name) if key in h],
-            step,
-        )
-        for name in metrics_of(strong)
-    ]
+        step, key, own = "epoch", _KEY_OF_EPOCHS, histories_of(summary.clients)
+        each = list(map(by_metric, own)) if len(own) > 1 else []
+        charts = [
+            _Chart(name, parts, [line for training in each for line in training.get(name, {}).values()])
+            for name, parts in by_metric(mean_history(own)).items()
+        ]
+    drawn = [_chart(chart, step) for chart in charts]
+    kinds = {kind for _, found in drawn for kind in found}
     line = '<svg viewBox="0 0 26 11" aria-hidden="true"><polyline class="{}" points="0,6 26,6"/></svg>'
-    legend = [(kind, text) for kind, text in zip(("training", "validation"), keys, strict=True)]
-    legend += [("faint", "each training")] if faint else []
-    key = "".join(f"<span>{line.format(kind)} {text}</span>" for kind, text in legend)
-    found = "".join(filter(None, charts))
-    return card("Curves", f'<p class="key">{key}</p><div class="curves">{found}</div>' if found else "")
+    said = "".join(f"<span>{line.format(kind)} {text}</span>" for kind, text in key.items() if kind in kinds)
+    figures = "".join(figure for figure, _ in drawn)
+    return card("Curves", f'<p class="key">{said}</p><div class="curves">{figures}</div>' if figures else "")
 
 
-def _chart(
-    name: str, training: Sequence[float], validation: Sequence[float], faint: Sequence[Sequence[float]], step: str
-) -> str:
-    lines = [("faint", each) for each in faint] + [("training", training), ("validation", validation)]
-    values = [value for _, line in lines for value in line if math.isfinite(value) and abs(value) < 1e100]
+def _chart(chart: _Chart, step: str) -> tuple[str, set[str]]:
+    """Return a chart, and the kinds of its lines."""
+    lines = [*(("faint", each) for each in chart.faint), *chart.parts.items()]
+    values = [value for _, line in lines for value in line if is_drawable(value)]
     if not values:
-        return ""
+        return "", set()
     low, high, longest = min(values), max(values), max(len(line) for _, line in lines)
     spread = (high - low) or abs(high) or 1.0
 
@@ -172,8 +196,11 @@ def _chart(
         return f"{x:.1f},{y:.1f}"
 
     drawn = ""
+    kinds = set()
     for kind, line in lines:
-        points = [at(n, value) for n, value in enumerate(line) if math.isfinite(value) and abs(value) < 1e100]
+        points = [at(n, value) for n, value in enumerate(line) if is_drawable(value)]
+        if points:
+            kinds.add(kind)
         if len(points) == 1:
             x, y = points[0].split(",")
             drawn += f'<circle class="{kind}" cx="{x}" cy="{y}" r="3"/>'
@@ -187,9 +214,9 @@ def _chart(
     ticks += f'<text x="{_LEFT}" y="{_HEIGHT - 8}">{step} 1</text>'
     if longest > 1:
         ticks += f'<text x="{_WIDTH - _EDGE}" y="{_HEIGHT - 8}" text-anchor="end">{longest}</text>'
-    shown = text_of(name)
+    shown = text_of(chart.name)
     head = f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{shown} by {step}">'
-    return f"<figure><h3>{shown}</h3>{head}{ticks}{drawn}</svg></figure>"
+    return f"<figure><h3>{shown}</h3>{head}{ticks}{drawn}</svg></figure>", kinds
 
 
 # --- tables ------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ from typing import Any
 
 from lanfit.core.durable import atomic_file
 from lanfit.core.logs import harmless_cell
+from lanfit.wire.figures import part_of
+from lanfit_server.replay.curves import TRAINING
 from lanfit_server.report.predictions import MOST_COLUMNS, Cell, Predictions, Table, sheet_of
 from lanfit_server.report.predictions_file import predictions_files
 from lanfit_server.store.ledger import RecordedLabels
@@ -167,12 +169,18 @@ def _write_rounds(sheet: _Sheet, rounds: Sequence[RoundFacts]) -> None:
     """Write one line per round: metrics of its new weights, times, participants."""
     metrics, training = _names(each.metrics for each in rounds), _names(each.training for each in rounds)
     facts = ("seconds", "seconds, overhead", "clients", "left out", "model")
-    sheet.heads(["round", *metrics, *(f"{name}, in training" for name in training), *facts])
+    sheet.heads(["round", *metrics, *map(_of_clients, training), *facts])
     for each in rounds:
         cells: list[Cell] = [each.round, *(each.metrics.get(name) for name in metrics)]
         cells += [each.training.get(name) for name in training]
         left_out = "; ".join(f"{client}: {why}" for client, why in each.left_out.items())
         sheet.line([*cells, each.seconds, each.overhead_seconds, ", ".join(each.clients), left_out or None, each.model])
+
+
+def _of_clients(name: str) -> str:
+    """Return what the mean over the clients is called beside the metrics of the global model."""
+    metric, part = part_of(name)
+    return f"{metric}, in training" if part == TRAINING else f"{metric}, clients' validation"
 
 
 def _write_histories(sheet: _Sheet, clients: Sequence[ClientFacts]) -> None:

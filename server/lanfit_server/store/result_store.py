@@ -50,7 +50,7 @@ from lanfit.settings.job import FIELDS, Job, make_job, to_toml
 from lanfit.transfer.blocks import ArrayFile, BlockFile
 from lanfit.transfer.partial import is_full, remove_partial
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_size
-from lanfit.wire.figures import are_figure_names
+from lanfit.wire.figures import are_figure_names, part_of
 from lanfit.wire.messages import Result
 from lanfit_server.store.array_source import forget_rows
 from lanfit_server.store.ledger import DamagedLedger, Ledger, RunRecord, StoredResult
@@ -203,7 +203,8 @@ class OpenRun:
         """Return the client's metrics in its best epoch: on its validation rows, or without any on its training
         rows."""
         best = {name: values[stored.result.best_epoch] for name, values in self.history(stored).items()}
-        validation = {name.removeprefix("val_"): value for name, value in best.items() if name.startswith("val_")}
+        parts = {name: part_of(name) for name in best}
+        validation = {metric: best[name] for name, (metric, part) in parts.items() if part == "validation"}
         return validation or best
 
     def end(self, status: str) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from lanfit.core.text import printable
 from lanfit.core.workspace import inside
 from lanfit.models.compiling import unchecked_spec
-from lanfit_server.report.charts import histories_of, mean_history
+from lanfit.wire.figures import part_of
+from lanfit_server.replay.curves import TRAINING, histories_of, mean_history
 from lanfit_server.report.event_files import EventFile
 from lanfit_server.requests import RunHandle, State
 from lanfit_server.run.events import Commanded, EpochCompleted, RoundCompleted, RunEvent, TaskLeased
@@ -22,7 +23,6 @@ from lanfit_server.watchers import RunFacts, Watcher
 
 FOLDER = "tensorboard"
 _RATE = "learning_rate"
-_VALIDATION = "val_"
 
 
 class TensorBoard(Watcher):
@@ -98,18 +98,16 @@ class TensorBoard(Watcher):
         if self._folder is None:
             return
         folder = inside(self._folder, *names)
-        train = {_tag(name): value for name, value in metrics.items() if not name.startswith(_VALIDATION)}
+        scalars: dict[str, dict[str, float]] = {"train": {}, "validation": {}}
+        for name, value in metrics.items():
+            metric, part = part_of(name)
+            scalars["train" if part == TRAINING else part][_tag(metric)] = value
         if rate is not None:
-            train.setdefault(_tag(_RATE), rate)
-        validation = {
-            _tag(name.removeprefix(_VALIDATION)): value
-            for name, value in metrics.items()
-            if name.startswith(_VALIDATION)
-        }
-        for part, scalars in (("train", train), ("validation", validation)):
-            if scalars:
+            scalars["train"].setdefault(_tag(_RATE), rate)
+        for part, found in scalars.items():
+            if found:
                 with suppress(OSError):
-                    self._file(folder / part).write(time.time(), step, scalars)
+                    self._file(folder / part).write(time.time(), step, found)
 
     def _file(self, folder: Path) -> EventFile:
         if folder not in self._files:

@@ -34,6 +34,12 @@ def compiled_score(name: str) -> str:
     return score if score != name and score.endswith(SCORES) else ""
 
 
+def part_of(name: str) -> tuple[str, str]:
+    """Return the metric of a column of a history, and its part: `training` or `validation`."""
+    metric = name.removeprefix(VALIDATION)
+    return metric, "training" if metric == name else "validation"
+
+
 def is_figure_name(name: str) -> bool:
     """Return whether a peer may use this name for a metric."""
     return 0 < len(name) <= LONGEST_NAME + len(VALIDATION) and name.isprintable()

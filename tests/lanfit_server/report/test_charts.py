@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from lanfit_server.report.charts import draw_histories, draw_history, draw_rounds, mean_history, metrics_of
+from lanfit_server.report.charts import draw_histories, draw_history, draw_rounds
 from lanfit_server.store.summary import RoundFacts
 
 HISTORY = {"accuracy": [0.5, 0.7, 0.8], "loss": [2.0, 1.0, 0.7], "val_accuracy": [0.4, 0.6, 0.5], "val_loss": [2, 1, 2]}
-BLUE, ORANGE = (31, 119, 180), (255, 127, 14)
+BLUE, ORANGE, GREEN = (31, 119, 180), (255, 127, 14), (44, 160, 44)
 
 
 def draw(
@@ -39,11 +39,6 @@ def pixels(path: Path) -> NDArray[np.uint8]:
 
 def count(path: Path, color: tuple[int, int, int]) -> int:
     return int((pixels(path) == color).all(axis=-1).sum())
-
-
-def test_the_loss_comes_first_and_the_others_in_their_order() -> None:
-    assert metrics_of(HISTORY) == ["loss", "accuracy"]
-    assert metrics_of({"val_mae": [1.0], "r2": [1.0], "val_loss": [1.0]}) == ["loss", "mae", "r2"]
 
 
 def test_training_and_validation_are_two_lines(tmp_path: Path) -> None:
@@ -172,7 +167,7 @@ def facts(number: int, validation: dict[str, dict[str, float]], trained: dict[st
 
 
 def rounds_drawn(path: Path, *rounds: RoundFacts, best: int | None = None) -> Path:
-    draw_rounds(path, rounds, "Run 1", best)
+    draw_rounds(path, rounds, [], "Run 1", best)
     return path
 
 
@@ -180,18 +175,44 @@ def test_rounds_are_drawn_with_the_global_model_the_mean_of_training_and_each_cl
     own = [{"a": {"loss": 1.5 / n}, "b": {"loss": 0.5 / n}} for n in range(1, 6)]
     trained = {"loss": 0.8, "accuracy": 0.4}
     whole = rounds_drawn(tmp_path / "a.png", *(facts(n, own[n - 1], trained) for n in range(1, 6)), best=4)
-    assert count(whole, ORANGE) > 500
+    assert count(whole, GREEN) > 500
     assert count(whole, BLUE) > 500
     assert count(whole, GREY) > 50
     alone = rounds_drawn(tmp_path / "b.png", *(facts(n, {}) for n in range(1, 6)))
-    assert count(alone, ORANGE) > 500
+    assert count(alone, GREEN) > 500
     assert count(alone, BLUE) == 0
     assert count(alone, GREY) < count(whole, GREY) / 2  # edges of the axes have some of it
 
 
+def test_validation_of_the_clients_is_a_line_of_its_metric_in_rounds(tmp_path: Path) -> None:
+    trained = {"loss": 0.8, "accuracy": 0.4}
+    plain = rounds_drawn(tmp_path / "a.png", *(facts(n, {}, trained) for n in range(1, 6)))
+    whole = trained | {"val_loss": 0.7, "val_accuracy": 0.45}
+    both = rounds_drawn(tmp_path / "b.png", *(facts(n, {}, whole) for n in range(1, 6)))
+    assert pixels(both).shape == pixels(plain).shape, "no panel more"
+    assert count(plain, ORANGE) == 0
+    assert min(count(both, color) for color in (BLUE, GREEN, ORANGE)) > 300
+
+
+def test_the_legend_of_one_panel_is_not_cut(tmp_path: Path) -> None:
+    trained = {"loss": 0.8, "val_loss": 0.9}
+    rounds = [RoundFacts(n, (), 1.0, 0.1, {"loss": 1.0}, None, trained, {"a": trained}, {}, {}, {}) for n in (1, 2)]
+    picture = pixels(rounds_drawn(tmp_path / "a.png", *rounds, best=2))
+    below = picture[310:]
+    assert (below[:, :5] == 255).all()
+    assert (below[:, -5:] == 255).all()
+
+
+def test_what_clients_validated_is_not_drawn_as_the_global_model(tmp_path: Path) -> None:
+    rounds = [RoundFacts(n, (), 1.0, 0.1, {}, None, {"val_loss": 1.0 / n}, {}, {}, {}, {}) for n in range(1, 6)]
+    path = rounds_drawn(tmp_path / "a.png", *rounds)
+    assert count(path, ORANGE) > 300
+    assert count(path, GREEN) == 0
+
+
 def test_a_client_that_is_left_out_of_rounds_and_metrics_that_are_no_numbers_are_gaps(tmp_path: Path) -> None:
     gone = [facts(1, {"a": {"loss": 1.0}}), facts(2, {}), facts(3, {"a": {"loss": float("nan")}, "b": {}})]
-    assert count(rounds_drawn(tmp_path / "a.png", *gone), ORANGE) > 500
+    assert count(rounds_drawn(tmp_path / "a.png", *gone), GREEN) > 500
     empty = RoundFacts(1, (), 1.0, 0.1, {}, None, {}, {}, {}, {}, {})
     assert pixels(rounds_drawn(tmp_path / "b.png", empty)).size
 
@@ -202,14 +223,6 @@ def test_the_same_rounds_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 # --- all trainings of a run --------------------------------------------------------------------------------------
-
-
-def test_the_mean_of_an_epoch_is_that_of_the_trainings_that_have_come_so_far() -> None:
-    histories = [{"loss": [4.0, 2.0], "val_loss": [1.0, float("nan")]}, {"loss": [2.0]}]
-    mean = mean_history(histories)
-    assert mean["loss"] == [3.0, 2.0]
-    assert mean["val_loss"][0] == 1.0
-    assert np.isnan(mean["val_loss"][1])
 
 
 def test_a_run_has_the_mean_of_its_trainings_and_each_one_faint(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
-from test_workbook import client, summary
+from test_workbook import client, round_facts, summary
 
 from lanfit.data.labels import Target
 from lanfit_server.report.html import html_of, write_html
@@ -53,6 +53,48 @@ def test_the_confusion_matrix_is_that_of_scikit_learn(tmp_path: Path) -> None:
     assert re.findall(r'scope="row">(\w)<', table)[:3] == ["b", "a", "c"], "in the order of the model's outputs"
     cells = [int(cell) for cell in re.findall(r"<td[^>]*>(\d+)</td>", table)[:9]]
     assert cells == confusion_matrix(y, outputs.argmax(1)).ravel().tolist()
+
+
+def charts_in(text: str) -> dict[str, list[str]]:
+    """The charts of a report by their titles: the kinds of lines in each, faint ones left out."""
+    found = {}
+    for title, lines in re.findall(r"<figure><h3>(.*?)</h3>(.*?)</figure>", text, re.DOTALL):
+        assert title not in found
+        kinds = re.findall(r'<(?:polyline|circle) class="(\w+)"', lines)
+        found[title] = [kind for kind in kinds if kind != "faint"]
+    return found
+
+
+def key_in(text: str) -> list[str]:
+    """The key of the curves."""
+    start = text.index('class="key"')
+    return [said.strip() for said in re.findall(r"</svg>([^<]+)</span>", text[start : text.index("</p>", start)])]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_training_validation_and_the_global_model_of_rounds_are_lines_of_one_chart(tmp_path: Path, count: int) -> None:
+    trained = {"loss": 0.8, "val_loss": 0.9, "accuracy": 0.4, "val_accuracy": 0.3}
+    rounds = tuple(
+        round_facts(n, training=trained, metrics={"loss": 0.7, "accuracy": 0.5}, validation={"a": {"loss": 1.0}})
+        for n in range(1, count + 1)
+    )
+    text = html_of(summary(method="federated", rounds=rounds), tmp_path)
+    assert charts_in(text) == {name: ["training", "validation", "global"] for name in ("loss", "accuracy")}
+    wanted = ["training, mean of the clients", "validation, mean of the clients", "global model"]
+    assert key_in(text) == [*wanted, "global model, on each client"]
+
+
+def test_the_key_of_curves_names_only_lines_that_are_drawn(tmp_path: Path) -> None:
+    text = html_of(summary(rounds=(round_facts(training={"loss": 0.8}, metrics={"loss": 0.7}),)), tmp_path)
+    assert charts_in(text) == {"loss": ["training", "global"]}
+    assert key_in(text) == ["training, mean of the clients", "global model"]
+
+
+def test_training_and_validation_of_epochs_are_lines_of_one_chart(tmp_path: Path) -> None:
+    history = {"val_mae": [1.0, 2.0], "accuracy": [0.1, 0.2], "loss": [2.0, 1.0], "val_loss": [2.0, 1.5]}
+    text = html_of(summary(clients=(client("lab-1", history=history), client("lab-2", history=history))), tmp_path)
+    assert charts_in(text) == {"loss": ["training", "validation"], "mae": ["validation"], "accuracy": ["training"]}
+    assert key_in(text) == ["training", "validation", "each training"]
 
 
 def test_nothing_that_a_client_says_is_markup(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from lanfit_server.store.summary import (
     FoldFacts,
     MergedFacts,
     ModelFacts,
+    RoundFacts,
     Summary,
 )
 
@@ -57,6 +58,14 @@ def summary(**changes: Any) -> Summary:
         "seconds": {"total": 10.25, "train": 1.5},
     }  # fmt: skip
     return Summary(**{**fields, **changes})
+
+
+def round_facts(number: int = 1, **changes: Any) -> RoundFacts:
+    fields: dict[str, Any] = {
+        "round": number, "clients": ("a", "b"), "seconds": 1.0, "overhead_seconds": 0.1, "metrics": {}, "model": None,
+        "training": {}, "validation": {}, "drift": {}, "left_out": {}, "parts": {},
+    }  # fmt: skip
+    return RoundFacts(**{**fields, **changes})
 
 
 def fold(number: int, **scores: float) -> FoldFacts:
@@ -99,6 +108,14 @@ def test_the_facts_of_the_run_are_there_and_numbers_are_numbers(path: Path) -> N
     assert "why" not in found
     assert "labels" not in found
     assert rows(path, "summary")[0] == ["Run"]
+
+
+def test_rounds_tell_what_clients_trained_from_what_they_validated(path: Path) -> None:
+    one = round_facts(training={"loss": 0.8, "val_loss": 0.9}, metrics={"loss": 0.7})
+    write_report(path, summary(rounds=(one,)), None)
+    heads, line, *_ = rows(path, "rounds")
+    assert heads[:4] == ["round", "loss", "loss, in training", "loss, clients' validation"]
+    assert line[:4] == [1, 0.7, 0.8, 0.9]
 
 
 def test_a_run_that_failed_says_why(path: Path) -> None:

@@ -24,6 +24,7 @@ from lanfit.training.metrics import classification_metrics
 from lanfit_server.methods.workshop import RoundChannel
 from lanfit_server.run.resume import summary_of
 from lanfit_server.run.runner import lock_of
+from lanfit_server.ui.dashboard.board import TEACHER, Board
 from lanfit_server.ui.dashboard.compare import Times, compare, differences, different_settings, figures_of, verdict
 from lanfit_server.ui.dashboard.downloads import curves_of_run, files_of_run
 from lanfit_server.ui.dashboard.runs import list_runs, log_of, names_of_runs, series_of_run
@@ -108,6 +109,34 @@ def test_a_run_without_a_summary_has_the_curves_of_its_files(place: Place) -> No
             assert from_files.keys() == whole.keys()
             for key, each in whole.items():
                 np.testing.assert_allclose(from_files[key]["points"], each["points"], atol=1e-12)
+
+    run_script(script())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"method": "fit"},
+        {"method": "kfold", "folds": 2},
+        {"method": "federated", "rounds": 3},
+        {"method": "federated", "rounds": 3, "test_split": 0.0},
+    ],
+    ids=["fit", "kfold", "federated", "federated without test rows"],
+)
+def test_a_finished_run_has_the_curves_that_it_had_while_it_went_on(place: Place, values: dict[str, Any]) -> None:
+    board = Board(list, {"name": "lab"})
+    place.watchers.append(board)
+
+    async def script() -> None:
+        async with place.simulation() as session:
+            run = await trained(place, session, epochs=2, **values)
+            live = {key: each for key, each in board.snapshot(TEACHER)["series"].items() if each["per"] != "batch"}
+            for summary in (summary_of(place.workspace, run), None):
+                found = series_of_run(place.workspace, run, summary)
+                assert sorted(found) == sorted(live)
+                for key, each in live.items():
+                    np.testing.assert_allclose(found[key]["points"], each["points"], atol=1e-12)
+            assert {each["part"] for each in live.values()} >= {"training", "validation"}
 
     run_script(script())
 

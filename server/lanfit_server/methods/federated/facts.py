@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from lanfit.training.metrics import as_keras, mean_figures
+from lanfit.wire.figures import VALIDATION
 from lanfit_server.clusters.roster import Roster
 from lanfit_server.methods.client_facts import ONCE, taken_over
 from lanfit_server.run.run_stats import RunStats
@@ -66,8 +67,8 @@ def evaluated(
 
 def as_logs(training: Mapping[str, float], evaluated: Mapping[str, float]) -> dict[str, float]:
     """Return the metrics of clients' training, without their own validation, and those of an evaluation."""
-    trained = {name: value for name, value in training.items() if not name.startswith("val_")}
-    return {**trained, **{f"val_{name}": value for name, value in as_keras(evaluated).items()}}
+    trained = {name: value for name, value in training.items() if not name.startswith(VALIDATION)}
+    return {**trained, **{f"{VALIDATION}{name}": value for name, value in as_keras(evaluated).items()}}
 
 
 def _counted(record: RoundRecord) -> list[RoundClient]:

@@ -19,7 +19,9 @@ from typing import Any
 import msgspec
 
 from lanfit.core.gauge import Pace
+from lanfit.wire.figures import part_of
 from lanfit_server.clusters.roster import Member, in_order
+from lanfit_server.replay.curves import points_of_round
 from lanfit_server.requests import RunHandle, RunInterrupted, State
 from lanfit_server.run.events import (
     ClientJoined,
@@ -288,7 +290,7 @@ class Board(Watcher):
         x = float(self._rounds.base(event.round, event.epochs) + event.epoch + 1)
         self._rounds.reached(x)
         for name, value in event.metrics.items():
-            part, metric = ("validation", name[4:]) if name.startswith("val_") else ("training", name)
+            metric, part = part_of(name)
             self.point(event.owner, metric, part, "epoch", x, value, event.fold)
             if not event.round:
                 for mean in self._means.add(event.owner, event.fold, metric, part, x, value):
@@ -298,14 +300,8 @@ class Board(Watcher):
     def round(self, event: RoundCompleted) -> None:
         """Add a round to the curves."""
         x = float(event.round)
-        for name, value in event.logs.items():
-            if not name.startswith("val_"):
-                self.point("", name, "training", "round", x, value)
-            elif name[4:] not in event.figures:
-                self.point("", name[4:], "validation", "round", x, value)
-        for name, value in event.figures.items():
-            part = "validation" if name.startswith("val_") else "test"
-            self.point("", name.removeprefix("val_"), part, "round", x, value)
+        for metric, part, value in points_of_round(event.figures, event.logs):
+            self.point("", metric, part, "round", x, value)
         self.set_run(round=event.round, metrics=dict(event.figures or event.logs))
 
     def _evaluated(self, event: ModelEvaluated) -> None:

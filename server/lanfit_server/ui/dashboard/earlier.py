@@ -24,12 +24,21 @@ _FOLD = re.compile(r"history-fold-(\d+)")
 def began(board: Board, facts: RunFacts) -> None:
     """Show what an earlier server has seen of this run; nothing for a new one."""
     for owner in dict.fromkeys(facts.owners):
-        for path in sorted((facts.folder / "clients" / owner).glob("history*.csv")):
-            fold = _FOLD.match(path.stem)
-            for event in epochs_of(path, owner, facts.job.epochs, int(fold[1]) if fold else 0):
+        for path, fold in histories_of(facts.folder / "clients" / owner):
+            for event in epochs_of(path, owner, facts.job.epochs, fold):
                 board.epoch(event)
     for completed in rounds_of(facts.folder / EVENTS):
         board.round(completed)
+
+
+def histories_of(folder: Path) -> list[tuple[Path, int]]:
+    """Return the histories in the folder of a client, each with its fold (0: no folds).
+
+    Of a client with folds, history.csv is that of its best one once more.
+    """
+    found = [(path, _FOLD.fullmatch(path.stem)) for path in sorted(folder.glob("history*.csv"))]
+    folds = [(path, int(fold[1])) for path, fold in found if fold]
+    return folds or [(path, 0) for path, _ in found]
 
 
 def epochs_of(path: Path, owner: str, epochs: int, fold: int) -> Iterator[EpochCompleted]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,8 @@ from lanfit.core.logs import ROUND
 from lanfit.core.loop import in_thread
 from lanfit.core.workspace import Workspace
 from lanfit.errors import LanfitError, lanfit_error
+from lanfit.wire.figures import part_of
+from lanfit_server.replay.curves import History, mean_history, points_of_facts, points_of_round
 from lanfit_server.replay.pairs import pair_of
 from lanfit_server.replay.samples import samples_of_run
 from lanfit_server.replay.timeline import timeline_of_run
@@ -37,6 +39,7 @@ from lanfit_server.store.ledger import Ledger
 from lanfit_server.store.summary import ClientFacts, Summary
 from lanfit_server.ui.dashboard.answers import as_json, body_of
 from lanfit_server.ui.dashboard.context import Context
+from lanfit_server.ui.dashboard.earlier import histories_of, rounds_of
 from lanfit_server.ui.dashboard.run_view import view_of
 from lanfit_server.ui.dashboard.submissions import Submissions
 from lanfit_server.watchers import RunFacts
@@ -330,31 +333,31 @@ def _tile(client: ClientFacts) -> dict[str, Any]:
 
 
 def series_of_run(workspace: Workspace, run: str, summary: Summary | None) -> Series:
-    """Return the curves of a run: from its summary, or while there is none from its histories."""
+    """Return the curves of a run: from its summary, or while there is none from its histories and events."""
     found: Series = {}
-    histories = _histories(summary) if summary is not None else _files(workspace.run_folder(run))
-    by_client: list[Mapping[str, Sequence[float]]] = []
-    for client, fold, history in histories:
-        by_client.append(history)
-        for name, values in history.items():
-            part, metric = _part(name)
-            _put(found, client, fold, metric, part, "epoch", enumerate(values, 1))
-    rounds = summary.rounds if summary is not None else ()
-    for each in rounds:
-        for name, value in each.training.items():
-            if not name.startswith("val_"):
-                _put(found, "", 0, name, "training", "round", [(each.round, value)])
-        for name, value in each.metrics.items():
-            _put(found, "", 0, name.removeprefix("val_"), "test", "round", [(each.round, value)])
+    folder = workspace.run_folder(run)
+    trainings: list[History] = []
+    for client, fold, history in _histories(summary) if summary is not None else _files(folder):
+        trainings.append(history)
+        _put_history(found, client, fold, history)
+    rounds = _points_of_rounds(folder, summary)
+    for number, (metric, part, value) in rounds:
+        _put(found, "", 0, metric, part, "round", [(number, value)])
     if not rounds:
-        for name in dict.fromkeys(name for history in by_client for name in history):
-            part, metric = _part(name)
-            _put(found, "", 0, metric, part, "epoch", enumerate(_mean([each.get(name, ()) for each in by_client]), 1))
+        _put_history(found, "", 0, mean_history(trainings))
     return found
 
 
-def _part(name: str) -> tuple[str, str]:
-    return ("validation", name[4:]) if name.startswith("val_") else ("training", name)
+def _points_of_rounds(folder: Path, summary: Summary | None) -> list[tuple[int, tuple[str, str, float]]]:
+    """Return the points of each round: its number; metric, part and value."""
+    if summary is None:
+        return [(e.round, point) for e in rounds_of(folder / EVENTS) for point in points_of_round(e.figures, e.logs)]
+    return [(each.round, point) for each in summary.rounds for point in points_of_facts(each, summary.clients)]
+
+
+def _put_history(found: Series, client: str, fold: int, history: History) -> None:
+    for name, values in history.items():
+        _put(found, client, fold, *part_of(name), "epoch", enumerate(values, 1))
 
 
 def _put(found: Series, client: str, fold: int, metric: str, part: str, per: str, points: Any) -> None:
@@ -364,12 +367,7 @@ def _put(found: Series, client: str, fold: int, metric: str, part: str, per: str
         found.setdefault("|".join((client, str(fold), metric, part, per)), meta)["points"] += finite
 
 
-def _mean(histories: Sequence[Sequence[float]]) -> list[float]:
-    """Return the mean of each epoch that all have reached."""
-    return [sum(values) / len(values) for values in zip(*histories, strict=False)]
-
-
-def _histories(summary: Summary) -> Iterator[tuple[str, int, Mapping[str, Sequence[float]]]]:
+def _histories(summary: Summary) -> Iterator[tuple[str, int, History]]:
     for client in summary.clients:
         if client.folds:
             yield from ((client.name, fold.fold, fold.history) for fold in client.folds)
@@ -377,10 +375,10 @@ def _histories(summary: Summary) -> Iterator[tuple[str, int, Mapping[str, Sequen
             yield client.name, 0, client.history
 
 
-def _files(folder: Path) -> Iterator[tuple[str, int, Mapping[str, Sequence[float]]]]:
+def _files(folder: Path) -> Iterator[tuple[str, int, History]]:
     """Yield the histories in the files of a run without a summary."""
-    for path in sorted(folder.glob("clients/*/history*.csv")):
-        fold = path.stem.rpartition("-fold-")[2]
+    clients = sorted(folder.glob("clients/*"))
+    for path, fold in (each for client in clients for each in histories_of(client)):
         with path.open(encoding="utf-8", newline="") as file:
             lines = list(csv.DictReader(file))
         history: dict[str, list[float]] = {}
@@ -388,4 +386,4 @@ def _files(folder: Path) -> Iterator[tuple[str, int, Mapping[str, Sequence[float
             for name, text in line.items():
                 if name not in (None, "epoch", ROUND) and isinstance(text, str) and text:
                     history.setdefault(name, []).append(float(text))
-        yield path.parent.name, int(fold) if fold.isdecimal() else 0, history
+        yield path.parent.name, fold, history
