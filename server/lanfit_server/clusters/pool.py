@@ -38,6 +38,11 @@ class WorkItem(executor.WorkItem, Protocol):
 class Pool(Protocol):
     """The interface of pools."""
 
+    @property
+    def size(self) -> int:
+        """Return the number of trainers."""
+        ...
+
     def submit(self, item: WorkItem) -> None:
         """Queue an item."""
         ...
@@ -85,6 +90,10 @@ class TrainerPool:
         self._is_ready = False
         self._queue: deque[WorkItem] = deque()
         self._slots = [Slot(runtime, self) for _ in range(size)]
+
+    @property
+    def size(self) -> int:
+        return len(self._slots)
 
     async def start(self) -> None:
         """Start all trainers, which import their backend in advance.

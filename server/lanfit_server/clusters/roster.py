@@ -79,6 +79,8 @@ class Member:
     """The versions of lanfit and Keras that were last reported to the operator."""
     custom: tuple[CustomFile, ...] = ()
     """The custom objects files that it allows."""
+    queued_for: int = 0
+    """Of so many trainers, which it shares with other clients, it waits for a free one; 0 if it does not."""
     lacks: str = ""
     """Why it gets no tasks although it is connected: missing custom objects; empty if it gets tasks."""
 
@@ -177,7 +179,7 @@ class Roster:
         member = self._members[name]
         member.state, member.progress, member.epoch, member.loss = state, 0.0, "", None
         member.samples_per_second = member.transfer = None
-        member.step = member.steps = 0
+        member.step = member.steps = member.queued_for = 0
 
     def sending(self, name: str, total: int, done: int, now: float) -> None:
         """Record the progress of an upload."""
@@ -194,7 +196,7 @@ class Roster:
         member = self._members[name]
         before = (member.state, member.epoch, member.progress)
         member.step, member.steps = (said.step, said.steps) if said.state == "training" else (0, 0)
-        member.state, member.last_seen, member.was_heard = said.state, now, True
+        member.state, member.last_seen, member.was_heard, member.queued_for = said.state, now, True, 0
         if said.state == "receiving":
             # A client that reports received bytes also reports the total; an older one does not.
             member.progress, member.epoch, member.loss = 0.0, "", None

@@ -179,8 +179,11 @@ class SimulatedCluster:
 
     def _take(self, key: tuple[str, str, str], work: SimulatedWork) -> None:
         self._at_hand[key] = work
-        self.roster[key[0]].advanced = time.monotonic()
+        member = self.roster[key[0]]
+        member.advanced = time.monotonic()
         self.pool.submit(work)
+        if work in self.pool.waiting():  # until it sends its first message
+            member.queued_for = self.pool.size
 
     async def _drop(self, key: tuple[str, str, str]) -> None:
         work = self._at_hand.pop(key, None)

@@ -10,7 +10,7 @@ from lanfit.models.custom_files import Allowed
 from lanfit.training import commands
 from lanfit.training.work_items import LeasedTask, ModelsToEvaluate
 from lanfit.transfer.blocks import ArrayFile
-from lanfit.wire.messages import EvaluateTask, Lease, LogLines, Message, Result
+from lanfit.wire.messages import EvaluateTask, Lease, LogLines, Message, Progress, Result
 from lanfit_server.clusters.blocks import BlocksOnDisk
 from lanfit_server.clusters.pool import WorkItem
 
@@ -100,6 +100,7 @@ class EvaluationItem(ModelsToEvaluate):
 
     async def make_command(self, number: int) -> commands.Evaluate:
         message, blocks = self.message, self._cluster.blocks
+        self._send(Progress(message.run, message.task, 0, 0, 0, 0, 0.0, 0.0, "scoring"))
         members = [await blocks.file(member) for member in message.members]
         shard = await blocks.file(message.shard)
         custom = self._cluster.allowed.of(message.model.custom, message.model.objects)

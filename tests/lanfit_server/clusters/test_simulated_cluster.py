@@ -60,8 +60,11 @@ TASKS = 3
 class FakePool:
     """Trainers that the test plays."""
 
+    size = 2
+
     def __init__(self) -> None:
         self.items: list[Any] = []
+        self.is_busy = False
         self.queue: list[WorkItem] = []
         self.withdrawn: list[WorkItem] = []
         self.adjusted: list[WorkItem] = []
@@ -69,6 +72,8 @@ class FakePool:
 
     def submit(self, item: WorkItem) -> None:
         self.items.append(item)
+        if self.is_busy:
+            self.queue.append(item)
 
     async def withdraw(self, item: WorkItem) -> None:
         self.withdrawn.append(item)
@@ -440,6 +445,28 @@ def test_who_waits_for_a_trainer_is_not_blamed_for_standing_still(
             await asyncio.sleep(0.001)
         assert trains.last_seen > 0, "it is there"
         assert trains.advanced == 0.0, "it has a trainer, and does not get on"
+
+    act(tmp_path, script)
+
+
+def test_a_client_is_queued_until_a_trainer_begins_with_its_work(tmp_path: Path) -> None:
+    async def script(scenario: Scenario) -> None:
+        roster = scenario.cluster.roster
+        await scenario.send(1, 1)
+        assert roster["sim-001"].queued_for == 0
+        scenario.pool.is_busy = True
+        await scenario.send(2, 2)
+        await scenario.send(3, 3)
+        assert (roster["sim-001"].queued_for, roster["sim-002"].queued_for) == (0, 2)
+        await scenario.pool.items[1].make_command(1)
+        assert roster["sim-002"].queued_for == 0
+        await scenario.cluster.send("sim-003", Cancel("run-1", "shard-3", "it is not needed"))
+        assert roster["sim-003"].queued_for == 0
+        message = EvaluateTask("run-1", "round-1", MODEL, OWN, scenario.shards[0], (scenario.weights,))
+        await scenario.cluster.send("sim-001", message)
+        assert roster["sim-001"].queued_for == 2
+        await scenario.pool.items[-1].make_command(2)
+        assert (roster["sim-001"].queued_for, roster["sim-001"].state) == (0, "scoring")
 
     act(tmp_path, script)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes.backend import Behaviour
 from fakes.fake_cluster import run_script
 from fakes.places import Place, place_of  # noqa: F401
 from hypothesis import given
@@ -328,6 +330,33 @@ def test_a_tile_says_in_words_what_its_client_waits_for() -> None:
     fixture.board.event(events.ClientJoined("lab-10", "here", "jax", came=True), 1.0)
     fixture.join("lab-10")
     assert fixture.snapshot()["clients"]["lab-10"]["says"] == "has a task and is about to start it"
+    for trainers, says in ((1, "waits for the trainer"), (3, "waits for one of the 3 trainers")):
+        fixture.roster["lab-10"].queued_for = trainers
+        assert fixture.snapshot()["clients"]["lab-10"]["says"] == says
+
+
+def test_a_simulated_client_says_that_it_waits_for_a_trainer(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behaviour = Behaviour.of(tmp_path / "behaviour", monkeypatch)
+    behaviour.wait_at(1)
+    board = Board(lambda: place.host.cluster.roster.members(), {})
+    place.watchers.append(board)
+
+    def says() -> dict[str, str]:
+        board.flush(0.0)
+        return {tile["says"]: tile["state"] for tile in board.snapshot(TEACHER)["clients"].values() if tile["task"]}
+
+    async def script() -> None:
+        async with place.simulation() as session:
+            handle = await session.submit(place.request(epochs=2))
+            while len(found := says()) < 2 or "training" not in found.values():
+                await asyncio.sleep(0.002)
+            assert found == {"": "training", "waits for the trainer": "waiting"}
+            behaviour.go_on()
+            await handle.ended()
+
+    run_script(script())
 
 
 def test_the_lobby_says_who_is_missing_and_whether_the_run_can_start() -> None:

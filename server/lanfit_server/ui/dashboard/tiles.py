@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lanfit.core.text import pluralize
 from lanfit_server.clusters.roster import Member
 from lanfit_server.ui.live_table import Facts
 
@@ -115,6 +116,9 @@ def _says(member: Member, facts: Facts, state: str, told: str, *, is_running: bo
         return "waits for free disk space"
     if not is_running:
         return "waits for the other clients" if is_waiting else "waits for a run to start"
+    if member.queued_for:
+        several = f"one of the {pluralize(member.queued_for, 'trainer')}"
+        return f"waits for {several if member.queued_for > 1 else 'the trainer'}"
     if held:
         return "has a task and is about to start it"
     return told or _waits_for(facts)
