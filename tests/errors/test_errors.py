@@ -234,6 +234,7 @@ INSIDE = {
     "cluster.one-place": (_PYTHON, "lanfit_server/api/test_api_rows.py::test_a_cluster_is_in_one_place"),
     "cluster.clients-of-local": (_PYTHON, "lanfit_server/api/test_api_rows.py::test_a_cluster_is_in_one_place"),
     "cluster.pool": (_PYTHON, "lanfit_server/api/test_api_rows.py::test_a_cluster_is_in_one_place"),
+    "cluster.dashboard": (_PYTHON, "lanfit_server/api/test_api_rows.py::test_a_cluster_is_in_one_place"),
     "cluster.address": (_PYTHON, "lanfit_server/api/test_api_rows.py::test_a_cluster_is_in_one_place"),
     "fit.unsupported": (
         _PYTHON,

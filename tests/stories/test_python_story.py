@@ -6,9 +6,11 @@ import json
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from fakes.pages import Browser
 from hold_points import Hold
 from running import PATIENCE, Program, free_port
 
@@ -288,9 +290,15 @@ def test_an_error_in_the_with_ends_everything(tmp_path: Path) -> None:
 @pytest.mark.story
 def test_a_run_whose_program_is_killed_is_finished_and_can_be_attached_to(tmp_path: Path) -> None:
     hold = Hold(tmp_path / "hold")
-    with script(tmp_path, FIT, environment=hold.environment) as program:
+    with_page = FIT.replace('workspace="."', 'workspace=".", dashboard=True, dashboard_port=0')
+    with_page = with_page.replace('say("open")', 'say("page at", cluster.dashboard_url)')
+    with script(tmp_path, with_page, environment=hold.environment) as program:
+        link = program.expect(r"page at (\S+)\n")[1]
         program.expect("epoch 0")
         program.kill()
+        browser = Browser(urlsplit(link).port or 0)
+        assert browser.open(link).status < 400
+        assert browser.get("/training_status").json["state"] == "running", "the page stays until the run is finished"
         hold.let_go()
         [run] = runs(tmp_path)
         found = attached(tmp_path, run)

@@ -159,6 +159,8 @@ def test_sequences_are_padded_on_the_server_and_reach_a_client_without_internet(
             again.finish()
             worker.finish()
             assert "Loading imdb" in again.said
+            assert "There is no live page: this server only collects" in again.said
+            assert "Live page: " not in again.said
     summary = place.summary()
     assert summary["status"] == "done"
     assert summary["metrics_from"] == "server"

@@ -58,6 +58,7 @@ from lanfit_server.api.wording import in_python
 from lanfit_server.api.workspaces import workspace_of
 from lanfit_server.methods.changes import checked, read_change, unchangeable
 from lanfit_server.run.instructions import Change
+from lanfit_server.start.page_settings import PAGE
 from lanfit_server.store.array_source import ArraySource
 from lanfit_server.store.summary import Summary, read_summary
 
@@ -84,6 +85,12 @@ class Cluster:
             ./lanfit/.
         threads: of each trainer of this machine; else its cores, divided by their number.
         backend: what trains: "tensorflow", "jax" or "torch"; else what each client has.
+        dashboard: whether the live page is served: the link is printed, and is in `dashboard_url`. Every fit of this
+            cluster is shown there, and can be paused, stopped and changed; further runs can be set up when none is in
+            progress.
+        dashboard_host: the address at which it is served: 127.0.0.1 if nothing is said here and in server.toml.
+            "0.0.0.0" serves it on the network as well; then `class_url` is a second link, which allows looking only.
+        dashboard_port: its port: 8471 if nothing is said; 0 is any free one. If it is in use, the next free one.
         custom_objects: the Python file that defines the layers, losses and metrics of models that are not Keras' own:
             a path, the imported module, or a dict as Keras has it. Clients of the LAN must have and allow the same
             file; for others it is found by itself.
@@ -105,6 +112,9 @@ class Cluster:
         threads: int | None = None,
         backend: str | None = None,
         custom_objects: Any = None,
+        dashboard: bool = False,
+        dashboard_host: str | None = None,
+        dashboard_port: int | None = None,
     ) -> None:
         places = {"an address": address, "local=": local, "simulated=": simulated}
         given = [name for name, value in places.items() if value is not None]
@@ -114,6 +124,10 @@ class Cluster:
             raise lanfit_error("cluster.pool", given=given[0])
         if backend is not None:
             FIELDS["backend"].read(backend, "backend")
+        if (named := _named(dashboard_host=dashboard_host, dashboard_port=dashboard_port)) and not dashboard:
+            raise lanfit_error("cluster.dashboard", given=" and ".join(f"{name}=" for name in named))
+        for name, value in named.items():
+            PAGE[name].read(value, name)
         own = _whole("local", local) or _whole("simulated", simulated)
         if own and _whole("clients", clients) not in (0, own):
             raise lanfit_error("cluster.clients-of-local", kind=given[0].strip("="), own=own, clients=clients)
@@ -141,7 +155,14 @@ class Cluster:
             simulated=simulated is not None,
             pool=_whole("pool", pool),
             backend=backend,
+            dashboard=dashboard,
+            dashboard_host=dashboard_host,
+            dashboard_port=dashboard_port,
         )
+        self.dashboard_url: str | None = None
+        """The link to the live page; None if it is not served. Another one after an error that ended the clients."""
+        self.class_url: str | None = None
+        """The link for those who only look, if other machines reach the page."""
         self._open()
 
     def _open(self) -> None:
@@ -152,9 +173,12 @@ class Cluster:
             while not isinstance(opened := self._connection.receive(), Opened):
                 pass  # lines about simulated clients, which were not requested yet
         self._scratch = Path(opened.scratch)
+        self.dashboard_url, self.class_url = opened.dashboard_url, opened.class_url
+        told = Progress(1, "", 0)
+        for line in opened.dashboard_lines:
+            told.note(line)
         if self._opening.local or self._opening.simulated:
             return
-        told = Progress(1, "", 0)
         told.note(opened.how_to_join)
         if opened.passphrase is not None:
             told.note(f"The passphrase is: {opened.passphrase}")
@@ -505,6 +529,11 @@ def _unchangeable(model: Any, values: Mapping[str, str]) -> Mapping[str, LanfitE
     if {"optimizer", "learning_rate"} & values.keys():  # which replace those of the model
         found.pop("learning_rate", None)
     return found
+
+
+def _named(**given: Any) -> dict[str, Any]:
+    """Return the arguments that were given."""
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _whole(name: str, value: int | None) -> int:

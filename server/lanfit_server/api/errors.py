@@ -57,6 +57,11 @@ ERRORS: Mapping[str, ErrorText] = {
         "pool= is for simulated clients, but this cluster has {given}",
         "Leave out pool=, or use simulated=.",
     ),
+    "cluster.dashboard": ErrorText(
+        InputError,
+        "{given} is about the live page, which this cluster does not serve",
+        "Add dashboard=True, or leave it out.",
+    ),
     "cluster.address": ErrorText(
         InputError,
         "{address!r} is not a valid address to listen on",

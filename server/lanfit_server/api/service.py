@@ -16,6 +16,9 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from lanfit.core.child import Parent, end_process
 from lanfit.core.commands import interrupt_on_termination
@@ -24,7 +27,8 @@ from lanfit.core.loop import LoopThread
 from lanfit.core.text import sentence
 from lanfit.core.workspace import Workspace
 from lanfit.errors import LanfitError
-from lanfit.settings.fields import read_file
+from lanfit.net.tls import Identity
+from lanfit.settings.fields import Value, read_file
 from lanfit.settings.timeouts import Timeouts
 from lanfit_server.api.fit_requests import request_of
 from lanfit_server.api.service_messages import (
@@ -50,11 +54,17 @@ from lanfit_server.requests import RunHandle, RunInterrupted
 from lanfit_server.run.instructions import Change, Command, Pause, Resume, Stop
 from lanfit_server.session import Session
 from lanfit_server.start.endpoint import Endpoint
-from lanfit_server.start.endpoint_setup import how_to_join
+from lanfit_server.start.endpoint_setup import how_to_join, join_command
+from lanfit_server.start.live_page import new_page
+from lanfit_server.start.page_settings import PageSettings
 from lanfit_server.start.passphrase import check_passphrase, make_passphrase
 from lanfit_server.start.prompts import SETTINGS
 from lanfit_server.start.simulation import Simulation
 from lanfit_server.ui.display import Display
+from lanfit_server.watchers import Watchers
+
+if TYPE_CHECKING:
+    from lanfit_server.start.live_page import Page
 
 
 class ReplySender:
@@ -82,30 +92,41 @@ class ReplySender:
 
 
 class ForwardingDisplay(Display):
-    """Shows nothing: sends events to the program."""
+    """Shows nothing: sends events to the program.
+
+    Args:
+        watchers: who is told the same.
+        concerns: returns whether what happens now concerns the program; a run of the live page does not.
+    """
 
     shows_rounds = True
 
-    def __init__(self, sender: ReplySender) -> None:
-        super().__init__()
+    def __init__(self, sender: ReplySender, watchers: Watchers, concerns: Callable[[], bool]) -> None:
+        super().__init__(watchers=watchers)
         self._sender = sender
+        self._concerns = concerns
         self.forwards_rounds = True
 
+    def _send(self, reply: Reply) -> None:
+        if self._concerns():
+            self._sender.send(reply)
+
     def log(self, text: str) -> None:
-        self._sender.send(Notice(text))
+        self._send(Notice(text))
+        self._watchers.on_log(text)
 
     def began(self, run: str) -> None:
-        self._sender.send(Began(run))
+        self._send(Began(run))
 
     def epoch(
         self, client: str, fold: int | None, round_: int | None, epoch: int, epochs: int, metrics: Mapping[str, float]
     ) -> None:
         if not round_:
-            self._sender.send(EpochDone(client, fold or 0, epoch, dict(metrics)))
+            self._send(EpochDone(client, fold or 0, epoch, dict(metrics)))
 
     def round(self, number: int, logs: Mapping[str, float]) -> None:
         if self.forwards_rounds:
-            self._sender.send(RoundDone(number, dict(logs), None))
+            self._send(RoundDone(number, dict(logs), None))
 
     @contextlib.contextmanager
     def table(self, members: Callable[[], Sequence[Member]], notes: Callable[[], Sequence[str]]) -> Iterator[None]:
@@ -121,11 +142,13 @@ class Service:
     def __init__(self, loop: LoopThread, sender: ReplySender) -> None:
         self._loop = loop
         self._sender = sender
-        self._display = ForwardingDisplay(sender)
         self._requests: asyncio.Queue[Open | Fit | None] = asyncio.Queue()
+        self._host: Endpoint | Simulation | None = None
         self._session: Session | None = None
         self._handle: RunHandle | None = None
-        """The current run, until it has its result: writing the rest of it is not interrupted."""
+        """The run that goes on, until it has its result: writing the rest of it is not interrupted."""
+        self._last: RunHandle | None = None
+        """The last run of the program."""
         self._is_over = False
         self._stopped = asyncio.Event()
 
@@ -191,9 +214,15 @@ class Service:
             opening = await self._requests.get()
             if not isinstance(opening, Open):
                 return
-            models = await ModelProcess.start(self._display.log)
+            workspace = Workspace(Path(opening.workspace))
+            settings = workspace.server_settings
+            defaults = read_file(settings, "settings file", SETTINGS) if settings.exists() else {}
+            page = new_page(_page_settings(opening, defaults), self._members)
+            watchers = Watchers([page.board] if page is not None else [])
+            display = ForwardingDisplay(self._sender, watchers, self._concerns_program)
+            models = await ModelProcess.start(display.log)
             try:
-                await self._serve(opening, models)
+                await self._serve(opening, workspace, models, display, watchers, page, defaults)
             finally:
                 await models.stop()
         except LanfitError as wrong:
@@ -205,39 +234,70 @@ class Service:
         """Wait until everything that was started has ended."""
         await self._stopped.wait()
 
-    async def _serve(self, opening: Open, models: ModelProcess) -> None:
+    def _members(self) -> Sequence[Member]:
+        return self._host.cluster.roster.members() if self._host is not None else []
+
+    def _concerns_program(self) -> bool:
+        """Return whether no run goes on, or one of the program."""
+        return self._session is None or self._session.current in (None, self._last)
+
+    async def _serve(
+        self,
+        opening: Open,
+        workspace: Workspace,
+        models: ModelProcess,
+        display: ForwardingDisplay,
+        watchers: Watchers,
+        page: Page | None,
+        defaults: Mapping[str, Value],
+    ) -> None:
         """Admit clients, and run jobs.
 
         Raises:
             InputError: the address can't be used, the passphrase is too easy, or server.toml is invalid.
         """
-        workspace = Workspace(Path(opening.workspace))
-        settings = workspace.server_settings
-        timeouts = Timeouts.of(read_file(settings, "settings file", SETTINGS) if settings.exists() else {}, settings)
-        host = _host_of(opening, workspace, timeouts, self._display.log)
+        timeouts = Timeouts.of(defaults, workspace.server_settings)
+        host = self._host = _host_of(opening, workspace, timeouts, display.log)
         scratch = scratch_folder(workspace.server_state / "scratch")
-        async with Session(workspace, host, models, self._display, timeouts, scratch) as session:
+        async with contextlib.AsyncExitStack() as closing:
+            session = await closing.enter_async_context(
+                Session(workspace, host, models, display, timeouts, scratch, watchers)
+            )
             if isinstance(host, Simulation):
                 await host.open()
                 opened = Opened("", None, str(session.scratch))
             else:
-                joining, made = await _admit(host, opening, workspace, self._display.log)
+                joining, made = await _admit(host, opening, workspace, display.log)
                 opened = Opened(joining, made, str(session.scratch))
+            if page is not None:
+                await page.open(workspace, session, host, _certificate(host, workspace), timeouts, defaults)
+                closing.push_async_callback(page.close)
+                if isinstance(host, Endpoint) and not opening.local:
+                    page.shows_joining(join_command(host, workspace))
+                    page.board.update("server", passphrase=opening.passphrase or opened.passphrase)
+                opened = msgspec.structs.replace(
+                    opened,
+                    dashboard_url=page.teacher_link,
+                    class_url=page.class_link,
+                    dashboard_lines=tuple(page.lines()),
+                )
             self._session = session
             self._sender.send(opened)
             with contextlib.suppress(RunInterrupted):
                 while isinstance(fit := await self._requests.get(), Fit) and not self._is_over:
-                    await self._fit(session, fit, opening)
+                    await self._fit(session, fit, opening, display)
 
-    async def _fit(self, session: Session, fit: Fit, opening: Open) -> None:
-        """Run a job; send its result once.
+    async def _fit(self, session: Session, fit: Fit, opening: Open, display: ForwardingDisplay) -> None:
+        """Run a job; tell its result once.
 
         Raises:
             RunInterrupted: the run was interrupted before it had a result.
         """
-        self._display.forwards_rounds = not fit.hears_rounds
+        display.forwards_rounds = not fit.hears_rounds
         try:
-            handle = self._handle = await session.submit(request_of(fit, opening))
+            handle = self._handle = self._last = await session.submit(request_of(fit, opening))
+            if session.current not in (None, handle):
+                self._sender.send(Notice("A run that was started on the live page goes on: this one follows it."))
             following = asyncio.create_task(self._forward_rounds(handle.request.rounds))
             try:
                 summary = await handle.outcome()
@@ -271,6 +331,17 @@ def _host_of(
     if opening.passphrase is not None:
         check_passphrase(opening.passphrase, opening.host)
     return Endpoint(workspace, timeouts, opening.host, log)
+
+
+def _page_settings(opening: Open, defaults: Mapping[str, Value]) -> PageSettings:
+    """Return the settings of the page, which only the program turns on."""
+    given: dict[str, Value] = {"dashboard": opening.dashboard}
+    given |= {"dashboard_host": opening.dashboard_host, "dashboard_port": opening.dashboard_port}
+    return PageSettings.of({key: value for key, value in given.items() if value is not None}, defaults)
+
+
+def _certificate(host: Endpoint | Simulation, workspace: Workspace) -> Path:
+    return host.certificate if isinstance(host, Endpoint) else Identity.load_or_create(workspace.server_state).path
 
 
 async def _admit(

@@ -26,7 +26,7 @@ class Open(msgspec.Struct, frozen=True, tag="open"):
     local: int
     """The number of clients that are started here, and stay between runs."""
     threads: int
-    """The memory of each trainer that is started here."""
+    """Of each trainer that is started here."""
     passphrase: str | None
     """None: one is generated."""
     simulated: bool = False
@@ -35,6 +35,11 @@ class Open(msgspec.Struct, frozen=True, tag="open"):
     """The number of trainers; 0: the number of cores."""
     backend: str | None = None
     """The backend of simulated clients; None: the one that is installed."""
+    dashboard: bool = False
+    """Whether the live page is served."""
+    dashboard_host: str | None = None
+    """None: as server.toml says, or the default; likewise the port."""
+    dashboard_port: int | None = None
 
 
 class Fit(msgspec.Struct, frozen=True, tag="fit"):
@@ -85,6 +90,12 @@ class Opened(msgspec.Struct, frozen=True, tag="opened"):
     """The passphrase, if one was generated."""
     scratch: str
     """A folder for models and rows."""
+    dashboard_url: str | None = None
+    """The link to the live page; None: it is not served."""
+    class_url: str | None = None
+    """The link that allows looking only, if other machines reach the page."""
+    dashboard_lines: tuple[str, ...] = ()
+    """For the operator: the links, and notes."""
 
 
 class Notice(msgspec.Struct, frozen=True, tag="said"):

@@ -7,6 +7,7 @@ import re
 from lanfit.errors import InputError
 from lanfit.settings.fields import paths
 from lanfit.settings.job import FIELDS
+from lanfit_server.start.page_settings import PAGE
 
 #: A flag, and its possible value: a number, or a word, which only some flags take.
 _FLAG = re.compile(r"--([a-z][a-z-]*)(?:([ =])(\d+(?:\.\d+)?(?:e[+-]?\d+)?|[a-z][\w./-]*\w))?")
@@ -25,7 +26,9 @@ def in_python(text: str) -> str:
 def _argument(found: re.Match[str]) -> str:
     flag, between, value = found.groups()
     name = flag.replace("-", "_")
-    if name not in FIELDS:
+    if name == "no_dashboard":
+        return "dashboard=False"
+    if name not in FIELDS and name not in PAGE:
         return found[0]
     if value is None:
         return f"{name}="
@@ -36,7 +39,7 @@ def _argument(found: re.Match[str]) -> str:
 
 def _takes(name: str, word: str) -> bool:
     """Return whether a word after a flag is its value, not the rest of the sentence."""
-    parse = FIELDS[name].parse
+    parse = {**PAGE, **FIELDS}[name].parse
     if parse is paths:
         return "." in word
     if not parse.__qualname__.startswith("choice."):

@@ -260,7 +260,12 @@ class Server:
     # --- collecting ---------------------------------------------------------------------------------------------
 
     def _collect(self) -> list[Summary]:
-        """Collect the results that clients still hold, then finish the runs that they belong to."""
+        """Collect the results that clients still hold, then finish the runs that they belong to.
+
+        There is no live page: it shows and starts what is trained, and here nothing is.
+        """
+        if self._page is not None:
+            self._terminal.log("There is no live page: this server only collects finished results, and trains nothing.")
         self._cluster.collecting = True
         self._cluster.waiting_for = "the server only collects finished results"
         passphrase = self._endpoint_setup.unlock(self._loop.call(self._unfinished()))

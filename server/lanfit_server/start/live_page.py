@@ -1,4 +1,4 @@
-"""The live page of a program of the command line, which imports it only if it is served."""
+"""The live page of a program, which imports it only if it is served."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lanfit_server.clusters.roster import Member
 from lanfit_server.start.page_settings import PageSettings
 
 if TYPE_CHECKING:
-    from lanfit_server.ui.dashboard.serving import Page
+    from lanfit_server.ui.dashboard.serving import Page as Page
 
 
 def new_page(settings: PageSettings, members: Callable[[], Sequence[Member]]) -> Page | None:

@@ -139,6 +139,10 @@ def test_functions_that_can_not_be_told_by_name_are_refused_with_their_place() -
         ("Name it with --custom-objects my_layers.py.", 'Name it with custom_objects="my_layers.py".'),
         ("Go on: lanfit server --resume 1 --workspace x. Or --epochs 2.", None),
         ("Leave --foreign out.", "Leave --foreign out."),
+        (
+            "Choose another one: --dashboard-port; or do without the page: --no-dashboard.",
+            "Choose another one: dashboard_port=; or do without the page: dashboard=False.",
+        ),
         ("functional_4.keras: layer 'a' is odd", "the model functional_4: layer 'a' is odd"),
     ],
 )

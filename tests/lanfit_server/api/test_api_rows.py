@@ -212,6 +212,8 @@ def test_a_cluster_is_in_one_place(tmp_path: Path) -> None:
         ({"local": 2, "simulated": 2}, "cluster.one-place"),
         ({"local": 2, "clients": 3}, "cluster.clients-of-local"),
         ({"local": 2, "pool": 1}, "cluster.pool"),
+        ({"local": 2, "dashboard_port": 0}, "cluster.dashboard"),
+        ({"local": 2, "dashboard": True, "dashboard_port": 70_000}, "value.not-whole-in-range"),
         ({"address": "host:port"}, "cluster.address"),
         ({"local": 0}, "value.not-whole"),
         ({"local": 1, "threads": 0}, "value.not-whole"),

@@ -113,7 +113,7 @@ class Page:
             self._addresses = [address_of(each) for each in sockets]
             self._hosts = hosts_of(self.settings.host, self._addresses, self.port)
             if self.is_public:
-                self.board.update("server", class_link=self.link(VIEWER, "/join"))
+                self.board.update("server", class_link=self.class_link)
             self._publisher = Publisher(self.board)
             context = Context(workspace, session, host, self.board, timeouts, defaults)
             app = make_app(context, self._publisher)
@@ -187,13 +187,22 @@ class Page:
         place = with_port(_best(self.settings.host, self._addresses), self.port)
         return f"{self.scheme}://{place}{path}?token={self._keys.token(role)}"
 
+    @property
+    def teacher_link(self) -> str:
+        return self.link(TEACHER)
+
+    @property
+    def class_link(self) -> str | None:
+        """The link for those who only look, if other machines can reach the page."""
+        return self.link(VIEWER, "/join") if self.is_public else None
+
     def lines(self) -> list[str]:
-        """Return the message to the operator."""
-        found = [f"Live page: {self.link(TEACHER)}"]
+        """Return what the operator is told."""
+        found = [f"Live page: {self.teacher_link}"]
         if self.settings.port and self.port != self.settings.port:
             found.append(f"Port {self.settings.port} is in use: the live page has port {self.port}.")
-        if self.is_public:
-            found.append(f"For the class, to look only: {self.link(VIEWER, '/join')}")
+        if self.class_link is not None:
+            found.append(f"For the class, to look only: {self.class_link}")
             found.append("Browsers warn of its certificate, which is this server's own: that is expected.")
         return found
 
