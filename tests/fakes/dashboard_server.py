@@ -54,6 +54,8 @@ class FakeDashboard:
         self.answers: dict[str, Any] = dict(ANSWERS)
         self.get: dict[str, Any] = answers
         self.streams = True
+        self.holds_back = False
+        """Whether streams open and say nothing, as behind a proxy that waits for the end of an answer."""
         self.open = 0
         self.polls = 0
         self.violations: list[str] = []
@@ -186,7 +188,7 @@ class FakeDashboard:
             try:
                 yield ": here\n\n"
                 while self.streams and not self._server.should_exit:
-                    for delta in self._since(at):
+                    for delta in [] if self.holds_back else self._since(at):
                         at = delta["seq"]
                         yield f"id: {at}\ndata: {json.dumps(delta)}\n\n"
                     await asyncio.sleep(SECONDS)

@@ -12,6 +12,8 @@ from browser import PATIENCE_MS, browsers, needs_chromium, opened, serious
 from fakes import dashboard_states as states
 from fakes.dashboard_server import FakeDashboard
 
+from lanfit_server.start.page_settings import PageSettings
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
@@ -526,8 +528,46 @@ def test_the_timeline_can_be_searched_by_round_and_zoomed(open_page: OpenPage) -
     assert page.locator(".lanes + p").inner_text() == whole
     canvas.hover(position={"x": 120, "y": 45})
     shows(page.locator(".plot-tip"), "lab-1 · Import")
+    page.get_by_role("heading").first.hover()
+    page.locator(".plot-tip").wait_for(state="hidden")
     server.push(timeline=[{"client": "lab-9", "what": "train", "from": 1.0, "to": 2.0, "round": 7, "epoch": 1}])
     shows(page.locator("tbody"), "lab-9")
+
+
+def test_the_timeline_is_zoomed_and_moved_by_keyboard_and_by_pointer(open_page: OpenPage) -> None:
+    page, _ = open_page(states.running(), "timeline")
+    canvas = page.get_by_role("img", name=re.compile("^What 7 lanes did"))
+    canvas.wait_for()
+    range_ = page.locator(".lanes + p")
+    whole = range_.inner_text()
+    canvas.press("+")
+    zoomed = range_.inner_text()
+    canvas.press("ArrowRight")
+    moved = range_.inner_text()
+    canvas.press("ArrowLeft")
+    assert range_.inner_text() == zoomed
+    assert len({whole, zoomed, moved}) == 3
+    canvas.press("-")
+    assert range_.inner_text() == whole
+    canvas.press("+")
+    canvas.press("Home")
+    assert range_.inner_text() == whole
+
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 30)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -100)
+    page.keyboard.up("Control")
+    until(page, lambda: range_.inner_text() != whole, "zoomed by the wheel")
+    before = range_.inner_text()
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2 - 40, box["y"] + 30)
+    until(page, lambda: range_.inner_text() != before, "dragged")
+    page.mouse.up()
+    dragged = range_.inner_text()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 30)
+    assert range_.inner_text() == dragged, "it is let go"
 
 
 def test_the_model_and_the_settings_of_a_run(open_page: OpenPage) -> None:
@@ -695,6 +735,43 @@ def test_where_streams_are_blocked_the_page_polls_and_takes_a_stream_again(open_
     server.push(clients={"lab-1": {"says": "is streamed"}})
     shows(page, "is streamed")
     assert server.polls == polls
+
+
+def test_a_proxy_that_holds_streams_back_is_noticed_and_asked_every_three_seconds(browser: Browser) -> None:
+    state = states.running()
+    state["server"]["poll_seconds"] = PageSettings().poll_seconds
+    with FakeDashboard(state) as server:
+        server.holds_back = True
+        context = browser.new_context()
+        page = context.new_page()
+        page.clock.install()
+        page.goto(f"{server.url}/#/machines")
+        shows(page, "Live")
+        server.push(clients={"lab-1": {"says": "was held back"}})
+        page.clock.fast_forward(9_000)
+        shows(page, "was held back", "Live, every few seconds")
+        server.push(clients={"lab-1": {"says": "is polled"}})
+        until(page, lambda: server.open == 0, "the stream is closed")
+        asked = server.polls
+        page.clock.fast_forward(3_100)
+        until(page, lambda: server.polls > asked, "the page asks again after 3 s")
+        shows(page, "is polled")
+        server.holds_back = False
+        page.clock.fast_forward(30_000)
+        server.push(clients={"lab-1": {"says": "is streamed"}})
+        shows(page, "is streamed")
+        wait(page, "document.getElementById('link-state').dataset.state === 'live'")
+        context.close()
+
+
+def test_a_view_that_can_not_be_loaded_can_be_tried_again(open_page: OpenPage) -> None:
+    page, _ = open_page(states.running(), "machines")
+    page.route("**/js/timeline.js", lambda route: route.abort())
+    page.get_by_role("link", name="Timeline").click()
+    shows(page, "This view could not be loaded.")
+    page.unroute("**/js/timeline.js")
+    page.get_by_role("button", name="Load the page again").click()
+    page.get_by_role("img", name=re.compile("^What 7 lanes did")).wait_for()
 
 
 def test_nothing_is_missed_or_counted_twice_over_a_break(open_page: OpenPage) -> None:

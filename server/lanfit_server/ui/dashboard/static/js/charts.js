@@ -99,7 +99,7 @@ export class Chart {
     if (!width) return;
     const lines = spec.lines.filter((line) => line.points.length);
     const data = grid(lines.map((line) => spec.log ? line.points.filter(([, y]) => y > 0) : line.points));
-    const shape = JSON.stringify([lines.map(({ label, color, width, dash, alpha }) => [label, color, width, dash, alpha]), spec.log, spec.x, spec.height, spec.marks, color("text")]);
+    const shape = JSON.stringify([lines.map(({ label, color, width, dash, alpha }) => [label, color, width, dash, alpha]), spec.log, spec.x, spec.height, color("text")]);
     this.lines = lines;
     this.spec = spec;
     if (this.plot && shape === this.shape) this.plot.setData(data);
@@ -122,7 +122,7 @@ export class Chart {
       focus: { alpha: 0.35 },
       padding: [10, 14, 0, 0],
       scales: {
-        x: { time: false, range: spec.xRange ? () => spec.xRange : (u, low, high) => low === high ? [low - 1, high + 1] : [low, high] },
+        x: { time: false, range: (u, low, high) => low === high ? [low - 1, high + 1] : [low, high] },
         y: spec.log ? { distr: 3 } : { range: (u, low, high) => padded(low, high, spec.share) },
       },
       axes: [
@@ -133,26 +133,8 @@ export class Chart {
         label: each.label, stroke: each.color, width: each.width ?? 1.5, dash: each.dash, alpha: each.alpha ?? 1, spanGaps: true,
         points: { show: each.points.length < 40 && (each.width ?? 1.5) > 2, size: 6, fill: each.color },
       }))],
-      hooks: { setCursor: [(u) => this.point(u)], draw: spec.marks?.length ? [(u) => this.marks(u, spec.marks)] : [] },
+      hooks: { setCursor: [(u) => this.point(u)] },
     };
-  }
-
-  /** Vertical lines where a setting was changed. */
-  marks(u, marks) {
-    const { ctx, bbox } = u;
-    ctx.save();
-    ctx.strokeStyle = color("muted");
-    ctx.setLineDash([3 * devicePixelRatio, 4 * devicePixelRatio]);
-    ctx.lineWidth = devicePixelRatio;
-    for (const x of marks) {
-      const at = Math.round(u.valToPos(x, "x", true));
-      if (at < bbox.left || at > bbox.left + bbox.width) continue;
-      ctx.beginPath();
-      ctx.moveTo(at, bbox.top);
-      ctx.lineTo(at, bbox.top + bbox.height);
-      ctx.stroke();
-    }
-    ctx.restore();
   }
 
   /** What the pointer is on. */

@@ -95,9 +95,9 @@ const list = (series) => Array.isArray(series) ? series : Object.values(series ?
 export function comparison(found) {
   const names = [...new Set(found.runs.flatMap((run) => Object.keys(run.metrics ?? {})))];
   const head = [h("td", {}), ...found.runs.map((run) => h("th", { scope: "col", class: "number" }, run.label ?? run.run, run.run === found.baseline ? h("span", { class: "tag" }, "baseline") : null))];
-  const line = (label, show, name, value) => [h("th", { scope: "row" }, label), ...found.runs.map((run) => h("td", { class: "number" }, show(run), run.run === found.baseline ? null : difference(run, name, value)))];
+  const line = (label, show, name) => [h("th", { scope: "row" }, label), ...found.runs.map((run) => h("td", { class: "number" }, show(run), run.run === found.baseline ? null : difference(run, name)))];
   return card("Results", {}, table("Results of the runs", head, [
-    ...names.map((name) => line(metricName(name), (run) => metric(name, run.metrics?.[name]), name, (run) => run.metrics?.[name])),
+    ...names.map((name) => line(metricName(name), (run) => metric(name, run.metrics?.[name]), name)),
     line("Wall time", (run) => seconds(run.seconds), "seconds"),
     line("Sent and received", (run) => bytes(run.bytes), "bytes"),
   ], { class: "comparison" }));

@@ -1,15 +1,8 @@
 // Making elements. All text goes in as text nodes: nothing here reads HTML.
 
-const SVG = "http://www.w3.org/2000/svg";
-
 /** Return an element. `props`: `class`, `on: {event: handler}`, `value`/`checked`/…, and attributes. */
 export function h(tag, props = {}, ...children) {
   return fill(document.createElement(tag), props, children);
-}
-
-/** Return an SVG element. */
-export function s(tag, props = {}, ...children) {
-  return fill(document.createElementNS(SVG, tag), props, children);
 }
 
 const PROPERTIES = new Set(["value", "checked", "disabled", "hidden", "selected", "open", "required", "readOnly", "indeterminate"]);

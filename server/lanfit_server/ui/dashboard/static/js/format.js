@@ -10,9 +10,6 @@ export function metricName(name) {
 /** Whether a metric is a fraction that people read in per cent. */
 export const isShare = (name) => /accuracy|precision|recall|^f1|auc/.test(name);
 
-/** Whether less is better. */
-export const lessIsBetter = (name) => /loss|error|mae|mse|seconds|bytes/.test(name);
-
 export function number(value, digits = 4) {
   if (value === null || value === undefined || value === "") return "–";
   if (typeof value !== "number") return String(value);
