@@ -27,7 +27,7 @@ from lanfit_server.run.resume import job_of_run
 from lanfit_server.ui.dashboard import earlier
 from lanfit_server.ui.dashboard.board import MOST_LINES, MOST_POINTS, MOST_SPANS, TEACHER, VIEWER, Board
 from lanfit_server.ui.dashboard.means import Means
-from lanfit_server.ui.dashboard.run_view import layers_of
+from lanfit_server.ui.dashboard.run_view import layers_of, rate_of
 from lanfit_server.ui.dashboard.series import Series
 from lanfit_server.ui.dashboard.status import training_status
 from lanfit_server.ui.live_table import Facts, Held
@@ -542,6 +542,12 @@ def test_the_layers_of_a_model_have_their_shapes_and_parameters() -> None:
     assert [each["parameters"] for each in found] == [0, 320, 0, 0, 2880]
     for broken in ("", "[]", "{}", '{"config": {"layers": 3}}', '{"config": {"layers": [{}]}}'):
         assert len(layers_of(broken, [], (None, 1))) <= 1
+
+
+def test_the_learning_rate_of_a_model_is_known_unless_a_schedule_changes_it() -> None:
+    for rate, found in ((0.01, 0.01), (1, 1.0), ({"class_name": "ExponentialDecay"}, None), (None, None)):
+        assert rate_of(json.dumps({"optimizer": {"class_name": "SGD", "config": {"learning_rate": rate}}})) == found
+    assert rate_of("{}") is None
 
 
 def test_who_leaves_when_all_is_done_is_not_lost() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from lanfit.core.decoding import decode_json
+from lanfit.models.compiling import unchecked_spec
 from lanfit.models.runtime import versions
 from lanfit.settings.job import Job
 from lanfit.wire.arrays import ArraySpec
@@ -36,7 +37,7 @@ def view_of(job: Job, facts: RunFacts | None = None, *, began: float) -> dict[st
         "folds": folds_of(job),
         "epochs": job.epochs,
         "batch_size": job.batch_size,
-        "learning_rate": job.learning_rate,
+        "learning_rate": job.learning_rate or (rate_of(record.model.compile) if record else None),
         "paused": False,
         "stopping": False,
         "progress": 0.0,
@@ -53,6 +54,13 @@ def view_of(job: Job, facts: RunFacts | None = None, *, began: float) -> dict[st
         "owners": list(facts.owners) if facts else [],
         "data": _data_of(record) if record else None,
     }
+
+
+def rate_of(compiled: str) -> float | None:
+    """Return the learning rate of a compiled model, from its options in JSON; None if a schedule changes it."""
+    optimizer = unchecked_spec(compiled).optimizer or {}
+    rate = optimizer.get("config", {}).get("learning_rate")
+    return float(rate) if isinstance(rate, int | float) else None
 
 
 def settings_of(job: Job) -> dict[str, Any]:
