@@ -637,6 +637,13 @@ def test_runs_are_listed_filtered_and_compared(open_page: OpenPage) -> None:
     assert page.get_by_label(f"{states.RUNS[2][0]} is the baseline").is_checked()
 
 
+def test_the_list_says_how_many_runs_are_kept(open_page: OpenPage) -> None:
+    page, _ = open_page(states.running(), "runs")
+    shows(page, "The newest 20 are kept (keep_runs).")
+    page, _ = open_page(states.running(), "runs", get={"/api/runs": {"runs": [], "keep_runs": None}})
+    shows(page, "All are kept (keep_runs is not set).")
+
+
 def test_a_run_of_the_past_is_opened_and_left_again(open_page: OpenPage) -> None:
     page, server = open_page(states.lobby(), "runs")
     page.get_by_role("button", name=f"Open {states.RUNS[2][0]}").click()

@@ -54,6 +54,19 @@ def test_a_form_becomes_a_run(place: Place) -> None:
     run_script(script())
 
 
+def test_older_runs_are_removed_as_the_form_says(place: Place) -> None:
+    async def script() -> None:
+        async with place.simulation() as session, page_of(place, session) as page:
+            ended = []
+            for _ in range(3):
+                await page.post("/api/runs", {"values": {**RIGHT, "keep_runs": 2}})
+                [handle] = [session.current] if session.current else session.queue()
+                ended.append((await handle.ended()).run)
+            assert [each["run"] for each in (await page.get("/api/runs"))["runs"]] == [ended[2], ended[1]]
+
+    run_script(script())
+
+
 def test_two_tabs_that_start_at_once_both_queue_and_their_places_are_clear(place: Place) -> None:
     async def script() -> None:
         async with place.simulation() as session, page_of(place, session) as page:
