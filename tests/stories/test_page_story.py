@@ -84,7 +84,7 @@ def test_a_lesson_on_the_page(tmp_path: Path, browser: Browser) -> None:
 
         # Curves grow, samples come.
         go(page, "curves")
-        page.get_by_role("img", name=re.compile(r"^Loss over time\. \d+ lines")).wait_for()
+        page.get_by_role("img", name=re.compile(r"^Loss over time\. \d+ lines?\.")).wait_for()
         before = page.evaluate(POINTS)
         go(page, "samples")
         page.locator(".sample").first.wait_for()
@@ -143,7 +143,7 @@ def test_fifty_simulated_clients_on_the_page(tmp_path: Path, browser: Browser) -
             page.get_by_role("article").get_by_text("Training").first.wait_for()
             hold.let_go()
             go(page, "curves")
-            page.get_by_role("img", name=re.compile(r"^Loss over time\. \d+ lines")).wait_for()
+            page.get_by_role("img", name=re.compile(r"^Loss over time\. \d+ lines?\.")).wait_for()
             until(page, "lanfitStore.live.run.round === 2")
             until(page, "Object.keys(lanfitStore.live.series).filter(key => key.startsWith('sim-')).length >= 50")
             assert serious(page) == []

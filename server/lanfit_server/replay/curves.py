@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
+from lanfit.settings.changes import Changes
 from lanfit.wire.figures import part_of
 from lanfit_server.methods.federated.facts import as_logs, evaluated
 from lanfit_server.store.summary import ClientFacts, RoundFacts
@@ -18,6 +19,8 @@ from lanfit_server.store.summary import ClientFacts, RoundFacts
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
 #: Of a round: the global model, on the test rows; without any, the mean on the clients' validation rows.
 GLOBAL = "global"
+#: The metric of the learning rate, which Keras' histories have if a schedule changes it.
+RATE = "learning_rate"
 #: Beyond this the arithmetic of axes overflows.
 LARGEST = 1e100
 
@@ -109,6 +112,16 @@ def points_of_round(figures: Mapping[str, float], logs: Mapping[str, float]) -> 
         metric, part = part_of(name)
         if part == TRAINING or metric not in measured:
             yield metric, part, value
+
+
+def rate_of_round(number: int, rate: float | None, changes: Changes) -> float | None:
+    """Return the learning rate of a round; None if it is not known.
+
+    Args:
+        rate: with which the run began.
+        changes: those of the run.
+    """
+    return changes.of_round(number).learning_rate or rate
 
 
 def points_of_facts(each: RoundFacts, clients: Sequence[ClientFacts]) -> Iterator[tuple[str, str, float]]:

@@ -16,11 +16,13 @@ from fakes.places import Place, place_of  # noqa: F401
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lanfit.models.compiling import CompileSpec
 from lanfit.settings.job import make_job
 from lanfit.wire.arrays import ArraySpec
 from lanfit.wire.messages import Join, Progress
 from lanfit_server.clusters.roster import Roster
 from lanfit_server.methods.workshop import RoundChannel
+from lanfit_server.models.handle import Compile, Compiled
 from lanfit_server.requests import RunHandle, RunInterrupted, RunRequest, State
 from lanfit_server.run import events
 from lanfit_server.run.resume import job_of_run
@@ -28,6 +30,7 @@ from lanfit_server.ui.dashboard import earlier
 from lanfit_server.ui.dashboard.board import MOST_LINES, MOST_POINTS, MOST_SPANS, TEACHER, VIEWER, Board
 from lanfit_server.ui.dashboard.means import Means
 from lanfit_server.ui.dashboard.run_view import layers_of, rate_of
+from lanfit_server.ui.dashboard.runs import view_of_run
 from lanfit_server.ui.dashboard.series import Series
 from lanfit_server.ui.dashboard.status import training_status
 from lanfit_server.ui.live_table import Facts, Held
@@ -548,6 +551,33 @@ def test_the_learning_rate_of_a_model_is_known_unless_a_schedule_changes_it() ->
     for rate, found in ((0.01, 0.01), (1, 1.0), ({"class_name": "ExponentialDecay"}, None), (None, None)):
         assert rate_of(json.dumps({"optimizer": {"class_name": "SGD", "config": {"learning_rate": rate}}})) == found
     assert rate_of("{}") is None
+
+
+def test_the_learning_rate_of_each_round_is_a_curve_live_and_afterwards(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = Board(list, {"name": "lab"})
+    place.watchers.append(board)
+    key = "|0|learning_rate|training|round"
+    optimizer = {"class_name": "SGD", "config": {"learning_rate": 0.5}}
+    answer, spec = place.models._answer, CompileSpec(optimizer, "mse").to_json()
+    compiled = lambda request: Compiled(spec, "mean_squared_error") if isinstance(request, Compile) else answer(request)  # noqa: E731
+    monkeypatch.setattr(place.models, "_answer", compiled)
+
+    async def script() -> None:
+        async with place.simulation() as session:
+            values = {"rounds": 3, "changes": ("2:learning_rate=0.25",)}
+            summary = await (await session.submit(place.request(method="federated", **values))).ended()
+            found = [(1.0, 0.5), (2.0, 0.25), (3.0, 0.25)]
+            assert board.snapshot(TEACHER)["series"][key]["points"] == found
+            past = view_of_run(place.workspace, summary.run)
+            assert list(map(tuple, past["series"][key]["points"])) == found
+            board.event(events.Commanded("set learning_rate", "0.125", 5), 0.0)
+            for number in (4, 5):
+                board.round(events.RoundCompleted(number, 5, 2, 1.0, {"loss": 1.0}))
+            assert board.snapshot(TEACHER)["series"][key]["points"] == [*found, (4.0, 0.25), (5.0, 0.125)]
+
+    run_script(script())
 
 
 def test_who_leaves_when_all_is_done_is_not_lost() -> None:

@@ -345,12 +345,12 @@ def label(page: Page, metric: str) -> str:
 
 
 def lines(page: Page, metric: str) -> int:
-    found = re.search(r"\. (\d+) lines", label(page, metric))
+    found = re.search(r"\. (\d+) lines?\.", label(page, metric))
     return int(found[1]) if found else 0
 
 
 def until_lines(page: Page, metric: str, count: int) -> None:
-    plot(page, metric).and_(page.locator(f'[aria-label*=". {count} lines"]')).wait_for()
+    plot(page, metric).and_(page.locator(f'[aria-label*=". {count} {"line" if count == 1 else "lines"}."]')).wait_for()
 
 
 def test_curves_grow_while_a_run_goes_on(open_page: OpenPage) -> None:
@@ -366,6 +366,17 @@ def test_curves_grow_while_a_run_goes_on(open_page: OpenPage) -> None:
     page.locator('[aria-label*="Model of all, test: 0.125"]').wait_for()
     page.get_by_label("Test", exact=True).uncheck()
     until_lines(page, "Loss", 13)
+
+
+def test_the_learning_rate_has_one_axis_and_that_of_rounds_is_preferred_with_them(open_page: OpenPage) -> None:
+    page, server = open_page(states.running(), "curves")
+    until_lines(page, "Learning rate", 6)
+    meta = {"client": "", "fold": 0, "metric": "learning_rate", "part": "training", "per": "round"}
+    server.push(append={"|0|learning_rate|training|round": {"new": meta, "points": [[1, 0.001], [2, 0.0005]]}})
+    until_lines(page, "Learning rate", 1)
+    plot(page, "Learning rate").and_(page.locator('[aria-label*="Learning rate: 0.0005"]')).wait_for()
+    page.get_by_role("radio", name="Epoch").check(force=True)
+    until_lines(page, "Learning rate", 6)
 
 
 def test_the_controls_of_the_curves(open_page: OpenPage) -> None:

@@ -19,9 +19,10 @@ from typing import Any
 import msgspec
 
 from lanfit.core.gauge import Pace
+from lanfit.settings.changes import NO_CHANGES, Changes
 from lanfit.wire.figures import part_of
 from lanfit_server.clusters.roster import Member, in_order
-from lanfit_server.replay.curves import points_of_round
+from lanfit_server.replay.curves import RATE, TRAINING, points_of_round, rate_of_round
 from lanfit_server.requests import RunHandle, RunInterrupted, State
 from lanfit_server.run.events import (
     ClientJoined,
@@ -118,6 +119,9 @@ class Board(Watcher):
         self._metrics: dict[str, dict[str, float]] = {}
         self._means = Means(0)
         self._rounds = _Rounds()
+        self._rate: float | None = None
+        """The learning rate with which the run has begun; None if a schedule changes it."""
+        self._changes = NO_CHANGES
 
     @property
     def _next(self) -> int:
@@ -261,6 +265,7 @@ class Board(Watcher):
         for owner, rows in zip(facts.owners, facts.data.samples, strict=True):
             self._rows[owner] = rows
         self._means = Means(len(facts.owners) * max(1, values["folds"]))
+        self._rate, self._changes = values["learning_rate"], Changes.of(facts.job.changes)
         for began in self._on_began:
             began(self, facts)
 
@@ -302,6 +307,8 @@ class Board(Watcher):
         x = float(event.round)
         for metric, part, value in points_of_round(event.figures, event.logs):
             self.point("", metric, part, "round", x, value)
+        if RATE not in event.logs and (rate := rate_of_round(event.round, self._rate, self._changes)):
+            self.point("", RATE, TRAINING, "round", x, rate)
         self.set_run(round=event.round, metrics=dict(event.figures or event.logs))
 
     def _evaluated(self, event: ModelEvaluated) -> None:
@@ -316,6 +323,8 @@ class Board(Watcher):
                 self.set_run(stopping=True)
             case _ if event.value and self._run is not None:
                 setting = event.command.removeprefix("set ")
+                if setting == RATE and event.round:
+                    self._changes = self._changes.from_round(event.round, setting, float(event.value))
                 change = {"setting": setting, "value": event.value, "from": event.round or None}
                 self.set_run(changes=[*self._run["changes"][1], change])
                 if setting in ("learning_rate", "epochs", "rounds"):

@@ -23,8 +23,17 @@ from lanfit.core.logs import ROUND
 from lanfit.core.loop import in_thread
 from lanfit.core.workspace import Workspace
 from lanfit.errors import LanfitError, lanfit_error
+from lanfit.settings.changes import Changes
 from lanfit.wire.figures import part_of
-from lanfit_server.replay.curves import History, mean_history, points_of_facts, points_of_round
+from lanfit_server.replay.curves import (
+    RATE,
+    TRAINING,
+    History,
+    mean_history,
+    points_of_facts,
+    points_of_round,
+    rate_of_round,
+)
 from lanfit_server.replay.pairs import pair_of
 from lanfit_server.replay.samples import samples_of_run
 from lanfit_server.replay.timeline import timeline_of_run
@@ -277,10 +286,11 @@ def view_of_run(workspace: Workspace, run: str, *, goes_on: bool = False) -> dic
     """Return a run in the shape of the live state, from its files."""
     folder = workspace.run_folder(run)
     summary = summary_of(workspace, run) if (folder / "summary.json").is_file() else None
+    section = _run_section(workspace, run, summary, goes_on=goes_on)
     return {
-        "run": _run_section(workspace, run, summary, goes_on=goes_on),
+        "run": section,
         "clients": {each.name: _tile(each) for each in summary.clients} if summary else {},
-        "series": series_of_run(workspace, run, summary),
+        "series": series_of_run(workspace, run, summary, section["learning_rate"]),
         **samples_of_run(folder),
         "timeline": timeline_of_run(folder),
         "log": [],
@@ -332,8 +342,12 @@ def _tile(client: ClientFacts) -> dict[str, Any]:
     }
 
 
-def series_of_run(workspace: Workspace, run: str, summary: Summary | None) -> Series:
-    """Return the curves of a run: from its summary, or while there is none from its histories and events."""
+def series_of_run(workspace: Workspace, run: str, summary: Summary | None, rate: float | None = None) -> Series:
+    """Return the curves of a run: from its summary, or while there is none from its histories and events.
+
+    Args:
+        rate: the learning rate with which it began, if that is known.
+    """
     found: Series = {}
     folder = workspace.run_folder(run)
     trainings: list[History] = []
@@ -345,6 +359,11 @@ def series_of_run(workspace: Workspace, run: str, summary: Summary | None) -> Se
         _put(found, "", 0, metric, part, "round", [(number, value)])
     if not rounds:
         _put_history(found, "", 0, mean_history(trainings))
+    elif not any(metric == RATE for _, (metric, _, _) in rounds):
+        changes = Changes.of(job_of_run(workspace, run).changes)
+        for number in dict.fromkeys(number for number, _ in rounds):
+            if of_round := rate_of_round(number, rate, changes):
+                _put(found, "", 0, RATE, TRAINING, "round", [(number, of_round)])
     return found
 
 

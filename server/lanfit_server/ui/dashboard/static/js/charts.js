@@ -1,7 +1,7 @@
 // Line charts with uPlot: many series with points of their own, on one grid.
 
 import { h } from "./dom.js";
-import { number } from "./format.js";
+import { number, plural } from "./format.js";
 
 const COLUMNS = 800;
 let loading = null;
@@ -190,5 +190,5 @@ function padded(low, high, share) {
 function describe(lines, format) {
   const strong = lines.filter((line) => (line.width ?? 1.5) > 2);
   const told = (strong.length ? strong : lines.slice(0, 4)).map((line) => `${line.label}: ${format(line.points[line.points.length - 1][1])}`);
-  return `${lines.length} lines. ${told.join("; ")}`;
+  return `${plural(lines.length, "line")}. ${told.join("; ")}`;
 }

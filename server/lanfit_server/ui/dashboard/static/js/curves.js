@@ -46,7 +46,9 @@ export function view(root, { store }) {
     const all = Object.values(store.shown.series).filter((each) => each.points.length);
     drawControls(["epoch", "round", "batch"].filter((per) => all.some((each) => each.per === per && each.metric !== "learning_rate")), all.some((each) => each.part === "test"));
     const clients = [...new Set(all.map((each) => each.client).filter(Boolean))].sort(byName);
-    const shown = all.filter((each) => each.per === chosen.per || each.metric === "learning_rate");
+    const rates = all.filter((each) => each.metric === "learning_rate");
+    const per = (rates.find((each) => each.per === chosen.per) ?? rates[0])?.per; // of the rate: one axis
+    const shown = all.filter((each) => each.per === (each.metric === "learning_rate" ? per : chosen.per));
     const metrics = [...new Set(shown.map((each) => each.metric))].sort((a, b) => order(a) - order(b) || byName(a, b));
     keyed(plots, metrics, (name) => name, (name) => {
       const chart = new Chart(`${metricName(name)} over time`);
@@ -74,7 +76,7 @@ export function view(root, { store }) {
       if (each.client === "") {
         // A single line of the model of all is in the accent colour; several differ in colour and dashes.
         const alone = parts.size === 1;
-        strong.push({ ...line, dash: alone ? undefined : DASHES[each.part], label: `${strongName(store)}, ${each.part}`, color: color(alone ? "accent" : COLORS[each.part]), width: 3 });
+        strong.push({ ...line, dash: alone ? undefined : DASHES[each.part], label: name === "learning_rate" ? metricName(name) : `${strongName(store)}, ${each.part}`, color: color(alone ? "accent" : COLORS[each.part]), width: 3 });
       } else if (chosen.clients && !chosen.hidden.has(each.client)) {
         const index = clients.indexOf(each.client);
         const few = clients.length <= FEW;
