@@ -571,6 +571,9 @@ def test_the_learning_rate_of_each_round_is_a_curve_live_and_afterwards(
             found = [(1.0, 0.5), (2.0, 0.25), (3.0, 0.25)]
             assert board.snapshot(TEACHER)["series"][key]["points"] == found
             past = view_of_run(place.workspace, summary.run)
+            for run in (board.snapshot(TEACHER)["run"], past["run"]):
+                assert run["learning_rate"] == 0.25
+                assert run["changes"] == [{"setting": "learning_rate", "value": "0.25", "from": "2"}]
             assert list(map(tuple, past["series"][key]["points"])) == found
             board.event(events.Commanded("set learning_rate", "0.125", 5), 0.0)
             for number in (4, 5):

@@ -265,7 +265,7 @@ class Board(Watcher):
         for owner, rows in zip(facts.owners, facts.data.samples, strict=True):
             self._rows[owner] = rows
         self._means = Means(len(facts.owners) * max(1, values["folds"]))
-        self._rate, self._changes = values["learning_rate"], Changes.of(facts.job.changes)
+        self._rate, self._changes = values["first_learning_rate"], Changes.of(facts.job.changes)
         for began in self._on_began:
             began(self, facts)
 

@@ -12,6 +12,7 @@ import msgspec
 from lanfit.core.decoding import decode_json
 from lanfit.models.compiling import unchecked_spec
 from lanfit.models.runtime import versions
+from lanfit.settings.changes import Changes
 from lanfit.settings.job import Job
 from lanfit.wire.arrays import ArraySpec
 from lanfit_server.methods.registry import METHODS, folds_of
@@ -26,6 +27,9 @@ def view_of(job: Job, facts: RunFacts | None = None, *, began: float) -> dict[st
         began: seconds since 1970.
     """
     record = facts.record if facts else None
+    changes = Changes.of(job.changes).entries
+    first = job.learning_rate or (rate_of(record.model.compile) if record else None)
+    rates = [each.value for each in changes if each.setting == "learning_rate" and isinstance(each.where, int)]
     return {
         "run": facts.run if facts else "",
         "state": "starting",
@@ -37,7 +41,8 @@ def view_of(job: Job, facts: RunFacts | None = None, *, began: float) -> dict[st
         "folds": folds_of(job),
         "epochs": job.epochs,
         "batch_size": job.batch_size,
-        "learning_rate": job.learning_rate or (rate_of(record.model.compile) if record else None),
+        "learning_rate": rates[-1] if rates else first,
+        "first_learning_rate": first,
         "paused": False,
         "stopping": False,
         "progress": 0.0,
@@ -45,7 +50,7 @@ def view_of(job: Job, facts: RunFacts | None = None, *, began: float) -> dict[st
         "metrics": {},
         "error": "",
         "hint": "",
-        "changes": [],
+        "changes": [{"setting": e.setting, "value": f"{e.value:g}", "from": str(e.where)} for e in changes],
         "job": settings_of(job),
         "versions": versions(),
         "model": model_of(record) if record else {"name": job.model, "parameters": None, "layers": []},

@@ -290,7 +290,7 @@ def view_of_run(workspace: Workspace, run: str, *, goes_on: bool = False) -> dic
     return {
         "run": section,
         "clients": {each.name: _tile(each) for each in summary.clients} if summary else {},
-        "series": series_of_run(workspace, run, summary, section["learning_rate"]),
+        "series": series_of_run(workspace, run, summary, section["first_learning_rate"]),
         **samples_of_run(folder),
         "timeline": timeline_of_run(folder),
         "log": [],
