@@ -22,6 +22,7 @@ from only_tasks import terms_of
 
 from lanfit.core.workspace import Workspace
 from lanfit.models.trained_model import TrainedModel
+from lanfit.settings.changes import AS_IN_JOB, TaskSettings
 from lanfit.settings.timeouts import Timeouts
 from lanfit.transfer.partial import PartialBlock
 from lanfit.wire.arrays import ArraySpec, block_of, block_size, buffers
@@ -164,8 +165,8 @@ class Unlocked(dict[tuple[str, str], asyncio.Lock]):
 class Twice(TaskTable):
     """A table that takes a repeated result for a new one."""
 
-    def commit(self, key: str, client: str = "", now: float = 0.0) -> bool:
-        super().commit(key, client, now)
+    def commit(self, key: str, client: str = "", now: float = 0.0, trained: TaskSettings = AS_IN_JOB) -> bool:
+        super().commit(key, client, now, trained)
         return True
 
 

@@ -146,7 +146,7 @@ class Service:
         self._host: Endpoint | Simulation | None = None
         self._session: Session | None = None
         self._handle: RunHandle | None = None
-        """The run that goes on, until it has its result: writing the rest of it is not interrupted."""
+        """The current run, until it has its result: writing the rest of it is not interrupted."""
         self._last: RunHandle | None = None
         """The last run of the program."""
         self._is_over = False
@@ -288,7 +288,7 @@ class Service:
                     await self._fit(session, fit, opening, display)
 
     async def _fit(self, session: Session, fit: Fit, opening: Open, display: ForwardingDisplay) -> None:
-        """Run a job; tell its result once.
+        """Run a job; send its result once.
 
         Raises:
             RunInterrupted: the run was interrupted before it had a result.

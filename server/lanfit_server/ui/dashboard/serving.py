@@ -197,7 +197,7 @@ class Page:
         return self.link(VIEWER, "/join") if self.is_public else None
 
     def lines(self) -> list[str]:
-        """Return what the operator is told."""
+        """Return the message to the operator."""
         found = [f"Live page: {self.teacher_link}"]
         if self.settings.port and self.port != self.settings.port:
             found.append(f"Port {self.settings.port} is in use: the live page has port {self.port}.")
