@@ -111,9 +111,10 @@ INSIDE = {
         _STEERED,
         "lanfit_server/run/test_engine.py::test_a_setting_that_a_method_can_not_change_is_refused_and_the_run_goes_on",
     ),
-    **dict.fromkeys(
-        ("command.no-task-left", "command.no-round-left"),
-        (_STEERED, f"{_STEERING}::test_a_change_that_nothing_is_left_for_is_refused_and_nothing_is_recorded"),
+    "command.no-task-left": (_STEERED, f"{_STEERING}::test_when_all_tasks_are_over_no_setting_can_be_changed"),
+    "command.no-round-left": (
+        _STEERED,
+        f"{_STEERING}::test_a_change_that_nothing_is_left_for_is_refused_and_nothing_is_recorded",
     ),
     **dict.fromkeys(
         ("command.rate-schedule", "command.no-learning-rate", "command.epochs-of-steps"),
