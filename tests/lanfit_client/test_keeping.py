@@ -38,6 +38,10 @@ class Item:
             code = self.errors.pop(0)
             raise OSError(code, "No space left on device" if code == errno.ENOSPC else "Input/output error", "a.block")
 
+    @property
+    def adjustment(self) -> None:
+        return None
+
     def again(self, died: LanfitError) -> bool:
         raise AssertionError("it is trained")
 

@@ -75,6 +75,10 @@ class Wanted:
     def on_answer(self, answer: Answer, ready: Ready) -> None:
         self.heard.append(answer)
 
+    @property
+    def adjustment(self) -> None:
+        return None
+
     def again(self, died: LanfitError) -> bool:
         self._lives -= 1
         return self._lives >= 0
