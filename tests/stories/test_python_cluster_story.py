@@ -151,3 +151,50 @@ print("\\n" + json.dumps(given))
     lines = (tmp_path / "logs" / changed[2] / "events.jsonl").read_text().splitlines()
     commands = [event["command"] for event in map(json.loads, lines) if event["event"] == "command"]
     assert commands == ["pause", "resume", "set rounds", "set learning_rate"]
+
+
+def test_a_fit_in_progress_is_paused_resumed_and_changed(tmp_path: Path) -> None:
+    """Each client has its only task from the beginning; unchanged, it would train for hours."""
+    with script(
+        tmp_path,
+        """
+import pathlib, threading
+epochs = threading.Semaphore(0)
+
+class Counting(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch, logs=None):
+        epochs.release()
+
+def paused():
+    logs = pathlib.Path("logs").glob("*/clients/local-*/client.log")
+    return sum("The operator paused the run." in log.read_text() for log in logs)
+
+def steer():
+    epochs.acquire()
+    cluster.pause()
+    while paused() < 2:
+        threading.Event().wait(0.05)
+    cluster.change(learning_rate=0.001)
+    while epochs.acquire(blocking=False):
+        pass
+    cluster.resume()
+    for _ in range(3):
+        epochs.acquire()
+    cluster.change(epochs=1)
+
+with lanfit.Cluster(local=2, threads=1, workspace=".") as cluster:
+    steering = threading.Thread(target=steer)
+    steering.start()
+    history = cluster.fit(model, x, y, 8, method="fit", epochs=100_000, callbacks=[Counting()], verbose=0)
+    steering.join()
+print("\\n" + json.dumps([history.summary.status, history.run]))
+""",
+    ) as program:
+        program.finish(seconds=2 * PATIENCE)
+    status, run = json.loads(program.stdout.splitlines()[-1])
+    assert status == "done"
+    job = (tmp_path / "logs" / run / "job.toml").read_text()
+    for shard in (1, 2):
+        [epochs] = re.findall(rf'"shard-{shard}:epochs=([0-9]+)"', job)
+        [begin] = re.findall(rf'"shard-{shard}@([0-9]+):learning_rate=0.001"', job)
+        assert 1 < int(begin) < int(epochs) < 100_000, "the epoch in progress was the last"

@@ -195,7 +195,8 @@ class Roster:
         """Record the progress of a client's task."""
         member = self._members[name]
         before = (member.state, member.epoch, member.progress)
-        member.step, member.steps = (said.step, said.steps) if said.state == "training" else (0, 0)
+        is_begun = said.state in ("training", "paused")
+        member.step, member.steps = (said.step, said.steps) if is_begun else (0, 0)
         member.state, member.last_seen, member.was_heard, member.queued_for = said.state, now, True, 0
         if said.state == "receiving":
             # A client that reports received bytes also reports the total; an older one does not.
@@ -208,9 +209,8 @@ class Roster:
         else:
             member.transfer = None
             member.progress = said.share
-            is_begun = said.epoch > 1 or said.step > 0
             member.epoch = f"{said.epoch}/{said.epochs}" if said.epoch > 0 else ""
-            member.loss = said.loss if said.state == "training" and is_begun else None
+            member.loss = said.loss if is_begun and (said.epoch > 1 or said.step > 0) else None
         member.samples_per_second = said.samples_per_second if said.state == "training" else None
         # The receiving end of the link watches the progress of a block.
         if said.state == "receiving" or before != (member.state, member.epoch, member.progress):

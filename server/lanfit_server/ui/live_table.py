@@ -30,7 +30,7 @@ GAP = "  "
 #: The most important column is left out last; name, state and progress are always shown.
 LEFT_OUT = ("backend", "bar", "on", "samples/s", "last seen", "loss", "epoch")
 #: The state of a client that works on something.
-AT_WORK = frozenset({"training", "preparing", "receiving", "sending", "scoring", "checking", "no room"})
+AT_WORK = frozenset({"training", "preparing", "receiving", "sending", "scoring", "checking", "paused", "no room"})
 
 
 @dataclass(frozen=True)

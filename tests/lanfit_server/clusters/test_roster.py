@@ -67,6 +67,16 @@ def test_progress_is_a_share_of_all_epochs_and_nothing_of_it_stays_when_the_clie
     assert member.samples_per_second is None
 
 
+def test_a_paused_client_keeps_its_progress_and_has_no_speed() -> None:
+    roster = Roster()
+    roster.join(b"a", "10.0.0.1", join("lab"), 0)
+    roster.progress("lab", Progress("r", "t", 3, 4, 5, 10, 0.25, 1234.5), 10.0)
+    roster.progress("lab", Progress("r", "t", 3, 4, 5, 10, 0.25, 0.0, "paused"), 11.0)
+    member = roster["lab"]
+    assert (member.state, member.progress, member.epoch, member.loss) == ("paused", (2 + 0.5) / 4, "3/4", 0.25)
+    assert (member.step, member.steps, member.samples_per_second) == (5, 10, None)
+
+
 def test_there_is_no_loss_before_a_batch_is_trained_and_none_while_bytes_are_received() -> None:
     roster = Roster()
     roster.join(b"a", "10.0.0.1", join("lab"), 0)

@@ -333,6 +333,9 @@ def test_a_tile_says_in_words_what_its_client_waits_for() -> None:
     fixture.board.event(events.ClientJoined("lab-10", "here", "jax", came=True), 1.0)
     fixture.join("lab-10")
     assert fixture.snapshot()["clients"]["lab-10"]["says"] == "has a task and is about to start it"
+    fixture.roster.progress("lab-2", Progress("run-1", "shard-3", 2, 5, 7, 10, 0.5, 0.0, "paused"), fixture.now)
+    paused = fixture.snapshot()["clients"]["lab-2"]
+    assert (paused["state"], paused["says"], paused["batch"]) == ("waiting", "the operator paused the run", 7)
     for trainers, says in ((1, "waits for the trainer"), (3, "waits for one of the 3 trainers")):
         fixture.roster["lab-10"].queued_for = trainers
         assert fixture.snapshot()["clients"]["lab-10"]["says"] == says

@@ -113,12 +113,14 @@ def test_rows_are_in_natural_order_and_who_is_missing_is_shown_before_others() -
 
 def test_only_who_works_has_figures() -> None:
     """A waiting client with the progress of its last task would look as if it had stopped in the middle."""
+    paused = at_work("e", state="paused", samples_per_second=None)
     rows = shown(
-        [at_work("a"), at_work("b", state="waiting"), client("c", "preparing"), at_work("d", state="lost")], 100
+        [at_work("a"), at_work("b", state="waiting"), client("c", "preparing"), at_work("d", state="lost"), paused], 100
     )
     assert rows[1].split() == ["a", "tensorflow/cpu", "training", "████░░░░░░", "46%", "3/5", "0.2500", "1,234", "now"]
     assert rows[2].split() == ["b", "tensorflow/cpu", "waiting", "now"]
     assert rows[3].split() == ["c", "tensorflow/cpu", "preparing", "now"]
+    assert ["e", "tensorflow/cpu", "paused", "████░░░░░░", "46%", "3/5", "0.2500", "now"] in [r.split() for r in rows]
 
 
 def test_small_losses_keep_their_digits() -> None:

@@ -19,6 +19,7 @@ STATES: Mapping[str, str] = {
     "sending": "sending",
     "scoring": "evaluating",
     "checking": "evaluating",
+    "paused": "waiting",
     "no room": "waiting",
     "lost": "lost",
     "left": "lost",
@@ -112,6 +113,8 @@ def _says(member: Member, facts: Facts, state: str, told: str, *, is_running: bo
             return f"trains the shard of {held.owner}"
         case "training":
             return ""
+    if member.state == "paused":
+        return "the operator paused the run"
     if member.state == "no room":
         return "waits for free disk space"
     if not is_running:
