@@ -17,6 +17,7 @@ from lanfit.errors import LanfitError
 from lanfit.settings.fields import read_toml
 from lanfit.settings.job import FIELDS, Job, make_job
 from lanfit.wire.messages import Model
+from lanfit_server.clusters.events import settings_of
 from lanfit_server.clusters.roster import Roster
 from lanfit_server.data.keras_datasets import RowSource
 from lanfit_server.data.prepare import no_rows, targets_of_test, test_rows
@@ -29,7 +30,7 @@ from lanfit_server.models.custom_files import files_of
 from lanfit_server.models.handle import Done, ModelProcess, UseData, UseModel
 from lanfit_server.run.damage import mend
 from lanfit_server.run.finish import Finish
-from lanfit_server.run.instructions import Do, Emit
+from lanfit_server.run.instructions import Do, Emit, RecordSettings
 from lanfit_server.run.run_stats import RunStats
 from lanfit_server.run.tasks import Record
 from lanfit_server.store.result_store import OpenRun
@@ -71,8 +72,8 @@ class Finalizer:
         for owned in run.ledger.tasks():
             stats.table.add(tasks[owned.key], owned.owner, bound=record.own is not None)
         for stored in run.ledger.results():
-            stats.table.commit(stored.task, stored.client)
-            await self._make(stats.table[stored.task], method, workshop, stats)
+            stats.table.commit(stored.task, stored.client, trained=settings_of(stored.result))
+            await self._make(run, stats.table[stored.task], method, workshop, stats)
         status = "partial" if stats.table.open else "done"
         finish = Finish(run, job, workshop, stats, self._models, self._scratch, targets)
         outcome = await finish.end(roster, status, began)
@@ -82,10 +83,15 @@ class Finalizer:
             self._log(f"Note: {note}")
         return outcome.summary
 
-    async def _make(self, record: Record, method: Independent, workshop: IndependentWorkshop, stats: RunStats) -> None:
+    async def _make(
+        self, run: OpenRun, record: Record, method: Independent, workshop: IndependentWorkshop, stats: RunStats
+    ) -> None:
         """Make and evaluate the model of a result."""
         now = time.monotonic()
         for each in method.on_committed(record, now):
+            if isinstance(each, RecordSettings):
+                run.change_job(each.values)
+                continue
             assert isinstance(each, Do)
             for instruction in method.on_work_done(each.work, await workshop.do(each.work), now):
                 assert isinstance(instruction, Emit)

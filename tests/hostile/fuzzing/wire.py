@@ -57,6 +57,8 @@ def example(kind: inspect.Type, chance: Chance) -> Any:
             return chance.choice(values)
         case inspect.VarTupleType(item_type=item):
             return [example(item, chance) for _ in range(chance.choice((0, 1, 1, 2, 5)))]
+        case inspect.TupleType(item_types=items):
+            return [example(item, chance) for item in items]
         case inspect.DictType(key_type=key, value_type=value):
             return {example(key, chance): example(value, chance) for _ in range(chance.choice((0, 1, 3)))}
         case inspect.UnionType(types=types):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fakes.fake_cluster import run_script
-from fakes.steered import Run, done, job_of
+from fakes.steered import Models, Run, done, job_of
 
 from lanfit.errors import InputError, LanfitError
 from lanfit.models.compiling import unchecked_spec
@@ -20,6 +21,8 @@ from lanfit_server.api.cluster import Cluster
 from lanfit_server.api.service_messages import Finished, Notice, Steer
 from lanfit_server.methods.changes import checked, read_change, unchangeable
 from lanfit_server.methods.independent import Independent, fit_tasks
+from lanfit_server.models.handle import Done, Metrics, UseData, UseModel, WriteFinal
+from lanfit_server.run.finalize import Finalizer
 from lanfit_server.run.instructions import Change, Stop
 from lanfit_server.run.tasks import TaskTable
 
@@ -141,6 +144,31 @@ def test_a_server_that_dies_before_it_records_how_a_task_was_trained_does_so_whe
     killed.run.ledger.close()
     resumed = run_script(done(tmp_path))
     assert "shard-1-fold-1@2:learning_rate=0.2" in (written(resumed).changes or ())
+
+
+class AllModels(Models):
+    """Stands for a model process that also makes the final model."""
+
+    async def ask(self, request: Any, answer: type) -> Any:
+        if isinstance(request, UseModel | UseData):
+            return Done()
+        if isinstance(request, WriteFinal):
+            Path(request.path).touch()
+            return Metrics({"loss": 1.0})
+        return await super().ask(request, answer)
+
+
+def test_a_server_that_only_finalizes_a_run_records_how_its_tasks_were_trained(tmp_path: Path) -> None:
+    changes = {"shard-1-fold-1": Change("learning_rate", 0.2)}
+    killed = run_script(done(tmp_path, KFOLD, changes, dies_at="shard-2-fold-3"))
+    entries = tuple(each for each in written(killed).changes or () if "@" not in each)
+    killed.run.change_job({"changes": entries})
+    models: Any = AllModels()
+    finalizer = Finalizer(killed.place, models, tmp_path / "again", lambda line: None)
+    summary = asyncio.run(finalizer.run(killed.run, killed.cluster.roster))
+    assert summary is not None
+    assert summary.status == "partial"
+    assert "shard-1-fold-1@2:learning_rate=0.2" in (written(killed).changes or ())
 
 
 @pytest.mark.parametrize("job", [FEDERATED, KFOLD], ids=["federated", "kfold"])
