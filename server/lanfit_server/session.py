@@ -22,7 +22,6 @@ from lanfit_server.run.instructions import Command
 from lanfit_server.run.runner import RunHost, Runner
 from lanfit_server.store.summary import Summary
 from lanfit_server.ui.display import Display
-from lanfit_server.ui.tensorboard import TensorBoard
 from lanfit_server.watchers import Watchers
 
 #: How often a run that is given up is looked at, in seconds.
@@ -48,13 +47,13 @@ class Session:
         display: Display,
         timeouts: Timeouts,
         scratch: FolderLock,
-        watchers: Watchers | None = None,
+        watchers: Watchers,
     ) -> None:
         self.host = host
         self.models = models
         self.scratch = scratch.folder
         self._scratch = scratch
-        self._watchers = Watchers((TensorBoard(), watchers or Watchers()))
+        self._watchers = watchers
         self._runner = Runner(workspace, host, models, display, timeouts, self.scratch, self._watchers)
         self._queue: list[RunHandle] = []
         self._current: RunHandle | None = None

@@ -28,9 +28,10 @@ from lanfit_server.models.handle import Compile
 from lanfit_server.requests import RunRequest
 from lanfit_server.session import Session
 from lanfit_server.start.simulation import Simulation
+from lanfit_server.start.watchers import watchers_of_runs
 from lanfit_server.store.array_source import ArraySource
 from lanfit_server.store.result_store import ResultStore
-from lanfit_server.watchers import Watcher, Watchers
+from lanfit_server.watchers import Watcher
 
 
 class Gone(FakeCluster):
@@ -119,7 +120,7 @@ class Place:
 
     def _session(self) -> Session:
         scratch = scratch_folder(self.workspace.server_state / "scratch")
-        self.watching = Watchers(self.watchers)
+        self.watching = watchers_of_runs(*self.watchers)
         self.said.watchers = self.watching
         return Session(
             self.workspace,

@@ -34,7 +34,7 @@ from lanfit_server.methods.changes import unchangeable
 from lanfit_server.methods.independent import Independent
 from lanfit_server.methods.independent_workshop import IndependentWorkshop
 from lanfit_server.methods.registry import folds_of
-from lanfit_server.methods.workshops import Context, begin
+from lanfit_server.methods.workshops import Clients, Context, begin
 from lanfit_server.models.handle import Done, Evaluate, Loaded, Metrics, WriteModel
 from lanfit_server.run.dispatch import Dispatch
 from lanfit_server.run.engine import RunEngine
@@ -222,8 +222,7 @@ class Run:
         models: Any = Models()
         self.method, self.workshop = begin(
             Context(
-                job, self.run, self.stats, models, dispatch, START, NAMES, folder / "scratch", self.said.log, None,
-                False, 0.0,
+                job, self.run, self.stats, models, folder / "scratch", self.said.log, Clients(dispatch, START, NAMES)
             )
         )  # fmt: skip
         if tasks is not None:

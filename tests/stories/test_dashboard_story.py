@@ -98,4 +98,4 @@ def test_the_core_does_not_import_the_page() -> None:
         for path in root.rglob("*.py")
         if "ui/dashboard" not in path.as_posix() and "ui.dashboard" in path.read_text("utf-8")
     }
-    assert knowing == {"start/live_page.py", "start/startup.py"}
+    assert knowing == {"start/watchers.py", "start/startup.py"}

@@ -9,6 +9,7 @@ from lanfit.errors import lanfit_error
 from lanfit.settings.fields import did_you_mean
 from lanfit.settings.job import DEFAULTS, FIELDS
 from lanfit_server.api.rows import kind_of
+from lanfit_server.methods.registry import METHODS
 
 #: Arguments of Keras' fit with a single supported value, and what to do instead of others.
 ONLY: Mapping[str, tuple[object, str]] = {
@@ -49,6 +50,17 @@ def check_supported(given: Mapping[str, object]) -> None:
             raise lanfit_error("fit.unsupported", name=name, value=repr(value), instead=instead)
 
 
+def method_of(method: str) -> str:
+    """Return the name of a method that is given by its name or number, as a job has it.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = FIELDS["method"].read(str(method), "method")
+    assert isinstance(found, str)
+    return found
+
+
 def check_rounds(method: str, given: Mapping[str, object]) -> None:
     """Reject arguments about rounds for methods without rounds.
 
@@ -56,7 +68,7 @@ def check_rounds(method: str, given: Mapping[str, object]) -> None:
         InputError: one is not at its default.
     """
     for name, value in given.items():
-        if method != "federated" and value not in (None, getattr(DEFAULTS, name)):
+        if not METHODS[method].in_rounds and value not in (None, getattr(DEFAULTS, name)):
             instead = f'Leave it out, or use method="federated": method {method} has no rounds'
             raise lanfit_error("fit.unsupported", name=name, value=repr(value), instead=instead)
 
@@ -75,7 +87,7 @@ def check_steps(steps: object) -> int | None:
     return steps
 
 
-def in_rounds(rounds: int | None, epochs: int) -> tuple[int, int]:
+def rounds_and_epochs(rounds: int | None, epochs: int) -> tuple[int, int]:
     """Return the number of rounds, and of epochs per round. `epochs` alone is the total, as in Keras' `fit`.
 
     Raises:

@@ -13,6 +13,7 @@ from types import CodeType
 from typing import Any
 
 from lanfit.errors import lanfit_error
+from lanfit_server.methods.registry import METHODS
 
 _BATCH_HOOKS = tuple(
     f"on_{what}batch_{when}" for what in ("", "train_", "test_", "predict_") for when in ("begin", "end")
@@ -85,7 +86,7 @@ def check_callbacks(callbacks: Sequence[Any], model: Any, method: str) -> None:
         name = type(each).__name__
         if isinstance(each, keras.callbacks.SwapEMAWeights):
             raise lanfit_error("fit.swap-ema")
-        if method != "federated" and (what := read_at_epochs(each)) is not None:
+        if not METHODS[method].in_rounds and (what := read_at_epochs(each)) is not None:
             instead = _INSTEAD.get(name, lambda callback: "Do it in on_train_end, or after fit")(each)
             raise lanfit_error(
                 "fit.weights-at-epochs", callback=name, what=what, method=method, instead=f"{instead}; or {_NO_WEIGHTS}"

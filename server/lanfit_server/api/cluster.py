@@ -23,9 +23,10 @@ from lanfit_server.api.arguments import (
     check_rounds,
     check_steps,
     check_supported,
-    in_rounds,
     job_values,
     loudness,
+    method_of,
+    rounds_and_epochs,
 )
 from lanfit_server.api.callbacks import check_callbacks, keeps_best, listed
 from lanfit_server.api.configs import check_functions, whole_configs
@@ -57,6 +58,7 @@ from lanfit_server.api.watching import Watcher
 from lanfit_server.api.wording import in_python
 from lanfit_server.api.workspaces import workspace_of
 from lanfit_server.methods.changes import checked, read_change, unchangeable
+from lanfit_server.methods.registry import METHODS
 from lanfit_server.run.instructions import Change
 from lanfit_server.start.page_settings import PAGE
 from lanfit_server.store.array_source import ArraySource
@@ -337,10 +339,11 @@ class Cluster:
         used = used_by(model)
         check_functions(model)
         files = files_for(used, named_files(custom_objects) or self._custom, own_machines=self._own_machines)
+        method = method_of(method)
         chosen = {"method": method, "normalizer": normalizer, "seed": seed, "test_split": test_split, "keep": keep}
         check_rounds(method, {"rounds": rounds, "strategy": strategy})
-        if method == "federated":
-            rounds, epochs = in_rounds(rounds, epochs)
+        if METHODS[method].in_rounds:
+            rounds, epochs = rounds_and_epochs(rounds, epochs)
             chosen |= {"rounds": rounds, "strategy": strategy}
         chosen |= {"start_after": start_after, "min_clients": min_clients}
         chosen |= {"epochs": epochs, "backend": self._backend, **fields}
@@ -363,7 +366,7 @@ class Cluster:
                 model.build((None, *rows["rows"].x.shape[1:]))
             given = listed(callbacks)
             is_validated = validation_data is not None or validation_split > 0
-            if method == "federated" and is_validated and keeps_best(given):
+            if METHODS[method].in_rounds and is_validated and keeps_best(given):
                 values["keep"] = "best"  # so that the model gets the outcome of the run
             watcher, progress = self._watcher(model, given, loud, values)
             with contextlib.closing(progress), used.known():
@@ -418,23 +421,23 @@ class Cluster:
             "rows": replace(rows.samples, weights=weights),
             "validation": held.samples if held else None,
             "weigh_validation": class_weight is None,
-            "shared_validation": held is not None and values["method"] == "fit",
+            "shared_validation": held is not None and METHODS[values["method"]].shares_validation,
         }
         return given, rows.notes + (held.notes if held else ())
 
     def _watcher(
         self, model: Any, callbacks: list[Any], verbose: int, values: Mapping[str, str]
     ) -> tuple[Watcher, Progress]:
-        in_rounds = values["method"] == "federated"
-        total = int(values["rounds"] if in_rounds else values["epochs"])
+        has_rounds = METHODS[values["method"]].in_rounds
+        total = int(values["rounds"] if has_rounds else values["epochs"])
         check_callbacks(callbacks, model, values["method"])
-        progress = Progress(verbose, "round" if in_rounds else "epoch", total)
+        progress = Progress(verbose, "round" if has_rounds else "epoch", total)
         watcher = Watcher(
             model,
             callbacks,
             progress,
             method=values["method"],
-            in_rounds=in_rounds,
+            in_rounds=has_rounds,
             total=total,
             clients=self.clients,
             verbose=verbose,
@@ -524,7 +527,8 @@ def _unchangeable(model: Any, values: Mapping[str, str]) -> Mapping[str, LanfitE
     """Return the settings that can't be changed in a run with these values, and why, as far as known here."""
     import keras
 
-    local_steps = int(values["local_steps"]) if values["method"] == "federated" and "local_steps" in values else None
+    in_rounds = METHODS[values["method"]].in_rounds
+    local_steps = int(values["local_steps"]) if in_rounds and "local_steps" in values else None
     found = unchangeable(local_steps, keras.saving.serialize_keras_object(model.optimizer))
     if {"optimizer", "learning_rate"} & values.keys():  # which replace those of the model
         found.pop("learning_rate", None)

@@ -55,16 +55,16 @@ from lanfit_server.run.instructions import Change, Command, Pause, Resume, Stop
 from lanfit_server.session import Session
 from lanfit_server.start.endpoint import Endpoint
 from lanfit_server.start.endpoint_setup import how_to_join, join_command
-from lanfit_server.start.live_page import new_page
 from lanfit_server.start.page_settings import PageSettings
 from lanfit_server.start.passphrase import check_passphrase, make_passphrase
 from lanfit_server.start.prompts import SETTINGS
 from lanfit_server.start.simulation import Simulation
+from lanfit_server.start.watchers import new_page, watchers_of_runs
 from lanfit_server.ui.display import Display
 from lanfit_server.watchers import Watchers
 
 if TYPE_CHECKING:
-    from lanfit_server.start.live_page import Page
+    from lanfit_server.start.watchers import Page
 
 
 class ReplySender:
@@ -218,7 +218,7 @@ class Service:
             settings = workspace.server_settings
             defaults = read_file(settings, "settings file", SETTINGS) if settings.exists() else {}
             page = new_page(_page_settings(opening, defaults), self._members)
-            watchers = Watchers([page.board] if page is not None else [])
+            watchers = watchers_of_runs(*([page.board] if page is not None else []))
             display = ForwardingDisplay(self._sender, watchers, self._concerns_program)
             models = await ModelProcess.start(display.log)
             try:

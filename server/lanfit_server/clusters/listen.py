@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Protocol
 
 from lanfit.errors import ConnectionFailed, RemoteProtocolError
-from lanfit.net.binding import address_of, bind, places_of
 from lanfit.net.keepalive import LinkTimes
 from lanfit.net.link import Budget, Link
 from lanfit.net.secure import can_watch, open_tls, until_ready
@@ -31,6 +30,7 @@ from lanfit.wire.auth import (
     WrongProof,
 )
 from lanfit.wire.session import Session, Side
+from lanfit_server.clusters.binding import address_of, bind, places_of
 
 #: From the connection to the exchange, and from the exchange to the proof.
 LOGIN_SECONDS = 10.0

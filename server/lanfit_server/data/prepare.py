@@ -31,8 +31,8 @@ from lanfit.transfer.blocks import ArrayFile, BlockFile
 from lanfit.wire.arrays import AnyArray, BlockSpec, block_of
 from lanfit.wire.messages import ClientData, InputSpec, Model, OutputSpec
 from lanfit.wire.tasks import Y
-from lanfit_server.data.reading import check_rows, fold_of
-from lanfit_server.methods.registry import METHODS, folds_of
+from lanfit_server.data.reading import check_rows
+from lanfit_server.methods.registry import METHODS, fold_of, folds_of
 from lanfit_server.models.handle import Compiled, Loaded
 from lanfit_server.prepare_data.recipe import FILE as RECIPE
 from lanfit_server.prepare_data.writing import current_recipe

@@ -32,7 +32,7 @@ from lanfit.transfer.blocks import BlockFile
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_size
 from lanfit.wire.messages import Fold, OutputSpec
 from lanfit_server.data.outline import Outline
-from lanfit_server.methods.registry import folds_of
+from lanfit_server.methods.registry import fold_of, folds_of
 
 if TYPE_CHECKING:
     from lanfit.core.workspace import Workspace
@@ -197,12 +197,6 @@ def _least(wanted: int, share: float) -> int:
     while rows - ceil(share * rows) < wanted:
         rows += 1
     return rows
-
-
-def fold_of(job: Job, number: int) -> Fold:
-    """Return a fold of a job; all shards are divided with the job's own seed, so that anyone can reproduce the
-    folds."""
-    return Fold(number, job.folds, job.seed, job.validation_split, few=job.deal in ("dirichlet", "classes"))
 
 
 def named_arrays(job: Job) -> NamedArrays | None:

@@ -2,7 +2,8 @@
 
 A method has two halves. `Method` decides: it is pure, knows no clock and no file, and answers each event with
 instructions. `Workshop` (workshop.py) does the work that only this method has: it reads results, computes, writes
-models. `lanfit_server.methods.METHODS` has both of every method; nothing else asks which method a job has.
+models. `registry.METHODS` has one entry for each method, which leads to both halves; nothing else asks which method a
+job has.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class Task:
     """None: all rows of the shard, or of its fold."""
     settings: TaskSettings = AS_IN_JOB
     """The settings that differ from those of the job."""
+    evaluates_start: bool = False
+    """Whether the client evaluates its starting weights first, on the validation rows of its shard."""
     epochs_before: int = 0
     """The number of epochs of all earlier rounds: learning rate schedules continue after them."""
     group: str = ""

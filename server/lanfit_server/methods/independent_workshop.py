@@ -8,13 +8,16 @@ from typing import Any
 
 from lanfit.core.failpoints import failpoint
 from lanfit.core.logs import HistoryFile
+from lanfit.settings.changes import Changes
 from lanfit.settings.job import Job
 from lanfit.transfer.blocks import ArrayFile
 from lanfit_server.clusters.roster import Roster
 from lanfit_server.methods.base import Task
 from lanfit_server.methods.client_facts import client_facts
 from lanfit_server.methods.independent import EvaluateResult, Independent, Merge
+from lanfit_server.methods.registry import METHODS
 from lanfit_server.methods.workshop import Chosen
+from lanfit_server.methods.workshops import Context
 from lanfit_server.models.handle import Average, Done, Evaluate, Metrics, ModelProcess, WriteFinal, WriteModel, Written
 from lanfit_server.report.charts import draw_chart, draw_history
 from lanfit_server.run.instructions import Work
@@ -23,6 +26,22 @@ from lanfit_server.store.ledger import StoredResult
 from lanfit_server.store.result_store import OpenRun
 from lanfit_server.store.summary import ClientFacts, MergedFacts, RoundFacts
 from lanfit_server.ui.shown_rows import NONE_SHOWN, ShownRows
+
+
+def begin(context: Context) -> tuple[Independent, IndependentWorkshop]:
+    """Return both halves of `fit` and `kfold` for a run."""
+    job, run, stats, kind = context.job, context.run, context.stats, METHODS[context.job.method]
+    method = Independent(
+        kind.tasks(job),
+        stats.table,
+        folds=kind.folds(job),
+        changes=Changes.of(job.changes),
+        merge=job.merge or (),
+        compares=context.clients is not None and run.record.own is not None and run.record.test > 0,
+        limit=60 * job.deadline,
+        max_weight=job.max_weight,
+    )
+    return method, IndependentWorkshop(job, run, method, stats, context.models, context.scratch, context.shown)
 
 
 class IndependentWorkshop:

@@ -19,9 +19,8 @@ from lanfit.wire.messages import ClientData, EvaluateTask, FitTask, Lease, Model
 from lanfit_server.clusters.base import Cluster
 from lanfit_server.clusters.roster import Member
 from lanfit_server.data.prepare import RunData
-from lanfit_server.data.reading import fold_of
 from lanfit_server.methods.base import Task
-from lanfit_server.methods.federated.schedule import steps_of_epoch
+from lanfit_server.methods.registry import METHODS
 from lanfit_server.run.events import ResultCommitted, RunEvent, TaskGivenUp, TaskLeftOut
 from lanfit_server.run.parts import client_data_of
 from lanfit_server.store.result_store import OpenRun
@@ -53,6 +52,7 @@ class Dispatch:
     ) -> None:
         self.data = data
         self._job = job
+        self._kind = METHODS[job.method]
         self._run = run
         self._cluster = cluster
         self._shards = run.record.shards
@@ -60,8 +60,6 @@ class Dispatch:
             cluster.serve_block(spec, shard.block())
         self._weights = self._before = serve(cluster, weights)
         self._shown = serve(cluster, shown) if shown else None
-        self.evaluates_starts = True
-        """Whether clients evaluate the starting weights of a round on their validation rows."""
         self._row_lists: dict[str, BlockSpec] = {}
         """By task, the indices of its rows."""
         self._changed: tuple[float, Model] | None = None
@@ -99,28 +97,23 @@ class Dispatch:
 
     def lease(self, task: Task, owner: str, attempt: int) -> Lease:
         """Return the lease message of a task."""
-        job, in_rounds = self._job, task.round is not None
+        job = self._job
         self._unsent += 1
         fit = FitTask(
             model=self._model(task.settings.learning_rate),
             epochs=task.settings.epochs or job.epochs,
             batch_size=job.batch_size,
             seed=task.seed,
-            patience=0 if in_rounds else job.patience or 0,
+            patience=0,
             runtime=Runtime(job.backend or "", "" if job.device == "auto" else job.device, job.threads or 0),
-            fold=fold_of(job, task.fold) if task.fold else None,
+            fold=None,
             own=self._own(task.shard),
-            round=task.round or 0,
-            local_steps=(job.local_steps or 0) if in_rounds else 0,
-            proximal=job.proximal if in_rounds else 0.0,
-            first_step=self._first_step(task),
-            keep_last=in_rounds or not job.keeps_best,
-            score_start=in_rounds and self.evaluates_starts,
             rates=task.settings.rates,
         )
+        fit = self._kind.fit_task(fit, job, task, self._run.record.rows)
         shard, rows = self._shards[task.shard], self._rows(task)
         # After rounds, the global model predicts them on the server.
-        shown = None if in_rounds else self._shown
+        shown = None if self._kind.in_rounds else self._shown
         return Lease(self._run.run, task.key, attempt, owner, fit, self._weights, shard, rows, shown)
 
     def _rows(self, task: Task) -> BlockSpec | None:
@@ -138,14 +131,6 @@ class Dispatch:
             spec = self._row_lists.pop(event.task, None)
             if spec is not None and spec not in self._row_lists.values():
                 self._cluster.withdraw_block(spec.id)
-
-    def _first_step(self, task: Task) -> int:
-        """Return by how many steps earlier rounds have advanced learning rate schedules."""
-        if not task.round:
-            return 0
-        if self._job.local_steps:
-            return (task.round - 1) * self._job.local_steps
-        return task.epochs_before * steps_of_epoch(self._run.record.rows, self._job.batch_size)
 
     def _model(self, learning_rate: float | None) -> Model:
         """Return the model of a task, with its own learning rate if it has one."""

@@ -22,10 +22,10 @@ from lanfit_server.clusters.roster import Roster
 from lanfit_server.data.keras_datasets import RowSource
 from lanfit_server.data.prepare import no_rows, targets_of_test, test_rows
 from lanfit_server.data.reading import read_data
-from lanfit_server.methods.independent import Independent
-from lanfit_server.methods.independent_workshop import IndependentWorkshop
+from lanfit_server.methods.base import Method
 from lanfit_server.methods.registry import METHODS
-from lanfit_server.methods.workshops import independent
+from lanfit_server.methods.workshop import Workshop
+from lanfit_server.methods.workshops import Context, begin
 from lanfit_server.models.custom_files import files_of
 from lanfit_server.models.handle import Done, ModelProcess, UseData, UseModel
 from lanfit_server.run.damage import mend
@@ -66,8 +66,7 @@ class Finalizer:
         await self._models.ask(UseModel(record.model, files_of(job.custom_objects, self._workspace)), Done)
         targets = await self._use_data(run, job)
         stats = RunStats()
-        method = independent(kind, job, run, stats, compares=False)
-        workshop = IndependentWorkshop(job, run, method, stats, self._models, self._scratch)
+        method, workshop = begin(Context(job, run, stats, self._models, self._scratch, self._log, clients=None))
         tasks = {task.key: task for task in kind.tasks(job)}
         for owned in run.ledger.tasks():
             stats.table.add(tasks[owned.key], owned.owner, bound=record.own is not None)
@@ -83,9 +82,7 @@ class Finalizer:
             self._log(f"Note: {note}")
         return outcome.summary
 
-    async def _make(
-        self, run: OpenRun, record: Record, method: Independent, workshop: IndependentWorkshop, stats: RunStats
-    ) -> None:
+    async def _make(self, run: OpenRun, record: Record, method: Method, workshop: Workshop, stats: RunStats) -> None:
         """Make and evaluate the model of a result."""
         now = time.monotonic()
         for each in method.on_committed(record, now):

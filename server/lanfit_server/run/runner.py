@@ -55,7 +55,7 @@ from lanfit_server.methods.base import Method
 from lanfit_server.methods.changes import unchangeable
 from lanfit_server.methods.registry import METHODS, folds_of
 from lanfit_server.methods.workshop import RoundChannel, Workshop
-from lanfit_server.methods.workshops import Context, begin
+from lanfit_server.methods.workshops import Clients, Context, begin
 from lanfit_server.models.custom_files import files_of
 from lanfit_server.models.handle import Done, Loaded, LoadModel, ModelProcess, TryBatch, UseData, UseModel
 from lanfit_server.models.model_folder import find_model
@@ -497,14 +497,9 @@ class Runner:
                 run,
                 stats,
                 self._models,
-                dispatch,
-                weights,
-                owners,
                 scratch,
                 self._log,
-                rounds,
-                display.shows_rounds,
-                timeouts.grace,
+                Clients(dispatch, weights, owners, rounds, display.shows_rounds, timeouts.grace),
                 shown,
             )
         )

@@ -25,14 +25,14 @@ from lanfit_server.session import Session, follow
 from lanfit_server.start.endpoint import Endpoint
 from lanfit_server.start.endpoint_setup import EndpointSetup, join_command
 from lanfit_server.start.job_prompts import JobPrompts
-from lanfit_server.start.live_page import new_page
 from lanfit_server.start.options import Options
 from lanfit_server.start.page_settings import PageSettings
 from lanfit_server.start.prompts import Answers
+from lanfit_server.start.watchers import new_page, watchers_of_runs
 from lanfit_server.store.result_store import OpenRun
 from lanfit_server.store.summary import Summary
 from lanfit_server.ui.display import Display
-from lanfit_server.watchers import Watcher, Watchers
+from lanfit_server.watchers import Watcher
 
 #: How often a server that stays looks for outcomes, in seconds.
 LOOK_SECONDS = 0.2
@@ -92,7 +92,7 @@ class Server:
         self._defaults = {**defaults, **options.given}
         self._page = new_page(page, lambda: self._cluster.roster.members())
         self._outcomes = Outcomes()
-        watchers = Watchers([self._page.board, self._outcomes] if self._page is not None else [])
+        watchers = watchers_of_runs(*([self._page.board, self._outcomes] if self._page is not None else []))
         self._display = Display(terminal, watchers)
         self._endpoint = Endpoint(self._workspace, timeouts, host, self._display.log)
         self._cluster = self._endpoint.cluster

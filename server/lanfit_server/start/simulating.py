@@ -20,14 +20,13 @@ from lanfit_server.requests import RunRequest
 from lanfit_server.run import resume as resuming
 from lanfit_server.session import Session, follow
 from lanfit_server.start.job_prompts import JobPrompts
-from lanfit_server.start.live_page import new_page
 from lanfit_server.start.options import Options
 from lanfit_server.start.page_settings import PageSettings
 from lanfit_server.start.prompts import SETTINGS, Answers
 from lanfit_server.start.simulation import REMARK, Simulation, sizes
+from lanfit_server.start.watchers import new_page, watchers_of_runs
 from lanfit_server.store.summary import Summary
 from lanfit_server.ui.display import Display
-from lanfit_server.watchers import Watchers
 
 #: Settings of a job about connections, which do not apply to simulated clients, and their values here.
 WAY_IN: Mapping[str, Value] = {"host": DEFAULTS.host, "port": DEFAULTS.port, "local": 0, "collect": False}
@@ -54,7 +53,7 @@ def run_simulation(options: Options, pool: int | None, terminal: Terminal) -> li
         return [member for host in hosts for member in host.cluster.roster.members()]
 
     page = new_page(PageSettings.of(options.page, defaults), members)
-    watchers = Watchers([page.board] if page is not None else [])
+    watchers = watchers_of_runs(*([page.board] if page is not None else []))
     display = Display(terminal, watchers)
     with contextlib.ExitStack() as closing:
         loop = closing.enter_context(LoopThread())

@@ -127,7 +127,7 @@ def can_listen(host: Value) -> None:
     Raises:
         InputError: it can't, or the name is unknown.
     """
-    from lanfit.net.binding import bind, places_of
+    from lanfit_server.clusters.binding import bind, places_of
 
     for sock in bind(places_of(str(host)), 0):
         sock.close()

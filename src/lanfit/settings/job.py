@@ -27,9 +27,10 @@ from lanfit.settings.fields import (
     text,
     yes_or_no,
 )
+from lanfit.settings.methods import METHODS, described, method_name, numbered
 from lanfit.settings.partition import DEAL_OF, FIELDS_OF_DEAL
 from lanfit.settings.parts import read_list
-from lanfit.settings.rounds import FIELDS_OF_ROUNDS, PROXIMAL_MU, SERVER_OPTIMIZERS
+from lanfit.settings.rounds import FIELDS_OF_ROUNDS, PROXIMAL_MU
 
 #: The optimizer or loss that the model was compiled with.
 COMPILED = "compiled"
@@ -109,7 +110,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def keeps_best(self) -> bool:
         """Whether the result has the weights of the best epoch or round, instead of the last."""
-        return (self.keep or ("last" if self.method == "federated" else "best")) == "best"
+        return (self.keep or METHODS[self.method].keeps) == "best"
 
     @property
     def proximal(self) -> float:
@@ -120,7 +121,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NORMALIZER_CHOICES = {"0": "none", "1": "scale", "2": "minmax", "3": "zscore"}
-METHOD_CHOICES = {"1": "kfold", "2": "fit", "3": "federated"}
 DATA_CHOICES = {"1": "files", "2": "client", "3": "keras"}
 #: The source of rows that come from a Python program: `data` in the job of its run; users can't choose it.
 ARRAYS = "arrays"
@@ -214,10 +214,9 @@ FIELDS: dict[str, Field] = {
         ),
         Field(
             "method",
-            choice(METHOD_CHOICES),
-            "How clients train: 1 kfold, a new model for each fold of the client's rows; 2 fit, one model per client; "
-            "3 federated, one model trained by all clients in rounds.",
-            "Training method (1 kfold, 2 fit, 3 federated)",
+            method_name,
+            f"How clients train: {described()}.",
+            f"Training method ({numbered()})",
         ),
         Field(
             "order",
@@ -411,34 +410,20 @@ def make_job(values: Mapping[str, Value]) -> Job:
     if job.decimal is not None and job.decimal == job.thousands:
         raise lanfit_error("job.same-signs", sign=job.decimal)
     _check_data(job)
-    if job.merge and job.method != "fit":
+    if job.merge and "merge" not in METHODS[job.method].keys:
         raise lanfit_error("job.merge-without-fit", merge=",".join(job.merge), method=job.method)
     if job.min_clients is not None and job.min_clients > job.clients:
         raise lanfit_error("job.min-above-clients", minimum=job.min_clients, clients=job.clients)
-    if job.method == "federated":
-        _check_rounds(job)
+    METHODS[job.method].check(job)
     _check_changes(job)
     return job
 
 
-#: By method, how a job names the point from which a changed setting holds.
-_WHERE_OF = {"fit": "shard-[0-9]+", "kfold": "shard-[0-9]+-fold-[0-9]+", "federated": "[0-9]+"}
-_SHOWN_WHERE = {"fit": "a task such as shard-2", "kfold": "a task such as shard-2-fold-1", "federated": "a round"}
-
-
 def _check_changes(job: Job) -> None:
+    method = METHODS[job.method]
     for entry in job.changes or ():
-        if not re.fullmatch(_WHERE_OF[job.method], str(Entry.parse(entry).where)):
-            raise lanfit_error("job.changes-of-method", entry=entry, method=job.method, where=_SHOWN_WHERE[job.method])
-
-
-def _check_rounds(job: Job) -> None:
-    for key, strategies in SERVER_OPTIMIZERS.items():
-        if getattr(job, key) is not None and job.strategy not in strategies:
-            flag = FIELDS[key].flag
-            raise lanfit_error(
-                "job.other-strategy", flag=flag, strategy=job.strategy, strategies=" or ".join(strategies)
-            )
+        if not re.fullmatch(method.place, str(Entry.parse(entry).where)):
+            raise lanfit_error("job.changes-of-method", entry=entry, method=job.method, where=method.shown_place)
 
 
 def check_local(local: int, clients: int) -> None:

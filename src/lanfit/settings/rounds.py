@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from lanfit.errors import lanfit_error
 from lanfit.settings.fields import (
     Field,
     absences,
@@ -12,6 +15,9 @@ from lanfit.settings.fields import (
     share,
     share_of_clients,
 )
+
+if TYPE_CHECKING:
+    from lanfit.settings.job import Job
 
 STRATEGIES = ("fedavg", "fedavgm", "fedadam", "fedyogi", "fedprox")
 AGGREGATIONS = ("mean", "median", "trimmed-mean", "krum")
@@ -126,3 +132,19 @@ FIELDS_OF_ROUNDS = (
         example=("2:1", "2:3"),
     ),
 )
+
+#: The settings that only method federated uses; the others also affect how a run starts, or repeat it.
+KEYS_OF_ROUNDS = frozenset(each.key for each in FIELDS_OF_ROUNDS) - {"min_clients", "absent"}
+
+
+def check_strategy(job: Job) -> None:
+    """Check that the strategy has the parameters of the server optimizer that are set.
+
+    Raises:
+        InputError: it has not.
+    """
+    flags = {each.key: each.flag for each in FIELDS_OF_ROUNDS}
+    for key, strategies in SERVER_OPTIMIZERS.items():
+        if getattr(job, key) is not None and job.strategy not in strategies:
+            known = " or ".join(strategies)
+            raise lanfit_error("job.other-strategy", flag=flags[key], strategy=job.strategy, strategies=known)

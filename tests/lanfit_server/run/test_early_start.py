@@ -16,7 +16,7 @@ from lanfit.settings.job import FIELDS, Job, make_job, to_toml
 from lanfit.settings.parts import PartRange
 from lanfit_server.clusters.events import BeginNow, PartsChosen, SurveyDone
 from lanfit_server.clusters.roster import Roster
-from lanfit_server.methods.registry import FEDERATED
+from lanfit_server.methods.registry import METHODS
 from lanfit_server.run.early_start import EarlyStart, announcement, with_fewer
 from lanfit_server.run.parts import Takers
 from lanfit_server.run.wait_for_clients import ClientWait
@@ -156,7 +156,7 @@ def test_local_clients_are_always_waited_for() -> None:
 
 def test_a_method_that_needs_more_clients_says_so_and_waits() -> None:
     job = make_job({"clients": 5, "method": "federated", "aggregation": "krum", "byzantine": 1, "start_after": 1})
-    early, said = EarlyStart.of(job, lambda n: FEDERATED.check(make_job({**KRUM, "clients": n}))), []
+    early, said = EarlyStart.of(job, lambda n: METHODS["federated"].check(make_job({**KRUM, "clients": n}))), []
     early.begin(0)
     assert not early.begins(["a"], Roster(), said.append, 2)
     assert "with 1 client aggregation by Krum" in said[0]

@@ -309,7 +309,9 @@ class Rounds:
             return []
         number, away = len(self.history) + 1, self._away()
         self._begun = max(self._begun, number)
-        tasks = self.schedule.tasks(number, away)
+        # Clients evaluate each result at once, or else when they start from it.
+        starts = not self.asks_at_once
+        tasks = [replace(task, evaluates_start=starts) for task in self.schedule.tasks(number, away)]
         ends = now + self._setting.round_deadline if self._setting.round_deadline else math.inf
         self._open = OpenRound(number, tasks, away, now, ends)
         return [DoNow(ServeWeights()), AddTasks(tasks)]

@@ -89,6 +89,19 @@ def steps_of_epoch(rows: Sequence[int], batch_size: int) -> int:
     return math.ceil(sum(rows) / (max(1, len(rows)) * batch_size))
 
 
+def first_step(job: Job, task: Task, rows: Sequence[int]) -> int:
+    """Return by how many steps earlier rounds have advanced learning rate schedules.
+
+    Args:
+        rows: training rows of each shard.
+    """
+    if not task.round:
+        return 0
+    if job.local_steps:
+        return (task.round - 1) * job.local_steps
+    return task.epochs_before * steps_of_epoch(rows, job.batch_size)
+
+
 @dataclass(frozen=True)
 class Schedule:
     """The rounds of a run: McMahan et al. 2017, algorithm 1, without the arithmetic on weights.

@@ -34,12 +34,15 @@ from lanfit_server.methods.federated.rounds import (
     RestoreWeights,
     Rounds,
     ServeWeights,
+    Setting,
     StepAgain,
     Stored,
     StoreRound,
     WriteRecord,
 )
+from lanfit_server.methods.federated.schedule import schedule_of
 from lanfit_server.methods.workshop import Chosen, RoundChannel, RoundMade
+from lanfit_server.methods.workshops import Context
 from lanfit_server.models.handle import Done, Evaluate, Metrics, ModelProcess, WriteModel
 from lanfit_server.run.dispatch import Dispatch
 from lanfit_server.run.instructions import Work
@@ -54,6 +57,43 @@ BEST_KEPT = 3
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def begin(context: Context) -> tuple[Rounds, RoundsWorkshop]:
+    """Return both halves of `federated` for a run, which needs its clients."""
+    job, run, clients = context.job, context.run, context.clients
+    assert clients is not None
+    data = clients.dispatch.data
+    setting = Setting(
+        owners=clients.owners,
+        rows=run.record.rows,
+        samples=run.record.samples,
+        bound=data.own is not None,
+        validation=run.record.validation,
+        test=run.record.test,
+        norm_limit=job.norm_limit,
+        round_deadline=job.round_deadline,
+        deadline=60 * job.deadline,
+        follows=clients.follows_rounds,
+        decides=clients.channel is not None,
+        grace=clients.grace,
+        max_weight=job.max_weight,
+    )
+    method = Rounds(schedule_of(job), setting, context.stats.table)
+    workshop = RoundsWorkshop(
+        job,
+        run,
+        method,
+        context.stats,
+        context.models,
+        clients.dispatch,
+        GlobalWeights(job, clients.weights, data.normalizers.constants(), run.record.trainable),
+        clients.owners,
+        context.log,
+        clients.channel,
+        shown=context.shown,
+    )
+    return method, workshop
 
 
 class RoundsWorkshop:
@@ -102,7 +142,6 @@ class RoundsWorkshop:
         self._aggregating = 0.0
         """The time of the summation of the open round, in seconds."""
         self._ledger_seconds = run.ledger.seconds
-        dispatch.evaluates_starts = not method.asks_at_once
 
     async def do(self, work: Work) -> Any:
         match work:

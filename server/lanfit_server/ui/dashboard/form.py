@@ -29,18 +29,18 @@ from lanfit.settings.job import (
     DEVICES,
     FIELDS,
     KEEPS,
-    METHOD_CHOICES,
     NORMALIZER_CHOICES,
     ORDER_CHOICES,
     Job,
     default_of,
     make_job,
 )
+from lanfit.settings.methods import METHODS, methods_with
 from lanfit.settings.partition import DEAL_OF, DEALS
 from lanfit.settings.rounds import AGGREGATIONS, SERVER_OPTIMIZERS, STRATEGIES
 from lanfit_server.data.demo_data import check_digits
 from lanfit_server.data.model_source import ModelFile, compile_request
-from lanfit_server.methods.registry import METHODS
+from lanfit_server.methods import registry
 from lanfit_server.models.custom_files import files_of, kept
 from lanfit_server.models.handle import Looked
 from lanfit_server.models.keras_datasets import SETS, check_set
@@ -112,26 +112,19 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "keep_runs",
     ),
 }
-#: Settings without a field: the server has them already, or they come from the job.toml of a run.
-WITHOUT_FIELD = frozenset({"host", "port", "collect", "changes", "absent"})
 KEYS = tuple(key for keys in GROUPS.values() for key in keys)
-_FEDERATED = {"method": ["federated"]}
 _OF_FILES = {"data": ["files", "client"]}
-#: When a field is shown: other fields, and the values that they have then.
-SHOWN_IF: Mapping[str, Mapping[str, list[str]]] = {
+#: When a field is shown, apart from its methods: other fields, and the values that they have then.
+_SHOWN_IF: Mapping[str, Mapping[str, list[str]]] = {
     "dataset": {"data": ["keras"]},
     "dataset_args": {"data": ["keras"]},
     "samples": {"data": ["files", "keras", DIGITS]},
     **dict.fromkeys(("npz_key", "decimal", "thousands"), _OF_FILES),
     **{key: {"data": ["files"]} for key in ("inputs", "targets")},
     **{key: {"data": ["client"]} for key in ("deadline", "max_weight")},
-    "folds": {"method": ["kfold"]},
-    "merge": {"method": ["fit"]},
-    **dict.fromkeys(("rounds", "local_steps", "strategy", "aggregation", "share", "round_deadline"), _FEDERATED),
-    "norm_limit": _FEDERATED,
-    **{key: {**_FEDERATED, "strategy": list(strategies)} for key, strategies in SERVER_OPTIMIZERS.items()},
-    "trim": {**_FEDERATED, "aggregation": ["trimmed-mean"]},
-    **{key: {**_FEDERATED, "aggregation": ["krum"]} for key in ("byzantine", "krum_keep")},
+    **{key: {"strategy": list(s)} for key, s in SERVER_OPTIMIZERS.items()},
+    "trim": {"aggregation": ["trimmed-mean"]},
+    **{key: {"aggregation": ["krum"]} for key in ("byzantine", "krum_keep")},
     **{key: {"deal": [deal]} for key, deal in DEAL_OF.items()},
 }
 #: The optimizers that come first.
@@ -142,9 +135,6 @@ _LABELS = {
     "client": "each client's own files",
     "keras": "a Keras dataset",
     DIGITS: "the included digits",
-    "fit": "fit: one model per client",
-    "kfold": "kfold: a new model for each fold",
-    "federated": "federated: one model in rounds",
     COMPILED: "as compiled",
     "XX": "XX: the target is the input",
     "XY": "XY: targets of their own",
@@ -158,7 +148,7 @@ def _choices(key: str) -> list[str] | None:
     """Return the values of a field with a fixed choice; None for others."""
     tables: dict[str, Callable[[], list[str]]] = {
         "data": lambda: [*DATA_CHOICES.values(), DIGITS],
-        "method": lambda: list(METHOD_CHOICES.values()),
+        "method": lambda: list(METHODS),
         "normalizer": lambda: list(NORMALIZER_CHOICES.values()),
         "normalize_targets": lambda: list(NORMALIZER_CHOICES.values()),
         "order": lambda: list(ORDER_CHOICES.values()),
@@ -176,6 +166,17 @@ def _choices(key: str) -> list[str] | None:
         "loss": lambda: [COMPILED, *sorted(set(LOSS_NAMES.values()))],
     }
     return tables[key]() if key in tables else None
+
+
+def shown_if(key: str) -> Mapping[str, list[str]]:
+    """Return when a field is shown: other fields, and the values that they have then."""
+    methods = methods_with(key)
+    return {**({"method": methods} if methods else {}), **_SHOWN_IF.get(key, {})}
+
+
+def _name(value: str) -> str:
+    """Return a choice as the page shows it."""
+    return f"{value}: {METHODS[value].label}" if value in METHODS else _LABELS.get(value, value)
 
 
 def _type(key: str) -> str:
@@ -223,10 +224,10 @@ def _described(each: Field, workspace: Workspace, defaults: Mapping[str, Value])
         "default": ",".join(default) if isinstance(default, tuple) else default,
         "optional": default is None,
         "default_in_words": each.default,
-        "shown_if": SHOWN_IF.get(key, {}),
+        "shown_if": shown_if(key),
     }
     if choices is not None:
-        shown["choices"] = [{"value": value, "label": _LABELS.get(value, value)} for value in choices]
+        shown["choices"] = [{"value": value, "label": _name(value)} for value in choices]
     return shown
 
 
@@ -302,7 +303,7 @@ def with_defaults(values: Mapping[str, Value], defaults: Mapping[str, Value]) ->
 
 
 def _is_shown(key: str, values: Mapping[str, Value]) -> bool:
-    wanted = SHOWN_IF.get(key, {})
+    wanted = shown_if(key)
     return all(str(values.get(other, default_of(other))) in allowed for other, allowed in wanted.items())
 
 
@@ -390,7 +391,7 @@ def _job_of(found: Checked, fixed: Mapping[str, Value]) -> Job:
     while True:
         try:
             job = make_job({**values, **fixed})
-            METHODS[job.method].check(job)
+            registry.METHODS[job.method].check(job)
             return job
         except LanfitError as wrong:
             key = key_of(wrong)

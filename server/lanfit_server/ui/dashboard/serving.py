@@ -17,9 +17,9 @@ from lanfit import __version__
 from lanfit.core.workspace import Workspace
 from lanfit.errors import LanfitError, lanfit_error
 from lanfit.net.addresses import ALL_ADDRESSES, is_loopback, with_port
-from lanfit.net.binding import address_of, bind, places_of
 from lanfit.settings.fields import Value
 from lanfit.settings.timeouts import Timeouts
+from lanfit_server.clusters.binding import address_of, bind, places_of
 from lanfit_server.clusters.roster import Member
 from lanfit_server.run.runner import RunHost
 from lanfit_server.session import Session

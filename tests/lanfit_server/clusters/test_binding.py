@@ -9,7 +9,7 @@ import pytest
 from namespaces import Network
 
 from lanfit.errors import InputError
-from lanfit.net.binding import address_of, bind, places_of
+from lanfit_server.clusters.binding import address_of, bind, places_of
 
 
 def has_ipv6() -> bool:
@@ -105,7 +105,7 @@ def test_a_link_local_address_needs_an_interface_of_this_machine() -> None:
 
 LISTEN = """
 import sys
-from lanfit.net.binding import address_of, bind, places_of
+from lanfit_server.clusters.binding import address_of, bind, places_of
 for sock in bind(places_of(sys.argv[1]), 0):
     print(address_of(sock))
     sock.close()
