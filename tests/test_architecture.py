@@ -239,7 +239,7 @@ def test_nothing_waits_by_what_may_swallow_a_cancellation() -> None:
 #: The code that every run goes through, and how many lines of code it may have: fewer are welcome, 8,000 are the goal.
 CORE = ("lanfit.wire", "lanfit.net", "lanfit.training", "lanfit_server.run", "lanfit_server.methods",
         "lanfit_server.clusters.lan", "lanfit_client")  # fmt: skip
-MOST_CORE_LINES = 12_373
+MOST_CORE_LINES = 12_167
 
 
 def code_lines(path: Path) -> int:

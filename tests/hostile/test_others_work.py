@@ -15,7 +15,7 @@ from scripted_cluster import START, WEIGHTS, Client, Server, id_of, run_script, 
 from lanfit.wire.messages import Ack, Cancel, EvaluationResult, Reject
 from lanfit_server.clusters.events import Claimed, Evaluated, ResultCommitted, TaskFailed
 from lanfit_server.methods.federated.aggregation import krum_choice
-from lanfit_server.run.collecting import Collecting
+from lanfit_server.start.collecting import Collecting
 from lanfit_server.store.ledger import OwnedTask
 
 NAN = weights(float("nan"))

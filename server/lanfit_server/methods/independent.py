@@ -15,7 +15,7 @@ import msgspec
 
 from lanfit.core.seeds import derive_seed
 from lanfit.errors import lanfit_error
-from lanfit.settings.changes import CHANGEABLE, NO_CHANGES, Changes
+from lanfit.settings.changes import NO_CHANGES, Changes
 from lanfit.settings.job import DEFAULTS
 from lanfit_server.methods.base import Task, by_loss
 from lanfit_server.methods.claims import weighted
@@ -189,8 +189,6 @@ class Independent:
         The former are recorded at once. Which epoch the latter is, is known when the result of the task is there.
         """
         setting, value = change.setting, change.value
-        if setting not in CHANGEABLE:
-            raise lanfit_error("command.not-of-method", setting=setting, method="kfold" if self._folds else "fit")
         keys = [record.task.key for record in self._table.open if record.is_untouched]
         begun = [record.task.key for record in self._table.open if not record.is_untouched]
         if not keys and not begun:

@@ -374,17 +374,17 @@ class RunEngine:
             self._do(Persist((), wanted.epochs))
         for key in wanted.tasks:
             self._adjusted[key] = msgspec.structs.replace(self._adjusted.get(key, Adjustment()), **changed)
-            for client in self.table[key].leases:
-                self._do(Adjust(client, key, self._adjustment(key)))
+            self._send_adjustment(key, self.table[key].leases)
 
     def _adjust_all(self) -> None:
         """Tell all clients with tasks whether the run is paused."""
         for record in self.table.open:
-            key = record.task.key
-            self._do(*(Adjust(client, key, self._adjustment(key)) for client in record.leases))
+            self._send_adjustment(record.task.key, record.leases)
 
-    def _adjustment(self, key: str) -> Adjustment:
-        return msgspec.structs.replace(self._adjusted.get(key, Adjustment()), paused=self._paused_at is not None)
+    def _send_adjustment(self, key: str, clients: Iterable[str]) -> None:
+        paused = self._paused_at is not None
+        adjustment = msgspec.structs.replace(self._adjusted.get(key, Adjustment()), paused=paused)
+        self._do(*(Adjust(client, key, adjustment) for client in clients))
 
     def _stop_client(self, client: str, now: float) -> None:
         if client not in self.table.here:
@@ -624,7 +624,7 @@ class RunEngine:
             )
             self._do(Emit(leased), Lease(assignment))
             if task.key in self._adjusted:
-                self._do(Adjust(assignment.client, task.key, self._adjustment(task.key)))
+                self._send_adjustment(task.key, [assignment.client])
         self._notify_idle(here - table.holders(), now)
 
     def _notify_idle(self, idle: set[str], now: float) -> None:

@@ -61,7 +61,6 @@ from lanfit_server.models.handle import Done, Loaded, LoadModel, ModelProcess, T
 from lanfit_server.models.model_folder import find_model
 from lanfit_server.requests import RunHandle, RunInterrupted, RunRequest, State
 from lanfit_server.run import resume as resuming
-from lanfit_server.run.class_table import lines_of_deal
 from lanfit_server.run.damage import mend
 from lanfit_server.run.dispatch import Dispatch, check_memory, serve
 from lanfit_server.run.early_start import EarlyStart, announcement, with_fewer
@@ -79,6 +78,7 @@ from lanfit_server.store.array_source import ArraySource
 from lanfit_server.store.ledger import RunRecord, labels_by_target
 from lanfit_server.store.result_store import OpenRun, ResultStore
 from lanfit_server.store.summary import Summary
+from lanfit_server.ui.class_table import lines_of_deal
 from lanfit_server.ui.display import Display
 from lanfit_server.ui.narrator import Narrator
 from lanfit_server.ui.shown_rows import NONE_SHOWN, ShownRows, show_rows

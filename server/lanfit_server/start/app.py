@@ -19,11 +19,11 @@ from lanfit.settings.timeouts import Timeouts
 from lanfit_server.models.handle import ModelProcess
 from lanfit_server.requests import RunHandle, RunInterrupted, RunRequest, State
 from lanfit_server.run import resume as resuming
-from lanfit_server.run.collecting import Collecting
-from lanfit_server.run.finalize import Finalizer
 from lanfit_server.session import Session, follow
+from lanfit_server.start.collecting import Collecting
 from lanfit_server.start.endpoint import Endpoint
 from lanfit_server.start.endpoint_setup import EndpointSetup, join_command
+from lanfit_server.start.finalize import Finalizer
 from lanfit_server.start.job_prompts import JobPrompts
 from lanfit_server.start.options import Options
 from lanfit_server.start.page_settings import PageSettings

@@ -16,7 +16,14 @@ from lanfit.data.shard import Samples
 from lanfit.errors import InputError
 from lanfit.settings.parts import PartRange
 from lanfit.wire.tasks import OutputSpec
-from lanfit_server.api.arguments import check_model, check_rounds, check_supported, job_values, loudness
+from lanfit_server.api.arguments import (
+    check_model,
+    check_rounds,
+    check_supported,
+    job_values,
+    loudness,
+    method_of,
+)
 from lanfit_server.api.cluster import Cluster, _address
 from lanfit_server.api.rows import Rows, class_weights, rows_of
 from lanfit_server.store.array_source import ArraySource
@@ -174,6 +181,20 @@ def test_what_a_cluster_can_not_do_is_refused_by_name(name: str, value: object) 
     with pytest.raises(InputError, match=f"{name}={value!r}") as wrong:
         check_supported({name: value})
     assert code(wrong) == "fit.unsupported"
+
+
+@pytest.mark.parametrize(
+    ("given", "name"), [("3", "federated"), ("Federated", "federated"), ("fit", "fit"), ("1", "kfold")]
+)
+def test_a_method_is_given_by_its_name_or_number_as_in_a_job(given: str, name: str) -> None:
+    assert method_of(given) == name
+
+
+def test_a_wrong_method_is_refused_with_all_methods() -> None:
+    with pytest.raises(InputError) as refused:
+        method_of("sgd")
+    assert refused.value.code == "value.no-choice"
+    assert "federated" in refused.value.message
 
 
 def test_arguments_about_rounds_are_refused_where_there_are_none() -> None:

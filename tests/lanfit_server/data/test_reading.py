@@ -28,7 +28,7 @@ from lanfit.wire.messages import Fold, Model
 from lanfit_server.data import reading
 from lanfit_server.data.outline import Outline
 from lanfit_server.data.reading import MODULE, ReadRequest, read_data, read_elsewhere, read_files, read_rows
-from lanfit_server.run import finalize
+from lanfit_server.start import finalize
 
 ROWS = 60
 X = np.random.default_rng(0).normal(size=(ROWS, 4)).astype(np.float32)

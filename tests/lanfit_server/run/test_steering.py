@@ -22,9 +22,9 @@ from lanfit_server.api.service_messages import Finished, Notice, Steer
 from lanfit_server.methods.changes import checked, read_change, unchangeable
 from lanfit_server.methods.independent import Independent, fit_tasks
 from lanfit_server.models.handle import Done, Metrics, UseData, UseModel, WriteFinal
-from lanfit_server.run.finalize import Finalizer
 from lanfit_server.run.instructions import Change, Stop
 from lanfit_server.run.tasks import TaskTable
+from lanfit_server.start.finalize import Finalizer
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ nothing changes its loss, and its record is dropped. So the memory of a run does
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from lanfit_server.methods.federated.facts import evaluated, validation_of
 from lanfit_server.store.ledger import RoundRecord
@@ -35,10 +35,6 @@ class RoundHistory:
 
     def __len__(self) -> int:
         return len(self._settled) + len(self._records)
-
-    def __iter__(self) -> Iterator[RoundRecord]:
-        """Iterate over the records of the rounds that are not settled."""
-        return iter(self._records)
 
     @property
     def last(self) -> RoundRecord | None:

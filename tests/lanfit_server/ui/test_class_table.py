@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lanfit_server.run.class_table import class_table
+from lanfit_server.ui.class_table import class_table
 
 
 def test_a_row_for_each_class_and_a_column_for_each_client() -> None:
