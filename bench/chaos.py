@@ -121,7 +121,7 @@ class Bench:
         logs = self._folder / "server" / "logs"
         before = set(logs.glob("*/ledger.sqlite"))
         self._job = self._flags(seed)
-        self._said = {name: ClientLog(client.log) for name, client in self._clients.items()}
+        self._output = {name: ClientLog(client.log) for name, client in self._clients.items()}
         self._run, self._stats = "", Course(logs)
         self._start_server()
         for client in self._clients.values():
@@ -321,8 +321,8 @@ class Bench:
     def _check_what_was_acknowledged(self) -> None:
         """The server is dead: whatever a client has forgotten must be on disk."""
         forgotten = set()
-        for name, said in self._said.items():
-            handed_back = said.handed_back(self._run)
+        for name, output in self._output.items():
+            handed_back = output.handed_back(self._run)
             forgotten |= handed_back - in_outbox(self._folder / name / "client" / "state")
         run = self._folder / "server" / "logs" / self._run
         ended = (run / "summary.json").exists()  # then the models are there, and the blocks may be gone
@@ -395,14 +395,14 @@ def make_places(folder: Path) -> None:
 def measure(bench: Bench, faults: int, calm_seed: int) -> bool:
     """Print everything; returns whether all is as it must be."""
     began = time.monotonic()
-    calm = bench.run(calm_seed, 0)
+    baseline = bench.run(calm_seed, 0)
     print("the run above was left in peace", flush=True)
     equal = True
     while True:
         models = bench.run(0, min(FAULTS_A_RUN, faults - bench.hits.total()))
-        if models != calm or not models:
+        if models != baseline or not models:
             equal = False
-            other = sorted(name for name in models.keys() | calm.keys() if models.get(name) != calm.get(name))
+            other = sorted(name for name in models.keys() | baseline.keys() if models.get(name) != baseline.get(name))
             print(f"other models than in peace: {', '.join(other)}", flush=True)
         if bench.problems or not equal or bench.hits.total() >= faults:
             break
@@ -443,8 +443,8 @@ def main() -> int:
         bench = Bench(folder, args.seed, args.method, args.epochs, args.seconds, mark)
         try:
             good = measure(bench, args.faults, args.calm_seed)
-        except Broken as wrong:
-            print(f"{wrong}\n{last_lines(bench.logs, 30)}")
+        except Broken as error:
+            print(f"{error}\n{last_lines(bench.logs, 30)}")
         finally:
             bench.close()
     finally:

@@ -92,9 +92,9 @@ def compare(name: str, args: argparse.Namespace) -> bool:
         model.to_json(), override(None, "adam", "sparse_categorical_crossentropy").to_json(), get_weights(model)
     )
 
-    def train(epochs: int, keeper: Checkpointer | None = None) -> tuple[float, Any]:
+    def train(epochs: int, checkpointer: Checkpointer | None = None) -> tuple[float, Any]:
         begin = perf_counter()
-        result = fit(backend, FitJob(epochs, BATCH_SIZE, SEED), samples, samples.take(slice(0)), Quiet(), keeper)
+        result = fit(backend, FitJob(epochs, BATCH_SIZE, SEED), samples, samples.take(slice(0)), Quiet(), checkpointer)
         return perf_counter() - begin, result.weights
 
     train(1)
@@ -104,16 +104,16 @@ def compare(name: str, args: argparse.Namespace) -> bool:
     for _ in range(args.repeats):
         without, expected = train(epochs)
         with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-            keeper = Checkpointer(Path(folder) / "state.checkpoint", b"bench", print)
-            took, weights = train(epochs, keeper)
-            written, size = keeper.written, sum(path.stat().st_size for path in Path(folder).iterdir())
+            checkpointer = Checkpointer(Path(folder) / "state.checkpoint", b"bench", print)
+            seconds, weights = train(epochs, checkpointer)
+            written, size = checkpointer.written, sum(path.stat().st_size for path in Path(folder).iterdir())
         times[0].append(without)
-        times[1].append(took)
+        times[1].append(seconds)
         equal &= all(np.array_equal(expected[key], weights[key]) for key in expected)
-    without, took = median(times[0]), median(times[1])
+    without, seconds = median(times[0]), median(times[1])
     print(
-        f"{name:<10}{model.count_params():>12,}{epochs:>8}{without:>10.2f}{took:>10.2f}{written:>9}"
-        f"{size / 1e6:>7.1f} MB{took / without - 1:>8.1%}{'' if equal else '  WEIGHTS DIFFER'}",
+        f"{name:<10}{model.count_params():>12,}{epochs:>8}{without:>10.2f}{seconds:>10.2f}{written:>9}"
+        f"{size / 1e6:>7.1f} MB{seconds / without - 1:>8.1%}{'' if equal else '  WEIGHTS DIFFER'}",
         flush=True,
     )
     return equal

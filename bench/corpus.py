@@ -81,7 +81,7 @@ class Child:
         self._command = [str(part) for part in command]
         self._seconds = seconds
         self._process: subprocess.Popen[str] | None = None
-        self._said: queue.Queue[str] = queue.Queue()
+        self._output: queue.Queue[str] = queue.Queue()
         self._asked = 0
         self._ready = False
 
@@ -93,21 +93,21 @@ class Child:
         assert process.stdin is not None
         try:
             if not self._ready:
-                self._ready = bool(self._said.get(timeout=START_SECONDS))
+                self._ready = bool(self._output.get(timeout=START_SECONDS))
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
-            said = self._said.get(timeout=self._seconds)
+            output = self._output.get(timeout=self._seconds)
         except (queue.Empty, OSError) as error:
             slow = isinstance(error, queue.Empty)
-            said = ""
+            output = ""
             if slow:
                 self.end()
                 return {"code": "bench.too-slow", "message": f"no answer within {self._seconds:g} s"}
-        if not said:
+        if not output:
             code = process.wait()
             self.end()
             return {"code": "bench.died", "message": f"the process ended with {code}"}
-        return json.loads(said)  # type: ignore[no-any-return]
+        return json.loads(output)  # type: ignore[no-any-return]
 
     def end(self) -> None:
         if self._process is not None:
@@ -119,16 +119,16 @@ class Child:
         self._process = process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
-        said = self._said = queue.Queue()
-        threading.Thread(target=_forward, args=(process, said), daemon=True).start()
+        output = self._output = queue.Queue()
+        threading.Thread(target=_forward, args=(process, output), daemon=True).start()
         return process
 
 
-def _forward(process: subprocess.Popen[str], said: queue.Queue[str]) -> None:
+def _forward(process: subprocess.Popen[str], output: queue.Queue[str]) -> None:
     assert process.stdout is not None
     for line in process.stdout:
-        said.put(line)
-    said.put("")
+        output.put(line)
+    output.put("")
 
 
 # --- models ---
@@ -156,19 +156,19 @@ def look_at_models(
 
 
 def one_model(path: Path, ours: Child, references: dict[str, Child], folder: str, kept: Path | None) -> Found:
-    what, told = look_inside(path), {}
+    what, reported = look_inside(path), {}
     if what["kind"] == "model":
-        told = {name: refer(path, name, child, folder, kept) for name, child in references.items()}
-    what["parts"] += own_classes(told.values())
-    rows = {name: each["x"] for name, each in told.items() if "x" in each}
-    said = ours.ask(path=str(path), folder=folder, rows=rows)
+        reported = {name: refer(path, name, child, folder, kept) for name, child in references.items()}
+    what["parts"] += own_classes(reported.values())
+    rows = {name: each["x"] for name, each in reported.items() if "x" in each}
+    output = ours.ask(path=str(path), folder=folder, rows=rows)
     facts = {"version": what["version"], "parts": what["parts"], "references": {}}
-    for name, reference in told.items():
-        facts["references"][name] = against(said, name, reference)
-    result = Found(str(path), "", said.get("code", ""), said.get("message", ""), said.get("hint", ""), facts)
-    if said.get("loads"):
-        facts["compiled"], facts["notes"] = bool(said["compiled"]), said["notes"]
-        result.status = judge(what["version"], facts["references"])
+    for name, reference in reported.items():
+        facts["references"][name] = against(output, name, reference)
+    result = Found(str(path), "", output.get("code", ""), output.get("message", ""), output.get("hint", ""), facts)
+    if output.get("loads"):
+        facts["compiled"], facts["notes"] = bool(output["compiled"]), output["notes"]
+        result.status = assess(what["version"], facts["references"])
     elif what["kind"] != "model":
         result.status = "no whole model"
     else:
@@ -191,32 +191,32 @@ def refer(path: Path, name: str, child: Child, folder: str, kept: Path | None) -
     kept.mkdir(parents=True, exist_ok=True)
     file = kept / f"{hashlib.sha256(path.read_bytes()).hexdigest()}-{name}.json"
     if not file.exists():
-        said = child.ask(path=str(path), folder=str(kept))
-        if said.get("code", "").startswith("bench."):  # it may be the machine's fault
-            return said
-        file.write_text(json.dumps(said), encoding="utf-8")
+        output = child.ask(path=str(path), folder=str(kept))
+        if output.get("code", "").startswith("bench."):  # it may be the machine's fault
+            return output
+        file.write_text(json.dumps(output), encoding="utf-8")
     return json.loads(file.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
-def against(said: dict[str, Any], name: str, reference: dict[str, Any]) -> dict[str, Any]:
+def against(output: dict[str, Any], name: str, reference: dict[str, Any]) -> dict[str, Any]:
     """What a reference makes of the file, and by how much its predictions differ from lanfit's."""
     found: dict[str, Any] = {"loads": bool(reference.get("loads")), "message": reference.get("message", "")}
-    if said.get("loads") and "y" in reference:
-        found["shape"] = reference["shape"] == said["shape"]
-        if name not in said["predicted"]:  # other rows than lanfit's model takes
+    if output.get("loads") and "y" in reference:
+        found["shape"] = reference["shape"] == output["shape"]
+        if name not in output["predicted"]:  # other rows than lanfit's model takes
             return found
         a, b = (
-            np.load(path, allow_pickle=False).astype(np.float64) for path in (said["predicted"][name], reference["y"])
+            np.load(path, allow_pickle=False).astype(np.float64) for path in (output["predicted"][name], reference["y"])
         )
         with np.errstate(invalid="ignore"):
             same = np.array_equal(np.isfinite(a), np.isfinite(b)) if a.shape == b.shape else False
             found["difference"] = float(np.nanmax(np.abs(a - b), initial=0.0)) if same else float("inf")
-        found["moved"] = said["moved"][name]
+        found["moved"] = output["moved"][name]
         found["scale"] = float(max(1.0, np.nanmax(np.abs(b), initial=0.0)))
     return found
 
 
-def judge(version: str, references: dict[str, dict[str, Any]]) -> str:
+def assess(version: str, references: dict[str, dict[str, Any]]) -> str:
     """What a model that lanfit loads is worth, held against the reference that is right for its version.
 
     Keras 3 adds a dimension to some old models: it is no reference for these, Keras 2 is one always.
@@ -233,8 +233,8 @@ def judge(version: str, references: dict[str, dict[str, Any]]) -> str:
 
 def named(parts: Sequence[str], refusal: Found) -> bool:
     """Whether the refusal names what this model can't be taken for."""
-    said = f"{refusal.code} {refusal.message}"
-    return any(word in said for part in parts for word in BY_DESIGN.get(part, (part,)))
+    output = f"{refusal.code} {refusal.message}"
+    return any(word in output for part in parts for word in BY_DESIGN.get(part, (part,)))
 
 
 def look_inside(path: Path) -> dict[str, Any]:
@@ -312,12 +312,14 @@ def look_at_tables(paths: Sequence[Path], seconds: float, show: Any) -> list[tup
     return found
 
 
-def table_found(path: Path, said: dict[str, Any]) -> Found:
-    facts = {"pandas": "not compared"} if said.get("loads") else {}
-    facts |= {key: said[key] for key in ("pandas", "how", "notes") if key in said}
-    found = Found(str(path), "refused", said.get("code", ""), said.get("message", ""), said.get("hint", ""), facts)
-    if said.get("loads"):
-        found.status = "DIFFERENT" if said.get("pandas") in ("silent", "differs") else "taken"
+def table_found(path: Path, output: dict[str, Any]) -> Found:
+    facts = {"pandas": "not compared"} if output.get("loads") else {}
+    facts |= {key: output[key] for key in ("pandas", "how", "notes") if key in output}
+    found = Found(
+        str(path), "refused", output.get("code", ""), output.get("message", ""), output.get("hint", ""), facts
+    )
+    if output.get("loads"):
+        found.status = "DIFFERENT" if output.get("pandas") in ("silent", "differs") else "taken"
     return found
 
 
@@ -374,16 +376,16 @@ def kinds(found: Iterable[Found]) -> list[str]:
     lines = []
     for code, count in counts.most_common():
         first = next(each for each in found if each.code == code)
-        lines.append(f"  {count:4}  {code:<28} {Path(first.path).name}: {said(first).removeprefix(code).strip()}")
+        lines.append(f"  {count:4}  {code:<28} {Path(first.path).name}: {output(first).removeprefix(code).strip()}")
     return lines
 
 
 def listed(title: str, found: Iterable[Found], *, explain: bool = True) -> list[str]:
-    lines = [f"    {Path(each.path).name}  {said(each) if explain else ''}".rstrip() for each in found]
+    lines = [f"    {Path(each.path).name}  {output(each) if explain else ''}".rstrip() for each in found]
     return [f"{title}: {len(lines)}", *lines] if lines else [f"{title}: none"]
 
 
-def said(found: Found) -> str:
+def output(found: Found) -> str:
     """What there is to be said about a file, without its name, with which most messages begin."""
     about = found.facts.get("how", "") or found.message.removeprefix(f"{Path(found.path).name}: ")
     return " ".join(part for part in (found.code, about[:160]) if part)

@@ -30,11 +30,11 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            said = answer(request)
+            output = answer(request)
         except Exception as error:  # noqa: BLE001 - a file can trigger anything
             code, hint = getattr(error, "code", "") or f"traceback:{type(error).__name__}", getattr(error, "hint", "")
-            said = {"code": code, "message": first_lines(error), "hint": hint}
-        print(json.dumps(said), file=answers, flush=True)
+            output = {"code": code, "message": first_lines(error), "hint": hint}
+        print(json.dumps(output), file=answers, flush=True)
 
 
 def first_lines(error):
@@ -167,7 +167,7 @@ def table_answers():
         if "prepared" in request:
             return compare_prepared(path, Path(request["prepared"]))
         chunk = open_file(path)
-        array = chunk.whole()
+        array = chunk.read_all()
         notes = [*chunk.notes, *getattr(chunk, "said_of_merged", ())]  # the latter is known once the rows are read
         return {"loads": True, "notes": notes, **compare(path, array, chunk.columns, notes)}
 

@@ -56,7 +56,7 @@ class Running:
         self.process = subprocess.Popen(
             words, env=environment, stdout=self._out, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, cwd=folder
         )
-        self._said = b""
+        self._output = b""
         self.rounds = 0
         """The last round that was done."""
         self.warm: tuple[float, float] | None = None
@@ -68,7 +68,7 @@ class Running:
     def _read(self) -> None:
         assert self.process.stderr is not None
         for line in self.process.stderr:
-            self._said = (self._said + line)[-8000:]
+            self._output = (self._output + line)[-8000:]
             if LINK.search(line):
                 self._has_link.set()
             if found := ROUND.match(line):
@@ -80,9 +80,9 @@ class Running:
     @property
     def link(self) -> str:
         self._has_link.wait()
-        found = LINK.search(self._said)
+        found = LINK.search(self._output)
         if found is None:
-            sys.exit(f"there is no page: {self._said.decode(errors='replace')[-2000:]}")
+            sys.exit(f"there is no page: {self._output.decode(errors='replace')[-2000:]}")
         return found[1].decode()
 
     def cpu_seconds(self) -> float:
@@ -103,7 +103,7 @@ class Running:
         except ValueError:
             found = {}
         if found.get("status") != "done":
-            sys.exit(f"a run did not end well: {self._said.decode(errors='replace')[-2000:]}")
+            sys.exit(f"a run did not end well: {self._output.decode(errors='replace')[-2000:]}")
         return found
 
 
@@ -149,11 +149,11 @@ def chromium(link: str) -> Iterator[Callable[[], str]]:
         page.goto(link)
         page.evaluate("location.hash = '#/curves'")
 
-        def told() -> str:
+        def reported() -> str:
             page.evaluate("gc()")
             return f"heap of the page {page.evaluate('performance.memory.usedJSHeapSize') / 1e6:.1f} MB"
 
-        yield told
+        yield reported
         browser.close()
 
 
@@ -211,18 +211,24 @@ def cost(arguments: argparse.Namespace) -> None:
 # --- a crowd ------------------------------------------------------------------------------------------------------
 
 
-def crowd(arguments: argparse.Namespace) -> None:
+def many_clients(arguments: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         random = np.random.default_rng(0)
-        rows = 40 * arguments.crowd
+        rows = 40 * arguments.many_clients
         place = workspace(
             Path(folder), mlp(0.01, (32,)), random.random((rows, 784), np.float32), np.resize(np.arange(10), rows)
         )
-        job = {"clients": arguments.crowd, "rounds": ENDLESS, "epochs": 2, "batch_size": 16, "normalizer": "none"}
+        job = {
+            "clients": arguments.many_clients,
+            "rounds": ENDLESS,
+            "epochs": 2,
+            "batch_size": 16,
+            "normalizer": "none",
+        }
         page = [] if arguments.without else ["--dashboard", "--dashboard-port", "0"]
         running = Running([*command("simulate", place, **job), *page], place)
         reader = nobody if arguments.without else READERS[arguments.reader]
-        with reader("" if arguments.without else running.link) as told:
+        with reader("" if arguments.without else running.link) as reported:
             began, cpu = time.monotonic(), running.cpu_seconds()
             for number in range(11):
                 wait = began + number * 6 * arguments.minutes - time.monotonic()
@@ -231,7 +237,7 @@ def crowd(arguments: argparse.Namespace) -> None:
                 share = 100 * (running.cpu_seconds() - cpu) / max(seconds, 1e-9) if number else 0.0
                 print(
                     f"{seconds:6.0f} s, round {running.rounds}: server process {running.megabytes():.0f} MB, "
-                    f"{share:.0f} % of a core; {told()}",
+                    f"{share:.0f} % of a core; {reported()}",
                     flush=True,
                 )
         running.process.terminate()
@@ -248,8 +254,8 @@ def main() -> None:
     parser.add_argument("--without", action="store_true", help="with --crowd: without a page, to compare with")
     parser.add_argument("--minutes", type=float, default=10, help="for so long (default 10)")
     arguments = describe(parser)
-    if arguments.crowd:
-        crowd(arguments)
+    if arguments.many_clients:
+        many_clients(arguments)
     else:
         cost(arguments)
 

@@ -46,7 +46,7 @@ class Outcome:
     """Its loss with Keras' fit, on the rows that it was fitted on."""
     ours: float | None
     """The same with the cluster's; None if it was refused or failed."""
-    said: str
+    output: str
     """Why it did not work; empty if it did."""
     seconds: float
 
@@ -65,22 +65,22 @@ def run(name: str, fit: Callable[..., Any]) -> float:
 
 def attempt(name: str, plain: float, fit: Callable[..., Any], verbose: bool) -> Outcome:
     """Run one example on a cluster."""
-    began, ours, said = time.perf_counter(), None, ""
+    began, ours, output = time.perf_counter(), None, ""
     try:
         ours = run(name, fit)
         if not math.isfinite(ours):
-            said = f"its loss is {ours}"
+            output = f"its loss is {ours}"
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
-        said = f"{type(error).__name__}: {error}".partition("\n")[0]
+        output = f"{type(error).__name__}: {error}".partition("\n")[0]
         if verbose:
             traceback.print_exc()
-    return Outcome(name, plain, ours, said, time.perf_counter() - began)
+    return Outcome(name, plain, ours, output, time.perf_counter() - began)
 
 
 def line(outcome: Outcome) -> str:
     """One example, as it is shown."""
     ours = "-" if outcome.ours is None else f"{outcome.ours:.4f}"
-    return f"{outcome.name:45} {outcome.plain:9.4f} {ours:>9} {outcome.seconds:6.1f} s  {outcome.said}"
+    return f"{outcome.name:45} {outcome.plain:9.4f} {ours:>9} {outcome.seconds:6.1f} s  {outcome.output}"
 
 
 def main() -> None:
@@ -111,7 +111,7 @@ def main() -> None:
     if given.json:
         print(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
         return
-    works = sum(not outcome.said for outcome in outcomes)
+    works = sum(not outcome.output for outcome in outcomes)
     print(f"\n{works} of {len(outcomes)} train with cluster.fit(method={given.method!r}).")
 
 

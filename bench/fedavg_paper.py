@@ -123,8 +123,8 @@ def measure(words: list[str], folder: Path, evaluator: Evaluator, rounds: int, t
     """Run, and print the accuracy of each round; returns the first good round or 0, and the last one."""
     began, last, reached = time.monotonic(), 0, 0
     with (
-        (folder / "told").open("wb") as told,
-        subprocess.Popen(words, cwd=folder, stdout=told, stderr=subprocess.STDOUT) as run,
+        (folder / "told").open("wb") as reported,
+        subprocess.Popen(words, cwd=folder, stdout=reported, stderr=subprocess.STDOUT) as run,
     ):
         try:
             for last, model in enumerate(models(run, folder / "model/collected", rounds), 1):

@@ -83,7 +83,7 @@ def read_with_pandas(path: Path) -> np.ndarray:
 
 
 def read(path: Path) -> np.ndarray:
-    return open_file(path).whole()
+    return open_file(path).read_all()
 
 
 def prepare_mapped(folder: Path) -> None:

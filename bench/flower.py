@@ -438,8 +438,8 @@ def main() -> int:
     try:
         print("here:", versions(Path(sys.executable), "tensorflow", "keras"))
         print("Flower's:", versions(arguments.python, "flwr", "tensorflow", "keras"))
-    except (OSError, subprocess.CalledProcessError) as wrong:
-        print(getattr(wrong, "stderr", "") or wrong, ADVICE, sep="\n\n", file=sys.stderr)
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(getattr(error, "stderr", "") or error, ADVICE, sep="\n\n", file=sys.stderr)
         return 2
     names = [name for name in SYSTEMS if name != DEPRECATED or not arguments.without_deprecated]
     hours = cpu_hours(arguments.samples, arguments.rounds, arguments.epochs, arguments.repeats, len(names))

@@ -45,17 +45,17 @@ def run(inputs: int, seed: int, names: list[str], processes: int, keep: Path) ->
 
     todo = batches(inputs, names, BATCH)
     fuzz = Run(make, seed, keep, lambda line: print(line, flush=True))
-    began = told = time.monotonic()
+    began = reported = time.monotonic()
     done, whole, lock = 0, sum(len(numbers) for _, numbers in todo), threading.Lock()
 
     def one(batch: tuple[str, range]) -> None:
-        nonlocal done, told
+        nonlocal done, reported
         fuzz.batch(*batch)
         with lock:
             done += len(batch[1])
             passed = time.monotonic() - began
-            if time.monotonic() - told > PROGRESS_SECONDS or done == whole:
-                told = time.monotonic()
+            if time.monotonic() - reported > PROGRESS_SECONDS or done == whole:
+                reported = time.monotonic()
                 left = passed / done * (whole - done)
                 print(f"{done:,} of {whole:,}, {done / passed:,.0f} a second, {left:.0f} s left", file=sys.stderr)
 

@@ -195,7 +195,7 @@ class Bench:
         await link.close()
         return seconds
 
-    async def crowd(self, clients: int) -> int:
+    async def many_clients(self, clients: int) -> int:
         """Bytes that the server's memory grows by while it serves many clients at once."""
         links = [(await connect("127.0.0.1", self._link_port, bytes(16), PASSPHRASE))[0] for _ in range(clients)]
         self.command("watch")
@@ -252,7 +252,7 @@ def measure(bench: Bench, rounds: int, clients: int, megabytes: int) -> tuple[fl
             f"{name}: {megabytes} MiB, medians of {rounds}: link {speeds[0]:.0f} MiB/s, "
             f"bare ssl {speeds[1]:.0f} MiB/s (writes of {step >> 10} KiB), ratio of pairs {ratios[-1]:.2f}"
         )
-    growth = asyncio.run(bench.crowd(clients))
+    growth = asyncio.run(bench.many_clients(clients))
     print(f"server memory over the block while {clients} clients fetch it at once: {growth / 2**20:.1f} MiB")
     return min(ratios), growth
 

@@ -84,8 +84,8 @@ def take_run(folder: Path, width: int, height: int) -> None:
         lanfit = [sys.executable, "-P", "-m", "lanfit.cli"]
         key = ["--passphrase-file", str(place / "passphrase")]
         port = 20_000 + os.getpid() % 10_000 + width
-        told = ["--host", "127.0.0.1", "--port", str(port), "--clients", "2", "--epochs", "300", "--method", "fit"]
-        windows = [Window([*lanfit, "server", *told, "--yes", *key], width, height, place)]
+        reported = ["--host", "127.0.0.1", "--port", str(port), "--clients", "2", "--epochs", "300", "--method", "fit"]
+        windows = [Window([*lanfit, "server", *reported, "--yes", *key], width, height, place)]
         try:
             server = windows[0]
             server.wait_for("On each client run")
@@ -190,19 +190,19 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", choices=("members", "run"))
     parser.add_argument("--act", type=int, help=argparse.SUPPRESS)
-    told = parser.parse_args()
-    if told.act:
-        act(told.act)
+    reported = parser.parse_args()
+    if reported.act:
+        act(reported.act)
         return
     if shutil.which("tmux") is None:
         sys.exit("tmux is not installed: it is the terminal that the screens are taken of.")
-    told.folder.mkdir(parents=True, exist_ok=True)
+    reported.folder.mkdir(parents=True, exist_ok=True)
     for width, height in SIZES:
-        if told.only != "run":
+        if reported.only != "run":
             for count in (8, 25):
-                take_members(told.folder, count, width, height)
-        if told.only != "members":
-            take_run(told.folder, width, height)
+                take_members(reported.folder, count, width, height)
+        if reported.only != "members":
+            take_run(reported.folder, width, height)
 
 
 if __name__ == "__main__":

@@ -76,9 +76,9 @@ def measure(folder: Path, clients: int, rounds: int, pool: int) -> Measured:
     job = {"clients": clients, "method": "federated", "rounds": rounds, "epochs": 1, "pool": pool, "batch-size": 32}
     arguments = [str(part) for key, value in job.items() for part in (f"--{key}", value)]
     began, peak = time.monotonic(), dict[str, int]()
-    told = folder / "summary.json"  # too long for a pipe that nobody reads meanwhile
+    reported = folder / "summary.json"  # too long for a pipe that nobody reads meanwhile
     with (
-        told.open("wb") as file,
+        reported.open("wb") as file,
         subprocess.Popen([*map(str, command), *arguments], stdout=file, stderr=subprocess.DEVNULL) as run,
     ):
         whole = psutil.Process(run.pid)
@@ -88,7 +88,7 @@ def measure(folder: Path, clients: int, rounds: int, pool: int) -> Measured:
             except psutil.Error:
                 break
             time.sleep(0.1)
-    summary: dict[str, Any] = json.loads(told.read_bytes())
+    summary: dict[str, Any] = json.loads(reported.read_bytes())
     if summary.get("status") != "done":
         sys.exit(f"the run with {clients} clients did not end well: {summary}")
     later = summary["rounds"][1:]

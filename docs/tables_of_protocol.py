@@ -77,8 +77,8 @@ def _steps(steps: Sequence[auth.Step]) -> str:
 
 def _refusals() -> str:
     def sentence(why: auth.Refusal) -> str:
-        said = ERRORS[f"join.{why.name.lower().replace('_', '-')}"].message.removeprefix("{address}: ")
-        return said.format(seconds="*n*", theirs="version *n*", ours="*m*")
+        output = ERRORS[f"join.{why.name.lower().replace('_', '-')}"].message.removeprefix("{address}: ")
+        return output.format(seconds="*n*", theirs="version *n*", ours="*m*")
 
     rows = [(int(why), why.name, sentence(why)) for why in auth.Refusal]
     return table(["code", "name", "what the user reads"], rows)
@@ -104,12 +104,12 @@ def _messages(union: object, but: Sequence[type] = ()) -> str:
 
 def _struct(struct: type[msgspec.Struct], title: str) -> str:
     """A struct as a heading, its docstring, and a table of its fields."""
-    told = _field_docs(struct)
+    reported = _field_docs(struct)
     parts = [f"**{title}** {' '.join((struct.__doc__ or '').split())}"]
     fields = msgspec.structs.fields(struct)
     if fields:
         types = struct.__annotations__
-        rows = [(f"`{field.encode_name}`", types[field.name], told.get(field.name, "")) for field in fields]
+        rows = [(f"`{field.encode_name}`", types[field.name], reported.get(field.name, "")) for field in fields]
         parts.append(table(["field", "type", ""], rows))
     return "\n\n".join(parts)
 
@@ -118,7 +118,7 @@ def _field_docs(struct: type) -> dict[str, str]:
     """The docstrings below the fields of a class, which Python itself throws away."""
     [definition] = ast.parse(textwrap.dedent(inspect.getsource(struct))).body
     assert isinstance(definition, ast.ClassDef)
-    told = {}
+    reported = {}
     for field, text in zip(definition.body, definition.body[1:], strict=False):
         if (
             isinstance(field, ast.AnnAssign)
@@ -126,8 +126,8 @@ def _field_docs(struct: type) -> dict[str, str]:
             and isinstance(text, ast.Expr)
             and isinstance(text.value, ast.Constant)
         ):
-            told[field.target.id] = " ".join(str(text.value.value).split())
-    return told
+            reported[field.target.id] = " ".join(str(text.value.value).split())
+    return reported
 
 
 _PARTS = (

@@ -37,8 +37,8 @@ def answers(field: Field) -> str:
     try:
         value = field.parse("?")
     except InputError as refused:
-        told = re.fullmatch(r".*? is (?:not|neither) (?:one of: )?(.+)", refused.message, re.DOTALL)
-        return told[1].replace(" nor ", " or ") if told else refused.message
+        reported = re.fullmatch(r".*? is (?:not|neither) (?:one of: )?(.+)", refused.message, re.DOTALL)
+        return reported[1].replace(" nor ", " or ") if reported else refused.message
     return "names, separated by commas" if isinstance(value, tuple) else "text"
 
 

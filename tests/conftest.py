@@ -18,7 +18,7 @@ from leftovers import forget_this_process, mark_this_process, nothing_left
 
 if TYPE_CHECKING:
     from namespaces import Network
-    from tiny_place import TinyPlace
+    from small_workspace import SmallWorkspace
     from warm import WarmModels
 
 # Before anything imports Keras, here or in a child.
@@ -87,11 +87,11 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def tiny_place(tmp_path: Path, tiny_models: Path) -> TinyPlace:
+def small_workspace(tmp_path: Path, tiny_models: Path) -> SmallWorkspace:
     """A workspace with these models and twelve rows that fit them."""
-    from tiny_place import TinyPlace
+    from small_workspace import SmallWorkspace
 
-    return TinyPlace(tmp_path / "work", tiny_models)
+    return SmallWorkspace(tmp_path / "work", tiny_models)
 
 
 @pytest.fixture(scope="session")

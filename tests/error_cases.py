@@ -48,32 +48,32 @@ class Start:
     """Of `Program`."""
 
 
-Spoil = Callable[[Place], Start | None]
+Corrupt = Callable[[Place], Start | None]
 
 
 @dataclass(frozen=True)
 class ErrorCase:
     """What is done, the code that the server must end with, and what must be named beside the table's own words."""
 
-    spoil: Spoil
+    corrupt: Corrupt
     code: str
     causes: Sequence[str]
     named: Sequence[str]
     """Codes of errors that are told inside of the message of the first."""
 
     def __str__(self) -> str:
-        return f"{self.code}-{self.spoil.__name__}"
+        return f"{self.code}-{self.corrupt.__name__}"
 
 
 class ErrorCases(list[ErrorCase]):
     """The scenarios of a module."""
 
-    def fails_with(self, code: str, *causes: str, named: Sequence[str] = ()) -> Callable[[Spoil], Spoil]:
+    def fails_with(self, code: str, *causes: str, named: Sequence[str] = ()) -> Callable[[Corrupt], Corrupt]:
         """Write a scenario down."""
 
-        def add(spoil: Spoil) -> Spoil:
-            self.append(ErrorCase(spoil, code, causes, named))
-            return spoil
+        def add(corrupt: Corrupt) -> Corrupt:
+            self.append(ErrorCase(corrupt, code, causes, named))
+            return corrupt
 
         return add
 
@@ -83,7 +83,7 @@ def check(place: Place, case: ErrorCase, models: WarmModels, **usual: object) ->
 
     It runs in this process, unless it needs an environment of its own.
     """
-    start = case.spoil(place) or Start()
+    start = case.corrupt(place) or Start()
     before = place.files()
     values = {"port": free_port(), "clients": 2, **usual, **start.changes}
     arguments = (
@@ -95,13 +95,13 @@ def check(place: Place, case: ErrorCase, models: WarmModels, **usual: object) ->
     if "environment" in start.options:
         with Program(*arguments, folder=place.root, answers=start.answers, **start.options) as server:
             server.finish(exit_code(case.code))
-        said, output = server.said, server.stdout.decode()
+        printed, output = server.output, server.stdout.decode()
     else:
         options = {"passphrase": PASSPHRASE, "answers": start.answers, **start.options}
         done = run_here(models, place.root, arguments, **options)
         assert done.exit_code == exit_code(case.code), (done.output, done.exception)
-        said, output = done.stderr, done.stdout
-    assert "Traceback" not in said
+        printed, output = done.stderr, done.stdout
+    assert "Traceback" not in printed
     error = json.loads(output)
     assert set(error) == {"error", "hint", "code"}
     assert error["code"] == case.code, error
@@ -110,7 +110,7 @@ def check(place: Place, case: ErrorCase, models: WarmModels, **usual: object) ->
         assert_reported(code, error["error"])
     for cause in case.causes:
         assert cause in error["error"] + error["hint"], error
-    assert f"Error: {error['error']}\n  → {error['hint']}\n" in said.replace("\r\n", "\n")
+    assert f"Error: {error['error']}\n  → {error['hint']}\n" in printed.replace("\r\n", "\n")
     assert place.files() == before
 
 
@@ -139,16 +139,16 @@ class Dialogue:
 
     def answer(self, question: str, text: str) -> str:
         """Wait for a question, and type an answer; returns what was said until it came."""
-        said = self.expect(question)
+        printed = self.expect(question)
         self._program.type(text)
-        return said
+        return printed
 
     def explains(self, code: str, question: str) -> str:
         """The answer is explained in the words of this error, and the question comes again; returns what was said."""
-        said = self.expect(f"\n{question}")
-        assert_reported(code, said)
+        printed = self.expect(f"\n{question}")
+        assert_reported(code, printed)
         self._read -= len(question)
-        return said
+        return printed
 
 
 def exit_code(code: str) -> int:

@@ -106,7 +106,7 @@ def nothing_changed() -> Iterator[None]:
 
 
 def _without_shims(path: str) -> str:
-    """A search path without the folders that have nothing but code to run first, as those of hold_points.py."""
+    """A search path without the folders that have nothing but code to run first, as those of breakpoints.py."""
     folders = [Path(folder) for folder in path.split(os.pathsep)]
     while folders and {re.sub(r"^go-\d+$", "go", each.name) for each in folders[0].glob("*")} <= _OF_SHIMS:
         del folders[0]

@@ -31,7 +31,7 @@ class ManyAgents:
     """`count` agents, and what each has been told."""
 
     def __init__(self, folder: Path, port: int, count: int) -> None:
-        self.said: list[list[str]] = [[] for _ in range(count)]
+        self.output: list[list[str]] = [[] for _ in range(count)]
         self.states = [ClientState.take(Workspace(folder / f"crowd-{number}")) for number in range(count)]
         self.agents = [
             Agent(
@@ -40,14 +40,14 @@ class ManyAgents:
                 Workspace(folder / f"crowd-{number}"),
                 f"crowd-{number}",
                 Runtime("tensorflow", "cpu", 1),
-                said.append,
+                output.append,
             )
-            for number, (state, said) in enumerate(zip(self.states, self.said, strict=True))
+            for number, (state, output) in enumerate(zip(self.states, self.output, strict=True))
         ]
 
     def joined(self) -> int:
         """How often agents have joined, all together."""
-        return sum(line.startswith("Joined ") for said in self.said for line in said)
+        return sum(line.startswith("Joined ") for output in self.output for line in output)
 
     async def until_joined(self, times: int) -> float:
         """Wait until each has joined so often; returns how many seconds that took."""
@@ -107,4 +107,4 @@ async def come_back(place: Place, folder: Path, count: int, **job: object) -> tu
                 seconds = await people.until_joined(2)
                 again.interrupt()
                 await asyncio.to_thread(again.finish, 130)
-            return seconds, [line for said in people.said for line in said]
+            return seconds, [line for output in people.output for line in output]

@@ -55,7 +55,7 @@ class Program:
         argv = _argv(command) if command else [sys.executable, "-P", "-m", "lanfit.cli", *map(str, arguments)]
         if namespace is not None:  # `ip` becomes the program: the same process, with the signals that it is sent
             argv = ["ip", "netns", "exec", namespace, *argv]
-        self._said = ""
+        self._output = ""
         self._changed = threading.Condition()
         self._terminal: int | None = None
         if terminal:
@@ -100,7 +100,7 @@ class Program:
 
     def _on_output(self, text: str) -> None:
         with self._changed:
-            self._said += text
+            self._output += text
             self._changed.notify_all()
 
     def _read_errors(self) -> None:
@@ -128,28 +128,28 @@ class Program:
                 self._changed.notify_all()
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """What it has printed on stderr, or at its terminal, so far."""
         with self._changed:
-            return self._said
+            return self._output
 
     def expect(self, pattern: str, *, seconds: float = PATIENCE) -> re.Match[str]:
         """Wait until it has said something that matches."""
-        return self._wait_for(pattern, lambda: self._said, seconds)
+        return self._wait_for(pattern, lambda: self._output, seconds)
 
     def expect_output(self, pattern: str, *, seconds: float = PATIENCE) -> re.Match[str]:
         """Wait until it has printed something on stdout that matches."""
         return self._wait_for(pattern, lambda: self.stdout.decode(), seconds)
 
-    def _wait_for(self, pattern: str, said: Callable[[], str], seconds: float) -> re.Match[str]:
+    def _wait_for(self, pattern: str, output: Callable[[], str], seconds: float) -> re.Match[str]:
         deadline = time.monotonic() + seconds
         with self._changed:
-            while (found := re.search(pattern, said())) is None:
+            while (found := re.search(pattern, output())) is None:
                 left = deadline - time.monotonic()
                 ended = self.process.poll() is not None and not any(reader.is_alive() for reader in self._readers)
                 if left <= 0 or ended:
                     what = f"ended with {self.process.returncode}" if ended else f"{seconds:.0f} s went by"
-                    raise AssertionError(f"{what} before it said {pattern!r}. It said:\n{self._said}")
+                    raise AssertionError(f"{what} before it said {pattern!r}. It said:\n{self._output}")
                 self._changed.wait(min(left, 0.5))
         return found
 
@@ -176,10 +176,10 @@ class Program:
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"it did not end within {seconds:.0f} s. It said:\n{self.said}") from None
+            raise AssertionError(f"it did not end within {seconds:.0f} s. It said:\n{self.output}") from None
         for reader in self._readers:
             reader.join(PATIENCE)
-        assert expected in (None, code), f"it ended with {code}, not {expected}. It said:\n{self.said}"
+        assert expected in (None, code), f"it ended with {code}, not {expected}. It said:\n{self.output}"
         return code
 
     def descendants(self) -> list[psutil.Process]:
@@ -376,11 +376,11 @@ def refused(place: Place, *arguments: object, **options: object) -> str:
     before = place.files()
     with place.server(*arguments, **options) as server:
         server.finish(2)
-    assert "Traceback" not in server.said
-    assert "  → " in server.said, "there is no hint"
+    assert "Traceback" not in server.output
+    assert "  → " in server.output, "there is no hint"
     assert server.stdout == b""
     assert place.files() == before
-    return server.said
+    return server.output
 
 
 def offline(home: Path) -> dict[str, str]:

@@ -65,7 +65,7 @@ class ScriptedServer:
 @asynccontextmanager
 async def scripted_server(
     folder: Path,
-    said: list[str],
+    output: list[str],
     *,
     warm: bool = True,
     server: str = "server",
@@ -83,20 +83,22 @@ async def scripted_server(
         options: of the agent.
     """
     with registered(*backends):
-        async with _scripted_server(folder, said, warm, server, once, options) as played:
-            yield played
+        async with _scripted_server(folder, output, warm, server, once, options) as with_clients:
+            yield with_clients
 
 
 @asynccontextmanager
 async def _scripted_server(
-    folder: Path, said: list[str], warm: bool, server: str, once: bool, options: Mapping[str, Any]
+    folder: Path, output: list[str], warm: bool, server: str, once: bool, options: Mapping[str, Any]
 ) -> AsyncIterator[tuple[ScriptedServer, Agent, asyncio.Task[None]]]:
     identity = Identity.load_or_create(folder / server)
     scripted = ScriptedServer()
     listener = await listen("127.0.0.1", 0, identity, FakeGate(stretch("a b c d", identity.salt)), scripted)
     state = ClientState.take(Workspace(folder))
     runtime = Runtime(NAME, "auto", 1)
-    agent = Agent(Server("127.0.0.1", listener.port), state, Workspace(folder), "lab", runtime, said.append, **options)
+    agent = Agent(
+        Server("127.0.0.1", listener.port), state, Workspace(folder), "lab", runtime, output.append, **options
+    )
     if warm:
         await agent.start()
     running = asyncio.create_task(agent.run("a b c d", once=once))

@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from breakpoints import Breakpoint, shim
 from forking import VARIABLE, likeness
-from hold_points import Hold, shim
 
 from lanfit.backends import check_backend
 from lanfit.core.child import Child
@@ -123,7 +123,7 @@ def test_what_libraries_read_while_they_are_imported_makes_a_trainer_start_in_fu
 
 
 def test_a_trainer_that_was_held_and_stepped_is_like_others(tmp_path: Path) -> None:
-    hold = Hold(tmp_path / "hold")
+    hold = Breakpoint(tmp_path / "hold")
     hold.step()
     hold.step()
     hold.let_go()

@@ -157,8 +157,8 @@ def test_every_lie_is_cut_off_or_refused_and_the_honest_client_ends_its_run(plac
             first.finish()
             second.finish()
     assert [each["name"] for each in place.summary()["clients"]] == ["honest-1", "honest-2"]
-    assert "Traceback" not in server.said, server.said
-    assert "\x1b" not in server.said
+    assert "Traceback" not in server.output, server.output
+    assert "\x1b" not in server.output
     assert not (place.root.parent / "logs").exists()
 
 

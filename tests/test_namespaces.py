@@ -24,15 +24,15 @@ def test_machines_at_one_switch_reach_each_other_by_both_families(network: Netwo
     assert other.python(CONNECT, "fd00::1").strip() == "ECONNREFUSED"
 
 
-@pytest.mark.parametrize(("kind", "heard"), [("prohibit", "EHOSTUNREACH"), ("unreachable", "EHOSTUNREACH")])
-def test_a_router_refuses_as_a_firewall_does(network: Network, kind: str, heard: str) -> None:
+@pytest.mark.parametrize(("kind", "received"), [("prohibit", "EHOSTUNREACH"), ("unreachable", "EHOSTUNREACH")])
+def test_a_router_refuses_as_a_firewall_does(network: Network, kind: str, received: str) -> None:
     router, pc = network.machine(), network.machine()
     pc.connect(router, "10.99.0.2/24", port="eth1", to=("10.99.0.254/24",))
     pc.default_route("10.99.0.254")
     router.forward()
     router.route(kind, "10.99.7.0/24")
 
-    assert pc.python(CONNECT, "10.99.7.1").strip() == heard
+    assert pc.python(CONNECT, "10.99.7.1").strip() == received
 
 
 def test_a_machine_has_the_interfaces_that_it_was_given(network: Network) -> None:

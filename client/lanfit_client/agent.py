@@ -98,7 +98,7 @@ class Server:
     fingerprint: str | None = None
 
 
-class PartsAnswers(Protocol):
+class PartsChooser(Protocol):
     """Chooses the parts of the rows on which this client trains."""
 
     async def answer(self, of: int) -> TakeParts:
@@ -147,8 +147,8 @@ class Agent:
         least_rows: int = LEAST_ROWS,
         remembers: bool = True,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
-        keeping: CachePolicy | None = None,
-        parts: PartsAnswers | None = None,
+        cache_policy: CachePolicy | None = None,
+        parts: PartsChooser | None = None,
         corrections: Corrections | None = None,
         allowed: Allowed | None = None,
         log_trouble: Callable[[str], None] | None = None,
@@ -159,11 +159,11 @@ class Agent:
         self._allowed = allowed or Allowed()
         self._joined_with = self._allowed.specs
         self.worker = Worker(
-            state, workspace, own, runtime, fixed, self._send_soon, log, keeping or CachePolicy(), self._allowed,
+            state, workspace, own, runtime, fixed, self._send_soon, log, cache_policy or CachePolicy(), self._allowed,
             detail, log_now, least_rows,
         )  # fmt: skip
         self._consent = consent or Consent(own, state.data_consents, given=data is not None)
-        self._asking: tuple[WorkItem, asyncio.Task[None]] | None = None
+        self._pending_consent: tuple[WorkItem, asyncio.Task[None]] | None = None
         """The work that waits for the consent of the user, and the coroutine that waits."""
         self.sending: Transfer | None = None
         """The results that are being sent."""
@@ -269,13 +269,13 @@ class Agent:
 
     def _lost(self, link: Link, lost: LanfitError, wait: float) -> None:
         """Report the end of the link, and what follows. A client that waits for the next run reports no attempts."""
-        worker, on_purpose = self.worker, link.said_goodbye and not link.broken
+        worker, on_purpose = self.worker, link.closed_cleanly and not link.broken
         at_work, results = worker.progress() is not None, len(worker.outbox)
         address = with_port(self._server.host, self._server.port)
         if link.broken:
             lost = lanfit_error("link.broken", address=address, reason=sanitize(link.broken, 300), seconds=wait)
         self._log(link_ended_message(lost, address, on_purpose=on_purpose, at_work=at_work, results=results))
-        if advice := self._large_packet_loss.lost(link.stood_still, link.bytes_received):
+        if advice := self._large_packet_loss.lost(link.stalled, link.bytes_received):
             self._log(advice)
         self._knows_it_ended = on_purpose
 
@@ -283,9 +283,9 @@ class Agent:
 
     async def _join(self, passphrase: Passphrase) -> Link:
         """Log in, and retry until the server is available."""
-        began, said, reason = time.monotonic(), 0.0, ""
+        began, last_log, reason = time.monotonic(), 0.0, ""
         if self._knows_it_ended:  # its absence is expected for a while
-            said, reason = began, _ENDED
+            last_log, reason = began, _ENDED
         while True:
             attempt = time.monotonic()
             wait = RETRY_SECONDS
@@ -303,13 +303,13 @@ class Agent:
                 if isinstance(failed, TryLater):
                     wait = failed.retry_after
                 now = time.monotonic()
-                later, due = isinstance(failed, TryLater), now - said >= REMIND_SECONDS
+                later, due = isinstance(failed, TryLater), now - last_log >= REMIND_SECONDS
                 if due or (failed.message != reason and (later or reason != _ENDED)):
                     waited = f" ({now - began:.0f} s so far)" if reason else ""
                     self._log_trouble(
                         f"{failed.message}. {failed.hint} Retrying every {wait:.0f} s{waited}; Ctrl-C stops it."
                     )
-                    said, reason = now, failed.message
+                    last_log, reason = now, failed.message
                 await asyncio.sleep(wait)
                 continue
             self._bind_results(identity)  # before this server is remembered
@@ -512,13 +512,13 @@ class Agent:
                 worker.outbox.remove(block)
                 self._log(f"The server refused a result: {reason}.")
             case Cancel(run, task, reason):
-                if self._asking is not None and self._asking[0].key == ("task", run, task):
+                if self._pending_consent is not None and self._pending_consent[0].key == ("task", run, task):
                     self._ask_no_more()
                 await worker.cancel(run, task)
                 self._log(f"Task {task} is no longer assigned to this client: {reason}.")
             case Adjust(run, task, adjustment):
-                if self._asking is not None and self._asking[0].key == ("task", run, task):
-                    self._asking[0].adjust(adjustment)
+                if self._pending_consent is not None and self._pending_consent[0].key == ("task", run, task):
+                    self._pending_consent[0].adjust(adjustment)
                 await worker.adjust(run, task, adjustment)
             case RunEnded(run, status, text):
                 await self._end_corrections()
@@ -537,7 +537,7 @@ class Agent:
         self._ask_no_more()
         assert self._identity is not None
         if item.own and not self._consent.is_given(self._identity.fingerprint):
-            self._asking = item, self._start(self._take_if_allowed(item, link, self._identity))
+            self._pending_consent = item, self._start(self._take_if_allowed(item, link, self._identity))
         else:
             await self._begin(item, link)
 
@@ -549,7 +549,7 @@ class Agent:
     async def _take_if_allowed(self, item: WorkItem, link: Link, server: ServerIdentity) -> None:
         address = with_port(self._server.host, self._server.port)
         allowed = await self._consent.ask(server.fingerprint, address)
-        self._asking = None
+        self._pending_consent = None
         if allowed:
             await self._begin(item, link)
         else:
@@ -557,9 +557,9 @@ class Agent:
 
     def _ask_no_more(self) -> None:
         """Drop the work that waits for consent; the question stays open, and its answer is remembered."""
-        asking, self._asking = self._asking, None
-        if asking is not None:
-            asking[1].cancel()
+        pending, self._pending_consent = self._pending_consent, None
+        if pending is not None:
+            pending[1].cancel()
 
     def _welcome(self, link: Link, welcome: Welcome) -> None:
         """Handle the successful login: send the messages that had to wait."""
@@ -590,8 +590,8 @@ class Agent:
         """Report which custom objects are missing here for the server's model. Nothing is executed."""
         try:
             self._allowed.of(files, objects)
-        except InputError as wrong:
-            self._log(f"Not in this run: {wrong.message}. {wrong.hint}")
+        except InputError as error:
+            self._log(f"Not in this run: {error.message}. {error.hint}")
 
     def allow(self, path: Path) -> None:
         """Allow one more custom objects file, on request of the user of this machine.
@@ -602,7 +602,7 @@ class Agent:
         self._allowed.add(path)
         self._send_soon(Allow(self._allowed.specs))
 
-    async def _answer_parts(self, link: Link, parts: PartsAnswers, of: int) -> None:
+    async def _answer_parts(self, link: Link, parts: PartsChooser, of: int) -> None:
         answer = await parts.answer(of)
         self._unanswered -= 1
         self._name = answer.name
@@ -700,19 +700,19 @@ class Agent:
 
 def differing_versions(lanfit: str, keras: str) -> list[str]:
     """Return the message about a server with another version of lanfit or Keras."""
-    said = []
+    notes = []
     if (there := lanfit) != __version__:
-        said.append(
+        notes.append(
             f"Note: the server has lanfit {there}, this client {__version__}: install the same version on both "
             "machines if something fails."
         )
     here, there = keras_version(), keras
     if here and there and here != there:
-        said.append(
+        notes.append(
             f"Note: the server has Keras {there}, this client {here}: the client tries to build the model before "
             "it receives its rows."
         )
-    return said
+    return notes
 
 
 async def _ignoring_the_end(sending: Coroutine[Any, Any, None], link: Link | None) -> None:
@@ -721,7 +721,7 @@ async def _ignoring_the_end(sending: Coroutine[Any, Any, None], link: Link | Non
         await sending
     except ConnectionFailed:
         pass
-    except RemoteProtocolError as wrong:
+    except RemoteProtocolError as error:
         if link is None:
             raise
-        link.cut(wrong.message)
+        link.cut(error.message)

@@ -28,12 +28,12 @@ from lanfit.settings.fields import Value
 from lanfit.settings.timeouts import Timeouts
 from lanfit.wire.messages import Runtime
 from lanfit_client.agent import Agent, Server
-from lanfit_client.bar import Line, bar_lines
 from lanfit_client.connect import Passphrase, WrongPassphrase
 from lanfit_client.consent import Consent
 from lanfit_client.corrections import Corrections
-from lanfit_client.parts import PartsQuestions
-from lanfit_client.prompts import Questions
+from lanfit_client.parts import PartsPrompts
+from lanfit_client.progress_bar import Line, bar_lines
+from lanfit_client.prompts import Prompts
 from lanfit_client.settings import DEFAULT_PORT, FIELDS, LEAST_ROWS, JoinLine
 from lanfit_client.store.cache import CACHE_LIMIT
 from lanfit_client.store.known_servers import FingerprintChanged, KnownServers
@@ -97,14 +97,14 @@ class Client:
         allowed = _allowed(options)
         timeouts = Timeouts.of(options.settings, options.workspace.client_settings)
         name = str(options.value("name") or state.name or socket.gethostname())
-        self._questions = Questions(self._terminal)
-        parts = PartsQuestions(self._terminal, options.given, options.settings, name, self._questions)
+        self._prompts = Prompts(self._terminal)
+        parts = PartsPrompts(self._terminal, options.given, options.settings, name, self._prompts)
         consent = Consent(
             own,
             state.data_consents,
             given=data is not None or options.child,  # by its server: both belong to one user
             terminal=self._terminal,
-            questions=self._questions,
+            prompts=self._prompts,
         )
         try:
             with LoopThread() as loop:
@@ -121,7 +121,7 @@ class Client:
                     least_rows=int(str(options.value("min_rows") or LEAST_ROWS)),
                     remembers=not options.child,
                     timeouts=timeouts,
-                    keeping=_keeping(options),
+                    cache_policy=_cache_policy(options),
                     parts=parts,
                     corrections=Corrections(own, self._terminal.log, self._terminal.on_enter),
                     allowed=allowed,
@@ -173,16 +173,16 @@ class Client:
         while True:
             try:
                 with self._terminal.area(partial(self._bar, agent, Pace())):
-                    self._questions.serve(loop.submit(agent.run(passphrase, once=self._options.once)))
+                    self._prompts.serve(loop.submit(agent.run(passphrase, once=self._options.once)))
                 return
             except FingerprintChanged as changed:
                 if not self._trusts(changed):
                     raise
                 agent.trust(changed.shown)
-            except WrongPassphrase as wrong:
+            except WrongPassphrase as error:
                 if not 0 < self._typed < ATTEMPTS:
                     raise
-                self._terminal.explain(wrong)
+                self._terminal.explain(error)
                 passphrase = self._type_passphrase()
 
     @staticmethod
@@ -211,8 +211,8 @@ class Client:
 
         try:
             self._loop.call(allow())
-        except InputError as wrong:
-            self._terminal.explain(wrong)
+        except InputError as error:
+            self._terminal.explain(error)
 
     def _type_passphrase(self) -> str:
         if self._terminal.interactive:
@@ -248,7 +248,7 @@ class Client:
             )
 
 
-def _keeping(options: Options) -> CachePolicy:
+def _cache_policy(options: Options) -> CachePolicy:
     """Return which received data is kept; none by a client that a server started on its own machine."""
     limit, data = options.value("cache_limit"), options.value("keep_data")
     return CachePolicy(

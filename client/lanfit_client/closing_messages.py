@@ -47,14 +47,14 @@ class LargePacketLoss:
     def __init__(self) -> None:
         self._in_a_row = 0
 
-    def lost(self, stood_still: str, received: int) -> str:
+    def lost(self, stalled: str, received: int) -> str:
         """Record the end of a link that had logged in; return a message at the second such end in a row.
 
         Args:
-            stood_still: as `Link.stood_still`.
+            stalled: as `Link.stalled`.
             received: bytes received over it.
         """
-        large = stood_still == "stuck" or (stood_still == "silent" and received < SMALL_TRAFFIC)
+        large = stalled == "stuck" or (stalled == "silent" and received < SMALL_TRAFFIC)
         self._in_a_row = self._in_a_row + 1 if large else 0
         if self._in_a_row < 2:
             return ""

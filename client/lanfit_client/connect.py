@@ -34,7 +34,7 @@ Passphrase = str | bytes
 #: An impostor can choose the delay of a refusal, because it is not authenticated yet. So a client retries after at
 #: most this many seconds, which costs a server almost nothing.
 LONGEST_RETRY = 300
-LONGEST_SAID = 24 * 3600
+LONGEST_SHOWN = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class ServerIdentity:
 class TryLater(ConnectionFailed):
     """The server refused temporarily: banned, full, or still being set up."""
 
-    def __init__(self, retry_after: float, *said: str) -> None:
-        super().__init__(*said)
+    def __init__(self, retry_after: float, *lines: str) -> None:
+        super().__init__(*lines)
         self.retry_after = retry_after
 
 
@@ -197,7 +197,7 @@ async def _log_in(
 
 
 def _refusal(why: Refusal, seconds: int, address: str) -> LanfitError:
-    said_seconds = min(seconds, LONGEST_SAID)
+    shown_seconds = min(seconds, LONGEST_SHOWN)
     match why:
         case Refusal.PASSPHRASE:
             return WrongPassphrase(*texts("join.passphrase", address=address))
@@ -205,9 +205,9 @@ def _refusal(why: Refusal, seconds: int, address: str) -> LanfitError:
             theirs = f"version {seconds}" if seconds else "another version"
             return lanfit_error("join.version", address=address, theirs=theirs, ours=VERSION)
         case Refusal.BANNED:
-            said = texts("join.banned", address=address, seconds=said_seconds)
+            lines = texts("join.banned", address=address, seconds=shown_seconds)
         case Refusal.FULL:
-            said = texts("join.full", address=address, seconds=said_seconds)
+            lines = texts("join.full", address=address, seconds=shown_seconds)
         case Refusal.NOT_READY:
-            said = texts("join.not-ready", address=address)
-    return TryLater(float(min(max(1, seconds), LONGEST_RETRY)), *said)
+            lines = texts("join.not-ready", address=address)
+    return TryLater(float(min(max(1, seconds), LONGEST_RETRY)), *lines)

@@ -21,7 +21,7 @@ from lanfit.core.text import pluralize
 from lanfit.net.tls import format_fingerprint
 from lanfit.settings.fields import yes_or_no
 from lanfit_client.corrections import snapshot
-from lanfit_client.prompts import Questions
+from lanfit_client.prompts import Prompts
 
 
 class Consented(msgspec.Struct, frozen=True):
@@ -74,13 +74,13 @@ class Consent:
         *,
         given: bool,
         terminal: Terminal | None = None,
-        questions: Questions | None = None,
+        prompts: Prompts | None = None,
     ) -> None:
         self._folder = folder
         self._consents = Consents(file)
         self._given = given
         self._terminal = terminal
-        self._questions = questions
+        self._prompts = prompts
         self._answers: dict[bytes, concurrent.futures.Future[bool]] = {}
 
     def is_given(self, fingerprint: bytes) -> bool:
@@ -92,14 +92,14 @@ class Consent:
 
         For the agent. The question stays open when the link that caused it has ended.
         """
-        terminal, questions = self._terminal, self._questions
-        if terminal is None or questions is None or not terminal.interactive:
+        terminal, prompts = self._terminal, self._prompts
+        if terminal is None or prompts is None or not terminal.interactive:
             return False
         if fingerprint not in self._answers:
-            self._answers[fingerprint] = questions.submit(lambda: self._ask(terminal, questions, fingerprint, address))
+            self._answers[fingerprint] = prompts.submit(lambda: self._ask(terminal, prompts, fingerprint, address))
         return await asyncio.shield(asyncio.wrap_future(self._answers[fingerprint]))
 
-    def _ask(self, terminal: Terminal, questions: Questions, fingerprint: bytes, address: str) -> bool:
+    def _ask(self, terminal: Terminal, prompts: Prompts, fingerprint: bytes, address: str) -> bool:
         """Ask for consent; runs in the main thread."""
         files = snapshot(self._folder)
         held = f"{pluralize(len(files), 'file')}, {readable_size(sum(size for _, size, _ in files))}"
@@ -112,7 +112,7 @@ class Consent:
         )
 
         def read(text: str) -> bool:
-            questions.check_wanted()
+            prompts.check_wanted()
             return yes_or_no(text)
 
         allowed = terminal.ask(
@@ -123,9 +123,9 @@ class Consent:
             return False
         try:
             self._consents.add(fingerprint, address)
-        except OSError as wrong:
+        except OSError as error:
             terminal.log(
                 "The server may use the data until this client ends; the answer could not be saved "
-                f"({wrong.strerror or wrong})."
+                f"({error.strerror or error})."
             )
         return True

@@ -42,12 +42,12 @@ def check_lease(lease: Lease) -> None:
         LanfitError: it can't; the field is named.
     """
     fit = lease.fit
-    _whole("attempt", lease.attempt, 1, MOST_STEPS)
+    _int_in_range("attempt", lease.attempt, 1, MOST_STEPS)
     _check_fit(fit)
     if fit.own is not None:
-        _check_own(fit.own)
+        _check_client_data(fit.own)
     _check_model(fit.model, lease.weights.arrays)
-    _check_shard(lease.shard.arrays, dealt=fit.own is None)
+    _check_shard(lease.shard.arrays, has_rows=fit.own is None)
     if lease.rows is not None:
         _check_rows(lease.rows.arrays, fit)
     if lease.shown is not None:
@@ -56,51 +56,51 @@ def check_lease(lease: Lease) -> None:
 
 def check_survey(survey: Survey) -> None:
     """Check that the client's own files can be surveyed with this request. Raises like `check_lease`."""
-    _check_own(survey.own)
+    _check_client_data(survey.own)
     _check_model(survey.model, survey.weights.arrays)
 
 
 def check_evaluation(task: EvaluateTask) -> None:
     """Check that models can be evaluated with this request. Raises like `check_lease`."""
     if task.own is not None:
-        _check_own(task.own)
+        _check_client_data(task.own)
     _one_of("rows", task.rows, ("test", "validation"))
-    _whole("members", len(task.members), 1, MOST_STEPS)
+    _int_in_range("members", len(task.members), 1, MOST_STEPS)
     for member in task.members:
         _check_model(task.model, member.arrays)
-    _check_shard(task.shard.arrays, dealt=False)
+    _check_shard(task.shard.arrays, has_rows=False)
 
 
 def _check_fit(fit: FitTask) -> None:
-    _whole("epochs", fit.epochs, 0 if fit.local_steps else 1, MOST_EPOCHS)
-    _whole("batch_size", fit.batch_size, 1, MOST_ROWS)
-    _whole("seed", fit.seed, 0, MOST_SEED)
-    _whole("patience", fit.patience, 0, MOST_EPOCHS)
-    _whole("round", fit.round, 0, MOST_STEPS)
-    _whole("local_steps", fit.local_steps, 0, MOST_STEPS)
-    _whole("first_step", fit.first_step, 0, MOST_STEPS)
-    _whole("runtime.threads", fit.runtime.threads, 0, MOST_THREADS)
+    _int_in_range("epochs", fit.epochs, 0 if fit.local_steps else 1, MOST_EPOCHS)
+    _int_in_range("batch_size", fit.batch_size, 1, MOST_ROWS)
+    _int_in_range("seed", fit.seed, 0, MOST_SEED)
+    _int_in_range("patience", fit.patience, 0, MOST_EPOCHS)
+    _int_in_range("round", fit.round, 0, MOST_STEPS)
+    _int_in_range("local_steps", fit.local_steps, 0, MOST_STEPS)
+    _int_in_range("first_step", fit.first_step, 0, MOST_STEPS)
+    _int_in_range("runtime.threads", fit.runtime.threads, 0, MOST_THREADS)
     _one_of("runtime.backend", fit.runtime.backend, ("", *backends.names()))
     _one_of("runtime.device", fit.runtime.device, ("", "auto", "cpu", "gpu"))
     if not 0 <= fit.proximal < math.inf:
         _refuse("proximal", fit.proximal, "a number from 0")
     if (fold := fit.fold) is not None:
-        _whole("fold.of", fold.of, 2, MOST_ROWS)
-        _whole("fold.number", fold.number, 1, fold.of)
-        _whole("fold.seed", fold.seed, 0, MOST_SEED)
+        _int_in_range("fold.of", fold.of, 2, MOST_ROWS)
+        _int_in_range("fold.number", fold.number, 1, fold.of)
+        _int_in_range("fold.seed", fold.seed, 0, MOST_SEED)
         _share("fold.validation_split", fold.validation_split)
 
 
-def _check_own(own: ClientData) -> None:
-    _whole("own.batch_size", own.batch_size, 1, MOST_ROWS)
+def _check_client_data(own: ClientData) -> None:
+    _int_in_range("own.batch_size", own.batch_size, 1, MOST_ROWS)
     _share("own.test_split", own.test_split)
     _share("own.validation_split", own.validation_split)
-    _whole("own.folds", own.folds, 0, MOST_ROWS)
-    _whole("own.seed", own.seed, 0, MOST_SEED)
-    _whole("own.parts_of", own.parts_of, 0, MOST_ROWS)
+    _int_in_range("own.folds", own.folds, 0, MOST_ROWS)
+    _int_in_range("own.seed", own.seed, 0, MOST_SEED)
+    _int_in_range("own.parts_of", own.parts_of, 0, MOST_ROWS)
     if own.parts_of:
-        _whole("own.last_part", own.last_part, 1, own.parts_of)
-        _whole("own.first_part", own.first_part, 1, own.last_part)
+        _int_in_range("own.last_part", own.last_part, 1, own.parts_of)
+        _int_in_range("own.first_part", own.first_part, 1, own.last_part)
 
 
 @lru_cache(maxsize=4)  # each round sends the same one; with hundreds of layers checking takes a fifth of a second
@@ -111,7 +111,7 @@ def _check_model(model: Model, arrays: tuple[ArraySpec, ...]) -> None:
     for name, shape in (("model.input_shape", model.input_shape), ("model.output_shape", model.output_shape)):
         _check_shape(name, shape)
     if model.ids is not None:
-        _whole("model.ids", model.ids, 1, MOST_VALUES)
+        _int_in_range("model.ids", model.ids, 1, MOST_VALUES)
     _check_arrays(model)
     check_specs(arrays, LARGEST_BLOCK)
     check_size(model.architecture, arrays)
@@ -123,7 +123,7 @@ def _check_model(model: Model, arrays: tuple[ArraySpec, ...]) -> None:
 def _check_arrays(model: Model) -> None:
     """Check the specs of several inputs and outputs."""
     for kind, specs in (("inputs", model.inputs), ("outputs", model.outputs)):
-        _whole(f"model.{kind}", len(specs), min(1, len(model.inputs) + len(model.outputs)), MOST_ARRAYS)
+        _int_in_range(f"model.{kind}", len(specs), min(1, len(model.inputs) + len(model.outputs)), MOST_ARRAYS)
         names = [each.name for each in specs]
         if len(set(names)) < len(names) or any(not name or OF in name for name in names):
             _refuse(f"model.{kind}", ", ".join(names), "different names without a colon")
@@ -132,16 +132,16 @@ def _check_arrays(model: Model) -> None:
             _check_shape(f"model.{kind}.shape", each.shape)
     for given in model.inputs:
         if given.ids is not None:
-            _whole("model.inputs.ids", given.ids, 1, MOST_VALUES)
+            _int_in_range("model.inputs.ids", given.ids, 1, MOST_VALUES)
     for output in model.outputs:
         _one_of("model.outputs.target", output.target, tuple(Target))
 
 
 def _check_shape(name: str, shape: tuple[int | None, ...]) -> None:
-    _whole(name, len(shape), 1, MOST_AXES)
+    _int_in_range(name, len(shape), 1, MOST_AXES)
     for length in shape:
         if length is not None:
-            _whole(name, length, 0, MOST_VALUES)
+            _int_in_range(name, length, 0, MOST_VALUES)
 
 
 def _check_rate(spec: CompileSpec) -> None:
@@ -151,7 +151,7 @@ def _check_rate(spec: CompileSpec) -> None:
         raise lanfit_error("compile.learning-rate", rate=rate)
 
 
-def _check_shard(arrays: tuple[ArraySpec, ...], *, dealt: bool) -> None:
+def _check_shard(arrays: tuple[ArraySpec, ...], *, has_rows: bool) -> None:
     check_specs(arrays, LARGEST_BLOCK)
     shapes = {spec.name: spec.shape for spec in arrays}
     kinds = kinds_of(list(shapes))
@@ -160,7 +160,7 @@ def _check_shard(arrays: tuple[ArraySpec, ...], *, dealt: bool) -> None:
         if () in rows.values() or len(set(rows.values())) > 1:
             found = ", ".join(f"{name} {list(shapes[name])}" for name in rows)
             _refuse("shard", found, "as many rows of each")
-    if dealt and not any(shapes[name][0] for name in kinds["train"] if name.startswith("x_")):
+    if has_rows and not any(shapes[name][0] for name in kinds["train"] if name.startswith("x_")):
         _refuse("shard", "no x_train", "rows to train on")
 
 
@@ -173,7 +173,7 @@ def _check_rows(arrays: tuple[ArraySpec, ...], fit: FitTask) -> None:
     if [(spec.name, spec.dtype, len(spec.shape)) for spec in arrays] != lists:
         found = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in arrays)
         _refuse("rows", found, "a list of train and validation each, of int64")
-    _whole("rows.train", arrays[0].shape[0], 1, MOST_ROWS)
+    _int_in_range("rows.train", arrays[0].shape[0], 1, MOST_ROWS)
 
 
 def _check_shown(arrays: tuple[ArraySpec, ...], fit: FitTask) -> None:
@@ -185,10 +185,10 @@ def _check_shown(arrays: tuple[ArraySpec, ...], fit: FitTask) -> None:
     if [spec.name for spec in arrays] != names or len({spec.shape[:1] for spec in arrays}) != 1 or not arrays[0].shape:
         found = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in arrays)
         _refuse("shown", found, "as many rows of each input")
-    _whole("shown", arrays[0].shape[0], 1, MOST_SHOWN)
+    _int_in_range("shown", arrays[0].shape[0], 1, MOST_SHOWN)
 
 
-def _whole(field: str, value: int, least: int, most: int) -> None:
+def _int_in_range(field: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
         _refuse(field, value, f"a whole number from {least} to {most}")
 

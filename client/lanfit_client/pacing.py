@@ -55,13 +55,13 @@ class Flow:
     """A token bucket that refills over time."""
 
     since: float
-    room: float = MOST_AT_ONCE
+    budget: float = MOST_AT_ONCE
 
     def wait(self, size: int, now: float) -> float:
         """Consume an amount; return for how many seconds to accept nothing more."""
-        self.room = min(MOST_AT_ONCE, self.room + max(0.0, now - self.since) * MOST_A_SECOND) - size
+        self.budget = min(MOST_AT_ONCE, self.budget + max(0.0, now - self.since) * MOST_A_SECOND) - size
         self.since = now
-        return max(0.0, -self.room / MOST_A_SECOND)
+        return max(0.0, -self.budget / MOST_A_SECOND)
 
 
 @dataclass

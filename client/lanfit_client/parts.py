@@ -11,10 +11,10 @@ from lanfit.core.text import pluralize
 from lanfit.settings.fields import Value
 from lanfit.settings.parts import PartRange, read_range
 from lanfit.wire.messages import TakeParts
-from lanfit_client.prompts import Questions
+from lanfit_client.prompts import Prompts
 
 
-class PartsQuestions:
+class PartsPrompts:
     """Asks for a name and for parts once per run, however often the server requests them.
 
     Args:
@@ -30,19 +30,19 @@ class PartsQuestions:
         given: Mapping[str, Value],
         settings: Mapping[str, Value],
         name: str,
-        questions: Questions,
+        prompts: Prompts,
     ) -> None:
         self._terminal = terminal
         self._given = given
         self._settings = settings
         self._name = name
-        self._questions = questions
+        self._prompts = prompts
         self._answers: dict[int, concurrent.futures.Future[TakeParts]] = {}
 
     async def answer(self, of: int) -> TakeParts:
         """Return the answer for a job with this many parts, for the agent; waits until the user has given it."""
         if of not in self._answers:
-            self._answers[of] = self._questions.submit(lambda: self.ask(of))
+            self._answers[of] = self._prompts.submit(lambda: self.ask(of))
         # Shielded: the answer is still needed when a link that ended is replaced.
         return await asyncio.shield(asyncio.wrap_future(self._answers[of]))
 
@@ -79,9 +79,9 @@ class PartsQuestions:
         return TakeParts(str(name), taken.first, taken.last)
 
     def _read_name(self, text: str) -> str:
-        self._questions.check_wanted()
+        self._prompts.check_wanted()
         return text
 
     def _read_parts(self, text: str, of: int) -> PartRange:
-        self._questions.check_wanted()
+        self._prompts.check_wanted()
         return read_range(text, of)

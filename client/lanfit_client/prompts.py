@@ -20,14 +20,14 @@ class Over(Exception):
     """The answer is no longer needed."""
 
 
-class Questions:
+class Prompts:
     """Carries questions from the agent's thread to the main thread, which alone reads input."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
         self._wanted: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._work: concurrent.futures.Future[Any] | None = None
-        self._asking = False
+        self._is_prompting = False
 
     def submit(self, question: Callable[[], T]) -> concurrent.futures.Future[T]:
         """Ask this in the main thread; from any thread. An exception of the question ends the work."""
@@ -56,16 +56,16 @@ class Questions:
             raise
 
     def _ask(self, ask: Callable[[], None]) -> None:
-        self._asking = True
+        self._is_prompting = True
         try:
             ask()
         finally:
-            self._asking = False
+            self._is_prompting = False
 
     def _end(self, work: concurrent.futures.Future[T]) -> None:
         """Wake the main thread: the work is done, and no answer is needed any more."""
         self._wanted.put(None)
-        if self._asking and not work.cancelled():
+        if self._is_prompting and not work.cancelled():
             self._terminal.log_now("No answer is needed any more: press Enter.")
 
     def check_wanted(self) -> None:

@@ -87,7 +87,7 @@ class Worker:
         fixed: frozenset[str],
         send: Callable[[Message], None],
         log: Callable[[str], None],
-        keeping: CachePolicy,
+        cache_policy: CachePolicy,
         allowed: Allowed | None = None,
         detail: Callable[[str], None] | None = None,
         log_now: Callable[[str], None] | None = None,
@@ -95,8 +95,8 @@ class Worker:
     ) -> None:
         self._log_now = log_now or log
         self.outbox = Outbox(state.outbox, log)
-        self._keeping = keeping
-        self._cache = Cache(state.cache, log, keeping.limit)
+        self._cache_policy = cache_policy
+        self._cache = Cache(state.cache, log, cache_policy.limit)
         self.executor = Executor(runtime, fixed, self)
         self.trainer = self.executor.trainer
         checkpoints = Checkpoints(state.checkpoints)
@@ -154,7 +154,7 @@ class Worker:
         resumable = bool(run) and status in RESUMABLE
         if not resumable:
             self.context.checkpoints.end_run(run)
-        if self._work is None and not self._keeping.data and not resumable:
+        if self._work is None and not self._cache_policy.data and not resumable:
             self._clear_cache()
 
     async def stop(self) -> None:
@@ -224,14 +224,14 @@ class Worker:
         self.context.log("Waiting for the backend to be imported.")
 
     def on_death(self, died: LanfitError, then: Death) -> None:
-        said = sentence(died.message)
+        reason = sentence(died.message)
         match then:
             case Death.HUNG:
                 self.context.log(HUNG)
             case Death.PREPARED:
-                self.context.log(f"{said}; it is restarted. Receiving continues.")
+                self.context.log(f"{reason}; it is restarted. Receiving continues.")
             case Death.LOST:
-                self.context.log(f"{said}.")
+                self.context.log(f"{reason}.")
             case Death.GOES_ON:
                 pass  # the item has reported it
 
@@ -274,5 +274,5 @@ class Worker:
         """End the trainer. The outbox and the received data of an unfinished run are kept."""
         self._work = None
         await self.executor.close()
-        if not self._keeping.restarts:
+        if not self._cache_policy.restarts:
             self._clear_cache()

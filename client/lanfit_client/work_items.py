@@ -286,7 +286,7 @@ class Training(LeasedTask):
 
 
 @dataclass(frozen=True)
-class _Own:
+class _ClientDataItem:
     """A work item on the client's own data, which can be repeated at any time."""
 
     context: Context
@@ -313,7 +313,7 @@ class _Own:
 
 
 @dataclass(frozen=True)
-class Surveying(_Own):
+class Surveying(_ClientDataItem):
     """Read and check the client's own data; send counts, statistics and names of labels to the server."""
 
     message: messages.Survey
@@ -379,7 +379,7 @@ class Surveying(_Own):
 
 
 @dataclass(frozen=True)
-class EvaluationItem(_Own, ModelsToEvaluate):
+class EvaluationItem(_ClientDataItem, ModelsToEvaluate):
     """Evaluate models on the client's own test or validation rows."""
 
     message: messages.EvaluateTask

@@ -54,7 +54,7 @@ def tables(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.story
-def test_models_that_load_that_are_refused_and_that_predict_something_else_are_told_apart(tmp_path: Path) -> None:
+def test_models_that_load_that_are_refused_and_that_predict_something_else_are_distinguished(tmp_path: Path) -> None:
     import h5py
 
     (folder := tmp_path / "models").mkdir()
@@ -135,13 +135,13 @@ def test_a_process_that_dies_or_hangs_costs_one_file(corpus: Any) -> None:
 def test_for_a_file_of_keras_2_the_predictions_of_keras_2_count(corpus: Any) -> None:
     same = {"loads": True, "shape": True, "difference": 0.0, "scale": 1.0}
     other = {**same, "difference": 0.1}
-    assert corpus.judge("2.2.4", {"keras": other, "keras2": same}) == "loads"
-    assert corpus.judge("2.2.4", {"keras": same, "keras2": other}) == "DIFFERENT"
-    assert corpus.judge("3.3.3", {"keras": same, "keras2": other}) == "loads"
-    assert corpus.judge("2.2.4", {"keras": same, "keras2": {"loads": False}}) == "loads"
-    assert corpus.judge("2.2.4", {"keras": {"loads": False}}) == "loads, no reference"
-    assert corpus.judge("2.2.4", {"keras": {**other, "shape": False}, "keras2": same}) == "loads"
-    assert corpus.judge("2.2.4", {"keras": same, "keras2": {"loads": True, "shape": False}}) == "DIFFERENT"
+    assert corpus.assess("2.2.4", {"keras": other, "keras2": same}) == "loads"
+    assert corpus.assess("2.2.4", {"keras": same, "keras2": other}) == "DIFFERENT"
+    assert corpus.assess("3.3.3", {"keras": same, "keras2": other}) == "loads"
+    assert corpus.assess("2.2.4", {"keras": same, "keras2": {"loads": False}}) == "loads"
+    assert corpus.assess("2.2.4", {"keras": {"loads": False}}) == "loads, no reference"
+    assert corpus.assess("2.2.4", {"keras": {**other, "shape": False}, "keras2": same}) == "loads"
+    assert corpus.assess("2.2.4", {"keras": same, "keras2": {"loads": True, "shape": False}}) == "DIFFERENT"
 
 
 def test_a_refusal_counts_as_the_true_one_only_if_it_names_the_cause(corpus: Any) -> None:

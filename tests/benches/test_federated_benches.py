@@ -49,7 +49,7 @@ def bench(name: str, folder: Path, *arguments: object) -> subprocess.CompletedPr
     return ran
 
 
-def test_the_rounds_of_the_paper_are_scored_and_counted(mnist: Path, tmp_path: Path) -> None:
+def test_the_rounds_of_the_paper_are_evaluated_and_counted(mnist: Path, tmp_path: Path) -> None:
     ran = bench("fedavg_paper.py", tmp_path, "--mnist", mnist, "--two-classes", "--rounds", 2, "--rate", 1e-9)
     scores = [float(found) for found in re.findall(r"^round \d: (\d+\.\d+)% of the test rows", ran.stdout, re.M)]
     assert len(scores) == 2, ran.stdout + ran.stderr
@@ -69,7 +69,7 @@ def test_rounds_to_an_accuracy_are_found_for_each_strategy(mnist: Path, tmp_path
     assert ran.returncode == 1
 
 
-def test_what_a_round_costs_is_told_by_its_parts(tmp_path: Path) -> None:
+def test_what_a_round_costs_is_reported_by_its_parts(tmp_path: Path) -> None:
     ran = bench("rounds.py", tmp_path, "--only", "small", "--small-rounds", 3)
     found = re.search(r"199,210 parameters, workspace on disk, medians of 3 rounds in ms: (.*)", ran.stdout)
     assert found, ran.stdout + ran.stderr
@@ -78,7 +78,7 @@ def test_what_a_round_costs_is_told_by_its_parts(tmp_path: Path) -> None:
     assert {"aggregate", "evaluate", "checkpoint", "ledger", "wait"} <= set(figures)
 
 
-def test_who_has_no_flower_is_told_how_to_get_it(mnist: Path, tmp_path: Path) -> None:
+def test_without_flower_the_way_to_get_it_is_shown(mnist: Path, tmp_path: Path) -> None:
     ran = bench("flower.py", tmp_path, "--mnist", mnist)
     assert "-m venv flower-env" in ran.stderr
     assert "pip install flwr" in ran.stderr

@@ -52,12 +52,12 @@ def test_the_tutorial_goes_as_it_is_written(clone: Place) -> None:
     position = 0
     for question, bracket, _ in asked:
         shown = question + bracket.rstrip()
-        assert shown in server.said[position:], shown
-        position = server.said.index(shown, position)
+        assert shown in server.output[position:], shown
+        position = server.output.index(shown, position)
     for info, text in blocks(TUTORIAL):
         if info == "console server says":
             for line in text.splitlines():
-                assert line in server.said
+                assert line in server.output
 
     run = clone.summary()["run"]
     final = clone.root / "model" / "collected" / run / "final.keras"
@@ -90,7 +90,7 @@ def test_the_tutorials_flags_and_its_collecting_work(clone: Place) -> None:
     with Program(command=block(TUTORIAL, "console rounds").strip() + with_port, folder=clone.root) as server:
         server.finish()
     for line in block(TUTORIAL, "console rounds says").splitlines():
-        assert line in server.said + server.stdout.decode()
+        assert line in server.output + server.stdout.decode()
     assert len(clone.summary()["rounds"]) == 3
     (clone.root / "passphrase.txt").write_text(PASSPHRASE + "\n")
     collect = block(TUTORIAL, "console collect").strip() + with_port
@@ -121,7 +121,7 @@ def test_make_demo_shows_what_the_readme_shows(clone: Place) -> None:
         lines = [re.sub(rf"{secrets}|\d[\d.,-]*", "#", line).strip() for line in text.splitlines()]
         return sorted({line for line in lines if line and not line.startswith(passing)})
 
-    assert shape(demo.said + demo.stdout.decode()) == shape(shown)
+    assert shape(demo.output + demo.stdout.decode()) == shape(shown)
 
 
 #: Commands in documents that are not run as they stand, and what stands for them.
@@ -157,7 +157,7 @@ def test_every_command_in_the_documents_is_run_by_a_test() -> None:
     assert found > 10
 
 
-def said_by(path: Path) -> Iterator[str]:
+def output_of(path: Path) -> Iterator[str]:
     """The texts in a module, what is put into them as an ellipsis."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.JoinedStr):
@@ -166,9 +166,9 @@ def said_by(path: Path) -> Iterator[str]:
             yield re.sub(r"\{[^{}]*\}|%s", "…", node.value)
 
 
-def test_the_messages_that_the_classroom_explains_are_those_that_are_said() -> None:
+def test_the_messages_that_the_classroom_explains_are_those_that_are_reported() -> None:
     modules = [path for folder in ("src", "server", "client") for path in (ROOT / folder).rglob("*.py")]
-    texts = [text for path in modules for text in said_by(path)]
+    texts = [text for path in modules for text in output_of(path)]
     shown = re.findall(r"^\| `([^`]+)` \|", (HOWTO / "classroom.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(shown) > 15
     for message in shown:
@@ -213,11 +213,11 @@ def test_a_clone_is_the_workspace_of_its_programs_wherever_they_are_called_from(
     command = f"python {clone.root / side}"
     with Program(command=command, folder=elsewhere) as program:
         program.finish(2)
-    assert str(settings) in program.said
+    assert str(settings) in program.output
     with Program(command=f"{command} --workspace .", folder=elsewhere, answers="") as program:
         program.finish(2)
-    assert str(settings) not in program.said
-    assert "the input ended" in program.said
+    assert str(settings) not in program.output
+    assert "the input ended" in program.output
 
 
 @pytest.mark.story

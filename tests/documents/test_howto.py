@@ -15,13 +15,13 @@ from running import PATIENCE, Place, Program, free_port
 
 def do(path: Path, place: Place) -> str:
     """Do what a how-to says, from top to bottom; returns all that was printed."""
-    said = ""
+    output = ""
     for info, text in blocks(path):
         if info.startswith("python "):
             (place.root / info.removeprefix("python ")).write_text(text, encoding="utf-8")
         elif info == "text says":
             for line in text.splitlines():
-                assert line in said, line
+                assert line in output, line
         elif info == "console":
             for line in text.splitlines():
                 command = line.replace("<run>", place.runs[-1] if place.runs else "")
@@ -29,8 +29,8 @@ def do(path: Path, place: Place) -> str:
                     command += f" --port {free_port()}"
                 with Program(command=command, folder=place.root) as program:
                     program.finish(seconds=2 * PATIENCE)
-                said += program.said + program.stdout.decode()
-    return said
+                output += program.output + program.stdout.decode()
+    return output
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.mark.story
 def test_own_data(place: Place) -> None:
-    said = do(HOWTO / "own-data.md", place)
+    output = do(HOWTO / "own-data.md", place)
     assert place.summary()["status"] == "done"
     assert place.summary()["final"]["metrics"]["accuracy"] > 0.8
     assert place.summary()["data"]["labels"] == ["barbera", "barolo", "grignolino"]
@@ -48,7 +48,7 @@ def test_own_data(place: Place) -> None:
         rows = list(csv.DictReader(file))
     assert len(rows) == 178
     assert sum(row["prediction"] == row["kind"] for row in rows) > 0.8 * 178
-    assert "Predict new rows: lanfit predict model/collected/" in said
+    assert "Predict new rows: lanfit predict model/collected/" in output
 
 
 @pytest.mark.story
@@ -74,9 +74,9 @@ def test_k_fold(place: Place) -> None:
 @pytest.mark.story
 def test_an_autoencoder(place: Place) -> None:
     shutil.rmtree(place.root / "dataset" / "Y")  # nobody needs it
-    said = do(HOWTO / "autoencoder.md", place)
+    output = do(HOWTO / "autoencoder.md", place)
     assert set(place.summary()["final"]["metrics"]) == {"loss", "mae", "r2"}
-    usual, strangest = map(float, re.findall(r"usual ([\d.]+), strangest ([\d.]+) in row \d+", said)[0])
+    usual, strangest = map(float, re.findall(r"usual ([\d.]+), strangest ([\d.]+) in row \d+", output)[0])
     assert 0 < usual < 0.1
     assert usual < strangest
 
@@ -121,7 +121,7 @@ def test_data_on_clients(place: Place) -> None:
         for program in clients:
             program.finish()
     for line in found["text says"].splitlines():
-        assert line in server.said
+        assert line in server.output
     summary = place.summary()
     assert summary["metrics_from"] == "clients"
     assert summary["data"]["source"] == "client"
@@ -131,8 +131,8 @@ def test_data_on_clients(place: Place) -> None:
 @pytest.mark.story
 def test_who_gets_which_rows(place: Place) -> None:
     path = HOWTO / "who-gets-which-rows.md"
-    said = do(path, place)
-    assert len(re.findall(r"^\d( +\d+){3}$", said, re.MULTILINE)) == 10
+    output = do(path, place)
+    assert len(re.findall(r"^\d( +\d+){3}$", output, re.MULTILINE)) == 10
     found = dict(blocks(path))
     port = free_port()
     with contextlib.ExitStack() as programs:
@@ -146,7 +146,7 @@ def test_who_gets_which_rows(place: Place) -> None:
         for program in clients:
             program.finish()
     for line in found["text server says"].splitlines():
-        assert line in server.said
+        assert line in server.output
     job = (place.root / "logs" / place.runs[-1] / "job.toml").read_text(encoding="utf-8")
     assert re.sub(r"\s+", "", 'parts = ["lab-1:1-6", "lab-2:5-11",]') in re.sub(r"\s+", "", job)
 
@@ -191,9 +191,9 @@ def test_custom_layers(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.story
 def test_python(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-    said = do(HOWTO / "python.md", place)
-    assert f"run: {place.runs[-1]}" in said
-    assert "of 10 rounds" in said
+    output = do(HOWTO / "python.md", place)
+    assert f"run: {place.runs[-1]}" in output
+    assert "of 10 rounds" in output
 
 
 def test_every_how_to_has_a_test() -> None:
@@ -204,9 +204,9 @@ def test_every_how_to_has_a_test() -> None:
 
 @pytest.mark.story
 def test_several_inputs(place: Place) -> None:
-    said = do(HOWTO / "several-inputs.md", place)
+    output = do(HOWTO / "several-inputs.md", place)
     first, second = (place.summary(run) for run in place.runs)
     assert (first["status"], second["status"], second["method"]) == ("done", "done", "federated")
     assert {"kind_accuracy", "kind_loss", "price_mae", "price_r2", "loss"} <= set(first["final"]["metrics"])
     assert first["final"]["metrics"]["price_r2"] > 0.8
-    assert "'kind': (600, 3), 'price': (600, 1)" in said
+    assert "'kind': (600, 3), 'price': (600, 1)" in output

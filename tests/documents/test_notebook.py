@@ -34,13 +34,13 @@ def test_the_notebook_goes_from_rows_to_a_model_of_all(tmp_path: Path, monkeypat
     install.source = ""
     client = NotebookClient(notebook, timeout=4 * PATIENCE, resources={"metadata": {"path": str(place.root / "docs")}})
     client.execute(env=dict(os.environ))
-    said = "".join(
+    printed = "".join(
         output.get("text", "") for cell in others for output in cell.outputs if output.output_type == "stream"
     )
-    assert float(re.findall(r"nobody has trained on: ([\d.]+)", said)[0]) > 0.8
-    assert "done - the same weights: True" in said
-    assert "round 5: local-1, local-2; local-1 " in said
-    assert re.search(r"100%.* 5/5 .*loss: \d", said), "no bar"
-    assert "\x1b[" not in said
+    assert float(re.findall(r"nobody has trained on: ([\d.]+)", printed)[0]) > 0.8
+    assert "done - the same weights: True" in printed
+    assert "round 5: local-1, local-2; local-1 " in printed
+    assert re.search(r"100%.* 5/5 .*loss: \d", printed), "no bar"
+    assert "\x1b[" not in printed
     assert place.summary()["method"] == "federated"
     assert not (place.root / "docs" / "lanfit").exists()

@@ -94,7 +94,7 @@ def test_a_default_stands_in_the_words_of_the_field_or_as_its_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parse", "told"),
+    ("parse", "reported"),
     [
         (fields.int_range(2), "a whole number of at least 2"),
         (fields.int_range(1, 9), "a whole number from 1 to 9"),
@@ -107,8 +107,8 @@ def test_a_default_stands_in_the_words_of_the_field_or_as_its_value() -> None:
         (fields.names, "names, separated by commas"),
     ],
 )
-def test_answers_are_told_in_the_words_in_which_a_wrong_one_is_refused(parse: object, told: str) -> None:
-    assert reference.answers(Field("new", parse, "A field of tomorrow.")) == told  # type: ignore[arg-type]
+def test_answers_are_described_in_the_words_in_which_a_wrong_one_is_refused(parse: object, reported: str) -> None:
+    assert reference.answers(Field("new", parse, "A field of tomorrow.")) == reported  # type: ignore[arg-type]
 
 
 def test_a_field_that_is_added_gets_its_line_without_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,13 +126,13 @@ def test_a_field_that_is_added_gets_its_line_without_a_change(monkeypatch: pytes
 
 
 def test_every_cause_of_every_exit_code_has_a_line_of_its_own() -> None:
-    told = [(int(code), when) for code, when, _ in lines("exit-codes")]
+    reported = [(int(code), when) for code, when, _ in lines("exit-codes")]
     kinds = [
         kind
         for kind in vars(errors).values()
         if isinstance(kind, type) and issubclass(kind, errors.LanfitError) and kind is not errors.LanfitError
     ]
-    assert {(kind.exit_code, kind.__doc__) for kind in kinds} <= set(told)
-    assert {(code, f"The run's status is {status}.") for status, code in EXIT_CODES.items()} <= set(told)
-    assert len(told) == len(kinds) + len(EXIT_CODES) + 1
+    assert {(kind.exit_code, kind.__doc__) for kind in kinds} <= set(reported)
+    assert {(code, f"The run's status is {status}.") for status, code in EXIT_CODES.items()} <= set(reported)
+    assert len(reported) == len(kinds) + len(EXIT_CODES) + 1
     assert all(what for _, _, what in lines("exit-codes"))

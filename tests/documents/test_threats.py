@@ -36,8 +36,8 @@ def test_every_test_that_is_named_exists() -> None:
 
 def test_every_promise_has_a_test_and_a_weakness() -> None:
     table = rows("Promise, test and weakness side by side")
-    told = re.findall(r"^- \*\*", section("What is promised"), re.MULTILINE)
-    assert len(table) == len(told)
+    reported = re.findall(r"^- \*\*", section("What is promised"), re.MULTILINE)
+    assert len(table) == len(reported)
     for promise, tests, weakness in table:
         assert NAMED.search(tests), promise
         assert weakness, promise

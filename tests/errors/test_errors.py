@@ -12,11 +12,11 @@ TESTS = Path(__file__).parents[1]
 #: The modules that trigger errors with real processes.
 OUTSIDE = [
     TESTS / "errors" / f"test_errors_{area}.py"
-    for area in ("answers", "files", "rows", "dealing", "models", "training", "server", "net", "prepare")
+    for area in ("answers", "files", "rows", "partitioning", "models", "training", "server", "net", "prepare")
 ]
 OUTSIDE += [
     TESTS / "stories" / f"test_{name}_story.py"
-    for name in ("client_data", "memory", "sets", "resume", "simulation", "parts", "predict")
+    for name in ("client_data", "memory", "keras_datasets", "resume", "simulation", "parts", "predict")
 ]
 _API = "the commands never call it so: only who calls the functions can"
 _NETWORK = "it needs a network that misbehaves"
@@ -68,7 +68,7 @@ INSIDE = {
     "page.no-log": (_PAGE, f"{_RUNS}::test_the_log_of_a_client_is_shown_and_no_other_file"),
     **dict.fromkeys(
         ("page.run-goes-on", "page.not-confirmed"),
-        (_PAGE, f"{_RUNS}::test_a_run_is_deleted_with_its_models_if_that_is_confirmed_and_never_one_that_goes_on"),
+        (_PAGE, f"{_RUNS}::test_a_run_is_deleted_with_its_models_if_that_is_confirmed_and_never_one_in_progress"),
     ),
     "page.nothing-to-resume": (
         _PAGE,
@@ -100,7 +100,7 @@ INSIDE = {
         ),
         (
             _PAGE,
-            "lanfit_server/ui/test_dashboard_builders.py::test_what_can_not_be_built_is_told_beside_its_field",
+            "lanfit_server/ui/test_dashboard_builders.py::test_what_can_not_be_built_is_reported_beside_its_field",
         ),
     ),
     "cluster.no-run": (
@@ -109,7 +109,7 @@ INSIDE = {
     ),
     "command.not-of-method": (
         _STEERED,
-        "lanfit_server/run/test_engine.py::test_a_setting_that_a_method_can_not_change_is_refused_and_the_run_goes_on",
+        "lanfit_server/run/test_engine.py::test_a_setting_that_a_method_can_not_change_is_refused_and_the_run_continues",
     ),
     "command.no-task-left": (_STEERED, f"{_STEERING}::test_when_all_tasks_are_over_no_setting_can_be_changed"),
     "command.no-round-left": (
@@ -122,15 +122,15 @@ INSIDE = {
     ),
     "value.too-many-digits": (
         "in a file it is one of the errors of that file",
-        "lanfit/core/test_commands.py::test_a_program_that_gives_such_a_number_is_told",
+        "lanfit/core/test_commands.py::test_a_program_that_gives_such_a_number_is_reported",
     ),
     "command.run-over": (
         "it takes a command in the moment in which a run ends",
         "lanfit_server/run/test_shell.py::"
         "test_a_command_that_comes_too_late_is_refused_and_nothing_of_the_run_is_left_for_the_next_one",
     ),
-    "cluster.no-change": (_STEERED, f"{_STEERING}::test_a_program_that_changes_nothing_or_what_can_not_be_is_told"),
-    "task.no-such-row": (_LIES_OF_SERVERS, "lanfit/training/test_kept_rows.py::test_an_index_of_no_row_is_refused"),
+    "cluster.no-change": (_STEERED, f"{_STEERING}::test_a_program_that_changes_nothing_or_what_can_not_be_is_reported"),
+    "task.no-such-row": (_LIES_OF_SERVERS, "lanfit/training/test_row_cache.py::test_an_index_of_no_row_is_refused"),
     "value.no-change": (_IN_JOB, f"{_STEERING}::test_a_job_file_with_a_change_that_can_not_be_is_refused"),
     "job.changes-of-method": (_IN_JOB, f"{_STEERING}::test_changes_of_another_method_are_refused"),
     **dict.fromkeys(
@@ -210,15 +210,15 @@ INSIDE = {
     ),
     "weights.other-layers": (
         "a file of Keras 2 would be written for it alone",
-        "lanfit/models/test_old_files.py::test_weights_of_another_model_are_told_by_layer",
+        "lanfit/models/test_old_files.py::test_weights_of_another_model_are_reported_by_layer",
     ),
     "weights.other-count": (
         "a file of Keras 2 would be written for it alone",
-        "lanfit/models/test_old_files.py::test_weights_of_another_model_are_told_by_layer",
+        "lanfit/models/test_old_files.py::test_weights_of_another_model_are_reported_by_layer",
     ),
     "weights.other-shape": (
         "a file of Keras 2 would be written for it alone",
-        "lanfit/models/test_old_files.py::test_weights_of_another_model_are_told_by_layer",
+        "lanfit/models/test_old_files.py::test_weights_of_another_model_are_reported_by_layer",
     ),
     "batch.metric-name": (
         "a model of the tests would be loaded for it alone",
@@ -260,7 +260,7 @@ INSIDE = {
     ),
     "fit.too-large": (
         _PYTHON,
-        "lanfit_server/api/test_api_datasets.py::test_a_dataset_that_memory_has_no_room_for_stops_with_numbers",
+        "lanfit_server/api/test_api_datasets.py::test_a_dataset_that_memory_has_no_space_for_stops_with_numbers",
     ),
     "fit.function": (
         _PYTHON,
@@ -268,7 +268,7 @@ INSIDE = {
     ),
     "fit.monitor": (
         _PYTHON,
-        "lanfit_server/api/test_api_callbacks.py::test_a_monitor_that_keras_can_not_judge_is_refused_and_the_advice_works",
+        "lanfit_server/api/test_api_callbacks.py::test_a_monitor_that_keras_can_not_monitor_is_refused_and_the_advice_works",
     ),
     "fit.swap-ema": (
         _PYTHON,
@@ -311,7 +311,7 @@ INSIDE = {
     "job.arrays": (_PYTHON, "stories/test_python_story.py::test_a_run_whose_service_is_killed_can_be_gone_on_with"),
     "csv.unreadable": (
         "what pandas refuses is found and named; this is for what nobody has thought of",
-        "lanfit/data/test_csv_reader.py::test_what_nobody_has_thought_of_is_told_in_the_words_of_pandas",
+        "lanfit/data/test_csv_reader.py::test_what_nobody_has_thought_of_is_reported_in_the_words_of_pandas",
     ),
     "file.no-file": (_READER, "lanfit/data/test_data_files.py::test_a_pipe_or_a_device_is_named_and_not_waited_for"),
     "system.out-of-memory": (
@@ -342,7 +342,7 @@ INSIDE = {
     ),
     "frame.no-reader": (
         _READER,
-        "lanfit/data/test_arrow_frames.py::test_without_pyarrow_the_two_ways_out_are_said",
+        "lanfit/data/test_arrow_frames.py::test_without_pyarrow_the_two_ways_out_are_reported",
     ),
     "frame.not-numbers": (_READER, "lanfit/data/test_arrow_frames.py::test_what_is_no_number_is_named"),
     "frame.missing": (_READER, "lanfit/data/test_arrow_frames.py::test_what_is_no_number_is_named"),
@@ -355,7 +355,7 @@ INSIDE = {
     ),
     "disk.full": (
         "a test can't fill a disk",
-        "lanfit/core/test_files.py::test_a_full_disk_is_said_before_anything_is_received",
+        "lanfit/core/test_files.py::test_a_full_disk_is_reported_before_anything_is_received",
     ),
     "file.no-rows": (_API, "lanfit/data/test_sources.py::test_arrays_that_do_not_pair_are_named"),
     "xlsx.larger-than-memory": (
@@ -430,7 +430,7 @@ INSIDE = {
     ),
     "link.ended": (
         "a server is there for it, and dies",
-        "lanfit_client/test_closing_messages.py::test_what_is_said_when_a_link_ends_is_true_at_that_moment",
+        "lanfit_client/test_closing_messages.py::test_what_is_reported_when_a_link_ends_is_true_at_that_moment",
     ),
     "connect.failed": (
         _NETWORK,
@@ -442,7 +442,7 @@ INSIDE = {
     ),
     "join.silent": (
         "a client waits ten seconds for it",
-        "lanfit/net/test_joining.py::test_a_server_that_does_not_go_on_with_the_login_is_given_up",
+        "lanfit/net/test_joining.py::test_a_server_that_does_not_continue_the_login_is_given_up",
     ),
     "known-servers.unwritable": (
         "an administrator may write everywhere",
@@ -450,7 +450,7 @@ INSIDE = {
     ),
     "set.no-sequences": (
         "it takes a set of sequences, and the smallest of Keras has 2 MB, which tests do not download",
-        "lanfit/data/test_keras_sets.py::test_a_model_of_any_length_gets_the_longest_sequence",
+        "lanfit/data/test_keras_datasets.py::test_a_model_of_any_length_gets_the_longest_sequence",
     ),
     "normalizer.other-model": (
         _API,
@@ -528,7 +528,7 @@ INSIDE = {
     ),
     "file.reader-endless": (
         "what keeps a reader busy for ever takes its three minutes to be found",
-        "lanfit/core/test_processor_time.py::test_a_reader_that_was_ended_so_is_told_in_words",
+        "lanfit/core/test_processor_time.py::test_a_reader_that_was_ended_so_is_reported_in_words",
     ),
     "model.endless": (
         "a file that keeps HDF5 busy for ever takes its three minutes to be found",
@@ -552,11 +552,11 @@ INSIDE = {
     ),
     "training.out-of-memory": (
         _MEMORY,
-        "lanfit/training/test_trainer_errors.py::test_an_exception_is_told_in_the_words_of_the_table",
+        "lanfit/training/test_trainer_errors.py::test_an_exception_is_reported_in_the_words_of_the_table",
     ),
     "training.failed": (
         "what backends raise on a batch shows before a client trains; this is for what nobody has thought of",
-        "lanfit/training/test_trainer_errors.py::test_an_exception_is_told_in_the_words_of_the_table",
+        "lanfit/training/test_trainer_errors.py::test_an_exception_is_reported_in_the_words_of_the_table",
     ),
     **{
         f"own-data.{code}": (

@@ -164,7 +164,7 @@ def test_a_passphrase_in_a_job_file_is_not_repeated(place: Place) -> None:
     start = job_of(place, b'passphrase = "velvet otter"\n')
     with place.server(*start.arguments) as server:
         server.finish(2)
-    assert "velvet" not in server.said
+    assert "velvet" not in server.output
 
 
 # --- the workspace and the passphrase ---------------------------------------------------------------------------
@@ -186,10 +186,10 @@ def empty_passphrase_file(place: Place) -> Start:
     return Start({"passphrase_file": place.root / "empty.txt"}, options={"passphrase": None})
 
 
-def test_errors_go_to_stderr_alone_unless_json_is_asked_for(place: Place) -> None:
+def test_errors_go_to_stderr_alone_unless_json_is_requested(place: Place) -> None:
     with place.server("--clients", 0, "--yes") as server:
         server.finish(2)
-    assert_reported("value.not-whole", server.said)
+    assert_reported("value.not-whole", server.output)
     assert server.stdout == b""
 
 
@@ -199,9 +199,9 @@ def test_errors_go_to_stderr_alone_unless_json_is_asked_for(place: Place) -> Non
 def test_a_question_without_a_default_needs_an_answer(tmp_path: Path) -> None:
     with Program("client", folder=tmp_path, answers="\n") as worker:
         worker.finish(2)
-    assert_reported("question.no-default", worker.said)
-    assert "'Server IP'" in worker.said
-    assert "Traceback" not in worker.said
+    assert_reported("question.no-default", worker.output)
+    assert "'Server IP'" in worker.output
+    assert "Traceback" not in worker.output
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -209,9 +209,9 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "client" / "state").write_text("a file where a folder must be")
     with client(tmp_path, free_port(), "one") as worker:
         worker.finish(4)
-    assert_reported("system.refused", worker.said)
-    assert "client/state" in worker.said
-    assert "Traceback" not in worker.said
+    assert_reported("system.refused", worker.output)
+    assert "client/state" in worker.output
+    assert "Traceback" not in worker.output
 
 
 # --- at a terminal ----------------------------------------------------------------------------------------------
@@ -229,4 +229,4 @@ def test_at_a_terminal_wrong_answers_are_explained_and_asked_again(place: Place)
         dialogue.explains("value.not-yes-or-no", "Start training")
         server.interrupt()
         server.finish(130)
-    assert "Traceback" not in server.said
+    assert "Traceback" not in server.output

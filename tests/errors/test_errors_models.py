@@ -288,7 +288,7 @@ def place(tmp_path: Path, models: Path) -> Place:
     return place
 
 
-def test_every_bad_model_is_explained_and_asked_for_again(place: Place) -> None:
+def test_every_bad_model_is_explained_and_requested_again(place: Place) -> None:
     """So are, after a good one, an optimizer, a loss and a data set that do not exist."""
     answered = {"host": "127.0.0.1", "port": free_port(), "clients": 1, "epochs": 1, "batch_size": 2}
     arguments = [part for key, value in answered.items() for part in (f"--{key.replace('_', '-')}", value)]
@@ -297,9 +297,9 @@ def test_every_bad_model_is_explained_and_asked_for_again(place: Place) -> None:
         dialogue.answer("Start training", "Y")
         for name, (code, causes, _) in BAD.items():
             dialogue.answer("Model [", name)
-            said = dialogue.explains(code, "Model [")
+            output = dialogue.explains(code, "Model [")
             for cause in (name, *causes):
-                assert cause in said, f"{cause} is not named in:\n{said}"
+                assert cause in output, f"{cause} is not named in:\n{output}"
         for name, code, cause in [
             ("packed.zip", "model.packed", "keras_model.h5"),
             ("saved", "model.saved-model", "2.15"),
@@ -322,7 +322,7 @@ def test_every_bad_model_is_explained_and_asked_for_again(place: Place) -> None:
         assert "'mnist'" in dialogue.explains("set.unknown", "Keras dataset")
         server.interrupt()
         server.finish(130)
-    assert "Traceback" not in server.said
+    assert "Traceback" not in server.output
 
 
 ERROR_CASES = ErrorCases()

@@ -46,10 +46,10 @@ def test_what_keeps_a_server_from_listening_is_named(place: Place, case: ErrorCa
 
 
 def test_a_port_in_use_is_named(place: Place, port_in_use: int, warm: WarmModels) -> None:
-    def spoil(place: Place) -> Start:
+    def corrupt(place: Place) -> Start:
         return Start({"port": port_in_use})
 
-    check(place, ErrorCase(spoil, "listen.port-in-use", [str(port_in_use), "127.0.0.1", "--port"], ()), warm)
+    check(place, ErrorCase(corrupt, "listen.port-in-use", [str(port_in_use), "127.0.0.1", "--port"], ()), warm)
 
 
 @fails_with("listen.unknown-name", "no..name")
@@ -142,10 +142,10 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def ends_with(code: str, worker: Program, *causes: str) -> None:
     worker.finish(exit_code(code))
-    assert_reported(code, worker.said)
+    assert_reported(code, worker.output)
     for cause in causes:
-        assert cause in worker.said
-    assert "Traceback" not in worker.said
+        assert cause in worker.output
+    assert "Traceback" not in worker.output
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_known_servers_that_cannot_be_read_are_named(tmp_path: Path, server: Ser
 def test_a_wrong_passphrase_is_refused_and_not_repeated(tmp_path: Path, server: Server) -> None:
     with client(tmp_path, server.port, "one", passphrase="quartz umbrella") as worker:
         ends_with("join.passphrase", worker, f"127.0.0.1:{server.port}")
-    assert "quartz" not in worker.said
+    assert "quartz" not in worker.output
 
 
 def test_a_typed_passphrase_may_be_wrong_three_times(tmp_path: Path, server: Server) -> None:
@@ -253,12 +253,12 @@ def test_a_server_of_another_version_is_refused(tmp_path: Path, server: Server) 
 def goes_on_after(code: str, worker: Program, *causes: str) -> None:
     """The client says what keeps it from its server, in the words of the table, and does not end by itself."""
     worker.expect("Retrying every")
-    assert_reported(code, worker.said)
+    assert_reported(code, worker.output)
     for cause in causes:
-        assert cause in worker.said
+        assert cause in worker.output
     worker.interrupt()
     worker.finish(130)
-    assert "Traceback" not in worker.said
+    assert "Traceback" not in worker.output
 
 
 def test_a_machine_that_nobody_knows_is_named(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_a_login_that_is_cut_short_is_named(tmp_path: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) and "." in value else "",
 )
-def test_who_is_refused_for_now_is_told_why(
+def test_a_client_that_is_refused_for_now_learns_why(
     tmp_path: Path, server: Server, refusal: Refused, code: str, cause: str
 ) -> None:
     server.refusal = refusal
@@ -333,7 +333,7 @@ def test_who_is_refused_for_now_is_told_why(
 def test_a_link_that_ends_is_named(tmp_path: Path, server: Server) -> None:
     with client(tmp_path, server.port, "one") as worker:
         worker.expect("This client waits for the server")
-        assert_reported("link.closed", worker.said.replace("The server at", "the server at"))
+        assert_reported("link.closed", worker.output.replace("The server at", "the server at"))
         worker.interrupt()
         worker.finish(130)
-    assert "Traceback" not in worker.said
+    assert "Traceback" not in worker.output

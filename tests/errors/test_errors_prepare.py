@@ -18,21 +18,21 @@ ERROR_CASES: list[tuple[str, Callable[[TableFolder], Arguments]]] = []
 def fails_with(code: str) -> Callable[[Callable[[TableFolder], Arguments]], Callable[[TableFolder], Arguments]]:
     """Write a scenario down: it spoils something, and returns the arguments of `lanfit`."""
 
-    def add(spoil: Callable[[TableFolder], Arguments]) -> Callable[[TableFolder], Arguments]:
-        ERROR_CASES.append((code, spoil))
-        return spoil
+    def add(corrupt: Callable[[TableFolder], Arguments]) -> Callable[[TableFolder], Arguments]:
+        ERROR_CASES.append((code, corrupt))
+        return corrupt
 
     return add
 
 
 @pytest.mark.parametrize(
-    ("code", "spoil"), ERROR_CASES, ids=[f"{code}-{spoil.__name__}" for code, spoil in ERROR_CASES]
+    ("code", "corrupt"), ERROR_CASES, ids=[f"{code}-{corrupt.__name__}" for code, corrupt in ERROR_CASES]
 )
 def test_what_can_not_be_prepared_or_predicted_is_named(
-    tmp_path: Path, code: str, spoil: Callable[[TableFolder], Arguments]
+    tmp_path: Path, code: str, corrupt: Callable[[TableFolder], Arguments]
 ) -> None:
     folder = TableFolder(tmp_path)
-    before = spoil(folder)
+    before = corrupt(folder)
     files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
     assert_reported(code, folder.refused(*before).stderr)
     assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == files, "a refusal changes nothing"

@@ -10,11 +10,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from breakpoints import fake_package, shim
 from error_cases import ErrorCase, ErrorCases, Start, assert_reported, check
-from hold_points import fake_package, shim
 from running import Program, client, flags, free_port, offline, port_of
+from small_workspace import ROWS, TINY_JOB, SmallWorkspace, X, as_csv, as_npz, labels
 from test_errors_files import declared_npz
-from tiny_place import ROWS, TINY_JOB, TinyPlace, X, as_csv, as_npz, labels
 from warm import WarmModels
 
 pytestmark = pytest.mark.story
@@ -57,12 +57,12 @@ def models(tiny_models: Path) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, models: Path) -> TinyPlace:
-    return TinyPlace(tmp_path / "work", models)
+def place(tmp_path: Path, models: Path) -> SmallWorkspace:
+    return SmallWorkspace(tmp_path / "work", models)
 
 
 @pytest.mark.parametrize("case", ERROR_CASES, ids=str)
-def test_what_does_not_go_together_is_named(place: TinyPlace, case: ErrorCase, warm: WarmModels) -> None:
+def test_what_does_not_go_together_is_named(place: SmallWorkspace, case: ErrorCase, warm: WarmModels) -> None:
     check(place, case, warm, **TINY_JOB)
 
 
@@ -70,30 +70,30 @@ def test_what_does_not_go_together_is_named(place: TinyPlace, case: ErrorCase, w
 
 
 @fails_with("rows.other-input", "x.csv has rows of 3 values", "takes 2")
-def a_column_too_many(place: TinyPlace) -> None:
+def a_column_too_many(place: SmallWorkspace) -> None:
     place.x("x.csv", as_csv(np.hstack([X, X[:, :1]])))
 
 
 @fails_with("rows.other-output", "rows of 2 values", "output is 1")
-def an_input_that_is_no_output(place: TinyPlace) -> Start:
+def an_input_that_is_no_output(place: SmallWorkspace) -> Start:
     return Start({"model": "numbers.h5", "order": "XX"})
 
 
 @fails_with("rows.not-finite", "x.npz, row 5, column 2", "nan")
-def not_a_number(place: TinyPlace) -> None:
+def not_a_number(place: SmallWorkspace) -> None:
     x = X.copy()
     x[4, 1] = np.nan
     place.x("x.npz", as_npz(x=x))
 
 
 @fails_with("rows.larger-than-memory", "100,000,000,000 rows")
-def rows_that_are_only_declared(place: TinyPlace) -> Start:
+def rows_that_are_only_declared(place: SmallWorkspace) -> Start:
     place.x("x.npz", declared_npz({"descr": "<f4", "fortran_order": False, "shape": (10**11, 2)}))
     return Start({"model": "itself.h5", "order": "XX"})
 
 
 @fails_with("targets.not-numbers", "classes", "--normalize-targets")
-def classes_to_be_normalized(place: TinyPlace) -> Start:
+def classes_to_be_normalized(place: SmallWorkspace) -> Start:
     return Start({"normalize_targets": "zscore"})
 
 
@@ -101,17 +101,17 @@ def classes_to_be_normalized(place: TinyPlace) -> Start:
 
 
 @fails_with("split.batch-of-shard", "a batch of 100 rows", "shard 1 of 1", "--batch-size")
-def a_batch_larger_than_a_shard(place: TinyPlace) -> Start:
+def a_batch_larger_than_a_shard(place: SmallWorkspace) -> Start:
     return Start({"batch_size": 100})
 
 
 @fails_with("split.batch-of-fold", "a batch of 9 rows", "--batch-size")
-def a_batch_larger_than_a_fold(place: TinyPlace) -> Start:
+def a_batch_larger_than_a_fold(place: SmallWorkspace) -> Start:
     return Start({"model": "numbers.h5", "method": "kfold", "folds": 2, "batch_size": 9})
 
 
 @fails_with("rounds.no-evaluation", "--patience", "--validation-split")
-def rounds_that_nothing_compares(place: TinyPlace) -> Start:
+def rounds_that_nothing_compares(place: SmallWorkspace) -> Start:
     return Start({"method": "federated", "patience": 2, "validation_split": 0, "test_split": 0})
 
 
@@ -119,45 +119,45 @@ def rounds_that_nothing_compares(place: TinyPlace) -> Start:
 
 
 @fails_with("batch.fractions", "int32", "normalizer")
-def words_that_are_scaled(place: TinyPlace) -> Start:
+def words_that_are_scaled(place: SmallWorkspace) -> Start:
     return Start({"model": "tokens.h5", "normalizer": "minmax"})
 
 
 @fails_with("batch.one-output", "binary_crossentropy")
-def one_output_for_classes(place: TinyPlace) -> Start:
+def one_output_for_classes(place: SmallWorkspace) -> Start:
     place.y("y.csv", labels(*[0] * ROWS))
     return Start({"model": "one_output.h5"})
 
 
 @fails_with("batch.broken-weight", "end")
-def a_model_that_was_spoilt_by_training(place: TinyPlace) -> Start:
+def a_model_that_was_spoilt_by_training(place: SmallWorkspace) -> Start:
     return Start({"model": "broken.h5"})
 
 
 @fails_with("batch.refused", "metrics mae", "sparse_categorical_crossentropy")
-def a_metric_of_another_shape(place: TinyPlace) -> Start:
+def a_metric_of_another_shape(place: SmallWorkspace) -> Start:
     return Start({"metrics": "mae"})
 
 
 @fails_with("batch.output-not-finite", "--normalizer minmax")
-def rows_that_overflow(place: TinyPlace) -> Start:
+def rows_that_overflow(place: SmallWorkspace) -> Start:
     place.x("x.csv", as_csv(X * 0 + 3e38))
     return Start({"model": "sum.h5"})
 
 
 @fails_with("batch.no-probabilities", "its last activation is linear", "softmax")
-def no_softmax(place: TinyPlace) -> Start:
+def no_softmax(place: SmallWorkspace) -> Start:
     return Start({"model": "linear.h5"})
 
 
 @fails_with("batch.loss-not-finite", "poisson", "nan")
-def a_logarithm_of_less_than_nothing(place: TinyPlace) -> Start:
+def a_logarithm_of_less_than_nothing(place: SmallWorkspace) -> Start:
     place.x("x.csv", as_csv(X + 1))
     return Start({"model": "negative.h5"})
 
 
 @fails_with("compile.refused", "learning_speed")
-def an_option_that_keras_does_not_have(place: TinyPlace) -> None:
+def an_option_that_keras_does_not_have(place: SmallWorkspace) -> None:
     with h5py.File(place.root / "model" / "classes.h5", "a") as file:
         config = json.loads(file.attrs["training_config"])
         config["optimizer_config"]["config"]["learning_speed"] = 1
@@ -168,22 +168,22 @@ def an_option_that_keras_does_not_have(place: TinyPlace) -> None:
 
 
 @fails_with("set.unknown-argument", '"num_word=3"', "did you mean 'num_words'?")
-def a_misspelt_argument_of_a_set(place: TinyPlace) -> Start:
+def a_misspelt_argument_of_a_set(place: SmallWorkspace) -> Start:
     return Start({"dataset": "imdb", "dataset_args": "num_word=3"})
 
 
 @fails_with("set.wrong-value", "imdb expects an integer for num_words")
-def an_argument_that_is_no_number(place: TinyPlace) -> Start:
+def an_argument_that_is_no_number(place: SmallWorkspace) -> Start:
     return Start({"dataset": "imdb", "dataset_args": "num_words=many"})
 
 
 @fails_with("set.refused-arguments", "test_split=2")
-def an_argument_that_keras_does_not_take(place: TinyPlace) -> Start:
+def an_argument_that_keras_does_not_take(place: SmallWorkspace) -> Start:
     return Start({"dataset": "california_housing", "dataset_args": "test_split=2"})
 
 
 @fails_with("set.not-loaded", "imdb.npz")
-def no_internet(place: TinyPlace) -> Start:
+def no_internet(place: SmallWorkspace) -> Start:
     return Start({"dataset": "imdb"}, options={"environment": offline(place.root / "server" / "state" / "keras")})
 
 
@@ -198,8 +198,8 @@ def refused(folder: Path, *arguments: object, **environment: str) -> str:
     """What a client says that ends before it looks for its server."""
     with Program("client", f"127.0.0.1:{free_port()}", *arguments, folder=folder, environment=environment) as worker:
         worker.finish(2)
-    assert "Traceback" not in worker.said
-    return worker.said
+    assert "Traceback" not in worker.output
+    return worker.output
 
 
 def test_a_backend_that_is_not_installed_is_named(tmp_path: Path) -> None:
@@ -208,8 +208,8 @@ def test_a_backend_that_is_not_installed_is_named(tmp_path: Path) -> None:
 
 
 def test_a_gpu_that_is_not_there_is_named(tmp_path: Path) -> None:
-    said = refused(tmp_path, "--backend", "tensorflow", "--device", "gpu", CUDA_VISIBLE_DEVICES="-1")
-    assert_reported("backend.no-gpu", said)
+    output = refused(tmp_path, "--backend", "tensorflow", "--device", "gpu", CUDA_VISIBLE_DEVICES="-1")
+    assert_reported("backend.no-gpu", output)
 
 
 def test_a_processor_that_lacks_what_the_backend_needs_is_named_and_the_client_ends(tmp_path: Path) -> None:
@@ -217,17 +217,17 @@ def test_a_processor_that_lacks_what_the_backend_needs_is_named_and_the_client_e
     assert_reported("backend.illegal-instruction", refused(tmp_path, "--backend", "jax", **environment))
 
 
-def test_a_local_client_that_can_not_work_is_not_started_again(place: TinyPlace) -> None:
+def test_a_local_client_that_can_not_work_is_not_started_again(place: SmallWorkspace) -> None:
     environment = fake_package(place.root / "site", "jax", ILLEGAL)
     job = {"model": "sum.h5", "local": 1, "backend": "jax", "batch_size": 2}
     with place.server(*flags(free_port(), 1, **job), environment=environment) as server:
         server.finish(4)
-    assert_reported("client.local-unusable", server.said)
-    assert_reported("backend.illegal-instruction", server.said)
-    assert server.said.count("it ended with exit code") == 1
+    assert_reported("client.local-unusable", server.output)
+    assert_reported("backend.illegal-instruction", server.output)
+    assert server.output.count("it ended with exit code") == 1
 
 
-def test_a_loss_that_becomes_infinite_is_told_by_client_and_server(place: TinyPlace, tmp_path: Path) -> None:
+def test_a_loss_that_becomes_infinite_is_reported_by_client_and_server(place: SmallWorkspace, tmp_path: Path) -> None:
     numbers = {"model": "sum.h5", "epochs": 50, "batch_size": 2, "learning_rate": 10}
     with (
         place.server(*flags(free_port(), 1, **numbers)) as server,
@@ -235,6 +235,6 @@ def test_a_loss_that_becomes_infinite_is_told_by_client_and_server(place: TinyPl
     ):
         server.finish(4)
         worker.finish(None)
-    for said in (server.said, worker.said):
-        assert_reported("training.loss-not-finite", said)
-        assert "Traceback" not in said
+    for output in (server.output, worker.output):
+        assert_reported("training.loss-not-finite", output)
+        assert "Traceback" not in output

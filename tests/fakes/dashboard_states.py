@@ -199,7 +199,7 @@ def run(rounds: int, done: int) -> dict[str, Any]:
 def tile(name: str, index: int, done: int) -> dict[str, Any]:
     """Return what a client does."""
     state = ["training", "training", "training", "receiving", "waiting", "silent", "training", "evaluating"][index % 8]
-    says = {
+    reply_to = {
         "training": "trains",
         "receiving": "receives the model of round 7",
         "waiting": "waits for lab-6, the last one of this round",
@@ -209,7 +209,7 @@ def tile(name: str, index: int, done: int) -> dict[str, Any]:
     return {
         "name": name,
         "state": state,
-        "says": says,
+        "says": reply_to,
         "backend": "jax" if index % 3 else "tensorflow",
         "device": "gpu" if index % 4 == 1 else "cpu",
         "task": f"shard-{index}",

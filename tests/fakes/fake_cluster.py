@@ -25,7 +25,7 @@ class FakeCluster:
         self.roster = Roster()
         self.events: EventQueue[Event] = EventQueue()
         self.sent: list[tuple[str, Message]] = []
-        self.told: list[tuple[str, str]] = []
+        self.messages: list[tuple[str, str]] = []
         self.orders = asyncio.Event()
         self.on_sent: dict[str, Callable[[], None] | None] = {}
         self.fetches = True
@@ -55,11 +55,11 @@ class FakeCluster:
 
     def fetch(self, block_id: str) -> None:
         """A client has fetched a block."""
-        if (told := self.on_sent.get(block_id)) is not None:
-            told()
+        if (reported := self.on_sent.get(block_id)) is not None:
+            reported()
 
     async def notify(self, client: str, text: str) -> None:
-        self.told.append((client, text))
+        self.messages.append((client, text))
 
     async def end_run(self, ended: Mapping[str, Message]) -> None:
         pass

@@ -21,12 +21,12 @@ from lanfit_server.models.handle import (
     Compiled,
     Done,
     Evaluate,
+    Inspected,
+    InspectModel,
     Loaded,
     LoadedInput,
     LoadedOutput,
     LoadModel,
-    LookAtModel,
-    Looked,
     Metrics,
     Seen,
     UseData,
@@ -68,10 +68,10 @@ class FakeModels:
                 block = ArrayFile.write(Path(weights), {"w": np.full(3, value, np.float32)})
                 inputs, outputs = (LoadedInput("x", (None, 3)),), (LoadedOutput("y", (None, 3)),)
                 return Loaded("{}", "", "", inputs, outputs, 3, block, ("w",))
-            case LookAtModel(path):
+            case InspectModel(path):
                 float(Path(path).read_text("ascii"))
                 inputs, outputs = (LoadedInput("x", (None, 3)),), (LoadedOutput("y", (None, 3)),)
-                return Looked(3, "sgd", "mean_squared_error", inputs, outputs, COMPILED)
+                return Inspected(3, "sgd", "mean_squared_error", inputs, outputs, COMPILED)
             case BuildModel(path, _):
                 Path(path).write_text("1.5", "ascii")
                 return Built(3)

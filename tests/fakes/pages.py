@@ -144,7 +144,7 @@ def served(place: Place, *names: str, simulated: bool = False, host: str = "127.
     page = Page(PageSettings(host=host, port=0), members)
     place.watchers.append(page.board)
     with LoopThread() as loop:
-        hosting = place.simulation() if simulated else place.played(*names)
+        hosting = place.simulation() if simulated else place.with_clients(*names)
         with loop.within(hosting) as session:
             loop.call(page.open(place.workspace, session, place.host, identity.path, Timeouts(), {}))
             try:

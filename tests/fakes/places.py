@@ -84,7 +84,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.workspace = Workspace(folder)
         self.models = FakeModels()
-        self.said = RecordingDisplay()
+        self.output = RecordingDisplay()
         self.watchers: list[Watcher] = []
         self.host: Any = None
         (folder / "model").mkdir()
@@ -107,13 +107,13 @@ class Place:
 
     @asynccontextmanager
     async def simulation(self) -> AsyncIterator[Session]:
-        self.host = Simulation(self.workspace, clients=2, pool=1, threads=1, backend=NAME, log=self.said.log)
+        self.host = Simulation(self.workspace, clients=2, pool=1, threads=1, backend=NAME, log=self.output.log)
         async with self._session() as session:
             await self.host.open()
             yield session
 
     @asynccontextmanager
-    async def played(self, *names: str) -> AsyncIterator[Session]:
+    async def with_clients(self, *names: str) -> AsyncIterator[Session]:
         self.host = Host(self.workspace, *names)
         async with self._session() as session:
             yield session
@@ -121,12 +121,12 @@ class Place:
     def _session(self) -> Session:
         scratch = scratch_folder(self.workspace.server_state / "scratch")
         self.watching = watchers_of_runs(*self.watchers)
-        self.said.watchers = self.watching
+        self.output.watchers = self.watching
         return Session(
             self.workspace,
             self.host,
             self.models,  # type: ignore[arg-type]
-            self.said,
+            self.output,
             Timeouts(),
             scratch,
             self.watching,
@@ -136,8 +136,8 @@ class Place:
         while not self.host.cluster.waiting_for.startswith("training starts when"):
             await asyncio.sleep(0.001)
 
-    async def said_that(self, part: str) -> None:
-        while not any(part in line for line in self.said.lines):
+    async def logged(self, part: str) -> None:
+        while not any(part in line for line in self.output.lines):
             await asyncio.sleep(0.001)
 
 

@@ -41,11 +41,11 @@ from lanfit_server.run.instructions import (
     EndRun,
     Instruction,
     Lease,
-    NoteClient,
-    NoteEnd,
-    NoteLeases,
     Notify,
     Persist,
+    RecordClient,
+    RecordEnd,
+    RecordLeases,
     RecordSettings,
     Tick,
     WorkDone,
@@ -151,8 +151,8 @@ class Disk(ThreadPoolExecutor):
         future, work = self.waiting.pop(number % len(self.waiting))
         try:
             future.set_result(work())
-        except OSError as wrong:
-            future.set_exception(wrong)
+        except OSError as error:
+            future.set_exception(error)
 
 
 class Unlocked(dict[tuple[str, str], asyncio.Lock]):
@@ -173,7 +173,7 @@ class Twice(TaskTable):
 class Forgetful(ResultStore):
     """A store that does not know what it has."""
 
-    def is_known(self, result: Result) -> bool:
+    def is_duplicate(self, result: Result) -> bool:
         return False
 
 
@@ -255,15 +255,15 @@ class Server:
     def given_up(self) -> list[str]:
         return [each.task.key for each in self.table.records() if each.state is State.GIVEN_UP]
 
-    def is_hopeless(self, task: str) -> bool:
-        return self.table[task].is_hopeless
+    def has_failed_too_often(self, task: str) -> bool:
+        return self.table[task].has_failed_too_often
 
     # --- what clients do ----------------------------------------------------------------------------------------
 
     def join(self, name: str, link: int) -> None:
         self._drop(name)
-        said = Join(name=name, version="0.1", backend="tensorflow", device="cpu", threads=1, free_memory=0)
-        member = self.roster.join(name.encode(), "127.0.0.1", said, 0)
+        output = Join(name=name, version="0.1", backend="tensorflow", device="cpu", threads=1, free_memory=0)
+        member = self.roster.join(name.encode(), "127.0.0.1", output, 0)
         assert member.name == name, "a client that came back has lost its name"
         self.links[name] = link
         self.events.append(ClientJoined(name))
@@ -274,7 +274,7 @@ class Server:
             self.roster.leave(name, "lost", 0)
             self.events.append(ClientLeft(name, "its link is gone", lost=True))
 
-    def on_message(self, message: Message, crash_at: str = "") -> None:
+    def on_message(self, message: Message, fail_at: str = "") -> None:
         """Take in a message: as far as that goes without a slow disk.
 
         Raises:
@@ -282,17 +282,17 @@ class Server:
         """
         if self.links.get(message.client) != message.link:
             return  # of a link that is gone
-        self._trap = crash_at
+        self._trap = fail_at
         self._handling[self._loop.create_task(self._handle(message))] = message
         self._go_on()
 
-    def write(self, number: int, crash_at: str = "") -> None:
+    def write(self, number: int, fail_at: str = "") -> None:
         """Let the slow disk do one thing, and what waits for that go on.
 
         Raises:
             Killed: at the point at which the server was to be killed.
         """
-        self._trap = crash_at
+        self._trap = fail_at
         self.disk.work(number)
         self._go_on()
 
@@ -401,15 +401,15 @@ class Server:
         for each in instructions:
             match each:
                 case AssignShards(owners):
-                    ledger.deal(owners)
+                    ledger.assign_owners(owners)
                 case Persist(tasks):
                     ledger.add_tasks(tasks)
-                case NoteClient(client):
+                case RecordClient(client):
                     ledger.remember(client, self.roster[client].client_id)
-                case NoteLeases(assignments):
+                case RecordLeases(assignments):
                     for given in assignments:
                         ledger.lease(given.task.key, given.attempt, given.client)
-                case NoteEnd(ended, task, client, failure):
+                case RecordEnd(ended, task, client, failure):
                     ledger.end_leases(ended, task=task, client=client, failure=failure)
                 case Lease(given):
                     self._tell(given.client, "lease", given.task.key, given.attempt)

@@ -211,7 +211,7 @@ class Run:
             assert ledger.record is not None
             self.run = OpenRun(self.place, "run-1", ledger, ledger.record)
             job = self.run.job
-        self.job, self.said = job, RecordingDisplay()
+        self.job, self.output = job, RecordingDisplay()
         self.cluster = TrainingCluster(changes, dies_at)
         for name in () if self.is_new else NAMES:
             self.cluster.leave(name, time.monotonic())
@@ -222,7 +222,7 @@ class Run:
         models: Any = Models()
         self.method, self.workshop = begin(
             Context(
-                job, self.run, self.stats, models, folder / "scratch", self.said.log, Clients(dispatch, START, NAMES)
+                job, self.run, self.stats, models, folder / "scratch", self.output.log, Clients(dispatch, START, NAMES)
             )
         )  # fmt: skip
         if tasks is not None:
@@ -236,7 +236,7 @@ class Run:
         self.commands: list[Commanded] = []
         self.shell = Shell(
             self.run, RunEngine(terms, self.method, self.stats.table), self.workshop, self.cluster, dispatch,
-            self.journal, self.said, (self.stats, self.journal, dispatch, Narrator(self.said, str), self._on_event),
+            self.journal, self.output, (self.stats, self.journal, dispatch, Narrator(self.output, str), self._on_event),
             WAITS.heartbeat,
         )  # fmt: skip
         self.cluster.run, self.cluster.shell = self.run, self.shell

@@ -24,7 +24,7 @@ from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of
 from lanfit.wire.auth import LOGIN_TO_CLIENT, ClientLogin, LoggedIn, NeedPassword, Refused, stretch
 from lanfit.wire.frames import Frame, FrameReader, Kind, feed
 from lanfit.wire.messages import Join, Model, Result, Status, Welcome
-from lanfit_server.clusters.gate import GateKeeper
+from lanfit_server.clusters.gate import GateShell
 from lanfit_server.clusters.lan import LanCluster
 from lanfit_server.clusters.listen import Listener, listen
 from lanfit_server.store.ledger import Ledger, OwnedTask, RunRecord
@@ -48,7 +48,7 @@ def run_script(script: Coroutine[Any, Any, Any]) -> Any:
 # --- before login -------------------------------------------------------------------------------------------------
 
 
-class Elsewhere(GateKeeper):
+class Elsewhere(GateShell):
     """The real gate, which sees a client where its id says: every test is on loopback, which is never banned."""
 
     def admit(self, address: str, client_id: bytes) -> bytes | Refused:
@@ -178,7 +178,7 @@ def id_of(name: str) -> bytes:
     return name.encode().ljust(16, b"\0")
 
 
-class Room:
+class AttackedCluster:
     """A real cluster with one open run, and links to it whose clients the test speaks for.
 
     Args:
@@ -200,8 +200,8 @@ class Room:
         self.store.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
         self.cluster = LanCluster(self.store)
         self.cluster.later_seconds = 0.0
-        self.told: list[str] = []
-        self.cluster.log = self.told.append
+        self.messages: list[str] = []
+        self.cluster.log = self.messages.append
 
     def close(self) -> None:
         self.store.close()
@@ -211,8 +211,8 @@ class Room:
         """A client that joined, and was welcomed."""
         client, server = memory_links()
         serving = asyncio.create_task(self.cluster._serve(server, id_of(name), "10.0.0.9"))
-        said: dict[str, Any] = {"version": "0", "backend": "tensorflow", "device": "cpu", "threads": 1}
-        await client.send(Join(name=name, **{**said, "free_memory": 0, **join}))
+        output: dict[str, Any] = {"version": "0", "backend": "tensorflow", "device": "cpu", "threads": 1}
+        await client.send(Join(name=name, **{**output, "free_memory": 0, **join}))
         assert isinstance(await client.receive(), Welcome)
         assert isinstance(await client.receive(), Status)
         try:

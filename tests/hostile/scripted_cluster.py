@@ -54,7 +54,7 @@ from lanfit.wire.messages import (
     Welcome,
 )
 from lanfit_client.connect import connect
-from lanfit_server.clusters.gate import GateKeeper
+from lanfit_server.clusters.gate import GateShell
 from lanfit_server.clusters.lan import LanCluster
 from lanfit_server.methods.base import Task
 from lanfit_server.run.engine import RunEngine
@@ -118,7 +118,7 @@ class Client:
         self.link = link
         self.name = name
         self.leases: list[Lease] = []
-        self.heard: list[AnyMessage] = []
+        self.received: list[AnyMessage] = []
 
     async def next(self, *kinds: type[Message]) -> Any:
         """The next message of one of these kinds."""
@@ -126,7 +126,7 @@ class Client:
             message = await self.link.receive()
             if isinstance(message, Ping):
                 await self.link.send(Pong())
-            self.heard.append(message)
+            self.received.append(message)
             if isinstance(message, kinds):
                 return message
 
@@ -234,7 +234,7 @@ class Server:
         assert stored is not None, f"{task} has no result"
         return float(self.run.load(stored)["kernel"][0, 0])
 
-    def said(self, of: str) -> list[str]:
+    def output(self, of: str) -> list[str]:
         return [line for line in self.display.lines if of in line]
 
 
@@ -249,7 +249,7 @@ async def serving(
     """
     identity = replace(Identity.load_or_create(folder / "identity"), server_id=SERVER, salt=SALT)
     server = Server(folder, shards, **how)
-    gate = GateKeeper(folder / "gate.json")
+    gate = GateShell(folder / "gate.json")
     gate.stretched = stretched(PASSPHRASE, SALT)
     port = (await server.cluster.open("127.0.0.1", 0, identity, gate, Timeouts())).port if login else 0
     serving_links: list[asyncio.Task[None]] = []
@@ -265,9 +265,9 @@ async def serving(
         leaving.enter_context(pytest.MonkeyPatch.context()).setattr("lanfit_client.connect.stretch", stretched)
 
         @contextlib.asynccontextmanager
-        async def join(name: str, client_id: bytes = b"", **said: Any) -> AsyncIterator[Client]:
+        async def join(name: str, client_id: bytes = b"", **output: Any) -> AsyncIterator[Client]:
             link = await linked(client_id or id_of(name))
-            await link.send(replace_fields(Join(name, "0", "numpy", "cpu", 1, 0), **said))
+            await link.send(replace_fields(Join(name, "0", "numpy", "cpu", 1, 0), **output))
             client = Client(link, name)
             client.name = (await client.next(Welcome)).name
             try:
@@ -275,8 +275,8 @@ async def serving(
             finally:
                 await link.close("gone")
 
-        async def joined(name: str, client_id: bytes = b"", **said: Any) -> Client:
-            return cast(Client, await leaving.enter_async_context(join(name, client_id, **said)))
+        async def joined(name: str, client_id: bytes = b"", **output: Any) -> Client:
+            return cast(Client, await leaving.enter_async_context(join(name, client_id, **output)))
 
         try:
             yield server, joined

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from memory_links import memory_links
-from peer import LoginServer, Room, run_script, who
+from peer import AttackedCluster, LoginServer, run_script, who
 
 from lanfit.errors import ConnectionFailed
 from lanfit.transfer.blocks import ArrayFile, BlockFile
@@ -39,17 +39,17 @@ def test_whoever_refuses_a_client_makes_it_wait_for_minutes_and_not_for_136_year
 
 def test_a_client_with_less_than_no_memory_is_not_let_in_and_others_are(tmp_path: Path) -> None:
     async def go() -> None:
-        room = Room(tmp_path)
+        attacked = AttackedCluster(tmp_path)
         evil, server = memory_links()
-        serving = asyncio.create_task(room.cluster._serve(server, b"e" * 16, "10.0.0.9"))
+        serving = asyncio.create_task(attacked.cluster._serve(server, b"e" * 16, "10.0.0.9"))
         await evil.send(Join("evil", "0", "tensorflow", "cpu", 1, -1))
         await evil.closed.wait()
         with contextlib.suppress(ConnectionFailed):
             await serving
         assert "free_memory" in server.reason
-        async with room.client("lab-1", free_memory=0):
-            assert room.cluster.roster.connected == ["lab-1"]
-        room.close()
+        async with attacked.client("lab-1", free_memory=0):
+            assert attacked.cluster.roster.connected == ["lab-1"]
+        attacked.close()
 
     run_script(go())
 
@@ -62,18 +62,18 @@ def test_a_block_that_would_fill_a_clients_disk_waits_and_takes_nothing_of_it(tm
     total, size = 100 * CHUNK, 4 * CHUNK
 
     async def go() -> None:
-        said: asyncio.Queue[str] = asyncio.Queue()
+        output: asyncio.Queue[str] = asyncio.Queue()
         cache = Cache(tmp_path / "cache", lambda line: None)
         client, server = memory_links()
         for free, fits in ((size + int(LEAST_FREE * total) - 1, False), (size + int(LEAST_FREE * total), True)):
             cache.disk_usage = lambda path, free=free: (total, 0, free)  # type: ignore[misc]
             getting = asyncio.create_task(
-                cache.get(client, [announced(size)], lambda text, timeouts: said.put_nowait(text))
+                cache.get(client, [announced(size)], lambda text, timeouts: output.put_nowait(text))
             )
             if fits:
                 assert isinstance(await server.receive(), Fetch)
             else:
-                assert "Data can't be received" in await said.get()
+                assert "Data can't be received" in await output.get()
                 assert list((tmp_path / "cache").iterdir()) == []
             getting.cancel()
             await asyncio.gather(getting, return_exceptions=True)
@@ -90,7 +90,7 @@ def test_of_a_large_disk_a_gigabyte_stays_free(tmp_path: Path) -> None:
         cache._check_share(tmp_path / "a.part", 11)
 
 
-def test_a_block_of_which_nothing_came_leaves_nothing_and_one_that_began_goes_on(tmp_path: Path) -> None:
+def test_a_block_of_which_nothing_came_leaves_nothing_and_one_that_began_continues(tmp_path: Path) -> None:
     data = memoryview(bytes(3 * CHUNK))
 
     async def cut_after(came: int) -> list[str]:

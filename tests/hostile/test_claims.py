@@ -19,7 +19,7 @@ from lanfit.wire.messages import ClientData, Model, Surveyed
 from lanfit_server.clusters.events import Evaluated
 from lanfit_server.data.prepare import RunData
 from lanfit_server.data.survey import ClientSurvey, check_survey, unite
-from lanfit_server.methods.claims import counted, weighted
+from lanfit_server.methods.claims import capped, weighted
 
 MODEL = Model("{}", "{}", (None, 2), (None, 2), "values", "zscore", "zscore")
 OWN = ClientData(8, 0.2, 0.1, 0, 0, None)
@@ -38,27 +38,27 @@ def rows(count: int, around: float, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(around, 1.0, (count, 2))
 
 
-def together(*told: tuple[ClientSurvey, Surveyed], limit: float = 10.0) -> tuple[RunData, tuple[str, ...]]:
-    return unite([each for each, _ in told], MODEL, OWN, limit)
+def together(*reported: tuple[ClientSurvey, Surveyed], limit: float = 10.0) -> tuple[RunData, tuple[str, ...]]:
+    return unite([each for each, _ in reported], MODEL, OWN, limit)
 
 
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=30), st.floats(1.0, 100.0))
 def test_nobody_counts_more_than_so_many_times_the_median_and_others_count_what_they_say(
     claims: list[int], limit: float
 ) -> None:
-    counts = counted(claims, limit)
+    counts = capped(claims, limit)
     middle = sorted(claims)[(len(claims) - 1) // 2]
     assert max(counts) <= limit * middle
     assert all(count == claim for count, claim in zip(counts, claims, strict=True) if claim <= limit * middle)
     # What fewer than half of all claim does not move the median beyond what honest ones have.
-    liars = counted([*claims, *[LIE] * ((len(claims) - 1) // 2)], limit)
+    liars = capped([*claims, *[LIE] * ((len(claims) - 1) // 2)], limit)
     assert max(liars) <= limit * max(claims)
 
 
 @pytest.mark.parametrize("honest", [[40], [40, 60], [40, 60, 35, 50]])
 def test_a_claim_of_a_million_milliards_does_not_take_the_whole_mean(honest: Sequence[int]) -> None:
-    told = [survey(f"lab-{number}", rows(count, 0.0, number)) for number, count in enumerate(honest)]
-    data, notes = together(*told, survey("liar", rows(1000, -3.0), LIE))
+    reported = [survey(f"lab-{number}", rows(count, 0.0, number)) for number, count in enumerate(honest)]
+    data, notes = together(*reported, survey("liar", rows(1000, -3.0), LIE))
     middle = sorted([*honest, LIE])[len(honest) // 2]
     assert data.trained == (*honest, 10 * middle)
     assert data.claimed == (*honest, LIE)
@@ -86,8 +86,8 @@ def test_the_spread_of_a_client_that_is_capped_stays_what_it_is() -> None:
 @settings(deadline=None)
 @given(st.lists(st.integers(10, 100), min_size=1, max_size=6))
 def test_where_nobody_is_over_the_limit_every_bit_is_as_without_one(counts: list[int]) -> None:
-    told = [survey(f"lab-{number}", rows(count, number, number)) for number, count in enumerate(counts)]
-    (limited, notes), (free, _) = together(*told), together(*told, limit=1e12)
+    reported = [survey(f"lab-{number}", rows(count, number, number)) for number, count in enumerate(counts)]
+    (limited, notes), (free, _) = together(*reported), together(*reported, limit=1e12)
     assert notes == ()
     assert limited.claimed == ()
     assert (limited.trained, limited.samples, limited.train) == (free.trained, free.samples, free.train)

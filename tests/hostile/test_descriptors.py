@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from peer import Room, arrays, result, run_script
+from peer import AttackedCluster, arrays, result, run_script
 
 from lanfit.wire.arrays import buffers
 from lanfit.wire.messages import Ack, Commit, Fetch, Later, Offer
@@ -16,9 +16,9 @@ resource = pytest.importorskip("resource", reason="this system has no such limit
 
 def test_a_server_without_a_descriptor_puts_results_off_and_takes_them_when_it_has_one(tmp_path: Path) -> None:
     async def go() -> None:
-        room = Room(tmp_path)
+        attacked = AttackedCluster(tmp_path)
         values = arrays()
-        async with room.client("lab-1") as client:
+        async with attacked.client("lab-1") as client:
             soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             free = os.dup(0)
             os.close(free)  # the next one: there is none from here on
@@ -30,13 +30,13 @@ def test_a_server_without_a_descriptor_puts_results_off_and_takes_them_when_it_h
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             assert isinstance(later, Later)
             assert "Too many open files" in later.reason
-            assert any("Too many open files" in line for line in room.told)
+            assert any("Too many open files" in line for line in attacked.messages)
             await client.send(Offer(result(values)))
             fetch = await client.receive()
             assert isinstance(fetch, Fetch)
             await client.send_block(fetch, buffers(values))
             await client.send(Commit(fetch.block))
             assert isinstance(await client.receive(), Ack)
-        room.close()
+        attacked.close()
 
     run_script(go())

@@ -46,13 +46,13 @@ def is_clean(environment: dict[str, str]) -> bool:
 def test_trainers_and_model_processes_do_not_have_the_passphrase() -> None:
     async def talk() -> Environment:
         child: Child[Environment] = await Child.start("test_environment", Environment, "spy", {"KERAS_BACKEND": "x"})
-        told = await child.receive()
+        reported = await child.receive()
         await child.stop()
-        return told
+        return reported
 
-    told = asyncio.run(talk())
-    assert told.has["KERAS_BACKEND"] == "x"
-    assert is_clean(told.has)
+    reported = asyncio.run(talk())
+    assert reported.has["KERAS_BACKEND"] == "x"
+    assert is_clean(reported.has)
 
 
 def test_processes_that_read_files_do_not_have_the_passphrase() -> None:

@@ -77,10 +77,10 @@ async def broken_by(scripted: ScriptedServer, break_it: Callable[[Link], None]) 
 
 
 def test_a_server_that_breaks_the_protocol_again_and_again_is_joined_less_and_less_often(tmp_path: Path) -> None:
-    said: list[str] = []
+    output: list[str] = []
 
     async def run_script() -> None:
-        async with scripted_server(tmp_path, said, warm=False) as (scripted, agent, _):
+        async with scripted_server(tmp_path, output, warm=False) as (scripted, agent, _):
             clock = Clock(agent)
             for _ in range(10):
                 await broken_by(scripted, nonsense)
@@ -88,9 +88,9 @@ def test_a_server_that_breaks_the_protocol_again_and_again_is_joined_less_and_le
             assert clock.slept == [*(FIRST_WAIT * 2**number for number in range(9)), LONGEST_WAIT]
 
     asyncio.run(run_script())
-    told = [line for line in said if "violated the protocol: a message came that can't be read" in line]
-    assert len(told) == 10
-    for line, seconds in zip(told, [2, 4, 8, 16, 32, 64, 128, 256, 512, 600], strict=True):
+    reported = [line for line in output if "violated the protocol: a message came that can't be read" in line]
+    assert len(reported) == 10
+    for line, seconds in zip(reported, [2, 4, 8, 16, 32, 64, 128, 256, 512, 600], strict=True):
         assert lanfit_error("link.broken", address="", reason="", seconds=seconds).hint in line
 
 
@@ -115,10 +115,10 @@ def test_a_link_that_lasts_makes_up_for_broken_ones_and_a_short_one_does_not(tmp
 
 
 def test_what_is_not_for_this_client_ends_the_link_and_not_the_client(tmp_path: Path) -> None:
-    said: list[str] = []
+    output: list[str] = []
 
     async def run_script() -> None:
-        async with scripted_server(tmp_path, said, warm=False) as (scripted, agent, running):
+        async with scripted_server(tmp_path, output, warm=False) as (scripted, agent, running):
             clock = Clock(agent)
             link = await welcomed(scripted)
             await link.send(AskParts(4))  # it has nobody to ask
@@ -136,8 +136,8 @@ def test_what_is_not_for_this_client_ends_the_link_and_not_the_client(tmp_path: 
             await running
 
     asyncio.run(run_script())
-    assert any("violated the protocol: the server sent AskParts, which is not for a client" in line for line in said)
-    assert any("violated the protocol: the server requested a block that it was not offered" in line for line in said)
+    assert any("violated the protocol: the server sent AskParts, which is not for a client" in line for line in output)
+    assert any("violated the protocol: the server requested a block that it was not offered" in line for line in output)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1e6)), max_size=60))
@@ -179,10 +179,10 @@ async def flood(link: Link, message: Callable[[int], Message]) -> None:
 def test_a_flood_is_cut_and_what_it_makes_a_client_say_is_bounded(
     message: Callable[[int], Message], tmp_path: Path
 ) -> None:
-    said: list[str] = []
+    output: list[str] = []
 
     async def run_script() -> None:
-        async with scripted_server(tmp_path, said, warm=False, once=False) as (scripted, agent, _):
+        async with scripted_server(tmp_path, output, warm=False, once=False) as (scripted, agent, _):
             link = await welcomed(scripted)
             slept: list[float] = []
 
@@ -198,22 +198,22 @@ def test_a_flood_is_cut_and_what_it_makes_a_client_say_is_bounded(
             assert len(agent._sending) < 10
 
     asyncio.run(run_script())
-    assert any("messages arrived faster than they could be handled" in line for line in said)
-    assert sum(map(len, said)) < 2 * MOST_AT_ONCE
+    assert any("messages arrived faster than they could be handled" in line for line in output)
+    assert sum(map(len, output)) < 2 * MOST_AT_ONCE
 
 
 def test_more_leases_than_can_be_taken_at_once_are_taken_one_at_a_time_and_the_last_is_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lanfit.wire.session.UNANSWERED_FETCHES", 10**6)  # such a server does not count
-    said: list[str] = []
+    output: list[str] = []
 
     async def run_script() -> None:
-        async with scripted_server(tmp_path, said, warm=False) as (scripted, agent, _):
+        async with scripted_server(tmp_path, output, warm=False) as (scripted, agent, _):
             clock, leases = Clock(agent), MOST_AT_ONCE // 200 + 100
-            link, dealt = await welcomed(scripted), msgspec.structs.replace(lease().fit, own=None)
+            link, partitioned = await welcomed(scripted), msgspec.structs.replace(lease().fit, own=None)
             for number in range(leases):
-                await link.send(msgspec.structs.replace(lease(task=f"shard-{number}"), fit=dealt))
+                await link.send(msgspec.structs.replace(lease(task=f"shard-{number}"), fit=partitioned))
             last = ("task", "run-1", f"shard-{leases - 1}")
             while (work := agent.worker._work) is None or work.item.key != last:
                 await asyncio.sleep(0)
@@ -221,12 +221,12 @@ def test_more_leases_than_can_be_taken_at_once_are_taken_one_at_a_time_and_the_l
             assert agent.worker.trainer._child is None
             passed = clock.now - 1000.0
             assert passed > 0
-            assert sum(map(len, said)) < MOST_AT_ONCE + MOST_A_SECOND * passed
+            assert sum(map(len, output)) < MOST_AT_ONCE + MOST_A_SECOND * passed
 
     asyncio.run(run_script())
 
 
-def test_a_server_that_says_the_same_result_has_no_room_endlessly_leaves_one_wait(tmp_path: Path) -> None:
+def test_a_server_that_says_the_same_result_has_no_space_endlessly_leaves_one_wait(tmp_path: Path) -> None:
     async def run_script() -> None:
         async with scripted_server(tmp_path, [], warm=False) as (scripted, agent, _):
             link = await welcomed(scripted)

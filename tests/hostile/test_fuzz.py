@@ -82,15 +82,15 @@ def broken(name: str, folder: Path) -> Any:
 
 
 def test_errors_and_ends_of_the_process_are_found_kept_and_gone_on_after(tmp_path: Path) -> None:
-    numbers, said = range(30), list[str]()
+    numbers, output = range(30), list[str]()
     inputs = {number: int(Broken().input(chance_of(1, "broken", number))) for number in numbers}
     wrong = [number for number, value in inputs.items() if value % 10 in (1, 2)]
     assert {inputs[number] % 10 for number in wrong} == {1, 2}
-    run = Run(broken, 1, tmp_path, said.append)
+    run = Run(broken, 1, tmp_path, output.append)
     run.batch("broken", numbers)
     tally = run.tallies["broken"]
     assert tally.inputs == 30
     assert [finding.number for finding in tally.findings] == wrong
     kept = {path.name: int(path.read_bytes()) for path in tmp_path.iterdir()}
     assert kept.items() <= {f"broken-1-{number}": inputs[number] for number in wrong}.items()
-    assert f"FOUND broken, seed 1, number {wrong[0]}" in said[0]
+    assert f"FOUND broken, seed 1, number {wrong[0]}" in output[0]

@@ -51,7 +51,7 @@ from lanfit.wire.messages import (
 from lanfit_client import agent as agent_module
 from lanfit_client import pacing as pacing_module
 from lanfit_client.consent import Consent, Consents
-from lanfit_client.prompts import Questions
+from lanfit_client.prompts import Prompts
 
 #: One step on one row: the difference between the weights is the row.
 ONE_ROW = ClientData(1, 0.0, 0.0, 0, 7, None)
@@ -101,9 +101,9 @@ class User:
 
     def __init__(self, folder: Path, line: Callable[[], str]) -> None:
         self.talk = io.StringIO()
-        self.questions = Questions(terminal := Terminal(Typed(line), self.talk))
+        self.prompts = Prompts(terminal := Terminal(Typed(line), self.talk))
         self.consent = Consent(
-            folder / "dataset", consents(folder), given=False, terminal=terminal, questions=self.questions
+            folder / "dataset", consents(folder), given=False, terminal=terminal, prompts=self.prompts
         )
 
     @property
@@ -114,7 +114,7 @@ class User:
 @contextlib.asynccontextmanager
 async def served(user: User) -> AsyncIterator[None]:
     over: concurrent.futures.Future[None] = concurrent.futures.Future()
-    serving = asyncio.get_running_loop().run_in_executor(None, user.questions.serve, over)
+    serving = asyncio.get_running_loop().run_in_executor(None, user.prompts.serve, over)
     try:
         yield
     finally:
@@ -147,17 +147,17 @@ def test_a_client_without_data_refuses_every_use_of_its_own_files_before_anythin
     message: Message, tmp_path: Path
 ) -> None:
     give(tmp_path / "dataset", 90)
-    said: list[str] = []
+    output: list[str] = []
 
     async def run_script() -> None:
         seen: list[AnyMessage] = []
-        async with scripted_server(tmp_path, said, warm=False) as (scripted, agent, running):
+        async with scripted_server(tmp_path, output, warm=False) as (scripted, agent, running):
             link = await welcomed(scripted)
             await link.send(message)
             refused = await answer(link, seen, Failed, Unsuitable)
             assert refused.error == "the user of this client has not allowed the server to use its data"
             # What the operator has to have typed there.
-            assert f"lanfit client {link_address(said)} --data DIR" in (refused.hint or " ".join(said))
+            assert f"lanfit client {link_address(output)} --data DIR" in (refused.hint or " ".join(output))
             assert not any(isinstance(each, Fetch) for each in seen)
             assert agent.worker.trainer.ready is None
             assert agent.worker.trainer._child is None, "no trainer was started, and nothing read"
@@ -167,12 +167,12 @@ def test_a_client_without_data_refuses_every_use_of_its_own_files_before_anythin
 
     asyncio.run(run_script())
     assert not consents(tmp_path).exists()
-    assert str(tmp_path / "dataset") in " ".join(said) or isinstance(message, Lease | EvaluateTask)
+    assert str(tmp_path / "dataset") in " ".join(output) or isinstance(message, Lease | EvaluateTask)
 
 
-def link_address(said: list[str]) -> str:
+def link_address(output: list[str]) -> str:
     """Where the client says that it joined."""
-    return next(line.split()[1] for line in said if line.startswith("Joined "))
+    return next(line.split()[1] for line in output if line.startswith("Joined "))
 
 
 def test_with_data_the_server_gets_on_without_a_question(tmp_path: Path) -> None:
@@ -187,21 +187,28 @@ def test_with_data_the_server_gets_on_without_a_question(tmp_path: Path) -> None
 
 def test_a_yes_at_the_question_holds_for_that_certificate_and_for_no_other(tmp_path: Path) -> None:
     give(tmp_path / "dataset", 90)
-    said: list[str] = []
+    output: list[str] = []
     user = User(tmp_path, lambda: "y\n")
 
     async def run_script() -> None:
-        async with served(user), scripted_server(tmp_path, said, warm=False, consent=user.consent) as (scripted, _, _):
+        async with (
+            served(user),
+            scripted_server(tmp_path, output, warm=False, consent=user.consent) as (scripted, _, _),
+        ):
             link = await welcomed(scripted)
             await link.send(survey())
             await answer(link, [], Fetch)
         # Started again, and nobody is at the terminal: the server is known, from its certificate.
-        async with scripted_server(tmp_path, said, warm=False) as (scripted, _, _):
+        async with scripted_server(tmp_path, output, warm=False) as (scripted, _, _):
             link = await welcomed(scripted)
             await link.send(lease())
             await answer(link, [], Fetch)
         # Another one at the same place, with the same passphrase.
-        async with scripted_server(tmp_path, said, warm=False, server="impostor", remembers=False) as (scripted, _, _):
+        async with scripted_server(tmp_path, output, warm=False, server="impostor", remembers=False) as (
+            scripted,
+            _,
+            _,
+        ):
             link = await welcomed(scripted)
             for message in (survey(), lease(), score()):
                 await link.send(message)
@@ -262,27 +269,30 @@ def test_a_question_stays_open_over_a_lost_link_and_is_asked_once(tmp_path: Path
 
 def test_what_was_cancelled_while_it_was_asked_is_not_begun(tmp_path: Path) -> None:
     give(tmp_path / "dataset", 90)
-    said: list[str] = []
+    output: list[str] = []
     pressed: concurrent.futures.Future[str] = concurrent.futures.Future()
     user = User(tmp_path, pressed.result)
 
     async def run_script() -> None:
         seen: list[AnyMessage] = []
-        async with served(user), scripted_server(tmp_path, said, warm=False, consent=user.consent) as (scripted, _, _):
+        async with (
+            served(user),
+            scripted_server(tmp_path, output, warm=False, consent=user.consent) as (scripted, _, _),
+        ):
             link = await welcomed(scripted)
             await link.send(lease())
             while not user.asked:
                 await asyncio.sleep(0.01)
             await link.send(Cancel("run-1", "shard-1", "it took too long"))
             await link.send(Status("that was read"))
-            while not any("that was read" in line for line in said):
+            while not any("that was read" in line for line in output):
                 await asyncio.sleep(0.01)
             pressed.set_result("yes\n")
             await link.send(lease(task="shard-2"))
             await answer(link, seen, Fetch)
 
     asyncio.run(run_script())
-    assert not any("shard-1 of run" in line for line in said)
+    assert not any("shard-1 of run" in line for line in output)
     assert user.asked == 1
 
 
@@ -346,14 +356,14 @@ def test_a_model_that_is_larger_than_the_weights_that_come_with_it_is_refused_be
     layer = {"module": "keras.layers", "class_name": "Dense", "config": {"name": "huge", "units": 2 * 10**8}}
     network = {"module": "keras", "class_name": "Sequential", "config": {"layers": [layer]}}
     model = msgspec.structs.replace(LINEAR, architecture=json.dumps(network))
-    dealt = msgspec.structs.replace(lease().fit, model=model, own=None)
+    partitioned = msgspec.structs.replace(lease().fit, model=model, own=None)
 
     async def run_script() -> None:
         seen: list[AnyMessage] = []
         async with scripted_server(tmp_path, [], warm=False, data=give(tmp_path / "own", 90)) as (scripted, agent, _):
             link = await welcomed(scripted)
             for message in (
-                msgspec.structs.replace(lease(), fit=dealt),
+                msgspec.structs.replace(lease(), fit=partitioned),
                 msgspec.structs.replace(survey(), model=model),
                 msgspec.structs.replace(score(), model=model),
             ):
@@ -387,7 +397,7 @@ def constants(folder: Path) -> ArrayFile:
     return ArrayFile.write(folder / "shard.block", TrainedModel({}).constants())
 
 
-def fit_order(
+def fit_message(
     folder: Path, own: ClientData, least: int = 50, *, batch: int = 8, fold: Fold | None = None
 ) -> commands.Fit:
     file = constants(folder)
@@ -395,7 +405,7 @@ def fit_order(
     return commands.Fit(1, task, file, file, str(folder), "", "", "", least_rows=least)
 
 
-def survey_order(folder: Path, own: ClientData, least: int = 50) -> commands.Survey:
+def survey_message(folder: Path, own: ClientData, least: int = 50) -> commands.Survey:
     return commands.Survey(1, LINEAR, own, constants(folder), str(folder), str(folder / "told"), least_rows=least)
 
 
@@ -407,14 +417,14 @@ def test_fewer_training_rows_than_the_minimum_are_refused_in_a_survey_and_in_a_t
 ) -> None:
     give(tmp_path, 49)
     for what in (
-        lambda: trainer._survey(survey_order(tmp_path, BATCHES)),
-        lambda: trainer._rows_of(fit_order(tmp_path, BATCHES)),
+        lambda: trainer._survey(survey_message(tmp_path, BATCHES)),
+        lambda: trainer._rows_of(fit_message(tmp_path, BATCHES)),
     ):
         wrong = refused(what)
         assert wrong.code == "own-data.few-rows"
         assert "there are 49 rows to train on" in wrong.message
         assert "--min-rows 49" in wrong.hint
-    assert len(trainer._rows_of(fit_order(tmp_path, BATCHES, 49)).rows.train) == 48
+    assert len(trainer._rows_of(fit_message(tmp_path, BATCHES, 49)).rows.train) == 48
 
 
 @pytest.mark.parametrize(
@@ -432,16 +442,16 @@ def test_a_server_can_not_draw_few_rows_out_of_many(
     own: ClientData, code: str, trainer: Trainer, tmp_path: Path
 ) -> None:
     give(tmp_path, 100 if own.parts_of == 0 else 400)
-    assert refused(lambda: trainer._survey(survey_order(tmp_path, own))).code == code
+    assert refused(lambda: trainer._survey(survey_message(tmp_path, own))).code == code
 
 
 def test_a_task_is_held_to_the_same_whatever_was_surveyed(trainer: Trainer, tmp_path: Path) -> None:
     give(tmp_path, 100)
-    assert refused(lambda: trainer._rows_of(fit_order(tmp_path, BATCHES, batch=1))).code == "own-data.small-batch"
-    assert refused(lambda: trainer._rows_of(fit_order(tmp_path, BATCHES, batch=101))).code == "split.batch-of-shard"
-    leave_one_out = fit_order(tmp_path, BATCHES, fold=Fold(1, 50, 7, 0.0))
+    assert refused(lambda: trainer._rows_of(fit_message(tmp_path, BATCHES, batch=1))).code == "own-data.small-batch"
+    assert refused(lambda: trainer._rows_of(fit_message(tmp_path, BATCHES, batch=101))).code == "split.batch-of-shard"
+    leave_one_out = fit_message(tmp_path, BATCHES, fold=Fold(1, 50, 7, 0.0))
     assert refused(lambda: trainer._rows_of(leave_one_out)).code == "own-data.few-to-score"
-    half = fit_order(tmp_path, BATCHES, least=60, fold=Fold(1, 2, 7, 0.0))
+    half = fit_message(tmp_path, BATCHES, least=60, fold=Fold(1, 2, 7, 0.0))
     assert refused(lambda: trainer._rows_of(half)).code == "own-data.few-rows"
     few = ClientData(8, 0.02, 0.0, 0, 7, None)
     file = constants(tmp_path)
@@ -451,10 +461,10 @@ def test_a_task_is_held_to_the_same_whatever_was_surveyed(trainer: Trainer, tmp_
 
 def test_no_step_is_of_a_single_row_at_the_end_of_an_epoch(trainer: Trainer, tmp_path: Path) -> None:
     give(tmp_path, 97)
-    ready = trainer._rows_of(fit_order(tmp_path, BATCHES))
+    ready = trainer._rows_of(fit_message(tmp_path, BATCHES))
     assert (len(ready.rows.train), len(ready.rows.train.y), ready.left_out) == (96, 96, 1)
-    ready = trainer._rows_of(fit_order(tmp_path, BATCHES, batch=9))
+    ready = trainer._rows_of(fit_message(tmp_path, BATCHES, batch=9))
     assert (len(ready.rows.train), ready.left_out) == (97, 0)
     # Who says that one row is enough gets one.
-    ready = trainer._rows_of(fit_order(tmp_path, BATCHES, 1))
+    ready = trainer._rows_of(fit_message(tmp_path, BATCHES, 1))
     assert (len(ready.rows.train), ready.left_out) == (97, 0)

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 from memory_links import memory_links
-from peer import Room, id_of, run_script
+from peer import AttackedCluster, id_of, run_script
 from scripted_cluster import RUN, serving, weights
 
 from lanfit.net.link import Link
 from lanfit.wire.auth import Refused
 from lanfit.wire.messages import Ack, IdTaken, Join, Reject, Status, Welcome
 from lanfit_server.clusters import gate as gate_module
-from lanfit_server.clusters.gate import GateKeeper
+from lanfit_server.clusters.gate import GateShell
 from lanfit_server.clusters.lan import LanCluster
 
 
-def said(name: str, process: bytes = b"", *earlier: bytes) -> Join:
+def output(name: str, process: bytes = b"", *earlier: bytes) -> Join:
     return Join(name, "0", "numpy", "cpu", 1, 0, process=process, earlier=earlier)
 
 
@@ -50,7 +50,12 @@ async def ending(cluster: LanCluster, join: Join) -> str:
 
 @pytest.mark.parametrize(
     "join",
-    [said("lab-1"), said("lab-1", b"evil"), said("zz", b"evil", *(b"%d" % n for n in range(8))), said("lab-1", b"v")],
+    [
+        output("lab-1"),
+        output("lab-1", b"evil"),
+        output("zz", b"evil", *(b"%d" % n for n in range(8))),
+        output("lab-1", b"v"),
+    ],
     ids=["without a process", "another process", "made-up earlier processes", "the beginning of a process"],
 )
 def test_20_joins_with_the_id_of_a_client_that_answers_take_neither_its_place_nor_its_task(
@@ -71,27 +76,29 @@ def test_20_joins_with_the_id_of_a_client_that_answers_take_neither_its_place_no
             assert isinstance(await other.do(await other.lease()), Ack)
             await server.training
             assert {stored.client for stored in server.ledger.results()} == {"lab-1", "lab-2"}
-            assert len(server.said("was copied")) == 1, "the operator is told once"
+            assert len(server.output("was copied")) == 1, "the operator is told once"
 
     run_script(script())
 
 
 def test_of_20_joins_at_once_with_one_id_that_name_no_process_one_lives(tmp_path: Path) -> None:
     async def script() -> None:
-        room = Room(tmp_path)
+        attacked = AttackedCluster(tmp_path)
         pairs = [memory_links() for _ in range(20)]
-        tasks = [asyncio.create_task(room.cluster._serve(theirs, id_of("lab-1"), "10.0.0.9")) for _, theirs in pairs]
-        await asyncio.gather(*(ours.send(said("lab-1")) for ours, _ in pairs))
+        tasks = [
+            asyncio.create_task(attacked.cluster._serve(theirs, id_of("lab-1"), "10.0.0.9")) for _, theirs in pairs
+        ]
+        await asyncio.gather(*(ours.send(output("lab-1")) for ours, _ in pairs))
         while sum(ours.closed.is_set() for ours, _ in pairs) < 19:
             await asyncio.sleep(0)
         [alive] = [ours for ours, _ in pairs if not ours.closed.is_set()]
         assert isinstance(welcome := await alive.receive(), Welcome)
         assert welcome.name == "lab-1"
-        assert [member.name for member in room.cluster.roster.members()] == ["lab-1"]
-        assert list(room.cluster._sessions) == ["lab-1"]
+        assert [member.name for member in attacked.cluster.roster.members()] == ["lab-1"]
+        assert list(attacked.cluster._sessions) == ["lab-1"]
         await alive.close("enough")
         await asyncio.gather(*tasks)
-        room.close()
+        attacked.close()
 
     run_script(script())
 
@@ -105,12 +112,12 @@ NAMES = ["../../evil", "..", "/etc/passwd", "\x1b]0;owned\x07\x1b[2J", "lab-\u04
 
 def test_whatever_clients_call_themselves_each_has_a_label_of_its_own_that_is_nobody_elses_file(tmp_path: Path) -> None:
     async def script() -> None:
-        room = Room(tmp_path)
-        async with room.client("lab-1") as first:
+        attacked = AttackedCluster(tmp_path)
+        async with attacked.client("lab-1") as first:
             given = []
             for number, name in enumerate(NAMES):
-                async with linked(room.cluster, b"%16d" % number) as link:
-                    await link.send(said(name))
+                async with linked(attacked.cluster, b"%16d" % number) as link:
+                    await link.send(output(name))
                     welcome = await link.receive()
                     assert isinstance(welcome, Welcome)
                     given.append(welcome.name)
@@ -122,7 +129,7 @@ def test_whatever_clients_call_themselves_each_has_a_label_of_its_own_that_is_no
                 assert not re.fullmatch(r"(con|nul|final|average|ensemble)(\..*)?", name, re.IGNORECASE)
                 assert not re.search(r"-fold-\d+$", name)
             assert await first.answers(60.0)
-        room.close()
+        attacked.close()
 
     run_script(script())
 
@@ -135,7 +142,7 @@ def test_joins_with_ever_new_ids_keep_the_file_of_the_gate_bounded(
 ) -> None:
     monkeypatch.setattr(gate_module, "MOST_CLIENTS", 10)
     path = tmp_path / "gate.json"
-    gate = GateKeeper(path)
+    gate = GateShell(path)
     sizes = []
     for number in range(108):
         client_id = number.to_bytes(16)
@@ -146,11 +153,11 @@ def test_joins_with_ever_new_ids_keep_the_file_of_the_gate_bounded(
             gate.joined("10.0.0.1", b"h" * 16)
         sizes.append(path.stat().st_size)
     assert max(sizes) < 1000
-    known = GateKeeper(path)._gate.state().clients
+    known = GateShell(path)._gate.state().clients
     assert len(known) == 10
     assert (b"h" * 16).hex() in known
     # Who was forgotten is let in as any newcomer is, also after the restart.
-    assert not isinstance(GateKeeper(path).begin("10.0.0.2", bytes(16)), Refused)
+    assert not isinstance(GateShell(path).begin("10.0.0.2", bytes(16)), Refused)
 
 
 # --- results that are no numbers, for others' tasks -------------------------------------------------------------------

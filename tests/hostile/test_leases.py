@@ -93,7 +93,7 @@ HOSTILE = {name: (text, COMPILED) for name, text in ARCHITECTURES.items()} | {
 }
 
 
-def dealt(**changes: Any) -> Lease:
+def partitioned(**changes: Any) -> Lease:
     """A lease of rows that were dealt, in which something is not as it should be."""
     fit = replaced(lease().fit, own=None, batch_size=8, local_steps=0)
     shard = (ArraySpec("x_train", "float32", (9, 2)), ArraySpec("y_train", "float32", (9, 1)))
@@ -128,10 +128,10 @@ ROWS_TO_SHOW = BlockSpec("1" * 64, (ArraySpec("x", "float32", (24, 2)),))
     ],
 )
 def test_rows_to_predict_that_can_not_be_are_refused(arrays: list[Any], own: bool, named: str) -> None:
-    check_lease(dealt(model=of(network(layer("Dense", units=1))), shown=ROWS_TO_SHOW))
+    check_lease(partitioned(model=of(network(layer("Dense", units=1))), shown=ROWS_TO_SHOW))
     shown = BlockSpec("1" * 64, tuple(ArraySpec(*each) for each in arrays))
     given = {"own": lease().fit.own} if own else {}
-    wrong = refusal(lambda: check_lease(dealt(model=of(network(layer("Dense", units=1))), shown=shown, **given)))
+    wrong = refusal(lambda: check_lease(partitioned(model=of(network(layer("Dense", units=1))), shown=shown, **given)))
     assert wrong.code == "task.impossible"
     assert named in wrong.message + wrong.hint
 
@@ -139,14 +139,14 @@ def test_rows_to_predict_that_can_not_be_are_refused(arrays: list[Any], own: boo
 def test_rows_to_predict_of_any_size_are_refused() -> None:
     shown = BlockSpec("1" * 64, (ArraySpec("x", "float32", (3, 2**60)),))
     with pytest.raises(RemoteProtocolError):
-        check_lease(dealt(model=of(network(layer("Dense", units=1))), shown=shown))
+        check_lease(partitioned(model=of(network(layer("Dense", units=1))), shown=shown))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_model_of_a_server_that_would_run_code_is_refused_in_words_without_keras(name: str) -> None:
     model, before = of(*HOSTILE[name]), set(sys.modules)
     for check in (
-        lambda: check_lease(dealt(model=model)),
+        lambda: check_lease(partitioned(model=model)),
         lambda: check_survey(replaced(survey(BATCHES), model=model)),
         lambda: check_evaluation(replaced(score(BATCHES), model=model)),
     ):
@@ -159,7 +159,7 @@ def test_a_model_of_a_server_that_would_run_code_is_refused_in_words_without_ker
 
 
 def test_the_sound_model_beside_them_is_taken() -> None:
-    check_lease(dealt(model=of(network(layer("Dense", units=1)))))
+    check_lease(partitioned(model=of(network(layer("Dense", units=1)))))
     check_survey(survey(BATCHES))
     check_evaluation(score(BATCHES))
 
@@ -170,58 +170,58 @@ def test_a_model_that_comes_again_with_the_next_round_is_looked_through_once(mon
     monkeypatch.setattr("lanfit_client.limits.check_architecture", looked.append)
     for number in range(3):
         model = of(network(layer("Dense", units=1, name="".join(("again ", "and again")))))
-        check_lease(dealt(model=model, round=number))
+        check_lease(partitioned(model=model, round=number))
     assert len(looked) == 1
 
 
 def test_a_model_of_thousands_of_layers_is_refused_before_it_is_built() -> None:
     many = network(*[layer("Dense", units=1)] * 3000)
-    wrong = refusal(lambda: check_lease(dealt(model=of(many))))
+    wrong = refusal(lambda: check_lease(partitioned(model=of(many))))
     assert (wrong.code, "3000 layers" in wrong.message) == ("model.too-many-layers", True)
     nested = network(*[json.loads(network(*[layer("ReLU")] * 100))] * 21)
-    assert refusal(lambda: check_lease(dealt(model=of(nested)))).code == "model.too-many-layers"
-    check_lease(dealt(model=of(network(*[layer("ReLU")] * MAX_LAYERS))))
+    assert refusal(lambda: check_lease(partitioned(model=of(nested)))).code == "model.too-many-layers"
+    check_lease(partitioned(model=of(network(*[layer("ReLU")] * MAX_LAYERS))))
 
 
 BATCHES = ClientData(8, 0.0, 0.0, 0, 7, None)
 NAN = float("nan")
 #: what of a task is odd → the field that is named.
 ODD: Mapping[str, tuple[Lease, str]] = {
-    "no epochs": (dealt(epochs=0), "epochs"),
-    "10^9 epochs": (dealt(epochs=10**9), "epochs"),
-    "epochs below 0": (dealt(epochs=-1), "epochs"),
-    "a batch of 0": (dealt(batch_size=0), "batch_size"),
-    "a batch below 0": (dealt(batch_size=-8), "batch_size"),
-    "a seed below 0": (dealt(seed=-1), "seed"),
-    "a huge seed": (dealt(seed=-(2**63)), "seed"),
-    "patience below 0": (dealt(patience=-1), "patience"),
-    "steps below 0": (dealt(local_steps=-1), "local_steps"),
-    "a first step below 0": (dealt(first_step=-1), "first_step"),
-    "mu that is no number": (dealt(proximal=NAN), "proximal"),
-    "mu without end": (dealt(proximal=float("inf")), "proximal"),
-    "an attempt below 0": (dealt(attempt=-1), "attempt"),
-    "fold 0": (dealt(fold=Fold(0, 3, 7, 0.0)), "fold.number"),
-    "fold 4 of 3": (dealt(fold=Fold(4, 3, 7, 0.0)), "fold.number"),
-    "one fold": (dealt(fold=Fold(1, 1, 7, 0.0)), "fold.of"),
-    "no folds": (dealt(fold=Fold(1, 0, 7, 0.0)), "fold.of"),
-    "a share of 2": (dealt(fold=Fold(1, 3, 7, 2.0)), "fold.validation_split"),
-    "a share that is no number": (dealt(own=ClientData(8, NAN, 0.0, 0, 7, None)), "own.test_split"),
-    "a share below 0": (dealt(own=ClientData(8, 0.0, -0.1, 0, 7, None)), "own.validation_split"),
-    "part 0": (dealt(own=ClientData(8, 0.0, 0.0, 0, 7, None, 4, 0, 2)), "own.first_part"),
-    "part 5 of 4": (dealt(own=ClientData(8, 0.0, 0.0, 0, 7, None, 4, 1, 5)), "own.last_part"),
-    "threads below 0": (dealt(runtime=Runtime("", "", -1)), "runtime.threads"),
-    "another backend": (dealt(runtime=Runtime("os", "", 0)), "runtime.backend"),
-    "another device": (dealt(runtime=Runtime("", "gpu:99", 0)), "runtime.device"),
-    "another target": (dealt(model=replaced(lease().fit.model, target="evil")), "model.target"),
-    "another normalizer": (dealt(model=replaced(lease().fit.model, normalizer="evil")), "model.normalizer"),
-    "a shape below 0": (dealt(model=replaced(lease().fit.model, input_shape=(None, -2))), "model.input_shape"),
-    "no shape": (dealt(model=replaced(lease().fit.model, output_shape=())), "model.output_shape"),
-    "ids of nobody": (dealt(model=replaced(lease().fit.model, ids=0)), "model.ids"),
+    "no epochs": (partitioned(epochs=0), "epochs"),
+    "10^9 epochs": (partitioned(epochs=10**9), "epochs"),
+    "epochs below 0": (partitioned(epochs=-1), "epochs"),
+    "a batch of 0": (partitioned(batch_size=0), "batch_size"),
+    "a batch below 0": (partitioned(batch_size=-8), "batch_size"),
+    "a seed below 0": (partitioned(seed=-1), "seed"),
+    "a huge seed": (partitioned(seed=-(2**63)), "seed"),
+    "patience below 0": (partitioned(patience=-1), "patience"),
+    "steps below 0": (partitioned(local_steps=-1), "local_steps"),
+    "a first step below 0": (partitioned(first_step=-1), "first_step"),
+    "mu that is no number": (partitioned(proximal=NAN), "proximal"),
+    "mu without end": (partitioned(proximal=float("inf")), "proximal"),
+    "an attempt below 0": (partitioned(attempt=-1), "attempt"),
+    "fold 0": (partitioned(fold=Fold(0, 3, 7, 0.0)), "fold.number"),
+    "fold 4 of 3": (partitioned(fold=Fold(4, 3, 7, 0.0)), "fold.number"),
+    "one fold": (partitioned(fold=Fold(1, 1, 7, 0.0)), "fold.of"),
+    "no folds": (partitioned(fold=Fold(1, 0, 7, 0.0)), "fold.of"),
+    "a share of 2": (partitioned(fold=Fold(1, 3, 7, 2.0)), "fold.validation_split"),
+    "a share that is no number": (partitioned(own=ClientData(8, NAN, 0.0, 0, 7, None)), "own.test_split"),
+    "a share below 0": (partitioned(own=ClientData(8, 0.0, -0.1, 0, 7, None)), "own.validation_split"),
+    "part 0": (partitioned(own=ClientData(8, 0.0, 0.0, 0, 7, None, 4, 0, 2)), "own.first_part"),
+    "part 5 of 4": (partitioned(own=ClientData(8, 0.0, 0.0, 0, 7, None, 4, 1, 5)), "own.last_part"),
+    "threads below 0": (partitioned(runtime=Runtime("", "", -1)), "runtime.threads"),
+    "another backend": (partitioned(runtime=Runtime("os", "", 0)), "runtime.backend"),
+    "another device": (partitioned(runtime=Runtime("", "gpu:99", 0)), "runtime.device"),
+    "another target": (partitioned(model=replaced(lease().fit.model, target="evil")), "model.target"),
+    "another normalizer": (partitioned(model=replaced(lease().fit.model, normalizer="evil")), "model.normalizer"),
+    "a shape below 0": (partitioned(model=replaced(lease().fit.model, input_shape=(None, -2))), "model.input_shape"),
+    "no shape": (partitioned(model=replaced(lease().fit.model, output_shape=())), "model.output_shape"),
+    "ids of nobody": (partitioned(model=replaced(lease().fit.model, ids=0)), "model.ids"),
 }
 
 
 def chosen(arrays: Mapping[str, AnyArray], **fields: Any) -> Lease:
-    return replaced(dealt(**fields), rows=block_of(arrays))
+    return replaced(partitioned(**fields), rows=block_of(arrays))
 
 
 NO_ROWS = np.array([], np.int64)
@@ -252,7 +252,7 @@ def test_a_task_that_can_not_be_is_refused_by_the_name_of_its_field(name: str) -
 
 @pytest.mark.parametrize("place", ["weights", "shard"])
 @pytest.mark.parametrize(
-    ("specs", "said"),
+    ("specs", "output"),
     [
         ((ArraySpec("x", "O", (3,)),), "dtype 'O'"),
         ((ArraySpec("x", "float32", (-3, 2)),), r"impossible shape \(-3, 2\)"),
@@ -262,15 +262,15 @@ def test_a_task_that_can_not_be_is_refused_by_the_name_of_its_field(name: str) -
     ],
 )
 def test_arrays_that_can_not_be_are_refused_before_any_room_is_taken(
-    place: str, specs: tuple[ArraySpec, ...], said: str
+    place: str, specs: tuple[ArraySpec, ...], output: str
 ) -> None:
-    odd = dealt(**{place: BlockSpec("0" * 64, specs)})
-    with pytest.raises(RemoteProtocolError, match=said):
+    odd = partitioned(**{place: BlockSpec("0" * 64, specs)})
+    with pytest.raises(RemoteProtocolError, match=output):
         check_lease(odd)
 
 
 @pytest.mark.parametrize(
-    ("specs", "said"),
+    ("specs", "output"),
     [
         ((ArraySpec("x_train", "float32", (9, 2)), ArraySpec("y_train", "float32", (8, 1))), "y_train [8, 1]"),
         ((ArraySpec("x_train", "float32", (2, 9)), ArraySpec("y_train", "float32", (9, 1))), "x_train [2, 9]"),
@@ -280,30 +280,34 @@ def test_arrays_that_can_not_be_are_refused_before_any_room_is_taken(
     ],
 )
 def test_rows_that_do_not_go_together_are_refused_before_they_are_fetched(
-    specs: tuple[ArraySpec, ...], said: str
+    specs: tuple[ArraySpec, ...], output: str
 ) -> None:
-    wrong = refusal(lambda: check_lease(dealt(shard=BlockSpec("0" * 64, specs))))
+    wrong = refusal(lambda: check_lease(partitioned(shard=BlockSpec("0" * 64, specs))))
     assert wrong.code == "task.impossible"
-    assert said in wrong.message
+    assert output in wrong.message
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "NaN", "Infinity", "1e999"])
 def test_a_learning_rate_that_is_none_is_refused(rate: str) -> None:
     compiled = COMPILED.replace('"config": {}', f'"config": {{"learning_rate": {rate}}}')
-    wrong = refusal(lambda: check_lease(dealt(model=of(network(layer("Dense", units=1)), compiled))))
+    wrong = refusal(lambda: check_lease(partitioned(model=of(network(layer("Dense", units=1)), compiled))))
     assert wrong.code in ("compile.learning-rate", "compile.unreadable")
 
 
 def test_an_agent_refuses_them_before_anything_is_fetched_and_serves_the_next_good_task(tmp_path: Path) -> None:
     """Through a real login and a real agent: what is odd is answered, and the next good task is fetched for."""
-    hostile, said = of(*HOSTILE["Lambda in Bidirectional(RNN(cell))"]), list[str]()
+    hostile, output = of(*HOSTILE["Lambda in Bidirectional(RNN(cell))"]), list[str]()
 
     async def run_script() -> None:
         seen: list[AnyMessage] = []
-        async with scripted_server(tmp_path, said, warm=False, data=give(tmp_path / "own", 90)) as (scripted, agent, _):
+        async with scripted_server(tmp_path, output, warm=False, data=give(tmp_path / "own", 90)) as (
+            scripted,
+            agent,
+            _,
+        ):
             link = await welcomed(scripted)
             for message in (
-                dealt(model=hostile),
+                partitioned(model=hostile),
                 replaced(survey(BATCHES), model=hostile),
                 replaced(score(BATCHES), model=hostile),
                 *(odd for odd, _ in ODD.values()),
@@ -314,24 +318,24 @@ def test_an_agent_refuses_them_before_anything_is_fetched_and_serves_the_next_go
                 assert "IndexError" not in wrong.error
             assert not any(isinstance(each, Fetch) for each in seen)
             assert agent.worker.trainer._child is None
-            await link.send(dealt(task="shard-2"))
+            await link.send(partitioned(task="shard-2"))
             await answer(link, seen, Fetch)
 
     asyncio.run(run_script())
-    assert any("'the Lambda'" in line and "contains code" in line for line in said)
+    assert any("'the Lambda'" in line and "contains code" in line for line in output)
 
 
 @pytest.mark.parametrize("field", ["run", "task"])
 def test_a_nul_in_a_name_and_a_backend_that_is_a_program_end_the_link(field: str, tmp_path: Path) -> None:
     async def run_script() -> None:
-        async with scripted_server(tmp_path, said := [], warm=False) as (scripted, agent, _):
+        async with scripted_server(tmp_path, output := [], warm=False) as (scripted, agent, _):
             agent.sleep = lambda seconds: asyncio.sleep(0)
-            for odd in (dealt(**{field: "a\0b"}), dealt(runtime=Runtime("os; import", "", 0))):
+            for odd in (partitioned(**{field: "a\0b"}), partitioned(runtime=Runtime("os; import", "", 0))):
                 link = await welcomed(scripted)
                 await link.send(odd)
                 await link.closed.wait()
-            await (await welcomed(scripted)).send(dealt(task="shard-2"))
-            while not any("shard-2" in line for line in said):
+            await (await welcomed(scripted)).send(partitioned(task="shard-2"))
+            while not any("shard-2" in line for line in output):
                 await asyncio.sleep(0.005)
 
     asyncio.run(run_script())

@@ -331,10 +331,10 @@ def a_hello() -> bytes:
 def test_who_says_nothing_or_not_all_of_a_hello_is_cut_when_its_time_is_up(tmp_path: Path) -> None:
     async def script() -> None:
         async with LoginServer(tmp_path).listening(login_seconds=0.3) as server:
-            for said in (b"", a_hello()[:-1]):
+            for printed in (b"", a_hello()[:-1]):
                 with contextlib.suppress(OSError):  # on a slow machine the time is up within the handshake
                     reader, writer = await opened(server.port, client_context())
-                    writer.write(said)
+                    writer.write(printed)
                     assert await reader.read() == b""
                     writer.transport.abort()
 
@@ -350,8 +350,8 @@ def test_a_hello_byte_by_byte_is_answered_and_a_proof_before_its_time_is_not(tmp
                 await asyncio.sleep(0)
             assert (await reader.readexactly(HEADER))[4] == Kind.SERVER_HELLO
             writer.transport.abort()
-            said = await answer_to(server.port, a_hello() + encode_frame(Kind.CLIENT_PROOF, bytes(32)))
-            assert len(said) in (0, HEADER + SERVER_HELLO.size), "at most the answer to the hello"
+            printed = await answer_to(server.port, a_hello() + encode_frame(Kind.CLIENT_PROOF, bytes(32)))
+            assert len(printed) in (0, HEADER + SERVER_HELLO.size), "at most the answer to the hello"
 
     run_script(script())
 
@@ -367,7 +367,7 @@ def test_300_silent_connections_take_64_descriptors_and_cost_a_client_that_is_he
             for each in silent:
                 each.setblocking(False)
                 each.connect_ex(("127.0.0.1", server.port))
-            while not server.listener._room.locked():
+            while not server.listener._slots.locked():
                 await asyncio.sleep(0)
             for _ in range(5):
                 assert await link.answers(60.0)
@@ -391,8 +391,8 @@ def test_a_client_of_other_versions_is_refused_and_learns_nothing_else(
     async def script() -> None:
         async with LoginServer(tmp_path).listening() as server:
             hello = CLIENT_HELLO.pack(MAGIC, *versions, bytes(32), who("10.0.0.7"))
-            said = await answer_to(server.port, encode_frame(Kind.CLIENT_HELLO, hello))
-            assert said == encode_frame(Kind.REFUSE, bytes([Refusal.VERSION]) + VERSION.to_bytes(4))
+            printed = await answer_to(server.port, encode_frame(Kind.CLIENT_HELLO, hello))
+            assert printed == encode_frame(Kind.REFUSE, bytes([Refusal.VERSION]) + VERSION.to_bytes(4))
 
     run_script(script())
 
@@ -428,9 +428,9 @@ def test_who_offers_another_tls_gets_no_answer_to_a_hello(how: str, tmp_path: Pa
             with contextlib.suppress(OSError):
                 reader, writer = await opened(server.port, context)
                 writer.write(hello)
-                said = await reader.read()
+                printed = await reader.read()
                 writer.transport.abort()
-                assert said == b""
+                assert printed == b""
             # The same in the right way is answered.
             reader, writer = await opened(server.port, client_context())
             writer.write(hello)

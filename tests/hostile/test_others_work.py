@@ -15,7 +15,7 @@ from scripted_cluster import START, WEIGHTS, Client, Server, id_of, run_script, 
 from lanfit.wire.messages import Ack, Cancel, EvaluationResult, Reject
 from lanfit_server.clusters.events import Claimed, Evaluated, ResultCommitted, TaskFailed
 from lanfit_server.methods.federated.aggregation import krum_choice
-from lanfit_server.start.collecting import Collecting
+from lanfit_server.start.collecting import Collector
 from lanfit_server.store.ledger import OwnedTask
 
 NAN = weights(float("nan"))
@@ -44,8 +44,8 @@ def test_made_up_results_of_all_tasks_are_refused_and_the_honest_ones_count(tmp_
             await server.training
             assert [server.value_of(f"shard-{number}") for number in (1, 2, 3)] == [1.0, 2.0, 3.0]
             assert [stored.client for stored in server.ledger.results()] == ["lab-1", "lab-2", "lab-3"]
-            assert not [message for lab in honest for message in lab.heard if isinstance(message, Cancel)]
-            assert len(server.said("never assigned to it")) == 1, "the operator is told once"
+            assert not [message for lab in honest for message in lab.received if isinstance(message, Cancel)]
+            assert len(server.output("never assigned to it")) == 1, "the operator is told once"
             assert {(each["client"], each["task"], each["what"]) for each in server.events("refused")} == {
                 ("zz", f"shard-{number}", "a result") for number in (1, 2, 3)
             }
@@ -67,7 +67,7 @@ def test_a_client_with_a_task_of_its_own_does_not_deliver_the_tasks_of_others(tm
     run_script(script())
 
 
-def test_with_krum_one_of_five_can_spoil_one_update_and_not_all(tmp_path: Path) -> None:
+def test_with_krum_one_of_five_can_corrupt_one_update_and_not_all(tmp_path: Path) -> None:
     async def script() -> None:
         async with serving(tmp_path, 5, rounds=True) as (server, join):
             names = [f"lab-{number}" for number in range(1, 6)]
@@ -162,8 +162,8 @@ def test_failures_that_are_not_its_own_give_up_no_task_and_flood_nobody(tmp_path
             assert isinstance(await one.do(lease), Ack), "it held the task, and has finished it"
             await server.training
             assert server.value_of("shard-1") == 1.0
-            assert (server.events("failed"), server.said("could not train")) == ([], [])
-            assert len(server.said("never assigned to it")) == 1
+            assert (server.events("failed"), server.output("could not train")) == ([], [])
+            assert len(server.output("never assigned to it")) == 1
             assert len(server.events("refused")) == 2
 
     run_script(script())
@@ -190,7 +190,7 @@ def test_epochs_and_logs_of_others_tasks_are_written_nowhere(tmp_path: Path) -> 
     run_script(script())
 
 
-def test_a_score_counts_only_from_who_was_asked_for_it(tmp_path: Path) -> None:
+def test_an_evaluation_counts_only_from_a_client_with_a_request(tmp_path: Path) -> None:
     async def script() -> None:
         async with serving(tmp_path, 2) as (server, join):
             one, zz = await join("lab-1"), await join("zz")
@@ -223,7 +223,7 @@ def test_a_score_counts_only_from_who_was_asked_for_it(tmp_path: Path) -> None:
 def begun_earlier(folder: Path) -> None:
     """A run that an earlier server began, perhaps under another passphrase: lab-1 and lab-2 have their tasks."""
     server = Server(folder, 2)
-    server.ledger.deal(server.owners)
+    server.ledger.assign_owners(server.owners)
     server.ledger.add_tasks([OwnedTask("shard-1", "lab-1"), OwnedTask("shard-2", "lab-2")])
     for number, name in enumerate(server.owners, start=1):
         server.ledger.remember(name, id_of(name))
@@ -239,7 +239,7 @@ def test_a_stranger_delivers_nothing_to_an_earlier_run_and_its_own_clients_do(tm
         async with serving(tmp_path, 2) as (server, join):
             server.store.close()
             server.cluster.roster._members.clear()  # this server did not take the run up: names are given anew
-            collecting = asyncio.create_task(Collecting(server.cluster, server.store, server.display, 0).run())
+            collecting = asyncio.create_task(Collector(server.cluster, server.store, server.display, 0).run())
             await asyncio.sleep(0)
             # The name of one that was there, and another id.
             stranger = await join("lab-2", b"another machine!")
@@ -256,7 +256,7 @@ def test_a_stranger_delivers_nothing_to_an_earlier_run_and_its_own_clients_do(tm
             assert [(each.task, each.client) for each in run.ledger.results()] == [
                 ("shard-1", "lab-1"), ("shard-2", "lab-2"),
             ]  # fmt: skip
-            assert server.said("could not deliver") == []
+            assert server.output("could not deliver") == []
 
     run_script(script())
 
@@ -278,7 +278,7 @@ def test_a_result_from_before_a_restart_is_taken_from_who_had_the_task_and_from_
     run_script(script())
 
 
-def test_a_result_counts_also_while_the_ledger_has_no_room_for_the_lease(tmp_path: Path) -> None:
+def test_a_result_counts_also_while_the_ledger_has_no_space_for_the_lease(tmp_path: Path) -> None:
     """The disk is full as the task is given out: the lease is noted, and counts all the same."""
 
     async def script() -> None:

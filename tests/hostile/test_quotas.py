@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memory_links import memory_links
-from peer import RUN, Room, arrays, made_up, result, run_script
+from peer import RUN, AttackedCluster, arrays, made_up, result, run_script
 
 from lanfit.errors import ConnectionFailed
 from lanfit.net import link as link_module
@@ -56,30 +56,30 @@ async def deliver(link: Link, values: dict[str, Any], task: str) -> Message:
 
 def test_200_offers_of_one_task_take_the_room_of_one(tmp_path: Path) -> None:
     async def go() -> None:
-        room = Room(tmp_path, weights=LARGE)
+        attacked = AttackedCluster(tmp_path, weights=LARGE)
         values = arrays(weights=LARGE)
-        async with room.client("lab-1") as evil, room.client("lab-2") as honest:
+        async with attacked.client("lab-1") as evil, attacked.client("lab-2") as honest:
             before = open_files()
             for number in range(200):
                 await evil.send(Offer(made_up(values, number)))
                 fetch = await evil.receive()
                 assert isinstance(fetch, Fetch)
                 evil._session.end_answer(fetch.stream)  # it never answers; its own side would count that
-            assert taken(room.run.folder / "results") < 2 * (1 << 20)
+            assert taken(attacked.run.folder / "results") < 2 * (1 << 20)
             assert open_files() - before < 10
             assert isinstance(await deliver(honest, arrays(2, LARGE), "shard-2"), Ack)
-        room.close()
+        attacked.close()
 
     run_script(go())
 
 
 def test_a_result_gets_on_by_what_comes_of_it_and_not_by_drops_or_by_the_same_again(tmp_path: Path) -> None:
     async def go() -> None:
-        room = Room(tmp_path, weights=LARGE)
+        attacked = AttackedCluster(tmp_path, weights=LARGE)
         values = arrays(weights=LARGE)
         whole = b"".join(bytes(buffer) for buffer in buffers(values))
-        async with room.client("lab-1") as client:
-            member = room.cluster.roster["lab-1"]
+        async with attacked.client("lab-1") as client:
+            member = attacked.cluster.roster["lab-1"]
 
             async def comes(number: int, size: int) -> float:
                 """So much of another result of the task comes; returns when it last got on."""
@@ -97,26 +97,26 @@ def test_a_result_gets_on_by_what_comes_of_it_and_not_by_drops_or_by_the_same_ag
             assert await comes(1, tenth - 1) == 0.0
             assert await comes(2, tenth) > 0.0
             assert await comes(3, tenth) == 0.0, "so much of it came before"
-        room.close()
+        attacked.close()
 
     run_script(go())
 
 
-def test_offers_of_many_tasks_are_taken_a_few_at_a_time_and_the_rest_is_put_off(tmp_path: Path) -> None:
+def test_offers_of_many_tasks_are_taken_a_few_at_a_time_and_the_rest_is_deferred(tmp_path: Path) -> None:
     async def go() -> None:
-        room = Room(tmp_path, tasks=30, holder="lab-1")
+        attacked = AttackedCluster(tmp_path, tasks=30, holder="lab-1")
         values = arrays()
-        async with room.client("lab-1") as client:
+        async with attacked.client("lab-1") as client:
             answers = []
             for number in range(30):
                 await client.send(Offer(made_up(values, number, f"shard-{number + 1}")))
                 answers.append(await client.receive())
             assert [type(answer) for answer in answers] == [Fetch] * MOST_DELIVERIES + [Later] * (30 - MOST_DELIVERIES)
         # What was put off is taken in when it is offered again.
-        async with room.client("lab-1") as client:
+        async with attacked.client("lab-1") as client:
             for number in range(MOST_DELIVERIES + 2):
                 assert isinstance(await deliver(client, arrays(number), f"shard-{number + 1}"), Ack)
-        room.close()
+        attacked.close()
 
     run_script(go())
 
@@ -132,18 +132,18 @@ def test_offers_that_come_at_the_same_time_leave_a_share_of_the_disk_free(
     monkeypatch.setattr(PartialBlock, "opened", slowly)
 
     async def go() -> None:
-        room = Room(tmp_path, tasks=30, weights=LARGE)
-        size, results = 1 << 20, room.run.folder / "results"
-        room.store.disk_usage = lambda path: (10 * size, 0, 10 * size - taken(results))
+        attacked = AttackedCluster(tmp_path, tasks=30, weights=LARGE)
+        size, results = 1 << 20, attacked.run.folder / "results"
+        attacked.store.disk_usage = lambda path: (10 * size, 0, 10 * size - taken(results))
         values = arrays(weights=LARGE)
         async with contextlib.AsyncExitStack() as stack:
-            links = [await stack.enter_async_context(room.client(f"lab-{n}")) for n in range(1, 13)]
+            links = [await stack.enter_async_context(attacked.client(f"lab-{n}")) for n in range(1, 13)]
             for number, link in enumerate(links):
                 await link.send(Offer(made_up(values, number, f"shard-{number + 1}")))
             answers = [await link.receive() for link in links]
             assert {type(answer) for answer in answers} == {Fetch, Later}
             assert taken(results) <= 9.5 * size
-        room.close()
+        attacked.close()
 
     run_script(go())
 
@@ -158,38 +158,38 @@ def test_a_client_that_tells_endlessly_is_cut_and_others_are_heard(
     monkeypatch.setattr(link_module, "WAITING_LIMIT", 100_000)
 
     async def go() -> None:
-        room = Room(tmp_path)
-        async with room.client("lab-1") as evil, room.client("lab-2") as honest:
+        attacked = AttackedCluster(tmp_path)
+        async with attacked.client("lab-1") as evil, attacked.client("lab-2") as honest:
             with contextlib.suppress(ConnectionFailed):
                 while True:
                     await evil.send(Epoch(RUN, "shard-1", 0, {"loss": 0.5}))
             assert evil.closed.is_set()
-            assert room.cluster.events.qsize() < 60  # nobody has looked at them yet
+            assert attacked.cluster.events.qsize() < 60  # nobody has looked at them yet
             await honest.send(Epoch(RUN, "shard-2", 0, {"loss": 0.5}))
             assert isinstance(await deliver(honest, arrays(2), "shard-2"), Ack)
-            heard = [room.cluster.events.get_nowait() for _ in range(room.cluster.events.qsize())]
-            assert EpochCompleted("lab-2", RUN, "shard-2", 0, {"loss": 0.5}) in heard
-        room.close()
+            received = [attacked.cluster.events.get_nowait() for _ in range(attacked.cluster.events.qsize())]
+            assert EpochCompleted("lab-2", RUN, "shard-2", 0, {"loss": 0.5}) in received
+        attacked.close()
 
     run_script(go())
 
 
-def test_a_client_that_says_more_than_there_is_room_for_goes_on_when_it_is_heard(
+def test_a_client_that_sends_more_than_its_bound_continues_when_its_messages_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(event_queue_module, "MOST_WAITING", 5)
 
     async def go() -> None:
-        room = Room(tmp_path)
-        async with room.client("lab-1") as client:
+        attacked = AttackedCluster(tmp_path)
+        async with attacked.client("lab-1") as client:
             for epoch in range(40):
                 await client.send(Epoch(RUN, "shard-1", epoch, {"loss": 0.5}))
-            heard = []
-            while len(heard) < 40:
-                event = await room.cluster.events.get()
-                heard += [event.epoch] if isinstance(event, EpochCompleted) else []
-            assert heard == list(range(40))
-        room.close()
+            received = []
+            while len(received) < 40:
+                event = await attacked.cluster.events.get()
+                received += [event.epoch] if isinstance(event, EpochCompleted) else []
+            assert received == list(range(40))
+        attacked.close()
 
     run_script(go())
 
@@ -241,7 +241,7 @@ def test_each_client_has_room_for_so_much_and_nothing_is_lost_or_turned_around(
             for what, name in steps:
                 if what == "put":
                     number += 1
-                    put = await queue.put_when_room(Logged(name, str(number), ()), closed)
+                    put = await queue.put_when_free(Logged(name, str(number), ()), closed)
                     assert put == (kept[name] < most)
                     kept[name] += put
                 elif what == "back":
@@ -297,7 +297,7 @@ def test_clients_that_fetch_and_do_not_read_keep_nobody_waiting(monkeypatch: pyt
 # --- the operator's terminal and logs -----------------------------------------------------------------------------
 
 
-def test_the_log_of_a_client_has_an_end_which_is_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_of_a_client_has_an_end_which_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal_module, "LOG_LIMIT", 10_000)
     path = tmp_path / "clients" / "evil" / "client.log"
     journal = Journal(tmp_path)
@@ -318,14 +318,14 @@ def test_the_log_of_a_client_has_an_end_which_is_said_once(tmp_path: Path, monke
 
 def test_the_operator_is_not_told_endlessly_of_what_can_not_be_taken(tmp_path: Path) -> None:
     async def go() -> None:
-        room = Room(tmp_path)
-        async with room.client("evil") as evil:
+        attacked = AttackedCluster(tmp_path)
+        async with attacked.client("evil") as evil:
             for number in range(10 * MOST_COMPLAINTS):
                 await evil.send(Offer(made_up(arrays(), number, f"no-{number}")))
                 assert isinstance(await evil.receive(), Reject)
-            assert len(room.told) == MOST_COMPLAINTS + 1
-            assert "No more messages about what evil sends" in room.told[-1]
-        room.close()
+            assert len(attacked.messages) == MOST_COMPLAINTS + 1
+            assert "No more messages about what evil sends" in attacked.messages[-1]
+        attacked.close()
 
     run_script(go())
 

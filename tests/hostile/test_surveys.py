@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hn
-from peer import Room, run_script
+from peer import AttackedCluster, run_script
 
 from lanfit.data.labels import Target
 from lanfit.data.normalize import NORMALIZERS, OF_TARGETS, Moments
@@ -41,18 +41,18 @@ def model(normalizer: str = "zscore", target: Target = Target.CLASSES) -> Model:
 HONEST = Moments.of(ROWS).to_arrays()
 
 
-def told(arrays: Mapping[str, AnyArray], **counts: int) -> tuple[Surveyed, Mapping[str, AnyArray]]:
+def reported(arrays: Mapping[str, AnyArray], **counts: int) -> tuple[Surveyed, Mapping[str, AnyArray]]:
     """A survey of these arrays, of four rows unless it says otherwise."""
-    said: dict[str, int] = {"train": 4, "validation": 0, "test": 1, "values": 4, "target_values": 0, **counts}
-    return Surveyed(block=block_of(arrays), notes=(), **said), arrays
+    output: dict[str, int] = {"train": 4, "validation": 0, "test": 1, "values": 4, "target_values": 0, **counts}
+    return Surveyed(block=block_of(arrays), notes=(), **output), arrays
 
 
 def of_arrays(**arrays: Any) -> tuple[Surveyed, Mapping[str, AnyArray]]:
-    return told({**HONEST, **{name: np.asarray(array, np.float64) for name, array in arrays.items()}})
+    return reported({**HONEST, **{name: np.asarray(array, np.float64) for name, array in arrays.items()}})
 
 
 def of_labels(content: bytes) -> tuple[Surveyed, Mapping[str, AnyArray]]:
-    return told({**HONEST, LABELS: np.frombuffer(content, np.uint8)})
+    return reported({**HONEST, LABELS: np.frombuffer(content, np.uint8)})
 
 
 def of_words(*words: str) -> tuple[Surveyed, Mapping[str, AnyArray]]:
@@ -64,7 +64,7 @@ def taken(surveyed: Surveyed, arrays: Mapping[str, AnyArray], of: Model) -> None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_survey(surveyed)
-        honest = ClientSurvey.of("lab-1", of, *told(HONEST))
+        honest = ClientSurvey.of("lab-1", of, *reported(HONEST))
         data, _ = unite([honest, ClientSurvey.of("lab-2", of, surveyed, arrays)], of, OWN)
         assert np.isfinite(data.normalizers.x.subtract).all()
         assert np.isfinite(data.normalizers.x.multiply).all()
@@ -84,10 +84,10 @@ LIES: dict[str, tuple[tuple[Surveyed, Mapping[str, AnyArray]], str]] = {
     "a mean of 1e300": (of_arrays(mean=HUGE), "survey.impossible-statistics"),
     "values of 1e300": (of_arrays(mean=HUGE, minimum=HUGE, maximum=HUGE, m2=[0, 0, 0]), "survey.too-large"),
     "values of -1e300": (of_arrays(minimum=[-1e300, 0, 0]), "survey.too-large"),
-    "other columns": (told(Moments.of(ROWS[:, :2]).to_arrays()), "survey.other-shape"),
-    "one number for all columns": (told(Moments.of(ROWS.reshape(2, 2, 3)).to_arrays()), "survey.other-shape"),
+    "other columns": (reported(Moments.of(ROWS[:, :2]).to_arrays()), "survey.other-shape"),
+    "one number for all columns": (reported(Moments.of(ROWS.reshape(2, 2, 3)).to_arrays()), "survey.other-shape"),
     "targets that are numbers": (
-        told({**HONEST, **Moments.of(ROWS).to_arrays(OF_TARGETS)}, target_values=4), "survey.other-targets",
+        reported({**HONEST, **Moments.of(ROWS).to_arrays(OF_TARGETS)}, target_values=4), "survey.other-targets",
     ),
     "labels that steer a terminal": (of_words("\x1b[2J", "a"), "survey.impossible-labels"),
     "labels of two lines": (of_words("a\nRun 7: done", "b"), "survey.impossible-labels"),
@@ -122,7 +122,7 @@ def test_a_client_with_a_value_of_1e300_is_named_with_the_value() -> None:
     """It need not be a lie: some programs write such numbers where values are missing."""
     rows = np.array([[1.0, 2.0, 1e300], [1.0, 2.0, 1e300]])
     with pytest.raises(InputError, match=r"lab-2 reported a value of magnitude 1\.0e\+300") as wrong:
-        taken(*told(Moments.of(rows).to_arrays()), model())
+        taken(*reported(Moments.of(rows).to_arrays()), model())
     assert wrong.value.code == "survey.too-large"
     assert "dataset/" in wrong.value.hint
 
@@ -141,7 +141,7 @@ COUNTS = [{"train": -1}, {"train": 0}, {"validation": -1}, {"test": -(2**63)}, {
 @pytest.mark.parametrize("counts", COUNTS, ids=map(str, COUNTS))
 def test_numbers_of_rows_that_nobody_has_are_refused_before_anything_is_fetched(counts: dict[str, int]) -> None:
     with pytest.raises(RemoteProtocolError, match="impossible numbers"):
-        check_survey(told(HONEST, **counts)[0])
+        check_survey(reported(HONEST, **counts)[0])
 
 
 #: Any bits that a float64 can have, and what is near the limits.
@@ -153,7 +153,7 @@ THREE = hn.arrays(np.float64, 3, elements=NUMBERS)
     mean=THREE, m2=THREE, ends=st.tuples(THREE, THREE), values=st.integers(1, 2**50), name=st.sampled_from(NORMALIZERS),
     honest=st.booleans(),
 )  # fmt: skip
-def test_whatever_numbers_are_told_the_constants_are_numbers_or_the_client_is_named(
+def test_whatever_numbers_are_reported_the_constants_are_numbers_or_the_client_is_named(
     mean: AnyArray, m2: AnyArray, ends: tuple[AnyArray, AnyArray], values: int, name: str, honest: bool
 ) -> None:
     low, high = (np.minimum(*ends), np.maximum(*ends)) if honest else ends
@@ -162,37 +162,37 @@ def test_whatever_numbers_are_told_the_constants_are_numbers_or_the_client_is_na
         m2 = np.minimum(np.abs(m2), np.square(high - low) * values) if honest else m2
     arrays = {"mean": mean, "m2": m2, "minimum": low, "maximum": high}
     with contextlib.suppress(InputError):
-        taken(*told(arrays, values=values, train=values), model(name))
+        taken(*reported(arrays, values=values, train=values), model(name))
 
 
 @pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
-    made = Room(tmp_path)
+def attacked(tmp_path: Path) -> Iterator[AttackedCluster]:
+    made = AttackedCluster(tmp_path)
     yield made
     made.close()
 
 
-def test_a_survey_of_terabytes_is_not_fetched_and_an_honest_one_beside_it_is(room: Room) -> None:
+def test_a_survey_of_terabytes_is_not_fetched_and_an_honest_one_beside_it_is(attacked: AttackedCluster) -> None:
     table = tuple(ArraySpec(name, "float64", (2**40,)) for name in Moments.ARRAYS)
     lies = [
         Surveyed(4, 0, 1, 4, 0, BlockSpec("0" * 64, table), ()),
         Surveyed(4, 0, 1, 4, 0, BlockSpec("0" * 64, (ArraySpec("x_train", "float32", (4, 3)),)), ()),
-        msgspec.structs.replace(told(HONEST)[0], train=-4, notes=("\x1b[2J",)),
+        msgspec.structs.replace(reported(HONEST)[0], train=-4, notes=("\x1b[2J",)),
     ]
 
     async def script() -> None:
-        async with room.client("lab-1") as evil, room.client("lab-2") as honest:
+        async with attacked.client("lab-1") as evil, attacked.client("lab-2") as honest:
             for lie in lies:
                 await evil.send(lie)
-                while not isinstance(failed := await room.cluster.events.get(), SurveyFailed):
+                while not isinstance(failed := await attacked.cluster.events.get(), SurveyFailed):
                     pass
                 assert (failed.client, failed.error.code) == ("lab-1", "survey.malformed")
-            surveyed, arrays = told(HONEST)
+            surveyed, arrays = reported(HONEST)
             await honest.send(surveyed)
             while not isinstance(fetch := await honest.receive(), Fetch):
                 pass
             await honest.send_block(fetch, buffers(arrays))
-            while not isinstance(done := await room.cluster.events.get(), SurveyDone):
+            while not isinstance(done := await attacked.cluster.events.get(), SurveyDone):
                 pass
             assert done.client == "lab-2"
             assert not evil.closed.is_set()

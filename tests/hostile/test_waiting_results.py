@@ -47,7 +47,7 @@ async def welcomed(scripted: ScriptedServer) -> Link:
     return link
 
 
-async def said_meanwhile(link: Link) -> list[AnyMessage]:
+async def messages_until_quiet(link: Link) -> list[AnyMessage]:
     """What the client sends until it answers to the end of a run by going."""
     await link.send(Status("nothing"))
     await link.send(RunEnded("run-0", "done", "it is over"))
@@ -56,33 +56,33 @@ async def said_meanwhile(link: Link) -> list[AnyMessage]:
 
 async def until_the_end(link: Link) -> list[AnyMessage]:
     """What the client sends until the link ends."""
-    heard: list[AnyMessage] = []
+    received: list[AnyMessage] = []
     while not link.closed.is_set():
         try:
-            heard.append(await link.receive())
+            received.append(await link.receive())
         except Exception:  # noqa: BLE001 - the link has ended, however
             break
-    return heard
+    return received
 
 
 def test_a_server_with_anothers_id_is_offered_nothing_and_deletes_nothing(tmp_path: Path) -> None:
-    said: list[str] = []
+    output: list[str] = []
 
     async def run_script() -> None:
         identity, block = waiting(tmp_path, OTHER)
-        async with scripted_server(tmp_path, said, warm=False) as (scripted, agent, running):
+        async with scripted_server(tmp_path, output, warm=False) as (scripted, agent, running):
             agent.sleep = lambda seconds: asyncio.sleep(0)
             link = await welcomed(scripted)
             for message in (Ack(block), Reject(block, "forget it"), Later(block, 0.0, "later"), Fetch(block, 7)):
                 await link.send(message)
             before = await until_the_end(link)
-            heard = before + await said_meanwhile(await welcomed(scripted))
+            received = before + await messages_until_quiet(await welcomed(scripted))
             await running
-            assert not [message for message in heard if isinstance(message, Offer | Commit)]
+            assert not [message for message in received if isinstance(message, Offer | Commit)]
             assert len(agent.worker.outbox) == 1
             assert agent.worker.outbox.block(block).exists()
-        assert any("a block that it was not offered" in line for line in said), "that ended the first link"
-        [line] = [line for line in said if "another certificate: kept here" in line]
+        assert any("a block that it was not offered" in line for line in output), "that ended the first link"
+        [line] = [line for line in output if "another certificate: kept here" in line]
         assert line == (
             "1 finished result for a server with this id but another certificate: kept here, as any server can claim "
             "an id. If it is the same server with a new key, restart this client with --fingerprint "
@@ -104,7 +104,7 @@ def test_the_server_that_it_is_for_gets_it_and_so_does_one_that_the_user_names(t
                 pass
             assert message.result.block.id == block
             await link.send(Ack(block))
-            await said_meanwhile(link)
+            await messages_until_quiet(link)
             await running
             assert len(agent.worker.outbox) == 0
 
@@ -124,8 +124,8 @@ def test_a_result_of_an_earlier_version_is_for_the_certificate_that_is_remembere
         known.remember("lab.example:8470", ServerIdentity(identity.server_id, fingerprint))
         async with scripted_server(tmp_path, [], warm=False) as (scripted, _agent, running):
             link = await welcomed(scripted)
-            heard = await said_meanwhile(link)
+            received = await messages_until_quiet(link)
             await running
-            assert bool([message for message in heard if isinstance(message, Offer)]) == remembered
+            assert bool([message for message in received if isinstance(message, Offer)]) == remembered
 
     asyncio.run(run_script())

@@ -43,7 +43,7 @@ NEVER_ONE = (
 
 
 @pytest.mark.parametrize(
-    ("number", "what", "said"),
+    ("number", "what", "output"),
     [
         (0, "row", "0 rows"),
         (1, "row", "1 row"),
@@ -54,9 +54,9 @@ NEVER_ONE = (
         (2, "finished result", "2 finished results"),
     ],
 )
-def test_a_number_and_its_noun_agree(number: int, what: str, said: str) -> None:
-    assert pluralize(number, what) == said
-    assert f"{number} {noun(what, number)}" == said
+def test_a_number_and_its_noun_agree(number: int, what: str, output: str) -> None:
+    assert pluralize(number, what) == output
+    assert f"{number} {noun(what, number)}" == output
 
 
 def test_large_numbers_are_written_in_groups_where_that_is_wanted() -> None:
@@ -65,11 +65,11 @@ def test_large_numbers_are_written_in_groups_where_that_is_wanted() -> None:
     assert pluralize(2, "result waits", "results wait") == "2 results wait"
 
 
-@pytest.mark.parametrize(("cells", "said"), [(1, "has 1 cell,"), (2, "has 2 cells,")])
-def test_the_table_of_errors_has_no_wrong_plural(cells: int, said: str) -> None:
+@pytest.mark.parametrize(("cells", "output"), [(1, "has 1 cell,"), (2, "has 2 cells,")])
+def test_the_table_of_errors_has_no_wrong_plural(cells: int, output: str) -> None:
     wrong = lanfit_error("csv.uneven-line", file="x.csv", line=3, found=cells, expected=7)
     assert isinstance(wrong, InputError)
-    assert said in wrong.message
+    assert output in wrong.message
 
 
 def test_no_template_of_an_error_puts_a_noun_into_the_plural_by_itself() -> None:

@@ -43,12 +43,12 @@ from lanfit_client.store.outbox import Entry
 
 
 def test_a_result_is_kept_until_it_is_acknowledged_and_offered_again_over_a_new_link(tmp_path: Path) -> None:
-    said: list[str] = []
+    output: list[str] = []
 
     async def run_script() -> None:
         lease, blocks = task()
         seen: list[AnyMessage] = []
-        async with scripted_server(tmp_path, said) as (scripted, agent, running):
+        async with scripted_server(tmp_path, output) as (scripted, agent, running):
             link = await scripted.links.get()
             assert isinstance(await link.receive(), Join)
             await link.send(Welcome("0", "lab", False))
@@ -62,7 +62,7 @@ def test_a_result_is_kept_until_it_is_acknowledged_and_offered_again_over_a_new_
             # The same task again, from a server that had lost sight of it: it is not trained twice.
             await link.send(lease)
             await link.send(Status("the lease before this was read"))
-            while not any("the lease before this was read" in line for line in said):
+            while not any("the lease before this was read" in line for line in output):
                 await asyncio.sleep(0)
             assert [message.epoch for message in seen if isinstance(message, Epoch)] == [0, 1]
             assert any(isinstance(message, LogLines) for message in seen)
@@ -97,8 +97,8 @@ def test_a_result_is_kept_until_it_is_acknowledged_and_offered_again_over_a_new_
 
     asyncio.run(run_script())
     assert (tmp_path / "model" / "trained" / "run-1" / "lab.h5").is_file()
-    assert any("The server has stored the result" in line for line in said)
-    assert len([line for line in said if "receiving" in line]) == 1, "it took the same task twice"
+    assert any("The server has stored the result" in line for line in output)
+    assert len([line for line in output if "receiving" in line]) == 1, "it took the same task twice"
     assert not list(tmp_path.rglob("*.part"))
     assert not (tmp_path / "client" / "state" / "1" / "cache").exists()
 
@@ -126,14 +126,14 @@ def test_rows_that_the_server_shows_are_predicted_after_epochs_and_the_result_is
             await link.send(Ack(offer.result.block.id))
             await link.send(RunEnded("run-1", "done", "it is over"))
             await running
-            told = [message for message in seen if isinstance(message, Epoch)]
+            reported = [message for message in seen if isinstance(message, Epoch)]
             # What is told after an epoch adds up to what is told with the result.
-            assert told[-1].seconds.keys() <= offer.result.seconds.keys()
+            assert reported[-1].seconds.keys() <= offer.result.seconds.keys()
             assert all(
-                told[-1].seconds[name] <= offer.result.seconds[name] for name in ("receive", "train", "validate")
+                reported[-1].seconds[name] <= offer.result.seconds[name] for name in ("receive", "train", "validate")
             )
-            assert told[0].seconds["train"] < told[-1].seconds["train"]
-            return told, offer.result.block.id
+            assert reported[0].seconds["train"] < reported[-1].seconds["train"]
+            return reported, offer.result.block.id
 
     with_them, result = asyncio.run(run_script(tmp_path / "with", shown=True))
     plain, same = asyncio.run(run_script(tmp_path / "plain", shown=False))
@@ -167,7 +167,7 @@ def test_progress_is_reported_at_least_once_a_second_while_there_is_a_task(tmp_p
 
 def test_a_task_gets_the_backend_and_the_patience_that_it_wants_or_fails_with_a_hint(tmp_path: Path) -> None:
     """The trainer is replaced for it, and again for the next task."""
-    said: list[str] = []
+    output: list[str] = []
     lease, blocks = task()
 
     def wanting(number: int, backend: str = "", device: str = "") -> Lease:
@@ -176,7 +176,7 @@ def test_a_task_gets_the_backend_and_the_patience_that_it_wants_or_fails_with_a_
 
     async def run_script() -> None:
         seen: list[AnyMessage] = []
-        async with scripted_server(tmp_path, said, backends=["other"]) as (scripted, _, running):
+        async with scripted_server(tmp_path, output, backends=["other"]) as (scripted, _, running):
             link = await scripted.links.get()
             joined = await link.receive()
             assert isinstance(joined, Join)
@@ -213,15 +213,17 @@ def test_a_task_gets_the_backend_and_the_patience_that_it_wants_or_fails_with_a_
             await running
 
     asyncio.run(run_script())
-    assert "The backend is ready: other on cpu, 1 thread." in said
+    assert "The backend is ready: other on cpu, 1 thread." in output
 
 
-def test_a_result_that_there_is_no_room_for_is_offered_again_by_itself_and_that_is_said_once(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_result_that_there_is_no_space_for_is_offered_again_by_itself_and_that_is_reported_once(
+    tmp_path: Path,
+) -> None:
+    output: list[str] = []
 
     async def run_script() -> None:
         seen: list[AnyMessage] = []
-        async with scripted_server(tmp_path, said) as (scripted, agent, running):
+        async with scripted_server(tmp_path, output) as (scripted, agent, running):
             outbox, server = agent.worker.outbox, Identity.load_or_create(tmp_path / "server")
             file = ArrayFile.write(outbox.new_block("shard-1"), {"w": np.ones(3)})
             result = Result("run-0", "shard-1", 1, file.block, ("loss",), 0, {}, {}, "tensorflow", "cpu", 1)
@@ -241,16 +243,16 @@ def test_a_result_that_there_is_no_room_for_is_offered_again_by_itself_and_that_
 
     asyncio.run(run_script())
     assert (
-        len([line for line in said if "The server can't accept a result yet: the server's disk is full" in line]) == 1
+        len([line for line in output if "The server can't accept a result yet: the server's disk is full" in line]) == 1
     )
 
 
 def test_a_result_that_can_never_be_taken_is_dropped_and_not_offered_again(tmp_path: Path) -> None:
-    said: list[str] = []
+    output: list[str] = []
 
     async def run_script() -> None:
         seen: list[AnyMessage] = []
-        async with scripted_server(tmp_path, said) as (scripted, agent, running):
+        async with scripted_server(tmp_path, output) as (scripted, agent, running):
             outbox, server = agent.worker.outbox, Identity.load_or_create(tmp_path / "server")
             file = ArrayFile.write(outbox.new_block("shard-1"), {"w": np.ones(3)})
             result = Result("run-0", "shard-1", 1, file.block, ("a",), 0, {}, {}, "tensorflow", "cpu", 1)
@@ -266,7 +268,7 @@ def test_a_result_that_can_never_be_taken_is_dropped_and_not_offered_again(tmp_p
             assert not list(outbox.block(file.block.id).parent.iterdir()), "nothing of it is left for a later start"
 
     asyncio.run(run_script())
-    assert any("The server refused a result: it can't be." in line for line in said)
+    assert any("The server refused a result: it can't be." in line for line in output)
 
 
 def test_what_is_fixed_on_the_command_line_wins_over_the_task() -> None:
@@ -281,7 +283,7 @@ def test_what_is_fixed_on_the_command_line_wins_over_the_task() -> None:
 
 def test_a_model_of_another_keras_is_built_before_rows_are_fetched(tmp_path: Path) -> None:
     """Two versions that differ: a model that can't be built here is told with both, and nothing of it is fetched."""
-    said: list[str] = []
+    output: list[str] = []
 
     async def run_script() -> None:
         lease, _ = task()
@@ -291,7 +293,7 @@ def test_a_model_of_another_keras_is_built_before_rows_are_fetched(tmp_path: Pat
         assert newer != model.architecture
         foreign = msgspec.structs.replace(model, architecture=newer)
         refused = msgspec.structs.replace(lease, fit=msgspec.structs.replace(lease.fit, model=foreign), task="shard-0")
-        async with scripted_server(tmp_path, said) as (scripted, _, running):
+        async with scripted_server(tmp_path, output) as (scripted, _, running):
             link = await scripted.links.get()
             joined = await link.receive()
             assert isinstance(joined, Join)

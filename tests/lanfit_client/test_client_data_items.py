@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from hold_points import Hold
+from breakpoints import Breakpoint
 from scripted_server import COMPILED, NETWORK, scripted_server, task, until
 
 from lanfit.core.workspace import Workspace
@@ -107,19 +107,19 @@ def traces(rows: AnyArray) -> list[bytes]:
 def test_nothing_that_leaves_a_client_holds_a_row_or_a_path(tmp_path: Path) -> None:
     give(tmp_path)
     model, weights = small_model()
-    said: list[str] = []
+    output: list[str] = []
 
     async def run_script() -> tuple[Ear, AnyArray]:
-        async with scripted_server(tmp_path, said, data=tmp_path / "dataset") as (scripted, agent, running):
+        async with scripted_server(tmp_path, output, data=tmp_path / "dataset") as (scripted, agent, running):
             ear = Ear(await scripted.links.get())
             await ear.link.send(Welcome("0", "lab", False))
             await ear.link.send(Survey(model, OWN, ear.offer(weights)))
             surveyed = await ear.receive(Surveyed)
             assert isinstance(surveyed, Surveyed)
             assert (surveyed.train, surveyed.validation, surveyed.test) == (64, 8, 18)
-            told = await ear.take(surveyed.block)
-            assert bytes(told[LABELS]) == b'["ant","cat","dog"]'
-            normalizer = fit_normalizer("zscore", Moments.from_arrays(surveyed.values, told))
+            reported = await ear.take(surveyed.block)
+            assert bytes(reported[LABELS]) == b'["ant","cat","dog"]'
+            normalizer = fit_normalizer("zscore", Moments.from_arrays(surveyed.values, reported))
             shard = ear.offer(
                 {
                     **Normalizers.single(normalizer).constants(),
@@ -178,17 +178,19 @@ def test_nothing_that_leaves_a_client_holds_a_row_or_a_path(tmp_path: Path) -> N
     assert not (tmp_path / "client" / "state" / "1" / "cache").exists()
 
 
-def test_of_files_that_can_not_be_used_only_place_and_reason_are_told_and_the_client_lives_on(tmp_path: Path) -> None:
+def test_of_files_that_can_not_be_used_only_place_and_reason_are_reported_and_the_client_lives_on(
+    tmp_path: Path,
+) -> None:
     give(tmp_path)
     (tmp_path / "dataset" / "X" / "rows.npz").unlink()
     table = X.astype(str)
     table[41, 2] = "Ms Secret"
     np.savetxt(tmp_path / "dataset" / "X" / "rows.csv", table, fmt="%s", delimiter=",")
     model, weights = small_model()
-    said: list[str] = []
+    output: list[str] = []
 
     async def run_script() -> None:
-        async with scripted_server(tmp_path, said, data=tmp_path / "dataset") as (scripted, agent, running):
+        async with scripted_server(tmp_path, output, data=tmp_path / "dataset") as (scripted, agent, running):
             ear = Ear(await scripted.links.get())
             await ear.link.send(Welcome("0", "lab", False))
             order = Survey(model, OWN, ear.offer(weights))
@@ -201,7 +203,7 @@ def test_of_files_that_can_not_be_used_only_place_and_reason_are_told_and_the_cl
             assert b"Secret" not in ear.everything
             assert str(tmp_path).encode() not in ear.everything
             # Its own user reads all of it, mends the file, and the next survey is fine.
-            assert any("Ms Secret" in line and str(tmp_path) in line for line in said)
+            assert any("Ms Secret" in line and str(tmp_path) in line for line in output)
             (tmp_path / "dataset" / "X" / "rows.csv").unlink()
             np.savez(tmp_path / "dataset" / "X" / "rows.npz", X)
             await ear.link.send(order)
@@ -218,11 +220,11 @@ def test_of_files_that_can_not_be_used_only_place_and_reason_are_told_and_the_cl
     asyncio.run(run_script())
 
 
-def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(
+def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said: list[str] = []
-    hold = Hold(tmp_path / "hold")
+    output: list[str] = []
+    hold = Breakpoint(tmp_path / "hold")
     for name, value in hold.environment.items():
         monkeypatch.setenv(name, value)
 
@@ -230,7 +232,7 @@ def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(
         lease, blocks = task()
         lease = msgspec.structs.replace(lease, fit=msgspec.structs.replace(lease.fit, epochs=3))
         seen: list[AnyMessage] = []
-        async with scripted_server(tmp_path, said) as (scripted, _, running):
+        async with scripted_server(tmp_path, output) as (scripted, _, running):
             link = await scripted.links.get()
             await link.send(Welcome("0", "lab", False))
             await link.send(lease)
@@ -244,7 +246,7 @@ def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(
             await link.send(Welcome("0", "lab", False))
             await link.send(msgspec.structs.replace(lease, attempt=2))
             await link.send(Cancel("run-1", "shard-9", "the lease before this was read"))
-            while not any("the lease before this was read" in line for line in said):
+            while not any("the lease before this was read" in line for line in output):
                 await asyncio.sleep(0.01)
             hold.let_go()
             offer = await until(link, Offer, seen)
@@ -255,16 +257,16 @@ def test_a_task_that_is_leased_again_over_a_new_link_is_not_begun_anew(
             await running
 
     asyncio.run(run_script())
-    assert len([line for line in said if line.startswith("Task shard-1")]) == 1
-    epochs = [line.split()[1] for line in said if line.startswith("Epoch ")]
+    assert len([line for line in output if line.startswith("Task shard-1")]) == 1
+    epochs = [line.split()[1] for line in output if line.startswith("Epoch ")]
     assert epochs == [f"{number}/3" for number in range(1, 4)]
 
 
-def test_what_a_server_is_told_of_an_error_has_no_folder_and_no_cell(tmp_path: Path) -> None:
+def test_what_a_server_learns_of_an_error_has_no_folder_and_no_cell(tmp_path: Path) -> None:
     none = print
     means = Context(Workspace(tmp_path), tmp_path / "dataset", None, tmp_path, None, none, none)  # type: ignore[arg-type]
     folder = tmp_path / "dataset"
-    for error, told in {
+    for error, reported in {
         f'{folder}/X/a.csv, line 2, column "age": "Ann "Nee" Other" is not a number': 'column "age": "…" is not a',
         f'{folder}/Y/a.csv, row 3: "5" is a number, but "cat" (row 7) is not': 'Y/a.csv, row 3: "…" (row 7) is not',
         f"{folder}/Y/a.npz, row 3: [0. 0.5 0.7] is not one-hot": 'Y/a.npz, row 3: "…" is not',
@@ -274,6 +276,6 @@ def test_what_a_server_is_told_of_an_error_has_no_folder_and_no_cell(tmp_path: P
         "x" * 5000: "x" * LONGEST_TEXT,
     }.items():
         found = means.presentable(error)
-        assert told in found
+        assert reported in found
         assert str(tmp_path) not in found
         assert len(found) <= LONGEST_TEXT

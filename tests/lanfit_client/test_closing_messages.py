@@ -22,7 +22,7 @@ LOST = lanfit_error("link.ended", peer="10.0.0.1:8470", reason="the other side c
 
 
 @pytest.mark.parametrize(
-    ("on_purpose", "at_work", "results", "said"),
+    ("on_purpose", "at_work", "results", "output"),
     [
         (
             True,
@@ -61,15 +61,15 @@ LOST = lanfit_error("link.ended", peer="10.0.0.1:8470", reason="the other side c
         ),
     ],
 )
-def test_what_is_said_when_a_link_ends_is_true_at_that_moment(
-    on_purpose: bool, at_work: bool, results: int, said: str
+def test_what_is_reported_when_a_link_ends_is_true_at_that_moment(
+    on_purpose: bool, at_work: bool, results: int, output: str
 ) -> None:
-    assert lanfit_error("link.ended", peer="x", reason="y").hint in said or on_purpose
-    told = link_ended_message(LOST, "10.0.0.1:8470", on_purpose=on_purpose, at_work=at_work, results=results)
-    assert told == said
+    assert lanfit_error("link.ended", peer="x", reason="y").hint in output or on_purpose
+    reported = link_ended_message(LOST, "10.0.0.1:8470", on_purpose=on_purpose, at_work=at_work, results=results)
+    assert reported == output
 
 
-def test_a_run_that_is_over_is_said_with_what_the_client_does_now() -> None:
+def test_a_run_that_is_over_is_reported_with_what_the_client_does_now() -> None:
     text = "run 7 is over: done; your model: accuracy 0.9712"
     assert run_ended_message(text, once=True) == "Run 7 is over: done; your model: accuracy 0.9712."
     stays = " This client waits for the next run; Ctrl-C stops it."
@@ -77,7 +77,7 @@ def test_a_run_that_is_over_is_said_with_what_the_client_does_now() -> None:
 
 
 def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_path: Path) -> None:
-    said: list[str] = []
+    output: list[str] = []
 
     async def run_script() -> None:
         identity = Identity.load_or_create(tmp_path / "server")
@@ -86,7 +86,7 @@ def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_pat
         listener = await listen("127.0.0.1", 0, identity, gate, scripted)
         state = ClientState.take(Workspace(tmp_path))
         runtime = Runtime("tensorflow", "auto", 1)
-        agent = Agent(Server("127.0.0.1", listener.port), state, Workspace(tmp_path), "lab", runtime, said.append)
+        agent = Agent(Server("127.0.0.1", listener.port), state, Workspace(tmp_path), "lab", runtime, output.append)
         running = asyncio.create_task(agent.run("a b c d", once=False))
         try:
             async with asyncio.timeout(60):
@@ -94,10 +94,10 @@ def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_pat
                 assert isinstance(await link.receive(), Join)
                 await link.send(Welcome("0", "lab", False))
                 await link.send(RunEnded("run-1", "done", "run run-1 is over: done; your model: accuracy 0.9712"))
-                while not any("is over" in line for line in said):
+                while not any("is over" in line for line in output):
                     await asyncio.sleep(0)
                 await listener.close()
-                while not any("closed the connection" in line for line in said):
+                while not any("closed the connection" in line for line in output):
                     await asyncio.sleep(0)
                 # The server comes again at its port: until then nothing more was said.
                 again = await listen("127.0.0.1", listener.port, identity, gate, scripted)
@@ -105,7 +105,7 @@ def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_pat
                 assert isinstance(await link.receive(), Join)
                 await link.send(Welcome("0", "lab", False))
                 await link.send(Status("2 clients are here"))
-                while "2 clients are here" not in said[-1]:
+                while "2 clients are here" not in output[-1]:
                     await asyncio.sleep(0)
                 await again.close()
         finally:
@@ -115,21 +115,21 @@ def test_who_stays_reads_last_that_the_run_is_over_and_what_it_waits_for(tmp_pat
             state.lock.release()
 
     asyncio.run(run_script())
-    over = next(index for index, line in enumerate(said) if "is over" in line)
-    assert said[over : over + 2] == [
+    over = next(index for index, line in enumerate(output) if "is over" in line)
+    assert output[over : over + 2] == [
         "Run run-1 is over: done; your model: accuracy 0.9712. This client waits for the next run; Ctrl-C stops it.",
-        f"The server at 127.0.0.1:{said[over + 1].partition(' closed')[0].rpartition(':')[2]} closed the connection. "
+        f"The server at 127.0.0.1:{output[over + 1].partition(' closed')[0].rpartition(':')[2]} closed the connection. "
         "This client waits for the server to come back; Ctrl-C stops it.",
     ]
-    assert said[over + 2].startswith("Joined "), "tries in between are no news"
-    assert not any("another program answers" in line or "Work continues" in line for line in said)
+    assert output[over + 2].startswith("Joined "), "tries in between are no news"
+    assert not any("another program answers" in line or "Work continues" in line for line in output)
 
 
 SMALL, LARGE = SMALL_TRAFFIC - 1, SMALL_TRAFFIC
 
 
 @pytest.mark.parametrize(
-    ("links", "said"),
+    ("links", "output"),
     [
         ([("silent", SMALL)], False),
         ([("silent", SMALL)] * 2, True),
@@ -141,8 +141,8 @@ SMALL, LARGE = SMALL_TRAFFIC - 1, SMALL_TRAFFIC
         ([("stalled", LARGE)] * 2, False),
     ],
 )
-def test_a_way_that_loses_large_packets_is_named_the_second_time(links: list[tuple[str, int]], said: bool) -> None:
+def test_a_way_that_loses_large_packets_is_named_the_second_time(links: list[tuple[str, int]], output: bool) -> None:
     large = LargePacketLoss()
     *before, last = [large.lost(*link) for link in links]
     assert not any(before)
-    assert ("MTU" in last) is said
+    assert ("MTU" in last) is output

@@ -45,11 +45,11 @@ def run_script(script: Any) -> None:
 
 
 def test_enter_reads_them_again_until_training_begins(tmp_path: Path) -> None:
-    keyboard, said = Keyboard(), []
+    keyboard, output = Keyboard(), []
 
     async def script() -> None:
         read: asyncio.Queue[None] = asyncio.Queue()
-        corrections = Corrections(tmp_path, said.append, keyboard)
+        corrections = Corrections(tmp_path, output.append, keyboard)
         corrections.begin(lambda: read.put(None))
         for _ in range(2):
             while keyboard.press is None:
@@ -61,11 +61,11 @@ def test_enter_reads_them_again_until_training_begins(tmp_path: Path) -> None:
         assert keyboard.press is None, "what is typed from now on is for others"
 
     run_script(script)
-    assert said == ["Correct them and press Enter here to read them again."]
+    assert output == ["Correct them and press Enter here to read them again."]
 
 
 def test_without_a_terminal_they_are_read_again_when_they_have_changed(tmp_path: Path) -> None:
-    said: list[str] = []
+    output: list[str] = []
     (tmp_path / "X").mkdir()
     path = tmp_path / "X" / "rows.csv"
     path.write_text("1,2\n")
@@ -76,7 +76,7 @@ def test_without_a_terminal_they_are_read_again_when_they_have_changed(tmp_path:
         async def again() -> None:
             await read.put(path.read_text())
 
-        corrections = Corrections(tmp_path, said.append, look_seconds=0.001)
+        corrections = Corrections(tmp_path, output.append, look_seconds=0.001)
         looked = asyncio.Event()
 
         async def look() -> Any:
@@ -95,7 +95,7 @@ def test_without_a_terminal_they_are_read_again_when_they_have_changed(tmp_path:
         assert read.empty(), "once for each change"
 
     run_script(script)
-    assert said == ["Correct them: they are read again as soon as they change."]
+    assert output == ["Correct them: they are read again as soon as they change."]
 
 
 @pytest.mark.parametrize("change", ["content", "new", "gone", "in a folder"])
@@ -121,7 +121,7 @@ def test_a_client_tells_of_the_corrected_files_on_the_same_link(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The trainer is a fake one, which finds fault with the files once."""
-    said: list[str] = []
+    output: list[str] = []
     keyboard = Keyboard()
     model = Model(NETWORK, COMPILED, (None, 1), (None, 1), "values", "none", "none")
     faults = ["X/rows.csv is empty"]
@@ -135,8 +135,8 @@ def test_a_client_tells_of_the_corrected_files_on_the_same_link(
         self._on_answer(answer)
 
     async def script() -> None:
-        async with scripted_server(tmp_path, said, data=tmp_path) as (scripted, agent, running):
-            agent._corrections = Corrections(tmp_path, said.append, keyboard)
+        async with scripted_server(tmp_path, output, data=tmp_path) as (scripted, agent, running):
+            agent._corrections = Corrections(tmp_path, output.append, keyboard)
             link = await scripted.links.get()
             await link.send(Welcome("0", "lab", False))
             await link.send(Survey(model, ClientData(2, 0.0, 0.0, 0, 0, None), block_of({"w": np.zeros(1)})))
@@ -144,8 +144,8 @@ def test_a_client_tells_of_the_corrected_files_on_the_same_link(
             assert wrong.error == "X/rows.csv is empty"
             assert keyboard.press is not None
             keyboard.press()
-            told = await received(link, Surveyed)
-            assert told.train == 4
+            reported = await received(link, Surveyed)
+            assert reported.train == 4
             assert agent.worker.failures == 0
             assert not agent.worker.is_unsuitable
             await link.send(RunEnded("", "failed", "no run was started"))
@@ -167,4 +167,4 @@ def test_a_client_tells_of_the_corrected_files_on_the_same_link(
     monkeypatch.setattr("lanfit.training.trainer_process.TrainerProcess.start", start)
     monkeypatch.setattr("lanfit_client.store.cache.Cache.get", cached)
     run_script(script)
-    assert "Correct them and press Enter here to read them again." in said
+    assert "Correct them and press Enter here to read them again." in output

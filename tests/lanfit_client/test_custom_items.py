@@ -59,7 +59,7 @@ def test_a_server_that_names_files_which_are_not_allowed_here_gets_nothing_execu
     tmp_path: Path, kind: str, own: str | None
 ) -> None:
     sent: list[Message] = []
-    said: list[str] = []
+    output: list[str] = []
     allowed = Allowed()
     if own is not None:
         (tmp_path / "my_layers.py").write_text(own)
@@ -70,7 +70,7 @@ def test_a_server_that_names_files_which_are_not_allowed_here_gets_nothing_execu
         place = Workspace(tmp_path)
         state = ClientState.take(place)
         worker = Worker(
-            state, place, place.dataset, Runtime(), frozenset(), sent.append, said.append, CachePolicy(), allowed
+            state, place, place.dataset, Runtime(), frozenset(), sent.append, output.append, CachePolicy(), allowed
         )
         await worker.take(work_items(worker, wanted)[kind], NoLink())  # type: ignore[arg-type]
         assert worker.executor.working is not None
@@ -80,12 +80,12 @@ def test_a_server_that_names_files_which_are_not_allowed_here_gets_nothing_execu
 
     asyncio.run(go())
 
-    [told] = [message for message in sent if isinstance(message, Failed | Unsuitable)]
-    assert "my_layers.py" in told.error
-    assert "aaaaaaaaaaaa" in told.error
-    if isinstance(told, Failed) and kind == "lease":
-        assert told.code == ("custom.not-allowed" if own is None else "custom.other-file")
-    assert any("--custom-objects my_layers.py" in line for line in said) or kind == "lease"
+    [reported] = [message for message in sent if isinstance(message, Failed | Unsuitable)]
+    assert "my_layers.py" in reported.error
+    assert "aaaaaaaaaaaa" in reported.error
+    if isinstance(reported, Failed) and kind == "lease":
+        assert reported.code == ("custom.not-allowed" if own is None else "custom.other-file")
+    assert any("--custom-objects my_layers.py" in line for line in output) or kind == "lease"
 
 
 def test_an_order_names_the_files_that_are_allowed_here_and_have_the_hash_that_is_wanted(tmp_path: Path) -> None:

@@ -52,8 +52,10 @@ class FakeTrainer:
 class Scenario:
     """A worker, and the server's end of its link."""
 
-    def __init__(self, worker: Worker, link: Link, server: Link, sent: Sequence[Message], said: Sequence[str]) -> None:
-        self.worker, self.link, self.server, self.sent, self.said = worker, link, server, sent, said
+    def __init__(
+        self, worker: Worker, link: Link, server: Link, sent: Sequence[Message], output: Sequence[str]
+    ) -> None:
+        self.worker, self.link, self.server, self.sent, self.output = worker, link, server, sent, output
         self.trainer: FakeTrainer = worker.trainer  # type: ignore[assignment]
 
     async def lease(self) -> None:
@@ -81,7 +83,7 @@ def run_script(
 ) -> Scenario:
     monkeypatch.setattr("lanfit.training.executor.TrainerProcess", FakeTrainer)
     sent: list[Message] = []
-    said: list[str] = []
+    output: list[str] = []
 
     async def run() -> Scenario:
         state = ClientState.take(Workspace(folder))
@@ -92,15 +94,15 @@ def run_script(
             Runtime(),
             frozenset(),
             sent.append,
-            said.append,
+            output.append,
             CachePolicy(restarts=False),
         )
         link, server = memory_links()
         try:
             async with asyncio.timeout(60):
-                played = Scenario(worker, link, server, sent, said)
-                await scenario(played)
-                return played
+                with_clients = Scenario(worker, link, server, sent, output)
+                await scenario(with_clients)
+                return with_clients
         finally:
             await worker.close()
             await link.close()
@@ -110,7 +112,7 @@ def run_script(
     return asyncio.run(run())
 
 
-def test_a_trainer_that_is_killed_while_its_task_is_on_its_way_is_replaced_and_the_task_goes_on(
+def test_a_trainer_that_is_killed_while_its_task_is_on_its_way_is_replaced_and_the_task_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(it: Scenario) -> None:
@@ -121,12 +123,12 @@ def test_a_trainer_that_is_killed_while_its_task_is_on_its_way_is_replaced_and_t
         await it.send(await it.fetched())
         assert isinstance(await it.trainer.given.get(), commands.Fit)
 
-    played = run_script(tmp_path, monkeypatch, scenario)
-    assert played.failures == []
-    assert "The trainer was killed by signal 9; it is restarted. Receiving continues." in played.said
+    with_clients = run_script(tmp_path, monkeypatch, scenario)
+    assert with_clients.failures == []
+    assert "The trainer was killed by signal 9; it is restarted. Receiving continues." in with_clients.output
 
 
-def test_what_is_received_for_a_task_is_told_to_both_sides_and_only_if_it_is(
+def test_what_is_received_for_a_task_is_reported_to_both_sides_and_only_if_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     total = block_size(block_of(WEIGHTS).arrays) + block_size(block_of(ROWS).arrays)
@@ -147,8 +149,8 @@ def test_what_is_received_for_a_task_is_told_to_both_sides_and_only_if_it_is(
         await it.lease()
         await it.trainer.given.get()
 
-    played = run_script(tmp_path, monkeypatch, scenario)
-    assert [line for line in played.said if "run-1" in line] == [
+    with_clients = run_script(tmp_path, monkeypatch, scenario)
+    assert [line for line in with_clients.output if "run-1" in line] == [
         f"Task shard-1 of run run-1: receiving {total} bytes.",
         "Task shard-1 of run run-1: all that it needs is here already.",
     ]

@@ -70,7 +70,7 @@ def test_the_workspaces_of_one_machine_are_one_server_and_each_is_found_by_its_r
     assert len(json.loads(path.read_text())[ADDRESS]["others"]) == 1
 
 
-def test_whether_a_server_takes_the_place_of_another_is_told(path: Path) -> None:
+def test_whether_a_server_takes_the_place_of_another_is_reported(path: Path) -> None:
     known = KnownServers(path)
     assert not known.remember(ADDRESS, SERVER)
     assert not known.remember(ADDRESS, SERVER)
@@ -78,7 +78,7 @@ def test_whether_a_server_takes_the_place_of_another_is_told(path: Path) -> None
     assert not known.remember(ADDRESS, ServerIdentity(SERVER.server_id, OTHER))
 
 
-def test_a_server_can_be_forgotten_and_remembered_anew(path: Path) -> None:
+def test_a_server_can_be_forgotten_and_remembered_again(path: Path) -> None:
     known = KnownServers(path)
     known.remember(ADDRESS, SERVER)
     known.forget(ADDRESS)

@@ -95,7 +95,7 @@ def test_an_outbox_says_how_many_results_wait_for_whom(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"00", b"zz" * 16, b"00" * 17, b"\xff\xfe\x00", b"\x00" * 4096])
 @pytest.mark.parametrize("name", ["client_id", "processes"])
-def test_a_spoilt_file_of_who_a_client_is_gives_it_a_new_id_and_ends_nothing(
+def test_a_corrupted_file_of_who_a_client_is_gives_it_a_new_id_and_ends_nothing(
     name: str, content: bytes, tmp_path: Path
 ) -> None:
     place = Workspace(tmp_path)

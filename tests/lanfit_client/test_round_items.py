@@ -22,22 +22,22 @@ from lanfit_client.work_items import Context, Training
 READY = Ready("tensorflow", "cpu", 1, 0.0)
 
 
-def item(folder: Path, sent: list[Message], said: list[str], number: int) -> Training:
+def item(folder: Path, sent: list[Message], output: list[str], number: int) -> Training:
     lease, _ = task()
     fit = msgspec.structs.replace(lease.fit, round=number)
     lease = msgspec.structs.replace(lease, task=f"round-{number}", fit=fit)
     checkpoints = Checkpoints(folder / "checkpoints")
     means = Context(
-        Workspace(folder), folder, Outbox(folder / "outbox"), folder / "cache", checkpoints, sent.append, said.append
+        Workspace(folder), folder, Outbox(folder / "outbox"), folder / "cache", checkpoints, sent.append, output.append
     )
     return Training(means, lease, bytes(16), "lab", 0.0)
 
 
 def test_rounds_leave_one_history_and_no_copy_of_the_model(tmp_path: Path) -> None:
     sent: list[Message] = []
-    said: list[str] = []
+    output: list[str] = []
     for number in (1, 2):
-        training = item(tmp_path, sent, said, number)
+        training = item(tmp_path, sent, output, number)
         files = [ArrayFile("", block) for block in training.blocks]
         command = training.make_command(number, files, 0.0)
         assert command.copy == ""
@@ -48,11 +48,11 @@ def test_rounds_leave_one_history_and_no_copy_of_the_model(tmp_path: Path) -> No
     [history] = tmp_path.rglob("history.csv")
     assert history.read_text() == "epoch,loss,round\n0,1.0,1\n1,1.1,1\n2,2.0,2\n3,2.1,2\n"
     assert [each.epoch for each in sent if isinstance(each, Epoch)] == [0, 1, 0, 1], "the server knows the round"
-    assert "Round 2, epoch 1/2  loss 2" in said
+    assert "Round 2, epoch 1/2  loss 2" in output
     assert "Round 2, epoch 1/2  loss 2" in [line for each in sent if isinstance(each, LogLines) for line in each.lines]
 
 
-def test_a_result_is_offered_before_anything_is_said_of_it(tmp_path: Path) -> None:
+def test_a_result_is_offered_before_anything_is_reported_of_it(tmp_path: Path) -> None:
     sent: list[Message] = []
     training = item(tmp_path, sent, [], 1)
     command = training.make_command(1, [ArrayFile("", block) for block in training.blocks], 0.0)

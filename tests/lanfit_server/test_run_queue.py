@@ -106,7 +106,7 @@ def test_a_report_that_can_not_be_written_is_a_note_and_the_run_is_done(
         async with place.simulation() as session:
             summary = await (await session.submit(place.request())).ended()
             assert summary.status == "done"
-            await place.said_that("Note: report.xlsx was not written: no space.")
+            await place.logged("Note: report.xlsx was not written: no space.")
 
     run_script(script())
 
@@ -122,7 +122,7 @@ def test_an_interrupt_while_reports_are_written_does_not_change_how_the_run_ende
             await reports.begun()
             session.interrupt(handle)
             assert (await handle.ended()).status == "done"
-            await place.said_that("not all of its reports are written")
+            await place.logged("not all of its reports are written")
             assert status_of(place.workspace, handle.run) == "done"
             reports.finish()
 
@@ -164,9 +164,9 @@ def test_each_run_reads_its_own_model_when_its_turn_comes(place: Place) -> None:
 
 def test_a_request_that_waits_for_its_turn_can_be_withdrawn(place: Place) -> None:
     async def script() -> None:
-        async with place.played() as session:
+        async with place.with_clients() as session:
             first, second, third = [await session.submit(place.request()) for _ in range(3)]
-            await place.said_that("Reading the data")
+            await place.logged("Reading the data")
             assert session.current is first
             assert session.queue() == (second, third)
             assert session.withdraw(second)
@@ -183,7 +183,7 @@ def test_a_request_that_waits_for_its_turn_can_be_withdrawn(place: Place) -> Non
 
 
 @pytest.mark.parametrize("moment", ["while rows are read", "while clients are waited for"])
-def test_a_run_that_is_interrupted_before_it_starts_leaves_nothing_and_its_clients_are_told(
+def test_a_run_that_is_interrupted_before_it_starts_leaves_nothing_and_its_clients_are_notified(
     place: Place, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reading = threading.Event()
@@ -197,7 +197,7 @@ def test_a_run_that_is_interrupted_before_it_starts_leaves_nothing_and_its_clien
         monkeypatch.setattr("lanfit_server.run.runner.read_data", read)
 
     async def script() -> None:
-        async with place.played("lab-1") as session:
+        async with place.with_clients("lab-1") as session:
             handle = await session.submit(place.request())
             if moment == "while rows are read":
                 await asyncio.to_thread(reading.wait)
@@ -225,7 +225,7 @@ def test_a_run_that_is_interrupted_later_keeps_what_it_has_and_is_resumed(place:
             rounds.close()
             summary = await handle.ended()
             assert summary.status == "interrupted"
-            assert "Resume it with: lanfit simulate --resume" in "\n".join(place.said.lines)
+            assert "Resume it with: lanfit simulate --resume" in "\n".join(place.output.lines)
             job = job_of_run(place.workspace, summary.run)
             again = await session.submit(RunRequest(job, None, resumes=summary.run))
             summary = await again.ended()
@@ -235,11 +235,11 @@ def test_a_run_that_is_interrupted_later_keeps_what_it_has_and_is_resumed(place:
     run_script(script())
 
 
-def test_the_end_of_a_session_withdraws_what_is_queued_and_gives_up_what_goes_on(place: Place) -> None:
+def test_the_end_of_a_session_withdraws_queued_runs_and_aborts_the_current_one(place: Place) -> None:
     async def script() -> None:
-        async with place.played("lab-1") as session:
+        async with place.with_clients("lab-1") as session:
             handles = [await session.submit(place.request()) for _ in range(2)]
-            await place.said_that("Reading the data")
+            await place.logged("Reading the data")
         for handle in handles:
             with pytest.raises(RunInterrupted):
                 await handle.ended()
@@ -282,12 +282,12 @@ def test_enter_starts_a_run_without_missing_clients_only_where_its_request_allow
     place: Place, allowed: bool
 ) -> None:
     async def script() -> None:
-        async with place.played() as session:
+        async with place.with_clients() as session:
             handle = await session.submit(replace(place.request(), enter_starts=allowed))
             await place.waits_for_clients()
             session.start_now()
             if allowed:
-                await place.said_that("Training can't start yet: no client is ready")
+                await place.logged("Training can't start yet: no client is ready")
             else:
                 assert place.host.cluster.events.empty()
             session.interrupt(handle)
@@ -332,7 +332,7 @@ def test_a_command_that_is_given_before_the_answer_about_a_round_holds_for_the_n
     run_script(script())
 
 
-def test_when_nobody_decides_any_more_a_run_goes_on_to_its_end(place: Place) -> None:
+def test_when_nobody_decides_any_more_a_run_continues_to_its_end(place: Place) -> None:
     async def script() -> None:
         rounds = RoundChannel()
         async with place.simulation() as session:
@@ -362,9 +362,11 @@ class Interrupted:
         self._future.add_done_callback(callback)
 
 
-@pytest.mark.parametrize(("times", "told"), [(1, "Interrupted before the run started: nothing was trained."), (2, "")])
+@pytest.mark.parametrize(
+    ("times", "reported"), [(1, "Interrupted before the run started: nothing was trained."), (2, "")]
+)
 def test_ctrl_c_interrupts_the_run_and_a_second_one_the_wait(
-    place: Place, monkeypatch: pytest.MonkeyPatch, times: int, told: str
+    place: Place, monkeypatch: pytest.MonkeyPatch, times: int, reported: str
 ) -> None:
     with LoopThread() as loop:
         place.host = Host(place.workspace, "lab-1")
@@ -377,7 +379,7 @@ def test_ctrl_c_interrupts_the_run_and_a_second_one_the_wait(
                 patch.setattr(loop, "submit", lambda work: Interrupted(submit(work), times))
                 with pytest.raises(KeyboardInterrupt) as pressed:
                     follow(loop, session, handle, shown.append)
-            assert str(pressed.value) == told
+            assert str(pressed.value) == reported
             assert not shown
         assert handle.state == State.ENDED
         assert len(place.host.cluster.ended) == 1, "clients are told once, however often it was pressed"

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hold_points import Hold
+from breakpoints import Breakpoint
 from running import PATIENCE, Place, Program, assert_same_weights, client, each_model, flags, free_port, port_of
 
 from lanfit.training.checkpoint import epochs_kept
@@ -32,10 +32,10 @@ def kill_trainer(worker: Program) -> None:
     trainer.kill()
 
 
-def test_a_killed_trainer_and_a_killed_client_go_on_and_the_models_are_the_same(tmp_path: Path) -> None:
+def test_a_killed_trainer_and_a_killed_client_continue_and_the_models_are_the_same(tmp_path: Path) -> None:
     place = Place(tmp_path / "server")
     job = {"epochs": EPOCHS}
-    hold = Hold(tmp_path / "hold")
+    hold = Breakpoint(tmp_path / "hold")
     environment = {**hold.environment, **OFTEN}
     with contextlib.ExitStack() as programs:
         server = programs.enter_context(place.server(*flags(free_port(), 2, **job), "--threads", 1))
@@ -57,7 +57,7 @@ def test_a_killed_trainer_and_a_killed_client_go_on_and_the_models_are_the_same(
         hold.let_go()
         for program in (server, first, again):
             program.finish()
-    assert "Traceback" not in first.said + again.said + server.said
+    assert "Traceback" not in first.output + again.output + server.output
     run = place.runs[-1]
     for name in ("lab-1", "lab-2"):
         lines = (place.root / "logs" / run / "clients" / name / "history.csv").read_text().splitlines()
@@ -65,11 +65,11 @@ def test_a_killed_trainer_and_a_killed_client_go_on_and_the_models_are_the_same(
         assert not list((tmp_path / name / "client" / "state").rglob("*.checkpoint"))
 
     with (
-        place.server(*flags(free_port(), 2, **job), "--threads", 1) as calm,
-        client(tmp_path / "lab-1", port_of(calm), "lab-1") as one,
-        client(tmp_path / "lab-2", port_of(calm), "lab-2") as other,
+        place.server(*flags(free_port(), 2, **job), "--threads", 1) as baseline,
+        client(tmp_path / "lab-1", port_of(baseline), "lab-1") as one,
+        client(tmp_path / "lab-2", port_of(baseline), "lab-2") as other,
     ):
-        for program in (calm, one, other):
+        for program in (baseline, one, other):
             program.finish()
     models = list(zip(each_model(place, run), each_model(place, place.runs[-1]), strict=True))
     assert len(models) == 2

@@ -8,9 +8,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from breakpoints import Breakpoint
 from documents import HOWTO, blocks
 from forking import VARIABLE
-from hold_points import Hold
 from namespaces import Network
 from running import PASSPHRASE, Place, Program, assert_same_weights, each_model
 from test_faults_pauses import send
@@ -27,15 +27,15 @@ def lesson_lines() -> tuple[list[str], str, str]:
     programs = [line.removeprefix(r".venv\Scripts\python ") for line in lines]
     (server,) = [line for line in programs if line.startswith("server ") and "--local" not in line]
     (client,) = [line for line in programs if line.startswith("client ")]
-    (says,) = [text.strip() for info, text in blocks(HOWTO / "classroom.md") if info == "text server says"]
-    return server.split(), client, says
+    (reply_to,) = [text.strip() for info, text in blocks(HOWTO / "classroom.md") if info == "text server says"]
+    return server.split(), client, reply_to
 
 
 @pytest.mark.story
 def test_a_lesson_in_which_one_leaves_one_is_late_one_sleeps_and_one_never_comes(
     tmp_path: Path, network: Network
 ) -> None:
-    server_line, client_line, says = lesson_lines()
+    server_line, client_line, reply_to = lesson_lines()
     server_line[server_line.index("--clients") + 1] = str(len(PCS))
     server_line[server_line.index("--epochs") + 1] = "3"
     place = Place(tmp_path / "teacher")
@@ -43,7 +43,7 @@ def test_a_lesson_in_which_one_leaves_one_is_late_one_sleeps_and_one_never_comes
     settings = place.root / "server" / "server.toml"
     settings.parent.mkdir()
     settings.write_text("heartbeat = 0.5\nsuspect = 3\nlost = 120\n")
-    hold = Hold(tmp_path / "hold")
+    hold = Breakpoint(tmp_path / "hold")
     # No gateway, and the addresses that Windows takes where nobody gives any.
     switch, teacher = network.switch(), network.machine()
     teacher.plug(switch, "169.254.10.20/16")
@@ -51,7 +51,7 @@ def test_a_lesson_in_which_one_leaves_one_is_late_one_sleeps_and_one_never_comes
         server = lesson.enter_context(
             teacher.program(*server_line, *LIGHT, folder=place.root, passphrase=None, terminal=True)
         )
-        server.expect(re.escape(says))
+        server.expect(re.escape(reply_to))
         printed = server.expect(r"(?m)^\s+(?:python|lanfit) (client .*?)\s*$")[1]
         assert printed.startswith(f"{client_line} --fingerprint ")
 

@@ -81,7 +81,7 @@ def run_two(
         server.finish()
         for each in (first, second):
             each.finish()
-        place.said = server.said  # type: ignore[attr-defined]
+        place.output = server.output  # type: ignore[attr-defined]
 
 
 def test_two_clients_train_on_their_own_data_with_other_labels_and_nobody_sees_it(place: Place, tmp_path: Path) -> None:
@@ -95,10 +95,10 @@ def test_two_clients_train_on_their_own_data_with_other_labels_and_nobody_sees_i
     assert summary["data"]["source"] == "client"
     assert summary["data"]["samples"] == len(first) + len(second)
     assert summary["data"]["labels"] == sorted(NAMES)
-    said = place.said  # type: ignore[attr-defined]
-    assert "lab-1 has no rows of nine" in said
-    assert "lab-2 has no rows of zero" in said
-    assert "0 eight, 1 five" in said
+    output = place.output  # type: ignore[attr-defined]
+    assert "lab-1 has no rows of nine" in output
+    assert "lab-2 has no rows of zero" in output
+    assert "0 eight, 1 five" in output
 
     # One fit over the training rows of both, by scikit-learn; the digits' pixels are taken as one array by the model.
     both = np.concatenate([training_rows(first), training_rows(second)])
@@ -132,7 +132,7 @@ def test_folds_of_own_data_and_the_best_is_found_by_all_test_rows(place: Place, 
     assert summary["final"]["metrics"]["loss"] == min(each["metrics"]["loss"] for each in summary["clients"])
 
 
-def test_merged_models_are_scored_by_the_clients(place: Place, tmp_path: Path) -> None:
+def test_merged_models_are_evaluated_by_the_clients(place: Place, tmp_path: Path) -> None:
     one, two, _, _ = two_labs(tmp_path)
     run_two(place, one, two, lab=fake_lab, merge="average,ensemble")
     merged = place.summary()["merged"]
@@ -161,7 +161,7 @@ def test_an_autoencoder_learns_from_own_data(place: Place, tmp_path: Path) -> No
 def test_a_client_and_a_server_that_are_killed_and_come_back_give_the_same_models(place: Place, tmp_path: Path) -> None:
     one, two, _, _ = two_labs(tmp_path)
     run_two(place, one, two, lab=fake_lab)
-    calm = place.summary()
+    baseline = place.summary()
     port = free_port()
     with (
         place.server(*flags(port, 2, **OWN)) as server,
@@ -171,24 +171,24 @@ def test_a_client_and_a_server_that_are_killed_and_come_back_give_the_same_model
         second.finish(-9)
         server.expect(r"lab-2 was lost .*no other client has its rows; waiting \d+ s more for it \(--deadline\)")
         server.kill()
-        [run] = {path.parent.name for path in (place.root / "logs").glob("*/ledger.sqlite")} - {calm["run"]}
+        [run] = {path.parent.name for path in (place.root / "logs").glob("*/ledger.sqlite")} - {baseline["run"]}
         with place.server("--resume", run, passphrase=None) as resumed, fake_lab(two, port, "lab-2") as again:
             resumed.finish()
             again.finish()
             first.finish()
     stormy = place.summary()
     assert (stormy["status"], stormy["run"]) == ("done", place.runs[-1])
-    assert stormy["final"]["metrics"] == calm["final"]["metrics"]
+    assert stormy["final"]["metrics"] == baseline["final"]["metrics"]
     for name in ("lab-1", "lab-2"):
         folder = place.root / "model" / "collected"
-        assert_same_weights(folder / calm["run"] / f"{name}.h5", folder / stormy["run"] / f"{name}.h5")
+        assert_same_weights(folder / baseline["run"] / f"{name}.h5", folder / stormy["run"] / f"{name}.h5")
 
 
-def test_a_folder_of_own_data_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
+def test_a_folder_of_own_data_that_is_not_there_is_reported_at_once(tmp_path: Path) -> None:
     with client(tmp_path, 1, "lab-1", "--data", tmp_path / "nowhere") as worker:
         worker.finish(2)
-    assert_reported("own-data.no-folder", worker.said)
-    assert "nowhere" in worker.said
+    assert_reported("own-data.no-folder", worker.output)
+    assert "nowhere" in worker.output
 
 
 def test_labels_that_are_others_than_the_client_has_told_are_named(place: Place, tmp_path: Path) -> None:
@@ -201,8 +201,8 @@ def test_labels_that_are_others_than_the_client_has_told_are_named(place: Place,
         with fake_lab(one, port, "lab-1") as again:
             server.finish(4)
             again.finish(4)
-    for said in (server.said, again.said):
-        assert_reported("own-data.labels-changed", said)
+    for output in (server.output, again.output):
+        assert_reported("own-data.labels-changed", output)
 
 
 def lacking_a_column(folder: Path) -> None:
@@ -227,7 +227,7 @@ def model_of_any_columns(place: Place) -> str:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "code", "cause"),
+    ("corrupt", "code", "cause"),
     [
         (lacking_a_column, "own-data.unusable", r"rows\.csv has rows of 63 values, but the model takes 8×8×1"),
         (lacking_a_column, "survey.other-columns", "lab-2 has rows of 63 columns, but lab-1 has rows of 64"),
@@ -245,11 +245,11 @@ def model_of_any_columns(place: Place) -> str:
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_own_files_that_do_not_fit_are_named_with_their_client(
-    spoil: Callable[[Path], None], code: str, cause: str, place: Place, tmp_path: Path
+    corrupt: Callable[[Path], None], code: str, cause: str, place: Place, tmp_path: Path
 ) -> None:
     one = give(tmp_path / "a", DIGITS[:400], words(np.arange(400)))
     two = give(tmp_path / "b", DIGITS[:400], words(np.arange(400)))
-    spoil(two)
+    corrupt(two)
     model = model_of_any_columns(place) if code == "survey.other-columns" else "digits.h5"
     before, port = place.files(), free_port()
     with (
@@ -259,16 +259,16 @@ def test_own_files_that_do_not_fit_are_named_with_their_client(
     ):
         server.expect("read and check their")
         server.finish(2)
-        assert_reported(code, server.said)
+        assert_reported(code, server.output)
         server.expect(cause)
-        assert "Ms Secret" not in server.said
-        assert str(two) not in server.said
+        assert "Ms Secret" not in server.output
+        assert str(two) not in server.output
         first.finish(0)
         second.finish(4 if code == "own-data.unusable" else 0)
-        told = (
+        reported = (
             "the data of this client can't be used" if code == "own-data.unusable" else "see the server for the reason"
         )
-        second.expect(f"No run was started: {told}")
+        second.expect(f"No run was started: {reported}")
     assert place.files() == before
 
 
@@ -293,8 +293,8 @@ def test_own_files_are_used_with_consent_and_read_again_when_they_are_corrected(
         second.expect("Correct them and press Enter here")
         # Nobody can be asked at the other one. What its server is told to have typed there is right.
         server.expect(r"the data of lab-1 can't be used: the user of this client has not allowed")
-        assert_reported("own-data.not-allowed", silent.said)
-        assert f"lanfit client 127.0.0.1:{port} --data DIR" in server.said
+        assert_reported("own-data.not-allowed", silent.output)
+        assert f"lanfit client 127.0.0.1:{port} --data DIR" in server.output
         silent.interrupt()
         silent.finish(130)
         with lab(one, port, "lab-1") as first:

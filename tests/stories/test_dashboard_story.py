@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fakes.pages import Browser
 from running import Place, Program, flags
-from tiny_place import TINY_JOB, TinyPlace
+from small_workspace import TINY_JOB, SmallWorkspace
 
 pytestmark = pytest.mark.story
 #: Any free port for the page, so that no two tests wait for each other's.
@@ -27,9 +27,19 @@ def browser_of(server: Program) -> Browser:
     return browser
 
 
-def test_the_dashboard_serves_its_page_until_it_is_asked_to_end(tiny_place: TinyPlace) -> None:
-    arguments = ["dashboard", "--host", "127.0.0.1", "--port", 0, *ANY_PORT, "--yes", "--workspace", tiny_place.root]
-    with Program(*arguments, folder=tiny_place.root) as server:
+def test_the_dashboard_serves_its_page_until_it_is_asked_to_end(small_workspace: SmallWorkspace) -> None:
+    arguments = [
+        "dashboard",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        0,
+        *ANY_PORT,
+        "--yes",
+        "--workspace",
+        small_workspace.root,
+    ]
+    with Program(*arguments, folder=small_workspace.root) as server:
         browser = browser_of(server)
         server.expect("The live page stays open for further runs")
         state = browser.get("/api/state").json
@@ -42,12 +52,12 @@ def test_the_dashboard_serves_its_page_until_it_is_asked_to_end(tiny_place: Tiny
             server.finish(0)
 
 
-def test_a_server_with_questions_keeps_its_page_after_the_run_until_enter(tiny_place: TinyPlace) -> None:
+def test_a_server_with_questions_keeps_its_page_after_the_run_until_enter(small_workspace: SmallWorkspace) -> None:
     given = [each for each in flags(0, local=1, **TINY_JOB, epochs=1) if each != "--yes"]
     rest = {"optimizer": "adam", "loss": "sparse_categorical_crossentropy", "data": "files", "normalizer": "none"}
     rest |= {"method": "fit", "order": "XY", "samples": 0}
     given += [part for key, value in rest.items() for part in (f"--{key}", value)]
-    with tiny_place.server(*given, *ANY_PORT, terminal=True) as server:
+    with small_workspace.server(*given, *ANY_PORT, terminal=True) as server:
         server.expect("Start training")
         server.type("y")
         browser = browser_of(server)
@@ -59,7 +69,7 @@ def test_a_server_with_questions_keeps_its_page_after_the_run_until_enter(tiny_p
 
 
 @pytest.fixture
-def imported(tiny_place: Place) -> dict[str, list[str]]:
+def imported(small_workspace: Place) -> dict[str, list[str]]:
     """The modules of the page that a server has imported that found no model, with and without --no-dashboard."""
     code = """
 import sys
@@ -76,7 +86,7 @@ print(sorted(name for name in sys.modules if ".dashboard" in name or name.split(
         arguments = ["server", "--host", "127.0.0.1", "--port", "0", "--yes", "--model", "none.h5", *ANY_PORT]
         arguments += [flag] * bool(flag)
         ended = subprocess.run(
-            [sys.executable, "-P", "-c", code, *arguments, "--workspace", str(tiny_place.root)],
+            [sys.executable, "-P", "-c", code, *arguments, "--workspace", str(small_workspace.root)],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
         )  # fmt: skip
         assert "none.h5" in ended.stderr

@@ -9,9 +9,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hold_points import shim
+from breakpoints import shim
 from running import Program, assert_same_weights, each_model, fake_client, flags, free_port, port_of
-from tiny_place import TinyPlace
+from small_workspace import SmallWorkspace
 
 from lanfit.core.seeds import derive_seed
 
@@ -43,15 +43,15 @@ def worker(folder: Path, port: int, name: str, **options: object) -> Program:
 
 
 def test_a_task_that_kills_its_trainers_is_tried_elsewhere_and_given_up_and_the_others_count(
-    tiny_place: TinyPlace, tmp_path: Path
+    small_workspace: SmallWorkspace, tmp_path: Path
 ) -> None:
-    place, deaths = tiny_place, tmp_path / "deaths"
+    place, deaths = small_workspace, tmp_path / "deaths"
     with (
-        place.server(*flags(free_port(), 2, **JOB), "--threads", 1) as calm,
-        worker(tmp_path / "calm-1", port_of(calm), "lab-1") as one,
-        worker(tmp_path / "calm-2", port_of(calm), "lab-2") as other,
+        place.server(*flags(free_port(), 2, **JOB), "--threads", 1) as baseline,
+        worker(tmp_path / "calm-1", port_of(baseline), "lab-1") as one,
+        worker(tmp_path / "calm-2", port_of(baseline), "lab-2") as other,
     ):
-        for program in (calm, one, other):
+        for program in (baseline, one, other):
             program.finish()
     [peace] = place.runs
 
@@ -73,8 +73,8 @@ def test_a_task_that_kills_its_trainers_is_tried_elsewhere_and_given_up_and_the_
         first.finish(4)
         second.finish(4)
     assert deaths.read_text().count("died") == 3
-    assert server.said.count("could not train") == 3
-    assert "Traceback" not in server.said + first.said + second.said
+    assert server.output.count("could not train") == 3
+    assert "Traceback" not in server.output + first.output + second.output
 
     # Why, for who looks at the summary, at what the server printed, or into the logs.
     run, summary = place.runs[-1], place.summary()

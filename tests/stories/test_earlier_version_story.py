@@ -90,15 +90,15 @@ def test_a_job_file_of_version_0_1_0_gives_the_same_weights(method: str, place: 
     check_weights(place, method, run)
 
 
-@pytest.mark.parametrize(("method", "said"), [("fit", "1 of 2 tasks done"), ("federated", "2 rounds are done")])
+@pytest.mark.parametrize(("method", "output"), [("fit", "1 of 2 tasks done"), ("federated", "2 rounds are done")])
 def test_an_unfinished_run_of_version_0_1_0_is_resumed_and_ends_with_the_same_weights(
-    method: str, said: str, place: Place
+    method: str, output: str, place: Place
 ) -> None:
     with zipfile.ZipFile(MADE / f"unfinished-{method}.zip") as archive:
         archive.extractall(place.root)
     [folder] = (place.root / "logs").iterdir()
     with place.server("--resume", folder.name, "--port", 0, passphrase=None) as server:
         server.finish()
-    assert f"Resuming run {folder.name}: {said}" in server.said
+    assert f"Resuming run {folder.name}: {output}" in server.output
     assert place.summary(folder.name)["status"] == "done"
     check_weights(place, method, folder.name)

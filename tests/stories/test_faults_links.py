@@ -13,7 +13,7 @@ import psutil
 import pytest
 from proxy import Proxy
 from running import PATIENCE, Place, Program, assert_same_weights, each_model, fake_client, flags, free_port, port_of
-from tiny_place import TinyPlace
+from small_workspace import SmallWorkspace
 
 pytestmark = pytest.mark.story
 JOB = {"model": "classes.h5", "epochs": 2, "batch_size": 2, "seed": 7}
@@ -32,8 +32,8 @@ def worker(folder: Path, port: int, name: str = "lab-1", *, lost: float = 60.0) 
 
 
 @pytest.fixture
-def place(tiny_place: TinyPlace) -> TinyPlace:
-    return tiny_place
+def place(small_workspace: SmallWorkspace) -> SmallWorkspace:
+    return small_workspace
 
 
 def until_open(process: psutil.Process, descriptors: int) -> None:
@@ -46,7 +46,7 @@ def until_open(process: psutil.Process, descriptors: int) -> None:
 
 @pytest.mark.skipif(not hasattr(psutil.Process, "num_fds"), reason="this system counts no descriptors")
 def test_a_link_cut_without_a_fin_is_noticed_at_both_ends_and_leaves_no_descriptor(
-    place: TinyPlace, tmp_path: Path
+    place: SmallWorkspace, tmp_path: Path
 ) -> None:
     """Row: a link cut without FIN."""
     be_patient_for(place.root, lost=6)
@@ -71,16 +71,16 @@ def test_a_link_cut_without_a_fin_is_noticed_at_both_ends_and_leaves_no_descript
         server.finish(None)
 
 
-class Calm:
+class Baseline:
     """What a job makes when nothing happens."""
 
     def __init__(self, place: Place, folder: Path) -> None:
         self.place = place
         with (
-            place.server(*flags(free_port(), 1, **JOB), "--threads", 1) as calm,
-            worker(folder, port_of(calm)) as lab,
+            place.server(*flags(free_port(), 1, **JOB), "--threads", 1) as baseline,
+            worker(folder, port_of(baseline)) as lab,
         ):
-            calm.finish()
+            baseline.finish()
             lab.finish()
         self.run = place.runs[-1]
 
@@ -93,21 +93,21 @@ class Calm:
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Calm:
+def baseline(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Baseline:
     root = tmp_path_factory.mktemp("calm")
-    return Calm(TinyPlace(root / "server", tiny_models), root / "lab-1")
+    return Baseline(SmallWorkspace(root / "server", tiny_models), root / "lab-1")
 
 
 @pytest.mark.parametrize("way", ["up", "down"])
 def test_a_bit_that_is_turned_over_on_the_wire_ends_the_link_and_they_join_again(
-    calm: Calm, tmp_path: Path, way: str
+    baseline: Baseline, tmp_path: Path, way: str
 ) -> None:
     """Row: a bit flipped on the wire: a TLS alert, and the run ends with the same models.
 
     The bit is turned over once the login is done, among the messages and blocks of the task.
     """
     with contextlib.ExitStack() as programs:
-        server = programs.enter_context(calm.place.server(*flags(free_port(), 1, **JOB), "--threads", 1))
+        server = programs.enter_context(baseline.place.server(*flags(free_port(), 1, **JOB), "--threads", 1))
         proxy = programs.enter_context(Proxy(port_of(server)))
         proxy.slice(64)
         # Up go fewer bytes: most of them are the result, unless the training takes long enough to report on.
@@ -120,11 +120,11 @@ def test_a_bit_that_is_turned_over_on_the_wire_ends_the_link_and_they_join_again
         assert proxy.accepted == 2
     # Most often a bad MAC; a bit of a record's own five bytes may give another reason.
     receiver = server if way == "up" else lab
-    assert "TLS failed: " in receiver.said
-    calm.check_newest()
+    assert "TLS failed: " in receiver.output
+    baseline.check_newest()
 
 
-def test_on_a_slow_and_far_link_nobody_is_lost_by_mistake(tmp_path: Path) -> None:
+def test_on_a_slow_and_far_link_nobody_is_lost_by_error(tmp_path: Path) -> None:
     """Row: 1 Mbit/s and 500 ms. The shard takes longer than either side waits for a silent one."""
     place, lost = Place(tmp_path / "server"), 8.0
     for kind in ("X", "Y"):
@@ -146,5 +146,5 @@ def test_on_a_slow_and_far_link_nobody_is_lost_by_mistake(tmp_path: Path) -> Non
         lab.finish()
         assert proxy.accepted == 1
         assert proxy.down.carried > lost * 1e6 / 8, "it was on its way for less than the time after which one is lost"
-    assert "was lost" not in server.said
+    assert "was lost" not in server.output
     assert place.summary()["status"] == "done"

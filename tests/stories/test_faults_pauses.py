@@ -10,11 +10,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hold_points import IN_TRAINING, Hold
+from breakpoints import IN_TRAINING, Breakpoint
 from running import Program, assert_same_weights, each_model, fake_client, flags, free_port, port_of
+from small_workspace import SmallWorkspace
 from test_architecture import modules
 from test_faults_links import be_patient_for
-from tiny_place import TinyPlace
 
 from lanfit.core.seeds import derive_seed
 
@@ -51,12 +51,12 @@ def worker(folder: Path, port: int, name: str, **options: object) -> Program:
 @pytest.mark.cold
 @pytest.mark.story
 def test_a_client_that_sleeps_is_lost_only_when_it_sleeps_too_long_and_its_late_result_counts_once(
-    tiny_place: TinyPlace, tmp_path: Path
+    small_workspace: SmallWorkspace, tmp_path: Path
 ) -> None:
     """Row: SIGSTOP a client 30 s / 120 s, in short."""
-    place = tiny_place
+    place = small_workspace
     # Only what the sleeper trains, whoever takes it over: it must not be done before the sleeper is back.
-    hold = Hold(tmp_path / "hold", seed=derive_seed(7, "fit", 0))
+    hold = Breakpoint(tmp_path / "hold", seed=derive_seed(7, "fit", 0))
     be_patient_for(place.root, lost=8)
     with (
         place.server(*flags(free_port(), 2, **JOB), "--threads", 1) as server,
@@ -69,7 +69,7 @@ def test_a_client_that_sleeps_is_lost_only_when_it_sleeps_too_long_and_its_late_
         send(sleeper, signal.SIGCONT)
         hold.step()
         server.expect("lab-1: epoch 2/5")
-        assert "was lost" not in server.said
+        assert "was lost" not in server.output
         send(sleeper, signal.SIGSTOP)
         server.expect("lab-1 was lost")
         server.expect("lab-2 takes over the shard of lab-1")
@@ -83,11 +83,11 @@ def test_a_client_that_sleeps_is_lost_only_when_it_sleeps_too_long_and_its_late_
     assert place.summary()["status"] == "done"
     assert [each["tasks"] for each in place.summary()["clients"]] == [1, 1]
     with (
-        place.server("--job", place.root / "logs" / run / "job.toml", "--port", free_port()) as calm,
-        worker(tmp_path / "a", port_of(calm), "lab-1") as first,
-        worker(tmp_path / "b", port_of(calm), "lab-2") as second,
+        place.server("--job", place.root / "logs" / run / "job.toml", "--port", free_port()) as baseline,
+        worker(tmp_path / "a", port_of(baseline), "lab-1") as first,
+        worker(tmp_path / "b", port_of(baseline), "lab-2") as second,
     ):
-        calm.finish()
+        baseline.finish()
         first.finish()
         second.finish()
     for ours, theirs in zip(each_model(place, run), each_model(place, place.runs[-1]), strict=True):
@@ -98,13 +98,13 @@ def test_a_client_that_sleeps_is_lost_only_when_it_sleeps_too_long_and_its_late_
 @pytest.mark.cold
 @pytest.mark.story
 def test_while_a_server_sleeps_its_clients_train_on_and_nobody_is_lost_when_it_wakes(
-    tiny_place: TinyPlace, tmp_path: Path
+    small_workspace: SmallWorkspace, tmp_path: Path
 ) -> None:
     """Row: SIGSTOP the server 120 s, in short: for longer than its `lost`, and than the gap that it notices."""
-    be_patient_for(tiny_place.root, lost=5)
-    hold = Hold(tmp_path / "hold")
+    be_patient_for(small_workspace.root, lost=5)
+    hold = Breakpoint(tmp_path / "hold")
     with contextlib.ExitStack() as programs:
-        server = programs.enter_context(tiny_place.server(*flags(free_port(), 1, **JOB)))
+        server = programs.enter_context(small_workspace.server(*flags(free_port(), 1, **JOB)))
         server.expect("Waiting for 1 more")  # before that it lets nobody in, and a client comes again
         environment = hold.environment
         lab = programs.enter_context(worker(tmp_path / "lab-1", port_of(server), "lab-1", environment=environment))
@@ -117,22 +117,22 @@ def test_while_a_server_sleeps_its_clients_train_on_and_nobody_is_lost_when_it_w
         send(server, signal.SIGCONT)
         server.finish()
         lab.finish()
-    assert "was lost" not in server.said
-    assert "again" not in lab.said
-    assert tiny_place.summary()["status"] == "done"
+    assert "was lost" not in server.output
+    assert "again" not in lab.output
+    assert small_workspace.summary()["status"] == "done"
 
 
 @stops
 @pytest.mark.cold
 @pytest.mark.story
 def test_a_server_that_wakes_before_its_client_does_not_blame_it_for_the_time_in_which_both_slept(
-    tiny_place: TinyPlace, tmp_path: Path
+    small_workspace: SmallWorkspace, tmp_path: Path
 ) -> None:
     """Row: SIGSTOP the server 120 s, in short, when nothing of its client waits to be read as it wakes."""
-    lost, hold = 8, Hold(tmp_path / "hold")
-    be_patient_for(tiny_place.root, lost=lost)
+    lost, hold = 8, Breakpoint(tmp_path / "hold")
+    be_patient_for(small_workspace.root, lost=lost)
     with (
-        tiny_place.server(*flags(free_port(), 1, **JOB)) as server,
+        small_workspace.server(*flags(free_port(), 1, **JOB)) as server,
         worker(tmp_path / "lab-1", port_of(server), "lab-1", environment=hold.environment) as lab,
     ):
         server.expect("lab-1: epoch 1/5")
@@ -146,19 +146,19 @@ def test_a_server_that_wakes_before_its_client_does_not_blame_it_for_the_time_in
         hold.let_go()
         server.finish()
         lab.finish()
-    assert "The connection to lab-1 ended" not in server.said
-    assert "was lost" not in server.said
-    assert lab.said.count("Joined") == 1
-    assert tiny_place.summary()["status"] == "done"
+    assert "The connection to lab-1 ended" not in server.output
+    assert "was lost" not in server.output
+    assert lab.output.count("Joined") == 1
+    assert small_workspace.summary()["status"] == "done"
 
 
 @pytest.mark.story
-def test_a_wall_clock_that_jumps_by_a_day_lets_nothing_expire(tiny_place: TinyPlace, tmp_path: Path) -> None:
+def test_a_wall_clock_that_jumps_by_a_day_lets_nothing_expire(small_workspace: SmallWorkspace, tmp_path: Path) -> None:
     """Row: wall clock moved by a day, on both machines, in the middle of the training."""
-    hold, jump = Hold(tmp_path / "hold", IN_TRAINING + JUMPING_CLOCK), tmp_path / "jump"
+    hold, jump = Breakpoint(tmp_path / "hold", IN_TRAINING + JUMPING_CLOCK), tmp_path / "jump"
     environment = {**hold.environment, "LANFIT_TEST_JUMP": str(jump)}
     with (
-        tiny_place.server(*flags(free_port(), 1, **JOB), environment=environment) as server,
+        small_workspace.server(*flags(free_port(), 1, **JOB), environment=environment) as server,
         worker(tmp_path / "lab-1", port_of(server), "lab-1", environment=environment) as lab,
     ):
         server.expect("lab-1: epoch 1/5")
@@ -166,9 +166,9 @@ def test_a_wall_clock_that_jumps_by_a_day_lets_nothing_expire(tiny_place: TinyPl
         hold.let_go()
         server.finish()
         lab.finish()
-    assert "was lost" not in server.said
-    assert tiny_place.summary()["status"] == "done"
-    events = (tiny_place.root / "logs" / tiny_place.runs[-1] / "events.jsonl").read_text().splitlines()
+    assert "was lost" not in server.output
+    assert small_workspace.summary()["status"] == "done"
+    events = (small_workspace.root / "logs" / small_workspace.runs[-1] / "events.jsonl").read_text().splitlines()
     first, last = (float(line.split('"time":')[1].split(",")[0]) for line in (events[0], events[-1]))
     assert last - first > 86_400, "the clock did not jump"
 

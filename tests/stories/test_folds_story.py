@@ -47,11 +47,11 @@ def test_two_clients_train_a_fresh_model_for_each_fold(place: Place, tmp_path: P
     logs = place.root / "logs" / summary["run"] / "clients"
 
     from lanfit.core.seeds import derive_seed
-    from lanfit.data.split import deal, split_rows
+    from lanfit.data.split import partition, split_rows
 
     x, y = digits(place)
     rest, test = split_rows(len(x), 0.2, derive_seed(1, "test"), y)
-    shards = [rest[part] for part in deal(len(rest), 2, derive_seed(1, "deal"), y[rest])]
+    shards = [rest[part] for part in partition(len(rest), 2, derive_seed(1, "deal"), y[rest])]
     for shard, each in zip(shards, summary["clients"], strict=True):
         name = each["name"]
         assert each["tasks"] == len(each["folds"]) == 3
@@ -68,7 +68,7 @@ def test_two_clients_train_a_fresh_model_for_each_fold(place: Place, tmp_path: P
         assert lines_of(logs / name / "history.csv") == lines_of(logs / name / f"history-fold-{best['fold']}.csv")
         for fold in each["folds"]:
             assert (logs / name / f"history-fold-{fold['fold']}.png").is_file()
-            scored_as_scikit_learn_says(
+            evaluated_as_by_scikit_learn(
                 collected / f"{name}-fold-{fold['fold']}.h5", fold, x[shard], y[shard], (x[test], y[test])
             )
     assert len({fold["metrics"]["loss"] for each in summary["clients"] for fold in each["folds"]}) == 6
@@ -80,7 +80,7 @@ def test_two_clients_train_a_fresh_model_for_each_fold(place: Place, tmp_path: P
     assert book.sheetnames == ["summary", "histories", "predictions"]
 
 
-def scored_as_scikit_learn_says(
+def evaluated_as_by_scikit_learn(
     path: Path, fold: dict[str, Any], x: np.ndarray, y: np.ndarray, test: tuple[np.ndarray, np.ndarray]
 ) -> None:
     """The fold's model, behind a normalizer fitted by scikit-learn on its training rows, scores what is told of it."""
@@ -106,7 +106,9 @@ def scored_as_scikit_learn_says(
 
 
 @pytest.mark.keras
-def test_average_and_ensemble_stand_beside_the_clients_with_the_servers_scores(place: Place, tmp_path: Path) -> None:
+def test_average_and_ensemble_are_listed_with_the_clients_and_have_the_servers_metrics(
+    place: Place, tmp_path: Path
+) -> None:
     import keras
     from sklearn.metrics import accuracy_score
 

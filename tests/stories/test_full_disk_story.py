@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hold_points import Hold
+from breakpoints import Breakpoint
 from running import Place, Program, assert_same_weights, client, each_model, flags, free_port, port_of
-from tiny_place import TinyPlace
+from small_workspace import SmallWorkspace
 
 pytestmark = [
     pytest.mark.story,
@@ -28,8 +28,8 @@ def limit(program: Program, size: int, *, trainer: bool = False) -> None:
         process.rlimit(psutil.RLIMIT_FSIZE, (size, psutil.RLIM_INFINITY))
 
 
-def test_a_server_without_room_puts_results_off_and_goes_on_when_there_is_some(tmp_path: Path) -> None:
-    place, hold = Place(tmp_path / "server"), Hold(tmp_path / "hold")
+def test_a_server_without_space_puts_results_off_and_continues_when_there_is_some(tmp_path: Path) -> None:
+    place, hold = Place(tmp_path / "server"), Breakpoint(tmp_path / "hold")
     with (
         place.server(*flags(free_port(), 2, epochs=3), "--threads", 1) as server,
         client(tmp_path / "a", port_of(server), "lab-1", environment=hold.environment) as first,
@@ -47,12 +47,12 @@ def test_a_server_without_room_puts_results_off_and_goes_on_when_there_is_some(t
         for worker in (first, second):
             worker.finish()
     assert place.summary()["status"] == "done"
-    assert server.said.count("Results have to wait") == 1
+    assert server.output.count("Results have to wait") == 1
     assert not list(tmp_path.rglob("*.part"))
 
 
-def test_clients_may_come_and_go_while_a_server_has_no_room(tmp_path: Path) -> None:
-    place, hold = Place(tmp_path / "server"), Hold(tmp_path / "hold")
+def test_clients_may_come_and_go_while_a_server_has_no_space(tmp_path: Path) -> None:
+    place, hold = Place(tmp_path / "server"), Breakpoint(tmp_path / "hold")
     with (
         place.server(*flags(free_port(), 2, epochs=3), "--threads", 1) as server,
         client(tmp_path / "b", port_of(server), "lab-2", environment=hold.environment) as survivor,
@@ -72,7 +72,7 @@ def test_clients_may_come_and_go_while_a_server_has_no_room(tmp_path: Path) -> N
             back.finish()
         survivor.finish()
     assert place.summary()["status"] == "done"
-    assert "Traceback" not in server.said
+    assert "Traceback" not in server.output
 
 
 # --- on a client ----------------------------------------------------------------------------------------------------
@@ -82,11 +82,11 @@ def worker(folder: Path, port: int, name: str, **options: object) -> Program:
     return client(folder, port, name, "--backend", "jax", **options)
 
 
-class Calm:
+class Baseline:
     """What the job makes on two clients when there is room."""
 
     def __init__(self, root: Path, models: Path) -> None:
-        self.place = TinyPlace(root / "server", models)
+        self.place = SmallWorkspace(root / "server", models)
         with (
             self.server() as server,
             worker(root / "lab-1", port_of(server), "lab-1") as first,
@@ -111,19 +111,19 @@ class Calm:
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Calm:
-    return Calm(tmp_path_factory.mktemp("calm"), tiny_models)
+def baseline(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Baseline:
+    return Baseline(tmp_path_factory.mktemp("calm"), tiny_models)
 
 
 @pytest.mark.parametrize("trainer", [False, True])
 @pytest.mark.cold
-def test_a_client_without_room_for_its_result_keeps_it_until_there_is_some(
-    calm: Calm, tmp_path: Path, trainer: bool
+def test_a_client_without_space_for_its_result_keeps_it_until_there_is_some(
+    baseline: Baseline, tmp_path: Path, trainer: bool
 ) -> None:
     """Row: disk full on a client, which has trained: its trainer can't write the result, or it can't take it in."""
-    hold = Hold(tmp_path / "hold")
+    hold = Breakpoint(tmp_path / "hold")
     with (
-        calm.server() as server,
+        baseline.server() as server,
         worker(tmp_path / "lab-1", port_of(server), "lab-1", environment=hold.environment) as full,
         worker(tmp_path / "lab-2", port_of(server), "lab-2") as other,
     ):
@@ -132,30 +132,30 @@ def test_a_client_without_room_for_its_result_keeps_it_until_there_is_some(
         hold.let_go()
         full.expect(r"A finished result can't be written: .*File too large.* free some space on this machine's disk")
         server.expect("lab-2 is done")
-        assert "lab-1 is done" not in server.said
+        assert "lab-1 is done" not in server.output
         limit(full, psutil.RLIM_INFINITY, trainer=trainer)
         full.expect("The result fits on the disk again")
         for program in (server, full, other):
             program.finish()
-    assert "could not" not in server.said + full.said
-    assert full.said.count("Epoch 5/5") == 1, "it was trained again"
+    assert "could not" not in server.output + full.output
+    assert full.output.count("Epoch 5/5") == 1, "it was trained again"
     assert not list((tmp_path / "lab-1" / "client" / "state" / "1" / "outbox").iterdir())
-    calm.check_newest()
+    baseline.check_newest()
 
 
 @pytest.mark.cold
-def test_a_client_that_stays_without_room_loses_its_task_to_another_and_the_run_ends(
-    calm: Calm, tmp_path: Path
+def test_a_client_that_stays_without_space_loses_its_task_to_another_and_the_run_ends(
+    baseline: Baseline, tmp_path: Path
 ) -> None:
     """Row: disk full on a client, and nobody does anything about it."""
-    settings = calm.place.root / "server" / "server.toml"
+    settings = baseline.place.root / "server" / "server.toml"
     settings.parent.mkdir(exist_ok=True)
     # Not much longer: after LEAST_SECONDS of tasks.py the other client tries the task, too, before it is taken away.
     settings.write_text("no_progress = 30\n")
-    hold = Hold(tmp_path / "hold")
+    hold = Breakpoint(tmp_path / "hold")
     try:
         with (
-            calm.server() as server,
+            baseline.server() as server,
             worker(tmp_path / "lab-1", port_of(server), "lab-1", environment=hold.environment) as full,
             worker(tmp_path / "lab-2", port_of(server), "lab-2") as other,
         ):
@@ -169,13 +169,13 @@ def test_a_client_that_stays_without_room_loses_its_task_to_another_and_the_run_
                 program.finish()
     finally:
         settings.unlink()
-    calm.check_newest()
+    baseline.check_newest()
 
 
-def test_a_client_without_room_for_its_data_receives_it_when_there_is_some(calm: Calm, tmp_path: Path) -> None:
+def test_a_client_without_space_for_its_data_receives_it_when_there_is_some(baseline: Baseline, tmp_path: Path) -> None:
     """Row: disk full on a client, which has still to receive."""
     with (
-        calm.server() as server,
+        baseline.server() as server,
         worker(tmp_path / "lab-1", port_of(server), "lab-1") as full,
     ):
         full.expect("1 of 2 clients are here")
@@ -183,10 +183,10 @@ def test_a_client_without_room_for_its_data_receives_it_when_there_is_some(calm:
         with worker(tmp_path / "lab-2", port_of(server), "lab-2") as other:
             full.expect(r"Data can't be received: the disk is full: .* free some space on this machine's disk")
             server.expect("lab-2 is done")
-            assert "lab-1: epoch" not in server.said
+            assert "lab-1: epoch" not in server.output
             limit(full, psutil.RLIM_INFINITY)
             full.expect("The data fits on the disk again")
             for program in (server, full, other):
                 program.finish()
-    assert "could not" not in server.said + full.said
-    calm.check_newest()
+    assert "could not" not in server.output + full.output
+    baseline.check_newest()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from running import Program, free_port
-from tiny_place import TinyPlace
+from small_workspace import SmallWorkspace
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo terminals")
 
@@ -20,10 +20,10 @@ def interrupted(program: Program, *after: str) -> str:
             program.expect(pattern)
         program.interrupt()
         program.finish(130)
-    assert "Traceback" not in program.said, program.said
-    assert "never retrieved" not in program.said, program.said
-    assert "Aborted" not in program.said
-    return program.said.rpartition("^C")[2]
+    assert "Traceback" not in program.output, program.output
+    assert "never retrieved" not in program.output, program.output
+    assert "Aborted" not in program.output
+    return program.output.rpartition("^C")[2]
 
 
 def hooked(folder: Path, module: str, action: str) -> dict[str, str]:
@@ -44,8 +44,8 @@ def test_a_demo_while_keras_is_imported(tmp_path: Path) -> None:
     """Here the import lasts until it is interrupted: how long it takes elsewhere depends on the machine."""
     environment = hooked(tmp_path, "keras", "time.sleep(3600)")
     demo = Program("demo", folder=tmp_path, environment=environment, terminal=True)
-    said = interrupted(demo, "Keras is still being imported")
-    assert said.count("nterrupted") == 1, said
+    output = interrupted(demo, "Keras is still being imported")
+    assert output.count("nterrupted") == 1, output
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_a_demo_while_keras_is_imported(tmp_path: Path) -> None:
     ids=["while rows are read", "when a client has joined"],
 )
 def test_a_demo(tmp_path: Path, after: Sequence[str]) -> None:
-    said = interrupted(Program("demo", folder=tmp_path, terminal=True), *after)
-    assert said.count("nterrupted") == 1, said
+    output = interrupted(Program("demo", folder=tmp_path, terminal=True), *after)
+    assert output.count("nterrupted") == 1, output
 
 
-def test_a_server_at_its_first_question(tiny_place: TinyPlace) -> None:
-    said = interrupted(tiny_place.server(terminal=True), "Server IP")
-    assert said.strip() == "Interrupted."
+def test_a_server_at_its_first_question(small_workspace: SmallWorkspace) -> None:
+    output = interrupted(small_workspace.server(terminal=True), "Server IP")
+    assert output.strip() == "Interrupted."
 
 
 def test_a_question_when_the_system_gives_the_signal_to_another_thread(tmp_path: Path) -> None:
@@ -75,23 +75,23 @@ def test_a_question_when_the_system_gives_the_signal_to_another_thread(tmp_path:
         "with Interruptible():\n"
         "    Terminal().ask('Server IP', '--host', str, default='0.0.0.0')\n"
     )
-    said = interrupted(Program(command="python asks.py", folder=tmp_path, terminal=True), "Server IP")
-    assert said.strip() == "Interrupted."
+    output = interrupted(Program(command="python asks.py", folder=tmp_path, terminal=True), "Server IP")
+    assert output.strip() == "Interrupted."
 
 
-def test_a_server_while_it_waits_for_its_clients(tiny_place: TinyPlace) -> None:
+def test_a_server_while_it_waits_for_its_clients(small_workspace: SmallWorkspace) -> None:
     arguments = ("--model", "classes.h5", "--batch-size", 2, "--host", "127.0.0.1", "--port", free_port(), "--yes")
-    said = interrupted(tiny_place.server(*arguments, terminal=True), "Waiting for 2")
-    assert said.rstrip().endswith("Interrupted before the run started: nothing was trained.")
-    assert said.count("nterrupted") == 1, said
-    assert not (tiny_place.root / "logs").exists()
+    output = interrupted(small_workspace.server(*arguments, terminal=True), "Waiting for 2")
+    assert output.rstrip().endswith("Interrupted before the run started: nothing was trained.")
+    assert output.count("nterrupted") == 1, output
+    assert not (small_workspace.root / "logs").exists()
 
 
 def test_a_client_that_looks_for_its_server(tmp_path: Path) -> None:
     arguments = ("client", f"127.0.0.1:{free_port()}")
-    said = interrupted(Program(*arguments, folder=tmp_path, terminal=True), "Retrying")
-    assert said.rstrip().endswith("Interrupted.")
-    assert said.count("nterrupted") == 1, said
+    output = interrupted(Program(*arguments, folder=tmp_path, terminal=True), "Retrying")
+    assert output.rstrip().endswith("Interrupted.")
+    assert output.count("nterrupted") == 1, output
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_a_command_that_is_still_being_imported(tmp_path: Path, module: str) -> 
     environment = hooked(tmp_path, module, "os.kill(os.getpid(), signal.SIGINT)")
     with Program(command, folder=tmp_path, environment=environment) as program:
         program.finish(130)
-    assert program.said == "Interrupted.\n"
+    assert program.output == "Interrupted.\n"

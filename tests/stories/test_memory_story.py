@@ -45,7 +45,7 @@ def test_a_shard_or_model_that_will_not_fit_is_named(tmp_path: Path, free: int, 
 
         asyncio.run(join())
         server.finish(2)
-    assert_reported(code, server.said)
+    assert_reported(code, server.output)
     for cause in causes:
-        assert cause in server.said
+        assert cause in server.output
     assert place.files() == before

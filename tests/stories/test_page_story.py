@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from breakpoints import Breakpoint
 from browser import PATIENCE_MS, browsers, needs_chromium, opened, serious
-from hold_points import Hold
 from running import Place, Program, client
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def until(page: Page, expression: str, good: Callable[[Any], bool] = bool) -> An
 
 @pytest.mark.story
 def test_a_lesson_on_the_page(tmp_path: Path, browser: Browser) -> None:
-    place, hold = Place(tmp_path / "teacher"), Hold(tmp_path / "hold")
+    place, hold = Place(tmp_path / "teacher"), Breakpoint(tmp_path / "hold")
     with contextlib.ExitStack() as lesson:
         server = lesson.enter_context(
             Program(
@@ -129,7 +129,7 @@ def test_a_lesson_on_the_page(tmp_path: Path, browser: Browser) -> None:
 
 @pytest.mark.story
 def test_fifty_simulated_clients_on_the_page(tmp_path: Path, browser: Browser) -> None:
-    place, hold = Place(tmp_path / "teacher"), Hold(tmp_path / "hold")
+    place, hold = Place(tmp_path / "teacher"), Breakpoint(tmp_path / "hold")
     job = {"clients": 50, "batch-size": 16, "method": "federated", "rounds": 2, "epochs": 2, "normalizer": "minmax"}
     words = [word for key, value in job.items() for word in (f"--{key}", value)]
     page_at = ("--dashboard", "--dashboard-port", 0)

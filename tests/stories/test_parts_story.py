@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from error_cases import assert_reported
 from running import Program, assert_same_weights, client, each_model, flags, free_port, lab, port_of
-from test_dealing_story import give, table
-from tiny_place import TINY_JOB, TinyPlace
+from small_workspace import TINY_JOB, SmallWorkspace
+from test_partitioning_story import give, table
 
 pytestmark = pytest.mark.story
 JOB = {**TINY_JOB, "clients": 2, "epochs": 1, "parts_of": 6, "normalizer": "zscore"}
@@ -28,7 +28,7 @@ def asked(folder: Path, port: int, answers: str | None = None, *arguments: objec
     return Program(*where, folder=folder, answers=answers, **options)
 
 
-def same_models(place: TinyPlace) -> None:
+def same_models(place: SmallWorkspace) -> None:
     one, other = (list(each_model(place, run)) for run in place.runs[-2:])
     assert [path.name for path in one] == [path.name for path in other] != []
     for ours, theirs in zip(one, other, strict=True):
@@ -36,56 +36,58 @@ def same_models(place: TinyPlace) -> None:
 
 
 def test_clients_take_overlapping_parts_and_repeating_the_job_asks_nobody(
-    tiny_place: TinyPlace, tmp_path: Path
+    small_workspace: SmallWorkspace, tmp_path: Path
 ) -> None:
-    give(tiny_place, 90)
+    give(small_workspace, 90)
     with (
-        tiny_place.server(*flags(free_port(), **JOB)) as server,
+        small_workspace.server(*flags(free_port(), **JOB)) as server,
         client(tmp_path / "a", port_of(server), "lab-1", "--parts", "1 3") as one,
         asked(tmp_path / "b", port_of(server), "lab-2\n3-5\n") as two,
     ):
         server.finish()
         one.finish()
         two.finish()
-    assert "lab-1 trains on parts 1 to 3 of 6." in server.said
-    assert "now called lab-2, trains on parts 3 to 5 of 6." in server.said
-    assert "Note: part 3: chosen by lab-1 and lab-2, which all train on those rows." in server.said
-    assert "Note: no client trains on part 6: those rows are not used." in server.said
-    assert "The rows of this job are divided into 6 parts" in two.said
-    assert "This client is now called lab-2." in two.said
-    assert "This client trains on parts 3 to 5 of 6." in two.said
-    assert "The rows of this job" not in one.said
-    summary = tiny_place.summary()
+    assert "lab-1 trains on parts 1 to 3 of 6." in server.output
+    assert "now called lab-2, trains on parts 3 to 5 of 6." in server.output
+    assert "Note: part 3: chosen by lab-1 and lab-2, which all train on those rows." in server.output
+    assert "Note: no client trains on part 6: those rows are not used." in server.output
+    assert "The rows of this job are divided into 6 parts" in two.output
+    assert "This client is now called lab-2." in two.output
+    assert "This client trains on parts 3 to 5 of 6." in two.output
+    assert "The rows of this job" not in one.output
+    summary = small_workspace.summary()
     assert [each["name"] for each in summary["clients"]] == ["lab-1", "lab-2"]
     assert [each["samples"] for each in summary["clients"]] == [36, 36]
     assert summary["data"]["train"] + summary["data"]["validation"] == 60, "part 3 counts once, part 6 not at all"
-    assert table(server.said)["all"] == [36, 36]
+    assert table(server.output)["all"] == [36, 36]
 
-    file = tiny_place.root / "logs" / summary["run"] / "job.toml"
+    file = small_workspace.root / "logs" / summary["run"] / "job.toml"
     assert tomllib.loads(file.read_text(encoding="utf-8"))["parts"] == ["lab-1:1-3", "lab-2:3-5"]
     with (
-        tiny_place.server("--job", file, "--yes") as again,
+        small_workspace.server("--job", file, "--yes") as again,
         asked(tmp_path / "b", port_of(again)) as two,  # it remembers what it is called
         client(tmp_path / "a", port_of(again), "lab-1") as one,
     ):
         again.finish()
         one.finish()
         two.finish()
-    assert "The rows of this job" not in one.said + two.said
-    same_models(tiny_place)
+    assert "The rows of this job" not in one.output + two.output
+    same_models(small_workspace)
 
 
-def test_parts_of_a_clients_own_files_and_a_server_that_is_killed(tiny_place: TinyPlace, tmp_path: Path) -> None:
-    give(tiny_place, 120)
+def test_parts_of_a_clients_own_files_and_a_server_that_is_killed(
+    small_workspace: SmallWorkspace, tmp_path: Path
+) -> None:
+    give(small_workspace, 120)
     for name in ("a", "b"):
-        shutil.copytree(tiny_place.root / "dataset", tmp_path / name / "dataset")
-    shutil.rmtree(tiny_place.root / "dataset")
-    (tiny_place.root / "dataset").mkdir()
+        shutil.copytree(small_workspace.root / "dataset", tmp_path / name / "dataset")
+    shutil.rmtree(small_workspace.root / "dataset")
+    (small_workspace.root / "dataset").mkdir()
     job = {**JOB, "data": "client", "method": "kfold", "folds": 2, "epochs": 2, "parts_of": 4, "order": "XY"}
     port = free_port()
     with contextlib.ExitStack() as programs:
         dies = {"LANFIT_CRASH": "server.result-committed:1"}
-        server = programs.enter_context(tiny_place.server(*flags(port, **job), environment=dies))
+        server = programs.enter_context(small_workspace.server(*flags(port, **job), environment=dies))
         port_of(server)
         ranges = {"lab-1": "1-2", "lab-2": "2-4"}
         workers = [
@@ -93,46 +95,46 @@ def test_parts_of_a_clients_own_files_and_a_server_that_is_killed(tiny_place: Ti
             for folder, name in (("a", "lab-1"), ("b", "lab-2"))
         ]
         server.finish(-signal.SIGKILL)
-        [ledger] = (tiny_place.root / "logs").glob("*/ledger.sqlite")
+        [ledger] = (small_workspace.root / "logs").glob("*/ledger.sqlite")
         run = ledger.parent.name
-        again = programs.enter_context(tiny_place.server("--resume", run, passphrase=None))
+        again = programs.enter_context(small_workspace.server("--resume", run, passphrase=None))
         again.expect(rf"Resuming run {run}")
         again.finish()
         for worker in workers:
             worker.finish()
-    assert "lab-1 has 48 rows to train on" in server.said
-    assert "lab-2 has 72 rows to train on" in server.said
-    assert "Note: part 2: chosen by lab-1 and lab-2" in server.said
-    assert [each["samples"] for each in tiny_place.summary(run)["clients"]] == [48, 72]
+    assert "lab-1 has 48 rows to train on" in server.output
+    assert "lab-2 has 72 rows to train on" in server.output
+    assert "Note: part 2: chosen by lab-1 and lab-2" in server.output
+    assert [each["samples"] for each in small_workspace.summary(run)["clients"]] == [48, 72]
     with (
-        tiny_place.server("--job", tiny_place.root / "logs" / run / "job.toml", "--yes") as calm,
-        lab(tmp_path / "a", port_of(calm), "lab-1", "--min-rows", 1) as one,
-        lab(tmp_path / "b", port_of(calm), "lab-2", "--min-rows", 1) as two,
+        small_workspace.server("--job", small_workspace.root / "logs" / run / "job.toml", "--yes") as baseline,
+        lab(tmp_path / "a", port_of(baseline), "lab-1", "--min-rows", 1) as one,
+        lab(tmp_path / "b", port_of(baseline), "lab-2", "--min-rows", 1) as two,
     ):
-        calm.finish()
+        baseline.finish()
         one.finish()
         two.finish()
-    same_models(tiny_place)
+    same_models(small_workspace)
 
 
-def test_a_part_that_does_not_exist_is_named_and_asked_for_again_at_a_terminal(
-    tiny_place: TinyPlace, tmp_path: Path
+def test_a_part_that_does_not_exist_is_named_and_requested_again_at_a_terminal(
+    small_workspace: SmallWorkspace, tmp_path: Path
 ) -> None:
-    give(tiny_place, 30)
-    with tiny_place.server(*flags(free_port(), **{**JOB, "clients": 1})) as server:
+    give(small_workspace, 30)
+    with small_workspace.server(*flags(free_port(), **{**JOB, "clients": 1})) as server:
         port = port_of(server)
         with client(tmp_path / "a", port, "lab-1", "--parts", "5-7") as wrong:
             wrong.finish(2)
-        assert_reported("parts.none-such", wrong.said)
-        assert "there is no part 7: parts are numbered from 1 to 6" in wrong.said
+        assert_reported("parts.none-such", wrong.output)
+        assert "there is no part 7: parts are numbered from 1 to 6" in wrong.output
         with client(tmp_path / "a", port, "lab-1", answers="5 3\n") as backwards:
             backwards.finish(2)
-        assert_reported("parts.no-range", backwards.said)
+        assert_reported("parts.no-range", backwards.output)
         with asked(tmp_path / "b", port, "lab-2\n") as silent:
             silent.finish(2)
-        assert_reported("question.input-ended", silent.said)
-        assert "Parts to train on" in silent.said
-        assert "--parts" in silent.said
+        assert_reported("question.input-ended", silent.output)
+        assert "Parts to train on" in silent.output
+        assert "--parts" in silent.output
         with asked(tmp_path / "c", port, terminal=True) as typed:
             typed.expect("Client id")
             typed.type("lab 9/..")
@@ -143,21 +145,21 @@ def test_a_part_that_does_not_exist_is_named_and_asked_for_again_at_a_terminal(
             typed.expect("trains on part 2 of 6")
             server.finish()
             typed.finish()
-    assert tiny_place.summary()["clients"][0]["name"] == "lab-9"
+    assert small_workspace.summary()["clients"][0]["name"] == "lab-9"
 
 
 def test_local_and_simulated_clients_have_no_terminal_and_take_their_share_bit_by_bit(
-    tiny_place: TinyPlace,
+    small_workspace: SmallWorkspace,
 ) -> None:
-    give(tiny_place, 90)
+    give(small_workspace, 90)
     job = {**JOB, "local": 2, "threads": 1, "method": "federated", "rounds": 2}
-    with tiny_place.server(*flags(free_port(), **job)) as server:
+    with small_workspace.server(*flags(free_port(), **job)) as server:
         server.finish()
-    assert [each["samples"] for each in tiny_place.summary()["clients"]] == [36, 36]
-    labels = table(server.said)
+    assert [each["samples"] for each in small_workspace.summary()["clients"]] == [36, 36]
+    labels = table(server.output)
     assert np.ptp([row[0] for row in (labels["0"], labels["1"], labels["2"])]) <= 2, "parts are stratified"
-    file = tiny_place.root / "logs" / tiny_place.runs[-1] / "job.toml"
-    with Program("simulate", file, folder=tiny_place.root) as simulated:
+    file = small_workspace.root / "logs" / small_workspace.runs[-1] / "job.toml"
+    with Program("simulate", file, folder=small_workspace.root) as simulated:
         simulated.finish()
-    assert "takes the place of local-1" in simulated.said
-    same_models(tiny_place)
+    assert "takes the place of local-1" in simulated.output
+    same_models(small_workspace)

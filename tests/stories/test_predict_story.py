@@ -68,17 +68,17 @@ def test_raw_rows_get_predictions_with_names(prepared: TableFolder) -> None:
     assert "6 rows predicted" in done.stdout
 
 
-def test_rows_without_the_target_and_with_new_values_are_predicted_and_it_is_said(prepared: TableFolder) -> None:
+def test_rows_without_the_target_and_with_new_values_are_predicted_and_that_is_reported(prepared: TableFolder) -> None:
     trained(prepared)
     new = prepared.write("new.csv", "city,joined,income,age\nParis,2022-01-01,$5,\n")
     done = prepared.run("predict", "run", new, "--out", prepared.root / "p.csv", "--json")
-    said = json.loads(done.stdout)
-    assert said["rows"] == 1
-    assert [note for note in said["notes"] if '"Paris"' in note]
-    assert [note for note in said["notes"] if "missing value" in note]
+    output = json.loads(done.stdout)
+    assert output["rows"] == 1
+    assert [note for note in output["notes"] if '"Paris"' in note]
+    assert [note for note in output["notes"] if "missing value" in note]
 
 
-def test_cells_that_a_spreadsheet_would_compute_are_made_harmless(prepared: TableFolder) -> None:
+def test_cells_that_a_spreadsheet_would_compute_are_sanitized(prepared: TableFolder) -> None:
     trained(prepared)
     lines = "=cmd|'/c calc'!A1,Oslo,2022-01-01,$5,-3\n+1+1,Rome,2022-01-01,$5,4\n@x,Rome,2022-01-01,$5,4\n"
     new = prepared.write("new.csv", "name,city,joined,income,age\n" + lines)
@@ -137,11 +137,11 @@ def test_the_script_of_a_model_builds_one_that_takes_the_rows(
 def test_prepare_makes_a_model_with_its_script(prepared: TableFolder) -> None:
     import keras
 
-    said = prepared.prepare(prepared.write("people.csv", PEOPLE), "--target", "bought", "--model", "mlp")
-    assert said["model"] == "model/people.keras"
+    output = prepared.prepare(prepared.write("people.csv", PEOPLE), "--target", "bought", "--model", "mlp")
+    assert output["model"] == "model/people.keras"
     assert keras.models.load_model(prepared.root / "model/people.keras").input_shape == (None, 8)
     assert (prepared.root / "model/people.py").read_text().startswith('"""Builds and compiles the model for people.csv')
-    assert said["next"][0] == "lanfit server --model people.keras --normalizer zscore"
+    assert output["next"][0] == "lanfit server --model people.keras --normalizer zscore"
 
 
 def test_images_are_predicted_in_the_size_of_the_model(prepared: TableFolder) -> None:

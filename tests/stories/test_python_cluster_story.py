@@ -47,16 +47,16 @@ print("\\n" + json.dumps(given))
                 worker.expect(r"The server at 127\.0\.0\.1:\d+ closed the connection\. This client waits")
                 worker.interrupt()
                 worker.finish(130)
-    said = program.stdout.decode()
-    assert f"lanfit client 127.0.0.1:{port} --fingerprint" in said
-    assert "The passphrase is" not in said, "it was given"
-    fit, federated = json.loads(said.splitlines()[-1])
+    output = program.stdout.decode()
+    assert f"lanfit client 127.0.0.1:{port} --fingerprint" in output
+    assert "The passphrase is" not in output, "it was given"
+    fit, federated = json.loads(output.splitlines()[-1])
     assert fit[:3] == ["done", ["lab-1", "lab-2"], 2]
     assert federated[:3] == ["done", ["lab-1", "lab-2"], 2]
     for worker in (first, second):
-        assert worker.said.count("Joined ") == 1, "it stayed"
+        assert worker.output.count("Joined ") == 1, "it stayed"
         for run in (fit[3], federated[3]):
-            assert run in worker.said
+            assert run in worker.output
 
 
 def test_at_a_terminal_a_bar_shows_the_rounds_and_in_a_file_lines_do(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ with lanfit.Cluster(simulated=2, pool=1, threads=1, workspace=".") as cluster:
         program.expect(r"100%.* 2/2 .*loss: \d", seconds=2 * PATIENCE)
         program.expect(r"Epoch 2/2 - .*loss: \d", seconds=PATIENCE)
         program.finish()
-    assert "Round 2/2 - " not in program.said
+    assert "Round 2/2 - " not in program.output
     with script(tmp_path / "file", code.replace("WHERE", "")) as program:
         program.finish(seconds=2 * PATIENCE)
     lines = program.stdout.decode().splitlines()
@@ -78,8 +78,8 @@ with lanfit.Cluster(simulated=2, pool=1, threads=1, workspace=".") as cluster:
         "Round 1/2",
         "Round 2/2",
     ]
-    assert "\r" not in program.stdout.decode() + program.said
-    assert "it/s" not in program.stdout.decode() + program.said
+    assert "\r" not in program.stdout.decode() + program.output
+    assert "it/s" not in program.stdout.decode() + program.output
 
 
 def test_weights_of_classes_and_of_rows_are_those_of_keras(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from breakpoints import Breakpoint
 from fakes.pages import Browser
-from hold_points import Hold
 from running import PATIENCE, Program, free_port
 
 #: What every script begins with: no main guard, a tiny model, rows of two classes.
@@ -135,24 +135,24 @@ print("\\n" + json.dumps({
     ) as program:
         program.finish(seconds=2 * PATIENCE)
     *lines, last = program.stdout.decode().splitlines()
-    told = json.loads(last)
-    assert told["is history"]
-    assert told["ledgers"] <= 1, "of three runs those that are over must not keep files open"
-    assert told["keys"] == told["keras"] == ["accuracy", "loss", "val_accuracy", "val_loss"]
-    assert told["epochs"] == [[0, 1], [0, 1, 2]]
-    assert told["params"] == 2
-    assert told["changed"]
-    assert told["as collected"]
-    assert told["models"] == ["tiny", "tiny"]
-    assert told["clients"] == [["local-1", "local-2"]] * 2, "the same clients, still connected"
-    assert told["tests"] == [0, 20]
+    reported = json.loads(last)
+    assert reported["is history"]
+    assert reported["ledgers"] <= 1, "of three runs those that are over must not keep files open"
+    assert reported["keys"] == reported["keras"] == ["accuracy", "loss", "val_accuracy", "val_loss"]
+    assert reported["epochs"] == [[0, 1], [0, 1, 2]]
+    assert reported["params"] == 2
+    assert reported["changed"]
+    assert reported["as collected"]
+    assert reported["models"] == ["tiny", "tiny"]
+    assert reported["clients"] == [["local-1", "local-2"]] * 2, "the same clients, still connected"
+    assert reported["tests"] == [0, 20]
     hooks = "['accuracy', 'loss', 'val_accuracy', 'val_loss']"
     each = [line for epoch in range(3) for line in (f"{epoch} begins", f"{epoch} ends {hooks}")]
-    assert told["called"] == ["begin", *each, "end"]
-    assert len(told["warned"]) == 1
-    assert "Hooks" in told["warned"][0]
+    assert reported["called"] == ["begin", *each, "end"]
+    assert len(reported["warned"]) == 1
+    assert "Hooks" in reported["warned"][0]
     expected = ["fit.no-rows", "fit.no-rows", "fit.other-rows-too", "fit.validation-data"]
-    assert told["codes"] == [*expected, "cluster.busy", "fit.ended", "cluster.closed"]
+    assert reported["codes"] == [*expected, "cluster.busy", "fit.ended", "cluster.closed"]
     assert any("Models and logs are written to" in line for line in lines)
     assert any(line.startswith("Epoch 2/2 - loss: ") for line in lines)
     assert not any(sign in program.stdout for sign in (b"\r", b"\x1b")), "there are control characters in a log"
@@ -192,15 +192,15 @@ print("\\n" + json.dumps({
     ) as program:
         program.finish(seconds=2 * PATIENCE)
     *lines, last = program.stdout.decode().splitlines()
-    told = json.loads(last)
-    assert told["epochs"] == [0, 1]
-    assert told["status"] == "done"
-    assert told["each"] == [True, True], "on_epoch_end found the weights of its round"
-    assert told["changed"]
-    assert told["last"]
-    assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= told["history"].keys()
-    assert told["logs"] == [{name: values[n] for name, values in told["history"].items()} for n in (0, 1)]
-    assert told["history"]["val_loss"][-1] == pytest.approx(told["loss"], abs=1e-5)
+    reported = json.loads(last)
+    assert reported["epochs"] == [0, 1]
+    assert reported["status"] == "done"
+    assert reported["each"] == [True, True], "on_epoch_end found the weights of its round"
+    assert reported["changed"]
+    assert reported["last"]
+    assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= reported["history"].keys()
+    assert reported["logs"] == [{name: values[n] for name, values in reported["history"].items()} for n in (0, 1)]
+    assert reported["history"]["val_loss"][-1] == pytest.approx(reported["loss"], abs=1e-5)
     assert any(line.startswith("Round 2/5 - ") for line in lines)
 
 
@@ -242,7 +242,7 @@ if "lanfit_server.api.service" in sys.orig_argv:
 
 @pytest.mark.story
 def test_fit_returns_before_the_report_is_written_and_the_end_of_the_with_waits_for_it(tmp_path: Path) -> None:
-    hold = Hold(tmp_path / "hold", BEFORE_THE_REPORT)
+    hold = Breakpoint(tmp_path / "hold", BEFORE_THE_REPORT)
     with script(
         tmp_path,
         """
@@ -265,7 +265,7 @@ print(lanfit.attach(history.summary.run, workspace=".").status)
 
 @pytest.mark.story
 def test_ctrl_c_ends_the_cluster_and_what_was_done_is_kept(tmp_path: Path) -> None:
-    with script(tmp_path, FIT, environment=Hold(tmp_path / "hold").environment) as program:
+    with script(tmp_path, FIT, environment=Breakpoint(tmp_path / "hold").environment) as program:
         program.expect("epoch 0")
         began = program.descendants()
         assert len(began) >= 4
@@ -273,7 +273,7 @@ def test_ctrl_c_ends_the_cluster_and_what_was_done_is_kept(tmp_path: Path) -> No
         program.finish(-signal.SIGINT)
         _, alive = psutil.wait_procs(began, timeout=20)
         assert not [each for each in alive if each.status() != psutil.STATUS_ZOMBIE]
-    assert "KeyboardInterrupt" in program.said
+    assert "KeyboardInterrupt" in program.output
     [run] = runs(tmp_path)
     found = json.loads((tmp_path / "logs" / run / "summary.json").read_text())
     assert found["status"] == "interrupted"
@@ -284,12 +284,12 @@ def test_an_error_in_the_with_ends_everything(tmp_path: Path) -> None:
     with script(tmp_path, FIT.replace('say("open")', 'raise RuntimeError("of my own")')) as program:
         program.finish(1)
     # Leaving the block has shown that nothing of it was left, soon after.
-    assert "of my own" in program.said
+    assert "of my own" in program.output
 
 
 @pytest.mark.story
 def test_a_run_whose_program_is_killed_is_finished_and_can_be_attached_to(tmp_path: Path) -> None:
-    hold = Hold(tmp_path / "hold")
+    hold = Breakpoint(tmp_path / "hold")
     with_page = FIT.replace('workspace="."', 'workspace=".", dashboard=True, dashboard_port=0')
     with_page = with_page.replace('say("open")', 'say("page at", cluster.dashboard_url)')
     with script(tmp_path, with_page, environment=hold.environment) as program:
@@ -314,7 +314,7 @@ def test_a_run_whose_service_is_killed_can_be_gone_on_with(tmp_path: Path) -> No
     with script(tmp_path, FIT, environment={"LANFIT_CRASH": "server.result-fetched"}) as program:
         program.finish(1)
         [run] = runs(tmp_path)
-    assert "the service process was killed by signal 9" in program.said
+    assert "the service process was killed by signal 9" in program.output
     attach = f"""
 try:
     lanfit.attach({run!r}, workspace=".")

@@ -11,7 +11,7 @@ import pytest
 from corrupted_files import flip
 from error_cases import assert_reported
 from running import Place, assert_same_weights, client, each_model, flags, free_port, port_of
-from tiny_place import TinyPlace
+from small_workspace import SmallWorkspace
 
 pytestmark = pytest.mark.story
 
@@ -34,9 +34,7 @@ def same_models(place: Place, one: str, other: str) -> None:
         assert_same_weights(ours, theirs)
 
 
-def test_a_killed_server_goes_on_with_its_run_and_its_clients_come_back_by_themselves(
-    place: Place, tmp_path: Path
-) -> None:
+def test_a_killed_server_resumes_its_run_and_its_clients_come_back_by_themselves(place: Place, tmp_path: Path) -> None:
     job = {"method": "kfold", "folds": 3, "epochs": 4, "normalizer": "zscore", "local": 1}
     port = free_port()
     with contextlib.ExitStack() as programs:
@@ -51,7 +49,7 @@ def test_a_killed_server_goes_on_with_its_run_and_its_clients_come_back_by_thems
         again.expect(rf"Resuming run {run}: [1-5] of 6 tasks done")
         again.finish()
         worker.finish()
-    assert "Passphrase" not in again.said  # the client that the server starts gets the stretched one, too
+    assert "Passphrase" not in again.output  # the client that the server starts gets the stretched one, too
     summary = place.summary(run)
     assert summary["status"] == "done"
     assert [each["name"] for each in summary["clients"]] == ["lab-2", "local-1"]
@@ -61,18 +59,18 @@ def test_a_killed_server_goes_on_with_its_run_and_its_clients_come_back_by_thems
 
     # What it trained is what a server trains that nobody disturbs.
     with (
-        place.server(*flags(free_port(), 2, **job), "--threads", 1) as calm,
-        client(tmp_path / "lab-2", port_of(calm), "lab-2") as worker,
+        place.server(*flags(free_port(), 2, **job), "--threads", 1) as baseline,
+        client(tmp_path / "lab-2", port_of(baseline), "lab-2") as worker,
     ):
-        calm.finish()
+        baseline.finish()
         worker.finish()
     same_models(place, run, place.runs[-1])
 
     # A run that has ended is only told again.
     before = place.files()
-    with place.server("--resume", run, "--json", passphrase=None) as told:
-        told.finish()
-    assert told.stdout == again.stdout
+    with place.server("--resume", run, "--json", passphrase=None) as reported:
+        reported.finish()
+    assert reported.stdout == again.stdout
     assert place.files() == before
 
 
@@ -81,9 +79,9 @@ def refused(place: Place, run: str, code: str, *causes: str) -> None:
     before = files_but_ledgers(place)
     with place.server("--resume", run, passphrase=None) as server:
         server.finish(2)
-    assert_reported(code, server.said)
-    assert all(cause in server.said for cause in causes)
-    assert "Traceback" not in server.said
+    assert_reported(code, server.output)
+    assert all(cause in server.output for cause in causes)
+    assert "Traceback" not in server.output
     assert files_but_ledgers(place) == before
 
 
@@ -92,7 +90,7 @@ def files_but_ledgers(place: Place) -> dict[str, bytes]:
     return {name: content for name, content in place.files().items() if "ledger.sqlite" not in name}
 
 
-def test_what_a_run_needs_to_go_on_is_named_when_it_is_not_what_it_was(place: Place, tmp_path: Path) -> None:
+def test_what_a_run_needs_to_continue_is_named_when_it_is_not_what_it_was(place: Place, tmp_path: Path) -> None:
     with (
         place.server(*flags(free_port(), 1), environment={"LANFIT_CRASH": "server.task-leased"}) as server,
         client(tmp_path / "a", port_of(server), "lab-1") as worker,
@@ -125,7 +123,7 @@ def test_what_a_run_needs_to_go_on_is_named_when_it_is_not_what_it_was(place: Pl
     refused(place, run, "resume.other-server", run)
 
 
-def test_at_a_terminal_a_server_asks_whether_to_go_on(place: Place, tmp_path: Path) -> None:
+def test_at_a_terminal_a_server_asks_whether_to_continue(place: Place, tmp_path: Path) -> None:
     port = free_port()
     with (
         place.server(*flags(port, 1), "--threads", 1, environment={"LANFIT_CRASH": "server.result-fetched"}) as server,
@@ -141,20 +139,22 @@ def test_at_a_terminal_a_server_asks_whether_to_go_on(place: Place, tmp_path: Pa
     assert place.summary(run)["status"] == "done"
 
 
-def test_a_run_that_was_interrupted_says_how_to_go_on_and_the_next_server_offers_it(tiny_place: TinyPlace) -> None:
+def test_a_run_that_was_interrupted_says_how_to_continue_and_the_next_server_offers_it(
+    small_workspace: SmallWorkspace,
+) -> None:
     arguments = ("--model", "classes.h5", "--batch-size", 2, "--epochs", 1500, "--clients", 1, "--local", 1)
     arguments = (*arguments, "--host", "127.0.0.1", "--port", free_port(), "--yes")
-    with tiny_place.server(*arguments) as server:
+    with small_workspace.server(*arguments) as server:
         server.expect("local-1: epoch 1/")
         server.interrupt()
         server.finish(130)
-    [run] = tiny_place.runs
-    assert f"Resume it with: lanfit server --resume {run}" in server.said
+    [run] = small_workspace.runs
+    assert f"Resume it with: lanfit server --resume {run}" in server.output
     assert f"Resume it with: lanfit server --resume {run}" in server.stdout.decode()
     assert b"Measured" not in server.stdout
-    with tiny_place.server("--no-dashboard", terminal=True, passphrase=None) as again:
+    with small_workspace.server("--no-dashboard", terminal=True, passphrase=None) as again:
         again.expect(rf"Run {run} was interrupted. Resume it\? \(Y/n\)")
         again.type("")
         again.finish()
-        assert "Passphrase" not in again.said
-    assert tiny_place.summary(run)["status"] == "done"
+        assert "Passphrase" not in again.output
+    assert small_workspace.summary(run)["status"] == "done"

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 from many_agents import come_back
-from tiny_place import TINY_JOB, TinyPlace
+from small_workspace import TINY_JOB, SmallWorkspace
 
 pytestmark = pytest.mark.story
 
 
 def test_a_hundred_clients_come_back_by_themselves_when_their_server_is_started_again(
-    tiny_place: TinyPlace, tmp_path: Path
+    small_workspace: SmallWorkspace, tmp_path: Path
 ) -> None:
     job = {key: value for key, value in TINY_JOB.items() if key != "clients"}
-    _, said = asyncio.run(come_back(tiny_place, tmp_path, 100, **job))
+    _, output = asyncio.run(come_back(small_workspace, tmp_path, 100, **job))
     # Of a wrong one, or of too many; a server that is being set up says that it has none yet, and they come again.
-    assert not [line for line in said if "wrong passphrase" in line]
+    assert not [line for line in output if "wrong passphrase" in line]

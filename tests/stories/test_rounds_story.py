@@ -25,7 +25,7 @@ from running import (
     plain_keras,
     port_of,
 )
-from tiny_place import TinyPlace
+from small_workspace import SmallWorkspace
 
 from lanfit.core.failpoints import VARIABLE
 
@@ -123,14 +123,14 @@ def test_two_clients_make_one_model_in_rounds(place: Place, tmp_path: Path) -> N
 
 
 def test_its_own_job_file_repeats_a_run_to_the_bit_with_a_share_of_the_clients_and_an_adaptive_server(
-    tiny_place: TinyPlace, tmp_path: Path
+    small_workspace: SmallWorkspace, tmp_path: Path
 ) -> None:
     job = {"strategy": "fedyogi", "server_learning_rate": 0.1, "share": 0.5, "aggregation": "mean"}
-    summary = train(tiny_place, tmp_path, **job)
+    summary = train(small_workspace, tmp_path, **job)
     assert [len(each["clients"]) for each in summary["rounds"]] == [1, 1, 1]
-    again = tiny_place.root / "logs" / summary["run"] / "job.toml"
+    again = small_workspace.root / "logs" / summary["run"] / "job.toml"
     with contextlib.ExitStack() as programs:
-        server = programs.enter_context(tiny_place.server("--job", again, "--port", free_port()))
+        server = programs.enter_context(small_workspace.server("--job", again, "--port", free_port()))
         workers = [
             programs.enter_context(worker(tmp_path / f"again-{number}", port_of(server), f"lab-{number}"))
             for number in (1, 2)
@@ -138,19 +138,19 @@ def test_its_own_job_file_repeats_a_run_to_the_bit_with_a_share_of_the_clients_a
         server.finish()
         for each in workers:
             each.finish()
-    repeated = tiny_place.summary()
+    repeated = small_workspace.summary()
     assert [each["clients"] for each in repeated["rounds"]] == [each["clients"] for each in summary["rounds"]]
-    same_models(tiny_place, summary["run"], repeated["run"])
+    same_models(small_workspace, summary["run"], repeated["run"])
 
 
 ADAPTIVE = {**JOB, "strategy": "fedadam"}
 
 
-class Calm:
+class Baseline:
     """A run in peace, and a place where others do the same while something is killed. What trains is of no account."""
 
     def __init__(self, folder: Path, models: Path) -> None:
-        self.place = TinyPlace(folder / "server", models)
+        self.place = SmallWorkspace(folder / "server", models)
         self.run = train(self.place, folder, worker=fake_client, **ADAPTIVE)["run"]
 
     def ledgers(self) -> set[str]:
@@ -167,31 +167,33 @@ class Calm:
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Calm:
-    return Calm(tmp_path_factory.mktemp("calm"), tiny_models)
+def baseline(tmp_path_factory: pytest.TempPathFactory, tiny_models: Path) -> Baseline:
+    return Baseline(tmp_path_factory.mktemp("calm"), tiny_models)
 
 
-def test_a_server_that_is_killed_as_a_round_ends_goes_on_with_the_same_models(calm: Calm, tmp_path: Path) -> None:
+def test_a_server_that_is_killed_as_a_round_ends_continues_with_the_same_models(
+    baseline: Baseline, tmp_path: Path
+) -> None:
     """At one failpoint of three: a server in this process dies at all of them in test_federated_rounds.py."""
-    port, before = free_port(), calm.ledgers()
+    port, before = free_port(), baseline.ledgers()
     with contextlib.ExitStack() as programs:
-        dying = programs.enter_context(calm.server(port, environment={VARIABLE: "server.round-written:2"}))
+        dying = programs.enter_context(baseline.server(port, environment={VARIABLE: "server.round-written:2"}))
         port_of(dying)
         workers = [programs.enter_context(fake_client(tmp_path / name, port, name)) for name in ("lab-1", "lab-2")]
         dying.finish(-9)
-        [run] = calm.ledgers() - before
-        again = programs.enter_context(calm.place.server("--resume", run, passphrase=None))
+        [run] = baseline.ledgers() - before
+        again = programs.enter_context(baseline.place.server("--resume", run, passphrase=None))
         again.expect(rf"Resuming run {run}: \d rounds? (is|are) done")
         again.finish()
         for each in workers:
             each.finish()
-    calm.check(run)
+    baseline.check(run)
 
 
-def test_a_client_that_is_killed_in_a_round_costs_nothing_but_time(calm: Calm, tmp_path: Path) -> None:
-    port, before = free_port(), calm.ledgers()
+def test_a_client_that_is_killed_in_a_round_costs_nothing_but_time(baseline: Baseline, tmp_path: Path) -> None:
+    port, before = free_port(), baseline.ledgers()
     with contextlib.ExitStack() as programs:
-        server = programs.enter_context(calm.server(port))
+        server = programs.enter_context(baseline.server(port))
         port_of(server)
         survivor = programs.enter_context(fake_client(tmp_path / "a", port, "lab-1"))
         dies = {VARIABLE: "client.trained:2"}  # in the second round
@@ -200,21 +202,21 @@ def test_a_client_that_is_killed_in_a_round_costs_nothing_but_time(calm: Calm, t
         server.expect(r"lab-1 takes over the shard of lab-2")
         server.finish()
         survivor.finish()
-    [run] = calm.ledgers() - before
-    calm.check(run)
+    [run] = baseline.ledgers() - before
+    baseline.check(run)
 
 
-def test_clients_with_rows_of_their_own_make_one_model_of_which_each_round_is_scored_by_all(
-    tiny_place: TinyPlace, tmp_path: Path
+def test_clients_with_rows_of_their_own_make_one_model_of_which_each_round_is_evaluated_by_all(
+    small_workspace: SmallWorkspace, tmp_path: Path
 ) -> None:
     folders = [tmp_path / "own" / name for name in ("lab-1", "lab-2")]
     for folder in folders:
-        shutil.copytree(tiny_place.root / "dataset", folder)
-    shutil.rmtree(tiny_place.root / "dataset")
-    (tiny_place.root / "dataset").mkdir()  # by which the folder is known for a workspace
+        shutil.copytree(small_workspace.root / "dataset", folder)
+    shutil.rmtree(small_workspace.root / "dataset")
+    (small_workspace.root / "dataset").mkdir()  # by which the folder is known for a workspace
     with contextlib.ExitStack() as programs:
         given = (*flags(free_port(), 2, **{**JOB, "data": "client", "normalizer": "zscore"}), "--threads", 1)
-        server = programs.enter_context(tiny_place.server(*given))
+        server = programs.enter_context(small_workspace.server(*given))
         workers = [
             programs.enter_context(
                 worker(tmp_path / folder.name, port_of(server), folder.name, "--data", folder, "--min-rows", 1)
@@ -224,7 +226,7 @@ def test_clients_with_rows_of_their_own_make_one_model_of_which_each_round_is_sc
         server.finish()
         for each in workers:
             each.finish()
-    summary = tiny_place.summary()
+    summary = small_workspace.summary()
     assert summary["status"] == "done"
     assert summary["metrics_from"] == "clients"
     assert all("loss" in each["metrics"] for each in summary["rounds"])

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from breakpoints import Breakpoint
 from error_cases import assert_reported
-from hold_points import Hold
 from running import Place, Program, assert_same_weights, each_model, flags, free_port, lines_of
 
 from lanfit.core.seeds import derive_seed
@@ -42,7 +42,7 @@ def refused(place: Place, *arguments: object) -> str:
     before = place.files()
     with simulate(place, *arguments, "--json") as program:
         program.finish(2)
-    assert "Traceback" not in program.said
+    assert "Traceback" not in program.output
     error = json.loads(program.stdout)
     assert_reported(error["code"], error["error"] + "\n" + error["hint"])
     assert place.files() == before
@@ -102,8 +102,8 @@ def test_a_job_gives_the_same_models_with_real_clients_and_with_simulated_ones(
         lines_of(place.root / "logs" / each / "clients" / name / "client.log")
         for each, name in ((real, "local-1"), (run, "sim-001"))
     ]
-    told = [[line.partition("  ")[2] for line in log] for log in logs]
-    assert told[0] == told[1]
+    reported = [[line.partition("  ")[2] for line in log] for log in logs]
+    assert reported[0] == reported[1]
 
     # What real clients have begun is theirs to go on with.
     ledger = Ledger(place.root / "logs" / real)
@@ -119,8 +119,8 @@ def test_twelve_clients_are_the_same_on_two_trainers_and_on_one_and_again_from_t
         program.finish()
     one = place.runs[-1]
     same_models(place, two, one, 12)
-    assert "12 clients are simulated; they share 1 trainer of 1 thread." in program.said
-    assert "Listening" not in program.said
+    assert "12 clients are simulated; they share 1 trainer of 1 thread." in program.output
+    assert "Listening" not in program.output
     assert f"Run {one}: done" in program.stdout.decode()
     text = (place.root / "logs" / one / "job.toml").read_text(encoding="utf-8")
     assert text.startswith("# The clients of this run were simulated.")
@@ -129,10 +129,10 @@ def test_twelve_clients_are_the_same_on_two_trainers_and_on_one_and_again_from_t
     assert not [path for path in (place.root / "server" / "state" / "scratch").rglob("*") if path.is_file()]
 
 
-def test_a_killed_trainer_is_replaced_and_a_killed_simulation_goes_on(place: Place, tmp_path: Path) -> None:
+def test_a_killed_trainer_is_replaced_and_a_killed_simulation_continues(place: Place, tmp_path: Path) -> None:
     job = ("--clients", 6, "--epochs", 3, "--normalizer", "minmax", "--threads", 1, "--pool", 1)
     undisturbed = simulated(place, *job)
-    hold = Hold(tmp_path / "hold")
+    hold = Breakpoint(tmp_path / "hold")
     # With a checkpoint the task would go on, and nothing would be said of its trainer's end in the summary.
     environment = {"LANFIT_CRASH": "server.result-committed:4", "LANFIT_CHECKPOINT_SECONDS": "1000"}
     with simulate(place, *job, environment={**environment, **hold.environment}) as program:
@@ -167,12 +167,12 @@ def test_what_only_real_clients_can_do_is_refused_by_name(place: Place) -> None:
     assert refused(place, "--resume", "nothing") == "resume.no-run"
     with simulate(place, "--port", 8470) as program:
         program.finish(2)
-    assert "--port" in program.said
+    assert "--port" in program.output
 
 
 def test_a_simulation_that_is_interrupted_keeps_what_is_done(place: Place, tmp_path: Path) -> None:
     job = ("--clients", 4, "--epochs", 2, "--threads", 1, "--pool", 1, "--seed", 7)
-    second = Hold(tmp_path / "hold", seed=derive_seed(7, "fit", 1))
+    second = Breakpoint(tmp_path / "hold", seed=derive_seed(7, "fit", 1))
     with simulate(place, *job, environment=second.environment) as program:
         program.expect(r"sim-001 is done")
         program.interrupt()

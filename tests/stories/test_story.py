@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import openpyxl
 import pytest
-from hold_points import BEFORE_THE_REPORTS, Hold
+from breakpoints import BEFORE_THE_REPORTS, Breakpoint
 from running import (
     PASSPHRASE,
     Place,
@@ -108,7 +108,7 @@ print(json.dumps([accuracy_score(y, raw.predict(x, verbose=0).argmax(1))]
 def test_the_outcome_is_printed_before_the_reports_and_ctrl_c_then_leaves_the_exit_code(
     place: Place, tmp_path: Path
 ) -> None:
-    hold = Hold(tmp_path / "hold", BEFORE_THE_REPORTS)
+    hold = Breakpoint(tmp_path / "hold", BEFORE_THE_REPORTS)
     with (
         place.server(*flags(0, 1, epochs=1), environment=hold.environment) as server,
         fake_client(tmp_path / "a", port_of(server), "lab-1") as worker,
@@ -142,9 +142,9 @@ def test_answers_are_piped_in_the_order_of_the_questions(place: Place, tmp_path:
         "Training method",
         "Order of input and output",
     ]
-    places = [server.said.index(question) for question in questions]
+    places = [server.output.index(question) for question in questions]
     assert places == sorted(places)
-    assert PASSPHRASE not in server.said
+    assert PASSPHRASE not in server.output
     job = (place.root / "logs" / place.runs[-1] / "job.toml").read_text()
     for line in ("epochs = 1", "batch_size = 16", 'optimizer = "SGD"', 'normalizer = "zscore"', 'method = "fit"'):
         assert line in job.splitlines()
@@ -169,7 +169,7 @@ def test_wrong_answers_at_a_terminal_are_explained_and_asked_again(place: Place,
             server.expect(question)
             server.type(answer)
         server.expect("Waiting for 1 more")
-        assert PASSPHRASE not in server.said, "it was echoed"
+        assert PASSPHRASE not in server.output, "it was echoed"
         server.type("p")
         server.expect(f"The passphrase is: {PASSPHRASE}")
         with client(tmp_path / "a", port, "one") as worker:
@@ -178,14 +178,14 @@ def test_wrong_answers_at_a_terminal_are_explained_and_asked_again(place: Place,
     assert place.summary()["status"] == "done"
 
 
-def test_a_wrong_passphrase_is_refused_with_exit_3_and_the_run_goes_on(place: Place, tmp_path: Path) -> None:
+def test_a_wrong_passphrase_is_refused_with_exit_3_and_the_run_continues(place: Place, tmp_path: Path) -> None:
     with place.server(*flags(free_port(), 1)) as server:
         port = port_of(server)
         server.expect("Waiting for 1 more")
         with fake_client(tmp_path / "thief", port, "thief", passphrase="open sesame") as thief:
             thief.finish(3)
-            assert "passphrase" in thief.said
-            assert "open sesame" not in thief.said
+            assert "passphrase" in thief.output
+            assert "open sesame" not in thief.output
         with fake_client(tmp_path / "a", port, "one") as worker:
             worker.finish()
             server.finish()
@@ -241,13 +241,13 @@ def test_ctrl_c_on_the_server_keeps_and_names_what_is_done(place: Place, tmp_pat
         server.interrupt()
         server.finish(130)
         worker.finish()
-        assert "interrupted" in worker.said
+        assert "interrupted" in worker.output
     assert place.summary()["status"] == "interrupted"
     assert b"interrupted" in server.stdout
 
 
 def test_ctrl_c_on_a_client_ends_it_and_its_return_ends_the_run(place: Place, tmp_path: Path) -> None:
-    hold = Hold(tmp_path / "hold")
+    hold = Breakpoint(tmp_path / "hold")
     with place.server(*flags(free_port(), 1)) as server:
         port = port_of(server)
         with fake_client(tmp_path / "a", port, "one", environment=hold.environment) as worker:
@@ -287,8 +287,8 @@ def test_a_killed_client_is_replaced_by_another_and_the_models_are_the_same(plac
             first.finish(-9 if kill else 0)
         return place.runs[-1]
 
-    calm, troubled = run(kill=False), run(kill=True)
-    for ours, theirs in zip(each_model(place, calm), each_model(place, troubled), strict=True):
+    baseline, troubled = run(kill=False), run(kill=True)
+    for ours, theirs in zip(each_model(place, baseline), each_model(place, troubled), strict=True):
         assert ours.name == theirs.name
         assert_same_weights(ours, theirs)
 
@@ -296,7 +296,7 @@ def test_a_killed_client_is_replaced_by_another_and_the_models_are_the_same(plac
 def test_clients_deliver_what_they_trained_for_a_killed_server_to_the_same_server_started_again(
     place: Place, tmp_path: Path
 ) -> None:
-    port, hold = free_port(), Hold(tmp_path / "hold")
+    port, hold = free_port(), Breakpoint(tmp_path / "hold")
     with (
         place.server(*flags(port, 2, epochs=40, normalizer="minmax")) as server,
         client(tmp_path / "a", port, "lab-1", environment=hold.environment) as first,
@@ -345,7 +345,7 @@ def test_a_client_joins_only_the_server_that_has_the_fingerprint(place: Place, t
         port = port_of(server)
         with client(tmp_path / "a", port, "one", "--fingerprint", "ab" * 32) as worker:
             worker.finish(3)
-            assert "-".join(["abab"] * 16) in worker.said
+            assert "-".join(["abab"] * 16) in worker.output
         real = server.expect("--fingerprint ([0-9a-f-]{24})\n")[1]
         with client(tmp_path / "a", port, "one", "--fingerprint", real) as worker:
             worker.finish()
@@ -356,7 +356,7 @@ def test_a_client_joins_only_the_server_that_has_the_fingerprint(place: Place, t
         server.expect("Waiting for 1 more")
         with client(tmp_path / "a", port, "one") as worker:
             worker.finish(3)
-            assert "known_servers" in worker.said
+            assert "known_servers" in worker.output
         # Its operator hears of it, and what to do helps.
         server.expect("A client at 127.0.0.1 rejected this server because it expects another fingerprint")
         new = server.expect("--fingerprint ([0-9a-f-]{24})\n")[1]
@@ -408,7 +408,7 @@ def test_an_uncompiled_model_trains_with_the_flags_that_its_refusal_names(place:
     settings = {"model": "bare.keras", "optimizer": "adam", "loss": "categorical_crossentropy", "learning_rate": 0.01}
     with place.server(*flags(free_port(), 1, **settings, metrics="accuracy", local=1, normalizer="minmax")) as server:
         server.finish()
-        assert "one-hot" in server.said
+        assert "one-hot" in server.output
     (only,) = place.summary()["clients"]
     assert "val_accuracy" in only["history"]
     assert only["metrics"]["accuracy"] > 0.8

@@ -30,8 +30,8 @@ def wait_for_chunks(folder: Path, pattern: str, program: Program) -> None:
     """Wait until a whole chunk of a block lies there and was noted."""
     deadline = time.monotonic() + PATIENCE
     while not any(path.stat().st_size for path in folder.glob(pattern)):
-        assert program.process.poll() is None, program.said
-        assert time.monotonic() < deadline, program.said
+        assert program.process.poll() is None, program.output
+        assert time.monotonic() < deadline, program.output
         time.sleep(0.01)
 
 

@@ -23,7 +23,7 @@ from lanfit.errors import LanfitError, RemoteProtocolError, lanfit_error
 from lanfit.net.link import Link
 from lanfit.transfer.blocks import ArrayFile, BlockFile
 from lanfit.transfer.disk_space import AGAIN_SECONDS, RetryWhenFull
-from lanfit.transfer.partial import PartialBlock, SpoiltBlock, is_full, remove_partial
+from lanfit.transfer.partial import CorruptBlock, PartialBlock, is_full, remove_partial
 from lanfit.wire.arrays import BlockSpec, block_size, check_specs
 
 #: The largest block that is accepted from a server; disk space is checked before it is fetched.
@@ -125,7 +125,7 @@ class Cache:
                 raise
             try:
                 file = await asyncio.to_thread(part.finish, spec.id) if part.offset else part.finish(spec.id)
-            except SpoiltBlock:
+            except CorruptBlock:
                 self._log(f"{part.path.name} is damaged; all of it is fetched again.")
                 continue
             file.close()
@@ -134,19 +134,19 @@ class Cache:
 
     async def _open(self, path: Path, size: int, wait: Callable[[str, bool], None]) -> PartialBlock:
         """Open a partial block; if the disk is full, remove unused blocks, or wait."""
-        self._make_room(self._limit - size)
-        room, waited = RetryWhenFull("Data can't be received", lambda text: wait(text, True)), False
+        self._free_space(self._limit - size)
+        retry, waited = RetryWhenFull("Data can't be received", lambda text: wait(text, True)), False
         while True:
             try:
                 self._check_share(path, size)
                 part = await PartialBlock.opened(path, size)
                 break
-            except (LanfitError, OSError) as wrong:
-                if not is_full(wrong):
+            except (LanfitError, OSError) as error:
+                if not is_full(error):
                     raise
-                if self._make_room(0):
+                if self._free_space(0):
                     continue
-                room.is_missing(wrong)
+                retry.is_missing(error)
             waited = True
             await asyncio.sleep(AGAIN_SECONDS)
         if waited:
@@ -166,7 +166,7 @@ class Cache:
         if free - size < min(LEAST_FREE * total, LEAST_FREE_BYTES):
             raise lanfit_error("disk.full", file=path, size=size)
 
-    def _make_room(self, limit: int) -> bool:
+    def _free_space(self, limit: int) -> bool:
         """Remove unused blocks, the oldest first, until all together take at most `limit`."""
         sizes = {path: path.stat().st_size for path in self._blocks()}
         taken, removed = sum(sizes.values()), 0

@@ -53,10 +53,10 @@ class Outbox:
             try:
                 entry = decode_msgpack(unseal(path.read_bytes()), Entry)
                 check_specs(entry.result.block.arrays, LARGEST)
-            except (OSError, ValueError, RemoteProtocolError) as wrong:
-                logger.warning("%s is not a result and is ignored: %s", path, wrong)
+            except (OSError, ValueError, RemoteProtocolError) as error:
+                logger.warning("%s is not a result and is ignored: %s", path, error)
                 log(
-                    f"{path} can't be read and is ignored: {wrong}. Its task is trained again if the server still "
+                    f"{path} can't be read and is ignored: {error}. Its task is trained again if the server still "
                     "needs it."
                 )
                 continue
@@ -158,8 +158,8 @@ def _damage(path: Path, spec: BlockSpec) -> str:
                 left -= min(left, len(data))
     except FileNotFoundError:
         return "is missing"
-    except OSError as wrong:
-        return f"can't be read ({wrong.strerror or wrong})"
+    except OSError as error:
+        return f"can't be read ({error.strerror or error})"
     return "" if digest.hexdigest() == spec.id else "differs from what was written"
 
 

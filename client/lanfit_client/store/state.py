@@ -101,5 +101,5 @@ def _read_processes(path: Path) -> tuple[bytes, ...]:
         lines = path.read_text("ascii").split()
     except (OSError, UnicodeDecodeError):
         return ()
-    whole = (line for line in lines if re.fullmatch(rf"[0-9a-f]{{{2 * ID_BYTES}}}", line))
-    return tuple(bytes.fromhex(line) for line in whole)[:MOST_EARLIER]
+    complete = (line for line in lines if re.fullmatch(rf"[0-9a-f]{{{2 * ID_BYTES}}}", line))
+    return tuple(bytes.fromhex(line) for line in complete)[:MOST_EARLIER]

@@ -27,7 +27,7 @@ logger = logging.getLogger("lanfit.server")
 LOOK_SECONDS = 0.5
 REMIND_SECONDS = 30.0
 #: Events of a journal that are shown while a run is followed.
-_TOLD = ("leased", "returned", "scored", "round", "lost", "given up", "left out")
+_SHOWN_EVENTS = ("leased", "returned", "scored", "round", "lost", "given up", "left out")
 
 
 class Attached:
@@ -120,14 +120,14 @@ class _Events:
             return []
         self._read += len(whole) + len(newline)
         events = [event for line in whole.splitlines() if line.strip() and (event := self._event_in(line)) is not None]
-        return [_in_words(event) for event in events if event["event"] in _TOLD]
+        return [_in_words(event) for event in events if event["event"] in _SHOWN_EVENTS]
 
     def _event_in(self, line: bytes) -> dict[str, Any] | None:
         """Return the event of a line; None for a damaged one."""
         try:
             event = decode_json(line, dict[str, Any])
-        except ValueError as wrong:
-            logger.warning("a line of %s can't be read and is skipped: %s", self._path, wrong)
+        except ValueError as error:
+            logger.warning("a line of %s can't be read and is skipped: %s", self._path, error)
             return None
         return event if isinstance(event.get("event"), str) else None
 

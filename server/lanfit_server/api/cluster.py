@@ -29,7 +29,7 @@ from lanfit_server.api.arguments import (
     rounds_and_epochs,
 )
 from lanfit_server.api.callbacks import check_callbacks, keeps_best, listed
-from lanfit_server.api.configs import check_functions, whole_configs
+from lanfit_server.api.configs import check_functions, full_configs
 from lanfit_server.api.connection import Connection
 from lanfit_server.api.custom_objects import (
     check_arrays,
@@ -130,11 +130,11 @@ class Cluster:
             raise lanfit_error("cluster.dashboard", given=" and ".join(f"{name}=" for name in named))
         for name, value in named.items():
             PAGE[name].read(value, name)
-        own = _whole("local", local) or _whole("simulated", simulated)
-        if own and _whole("clients", clients) not in (0, own):
+        own = _positive_int("local", local) or _positive_int("simulated", simulated)
+        if own and _positive_int("clients", clients) not in (0, own):
             raise lanfit_error("cluster.clients-of-local", kind=given[0].strip("="), own=own, clients=clients)
         host, port = (LOOPBACK, 0) if own else _address(str(address))
-        self.clients = own or _whole("clients", clients) or 2
+        self.clients = own or _positive_int("clients", clients) or 2
         self.workspace = workspace_of(workspace)
         self._backend = backend
         self._custom = named_files(custom_objects)
@@ -145,17 +145,17 @@ class Cluster:
         self._following: Watcher | None = None
         """The watcher of the current fit."""
         # The trainers of this machine share its cores.
-        trainers = _whole("local", local) or _whole("pool", pool) or os.cpu_count() or 1
-        self._opening = Open(
+        trainers = _positive_int("local", local) or _positive_int("pool", pool) or os.cpu_count() or 1
+        self._open_message = Open(
             workspace=str(self.workspace.root),
             host=host,
             port=port,
             clients=self.clients,
-            local=_whole("local", local),
-            threads=_whole("threads", threads) or max(1, (os.cpu_count() or 1) // trainers),
+            local=_positive_int("local", local),
+            threads=_positive_int("threads", threads) or max(1, (os.cpu_count() or 1) // trainers),
             passphrase=None if own else passphrase or os.environ.get(PASSPHRASE_VARIABLE) or None,
             simulated=simulated is not None,
-            pool=_whole("pool", pool),
+            pool=_positive_int("pool", pool),
             backend=backend,
             dashboard=dashboard,
             dashboard_host=dashboard_host,
@@ -171,20 +171,20 @@ class Cluster:
         """Start the service process, which listens for clients; restart it if it ended with an error."""
         self._connection = Connection()
         with self._let_go_by_errors():
-            self._connection.send(self._opening)
+            self._connection.send(self._open_message)
             while not isinstance(opened := self._connection.receive(), Opened):
                 pass  # lines about simulated clients, which were not requested yet
         self._scratch = Path(opened.scratch)
         self.dashboard_url, self.class_url = opened.dashboard_url, opened.class_url
-        told = Progress(1, "", 0)
+        opening_progress = Progress(1, "", 0)
         for line in opened.dashboard_lines:
-            told.note(line)
-        if self._opening.local or self._opening.simulated:
+            opening_progress.note(line)
+        if self._open_message.local or self._open_message.simulated:
             return
-        told.note(opened.how_to_join)
+        opening_progress.note(opened.how_to_join)
         if opened.passphrase is not None:
-            told.note(f"The passphrase is: {opened.passphrase}")
-            self._opening = msgspec.structs.replace(self._opening, passphrase=opened.passphrase)
+            opening_progress.note(f"The passphrase is: {opened.passphrase}")
+            self._open_message = msgspec.structs.replace(self._open_message, passphrase=opened.passphrase)
 
     # --- close ------------------------------------------------------------------------------------------------
 
@@ -372,7 +372,7 @@ class Cluster:
             with contextlib.closing(progress), used.known():
                 for note in notes:
                     progress.note(note)
-                history = self._run(self._order(sent, rows, values, watcher, progress), watcher, progress)
+                history = self._run(self._request(sent, rows, values, watcher, progress), watcher, progress)
                 history._known = used.known
                 return history
         finally:
@@ -445,7 +445,7 @@ class Cluster:
         )
         return watcher, progress
 
-    def _order(
+    def _request(
         self, model: Any, rows: dict[str, Any] | None, values: dict[str, str], watcher: Watcher, progress: Progress
     ) -> Fit:
         """Write model and rows to files for the service."""
@@ -453,20 +453,20 @@ class Cluster:
         folder = self._scratch / f"fit-{self._number}"
         folder.mkdir(parents=True)
         path = folder / f"{model.name}.keras"
-        with whole_configs(model) as left_out:
+        with full_configs(model) as left_out:
             model.save(path)
         for line in left_out:
             progress.note(line)
         given = ArraySource.write(folder / "rows.block", **rows) if rows is not None else None
         return Fit(values, str(path), given, str(folder), watcher.has_callbacks)
 
-    def _run(self, order: Fit, watcher: Watcher, progress: Progress) -> Any:
+    def _run(self, request: Fit, watcher: Watcher, progress: Progress) -> Any:
         """Let the service run the job, and follow it; an exception ends the service."""
         with self._watched(watcher), self._let_go_by_interrupts(watcher, progress):
-            self._connection.send(order)
+            self._connection.send(request)
             watcher.begin()
             while True:
-                match told := self._connection.receive():
+                match message := self._connection.receive():
                     case Notice(text, warns=True):
                         warnings.warn(in_python(text), stacklevel=3)
                     case Notice(text):
@@ -475,15 +475,15 @@ class Cluster:
                         watcher.run = run
                         progress.note(f"Run {run} has started; lanfit.attach({run!r}) returns it if this program ends.")
                     case EpochDone():
-                        watcher.epoch(told)
+                        watcher.epoch(message)
                     case RoundDone():
-                        stop = watcher.round(told)
-                        if order.hears_rounds:
+                        stop = watcher.round(message)
+                        if request.follows_rounds:
                             self._connection.send(GoOn(stop))
                     case Finished(summary):
                         return self._finished(read_summary(summary), watcher, progress)
                     case _:
-                        raise AssertionError(f"the service sent {told!r} in the middle of a run")
+                        raise AssertionError(f"the service sent {message!r} in the middle of a run")
 
     @contextlib.contextmanager
     def _watched(self, watcher: Watcher) -> Iterator[None]:
@@ -502,8 +502,8 @@ class Cluster:
         """
         try:
             yield
-        except LanfitError as wrong:
-            if isinstance(wrong, ChildDied):
+        except LanfitError as error:
+            if isinstance(error, ChildDied):
                 self._connection.close()
             raise
         except BaseException:
@@ -540,7 +540,7 @@ def _named(**given: Any) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _whole(name: str, value: int | None) -> int:
+def _positive_int(name: str, value: int | None) -> int:
     """Return a number, 0 if it was not given.
 
     Raises:

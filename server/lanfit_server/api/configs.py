@@ -19,7 +19,7 @@ _MISSING = object()
 
 
 @contextlib.contextmanager
-def whole_configs(model: Any) -> Iterator[tuple[str, ...]]:
+def full_configs(model: Any) -> Iterator[tuple[str, ...]]:
     """Save a compiled model, within this context, with all arguments of its losses, metrics and optimizer.
 
     Yields a line for each argument that Keras itself leaves out.

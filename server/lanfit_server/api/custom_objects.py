@@ -17,7 +17,7 @@ from lanfit.data.shard import Samples
 from lanfit.errors import lanfit_error
 from lanfit.models.custom import own_training
 from lanfit.models.subclassed import as_functional, input_dtype, is_subclassed, row_shape
-from lanfit_server.api.configs import whole_configs
+from lanfit_server.api.configs import full_configs
 
 
 @dataclass
@@ -50,9 +50,9 @@ def used_by(model: Any) -> Used:
 
     try:
         config = keras.saving.serialize_keras_object(model)
-    except (NotImplementedError, TypeError, ValueError) as wrong:
-        reason = re.split(r"(?<=[a-z)`])[.,] |and therefore", " ".join(str(wrong).split()))[0].strip()
-        raise lanfit_error("custom.not-serializable", name=type(model).__name__, reason=reason) from wrong
+    except (NotImplementedError, TypeError, ValueError) as error:
+        reason = re.split(r"(?<=[a-z)`])[.,] |and therefore", " ".join(str(error).split()))[0].strip()
+        raise lanfit_error("custom.not-serializable", name=type(model).__name__, reason=reason) from error
     used = Used()
     _look(config, _alive(model), used)
     return used
@@ -136,7 +136,7 @@ def travelling(model: Any, used: Used, rows: Samples | None) -> Any:
     if shape is None:
         raise lanfit_error("model.no-input-shape", file=model.name)
     around = as_functional(model, shape, input_dtype(model))
-    with used.known(), whole_configs(model):
+    with used.known(), full_configs(model):
         around.compile_from_config(model.get_compile_config())
     return around
 

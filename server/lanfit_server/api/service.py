@@ -211,22 +211,22 @@ class Service:
     async def serve(self) -> None:
         """Serve until the program has ended, or closes the service."""
         try:
-            opening = await self._requests.get()
-            if not isinstance(opening, Open):
+            open_message = await self._requests.get()
+            if not isinstance(open_message, Open):
                 return
-            workspace = Workspace(Path(opening.workspace))
+            workspace = Workspace(Path(open_message.workspace))
             settings = workspace.server_settings
             defaults = read_file(settings, "settings file", SETTINGS) if settings.exists() else {}
-            page = new_page(_page_settings(opening, defaults), self._members)
+            page = new_page(_page_settings(open_message, defaults), self._members)
             watchers = watchers_of_runs(*([page.board] if page is not None else []))
             display = ForwardingDisplay(self._sender, watchers, self._concerns_program)
             models = await ModelProcess.start(display.log)
             try:
-                await self._serve(opening, workspace, models, display, watchers, page, defaults)
+                await self._serve(open_message, workspace, models, display, watchers, page, defaults)
             finally:
                 await models.stop()
-        except LanfitError as wrong:
-            self._sender.send(problem(wrong))
+        except LanfitError as error:
+            self._sender.send(problem(error))
         finally:
             self._stopped.set()
 
@@ -243,7 +243,7 @@ class Service:
 
     async def _serve(
         self,
-        opening: Open,
+        open_message: Open,
         workspace: Workspace,
         models: ModelProcess,
         display: ForwardingDisplay,
@@ -257,7 +257,7 @@ class Service:
             InputError: the address can't be used, the passphrase is too easy, or server.toml is invalid.
         """
         timeouts = Timeouts.of(defaults, workspace.server_settings)
-        host = self._host = _host_of(opening, workspace, timeouts, display.log)
+        host = self._host = _host_of(open_message, workspace, timeouts, display.log)
         scratch = scratch_folder(workspace.server_state / "scratch")
         async with contextlib.AsyncExitStack() as closing:
             session = await closing.enter_async_context(
@@ -267,14 +267,14 @@ class Service:
                 await host.open()
                 opened = Opened("", None, str(session.scratch))
             else:
-                joining, made = await _admit(host, opening, workspace, display.log)
+                joining, made = await _admit(host, open_message, workspace, display.log)
                 opened = Opened(joining, made, str(session.scratch))
             if page is not None:
                 await page.open(workspace, session, host, _certificate(host, workspace), timeouts, defaults)
                 closing.push_async_callback(page.close)
-                if isinstance(host, Endpoint) and not opening.local:
+                if isinstance(host, Endpoint) and not open_message.local:
                     page.shows_joining(join_command(host, workspace))
-                    page.board.update("server", passphrase=opening.passphrase or opened.passphrase)
+                    page.board.update("server", passphrase=open_message.passphrase or opened.passphrase)
                 opened = msgspec.structs.replace(
                     opened,
                     dashboard_url=page.teacher_link,
@@ -285,17 +285,17 @@ class Service:
             self._sender.send(opened)
             with contextlib.suppress(RunInterrupted):
                 while isinstance(fit := await self._requests.get(), Fit) and not self._is_over:
-                    await self._fit(session, fit, opening, display)
+                    await self._fit(session, fit, open_message, display)
 
-    async def _fit(self, session: Session, fit: Fit, opening: Open, display: ForwardingDisplay) -> None:
+    async def _fit(self, session: Session, fit: Fit, open_message: Open, display: ForwardingDisplay) -> None:
         """Run a job; send its result once.
 
         Raises:
             RunInterrupted: the run was interrupted before it had a result.
         """
-        display.forwards_rounds = not fit.hears_rounds
+        display.forwards_rounds = not fit.follows_rounds
         try:
-            handle = self._handle = self._last = await session.submit(request_of(fit, opening))
+            handle = self._handle = self._last = await session.submit(request_of(fit, open_message))
             if session.current not in (None, handle):
                 self._sender.send(Notice("A run that was started on the live page goes on: this one follows it."))
             following = asyncio.create_task(self._forward_rounds(handle.request.rounds))
@@ -324,19 +324,26 @@ class Service:
 
 
 def _host_of(
-    opening: Open, workspace: Workspace, timeouts: Timeouts, log: Callable[[str], None]
+    open_message: Open, workspace: Workspace, timeouts: Timeouts, log: Callable[[str], None]
 ) -> Endpoint | Simulation:
-    if opening.simulated:
-        return Simulation(workspace, opening.clients, opening.pool or None, opening.threads, opening.backend, log=log)
-    if opening.passphrase is not None:
-        check_passphrase(opening.passphrase, opening.host)
-    return Endpoint(workspace, timeouts, opening.host, log)
+    if open_message.simulated:
+        return Simulation(
+            workspace,
+            open_message.clients,
+            open_message.pool or None,
+            open_message.threads,
+            open_message.backend,
+            log=log,
+        )
+    if open_message.passphrase is not None:
+        check_passphrase(open_message.passphrase, open_message.host)
+    return Endpoint(workspace, timeouts, open_message.host, log)
 
 
-def _page_settings(opening: Open, defaults: Mapping[str, Value]) -> PageSettings:
+def _page_settings(open_message: Open, defaults: Mapping[str, Value]) -> PageSettings:
     """Return the settings of the page, which only the program turns on."""
-    given: dict[str, Value] = {"dashboard": opening.dashboard}
-    given |= {"dashboard_host": opening.dashboard_host, "dashboard_port": opening.dashboard_port}
+    given: dict[str, Value] = {"dashboard": open_message.dashboard}
+    given |= {"dashboard_host": open_message.dashboard_host, "dashboard_port": open_message.dashboard_port}
     return PageSettings.of({key: value for key, value in given.items() if value is not None}, defaults)
 
 
@@ -345,18 +352,18 @@ def _certificate(host: Endpoint | Simulation, workspace: Workspace) -> Path:
 
 
 async def _admit(
-    endpoint: Endpoint, opening: Open, workspace: Workspace, log: Callable[[str], None]
+    endpoint: Endpoint, open_message: Open, workspace: Workspace, log: Callable[[str], None]
 ) -> tuple[str, str | None]:
     """Let clients join. Return the command to join, and the passphrase if it was generated and must be shown."""
-    await endpoint.listen(opening.port)
+    await endpoint.listen(open_message.port)
     if endpoint.note:
         log(f"Note: {endpoint.note}.")
-    passphrase = opening.passphrase or make_passphrase()
+    passphrase = open_message.passphrase or make_passphrase()
     endpoint.let_in(passphrase)
     endpoint.cluster.waiting_for = "the server has no job yet"
-    if opening.local:
-        await endpoint.start_local(opening.local, opening.threads, once=False)
-    made = passphrase if opening.passphrase is None and not opening.local else None
+    if open_message.local:
+        await endpoint.start_local(open_message.local, open_message.threads, once=False)
+    made = passphrase if open_message.passphrase is None and not open_message.local else None
     return how_to_join(endpoint, workspace), made
 
 

@@ -53,7 +53,7 @@ class Fit(msgspec.Struct, frozen=True, tag="fit"):
     """None: the data is in the places that the job names."""
     folder: str
     """The folder of model and rows; removed when the run has ended."""
-    hears_rounds: bool
+    follows_rounds: bool
     """Whether rounds are sent with their weights, and each waits for a `GoOn`."""
 
 

@@ -84,8 +84,8 @@ def bind(places: Sequence[Place], port: int) -> list[socket.socket]:
     for trial in range(TRIALS):
         try:
             return _bound(places, port)
-        except LanfitError as wrong:
-            if port or wrong.code != "listen.port-in-use" or trial == TRIALS - 1:
+        except LanfitError as error:
+            if port or error.code != "listen.port-in-use" or trial == TRIALS - 1:
                 raise
     raise AssertionError("unreachable")
 

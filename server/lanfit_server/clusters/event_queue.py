@@ -26,7 +26,7 @@ T = TypeVar("T", bound=Waiting)
 
 
 class EventQueue(asyncio.Queue[T]):
-    """An unbounded queue in which the events of each client are bounded, if they are added by `put_when_room`."""
+    """An unbounded queue in which the events of each client are bounded, if they are added by `put_when_free`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class EventQueue(asyncio.Queue[T]):
         self._taken = asyncio.Event()
         self._aside: list[T] = []
 
-    async def put_when_room(self, event: T, ended: asyncio.Event) -> bool:
+    async def put_when_free(self, event: T, ended: asyncio.Event) -> bool:
         """Add an event of a client when there is space; return False if `ended` is set before."""
         while self._weights[event.client] >= MOST_WAITING:
             taken = self._taken

@@ -55,7 +55,7 @@ class ClientSilent:
 
 
 @dataclass(frozen=True)
-class ClientHeard:
+class ClientSeen:
     """A client is back after this many seconds of silence."""
 
     client: str
@@ -180,14 +180,14 @@ class ClientUnavailable:
 
 
 @dataclass(frozen=True)
-class BeginNow:
+class StartNow:
     """The operator requests to start without the missing clients."""
 
     client: str = ""
 
 
 @dataclass(frozen=True)
-class OwnEvent:
+class InternalEvent:
     """An event of the server itself among those of clients, which only the run interprets."""
 
     what: object
@@ -195,13 +195,13 @@ class OwnEvent:
 
 
 Event = (
-    BeginNow
-    | OwnEvent
+    StartNow
+    | InternalEvent
     | ClientUnavailable
     | ClientJoined
     | ClientLeft
     | ClientSilent
-    | ClientHeard
+    | ClientSeen
     | EpochCompleted
     | ResultOffered
     | DuplicateResult

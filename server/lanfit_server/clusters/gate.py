@@ -1,6 +1,6 @@
 """The policy on logins: counts guesses, bans addresses temporarily, and keeps that over a restart.
 
-`Gate` decides (events and times in, decisions out); `GateKeeper` is the thin shell with a clock, a file and the
+`Gate` decides (events and times in, decisions out); `GateShell` is the thin shell with a clock, a file and the
 stretched passphrase. Neither verifies a passphrase: the login does (lanfit.wire.auth).
 
 A guess is counted when it starts, not when it turns out wrong: otherwise an address would have as many guesses as it
@@ -93,7 +93,7 @@ class Gate:
 
     def admit(self, address: str, client_id: bytes, now: float) -> Refused | None:
         """Return why this client may not try now, or None if it may."""
-        return None if self._is_known(client_id) else self._refusal(subject(address), now)
+        return None if self._has_joined_before(client_id) else self._refusal(subject(address), now)
 
     def begin(self, address: str, client_id: bytes, now: float) -> Refused | float | None:
         """Register the start of a guess: return for how many seconds to delay its answer, usually 0.
@@ -102,7 +102,7 @@ class Gate:
         until another one has ended.
         """
         where, seconds = subject(address), 0.0
-        if not self._is_known(client_id):
+        if not self._has_joined_before(client_id):
             if refused := self._refusal(where, now):
                 return refused
             under_way, suspect = self._begun[where], self._suspects.get(where)
@@ -186,7 +186,7 @@ class Gate:
             wait = self._recent[0] + 60 - now
         return Refused(Refusal.BANNED, int(wait) + 1) if wait > 0 else None
 
-    def _is_known(self, client_id: bytes) -> bool:
+    def _has_joined_before(self, client_id: bytes) -> bool:
         # A client's id is known to a fake server that it once tried, so it does not allow unlimited guesses.
         wrong = self._clients.get(client_id.hex())
         return wrong is not None and wrong + self._begun_by[client_id] < GUESSES_OF_A_KNOWN_ID
@@ -227,7 +227,7 @@ def _less(counter: Counter[_Key], key: _Key) -> None:
         del counter[key]
 
 
-class GateKeeper:
+class GateShell:
     """The gate of a running server, used by `lanfit_server.clusters.listen`.
 
     `stretched` is the stretched passphrase, None until the operator has chosen one. `path` is the file of bans and
@@ -248,7 +248,7 @@ class GateKeeper:
         """Whether the file exists, unless a user deletes it."""
 
     def __repr__(self) -> str:
-        return f"GateKeeper({str(self._path)!r})"
+        return f"GateShell({str(self._path)!r})"
 
     def admit(self, address: str, client_id: bytes) -> bytes | Refused:
         """Return the stretched passphrase for this client to prove, or why it may not try."""

@@ -58,9 +58,9 @@ from lanfit.wire.messages import (
 from lanfit_server.clusters.event_queue import EventQueue
 from lanfit_server.clusters.events import (
     Claimed,
-    ClientHeard,
     ClientJoined,
     ClientLeft,
+    ClientSeen,
     ClientSilent,
     DuplicateResult,
     Event,
@@ -72,7 +72,7 @@ from lanfit_server.clusters.events import (
     TaskFailed,
     settings_of,
 )
-from lanfit_server.clusters.gate import GateKeeper
+from lanfit_server.clusters.gate import GateShell
 from lanfit_server.clusters.listen import Listener, listen
 from lanfit_server.clusters.reports import Report, events_of
 from lanfit_server.clusters.roster import Roster, label
@@ -133,14 +133,14 @@ class LanCluster:
         self._asked = Asked()
         self._withdrawn: set[str] = set()
         """Blocks that a client may still request if it learns late that it lost its task."""
-        self._opening = asyncio.Lock()
+        self._offering = asyncio.Lock()
         """Held from the check of the free disk space until the space for a result is reserved."""
         self._complaints: Counter[str] = Counter()
         """The number of messages about each client that were shown."""
         self._listener: Listener | None = None
         self._required: tuple[tuple[CustomFile, ...], tuple[str, ...]] = (), ()
 
-    async def open(self, host: str, port: int, identity: Identity, gate: GateKeeper, timeouts: Timeouts) -> Listener:
+    async def open(self, host: str, port: int, identity: Identity, gate: GateShell, timeouts: Timeouts) -> Listener:
         """Listen; clients are admitted as soon as the gate has a passphrase.
 
         Raises:
@@ -277,9 +277,9 @@ class LanCluster:
                 await self._handle(session, message)
         except ConnectionFailed as ended:
             session.reason = session.reason or ended.message
-        except LanfitError as wrong:
-            session.reason, session.broken = wrong.message, True
-            logger.warning("%s: %s", member.name, wrong.message)
+        except LanfitError as error:
+            session.reason, session.broken = error.message, True
+            logger.warning("%s: %s", member.name, error.message)
         finally:
             watching.cancel()
             await self._leave(session)
@@ -326,7 +326,7 @@ class LanCluster:
         member = self.roster[session.name]
         if member.silent:
             member.silent = False
-            self.events.put_nowait(ClientHeard(session.name, when - member.last_seen))
+            self.events.put_nowait(ClientSeen(session.name, when - member.last_seen))
         member.last_seen = max(member.last_seen, when)
 
     async def _leave(self, session: Session) -> None:
@@ -385,7 +385,7 @@ class LanCluster:
                 else:  # or an answer to the question of an earlier server
                     logger.info("%s was not asked to evaluate %s of run %s", name, task, run)
             case TakeParts():
-                self._took(session, message)
+                self._on_parts_chosen(session, message)
             case Leave():
                 session.left = True
                 session.reason = message.reason
@@ -394,7 +394,7 @@ class LanCluster:
 
     async def _emit(self, session: Session, event: Event) -> None:
         """Pass an event of a client to the run; a client that sends too much waits, without delaying others."""
-        if not await self.events.put_when_room(event, session.link.closed):
+        if not await self.events.put_when_free(event, session.link.closed):
             raise ConnectionFailed(session.link.reason)
 
     async def _report(self, session: Session, report: Report) -> None:
@@ -435,13 +435,13 @@ class LanCluster:
             )
         await self._emit(session, Claimed(name, run, task, what))
 
-    def _took(self, session: Session, took: TakeParts) -> None:
+    def _on_parts_chosen(self, session: Session, chosen: TakeParts) -> None:
         if not session.asked_parts:
             raise RemoteProtocolError(f"{session.name} took parts that it was not asked for")
         of = session.asked_parts.pop(0)
-        if not 1 <= took.first <= took.last <= of:
-            raise RemoteProtocolError(f"{session.name} took parts {took.first} to {took.last} of {of}")
-        self.events.put_nowait(PartsChosen(session.name, took.name, PartRange(took.first, took.last)))
+        if not 1 <= chosen.first <= chosen.last <= of:
+            raise RemoteProtocolError(f"{session.name} took parts {chosen.first} to {chosen.last} of {of}")
+        self.events.put_nowait(PartsChosen(session.name, chosen.name, PartRange(chosen.first, chosen.last)))
 
     def _send_block(self, session: Session, fetch: Fetch) -> None:
         if fetch.block in self._withdrawn:
@@ -469,8 +469,8 @@ class LanCluster:
             check_survey(surveyed)
             block = bytearray(block_size(surveyed.block.arrays))
             await session.link.fetch(surveyed.block.id, memoryview(block))
-        except RemoteProtocolError as wrong:
-            failed = lanfit_error("survey.malformed", client=session.name, reason=wrong.message)
+        except RemoteProtocolError as error:
+            failed = lanfit_error("survey.malformed", client=session.name, reason=error.message)
             self.events.put_nowait(SurveyFailed(session.name, failed))
             return
         self.roster.rest(session.name)
@@ -486,13 +486,13 @@ class LanCluster:
             reason = f"{len(session.deliveries)} other results of this client are on their way"
             await session.link.send(Later(result.block.id, self.later_seconds, reason))
             return
-        part: PartialBlock | None = None
+        partial: PartialBlock | None = None
         wrong: LanfitError | OSError | None = None
-        async with self._store.taking_in(result), self._opening:  # nothing in this block waits for a client
+        async with self._store.taking_in(result), self._offering:  # nothing in this block waits for a client
             decision = self._store.consider(self._id(session), result)
             if isinstance(decision, Accept):
                 try:
-                    part = await PartialBlock.opened(decision.path, decision.size)
+                    partial = await PartialBlock.opened(decision.path, decision.size)
                 except (LanfitError, OSError) as failed:
                     wrong = failed
         match decision:
@@ -508,34 +508,34 @@ class LanCluster:
                 await session.link.send(RejectMessage(result.block.id, reason))
             case Defer(reason):
                 await self._put_off(session, result, reason)
-            case Accept() if part is None:
+            case Accept() if partial is None:
                 assert wrong is not None
                 await self._put_off(session, result, why_not_written(wrong))
             case Accept(path, size, client):
-                assert part is not None
-                if part.damaged:
-                    logger.warning("%s is damaged from byte %d on: that is fetched again", path.name, part.offset)
-                self._has_room()
-                self.roster.sending(session.name, size, part.offset, time.monotonic())
+                assert partial is not None
+                if partial.damaged:
+                    logger.warning("%s is damaged from byte %d on: that is fetched again", path.name, partial.offset)
+                self._note_free_space()
+                self.roster.sending(session.name, size, partial.offset, time.monotonic())
                 fetch = session.link.fetch(
-                    result.block.id, part.view, part.offset, self._counting(session, result, part)
+                    result.block.id, partial.view, partial.offset, self._counting(session, result, partial)
                 )
                 fetching = asyncio.create_task(_came(fetch))
-                session.deliveries[result.block.id] = Delivery(result, client, part, fetching, time.monotonic())
+                session.deliveries[result.block.id] = Delivery(result, client, partial, fetching, time.monotonic())
                 await self._emit(session, ResultOffered(session.name, result.run, result.task))
 
-    def _counting(self, session: Session, result: Result, part: PartialBlock) -> Callable[[int], None]:
+    def _counting(self, session: Session, result: Result, partial: PartialBlock) -> Callable[[int], None]:
         """Record the progress of a result, which the table shows."""
-        step, of, came = min(LEAST_DELIVERED, -(-part.size // 10)), (result.run, result.task), session.came
-        came.setdefault(of, part.offset)
+        step, of, came = min(LEAST_DELIVERED, -(-partial.size // 10)), (result.run, result.task), session.came
+        came.setdefault(of, partial.offset)
 
         def on_progress(position: int) -> None:
-            part.on_progress(position)
+            partial.on_progress(position)
             # Single bytes are not progress, and neither are bytes of another result of the task.
             if position - came[of] >= step:
                 came[of], self.roster[session.name].delivered = position, time.monotonic()
             moved = self.roster[session.name].transfer
-            if moved is not None and moved.total == part.size:
+            if moved is not None and moved.total == partial.size:
                 moved.done = position
 
         return on_progress
@@ -557,7 +557,7 @@ class LanCluster:
         logger.warning("%s: the result of %s is put off: %s", session.name, result.task, reason)
         await session.link.send(Later(result.block.id, self.later_seconds, reason))
 
-    def _has_room(self) -> None:
+    def _note_free_space(self) -> None:
         if self._is_full:
             self._is_full = False
             self.log("There is free space again: results are accepted.")
@@ -578,12 +578,12 @@ class LanCluster:
         if not whole or session.deliveries.pop(block_id, None) is None:
             return  # the link has ended
         failpoint("server.result-fetched")
-        result, part = delivery.result, delivery.part
+        result, partial = delivery.result, delivery.partial
         self.roster.rest(session.name)
-        match await self._store.take_in(delivery.client, result, lambda: part.finish(block_id)):
+        match await self._store.take_in(delivery.client, result, lambda: partial.finish(block_id)):
             case Duplicate():
                 logger.info("%s delivered %s, which is a duplicate", session.name, result.task)
-                part.drop()
+                partial.drop()
             case Defer(reason):
                 await self._put_off(session, result, reason)
                 return
@@ -592,10 +592,10 @@ class LanCluster:
                 self.events.put_nowait(TaskFailed(session.name, result.run, result.task, reason, not_finite=True))
                 return
             case Stored():
-                took = time.monotonic() - delivery.began
+                seconds = time.monotonic() - delivery.began
                 trained = settings_of(result)
                 self.events.put_nowait(
-                    ResultCommitted(session.name, result.run, result.task, took, result.seconds, trained)
+                    ResultCommitted(session.name, result.run, result.task, seconds, result.seconds, trained)
                 )
         session.acknowledged.add(block_id)
         await session.link.send(Ack(block_id))

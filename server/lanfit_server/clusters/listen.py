@@ -93,7 +93,7 @@ class Listener:
         self._times = LinkTimes()
         self._login_seconds = LOGIN_SECONDS
         self._budget = Budget()
-        self._room = asyncio.Semaphore(LOGINS + REFUSALS)
+        self._slots = asyncio.Semaphore(LOGINS + REFUSALS)
         self._logging_in = 0
         self._guess_ended = asyncio.Event()
         self._sockets = sockets
@@ -115,12 +115,12 @@ class Listener:
 
     async def _accept(self, sock: socket.socket) -> None:
         while True:
-            await self._room.acquire()
+            await self._slots.acquire()
             try:
                 connection, address = await _accepted(sock)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError as error:  # no descriptors left, or a connection that died in the queue
-                self._room.release()
+                self._slots.release()
                 logger.warning("a connection could not be taken: %s", error)
                 await asyncio.sleep(0.1)
                 continue
@@ -147,7 +147,7 @@ class Listener:
             raise
         finally:
             self._logging_in -= 1
-            self._room.release()
+            self._slots.release()
         if client_id is None:
             await wire.close("refused")
             return

@@ -56,7 +56,7 @@ class Member:
     samples_per_second: float | None = None
     last_seen: float = 0.0
     """When it was last seen, on the server's monotonic clock; likewise `gone_since` and `advanced`."""
-    was_heard: bool = True
+    has_connected: bool = True
     """Whether it has joined this server; otherwise it joined an earlier one."""
     gone_since: float = 0.0
     """When it was lost, or left."""
@@ -106,7 +106,7 @@ class Roster:
     def restore(self, name: str, client_id: bytes, now: float) -> None:
         """Add a client of an earlier server: it is not connected yet, and gets its name when it is."""
         member = Member(name, client_id, "", "", "", 0, 0, connected=False, state="lost", last_seen=now)
-        member.was_heard, member.gone_since = False, now
+        member.has_connected, member.gone_since = False, now
         self._members[name] = member
 
     def members(self) -> Sequence[Member]:
@@ -121,27 +121,27 @@ class Roster:
         """Return the client with this id, if it ever joined."""
         return next((member for member in self._members.values() if member.client_id == client_id), None)
 
-    def join(self, client_id: bytes, address: str, said: Join, now: float) -> Member:
+    def join(self, client_id: bytes, address: str, message: Join, now: float) -> Member:
         """Add a client; one that was here before gets its name back."""
-        known = self.find(client_id)
-        if known is None:
-            known = Member(
-                self._unique(label(said.name), (*self._members, *self._renamed)),
+        former = self.find(client_id)
+        if former is None:
+            former = Member(
+                self._unique(label(message.name), (*self._members, *self._renamed)),
                 client_id,
                 address,
-                said.backend,
-                said.device,
-                said.threads,
-                said.free_memory,
+                message.backend,
+                message.device,
+                message.threads,
+                message.free_memory,
             )
-            self._members[known.name] = known
-        known.asked = label(said.name)
-        known.address, known.backend, known.device = address, said.backend, said.device
-        known.threads, known.free_memory = said.threads, said.free_memory
-        known.custom, known.version, known.keras = said.custom, said.version, said.keras
-        known.connected, known.last_seen, known.silent, known.was_heard = True, now, False, True
-        self.rest(known.name)
-        return known
+            self._members[former.name] = former
+        former.asked = label(message.name)
+        former.address, former.backend, former.device = address, message.backend, message.device
+        former.threads, former.free_memory = message.threads, message.free_memory
+        former.custom, former.version, former.keras = message.custom, message.version, message.keras
+        former.connected, former.last_seen, former.silent, former.has_connected = True, now, False, True
+        self.rest(former.name)
+        return former
 
     def rename(self, name: str, wanted: str) -> str:
         """Rename a client, before anything is written under its name; return its new name.
@@ -186,32 +186,32 @@ class Roster:
         member = self._members[name]
         member.state, member.transfer = "sending", Transfer(total, done, now)
 
-    def count_anew(self) -> None:
+    def restart_counters(self) -> None:
         """Start a run, to which bytes count from now on."""
         for member in self._members.values():
             member.bytes_received = member.bytes_sent = 0
 
-    def progress(self, name: str, said: Progress, now: float) -> None:
+    def progress(self, name: str, message: Progress, now: float) -> None:
         """Record the progress of a client's task."""
         member = self._members[name]
         before = (member.state, member.epoch, member.progress)
-        is_begun = said.state in ("training", "paused")
-        member.step, member.steps = (said.step, said.steps) if is_begun else (0, 0)
-        member.state, member.last_seen, member.was_heard, member.queued_for = said.state, now, True, 0
-        if said.state == "receiving":
+        is_begun = message.state in ("training", "paused")
+        member.step, member.steps = (message.step, message.steps) if is_begun else (0, 0)
+        member.state, member.last_seen, member.has_connected, member.queued_for = message.state, now, True, 0
+        if message.state == "receiving":
             # A client that reports received bytes also reports the total; an older one does not.
             member.progress, member.epoch, member.loss = 0.0, "", None
-            total, came, moved = max(0, said.steps), max(0, min(said.step, said.steps)), member.transfer
+            total, came, moved = max(0, message.steps), max(0, min(message.step, message.steps)), member.transfer
             if moved is None or moved.total != total or came < moved.done:
                 member.transfer = Transfer(total, came, now) if total else None
             else:
                 moved.done = came
         else:
             member.transfer = None
-            member.progress = said.share
-            member.epoch = f"{said.epoch}/{said.epochs}" if said.epoch > 0 else ""
-            member.loss = said.loss if is_begun and (said.epoch > 1 or said.step > 0) else None
-        member.samples_per_second = said.samples_per_second if said.state == "training" else None
+            member.progress = message.share
+            member.epoch = f"{message.epoch}/{message.epochs}" if message.epoch > 0 else ""
+            member.loss = message.loss if is_begun and (message.epoch > 1 or message.step > 0) else None
+        member.samples_per_second = message.samples_per_second if message.state == "training" else None
         # The receiving end of the link watches the progress of a block.
-        if said.state == "receiving" or before != (member.state, member.epoch, member.progress):
+        if message.state == "receiving" or before != (member.state, member.epoch, member.progress):
             member.advanced = now

@@ -19,7 +19,7 @@ class Delivery:
     result: Result
     client: str
     """The name of the client in the run of the result."""
-    part: PartialBlock
+    partial: PartialBlock
     fetching: asyncio.Task[bool]
     began: float
 
@@ -46,14 +46,14 @@ class Session:
     """Whether the link was ended because the client violated the protocol."""
     announced: bool = False
     """Whether the run was notified of this client, which must be able to participate."""
-    counted: tuple[int, int] = (0, 0)
+    counted_bytes: tuple[int, int] = (0, 0)
 
     def count(self, member: Member) -> None:
         """Add the bytes on this link since the last call to the member's counts."""
         received, sent = self.link.bytes_sent, self.link.bytes_received
-        member.bytes_received += received - self.counted[0]
-        member.bytes_sent += sent - self.counted[1]
-        self.counted = (received, sent)
+        member.bytes_received += received - self.counted_bytes[0]
+        member.bytes_sent += sent - self.counted_bytes[1]
+        self.counted_bytes = (received, sent)
 
     def deliveries_of(self, result: Result) -> list[str]:
         """Return the blocks that are being received as results of the same task, which another one replaces."""
@@ -69,7 +69,7 @@ class Session:
         delivery = self.deliveries.pop(block_id)
         delivery.fetching.cancel()
         await asyncio.gather(delivery.fetching, return_exceptions=True)
-        await asyncio.to_thread(delivery.part.drop)
+        await asyncio.to_thread(delivery.partial.drop)
 
     async def close(self) -> None:
         """Cancel all transfers; the received bytes of a large result are kept for a link that resumes it."""
@@ -80,5 +80,5 @@ class Session:
         while self.deliveries:
             _, delivery = self.deliveries.popitem()
             # Unmapping large files must not block the loop.
-            await asyncio.to_thread(delivery.part.close)
+            await asyncio.to_thread(delivery.partial.close)
         await self.link.close(self.reason)

@@ -114,8 +114,8 @@ class SimulatedCluster:
         device = "cpu" if runtime.device == "auto" else runtime.device
         for number in range(1, count + 1):
             name = f"sim-{number:0{width}}"
-            said = Join(name, __version__, runtime.backend, device, runtime.threads, free_memory)
-            self.roster.join(client_id(number), ADDRESS, said, time.monotonic())
+            message = Join(name, __version__, runtime.backend, device, runtime.threads, free_memory)
+            self.roster.join(client_id(number), ADDRESS, message, time.monotonic())
         self._start(self._tick())
 
     async def _tick(self) -> None:
@@ -284,8 +284,8 @@ class SimulatedCluster:
             case Defer(reason):
                 return reason
             case Stored():
-                took = time.monotonic() - began
-                self._done(work, ResultCommitted(client, run, task, took, result.seconds, settings_of(result)))
+                seconds = time.monotonic() - began
+                self._done(work, ResultCommitted(client, run, task, seconds, result.seconds, settings_of(result)))
         return ""
 
     def _done(self, work: SimulatedWork, *events: Event) -> None:

@@ -29,7 +29,7 @@ class SimulatedWork(WorkItem, Protocol):
         ...
 
 
-class Hearer(Protocol):
+class MessageSink(Protocol):
     """Receives the messages of work items: the cluster."""
 
     blocks: BlocksOnDisk
@@ -51,7 +51,7 @@ class Training(LeasedTask):
         folder: of this task alone, made when it begins.
     """
 
-    def __init__(self, cluster: Hearer, client: str, lease: Lease, folder: Path) -> None:
+    def __init__(self, cluster: MessageSink, client: str, lease: Lease, folder: Path) -> None:
         super().__init__(lease, "waiting", {"join": 0.0, "receive": 0.0})
         self.key: Key = (client, lease.run, lease.task)
         self.warm = lease.shard.id
@@ -92,7 +92,7 @@ class Training(LeasedTask):
 class EvaluationItem(ModelsToEvaluate):
     """A request to evaluate models on a client's rows."""
 
-    def __init__(self, cluster: Hearer, client: str, message: EvaluateTask) -> None:
+    def __init__(self, cluster: MessageSink, client: str, message: EvaluateTask) -> None:
         self.message = message
         self.key: Key = (client, message.run, message.task)
         self.warm = message.shard.id

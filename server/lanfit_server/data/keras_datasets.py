@@ -13,11 +13,11 @@ from lanfit.data.sources import Source
 from lanfit.settings.job import ARRAYS, Job
 from lanfit.wire.messages import Model
 from lanfit_server.models.handle import LoadDataset, LoadedDataset, ModelProcess
-from lanfit_server.models.keras_datasets import KerasSet, set_source
+from lanfit_server.models.keras_datasets import KerasDataset, dataset_source
 from lanfit_server.store.array_source import ArraySource
 
 
-async def load_set(
+async def load_dataset(
     models: ModelProcess, name: str, args: str, input_shape: tuple[int | None, ...], scratch: Path
 ) -> LoadedDataset:
     """Load a dataset in the model process, from Keras' cache or the internet.
@@ -34,7 +34,7 @@ def source_of(loaded: LoadedDataset, model: Model) -> Source:
     Raises:
         InputError: its targets do not suit this model's loss.
     """
-    return set_source(KerasSet(loaded.name, **loaded.arrays.load()), Target(model.target), loaded.notes)
+    return dataset_source(KerasDataset(loaded.name, **loaded.arrays.load()), Target(model.target), loaded.notes)
 
 
 class RowSource:
@@ -82,5 +82,5 @@ class RowSource:
         if self._loaded is None:
             self._log(f"Loading {self._job.dataset} …")
             args = self._job.dataset_args or ""
-            self._loaded = await load_set(self._models, self._job.dataset, args, model.input_shape, self._scratch)
+            self._loaded = await load_dataset(self._models, self._job.dataset, args, model.input_shape, self._scratch)
         return source_of(self._loaded, model)

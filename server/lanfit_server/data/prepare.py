@@ -148,12 +148,12 @@ def take(job: Job, model: Model, data: Prepared, taken: Sequence[PartRange], own
     for owner, parts in zip(owners, taken, strict=True):
         try:
             [shard] = take_parts(data, [parts], job.batch_size).shards
-        except InputError as wrong:
-            raise wrong.at(owner) from None
+        except InputError as error:
+            raise error.at(owner) from None
         if folds_of(job):
             shard = replace(shard, origin=f"{owner} with {parts.description}")
             check_rows(fold_of(job, 1), model.gives, shard, data.labels, job.batch_size)
-    return replace(dealt(take_parts(data, taken, job.batch_size)), parts=tuple(taken))
+    return replace(run_data_of(take_parts(data, taken, job.batch_size)), parts=tuple(taken))
 
 
 def patience_note(job: Job, validation: int) -> str:
@@ -178,7 +178,7 @@ def client_data(job: Job) -> ClientData:
     )
 
 
-def dealt(data: Prepared) -> RunData:
+def run_data_of(data: Prepared) -> RunData:
     """Return the rows that the server partitions."""
     samples = tuple(
         len(shard.train) + (0 if data.shared_validation else len(shard.validation)) for shard in data.shards
@@ -281,7 +281,7 @@ def open_run(workspace: Workspace, record: RunRecord, weights: Mapping[str, AnyA
     _keep(run.weights, weights)
     if data.own is not None:
         _keep(run.client_data_shard, data.shards[0].block())
-    failpoint("server.run-kept")
+    failpoint("server.run-stored")
     ledger.open_run(record)
     return run
 

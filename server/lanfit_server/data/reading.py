@@ -17,7 +17,7 @@ import numpy as np
 from lanfit.core.memory import limit_memory
 from lanfit.core.processor_time import limit_processor_time, most_seconds
 from lanfit.core.text import pluralize
-from lanfit.data.in_hand import note_in, noted
+from lanfit.data.current_file import note_in, noted
 from lanfit.data.labels import row_classes, words_of_classes
 from lanfit.data.named import NamedArrays
 from lanfit.data.partitioning import Partitioning
@@ -93,8 +93,8 @@ def read_files(read_request: ReadRequest, stop: threading.Event | None = None) -
         # which.
         if len(noted(_notes_of(read_request.scratch))) < 2 and not ended.without_memory:
             raise _named(ended, read_request) from None
-    except InputError as wrong:
-        if wrong.code != "file.reader-memory":
+    except InputError as error:
+        if error.code != "file.reader-memory":
             raise
     try:
         return read_elsewhere(replace(read_request, at_once=False), stop)
@@ -174,12 +174,12 @@ def request_of(job: Job, workspace: Workspace, model: Model) -> DataRequest:
         decimal=job.decimal,
         thousands=job.thousands,
         samples=job.samples or None,
-        dealing=dealing_of(job),
+        partitioning=partitioning_of(job),
         arrays=named_arrays(job),
     )
 
 
-def dealing_of(job: Job) -> Partitioning:
+def partitioning_of(job: Job) -> Partitioning:
     """Return how the rows of a job are partitioned."""
     return Partitioning(job.deal, job.alpha, job.classes_per_client, job.parts_of or 1, _least_rows(job))
 
@@ -215,8 +215,8 @@ def check_rows(
     classes, words = row_classes(outputs, shard.train.targets), words_of_classes(outputs, shard.train.targets, labels)
     try:
         check_folds(fold, len(shard.train), classes, batch_size, words)
-    except InputError as wrong:
-        raise wrong.at(f"{shard.origin} has {pluralize(len(shard.train), 'row')}") from None
+    except InputError as error:
+        raise error.at(f"{shard.origin} has {pluralize(len(shard.train), 'row')}") from None
 
 
 # --- in the process ---------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from lanfit.wire.arrays import AnyArray, ArraySpec, check_specs
 from lanfit.wire.messages import ClientData, Model, Surveyed
 from lanfit.wire.tasks import Y
 from lanfit_server.data.prepare import RunData
-from lanfit_server.methods.claims import counted
+from lanfit_server.methods.claims import capped
 
 _LARGEST = 4 * MAX_LABELS * MAX_LENGTH
 #: No client has more rows, or values in them; the sum for thousands fits into the numbers of files and messages.
@@ -58,8 +58,8 @@ class ClientSurvey:
             raise lanfit_error("survey.other-targets", client=client)
         try:
             labels = words_from_array(arrays[LABELS]) if LABELS in arrays else None
-        except ValueError as wrong:
-            raise lanfit_error("survey.impossible-labels", client=client, reason=wrong) from None
+        except ValueError as error:
+            raise lanfit_error("survey.impossible-labels", client=client, reason=error) from None
         if not all(np.isfinite(array).all() for name, array in arrays.items() if name != LABELS):
             raise lanfit_error("survey.no-numbers", client=client)
         moments = Moments.from_arrays(surveyed.values, arrays)
@@ -142,7 +142,7 @@ def unite(
     labels = {} if words is None else {Y: words}
     shard = Shard(NO_SAMPLES, NO_SAMPLES, Normalizers.single(normalizer, targets), labels)
     claimed = tuple(each.train for each in surveys)
-    trained = counted(claimed, limit)
+    trained = capped(claimed, limit)
     for each, counts in zip(surveys, trained, strict=True):
         if counts < each.train:
             notes += (
@@ -151,7 +151,7 @@ def unite(
             )
     data = RunData(
         shards=[shard] * len(surveys),
-        samples=counted([each.train + each.validation for each in surveys], limit),
+        samples=capped([each.train + each.validation for each in surveys], limit),
         train=sum(trained),
         validation=sum(each.validation for each in surveys),
         test=sum(each.test for each in surveys),
@@ -166,7 +166,7 @@ def unite(
 
 def _limited(moments: Sequence[Moments], limit: float) -> list[Moments]:
     """Return the same means and standard deviations, for no more rows than count."""
-    counts = counted([each.count for each in moments], limit)
+    counts = capped([each.count for each in moments], limit)
     return [
         each if each.count == count else replace(each, count=count, m2=each.m2 * (count / each.count))
         for each, count in zip(moments, counts, strict=True)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lanfit_server.clusters.events import Evaluated
 
 
-def counted(claims: Sequence[int], limit: float) -> tuple[int, ...]:
+def capped(claims: Sequence[int], limit: float) -> tuple[int, ...]:
     """Return the weight of each of these numbers of rows: at most `limit` times their median, and at least 1.
 
     Of two middle values the smaller one is the median: otherwise, with two clients, a dishonest one would set its own
@@ -25,7 +25,7 @@ def counted(claims: Sequence[int], limit: float) -> tuple[int, ...]:
 
 
 def weighted(answers: Sequence[Evaluated], max_weight: float = DEFAULTS.max_weight) -> dict[str, float]:
-    """Return the mean of each metric, weighted by the rows that it was measured on; see `counted` for `max_weight`."""
+    """Return the mean of each metric, weighted by the rows that it was measured on; see `capped` for `max_weight`."""
     found = [answer for answer in answers if answer.rows > 0 and answer.metrics]
-    weights = counted([answer.rows for answer in found], max_weight)
+    weights = capped([answer.rows for answer in found], max_weight)
     return mean_figures([(weight, answer.metrics) for weight, answer in zip(weights, found, strict=True)])

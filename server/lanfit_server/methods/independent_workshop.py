@@ -94,7 +94,7 @@ class IndependentWorkshop:
         await self._draw(stored, owner, task.suffix)
         evaluated = await self._models.ask(Evaluate((run.file(stored),), self._shown.rows), Metrics)
         self._shown.on_seen(evaluated.seen, owner, stored.result.best_epoch + 1, task.fold or 0)
-        failpoint("server.model-scored")
+        failpoint("server.model-evaluated")
         return evaluated.metrics or stored.result.scores or run.validation_metrics(stored)
 
     async def _draw(self, stored: StoredResult, owner: str, suffix: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from lanfit.errors import lanfit_error
-from lanfit.models.export import save_whole
+from lanfit.models.export import save_model
 
 #: The kernel counts of the four convolutions.
 KERNELS = ("32-64-64-64", "16-32-32-32")
@@ -80,7 +80,7 @@ def build_file(path: Path, blueprint: Blueprint) -> int:
         OSError: it can't be written.
     """
     model = build(blueprint)
-    save_whole(path, model)
+    save_model(path, model)
     return int(model.count_params())
 
 

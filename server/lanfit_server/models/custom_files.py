@@ -19,6 +19,6 @@ def files_of(value: Value, workspace: Workspace) -> tuple[AllowedFile, ...]:
     return allow_named(texts, (Path.cwd(), workspace.root, workspace.models))
 
 
-def kept(files: tuple[AllowedFile, ...], workspace: Workspace) -> tuple[str, ...] | None:
+def stored_names(files: tuple[AllowedFile, ...], workspace: Workspace) -> tuple[str, ...] | None:
     """Return what a job records of them: paths and hashes. None for none."""
     return tuple(pinned(file, workspace.relative(Path(file.path))) for file in files) or None

@@ -44,7 +44,7 @@ class LoadModel(msgspec.Struct, frozen=True, tag="load"):
     """Files with custom objects that the operator has named."""
 
 
-class LookAtModel(msgspec.Struct, frozen=True, tag="look"):
+class InspectModel(msgspec.Struct, frozen=True, tag="look"):
     """Read a model file and describe it. The loaded model stays as it is: a run may be using it."""
 
     path: str
@@ -133,7 +133,7 @@ class Average(msgspec.Struct, frozen=True, tag="average"):
 
 Request = (
     LoadModel
-    | LookAtModel
+    | InspectModel
     | BuildModel
     | LoadDataset
     | Compile
@@ -213,7 +213,7 @@ class Loaded(msgspec.Struct, frozen=True, tag="loaded"):
         return len(self.inputs) == len(self.outputs) == 1
 
 
-class Looked(msgspec.Struct, frozen=True, tag="looked"):
+class Inspected(msgspec.Struct, frozen=True, tag="looked"):
     """What a model file holds, for a choice among several."""
 
     parameters: int
@@ -239,7 +239,7 @@ class Built(msgspec.Struct, frozen=True, tag="built"):
 
 
 class LoadedDataset(msgspec.Struct, frozen=True, tag="set_loaded"):
-    """The arrays of a dataset, named as in `KerasSet`, and notes about them."""
+    """The arrays of a dataset, named as in `KerasDataset`, and notes about them."""
 
     name: str
     arrays: ArrayFile
@@ -289,7 +289,7 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     """It is done."""
 
 
-Reply = Loaded | Looked | Built | LoadedDataset | Compiled | Metrics | Written | Done | Problem
+Reply = Loaded | Inspected | Built | LoadedDataset | Compiled | Metrics | Written | Done | Problem
 R = TypeVar("R")
 
 
@@ -305,24 +305,24 @@ class _Memory:
         self._loaded: Loaded | None = None
         self._model: UseModel | None = None
         self._data: UseData | None = None
-        self._known_to_child: set[type[Request]] = set()
+        self._received: set[type[Request]] = set()
         """The requests that the current process has received."""
 
     def note(self, request: Request, reply: Reply) -> None:
         """Record a request that was answered."""
         if isinstance(request, LoadModel) and isinstance(reply, Loaded):
             self._load, self._loaded, self._model, self._data = request, reply, None, None
-            self._known_to_child = {LoadModel}
+            self._received = {LoadModel}
         elif isinstance(request, UseModel):
             self._model, self._data = request, None
-            self._known_to_child = (self._known_to_child & {LoadModel}) | {UseModel}
+            self._received = (self._received & {LoadModel}) | {UseModel}
         elif isinstance(request, UseData):
             self._data = request
-            self._known_to_child.add(UseData)
+            self._received.add(UseData)
 
     def forget(self) -> None:
         """Forget the old process: a new one has received nothing."""
-        self._known_to_child.clear()
+        self._received.clear()
 
     def missing(self, request: Request) -> list[Request]:
         """Return the requests that must be repeated before this one, in order."""
@@ -331,11 +331,9 @@ class _Memory:
             # Not over the first weights: the server looks into that file.
             weights = Path(self._load.weights).with_name("loaded-again.block")
             found.append(msgspec.structs.replace(self._load, weights=str(weights)))
-        if not isinstance(request, LoadModel | LookAtModel | BuildModel | LoadDataset | Compile | UseModel):
+        if not isinstance(request, LoadModel | InspectModel | BuildModel | LoadDataset | Compile | UseModel):
             found += [known for known in (self._model, self._data) if known is not None]
-        return [
-            known for known in found if type(known) not in self._known_to_child and type(known) is not type(request)
-        ]
+        return [known for known in found if type(known) not in self._received and type(known) is not type(request)]
 
     def on_reply(self, request: Request, reply: Reply) -> Problem | None:
         """Check the reply of a replacement process to a repeated request; return the problem, or None.
@@ -351,7 +349,7 @@ class _Memory:
             ):
                 changed = lanfit_error("model.changed", file=Path(request.path).name)
                 return Problem("InputError", changed.message, changed.hint, changed.code)
-        self._known_to_child.add(type(request))
+        self._received.add(type(request))
         return None
 
 
@@ -379,7 +377,7 @@ class ModelProcess:
         self._stopping = False
         self._exchanges: set[asyncio.Task[Reply]] = set()
         self._watching = asyncio.create_task(self._watch(child))
-        self.room: RetryWhenFull | None = None
+        self.retry_when_full: RetryWhenFull | None = None
         """What is waited with for room on the disk; None as long as a full disk is an error."""
 
     @classmethod
@@ -415,9 +413,9 @@ class ModelProcess:
             if not isinstance(reply, Problem):
                 break
             wrong = reply.error()
-            if self.room is None or not is_full(wrong):
+            if self.retry_when_full is None or not is_full(wrong):
                 raise wrong
-            await self.room.wait(wrong)
+            await self.retry_when_full.wait(wrong)
         if not isinstance(reply, answer):
             raise errors.LocalProtocolError(f"the model process answered {type(request)} with {type(reply)}")
         return reply
@@ -436,7 +434,7 @@ class ModelProcess:
                 try:
                     reply = await self._try(request)
                 except errors.ChildDied as died:
-                    if isinstance(request, LoadModel | LookAtModel) and self._child.exit_code == processor_time.ENDED:
+                    if isinstance(request, LoadModel | InspectModel) and self._child.exit_code == processor_time.ENDED:
                         path = Path(request.path)
                         seconds = f"{processor_time.most_seconds(path.stat().st_size):.0f}"
                         raise lanfit_error("model.endless", file=path.name, seconds=seconds) from None
@@ -489,8 +487,8 @@ class ModelProcess:
         self._memory.forget()
         try:
             another = await self._start()
-        except OSError as wrong:  # too little memory for that, too
-            raise refused(wrong) from died
+        except OSError as error:  # too little memory for that, too
+            raise refused(error) from died
         if self._stopping:
             await another.stop()
             raise died

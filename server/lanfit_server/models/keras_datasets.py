@@ -1,6 +1,6 @@
 """The datasets that come with Keras, loaded by Keras itself, in the one process that has it.
 
-Names are known without Keras, and everything behind `load_set` works without it.
+Names are known without Keras, and everything behind `load_dataset` works without it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _File:
 
 
 #: The sets, and what a machine without internet needs of each.
-SETS: Mapping[str, tuple[_File, ...]] = {
+DATASETS: Mapping[str, tuple[_File, ...]] = {
     "mnist": (_File("mnist.npz", f"{_GOOGLE}mnist.npz"),),
     "fashion_mnist": tuple(_File(f"fashion-mnist/{name}", f"{_GOOGLE}{name}") for name in _IDX),
     "cifar10": (_File("cifar-10-batches-py-target_archive", f"{_TORONTO}cifar-10-python.tar.gz"),),
@@ -57,7 +57,7 @@ SETS: Mapping[str, tuple[_File, ...]] = {
 
 
 @dataclass(frozen=True)
-class KerasSet:
+class KerasDataset:
     """A set as Keras gives it, rows first. Sequences of unequal length are arrays of objects until `padded`."""
 
     name: str
@@ -67,19 +67,19 @@ class KerasSet:
     y_test: AnyArray
 
 
-def check_set(name: str) -> str:
+def check_dataset(name: str) -> str:
     """Return the name of a set, if there is one of that name.
 
     Raises:
         InputError: there is none; the nearest is named.
     """
     wanted = name.strip().lower().replace("-", "_")
-    if wanted in SETS:
+    if wanted in DATASETS:
         return wanted
-    raise lanfit_error("set.unknown", name=name, guess=did_you_mean(wanted, SETS), known=", ".join(SETS))
+    raise lanfit_error("set.unknown", name=name, guess=did_you_mean(wanted, DATASETS), known=", ".join(DATASETS))
 
 
-def load_set(name: str, args: str = "") -> KerasSet:
+def load_dataset(name: str, args: str = "") -> KerasDataset:
     """Load a set with Keras' own loader, from its cache or the internet. Imports Keras.
 
     Args:
@@ -88,7 +88,7 @@ def load_set(name: str, args: str = "") -> KerasSet:
     Raises:
         InputError: no such dataset or argument, or the download failed: the hint names the file and its place.
     """
-    name = check_set(name)
+    name = check_dataset(name)
     load: Callable[..., Any] = import_module(f"keras.datasets.{name}").load_data
     given = parse_args(name, args, inspect.signature(load))
     try:
@@ -102,7 +102,7 @@ def load_set(name: str, args: str = "") -> KerasSet:
         raise lanfit_error(
             "set.not-loaded", name=name, reason=_first_line(error), files=_what_goes_where(name)
         ) from error
-    return KerasSet(name, x_train, y_train, x_test, y_test)
+    return KerasDataset(name, x_train, y_train, x_test, y_test)
 
 
 def parse_args(name: str, args: str, signature: inspect.Signature) -> dict[str, int | float | str | None]:
@@ -131,7 +131,7 @@ def parse_args(name: str, args: str, signature: inspect.Signature) -> dict[str, 
     return given
 
 
-def padded(found: KerasSet, input_shape: Sequence[int | None]) -> tuple[KerasSet, tuple[str, ...]]:
+def padded(found: KerasDataset, input_shape: Sequence[int | None]) -> tuple[KerasDataset, tuple[str, ...]]:
     """Return a dataset in plain arrays, and notes about it; one without sequences stays as it is.
 
     Sequences are cut and padded to the model's input, as `keras.utils.pad_sequences` does by default: zeros in front,
@@ -154,7 +154,7 @@ def padded(found: KerasSet, input_shape: Sequence[int | None]) -> tuple[KerasSet
     return replace(found, x_train=x_train, x_test=x_test), (note,)
 
 
-def set_source(found: KerasSet, target: Target, notes: tuple[str, ...] = ()) -> Source:
+def dataset_source(found: KerasDataset, target: Target, notes: tuple[str, ...] = ()) -> Source:
     """Return the rows of a set in plain arrays as a source: training rows, then its own test rows, if it has some.
 
     Raises:
@@ -175,9 +175,9 @@ def pad_sequences(sequences: AnyArray, length: int) -> NDArray[np.int32]:
     """
     padded = np.zeros((len(sequences), length), np.int32)
     for row, sequence in zip(padded, sequences, strict=True):
-        kept = sequence[-length:]
-        if len(kept):
-            row[-len(kept) :] = kept
+        last = sequence[-length:]
+        if len(last):
+            row[-len(last) :] = last
     return padded
 
 
@@ -208,7 +208,7 @@ def _what_goes_where(name: str) -> str:
     home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     if not os.access(home, os.W_OK):  # as Keras does then
         home = Path("/tmp" if Path("/tmp").is_dir() else gettempdir(), ".keras")
-    return "; ".join(f"{file.url} to {home / 'datasets' / file.path}" for file in SETS[name])
+    return "; ".join(f"{file.url} to {home / 'datasets' / file.path}" for file in DATASETS[name])
 
 
 def _first_line(error: Exception) -> str:

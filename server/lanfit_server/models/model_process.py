@@ -42,6 +42,7 @@ from lanfit.transfer.partial import is_full
 from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import LARGEST_ARCHITECTURE, Model
 from lanfit_server.models.building import build_file
+from lanfit_server.models.evaluation_samples import seen_of
 from lanfit_server.models.handle import (
     Average,
     BuildModel,
@@ -50,14 +51,14 @@ from lanfit_server.models.handle import (
     Compiled,
     Done,
     Evaluate,
+    Inspected,
+    InspectModel,
     LoadDataset,
     Loaded,
     LoadedDataset,
     LoadedInput,
     LoadedOutput,
     LoadModel,
-    LookAtModel,
-    Looked,
     Metrics,
     Problem,
     Reply,
@@ -69,8 +70,7 @@ from lanfit_server.models.handle import (
     WriteModel,
     Written,
 )
-from lanfit_server.models.keras_datasets import load_set, padded
-from lanfit_server.models.seen import seen_of
+from lanfit_server.models.keras_datasets import load_dataset, padded
 
 #: The memory for loading a model: this many times the file, and at least this much. In bytes.
 MEMORY_FACTOR = 20
@@ -94,8 +94,8 @@ class ModelHolder:
             case LoadModel(path, weights, files):
                 custom.use(files)
                 return self._load(Path(path), Path(weights))
-            case LookAtModel(path):
-                return _look(Path(path))
+            case InspectModel(path):
+                return _inspect(Path(path))
             case BuildModel(path, blueprint):
                 return Built(build_file(Path(path), blueprint))
             case LoadDataset():
@@ -143,7 +143,7 @@ class ModelHolder:
 
     def _load_dataset(self, request: LoadDataset) -> LoadedDataset:
         limit_memory(max(LEAST_MEMORY, free_of_machine()))  # a dataset may be larger than what its model was allowed
-        found, notes = padded(load_set(request.name, request.args), request.input_shape)
+        found, notes = padded(load_dataset(request.name, request.args), request.input_shape)
         arrays = {name: getattr(found, name) for name in ("x_train", "y_train", "x_test", "y_test")}
         return LoadedDataset(found.name, ArrayFile.write(Path(request.path), arrays), notes)
 
@@ -218,11 +218,11 @@ def _read(path: Path) -> LoadedModel:
     return loaded
 
 
-def _look(path: Path) -> Looked:
+def _inspect(path: Path) -> Inspected:
     """Describe a model file."""
     loaded = _read(path)
     spec = read_spec(loaded.compile) if loaded.compile else CompileSpec()
-    return Looked(
+    return Inspected(
         parameters=loaded.parameters,
         optimizer=_optimizer_of(spec),
         loss=loss_name(spec),

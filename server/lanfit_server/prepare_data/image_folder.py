@@ -71,7 +71,7 @@ def arrays_of(
         InputError: an image is damaged, or together they take more memory than is free.
     """
     check_memory(f"{len(images):,} images take", 2 * len(images) * size.height * size.width * size.channels)
-    x = chunk_of(str(folder), images, size).whole()
+    x = chunk_of(str(folder), images, size).read_all()
     file = io.BytesIO()
     np.savez_compressed(file, x)
     return file.getvalue(), written_classes(recipe.classes, [image.label for image in images])

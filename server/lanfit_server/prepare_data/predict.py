@@ -16,7 +16,7 @@ import numpy as np
 
 from lanfit.core.decoding import decode_json
 from lanfit.core.durable import atomic_file
-from lanfit.core.logs import harmless_cell
+from lanfit.core.logs import sanitize_cell
 from lanfit.core.workspace import Workspace
 from lanfit.data.chunks import AnyArray
 from lanfit.data.files import ARRAYS, kind_of, natural_key, open_file
@@ -119,7 +119,7 @@ def read_rows(path: Path, recipe: Recipe) -> Rows:
         InputError: as `apply_recipe`, or the file can't be read.
     """
     if kind_of(path) in ARRAYS:
-        return _numbered(open_file(path).whole())
+        return _numbered(open_file(path).read_all())
     table = read_text_table(path)
     applied = apply_recipe(recipe, table)
     notes = (*(f"{path.name}: {note}" for note in table.notes), *applied.notes)
@@ -130,7 +130,7 @@ def raw_rows(path: Path, loaded: Loaded) -> Rows:
     """Return rows without a recipe: images in the model's size, or numbers unchanged."""
     if not _is_images(path):
         chunk = open_file(path)
-        return replace(_numbered(chunk.whole()), notes=chunk.notes)
+        return replace(_numbered(chunk.read_all()), notes=chunk.notes)
     paths = sorted(filter(is_image, path.rglob("*")), key=lambda each: natural_key(each.as_posix()))
     paths = paths if path.is_dir() else [path]
     if not paths:
@@ -138,7 +138,7 @@ def raw_rows(path: Path, loaded: Loaded) -> Rows:
     images = [look_at(each) for each in paths]
     chunk = chunk_of(str(path), images, size_of(str(path), loaded.input_shape[1:]))
     names = [each.relative_to(path).as_posix() if path.is_dir() else each.name for each in paths]
-    return Rows(chunk.whole(), ("file",), (names,), chunk.notes)
+    return Rows(chunk.read_all(), ("file",), (names,), chunk.notes)
 
 
 def _is_images(path: Path) -> bool:
@@ -268,7 +268,7 @@ def _write(path: Path, rows: Rows, heads: Sequence[str], columns: Sequence[Seque
     names = _different([*rows.heads, *heads])
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([harmless_cell(name) for name in names])
+        writer.writerow([sanitize_cell(name) for name in names])
         writer.writerows([_cell(value) for value in line] for line in _lines(rows.cells, columns))
 
 
@@ -280,7 +280,7 @@ def _cell(value: object) -> object:
     """Return a cell that no program interprets as a formula; a number stays one."""
     if not isinstance(value, str) or is_number(value):
         return value
-    return harmless_cell(value)
+    return sanitize_cell(value)
 
 
 def _different(names: Sequence[str]) -> list[str]:

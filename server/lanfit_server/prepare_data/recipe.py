@@ -234,9 +234,9 @@ def apply_recipe(recipe: Recipe, table: TextTable) -> Applied:
     parts = []
     for step in recipe.columns:
         if not isinstance(step, LeftOut):
-            part, said = _apply(step, cells_of(step.name), table)
+            part, remarks = _apply(step, cells_of(step.name), table)
             parts.append(part)
-            notes += said
+            notes += remarks
     x = np.concatenate(parts, axis=1) if parts else np.empty((table.rows, 0), np.float32)
     return Applied(x, tuple(notes))
 
@@ -270,10 +270,10 @@ def _apply(step: Step, cells: Sequence[str], table: TextTable) -> tuple[Float32,
     for cell, place in places.items():
         try:
             numbers = step.numbers(cell)
-        except _Unreadable as wrong:
+        except _Unreadable as error:
             row = int((codes == place).argmax()) + 1
             raise lanfit_error(
-                "recipe.other-value", file=table.path, row=row, column=step.name, cell=cell.strip()[:40], wanted=wrong
+                "recipe.other-value", file=table.path, row=row, column=step.name, cell=cell.strip()[:40], wanted=error
             ) from None
         except _Unknown:
             unknown[cell.strip()] = place

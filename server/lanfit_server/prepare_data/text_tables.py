@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lanfit.data.csvs import notes_of
+from lanfit.data.current_file import reading
 from lanfit.data.file_type import wrong_ending
 from lanfit.data.files import FRAMES, SHEETS, TEXT, kind_of
 from lanfit.data.frames import read_frame_texts
-from lanfit.data.in_hand import reading
 from lanfit.data.layout import find_layout, table_records
 from lanfit.data.tables import is_missing, is_number
 from lanfit.data.xlsx import read_xlsx_texts
@@ -53,7 +53,7 @@ def read_text_table(path: Path) -> TextTable:
         if kind in FRAMES:
             names, columns, notes = read_frame_texts(path)
             unique, renamed = _all_different([name.strip() for name in names])
-            return TextTable(path, unique, tuple(columns), True, notes=(*notes, *_said(renamed)))
+            return TextTable(path, unique, tuple(columns), True, notes=(*notes, *_notes_on(renamed)))
         if not kind.startswith(TEXT):
             raise lanfit_error("table.no-table", file=path)
         return _read_csv(path)
@@ -91,10 +91,10 @@ def _table(
     if header is None:
         return TextTable(path, ("",) * len(columns), tuple(columns), False, points_may_group, notes)
     names, renamed = _all_different([name.strip() for name in header])
-    return TextTable(path, names, tuple(columns), True, points_may_group, (*notes, *_said(renamed)))
+    return TextTable(path, names, tuple(columns), True, points_may_group, (*notes, *_notes_on(renamed)))
 
 
-def _said(renamed: Sequence[str]) -> tuple[str, ...]:
+def _notes_on(renamed: Sequence[str]) -> tuple[str, ...]:
     return (f"columns with the same name are numbered: {', '.join(renamed[:5])}",) if renamed else ()
 
 

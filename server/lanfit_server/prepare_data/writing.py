@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from lanfit.core.durable import atomic_write
-from lanfit.core.logs import harmless_cell
+from lanfit.core.logs import sanitize_cell
 from lanfit.core.text import pluralize
 from lanfit.core.workspace import Workspace
 from lanfit.data.files import is_data
@@ -104,7 +104,7 @@ def current_recipe(workspace: Workspace) -> bytes | None:
 
 def inputs_csv(names: Sequence[str], x: Float32) -> bytes:
     """Return the rows of X as a csv file; integers without a decimal point."""
-    head = [harmless_cell(name) for name in names]
+    head = [sanitize_cell(name) for name in names]
     if not is_header(head):  # a header of numbers only would be read as a row
         head = [f"column {name}" for name in head]
     whole = [bool(np.all(np.mod(column, 1) == 0)) and bool(np.all(np.abs(column) < 2**53)) for column in x.T]
@@ -117,7 +117,7 @@ def inputs_csv(names: Sequence[str], x: Float32) -> bytes:
 
 def targets_csv(name: str, y: Sequence[object]) -> bytes:
     """Return the targets as a csv file; a name that is also a label, or a number, gets a suffix."""
-    head = harmless_cell(name)
+    head = sanitize_cell(name)
     if not is_header([head]) or head in y:
         head = f"{head} (target)"
     return _csv([head], ([value] for value in y))

@@ -70,7 +70,7 @@ class SamplesView:
             case RowsPredicted() if self._shown is not None:
                 return self._predicted(self._shown, event)
             case ConfusionCounted() if self._shown is not None:
-                self._counted(event)
+                self._on_confusion(event)
             case _:
                 return False
         return True
@@ -91,7 +91,7 @@ class SamplesView:
         self._changed.add(("samples", name))
         return True
 
-    def _counted(self, event: ConfusionCounted) -> None:
+    def _on_confusion(self, event: ConfusionCounted) -> None:
         name = name_of(event.model, event.fold)
         self._matrices.pop(name, None)
         self._matrices[name] = {

@@ -27,7 +27,7 @@ MOST_SPANS = 20_000
 #: What a client measures, in the order in which it happens, and what it is called here.
 PARTS = (("prepare", "compile"), ("compile", "compile"), ("train", "train"), ("validate", "validate"))
 #: The evaluation that comes before training in rounds, and after it in folds.
-SCORE = (("score", "evaluate"),)
+EVALUATION = (("score", "evaluate"),)
 #: Shorter spans are left out, in seconds.
 SHORTEST = 0.0005
 #: The name of the server in spans.
@@ -42,7 +42,7 @@ class _Open:
 
     task: str
     round: int
-    told: dict[str, float] = field(default_factory=dict)
+    reported: dict[str, float] = field(default_factory=dict)
     """The seconds of each part that are laid out."""
 
 
@@ -146,12 +146,12 @@ class TimelineView:
             lane.end = max(lane.end, until)
             return
         laid, end = list[tuple[str, float, float]](), until
-        parts = (*SCORE, *PARTS) if task.round else (*PARTS, *SCORE)
+        parts = (*EVALUATION, *PARTS) if task.round else (*PARTS, *EVALUATION)
         for part, what in reversed(parts):
-            begin = max(lane.end, end - max(0.0, spent.get(part, 0.0) - task.told.get(part, 0.0)))
+            begin = max(lane.end, end - max(0.0, spent.get(part, 0.0) - task.reported.get(part, 0.0)))
             laid.append((what, begin, end))
             end = begin
-        if not task.told:
+        if not task.reported:
             received = min(end, lane.end + spent.get("receive", 0.0))
             laid.append(("receive", lane.end, received))
             if not lane.is_imported:
@@ -159,7 +159,7 @@ class TimelineView:
                 lane.is_imported = True
         for what, begin, finish in sorted(laid, key=lambda span: span[1:]):
             self._add(client, what, begin, finish, task.round, epoch)
-        task.told, lane.end = dict(spent), max(lane.end, until)
+        task.reported, lane.end = dict(spent), max(lane.end, until)
 
     def _server_round(self, round_: int, spent: Mapping[str, float], at: float) -> None:
         server = self._lane(SERVER, 0.0)

@@ -53,8 +53,8 @@ async def draw_chart(path: Path, chart: Callable[..., None], *what: object) -> N
 
     try:
         await asyncio.to_thread(draw)
-    except (OSError, ImportError) as wrong:
-        logger.warning("%s was not drawn: %s", path, wrong)
+    except (OSError, ImportError) as error:
+        logger.warning("%s was not drawn: %s", path, error)
 
 
 def draw_run(path: Path, summary: Summary) -> None:

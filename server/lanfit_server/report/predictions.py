@@ -103,8 +103,8 @@ def sheet_of(predictions: Predictions, most_cells: int = SHEET_CELLS) -> Table:
     most, left_out = max(1, most_cells // width), []
     order: NDArray[np.intp] = np.arange(count)
     if most < count:
-        order, said = _worst(predictions, columns, most)
-        left_out.append(f"{said} of {count:,} test rows")
+        order, selection = _worst(predictions, columns, most)
+        left_out.append(f"{selection} of {count:,} test rows")
     if width < len(heads):
         left_out.append(f"the first {width:,} of {pluralize(len(heads), 'column', grouped=True)}")
     return Table(heads[:width], columns.rows(order, width), " and ".join(left_out))

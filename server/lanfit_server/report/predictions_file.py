@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 
 from lanfit.core.durable import atomic_file
-from lanfit.core.logs import harmless_cell
+from lanfit.core.logs import sanitize_cell
 from lanfit_server.report.predictions import Cell, Predictions, table_of
 
 
@@ -31,4 +31,4 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
         for line in chain[Sequence[Cell]]([table.heads], table.rows):
-            lines.writerow([harmless_cell(cell) if isinstance(cell, str) else cell for cell in line])
+            lines.writerow([sanitize_cell(cell) if isinstance(cell, str) else cell for cell in line])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lanfit.errors import LanfitError
-from lanfit_server.replay.pairs import partner_of
+from lanfit_server.replay.baseline_runs import partner_of
 from lanfit_server.report.charts import draw_run
 from lanfit_server.report.html import write_html
 from lanfit_server.report.predictions import Predictions
@@ -32,11 +32,11 @@ def write_reports(folder: Path, summary: Summary, predictions: Callable[[], Mapp
         path, began = into / name, time.perf_counter()
         try:
             report(path)
-        except (LanfitError, OSError, ImportError) as wrong:
-            notes.append(f"{path} was not written: {wrong}.")
-        except Exception as wrong:
-            logger.warning("%s was not written", path, exc_info=wrong)
-            notes.append(f"{path} was not written: {type(wrong).__name__}. Its log has the details.")
+        except (LanfitError, OSError, ImportError) as error:
+            notes.append(f"{path} was not written: {error}.")
+        except Exception as error:
+            logger.warning("%s was not written", path, exc_info=error)
+            notes.append(f"{path} was not written: {type(error).__name__}. Its log has the details.")
         else:
             logger.info("%s took %.2f s", name, time.perf_counter() - began)
 
@@ -52,6 +52,6 @@ def write_reports(folder: Path, summary: Summary, predictions: Callable[[], Mapp
     write(CHART, lambda path: draw_run(path, summary))
     write(PAGE, lambda path: write_html(path, summary))
     if (partner := partner_of(folder)) is not None:  # its page compares both runs, too
-        told = partner / "summary.json"
-        write(PAGE, lambda path: write_html(path, read_summary(told.read_bytes())), partner)
+        summary_file = partner / "summary.json"
+        write(PAGE, lambda path: write_html(path, read_summary(summary_file.read_bytes())), partner)
     return notes

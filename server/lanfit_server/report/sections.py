@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lanfit.data.files import natural_key
+from lanfit_server.replay.baseline_runs import pair_of, partner_of
 from lanfit_server.replay.comparison import Times, differences, figures_of, verdict
-from lanfit_server.replay.pairs import pair_of, partner_of
 from lanfit_server.replay.samples import samples_of_run
 from lanfit_server.replay.timeline import SERVER, Span, read_events, timeline_of_run
 from lanfit_server.report.markup import card, table, text_of
@@ -93,11 +93,11 @@ def _sample(row: Mapping[str, Any], predicted: PredictionText) -> str:
         shown = f'<div class="values">{shown}</div>'
     right = "" if predicted.right is None else f' data-right="{str(predicted.right).lower()}"'
     sign = {None: "", True: "✓", False: "✗"}[predicted.right]
-    said = {None: "", True: "right: ", False: "wrong: "}[predicted.right]
+    label = {None: "", True: "right: ", False: "wrong: "}[predicted.right]
     truth = "" if predicted.right else f"is {text_of(row['truth'])}"
     return (
         f'<li class="sample"{right}><div class="picture">{shown}</div><span class="sign" aria-hidden="true">{sign}'
-        f'</span><span class="answer"><span class="offscreen">{said}</span><span class="prediction">'
+        f'</span><span class="answer"><span class="offscreen">{label}</span><span class="prediction">'
         f'{text_of(predicted.text)}</span> <span class="probability">{predicted.more}</span></span>'
         f'<span class="truth">{truth}</span></li>'
     )

@@ -73,15 +73,15 @@ def _rounds(rounds: Sequence[RoundFacts], width: int | None) -> list[str]:
     if not rounds:
         return []
     first, last = rounds[0].metrics, rounds[-1].metrics
-    course = [f"{name} {first[name]:.4f} → {value:.4f}" for name, value in last.items() if name in first]
+    figures = [f"{name} {first[name]:.4f} → {value:.4f}" for name, value in last.items() if name in first]
     if len(rounds) == 1:
-        course = [f"{name} {value:.4f}" for name, value in last.items()]
+        figures = [f"{name} {value:.4f}" for name, value in last.items()]
     lines = f"{pluralize(len(rounds), 'round')} in {sum(each.seconds for each in rounds):.1f} s"
     left_out = Counter(name for each in rounds for name in each.left_out)
     absent = [f"  {name} was left out of {pluralize(count, 'round')}" for name, count in left_out.items()]
-    while width is not None and len("  ".join([lines, *course])) >= width and course:
-        course.pop()  # the last metrics are in summary.json
-    return [": ".join([lines, *(["  ".join(course)] if course else [])]), *_limited(absent, LEAST["errors"]), ""]
+    while width is not None and len("  ".join([lines, *figures])) >= width and figures:
+        figures.pop()  # the last metrics are in summary.json
+    return [": ".join([lines, *(["  ".join(figures)] if figures else [])]), *_limited(absent, LEAST["errors"]), ""]
 
 
 def _limited(lines: Sequence[str], most: int) -> list[str]:
@@ -175,8 +175,8 @@ def _table(summary: Summary, folder: str, most: int, width: int | None) -> list[
             continue
         longest = max(map(len, called.values()), default=0)
         if over > 0 and longest > LEAST_NAME:
-            room = max(LEAST_NAME, longest - over)
-            called = shortened(everybody, room)
+            length = max(LEAST_NAME, longest - over)
+            called = shortened(everybody, length)
             continue
         break
     table = [

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lanfit.core.durable import atomic_file
-from lanfit.core.logs import harmless_cell
+from lanfit.core.logs import sanitize_cell
 from lanfit.wire.figures import part_of
 from lanfit_server.replay.curves import TRAINING
 from lanfit_server.report.predictions import MOST_COLUMNS, Cell, Predictions, Table, sheet_of
@@ -64,8 +64,8 @@ def write_workbook(path: Path, summary: Summary, predictions: Mapping[str, Predi
                 sheet.heads(table.heads if len(tables) == 1 else [first, *(f"{name}: {head}" for head in others)])
                 for row in table.rows:
                     sheet.line(row)
-    except FileCreateError as wrong:  # it is not derived from the error that it wraps
-        raise OSError(f"{wrong}") from wrong
+    except FileCreateError as error:  # it is not derived from the error that it wraps
+        raise OSError(f"{error}") from error
 
 
 def _write_summary(sheet: _Sheet, summary: Summary, tables: Mapping[str, Table], files: Sequence[str]) -> None:
@@ -265,4 +265,4 @@ class _Sheet:
         return self._styles.usual if 1e-3 <= abs(value) < 1e6 else self._styles.extreme
 
     def _text(self, column: int, text: str, style: Any = None) -> None:
-        self._sheet.write_string(self._next, column, harmless_cell(text)[:LONGEST_TEXT], style)
+        self._sheet.write_string(self._next, column, sanitize_cell(text)[:LONGEST_TEXT], style)

@@ -93,8 +93,8 @@ def damage_of(path: Path, specs: Iterable[ArraySpec], block_id: str) -> str:
             file.close()
     except FileNotFoundError:
         return "is missing"
-    except (OSError, ValueError) as wrong:
-        return f"can't be read ({getattr(wrong, 'strerror', None) or wrong})"
+    except (OSError, ValueError) as error:
+        return f"can't be read ({getattr(error, 'strerror', None) or error})"
     return "" if good else "differs from what was written"
 
 

@@ -175,15 +175,15 @@ def check_memory(data: RunData, shard: int, weights: Mapping[str, AnyArray], mem
     free = member.free_memory
     if not free or row_bytes + model_bytes <= free:
         return
-    name, room, model = member.name, readable_size(free), readable_size(model_bytes)
+    name, available, model = member.name, readable_size(free), readable_size(model_bytes)
     if model_bytes > free:
-        raise lanfit_error("client.no-room-for-model", client=name, free=room, model=model)
+        raise lanfit_error("client.no-room-for-model", client=name, free=available, model=model)
     samples = data.samples[shard]
     fit = int(samples * (free - model_bytes) / row_bytes)
     raise lanfit_error(
         "client.no-room-for-rows",
         client=name,
-        free=room,
+        free=available,
         rows=samples,
         size=readable_size(row_bytes),
         model=model,

@@ -94,8 +94,8 @@ class EarlyStart:
             return f"{' and '.join(missing)} on this machine {'is' if len(missing) == 1 else 'are'} still starting."
         try:
             self.check(len(ready))
-        except InputError as wrong:
-            return f"with {pluralize(len(ready), 'client')} {wrong.message}. {wrong.hint}"
+        except InputError as error:
+            return f"with {pluralize(len(ready), 'client')} {error.message}. {error.hint}"
         return ""
 
     def invitation(self, ready: int, now: float) -> str:

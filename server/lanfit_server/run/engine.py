@@ -31,9 +31,9 @@ from lanfit.wire.messages import Adjustment
 from lanfit_server.clusters.events import (
     REMIND_SECONDS,
     Claimed,
-    ClientHeard,
     ClientJoined,
     ClientLeft,
+    ClientSeen,
     ClientSilent,
     ClientUnavailable,
     DuplicateResult,
@@ -64,16 +64,16 @@ from lanfit_server.run.instructions import (
     Instruction,
     Lease,
     LeaveOut,
-    NoteClient,
-    NoteEnd,
-    NoteLeases,
     Notify,
     Pause,
     Persist,
+    RecordClient,
+    RecordEnd,
+    RecordLeases,
     Resume,
-    StoodStill,
     Stop,
     StopClient,
+    Suspended,
     Tick,
     WorkDone,
 )
@@ -91,7 +91,7 @@ STOPPED = "the operator stopped it"
 #: The number of epoch reports of a task that are accepted is this many times its number of epochs.
 MOST_EPOCH_EVENTS = 10
 #: Input events: reports of the cluster and of the shell, and commands.
-Input = Event | WorkDone | StoodStill | Tick | Command
+Input = Event | WorkDone | Suspended | Tick | Command
 
 
 @dataclass(frozen=True)
@@ -236,7 +236,7 @@ class RunEngine:
         self._presence.gone_since = dict(gone_since)
         self._reminded = now
         here = tuple(here)
-        self._do(*(NoteClient(each.client) for each in here))  # in a row: the shell writes them in one commit
+        self._do(*(RecordClient(each.client) for each in here))  # in a row: the shell writes them in one commit
         for client in here:
             self._joined(client, came=False)
         for owner in self._terms.owners:
@@ -328,7 +328,7 @@ class RunEngine:
                 self._command(event, now)
             case WorkDone(work, result):
                 self._follow(self.method.on_work_done(work, result, now), now)
-            case StoodStill(seconds):
+            case Suspended(seconds):
                 self._grace_ends = now + self._terms.timeouts.grace
                 self.table.renew(now)
                 self._emit(events.ServerStoodStill(round(seconds, 1)))
@@ -405,15 +405,15 @@ class RunEngine:
             case ClientJoined():
                 # It may have been restarted while its old link seemed alive; if it still trains, it continues.
                 self._lose(name, "it joined again")
-                self._do(NoteClient(name))
+                self._do(RecordClient(name))
                 self._joined(event, came=True)
                 self._do(*self._evaluations.join(name))
             case ClientLeft():
                 self._left(event, now)
             case ClientSilent(_, seconds):
                 self._emit(events.ClientSilent(name, round(seconds, 1), self._terms.timeouts.lost))
-            case ClientHeard(_, seconds):
-                self._emit(events.ClientHeard(name, round(seconds, 1)))
+            case ClientSeen(_, seconds):
+                self._emit(events.ClientSeen(name, round(seconds, 1)))
             case ResultOffered() if event.run == run and event.task in self.table:
                 self.table.offer(event.task, name, now)
             case DuplicateResult() if event.run == run:
@@ -469,7 +469,7 @@ class RunEngine:
     def _lose(self, name: str, reason: str) -> Task | None:
         """Release the tasks of a client; return the one that no other client has."""
         task = self.table.lose(name)
-        self._do(NoteEnd("lost", client=name))
+        self._do(RecordEnd("lost", client=name))
         if task is not None:
             self._emit(events.TaskLost(task.key, name, reason))
         return task
@@ -516,19 +516,19 @@ class RunEngine:
         failure = f"{event.client}: {event.error}"
         counts, others = record.fails_with(event.client), record.others(event.client)
         if counts and event.not_finite and record.task.round and not others:
-            self._do(NoteEnd("failed", task=event.task, failure=failure))
+            self._do(RecordEnd("failed", task=event.task, failure=failure))
             self._emit(events.TaskLeftOut(event.task, event.client, event.error))
             self.table.leave_out(event.task, failure)
             return
         again = self.table.fail(event.task, event.client, failure, died=event.died)
         if not counts:
             return  # the client does not have the task any more
-        self._do(NoteEnd("died" if event.died else "failed", event.task, event.client, failure))
+        self._do(RecordEnd("died" if event.died else "failed", event.task, event.client, failure))
         kind = events.TrainerDied if event.died else events.TaskFailed
         self._emit(kind(event.task, event.client, event.error, again))
 
     def _leave_out(self, key: str, reason: str, *, late: bool = False) -> None:
-        self._do(NoteEnd("not needed", task=key))
+        self._do(RecordEnd("not needed", task=key))
         self._emit(events.TaskLeftOut(key, self.table[key].owner, reason))
         self._do(*(Cancel(client, key, reason) for client in self.table.leave_out(key, reason, late=late)))
 
@@ -566,7 +566,7 @@ class RunEngine:
         for record, client in self.table.torn():
             task = record.task.key
             self._do(Cancel(client, task, "a client of the group was lost; all tasks of the group restart"))
-            self._do(NoteEnd("not needed", task, client))
+            self._do(RecordEnd("not needed", task, client))
             record.drop(client, "lose")
         if self.table.open and self._paused_at is None and self.method.seconds_left(now) <= 0:
             self._follow(self.method.on_deadline(now), now)
@@ -609,7 +609,7 @@ class RunEngine:
         expected = [name for name in self._terms.owners if name not in left] if self._in_grace(now) else ()
         assignments = table.assign(in_order(here), now, expected, copies=self._terms.copies)
         if assignments:
-            self._do(*(NoteClient(assignment.client) for assignment in assignments), NoteLeases(assignments))
+            self._do(*(RecordClient(assignment.client) for assignment in assignments), RecordLeases(assignments))
         for assignment in assignments:
             task = assignment.task
             others = [name for name in table[task.key].leases if name != assignment.client]

@@ -115,7 +115,7 @@ class ClientSilent(RunEvent, tag="silent", frozen=True):
     limit: float
 
 
-class ClientHeard(RunEvent, tag="heard", frozen=True):
+class ClientSeen(RunEvent, tag="heard", frozen=True):
     """A client is back after that many seconds of silence."""
 
     client: str

@@ -126,21 +126,21 @@ class RecordSettings(Instruction):
 
 
 @dataclass(frozen=True)
-class NoteClient(Instruction):
+class RecordClient(Instruction):
     """Record the name of a client in this run."""
 
     client: str
 
 
 @dataclass(frozen=True)
-class NoteLeases(Instruction):
+class RecordLeases(Instruction):
     """Record leases."""
 
     assignments: Sequence[Assignment]
 
 
 @dataclass(frozen=True)
-class NoteEnd(Instruction):
+class RecordEnd(Instruction):
     """Record how the leases of a task, of a client, or of a client for a task ended."""
 
     ended: str
@@ -223,7 +223,7 @@ class WorkDone:
 
 
 @dataclass(frozen=True)
-class StoodStill:
+class Suspended:
     """The server was suspended for this many seconds."""
 
     seconds: float

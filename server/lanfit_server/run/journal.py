@@ -69,7 +69,7 @@ class Journal:
         if not isinstance(event, ELSEWHERE):
             self._write(event)
         if isinstance(event, ResultCommitted) and not event.round:
-            self._whole_history(event)
+            self._full_history(event)
 
     def _write(self, event: RunEvent) -> None:
         facts = facts_of(event)
@@ -86,7 +86,7 @@ class Journal:
         suffix = f"-fold-{fold}" if fold else ""
         self._histories[owner, fold] = HistoryFile(self._client(owner) / f"history{suffix}.csv", round_)
 
-    def _whole_history(self, event: ResultCommitted) -> None:
+    def _full_history(self, event: ResultCommitted) -> None:
         """Replace a history.csv with that of its result: a link may have been down for some epochs."""
         if history := self._history_of(event.task):
             with suppress(OSError):

@@ -14,7 +14,7 @@ from lanfit.wire.messages import ClientData
 
 
 @dataclass
-class Takers:
+class PartsByClient:
     """The parts of each client that has chosen some."""
 
     of: int
@@ -25,7 +25,7 @@ class Takers:
     """Others are asked; otherwise they take the places of named clients that do not join."""
 
     @classmethod
-    def wanted(cls, job: Job) -> Takers | None:
+    def wanted(cls, job: Job) -> PartsByClient | None:
         """Return the parts of a job; None if it does not use parts."""
         if job.deal != "parts" or job.parts_of is None:
             return None

@@ -118,14 +118,14 @@ def summary_of(workspace: Workspace, run: str) -> Summary:
     path = workspace.run_folder(run) / "summary.json"
     try:
         return read_summary(path.read_bytes())
-    except (ValueError, TypeError, RecursionError) as wrong:
+    except (ValueError, TypeError, RecursionError) as error:
         raise lanfit_error(
             "summary.damaged",
             run=run,
             file=workspace.relative(path),
-            reason=wrong,
+            reason=error,
             models=workspace.relative(workspace.collected(run)),
-        ) from wrong
+        ) from error
 
 
 def job_of_run(workspace: Workspace, run: str) -> Job:

@@ -32,20 +32,20 @@ from lanfit.wire.arrays import AnyArray
 from lanfit.wire.messages import Model, Survey
 from lanfit.wire.messages import RunEnded as RunEndedMessage
 from lanfit_server.clusters.base import Cluster
-from lanfit_server.clusters.events import BeginNow
+from lanfit_server.clusters.events import StartNow
 from lanfit_server.clusters.roster import Member
 from lanfit_server.data.keras_datasets import RowSource
 from lanfit_server.data.model_source import ModelFile
 from lanfit_server.data.prepare import (
     RunData,
     client_data,
-    dealt,
     first_batch,
     new_run_id,
     no_rows,
     open_run,
     patience_note,
     record_of,
+    run_data_of,
     take,
     targets_of_test,
     test_rows,
@@ -69,7 +69,7 @@ from lanfit_server.run.events import RunEnded
 from lanfit_server.run.finish import Finish, Outcome
 from lanfit_server.run.instructions import Command
 from lanfit_server.run.journal import Journal
-from lanfit_server.run.parts import Takers, replace_parts
+from lanfit_server.run.parts import PartsByClient, replace_parts
 from lanfit_server.run.retention import remove_oldest
 from lanfit_server.run.run_stats import RunStats
 from lanfit_server.run.shell import Shell
@@ -78,7 +78,7 @@ from lanfit_server.store.array_source import ArraySource
 from lanfit_server.store.ledger import RunRecord, labels_by_target
 from lanfit_server.store.result_store import OpenRun, ResultStore
 from lanfit_server.store.summary import Summary
-from lanfit_server.ui.class_table import lines_of_deal
+from lanfit_server.ui.class_table import class_table_lines
 from lanfit_server.ui.display import Display
 from lanfit_server.ui.narrator import Narrator
 from lanfit_server.ui.shown_rows import NONE_SHOWN, ShownRows, show_rows
@@ -164,7 +164,7 @@ class Runner:
     def start_now(self) -> None:
         """Do not wait for missing clients any longer; without a run that waits for some, nothing happens."""
         if self._is_waiting:
-            self._cluster.events.put_nowait(BeginNow())
+            self._cluster.events.put_nowait(StartNow())
 
     def command(self, command: Command) -> asyncio.Future[None] | None:
         """Give a command of the operator to the current run, see `Shell.command`; return None without a run."""
@@ -178,7 +178,7 @@ class Runner:
             RunInterrupted: this was cancelled before the start.
         """
         handle.enter(State.STARTING)
-        with self._room() as scratch:
+        with self._run_folder() as scratch:
             if handle.request.resumes:
                 return await self._resume(handle, scratch)
             return await self._train(handle, scratch)
@@ -207,9 +207,9 @@ class Runner:
                 source = RowSource(job, self._models, scratch, arrays=request.arrays, loaded=request.dataset)
                 rows, targets = await self._read(job, model, source, scratch)
                 METHODS[job.method].check_evaluation(job, rows.validation, rows.test)
-                batch = await in_thread(lambda: first_batch(dealt(rows), scratch))
+                batch = await in_thread(lambda: first_batch(run_data_of(rows), scratch))
                 await self._models.ask(TryBatch(batch, ready.loaded.weights), Done)
-                data, owners = await self._deal(request, model, rows, source, scratch)
+                data, owners = await self._partition(request, model, rows, source, scratch)
             if len(owners) < job.clients:
                 self._log(announcement(job, owners))
             job = replace_parts(with_fewer(job, owners), owners, data.parts)
@@ -220,7 +220,7 @@ class Runner:
                 self._log(f"Labels{of}: {', '.join(f'{number} {word}' for number, word in enumerate(words))}.")
             if note := patience_note(job, data.validation):
                 self._log(f"Note: {note}.")
-            for line in lines_of_deal(job, model, data, owners):
+            for line in class_table_lines(job, model, data, owners):
                 self._log(line)
             name = request.name or new_run_id(self._workspace)
             record = await in_thread(partial(record_of, name, job, self._host.server_id, ready.loaded, model, data))
@@ -257,13 +257,13 @@ class Runner:
             read, targets = await self._read(job, record.model, source, scratch)
             names = [entry.partition(":")[0] for entry in job.parts or ()]
             parts = record.parts
-            data = await in_thread(lambda: take(job, record.model, read, parts, names) if parts else dealt(read))
+            data = await in_thread(lambda: take(job, record.model, read, parts, names) if parts else run_data_of(read))
             await in_thread(partial(resuming.check_same, run, dict(enumerate(data.shards))))
         # It may have died before shards were assigned: then connected clients count, as at the start.
         owners = run.ledger.owners()
         if not owners:
             try:
-                owners = await self._gather(job.clients, Takers.wanted(job), EarlyStart.never(), by_key=False)
+                owners = await self._wait(job.clients, PartsByClient.wanted(job), EarlyStart.never(), by_key=False)
             except asyncio.CancelledError:
                 _go_on_after_interrupt()
                 go_on = resuming.how_to_resume(self._workspace, run.run)
@@ -305,14 +305,14 @@ class Runner:
         await self._cluster.require(model.custom, model.objects)
 
     @contextlib.contextmanager
-    def _room(self) -> Iterator[Path]:
+    def _run_folder(self) -> Iterator[Path]:
         """Return a new folder for the files of one run: those of an earlier run may still be mapped."""
         self._number += 1
         folder = self._scratch / f"run-{self._number}"
         folder.mkdir(parents=True)
         if self._number > 1:
             self._cluster.forget_blocks()
-            self._cluster.roster.count_anew()
+            self._cluster.roster.restart_counters()
         try:
             yield folder
         finally:
@@ -338,11 +338,11 @@ class Runner:
         self._test = data.test_samples
         return data, targets_of_test(data, job)
 
-    async def _deal(
+    async def _partition(
         self, request: RunRequest, model: Model, rows: Prepared, source: RowSource, scratch: Path
     ) -> tuple[RunData, list[str]]:
         """Wait for the clients, and partition the rows among them."""
-        job, takers = request.job, Takers.wanted(request.job)
+        job, chosen = request.job, PartsByClient.wanted(request.job)
         impossible: dict[int, InputError] = {}
 
         def check(clients: int) -> None:
@@ -352,34 +352,34 @@ class Runner:
 
         early = EarlyStart.of(job, check)
         while True:
-            owners = await self._gather(job.clients, takers, early, by_key=request.enter_starts, takes=request.takes)
-            if takers is not None:
-                return await in_thread(partial(take, job, model, rows, takers.of_all(owners), owners)), owners
+            owners = await self._wait(job.clients, chosen, early, by_key=request.enter_starts, takes=request.takes)
+            if chosen is not None:
+                return await in_thread(partial(take, job, model, rows, chosen.of_all(owners), owners)), owners
             if len(owners) == job.clients:
-                return dealt(rows), owners
+                return run_data_of(rows), owners
             folder = scratch / f"for-{len(owners)}"
             folder.mkdir(exist_ok=True)
             try:
                 fewer = msgspec.structs.replace(job, clients=len(owners))
-                return dealt((await self._read(fewer, model, source, folder))[0]), owners
-            except InputError as wrong:
-                impossible[len(owners)] = wrong
-                self._log(f"The run can't start with {pluralize(len(owners), 'client')}: {wrong.message}. {wrong.hint}")
+                return run_data_of((await self._read(fewer, model, source, folder))[0]), owners
+            except InputError as error:
+                impossible[len(owners)] = error
+                self._log(f"The run can't start with {pluralize(len(owners), 'client')}: {error.message}. {error.hint}")
 
-    async def _gather(
+    async def _wait(
         self,
         clients: int,
-        takers: Takers | None,
+        chosen: PartsByClient | None,
         early: EarlyStart,
         *,
         by_key: bool,
         takes: Callable[[Member], bool] | None = None,
     ) -> list[str]:
         """Wait for the clients, and for the parts that they choose."""
-        client_wait = ClientWait(self._cluster, self._display, takers, early, takes=takes)
+        client_wait = ClientWait(self._cluster, self._display, chosen, early, takes=takes)
         with self._waiting(early, by_key), self._display.table(self._cluster.roster.members, self._host.notes):
-            owners = await client_wait.gather(clients)
-        for note in takers.notes(owners) if takers else ():
+            owners = await client_wait.wait(clients)
+        for note in chosen.notes(owners) if chosen else ():
             self._log(f"Note: {note}.")
         return owners
 
@@ -398,15 +398,15 @@ class Runner:
         """Let the clients read and check their own data; return the merged survey, and the clients."""
         job = request.job
         check_target_normalizer(model.target_normalizer, Target(model.target))
-        takers = Takers.wanted(job)
+        chosen = PartsByClient.wanted(job)
         early = EarlyStart.of(
             job, lambda clients: METHODS[job.method].check(msgspec.structs.replace(job, clients=clients))
         )
-        owners = await self._gather(job.clients, takers, early, by_key=request.enter_starts)
+        owners = await self._wait(job.clients, chosen, early, by_key=request.enter_starts)
         client_wait = ClientWait(
             self._cluster,
             self._display,
-            takers,
+            chosen,
             early,
             corrects=request.corrects,
             deadline=60 * job.deadline,
@@ -455,7 +455,7 @@ class Runner:
         ):
             for name in journal.repaired:
                 self._log(f"Note: {name} ended in an incomplete line, which is removed.")
-            self._models.room = RetryWhenFull("What the model process makes can't be written", self._log)
+            self._models.retry_when_full = RetryWhenFull("What the model process makes can't be written", self._log)
             began = time.monotonic()
             stats = RunStats()
             shown = await self._show_rows(run, job)

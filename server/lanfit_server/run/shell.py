@@ -20,7 +20,7 @@ from lanfit.wire.messages import Adjust as AdjustMessage
 from lanfit.wire.messages import Cancel as CancelMessage
 from lanfit.wire.messages import RunEnded
 from lanfit_server.clusters.base import Cluster, next_event
-from lanfit_server.clusters.events import ClientJoined, Event, Logged, OwnEvent, ResultCommitted, settings_of
+from lanfit_server.clusters.events import ClientJoined, Event, InternalEvent, Logged, ResultCommitted, settings_of
 from lanfit_server.methods.workshop import Workshop
 from lanfit_server.run import events
 from lanfit_server.run.dispatch import Dispatch
@@ -38,14 +38,14 @@ from lanfit_server.run.instructions import (
     EndRun,
     Instruction,
     Lease,
-    NoteClient,
-    NoteEnd,
-    NoteLeases,
     Notify,
     Persist,
+    RecordClient,
+    RecordEnd,
+    RecordLeases,
     RecordSettings,
-    StoodStill,
     Stop,
+    Suspended,
     Tick,
     Work,
     WorkDone,
@@ -138,7 +138,7 @@ class Shell:
         event = await next_event(self._cluster, seconds)
         now = self._clock()
         if (stood := now - began - seconds) > STOOD_STILL_SECONDS:
-            self._on_event(StoodStill(stood))
+            self._on_event(Suspended(stood))
         if event is not None:
             await self._take(event)
         if event is None or now - self.looked >= self._heartbeat:
@@ -147,15 +147,15 @@ class Shell:
 
     async def _take(self, event: Event) -> None:
         match event:
-            case OwnEvent(Exception() as error):
+            case InternalEvent(Exception() as error):
                 raise error
-            case OwnEvent(_Given(command, taken)):
+            case InternalEvent(_Given(command, taken)):
                 try:
                     self._on_event(command)
                     taken.set_result(None)
                 except LanfitError as refused:
                     taken.set_exception(refused)
-            case OwnEvent(WorkDone() as done):
+            case InternalEvent(WorkDone() as done):
                 self._on_event(done)
             case Logged():
                 if event.run == self._run.run and self._journal.client_log(event.client, event.lines):
@@ -184,7 +184,7 @@ class Shell:
             follow it, or if the run ends before.
         """
         taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._cluster.events.put_nowait(OwnEvent(_Given(command, taken)))
+        self._cluster.events.put_nowait(InternalEvent(_Given(command, taken)))
         return taken
 
     def _show(self) -> None:
@@ -199,7 +199,7 @@ class Shell:
 
     async def _work_off(self) -> None:
         while self._to_do:
-            if isinstance(self._to_do[0], NoteClient | NoteLeases | NoteEnd):
+            if isinstance(self._to_do[0], RecordClient | RecordLeases | RecordEnd):
                 self._write_notes()
             else:
                 await self._carry_out(self._to_do.popleft())
@@ -210,13 +210,13 @@ class Shell:
         with ledger.noting():
             while self._to_do:
                 match self._to_do[0]:
-                    case NoteClient(client):
+                    case RecordClient(client):
                         # It may be new: its results are checked against its id.
                         ledger.remember(client, roster[client].client_id)
-                    case NoteLeases(assignments):
+                    case RecordLeases(assignments):
                         for each in assignments:
                             ledger.lease(each.task.key, each.attempt, each.client)
-                    case NoteEnd(ended, task, client, failure):
+                    case RecordEnd(ended, task, client, failure):
                         ledger.end_leases(ended, task=task, client=client, failure=failure)
                     case _:
                         return
@@ -232,18 +232,18 @@ class Shell:
             case DoNow(work):
                 await self._workshop.do(work)
             case Persist(tasks, epochs):
-                room = RetryWhenFull("Tasks can't be written down", self._display.log)
-                await room.for_(lambda: run.allow_epochs(epochs), thread=False)
-                await room.for_(lambda: run.ledger.add_tasks(tasks), thread=False)
+                retry = RetryWhenFull("Tasks can't be written down", self._display.log)
+                await retry.for_(lambda: run.allow_epochs(epochs), thread=False)
+                await retry.for_(lambda: run.ledger.add_tasks(tasks), thread=False)
                 if self._is_new:
                     self._is_new = False
-                    failpoint("server.tasks-dealt")
+                    failpoint("server.tasks-assigned")
                     self._notify_shards()
             case RecordSettings(values):
-                room = RetryWhenFull("A changed setting can't be written down", self._display.log)
-                await room.for_(lambda: run.change_job(values), thread=False)
+                retry = RetryWhenFull("A changed setting can't be written down", self._display.log)
+                await retry.for_(lambda: run.change_job(values), thread=False)
             case AssignShards(owners):
-                run.ledger.deal(owners)
+                run.ledger.assign_owners(owners)
             case Lease(each):
                 await cluster.send(each.client, self._dispatch.lease(each.task, each.owner, each.attempt))
                 failpoint("server.task-leased")
@@ -283,7 +283,7 @@ class Shell:
                 done: WorkDone | Exception = WorkDone(work, await self._workshop.do(work))
             except Exception as failed:  # noqa: BLE001 - any exception ends the run
                 done = failed
-            self._cluster.events.put_nowait(OwnEvent(done))
+            self._cluster.events.put_nowait(InternalEvent(done))
 
         task = asyncio.create_task(do())
         self._working.add(task)
@@ -307,7 +307,7 @@ class Shell:
             while not self._cluster.events.empty():
                 event = self._cluster.events.get_nowait()
                 if isinstance(event, ResultCommitted) or (
-                    isinstance(event, OwnEvent) and isinstance(event.what, WorkDone)
+                    isinstance(event, InternalEvent) and isinstance(event.what, WorkDone)
                 ):
                     await self._take(event)
 
@@ -321,7 +321,7 @@ class Shell:
         await asyncio.gather(*self._working, return_exceptions=True)
         queue = self._cluster.events
         for event in [queue.get_nowait() for _ in range(queue.qsize())]:
-            if not isinstance(event, OwnEvent):
+            if not isinstance(event, InternalEvent):
                 queue.put_nowait(event)
             elif isinstance(event.what, _Given):
                 event.what.taken.set_exception(lanfit_error("command.run-over", run=self._run.run))

@@ -140,7 +140,7 @@ class Record:
         return {*self.leases, *self.returning} - {client}
 
     @property
-    def is_hopeless(self) -> bool:
+    def has_failed_too_often(self) -> bool:
         return self.deaths >= MOST_DEATHS or len(self.failures) - self.deaths >= MOST_FAILURES
 
     def move(self, event: str) -> None:
@@ -188,7 +188,7 @@ class TaskTable:
         self._records: dict[str, Record] = {}
         self._open: dict[str, Record] = {}
         """Open tasks, so that finished ones are not examined at every event of a long run."""
-        self._took: deque[float] = deque(maxlen=MOST_TIMES)
+        self._durations: deque[float] = deque(maxlen=MOST_TIMES)
         """The time of the last tasks, in seconds."""
         self._late_keys: set[str] = set()
         """Of forgotten tasks, those that the run stopped waiting for."""
@@ -260,7 +260,7 @@ class TaskTable:
         record.attempt, record.last = max(record.attempt, attempt), client
         if failure is not None:
             self._note(record, client, failure, died=died)
-            if record.is_hopeless and record.state is State.WAITING:
+            if record.has_failed_too_often and record.state is State.WAITING:
                 record.move("give up")
 
     # --- leases -------------------------------------------------------------------------------------------------
@@ -314,9 +314,9 @@ class TaskTable:
         assignments = []
         for records in groups.values():
             free = [name for name in idle if name not in {record.owner for record in records}]
-            takers = [r.owner if r.owner in idle else free.pop(0) if free and not r.bound else None for r in records]
-            if None not in takers:
-                for record, name in zip(records, takers, strict=True):
+            names = [r.owner if r.owner in idle else free.pop(0) if free and not r.bound else None for r in records]
+            if None not in names:
+                for record, name in zip(records, names, strict=True):
                     assert name is not None
                     idle.remove(name)
                     assignments.append(self._lease(record, name, "lease", now))
@@ -353,9 +353,9 @@ class TaskTable:
             for lease in record.leases.values()
             if now - lease.first > LEAST_SECONDS
         ]
-        if not since or not self._took:
+        if not since or not self._durations:
             return []
-        limit = STRAGGLES * median(self._took)
+        limit = STRAGGLES * median(self._durations)
         return [record for began, record in sorted(since, key=lambda each: each[0]) if now - began > limit]
 
     @staticmethod
@@ -445,7 +445,7 @@ class TaskTable:
             record.begun.pop(client, None)  # it restarts
         elif client not in record.returning:
             return record.state is not State.GIVEN_UP
-        record.drop(client, "give up" if record.is_hopeless else "retry")
+        record.drop(client, "give up" if record.has_failed_too_often else "retry")
         return record.state is not State.GIVEN_UP
 
     @staticmethod
@@ -465,7 +465,7 @@ class TaskTable:
         if record.state is State.COMMITTED:
             return False
         if (began := record.begun.get(client)) is not None:
-            self._took.append(now - began)
+            self._durations.append(now - began)
         record.committed_by, record.trained = client, trained
         record.move("commit")
         return True

@@ -19,12 +19,12 @@ from lanfit.wire.messages import AskParts, PartsTaken, Survey
 from lanfit_server.clusters.base import Cluster, next_event
 from lanfit_server.clusters.events import (
     REMIND_SECONDS,
-    BeginNow,
     ClientJoined,
     ClientLeft,
     ClientUnavailable,
     Event,
     PartsChosen,
+    StartNow,
     SurveyDone,
     SurveyFailed,
 )
@@ -32,7 +32,7 @@ from lanfit_server.clusters.roster import Member
 from lanfit_server.data.prepare import RunData
 from lanfit_server.data.survey import ClientSurvey, unite
 from lanfit_server.run.early_start import EarlyStart
-from lanfit_server.run.parts import Takers, client_data_of
+from lanfit_server.run.parts import PartsByClient, client_data_of
 from lanfit_server.ui.display import Display
 
 #: The note to the operator about files that must be corrected.
@@ -49,7 +49,7 @@ class _Answers:
 
     def __init__(self, asked: list[str], deadline: float) -> None:
         self.asked = asked
-        self.told: dict[str, ClientSurvey] = {}
+        self.sent: dict[str, ClientSurvey] = {}
         self.faults: dict[str, LanfitError] = {}
         self.misfit = False
         """The surveys contradict each other: the run waits for new ones."""
@@ -68,24 +68,24 @@ class _Answers:
         self.faults.pop(name, None)
         self._since[name] = time.monotonic()
 
-    def take(self, told: ClientSurvey) -> None:
-        self.told[told.client], self.misfit = told, False
-        self.faults.pop(told.client, None)
+    def take(self, sent: ClientSurvey) -> None:
+        self.sent[sent.client], self.misfit = sent, False
+        self.faults.pop(sent.client, None)
 
     def fault(self, name: str, wrong: LanfitError) -> None:
         self.faults[name] = wrong
-        self.told.pop(name, None)
+        self.sent.pop(name, None)
 
     def forget(self, name: str) -> None:
         """Forget a client that has disconnected; another may take its place."""
         self.asked.remove(name)
-        self.told.pop(name, None)
+        self.sent.pop(name, None)
         self.misfit = False
         self.faults.pop(name, None)
 
     def unanswered(self) -> list[str]:
         """Return the clients that have not answered yet."""
-        return [name for name in self.asked if name not in self.told and name not in self.faults]
+        return [name for name in self.asked if name not in self.sent and name not in self.faults]
 
     def all_faults(self) -> list[LanfitError]:
         """Return all faults once every client has answered; nothing before."""
@@ -100,15 +100,15 @@ class _Answers:
 
     def waiting(self) -> str:
         """Return sentences about what the run waits for."""
-        told = ["Waiting for files that match."] if self.misfit else []
+        sent = ["Waiting for files that match."] if self.misfit else []
         if unanswered := self.unanswered():
-            told.append(f"Waiting for {', '.join(unanswered)} to read and check their data.")
+            sent.append(f"Waiting for {', '.join(unanswered)} to read and check their data.")
         if self.faults:
-            told.append(f"Waiting for corrected files of {', '.join(self.faults)}. {CORRECTED}")
-        return " ".join(told) or "Waiting for another client."
+            sent.append(f"Waiting for corrected files of {', '.join(self.faults)}. {CORRECTED}")
+        return " ".join(sent) or "Waiting for another client."
 
 
-def together(faults: Sequence[LanfitError]) -> LanfitError:
+def merge_faults(faults: Sequence[LanfitError]) -> LanfitError:
     """Return one error that lists all faults."""
     if len(faults) == 1:
         return faults[0]
@@ -143,7 +143,7 @@ class ClientWait:
         self,
         cluster: Cluster,
         display: Display,
-        parts: Takers | None = None,
+        parts: PartsByClient | None = None,
         early: EarlyStart | None = None,
         *,
         corrects: bool = False,
@@ -165,7 +165,7 @@ class ClientWait:
         self._noted: set[str] = set()
         """The notes of clients about their data that were shown."""
 
-    async def gather(self, wanted: int) -> list[str]:
+    async def wait(self, wanted: int) -> list[str]:
         """Wait until enough clients are connected, or the run may start with fewer, and they have chosen their parts.
 
         Returns their names in natural order, which determines their shards; the order of joining does not matter.
@@ -237,7 +237,7 @@ class ClientWait:
         elif self._parts.asks:
             await self._cluster.send(name, AskParts(self._parts.of))
 
-    async def _fill_places(self, parts: Takers) -> bool:
+    async def _fill_places(self, parts: PartsByClient) -> bool:
         """Give the place and the name of a client in the job file that is absent to one that is not named there.
 
         The server's rows are the same whoever trains on them.
@@ -278,25 +278,25 @@ class ClientWait:
         for name in owners:
             await self._survey(name, request)
         while True:
-            early = len(answers.told) < wanted and self._begins(list(answers.told))
-            if early or (len(answers.told) == wanted and not answers.misfit):
+            early = len(answers.sent) < wanted and self._begins(list(answers.sent))
+            if early or (len(answers.sent) == wanted and not answers.misfit):
                 try:
                     return self._united(answers, request)
-                except InputError as wrong:
+                except InputError as error:
                     if not self._corrects:
                         raise
-                    await self._ask_for_corrections(answers, wrong)
+                    await self._ask_for_corrections(answers, error)
             elif not self._corrects and (faults := answers.all_faults()):
-                raise together(faults)
+                raise merge_faults(faults)
             await self._handle_next_event(answers, request)
             for name in [name for name in self._ready() if name not in answers.asked][: wanted - len(answers.asked)]:
                 answers.ask(name)
                 await self._survey(name, request)
 
     def _united(self, answers: _Answers, request: Survey) -> tuple[RunData, list[str]]:
-        told = answers.told
-        owners = self._parts.in_order(told) if self._parts is not None else sorted(told, key=natural_key)
-        data, remarks = unite([told[name] for name in owners], request.model, request.own, self._max_weight)
+        sent = answers.sent
+        owners = self._parts.in_order(sent) if self._parts is not None else sorted(sent, key=natural_key)
+        data, remarks = unite([sent[name] for name in owners], request.model, request.own, self._max_weight)
         if self._parts is not None:
             data = replace(data, parts=self._parts.of_all(owners))
         for note in remarks:
@@ -306,7 +306,7 @@ class ClientWait:
     async def _ask_for_corrections(self, answers: _Answers, wrong: InputError) -> None:
         """Report client data that is valid by itself, but inconsistent among clients, which only people can correct."""
         self._display.log(f"{wrong.message}.\n  → {wrong.hint} {CORRECTED}")
-        for name in answers.told:
+        for name in answers.sent:
             text = (
                 f"the data of the clients does not match: {wrong.message}. {wrong.hint} Press Enter to read them again"
             )
@@ -326,14 +326,14 @@ class ClientWait:
                         answers, name, lanfit_error("survey.no-answer", client=name, waited=self._deadline_text)
                     )
                 if seconds == REMIND_SECONDS:
-                    self._display.log(f"{answers.waiting()}{self._early.invitation(len(answers.told), now)}")
+                    self._display.log(f"{answers.waiting()}{self._early.invitation(len(answers.sent), now)}")
             case SurveyDone(client, surveyed, arrays) if client in answers.asked:
                 try:
-                    told = ClientSurvey.of(client, request.model, surveyed, arrays)
+                    sent = ClientSurvey.of(client, request.model, surveyed, arrays)
                 except InputError as wrong:
                     self._fault(answers, client, wrong)
                     return
-                answers.take(told)
+                answers.take(sent)
                 # A note mostly applies to all machines: it is shown once.
                 new = [note for note in surveyed.notes if note not in self._noted]
                 self._noted.update(new)
@@ -345,14 +345,14 @@ class ClientWait:
                 )
             case SurveyFailed(client, error) if client in answers.asked:
                 self._fault(answers, client, error)
-            case ClientLeft(client, reason, broken=True) if client in answers.asked and client not in answers.told:
+            case ClientLeft(client, reason, broken=True) if client in answers.asked and client not in answers.sent:
                 # The client would come again and again.
                 self._fault(answers, client, lanfit_error("survey.malformed", client=client, reason=reason))
-            case ClientLeft(client) if client in answers.asked and (client not in answers.told or answers.misfit):
+            case ClientLeft(client) if client in answers.asked and (client not in answers.sent or answers.misfit):
                 if client not in answers.broken:
                     answers.forget(client)
                 await self._note(event)
-            case ClientJoined(client) if client in answers.asked and client not in answers.told:
+            case ClientJoined(client) if client in answers.asked and client not in answers.sent:
                 if client not in answers.broken:
                     answers.ask(client)  # it returned before the end of its old link was noticed, or with other files
                     await self._survey(client, request)
@@ -365,7 +365,7 @@ class ClientWait:
         if self._corrects:
             self._display.log(f"{wrong.message}.\n  → {wrong.hint}")
             if not answers.unanswered():
-                self._display.log(f"{answers.waiting()}{self._early.invitation(len(answers.told), time.monotonic())}")
+                self._display.log(f"{answers.waiting()}{self._early.invitation(len(answers.sent), time.monotonic())}")
         elif answers.unanswered():
             self._display.log(f"{wrong.message}. The server waits for the other clients first.")
 
@@ -396,7 +396,7 @@ class ClientWait:
                 self._display.log(f"{name} {'was lost' if lost else 'left'} ({reason}).")
             case ClientUnavailable(_, error):
                 raise error
-            case BeginNow():
+            case StartNow():
                 self._early.press()
             case _:
                 pass
@@ -414,11 +414,11 @@ def joined(cluster: Cluster, name: str) -> str:
 
 def differing_versions(member: Member) -> list[str]:
     """Return the line about a client with another version of lanfit or Keras."""
-    said = []
+    lines = []
     if (there := member.version) != __version__:
-        said.append(
+        lines.append(
             f"It has lanfit {there}, this server {__version__}: install the same version on both if something fails."
         )
     if (there := member.keras) and there != (here := keras_version()):
-        said.append(f"It has Keras {there}, this server {here}: it tries to build the model before it gets data.")
-    return said
+        lines.append(f"It has Keras {there}, this server {here}: it tries to build the model before it gets data.")
+    return lines

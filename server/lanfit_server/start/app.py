@@ -20,7 +20,7 @@ from lanfit_server.models.handle import ModelProcess
 from lanfit_server.requests import RunHandle, RunInterrupted, RunRequest, State
 from lanfit_server.run import resume as resuming
 from lanfit_server.session import Session, follow
-from lanfit_server.start.collecting import Collecting
+from lanfit_server.start.collecting import Collector
 from lanfit_server.start.endpoint import Endpoint
 from lanfit_server.start.endpoint_setup import EndpointSetup, join_command
 from lanfit_server.start.finalize import Finalizer
@@ -45,7 +45,7 @@ class Outcomes(Watcher):
         self._new: queue.SimpleQueue[Summary] = queue.SimpleQueue()
         self._elsewhere: list[RunRequest] = []
 
-    def shown_elsewhere(self, request: RunRequest) -> None:
+    def leave_to_submitter(self, request: RunRequest) -> None:
         """Leave the outcome of this request to its submitter."""
         self._elsewhere.append(request)
 
@@ -111,8 +111,8 @@ class Server:
             return
         command = join_command(self._endpoint, self._workspace)
         certificate = self._endpoint.certificate
-        opening = page.open(self._workspace, self._session, self._endpoint, certificate, self._timeouts, self._defaults)
-        self._loop.call(opening)
+        opened = page.open(self._workspace, self._session, self._endpoint, certificate, self._timeouts, self._defaults)
+        self._loop.call(opened)
         try:
             self._loop.soon(lambda: page.shows_joining(command))
             for line in page.lines():
@@ -213,7 +213,7 @@ class Server:
             self._endpoint_setup.open()
             self._cluster.waiting_for = f"the server resumes run {run_id}"
             passphrase = self._endpoint_setup.unlock_again(job, run_id)
-            self._display.log(self._loop.call(self._said_of(run)))
+            self._display.log(self._loop.call(self._line_about(run)))
             self._start_local(job)
             with self._served():
                 self._show_passphrase(passphrase)
@@ -221,7 +221,7 @@ class Server:
                 self._stay(passphrase)
             return [summary]
 
-    async def _said_of(self, run: OpenRun) -> str:
+    async def _line_about(self, run: OpenRun) -> str:
         if rounds := len(run.ledger.rounds()):
             done = f"{pluralize(rounds, 'round is', 'rounds are')} done"
         else:
@@ -234,12 +234,12 @@ class Server:
 
     def _follow(self, request: RunRequest, passphrase: str | None) -> Summary:
         """Submit a run, and wait for it."""
-        self._outcomes.shown_elsewhere(request)
-        with self._keys(passphrase, said=request.job.local < request.job.clients):
+        self._outcomes.leave_to_submitter(request)
+        with self._keys(passphrase, explained=request.job.local < request.job.clients):
             return follow(self._loop, self._session, self._loop.call(self._session.submit(request)), self._options.show)
 
     @contextlib.contextmanager
-    def _keys(self, passphrase: str | None, *, said: bool) -> Iterator[None]:
+    def _keys(self, passphrase: str | None, *, explained: bool) -> Iterator[None]:
         """Inside this block, at a terminal, p and Enter shows the passphrase; Enter starts without missing clients.
 
         Args:
@@ -249,7 +249,7 @@ class Server:
 
         keys = {"p": lambda: self._log_passphrase(passphrase)}
         with self._terminal.on_enter(lambda: self._loop.soon(self._session.start_now), keys) as reads_keys:
-            if reads_keys and said:
+            if reads_keys and explained:
                 self._terminal.log("Type p and press Enter to show the passphrase.")
             yield
 
@@ -272,15 +272,15 @@ class Server:
         wanted = int(str(self._answers.given("clients") or 0))
         collector = self._loop.call(self._collector(wanted))
         try:
-            with self._keys(passphrase, said=True):
+            with self._keys(passphrase, explained=True):
                 self._loop.call(collector.run())
         except KeyboardInterrupt:
             self._display.log("Interrupted: delivered results are kept.")
         summaries = []
         for run in collector.runs:
             finalizer = Finalizer(self._workspace, self._session.models, self._session.scratch / run, self._display.log)
-            caught_up = finalizer.run(self._endpoint.store.opened(run), self._cluster.roster)
-            if (summary := self._loop.call(caught_up)) is not None:
+            finalized = finalizer.run(self._endpoint.store.opened(run), self._cluster.roster)
+            if (summary := self._loop.call(finalized)) is not None:
                 summaries.append(summary)
         self._loop.call(collector.end())
         self._loop.call(self._forget_passphrases())
@@ -293,5 +293,5 @@ class Server:
     async def _forget_passphrases(self) -> None:
         self._endpoint.forget_passphrases()
 
-    async def _collector(self, wanted: int) -> Collecting:
-        return Collecting(self._cluster, self._endpoint.store, self._display, wanted)
+    async def _collector(self, wanted: int) -> Collector:
+        return Collector(self._cluster, self._endpoint.store, self._display, wanted)

@@ -14,7 +14,7 @@ from lanfit_server.ui.display import Display
 REMIND_SECONDS = 30.0
 
 
-class Collecting:
+class Collector:
     """Waits for deliveries.
 
     Args:

@@ -20,13 +20,13 @@ from lanfit.net.tls import format_fingerprint
 from lanfit.settings.timeouts import Timeouts
 from lanfit.wire.auth import stretch
 from lanfit_server.clusters.events import ClientUnavailable
-from lanfit_server.clusters.gate import Ban, GateKeeper
+from lanfit_server.clusters.gate import Ban, GateShell
 from lanfit_server.clusters.lan import LanCluster
 from lanfit_server.clusters.listen import Listener
 from lanfit_server.clusters.local import LocalClients, own_address
 from lanfit_server.run.resume import is_simulated, unfinished
 from lanfit_server.start.identity import load_identity
-from lanfit_server.start.state import KeptPassphrase
+from lanfit_server.start.state import StoredPassphrase
 from lanfit_server.store.result_store import FINISHED, OpenRun, ResultStore
 
 
@@ -46,8 +46,8 @@ class Endpoint:
         state = workspace.server_state
         self._identity, self.note = load_identity(state, lambda: _has_unfinished_run(workspace))
         self._gate_file = state / "gate.json"
-        self._gate = GateKeeper(self._gate_file)
-        self._kept = KeptPassphrase(state)
+        self._gate = GateShell(self._gate_file)
+        self._stored = StoredPassphrase(state)
         self._local: LocalClients | None = None
         self._stretched: bytes | None = None
         """The passphrase; None until clients are admitted."""
@@ -153,47 +153,47 @@ class Endpoint:
 
     def kept_passphrase(self, run: str) -> bytes | None:
         """Return the stretched passphrase of a run, if it is saved."""
-        return self._kept.load(run)
+        return self._stored.load(run)
 
     def kept_runs(self) -> list[str]:
         """Return the runs with a saved one: unfinished, or interrupted."""
-        return self._kept.runs()
+        return self._stored.runs()
 
     def kept_passphrases(self, runs: Sequence[str]) -> dict[str, bytes]:
         """Return those of several runs that are saved."""
-        found = {run: self._kept.load(run) for run in runs}
+        found = {run: self._stored.load(run) for run in runs}
         return {run: stretched for run, stretched in found.items() if stretched is not None}
 
     def lost_passphrase(self, run: str) -> bool:
         """Return whether there was one that the disk has corrupted."""
-        return self._kept.is_damaged(run)
+        return self._stored.is_damaged(run)
 
-    def let_in(self, passphrase: str | None, kept: bytes | None = None) -> None:
+    def let_in(self, passphrase: str | None, stored: bytes | None = None) -> None:
         """Admit clients from now on: with this passphrase, or with the saved one."""
-        stretched = kept if passphrase is None else stretch(passphrase, self._identity.salt)
+        stretched = stored if passphrase is None else stretch(passphrase, self._identity.salt)
         assert stretched is not None  # without a saved one, a passphrase is generated or asked for
         self._gate.stretched = self._stretched = stretched
 
     def keep_passphrase(self, run: str) -> None:
         """Save the stretched passphrase, for a server that resumes the run."""
         assert self._stretched is not None  # the clients of the run were admitted
-        self._kept.keep(run, self._stretched)
+        self._stored.keep(run, self._stretched)
 
     def forget_passphrase(self, run: str) -> None:
         """Forget the passphrase of a run that is not resumed; in the loop's thread."""
-        self._kept.forget(run)
+        self._stored.forget(run)
         if not self.store.unfinished():
-            self._kept.forget_of_all()
+            self._stored.forget_of_all()
 
     def forget_passphrases(self) -> None:
         """Forget those of all runs that are over or removed; in the loop's thread."""
-        for run in self._kept.runs():
+        for run in self._stored.runs():
             found = self.store.find(run)
             gone = found is None and not self._workspace.run_folder(run).exists()
             if gone or (found is not None and found.ledger.status in FINISHED):
-                self._kept.forget(run)
+                self._stored.forget(run)
         if not self.store.unfinished():
-            self._kept.forget_of_all()
+            self._stored.forget_of_all()
 
     def notes(self) -> list[str]:
         """Return the notes below the live table."""

@@ -44,12 +44,12 @@ class EndpointSetup:
             runs: the unfinished runs whose results are collected, oldest first: the newest passphrase may be kept.
         """
         of = self._endpoint.kept_passphrases(runs)
-        kept = of[max(of, key=runs.index)] if of else None
+        stored = of[max(of, key=runs.index)] if of else None
         passphrase = self._options.passphrase or self._answers.passphrase(
-            self._options.passphrase_file, self._endpoint.host, make_passphrase, keep=kept is not None
+            self._options.passphrase_file, self._endpoint.host, make_passphrase, keep=stored is not None
         )
-        self._endpoint.let_in(passphrase, kept)
-        if passphrase is None and (others := [run for run in of if of[run] != kept]):
+        self._endpoint.let_in(passphrase, stored)
+        if passphrase is None and (others := [run for run in of if of[run] != stored]):
             self._terminal.log(
                 f"Note: the clients of run {', '.join(others)} use another passphrase. To collect their results as "
                 "well, restart the server later with that passphrase."
@@ -58,18 +58,18 @@ class EndpointSetup:
 
     def unlock_again(self, job: Job, run: str) -> str | None:
         """Admit the clients of a run by the passphrase that they know; return it if it is known."""
-        kept = self._endpoint.kept_passphrase(run)
+        stored = self._endpoint.kept_passphrase(run)
         passphrase = self._options.passphrase or given_passphrase(self._options.passphrase_file)
-        if job.local == job.clients and passphrase is None and kept is None:
+        if job.local == job.clients and passphrase is None and stored is None:
             passphrase = make_passphrase()  # no user needs to know it
-        if passphrase is None and kept is None:
+        if passphrase is None and stored is None:
             if self._endpoint.lost_passphrase(run):
                 self._terminal.log(
                     "Note: the saved passphrase of this run can't be read from server/state/. Enter the one that the "
                     "clients know; with another one they must be restarted."
                 )
             passphrase = self._answers.passphrase(None, self._endpoint.host, make_passphrase, keep=False)
-        self._endpoint.let_in(passphrase, kept)
+        self._endpoint.let_in(passphrase, stored)
         self._endpoint.keep_passphrase(run)
         return passphrase
 

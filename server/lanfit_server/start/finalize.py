@@ -107,8 +107,8 @@ class Finalizer:
                 source = RowSource(job, self._models, self._scratch, kept=run.folder, log=self._log)
                 data = await self._read(job, model, await source.open(model))
                 rows, targets = test_rows(data, model, self._scratch), targets_of_test(data, job)
-            except LanfitError as wrong:
-                self._log(f"The models of run {run.run} can't be evaluated by the server: {wrong.message}.")
+            except LanfitError as error:
+                self._log(f"The models of run {run.run} can't be evaluated by the server: {error.message}.")
         await self._models.ask(UseData(rows), Done)
         return targets
 

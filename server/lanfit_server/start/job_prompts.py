@@ -19,12 +19,12 @@ from lanfit.errors import InputError
 from lanfit.models.custom_files import AllowedFile
 from lanfit.settings.fields import Value
 from lanfit.settings.job import COMPILED, FIELDS, Job, check_local, make_job
-from lanfit_server.data.keras_datasets import load_set
+from lanfit_server.data.keras_datasets import load_dataset
 from lanfit_server.data.model_source import ReadyModel, compile_request
 from lanfit_server.data.prepare import model_of
-from lanfit_server.models.custom_files import files_of, kept
+from lanfit_server.models.custom_files import files_of, stored_names
 from lanfit_server.models.handle import Compiled, Loaded, LoadedDataset, LoadModel, ModelProcess, Problem
-from lanfit_server.models.keras_datasets import check_set
+from lanfit_server.models.keras_datasets import check_dataset
 from lanfit_server.models.model_folder import find_model, models_in
 from lanfit_server.requests import RunRequest
 from lanfit_server.start.job_checks import check_compiled, check_data, check_rows
@@ -77,7 +77,7 @@ class JobPrompts:
         loading = self._load(name)
         values: dict[str, Value] = {"host": host, "port": port}
         values |= {key: value for key in NEVER_ASKED if (value := self._answers.given(key)) is not None}
-        values["custom_objects"] = kept(self._custom, self._workspace)
+        values["custom_objects"] = stored_names(self._custom, self._workspace)
         if self._answers.was_given("parts_of") and not self._answers.was_given("deal"):
             values["deal"] = "parts"  # even if server.toml has another value
         local = int(str(values.get("local") or 0))
@@ -97,7 +97,7 @@ class JobPrompts:
         values["loss"] = self._ask_compiled("loss", loaded.loss, loaded.problems)
         compiled = self._compile(values)
         values |= ask_data(self._answers)
-        loading_set = self._load_dataset(values, loaded)
+        loading_dataset = self._load_dataset(values, loaded)
         values["normalizer"] = ask("normalizer")
         values["method"] = ask("method")
         values["order"] = ask("order", check=lambda order: self._check_order(str(order), compiled, values, loaded))
@@ -105,7 +105,7 @@ class JobPrompts:
             values["threads"] = max(1, (os.cpu_count() or 1) // begun.local)
         job = make_job(values)
         model = model_of(job, loaded, compiled, self._custom)
-        return RunRequest(job, ReadyModel(loaded, model, self._custom), self._loaded_dataset(job, loading_set))
+        return RunRequest(job, ReadyModel(loaded, model, self._custom), self._loaded_dataset(job, loading_dataset))
 
     # --- the model ----------------------------------------------------------------------------------------------
 
@@ -130,10 +130,10 @@ class JobPrompts:
                 self._terminal.log(f"Reading {name}: Keras is still being imported …")
             try:
                 loaded = self._loop.result(loading)
-            except InputError as wrong:
+            except InputError as error:
                 if not self._terminal.interactive or self._answers.was_given("model"):
                     raise
-                self._terminal.explain(wrong)
+                self._terminal.explain(error)
                 name = self._ask_model()
                 loading = self._load(name)
                 continue
@@ -176,7 +176,7 @@ class JobPrompts:
         if values["data"] != "keras":
             return None
         name, args = str(values["dataset"]), str(values.get("dataset_args") or "")
-        return self._loop.submit(load_set(self._models, name, args, model.input_shape, self._scratch))
+        return self._loop.submit(load_dataset(self._models, name, args, model.input_shape, self._scratch))
 
     def _loaded_dataset(
         self, job: Job, loading: concurrent.futures.Future[LoadedDataset] | None
@@ -199,7 +199,7 @@ def ask_data(answers: Answers) -> dict[str, Value]:
     """
     named = answers.was_given("dataset") and not answers.was_given("data")
     if (data := "keras" if named else answers.ask("data", check=check_data)) == "keras":
-        dataset = check_set(str(answers.ask("dataset", check=lambda name: check_set(str(name)))))
+        dataset = check_dataset(str(answers.ask("dataset", check=lambda name: check_dataset(str(name)))))
         return {"data": data, "dataset": dataset, "samples": answers.ask("samples", shown_default="all")}
     # A flag that is for a set of Keras is an error, which `make_job` reports; a line of server.toml is not meant.
     found: dict[str, Value] = {"data": data, "dataset": answers.given("dataset")}

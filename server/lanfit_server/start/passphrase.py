@@ -15,7 +15,7 @@ WORDS = 4
 #: Guesses that a passphrase must withstand; the gate allows 30 a minute, 16 million a year.
 ENOUGH_GUESSES = 1e10
 #: zxcvbn's time grows with the length; of a longer passphrase only the beginning is rated.
-JUDGED_LENGTH = 72
+RATED_LENGTH = 72
 
 
 def make_passphrase() -> str:
@@ -45,10 +45,10 @@ def too_easy(passphrase: str, host: str) -> str | None:
         return None
     from zxcvbn import zxcvbn
 
-    judged = zxcvbn(passphrase[:JUDGED_LENGTH], user_inputs=["lanfit", host])
-    if float(judged["guesses"]) >= ENOUGH_GUESSES:
+    rating = zxcvbn(passphrase[:RATED_LENGTH], user_inputs=["lanfit", host])
+    if float(rating["guesses"]) >= ENOUGH_GUESSES:
         return None
-    warning = judged["feedback"]["warning"].rstrip(".")
+    warning = rating["feedback"]["warning"].rstrip(".")
     return warning[:1].lower() + warning[1:] or "it can be guessed; use four unrelated words"
 
 

@@ -102,8 +102,8 @@ class Answers:
         def accept(text: str) -> bool:
             try:
                 return yes_or_no(text)
-            except InputError as wrong:
-                raise wrong.at(f"{field.question} ({field.flag})") from None
+            except InputError as error:
+                raise error.at(f"{field.question} ({field.flag})") from None
 
         return self._terminal.ask(field.question, field.flag, accept, default=default)
 

@@ -97,11 +97,11 @@ def left_behind(options: Options, terminal: Terminal) -> str | None:
     if (found := unfinished(options.workspace, terminal.log)) is None:
         return None
     run, status = found
-    said = f"Run {run} {'was interrupted' if status == 'interrupted' else 'is unfinished'}"
+    sentence = f"Run {run} {'was interrupted' if status == 'interrupted' else 'is unfinished'}"
     if terminal.take_defaults or set(options.given) - WAY_IN:
-        terminal.log(f"{said}; this is a new run. Resume that one with: {how_to_resume(options.workspace, run)}")
+        terminal.log(f"{sentence}; this is a new run. Resume that one with: {how_to_resume(options.workspace, run)}")
         return None
-    return run if terminal.ask(f"{said}. Resume it? (Y/n)", "--resume", yes_or_no, default="Y") else None
+    return run if terminal.ask(f"{sentence}. Resume it? (Y/n)", "--resume", yes_or_no, default="Y") else None
 
 
 def _start(

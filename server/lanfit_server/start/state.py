@@ -11,7 +11,7 @@ from lanfit.core.durable import atomic_write
 _BYTES = 32
 
 
-class KeptPassphrase:
+class StoredPassphrase:
     """Stretched passphrases, never the passphrase itself: one for each unfinished run."""
 
     def __init__(self, state: Path) -> None:

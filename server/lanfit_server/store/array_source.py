@@ -117,10 +117,10 @@ class ArraySource(msgspec.Struct, frozen=True):
         try:
             rows = decode_json(path.read_bytes(), cls)
             check_specs(rows.arrays.block.arrays, LARGEST)
-        except (ValueError, RemoteProtocolError) as wrong:
+        except (ValueError, RemoteProtocolError) as error:
             raise lanfit_error(
-                "resume.damaged", run=folder.name, file=path, reason=f"can't be read ({wrong})"
-            ) from wrong
+                "resume.damaged", run=folder.name, file=path, reason=f"can't be read ({error})"
+            ) from error
         moved = ArrayFile(str(folder / _BLOCK), rows.arrays.block)
         return cls(moved, rows.weigh_validation, rows.shared_validation)
 

@@ -326,7 +326,7 @@ class Ledger:
     def end_run(self, status: str) -> None:
         self._db.execute("UPDATE run SET status = ?", (status,))
 
-    def deal(self, owners: Sequence[str]) -> None:
+    def assign_owners(self, owners: Sequence[str]) -> None:
         """Record which client each shard belongs to."""
         with self.transaction():
             self._db.executemany("INSERT INTO shards VALUES (?, ?)", list(enumerate(owners)))
@@ -495,8 +495,8 @@ class Ledger:
         try:
             with self.transaction():
                 pass
-        except sqlite3.OperationalError as wrong:
-            logger.warning("the ledger can't be written, %d records are waiting: %s", len(self._noted), wrong)
+        except sqlite3.OperationalError as error:
+            logger.warning("the ledger can't be written, %d records are waiting: %s", len(self._noted), error)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -544,11 +544,11 @@ def _noticing_damage() -> Iterator[None]:
     """Raise DamagedLedger for the errors of a damaged database or record."""
     try:
         yield
-    except sqlite3.OperationalError as wrong:
+    except sqlite3.OperationalError as error:
         # Of these only SQLITE_ERROR, and errors without a code (text that can't be decoded), concern the content of
         # the file; with all others the system refuses, or the disk is full.
-        if getattr(wrong, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF != sqlite3.SQLITE_ERROR:
+        if getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF != sqlite3.SQLITE_ERROR:
             raise
-        raise DamagedLedger(str(wrong)) from wrong
-    except (sqlite3.DatabaseError, RemoteProtocolError, ValueError, TypeError) as wrong:
-        raise DamagedLedger(str(wrong)) from wrong
+        raise DamagedLedger(str(error)) from error
+    except (sqlite3.DatabaseError, RemoteProtocolError, ValueError, TypeError) as error:
+        raise DamagedLedger(str(error)) from error

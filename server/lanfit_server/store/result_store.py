@@ -156,11 +156,11 @@ class OpenRun:
         """Where the constants for clients with their own data are, while the run is unfinished."""
         return self.folder / "shard.block"
 
-    def part(self, task: str, client: str, block_id: str) -> Path:
+    def partial_file(self, task: str, client: str, block_id: str) -> Path:
         """Return where a delivery is received. It belongs to one block: another attempt of the task has other bytes."""
         return inside(self.folder / "results", f"{task}.{client}.{block_id}.part")
 
-    def remove_parts(self, of: str = "", but: Path | None = None) -> None:
+    def remove_partial_files(self, of: str = "", but: Path | None = None) -> None:
         """Remove the partial deliveries whose names begin with `of`, except one."""
         for path in (self.folder / "results").glob("*"):
             if not path.name.startswith(of) or (but is not None and path.stem == but.stem):
@@ -214,7 +214,7 @@ class OpenRun:
             self.weights.unlink(missing_ok=True)
             self.client_data_shard.unlink(missing_ok=True)
             forget_rows(self.folder)
-        self.remove_parts()
+        self.remove_partial_files()
         for folder in (self.folder, self.workspace.collected(self.run)):
             remove_leftovers(folder)
         if status == "done":
@@ -314,9 +314,9 @@ class ResultStore:
         self._seen.add(run)
         if found.ledger.status == "unfinished":
             for stored in found.ledger.results():
-                found.remove_parts(f"{stored.task}.")  # a killed server had no time for it
+                found.remove_partial_files(f"{stored.task}.")  # a killed server had no time for it
         else:
-            found.remove_parts()
+            found.remove_partial_files()
         return found
 
     def _is_damaged(self, run: str, damaged: DamagedLedger) -> None:
@@ -346,18 +346,18 @@ class ResultStore:
             return Reject(f"this server has no run {result.run!r}")
         if run.ledger.owner(result.task) is None:
             return Reject(f"run {run.run} has no task {result.task!r}")
-        if self.is_known(result):
+        if self.is_duplicate(result):
             return Duplicate()
         client = run.ledger.holder(client_id, result.task, result.attempt)
         if client is None:
             return NotLeased(f"attempt {result.attempt} of {result.task} of run {run.run} was never assigned to it")
         try:
             run.check(result)
-        except RemoteProtocolError as wrong:
-            return Reject(wrong.message)
-        size, path = block_size(result.block.arrays), run.part(result.task, client, result.block.id)
-        run.remove_parts(f"{result.task}.{client}.", but=path)
-        if (reason := self._no_room(run, size)) is not None:
+        except RemoteProtocolError as error:
+            return Reject(error.message)
+        size, path = block_size(result.block.arrays), run.partial_file(result.task, client, result.block.id)
+        run.remove_partial_files(f"{result.task}.{client}.", but=path)
+        if (reason := self._why_no_space(run, size)) is not None:
             return Defer(reason)
         return Accept(path, size, client)
 
@@ -369,7 +369,7 @@ class ResultStore:
         ledger = found.ledger
         return ledger.has_worked(client_id) if task is None else ledger.holder(client_id, task) is not None
 
-    def _no_room(self, run: OpenRun, size: int) -> str | None:
+    def _why_no_space(self, run: OpenRun, size: int) -> str | None:
         """Return why nothing of this size is accepted now: the ledger, the models and the report need space, too."""
         total, _, free = self.disk_usage(run.folder)
         needed = max(LEAST_FREE * total, 2 * size)
@@ -377,7 +377,7 @@ class ResultStore:
             return None
         return f"the server's disk has {readable_size(free)} free, but {readable_size(int(needed))} are needed"
 
-    def is_known(self, result: Result) -> bool:
+    def is_duplicate(self, result: Result) -> bool:
         """Return whether no other result of this task is needed: one was committed, or its round is over."""
         run = self.find(result.run)
         return run is None or run.ledger.result(result.task) is not None or run.ledger.is_over(result.task)
@@ -400,7 +400,7 @@ class ResultStore:
             received: gives the block; called in a thread.
         """
         async with self.taking_in(result):
-            if self.is_known(result):
+            if self.is_duplicate(result):
                 return Duplicate()
             try:
                 run = self._at_hand(result)
@@ -409,8 +409,8 @@ class ResultStore:
                     return Reject(reason)
                 failpoint("server.result-stored")
                 self._record(client, result)
-            except (OSError, sqlite3.OperationalError) as wrong:
-                return Defer(why_not_written(wrong))
+            except (OSError, sqlite3.OperationalError) as error:
+                return Defer(why_not_written(error))
             failpoint("server.result-committed")
             return Stored()
 
@@ -447,10 +447,10 @@ class ResultStore:
         try:
             run.ledger.commit(StoredResult(result.task, client, result))
         except sqlite3.OperationalError:
-            if not self.is_known(result):
+            if not self.is_duplicate(result):
                 run.block(result.task).unlink(missing_ok=True)
             raise
-        run.remove_parts(f"{result.task}.")
+        run.remove_partial_files(f"{result.task}.")
 
     def _at_hand(self, result: Result) -> OpenRun:
         """Return the run of a result that was considered."""

@@ -169,9 +169,9 @@ def all_seconds(measured: Mapping[str, float]) -> dict[str, float]:
     return {name: round(measured.get(name, 0.0), 4) for name in (*SECONDS, *sorted(set(measured) - set(SECONDS)))}
 
 
-def known_seconds(told: Mapping[str, float]) -> dict[str, float]:
+def known_seconds(reported: Mapping[str, float]) -> dict[str, float]:
     """Return the times that a client reports, rounded to a tenth of a millisecond; without impossible values."""
-    return {name: round(told[name], 4) for name in MEASURED if 0 <= told.get(name, -1.0) <= MOST_SECONDS}
+    return {name: round(reported[name], 4) for name in MEASURED if 0 <= reported.get(name, -1.0) <= MOST_SECONDS}
 
 
 def read_summary(content: bytes) -> Summary:

@@ -23,7 +23,7 @@ MOST_CLASSES = 40
 LONGEST_NAME = 16
 
 
-def lines_of_deal(job: Job, model: Model, data: RunData, owners: Sequence[str]) -> list[str]:
+def class_table_lines(job: Job, model: Model, data: RunData, owners: Sequence[str]) -> list[str]:
     """Return the lines about the class counts of the clients; none if every client has its share of each class."""
     has_classes = any(Target(each.target).is_classification for each in model.gives)
     if job.deal == DEFAULTS.deal or data.own is not None or len(owners) < 2 or not has_classes:

@@ -117,14 +117,14 @@ def _head(facts: Facts, members: Sequence[Member], left: float | None, width: in
     return GAP.join(parts)
 
 
-def _clients(members: Sequence[Member], facts: Facts, width: int, room: int, now: float) -> list[Line]:
+def _clients(members: Sequence[Member], facts: Facts, width: int, limit: int, now: float) -> list[Line]:
     """Return the table itself, in this many lines."""
     if not members:
         return []
     ordered = sorted(members, key=lambda member: natural_key(member.name))
-    if room < 3:
+    if limit < 3:
         return [(cut(f"{pluralize(len(ordered), 'client')}: {_by_state(ordered)}", width), "")]
-    shown = ordered if len(ordered) < room else _chosen(ordered, room - 2)
+    shown = ordered if len(ordered) < limit else _chosen(ordered, limit - 2)
     lines = _rows(shown, ordered, facts, width, now)
     if rest := [member for member in ordered if member not in shown]:
         lines.append((cut(f"and {len(rest)} more: {_by_state(rest)}", width), ""))
@@ -165,26 +165,26 @@ def _rows(shown: Sequence[Member], all_: Sequence[Member], facts: Facts, width: 
     widths = {name: max(len(_HEADS.get(name, name)), *(len(row[name]) for row in cells.values())) for name in columns}
     longest = max(len("name"), *(len(member.name) for member in all_))
 
-    def room_for_names() -> int:
+    def width_of_names() -> int:
         return width - sum(widths[name] + len(GAP) for name in columns)
 
     for column in LEFT_OUT:
-        if room_for_names() >= min(longest, LONG_NAME):
+        if width_of_names() >= min(longest, LONG_NAME):
             break
         if column in columns:
             columns.remove(column)
-    room = max(LEAST_NAME, min(longest, room_for_names()))
-    short_names = shortened([member.name for member in all_], room)
+    limit = max(LEAST_NAME, min(longest, width_of_names()))
+    short_names = shortened([member.name for member in all_], limit)
     merged = [name for name in ("epoch", "loss", "samples/s") if name in columns]
     span = sum(widths[name] for name in merged) + len(GAP) * max(0, len(merged) - 1)
-    spare = max(0, room_for_names() - room)  # the facts of a transfer may be wider than the metrics of training
+    spare = max(0, width_of_names() - limit)  # the facts of a transfer may be wider than the metrics of training
     wider = min(spare, max(0, max((len(_moved(member, now)) for member in all_), default=0) - span)) if merged else 0
     if merged:
         widths[merged[-1]] += wider
         span += wider
 
     def line(name: str, row: Mapping[str, str], moved: str = "") -> str:
-        parts = [f"{name:<{room}}"]
+        parts = [f"{name:<{limit}}"]
         for column in columns:
             if column in merged and moved:
                 if column == merged[0]:
@@ -245,7 +245,7 @@ def _cells(member: Member, facts: Facts, owners: Mapping[str, str], now: float) 
 
 def seen(member: Member, now: float) -> str:
     """Return when a client was last seen, by a heartbeat or anything else."""
-    if not member.was_heard:
+    if not member.has_connected:
         return "not yet"
     ago = max(0.0, now - member.last_seen)
     if member.connected and not member.silent:

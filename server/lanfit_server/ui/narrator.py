@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from lanfit.core.text import pluralize
 from lanfit.settings.fields import readable_duration
 from lanfit_server.run.events import (
-    ClientHeard,
     ClientJoined,
     ClientLeft,
+    ClientSeen,
     ClientSilent,
     Commanded,
     CutShort,
@@ -87,7 +87,7 @@ def sentence(event: RunEvent) -> str:
             return f"{event.client} {'was lost' if event.lost else 'left'} ({event.reason}){_then(event)}."
         case ClientSilent():
             return f"{event.client} has been silent for {event.seconds:.0f} s; after {event.limit:.0f} s it is lost."
-        case ClientHeard():
+        case ClientSeen():
             return f"{event.client} is back after {event.seconds:.0f} s of silence."
         case WaitingForClient():
             return f"Waiting for {event.client}: {_waited_for(event.deadline)}."

@@ -93,7 +93,7 @@ def private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def take_room(file: BinaryIO, size: int) -> None:
+def reserve_space(file: BinaryIO, size: int) -> None:
     """Reserve disk space for an open file of this size (at least 1), if the system can.
 
     Raises:
@@ -103,7 +103,7 @@ def take_room(file: BinaryIO, size: int) -> None:
         os.posix_fallocate(file.fileno(), 0, size)
 
 
-def check_room(path: Path, size: int) -> None:
+def check_space(path: Path, size: int) -> None:
     """Check whether there is disk space for a file of this size, if the system can tell. Leaves no file behind.
 
     Raises:
@@ -111,7 +111,7 @@ def check_room(path: Path, size: int) -> None:
     """
     try:
         with path.open("wb") as file:
-            take_room(file, size)
+            reserve_space(file, size)
     finally:
         path.unlink(missing_ok=True)
 

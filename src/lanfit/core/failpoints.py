@@ -14,15 +14,15 @@ VARIABLE = "LANFIT_CRASH"
 
 #: label → what has been done when it is passed, and what has not.
 SERVER_POINTS: Mapping[str, str] = {
-    "server.run-kept": "the run's folder has everything that a resumed run needs; its ledger is empty",
+    "server.run-stored": "the run's folder has everything that a resumed run needs; its ledger is empty",
     "server.run-begun": "the ledger has the run; no task is leased",
-    "server.tasks-dealt": "the ledger has the owner of each task; none is leased",
+    "server.tasks-assigned": "the ledger has the owner of each task; none is leased",
     "server.task-leased": "a client was sent a task",
     "server.result-fetched": "a result is here; it is not on disk",
     "server.result-stored": "a result is on disk; the ledger does not know",
     "server.result-committed": "the ledger has a result; it is not acknowledged",
     "server.result-acknowledged": "a result is acknowledged; its model is not written",
-    "server.model-scored": "a client's model is written and evaluated; no event was emitted",
+    "server.model-evaluated": "a client's model is written and evaluated; no event was emitted",
     "server.models-written": "all models are written; the summary is not",
     "server.summary-written": "the summary is written; the ledger calls the run unfinished",
     "server.run-announced": "the clients know that the run is over; the ledger calls it unfinished",

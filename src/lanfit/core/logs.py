@@ -16,7 +16,7 @@ T = TypeVar("T")
 _FORMULA = tuple("=+-@\t\n\r＝＋－＠")
 
 
-def harmless_cell(text: str) -> str:
+def sanitize_cell(text: str) -> str:
     """Return text for a cell of a CSV file or a workbook: without invisible characters, and never a formula."""
     cleaned = printable(text)
     return f"'{cleaned}" if text.startswith(_FORMULA) else cleaned
@@ -88,7 +88,7 @@ class HistoryFile:
 def _columns(named: Mapping[str, T]) -> dict[str, T]:
     """Return the metrics by column in a file: one that has the name of a history's own column gets another name."""
     own = ("epoch", ROUND)
-    return {f"metric {name}" if name in own else harmless_cell(name): value for name, value in named.items()}
+    return {f"metric {name}" if name in own else sanitize_cell(name): value for name, value in named.items()}
 
 
 def append_log(path: Path, lines: Sequence[str]) -> None:
@@ -100,7 +100,7 @@ def append_log(path: Path, lines: Sequence[str]) -> None:
 def csv_line(cells: Sequence[object]) -> str:
     """Return one CSV line, quoted where necessary; formulas are escaped."""
     buffer = io.StringIO()
-    safe = [harmless_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+    safe = [sanitize_cell(cell) if isinstance(cell, str) else cell for cell in cells]
     csv.writer(buffer, lineterminator="\n").writerow(safe)
     return buffer.getvalue()
 

@@ -173,8 +173,8 @@ class Terminal:
                 answer = default
             try:
                 return accept(answer)
-            except InputError as wrong:
-                self._explain_or_raise(wrong)
+            except InputError as error:
+                self._explain_or_raise(error)
 
     @contextlib.contextmanager
     def on_enter(

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.core.memory import free_memory, readable_size
-from lanfit.data.in_hand import reading
+from lanfit.data.current_file import reading
 from lanfit.errors import LanfitError, lanfit_error
 
 AnyArray = NDArray[Any]
@@ -90,7 +90,7 @@ class Chunk:
         if rows != len(self):
             raise rows_differ(self.name, len(self), rows)
 
-    def whole(self) -> AnyArray:
+    def read_all(self) -> AnyArray:
         """Read all rows into memory.
 
         Raises:

@@ -177,7 +177,7 @@ def _describe(found: _Facts, missing: int, decimal: str | None, thousands: str |
     if not found.values:
         return found.column(Kind.EMPTY, "left out: it has no values", missing)
     point = decimal or "."
-    fill = f", {counted_cells(missing)} filled with the median" if missing else ""
+    fill = f", {count_of_cells(missing)} filled with the median" if missing else ""
     # "1.200" is a number; where the point is known to separate thousands, it is read below.
     plain = thousands in (None, "", ",", " ", "'") or point != "."
     if plain and all(is_number(value, point) and "n" not in value.lower() for value in found.values):
@@ -210,7 +210,7 @@ def _numbers(found: _Facts, missing: int, decimal: str, fill: str) -> Column:
     # "−42" and "- 42", which a quantity may be written as, are numbers, but none that Python reads.
     whole = all(is_number(value, decimal) and type(to_number(value, decimal)) is int for value in found.values)
     if whole and not missing:
-        kind = _counted_or_id(found, decimal)
+        kind = _count_or_id(found, decimal)
         if kind is Kind.INDEX:
             return found.column(kind, "left out: it numbers the rows", missing, reading=reading)
         if kind is Kind.ID:
@@ -223,7 +223,7 @@ def _numbers(found: _Facts, missing: int, decimal: str, fill: str) -> Column:
     return found.column(Kind.NUMBER, f"number{fill}", missing, reading=reading)
 
 
-def _counted_or_id(found: _Facts, decimal: str) -> Kind | None:
+def _count_or_id(found: _Facts, decimal: str) -> Kind | None:
     """Return whether integers count the rows or identify them; None if neither."""
     all_differ = len(found.values) == found.filled
     numbers = [int(to_number(value, decimal)) for value in found.values]
@@ -249,7 +249,7 @@ def _dates(found: _Facts, missing: int, forms: tuple[str, ...]) -> Column:
         doubt = f'"{value}" may be day first or month first: no value is above 12'
         if any(read_differs(each) for each in found.values):
             return found.column(Kind.DATE, "left out: day and month are ambiguous", missing, doubt=doubt)
-    fill = f", {counted_cells(missing)} filled with the most frequent" if missing else ""
+    fill = f", {count_of_cells(missing)} filled with the most frequent" if missing else ""
     return found.column(Kind.DATE, f"date, split into its parts{fill}", missing, form=forms[0])
 
 
@@ -261,8 +261,8 @@ def read_differs(value: str) -> bool:
 
 def _doubtful(found: _Facts, missing: int, ways: Sequence[Reading]) -> Column:
     value = next(v for v in found.values if len({way.value(v) for way in ways}) > 1)
-    said = " or ".join(f"{way.value(value):g}" for way in ways[:2])
-    doubt = f'"{value}" may be {said}'
+    described = " or ".join(f"{way.value(value):g}" for way in ways[:2])
+    doubt = f'"{value}" may be {described}'
     return found.column(Kind.QUANTITY, f"left out: {doubt}", missing, doubt=doubt)
 
 
@@ -279,8 +279,10 @@ def _marked(found: _Facts, missing: int, decimal: str | None, thousands: str | N
     if len(ways) != 1:
         return None
     marks = ", ".join(f'"{word}"' for word in words)
-    said = f" ({ways[0].description})" if ways[0].description else ""
-    proposal = f"number{said}: {marks} counts as missing, {counted_cells(missing + marked)} filled with the median"
+    described = f" ({ways[0].description})" if ways[0].description else ""
+    proposal = (
+        f"number{described}: {marks} counts as missing, {count_of_cells(missing + marked)} filled with the median"
+    )
     kind = Kind.QUANTITY  # as it is, it can't be read
     return found.column(kind, proposal, missing + marked, reading=ways[0], marks=tuple(words))
 
@@ -296,12 +298,12 @@ def _words(found: _Facts, missing: int) -> Column:
     most = FEW_CATEGORIES if count > filled / 2 else MOST_CATEGORIES
     if count > most or length > 2 * FREE_TEXT:
         return found.column(Kind.TEXT, f"left out: text, {count:,} distinct values", missing)
-    fill = f", {counted_cells(missing)} filled with the most frequent" if missing else ""
+    fill = f", {count_of_cells(missing)} filled with the most frequent" if missing else ""
     if count == 1 and not missing and filled > 1:
         return found.column(Kind.CATEGORY, "category, constant", missing)
     return found.column(Kind.CATEGORY, f"category, one column for each of {count}{fill}", missing)
 
 
-def counted_cells(number: int) -> str:
+def count_of_cells(number: int) -> str:
     """Return a phrase with the number of missing values."""
     return f"{number:,} missing {'value' if number == 1 else 'values'}"

@@ -14,9 +14,9 @@ from lanfit.core.text import pluralize
 from lanfit.data.chunks import Chunk
 from lanfit.data.compressed import PACKINGS
 from lanfit.data.csvs import open_csv, read_csv_labels
+from lanfit.data.current_file import reading
 from lanfit.data.file_type import wrong_ending
 from lanfit.data.frames import open_frame, read_frame_labels
-from lanfit.data.in_hand import reading
 from lanfit.data.npz import open_npz, read_npz_labels
 from lanfit.data.tables import FOUND_OUT, Signs
 from lanfit.data.text_labels import Labels

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from lanfit.core.text import pluralize
 from lanfit.data.chunks import BLOCK_BYTES, Chunk
+from lanfit.data.current_file import reading
 from lanfit.data.files import is_data, natural_key
-from lanfit.data.in_hand import reading
 from lanfit.data.text_labels import Labels, labels_of_texts
 from lanfit.errors import LanfitError, lanfit_error
 

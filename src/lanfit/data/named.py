@@ -72,7 +72,7 @@ def npz_source(
     )
     chunks = {name: (_numbers(path, key),) for name, key in of_input.items()}
     targets: dict[str, tuple[Chunk, ...] | tuple[Labels, ...]] = {}
-    notes = (*_said(path, of_input, "input"), *_said(path, of_output, "output"), *_not_read(path, x_dir, y_dir))
+    notes = (*_notes_on(path, of_input, "input"), *_notes_on(path, of_output, "output"), *_not_read(path, x_dir, y_dir))
     for each in outputs if needs_targets else ():
         key = of_output[each.name]
         if Target(each.target).is_classification:
@@ -108,7 +108,7 @@ def _chosen(
     return {name: name for name in wanted} if set(keys) == set(wanted) else dict(zip(wanted, keys, strict=True))
 
 
-def _said(path: Path, chosen: dict[str, str], kind: str) -> tuple[str, ...]:
+def _notes_on(path: Path, chosen: dict[str, str], kind: str) -> tuple[str, ...]:
     """Return a note on arrays that are assigned by their order."""
     if len(chosen) < 2 or all(name == key for name, key in chosen.items()):
         return ()

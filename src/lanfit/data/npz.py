@@ -23,7 +23,7 @@ from numpy.lib import format as npy
 
 from lanfit.core.parser_lock import PARSER_LOCK
 from lanfit.data.chunks import AnyArray, Chunk, check_fits, check_plain, unreadable
-from lanfit.data.in_hand import reading
+from lanfit.data.current_file import reading
 from lanfit.data.text_labels import Labels, labels_of_array
 from lanfit.errors import lanfit_error
 
@@ -55,7 +55,7 @@ def read_npz_labels(path: Path, key: str | None = None) -> Labels:
     Raises:
         InputError: as `open_npz`, or the labels mix strings and numbers.
     """
-    return labels_of_array(str(path), _open(path, key, text=True).whole())
+    return labels_of_array(str(path), _open(path, key, text=True).read_all())
 
 
 def _open(path: Path, key: str | None, *, text: bool) -> Chunk:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lanfit.core.seeds import derive_seed
 from lanfit.core.text import pluralize
-from lanfit.data.split import Rows, deal
+from lanfit.data.split import Rows, partition
 from lanfit.errors import lanfit_error
 
 #: The most attempts to draw shares in which every client has enough rows.
@@ -45,7 +45,7 @@ STRATIFIED: Final = Partitioning()
 
 
 def partition_rows(
-    dealing: Partitioning, rows: int, shards: int, seed: int, classes: NDArray[np.generic] | None = None
+    partitioning: Partitioning, rows: int, shards: int, seed: int, classes: NDArray[np.generic] | None = None
 ) -> list[Rows]:
     """Partition all rows; return the ascending row numbers of each shard, with `parts` of each part.
 
@@ -62,21 +62,23 @@ def partition_rows(
     Raises:
         InputError: there are too few rows, or rows have no classes but the kind of partition needs them.
     """
-    match dealing.how:
+    match partitioning.how:
         case "equal":
-            return deal(rows, shards, derive_seed(seed, "deal"))
+            return partition(rows, shards, derive_seed(seed, "deal"))
         case "parts":
-            if dealing.parts_of > rows:
-                raise lanfit_error("deal.more-parts-than-rows", rows=pluralize(rows, "row"), parts=dealing.parts_of)
-            return deal(rows, dealing.parts_of, derive_seed(seed, "parts"), classes)
+            if partitioning.parts_of > rows:
+                raise lanfit_error(
+                    "deal.more-parts-than-rows", rows=pluralize(rows, "row"), parts=partitioning.parts_of
+                )
+            return partition(rows, partitioning.parts_of, derive_seed(seed, "parts"), classes)
         case "stratified":
-            return deal(rows, shards, derive_seed(seed, "deal"), classes)
+            return partition(rows, shards, derive_seed(seed, "deal"), classes)
     if classes is None:
-        raise lanfit_error("deal.no-classes", how=dealing.how)
+        raise lanfit_error("deal.no-classes", how=partitioning.how)
     codes = np.unique(classes, return_inverse=True)[1].reshape(-1)
-    if dealing.how == "classes":
-        return _by_chunks(codes, shards, dealing.classes_per_client, seed)
-    return _by_shares(codes, shards, dealing.alpha, dealing.least, seed)
+    if partitioning.how == "classes":
+        return _by_chunks(codes, shards, partitioning.classes_per_client, seed)
+    return _by_shares(codes, shards, partitioning.alpha, partitioning.least, seed)
 
 
 def _by_shares(codes: NDArray[np.intp], shards: int, alpha: float, least: int, seed: int) -> list[Rows]:
@@ -95,9 +97,9 @@ def _by_shares(codes: NDArray[np.intp], shards: int, alpha: float, least: int, s
     """
     if shards * least <= len(codes):
         for draw in range(DRAWS):
-            dealt = _draw_shares(codes, shards, min(alpha, MOST_ALPHA), derive_seed(seed, "dirichlet", draw))
-            if min(map(len, dealt)) >= least:
-                return dealt
+            drawn = _draw_shares(codes, shards, min(alpha, MOST_ALPHA), derive_seed(seed, "dirichlet", draw))
+            if min(map(len, drawn)) >= least:
+                return drawn
     raise lanfit_error(
         "deal.too-skewed", rows=pluralize(len(codes), "row"), draws=DRAWS, alpha=alpha, shards=shards, least=least
     )

@@ -41,45 +41,45 @@ def plan_rows(
     seed: int,
     classes: NDArray[np.generic] | None = None,
     *,
-    own_test: int = 0,
+    given_test: int = 0,
     samples: int | None = None,
     words: Sequence[str] | None = None,
-    dealing: Partitioning = STRATIFIED,
+    partitioning: Partitioning = STRATIFIED,
 ) -> Plan:
     """Draw the test rows, partition the rest into shards or parts, and draw the validation rows of each.
 
     Args:
         shards: their number; not used with parts.
-        own_test: this many of the last rows are the test rows, and none are drawn.
-        samples: use only this many rows; of `own_test` a proportional number, at least one.
+        given_test: this many of the last rows are the test rows, and none are drawn.
+        samples: use only this many rows; of `given_test` a proportional number, at least one.
         words: the names of the classes in messages, if they have any.
         dealing: how the rest is partitioned.
 
     Raises:
         InputError: there are too few rows. The message has the numbers.
     """
-    rest, test = _pools(rows, test_split, seed, classes, own_test, samples)
+    rest, test = _pools(rows, test_split, seed, classes, given_test, samples)
     rows = len(rest) + len(test)
-    unit = "part" if dealing.how == "parts" else "shard"
+    unit = "part" if partitioning.how == "parts" else "shard"
     if unit == "shard" and len(rest) < shards:
         raise lanfit_error(
             "split.too-few-rows", rows=pluralize(rows, "row"), test=len(test), rest=len(rest), shards=shards
         )
     warnings = (
-        [] if own_test else _split_warnings("test rows", _of(classes, np.concatenate([rest, test])), len(test), words)
+        [] if given_test else _split_warnings("test rows", _of(classes, np.concatenate([rest, test])), len(test), words)
     )
-    dealt = partition_rows(dealing, len(rest), shards, seed, _of(classes, rest))
-    if dealing.by_class:
+    partition = partition_rows(partitioning, len(rest), shards, seed, _of(classes, rest))
+    if partitioning.by_class:
         whose = "parts" if unit == "part" else "clients"
-        warnings += _deal_warnings(_of(classes, rest), len(dealt), words, whose)
+        warnings += _partition_warnings(_of(classes, rest), len(partition), words, whose)
     planned: list[Shard] = []
     small: dict[str, list[str]] = {}
-    for number, places in enumerate(dealt):
+    for number, places in enumerate(partition):
         shard = rest[places]
         if (held := held_rows(len(shard), validation_split)) >= len(shard):
             raise lanfit_error(
                 "split.none-left-of-shard",
-                shard=f"{unit} {number + 1} of {len(dealt)}",
+                shard=f"{unit} {number + 1} of {len(partition)}",
                 rows=pluralize(len(shard), "row"),
                 held=held,
             )
@@ -98,21 +98,21 @@ def _pools(
     test_split: float,
     seed: int,
     classes: NDArray[np.generic] | None,
-    own_test: int,
+    given_test: int,
     samples: int | None,
 ) -> tuple[Rows, Rows]:
     """Return the rows to be partitioned, and the test rows."""
     if samples is not None:
         check_samples(samples, rows)
     every = np.arange(rows, dtype=np.int64)
-    if not own_test:
+    if not given_test:
         used = every if samples is None else sample_rows(rows, samples, derive_seed(seed, "samples"), classes)
         rest, test = split_rows(len(used), test_split, derive_seed(seed, "test"), _of(classes, used))
         return used[rest], used[test]
-    rest, test = every[: rows - own_test], every[rows - own_test :]
+    rest, test = every[: rows - given_test], every[rows - given_test :]
     if samples is None:
         return rest, test
-    kept = min(max(1, round(samples * own_test / rows)), own_test)
+    kept = min(max(1, round(samples * given_test / rows)), given_test)
     if not 1 <= samples - kept <= len(rest):
         raise lanfit_error("split.samples-too-few", samples=pluralize(samples, "row"))
     return (
@@ -139,7 +139,7 @@ def _split_warnings(
     return warnings
 
 
-def _deal_warnings(
+def _partition_warnings(
     classes: NDArray[np.generic] | None, shards: int, words: Sequence[str] | None, whose: str
 ) -> list[str]:
     if classes is None or shards == 1:

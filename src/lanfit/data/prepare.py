@@ -62,7 +62,7 @@ class DataRequest:
     """The array of npz files to read: one name, or "x_name,y_name"."""
     samples: int | None = None
     """Use only this many rows, with classes in proportion."""
-    dealing: Partitioning = STRATIFIED
+    partitioning: Partitioning = STRATIFIED
     decimal: str | None = None
     """The decimal sign of text files by its name, and the thousands separator; None: detected."""
     thousands: str | None = None
@@ -152,12 +152,12 @@ def prepare(request: DataRequest, allocate: Allocate = in_memory, source: Source
         request.validation_split,
         request.seed,
         by.classes if by else None,
-        own_test=source.test,
+        given_test=source.test,
         samples=request.samples,
         words=by.words if by else None,
-        dealing=request.dealing,
+        partitioning=request.partitioning,
     )
-    if request.dealing.how != "parts":
+    if request.partitioning.how != "parts":
         _check_batch(plan, request.batch_size)
     place, rows = _places(plan, source.rows)
     final = Samples(*_scattered(request, source, targets, row_shapes, place, rows, allocate), None)

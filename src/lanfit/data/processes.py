@@ -22,7 +22,7 @@ import msgspec
 from lanfit import errors
 from lanfit.core import processor_time
 from lanfit.core.memory import free_of_machine
-from lanfit.data.in_hand import without_memory
+from lanfit.data.current_file import without_memory
 from lanfit.errors import lanfit_error
 
 #: What Rust prints before it aborts for lack of memory, and what Python raises.
@@ -146,9 +146,9 @@ def serve(read: Callable[[bytes, int], bytes]) -> NoReturn:
     answer: _Problem | _Found
     try:
         answer = _Found(msgspec.Raw(read(order, int(sys.argv[1]))))
-    except errors.LanfitError as wrong:
-        known = next(cls.__name__ for cls in type(wrong).__mro__ if cls.__module__ == "lanfit.errors")
-        answer = _Problem(known, wrong.message, wrong.hint, wrong.code)
+    except errors.LanfitError as error:
+        known = next(cls.__name__ for cls in type(error).__mro__ if cls.__module__ == "lanfit.errors")
+        answer = _Problem(known, error.message, error.hint, error.code)
     except BaseException:  # noqa: BLE001  (any exception ends the process)
         sys.excepthook(*sys.exc_info())
         os._exit(1)  # Python would wait for the thread that waits for the parent, and then abort

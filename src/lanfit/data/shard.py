@@ -178,8 +178,8 @@ class Shard:
         keys = {each.name: f"{LABELS}{behind(each.name)}" for each in model.gives}
         try:
             labels = {name: words_from_array(arrays[key]) for name, key in keys.items() if key in arrays}
-        except ValueError as wrong:
-            raise lanfit_error("own-data.labels-changed") from wrong
+        except ValueError as error:
+            raise lanfit_error("own-data.labels-changed") from error
         return cls(samples("train"), samples("validation"), Normalizers.of(model, arrays), labels)
 
 

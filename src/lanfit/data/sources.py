@@ -26,7 +26,7 @@ from lanfit.data.threads import in_order
 from lanfit.errors import lanfit_error
 from lanfit.wire.tasks import OutputSpec, X, Y
 
-Part = TypeVar("Part", bound=Chunk | Labels)
+ChunkOrLabels = TypeVar("ChunkOrLabels", bound=Chunk | Labels)
 OTHER = {"names": "row", "row": "names"}
 
 #: The endings of tables that `lanfit prepare` takes.
@@ -94,8 +94,8 @@ def files_source(
         x[number], given[number] = _settled(x[number], given[number], x_again, y_again)
     notes = (*gathered((*x, *given)), *open_elsewhere(x_dir, y_dir), *_not_read(x_dir))
     if target.is_classification:
-        return Source({X: tuple(x)}, {Y: tuple(part for part in given if isinstance(part, Labels))}, notes=notes)
-    return Source({X: tuple(x)}, {Y: tuple(part for part in given if isinstance(part, Chunk))}, notes=notes)
+        return Source({X: tuple(x)}, {Y: tuple(chunk for chunk in given if isinstance(chunk, Labels))}, notes=notes)
+    return Source({X: tuple(x)}, {Y: tuple(chunk for chunk in given if isinstance(chunk, Chunk))}, notes=notes)
 
 
 def check_folders(x_dir: Path, y_dir: Path | None) -> None:
@@ -180,17 +180,17 @@ def _settled(x: Chunk, y: Chunk | Labels, x_again: Any, y_again: Any) -> tuple[C
     return x, y
 
 
-def _other_rows(part: Chunk | Labels) -> int:
+def _other_rows(chunk: Chunk | Labels) -> int:
     """Return how many rows there are if a first line 0, 1, … is read in the other way; 0 if there is no such line."""
-    return {"": 0, "names": len(part) + 1, "row": len(part) - 1}[part.numbering]
+    return {"": 0, "names": len(chunk) + 1, "row": len(chunk) - 1}[chunk.numbering]
 
 
-def _undecided(part: Part) -> Part:
+def _undecided(chunk: ChunkOrLabels) -> ChunkOrLabels:
     """Return the part with a note if a first line 0, 1, … was read as a row, and no other file confirms that."""
-    if part.numbering != "row":
-        return part
-    width = part.shape[1] if isinstance(part, Chunk) else part.values.shape[1]
-    return replace(part, notes=(*part.notes, note_on_numbering(width, names=False)))
+    if chunk.numbering != "row":
+        return chunk
+    width = chunk.shape[1] if isinstance(chunk, Chunk) else chunk.values.shape[1]
+    return replace(chunk, notes=(*chunk.notes, note_on_numbering(width, names=False)))
 
 
 def images_source(x_dir: Path, y_dir: Path | None, target: Target, input_shape: Sequence[int | None]) -> Source:

@@ -84,7 +84,7 @@ def _draw(rows: int, held: int, seed: int, classes: NDArray[np.generic] | None) 
     return kept_rows, held_rows
 
 
-def deal(rows: int, shards: int, seed: int, classes: NDArray[np.generic] | None = None) -> list[Rows]:
+def partition(rows: int, shards: int, seed: int, classes: NDArray[np.generic] | None = None) -> list[Rows]:
     """Partition all rows into shards whose sizes differ by at most one; return ascending row numbers of each.
 
     Equals the test folds of scikit-learn's `KFold(shards, shuffle=True, random_state=seed)`, with classes those of
@@ -147,7 +147,9 @@ def folds(
             if least == 1:
                 raise lanfit_error("split.class-of-one-row", folds=k, classes=shown)
             raise lanfit_error("split.folds-of-a-class", folds=k, classes=shown, least=least)
-    return [(np.setdiff1d(np.arange(rows), held, assume_unique=True), held) for held in deal(rows, k, seed, classes)]
+    return [
+        (np.setdiff1d(np.arange(rows), held, assume_unique=True), held) for held in partition(rows, k, seed, classes)
+    ]
 
 
 def sizes_of_classes(classes: NDArray[np.generic]) -> tuple[NDArray[np.generic], NDArray[np.intp]]:

@@ -35,7 +35,7 @@ def in_order(function: Callable[[A], B], items: Iterable[A]) -> list[B]:
     """Call the function for all items at the same time; results, and the first error, in order."""
     items = list(items)
     threads = min(len(items), _at_once)
-    if len(items) < 2 or not have_room(threads):
+    if len(items) < 2 or not can_start_threads(threads):
         return [function(item) for item in items]
     with _pool(threads) as pool:
         return list(pool.map(function, items))
@@ -52,7 +52,7 @@ def ahead(function: Callable[[A], B], items: Iterable[A], threads: int) -> Itera
 
     At most `threads` + 2 items are consumed in advance. With one thread nothing is done in advance.
     """
-    if threads == 1 or not have_room(threads):
+    if threads == 1 or not can_start_threads(threads):
         yield from map(function, items)
         return
     waiting: deque[Future[B]] = deque()
@@ -65,7 +65,7 @@ def ahead(function: Callable[[A], B], items: Iterable[A], threads: int) -> Itera
             yield waiting.popleft().result()
 
 
-def have_room(threads: int = 1) -> bool:
+def can_start_threads(threads: int = 1) -> bool:
     """Return whether there is memory for this many threads: Python hangs if a thread can't start."""
     private = (
         {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_ANONYMOUS") else {}

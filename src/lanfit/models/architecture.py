@@ -105,11 +105,11 @@ def check_objects(config: object, module: str, kind: str = "layer") -> None:
     Raises:
         InputError: something is not built in, or the nesting is deeper than 100.
     """
-    _check(config, module, _Part(kind), depth=0)
+    _check(config, module, _Location(kind), depth=0)
 
 
 @dataclass(frozen=True)
-class _Part:
+class _Location:
     """The part of a model that an object belongs to."""
 
     kind: str
@@ -120,44 +120,44 @@ class _Part:
         return f"{self.kind} {self.name!r}: " if self.name else ""
 
 
-def _check(value: object, module: str, part: _Part, depth: int) -> None:
+def _check(value: object, module: str, location: _Location, depth: int) -> None:
     if depth > MAX_DEPTH:
         raise lanfit_error("model.too-deep", most=MAX_DEPTH)
     if isinstance(value, list):
         for item in value:
-            _check(item, module, part, depth + 1)
+            _check(item, module, location, depth + 1)
     elif isinstance(value, dict):
         if "class_name" in value:
-            part = _check_object(value, module, part)
+            location = _check_object(value, module, location)
             if value["class_name"] in _ARRAYS:
                 return
         for item in value.values():
-            _check(item, module, part, depth + 1)
+            _check(item, module, location, depth + 1)
 
 
-def _check_object(value: dict[str, Any], module: str, part: _Part) -> _Part:
+def _check_object(value: dict[str, Any], module: str, location: _Location) -> _Location:
     """Check one object, without nested ones, and return the part that it belongs to."""
     name, config = value["class_name"], value.get("config")
     own = config.get("name") if isinstance(config, dict) else None
-    here = replace(part, name=own) if isinstance(own, str) else part
+    here = replace(location, name=own) if isinstance(own, str) else location
     if not isinstance(name, str):
         raise lanfit_error("model.spoilt-part", place=here, what="an object whose class is not given as a name")
     if name in _ARRAYS:
-        _check_array(name, config, part)
-        return part
+        _check_array(name, config, location)
+        return location
     if name in _VALUES:
-        return part
+        return location
     origin, registered = value.get("module", module), value.get("registered_name")
     if custom.is_custom(value):
         return here
     if name == "function":
         if not (_is_one_of(config, allowlist.FUNCTIONS) and _is_one_of(origin, allowlist.FUNCTION_MODULES)):
-            if (missing := custom.refusal("function", config, str(part))) is not None:
+            if (missing := custom.refusal("function", config, str(location))) is not None:
                 raise missing
-            raise lanfit_error("model.foreign-function", place=part, name=config, origin=_from(origin))
+            raise lanfit_error("model.foreign-function", place=location, name=config, origin=_from(origin))
         if registered not in (None, "function", config):
-            raise lanfit_error("model.registered", place=part, kind="function", name=config, registered=registered)
-        return part
+            raise lanfit_error("model.registered", place=location, kind="function", name=config, registered=registered)
+        return location
     if name in allowlist.LOOKUPS:
         raise lanfit_error("model.lookup", place=here, name=name, reason=allowlist.REFUSED[name])
     if name in allowlist.REFUSED and (name not in CALLING or str(origin).startswith(_OPERATIONS)):
@@ -180,10 +180,12 @@ def _check_object(value: dict[str, Any], module: str, part: _Part) -> _Part:
     return here
 
 
-def _check_array(name: str, config: object, part: _Part) -> None:
+def _check_array(name: str, config: object, location: _Location) -> None:
     """Check constants: numbers in nested lists, and a dtype that is not an object."""
     if not (isinstance(config, dict) and _is_one_of(config.get("dtype"), DTYPES) and _numbers(config.get("value"))):
-        raise lanfit_error("model.spoilt-part", place=part, what=f"a constant {name} that is not an array of numbers")
+        raise lanfit_error(
+            "model.spoilt-part", place=location, what=f"a constant {name} that is not an array of numbers"
+        )
 
 
 def _is_one_of(value: object, names: frozenset[str]) -> bool:

@@ -337,7 +337,9 @@ def compile_model(model: Any, spec: CompileSpec, steps_per_execution: int = 1) -
         return make(json.loads(msgspec.json.encode(given)))
 
     def parts(own: OutputOptions) -> tuple[Any, list[Any]]:
-        return _whole(fresh(own.loss), own.loss), [_whole(fresh(metric), metric) for metric in own.metrics]
+        return _with_options(fresh(own.loss), own.loss), [
+            _with_options(fresh(metric), metric) for metric in own.metrics
+        ]
 
     loss: Any
     weights: Any
@@ -370,7 +372,7 @@ def compile_model(model: Any, spec: CompileSpec, steps_per_execution: int = 1) -
         raise lanfit_error("compile.refused", version=keras.__version__, reason=first_line(error)) from error
 
 
-def _whole(made: Any, given: object) -> Any:
+def _with_options(made: Any, given: object) -> Any:
     """Return a loss or metric that is saved with all arguments of its constructor: Keras leaves out some."""
     config = given.get("config") if isinstance(given, dict) else None
     if isinstance(config, dict) and hasattr(made, "get_config"):

@@ -148,10 +148,10 @@ def _execute(file: AllowedFile, loaded: _Loaded) -> None:
     loaded.modules.append(name)
     try:
         exec(compile(source, file.path, "exec"), module.__dict__)  # noqa: S102 - what its user allowed
-    except Exception as wrong:
-        line = _line_in(wrong, file.path)
-        reason = f"{type(wrong).__name__}: {wrong}".splitlines()[0]
-        raise lanfit_error("custom.failed", file=file.name, reason=f"{reason}{line}") from wrong
+    except Exception as error:
+        line = _line_in(error, file.path)
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise lanfit_error("custom.failed", file=file.name, reason=f"{reason}{line}") from error
     _register(file, module, loaded)
 
 

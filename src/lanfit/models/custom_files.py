@@ -98,17 +98,17 @@ def read_source(path: Path) -> bytes:
         raise lanfit_error("custom.too-large", path=path, size=size, most=MAX_BYTES)
     try:
         return path.read_bytes()
-    except OSError as wrong:
-        raise lanfit_error("custom.unreadable", path=path, reason=wrong.strerror or wrong) from None
+    except OSError as error:
+        raise lanfit_error("custom.unreadable", path=path, reason=error.strerror or error) from None
 
 
 def _parsed(path: Path, source: bytes) -> ast.Module:
     try:
         with PARSER_LOCK:
             return ast.parse(source, str(path))
-    except (SyntaxError, ValueError, RecursionError) as wrong:
-        where = f" (line {wrong.lineno})" if isinstance(wrong, SyntaxError) and wrong.lineno else ""
-        reason = wrong.msg if isinstance(wrong, SyntaxError) else str(wrong)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        where = f" (line {error.lineno})" if isinstance(error, SyntaxError) and error.lineno else ""
+        reason = error.msg if isinstance(error, SyntaxError) else str(error)
         raise lanfit_error("custom.unreadable", path=path, reason=f"{reason}{where}") from None
 
 

@@ -247,8 +247,8 @@ def named(array: str) -> Iterator[None]:
     """Name the input or output in errors raised inside the block; a model with one of each needs no name."""
     try:
         yield
-    except InputError as wrong:
-        raise (wrong.at(array) if array else wrong) from None
+    except InputError as error:
+        raise (error.at(array) if array else error) from None
 
 
 def _check_metrics(model: Any, figures: Mapping[str, Any]) -> None:

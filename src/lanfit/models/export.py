@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lanfit.core.durable import atomic_file, check_room
+from lanfit.core.durable import atomic_file, check_space
 from lanfit.errors import LanfitError
 from lanfit.models.architecture import build
 from lanfit.models.compiling import compile_model, read_spec, with_long_names
@@ -49,11 +49,11 @@ class ModelWriter:
         check_weights(self._forms, weights)
         if path.suffix == ".keras":
             set_weights(self._model, weights)
-            save_whole(path, self._model)
+            save_model(path, self._model)
             return
         with atomic_file(path) as temporary:
             # HDF5 does not survive a disk that gets full: the process dies of it.
-            check_room(temporary, sum(array.nbytes for array in weights.values()) + HEADER_BYTES)
+            check_space(temporary, sum(array.nbytes for array in weights.values()) + HEADER_BYTES)
             if not self._has_looked:
                 marked = markers(list(weights.values()))
                 self._save(temporary, dict(zip(weights, marked, strict=True)))
@@ -118,10 +118,10 @@ def write_final(path: Path, architecture: str, compile_json: str, member: Traine
     """
     model = raw_model(architecture, member)
     compile_model(model, with_long_names(read_spec(compile_json)))
-    save_whole(path, model)
+    save_model(path, model)
 
 
-def save_whole(path: Path, model: Any) -> None:
+def save_model(path: Path, model: Any) -> None:
     """Write a compiled model that was not trained since as .keras, completely or not at all."""
     # Keras warns on loading a .keras whose optimizer has no state yet.
     model.optimizer.build(model.trainable_variables)

@@ -191,12 +191,12 @@ def _model(file: ModelFile) -> tuple[Any, tuple[str, ...]]:
     """Return the model in a file of Keras 3, with its weights."""
     import keras
 
-    in_h5 = file.kind == "h5" and file.is_whole
+    in_h5 = file.kind == "h5" and file.is_complete
     try:
         check_architecture(file.architecture, h5=in_h5)
     except InputError as error:
         raise _newer(file, error) from error
-    if not file.is_whole:
+    if not file.is_complete:
         model, notes = _built(file, file.architecture)
         try:
             _load_weights(file, model)

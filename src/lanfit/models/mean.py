@@ -60,7 +60,7 @@ class Mean:
 
         Allocates all memory at once: if created before the clients train, nothing has to wait for it.
         """
-        self._part = np.empty(CHUNK)
+        self._buffer = np.empty(CHUNK)
         # Filled, or the system would find the pages only when the first results are there.
         self._sums = {name: np.full(array.shape, 0.0) for name, array in start.items() if is_float(array)}
         self.begin(start)
@@ -87,11 +87,11 @@ class Mean:
             # Cast, multiply, add within the cache: in one expression NumPy would go through memory for each of them.
             for sums, values in chunks(total, update[name]):
                 # The first is not added to 0, which would make 0 of -0.
-                part = sums if first else self._part[: values.size]
-                np.copyto(part, values)
-                np.multiply(part, rows, out=part)
+                buffer = sums if first else self._buffer[: values.size]
+                np.copyto(buffer, values)
+                np.multiply(buffer, rows, out=buffer)
                 if not first:
-                    np.add(sums, part, out=sums)
+                    np.add(sums, buffer, out=sums)
 
     def result(self) -> dict[str, AnyArray]:
         """Return the mean so far as new arrays, in the order and the dtypes of `start`.
@@ -110,7 +110,7 @@ class Mean:
     def _divided(self, total: NDArray[np.float64], rows: int, dtype: np.dtype[np.generic]) -> AnyArray:
         mean: AnyArray = np.empty(total.shape, dtype)
         for sums, values in chunks(total, mean):
-            part = self._part[: values.size]
-            np.divide(sums, rows, out=part)
-            np.copyto(values, part, casting="same_kind")
+            buffer = self._buffer[: values.size]
+            np.divide(sums, rows, out=buffer)
+            np.copyto(values, buffer, casting="same_kind")
         return mean

@@ -11,7 +11,7 @@ from typing import Any
 
 from lanfit.errors import lanfit_error
 from lanfit.models.compiling import compile_model, read_spec, with_long_names
-from lanfit.models.export import save_whole
+from lanfit.models.export import save_model
 from lanfit.models.mean import Mean
 from lanfit.models.raw_model import raw_model
 from lanfit.models.structure import flat_outputs, input_names, output_names, pack_inputs, pack_outputs
@@ -76,4 +76,4 @@ def write_ensemble(path: Path, architecture: str, compile_json: str, members: Se
     Raises:
         InputError: as `ensemble_model`.
     """
-    save_whole(path, ensemble_model(architecture, compile_json, members))
+    save_model(path, ensemble_model(architecture, compile_json, members))

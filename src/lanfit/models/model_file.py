@@ -83,7 +83,7 @@ class ModelFile:
     weights: Path
     """The file with the weights: `path` itself, or the one next to a file with the architecture alone."""
     notes: tuple[str, ...] = ()
-    is_whole: bool = True
+    is_complete: bool = True
     """Whether architecture and weights are in one file."""
 
     @property
@@ -91,7 +91,7 @@ class ModelFile:
         """Whether Keras 2 wrote it."""
         if self.version:
             return self.version.startswith("2.")
-        return '"batch_input_shape"' in self.architecture or not (self.is_whole or '"module"' in self.architecture)
+        return '"batch_input_shape"' in self.architecture or not (self.is_complete or '"module"' in self.architecture)
 
 
 def read_model_file(path: Path) -> ModelFile:
@@ -309,7 +309,7 @@ def _pair(path: Path, config: dict[str, Any], weights: Path, beside: Path | None
     version = _checked_version(path, str(config.get("keras_version") or _text(in_file)))
     texts = json.dumps({key: value for key, value in config.items() if key not in ("keras_version", "backend")}), ""
     note = f"the architecture is read from {(beside or path).name}, the weights from {weights.name}"
-    return ModelFile(path, "h5", *texts, version, weights, (note,), is_whole=False)
+    return ModelFile(path, "h5", *texts, version, weights, (note,), is_complete=False)
 
 
 def _config_in(path: Path) -> dict[str, Any]:

@@ -88,7 +88,7 @@ class Link:
         self._received_something = asyncio.Event()
         self._incoming: dict[int, _Incoming] = {}
         self._fetched = 0
-        self.stood_still = ""
+        self.stalled = ""
         """The timeout that closed the link here: a cause of `keepalive.Dead`; otherwise empty."""
         self._timer = self._loop.call_later(times.tick, self._tick)
         wire.take_over(self._on_event, self._on_end)
@@ -114,9 +114,9 @@ class Link:
         return self._wire.reason
 
     @property
-    def said_goodbye(self) -> bool:
+    def closed_cleanly(self) -> bool:
         """Whether the peer closed the link on purpose."""
-        return self._wire.said_goodbye
+        return self._wire.closed_cleanly
 
     @property
     def broken(self) -> str:
@@ -283,7 +283,7 @@ class Link:
         reading = Reading(wire.bytes_received, wire.bytes_sent, wire.unsent, self._fetched, bool(self._incoming))
         verdict = self._keepalive.tick(self._loop.time(), reading)
         if isinstance(verdict, Dead):
-            self.stood_still = verdict.cause
+            self.stalled = verdict.cause
             self.abort(verdict.reason)
             return
         if verdict.ping and not wire.closed.is_set():

@@ -187,7 +187,7 @@ class TlsTransport(asyncio.Transport):
         """Stop waiting: the peer closed its side, and accepts nothing any more."""
         if not self._closing:
             self._protocol.eof_received()
-            self._say_goodbye()
+            self._send_goodbye()
         self._lose(None)
 
     # --- out
@@ -234,7 +234,7 @@ class TlsTransport(asyncio.Transport):
             self._paused = False
             self._protocol.resume_writing()
         if self._closing and not self._queue:
-            self._say_goodbye()
+            self._send_goodbye()
 
     # --- the end
 
@@ -248,12 +248,12 @@ class TlsTransport(asyncio.Transport):
         self._closing = True
         self.resume_reading()
         if not self._queue:
-            self._say_goodbye()
+            self._send_goodbye()
 
     def abort(self) -> None:
         self._lose(None)
 
-    def _say_goodbye(self) -> None:
+    def _send_goodbye(self) -> None:
         try:
             self._tls.unwrap()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -289,9 +289,9 @@ def _joined(parts: Iterable[bytes | bytearray | memoryview]) -> Iterable[memoryv
     for part in parts:
         rest = memoryview(part)
         if small or len(rest) < RECORD:
-            room = RECORD - len(small)
-            small += rest[:room]
-            rest = rest[room:]
+            free = RECORD - len(small)
+            small += rest[:free]
+            rest = rest[free:]
             if len(small) == RECORD:
                 yield memoryview(small)
                 small = bytearray()

@@ -33,7 +33,7 @@ class Wire(asyncio.BufferedProtocol):
         self.bytes_sent = 0
         self.closed = asyncio.Event()
         self.reason = ""
-        self.said_goodbye = False
+        self.closed_cleanly = False
         """Whether the other side closed the connection on purpose."""
         self.broken = ""
         """How the other side violated the protocol, for which the connection was closed; otherwise empty."""
@@ -178,7 +178,7 @@ class Wire(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         self.reason = self.reason or "the other side closed the connection"
-        self.said_goodbye = True
+        self.closed_cleanly = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.reason = self.reason or why_lost(exc)

@@ -61,8 +61,8 @@ class Entry:
         round_, task, epoch, setting, value = found.groups()
         try:
             return cls(task or int(round_), setting, CHANGEABLE[setting](value), int(epoch or 0))
-        except InputError as wrong:
-            raise wrong.at(text, "An example: 3:learning_rate=0.001.") from None
+        except InputError as error:
+            raise error.at(text, "An example: 3:learning_rate=0.001.") from None
 
     def __str__(self) -> str:
         from_epoch = f"@{self.epoch}" if self.epoch else ""

@@ -114,7 +114,7 @@ ERRORS: Mapping[str, ErrorText] = {
     ),
     "settings.waits": ErrorText(
         InputError,
-        "{file}: heartbeat must be less than suspect, and suspect less than lost; they are {told} seconds",
+        "{file}: heartbeat must be less than suspect, and suspect less than lost; they are {values} seconds",
         "The defaults are 5, 15 and 60.",
     ),
     "settings.passphrase": ErrorText(

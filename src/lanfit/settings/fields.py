@@ -104,8 +104,8 @@ def duration(unit: str) -> Callable[[str], float]:
 
 def readable_duration(seconds: float) -> str:
     """Return a duration for people: `40 s`, `5 min`, `4 min 30 s`, `1 h 30 min`."""
-    whole_seconds = round(seconds)
-    hours, minutes, rest = whole_seconds // 3600, whole_seconds // 60 % 60, whole_seconds % 60
+    full_seconds = round(seconds)
+    hours, minutes, rest = full_seconds // 3600, full_seconds // 60 % 60, full_seconds % 60
     parts = [(hours, "h"), (minutes, "min"), (0 if hours else rest, "s")]
     return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 s"
 
@@ -250,8 +250,8 @@ class Field:
         """
         try:
             return self.parse(text_of(raw))
-        except InputError as wrong:
-            raise wrong.at(where, self.help) from None
+        except InputError as error:
+            raise error.at(where, self.help) from None
 
 
 def read_file(path: Path, kind: str, known: Mapping[str, Field]) -> dict[str, Value]:
@@ -269,8 +269,8 @@ def read_file(path: Path, kind: str, known: Mapping[str, Field]) -> dict[str, Va
         raise lanfit_error("settings.missing", kind=kind) from None
     except UnicodeDecodeError:
         raise lanfit_error("settings.not-utf8", kind=kind) from None
-    except OSError as wrong:
-        raise lanfit_error("settings.unreadable", kind=kind, reason=wrong.strerror or wrong) from None
+    except OSError as error:
+        raise lanfit_error("settings.unreadable", kind=kind, reason=error.strerror or error) from None
 
 
 def read_toml(document_text: str, kind: str, known: Mapping[str, Field]) -> dict[str, Value]:

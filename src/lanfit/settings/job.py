@@ -28,7 +28,7 @@ from lanfit.settings.fields import (
     yes_or_no,
 )
 from lanfit.settings.methods import METHODS, described, method_name, numbered
-from lanfit.settings.partition import DEAL_OF, FIELDS_OF_DEAL
+from lanfit.settings.partition import PARTITION_FIELDS, PARTITION_OF_FIELD
 from lanfit.settings.parts import read_list
 from lanfit.settings.rounds import FIELDS_OF_ROUNDS, PROXIMAL_MU
 
@@ -362,7 +362,7 @@ FIELDS: dict[str, Field] = {
             default="none: only objects that are built into Keras",
             example=("my_layers.py",),
         ),
-        *FIELDS_OF_DEAL,
+        *PARTITION_FIELDS,
         Field(
             "keep",
             one_of(KEEPS),
@@ -405,7 +405,7 @@ def make_job(values: Mapping[str, Value]) -> Job:
     job = Job(**given)  # type: ignore[arg-type]
     if job.deal == "parts" and job.parts_of is None:
         job = msgspec.structs.replace(job, parts_of=job.clients)
-    _check_deal(job)
+    _check_partition(job)
     check_local(job.local, job.clients)
     if job.decimal is not None and job.decimal == job.thousands:
         raise lanfit_error("job.same-signs", sign=job.decimal)
@@ -453,9 +453,9 @@ def _check_data(job: Job) -> None:
         raise lanfit_error("deal.own-files", how=job.deal)
 
 
-def _check_deal(job: Job) -> None:
+def _check_partition(job: Job) -> None:
     """Check that the partitioning options fit the chosen partitioning, and that parts exist."""
-    for key, wanted in DEAL_OF.items():
+    for key, wanted in PARTITION_OF_FIELD.items():
         value = getattr(job, key)
         if job.deal != wanted and value != getattr(DEFAULTS, key):
             shown = ",".join(value) if isinstance(value, tuple) else value

@@ -5,14 +5,14 @@ from __future__ import annotations
 from lanfit.settings.fields import Field, choice, int_range, positive
 from lanfit.settings.parts import MOST_PARTS, part_list
 
-DEALS = ("equal", "stratified", "dirichlet", "classes", "parts")
+PARTITIONS = ("equal", "stratified", "dirichlet", "classes", "parts")
 #: The fields that apply to one kind of partitioning only.
-DEAL_OF = {"parts_of": "parts", "parts": "parts", "alpha": "dirichlet", "classes_per_client": "classes"}
+PARTITION_OF_FIELD = {"parts_of": "parts", "parts": "parts", "alpha": "dirichlet", "classes_per_client": "classes"}
 
-FIELDS_OF_DEAL = (
+PARTITION_FIELDS = (
     Field(
         "deal",
-        choice({name: name for name in DEALS}),
+        choice({name: name for name in PARTITIONS}),
         "How the server partitions rows among clients: equal, into shards of equal size; stratified, with the same "
         "class proportions; dirichlet, with label skew set by --alpha; classes, a few classes per client; parts, from "
         "which each client chooses.",

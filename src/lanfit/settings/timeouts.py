@@ -28,8 +28,8 @@ class Timeouts:
         """
         timeouts = cls(**{key: float(str(settings[key])) for key in asdict(cls()) if settings.get(key) is not None})
         if not timeouts.heartbeat < timeouts.suspect < timeouts.lost:
-            told = f"{timeouts.heartbeat:g}, {timeouts.suspect:g} and {timeouts.lost:g}"
-            raise lanfit_error("settings.waits", file=path, told=told)
+            values = f"{timeouts.heartbeat:g}, {timeouts.suspect:g} and {timeouts.lost:g}"
+            raise lanfit_error("settings.waits", file=path, values=values)
         return timeouts
 
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from lanfit.core.decoding import decode_msgpack
 from lanfit.core.durable import atomic_file
-from lanfit.data.threads import have_room
+from lanfit.data.threads import can_start_threads
 from lanfit.errors import LanfitError
 from lanfit.wire.arrays import ALIGNMENT, AnyArray, ArraySpec, block_size, buffers, spec_of, views
 from lanfit.wire.messages import RateChange
@@ -104,8 +104,8 @@ def read_checkpoint(path: Path, key: bytes) -> Snapshot | None:
         content = np.fromfile(path, np.uint8).data  # own memory, because arrays are views of it
     except FileNotFoundError:
         return None
-    except OSError as wrong:
-        raise Damaged(str(wrong)) from wrong
+    except OSError as error:
+        raise Damaged(str(error)) from error
     body, digest = content[:-_HASH_BYTES], content[-_HASH_BYTES:]
     if hashlib.sha256(body).digest() != digest:
         raise Damaged("its hash differs")
@@ -120,8 +120,8 @@ def read_checkpoint(path: Path, key: bytes) -> Snapshot | None:
         blocks = body[start + length + -(start + length) % ALIGNMENT :]
         best = views(blocks, header.best)
         state = views(blocks[block_size(header.best) :], header.state)
-    except (ValueError, TypeError, struct.error, LanfitError) as wrong:
-        raise Damaged(str(wrong)) from wrong
+    except (ValueError, TypeError, struct.error, LanfitError) as error:
+        raise Damaged(str(error)) from error
     return Snapshot(header.history, header.best_epoch, best, state, header.seconds, header.rates)
 
 
@@ -180,7 +180,7 @@ class Checkpointer:
         except MemoryError:
             self._complain("there is not enough memory")
             return
-        if not have_room():
+        if not can_start_threads():
             self._write(snapshot)
             return
         self._writing = threading.Thread(target=self._write, args=(snapshot,), name="checkpoint")
@@ -191,9 +191,9 @@ class Checkpointer:
             return
         try:
             write_checkpoint(self._path, self._key, snapshot)
-        except (OSError, ValueError) as wrong:  # ValueError: a dtype that has no bytes
+        except (OSError, ValueError) as error:  # ValueError: a dtype that has no bytes
             if self._path.parent.is_dir():  # else the task was cancelled
-                self._complain(getattr(wrong, "strerror", None) or str(wrong))
+                self._complain(getattr(error, "strerror", None) or str(error))
         else:
             self.written += 1
 

@@ -81,7 +81,7 @@ def _read(folder: Path, model: Model, own: ClientData) -> Prepared:
             npz_key=own.npz_key,
             decimal=own.decimal,
             thousands=own.thousands,
-            dealing=Partitioning("parts", parts_of=own.parts_of) if own.parts_of else STRATIFIED,
+            partitioning=Partitioning("parts", parts_of=own.parts_of) if own.parts_of else STRATIFIED,
         )
     )
     if own.parts_of:
@@ -152,43 +152,43 @@ def statistics(rows: Prepared) -> dict[str, AnyArray]:
     return arrays
 
 
-def shard_of(rows: Prepared, dealt: Shard) -> Shard:
-    """Return the shard to train on: the client's rows with the normalizers of the `dealt` shard, which all clients get.
+def shard_of(rows: Prepared, common: Shard) -> Shard:
+    """Return the shard to train on: the client's rows with the normalizers of the `common` shard, as all clients.
 
     Raises:
         InputError: the labels in the files are not those of the last survey.
     """
     [shard] = rows.shards
-    train, validation = (_numbered(rows, samples, dealt) for samples in (shard.train, shard.validation))
-    return replace(dealt, train=train, validation=validation)
+    train, validation = (_numbered(rows, samples, common) for samples in (shard.train, shard.validation))
+    return replace(common, train=train, validation=validation)
 
 
-def rows_to_test(rows: Prepared, dealt: Shard) -> Samples:
+def rows_to_test(rows: Prepared, common: Shard) -> Samples:
     """Return the client's own test rows.
 
     Raises:
         InputError: as `shard_of`.
     """
-    return _numbered(rows, rows.test_samples, dealt)
+    return _numbered(rows, rows.test_samples, common)
 
 
-def rows_to_validate(rows: Prepared, dealt: Shard) -> Samples:
+def rows_to_validate(rows: Prepared, common: Shard) -> Samples:
     """Return the client's own validation rows.
 
     Raises:
         InputError: as `shard_of`.
     """
-    return _numbered(rows, rows.shards[0].validation, dealt)
+    return _numbered(rows, rows.shards[0].validation, common)
 
 
-def _numbered(rows: Prepared, samples: Samples, dealt: Shard) -> Samples:
+def _numbered(rows: Prepared, samples: Samples, common: Shard) -> Samples:
     """Return targets as all clients number them: a string label becomes its index among the labels of all clients."""
     targets = dict(samples.targets)
     for name, words in rows.labels.items():
         try:
-            united = dealt.labels[name]
+            united = common.labels[name]
             numbers = np.array([united.index(word) for word in words], np.int32)
-        except (KeyError, ValueError) as wrong:
-            raise lanfit_error("own-data.labels-changed") from wrong
+        except (KeyError, ValueError) as error:
+            raise lanfit_error("own-data.labels-changed") from error
         targets[name] = numbers[targets[name].astype(np.int64)]
     return replace(samples, targets=targets)

@@ -156,8 +156,8 @@ class Executor:
             command = await prepare(self._number)
         except Dropped:
             self._end()
-        except (LanfitError, OSError) as wrong:
-            self._fail(refused(wrong) if isinstance(wrong, OSError) else wrong, ())
+        except (LanfitError, OSError) as error:
+            self._fail(refused(error) if isinstance(error, OSError) else error, ())
         else:
             if self._stopped:
                 self._end()
@@ -182,8 +182,8 @@ class Executor:
             if self._stopped:  # stopped while the trainer was starting
                 await self.trainer.stop(self._number)
             await self.adjust()
-        except LanfitError as wrong:
-            self._fail(wrong, ())
+        except LanfitError as error:
+            self._fail(error, ())
 
     async def stop(self) -> None:
         """Stop the current item. It stays current until the trainer has answered."""
@@ -267,24 +267,24 @@ class Executor:
         try:
             if not self._stopped:
                 item.on_answer(answer, ready)
-        except OSError as wrong:
+        except OSError as error:
             if isinstance(answer, Trained):
                 self._is_handed_over = True
-                self.working = asyncio.create_task(self._hand_over(item, answer, ready, wrong))
+                self.working = asyncio.create_task(self._hand_over(item, answer, ready, error))
             else:
-                self._fail(refused(wrong), ())
+                self._fail(refused(error), ())
         else:
             if is_last:
                 self._end()
 
     async def _hand_over(self, item: WorkItem, answer: Trained, ready: Ready, wrong: OSError) -> None:
         """Retry storing a result. The trainer's own file of it is kept until that succeeds."""
-        room = RetryWhenFull("A finished result can't be written", self._host.on_full_disk)
+        retry = RetryWhenFull("A finished result can't be written", self._host.on_full_disk)
         while True:
             if not is_full(wrong):
                 self._fail(refused(wrong), ())
                 return
-            room.is_missing(wrong)
+            retry.is_missing(wrong)
             await asyncio.sleep(AGAIN_SECONDS)
             try:
                 item.on_answer(answer, ready)

@@ -47,14 +47,14 @@ class FitJob:
 
     def epochs_over(self, rows: int) -> int:
         """Return how many epochs over this many rows are started."""
-        return math.ceil(self.local_steps / self._whole(rows)) if self.local_steps else self.epochs
+        return math.ceil(self.local_steps / self._steps_per_epoch(rows)) if self.local_steps else self.epochs
 
     def steps_of(self, epoch: int, rows: int) -> int:
         """Return how many batches an epoch (from 0) over this many rows has."""
-        whole = self._whole(rows)
-        return min(whole, self.local_steps - epoch * whole) if self.local_steps else whole
+        steps = self._steps_per_epoch(rows)
+        return min(steps, self.local_steps - epoch * steps) if self.local_steps else steps
 
-    def _whole(self, rows: int) -> int:
+    def _steps_per_epoch(self, rows: int) -> int:
         return max(1, math.ceil(rows / self.batch_size))
 
 
@@ -221,7 +221,7 @@ def _fit(
     best_epoch, best_loss, weights = 0, math.inf, dict[str, AnyArray]()
     if checkpointer is not None and (last := _restore(backend, checkpointer)) is not None:
         history, best_epoch = list(last.history), last.best_epoch
-        best_loss, weights = _judged(history[best_epoch]), dict(last.best) or backend.weights()
+        best_loss, weights = _monitored_loss(history[best_epoch]), dict(last.best) or backend.weights()
         seconds |= {name: spent + last.seconds.get(name, 0.0) for name, spent in seconds.items()}
         plan.rates = last.rates
         report.on_resume(history)
@@ -250,7 +250,7 @@ def _fit(
 
         history.append(metrics)
         report.on_epoch(epoch, metrics)
-        epoch_loss = _judged(metrics)
+        epoch_loss = _monitored_loss(metrics)
         if epoch_loss < best_loss:
             best_epoch, best_loss = epoch, epoch_loss
             weights = {} if job.keep_last else backend.weights()
@@ -278,7 +278,7 @@ def _fit(
     return FitResult(weights, columns, table, best_epoch, seconds)
 
 
-def _judged(metrics: Mapping[str, float]) -> float:
+def _monitored_loss(metrics: Mapping[str, float]) -> float:
     """Return the loss by which epochs are compared."""
     return metrics.get("val_loss", metrics["loss"])
 
@@ -300,8 +300,8 @@ def _restore(backend: Training, checkpointer: Checkpointer) -> Snapshot | None:
     if last is not None:
         try:
             backend.restore(last.state)
-        except ValueError as wrong:
-            checkpointer.refuse(str(wrong))
+        except ValueError as error:
+            checkpointer.refuse(str(error))
             return None
     return last
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lanfit.data.labels import Target
-from lanfit.wire.figures import COMPILED, compiled_score
+from lanfit.wire.figures import COMPILED, standard_metric
 
 AnyArray = NDArray[Any]
 
@@ -51,8 +51,8 @@ def with_compiled(scores: Mapping[str, float], compiled: Mapping[str, float]) ->
 
 def as_keras(figures: Mapping[str, float]) -> dict[str, float]:
     """Return metrics as Keras names them: where a compiled metric has the name of a score, it replaces the score."""
-    found = {name: value for name, value in figures.items() if not compiled_score(name)}
-    return found | {score: value for name, value in figures.items() if (score := compiled_score(name))}
+    found = {name: value for name, value in figures.items() if not standard_metric(name)}
+    return found | {score: value for name, value in figures.items() if (score := standard_metric(name))}
 
 
 def mean_figures(measured: Sequence[tuple[int, Mapping[str, float]]]) -> dict[str, float]:
@@ -64,7 +64,7 @@ def mean_figures(measured: Sequence[tuple[int, Mapping[str, float]]]) -> dict[st
 
     def of(figures: Mapping[str, float], name: str) -> float:
         # A compiled metric that is equal to the score is left out.
-        return figures.get(name, figures.get(compiled_score(name), math.nan))
+        return figures.get(name, figures.get(standard_metric(name), math.nan))
 
     return {name: sum(count * of(figures, name) for count, figures in measured) / rows for name in names}
 

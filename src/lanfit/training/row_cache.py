@@ -39,12 +39,12 @@ class RowCache:
 
     def __init__(self, place: Callable[[AnyArray], AnyArray]) -> None:
         self._place = place
-        self._kept: tuple[object, object, ReadyRows] | None = None
+        self._cached: tuple[object, object, ReadyRows] | None = None
 
     def of(
         self,
         task: FitTask,
-        dealt: BlockSpec,
+        sent: BlockSpec,
         source: object,
         load: Callable[[], Shard],
         least_step: int = 1,
@@ -63,12 +63,12 @@ class RowCache:
             InputError: there are too few rows for the folds, or the labels in the client's own data have changed.
         """
         model = task.model
-        wanted = (_form(model), dealt.id, task.fold, task.batch_size, chosen and chosen.block.id)
-        if self._kept is not None:
-            kept, of_source, ready = self._kept
-            if task.round and kept == wanted and of_source is source:
+        wanted = (_form(model), sent.id, task.fold, task.batch_size, chosen and chosen.block.id)
+        if self._cached is not None:
+            key, of_source, ready = self._cached
+            if task.round and key == wanted and of_source is source:
                 return ready
-            self._kept = None
+            self._cached = None
             del ready
         shard = load() if chosen is None else chosen_rows(load(), chosen.load())
         rows = rows_of_fold(model, shard, task.fold) if task.fold else rows_of_shard(model, shard)
@@ -77,12 +77,12 @@ class RowCache:
             rows = without_single(rows, task.batch_size)
         left_out = count - len(rows.train)
         # The client's own data may have changed, and the hash of the block does not cover it.
-        spec = dealt if source is None else block_of(shard.block())
+        spec = sent if source is None else block_of(shard.block())
         to_evaluate = replace(shard.validation, weights=None)
         if not task.round:
             return ReadyRows(rows, to_evaluate, spec, left_out)
         ready = ReadyRows(self._placed(rows), to_evaluate.map(np.copy), spec, left_out)
-        self._kept = wanted, source, ready
+        self._cached = wanted, source, ready
         return ready
 
     def _placed(self, rows: TaskRows) -> TaskRows:

@@ -204,8 +204,8 @@ class Trainer:
         self._backend: Backend = make_backend(runtime.backend, setup.make)
         try:
             device = self._backend.prepare(runtime.threads, runtime.device)
-        except LanfitError as wrong:
-            self._parent.send(NotReady(wrong.message, wrong.hint))
+        except LanfitError as error:
+            self._parent.send(NotReady(error.message, error.hint))
             threading.Event().wait()  # until the agent ends this process
         self._rows = RowCache(self._backend.place)
         self._computes_on = (
@@ -331,25 +331,25 @@ class Trainer:
         if command.copy:
             try:
                 self._backend.write_model(Path(command.copy), task.model, result.weights)
-            except OSError as wrong:  # the copy is optional
-                reporter.on_note(f"The local copy of the model was not written: {refused(wrong).message}.")
-            except ValueError as wrong:
-                reporter.on_note(f"The local copy of the model was not written: {wrong}.")
+            except OSError as error:  # the copy is optional
+                reporter.on_note(f"The local copy of the model was not written: {refused(error).message}.")
+            except ValueError as error:
+                reporter.on_note(f"The local copy of the model was not written: {error}.")
         seconds = {**result.seconds, **timings.seconds}
         steered = plan.changed_epochs(len(result.history)), plan.rates
         return Trained(command.number, block, result.metrics, result.best_epoch, scores, seconds, *steered)
 
     def _write(self, command: Fit, arrays: Mapping[str, AnyArray], reporter: Reporter) -> ArrayFile:
         """Write a result. If the disk is full, wait until there is space: the result took long to train."""
-        room, waited = RetryWhenFull("A finished result can't be written", reporter.on_note), False
+        retry, waited = RetryWhenFull("A finished result can't be written", reporter.on_note), False
         while True:
             try:
                 block = ArrayFile.write(Path(command.result), arrays)
                 break
-            except OSError as wrong:
-                if not is_full(wrong):
+            except OSError as error:
+                if not is_full(error):
                     raise
-                room.is_missing(wrong)
+                retry.is_missing(error)
             waited = True
             if self._requests.wait_for_stop(command.number, AGAIN_SECONDS):
                 raise Stopped

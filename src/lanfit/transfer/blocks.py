@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from lanfit.core.durable import private, sync_file, take_room
+from lanfit.core.durable import private, reserve_space, sync_file
 from lanfit.errors import lanfit_error
 from lanfit.wire.arrays import AnyArray, ArraySpec, BlockSpec, block_of, block_size, buffers, views
 
@@ -46,11 +46,11 @@ class BlockFile:
         with open(path, "w+b", opener=private) as file:
             try:
                 file.truncate(size)
-                take_room(file, size)  # writing to a mapped hole on a full disk would kill the process, not raise
-            except OSError as wrong:
+                reserve_space(file, size)  # writing to a mapped hole on a full disk would kill the process, not raise
+            except OSError as error:
                 file.close()
                 path.unlink(missing_ok=True)
-                if wrong.errno in (errno.ENOSPC, errno.EFBIG):
+                if error.errno in (errno.ENOSPC, errno.EFBIG):
                     raise lanfit_error("disk.full", file=path, size=size) from None
                 raise
             return cls(path, mmap.mmap(file.fileno(), size))

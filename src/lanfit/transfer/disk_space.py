@@ -55,10 +55,10 @@ class RetryWhenFull:
         while True:
             try:
                 return await asyncio.to_thread(write) if thread else write()
-            except (OSError, LanfitError, sqlite3.OperationalError) as wrong:
-                if not is_full(wrong):
+            except (OSError, LanfitError, sqlite3.OperationalError) as error:
+                if not is_full(error):
                     raise
-                await self.wait(wrong)
+                await self.wait(error)
 
     async def wait(self, wrong: OSError | LanfitError | sqlite3.OperationalError) -> None:
         """Report that there was no space, for this reason; return when to retry."""

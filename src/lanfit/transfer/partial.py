@@ -33,7 +33,7 @@ from lanfit.transfer.blocks import BlockFile
 CHUNK = 8 * 1024 * 1024
 _SUM_BYTES = 8
 #: The errors of systems without space: on the disk, in the user's quota, in the maximum file size.
-_NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def sums_of(path: Path) -> Path:
@@ -53,7 +53,7 @@ def is_full(wrong: BaseException) -> bool:
         case LanfitError():
             return wrong.code == "disk.full"
         case OSError():
-            return wrong.errno in _NO_ROOM
+            return wrong.errno in _FULL
         case sqlite3.OperationalError():
             # SQLite reports a write that the system refuses as an I/O error, for any reason.
             return "full" in str(wrong) or getattr(wrong, "sqlite_errorname", "") == "SQLITE_IOERR_WRITE"
@@ -65,7 +65,7 @@ def _sum(chunk: memoryview) -> bytes:
     return int(np.frombuffer(chunk, np.uint64).sum()).to_bytes(_SUM_BYTES, "little")
 
 
-class SpoiltBlock(OSError):
+class CorruptBlock(OSError):
     """The data of a block that was received earlier differs from what was sent."""
 
 
@@ -146,11 +146,11 @@ class PartialBlock:
         """Complete the block. Reads it if some of it was received over another connection.
 
         Raises:
-            SpoiltBlock: it is not the block with this id: the data on disk is corrupted. Nothing of it is left.
+            CorruptBlock: it is not the block with this id: the data on disk is corrupted. Nothing of it is left.
         """
         if self.offset and hashlib.sha256(self.view).hexdigest() != block_id:
             self.drop()
             why = "the part received earlier is damaged; everything is fetched again"
-            raise SpoiltBlock(errno.EIO, why, str(self.path))
+            raise CorruptBlock(errno.EIO, why, str(self.path))
         sums_of(self.path).unlink(missing_ok=True)
         return self.file

@@ -20,18 +20,18 @@ MOST_FIGURES = 2 * MOST_METRICS + 16
 VALIDATION = "val_"
 COMPILED = "compiled_"
 #: The standard metrics that lanfit computes itself.
-SCORES = ("loss", "accuracy", "precision", "recall", "f1", "mae", "r2")
+STANDARD_METRICS = ("loss", "accuracy", "precision", "recall", "f1", "mae", "r2")
 #: If a compiled metric has the name of a standard metric but another value, both are reported.
-COMPILED_SCORES = {f"{COMPILED}{name}": name for name in SCORES}
+COMPILED_METRICS = {f"{COMPILED}{name}": name for name in STANDARD_METRICS}
 
 
-def compiled_score(name: str) -> str:
+def standard_metric(name: str) -> str:
     """Return the standard metric that has the name of this compiled metric; empty if there is none.
 
     With several outputs, the name of the output comes before the metric: `compiled_kind_precision`.
     """
     score = name.removeprefix(COMPILED)
-    return score if score != name and score.endswith(SCORES) else ""
+    return score if score != name and score.endswith(STANDARD_METRICS) else ""
 
 
 def part_of(name: str) -> tuple[str, str]:
@@ -56,8 +56,8 @@ def why_no_metric(name: str) -> str:
         return "that is what the loss itself is called"
     if name.startswith(VALIDATION):
         return f"{VALIDATION} is the prefix of validation metrics"
-    if name in COMPILED_SCORES:
-        return f"it is reserved for a metric {COMPILED_SCORES[name]} with which the model is compiled"
+    if name in COMPILED_METRICS:
+        return f"it is reserved for a metric {COMPILED_METRICS[name]} with which the model is compiled"
     if len(name) > LONGEST_NAME:
         return f"it has {len(name)} characters, and may have {LONGEST_NAME}"
     if not is_figure_name(name):

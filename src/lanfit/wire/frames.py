@@ -104,17 +104,17 @@ def slices(buffers: Iterable[memoryview], offset: int, size: Callable[[], int]) 
         size: gives the bytes of a slice, asked for each.
     """
     slice_: list[memoryview] = []
-    room = size()
+    free = size()
     for buffer in buffers:
         rest = buffer[offset:]
         offset = max(0, offset - len(buffer))
         while rest:
-            slice_.append(rest[:room])
-            room -= len(slice_[-1])
+            slice_.append(rest[:free])
+            free -= len(slice_[-1])
             rest = rest[len(slice_[-1]) :]
-            if not room:
+            if not free:
                 yield slice_
-                slice_, room = [], size()
+                slice_, free = [], size()
     if slice_:
         yield slice_
 

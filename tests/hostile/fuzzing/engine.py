@@ -247,7 +247,7 @@ _BYTES = (0, 1, 9, 10, 13, 32, 34, 39, 44, 45, 48, 57, 59, 0x7F, 0x80, 0xC0, 0xC
 _NUMBERS = (0, 1, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**16, 2**31 - 1, 2**31, 2**32 - 1, 2**53, 2**63 - 1, 2**64 - 1)
 
 
-def spoil(chance: random.Random, data: bytes, other: bytes = b"", tokens: Sequence[bytes] = ()) -> bytes:
+def corrupt(chance: random.Random, data: bytes, other: bytes = b"", tokens: Sequence[bytes] = ()) -> bytes:
     """Change some bytes: flip, cut, insert, double, move, overwrite, and splice with another input.
 
     Args:
@@ -281,7 +281,7 @@ def spoil(chance: random.Random, data: bytes, other: bytes = b"", tokens: Sequen
     return bytes(changed[: 1 << 20])
 
 
-def spoil_zip(chance: random.Random, data: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
+def corrupt_zip(chance: random.Random, data: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
     """Change one member of a zip file and pack it again, checksums and all; sometimes drop, double or rename one."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = [(info.filename, archive.read(info)) for info in archive.infolist()]

@@ -19,7 +19,7 @@ from unittest import mock
 import numpy as np
 
 from fuzzing.base import Base, Chance, Targets
-from fuzzing.engine import spoil, spoil_zip, zip_of
+from fuzzing.engine import corrupt, corrupt_zip, zip_of
 from lanfit.data import reader_process
 from lanfit.data.files import open_file, read_labels
 from lanfit.data.images import Size, look_at, read_image
@@ -57,7 +57,7 @@ class Settings(Base):
             data = b"\n".join(lines) + b"\n"
         else:
             data = chance.choice(self.texts)
-        return spoil(chance, data, chance.choice(self.texts), _TOML) if chance.random() < 0.6 else data
+        return corrupt(chance, data, chance.choice(self.texts), _TOML) if chance.random() < 0.6 else data
 
     def line(self, chance: Chance) -> bytes:
         key, _, value = chance.choice(self.lines).partition(b" = ")
@@ -121,7 +121,7 @@ class Rows(Base):
         path.unlink()
 
     def read(self, path: Path) -> None:
-        self.all_of(lambda: open_file(path).whole(), lambda: read_labels(path))
+        self.all_of(lambda: open_file(path).read_all(), lambda: read_labels(path))
         if self.table:
             self.all_of(lambda: read_text_table(path))
 
@@ -135,10 +135,10 @@ class Csv(Rows):
         place = chance.randrange(len(self.endings))
         data, other = self.text(chance), self.text(chance)
         if chance.random() < 0.9:
-            data = spoil(chance, data, other, _TABLE)
+            data = corrupt(chance, data, other, _TABLE)
         packed = _pack(self.endings[place], data)
         if packed != data and chance.random() < 0.5:
-            packed = spoil(chance, packed, packed)
+            packed = corrupt(chance, packed, packed)
         return bytes([place]) + packed
 
     def text(self, chance: Chance) -> bytes:
@@ -220,21 +220,21 @@ class Npz(Rows):
             return bytes([place]) + self.header(chance, chance.choice(self.arrays))
         packed = chance.choice(self.zips)
         if chance.random() < 0.3:
-            return bytes([place]) + spoil(chance, packed, chance.choice(self.zips))
-        return bytes([place]) + spoil_zip(chance, packed, lambda name, content: self.header(chance, content))
+            return bytes([place]) + corrupt(chance, packed, chance.choice(self.zips))
+        return bytes([place]) + corrupt_zip(chance, packed, lambda name, content: self.header(chance, content))
 
     def header(self, chance: Chance, content: bytes) -> bytes:
         if chance.random() < 0.5:
-            return spoil(chance, content, chance.choice(self.arrays), _NPY)
+            return corrupt(chance, content, chance.choice(self.arrays), _NPY)
         dtype, order = chance.choice(_DTYPES), chance.choice(("True", "False", "0", "None"))
         text = f"{{'descr': {dtype}, 'fortran_order': {order}, 'shape': {chance.choice(_SHAPES)}, }}".encode()
         if chance.random() < 0.3:
-            text = spoil(chance, text, tokens=_NPY)
+            text = corrupt(chance, text, tokens=_NPY)
         return b"\x93NUMPY\x01\x00" + len(text[:60000]).to_bytes(2, "little") + text[:60000] + content[128:]
 
     def read(self, path: Path) -> None:
         super().read(path)
-        self.all_of(lambda: array_names(path), lambda: open_file(path, "x").whole())
+        self.all_of(lambda: array_names(path), lambda: open_file(path, "x").read_all())
 
 
 _NPY = (
@@ -264,8 +264,8 @@ class Xlsx(Rows):
     def input(self, chance: Chance) -> bytes:
         book, other = chance.choice(self.books), chance.choice(self.books)
         if chance.random() < 0.15:
-            return bytes([0]) + spoil(chance, book, other)
-        change = spoil_zip(chance, book, lambda name, content: spoil(chance, content, content, _XML))
+            return bytes([0]) + corrupt(chance, book, other)
+        change = corrupt_zip(chance, book, lambda name, content: corrupt(chance, content, content, _XML))
         return bytes([chance.randrange(4)]) + change
 
     def give(self, data: bytes) -> None:
@@ -343,7 +343,7 @@ class Images(Base):
 
     def input(self, chance: Chance) -> bytes:
         place, data = chance.choice(self.made)
-        return bytes([place]) + spoil(chance, data, chance.choice(self.made)[1], _IMAGE)
+        return bytes([place]) + corrupt(chance, data, chance.choice(self.made)[1], _IMAGE)
 
     def give(self, data: bytes) -> None:
         path = self.write("a" + self.endings[data[0] % len(self.endings)], data[1:])

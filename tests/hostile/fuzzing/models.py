@@ -15,7 +15,7 @@ import numpy as np
 from peer import record
 
 from fuzzing.base import JSON, Base, Chance, Targets
-from fuzzing.engine import rearrange, spoil, spoil_zip, zip_of
+from fuzzing.engine import corrupt, corrupt_zip, rearrange, zip_of
 from lanfit.errors import InputError, LanfitError
 from lanfit.models import loading
 from lanfit.models.architecture import check_architecture
@@ -121,7 +121,7 @@ class JsonTexts(Base):
             value = _renamed(value, chance)
         text = json.dumps(value).encode()
         return (
-            spoil(chance, text, json.dumps(chance.choice(self.values)).encode(), JSON)
+            corrupt(chance, text, json.dumps(chance.choice(self.values)).encode(), JSON)
             if chance.random() < 0.2
             else text
         )
@@ -167,8 +167,8 @@ class ModelFiles(Base):
     def input(self, chance: Chance) -> bytes:
         data, other = chance.choice(self.files), chance.choice(self.files)
         if self.ending == ".h5" or chance.random() < 0.2:
-            return spoil(chance, data, other, _HDF5)
-        return spoil_zip(chance, data, lambda name, content: _other_member(chance, name, content))
+            return corrupt(chance, data, other, _HDF5)
+        return corrupt_zip(chance, data, lambda name, content: _other_member(chance, name, content))
 
     def give(self, data: bytes) -> None:
         path = self.write("net" + self.ending, data)
@@ -190,7 +190,7 @@ _HDF5 = (
 def _other_member(chance: Chance, name: str, content: bytes) -> bytes:
     if name.endswith(".json") and chance.random() < 0.7:
         return json.dumps(rearrange(chance, json.loads(content))).encode()
-    return spoil(chance, content, content, JSON if name.endswith(".json") else _HDF5)
+    return corrupt(chance, content, content, JSON if name.endswith(".json") else _HDF5)
 
 
 def _model_file(number: int, ending: str) -> bytes:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fuzzing import files, kept, models, wire
+from fuzzing import files, models, stored_files, wire
 from fuzzing.base import Targets
 
-TARGETS: Targets = {**wire.TARGETS, **files.TARGETS, **models.TARGETS, **kept.TARGETS}
+TARGETS: Targets = {**wire.TARGETS, **files.TARGETS, **models.TARGETS, **stored_files.TARGETS}
 
 
 def make(name: str, folder: Path) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 from msgspec import inspect
 
 from fuzzing.base import FINGERPRINT, ID, JSON, MSGPACK, SECRET, Base, Chance, Targets, to_msgpack
-from fuzzing.engine import rearrange, spoil
+from fuzzing.engine import corrupt, rearrange
 from fuzzing.models import ARCHITECTURES, COMPILED
 from lanfit.data.text_labels import words_from_array
 from lanfit.errors import InputError, RemoteProtocolError
@@ -108,10 +108,10 @@ class Messages(Base):
                 message = rearrange(chance, message, example(chance.choice(self.kinds), chance))
             payload = to_msgpack(message)
             if chance.random() < 0.4:
-                payload = spoil(chance, payload, to_msgpack(example(chance.choice(self.kinds), chance)), MSGPACK)
+                payload = corrupt(chance, payload, to_msgpack(example(chance.choice(self.kinds), chance)), MSGPACK)
             frames.append(encode_frame(chance.choice((Kind.CONTROL,) * 12 + (*Kind,)), payload))
         data = b"".join(frames)
-        return spoil(chance, data, data) if chance.random() < 0.2 else data
+        return corrupt(chance, data, data) if chance.random() < 0.2 else data
 
     def give(self, data: bytes) -> None:
         chance = Chance(zlib.crc32(data))
@@ -156,7 +156,7 @@ def _of_noise(block: BlockSpec, chance: Chance) -> Mapping[str, Any]:
     memory = bytearray(numbers.tobytes())
     found = views(memoryview(memory), block.arrays)
     if "labels" in found:
-        text = spoil(chance, b'["a","b","c"]') if chance.random() < 0.5 else b'["a","b","c"]'
+        text = corrupt(chance, b'["a","b","c"]') if chance.random() < 0.5 else b'["a","b","c"]'
         found = {**found, "labels": np.frombuffer(text, np.uint8)}
     return found
 
@@ -181,7 +181,7 @@ class Words(Base):
         names = sorted(chance.choice(("a", "b", "é", "x" * 50, "1", "\x07")) + str(n) for n in range(5))
         value = rearrange(chance, names) if chance.random() < 0.5 else names
         text = json.dumps(value).encode()
-        return spoil(chance, text, tokens=JSON) if chance.random() < 0.7 else text
+        return corrupt(chance, text, tokens=JSON) if chance.random() < 0.7 else text
 
     def give(self, data: bytes) -> None:
         words_from_array(np.frombuffer(data, np.uint8))
@@ -211,17 +211,17 @@ class Login(Base):
         for turn in range(4):
             coming = peer.take_output()
             if turn >= step:
-                coming = self.spoilt(coming, chance)
+                coming = self.corrupted(coming, chance)
             with contextlib.suppress(RemoteProtocolError):
-                self.react(peer, peer.receive_bytes(self.said(tested)), other, -1)
+                self.react(peer, peer.receive_bytes(self.output(tested)), other, -1)
             size = chance.choice((1, 3, 1000))
             for start in range(0, len(coming), size):
                 self.react(tested, tested.receive_bytes(coming[start : start + size]), SECRET, refuses)
 
-    def said(self, session: Session) -> bytes:
+    def output(self, session: Session) -> bytes:
         return session.take_output()
 
-    def spoilt(self, coming: bytes, chance: Chance) -> bytes:
+    def corrupted(self, coming: bytes, chance: Chance) -> bytes:
         match chance.randrange(5):
             case 0:
                 return coming
@@ -236,7 +236,7 @@ class Login(Base):
                 at = chance.randrange(5, len(coming))
                 return coming[:at] + chance.randbytes(1) + coming[at + 1 :]
             case _:
-                return spoil(chance, coming, coming)
+                return corrupt(chance, coming, coming)
 
     def react(self, session: Session, events: Iterable[Event], secret: bytes, refuses: int) -> None:
         """What `connect` and `listen` do."""

@@ -50,7 +50,7 @@ def test_what_a_library_prints_does_not_disturb_the_messages(monkeypatch: pytest
     asyncio.run(talk())
 
 
-def test_the_death_of_a_child_is_told_with_its_last_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_death_of_a_child_is_reported_with_its_last_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     async def talk() -> None:
         child = await start(monkeypatch)
         await child.send(Say("my last words"))
@@ -63,7 +63,7 @@ def test_the_death_of_a_child_is_told_with_its_last_lines(monkeypatch: pytest.Mo
     asyncio.run(talk())
 
 
-def test_a_killed_child_is_told_by_its_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_child_is_reported_by_its_signal(monkeypatch: pytest.MonkeyPatch) -> None:
     async def talk() -> None:
         child = await start(monkeypatch)
         child.kill()
@@ -99,9 +99,9 @@ def test_a_child_that_speaks_to_a_parent_who_is_gone_ends_and_takes_its_temporar
         await child.send(Say(KEEP))
         kept = Path((await child.receive()).text)
         assert kept.is_file()
-        heard = child._process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
-        pipe = heard.get_extra_info("pipe")
-        heard.close()
+        received = child._process._transport.get_pipe_transport(1)  # type: ignore[attr-defined]
+        pipe = received.get_extra_info("pipe")
+        received.close()
         while not pipe.closed:  # else the child may answer before that, and waits for the next question
             await asyncio.sleep(0)
         await child.send(Say("and now"))

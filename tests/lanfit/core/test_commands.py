@@ -18,9 +18,9 @@ def test_memory_that_runs_out_is_one_line_and_an_exit_code(capsys: pytest.Captur
     with pytest.raises(SystemExit) as ended, reported(as_json=True):
         raise MemoryError
     assert ended.value.code == 4
-    output, said = capsys.readouterr()
+    output, printed = capsys.readouterr()
     assert "system.out-of-memory" in output
-    assert said.startswith("Error: there is not enough memory on this machine\n")
+    assert printed.startswith("Error: there is not enough memory on this machine\n")
 
 
 @pytest.mark.parametrize("text", ["a=" + "[" * 100_000, "a=" + "{b=" * 100_000])
@@ -41,7 +41,7 @@ def test_a_number_of_thousands_of_digits_is_an_error_of_the_file(number: str, ke
     )
 
 
-def test_a_program_that_gives_such_a_number_is_told() -> None:
+def test_a_program_that_gives_such_a_number_is_reported() -> None:
     with pytest.raises(InputError) as wrong:
         FIELDS["epochs"].read(1 << 100_000, "epochs")
     assert wrong.value.code == "value.too-many-digits"

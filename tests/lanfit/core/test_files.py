@@ -55,14 +55,14 @@ def test_a_file_that_is_too_short_for_its_arrays_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="only there is room taken at once")
-def test_a_full_disk_is_said_before_anything_is_received(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_before_anything_is_received(tmp_path: Path) -> None:
     with pytest.raises(LanfitError, match="the disk is full") as caught:
         BlockFile.create(tmp_path / "a.block", 1 << 60)
     assert caught.value.code == "disk.full"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_is_written_whole_and_nothing_else_is_left(tmp_path: Path) -> None:
+def test_a_file_is_written_completely_and_nothing_else_is_left(tmp_path: Path) -> None:
     atomic_write(tmp_path / "deep" / "a.json", "old")
     atomic_write(tmp_path / "deep" / "a.json", "new")
     assert [(path.name, path.read_text()) for path in (tmp_path / "deep").iterdir()] == [("a.json", "new")]

@@ -10,27 +10,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lanfit.core.logs import HistoryFile, append_log, csv_line, harmless_cell
+from lanfit.core.logs import HistoryFile, append_log, csv_line, sanitize_cell
 from lanfit.core.text import sanitize
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1+1", "\n=1+1", "＝1+1"])
 def test_text_that_a_spreadsheet_takes_for_a_formula_gets_a_quote_in_front(text: str) -> None:
-    assert harmless_cell(text) == "'" + text
+    assert sanitize_cell(text) == "'" + text
 
 
 def test_a_return_before_a_formula_is_no_way_around_it() -> None:
-    assert harmless_cell("\r=1+1") == "'\ufffd=1+1"
+    assert sanitize_cell("\r=1+1") == "'\ufffd=1+1"
 
 
 @pytest.mark.parametrize("text", ["cat", "a=b", "3-4", "", "naïve – 猫", "'quoted'", " =1"])
 def test_other_text_stays_as_it_is(text: str) -> None:
-    assert harmless_cell(text) == text
+    assert sanitize_cell(text) == text
 
 
 @given(st.text(st.characters()))
 def test_text_of_a_cell_can_be_written_as_utf_8_and_has_no_control_characters(text: str) -> None:
-    cleaned = harmless_cell(text)
+    cleaned = sanitize_cell(text)
     cleaned.encode("utf-8")
     assert not any(ord(letter) < 32 and letter not in "\t\n" for letter in cleaned)
     assert not cleaned.startswith(("=", "+", "-", "@", "\t", "\r"))
@@ -66,7 +66,7 @@ def test_any_name_of_a_metric_has_a_column_of_its_own_over_all_rounds(tmp_path: 
     ]
 
 
-def test_a_history_goes_on_over_the_rounds_whoever_writes_it_and_however_often(tmp_path: Path) -> None:
+def test_a_history_continues_over_the_rounds_whoever_writes_it_and_however_often(tmp_path: Path) -> None:
     """A client that is started again, joins late, or trains a round a second time."""
     path = tmp_path / "history.csv"
     for number, epochs in ((3, 2), (4, 1), (4, 2), (6, 1)):

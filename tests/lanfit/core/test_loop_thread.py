@@ -62,8 +62,8 @@ def test_a_ctrl_c_reaches_neither_the_loop_nor_processes_that_it_starts() -> Non
     async def look() -> tuple[bool, bool, bytes]:
         mask = lambda: signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])  # noqa: E731
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", tell, stdout=subprocess.PIPE)
-        said, _ = await process.communicate()
-        return mask(), await in_thread(mask), said.strip()
+        output, _ = await process.communicate()
+        return mask(), await in_thread(mask), output.strip()
 
     with LoopThread() as loop:
         assert loop.call(look()) == (True, True, b"True")

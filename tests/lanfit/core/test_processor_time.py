@@ -77,7 +77,7 @@ busy = lambda *_: {BUSY}
     assert ended_with(code + reads, path) == ENDED
 
 
-def test_a_reader_that_was_ended_so_is_told_in_words() -> None:
+def test_a_reader_that_was_ended_so_is_reported_in_words() -> None:
     assert ENDED is not None
     wrong = ReaderEnded(ENDED, "", 0).named("rows.xlsx")
     assert wrong.code == "file.reader-endless"

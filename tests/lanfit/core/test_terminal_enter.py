@@ -36,7 +36,7 @@ def echoes(terminal: Terminal) -> bool:
     return bool(termios.tcgetattr(terminal._answers.fileno())[3] & termios.ECHO)
 
 
-def test_each_enter_inside_the_block_is_heard() -> None:
+def test_each_enter_inside_the_block_is_noticed() -> None:
     pressed: queue.SimpleQueue[None] = queue.SimpleQueue()
     with at_a_terminal() as (keyboard, terminal), terminal.on_enter(lambda: pressed.put(None)) as possible:
         assert possible

@@ -47,7 +47,7 @@ def test_a_span_inside_a_span_of_the_same_name_counts_once(timings, clock):
     assert timings.seconds == {"train": 7.0, "validate": 2.0}
 
 
-def test_an_error_ends_the_span_and_goes_on_to_the_caller(timings, clock):
+def test_an_error_ends_the_span_and_continues_to_the_caller(timings, clock):
     def fail():
         with timings.span("send"):
             clock.now += 3

@@ -29,8 +29,8 @@ WITHIN: dict[str, Callable[[Path, str], object]] = {  # where something is put b
     "an outbox's block": lambda folder, name: Outbox(folder).new_block(name),
     "an entry's block": lambda folder, name: Outbox(folder).block(name),
     "a result's block": lambda folder, name: run_of(folder).block(name),
-    "a delivery of a task": lambda folder, name: run_of(folder).part(name, "lab-1", "0" * 64),
-    "a delivery of a client": lambda folder, name: run_of(folder).part("shard-1", name, "0" * 64),
+    "a delivery of a task": lambda folder, name: run_of(folder).partial_file(name, "lab-1", "0" * 64),
+    "a delivery of a client": lambda folder, name: run_of(folder).partial_file("shard-1", name, "0" * 64),
 }
 
 

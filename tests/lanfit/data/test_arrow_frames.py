@@ -13,7 +13,7 @@ ENDINGS = ["parquet", "feather"]
 
 
 @pytest.mark.parametrize("kind", ENDINGS)
-def test_without_pyarrow_the_two_ways_out_are_said(tmp_path, monkeypatch, kind):
+def test_without_pyarrow_the_two_ways_out_are_reported(tmp_path, monkeypatch, kind):
     path = tmp_path / f"x.{kind}"
     path.write_bytes(b"PAR1")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -42,7 +42,7 @@ FRAME = pd.DataFrame({"a": [1, 2, 3], "b": [0.5, 1.5, -2.25], "c": [True, False,
 
 def test_columns_of_numbers_are_read(save):
     chunk = open_file(save(FRAME))
-    np.testing.assert_array_equal(chunk.whole(), FRAME.to_numpy(np.float32))
+    np.testing.assert_array_equal(chunk.read_all(), FRAME.to_numpy(np.float32))
     assert chunk.columns == ("a", "b", "c")
 
 

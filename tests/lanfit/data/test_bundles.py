@@ -28,20 +28,20 @@ def test_the_names_say_which_array_is_which(tmp_path, names, folders):
             (tmp_path / name).mkdir()
             (tmp_path / name / ".gitkeep").touch()
     found = source(tmp_path)
-    np.testing.assert_array_equal(found.x[0].whole(), X)
+    np.testing.assert_array_equal(found.x[0].read_all(), X)
     assert found.targets["y"][0].values.tolist() == Y.tolist()
     assert found.test == 0
     assert found.notes == (f"all.npz: {names[0]} holds the inputs, {names[1]} the targets",)
     check_folders(tmp_path / "X", tmp_path / "Y")
     assert source(tmp_path, Target.INPUT).rows == 20
-    np.testing.assert_array_equal(source(tmp_path, Target.VALUES).targets["y"][0].whole(), Y)
+    np.testing.assert_array_equal(source(tmp_path, Target.VALUES).targets["y"][0].read_all(), Y)
 
 
 def test_its_own_test_rows_are_the_test_rows(tmp_path):
     np.savez(tmp_path / "mnist.npz", x_train=X[:15], y_train=Y[:15], x_test=X[15:], y_test=Y[15:], more=Y)
     found = source(tmp_path)
     assert (found.rows, found.test) == (20, 5)
-    np.testing.assert_array_equal(np.concatenate([chunk.whole() for chunk in found.x]), X)
+    np.testing.assert_array_equal(np.concatenate([chunk.read_all() for chunk in found.x]), X)
     np.testing.assert_array_equal(np.concatenate([part.values for part in found.targets["y"]]), Y)
     assert found.notes == (
         "mnist.npz: x_train holds the inputs, y_train the targets; x_test and y_test are the test rows; "
@@ -49,19 +49,19 @@ def test_its_own_test_rows_are_the_test_rows(tmp_path):
     )
 
 
-def test_files_in_x_and_y_come_first_and_that_is_said(tmp_path):
+def test_files_in_x_and_y_come_first_and_that_is_reported(tmp_path):
     np.savez(tmp_path / "all.npz", x=X, y=Y)
     for name, array in (("X", X), ("Y", Y)):
         (tmp_path / name).mkdir()
         np.savez(tmp_path / name / "part.npz", array + 1)
     found = source(tmp_path)
-    assert found.x[0].whole()[0, 0] == 1
+    assert found.x[0].read_all()[0, 0] == 1
     assert found.notes == ("all.npz next to X and Y is not read, because X and Y contain data",)
 
 
 def test_a_key_names_other_arrays(tmp_path):
     np.savez(tmp_path / "all.npz", x=X, y=Y, more=X + 1)
-    assert source(tmp_path, npz_key="more,y").x[0].whole()[0, 0] == 1
+    assert source(tmp_path, npz_key="more,y").x[0].read_all()[0, 0] == 1
 
 
 @pytest.mark.parametrize("names", [("a", "b"), ("x", "labels_of_x"), ("x", "X", "y"), ("x",)])

@@ -48,7 +48,7 @@ from lanfit.data.quantities import Reading, readings
         ("notes", ["", "NA", "?"], Kind.EMPTY),
     ],
 )
-def test_each_kind_of_column_is_told(name: str, cells: list[str], kind: Kind) -> None:
+def test_each_kind_of_column_is_reported(name: str, cells: list[str], kind: Kind) -> None:
     assert describe(name, cells).kind is kind
 
 
@@ -119,7 +119,7 @@ def test_rare_words_among_numbers_count_as_missing_and_are_named() -> None:
     assert describe("code", ["1", "2", "3", "unknown", "unknown"]).kind is Kind.CATEGORY
 
 
-def test_day_and_month_that_can_not_be_told_apart_are_doubtful() -> None:
+def test_day_and_month_that_can_not_be_distinguished_are_doubtful() -> None:
     assert "day first or month first" in describe("on", ["01/02/2020", "03/04/2020"]).doubt
     assert not describe("on", ["01/01/2020", "02/02/2020"]).doubt
     assert describe("on", ["01/13/2020", "03/04/2020"]).form == "mdy"

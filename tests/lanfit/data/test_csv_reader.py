@@ -20,7 +20,7 @@ from lanfit_server.prepare_data.text_tables import read_text_table
 
 
 def read_array(path, *, exact=False):
-    return read_labels(path).values if exact else open_file(path).whole()
+    return read_labels(path).values if exact else open_file(path).read_all()
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_many_blocks_give_the_same_rows_as_pandas(write, monkeypatch):
 def outcome(path):
     """The rows, or what is told instead."""
     try:
-        return open_file(path).whole().tolist()
+        return open_file(path).read_all().tolist()
     except InputError as error:
         return error.message
 
@@ -102,7 +102,7 @@ PLAIN_LINES = st.sampled_from(["1,2", "3.5,-4e2", "1e39,0", "", " ", "\t", "1,x"
 )
 @example(["1,2", "", "", "", "3,4"], "\n", 4, 2)
 @example(['"5', '6",7', "1,2"], "\n", 3, 2)
-def test_a_file_cut_into_pieces_is_read_as_one_that_is_not(write, lines, end, size, cores):
+def test_a_file_cut_into_chunks_is_read_as_one_that_is_not(write, lines, end, size, cores):
     path = write("first,second\n1,2\n" + end.join(lines))
     whole = outcome(path)
     with pytest.MonkeyPatch.context() as patch:
@@ -164,7 +164,7 @@ def test_what_is_wrong_is_named_with_line_and_column(write, text, message):
     assert caught.value.hint
 
 
-def test_what_nobody_has_thought_of_is_told_in_the_words_of_pandas(write, monkeypatch):
+def test_what_nobody_has_thought_of_is_reported_in_the_words_of_pandas(write, monkeypatch):
     import pandas
 
     def refuse(*_, **__):
@@ -262,20 +262,20 @@ def test_a_damaged_table_never_loses_or_gains_a_row_unseen(write, position, byte
         ('" a ", b\n "1.5" ,2\n3,4\n', ()),
     ],
 )
-def test_separators_and_decimal_signs_are_found_and_what_is_unusual_is_said(write, text, notes):
+def test_separators_and_decimal_signs_are_found_and_what_is_unusual_is_reported(write, text, notes):
     if text.startswith('" a "'):  # quotes inside a cell are no quotes
         with pytest.raises(InputError, match="is not a number"):
             read_array(write(text))
         return
     chunk = open_file(write(text))
-    np.testing.assert_array_equal(chunk.whole(), [[1.5, 2], [3, 4]])
+    np.testing.assert_array_equal(chunk.read_all(), [[1.5, 2], [3, 4]])
     assert chunk.notes == notes
 
 
 @pytest.mark.parametrize("text", ["price\n12,5\n13,75\n", "price\n12,5\n13,75", "\n\nprice\r\n12,5\r\n\r\n13,75\r\n"])
 def test_one_column_has_decimal_commas_where_a_comma_can_not_separate(write, text):
     chunk = open_file(write(text))
-    assert chunk.whole().tolist() == [[12.5], [13.75]]
+    assert chunk.read_all().tolist() == [[12.5], [13.75]]
     assert chunk.notes == ("read with decimal commas",)
 
 
@@ -332,7 +332,7 @@ def test_packed_files_are_read_like_any_other(write, ending):
     text = "\ufeff" + pandas.DataFrame(x.astype(float), columns=list("abcde")).to_csv(index=False, sep=";", decimal=",")
     path = write(PACK[ending](text.encode()), f"x.csv{ending.upper()}")
     chunk = open_file(path)
-    np.testing.assert_array_equal(chunk.whole(), x)
+    np.testing.assert_array_equal(chunk.read_all(), x)
     assert chunk.column(1) == 'column "b"'
     labels = read_labels(write(PACK[ending](b"kind\ncat\ndog\ncat\n"), f"x.csv{ending}"))
     assert (labels.values.ravel().tolist(), labels.words) == ([0, 1, 0], ("cat", "dog"))
@@ -395,7 +395,7 @@ def test_a_blank_label_is_named_by_its_row_also_where_it_looks_like_a_blank_line
     assert caught.value.code == "labels.empty"
 
 
-def test_an_empty_label_in_a_later_piece_is_named_by_its_row(write, monkeypatch):
+def test_an_empty_label_in_a_later_chunk_is_named_by_its_row(write, monkeypatch):
     monkeypatch.setattr(csvs, "CHUNK_BYTES", 8)
     with pytest.raises(InputError, match=r"x.csv, line 5, column \"label\": the cell is empty"):
         csvs.read_csv_labels(write("label,n\n" + "cat,1\n" * 3 + " ,2\ndog,1\n"))

@@ -21,7 +21,7 @@ from lanfit_server.prepare_data.text_tables import read_text_table
 
 
 def read_array(path):
-    return open_file(path).whole()
+    return open_file(path).read_all()
 
 
 def touch(folder, *names):
@@ -67,7 +67,7 @@ def test_what_systems_and_programs_leave_is_no_data(tmp_path, name):
 
 
 @pytest.mark.parametrize(("mark", "program"), [("~$part.csv", "Excel"), (".~lock.part.csv#", "LibreOffice")])
-def test_a_sheet_that_is_open_in_another_program_is_said(tmp_path, mark, program):
+def test_a_sheet_that_is_open_in_another_program_is_reported(tmp_path, mark, program):
     x = touch(tmp_path / "X", "part.csv", mark)
     assert files_source(x, None, Target.INPUT).notes == (
         f"part.csv is open in {program}: save and close it there first, the file lacks unsaved changes",
@@ -136,7 +136,7 @@ def test_every_ending_of_text_and_arrays_gives_the_same_rows(tmp_path):
     np.testing.assert_array_equal(read_array(tmp_path / "x.tsv.gz"), x)
     np.save(tmp_path / "x.npy", x.astype(np.uint8))
     chunk = open_file(tmp_path / "x.npy")
-    assert (chunk.dtype, chunk.whole().tolist()) == (np.uint8, x.tolist())
+    assert (chunk.dtype, chunk.read_all().tolist()) == (np.uint8, x.tolist())
     np.save(tmp_path / "y.npy", np.array(["cat", "dog"]))
     assert read_labels(tmp_path / "y.npy").words == ("cat", "dog")
     (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:-1])

@@ -41,7 +41,7 @@ def sources(tmp_path):
 
 def test_the_header_of_an_array_is_no_row(save):
     chunk = open_file(save(pd.DataFrame(FLOATS)))
-    np.testing.assert_array_equal(chunk.whole(), FLOATS.astype(np.float32))
+    np.testing.assert_array_equal(chunk.read_all(), FLOATS.astype(np.float32))
     assert chunk.notes == (f"the first line, 0, 1, 2, {TAKEN}",)
     assert chunk.column(1) == 'column "1"'
     two = open_file(save(pd.DataFrame(FLOATS[:, :2])))
@@ -70,7 +70,7 @@ def test_targets_that_are_numbers_are_held_against_x_as_labels_are(save, sources
     save(pd.DataFrame(FLOATS, columns=list("abc")))
     save(pd.Series(np.arange(20) + 5).to_frame(), "Y")
     source = sources(Target.VALUES)
-    np.testing.assert_array_equal(source.targets["y"][0].whole().ravel(), np.arange(20) + 5)
+    np.testing.assert_array_equal(source.targets["y"][0].read_all().ravel(), np.arange(20) + 5)
 
 
 def test_words_below_0_make_it_a_name(save):
@@ -83,15 +83,15 @@ def test_a_first_row_0_1_2_is_a_row_where_y_says_so(save, sources):
     save(pd.DataFrame(np.arange(60).reshape(20, 3)), header=False)
     save(pd.Series(LABELS, name="kind").to_frame(), "Y")
     source = sources()
-    np.testing.assert_array_equal(source.x[0].whole(), np.arange(60).reshape(20, 3))
+    np.testing.assert_array_equal(source.x[0].read_all(), np.arange(60).reshape(20, 3))
     assert any("the first line, 0, 1, 2, is read as a row, not as column numbers" in note for note in source.notes)
 
 
-def test_what_nothing_decides_is_read_as_a_row_and_said(save, sources):
+def test_what_nothing_decides_is_read_as_a_row_and_reported(save, sources):
     save(pd.DataFrame([[0, 1], [1, 0], [1, 1]]), header=False)
     save(pd.Series([0, 1, 1]).to_frame(), "Y", header=False)
     source = sources()
-    assert source.x[0].whole().tolist() == [[0, 1], [1, 0], [1, 1]]
+    assert source.x[0].read_all().tolist() == [[0, 1], [1, 0], [1, 1]]
     assert len([note for note in source.notes if "is read as a row" in note]) == 2
 
 
@@ -99,7 +99,7 @@ def test_an_index_that_counts_the_rows_is_left_out(save):
     for columns in (None, list("abc")):
         frame = pd.DataFrame(FLOATS, columns=columns)
         chunk = open_file(save(frame, index=True))
-        np.testing.assert_array_equal(chunk.whole(), FLOATS.astype(np.float32))
+        np.testing.assert_array_equal(chunk.read_all(), FLOATS.astype(np.float32))
         assert chunk.shape == (20, 3)
         assert chunk.notes == ("the first column has no name and numbers the rows: it is an index and is left out",)
         assert chunk.column(0) == f'column "{frame.columns[0]}"'
@@ -112,7 +112,7 @@ def test_an_index_that_counts_the_rows_is_left_out(save):
 def test_an_unnamed_column_that_does_not_count_is_refused(save):
     frame = pd.DataFrame(FLOATS, columns=list("abc"), index=np.random.default_rng(0).permutation(20))
     with pytest.raises(InputError, match="has no name") as caught:
-        open_file(save(frame, index=True)).whole()
+        open_file(save(frame, index=True)).read_all()
     assert "index=False" in caught.value.hint
 
 
@@ -121,12 +121,12 @@ def test_an_index_that_stops_counting_far_below_is_refused(tmp_path):
     index[4990] = 7
     pd.DataFrame({"a": index}, index=index).to_csv(tmp_path / "x.csv")
     with pytest.raises(InputError, match="line 1: column 1 has no name"):
-        open_file(tmp_path / "x.csv").whole()
+        open_file(tmp_path / "x.csv").read_all()
 
 
-def test_the_index_of_a_later_part_goes_on_counting(tmp_path):
+def test_the_index_of_a_later_part_continues_counting(tmp_path):
     pd.DataFrame({"a": [1.5, 2.5]}, index=[1000, 1001]).to_csv(tmp_path / "x.csv")
-    assert open_file(tmp_path / "x.csv").whole().tolist() == [[1.5], [2.5]]
+    assert open_file(tmp_path / "x.csv").read_all().tolist() == [[1.5], [2.5]]
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -143,10 +143,10 @@ def test_rows_of_x_and_labels_never_shift_against_each_other(tmp_path, x, header
         part.to_csv(tmp_path / name / "part.csv", header=header, index=index and header)
     source = files_source(tmp_path / "X", tmp_path / "Y", Target.CLASSES)
     labels = source.targets["y"][0].values.ravel().tolist()
-    read = source.x[0].whole()
-    said = " ".join(source.notes)
+    read = source.x[0].read_all()
+    output = " ".join(source.notes)
     if labels[0] == 0:  # nothing decides it: 0 and 1 may be a row, and 0 its label; that is said
-        assert "is read as a row" in said
+        assert "is read as a row" in output
         labels, read = labels[1:], read[1:]
     assert labels == list(range(1, len(x) + 1))
     np.testing.assert_array_equal(read, np.array(x, np.float32))
@@ -157,4 +157,4 @@ def test_a_sheet_of_numbers_in_excel_keeps_its_first_row(tmp_path):
     for row in ([0, 1, 1], [2, 3, 4]):
         book.active.append(row)
     book.save(tmp_path / "x.xlsx")
-    assert open_file(tmp_path / "x.xlsx").whole().tolist() == [[0, 1, 1], [2, 3, 4]]
+    assert open_file(tmp_path / "x.xlsx").read_all().tolist() == [[0, 1, 1], [2, 3, 4]]

@@ -41,21 +41,21 @@ def test_images_become_rows_in_natural_order_with_the_folders_as_labels(folder: 
     [x], [labels] = source.x, source.targets["y"]
     assert x.shape == (3, 4, 6, 3)
     assert x.dtype == np.uint8
-    assert np.array_equal(x.whole(), [noise(4, 6, 3) + np.uint8(n) for n in range(3)])
+    assert np.array_equal(x.read_all(), [noise(4, 6, 3) + np.uint8(n) for n in range(3)])
     assert labels.words == ("cat", "dog")
     assert labels.values.tolist() == [[0], [0], [1]]
     assert source.notes == ()
 
 
-def test_images_are_brought_to_the_size_of_the_model_and_it_is_said(folder: Path) -> None:
+def test_images_are_brought_to_the_size_of_the_model_and_that_is_reported(folder: Path) -> None:
     put(folder / "dog" / "2.png", noise(8, 8, 3))
     source = images_source(folder, None, Target.INPUT, (None, 2, 3, 1))
-    assert source.x[0].whole().shape == (4, 2, 3, 1)
+    assert source.x[0].read_all().shape == (4, 2, 3, 1)
     assert any("4 images of 2 sizes, resized to 2×3 pixels" in note for note in source.notes)
     assert any("colors are converted to gray" in note for note in source.notes)
 
 
-def test_files_in_y_are_not_read_and_it_is_said(folder: Path) -> None:
+def test_files_in_y_are_not_read_and_that_is_reported(folder: Path) -> None:
     (folder.parent / "Y").mkdir()
     (folder.parent / "Y" / "digits.csv").write_text("digit\n1\n")
     source = images_source(folder, folder.parent / "Y", Target.CLASSES, (None, 4, 6, 3))
@@ -103,38 +103,38 @@ def test_folders_of_images_need_no_targets_beside_them(folder: Path) -> None:
     check_folders(folder, folder.parent / "Y")
 
 
-def spoil_with_a_table(folder: Path) -> None:
+def corrupt_with_a_table(folder: Path) -> None:
     (folder / "digits.csv").write_text("a\n1\n")
 
 
-def spoil_with_a_note(folder: Path) -> None:
+def corrupt_with_a_note(folder: Path) -> None:
     (folder / "cat" / "list.txt").write_text("cats")
 
 
-def spoil_with_an_empty_class(folder: Path) -> None:
+def corrupt_with_an_empty_class(folder: Path) -> None:
     (folder / "horse").mkdir()
 
 
-def spoil_with_text(folder: Path) -> None:
+def corrupt_with_text(folder: Path) -> None:
     (folder / "cat" / "3.png").write_text("no image")
 
 
-def spoil_with_deep_pixels(folder: Path) -> None:
+def corrupt_with_deep_pixels(folder: Path) -> None:
     Image.fromarray(noise(4, 4).astype(np.uint16) * 256).save(folder / "cat" / "3.png")
 
 
 @pytest.mark.parametrize(
-    ("spoil", "code", "named"),
+    ("corrupt", "code", "named"),
     [
-        (spoil_with_a_table, "images.other-file", "digits.csv"),
-        (spoil_with_a_note, "images.other-file", "list.txt"),
-        (spoil_with_an_empty_class, "images.empty-class", "horse"),
-        (spoil_with_text, "images.damaged", "3.png"),
-        (spoil_with_deep_pixels, "images.deep", "3.png"),
+        (corrupt_with_a_table, "images.other-file", "digits.csv"),
+        (corrupt_with_a_note, "images.other-file", "list.txt"),
+        (corrupt_with_an_empty_class, "images.empty-class", "horse"),
+        (corrupt_with_text, "images.damaged", "3.png"),
+        (corrupt_with_deep_pixels, "images.deep", "3.png"),
     ],
 )
-def test_what_is_in_the_way_is_named(folder: Path, spoil, code: str, named: str) -> None:
-    spoil(folder)
+def test_what_is_in_the_way_is_named(folder: Path, corrupt, code: str, named: str) -> None:
+    corrupt(folder)
     with pytest.raises(InputError) as caught:
         images_source(folder, None, Target.CLASSES, (None, 4, 6, 3))
     assert caught.value.code == code
@@ -145,7 +145,7 @@ def test_a_damaged_image_is_named_when_it_is_read(folder: Path) -> None:
     path = folder / "cat" / "2.png"
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(InputError) as caught:
-        images_source(folder, None, Target.CLASSES, (None, 4, 6, 3)).x[0].whole()
+        images_source(folder, None, Target.CLASSES, (None, 4, 6, 3)).x[0].read_all()
     assert caught.value.code == "images.damaged"
     assert "2.png" in caught.value.message
 
@@ -157,7 +157,7 @@ def test_whatever_a_decoder_runs_into_is_a_damaged_image(
     source = images_source(folder, None, Target.CLASSES, (None, 4, 6, 3)).x[0]
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", Mock(side_effect=error))
     with pytest.raises(InputError) as caught:
-        source.whole()
+        source.read_all()
     assert caught.value.code == "images.damaged"
 
 

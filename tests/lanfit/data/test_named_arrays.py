@@ -85,7 +85,7 @@ def test_each_input_and_each_target_of_numbers_has_a_normalizer_of_its_own(tmp_p
     assert all(shard.normalizers is found for shard in prepared.shards)
 
 
-def test_arrays_are_found_by_name_or_in_the_order_that_is_said(tmp_path: Path) -> None:
+def test_arrays_are_found_by_name_or_in_the_given_order(tmp_path: Path) -> None:
     folder = saved(tmp_path, size=None, a=SIZE, grid=None, b=GRID, place=None, c=PLACE)
     named = prepare(request_in(folder, NamedArrays(("a", "b", "c"))))
     assert named.notes[0] == "flats.npz: a is input size, b is input grid, c is input place, in the order of the model"
@@ -99,7 +99,7 @@ def test_arrays_are_found_by_name_or_in_the_order_that_is_said(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("code", "named", "files", "said"),
+    ("code", "named", "files", "output"),
     [
         ("named.no-file", None, [], "no npz file"),
         ("named.several-files", None, ["one.npz", "two.npz"], "one.npz, two.npz"),
@@ -109,7 +109,7 @@ def test_arrays_are_found_by_name_or_in_the_order_that_is_said(tmp_path: Path) -
     ],
 )
 def test_what_is_wrong_with_the_file_is_named(
-    code: str, named: NamedArrays | None, files: list[str], said: str, tmp_path: Path
+    code: str, named: NamedArrays | None, files: list[str], output: str, tmp_path: Path
 ) -> None:
     (tmp_path / "X").mkdir()
     (tmp_path / "X" / "table.csv").write_text("1,2,3\n")  # a table says of no column whose it is
@@ -120,7 +120,7 @@ def test_what_is_wrong_with_the_file_is_named(
     with pytest.raises(InputError) as wrong:
         prepare(request_in(tmp_path, named))
     assert wrong.value.code == code
-    assert said in wrong.value.message
+    assert output in wrong.value.message
 
 
 def test_arrays_of_other_lengths_are_named(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_only_the_ids_that_the_embedding_of_an_input_knows_pass(tmp_path: Path) 
 
 
 def test_parts_are_taken_of_all_arrays(tmp_path: Path) -> None:
-    data = prepare(request_in(saved(tmp_path), dealing=Partitioning("parts", parts_of=4)))
+    data = prepare(request_in(saved(tmp_path), partitioning=Partitioning("parts", parts_of=4)))
     [shard] = take_parts(data, [PartRange(2, 3)], 4).shards
     numbers = shard.train.inputs["size"][:, 0].astype(int)
     np.testing.assert_array_equal(shard.train.targets["price"], PRICE[numbers])

@@ -21,7 +21,7 @@ from lanfit.errors import InputError
 
 
 def read_array(path):
-    return open_file(path).whole()
+    return open_file(path).read_all()
 
 
 def test_two_threads_do_not_read_headers_at_once(tmp_path, monkeypatch):

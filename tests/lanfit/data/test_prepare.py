@@ -108,7 +108,7 @@ def test_classes_are_in_their_proportions_in_every_part(request_):
         assert sorted(np.bincount(shard.validation.y, minlength=3)) == [1, 1, 1]
 
 
-def test_rows_are_reshaped_and_normalized_as_the_model_takes_them_and_it_is_said(request_):
+def test_rows_are_reshaped_and_normalized_as_the_model_takes_them_and_that_is_reported(request_):
     prepared = prepare(changed(request_, input_shape=(None, 2, 3, 1)))
     assert prepared.shards[0].train.x.shape == (21, 2, 3, 1)
     assert prepared.notes == ("rows of 6 values are read as 2×3×1, the model's input",)
@@ -116,7 +116,7 @@ def test_rows_are_reshaped_and_normalized_as_the_model_takes_them_and_it_is_said
     np.testing.assert_array_equal(prepared.shards[0].train.x.reshape(21, 6), prepare(request_).shards[0].train.x)
 
 
-def test_one_hot_encoding_is_said_and_the_labels_travel_as_they_are(request_):
+def test_one_hot_encoding_is_reported_and_the_labels_travel_as_they_are(request_):
     prepared = prepare(changed(request_, target=Target.ONE_HOT))
     assert prepared.notes == ("integer labels are one-hot encoded into the model's 3 outputs",)
     assert prepared.test_samples.y.shape == (12,)

@@ -60,7 +60,7 @@ def workbook(path: Path, rows: str) -> Path:
 
 
 def test_the_workbook_of_these_tests_is_one_when_nothing_is_wrong_with_it(tmp_path: Path) -> None:
-    assert open_file(workbook(tmp_path / "x.xlsx", FIRST)).whole().tolist() == [[1, 2]]
+    assert open_file(workbook(tmp_path / "x.xlsx", FIRST)).read_all().tolist() == [[1, 2]]
 
 
 @pytest.mark.parametrize("spelling", MADE_UP)
@@ -80,7 +80,7 @@ def test_a_workbook_that_ends_its_reader_is_a_file_that_can_not_be_read(
 
 #: A sitecustomize that does to a reader what native code does.
 @pytest.mark.parametrize(
-    ("does", "code", "said"),
+    ("does", "code", "output"),
     [
         ("os.abort()", "file.reader-died", "was ended by signal 6"),
         ("os._exit(3)", "file.reader-died", "ended with exit code 3"),
@@ -88,8 +88,8 @@ def test_a_workbook_that_ends_its_reader_is_a_file_that_can_not_be_read(
         ("bytearray(1 << 40)", "file.reader-memory", "within"),
     ],
 )
-def test_the_end_of_a_reader_is_told_by_the_file_and_by_how_it_ended(
-    does: str, code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_end_of_a_reader_is_reported_by_the_file_and_by_how_it_ended(
+    does: str, code: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = workbook(tmp_path / "x.xlsx", FIRST)
     (tmp_path / "python_calamine.py").write_text(f"import os\n{does}\n")
@@ -98,7 +98,7 @@ def test_the_end_of_a_reader_is_told_by_the_file_and_by_how_it_ended(
         open_file(path)
     assert wrong.value.code == code
     assert str(path) in wrong.value.message
-    assert said in wrong.value.message
+    assert output in wrong.value.message
 
 
 def test_every_kind_of_cell_comes_through_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +126,7 @@ def test_columns_come_through_as_they_were_and_damage_is_named(ending: str, tmp_
     path = tmp_path / f"x{ending}"
     table = pyarrow.table({"a": np.arange(5), "b": np.linspace(0, 1, 5)})
     (parquet.write_table if ending == ".parquet" else feather.write_feather)(table, str(path))
-    assert open_file(path).whole()[:, 0].tolist() == [0, 1, 2, 3, 4]
+    assert open_file(path).read_all()[:, 0].tolist() == [0, 1, 2, 3, 4]
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(InputError) as wrong:
         open_file(path)

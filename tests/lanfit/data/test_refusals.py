@@ -34,7 +34,7 @@ def refused(request, tmp_path):
                 book.active.append(row)
             book.save(path)
         with pytest.raises(InputError) as caught:
-            open_file(path).whole()
+            open_file(path).read_all()
         return caught.value
 
     return refused
@@ -64,7 +64,7 @@ def test_all_columns_in_the_way_are_named_at_once_with_what_is_proposed(refused)
     assert "x." in error.hint
 
 
-def test_where_each_column_begins_to_be_in_the_way_is_said(refused):
+def test_where_each_column_begins_to_be_in_the_way_is_reported(refused):
     error = refused([["a", "b", "c"], [1, 2, 3], [1, "x", 3], [1, 2, "y"]])
     assert '"x" in line 3' in error.message or '"x" in cell B3' in error.message
     assert '"y" in line 4' in error.message or '"y" in cell C4' in error.message
@@ -96,13 +96,13 @@ def test_the_hint_for_one_column_fits_what_it_holds(refused, rows, message, hint
     assert "lanfit prepare" in error.hint
 
 
-def test_a_row_that_was_taken_for_names_is_said(refused):
+def test_a_row_that_was_taken_for_names_is_reported(refused):
     error = refused([[0.49, 0.29, "cp"], [0.07, 0.4, "cp"], [0.07, 0.4, "im"]])
     assert error.message.endswith('"cp" is not a number; the first line was read as column names')
     assert "first line" not in refused([["a", "b"], [1, "cp"]]).message
 
 
-def test_a_table_that_lies_elsewhere_is_not_said_to_give_way(tmp_path, refused):
+def test_a_table_in_another_place_gets_no_advice_to_move_it(tmp_path, refused):
     assert "--replace" not in refused(ROWS, folder="more").hint
 
 
@@ -115,12 +115,12 @@ def test_columns_far_below_are_named_by_the_first_cell_alone(tmp_path, monkeypat
     path = tmp_path / "x.csv"
     path.write_text("a,b\n" + "1,2\n" * 1500 + "1,x\ny,2\n")
     with pytest.raises(InputError, match=r'line 1502, column "b": "x" is not a number'):
-        open_file(path).whole()
+        open_file(path).read_all()
 
 
 def test_a_comma_in_a_cell_may_be_the_decimal_sign(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text('a,b\n"9,50",2\n3,4\n')
     with pytest.raises(InputError, match='"9,50" is not a number') as caught:
-        open_file(path).whole()
+        open_file(path).read_all()
     assert "--decimal comma" in caught.value.hint

@@ -24,7 +24,7 @@ def write(tmp_path):
 
 
 def rows(path, **named):
-    return open_file(path, signs=Signs.named(named.get("decimal"), named.get("thousands"))).whole().tolist()
+    return open_file(path, signs=Signs.named(named.get("decimal"), named.get("thousands"))).read_all().tolist()
 
 
 PRICES = ['price\n"1,200"\n950\n"12,500"\n', "price\n1,200\n950\n12,500\n"]
@@ -62,7 +62,7 @@ def test_one_column_with_thousands_separators_is_refused_with_both_readings(writ
 def test_what_may_separate_thousands_is_refused_and_the_advice_works(write, text, message):
     path = write(text)
     with pytest.raises(InputError, match=message) as caught:
-        open_file(path).whole()
+        open_file(path).read_all()
     flag = caught.value.hint.partition("--thousands ")[2].split()[0].rstrip(",.")
     read = np.array(rows(path, thousands=flag))
     assert (np.abs(read) >= 1).all()
@@ -140,12 +140,12 @@ def test_what_pandas_writes_is_read_as_it_was_written_or_refused(write, table, p
     text = frame.to_csv(index=False, sep=separator, decimal=decimal, float_format=f"%.{places}f")
     path, refused = write(text), ""
     try:
-        read = open_file(path).whole()
+        read = open_file(path).read_all()
     except InputError as error:
         refused = error.code
     if refused:
         assert refused == "csv.ambiguous"
-        read = open_file(path, signs=Signs(decimal)).whole()
+        read = open_file(path, signs=Signs(decimal)).read_all()
     np.testing.assert_array_equal(read, values.astype(np.float32))
 
 
@@ -164,9 +164,9 @@ def test_what_pandas_writes_is_read_as_it_was_written_or_refused(write, table, p
         ("a|b\n1|2\n3|4\n", ("read with bars between the cells",)),
     ],
 )
-def test_other_encodings_and_separators_are_read_and_said(write, content, notes):
+def test_other_encodings_and_separators_are_read_and_reported(write, content, notes):
     chunk = open_file(write(content))
-    np.testing.assert_array_equal(chunk.whole(), [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(chunk.read_all(), [[1, 2], [3, 4]])
     assert chunk.notes == notes
     labels = read_labels(write(content))
     assert labels.values.tolist() == [[1, 2], [3, 4]]
@@ -174,7 +174,7 @@ def test_other_encodings_and_separators_are_read_and_said(write, content, notes)
 
 def test_the_line_is_named_below_a_line_that_names_the_separator(write):
     with pytest.raises(InputError, match='line 4, column "b": "x" is not a number'):
-        open_file(write("sep=;\na;b\n1;2\n3;x\n")).whole()
+        open_file(write("sep=;\na;b\n1;2\n3;x\n")).read_all()
 
 
 def test_a_letter_far_behind_the_first_lines_makes_a_file_windows_1252(write):
@@ -201,13 +201,13 @@ def test_words_are_the_same_in_every_encoding(write, words, encoding):
 def test_numpy_text_files_are_read(write, tmp_path):
     x = np.random.default_rng(0).normal(size=(40, 3))
     np.savetxt(tmp_path / "x.csv", x)
-    np.testing.assert_array_equal(open_file(tmp_path / "x.csv").whole(), x.astype(np.float32))
+    np.testing.assert_array_equal(open_file(tmp_path / "x.csv").read_all(), x.astype(np.float32))
 
 
 @pytest.mark.parametrize("mark", ["?", "-", ".", "*", "--", "NA", "null", "#N/A"])
 def test_a_first_row_with_a_mark_for_missing_is_data_and_the_mark_is_named(write, mark):
     with pytest.raises(InputError, match=r"line 1, column 2: .* marks a missing value") as caught:
-        open_file(write(f"63,{mark},145\n67,1,160\n37,1,130\n")).whole()
+        open_file(write(f"63,{mark},145\n67,1,160\n37,1,130\n")).read_all()
     assert caught.value.code == "csv.missing"
 
 

@@ -105,7 +105,7 @@ def test_regression_and_xx_read_every_kind_too(folders):
     assert all(y.shape == (len(x), 0) for x, y in parts(without))
 
 
-def test_what_is_unusual_is_said_once_for_all_files(folders):
+def test_what_is_unusual_is_reported_once_for_all_files(folders):
     x_dir, y_dir = folders(PRICES, endings=("csv", "csv", "csv"), y_endings=("npz", "npz", "csv"))
     notes = prepare(request_of(x_dir=x_dir, y_dir=y_dir, **REGRESSION)).notes
     assert "part-0.csv, part-1.csv, part-2.csv: read with semicolons between the cells and decimal commas" in notes
@@ -370,7 +370,7 @@ def test_rows_in_another_order_of_sizes_are_refused_wherever_they_come_from(tmp_
 
 
 @pytest.mark.parametrize("kind", ["csv", "xlsx", "npz"])
-def test_ids_that_float32_merges_are_said(tmp_path, kind):
+def test_ids_that_float32_merges_are_reported(tmp_path, kind):
     (tmp_path / "X").mkdir()
     ids = np.column_stack([7129300520 + np.arange(ROWS), np.arange(ROWS), np.arange(ROWS) * 2.0**24])
     save(tmp_path / "X" / f"part.{kind}", ids.astype(np.int64), ["id", "v", "w"])
@@ -383,7 +383,7 @@ def test_ids_that_float32_merges_are_said(tmp_path, kind):
     )
 
 
-def test_large_numbers_that_stay_apart_are_not_said():
+def test_large_numbers_that_stay_apart_are_not_reported():
     far = np.column_stack([np.arange(ROWS) * 1e9, np.arange(ROWS) + 1e8 + 0.5]).astype(np.float64)
     source = arrays_source([("x", far, None)], Target.INPUT)
     prepared = prepare(request_of(**(XX | {"input_shape": (None, 2), "output_shape": (None, 2)})), source=source)

@@ -8,7 +8,7 @@ from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
 from lanfit.core.seeds import derive_seed
 from lanfit.data.plan import plan_rows
-from lanfit.data.split import NO_CLASS, deal, folds, sample_rows, split_rows
+from lanfit.data.split import NO_CLASS, folds, partition, sample_rows, split_rows
 from lanfit.errors import InputError
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -56,21 +56,21 @@ def test_a_split_never_loses_a_row_and_always_holds_out_the_rounded_up_share(lab
 
 
 @given(shards=st.integers(2, 12), extra=st.integers(0, 150), seed=SEEDS)
-def test_dealing_without_classes_equals_k_fold(shards, extra, seed):
+def test_partitioning_without_classes_equals_k_fold(shards, extra, seed):
     rows = shards + extra
     theirs = [test for _, test in KFold(shards, shuffle=True, random_state=seed).split(np.zeros(rows))]
-    ours = deal(rows, shards, seed)
+    ours = partition(rows, shards, seed)
     assert [part.tolist() for part in ours] == [part.tolist() for part in theirs]
 
 
 @settings(max_examples=500)
 @pytest.mark.filterwarnings("ignore:The least populated class")
 @given(labels=LABELS, shards=st.integers(2, 8), seed=SEEDS)
-def test_dealing_with_classes_equals_stratified_k_fold_wherever_it_gives_one(labels, shards, seed):
+def test_partitioning_with_classes_equals_stratified_k_fold_wherever_it_gives_one(labels, shards, seed):
     labels = np.concatenate([labels, np.zeros(shards, int)])  # scikit-learn wants one class that is large enough
     folds = StratifiedKFold(shards, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels)
     theirs = [test.tolist() for _, test in folds]
-    assert [part.tolist() for part in deal(len(labels), shards, seed, labels)] == theirs
+    assert [part.tolist() for part in partition(len(labels), shards, seed, labels)] == theirs
 
 
 @settings(max_examples=300)
@@ -78,13 +78,13 @@ def test_dealing_with_classes_equals_stratified_k_fold_wherever_it_gives_one(lab
 def test_shards_hold_every_row_once_and_differ_by_at_most_one_row(labels, shards, seed):
     assume(shards <= len(labels))
     for classes in (None, labels):
-        parts = deal(len(labels), shards, seed, classes)
+        parts = partition(len(labels), shards, seed, classes)
         assert all_rows(*parts) == list(range(len(labels)))
         sizes = [len(part) for part in parts]
         assert max(sizes) - min(sizes) <= 1
 
 
-def test_a_class_with_one_row_is_dealt_by_chance_and_named():
+def test_a_class_with_one_row_is_assigned_at_random_and_named():
     labels = np.array([0] * 40 + [1] * 40 + [7])
     plan = plan_rows(81, 2, 0.2, 0.1, seed=0, classes=labels)
     assert any("class 7 has only one row" in text for text in plan.warnings)
@@ -98,7 +98,7 @@ def test_a_class_smaller_than_the_number_of_clients_is_named():
     assert plan.warnings == ("class 2 has fewer rows than the 5 clients: distributed at random",)
 
 
-def test_held_out_rows_that_are_fewer_than_the_classes_are_drawn_and_said():
+def test_held_out_rows_that_are_fewer_than_the_classes_are_drawn_and_reported():
     labels = np.repeat(np.arange(10), 5)
     plan = plan_rows(50, 1, 0.0, 0.1, seed=3, classes=labels)
     assert len(plan.shards[0].validation) == 5
@@ -158,7 +158,7 @@ def test_each_draw_of_a_plan_has_its_own_seed_and_is_scikit_learns():
 
 def test_every_class_reaches_every_shard_in_its_proportion():
     labels = np.array([0] * 90 + [1] * 9)
-    for part in deal(99, 3, 1, labels):
+    for part in partition(99, 3, 1, labels):
         assert np.bincount(labels[part]).tolist() == [30, 3]
 
 
@@ -179,7 +179,7 @@ def test_too_many_clients_for_the_rows_are_refused_with_the_numbers():
     with pytest.raises(InputError, match=r"2 of 10 rows are test rows, and the remaining 8 are too few for 9 clients"):
         plan_rows(10, 9, 0.2, 0.0, 0)
     with pytest.raises(InputError, match="3 rows can't be distributed to 4 clients") as caught:
-        deal(3, 4, 0)
+        partition(3, 4, 0)
     assert caught.value.code == "split.more-shards-than-rows"
     with pytest.raises(InputError, match=r"shard 1 of 3 has 1 row.*leaves none"):
         plan_rows(3, 3, 0.0, 0.1, 0)
@@ -233,30 +233,30 @@ def test_a_sample_is_what_scikit_learn_would_hold_out(rows, data, seed, kinds):
 def test_a_sample_of_no_or_too_many_rows_is_refused(samples):
     with pytest.raises(InputError, match=f"{samples} rows can't be selected from 10"):
         sample_rows(10, samples, 0)
-    for own_test in (0, 3):
+    for given_test in (0, 3):
         with pytest.raises(InputError, match=f"{samples} rows can't be selected from 10"):
-            plan_rows(10, 1, 0.2, 0.1, 0, own_test=own_test, samples=samples)
+            plan_rows(10, 1, 0.2, 0.1, 0, given_test=given_test, samples=samples)
 
 
 def test_rows_that_are_test_rows_already_stay_that():
-    plan = plan_rows(100, 3, 0.5, 0.1, 0, np.arange(100) % 2, own_test=20)
+    plan = plan_rows(100, 3, 0.5, 0.1, 0, np.arange(100) % 2, given_test=20)
     assert plan.test.tolist() == list(range(80, 100))
-    dealt = np.concatenate([np.concatenate([shard.train, shard.validation]) for shard in plan.shards])
-    assert sorted(dealt.tolist()) == list(range(80))
+    partitioned = np.concatenate([np.concatenate([shard.train, shard.validation]) for shard in plan.shards])
+    assert sorted(partitioned.tolist()) == list(range(80))
 
 
 def test_a_sample_takes_its_share_of_training_and_test_rows_and_of_each_class():
     classes = np.tile([0, 0, 1], 70)
-    plan = plan_rows(210, 2, 0.2, 0.1, 0, classes, own_test=30, samples=70)
+    plan = plan_rows(210, 2, 0.2, 0.1, 0, classes, given_test=30, samples=70)
     assert len(plan.test) == 10
     assert plan.test.min() >= 180
-    dealt = np.concatenate([np.concatenate([shard.train, shard.validation]) for shard in plan.shards])
-    assert len(set(dealt.tolist())) == len(dealt) == 60
-    assert dealt.max() < 180
-    assert np.bincount(classes[dealt]).tolist() == [40, 20]
-    again = plan_rows(210, 2, 0.2, 0.1, 0, classes, own_test=30, samples=70)
+    partitioned = np.concatenate([np.concatenate([shard.train, shard.validation]) for shard in plan.shards])
+    assert len(set(partitioned.tolist())) == len(partitioned) == 60
+    assert partitioned.max() < 180
+    assert np.bincount(classes[partitioned]).tolist() == [40, 20]
+    again = plan_rows(210, 2, 0.2, 0.1, 0, classes, given_test=30, samples=70)
     np.testing.assert_array_equal(plan.shards[0].train, again.shards[0].train)
-    assert (plan_rows(210, 2, 0.2, 0.1, 1, classes, own_test=30, samples=70).test != plan.test).any()
+    assert (plan_rows(210, 2, 0.2, 0.1, 1, classes, given_test=30, samples=70).test != plan.test).any()
 
 
 def test_a_sample_without_own_test_rows_is_planned_like_so_many_rows():
@@ -268,7 +268,7 @@ def test_a_sample_without_own_test_rows_is_planned_like_so_many_rows():
 
 def test_one_sample_can_not_be_a_training_and_a_test_row():
     with pytest.raises(InputError, match="1 row can't be divided into training and test rows"):
-        plan_rows(100, 1, 0.2, 0.0, 0, own_test=20, samples=1)
+        plan_rows(100, 1, 0.2, 0.0, 0, given_test=20, samples=1)
 
 
 def test_warnings_name_words():

@@ -21,7 +21,7 @@ Y = np.arange(ROWS) % 3
 REQUEST = data_request(
     x_dir=None, y_dir=None, input_shape=(None, 2), output_shape=(None, 3), target=Target.CLASSES, shards=1,
     batch_size=4, test_split=0.2, validation_split=0.1, normalizer="zscore", seed=0,
-    dealing=Partitioning("parts", parts_of=6),
+    partitioning=Partitioning("parts", parts_of=6),
 )  # fmt: skip
 RANGES = st.tuples(st.integers(1, 6), st.integers(1, 6)).map(lambda pair: PartRange(min(pair), max(pair)))
 
@@ -43,7 +43,9 @@ def test_rows_are_cut_into_stratified_parts_after_the_test_rows():
     for part in data.shards:
         counts = np.bincount(np.concatenate([part.train.y, part.validation.y]), minlength=3)
         assert counts.max() - counts.min() <= 1
-    whole = prepare(changed(REQUEST, dealing=Partitioning()), source=arrays_source([("rows", X, Y)], Target.CLASSES))
+    whole = prepare(
+        changed(REQUEST, partitioning=Partitioning()), source=arrays_source([("rows", X, Y)], Target.CLASSES)
+    )
     np.testing.assert_array_equal(data.test_samples.x, whole.test_samples.x)
 
 

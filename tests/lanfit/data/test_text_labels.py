@@ -68,7 +68,7 @@ def test_a_file_of_labels_needs_no_header_when_its_first_word_comes_again(tmp_pa
     assert (labels.values.ravel().tolist(), labels.words, labels.notes) == ([1, 0], ("cat", "dog"), ())
 
 
-def test_blanks_around_labels_are_left_out_and_that_is_said(tmp_path):
+def test_blanks_around_labels_are_left_out_and_that_is_reported(tmp_path):
     (tmp_path / "y.csv").write_text("kind\n cat\ndog \ncat\n")
     labels = read_labels(tmp_path / "y.csv")
     assert (labels.values.ravel().tolist(), labels.words) == ([0, 1, 0], ("cat", "dog"))

@@ -5,11 +5,11 @@ import tracemalloc
 
 import pytest
 
-from lanfit.data.threads import TO_BEGIN, ahead, have_room, in_order
+from lanfit.data.threads import TO_BEGIN, ahead, can_start_threads, in_order
 from lanfit.errors import InputError
 
 
-def test_files_are_read_at_the_same_time_and_the_first_error_is_the_one_that_is_told():
+def test_files_are_read_at_the_same_time_and_the_first_error_is_the_one_that_is_reported():
     meet = threading.Barrier(2, timeout=30)
 
     def work(item):
@@ -38,12 +38,12 @@ def test_what_is_done_ahead_comes_in_order_and_stays_a_few_items_ahead(threads):
     assert len(taken) == 40
 
 
-def test_pieces_are_worked_on_at_the_same_time():
+def test_chunks_are_worked_on_at_the_same_time():
     meet = threading.Barrier(2, timeout=30)
     assert sorted(ahead(lambda _: meet.wait(), range(2), 2)) == [0, 1]  # passes only if two are at work
 
 
-def test_an_error_is_told_where_its_result_would_come_and_ends_the_work():
+def test_an_error_is_reported_where_its_result_would_come_and_ends_the_work():
     def work(number):
         if number == 3:
             raise InputError("piece 3")
@@ -69,7 +69,7 @@ def test_all_threads_have_begun_before_one_works() -> None:
     assert counts[0] > 1
 
 
-def test_too_little_memory_for_a_thread_is_told_and_none_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_for_a_thread_is_reported_and_none_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     real = threading.Thread.start
     begun: list[threading.Thread] = []
 
@@ -86,16 +86,16 @@ def test_too_little_memory_for_a_thread_is_told_and_none_is_left(monkeypatch: py
     assert not begun[0].is_alive()
 
 
-def test_without_room_for_threads_one_item_is_taken_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_space_for_threads_one_item_is_taken_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lanfit.data.threads.TO_BEGIN", 1 << 50)
     assert set(in_order(lambda _: threading.current_thread(), range(3))) == {threading.current_thread()}
     assert set(ahead(lambda _: threading.current_thread(), range(3), 2)) == {threading.current_thread()}
 
 
-def test_memory_is_asked_for_as_a_stack_is_and_not_counted_as_used() -> None:
+def test_memory_is_requested_as_a_stack_is_and_not_counted_as_used() -> None:
     tracemalloc.start()
     try:
-        assert have_room(2)
+        assert can_start_threads(2)
         assert tracemalloc.get_traced_memory()[1] < TO_BEGIN
     finally:
         tracemalloc.stop()

@@ -41,7 +41,7 @@ def save(tmp_path):
 
 
 def values(path):
-    return open_file(path).whole()
+    return open_file(path).read_all()
 
 
 def rebuilt(path, change):
@@ -66,7 +66,7 @@ def rebuilt(path, change):
 )
 def test_numbers_are_read_with_or_without_names_and_empty_rows_and_columns(save, reader, rows, expected):
     chunk = open_file(save(rows))
-    np.testing.assert_array_equal(chunk.whole(), np.array(expected, np.float32))
+    np.testing.assert_array_equal(chunk.read_all(), np.array(expected, np.float32))
     assert chunk.shape == np.shape(expected)
     assert chunk.dtype == np.float32
 
@@ -81,10 +81,10 @@ def test_a_large_sheet_comes_back_to_the_bit(save, reader):
     np.testing.assert_array_equal(values(save([[f"c{i}" for i in range(30)], *x.tolist()])), x)
 
 
-def test_only_the_first_sheet_is_read_and_that_is_said(save, reader):
+def test_only_the_first_sheet_is_read_and_that_is_reported(save, reader):
     path = save([[1], [2]], change=lambda sheet: sheet.parent.create_sheet("more").append(["x"]))
     chunk = open_file(path)
-    assert chunk.whole().tolist() == [[1], [2]]
+    assert chunk.read_all().tolist() == [[1], [2]]
     assert chunk.notes == ('of its 2 sheets only the first, "Sheet", is read',)
     assert open_file(save([[1]])).notes == ()
 
@@ -150,7 +150,7 @@ def test_labels_are_read_exactly(save, reader, rows, expected, words):
     assert labels.words == words
 
 
-def test_a_first_label_that_is_taken_for_one_is_said(save, reader):
+def test_a_first_label_that_is_taken_for_one_is_reported(save, reader):
     assert read_labels(save([["dog"], ["cat"], ["dog"]])).notes == (
         "the first line is read as a label, not as a header",
     )
@@ -237,7 +237,7 @@ def test_a_formula_on_another_sheet_is_not_looked_at(save, reader):
     assert values(path).tolist() == [[60, 7], [70, 7]]
 
 
-def test_hidden_rows_and_columns_are_read_and_said(save, reader):
+def test_hidden_rows_and_columns_are_read_and_reported(save, reader):
     def hide(sheet):
         sheet.row_dimensions[3].hidden = True
         sheet.row_dimensions[900].hidden = True
@@ -245,7 +245,7 @@ def test_hidden_rows_and_columns_are_read_and_said(save, reader):
         sheet.column_dimensions["Z"].hidden = True
 
     chunk = open_file(save(BMI, change=hide))
-    assert chunk.whole().tolist() == [[60, 7], [70, 7]]
+    assert chunk.read_all().tolist() == [[60, 7], [70, 7]]
     assert chunk.notes == ("1 row and 1 column are hidden in the sheet, but read anyway",)
 
 
@@ -256,7 +256,7 @@ def test_a_chart_in_front_is_passed_over(save, reader):
         sheet.parent.create_chartsheet("Chart", 0).add_chart(chart)
 
     chunk = open_file(save(BMI, change=put_chart))
-    assert chunk.whole().tolist() == [[60, 7], [70, 7]]
+    assert chunk.read_all().tolist() == [[60, 7], [70, 7]]
     assert chunk.notes == ('of its 2 sheets only the first with cells, "Sheet", is read',)
 
 
@@ -330,7 +330,7 @@ def test_what_calamine_can_not_read_openpyxl_reads(save, monkeypatch):
         values(path)
 
 
-def test_without_any_reader_the_way_to_get_one_is_said(save, monkeypatch):
+def test_without_any_reader_the_way_to_get_one_is_reported(save, monkeypatch):
     path = save([[1]])
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     monkeypatch.setitem(sys.modules, "openpyxl", None)

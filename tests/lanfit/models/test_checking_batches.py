@@ -65,7 +65,7 @@ def test_a_score_is_keras_own_loss_with_regularization_and_its_predictions() -> 
         assert loss == pytest.approx(-np.log(probability).mean() + penalty, rel=1e-5)
 
 
-def test_a_model_with_an_adapted_layer_is_scored_with_the_weights_given() -> None:
+def test_a_model_with_an_adapted_layer_is_evaluated_with_the_weights_given() -> None:
     import keras
 
     def adapted(scale: float) -> Any:
@@ -200,7 +200,7 @@ def test_what_is_found_before_in_files_is_found_in_a_batch_too(loaded: Any) -> N
         assert error.value.code == code
 
 
-def test_logits_are_fine_when_the_loss_is_told(loaded: Any) -> None:
+def test_logits_are_fine_when_the_loss_expects_them(loaded: Any) -> None:
     import keras
 
     model = net(3, None)

@@ -39,7 +39,7 @@ def read(**config: Any) -> CompileSpec | None:
     return read_config(json.dumps(config))
 
 
-def whole(**config: Any) -> CompileSpec:
+def spec_of(**config: Any) -> CompileSpec:
     spec = read(**config)
     assert spec is not None
     return spec
@@ -47,7 +47,7 @@ def whole(**config: Any) -> CompileSpec:
 
 def test_an_h5_says_optimizer_loss_and_metrics_without_modules() -> None:
     loss = {"class_name": "BinaryCrossentropy", "config": {"from_logits": True}}
-    spec = whole(optimizer_config=ADAM, loss=loss, metrics=["acc"], weighted_metrics=["mse"], loss_weights=None)
+    spec = spec_of(optimizer_config=ADAM, loss=loss, metrics=["acc"], weighted_metrics=["mse"], loss_weights=None)
     assert spec.optimizer == {**ADAM, "module": "keras.optimizers", "registered_name": None}
     assert spec.loss == {**loss, "module": "keras.losses", "registered_name": None}
     assert spec.metrics == ("acc", "mse")
@@ -59,7 +59,7 @@ def test_an_h5_says_optimizer_loss_and_metrics_without_modules() -> None:
     ids=["plain", "lists", "by output"],
 )
 def test_one_output_may_be_compiled_in_lists_or_by_its_name(loss: Any, metrics: Any) -> None:
-    spec = whole(optimizer=None, loss=loss, metrics=metrics)
+    spec = spec_of(optimizer=None, loss=loss, metrics=metrics)
     assert (spec.loss, spec.metrics) == ("mse", ("mae",))
 
 
@@ -67,10 +67,10 @@ def test_one_output_may_be_compiled_in_lists_or_by_its_name(loss: Any, metrics: 
 def test_an_optimizer_as_keras_writes_it_on_pytorch_is_the_one_of_all_backends(name: str) -> None:
     module = f"keras.src.backend.torch.optimizers.torch_{name.lower()}"
     own = {"module": module, "class_name": name, "config": {"learning_rate": 0.002}, "registered_name": name}
-    spec = whole(optimizer=own, loss="mse")
+    spec = spec_of(optimizer=own, loss="mse")
     assert spec.optimizer == {**own, "module": "keras.optimizers", "registered_name": None}
     scaled = {"module": "keras.optimizers", "class_name": "LossScaleOptimizer", "registered_name": None}
-    spec = whole(optimizer={**scaled, "config": {"inner_optimizer": own}}, loss="mse")
+    spec = spec_of(optimizer={**scaled, "config": {"inner_optimizer": own}}, loss="mse")
     assert spec.optimizer is not None
     assert spec.optimizer["config"]["inner_optimizer"]["module"] == "keras.optimizers"
 
@@ -87,11 +87,11 @@ def test_what_is_not_built_in_is_refused_whatever_backend_it_says_it_is_of() -> 
 
 def test_a_function_of_keras_is_read_as_its_name() -> None:
     function = {"module": "builtins", "class_name": "function", "config": "mean_squared_error"}
-    assert whole(optimizer="adam", loss={**function, "registered_name": "function"}).loss == "mean_squared_error"
+    assert spec_of(optimizer="adam", loss={**function, "registered_name": "function"}).loss == "mean_squared_error"
 
 
 def test_a_loss_weight_is_kept() -> None:
-    assert whole(loss="mse", loss_weights=[0.5]).loss_weight == 0.5
+    assert spec_of(loss="mse", loss_weights=[0.5]).loss_weight == 0.5
 
 
 def test_a_file_that_says_neither_optimizer_nor_loss_is_not_compiled() -> None:
@@ -196,7 +196,7 @@ def test_a_spec_from_a_peer_goes_through_the_same_list() -> None:
 
 
 def test_a_spec_survives_its_json() -> None:
-    spec = override(whole(optimizer_config=ADAM, loss="mse", metrics=["mae"], loss_weights=[2.0]))
+    spec = override(spec_of(optimizer_config=ADAM, loss="mse", metrics=["mae"], loss_weights=[2.0]))
     assert read_spec(spec.to_json()) == spec
 
 
@@ -213,13 +213,13 @@ def test_an_uncompiled_model_is_an_error_that_names_the_flags() -> None:
 
 def test_a_file_without_an_optimizer_asks_for_that_flag_only() -> None:
     with pytest.raises(InputError) as error:
-        override(whole(loss="mse"))
+        override(spec_of(loss="mse"))
     assert "--optimizer" in error.value.hint
     assert "--loss" not in error.value.hint
 
 
 def test_what_the_operator_says_wins_and_the_rest_stays() -> None:
-    spec = whole(optimizer_config=ADAM, loss="mse", metrics=["mae"])
+    spec = spec_of(optimizer_config=ADAM, loss="mse", metrics=["mae"])
     changed = override(spec, loss="mae", metrics=["mse"])
     assert changed.optimizer == spec.optimizer
     assert (changed.loss, changed.metrics) == ("mae", ("mse",))
@@ -228,7 +228,7 @@ def test_what_the_operator_says_wins_and_the_rest_stays() -> None:
 
 
 def test_another_optimizer_comes_with_its_own_defaults() -> None:
-    spec = whole(optimizer_config=ADAM, loss="mse")
+    spec = spec_of(optimizer_config=ADAM, loss="mse")
     assert override(spec, optimizer="SGD").optimizer == optimizer_config("sgd")
     changed = override(spec, optimizer="rmsprop", learning_rate=0.5).optimizer
     assert changed is not None
@@ -236,7 +236,7 @@ def test_another_optimizer_comes_with_its_own_defaults() -> None:
 
 
 def test_a_schedule_survives_and_a_learning_rate_replaces_it() -> None:
-    spec = whole(optimizer_config={"class_name": "Adam", "config": {"learning_rate": SCHEDULE}}, loss="mse")
+    spec = spec_of(optimizer_config={"class_name": "Adam", "config": {"learning_rate": SCHEDULE}}, loss="mse")
     kept, replaced = override(spec).optimizer, override(spec, learning_rate=0.1).optimizer
     assert kept is not None
     assert replaced is not None
@@ -247,7 +247,7 @@ def test_a_schedule_survives_and_a_learning_rate_replaces_it() -> None:
 def test_a_learning_rate_reaches_the_optimizer_inside_that_of_mixed_precision() -> None:
     inner = {"module": "keras.optimizers", "class_name": "Adam", "config": {}, "registered_name": None}
     outer = {"class_name": "LossScaleOptimizer", "config": {"inner_optimizer": inner}}
-    changed = override(whole(optimizer_config=outer, loss="mse"), learning_rate=0.25).optimizer
+    changed = override(spec_of(optimizer_config=outer, loss="mse"), learning_rate=0.25).optimizer
     assert changed is not None
     assert changed["config"]["inner_optimizer"]["config"] == {"learning_rate": 0.25}
 
@@ -321,7 +321,7 @@ def test_a_model_is_compiled_with_what_the_spec_says() -> None:
 
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
     optimizer = {"class_name": "SGD", "config": {"learning_rate": SCHEDULE, "momentum": 0.5}}
-    compile_model(model, whole(optimizer_config=optimizer, loss="mse", metrics=["mae"]), steps_per_execution=4)
+    compile_model(model, spec_of(optimizer_config=optimizer, loss="mse", metrics=["mae"]), steps_per_execution=4)
     assert isinstance(model.optimizer, keras.optimizers.SGD)
     assert model.optimizer.momentum == 0.5
     assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
@@ -335,6 +335,6 @@ def test_options_that_keras_does_not_take_are_an_error_of_the_input() -> None:
     import keras
 
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
-    spec = whole(optimizer_config={"class_name": "Adam", "config": {"learning_speed": 3}}, loss="mse")
+    spec = spec_of(optimizer_config={"class_name": "Adam", "config": {"learning_speed": 3}}, loss="mse")
     with pytest.raises(InputError, match="learning_speed"):
         compile_model(model, spec)

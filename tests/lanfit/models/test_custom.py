@@ -112,7 +112,7 @@ def test_two_copies_of_a_file_are_the_same_file_and_a_changed_one_is_another(tmp
     assert "does not allow a.py" in custom_files.lacking(needed, custom_files.Allowed([other]).specs)
 
 
-def test_a_client_without_the_file_is_told_its_name_its_hash_and_the_flag(layers: Path) -> None:
+def test_a_client_without_the_file_gets_its_name_its_hash_and_the_flag(layers: Path) -> None:
     needed = [custom_files.allow(layers).spec]
 
     with pytest.raises(InputError) as error:
@@ -123,7 +123,7 @@ def test_a_client_without_the_file_is_told_its_name_its_hash_and_the_flag(layers
     assert "--custom-objects layers_of_mine.py" in error.value.hint
 
 
-def test_a_client_with_another_file_is_told_both_hashes_and_which_classes_it_lacks(layers: Path) -> None:
+def test_a_client_with_another_file_gets_both_hashes_and_the_missing_classes(layers: Path) -> None:
     needed = [custom_files.allow(layers).spec]
     (layers.parent / "own").mkdir()
     own = layers.parent / "own" / layers.name
@@ -136,8 +136,8 @@ def test_a_client_with_another_file_is_told_both_hashes_and_which_classes_it_lac
     assert needed[0].sha256[:12] in error.value.message
     assert allowed.specs[0].sha256[:12] in error.value.message
     assert "; mine>Triple is missing in it" in error.value.message
-    told = custom_files.lacking(needed, allowed.specs)
-    assert all(file.sha256[:12] in told for file in (*needed, *allowed.specs))
+    reported = custom_files.lacking(needed, allowed.specs)
+    assert all(file.sha256[:12] in reported for file in (*needed, *allowed.specs))
 
 
 def test_a_pinned_file_is_refused_once_it_has_changed(layers: Path) -> None:

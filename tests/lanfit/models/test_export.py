@@ -149,17 +149,17 @@ def test_a_final_model_takes_raw_bytes_in_a_process_without_lanfit(tmp_path: Pat
     x = np.random.RandomState(1).randint(0, 256, (16, 4, 4, 1)).astype(np.uint8)
     subtract, multiply = np.float32([10.0]), np.float32([1 / 245])
     final(tmp_path / "final.keras", model, constants(subtract, multiply))
-    said = in_a_plain_process(tmp_path / "final.keras", x, tmp_path)
+    output = in_a_plain_process(tmp_path / "final.keras", x, tmp_path)
     expected = model.predict((x.astype(np.float32) - subtract) * multiply, verbose=0)
-    np.testing.assert_allclose(said["predictions"], expected, rtol=1e-5, atol=1e-6)
-    assert said["loss"][1] < said["loss"][0]
+    np.testing.assert_allclose(output["predictions"], expected, rtol=1e-5, atol=1e-6)
+    assert output["loss"][1] < output["loss"][0]
 
 
 def test_a_collected_h5_opens_and_trains_in_a_process_without_lanfit(tmp_path: Path) -> None:
     model = net()
     write_model(tmp_path / "net.h5", *parts(model))
-    said = in_a_plain_process(tmp_path / "net.h5", rows(), tmp_path)
-    np.testing.assert_allclose(said["predictions"], model.predict(rows(), verbose=0), rtol=1e-5, atol=1e-6)
+    output = in_a_plain_process(tmp_path / "net.h5", rows(), tmp_path)
+    np.testing.assert_allclose(output["predictions"], model.predict(rows(), verbose=0), rtol=1e-5, atol=1e-6)
 
 
 def test_an_ensemble_opens_and_trains_in_a_process_without_lanfit(tmp_path: Path) -> None:
@@ -167,10 +167,10 @@ def test_an_ensemble_opens_and_trains_in_a_process_without_lanfit(tmp_path: Path
     architecture, compiled, _ = parts(models[0])
     members = [TrainedModel(get_weights(model), Normalizers.single(constants(3, 0.5))) for model in models]
     write_ensemble(tmp_path / "ensemble.keras", architecture, compiled, members)
-    said = in_a_plain_process(tmp_path / "ensemble.keras", rows(), tmp_path)
+    output = in_a_plain_process(tmp_path / "ensemble.keras", rows(), tmp_path)
     expected = np.mean([model.predict((rows() - 3) / 2, verbose=0) for model in models], axis=0)
-    np.testing.assert_allclose(said["predictions"], expected, rtol=1e-5, atol=1e-6)
-    assert said["loss"][1] < said["loss"][0]
+    np.testing.assert_allclose(output["predictions"], expected, rtol=1e-5, atol=1e-6)
+    assert output["loss"][1] < output["loss"][0]
 
 
 def test_a_final_model_has_the_constants_of_each_column(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_weights_of_another_model_are_refused_and_the_old_file_stays(tmp_path: P
     assert path.read_text() == "old"
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_a_file_is_written_completely_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file.txt"
     with atomic_file(path) as temporary:
         assert temporary.parent == path.parent

@@ -192,12 +192,12 @@ def train_and_write(loaded: LoadedModel, trained: Collection[str], folder: Path)
     named = Model(loaded.architecture, compiled, (None, 3), (None, 2), Target.CLASSES, normalizer.name, "none")
     member = TrainedModel(weights, Normalizers.single(normalizer))
     _, outputs = Evaluator(named).predict_and_evaluate([member], Samples.of(ROWS, LABELS))
-    scored = outputs["y"]
+    evaluated = outputs["y"]
     write_model(folder / "client.h5", loaded.architecture, compiled, weights)
     write_final(folder / "final.keras", loaded.architecture, compiled, member)
     for name, rows in [("client.h5", normalized), ("final.keras", ROWS)]:
         opened = keras.models.load_model(folder / name)
-        np.testing.assert_allclose(opened(rows), scored, rtol=1e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(opened(rows), evaluated, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
 def short(name: str) -> str:

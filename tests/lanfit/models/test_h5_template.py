@@ -145,7 +145,7 @@ def test_weights_of_another_model_are_refused_also_by_a_template(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "corrupt",
     [
         lambda file, arrays: file.create_dataset("a", data=arrays[0]),
         lambda file, arrays: [file.create_dataset(name, data=arrays[0]) for name in "ab"],
@@ -168,7 +168,7 @@ def test_weights_of_another_model_are_refused_also_by_a_template(tmp_path: Path)
     ],
 )
 def test_a_file_that_does_not_show_where_each_array_lies_is_no_template(
-    spoil: Callable[[Any, Any], Any], tmp_path: Path
+    corrupt: Callable[[Any, Any], Any], tmp_path: Path
 ) -> None:
     import h5py
 
@@ -178,7 +178,7 @@ def test_a_file_that_does_not_show_where_each_array_lies_is_no_template(
             file.create_dataset(str(number), data=array)
     assert H5Template.of(tmp_path / "good.h5", marked) is not None
     with h5py.File(tmp_path / "spoilt.h5", "w") as file:
-        spoil(file, marked)
+        corrupt(file, marked)
     assert H5Template.of(tmp_path / "spoilt.h5", marked) is None
 
 

@@ -246,7 +246,7 @@ def test_the_optimizer_of_mixed_precision_keeps_the_one_in_it() -> None:
 
 
 @pytest.mark.keras
-def test_the_keras_files_of_early_versions_are_told_apart(tmp_path: Path) -> None:
+def test_the_keras_files_of_early_versions_are_distinguished(tmp_path: Path) -> None:
     path = shutil.copy(DATA / "words.h5", tmp_path / "net.keras")
     assert load_model(path).architecture == load_model(DATA / "words.h5").architecture
     shutil.copy(DATA / "words.keras", path)

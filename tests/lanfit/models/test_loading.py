@@ -225,18 +225,18 @@ def test_a_file_cut_short_is_an_error_of_the_input(part: float, ending: str, tmp
     refused(path)
 
 
-def test_a_file_of_weights_only_is_told_apart(tmp_path: Path) -> None:
+def test_a_file_of_weights_only_is_distinguished(tmp_path: Path) -> None:
     digits_net().save_weights(tmp_path / "net.weights.h5")
     assert "only weights" in refused(tmp_path / "net.weights.h5").message
 
 
-def test_a_zip_that_is_no_model_is_told_apart(tmp_path: Path) -> None:
+def test_a_zip_that_is_no_model_is_distinguished(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "net.keras", "w") as archive:
         archive.writestr("config.json", "{}")
     assert "model.weights.h5" in refused(tmp_path / "net.keras").message
 
 
-def test_a_model_of_keras_1_is_told_apart(tmp_path: Path) -> None:
+def test_a_model_of_keras_1_is_distinguished(tmp_path: Path) -> None:
     path = tmp_path / "net.h5"
     digits_net().save(path)
     with h5py.File(path, "a") as file:
@@ -259,7 +259,7 @@ def test_a_lambda_and_a_custom_layer_are_refused_by_name(ending: str, tmp_path: 
     assert "layer 'my_own': the class Mine" in refused(path).message
 
 
-def test_a_loss_of_the_users_own_is_told_by_name_and_the_model_loads(tmp_path: Path) -> None:
+def test_a_loss_of_the_users_own_is_reported_by_name_and_the_model_loads(tmp_path: Path) -> None:
     import keras
 
     def my_loss(y_true: Any, y_pred: Any) -> Any:
@@ -300,7 +300,7 @@ def test_several_inputs_and_outputs_are_known_by_their_names(tmp_path: Path) -> 
         assert [(name, each.weight) for name, each in spec.outputs.items()] == [("kind", 1.0), ("sum", 0.5)]
 
 
-def test_arrays_that_nobody_could_tell_apart_are_refused(tmp_path: Path) -> None:
+def test_arrays_that_can_not_be_distinguished_are_refused(tmp_path: Path) -> None:
     import keras
     from keras import layers
 
@@ -468,7 +468,7 @@ def named_type(file: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "corrupt",
     [
         lambda file: file.attrs.__setitem__("model_config", 7),
         lambda file: file.attrs.__setitem__("model_config", np.arange(3)),
@@ -480,9 +480,9 @@ def named_type(file: Any) -> None:
     ],
     ids=["number", "array", "empty", "list", "version", "null dataset", "named type"],
 )
-def test_what_no_model_file_holds_is_an_error_of_the_input(spoil: Callable[[Any], None], tmp_path: Path) -> None:
+def test_what_no_model_file_holds_is_an_error_of_the_input(corrupt: Callable[[Any], None], tmp_path: Path) -> None:
     path = tmp_path / "net.h5"
     digits_net().save(path)
     with h5py.File(path, "r+") as file:
-        spoil(file)
+        corrupt(file)
     refused(path)

@@ -311,7 +311,7 @@ def test_kernels_of_theano_are_flipped(tmp_path: Path) -> None:
     assert "Theano" in loads(path, pictures, right).notes[0]
 
 
-def test_weights_of_another_model_are_told_by_layer(tmp_path: Path) -> None:
+def test_weights_of_another_model_are_reported_by_layer(tmp_path: Path) -> None:
     one = {"dense_1": FIRST, "dense_2": {"kernel": KERNEL_2}}
     for code, weights, message in [
         ("weights.other-layers", {"dense_1": FIRST}, "2 layers with weights, but the file has 1"),

@@ -41,8 +41,8 @@ def test_threads_and_backend_are_ours_whatever_the_users_keras_json_says(tmp_pat
         "    keras.config.image_data_format(), threads.get_intra_op_parallelism_threads(),\n"
         "    threads.get_inter_op_parallelism_threads()]))"
     )
-    said = run(code, KERAS_HOME=str(tmp_path), KERAS_BACKEND="torch").splitlines()[-1]
-    assert json.loads(said) == ["tensorflow", "float32", 1e-7, "channels_last", 3, 3]
+    output = run(code, KERAS_HOME=str(tmp_path), KERAS_BACKEND="torch").splitlines()[-1]
+    assert json.loads(output) == ["tensorflow", "float32", 1e-7, "channels_last", 3, 3]
 
 
 @pytest.mark.parametrize("backend", names())
@@ -62,8 +62,8 @@ def test_on_the_processor_every_backend_that_is_installed_comes_up_with_its_thre
         "jax": f"return {POOL} if sys.platform == 'linux' else 3",
         "torch": "import torch; return torch.get_num_threads()",
     }[backend]
-    said = run(f"def threads():\n    {threads}\n{code}", backend, KERAS_BACKEND="nonsense").splitlines()[-1]
-    assert json.loads(said) == ["cpu", backend, "channels_last", 3]
+    output = run(f"def threads():\n    {threads}\n{code}", backend, KERAS_BACKEND="nonsense").splitlines()[-1]
+    assert json.loads(output) == ["cpu", backend, "channels_last", 3]
 
 
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
@@ -103,8 +103,8 @@ def test_a_gpu_that_is_not_there_is_named_with_what_was_found(backend: str) -> N
         "except InputError as wrong:\n"
         "    print(wrong.message, '|', wrong.hint)\n"
     )
-    said = run(code, backend, CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu").splitlines()[-1]
-    assert said.startswith(
+    output = run(code, backend, CUDA_VISIBLE_DEVICES="-1", JAX_PLATFORMS="cpu").splitlines()[-1]
+    assert output.startswith(
         f"a GPU was requested (--device gpu), but {backend} finds only the cpu of this machine | Use "
     )
 

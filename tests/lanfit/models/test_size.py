@@ -54,14 +54,14 @@ def test_what_fits_and_what_is_not_known_is_let_through_to_keras() -> None:
     check_size("{}", [])
 
 
-def test_what_is_no_json_is_told_as_when_it_is_built() -> None:
+def test_what_is_no_json_is_reported_as_when_it_is_built() -> None:
     with pytest.raises(InputError) as caught:
         check_size('{"units": ' + "9" * 5000 + "}", TABLE)
     assert caught.value.code == "model.not-json"
 
 
 @pytest.mark.keras
-def test_no_layer_of_keras_has_fewer_weights_than_it_is_said_to_have() -> None:
+def test_no_layer_of_keras_has_fewer_weights_than_estimated() -> None:
     import keras
     from keras import layers
 

@@ -161,7 +161,7 @@ def test_another_version_is_refused_with_what_to_do(serve: Any, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("way", ["expected", "known"])
-def test_another_fingerprint_is_refused_before_anything_is_said(serve: Any, way: str) -> None:
+def test_another_fingerprint_is_refused_before_anything_is_reported(serve: Any, way: str) -> None:
     def known(address: str, fingerprint: bytes) -> None:
         raise RefusedError(f"{address} is known with another fingerprint than {fingerprint.hex()}")
 
@@ -217,14 +217,14 @@ def failure(port: int, host: str = "127.0.0.1", timeout: float = 10.0) -> Lanfit
     return asyncio.run(asyncio.wait_for(test(), 60))
 
 
-def test_nobody_listening_is_told_as_refused() -> None:
+def test_nobody_listening_is_reported_as_refused() -> None:
     error = failure(free_port())
     assert isinstance(error, ConnectionFailed)
     assert "refused the connection" in error.message
     assert "Start the server" in error.hint
 
 
-def test_an_unknown_name_is_told_as_one() -> None:
+def test_an_unknown_name_is_reported_as_one() -> None:
     error = failure(8470, host="no..name")
     assert "the name 'no..name' can't be resolved" in error.message
     assert "IP address" in error.hint
@@ -292,7 +292,7 @@ def test_every_way_of_not_getting_through_has_its_own_message_and_hint() -> None
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "output"),
     [
         (None, "the other side closed the connection without a message"),
         (
@@ -306,8 +306,8 @@ def test_every_way_of_not_getting_through_has_its_own_message_and_hint() -> None
         (TimeoutError(errno.ETIMEDOUT, "Connection timed out"), "the other machine can no longer be reached"),
     ],
 )
-def test_a_peer_that_died_is_one_that_ended_and_no_trouble_with_tls(error: Exception | None, said: str) -> None:
-    assert why_lost(error).startswith(said)
+def test_a_peer_that_died_is_one_that_ended_and_no_trouble_with_tls(error: Exception | None, output: str) -> None:
+    assert why_lost(error).startswith(output)
     assert "violation of protocol" not in why_lost(error)
 
 
@@ -326,7 +326,7 @@ def test_of_several_addresses_the_one_that_says_most_is_named(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n"])
-def test_something_else_that_answers_is_told_as_no_lanfit_server(answer: bytes) -> None:
+def test_something_else_that_answers_is_reported_as_no_lanfit_server(answer: bytes) -> None:
     async def test() -> LanfitError:
         async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(answer)
@@ -359,7 +359,7 @@ def test_who_drops_the_connection_in_the_handshake_may_be_a_server_that_ends() -
     assert "another program answers" not in error.message
 
 
-def test_another_tls_server_is_told_as_no_lanfit_server(identity: Identity) -> None:
+def test_another_tls_server_is_reported_as_no_lanfit_server(identity: Identity) -> None:
     async def test() -> None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(identity.path)
@@ -382,7 +382,7 @@ def test_a_server_that_takes_the_connection_and_says_nothing_is_given_up() -> No
     assert error.code == "connect.silent"
 
 
-def test_a_server_that_does_not_go_on_with_the_login_is_given_up(identity: Identity) -> None:
+def test_a_server_that_does_not_continue_the_login_is_given_up(identity: Identity) -> None:
     async def test() -> None:
         over = asyncio.Event()
 
@@ -400,7 +400,7 @@ def test_a_server_that_does_not_go_on_with_the_login_is_given_up(identity: Ident
     run(test())
 
 
-def test_a_server_that_goes_away_during_the_login_is_told_so(serve: Any) -> None:
+def test_a_server_that_goes_away_during_the_login_is_reported(serve: Any) -> None:
     async def test() -> None:
         async with serve() as server:
             server.gate.admit = lambda *_: (_ for _ in ()).throw(ConnectionFailed("gone"))
@@ -481,7 +481,7 @@ def test_a_byte_now_and_then_does_not_keep_a_login_alive_nor_others_out(serve: A
     run(test())
 
 
-def test_no_more_than_32_logins_at_once_and_the_next_is_told_to_come_back(serve: Any) -> None:
+def test_no_more_than_32_logins_at_once_and_the_next_must_come_back(serve: Any) -> None:
     async def test() -> None:
         async with serve(login_seconds=5) as server:
             silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(LOGINS)]

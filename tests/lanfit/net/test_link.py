@@ -351,7 +351,7 @@ def test_both_ends_notice_a_cable_cut_without_a_goodbye(serve: Any) -> None:
             for link in (client, there):
                 await asyncio.wait_for(link.closed.wait(), WAIT)
                 assert "nothing was received for" in link.reason
-                assert link.stood_still == "silent"
+                assert link.stalled == "silent"
 
     run(test())
 
@@ -369,7 +369,7 @@ def test_a_peer_that_takes_nothing_of_a_block_is_given_up_though_it_pings(serve:
             to_client.clear()
             with pytest.raises(ConnectionFailed, match="received nothing"):
                 await there.send_block(fetch, [memoryview(block)])
-            assert there.stood_still == "stuck"
+            assert there.stalled == "stuck"
             fetching.cancel()
 
     run(test())

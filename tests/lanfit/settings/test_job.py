@@ -108,8 +108,8 @@ def errors_of(text: str) -> str:
     """What is wrong with a job file; empty when nothing is."""
     try:
         read_toml(text, "job file", FIELDS)
-    except InputError as wrong:
-        return wrong.message
+    except InputError as error:
+        return error.message
     return ""
 
 
@@ -158,7 +158,7 @@ def test_a_file_that_is_none_is_named(tmp_path: Path, content: bytes | None, cau
         ({"data": "client", "samples": 5}, r"the server can.t limit the number of rows \(--samples 5\)"),
     ],
 )
-def test_what_is_said_about_the_data_fits_together(values: dict[str, object], cause: str) -> None:
+def test_what_is_reported_about_the_data_fits_together(values: dict[str, object], cause: str) -> None:
     with pytest.raises(InputError, match=cause) as wrong:
         make_job(values)  # type: ignore[arg-type]
     assert wrong.value.hint

@@ -60,7 +60,7 @@ def test_an_entry_that_is_no_client_with_its_parts_is_quoted(text: str) -> None:
     assert caught.value.code == "parts.no-list"
 
 
-def test_what_several_take_and_what_nobody_takes_is_said() -> None:
+def test_what_several_take_and_what_nobody_takes_is_reported() -> None:
     taken = {"a": PartRange(1, 4), "b": PartRange(3, 5), "c": PartRange(4, 4)}
     assert notes_on(8, taken) == [
         "part 3: chosen by a and b, which all train on those rows",
@@ -112,7 +112,7 @@ def test_parts_of_a_job_file_are_checked() -> None:
     assert make_job({**job, "parts": ("a:1-4",)}).parts == ("a:1-4",)
 
 
-def test_data_on_clients_can_be_taken_in_parts_but_not_be_dealt() -> None:
+def test_data_on_clients_can_be_taken_in_parts_but_not_be_partitioned() -> None:
     assert make_job({"data": "client", "parts_of": 3}).deal == "parts"
     with pytest.raises(InputError) as caught:
         make_job({"data": "client", "deal": "equal"})

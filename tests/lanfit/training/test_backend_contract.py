@@ -173,13 +173,13 @@ def test_validation_changes_nothing_and_begins_a_count_of_its_own(kit: Kit) -> N
     backend = kit.begun()
     line = epoch(backend)
     loss = backend.validate(np.arange(11))
-    scored = backend.finish_validation()
-    assert scored["loss"] == pytest.approx(loss)
-    assert set(scored) <= set(line)
+    evaluated = backend.finish_validation()
+    assert evaluated["loss"] == pytest.approx(loss)
+    assert set(evaluated) <= set(line)
     backend.validate(np.arange(3))
     assert backend.finish_validation()["loss"] != pytest.approx(loss), "of these rows alone"
     backend.validate(np.arange(11))
-    assert backend.finish_validation() == scored
+    assert backend.finish_validation() == evaluated
     assert [line, epoch(backend)] == lines
     assert_equal(backend.weights(), other.weights())
     far = kit.make()
@@ -194,15 +194,15 @@ def test_predictions_between_epochs_change_no_bit_of_training(kit: Kit) -> None:
     other = kit.begun()
     lines = [epoch(other), epoch(other), epoch(other)]
     backend = kit.begun()
-    found, told = [], []
+    found, reported = [], []
     for _ in range(3):
-        told.append(epoch(backend))
+        reported.append(epoch(backend))
         state = backend.state()
         found.append(np.array(backend.predict(kit.model, {"x": X[:7]})["y"]))
         assert_equal(backend.state(), state)
         again = backend.predict(kit.model, {"x": X[:7]})["y"]
         np.testing.assert_array_equal(again, found[-1])
-    assert told == lines
+    assert reported == lines
     assert_equal(backend.weights(), other.weights())
     assert [each.shape for each in found] == [(7, 3)] * 3
     assert found[0].dtype == np.float32
@@ -212,7 +212,7 @@ def test_predictions_between_epochs_change_no_bit_of_training(kit: Kit) -> None:
     assert np.abs(other_rows - found[2]).max() > 1e-6
 
 
-def test_a_state_is_all_that_another_process_needs_to_go_on_to_the_same_bits(kit: Kit) -> None:
+def test_a_state_is_all_that_another_process_needs_to_continue_to_the_same_bits(kit: Kit) -> None:
     backend = kit.begun()
     epoch(backend)
     state = backend.state()
@@ -260,7 +260,7 @@ def test_rows_that_were_placed_train_as_those_that_were_not(kit: Kit) -> None:
     assert epoch(backend) == line
 
 
-def test_scores_of_one_model_and_of_several(kit: Kit) -> None:
+def test_metrics_of_one_model_and_of_several(kit: Kit) -> None:
     backend = kit.make()
     member = TrainedModel(kit.weights)
     scores = backend.evaluate(kit.model, [member], TRAIN)

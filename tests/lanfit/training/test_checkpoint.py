@@ -68,8 +68,8 @@ class Waiting(Checkpointer):
 
     def __init__(self, folder: Path, key: bytes = KEY) -> None:
         folder.mkdir(exist_ok=True)
-        self.said: list[str] = []
-        super().__init__(folder / "state.checkpoint", key, self.said.append)
+        self.output: list[str] = []
+        super().__init__(folder / "state.checkpoint", key, self.output.append)
 
     def offer(self, take: Callable[[], Snapshot]) -> None:
         super().offer(take)
@@ -118,7 +118,7 @@ def spec(optimizer: str = "adam", **options: Any) -> CompileSpec:
 
 
 def train(
-    model: Given, job: FitJob, notes: Notes, keeper: Checkpointer | None = None, rows: TaskRows | None = None
+    model: Given, job: FitJob, notes: Notes, checkpointer: Checkpointer | None = None, rows: TaskRows | None = None
 ) -> FitResult:
     """Train in a new backend, whose process has drawn random numbers before."""
     import keras
@@ -127,7 +127,7 @@ def train(
     backend = KerasBackend()
     backend.load(*model)
     plain = (Samples.of(X, Y), Samples.of(X_VALIDATION, Y_VALIDATION))
-    return fit(backend, job, *((rows.train, rows.validation) if rows else plain), notes, keeper)
+    return fit(backend, job, *((rows.train, rows.validation) if rows else plain), notes, checkpointer)
 
 
 def assert_equal(one: FitResult, other: FitResult) -> None:
@@ -147,27 +147,27 @@ def cut_off(folder: Path, model: Given, job: FitJob, cut: int, rows: TaskRows | 
 def test_a_fit_that_is_cut_off_ends_with_the_same_bits(kind: str, tmp_path: Path) -> None:
     """Cut off twice, so that a checkpoint of a fit that was gone on with is gone on with, too."""
     model, job = given(kind), FitJob(epochs=6, batch_size=16, seed=5)
-    calm = train(model, job, Notes())
+    baseline = train(model, job, Notes())
     cut_off(tmp_path, model, job, 2)
     cut_off(tmp_path, model, job, 4)
-    notes, keeper = Notes(), Waiting(tmp_path)
-    assert_equal(train(model, job, notes, keeper), calm)
+    notes, checkpointer = Notes(), Waiting(tmp_path)
+    assert_equal(train(model, job, notes, checkpointer), baseline)
     assert notes.trained == [4, 5], "only the epoch that was cut off is trained again"
     assert len(notes.resumed) == 4
-    assert keeper.written == 1, "there is nothing to keep after the last epoch"
+    assert checkpointer.written == 1, "there is nothing to keep after the last epoch"
     assert epochs_kept(tmp_path / "state.checkpoint") == 5
-    assert keeper.said == []
+    assert checkpointer.output == []
 
 
 @pytest.mark.parametrize("cut", [1, 5])
 def test_patience_and_the_best_weights_so_far_are_gone_on_with(cut: int, tmp_path: Path) -> None:
     model, job = given("dense"), FitJob(epochs=40, batch_size=16, seed=5, patience=5)
     model = (model[0], spec(learning_rate=0.05).to_json(), model[2])
-    calm = train(model, job, Notes())
-    last = len(calm.history) - 1
+    baseline = train(model, job, Notes())
+    last = len(baseline.history) - 1
     assert 5 < last < 39
     cut_off(tmp_path, model, job, cut if cut == 1 else last)
-    assert_equal(train(model, job, Notes(), Waiting(tmp_path)), calm)
+    assert_equal(train(model, job, Notes(), Waiting(tmp_path)), baseline)
 
 
 def test_a_fold_is_gone_on_with(tmp_path: Path) -> None:
@@ -177,9 +177,9 @@ def test_a_fold_is_gone_on_with(tmp_path: Path) -> None:
     )
     shard = {"x_train": X, "y_train": Y, **TrainedModel({}).constants()}
     job = FitJob(4, 16, 5)
-    calm, *others = (rows_of_fold(message, Shard.of_block(message, shard), Fold(2, 3, 7, 0.2)) for _ in range(3))
+    baseline, *others = (rows_of_fold(message, Shard.of_block(message, shard), Fold(2, 3, 7, 0.2)) for _ in range(3))
     model = (architecture, compiled, weights)
-    expected = train(model, job, Notes(), rows=calm)
+    expected = train(model, job, Notes(), rows=baseline)
     cut_off(tmp_path, model, job, 2, others[0])
     notes = Notes()
     assert_equal(train(model, job, notes, Waiting(tmp_path), others[1]), expected)
@@ -258,84 +258,84 @@ def test_every_flipped_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
             read_checkpoint(path, KEY)
 
 
-def test_a_damaged_checkpoint_is_said_and_the_fit_starts_anew(tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_reported_and_the_fit_starts_again(tmp_path: Path) -> None:
     model, job = given("dense"), FitJob(3, 16, 5)
-    calm = train(model, job, Notes())
+    baseline = train(model, job, Notes())
     cut_off(tmp_path, model, job, 2)
     path = tmp_path / "state.checkpoint"
     path.write_bytes(path.read_bytes()[:-1])
-    notes, keeper = Notes(), Waiting(tmp_path)
-    assert_equal(train(model, job, notes, keeper), calm)
+    notes, checkpointer = Notes(), Waiting(tmp_path)
+    assert_equal(train(model, job, notes, checkpointer), baseline)
     assert notes.trained == [0, 1, 2]
-    assert len(keeper.said) == 1
-    assert "training starts over" in keeper.said[0]
+    assert len(checkpointer.output) == 1
+    assert "training starts over" in checkpointer.output[0]
 
 
-def test_a_state_of_another_model_is_said_and_the_fit_starts_anew(tmp_path: Path) -> None:
+def test_a_state_of_another_model_is_reported_and_the_fit_starts_again(tmp_path: Path) -> None:
     """Should a key ever lie: nothing of it gets into the model."""
     job = FitJob(3, 16, 5)
     cut_off(tmp_path, given("random layers"), job, 2)
     model = given("dense")
-    calm = train(model, job, Notes())
-    keeper = Waiting(tmp_path)
-    assert_equal(train(model, job, Notes(), keeper), calm)
-    assert len(keeper.said) == 1
+    baseline = train(model, job, Notes())
+    checkpointer = Waiting(tmp_path)
+    assert_equal(train(model, job, Notes(), checkpointer), baseline)
+    assert len(checkpointer.output) == 1
 
 
-def test_with_another_key_the_fit_starts_anew_without_a_word(tmp_path: Path) -> None:
+def test_with_another_key_the_fit_starts_again_without_a_word(tmp_path: Path) -> None:
     model, job = given("dense"), FitJob(3, 16, 5)
     cut_off(tmp_path, model, job, 2)
-    notes, keeper = Notes(), Waiting(tmp_path, b"another")
-    train(model, job, notes, keeper)
+    notes, checkpointer = Notes(), Waiting(tmp_path, b"another")
+    train(model, job, notes, checkpointer)
     assert notes.trained == [0, 1, 2]
-    assert keeper.said == []
+    assert checkpointer.output == []
 
 
 # --- when it is written ---------------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_is_said_once_and_training_goes_on(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_once_and_training_continues(tmp_path: Path) -> None:
     model, job = given("dense"), FitJob(4, 16, 5)
-    calm = train(model, job, Notes())
-    keeper, notes = Waiting(tmp_path), Notes()
+    baseline = train(model, job, Notes())
+    checkpointer, notes = Waiting(tmp_path), Notes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        assert_equal(train(model, job, notes, keeper), calm)
+        assert_equal(train(model, job, notes, checkpointer), baseline)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert len(keeper.said) == 1
-    assert "Training continues" in keeper.said[0]
-    assert keeper.written == 0
+    assert len(checkpointer.output) == 1
+    assert "Training continues" in checkpointer.output[0]
+    assert checkpointer.written == 0
     assert list(tmp_path.iterdir()) == [], "half a checkpoint was left"
 
 
-def test_without_memory_for_a_copy_training_goes_on(tmp_path: Path) -> None:
+def test_without_memory_for_a_copy_training_continues(tmp_path: Path) -> None:
     def take() -> Snapshot:
         raise MemoryError
 
-    keeper = Waiting(tmp_path)
-    keeper.offer(take)
-    keeper.offer(take)
-    assert len(keeper.said) == 1
+    checkpointer = Waiting(tmp_path)
+    checkpointer.offer(take)
+    checkpointer.offer(take)
+    assert len(checkpointer.output) == 1
 
 
-def test_without_room_for_a_thread_training_waits_for_its_checkpoint(
+def test_without_space_for_a_thread_training_waits_for_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lanfit.data.threads.TO_BEGIN", 1 << 50)
     monkeypatch.setattr(threading.Thread, "start", lambda self: pytest.fail("Python would wait for it for ever"))
-    keeper = Checkpointer(tmp_path / "state.checkpoint", KEY, print)
-    keeper.offer(small)
-    assert keeper.written == 1
+    checkpointer = Checkpointer(tmp_path / "state.checkpoint", KEY, print)
+    checkpointer.offer(small)
+    assert checkpointer.written == 1
 
 
 def test_nothing_is_written_where_the_folder_is_gone(tmp_path: Path) -> None:
     """The task was cancelled: nobody would remove it again."""
-    keeper = Waiting(tmp_path / "gone")
+    checkpointer = Waiting(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    keeper.offer(small)
-    assert (keeper.said, keeper.written) == ([], 0)
+    checkpointer.offer(small)
+    assert (checkpointer.output, checkpointer.written) == ([], 0)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -357,8 +357,8 @@ def test_one_checkpoint_at_a_time_is_written_and_training_does_not_wait_for_it(
         write(*arguments)
 
     monkeypatch.setattr(checkpoint, "write_checkpoint", slow)
-    keeper = Checkpointer(tmp_path / "state.checkpoint", KEY, print)
-    keeper.offer(small)
+    checkpointer = Checkpointer(tmp_path / "state.checkpoint", KEY, print)
+    checkpointer.offer(small)
     assert writing.wait(60)
     taken: list[int] = []
 
@@ -366,21 +366,21 @@ def test_one_checkpoint_at_a_time_is_written_and_training_does_not_wait_for_it(
         taken.append(1)
         return small()
 
-    keeper.offer(second)
+    checkpointer.offer(second)
     assert taken == []
     go.set()
-    keeper.close()
-    keeper.offer(second)
-    keeper.close()
-    assert (taken, keeper.written) == ([1], 2)
+    checkpointer.close()
+    checkpointer.offer(second)
+    checkpointer.close()
+    assert (taken, checkpointer.written) == ([1], 2)
 
 
 def test_short_epochs_do_not_write_one_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr(checkpoint, "INTERVAL_SECONDS", 2.0)
     monkeypatch.setattr(checkpoint, "perf_counter", lambda: clock[0])
-    keeper = Waiting(tmp_path)
+    checkpointer = Waiting(tmp_path)
     for _ in range(50):
         clock[0] += 0.125
-        keeper.offer(small)
-    assert keeper.written == 3
+        checkpointer.offer(small)
+    assert checkpointer.written == 3

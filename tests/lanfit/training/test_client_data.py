@@ -23,7 +23,7 @@ MODEL = Model("{}", "{}", (None, 4), (None, 5), Target.CLASSES, "zscore", "none"
 OWN = ClientData(8, 0.2, 0.1, 0, 3, None)
 
 
-def told_by_server(*words: str) -> Shard:
+def from_server(*words: str) -> Shard:
     return Shard(NO_SAMPLES, NO_SAMPLES, labels={"y": words})
 
 
@@ -39,13 +39,13 @@ def folder(tmp_path: Path) -> Path:
 def test_rows_are_drawn_as_anyone_can_draw_them(folder: Path) -> None:
     rows = ClientFiles().read(folder, MODEL, OWN)
     plan = plan_rows(60, 1, 0.2, 0.1, 3, np.unique(Y, return_inverse=True)[1])
-    dealt = told_by_server("ant", "bee", "cat", "dog")
-    shard = shard_of(rows, dealt)
+    partitioned = from_server("ant", "bee", "cat", "dog")
+    shard = shard_of(rows, partitioned)
     number = {"ant": 0, "cat": 2, "dog": 3}
     for samples, drawn in (
         (shard.train, plan.shards[0].train),
         (shard.validation, plan.shards[0].validation),
-        (rows_to_test(rows, dealt), plan.test),
+        (rows_to_test(rows, partitioned), plan.test),
     ):
         np.testing.assert_array_equal(samples.x, X[drawn])
         assert samples.y.tolist() == [number[word] for word in Y[drawn]]
@@ -58,23 +58,23 @@ def test_own_rows_are_for_models_of_one_input_and_one_output(folder: Path) -> No
     assert wrong.value.code == "own-data.several-arrays"
 
 
-def test_what_is_told_are_statistics_of_the_training_rows_and_names(folder: Path) -> None:
+def test_what_is_reported_are_statistics_of_the_training_rows_and_names(folder: Path) -> None:
     rows = ClientFiles().read(folder, MODEL, OWN)
-    told = statistics(rows)
-    assert list(told) == [*Moments.ARRAYS, LABELS]
-    np.testing.assert_allclose(told["mean"], rows.shards[0].train.x.mean(axis=0))
-    assert all(array.size <= 4 for name, array in told.items() if name != LABELS)
-    assert told[LABELS].tobytes() == b'["ant","cat","dog"]'
+    reported = statistics(rows)
+    assert list(reported) == [*Moments.ARRAYS, LABELS]
+    np.testing.assert_allclose(reported["mean"], rows.shards[0].train.x.mean(axis=0))
+    assert all(array.size <= 4 for name, array in reported.items() if name != LABELS)
+    assert reported[LABELS].tobytes() == b'["ant","cat","dog"]'
 
 
-def test_of_numbers_as_targets_statistics_are_told_and_no_labels(folder: Path) -> None:
+def test_of_numbers_as_targets_statistics_are_reported_and_no_labels(folder: Path) -> None:
     np.savez(folder / "Y" / "rows.npz", X[:, :1] * 2)
     regression = Model("{}", "{}", (None, 4), (None, 1), Target.VALUES, "none", "minmax")
-    told = statistics(ClientFiles().read(folder, regression, OWN))
-    assert list(told) == [*Moments.ARRAYS, *(f"target_{name}" for name in Moments.ARRAYS)]
+    reported = statistics(ClientFiles().read(folder, regression, OWN))
+    assert list(reported) == [*Moments.ARRAYS, *(f"target_{name}" for name in Moments.ARRAYS)]
 
 
-def test_rows_are_read_once_and_anew_for_another_model(folder: Path) -> None:
+def test_rows_are_read_once_and_again_for_another_model(folder: Path) -> None:
     files = ClientFiles()
     first = files.read(folder, MODEL, OWN)
     assert files.read(folder, MODEL, OWN) is first
@@ -94,11 +94,11 @@ def test_with_folds_no_validation_rows_are_drawn_and_folds_are_checked(folder: P
         ClientFiles().read(folder, MODEL, ClientData(24, 0.2, 0.1, 2, 3, None))
 
 
-@pytest.mark.parametrize("dealt", [{}, {LABELS: words_to_array(("ant", "bee"))}, {LABELS: np.zeros(3, np.uint8)}])
-def test_labels_that_the_server_does_not_know_are_an_error(folder: Path, dealt: dict[str, np.ndarray]) -> None:
+@pytest.mark.parametrize("partitioned", [{}, {LABELS: words_to_array(("ant", "bee"))}, {LABELS: np.zeros(3, np.uint8)}])
+def test_labels_that_the_server_does_not_know_are_an_error(folder: Path, partitioned: dict[str, np.ndarray]) -> None:
     rows = ClientFiles().read(folder, MODEL, OWN)
     with pytest.raises(InputError, match="not those that this client reported"):
-        shard_of(rows, Shard.of_block(MODEL, {**TrainedModel({}).constants(), **dealt}))
+        shard_of(rows, Shard.of_block(MODEL, {**TrainedModel({}).constants(), **partitioned}))
 
 
 def test_a_light_client_that_has_no_pandas_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

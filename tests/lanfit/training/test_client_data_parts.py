@@ -43,10 +43,10 @@ def test_parts_are_cut_from_what_is_not_for_the_test(folder: Path) -> None:
     assert numbers(taking(2, 3), folder)[0] == parts[1][0] | parts[2][0]
 
 
-def test_what_is_told_is_of_the_parts_alone(folder: Path) -> None:
+def test_what_is_reported_is_of_the_parts_alone(folder: Path) -> None:
     rows = ClientFiles().read(folder, MODEL, taking(2, 2))
-    told = statistics(rows)
-    np.testing.assert_allclose(told["mean"], rows.shards[0].train.x.mean(axis=0))
+    reported = statistics(rows)
+    np.testing.assert_allclose(reported["mean"], rows.shards[0].train.x.mean(axis=0))
     assert (rows.train, rows.validation, rows.test) == (18, 2, 20)
 
 

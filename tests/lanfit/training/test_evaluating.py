@@ -57,7 +57,7 @@ def classifier() -> Any:
     return model
 
 
-def test_classes_are_scored_as_scikit_learn_scores_them() -> None:
+def test_classes_are_evaluated_as_by_scikit_learn() -> None:
     y = RANDOM.integers(0, 4, 60)
     model, named, one = member(classifier, Target.CLASSES)
     evaluated, outputs = Evaluator(named).predict_and_evaluate([one], Samples.of(X, y))
@@ -69,7 +69,7 @@ def test_classes_are_scored_as_scikit_learn_scores_them() -> None:
     assert evaluated["loss"] == pytest.approx(model.evaluate(one.normalizers.x.apply(X), y, verbose=0), rel=1e-5)
 
 
-def test_several_members_are_scored_as_one_each_behind_its_own_normalizer() -> None:
+def test_several_members_are_evaluated_as_one_each_behind_its_own_normalizer() -> None:
     y = RANDOM.integers(0, 4, 60)
     first, named, one = member(classifier, Target.CLASSES)
     second, _, other = member(classifier, Target.CLASSES, "minmax")
@@ -106,7 +106,7 @@ def test_a_yes_or_no_model_is_cut_at_a_half_also_when_it_puts_out_logits(logits:
     assert evaluated["accuracy"] == pytest.approx(accuracy_score(y, likely > 0.5))
 
 
-def test_normalized_targets_are_scored_in_original_units() -> None:
+def test_normalized_targets_are_evaluated_in_original_units() -> None:
     import keras
 
     def make() -> Any:
@@ -126,7 +126,7 @@ def test_normalized_targets_are_scored_in_original_units() -> None:
     assert evaluated["loss"] == pytest.approx(float(np.mean((theirs - y) ** 2)), rel=1e-4)
 
 
-def test_no_rows_no_scores() -> None:
+def test_no_rows_no_metrics() -> None:
     _, named, one = member(classifier, Target.CLASSES)
     assert Evaluator(named).evaluate([one], Samples.of(X[:0], np.empty(0, np.int64))) == {}
 
@@ -140,7 +140,7 @@ def yes_or_no(*metrics: Any) -> Any:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_metrics_that_a_model_is_compiled_with_are_those_of_keras_beside_the_scores(
+def test_compiled_metrics_are_those_of_keras_next_to_the_standard_ones(
     monkeypatch: pytest.MonkeyPatch, at_once: bool
 ) -> None:
     """`at_once`: as the backend of the server does it; else as the others do."""
@@ -185,7 +185,7 @@ def test_several_members_have_compiled_metrics_too() -> None:
     assert evaluated["mse"] == pytest.approx(np.mean((mean - y) ** 2), rel=1e-4)
 
 
-def test_keras_accuracy_of_a_model_that_puts_out_logits_is_told_where_it_is_another() -> None:
+def test_keras_accuracy_of_a_model_that_puts_out_logits_is_reported_where_it_is_another() -> None:
     import keras
 
     def logits() -> Any:

@@ -120,7 +120,7 @@ def test_the_order_of_an_epoch_is_numpys_legacy_stream_for_the_seed_and_the_epoc
     assert epoch_order(7, 2, 9).tolist() != epoch_order(8, 2, 9).tolist()
 
 
-def test_validation_rows_are_scored_in_order_and_none_is_left_out() -> None:
+def test_validation_rows_are_evaluated_in_order_and_none_is_left_out() -> None:
     backend = LinearRegression()
     run(backend, FitJob(2, 4, 0))
     assert [row for kind, rows in backend.calls if kind == "validate" for row in rows] == [*range(11), *range(11)]
@@ -198,7 +198,7 @@ def test_progress_counts_steps_to_the_end_of_each_epoch() -> None:
     assert notes.progress[-1][3] == pytest.approx(notes.epochs[-1][1]["loss"])
 
 
-def test_a_slow_backend_is_asked_for_less_at_a_time_so_that_progress_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_backend_gets_smaller_requests_so_that_progress_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
     monkeypatch.setattr(loop, "perf_counter", lambda: clock[0])
     reported: list[float] = []
@@ -222,7 +222,7 @@ def test_a_slow_backend_is_asked_for_less_at_a_time_so_that_progress_comes(monke
     assert len(reported) < 100, "a fast step is not reported each time"
 
 
-def test_seconds_are_told_apart() -> None:
+def test_seconds_are_distinguished() -> None:
     result = run(LinearRegression(), FitJob(2, 8, 0))
     assert set(result.seconds) == {"compile", "train", "validate"}
     assert all(value > 0 for value in result.seconds.values())

@@ -30,7 +30,7 @@ def theirs(true, predicted):
 
 @settings(max_examples=300)
 @given(data=st.data(), rows=st.integers(1, 40), outputs=st.integers(1, 8))
-def test_class_scores_equal_scikit_learns(data, rows, outputs):
+def test_class_metrics_equal_scikit_learns(data, rows, outputs):
     true = data.draw(arrays(np.int32, rows, elements=st.integers(0, outputs - 1)))
     scores = data.draw(arrays(np.float32, (rows, outputs), elements=st.floats(0, 1, width=32)))
     expected = theirs(true, scores.argmax(axis=1))
@@ -41,7 +41,7 @@ def test_class_scores_equal_scikit_learns(data, rows, outputs):
 
 @settings(max_examples=300)
 @given(data=st.data(), rows=st.integers(1, 40))
-def test_scores_of_one_sigmoid_output_equal_scikit_learns(data, rows):
+def test_metrics_of_one_sigmoid_output_equal_scikit_learns(data, rows):
     true = data.draw(arrays(np.float32, (rows, 1), elements=st.sampled_from([0.0, 1.0])))
     scores = data.draw(arrays(np.float32, (rows, 1), elements=st.floats(0, 1, width=32)))
     expected = theirs(true[:, 0].astype(int), (scores[:, 0] > 0.5).astype(int))
@@ -50,7 +50,7 @@ def test_scores_of_one_sigmoid_output_equal_scikit_learns(data, rows):
 
 @settings(max_examples=300)
 @given(data=st.data(), shape=st.sampled_from([(2,), (9,), (5, 1), (7, 3), (4, 2, 3), (3, 4, 4, 1)]))
-def test_regression_scores_equal_scikit_learns(data, shape):
+def test_regression_metrics_equal_scikit_learns(data, shape):
     kind = data.draw(st.sampled_from(["random", "constant", "met"]))
     true = data.draw(arrays(np.float32, shape, elements=VALUES))
     true = np.full_like(true, true.flat[0]) if kind == "constant" else true
@@ -61,7 +61,7 @@ def test_regression_scores_equal_scikit_learns(data, shape):
     assert ours["r2"] == pytest.approx(r2_score(flat_true, flat), rel=1e-9, abs=1e-9)
 
 
-def test_a_constant_target_that_is_missed_scores_0_and_one_that_is_met_scores_1():
+def test_r2_of_a_constant_target_is_0_if_it_is_missed_and_1_if_it_is_met():
     assert regression_metrics(np.full(5, 3.0), np.arange(5.0))["r2"] == 0.0
     assert regression_metrics(np.full(5, 3.0), np.full(5, 3.0))["r2"] == 1.0
 
@@ -75,19 +75,19 @@ def test_a_single_row_has_no_r2_as_in_scikit_learn():
     assert np.isnan(ours["r2"])
 
 
-def test_labels_of_several_places_a_row_are_scored_place_by_place():
+def test_labels_of_several_places_a_row_are_evaluated_place_by_place():
     true = np.array([[0, 1], [2, 2]])
     scores = np.eye(3)[[[0, 1], [2, 0]]]
     assert classification_metrics(Target.CLASSES, true, scores)["accuracy"] == 0.75
 
 
-def test_an_autoencoder_is_scored_as_regression():
+def test_an_autoencoder_is_evaluated_as_regression():
     x = np.linspace(0, 1, 24, dtype=np.float32).reshape(2, 3, 4)
     assert metrics(Target.INPUT, x, x) == {"mae": 0.0, "r2": 1.0}
 
 
 @pytest.mark.parametrize(("true", "predicted"), [((0,), (0, 3)), ((4,), (3, 3))])
-def test_rows_that_do_not_pair_are_never_scored(true, predicted):
+def test_rows_that_do_not_pair_are_never_evaluated(true, predicted):
     with pytest.raises(ValueError, match="can't be compared"):
         classification_metrics(Target.CLASSES, np.zeros(true, int), np.zeros(predicted))
     with pytest.raises(ValueError, match="can't be compared"):

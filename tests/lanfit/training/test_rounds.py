@@ -295,10 +295,10 @@ def test_a_round_that_is_cut_off_is_gone_on_with_and_ends_with_the_same_bits(
     for notes in (Cutting(), Quiet()):
         backend = KerasBackend()
         backend.load(*given)
-        keeper = Waiting(tmp_path / "state.checkpoint", b"key", lambda text: None)
+        checkpointer = Waiting(tmp_path / "state.checkpoint", b"key", lambda text: None)
         rows = (Samples.of(X, Y, W), Samples.of(X_VALIDATION, Y_VALIDATION, W_VALIDATION))
         with suppress(Cut):
-            results.append(fit(backend, job, *rows, notes, keeper))
+            results.append(fit(backend, job, *rows, notes, checkpointer))
     assert notes.resumed == 2
     [gone_on] = results
     assert_equal(gone_on.weights, whole.weights)
@@ -359,7 +359,7 @@ def test_a_round_leaves_compiled_functions_as_they_are_prepared() -> None:
     assert tf.random.set_seed is set_seed
 
 
-def test_a_warm_pace_goes_on_where_it_was_and_changes_no_result() -> None:
+def test_a_warm_pace_continues_where_it_was_and_changes_no_result() -> None:
     model = net()
     given = (model.to_json(), spec().to_json(), get_weights(model))
     backend = KerasBackend()
@@ -393,7 +393,7 @@ def scheduled(kind: str, shift: int = 0) -> CompileSpec:
 
 
 @pytest.mark.parametrize("kind", ["sgd", "adam"])
-def test_a_schedule_goes_on_where_the_round_begins_and_gives_the_same_bits_warm(kind: str) -> None:
+def test_a_schedule_continues_where_the_round_begins_and_gives_the_same_bits_warm(kind: str) -> None:
     model, backend = net(), KerasBackend()
     given = (model.to_json(), scheduled(kind).to_json(), get_weights(model))
     # Five steps an epoch: in the second round the schedule is at step 5 and counts on, the optimizer is fresh.

@@ -143,14 +143,14 @@ def trained(loaded: LoadedModel, rows: Samples) -> tuple[Model, TrainedModel]:
 
 
 @pytest.mark.parametrize("kind", ["lists", "dicts"])
-def test_scores_of_each_output_are_scikit_learns_and_the_loss_is_keras_own(kind: str, tmp_path: Path) -> None:
+def test_metrics_of_each_output_are_scikit_learns_and_the_loss_is_keras_own(kind: str, tmp_path: Path) -> None:
     import keras
 
     _, loaded, rows = loaded_and_rows(kind, tmp_path)
     model, member = trained(loaded, rows)
     assert list(TrainedModel.of({**loaded.weights, **member.constants()}, model).weights) == list(loaded.weights)
     raw = Samples(rows.inputs, rows.targets)
-    scored, predictions = Evaluator(model).predict_and_evaluate([member], raw)
+    evaluated, predictions = Evaluator(model).predict_and_evaluate([member], raw)
     chosen = predictions["kind"].argmax(axis=1)
     expected = {
         "kind_accuracy": accuracy_score(TARGETS["kind"], chosen),
@@ -159,7 +159,7 @@ def test_scores_of_each_output_are_scikit_learns_and_the_loss_is_keras_own(kind:
         "price_r2": r2_score(TARGETS["price"], predictions["price"]),
     }
     for name, value in expected.items():
-        assert scored[name] == pytest.approx(value, rel=1e-5), name
+        assert evaluated[name] == pytest.approx(value, rel=1e-5), name
     assert predictions["price"].std() > 2  # in original units
 
     write_final(tmp_path / "final.keras", loaded.architecture, str(loaded.compile), member)
@@ -171,10 +171,10 @@ def test_scores_of_each_output_are_scikit_learns_and_the_loss_is_keras_own(kind:
     x, y = (pack_inputs(final, [*raw.inputs.values()]), pack_outputs(final, [*raw.targets.values()]))
     figures = final.evaluate(x, y, verbose=0, return_dict=True, batch_size=ROWS)
     for name in ("loss", "kind_loss", "price_loss", "kind_accuracy"):
-        assert scored[name] == pytest.approx(figures[name], rel=1e-4), name
+        assert evaluated[name] == pytest.approx(figures[name], rel=1e-4), name
     # With batches the losses are still the means over all rows.
     assert Evaluator(model).evaluate([member, member], raw)["price_loss"] == pytest.approx(
-        scored["price_loss"], rel=1e-4
+        evaluated["price_loss"], rel=1e-4
     )
 
 
@@ -195,7 +195,7 @@ def test_an_ensemble_gives_the_mean_of_each_output(tmp_path: Path) -> None:
         np.testing.assert_allclose(given[name], both[name], rtol=1e-4, atol=1e-4)
 
 
-def test_what_does_not_fit_one_output_or_input_is_told_with_its_name(tmp_path: Path) -> None:
+def test_what_does_not_fit_one_output_or_input_is_reported_with_its_name(tmp_path: Path) -> None:
     _, loaded, rows = loaded_and_rows("lists", tmp_path)
     check_batch(loaded.architecture, str(loaded.compile), loaded.weights, rows)
     wrong_place = Samples({**rows.inputs, "place": INPUTS["size"]}, rows.targets)

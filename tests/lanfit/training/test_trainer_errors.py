@@ -22,7 +22,7 @@ from lanfit.training.trainer import explained
         (lanfit_error("value.empty"), "value.empty", "the value is empty"),
     ],
 )
-def test_an_exception_is_told_in_the_words_of_the_table(failed: Exception, code: str, cause: str) -> None:
+def test_an_exception_is_reported_in_the_words_of_the_table(failed: Exception, code: str, cause: str) -> None:
     wrong = explained(failed)
     assert isinstance(wrong, LanfitError)
     assert wrong.code == code

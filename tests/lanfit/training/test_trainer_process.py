@@ -102,11 +102,11 @@ class Bench:
         paths = [str(self.folder / name) for name in ("data", f"result-{self.count}", f"checkpoints/{self.count}")]
         rows = self.shards[shard] if isinstance(shard, int) else shard
         await trainer.do(Fit(self.count, task, self.weights[weights], rows, paths[0], paths[1], copy, paths[2]))
-        said: list[Answer] = []
+        output: list[Answer] = []
         while not isinstance(answer := await asyncio.wait_for(self.answers.get(), 300), Trained):
             assert not isinstance(answer, NotDone), answer
-            said.append(answer)
-        return answer, [each for each in said if not isinstance(each, Ready)]
+            output.append(answer)
+        return answer, [each for each in output if not isinstance(each, Ready)]
 
 
 def changed(task: FitTask, **changes: Any) -> FitTask:
@@ -142,7 +142,7 @@ def test_the_nth_round_of_a_warm_trainer_is_that_of_a_fresh_one_to_the_bit(tmp_p
     asyncio.run(run_script())
 
 
-def test_a_round_scores_its_starting_weights_weighs_rows_and_writes_no_copy(tmp_path: Path) -> None:
+def test_a_round_evaluates_its_starting_weights_weighs_rows_and_writes_no_copy(tmp_path: Path) -> None:
     async def run_script() -> None:
         bench = Bench(tmp_path)
         rows = bench.shards[0].load()
@@ -151,15 +151,15 @@ def test_a_round_scores_its_starting_weights_weighs_rows_and_writes_no_copy(tmp_
         )
         async with bench.trainer() as trainer:
             task = changed(bench.task, score_start=True, local_steps=8)
-            trained, said = await bench.train(trainer, task, shard=heavy)
+            trained, output = await bench.train(trainer, task, shard=heavy)
             member = TrainedModel(bench.weights[0].load(), Normalizers.of(bench.model, rows))
             expected = Evaluator(bench.model).evaluate([member], Samples.of(rows["x_validation"], rows["y_validation"]))
             assert trained.scores == pytest.approx(expected)
             assert list(trained.scores) == ["loss", "accuracy", "precision", "recall", "f1"]
             assert trained.best_epoch == 1
-            steps = {(each.epoch, each.epochs, each.steps) for each in said if isinstance(each, Step)}
+            steps = {(each.epoch, each.epochs, each.steps) for each in output if isinstance(each, Step)}
             assert steps == {(1, 2, 5), (2, 2, 3)}
-            assert [each.epoch for each in said if isinstance(each, EpochDone)] == [0, 1]
+            assert [each.epoch for each in output if isinstance(each, EpochDone)] == [0, 1]
             assert not list(tmp_path.rglob("*.h5"))
 
             copy = tmp_path / "a.h5"

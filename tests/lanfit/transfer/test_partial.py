@@ -12,7 +12,7 @@ import pytest
 
 from lanfit.core.logs import cut_torn_line
 from lanfit.errors import lanfit_error
-from lanfit.transfer.partial import CHUNK, PartialBlock, SpoiltBlock, is_full, sums_of
+from lanfit.transfer.partial import CHUNK, CorruptBlock, PartialBlock, is_full, sums_of
 
 SIZE = 3 * CHUNK + 100
 BYTES = os.urandom(CHUNK) * 3 + os.urandom(100)
@@ -38,7 +38,7 @@ def test_at_most_one_chunk_is_sent_again_and_always_something(tmp_path: Path, ca
     again.close()
 
 
-def test_it_goes_on_over_several_links_and_is_whole_in_the_end(tmp_path: Path) -> None:
+def test_it_continues_over_several_links_and_is_whole_in_the_end(tmp_path: Path) -> None:
     interrupted(tmp_path / "a.part", CHUNK + 1)
     for end in (2 * CHUNK, SIZE):
         part = PartialBlock.open(tmp_path / "a.part", SIZE)
@@ -76,7 +76,7 @@ def test_what_no_sum_shows_is_found_by_the_id_and_nothing_of_it_is_left(tmp_path
     part = PartialBlock.open(path, SIZE)
     assert (part.offset, part.damaged) == (3 * CHUNK, False)
     part.view[part.offset :] = BYTES[part.offset :]
-    with pytest.raises(SpoiltBlock, match="everything is fetched again"):
+    with pytest.raises(CorruptBlock, match="everything is fetched again"):
         part.finish(ID)
     assert list(tmp_path.iterdir()) == []
 
@@ -90,7 +90,7 @@ def test_a_torn_list_of_sums_is_used_as_far_as_it_goes(tmp_path: Path) -> None:
     again.close()
 
 
-def test_a_file_of_another_size_or_without_sums_is_begun_anew(tmp_path: Path) -> None:
+def test_a_file_of_another_size_or_without_sums_is_begun_again(tmp_path: Path) -> None:
     path = tmp_path / "a.part"
     interrupted(path, SIZE)
     other = PartialBlock.open(path, SIZE + 1)

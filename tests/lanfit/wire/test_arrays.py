@@ -44,7 +44,9 @@ def test_arrays_come_out_of_their_block_as_they_went_in(arrays: dict[str, np.nda
 
 
 @given(ARRAYS, ARRAYS)
-def test_a_digest_goes_on_to_that_of_a_longer_block(first: dict[str, np.ndarray], more: dict[str, np.ndarray]) -> None:
+def test_a_digest_continues_to_that_of_a_longer_block(
+    first: dict[str, np.ndarray], more: dict[str, np.ndarray]
+) -> None:
     more = {f"after {name}": array for name, array in more.items()}
     begun = Digest(first)
     assert Digest(more, begun).id == block_of({**first, **more}).id
@@ -56,7 +58,7 @@ def test_every_array_begins_at_a_multiple_of_64() -> None:
     assert offsets(specs) == ([0, ALIGNMENT, 2 * ALIGNMENT], 4 * ALIGNMENT)
 
 
-def test_large_arrays_are_not_copied_into_pieces() -> None:
+def test_large_arrays_are_not_copied_into_chunks() -> None:
     array = np.arange(1000.0)
     first = next(buffers({"a": array}))
     assert np.shares_memory(np.frombuffer(first), array)

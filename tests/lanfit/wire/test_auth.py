@@ -182,7 +182,7 @@ def test_no_two_logins_look_alike_and_none_shows_the_password() -> None:
         assert PASSWORD not in one
 
 
-def test_a_client_of_another_version_is_told_so() -> None:
+def test_a_client_of_another_version_is_notified() -> None:
     server = ServerLogin(SERVER_ID, SALT, FINGERPRINT)
     hello = CLIENT_HELLO.pack(MAGIC, 2, 9, bytes(32), CLIENT_ID)
     assert server.receive(Frame(Kind.CLIENT_HELLO, hello)) == [OtherVersion(2, 9)]

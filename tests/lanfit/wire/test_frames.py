@@ -207,7 +207,7 @@ def test_garbage_raises_nothing_but_the_peers_error(garbage: bytes) -> None:
 
 @given(st.lists(st.binary(max_size=40)), st.integers(0, 200), st.integers(1, 30))
 @settings(deadline=None)
-def test_slices_are_the_bytes_of_the_pieces_from_the_offset_on(chunks: list[bytes], offset: int, size: int) -> None:
+def test_slices_are_the_bytes_of_the_chunks_from_the_offset_on(chunks: list[bytes], offset: int, size: int) -> None:
     cut = [b"".join(slice_) for slice_ in slices(map(memoryview, chunks), offset, lambda: size)]
     assert b"".join(cut) == b"".join(chunks)[offset:]
     assert all(len(slice_) == size for slice_ in cut[:-1])

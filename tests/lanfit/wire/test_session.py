@@ -94,7 +94,7 @@ def test_neither_side_says_or_takes_what_is_the_others_to_say(side: Side) -> Non
             Session(side, None).receive_bytes(echo_bytes(message))
 
 
-def test_nothing_is_said_or_taken_before_the_login() -> None:
+def test_nothing_is_reported_or_taken_before_the_login() -> None:
     client = Session(Side.CLIENT, ClientLogin(b"c" * 16, FINGERPRINT))
     with pytest.raises(LocalProtocolError, match="before the login"):
         client.encode(Ping())
@@ -165,7 +165,7 @@ def test_a_block_is_fetched_into_its_memory() -> None:
     assert into == block
 
 
-def test_data_is_only_sent_when_it_was_asked_for() -> None:
+def test_data_is_only_sent_when_it_was_requested() -> None:
     client, server = open_sessions()
     with pytest.raises(LocalProtocolError, match="did not ask"):
         server.encode_data_header(0, 0, 10)
@@ -185,7 +185,7 @@ def test_a_peer_can_not_ask_for_blocks_without_end() -> None:
         server.receive_bytes(echo_bytes(Fetch(BLOCK, 99)))
 
 
-def test_a_stream_is_asked_for_once() -> None:
+def test_a_stream_is_requested_once() -> None:
     _, server = open_sessions()
     server.receive_bytes(echo_bytes(Fetch(BLOCK, 1)))
     with pytest.raises(RemoteProtocolError, match="twice"):
@@ -199,10 +199,10 @@ def stepwise(session: Session, stream: bytes, step: int) -> Iterator[list[Event]
 
 def test_2000_mutated_conversations_raise_nothing_but_the_peers_error() -> None:
     random_ = random.Random(23)
-    said = b"".join(echo_bytes(message) for message in [*FROM_CLIENT, *EITHER])
+    printed = b"".join(echo_bytes(message) for message in [*FROM_CLIENT, *EITHER])
     broken = 0
     for _ in range(2000):
-        stream = bytearray(said)
+        stream = bytearray(printed)
         for _ in range(random_.randint(1, 3)):
             stream[random_.randrange(len(stream))] = random_.randrange(256)
         endings = []

@@ -184,7 +184,7 @@ def test_text_for_people_is_one_line_or_lines_that_are_marked(text: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("output", "shown"),
     [
         ("bye", "bye"),
         ("naïve – 猫 👩\u200d🔬 שלום", "naïve – 猫 👩\u200d🔬 שלום"),
@@ -195,23 +195,23 @@ def test_text_for_people_is_one_line_or_lines_that_are_marked(text: str) -> None
         ("x" * 5000, "x" * 999 + "…"),
     ],
 )
-def test_a_reason_is_shown_in_one_line_without_what_steers_a_terminal(said: str, shown: str) -> None:
-    assert arrived(Leave, {"type": "leave", "reason": said}) == Leave(shown)
-    assert arrived(Status, {"type": "status", "text": said}) == Status(shown)
+def test_a_reason_is_shown_in_one_line_without_what_steers_a_terminal(output: str, shown: str) -> None:
+    assert arrived(Leave, {"type": "leave", "reason": output}) == Leave(shown)
+    assert arrived(Status, {"type": "status", "text": output}) == Status(shown)
 
 
 def test_further_lines_of_a_log_are_marked_so_that_none_looks_like_one_of_the_server() -> None:
-    said = {"type": "failed", "run": "r", "task": "t", "error": "bad\nRun r: done", "hint": "", "log": ["a\x1b\nb"]}
-    failed = arrived(Failed, said)
+    output = {"type": "failed", "run": "r", "task": "t", "error": "bad\nRun r: done", "hint": "", "log": ["a\x1b\nb"]}
+    failed = arrived(Failed, output)
     assert isinstance(failed, Failed)
     assert failed.error == "bad\n  | Run r: done"
     assert failed.log == ("a\ufffd\n  | b",)
 
 
 def test_a_log_file_of_a_client_shows_which_lines_belong_together(tmp_path: Path) -> None:
-    said = arrived(LogLines, {"type": "log", "run": "r", "lines": ["one\n2026-01-01 00:00:00 two", "three"]})
-    assert isinstance(said, LogLines)
-    append_log(tmp_path / "client.log", said.lines)
+    output = arrived(LogLines, {"type": "log", "run": "r", "lines": ["one\n2026-01-01 00:00:00 two", "three"]})
+    assert isinstance(output, LogLines)
+    append_log(tmp_path / "client.log", output.lines)
     stamped, marked, last = (tmp_path / "client.log").read_text("utf-8").splitlines()
     assert re.fullmatch(r"[\d-]+ [\d:]+ one", stamped)
     assert marked == "  | 2026-01-01 00:00:00 two"
@@ -319,7 +319,7 @@ def test_the_log_of_a_server_shows_nothing_raw(tmp_path: Path) -> None:
     assert FORBIDDEN.search((tmp_path / "server.log").read_text("utf-8")) is None
 
 
-def test_no_character_of_a_category_that_is_not_shown_is_kept_by_mistake() -> None:
+def test_no_character_of_a_category_that_is_not_shown_is_kept_by_error() -> None:
     """Controls, halves of pairs, and all formats but the joiners and the signs that scripts write before numbers."""
     kept = {
         hex(code)

@@ -72,14 +72,14 @@ class Source:
 
 
 def test_a_block_that_is_here_is_not_sent_again_also_not_to_a_later_process(tmp_path: Path) -> None:
-    source, said = Source(arrays(0)), []
+    source, output = Source(arrays(0)), []
     [spec] = source.specs
     for _ in range(2):
-        cache = Cache(tmp_path, said.append)
+        cache = Cache(tmp_path, output.append)
         source.fetch(cache, spec)
         source.fetch(cache, spec)
     assert source.asked == [(spec.id, 0)]
-    assert said == []
+    assert output == []
     cache.clear()
     source.fetch(cache, spec)
     assert len(source.asked) == 2
@@ -106,85 +106,85 @@ def test_what_comes_is_counted_over_all_blocks_that_are_not_here_and_from_where_
     assert counted == sorted(counted)
 
 
-def test_a_block_that_was_damaged_meanwhile_is_fetched_again_and_that_is_said(tmp_path: Path) -> None:
-    source, said = Source(arrays(0)), []
+def test_a_block_that_was_damaged_meanwhile_is_fetched_again_and_that_is_reported(tmp_path: Path) -> None:
+    source, output = Source(arrays(0)), []
     [spec] = source.specs
-    source.fetch(Cache(tmp_path, said.append), spec)
+    source.fetch(Cache(tmp_path, output.append), spec)
     [path] = tmp_path.iterdir()
     with path.open("r+b") as file:
         file.seek(1000)
         file.write(bytes([file.read(1)[0] ^ 1]))
-    source.fetch(Cache(tmp_path, said.append), spec)
+    source.fetch(Cache(tmp_path, output.append), spec)
     assert len(source.asked) == 2
-    assert said == [f"{spec.id}.block in the cache is damaged and is fetched again."]
+    assert output == [f"{spec.id}.block in the cache is damaged and is fetched again."]
 
 
-def test_a_download_that_broke_off_goes_on_with_the_next_link_and_the_next_process(tmp_path: Path) -> None:
-    source, said = Source(arrays(0, 20)), []
+def test_a_download_that_broke_off_continues_over_the_next_link_and_in_the_next_process(tmp_path: Path) -> None:
+    source, output = Source(arrays(0, 20)), []
     [spec] = source.specs
     with pytest.raises(ConnectionFailed):
-        source.fetch(Cache(tmp_path, said.append), spec, cut_at=CHUNK + 5000)
-    source.fetch(Cache(tmp_path, said.append), spec)
+        source.fetch(Cache(tmp_path, output.append), spec, cut_at=CHUNK + 5000)
+    source.fetch(Cache(tmp_path, output.append), spec)
     assert source.asked == [(spec.id, 0), (spec.id, CHUNK)]
-    assert said == [f"{CHUNK:,} of {20 << 20:,} bytes are here already; receiving the rest."]
+    assert output == [f"{CHUNK:,} of {20 << 20:,} bytes are here already; receiving the rest."]
     assert [path.suffix for path in tmp_path.iterdir()] == [".block"]
 
 
-def test_a_flipped_bit_in_a_partial_file_is_fetched_again_and_that_is_said(tmp_path: Path) -> None:
-    source, said = Source(arrays(0, 20)), []
+def test_a_flipped_bit_in_a_partial_file_is_fetched_again_and_that_is_reported(tmp_path: Path) -> None:
+    source, output = Source(arrays(0, 20)), []
     [spec] = source.specs
     with pytest.raises(ConnectionFailed):
-        source.fetch(Cache(tmp_path, said.append), spec, cut_at=2 * CHUNK + 5000)
+        source.fetch(Cache(tmp_path, output.append), spec, cut_at=2 * CHUNK + 5000)
     part = tmp_path / f"{spec.id}.part"
     with part.open("r+b") as file:
         file.seek(CHUNK + 9)
         value = file.read(1)[0] ^ 4
         file.seek(CHUNK + 9)
         file.write(bytes([value]))
-    source.fetch(Cache(tmp_path, said.append), spec)
+    source.fetch(Cache(tmp_path, output.append), spec)
     assert source.asked[1] == (spec.id, CHUNK)
-    assert said[0] == f"{spec.id}.part is damaged from byte {CHUNK:,} on; the rest is fetched again."
+    assert output[0] == f"{spec.id}.part is damaged from byte {CHUNK:,} on; the rest is fetched again."
 
 
-def test_damage_that_no_sum_shows_is_found_before_the_block_is_used_and_that_is_said(tmp_path: Path) -> None:
-    source, said = Source(arrays(0, 20)), []
+def test_damage_that_no_sum_shows_is_found_before_the_block_is_used_and_that_is_reported(tmp_path: Path) -> None:
+    source, output = Source(arrays(0, 20)), []
     [spec] = source.specs
     with pytest.raises(ConnectionFailed):
-        source.fetch(Cache(tmp_path, said.append), spec, cut_at=2 * CHUNK + 5000)
+        source.fetch(Cache(tmp_path, output.append), spec, cut_at=2 * CHUNK + 5000)
     with (tmp_path / f"{spec.id}.part").open("r+b") as file:
         first, second = file.read(8), file.read(8)
         file.seek(0)
         file.write(second + first)
-    source.fetch(Cache(tmp_path, said.append), spec)
+    source.fetch(Cache(tmp_path, output.append), spec)
     assert source.asked == [(spec.id, 0), (spec.id, 2 * CHUNK), (spec.id, 0)]
-    assert said[1:] == [f"{spec.id}.part is damaged; all of it is fetched again."]
+    assert output[1:] == [f"{spec.id}.part is damaged; all of it is fetched again."]
 
 
 def test_what_was_not_used_for_longest_makes_room_and_never_what_is_in_use(tmp_path: Path) -> None:
-    source, said = Source(*(arrays(seed) for seed in range(4))), []
+    source, output = Source(*(arrays(seed) for seed in range(4))), []
     size = 1 << 17
-    cache = Cache(tmp_path, said.append, limit=2 * size)
+    cache = Cache(tmp_path, output.append, limit=2 * size)
     for age, spec in enumerate(source.specs[:2]):
         source.fetch(cache, spec)
         os.utime(tmp_path / f"{spec.id}.block", (1000 + age, 1000 + age))
     source.fetch(cache, source.specs[0])  # now the other one is older
     source.fetch(cache, source.specs[2])
     assert {path.stem for path in tmp_path.iterdir()} == {source.specs[0].id, source.specs[2].id}
-    assert len(said) == 1
-    assert "to free space" in said[0]
+    assert len(output) == 1
+    assert "to free space" in output[0]
     # More than the limit allows, but one piece of work needs it.
     source.fetch(cache, *source.specs[:3])
     assert {path.stem for path in tmp_path.iterdir()} == {spec.id for spec in source.specs[:3]}
-    source.fetch(Cache(tmp_path, said.append, limit=1), source.specs[3])
+    source.fetch(Cache(tmp_path, output.append, limit=1), source.specs[3])
     assert {path.stem for path in tmp_path.iterdir()} == {source.specs[3].id}
 
 
-def test_a_full_disk_is_made_room_on_and_else_it_is_said_and_waited_for(
+def test_a_full_disk_is_made_room_on_and_else_it_is_reported_and_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, said = Source(arrays(0), arrays(1)), []
+    source, output = Source(arrays(0), arrays(1)), []
     monkeypatch.setattr("lanfit_client.store.cache.AGAIN_SECONDS", 0.0)
-    cache = Cache(tmp_path, said.append)
+    cache = Cache(tmp_path, output.append)
     source.fetch(cache, source.specs[0])
     create, timeouts, refusals = BlockFile.create, list[bool](), list[Path]()
 
@@ -197,19 +197,19 @@ def test_a_full_disk_is_made_room_on_and_else_it_is_said_and_waited_for(
     monkeypatch.setattr(BlockFile, "create", full)
     source.fetch(cache, source.specs[1])
     assert {path.stem for path in tmp_path.iterdir()} == {source.specs[1].id}
-    assert not any("can't be received" in line for line in said)
+    assert not any("can't be received" in line for line in output)
 
     # What is in use does not make room: somebody has to.
     def wait(text: str, still: bool) -> None:
-        said.append(text)
+        output.append(text)
         timeouts.append(still)
 
     source.fetch(cache, source.specs[1], source.specs[0], wait=wait)
     assert len(refusals) == 4
     assert {path.stem for path in tmp_path.iterdir()} == {spec.id for spec in source.specs}
     assert timeouts == [True, False], "it is said once, and when it is over"
-    assert "Data can't be received: the disk is full" in said[-2]
-    assert said[-1] == "The data fits on the disk again."
+    assert "Data can't be received: the disk is full" in output[-2]
+    assert output[-1] == "The data fits on the disk again."
 
 
 @pytest.mark.parametrize("name", ["../x", "", "A" * 64, "zz"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from hold_points import Hold
+from breakpoints import Breakpoint
 from scripted_server import COMPILED, NETWORK, scripted_server, task, until
 
 from lanfit.data.labels import Target
@@ -52,9 +52,9 @@ def _a_checkpoint_after_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hold:
+def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Breakpoint:
     """Trainers stand still after their first epoch, and after the one that they go on from."""
-    hold = Hold(tmp_path / "hold")
+    hold = Breakpoint(tmp_path / "hold")
     for name, value in hold.environment.items():
         monkeypatch.setenv(name, value)
     return hold
@@ -62,13 +62,13 @@ def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hold:
 
 @asynccontextmanager
 async def training(
-    folder: Path, said: list[str]
+    folder: Path, output: list[str]
 ) -> AsyncIterator[tuple[Link, Agent, asyncio.Task[None], Lease, list[AnyMessage]]]:
     """An agent that was given a lease and what goes with it; with the link to it, and what it sent meanwhile."""
     lease, blocks = task()
     lease = msgspec.structs.replace(lease, fit=msgspec.structs.replace(lease.fit, epochs=EPOCHS))
     seen: list[AnyMessage] = []
-    async with scripted_server(folder, said) as (scripted, agent, running):
+    async with scripted_server(folder, output) as (scripted, agent, running):
         link = await scripted.links.get()
         await link.receive()
         await link.send(Welcome("0", "lab", False))
@@ -108,11 +108,11 @@ def epochs_of(messages: list[AnyMessage]) -> list[int]:
     return [int(found[1]) for line in lines if (found := re.match(rf"Epoch (\d+)/{EPOCHS} ", line))]
 
 
-def test_a_killed_trainer_is_replaced_and_goes_on_to_the_same_bits(tmp_path: Path, hold: Hold) -> None:
-    said: list[str] = []
+def test_a_killed_trainer_is_replaced_and_continues_to_the_same_bits(tmp_path: Path, hold: Breakpoint) -> None:
+    output: list[str] = []
 
     async def run_script() -> None:
-        async with training(tmp_path, said) as (link, agent, running, lease, seen):
+        async with training(tmp_path, output) as (link, agent, running, lease, seen):
             await kept(tmp_path / "client")
             kill_trainer(agent)
             after = int(
@@ -133,24 +133,24 @@ def test_a_killed_trainer_is_replaced_and_goes_on_to_the_same_bits(tmp_path: Pat
 
             # The same, undisturbed: the hash of all bytes of the result is the same.
             await link.send(msgspec.structs.replace(lease, task="shard-2"))
-            calm = await until(link, Offer, later)
-            assert isinstance(calm, Offer)
-            assert calm.result.block.id == offer.result.block.id
+            baseline = await until(link, Offer, later)
+            assert isinstance(baseline, Offer)
+            assert baseline.result.block.id == offer.result.block.id
             await link.send(RunEnded("run-1", "done", "it is over"))
             await running
 
     asyncio.run(run_script())
-    assert any("resuming after epoch" in line for line in said)
+    assert any("resuming after epoch" in line for line in output)
 
 
 def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_comes_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: Hold
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: Breakpoint
 ) -> None:
     monkeypatch.setenv("LANFIT_CHECKPOINT_SECONDS", "1000")
-    said: list[str] = []
+    output: list[str] = []
 
     async def run_script() -> None:
-        async with training(tmp_path, said) as (link, agent, running, lease, seen):
+        async with training(tmp_path, output) as (link, agent, running, lease, seen):
             # Before there is a checkpoint: reported at once.
             while agent.worker.trainer.ready is None:
                 await asyncio.sleep(0.01)
@@ -176,7 +176,7 @@ def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_com
             await link.send(lease)
             assert (await logged(link, r"Resuming shard-1 from the checkpoint after epoch (\d+)", seen))[1] == after
             await link.send(Cancel("run-1", "shard-1", "lab-2 finished it"))
-            while not any("lab-2 finished it" in line for line in said):
+            while not any("lab-2 finished it" in line for line in output):
                 await asyncio.sleep(0.01)
             hold.let_go()
             await link.send(RunEnded("run-1", "done", "it is over"))
@@ -187,12 +187,12 @@ def test_a_task_that_kills_its_trainers_is_reported_and_gone_on_with_when_it_com
 
 
 def test_a_trainer_that_hangs_is_killed_when_its_task_is_taken_away_and_the_next_task_gets_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: Hold
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hold: Breakpoint
 ) -> None:
-    said: list[str] = []
+    output: list[str] = []
 
     async def run_script() -> None:
-        async with training(tmp_path, said) as (link, agent, running, lease, seen):
+        async with training(tmp_path, output) as (link, agent, running, lease, seen):
             await until(link, Epoch, seen)
             child = agent.worker.trainer._child
             assert child is not None
@@ -210,7 +210,7 @@ def test_a_trainer_that_hangs_is_killed_when_its_task_is_taken_away_and_the_next
             await running
 
     asyncio.run(run_script())
-    assert any("did not stop when requested" in line for line in said)
+    assert any("did not stop when requested" in line for line in output)
 
 
 # --- what they are for -----------------------------------------------------------------------------------------------

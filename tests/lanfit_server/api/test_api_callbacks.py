@@ -121,7 +121,7 @@ def test_a_monitor_of_a_compiled_metric_is_known_before_the_first_epoch(metric: 
     check_callbacks([kinds.EarlyStopping(monitor="val_prc", mode="auto")], one_hot, "fit")
 
 
-def test_a_monitor_that_keras_can_not_judge_is_refused_and_the_advice_works() -> None:
+def test_a_monitor_that_keras_can_not_monitor_is_refused_and_the_advice_works() -> None:
     import keras
 
     callback = keras.callbacks.EarlyStopping(monitor="val_f1")

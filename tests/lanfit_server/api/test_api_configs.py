@@ -11,7 +11,7 @@ import pytest
 from lanfit.errors import InputError
 from lanfit.models.compiling import read_spec
 from lanfit.models.loading import load_model
-from lanfit_server.api.configs import check_functions, lost_arguments, whole_configs
+from lanfit_server.api.configs import check_functions, full_configs, lost_arguments
 from lanfit_server.api.wording import in_python
 
 pytestmark = pytest.mark.keras
@@ -65,7 +65,7 @@ def test_arguments_that_keras_leaves_out_are_in_the_file_that_travels(tmp_path: 
     optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.25))
     model = compiled(optimizer, losses.Huber(delta=20.0), metrics.CosineSimilarity(axis=0), metrics.MeanSquaredError())
     before = model.loss.get_config()
-    with whole_configs(model) as left_out:
+    with full_configs(model) as left_out:
         model.save(tmp_path / "net.keras")
     assert [line.partition(" out of")[0] for line in left_out] == [
         "Keras leaves delta=20.0 of Huber",
@@ -92,14 +92,14 @@ def test_what_is_set_behind_the_back_of_the_configuration_is_refused_by_name(tmp
     for each in (optimizer, keras.optimizers.LossScaleOptimizer(optimizer)):
         with (
             pytest.raises(InputError, match="has exclude_from_weight_decay, ") as wrong,
-            whole_configs(compiled(each, "mse")),
+            full_configs(compiled(each, "mse")),
         ):
             pass
         assert wrong.value.code == "fit.not-saved"
     plain = keras.optimizers.AdamW(weight_decay=0.01)
     model = compiled(plain, "mse")
     plain.build(model.trainable_variables)
-    with whole_configs(model) as left_out:
+    with full_configs(model) as left_out:
         assert left_out == ()
 
 
@@ -112,7 +112,7 @@ def test_functions_that_can_not_be_told_by_name_are_refused_with_their_place() -
         made.compile("adam", loss)
         return made
 
-    for made, said, instead in (
+    for made, output, instead in (
         (model(lambda x: x), "the activation of Dense 'last' is a lambda", "a Keras function"),
         (model(tf.nn.softmax), "the activation of Dense 'last' is softmax_v2 of TensorFlow", '"softmax"'),
         (model("relu", lambda y, p: p), "the loss of the compiled model is a lambda", "in a file"),
@@ -120,14 +120,14 @@ def test_functions_that_can_not_be_told_by_name_are_refused_with_their_place() -
         with pytest.raises(InputError) as wrong:
             check_functions(made)
         assert wrong.value.code == "fit.function"
-        assert wrong.value.message.startswith(said)
+        assert wrong.value.message.startswith(output)
         assert instead in wrong.value.hint
     check_functions(model(tf.nn.relu, "mse"))
     check_functions(model("softmax"))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "output"),
     [
         (
             "Lower the learning rate, e.g. --learning-rate 0.0001.",
@@ -146,5 +146,5 @@ def test_functions_that_can_not_be_told_by_name_are_refused_with_their_place() -
         ("functional_4.keras: layer 'a' is odd", "the model functional_4: layer 'a' is odd"),
     ],
 )
-def test_python_programs_are_told_arguments_and_no_flags(text: str, said: str | None) -> None:
-    assert in_python(text) == (said or "Go on: lanfit server --resume 1 --workspace x. Or epochs=2.")
+def test_python_programs_get_arguments_and_no_flags(text: str, output: str | None) -> None:
+    assert in_python(text) == (output or "Go on: lanfit server --resume 1 --workspace x. Or epochs=2.")

@@ -84,8 +84,8 @@ def test_a_fit_is_shown_on_the_page(cluster: lanfit.Cluster, browser: Browser) -
     assert set(state["clients"]) == {"sim-001", "sim-002"}
     losses = [value for _, value in state["series"]["|0|loss|training|round"]["points"]]
     np.testing.assert_allclose(losses, history.history["loss"], atol=1e-12)
-    said = [line["text"] for line in state["log"]]
-    assert "2 clients are simulated; they share 1 trainer of 1 thread." in said, "what the program is told, too"
+    output = [line["text"] for line in state["log"]]
+    assert "2 clients are simulated; they share 1 trainer of 1 thread." in output, "what the program is told, too"
     assert runs(browser)[history.run] == "done"
 
 
@@ -108,13 +108,13 @@ def test_a_run_that_is_set_up_on_the_page_is_not_taken_for_one_of_the_program(
 ) -> None:
     import keras
 
-    heard: list[int] = []
-    hears = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: heard.append(epoch))
+    received: list[int] = []
+    hears = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: received.append(epoch))
     before = set(runs(browser))
     answer = browser.post("/api/runs", {"values": {**FORM, "method": "fit", "epochs": 30}})
     assert answer.status == 200, answer.body
     history = cluster.fit(model(), X, Y, 8, 2, method="fit", callbacks=[hears], verbose=2)
-    assert heard == [0, 1]
+    assert received == [0, 1]
     assert len(history.history["loss"]) == 2
     found = {run: status for run, status in runs(browser).items() if run not in before}
     assert len(found) == 2

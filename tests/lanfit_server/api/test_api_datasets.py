@@ -78,7 +78,7 @@ def test_a_dataset_of_unknown_length_says_how_many_rows_were_read() -> None:
     assert rows(slices(X, Y)).notes == ()
 
 
-def test_a_dataset_that_memory_has_no_room_for_stops_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dataset_that_memory_has_no_space_for_stops_with_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     element = X[0].nbytes + Y[0].nbytes
     monkeypatch.setattr(datasets, "free_memory", lambda: 2 * 5 * element)
     with pytest.raises(InputError, match="6 rows of 96 bytes were read, and 160 bytes was free") as wrong:

@@ -61,7 +61,7 @@ def test_rounds_and_epochs_are_rounds_of_so_many_epochs(cluster: lanfit.Cluster)
     assert all(len(client.history["loss"]) == 6 for client in history.clients)
 
 
-def test_a_schedule_of_the_learning_rate_goes_on_over_rounds(cluster: lanfit.Cluster) -> None:
+def test_a_schedule_of_the_learning_rate_continues_over_rounds(cluster: lanfit.Cluster) -> None:
     import keras
 
     falling = keras.optimizers.schedules.ExponentialDecay(0.5, 3, 0.5)
@@ -132,10 +132,10 @@ def test_what_was_trained_before_an_interrupt_is_kept_and_the_cluster_opens_agai
 ) -> None:
     whole = Watcher.round
 
-    def interrupted(watcher: Watcher, told: RoundDone) -> bool:
-        if told.round == 2:
+    def interrupted(watcher: Watcher, reported: RoundDone) -> bool:
+        if reported.round == 2:
             raise KeyboardInterrupt
-        return whole(watcher, told)
+        return whole(watcher, reported)
 
     made = model(fast())
     # A cluster of its own: processes that are new at the end of a test must be gone.

@@ -301,10 +301,10 @@ def test_validation_data_is_the_test_rows_and_if_shared_every_clients_validation
 def test_weights_and_shared_validation_rows_go_with_parts(tmp_path: Path) -> None:
     parts = Partitioning("parts", parts_of=3)
     rows = Samples.of(X, Y, X[:, 0] + 1)
-    weighed = prepare(request(dealing=parts), source=ArraySource.write(tmp_path / "a", rows).source(OUTPUTS))
+    weighed = prepare(request(partitioning=parts), source=ArraySource.write(tmp_path / "a", rows).source(OUTPUTS))
     held = Samples.of(-X[:4], Y[:4])
     given = ArraySource.write(tmp_path / "b", rows, held, shared_validation=True)
-    shared = prepare(request(dealing=parts, validation_split=0.0), source=given.source(OUTPUTS))
+    shared = prepare(request(partitioning=parts, validation_split=0.0), source=given.source(OUTPUTS))
     for shard in take_parts(weighed, [PartRange(1, 2), PartRange(2, 3)], 1).shards:
         assert shard.train.weights is not None
         assert shard.validation.weights is not None

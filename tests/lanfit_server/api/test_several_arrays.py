@@ -60,7 +60,7 @@ def test_arrays_come_in_lists_tuples_and_dicts(names: Names, kind: type) -> None
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "code", "said"),
+    ("x", "y", "code", "output"),
     [
         (LEFT, [KIND, PRICE], "fit.several-arrays", "x is one array, but the model has 2 arrays there: left, right"),
         ([LEFT, RIGHT], [KIND], "fit.several-arrays", "y is 1 arrays in a list"),
@@ -70,11 +70,11 @@ def test_arrays_come_in_lists_tuples_and_dicts(names: Names, kind: type) -> None
         ([LEFT, np.array(["a"] * N)], [KIND, PRICE], "fit.not-rows", 'x["right"] is text'),
     ],
 )
-def test_what_does_not_say_which_array_is_which_is_refused(x: Any, y: Any, code: str, said: str) -> None:
+def test_what_does_not_say_which_array_is_which_is_refused(x: Any, y: Any, code: str, output: str) -> None:
     with pytest.raises(InputError) as wrong:
         rows(x, y)
     assert wrong.value.code == code
-    assert said in wrong.value.message
+    assert output in wrong.value.message
 
 
 def test_a_row_has_one_weight_for_all_outputs() -> None:
@@ -88,7 +88,7 @@ def test_a_row_has_one_weight_for_all_outputs() -> None:
     assert wrong.value.code == "fit.class-weight"
 
 
-def test_an_array_that_the_model_does_not_have_is_left_out_and_that_is_said() -> None:
+def test_an_array_that_the_model_does_not_have_is_left_out_and_that_is_reported() -> None:
     found = rows({"left": LEFT, "right": RIGHT, "more": LEFT}, [KIND, PRICE])
     assert found.notes == ("more: not used: the model has no array of that name.",)
 
@@ -212,7 +212,7 @@ def test_one_loss_is_the_loss_of_every_output_and_an_override_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "code", "said"),
+    ("given", "code", "output"),
     [
         ({"loss": {"kind": "mse"}}, "compile.no-loss", "without a loss for the output price"),
         ({"loss": ["mse"]}, "compile.per-output", "loss does not match the model's outputs (kind, price)"),
@@ -221,10 +221,10 @@ def test_one_loss_is_the_loss_of_every_output_and_an_override_too() -> None:
     ],
 )
 def test_what_does_not_say_which_output_it_is_for_is_a_problem_of_the_loss(
-    given: dict[str, Any], code: str, said: str
+    given: dict[str, Any], code: str, output: str
 ) -> None:
     found = read_options(json.dumps({"optimizer": "sgd", **given}), NAMES)
-    assert said in found.problems["loss"].message
+    assert output in found.problems["loss"].message
     assert ERRORS[code].message.partition("{")[0] in found.problems["loss"].message
 
 

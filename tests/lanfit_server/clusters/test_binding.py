@@ -91,7 +91,7 @@ def test_an_ipv6_address_may_stand_in_brackets(host: str) -> None:
     assert listening(host) == ["::1"]
 
 
-def test_an_address_with_a_port_is_told_where_the_port_goes() -> None:
+def test_an_address_with_a_port_gets_a_hint_about_the_port() -> None:
     code, hint = code_of("127.0.0.1:8470")
     assert code == "listen.with-port"
     assert "127.0.0.1 as the address, and 8470 as the port" in hint

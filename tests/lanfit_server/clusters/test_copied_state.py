@@ -28,7 +28,7 @@ from lanfit_client.agent import Agent, Server
 from lanfit_client.store.outbox import Entry, Outbox
 from lanfit_client.store.state import ClientState
 from lanfit_server.clusters.events import Claimed, DuplicateResult, ResultCommitted
-from lanfit_server.clusters.gate import GateKeeper
+from lanfit_server.clusters.gate import GateShell
 from lanfit_server.clusters.same_id import is_same_client
 
 PASSPHRASE = "velvet otter rinse cargo"
@@ -54,7 +54,9 @@ def join(process: bytes, *earlier: bytes) -> Join:
         (b"a", join(b""), False),  # nobody takes another's place by leaving it out
     ],
 )
-def test_a_restart_is_told_from_a_copy_by_the_processes_before_it(older: bytes, newcomer: Join, same: bool) -> None:
+def test_a_restart_is_distinguished_from_a_copy_by_the_processes_before_it(
+    older: bytes, newcomer: Join, same: bool
+) -> None:
     assert is_same_client(older, newcomer) is same
 
 
@@ -111,7 +113,7 @@ def test_another_id_counts_also_when_it_cannot_be_written(tmp_path: Path, monkey
 # --- the cluster ------------------------------------------------------------------------------------------------------
 
 
-def on_stage(folder: Path, act: Callable[[Scenario], contextlib.AbstractAsyncContextManager[None]]) -> Scenario:
+def with_scenario(folder: Path, act: Callable[[Scenario], contextlib.AbstractAsyncContextManager[None]]) -> Scenario:
     async def go() -> Scenario:
         scenario = Scenario(folder)
         async with asyncio.timeout(120), act(scenario):
@@ -123,12 +125,12 @@ def on_stage(folder: Path, act: Callable[[Scenario], contextlib.AbstractAsyncCon
 
 
 @contextlib.asynccontextmanager
-async def joined(scenario: Scenario, said: Join, client_id: bytes = ID) -> AsyncIterator[tuple[Link, object]]:
+async def joined(scenario: Scenario, output: Join, client_id: bytes = ID) -> AsyncIterator[tuple[Link, object]]:
     """A client's end of a link, and what the server answers to its Join."""
     client, server = memory_links()
     serving = asyncio.create_task(scenario.cluster._serve(server, client_id, "10.99.0.11"))
     try:
-        await client.send(said)
+        await client.send(output)
         yield client, await client.receive()
     finally:
         await client.close("gone")
@@ -147,7 +149,7 @@ def short(scenario: Scenario) -> None:
     scenario.cluster._timeouts = Timeouts(suspect=0.03)
 
 
-def test_a_copy_is_told_to_choose_another_id_and_the_original_stays(tmp_path: Path) -> None:
+def test_a_copy_must_choose_another_id_and_the_original_stays(tmp_path: Path) -> None:
     @contextlib.asynccontextmanager
     async def act(scenario: Scenario) -> AsyncIterator[None]:
         async with joined(scenario, join(b"b", b"a")) as (original, answer):
@@ -162,8 +164,8 @@ def test_a_copy_is_told_to_choose_another_id_and_the_original_stays(tmp_path: Pa
                 assert answer.name == "lab-2"
         yield
 
-    scenario = on_stage(tmp_path, act)
-    [line] = [line for line in scenario.told if "copied" in line]  # once, however many copies come
+    scenario = with_scenario(tmp_path, act)
+    [line] = [line for line in scenario.messages if "copied" in line]  # once, however many copies come
     assert line.startswith("lab at 10.99.0.11 has the id of lab, which is connected")
 
 
@@ -180,7 +182,7 @@ def test_a_client_that_returns_replaces_its_half_open_link_without_waiting(tmp_p
             await dead.closed.wait()
         yield
 
-    assert not [line for line in on_stage(tmp_path, act).told if "copied" in line]
+    assert not [line for line in with_scenario(tmp_path, act).messages if "copied" in line]
 
 
 def test_a_client_whose_list_is_lost_replaces_a_link_that_does_not_answer(tmp_path: Path) -> None:
@@ -195,7 +197,7 @@ def test_a_client_whose_list_is_lost_replaces_a_link_that_does_not_answer(tmp_pa
             await dead.closed.wait()
         yield
 
-    on_stage(tmp_path, act)
+    with_scenario(tmp_path, act)
 
 
 def test_of_many_copies_that_come_at_once_each_gets_its_place(tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_of_many_copies_that_come_at_once_each_gets_its_place(tmp_path: Path) ->
             assert scenario.cluster.roster.connected == ["lab"]
         yield
 
-    on_stage(tmp_path, act)
+    with_scenario(tmp_path, act)
 
 
 def test_a_result_that_two_machines_have_counts_once_and_both_may_forget_it(tmp_path: Path) -> None:
@@ -232,7 +234,7 @@ def test_a_result_that_two_machines_have_counts_once_and_both_may_forget_it(tmp_
         )
         yield
 
-    on_stage(tmp_path, act)
+    with_scenario(tmp_path, act)
 
 
 # --- agents and cluster -----------------------------------------------------------------------------------------------
@@ -257,12 +259,12 @@ class Lab:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.scenario = Scenario(folder / "server")
-        self.said: dict[str, list[str]] = {}
+        self.output: dict[str, list[str]] = {}
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Lab]:
         identity = replace(Identity.load_or_create(self.folder / "state"), server_id=SERVER)
-        gate = GateKeeper(self.folder / "gate.json")
+        gate = GateShell(self.folder / "gate.json")
         gate.stretched = stretch(PASSPHRASE, identity.salt)
         self.identity = identity
         self.port = (await self.scenario.cluster.open("127.0.0.1", 0, identity, gate, Timeouts())).port
@@ -275,14 +277,14 @@ class Lab:
 
     @contextlib.asynccontextmanager
     async def machine(
-        self, folder: str, *, said_as: str | None = None, fingerprint: str | None = None
+        self, folder: str, *, logged_as: str | None = None, fingerprint: str | None = None
     ) -> AsyncIterator[tuple[Agent, ClientState]]:
         """An agent that joins, and comes back for as long as this lasts."""
         place = Workspace(self.folder / folder)
         state = ClientState.take(place)
-        said = self.said.setdefault(said_as or folder, [])
+        output = self.output.setdefault(logged_as or folder, [])
         runtime = Runtime("tensorflow", "cpu", 1)
-        agent = Agent(Server("127.0.0.1", self.port, fingerprint), state, place, "image", runtime, said.append)
+        agent = Agent(Server("127.0.0.1", self.port, fingerprint), state, place, "image", runtime, output.append)
         running = asyncio.create_task(agent.run(PASSPHRASE, once=False))
         try:
             yield agent, state
@@ -297,7 +299,7 @@ class Lab:
             await asyncio.sleep(0.01)
 
     def joins(self, machine: str) -> int:
-        return sum(line.startswith("Joined ") for line in self.said.get(machine, []))
+        return sum(line.startswith("Joined ") for line in self.output.get(machine, []))
 
 
 def copy(lab: Lab, source: str, target: str) -> None:
@@ -321,13 +323,13 @@ def test_machines_with_a_copied_state_work_side_by_side_and_each_says_so_once(tm
                     assert len(lab.scenario.run.ledger.results()) == 1
                     new_id = two.client_id
                 # What it chose was for good: its next process has that id.
-                async with lab.machine("two", said_as="two again") as (_, again):
+                async with lab.machine("two", logged_as="two again") as (_, again):
                     await lab.until(lambda: lab.joins("two again") == 1)
                     assert again.client_id == new_id
                 assert lab.joins("one") == 1, "the original was thrown out"
-            assert len([line for line in lab.said["two"] if "new id" in line]) == 1
-            assert not [line for line in [*lab.said["one"], *lab.said["two again"]] if "new id" in line]
-            assert len([line for line in lab.scenario.told if "client/state/ was copied" in line]) == 1
+            assert len([line for line in lab.output["two"] if "new id" in line]) == 1
+            assert not [line for line in [*lab.output["one"], *lab.output["two again"]] if "new id" in line]
+            assert len([line for line in lab.scenario.messages if "client/state/ was copied" in line]) == 1
 
     asyncio.run(run_script())
 
@@ -341,7 +343,7 @@ def test_a_state_that_was_copied_while_its_client_ran_is_settled_after_one_chang
                 await lab.until(lambda: lab.joins("one") == 2 and lab.joins("two") == 1)
                 assert one.client_id != two.client_id
                 assert len(lab.scenario.cluster.roster.connected) == 2
-                assert len([line for line in lab.said["one"] if "new id" in line]) == 1
+                assert len([line for line in lab.output["one"] if "new id" in line]) == 1
 
     asyncio.run(run_script())
 
@@ -355,15 +357,15 @@ def test_a_client_that_is_started_again_has_its_id_and_its_name(tmp_path: Path) 
             # Killed: its link stays as it is, and nothing answers on it. The lock goes with the process.
             go_deaf(link)
             one.lock.release()
-            async with lab.machine("one", said_as="again") as (_, again):
+            async with lab.machine("one", logged_as="again") as (_, again):
                 await lab.until(lambda: lab.joins("again") == 1)
                 assert again.client_id == before
-                assert any("Joined" in line and "as image." in line for line in lab.said["again"])
+                assert any("Joined" in line and "as image." in line for line in lab.output["again"])
 
     asyncio.run(run_script())
 
 
-def test_an_answer_is_told_from_a_link_that_ends(tmp_path: Path) -> None:
+def test_an_answer_is_distinguished_from_a_link_that_ends(tmp_path: Path) -> None:
     async def run_script() -> None:
         client, server = memory_links(LinkTimes(ping=1e6, dead=1e6))
         assert await server.answers(60)

@@ -27,7 +27,7 @@ from lanfit.transfer.blocks import BlockFile
 from lanfit.transfer.partial import CHUNK
 from lanfit.wire.arrays import AnyArray, ArraySpec, block_of, block_size, buffers
 from lanfit.wire.messages import Ack, Commit, Fetch, Join, Later, Message, Offer, Reject, Result, Status, Welcome
-from lanfit_server.clusters.events import ClientHeard, ClientSilent, Event, ResultCommitted, TaskFailed
+from lanfit_server.clusters.events import ClientSeen, ClientSilent, Event, ResultCommitted, TaskFailed
 from lanfit_server.clusters.lan import LanCluster
 from lanfit_server.store.ledger import Ledger, OwnedTask, StoredResult
 from lanfit_server.store.result_store import OpenRun, ResultStore
@@ -71,8 +71,8 @@ class Scenario:
         self.cluster.later_seconds = 0.0
         for name in ("lab-1", "lab-2"):
             self.gave(name, id_of(name))
-        self.told: list[str] = []
-        self.cluster.log = self.told.append
+        self.messages: list[str] = []
+        self.cluster.log = self.messages.append
 
     def gave(self, name: str, client_id: bytes) -> int:
         """Lease the task to a client; returns which attempt that is."""
@@ -146,7 +146,7 @@ def scene_result(scenario: Scenario) -> StoredResult:
     return found
 
 
-def test_an_upload_goes_on_where_it_broke_off_and_another_attempts_does_not(tmp_path: Path) -> None:
+def test_an_upload_continues_where_it_broke_off_and_another_attempts_does_not(tmp_path: Path) -> None:
     async def act(scenario: Scenario) -> None:
         await broken_off(scenario, arrays(), 2 * CHUNK + 999)
         assert len(scenario.parts) == 2
@@ -169,7 +169,7 @@ def test_an_upload_goes_on_where_it_broke_off_and_another_attempts_does_not(tmp_
     run_script(tmp_path, act)
 
 
-def test_what_went_on_is_what_was_sent(tmp_path: Path) -> None:
+def test_what_continued_is_what_was_sent(tmp_path: Path) -> None:
     async def act(scenario: Scenario) -> None:
         await broken_off(scenario, arrays(), CHUNK + 1)
         async with scenario.client("lab-1") as link:
@@ -179,7 +179,7 @@ def test_what_went_on_is_what_was_sent(tmp_path: Path) -> None:
     run_script(tmp_path, act)
 
 
-def test_a_delivery_that_the_disk_spoilt_is_put_off_and_taken_whole_the_next_time(tmp_path: Path) -> None:
+def test_a_delivery_that_the_disk_corrupted_is_deferred_and_taken_whole_the_next_time(tmp_path: Path) -> None:
     async def act(scenario: Scenario) -> None:
         await broken_off(scenario, arrays(), CHUNK + 1)
         [path] = [scenario.run.folder / "results" / name for name in scenario.parts if name.endswith(".part")]
@@ -209,7 +209,7 @@ def test_a_part_that_a_killed_server_left_is_used_and_those_of_finished_tasks_ar
         async with scenario.client("lab-2") as link:
             assert isinstance(await deliver(link, arrays(), 2), Ack)
         assert scenario.parts == [], "whoever commits the task, nobody needs the parts any more"
-        left = scenario.run.part("shard-1", "lab-9", "0" * 64)
+        left = scenario.run.partial_file("shard-1", "lab-9", "0" * 64)
         left.write_bytes(b"1")
         again = ResultStore(scenario.run.workspace, scenario.run.record.server_id)
         again.find("run-1")
@@ -242,8 +242,10 @@ def test_a_result_that_can_never_be_taken_is_rejected_and_its_task_has_failed_th
             assert (rejected.block, "invalid names" in rejected.reason) == (wrong.block.id, True)
             failed = [event for event in drained(scenario.cluster.events) if isinstance(event, TaskFailed)]
             assert failed == [TaskFailed("lab-1", "run-1", "shard-1", rejected.reason)]
-            assert len(scenario.told) == 1
-            assert scenario.told[0].startswith("lab-1 offers a result of shard-1 of run run-1 that can't be accepted: ")
+            assert len(scenario.messages) == 1
+            assert scenario.messages[0].startswith(
+                "lab-1 offers a result of shard-1 of run run-1 that can't be accepted: "
+            )
             # The link is as good as before.
             assert isinstance(await deliver(link, arrays()), Ack)
 
@@ -328,7 +330,7 @@ def test_a_commit_before_its_bytes_and_a_cut_is_no_result(tmp_path: Path) -> Non
     run_script(tmp_path, act)
 
 
-def test_uploads_are_put_off_while_the_disk_has_little_room_and_that_is_said_once(tmp_path: Path) -> None:
+def test_uploads_are_deferred_while_the_disk_has_little_space_and_that_is_reported_once(tmp_path: Path) -> None:
     async def act(scenario: Scenario) -> None:
         for total, free in ((100 << 30, 4 << 30), (1 << 30, 35 << 20)):  # under 5 %; under twice the upload
             scenario.store.disk_usage = lambda path, total=total, free=free: (total, 0, free)
@@ -337,13 +339,13 @@ def test_uploads_are_put_off_while_the_disk_has_little_room_and_that_is_said_onc
                     later = await offer(link, arrays())
                     assert isinstance(later, Later)
                     assert "the server's disk has" in later.reason
-        assert len(scenario.told) == 1
-        assert scenario.told[0].startswith("Results have to wait: the server's disk has")
+        assert len(scenario.messages) == 1
+        assert scenario.messages[0].startswith("Results have to wait: the server's disk has")
         assert scenario.parts == []
         scenario.store.disk_usage = lambda path: (100 << 30, 0, 50 << 30)
         async with scenario.client("lab-1") as link:
             assert isinstance(await deliver(link, arrays()), Ack)
-        assert scenario.told[1:] == ["There is free space again: results are accepted."]
+        assert scenario.messages[1:] == ["There is free space again: results are accepted."]
 
     run_script(tmp_path, act)
 
@@ -364,7 +366,7 @@ def full_ledger(*arguments: object) -> None:
         pytest.param(Ledger, "commit", full_ledger, id="when it is written into the ledger"),
     ],
 )
-def test_a_disk_that_gets_full_costs_no_acknowledged_result_and_the_server_goes_on(
+def test_a_disk_that_gets_full_costs_no_acknowledged_result_and_the_server_continues(
     tmp_path: Path, where: object, name: str, fails: Callable[..., None]
 ) -> None:
     async def act(scenario: Scenario) -> None:
@@ -391,7 +393,7 @@ def test_a_disk_that_gets_full_costs_no_acknowledged_result_and_the_server_goes_
             await link.send_block(fetch, buffers(arrays()))
             await link.send(Commit(fetch.block))
             assert isinstance(await link.receive(), Ack)
-        assert scenario.told[0].startswith("Results have to wait: the server's disk is full.")
+        assert scenario.messages[0].startswith("Results have to wait: the server's disk is full.")
 
     run_script(tmp_path, act)
 
@@ -404,7 +406,7 @@ async def until_event(scenario: Scenario, kind: type[Event]) -> Event:
     return event
 
 
-def test_a_client_that_is_silent_is_said_so_once_and_once_that_it_is_back(tmp_path: Path) -> None:
+def test_a_silent_client_and_its_return_are_reported_once_each(tmp_path: Path) -> None:
     """Every heartbeat counts for when it was last seen, not only its messages."""
 
     async def script() -> None:
@@ -422,13 +424,13 @@ def test_a_client_that_is_silent_is_said_so_once_and_once_that_it_is_back(tmp_pa
                 assert await until_event(scenario, ClientSilent) == ClientSilent("lab-1", 20.0)
                 seen = member.last_seen
                 silence = 0.01
-                back = await until_event(scenario, ClientHeard)
-            assert isinstance(back, ClientHeard)
+                back = await until_event(scenario, ClientSeen)
+            assert isinstance(back, ClientSeen)
             assert back.client == "lab-1"
             assert member.last_seen > seen
             assert not member.silent
             assert not [
-                event for event in drained(scenario.cluster.events) if isinstance(event, ClientSilent | ClientHeard)
+                event for event in drained(scenario.cluster.events) if isinstance(event, ClientSilent | ClientSeen)
             ]
         assert link.closed
 

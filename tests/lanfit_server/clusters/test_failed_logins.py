@@ -28,7 +28,7 @@ async def lab(folder: Path) -> AsyncIterator[Lab]:
         yield there
 
 
-async def says(there: Lab, frame: bytes) -> bytes:
+async def reply_to(there: Lab, frame: bytes) -> bytes:
     """What the server answers to a client that says this."""
     context: ssl.SSLContext = client_context()
     reader, writer = await asyncio.open_connection("127.0.0.1", there.port, ssl=context, server_hostname="")
@@ -43,9 +43,9 @@ def test_the_operator_hears_once_of_a_client_with_another_protocol_and_both_lear
     async def run_script() -> None:
         async with lab(tmp_path) as there:
             for _ in range(3):
-                answer = await says(there, NEWER)
+                answer = await reply_to(there, NEWER)
                 assert REFUSE.unpack(answer[HEADER.size :]) == (Refusal.VERSION, 1)
-            [line] = there.scenario.told
+            [line] = there.scenario.messages
             assert line == (
                 "A client at 127.0.0.1 was rejected: it uses versions 2 to 3 of the protocol, this server version 1. "
                 "Install the same version of lanfit on both machines."
@@ -58,8 +58,8 @@ def test_the_operator_hears_once_of_a_client_that_expects_another_fingerprint(tm
     async def run_script() -> None:
         async with lab(tmp_path) as there:
             for _ in range(3):
-                assert await says(there, client_refusal(Distrust.FINGERPRINT)) == b""
-            [line] = there.scenario.told
+                assert await reply_to(there, client_refusal(Distrust.FINGERPRINT)) == b""
+            [line] = there.scenario.messages
             assert "A client at 127.0.0.1 rejected this server" in line
             assert "--fingerprint" in line
 
@@ -67,12 +67,12 @@ def test_the_operator_hears_once_of_a_client_that_expects_another_fingerprint(tm
 
 
 def test_no_more_addresses_are_named_than_an_operator_can_read(tmp_path: Path) -> None:
-    said: list[str] = []
+    output: list[str] = []
     cluster = LanCluster(Lab(tmp_path).scenario.store)
-    cluster.log = said.append
+    cluster.log = output.append
     for number in range(10 * MOST_FAILED_LOGINS):
         cluster._failed_login(f"10.0.{number // 250}.{number % 250}", Distrusted(Distrust.FINGERPRINT))
-    assert len(said) == MOST_FAILED_LOGINS
+    assert len(output) == MOST_FAILED_LOGINS
 
 
 def test_a_client_that_refuses_a_server_tells_it_so(tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_a_client_that_refuses_a_server_tells_it_so(tmp_path: Path) -> None:
         async with lab(tmp_path) as there:
             with pytest.raises(RefusedError):
                 await connect("127.0.0.1", there.port, b"c" * 16, PASSPHRASE, known=known)
-            await there.until(lambda: len(there.scenario.told) == 1)
-            assert "rejected this server" in there.scenario.told[0]
+            await there.until(lambda: len(there.scenario.messages) == 1)
+            assert "rejected this server" in there.scenario.messages[0]
 
     asyncio.run(run_script())
 
@@ -104,11 +104,11 @@ def test_only_a_fingerprint_that_the_user_gives_replaces_the_known_one(tmp_path:
                     assert link is not None
                     await link.close("it joins again")
                     await there.until(lambda: there.joins("pc") == 2)
-                    assert len([line for line in there.said["pc"] if "is replaced by" in line]) == 1
+                    assert len([line for line in there.output["pc"] if "is replaced by" in line]) == 1
                     known.check(where, shown)
                 else:
-                    await there.until(lambda: len(there.scenario.told) == 1)
-                    assert "rejected this server" in there.scenario.told[0]
+                    await there.until(lambda: len(there.scenario.messages) == 1)
+                    assert "rejected this server" in there.scenario.messages[0]
                     with pytest.raises(FingerprintChanged):
                         known.check(where, shown)
 
@@ -120,8 +120,8 @@ def test_what_strangers_do_is_not_repeated_in_warnings(tmp_path: Path, caplog: p
 
     async def run_script() -> None:
         async with lab(tmp_path) as there:
-            await says(there, client_refusal(Distrust.FINGERPRINT))
-            await says(there, NEWER)
+            await reply_to(there, client_refusal(Distrust.FINGERPRINT))
+            await reply_to(there, NEWER)
 
     asyncio.run(run_script())
     assert not [record for record in caplog.records if record.levelname == "WARNING"]

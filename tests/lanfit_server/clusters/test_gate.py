@@ -14,7 +14,7 @@ from lanfit_server.clusters.gate import (
     SLOW_SECONDS,
     Ban,
     Gate,
-    GateKeeper,
+    GateShell,
     subject,
 )
 
@@ -132,7 +132,7 @@ def test_the_gate_forgets_old_sins_so_that_its_memory_does_not_grow() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.floats(0, 4000)), max_size=60))
-def test_a_gate_goes_on_as_if_nothing_happened_after_a_restart(events: list[tuple[int, bool, float]]) -> None:
+def test_a_gate_continues_as_if_nothing_happened_after_a_restart(events: list[tuple[int, bool, float]]) -> None:
     gate, now = Gate(), 0.0
     for who, success, wait in events:
         now += wait
@@ -155,19 +155,19 @@ class Clock:
         return self.now
 
 
-def keeper(path: Path, monotonic: Clock, wall: Clock) -> GateKeeper:
-    return GateKeeper(path, monotonic, wall)
+def shell(path: Path, monotonic: Clock, wall: Clock) -> GateShell:
+    return GateShell(path, monotonic, wall)
 
 
 def test_bans_and_known_clients_outlive_a_restart_and_times_the_reboot(tmp_path: Path) -> None:
     path, monotonic, wall = tmp_path / "state" / "bans.json", Clock(5000.0), Clock(1_700_000_000.0)
-    before = keeper(path, monotonic, wall)
+    before = shell(path, monotonic, wall)
     before.joined("10.0.0.9", FRIEND)
     for _ in range(2 * GUESSES):
         before.failed(HOME, STRANGER)
     assert before.bans() == [Ban(HOME, 60.0)]
     monotonic.now, wall.now = 3.0, wall.now + 20  # the machine was started anew
-    after = keeper(path, monotonic, wall)
+    after = shell(path, monotonic, wall)
     after.stretched = b"stretched"
     [ban] = after.bans()
     assert (ban.address, round(ban.seconds)) == (HOME, 40)
@@ -177,15 +177,15 @@ def test_bans_and_known_clients_outlive_a_restart_and_times_the_reboot(tmp_path:
 
 def test_the_wall_clock_moves_no_ban_while_the_server_runs(tmp_path: Path) -> None:
     monotonic, wall = Clock(0.0), Clock(1_700_000_000.0)
-    gate = keeper(tmp_path / "bans.json", monotonic, wall)
+    gate = shell(tmp_path / "bans.json", monotonic, wall)
     for _ in range(GUESSES):
         gate.failed(HOME, STRANGER)
     wall.now += 86400
     assert [round(ban.seconds) for ban in gate.bans()] == [30]
 
 
-def test_until_the_passphrase_is_chosen_everybody_is_told_to_wait(tmp_path: Path) -> None:
-    gate = GateKeeper(tmp_path / "bans.json")
+def test_until_the_passphrase_is_chosen_every_client_must_wait(tmp_path: Path) -> None:
+    gate = GateShell(tmp_path / "bans.json")
     answer = gate.admit(HOME, STRANGER)
     assert isinstance(answer, Refused)
     assert answer.why is Refusal.NOT_READY
@@ -200,17 +200,17 @@ def test_a_damaged_file_of_bans_keeps_nobody_out(
 ) -> None:
     path = tmp_path / "bans.json"
     path.write_text(content)
-    gate = GateKeeper(path)
+    gate = GateShell(path)
     gate.stretched = b"stretched"
     assert gate.admit(HOME, STRANGER) == b"stretched"
     assert "bans.json" in caplog.text
     gate.failed(HOME, STRANGER)
-    assert GateKeeper(path).bans() == []
+    assert GateShell(path).bans() == []
 
 
 def test_bans_that_can_not_be_written_keep_nobody_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state").write_text("a file where the folder should be")
-    gate = GateKeeper(tmp_path / "state" / "bans.json")
+    gate = GateShell(tmp_path / "state" / "bans.json")
     gate.joined(HOME, FRIEND)
     for _ in range(GUESSES):
         gate.failed(HOME, STRANGER)
@@ -220,9 +220,9 @@ def test_bans_that_can_not_be_written_keep_nobody_out(tmp_path: Path, caplog: py
 
 def test_a_lifted_ban_stays_lifted_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "bans.json"
-    gate = GateKeeper(path)
+    gate = GateShell(path)
     for _ in range(GUESSES):
         gate.failed(HOME, STRANGER)
-    assert GateKeeper(path).bans()
+    assert GateShell(path).bans()
     assert gate.lift(HOME)
-    assert not GateKeeper(path).bans()
+    assert not GateShell(path).bans()

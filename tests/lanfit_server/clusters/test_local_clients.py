@@ -38,12 +38,12 @@ def test_what_keeps_one_from_joining_is_shown_at_once(tmp_path: Path, monkeypatc
     monkeypatch.setattr(sys, "executable", str(client))
 
     async def test() -> tuple[str, str]:
-        heard: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        received: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         clients = LocalClients(Workspace(tmp_path), "10.99.0.1:8470", b"s" * 32, "3c59", 1, once=True,
-            on_trouble=lambda name, what: heard.put_nowait((name, what)))  # fmt: skip
+            on_trouble=lambda name, what: received.put_nowait((name, what)))  # fmt: skip
         await clients.start(1)
         try:
-            return await asyncio.wait_for(heard.get(), 60)  # while the client still runs
+            return await asyncio.wait_for(received.get(), 60)  # while the client still runs
         finally:
             await clients.stop()
 

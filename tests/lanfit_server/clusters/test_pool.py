@@ -64,7 +64,7 @@ class Wanted:
 
     def __init__(self, name: str, warm: str = "", wrong: LanfitError | OSError | None = None, lives: int = 0) -> None:
         self.name, self.warm, self._wrong, self._lives = name, warm, wrong, lives
-        self.heard: list[Answer] = []
+        self.received: list[Answer] = []
         self.failed: list[tuple[LanfitError, Sequence[str]]] = []
 
     async def make_command(self, number: int) -> Any:
@@ -73,7 +73,7 @@ class Wanted:
         return (number, self.name)
 
     def on_answer(self, answer: Answer, ready: Ready) -> None:
-        self.heard.append(answer)
+        self.received.append(answer)
 
     @property
     def adjustment(self) -> None:
@@ -89,10 +89,10 @@ class Wanted:
 
 class Scenario:
     def __init__(self, size: int) -> None:
-        self.said: list[str] = []
+        self.output: list[str] = []
         self.unusable: list[LanfitError] = []
         self.pool = TrainerPool(
-            Runtime("tensorflow", "auto", 1), size, on_death=self.said.append, on_unusable=self.unusable.append
+            Runtime("tensorflow", "auto", 1), size, on_death=self.output.append, on_unusable=self.unusable.append
         )
         self.trainers: list[Any] = [slot.trainer for slot in self.pool._slots]
 
@@ -111,7 +111,7 @@ class Scenario:
 
 
 @pytest.fixture(autouse=True)
-def _played(monkeypatch: pytest.MonkeyPatch) -> None:
+def _with_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lanfit.training.executor.TrainerProcess", FakeTrainer)
 
 
@@ -129,7 +129,7 @@ def test_each_trainer_has_one_order_at_a_time_and_what_waits_keeps_its_order() -
         scenario.trainers[0].finish()
         await scenario.settle()
         assert scenario.given() == [["a", "d"], ["b", "c"]]
-        assert [len(item.heard) for item in items] == [1, 1, 0, 0]
+        assert [len(item.received) for item in items] == [1, 1, 0, 0]
 
     run_script(act())
 
@@ -153,12 +153,12 @@ def test_an_answer_to_another_order_is_not_heard() -> None:
         item = Wanted("a")
         await scenario.submit(item)
         scenario.trainers[0].answer(Step(99, "training", 1, 1, 1, 1, 0.5, 10))
-        assert item.heard == []
+        assert item.received == []
         scenario.trainers[0].answer(Step(1, "training", 1, 1, 1, 1, 0.5, 10))
-        assert item.heard == [], "it has said nothing before its backend was ready"
+        assert item.received == [], "it has said nothing before its backend was ready"
         await scenario.pool.start()
         scenario.trainers[0].answer(Step(1, "training", 1, 1, 1, 1, 0.5, 10))
-        assert len(item.heard) == 1
+        assert len(item.received) == 1
 
     run_script(act())
 
@@ -195,7 +195,7 @@ def test_a_trainer_that_dies_is_given_the_same_again_while_that_gets_on_and_then
         [(error, lines)] = deadly.failed
         assert isinstance(error, ChildDied)
         assert list(lines) == ["last words"]
-        assert scenario.said == ["The trainer was killed by signal 9."] * 2
+        assert scenario.output == ["The trainer was killed by signal 9."] * 2
 
     run_script(act())
 
@@ -210,7 +210,7 @@ def test_a_trainer_that_dies_idle_takes_nothing_with_it() -> None:
     run_script(act())
 
 
-def test_what_is_withdrawn_is_stopped_and_nothing_is_heard_of_it() -> None:
+def test_what_is_withdrawn_is_stopped_and_nothing_is_received_of_it() -> None:
     async def act() -> None:
         scenario = Scenario(1)
         await scenario.pool.start()
@@ -224,7 +224,7 @@ def test_what_is_withdrawn_is_stopped_and_nothing_is_heard_of_it() -> None:
         scenario.trainers[0].answer(NotDone(1, True, "the task was stopped", ""))
         await scenario.settle()
         assert scenario.given() == [["a", "c"]]
-        assert running.heard == running.failed == waiting.heard == waiting.failed == []
+        assert running.received == running.failed == waiting.received == waiting.failed == []
 
     run_script(act())
 
@@ -238,7 +238,7 @@ def test_what_is_withdrawn_but_was_done_before_is_dropped() -> None:
         await scenario.pool.withdraw(running)
         scenario.trainers[0].finish()
         await scenario.settle()
-        assert running.heard == []
+        assert running.received == []
         assert scenario.given() == [["a", "b"]]
 
     run_script(act())
@@ -267,12 +267,12 @@ def test_a_trainer_that_hangs_is_killed_and_the_next_order_is_not_blamed() -> No
         await scenario.settle()
         assert scenario.given() == [["a", "b"]]
         assert hanging.failed == last.failed == []
-        assert "did not stop" in scenario.said[0]
+        assert "did not stop" in scenario.output[0]
 
     run_script(act())
 
 
-def test_a_backend_that_cannot_be_used_is_said_and_fails_what_was_begun() -> None:
+def test_a_backend_that_cannot_be_used_is_reported_and_fails_what_was_begun() -> None:
     async def act() -> None:
         scenario = Scenario(1)
         item = Wanted("a")

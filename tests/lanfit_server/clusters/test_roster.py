@@ -119,8 +119,8 @@ def test_a_client_with_another_keras_joins_with_both_versions_said() -> None:
     """One that has the server's own version, or does not say it, joins without a word about it."""
     cluster: Any = SimpleNamespace(roster=Roster())
     for name, keras in [("other", "3.0.5"), ("same", keras_version()), ("silent", "")]:
-        said = msgspec.structs.replace(join(name), keras=keras)
-        cluster.roster.join(name.encode(), "10.0.0.1", said, 0)
+        output = msgspec.structs.replace(join(name), keras=keras)
+        cluster.roster.join(name.encode(), "10.0.0.1", output, 0)
     assert f"It has Keras 3.0.5, this server {keras_version()}" in joined(cluster, "other")
     for name in ("same", "silent"):
         assert "Keras" not in joined(cluster, name)
@@ -129,11 +129,13 @@ def test_a_client_with_another_keras_joins_with_both_versions_said() -> None:
 def test_a_client_with_another_lanfit_joins_with_both_versions_said_once_for_each() -> None:
     cluster: Any = SimpleNamespace(roster=Roster())
 
-    def said(name: str, version: str) -> str:
+    def output(name: str, version: str) -> str:
         cluster.roster.join(name.encode(), "10.0.0.1", msgspec.structs.replace(join(name), version=version), 0)
         return joined(cluster, name)
 
-    assert f"It has lanfit 0.0.9, this server {__version__}: install the same version on both" in said("other", "0.0.9")
-    assert "lanfit" not in said("other", "0.0.9"), "it joined again"
-    assert "It has lanfit 0.0.8" in said("other", "0.0.8")
-    assert "lanfit" not in said("same", __version__)
+    assert f"It has lanfit 0.0.9, this server {__version__}: install the same version on both" in output(
+        "other", "0.0.9"
+    )
+    assert "lanfit" not in output("other", "0.0.9"), "it joined again"
+    assert "It has lanfit 0.0.8" in output("other", "0.0.8")
+    assert "lanfit" not in output("same", __version__)

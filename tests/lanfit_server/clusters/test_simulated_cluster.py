@@ -108,8 +108,8 @@ class Scenario:
         self.scratch.mkdir()
         self.cluster = SimulatedCluster(self.store, self.pool, self.scratch)
         self.cluster.later_seconds = 0.0
-        self.said: list[str] = []
-        self.cluster.log = self.said.append
+        self.output: list[str] = []
+        self.cluster.log = self.output.append
         self.weights = self._serve(START)
         self.shards = [self._serve(shard(number)) for number in range(TASKS)]
 
@@ -196,7 +196,7 @@ def test_clients_are_there_at_once_under_names_that_sort(tmp_path: Path) -> None
     act(tmp_path, script)
 
 
-def test_a_result_is_on_disk_and_in_the_ledger_before_it_is_told(tmp_path: Path) -> None:
+def test_a_result_is_on_disk_and_in_the_ledger_before_it_is_reported(tmp_path: Path) -> None:
     async def script(scenario: Scenario) -> None:
         item, command = await scenario.begin()
         scenario.train(item, command)
@@ -230,7 +230,7 @@ def test_the_indices_of_a_tasks_rows_are_given_to_its_trainer(tmp_path: Path) ->
     act(tmp_path, script)
 
 
-def test_progress_epochs_and_notes_are_told_as_a_client_tells_them(tmp_path: Path) -> None:
+def test_progress_epochs_and_notes_are_reported_as_a_client_tells_them(tmp_path: Path) -> None:
     async def script(scenario: Scenario) -> None:
         item, command = await scenario.begin(2)
         member = scenario.cluster.roster["sim-002"]
@@ -288,7 +288,7 @@ def test_another_result_of_a_task_is_not_used(tmp_path: Path) -> None:
     act(tmp_path, script)
 
 
-def test_a_task_that_is_leased_again_while_it_is_at_hand_goes_on(tmp_path: Path) -> None:
+def test_a_task_that_is_leased_again_while_it_is_trained_continues(tmp_path: Path) -> None:
     async def script(scenario: Scenario) -> None:
         item, command = await scenario.begin()
         await scenario.send(1, 1, attempt=2)
@@ -302,18 +302,18 @@ def test_a_task_that_is_leased_again_while_it_is_at_hand_goes_on(tmp_path: Path)
     act(tmp_path, script)
 
 
-def test_a_disk_without_room_only_delays_a_result(tmp_path: Path) -> None:
+def test_a_disk_without_space_only_delays_a_result(tmp_path: Path) -> None:
     async def script(scenario: Scenario) -> None:
         item, command = await scenario.begin()
         scenario.free = 0
         scenario.train(item, command)
-        while not scenario.said:
+        while not scenario.output:
             await asyncio.sleep(0)
         assert scenario.ledger.result("shard-1") is None
         scenario.free = 50 << 30
         await scenario.next_event(ResultCommitted)
         assert scenario.ledger.result("shard-1") is not None
-        assert len(scenario.said) == 1, "said once, tried often"
+        assert len(scenario.output) == 1, "said once, tried often"
 
     act(tmp_path, script)
 
@@ -337,7 +337,7 @@ def test_a_disk_that_refuses_in_the_middle_costs_no_training(tmp_path: Path, mon
         inode = Path(command.result).stat().st_ino
         await scenario.next_event(ResultCommitted)
         assert len(refused) == 1
-        assert "disk is full" in scenario.said[0]
+        assert "disk is full" in scenario.output[0]
         stored = scenario.ledger.result("shard-1")
         assert stored is not None
         assert scenario.run.block("shard-1").stat().st_ino != inode, "what could not be synced is never synced again"
@@ -363,7 +363,7 @@ def test_what_a_disk_lost_is_not_taken_for_a_result(tmp_path: Path, monkeypatch:
             await asyncio.sleep(0)
         result.write_bytes(bytes(result.stat().st_size))
         for _ in range(3):
-            scenario.said.clear()
+            scenario.output.clear()
             await asyncio.sleep(0.01)
         assert len(lost) == 1, "it was synced once, and then known to be lost"
         assert scenario.ledger.result("shard-1") is None
@@ -371,7 +371,7 @@ def test_what_a_disk_lost_is_not_taken_for_a_result(tmp_path: Path, monkeypatch:
     act(tmp_path, script)
 
 
-def test_a_cancelled_task_is_withdrawn_and_nothing_is_told_of_it(tmp_path: Path) -> None:
+def test_a_cancelled_task_is_withdrawn_and_nothing_is_reported_of_it(tmp_path: Path) -> None:
     async def script(scenario: Scenario) -> None:
         item, _ = await scenario.begin()
         await scenario.cluster.send("sim-001", Cancel("run-1", "shard-1", "another finished it"))
@@ -396,7 +396,7 @@ def test_the_end_of_a_run_stops_what_is_still_done_for_it(tmp_path: Path) -> Non
     act(tmp_path, script)
 
 
-def test_a_trainer_that_dies_goes_on_from_a_later_checkpoint_only(tmp_path: Path) -> None:
+def test_a_trainer_that_dies_continues_from_a_later_checkpoint_only(tmp_path: Path) -> None:
     died = ChildDied("the trainer was killed by signal 9", "its last lines: …")
 
     async def script(scenario: Scenario) -> None:
@@ -416,12 +416,12 @@ def test_a_trainer_that_dies_goes_on_from_a_later_checkpoint_only(tmp_path: Path
     assert scenario.pool.closed
 
 
-def test_a_failure_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_failure_is_reported_with_what_to_do(tmp_path: Path) -> None:
     async def script(scenario: Scenario) -> None:
         item, _ = await scenario.begin()
         item.fail(TrainingError("the loss is NaN", "Lower the learning rate."), [])
-        said, logged, failed = scenario.events()
-        assert said == Logged("sim-001", "run-1", ("shard-1 could not be trained: the loss is NaN",))
+        output, logged, failed = scenario.events()
+        assert output == Logged("sim-001", "run-1", ("shard-1 could not be trained: the loss is NaN",))
         assert logged == Logged("sim-001", "run-1", ("the loss is NaN. Lower the learning rate.",))
         assert isinstance(failed, TaskFailed)
         assert failed.error == "the loss is NaN. Lower the learning rate."
@@ -504,7 +504,7 @@ def test_rows_are_read_where_they_lie_and_weights_are_written_once_for_all(tmp_p
     act(tmp_path, script)
 
 
-def test_a_model_can_be_scored_and_own_files_can_not_be_asked_for(tmp_path: Path) -> None:
+def test_a_model_can_be_evaluated_and_own_files_can_not_be_requested(tmp_path: Path) -> None:
     async def script(scenario: Scenario) -> None:
         message = EvaluateTask("run-1", "round-1", MODEL, OWN, scenario.shards[0], (scenario.weights,))
         await scenario.cluster.send("sim-001", message)

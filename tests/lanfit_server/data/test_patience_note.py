@@ -12,7 +12,7 @@ from lanfit_server.data.prepare import patience_note
     ("job", "validation"),
     [(Job(patience=3), 0), (Job(patience=3, method="kfold", validation_split=0.0), 0)],
 )
-def test_patience_without_validation_rows_is_said_to_watch_training_rows(job: Job, validation: int) -> None:
+def test_patience_without_validation_rows_is_reported_as_watching_training_rows(job: Job, validation: int) -> None:
     assert "no validation rows: patience monitors the training loss" in patience_note(job, validation)
 
 
@@ -25,5 +25,5 @@ def test_patience_without_validation_rows_is_said_to_watch_training_rows(job: Jo
         (Job(patience=3, method="federated"), 0),
     ],
 )
-def test_nothing_is_said_where_patience_has_validation_rows_or_there_is_none(job: Job, validation: int) -> None:
+def test_nothing_is_reported_where_patience_has_validation_rows_or_there_is_none(job: Job, validation: int) -> None:
     assert patience_note(job, validation) == ""

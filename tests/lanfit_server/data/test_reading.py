@@ -18,7 +18,7 @@ from data_requests import changed, data_request
 
 from lanfit.core.memory import limit_memory
 from lanfit.core.workspace import Workspace
-from lanfit.data import in_hand
+from lanfit.data import current_file
 from lanfit.data.labels import Target
 from lanfit.data.normalize import NORMALIZERS
 from lanfit.data.partitioning import Partitioning
@@ -44,8 +44,8 @@ REQUESTS: dict[str, tuple[dict[str, Any], np.ndarray[Any, Any] | None]] = {
     "words": (WORDS, np.array(["hen", "cow", "a cat"])[KINDS]),
     "nothing held out": (WORDS | {"test_split": 0.0, "validation_split": 0.0}, KINDS),
     "folds": (WORDS | {"validation_split": 0.0}, KINDS),
-    "parts": (WORDS | {"dealing": Partitioning("parts", parts_of=5)}, KINDS),
-    "skewed": (WORDS | {"dealing": Partitioning("dirichlet", alpha=0.5, least=8)}, KINDS),
+    "parts": (WORDS | {"partitioning": Partitioning("parts", parts_of=5)}, KINDS),
+    "skewed": (WORDS | {"partitioning": Partitioning("dirichlet", alpha=0.5, least=8)}, KINDS),
     "fewer": (WORDS | {"samples": 30}, KINDS),
     "order XX": ({"target": Target.INPUT, "output_shape": (None, 4)}, None),
     **{f"numbers, {name}": (VALUES | {"normalizer": name, "normalize_targets": name}, X[:, 0]) for name in NORMALIZERS},
@@ -172,7 +172,7 @@ def request_of_files(folder: Path, request: dict[str, Any]) -> ReadRequest:
 
 
 @pytest.mark.parametrize(
-    ("kind", "does", "code", "said"),
+    ("kind", "does", "code", "output"),
     [
         ("csv", "os.abort()", "file.reader-died", "was ended by signal 6"),
         ("csv", "bytearray(1 << 44)", "file.reader-memory", "within"),
@@ -183,7 +183,7 @@ def request_of_files(folder: Path, request: dict[str, Any]) -> ReadRequest:
     ],
 )
 def test_a_file_that_ends_what_reads_it_is_named(
-    kind: str, does: str, code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, does: str, code: str, output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted, name = files(tmp_path / "data", kind)
     (tmp_path / "sitecustomize.py").write_text("import os\n" + AT[kind].format(does=does))
@@ -192,7 +192,7 @@ def test_a_file_that_ends_what_reads_it_is_named(
         read_files(wanted)
     assert wrong.value.code == code
     assert name in wrong.value.message
-    assert said in wrong.value.message
+    assert output in wrong.value.message
     assert wrong.value.exit_code == 2
     assert wrong.value.hint
 
@@ -250,7 +250,7 @@ def test_a_file_takes_no_memory_of_the_server_and_not_more_than_is_free_of_its_r
     assert ".npz" in elsewhere.value.message
 
 
-def test_what_is_wrong_with_a_file_is_told_as_it_is_here(tmp_path: Path) -> None:
+def test_what_is_wrong_with_a_file_is_reported_as_it_is_here(tmp_path: Path) -> None:
     wanted = request_in(tmp_path)
     (tmp_path / "X" / "x1.npz").write_bytes(b"PK\3\4 nothing more")
     raised = []
@@ -309,16 +309,16 @@ def test_the_process_imports_no_more_than_it_needs() -> None:
 
 @pytest.fixture
 def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
-    monkeypatch.setattr(in_hand, "_notes", None)
-    monkeypatch.setattr(in_hand, "_here", threading.local())
-    in_hand.note_in(tmp_path / "notes")
-    return lambda: in_hand.noted(tmp_path / "notes")
+    monkeypatch.setattr(current_file, "_notes", None)
+    monkeypatch.setattr(current_file, "_here", threading.local())
+    current_file.note_in(tmp_path / "notes")
+    return lambda: current_file.noted(tmp_path / "notes")
 
 
 def test_the_innermost_file_is_noted_and_forgotten_when_it_was_read(notes: Callable[[], list[str]]) -> None:
-    with in_hand.reading("folder"):
+    with current_file.reading("folder"):
         assert notes() == ["folder"]
-        with in_hand.reading("folder/ä.png"):
+        with current_file.reading("folder/ä.png"):
             assert notes() == ["folder/ä.png"]
         assert notes() == ["folder"]
     assert notes() == []
@@ -327,16 +327,16 @@ def test_the_innermost_file_is_noted_and_forgotten_when_it_was_read(notes: Calla
 def test_a_file_stays_noted_after_what_nobody_expects_and_not_after_a_known_error(
     notes: Callable[[], list[str]],
 ) -> None:
-    with pytest.raises(InputError), in_hand.reading("known"):
+    with pytest.raises(InputError), current_file.reading("known"):
         raise InputError("wrong")
-    with pytest.raises(InputError) as wrong, in_hand.reading("large.csv"):
+    with pytest.raises(InputError) as wrong, current_file.reading("large.csv"):
         raise MemoryError
     assert (wrong.value.code, notes()) == ("file.reader-memory", [])
-    with pytest.raises(LookupError), in_hand.reading("folder"), in_hand.reading("odd"):
+    with pytest.raises(LookupError), current_file.reading("folder"), current_file.reading("odd"):
         raise LookupError
     assert notes() == ["odd"]
 
 
 def test_what_helps_against_too_little_memory_depends_on_the_kind_of_file() -> None:
-    assert "empty rows" in in_hand.without_memory("a/x.XLSX", 1 << 30).hint
-    assert "smaller dtype" in in_hand.without_memory("a/x.npz", 1 << 30).hint
+    assert "empty rows" in current_file.without_memory("a/x.XLSX", 1 << 30).hint
+    assert "smaller dtype" in current_file.without_memory("a/x.npz", 1 << 30).hint

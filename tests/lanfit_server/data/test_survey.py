@@ -36,11 +36,11 @@ def survey(
         arrays |= Moments.of(y).to_arrays(OF_TARGETS)
     if labels is not None:
         arrays[LABELS] = words_to_array(labels)
-    told = Surveyed(len(rows), 0, 1, len(rows), 0 if y is None else len(y), block_of(arrays), ())
-    return client, told, arrays
+    reported = Surveyed(len(rows), 0, 1, len(rows), 0 if y is None else len(y), block_of(arrays), ())
+    return client, reported, arrays
 
 
-def told(of: Model, *given: tuple[str, Surveyed, Mapping[str, AnyArray]]) -> list[ClientSurvey]:
+def reported(of: Model, *given: tuple[str, Surveyed, Mapping[str, AnyArray]]) -> list[ClientSurvey]:
     return [ClientSurvey.of(client, of, surveyed, arrays) for client, surveyed, arrays in given]
 
 
@@ -56,7 +56,7 @@ def test_constants_merged_from_clients_are_those_of_one_fit_over_all_rows(
     parts = [part for part in np.split(rows, sorted(set(cuts))) if len(part)]
     what = model(target=Target.VALUES, outputs=3, normalizer=name, target_normalizer=name)
     clients = [survey(part, f"lab-{number}", y=part * 4) for number, part in enumerate(parts)]
-    data, notes = unite(told(what, *clients), what, OWN, limit=1e9)
+    data, notes = unite(reported(what, *clients), what, OWN, limit=1e9)
     assert notes == ()
     for found, all_rows in ((data.normalizers.x, rows), (data.normalizers.y, rows * 4)):
         one = fit_normalizer(name, Moments.of(all_rows))
@@ -73,7 +73,7 @@ def test_constants_are_those_of_scikit_learn_on_the_union_of_rows_far_from_zero(
     random = np.random.RandomState(0)
     parts = [random.normal([1e6, -5, 0], [3, 1e-3, 1e4], (size, 3)) for size in (50, 3, 200)]
     what = model(normalizer=name)
-    data, _ = unite(told(what, *(survey(part, f"lab-{n}") for n, part in enumerate(parts))), what, OWN)
+    data, _ = unite(reported(what, *(survey(part, f"lab-{n}") for n, part in enumerate(parts))), what, OWN)
     rows = np.concatenate(parts)
     np.testing.assert_allclose(data.normalizers.x.apply(rows), scaler.fit_transform(rows), rtol=1e-5, atol=1e-5)
     # scikit-learn sums up in another order: as far from zero as this, that costs it a few digits of its own.
@@ -83,17 +83,17 @@ def test_constants_are_those_of_scikit_learn_on_the_union_of_rows_far_from_zero(
 
 def test_a_column_that_is_constant_on_each_client_but_not_on_all_is_no_constant() -> None:
     what = model(columns=1, normalizer="minmax")
-    data, _ = unite(told(what, survey(np.full((5, 1), 2.0)), survey(np.full((5, 1), 4.0), "lab-2")), what, OWN)
+    data, _ = unite(reported(what, survey(np.full((5, 1), 2.0)), survey(np.full((5, 1), 4.0), "lab-2")), what, OWN)
     assert data.normalizers.x.apply(np.array([[2.0], [4.0]])).tolist() == [[0.0], [1.0]]
 
 
 ROWS = np.arange(12.0).reshape(4, 3)
 
 
-def test_labels_are_united_by_name_and_who_lacks_some_is_said() -> None:
+def test_labels_are_united_by_name_and_who_lacks_some_is_reported() -> None:
     what = model(outputs=3)
     cats, dogs = survey(ROWS, labels=("cat", "yak")), survey(ROWS, "lab-2", labels=("cat", "dog"))
-    data, notes = unite(told(what, cats, dogs), what, OWN)
+    data, notes = unite(reported(what, cats, dogs), what, OWN)
     assert data.labels == {"y": ("cat", "dog", "yak")}
     assert all(shard.labels == data.labels for shard in data.shards)
     assert notes == (
@@ -104,7 +104,7 @@ def test_labels_are_united_by_name_and_who_lacks_some_is_said() -> None:
 
 def test_more_labels_than_outputs_are_refused_and_named() -> None:
     what = model(outputs=2)
-    clients = told(what, survey(ROWS, labels=("cat", "yak")), survey(ROWS, "lab-2", labels=("cat", "dog")))
+    clients = reported(what, survey(ROWS, labels=("cat", "yak")), survey(ROWS, "lab-2", labels=("cat", "dog")))
     with pytest.raises(InputError, match=r"3 different labels \(cat, dog, yak\)"):
         unite(clients, what, OWN)
 
@@ -112,21 +112,21 @@ def test_more_labels_than_outputs_are_refused_and_named() -> None:
 def test_words_and_numbers_do_not_go_together_and_both_clients_are_named() -> None:
     what = model()
     with pytest.raises(InputError, match="the labels of lab-2 are strings, but those of lab-1 are numbers"):
-        unite(told(what, survey(ROWS), survey(ROWS, "lab-2", labels=("cat",))), what, OWN)
+        unite(reported(what, survey(ROWS), survey(ROWS, "lab-2", labels=("cat",))), what, OWN)
 
 
 def test_other_columns_are_named_where_the_model_would_take_them() -> None:
     what = model()
     what = Model(**{**{name: getattr(what, name) for name in what.__struct_fields__}, "input_shape": (None, None)})
     with pytest.raises(InputError, match="lab-2 has rows of 2 columns, but lab-1 has rows of 3"):
-        unite(told(what, survey(ROWS), survey(ROWS[:, :2], "lab-2")), what, OWN)
+        unite(reported(what, survey(ROWS), survey(ROWS[:, :2], "lab-2")), what, OWN)
 
 
 def test_targets_of_other_columns_are_named_where_the_model_would_take_them() -> None:
     what = model(target=Target.VALUES)
     what = Model(**{**{name: getattr(what, name) for name in what.__struct_fields__}, "output_shape": (None, None)})
     with pytest.raises(InputError, match="targets of lab-2 have a different shape than those of lab-1") as wrong:
-        unite(told(what, survey(ROWS, y=ROWS), survey(ROWS, "lab-2", y=ROWS[:, :2])), what, OWN)
+        unite(reported(what, survey(ROWS, y=ROWS), survey(ROWS, "lab-2", y=ROWS[:, :2])), what, OWN)
     assert wrong.value.code == "survey.other-target-columns"
 
 
@@ -160,7 +160,7 @@ IMPOSSIBLE = {
 )
 def test_what_no_files_can_hold_is_refused_and_the_client_is_named(code: str, expected: str) -> None:
     with pytest.raises(InputError, match="lab-1 reported") as wrong:
-        told(model(), IMPOSSIBLE[expected])
+        reported(model(), IMPOSSIBLE[expected])
     assert wrong.value.code == code
     assert expected.split(": Invalid")[0] in wrong.value.message
     assert wrong.value.hint

@@ -216,7 +216,7 @@ def test_the_mean_so_far_can_be_had_and_gone_on_from() -> None:
     np.testing.assert_allclose(floats(mean.result()), wanted, rtol=1e-6, atol=1e-6)
 
 
-def test_a_mean_that_begins_anew_is_as_a_new_one() -> None:
+def test_a_mean_that_begins_again_is_as_a_new_one() -> None:
     mean = Mean(weights(0))
     mean.add(weights(1), 5)
     first = mean.result()
@@ -233,8 +233,12 @@ def test_a_mean_that_begins_anew_is_as_a_new_one() -> None:
 
 
 def test_an_update_without_rows_does_not_count_even_where_it_is_no_number() -> None:
-    spoilt = {name: np.full_like(array, np.nan) if array.dtype.kind == "f" else array for name, array in START.items()}
-    np.testing.assert_array_equal(floats(mean_of(START, [spoilt, UPDATES[0], spoilt], [0, 3, 0])), floats(UPDATES[0]))
+    corrupted = {
+        name: np.full_like(array, np.nan) if array.dtype.kind == "f" else array for name, array in START.items()
+    }
+    np.testing.assert_array_equal(
+        floats(mean_of(START, [corrupted, UPDATES[0], corrupted], [0, 3, 0])), floats(UPDATES[0])
+    )
 
 
 @pytest.mark.parametrize("rows", [[0], [0, 0], [3, -1]])
@@ -371,7 +375,7 @@ def test_of_two_that_are_each_others_closest_krum_takes_the_first() -> None:
         assert order[krum_choice(updates[0], updates, 0)[0]] == next(value for value in order if value != 7.7)
 
 
-def test_near_neighbours_are_told_apart_far_from_zero() -> None:
+def test_near_neighbours_are_distinguished_far_from_zero() -> None:
     """At 1e6 the square of a difference of 0.01 is lost in |x|² + |y|² - 2xy, which is kept to 1e-4 only."""
     updates = [{"w/w": np.array([1e6 + value])} for value in (0.05, 0.0, 0.01, 0.021, 5.0)]
     assert krum_choice(updates[0], updates, 1) == (2,)

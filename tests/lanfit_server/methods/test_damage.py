@@ -25,7 +25,7 @@ from lanfit.transfer.blocks import ArrayFile, BlockFile
 from lanfit.wire.arrays import ArraySpec, block_of
 from lanfit_server.run.damage import LOST, damage_of, mend
 from lanfit_server.run.resume import NOT_BEGUN, rebuild_weights, status_of, summary_of, unfinished, weights_of
-from lanfit_server.start.state import KeptPassphrase
+from lanfit_server.start.state import StoredPassphrase
 from lanfit_server.store.ledger import Ledger, OwnedTask, StoredResult
 from lanfit_server.store.result_store import OpenRun, Reject, ResultStore
 
@@ -49,16 +49,16 @@ def begun(folder: Path) -> OpenRun:
 
 
 def mended(run: OpenRun) -> list[str]:
-    said: list[str] = []
-    asyncio.run(mend(run, said.append))
-    return said
+    output: list[str] = []
+    asyncio.run(mend(run, output.append))
+    return output
 
 
 # --- results and weights ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_the_task_of_a_result_that_the_disk_has_lost_is_done_again_and_that_is_said(
+def test_the_task_of_a_result_that_the_disk_has_lost_is_done_again_and_that_is_reported(
     damage: str, tmp_path: Path
 ) -> None:
     with contextlib.closing(begun(tmp_path).ledger) as ledger:
@@ -74,7 +74,7 @@ def test_the_task_of_a_result_that_the_disk_has_lost_is_done_again_and_that_is_s
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_starting_weights_that_the_disk_has_spoilt_are_named_and_made_again_of_the_same_model(
+def test_starting_weights_that_the_disk_has_corrupted_are_named_and_made_again_of_the_same_model(
     damage: str, tmp_path: Path
 ) -> None:
     run = begun(tmp_path)
@@ -127,9 +127,9 @@ def refused(folder: Path) -> LanfitError:
     place = Workspace(folder)
     with pytest.raises(LanfitError) as wrong:
         status_of(place, "run-1")
-    said: list[str] = []
-    assert unfinished(place, said.append) is None, "at the terminal it is not offered"
-    assert [wrong.value.message in line for line in said] == [True]
+    output: list[str] = []
+    assert unfinished(place, output.append) is None, "at the terminal it is not offered"
+    assert [wrong.value.message in line for line in output] == [True]
     return wrong.value
 
 
@@ -295,16 +295,16 @@ def stopped_after_two_of_three_rounds(folder: Path, **values: object) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize("file", ["2.block", "2.optimizer"])
-def test_rounds_whose_weights_the_disk_has_spoilt_are_done_again(damage: str, file: str, tmp_path: Path) -> None:
+def test_rounds_whose_weights_the_disk_has_corrupted_are_done_again(damage: str, file: str, tmp_path: Path) -> None:
     stopped_after_two_of_three_rounds(tmp_path, strategy="fedadam")
     path = Workspace(tmp_path).run_folder("run-1") / "rounds" / file
     DAMAGES[damage](path)
     run = Run(tmp_path, False, {"rounds": 3, "strategy": "fedadam"})
     with contextlib.closing(run):
-        asyncio.run(mend(run.run, run.said.log))
+        asyncio.run(mend(run.run, run.output.log))
         assert run.records() == []
         assert run.ledger.results() == []
-        [line] = [line for line in run.said.lines if "can't be read back" in line]
+        [line] = [line for line in run.output.lines if "can't be read back" in line]
         assert f"logs/run-1/rounds/{file} " in line
         assert "continues from its first round" in line
 
@@ -326,7 +326,7 @@ def test_a_round_that_can_not_be_summed_up_again_is_gone_back_to_and_keeps_its_o
     monkeypatch.setattr("lanfit_server.methods.federated.workshop.failpoint", failpoint)
     DAMAGES[damage](Workspace(tmp_path).run_folder("run-1") / "results" / "round-1-shard-2.block")
     run = Run(tmp_path, False, {"rounds": 1})
-    asyncio.run(mend(run.run, run.said.log))
+    asyncio.run(mend(run.run, run.output.log))
     assert [stored.task for stored in run.ledger.results()] == ["round-1-shard-1", "round-1-shard-3"]
     assert run.records() == []
     run.close()
@@ -343,8 +343,8 @@ def test_a_round_that_can_not_be_summed_up_again_is_gone_back_to_and_keeps_its_o
 # --- the passphrase ---------------------------------------------------------------------------------------------
 
 
-def test_a_kept_passphrase_that_the_disk_has_spoilt_is_not_taken(tmp_path: Path) -> None:
-    kept = KeptPassphrase(tmp_path)
+def test_a_kept_passphrase_that_the_disk_has_corrupted_is_not_taken(tmp_path: Path) -> None:
+    kept = StoredPassphrase(tmp_path)
     stretched = bytes(range(32))
     assert not kept.is_damaged("run-1")
     kept.keep("run-1", stretched)
@@ -364,7 +364,7 @@ def test_a_kept_passphrase_that_the_disk_has_spoilt_is_not_taken(tmp_path: Path)
 
 
 def test_each_unfinished_run_keeps_the_passphrase_of_its_own_clients(tmp_path: Path) -> None:
-    kept = KeptPassphrase(tmp_path)
+    kept = StoredPassphrase(tmp_path)
     first, second = bytes(range(32)), bytes(range(1, 33))
     kept.keep("run-1", first)
     kept.keep("run-2", second)
@@ -375,7 +375,7 @@ def test_each_unfinished_run_keeps_the_passphrase_of_its_own_clients(tmp_path: P
 
 
 def test_the_one_passphrase_of_an_earlier_version_is_that_of_every_run_without_its_own(tmp_path: Path) -> None:
-    kept = KeptPassphrase(tmp_path)
+    kept = StoredPassphrase(tmp_path)
     first, second = bytes(range(32)), bytes(range(1, 33))
     (tmp_path / "stretched_passphrase").write_text(first.hex())
     kept.keep("run-2", second)

@@ -87,9 +87,9 @@ class Run:
         values: dict[str, Value],
         test: int = 5,
         channel: RoundChannel | None = None,
-        heard: list[RoundCompleted] | None = None,
+        received: list[RoundCompleted] | None = None,
     ) -> None:
-        """`test`: how many rows the server has to evaluate rounds on; `heard` takes in rounds that are over."""
+        """`test`: how many rows the server has to evaluate rounds on; `received` takes in rounds that are over."""
         self.folder = folder
         place = Workspace(folder)
         self.job: Job = make_job({"model": "net.h5", "method": "federated", "clients": 3, "rounds": 3, **values})
@@ -117,31 +117,31 @@ class Run:
         run_record = self.ledger.record
         assert run_record is not None
         self.run = OpenRun(place, "run-1", self.ledger, run_record)
-        self.models, self.said, self.journal = Models(test), RecordingDisplay(), Journal(place.run_folder("run-1"))
+        self.models, self.output, self.journal = Models(test), RecordingDisplay(), Journal(place.run_folder("run-1"))
         stats = self.stats = RunStats()
         dispatch = Dispatch(self.job, self.run, self.cluster, data, START)
         self.asked: list[str] = []
         self.send, self.cluster.send = self.cluster.send, self._send  # type: ignore[method-assign]
         setting = Setting(
             NAMES, ROWS, data.samples, own, 15, test, self.job.norm_limit, self.job.round_deadline,
-            60 * self.job.deadline, heard is not None, channel is not None, WAITS.grace, self.job.max_weight,
+            60 * self.job.deadline, received is not None, channel is not None, WAITS.grace, self.job.max_weight,
         )  # fmt: skip
         self.method = Rounds(schedule_of(self.job), setting, stats.table)
         self.weights = GlobalWeights(self.job, START, TrainedModel({}).constants(), tuple(START))
         self.late = 0.0
         self.workshop = RoundsWorkshop(
             self.job, self.run, self.method, stats, self.models, dispatch, self.weights, NAMES,  # type: ignore[arg-type]
-            self.said.log, channel, self.clock,
+            self.output.log, channel, self.clock,
         )  # fmt: skip
         terms = terms_of(NAMES, bound=own, deadline=60 * self.job.deadline, timeouts=WAITS)
 
         def listen(event: RunEvent, now: float) -> None:
-            if isinstance(event, RoundCompleted) and heard is not None:
-                heard.append(event)
+            if isinstance(event, RoundCompleted) and received is not None:
+                received.append(event)
 
         self.shell = Shell(
             self.run, RunEngine(terms, self.method, stats.table), self.workshop, self.cluster, dispatch, self.journal,
-            self.said, (stats, self.journal, Narrator(self.said, str), listen), WAITS.heartbeat, self.clock,
+            self.output, (stats, self.journal, Narrator(self.output, str), listen), WAITS.heartbeat, self.clock,
         )  # fmt: skip
 
     def clock(self) -> float:
@@ -210,10 +210,10 @@ async def at_work(
     own: bool = False,
     test: int = 5,
     channel: RoundChannel | None = None,
-    heard: list[RoundCompleted] | None = None,
+    received: list[RoundCompleted] | None = None,
     **values: Value,
 ) -> AsyncIterator[tuple[Run, asyncio.Task[None]]]:
-    run = Run(folder, own, values, test, channel, heard)
+    run = Run(folder, own, values, test, channel, received)
     working = asyncio.create_task(run.shell.run())
     try:
         yield run, working
@@ -355,7 +355,7 @@ def test_rounds_do_not_wait_for_the_evaluation_of_earlier_ones_unless_three_are_
     values = [[value] * 3 for value in (1, 4, 6, 7, 8)]
     job: dict[str, Value] = {"rounds": len(values), "strategy": "fedadam"}
 
-    async def calm() -> list[dict[str, float]]:
+    async def baseline() -> list[dict[str, float]]:
         async with at_work(tmp_path / "calm", **job) as (run, working):
             await whole(run, values)
             await working
@@ -396,7 +396,7 @@ def test_rounds_do_not_wait_for_the_evaluation_of_earlier_ones_unless_three_are_
             await working
             return [record.metrics for record in run.records()]
 
-    expected = run_script(calm())
+    expected = run_script(baseline())
     found = run_script(behind())
     assert (run_script(again()) if dies else found) == expected
     assert len({line["loss"] for line in expected}) == len(values)
@@ -443,7 +443,7 @@ def test_the_job_says_what_is_made_of_the_updates(tmp_path: Path, values: dict[s
     run_script(script())
 
 
-def test_an_update_that_is_not_finite_is_left_out_at_once_and_said(tmp_path: Path) -> None:
+def test_an_update_that_is_not_finite_is_left_out_at_once_and_reported(tmp_path: Path) -> None:
     async def script() -> None:
         async with at_work(tmp_path, rounds=1) as (run, working):
             await run.leased("round-1-shard-3")
@@ -453,7 +453,7 @@ def test_an_update_that_is_not_finite_is_left_out_at_once_and_said(tmp_path: Pat
             await working
             assert kernel(run) == mean([1, 4], ROWS[:2])
             assert run.method.status() == "done"
-            assert any("continued without lab-3" in line and "NaN" in line for line in run.said.lines)
+            assert any("continued without lab-3" in line and "NaN" in line for line in run.output.lines)
             [facts] = run.workshop.rounds()
             assert facts.clients == ("lab-1", "lab-2")
             assert "NaN" in facts.left_out["lab-3"]
@@ -506,14 +506,14 @@ def test_a_round_with_too_few_updates_waits_once_more_says_so_and_ends_the_run(
             await run.returns(2, 0, 1.0)
             await committed(run, "round-2-shard-1")
             run.late += 61
-            while not any("did not answer in time" in line for line in run.said.lines):
+            while not any("did not answer in time" in line for line in run.output.lines):
                 await asyncio.sleep(0.001)
             assert not working.done()
             run.late += 301
             await working
             assert run.method.status() == "partial"
             assert "round 2 has 1 of at least 2 updates" in run.method.failure
-            assert any("lab-2, lab-3 did not answer in time" in line for line in run.said.lines)
+            assert any("lab-2, lab-3 did not answer in time" in line for line in run.output.lines)
             assert kernel(run) == 7
             chosen = run.workshop.chosen()
             assert chosen is not None
@@ -580,13 +580,13 @@ def test_the_outcome_is_the_best_round_or_the_last_as_the_job_says(
 
 @pytest.mark.parametrize("listens", ["a program's callbacks", "a program's progress"])
 def test_whoever_hears_of_a_round_hears_what_clients_measured_with_it(tmp_path: Path, listens: str) -> None:
-    heard: list[tuple[int, dict[str, float]]] = []
+    received: list[tuple[int, dict[str, float]]] = []
     rounds: list[RoundCompleted] = []
 
     async def decide(channel: RoundChannel) -> None:
         while True:
             made = await channel.next()
-            heard.append((made.number, dict(made.logs)))
+            received.append((made.number, dict(made.logs)))
             channel.answer(made.number == 2)
 
     callbacks = listens == "a program's callbacks"
@@ -594,18 +594,18 @@ def test_whoever_hears_of_a_round_hears_what_clients_measured_with_it(tmp_path: 
     async def script() -> None:
         channel = RoundChannel()
         deciding = asyncio.create_task(decide(channel))
-        how: dict[str, Any] = {"channel": channel} if callbacks else {"heard": rounds}
+        how: dict[str, Any] = {"channel": channel} if callbacks else {"received": rounds}
         async with at_work(tmp_path, test=0, rounds=2, **how) as (run, working):
             await whole(run, [[3] * 3, [8] * 3])
             await working
-            heard.extend((each.round, each.logs) for each in rounds)
+            received.extend((each.round, each.logs) for each in rounds)
             samples = [rows + 5 for rows in ROWS]
-            for (number, logs), loss in zip(heard, [7, 2], strict=True):
+            for (number, logs), loss in zip(received, [7, 2], strict=True):
                 mean_loss = np.average([loss, loss + 1], weights=[samples[0], samples[2]])
                 assert logs == {"loss": 0.4, "val_loss": pytest.approx(mean_loss)}
                 assert run.workshop.rounds()[number - 1].validation["lab-3"] == {"loss": loss + 1}
             assert run.asked == ["round-1", "round-2"]
-            assert next(line for line in run.said.lines if line.startswith("Round ")).endswith(": val_loss 7.1250")
+            assert next(line for line in run.output.lines if line.startswith("Round ")).endswith(": val_loss 7.1250")
         deciding.cancel()
 
     run_script(script())
@@ -647,7 +647,7 @@ def test_rounds_tell_what_clients_measured_and_how_far_they_went(tmp_path: Path)
     run_script(script())
 
 
-def test_a_disk_without_room_for_a_rounds_weights_only_delays_it_and_that_is_said(
+def test_a_disk_without_space_for_a_rounds_weights_only_delays_it_and_that_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lanfit.transfer.disk_space.AGAIN_SECONDS", 0.001)
@@ -668,13 +668,13 @@ def test_a_disk_without_room_for_a_rounds_weights_only_delays_it_and_that_is_sai
             assert not failures
             assert kernel(run) == 7
             assert [record.stored for record in run.records()] == [True, True]
-            assert sum("can't be written" in line and "free some space" in line for line in run.said.lines) == 1
+            assert sum("can't be written" in line and "free some space" in line for line in run.output.lines) == 1
 
     run_script(script())
 
 
 @pytest.mark.parametrize("what", ["put_round", "add_tasks"])
-def test_a_ledger_without_room_only_delays_rounds_and_that_is_said(
+def test_a_ledger_without_space_only_delays_rounds_and_that_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     monkeypatch.setattr("lanfit.transfer.disk_space.AGAIN_SECONDS", 0.001)
@@ -692,7 +692,7 @@ def test_a_ledger_without_room_only_delays_rounds_and_that_is_said(
             await working
             assert len(refused) == 2
             assert [record.stored for record in run.records()] == [True, True]
-            assert sum("can't be written down" in line and "free some space" in line for line in run.said.lines) == 1
+            assert sum("can't be written down" in line and "free some space" in line for line in run.output.lines) == 1
 
     monkeypatch.setattr(Ledger, what, full_at_first)
     run_script(script())
@@ -727,14 +727,14 @@ def kill_at(point: str) -> Callable[[str], None]:
 
 @pytest.mark.parametrize("point", ROUND_POINTS)
 @pytest.mark.parametrize("strategy", ["fedavg", "fedadam"])
-def test_a_server_that_dies_as_a_round_ends_goes_on_with_the_same_weights(
+def test_a_server_that_dies_as_a_round_ends_continues_with_the_same_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str, strategy: str
 ) -> None:
     from lanfit_server.methods.federated import workshop as module
 
     updates = [[1, 4, 10], [2, 3, 5], [6, 6, 9]]
 
-    async def calm() -> float:
+    async def baseline() -> float:
         async with at_work(tmp_path / "calm", strategy=strategy) as (run, working):
             await whole(run, updates)
             await working
@@ -763,7 +763,7 @@ def test_a_server_that_dies_as_a_round_ends_goes_on_with_the_same_weights(
             assert [record.number for record in run.records() if record.stored] == [1, 2, 3]
             return kernel(run)
 
-    expected = run_script(calm())
+    expected = run_script(baseline())
     run_script(killed())
     assert run_script(again()) == expected
 

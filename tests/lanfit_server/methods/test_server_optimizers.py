@@ -187,7 +187,7 @@ def test_the_first_round_of_an_adaptive_optimizer_moves_about_the_learning_rate(
 
 @pytest.mark.parametrize(("weights", "kept"), [("float16", "float32"), ("float32", "float32"), ("float64", "float64")])
 @pytest.mark.parametrize("strategy", ALL)
-def test_what_is_kept_goes_on_to_the_bit_elsewhere(strategy: Strategy, weights: str, kept: str) -> None:
+def test_what_is_kept_continues_to_the_bit_elsewhere(strategy: Strategy, weights: str, kept: str) -> None:
     start = model(0, weights)
     one = server_optimizer(strategy, 0.3, trainable=TRAINABLE)
     assert one.state() == {}

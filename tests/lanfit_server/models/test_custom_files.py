@@ -16,7 +16,7 @@ from lanfit.settings.job import make_job, to_toml
 from lanfit.wire.messages import Allow, CustomFile, Join, NeedsCustom, RunEnded, Status, Welcome
 from lanfit_server.clusters.events import ClientJoined, ClientLeft, Event
 from lanfit_server.clusters.lan import LanCluster
-from lanfit_server.models.custom_files import files_of, kept
+from lanfit_server.models.custom_files import files_of, stored_names
 from lanfit_server.store.result_store import ResultStore
 
 OURS = CustomFile("my_layers.py", "a" * 64)
@@ -28,8 +28,8 @@ class Scenario:
 
     def __init__(self, folder: Path) -> None:
         self.cluster = LanCluster(ResultStore(Workspace(folder), bytes(16)))
-        self.said: list[str] = []
-        self.cluster.log = self.said.append
+        self.output: list[str] = []
+        self.cluster.log = self.output.append
         self._serving: list[asyncio.Task[None]] = []
 
     async def join(self, name: str, *custom: CustomFile) -> Link:
@@ -61,33 +61,33 @@ def run_script(folder: Path, act: Callable[[Scenario], Awaitable[None]]) -> None
     asyncio.run(go())
 
 
-def test_only_clients_with_the_same_file_take_part_and_both_sides_are_told(tmp_path: Path) -> None:
+def test_only_clients_with_the_same_file_take_part_and_both_sides_are_notified(tmp_path: Path) -> None:
     async def act(scenario: Scenario) -> None:
         await scenario.cluster.require([OURS], ["Patches"])
         with_it = await scenario.join("has", OURS)
         without = await scenario.join("has-none")
         with_another = await scenario.join("has-another", OTHER)
 
-        told = NeedsCustom((OURS,), ("Patches",))
-        assert [await without.receive(), await with_another.receive()] == [told, told]
+        reported = NeedsCustom((OURS,), ("Patches",))
+        assert [await without.receive(), await with_another.receive()] == [reported, reported]
         assert scenario.cluster.roster.connected == ["has"]
         assert scenario.events() == [ClientJoined("has")]
-        first, second = scenario.said[:2]
+        first, second = scenario.output[:2]
         assert first == (
             "has-none gets no task: it does not allow my_layers.py (SHA-256 aaaaaaaaaaaa): copy the file to it, and "
             "start it with --custom-objects my_layers.py."
         )
-        told_of = (
+        described = (
             "has-another gets no task: its my_layers.py (SHA-256 bbbbbbbbbbbb) is not this server's (SHA-256 aaaaaa"
         )
-        assert told_of in second
+        assert described in second
         await scenario.close(with_it, without, with_another)
         assert [(type(event), event.client) for event in scenario.events()] == [(ClientLeft, "has")]
 
     run_script(tmp_path, act)
 
 
-def test_a_client_that_can_not_take_part_is_told_when_the_run_is_over(tmp_path: Path) -> None:
+def test_a_client_that_can_not_take_part_is_reported_when_the_run_is_over(tmp_path: Path) -> None:
     async def act(scenario: Scenario) -> None:
         await scenario.cluster.require([OURS], [])
         with_it, without = await scenario.join("has", OURS), await scenario.join("has-none")
@@ -96,9 +96,9 @@ def test_a_client_that_can_not_take_part_is_told_when_the_run_is_over(tmp_path: 
         await scenario.cluster.end_run({"has": RunEnded("run-1", "done", "it is over")})
 
         assert await with_it.receive() == RunEnded("run-1", "done", "it is over")
-        told = await without.receive()
-        assert isinstance(told, RunEnded)
-        assert "did not take part" in told.text
+        reported = await without.receive()
+        assert isinstance(reported, RunEnded)
+        assert "did not take part" in reported.text
         await scenario.close(with_it, without)
 
     run_script(tmp_path, act)
@@ -142,7 +142,7 @@ def test_a_job_keeps_where_its_files_are_and_what_was_in_them(tmp_path: Path) ->
     (tmp_path / "model").mkdir()
     file = tmp_path / "model" / "my_layers.py"
     file.write_text("x = 1\n")
-    job = make_job({"custom_objects": kept(files_of(("my_layers.py",), workspace), workspace)})
+    job = make_job({"custom_objects": stored_names(files_of(("my_layers.py",), workspace), workspace)})
 
     assert "model/my_layers.py#sha256=" in to_toml(job)
     assert [found.path for found in files_of(job.custom_objects, workspace)] == [str(file)]

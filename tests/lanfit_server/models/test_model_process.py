@@ -53,11 +53,11 @@ def test_an_error_is_an_answer_by_its_nearest_class_of_the_tree() -> None:
 @pytest.mark.cold
 @pytest.mark.keras
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only there limits of a running process change")
-def test_a_disk_without_room_is_waited_for_in_a_run_and_that_is_said(
+def test_a_disk_without_space_is_waited_for_in_a_run_and_that_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lanfit.transfer.disk_space.AGAIN_SECONDS", 0.05)
-    said: list[str] = []
+    output: list[str] = []
 
     async def ask() -> None:
         models = await ModelProcess.start(print)
@@ -66,7 +66,7 @@ def test_a_disk_without_room_is_waited_for_in_a_run_and_that_is_said(
         ]
 
         def is_logged(line: str) -> None:
-            said.append(line)
+            output.append(line)
             process.rlimit(psutil.RLIMIT_FSIZE, (psutil.RLIM_INFINITY, psutil.RLIM_INFINITY))
 
         try:
@@ -84,18 +84,18 @@ def test_a_disk_without_room_is_waited_for_in_a_run_and_that_is_said(
                 WriteFinal(str(tmp_path / "a.keras"), (result,)),
             ):
                 process.rlimit(psutil.RLIMIT_FSIZE, (1000, psutil.RLIM_INFINITY))
-                models.room = None
+                models.retry_when_full = None
                 with pytest.raises(LanfitError) as wrong:
                     await models.ask(order, LanfitError)
                 assert wrong.value.code == "disk.full", repr(wrong.value)
-                models.room = RetryWhenFull("A model can't be written", is_logged)
+                models.retry_when_full = RetryWhenFull("A model can't be written", is_logged)
                 await models.ask(order, Metrics if isinstance(order, WriteFinal) else Done)
         finally:
             await models.stop()
 
     asyncio.run(ask())
-    assert len(said) == 2
-    assert all(line.startswith("A model can't be written: ") and "free some space" in line for line in said)
+    assert len(output) == 2
+    assert all(line.startswith("A model can't be written: ") and "free some space" in line for line in output)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "a.keras", "result.block", "weights.block"]
 
 
@@ -135,7 +135,7 @@ def test_what_the_system_refuses_is_an_answer_and_the_process_lives_on(tmp_path:
 
 
 @pytest.mark.keras
-def test_a_final_model_is_scored_with_the_metrics_it_was_compiled_with_by_the_names_they_were_given(
+def test_a_final_model_is_evaluated_with_the_metrics_it_was_compiled_with_by_the_names_they_were_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import keras

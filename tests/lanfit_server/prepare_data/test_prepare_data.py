@@ -30,7 +30,7 @@ def recipe_of(store: TableFolder) -> Recipe:
 
 
 def test_each_column_becomes_what_it_holds(store: TableFolder) -> None:
-    said = store.prepare(store.write("people.csv", PEOPLE), "--target", "bought")
+    output = store.prepare(store.write("people.csv", PEOPLE), "--target", "bought")
     names, rows = store.inputs()
     assert names == [
         "age", "city=Oslo", "city=Rome", "joined year", "joined month", "joined day", "joined weekday", "income",
@@ -39,9 +39,9 @@ def test_each_column_becomes_what_it_holds(store: TableFolder) -> None:
     assert column(store, "age")[2] == 40  # the median of 31, 40, 25, 55, 47
     assert column(store, "city=Oslo")[3] == 1  # the most frequent
     assert store.targets() == ["bought", "yes", "no", "yes", "no", "no", "yes"]
-    assert said["left_out"] == {"id": "it numbers the rows", "name": "text, unique in every row"}
-    assert said["classes"] == ["no", "yes"]
-    assert said["task"] == "classification"
+    assert output["left_out"] == {"id": "it numbers the rows", "name": "text, unique in every row"}
+    assert output["classes"] == ["no", "yes"]
+    assert output["task"] == "classification"
 
 
 def test_a_recipe_makes_the_same_numbers_again(store: TableFolder) -> None:
@@ -54,7 +54,7 @@ def test_a_recipe_makes_the_same_numbers_again(store: TableFolder) -> None:
     assert read_recipe(store.root / "copy.json") == recipe
 
 
-def test_new_rows_go_by_name_and_what_is_new_is_said(store: TableFolder) -> None:
+def test_new_rows_go_by_name_and_what_is_new_is_reported(store: TableFolder) -> None:
     store.prepare(store.write("people.csv", PEOPLE), "--target", "bought")
     new = store.write(
         "new.csv", 'extra,income,joined,city,age\n7,"$10.00",2022-01-01,Paris,\n8,$5,2022-01-02,Rome,30\n'
@@ -69,12 +69,12 @@ def test_new_rows_go_by_name_and_what_is_new_is_said(store: TableFolder) -> None
 
 
 def test_rows_without_a_target_are_left_out_and_counted(store: TableFolder) -> None:
-    said = store.prepare(store.write("t.csv", "a,y\n1,2.5\n2,\n3,1.5\n4,NA\n5,7.25\n6,8\n"), "--target", "y")
+    output = store.prepare(store.write("t.csv", "a,y\n1,2.5\n2,\n3,1.5\n4,NA\n5,7.25\n6,8\n"), "--target", "y")
     assert column(store, "a") == [1, 3, 5, 6]
     assert store.targets() == ["y", "2.5", "1.5", "7.25", "8"]
-    assert said["rows_left_out"] == 2
-    assert [note for note in said["notes"] if "2 rows without a target" in note]
-    assert said["task"] == "regression"
+    assert output["rows_left_out"] == 2
+    assert [note for note in output["notes"] if "2 rows without a target" in note]
+    assert output["task"] == "regression"
 
 
 def test_what_is_proposed_can_be_corrected_with_flags(store: TableFolder) -> None:
@@ -103,8 +103,8 @@ def test_the_end_of_the_answers_names_the_question_and_its_flag(store: TableFold
 
 def test_classes_that_are_numbers_get_numbers_from_zero(store: TableFolder) -> None:
     path = store.write("t.csv", table(["a", "y"], [(n, 3 + n % 3) for n in range(12)]))
-    said = store.prepare(path, "--target", "y")
-    assert said["classes"] == ["3", "4", "5"]
+    output = store.prepare(path, "--target", "y")
+    assert output["classes"] == ["3", "4", "5"]
     assert store.targets() == ["y", *["0", "1", "2"] * 4]
 
 
@@ -124,9 +124,9 @@ def test_names_of_columns_that_are_numbers_stay_names(store: TableFolder) -> Non
 
 def test_a_table_without_a_header_is_read_by_place(store: TableFolder) -> None:
     path = store.write("t.csv", "".join(f"{n + 0.5},{n * 2},{'ab'[n % 2]}\n" for n in range(6)))
-    said = store.prepare(path)
-    assert said["target"] == "column 3"
-    assert said["rows"] == 6
+    output = store.prepare(path)
+    assert output["target"] == "column 3"
+    assert output["rows"] == 6
     applied = apply_recipe(recipe_of(store), read_text_table(store.write("new.csv", "1.5,2\n2.5,4\n")))
     assert applied.x.tolist() == [[1.5, 2], [2.5, 4]]
 
@@ -155,23 +155,23 @@ def test_a_workbook_is_prepared_like_a_csv_file(store: TableFolder) -> None:
 
 
 def test_without_a_target_only_inputs_are_written(store: TableFolder) -> None:
-    said = store.prepare(store.write("t.csv", "a,b\n1,2\n3,5\n"), "--target", "none")
+    output = store.prepare(store.write("t.csv", "a,b\n1,2\n3,5\n"), "--target", "none")
     assert store.inputs() == (["a", "b"], [[1, 2], [3, 5]])
     assert not (store.root / "dataset" / "Y").exists()
-    assert said["target"] is None
+    assert output["target"] is None
 
 
 def test_a_column_that_can_not_be_read_in_one_way_is_left_out_with_the_way_out(store: TableFolder) -> None:
     path = store.write("t.csv", 'a,price,y\n1,"1,200",2.5\n2,950,3\n3,700,4\n'.replace("2.5", "2"))
-    said = store.prepare(path, "--target", "y", "--task", "regression")
-    assert [note for note in said["notes"] if '"1,200" may be 1200 or 1.2' in note and "--thousands" in note]
+    output = store.prepare(path, "--target", "y", "--task", "regression")
+    assert [note for note in output["notes"] if '"1,200" may be 1200 or 1.2' in note and "--thousands" in note]
     store.prepare(path, "--target", "y", "--task", "regression", "--thousands", ",")
     assert column(store, "price") == [1200, 950, 700]
     store.prepare(path, "--target", "y", "--task", "regression", "--decimal", ",")
     assert column(store, "price") == pytest.approx([1.2, 950, 700])
 
 
-def test_dates_whose_order_is_said_are_read_so(store: TableFolder) -> None:
+def test_dates_with_a_given_order_are_read_so(store: TableFolder) -> None:
     path = store.write("t.csv", "on,y\n01/02/2020,1.5\n03/04/2020,2.5\n")
     assert "month" in str(store.refused("prepare", path, "--target", "y", "--yes").stderr)
     store.prepare(path, "--target", "y", "--day-first")
@@ -191,8 +191,8 @@ def test_the_sample_gives_way_and_other_files_do_not(store: TableFolder) -> None
     for folder in ("X", "Y"):
         (store.root / "dataset" / folder).mkdir(parents=True)
         shutil.copyfile(ROOT / "dataset" / folder / "digits.csv", store.root / "dataset" / folder / "digits.csv")
-    said = store.prepare(path, "--target", "y")
-    assert [note for note in said["notes"] if "the sample data is replaced" in note]
+    output = store.prepare(path, "--target", "y")
+    assert [note for note in output["notes"] if "the sample data is replaced" in note]
     assert not (store.root / "dataset" / "X" / "digits.csv").exists()
     mine = store.write("dataset/X/mine.csv", "a\n1\n")
     done = store.refused("prepare", path, "--target", "y", "--yes")
@@ -233,7 +233,7 @@ def test_numbers_are_written_as_float32_holds_them(store: TableFolder) -> None:
     assert np.array_equal(np.float32(column(store, "a")), np.float32(values))
 
 
-def test_columns_of_one_name_are_told_apart(store: TableFolder) -> None:
+def test_columns_of_one_name_are_distinguished(store: TableFolder) -> None:
     store.prepare(store.write("t.csv", "a,a,y\n1,2,1.5\n3,4,2.5\n"), "--target", "y")
     assert store.inputs()[0] == ["a", "a (2)"]
 
@@ -245,10 +245,10 @@ def test_a_separator_too_many_behind_the_names_is_no_column(store: TableFolder) 
 
 
 def test_the_only_column_is_an_input_not_a_target(store: TableFolder) -> None:
-    said = store.prepare(store.write("t.csv", "id,y\n1,1.5\n2,2.5\n3,1\n"))
-    assert said["target"] is None
-    assert said["inputs"] == ["y"]
-    assert [note for note in said["notes"] if "is the only possible input" in note]
+    output = store.prepare(store.write("t.csv", "id,y\n1,1.5\n2,2.5\n3,1\n"))
+    assert output["target"] is None
+    assert output["inputs"] == ["y"]
+    assert [note for note in output["notes"] if "is the only possible input" in note]
 
 
 def test_a_folder_of_images_becomes_an_array_and_labels(store: TableFolder) -> None:
@@ -257,14 +257,14 @@ def test_a_folder_of_images_becomes_an_array_and_labels(store: TableFolder) -> N
         path = store.root / "photos" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (8, 10, 3), np.uint8)).save(path)
-    said = store.prepare(store.root / "photos", "--size", "4x5")
+    output = store.prepare(store.root / "photos", "--size", "4x5")
     x = np.load(store.root / "dataset" / "X" / "photos.npz")["arr_0"]
     assert (x.shape, x.dtype) == ((3, 4, 5, 3), np.uint8)
     assert store.targets() == ["class", "cat", "cat", "dog"]
     recipe = read_recipe(store.root / "dataset" / "recipe.json")
     assert isinstance(recipe, ImageRecipe)
     assert (recipe.height, recipe.width, recipe.channels, recipe.classes) == (4, 5, 3, ("cat", "dog"))
-    assert [note for note in said["notes"] if "resized to 4×5 pixels" in note]
+    assert [note for note in output["notes"] if "resized to 4×5 pixels" in note]
     assert store.prepare(store.root / "photos")["shape"] == [8, 10, 3]  # their own, as all have it
 
 

@@ -129,7 +129,7 @@ def test_no_number_makes_it_fail(tmp_path_factory: pytest.TempPathFactory, value
     assert pixels(draw(tmp_path_factory.mktemp("any"), {"loss": values}, best_epoch=0)).size > 0
 
 
-def test_a_picture_is_written_whole_or_the_old_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_is_written_completely_or_the_old_one_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "history.png").write_bytes(b"old")
 
     def full(descriptor: int) -> None:
@@ -218,8 +218,11 @@ def test_a_client_that_is_left_out_of_rounds_and_metrics_that_are_no_numbers_are
 
 
 def test_the_same_rounds_give_the_same_bytes(tmp_path: Path) -> None:
-    told = [facts(n, {"b": {"loss": 1.0}, "a": {"loss": 2.0}}) for n in range(1, 4)]
-    assert rounds_drawn(tmp_path / "a.png", *told).read_bytes() == rounds_drawn(tmp_path / "b.png", *told).read_bytes()
+    reported = [facts(n, {"b": {"loss": 1.0}, "a": {"loss": 2.0}}) for n in range(1, 4)]
+    assert (
+        rounds_drawn(tmp_path / "a.png", *reported).read_bytes()
+        == rounds_drawn(tmp_path / "b.png", *reported).read_bytes()
+    )
 
 
 # --- all trainings of a run --------------------------------------------------------------------------------------

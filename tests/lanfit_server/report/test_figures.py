@@ -41,12 +41,12 @@ def summary(*rounds: RoundFacts) -> Summary:
 
 def test_a_metric_that_is_nan_in_training_comes_back_from_the_summary() -> None:
     drift: dict[str, dict[str, float | None]] = {"lab-1": {"norm": 1.0, "cosine": None}}
-    told = summary(
+    reported = summary(
         round_(1, training={"loss": 1.0, "pearson": NAN}, validation={"lab-1": {"loss": NAN}}, drift=drift),
         round_(2, metrics={"loss": 0.5, "r2": NAN}),
     )
-    assert b'"pearson": null' in told.to_json()
-    read = read_summary(told.to_json())
+    assert b'"pearson": null' in reported.to_json()
+    read = read_summary(reported.to_json())
     assert math.isnan(read.rounds[0].training["pearson"])
     assert math.isnan(read.rounds[0].validation["lab-1"]["loss"])
     assert math.isnan(read.rounds[1].metrics["r2"])

@@ -68,7 +68,7 @@ def charts_in(text: str) -> dict[str, list[str]]:
 def key_in(text: str) -> list[str]:
     """The key of the curves."""
     start = text.index('class="key"')
-    return [said.strip() for said in re.findall(r"</svg>([^<]+)</span>", text[start : text.index("</p>", start)])]
+    return [output.strip() for output in re.findall(r"</svg>([^<]+)</span>", text[start : text.index("</p>", start)])]
 
 
 @pytest.mark.parametrize("count", [1, 3])

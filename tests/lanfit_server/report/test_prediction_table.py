@@ -145,14 +145,14 @@ def test_a_smaller_sheet_has_the_numbers_that_are_farthest_off_and_those_that_ar
     assert found.left_out == "the 3 largest errors of 4 test rows"
 
 
-def test_more_columns_than_a_sheet_holds_are_left_out_and_that_is_said() -> None:
+def test_more_columns_than_a_sheet_holds_are_left_out_and_that_is_reported() -> None:
     found = sheet(Target.INPUT, np.zeros((2, 10_000)), np.zeros((2, 10_000)), 40_000)
     assert found.left_out == "the first 16,384 of 20,001 columns"
     rows = list(found.rows)
     assert len(found.heads) == len(rows[0]) == len(rows[1]) == 16_384
 
 
-def test_more_cells_than_take_a_sensible_time_are_left_out_and_that_is_said() -> None:
+def test_more_cells_than_take_a_sensible_time_are_left_out_and_that_is_reported() -> None:
     found = table(Target.VALUES, np.zeros((10, 1)), np.zeros((10, 1)), most_cells=12)
     assert len(list(found.rows)) == 4
     assert found.left_out == "the first 4 of 10 test rows"

@@ -12,7 +12,7 @@ import pytest
 from test_html import EVIL, Page
 from test_workbook import client, summary
 
-from lanfit_server.replay.pairs import partner_of, remark
+from lanfit_server.replay.baseline_runs import partner_of, remark
 from lanfit_server.replay.shown_predictions import PredictionsFile
 from lanfit_server.report import sections
 from lanfit_server.report.html import html_of
@@ -44,7 +44,7 @@ def samples_in(text: str) -> list[tuple[str, str, str]]:
     """Of each row: what is predicted, the probability, and whether that is right."""
     cell = r'"prediction">(.*?)</span> <span class="probability">(.*?)</span>'
     found = re.findall(rf'<li class="sample"(?: data-right="(\w+)")?>.*?{cell}', text)
-    return [(unescape(said), more.replace("\N{NO-BREAK SPACE}", " "), right) for right, said, more in found]
+    return [(unescape(output), more.replace("\N{NO-BREAK SPACE}", " "), right) for right, output, more in found]
 
 
 # --- samples ------------------------------------------------------------------------------------------------------

@@ -78,18 +78,18 @@ def test_a_run_without_any_history_has_no_chart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "reported"),
     [(OSError("No space left on device"), "No space left on device."), (KeyError("a bug"), "KeyError.")],
 )
-def test_a_report_that_can_not_be_written_is_told_and_the_others_are_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: Exception, told: str
+def test_a_report_that_can_not_be_written_is_reported_and_the_others_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: Exception, reported: str
 ) -> None:
     def fails(*what: object) -> None:
         raise wrong
 
     monkeypatch.setattr(reports, "write_workbook", fails)
     [note] = write_reports(tmp_path, summary(), lambda: {"output": PREDICTED})
-    assert note.startswith(f"{tmp_path / 'report.xlsx'} was not written: {told}")
+    assert note.startswith(f"{tmp_path / 'report.xlsx'} was not written: {reported}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.png", "predictions.csv", "report.html"]
 
 

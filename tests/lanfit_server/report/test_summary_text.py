@@ -95,7 +95,7 @@ def test_at_the_end_of_a_run_of_a_room_the_summary_fits_a_small_screen() -> None
     assert text[-1] == "Logs:   logs/20261129-101500/"
 
 
-def test_rounds_are_told_in_one_line_from_the_first_to_the_last_and_who_was_left_out() -> None:
+def test_rounds_are_reported_in_one_line_from_the_first_to_the_last_and_who_was_left_out() -> None:
     """Each was told when it ended; a second list of them says nothing new."""
     first, *others = rounds(5)
     left = [msgspec.structs.replace(one, left_out={"pc-2": "it did not deliver in time"}) for one in others]
@@ -109,13 +109,13 @@ def test_rounds_are_told_in_one_line_from_the_first_to_the_last_and_who_was_left
 
 def test_figures_of_rounds_that_do_not_fit_into_the_line_are_left_out() -> None:
     many = {f"metric {number}": 0.5 for number in range(20)}
-    told = [msgspec.structs.replace(one, metrics=many) for one in rounds(2)]
-    (line,) = [each for each in shown(summary(client("a"), rounds=tuple(told)), 80, 24) if "2 rounds" in each]
+    reported = [msgspec.structs.replace(one, metrics=many) for one in rounds(2)]
+    (line,) = [each for each in shown(summary(client("a"), rounds=tuple(reported)), 80, 24) if "2 rounds" in each]
     assert 50 < len(line) < 80
     assert line.startswith("2 rounds in 2.0 s: metric 0 0.5000 → 0.5000")
 
 
-def test_one_round_without_metrics_is_told_as_one() -> None:
+def test_one_round_without_metrics_is_reported_as_one() -> None:
     (one,) = rounds(1)
     assert "1 round in 1.0 s" in shown(summary(client("a"), rounds=(msgspec.structs.replace(one, metrics={}),)))
 

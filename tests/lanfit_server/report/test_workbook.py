@@ -143,7 +143,7 @@ def test_each_client_has_one_line_with_what_the_summary_says(path: Path) -> None
         assert line["model"] == facts_.model
 
 
-def test_folds_have_their_scores_and_below_them_mean_and_deviation(path: Path) -> None:
+def test_folds_have_their_metrics_and_below_them_mean_and_deviation(path: Path) -> None:
     folds = (fold(1, loss=0.5, accuracy=0.75), fold(2, loss=0.25, accuracy=1.0))
     first = client("lab-1", folds=folds, mean={"loss": 0.375, "accuracy": 0.875}, sd={"loss": 0.125, "accuracy": 0.1})
     write_report(path, summary(clients=(first, client("lab-2")), method="kfold"), None)
@@ -202,7 +202,7 @@ def test_without_predictions_there_is_no_sheet_for_them(path: Path) -> None:
     assert openpyxl.load_workbook(path).sheetnames == ["summary", "histories"]
 
 
-def test_what_is_left_out_of_the_predictions_is_said_in_the_summary(path: Path) -> None:
+def test_what_is_left_out_of_the_predictions_is_reported_in_the_summary(path: Path) -> None:
     wide = np.zeros((2, 9_000), np.float32)
     write_report(path, summary(), Predictions(Target.VALUES, wide, wide, None))
     assert facts(path)["in predictions"] == "the 1 largest errors of 2 test rows and the first 16,384 of 18,001 columns"
@@ -281,7 +281,7 @@ def test_an_interrupted_run_without_any_history_has_a_report_too(path: Path) -> 
     assert facts(path)["status"] == "done"
 
 
-def test_the_workbook_is_written_whole_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_workbook_is_written_completely_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_report(path, summary(), None)
     before = path.read_bytes()
     with pytest.raises(InputError):

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from fakes.fake_cluster import FakeCluster, run_script
 from test_client_surveys import ARRAYS, MODEL, NO_BLOCK, OWN, SURVEYED
-from test_early_start import ClientHeard
+from test_early_start import ClientSeen
 
 from lanfit.data.normalize import Moments
 from lanfit.errors import InputError, LanfitError, lanfit_error
 from lanfit.wire.arrays import block_of
 from lanfit.wire.messages import Survey, Surveyed
-from lanfit_server.clusters.events import BeginNow, SurveyDone, SurveyFailed
+from lanfit_server.clusters.events import StartNow, SurveyDone, SurveyFailed
 from lanfit_server.run.early_start import EarlyStart
 from lanfit_server.run.wait_for_clients import ClientWait, why_no_run_began
 
@@ -31,8 +31,8 @@ class Scripted:
     """A survey of three clients."""
 
     def __init__(self, *, corrects: bool, deadline: float = math.inf, early: EarlyStart | None = None) -> None:
-        self.cluster, self.said = FakeCluster(*THREE), ClientHeard()
-        self.client_wait = ClientWait(self.cluster, self.said, None, early, corrects=corrects, deadline=deadline)
+        self.cluster, self.output = FakeCluster(*THREE), ClientSeen()
+        self.client_wait = ClientWait(self.cluster, self.output, None, early, corrects=corrects, deadline=deadline)
 
     def surveys(self, name: str, columns: int = 3) -> None:
         arrays = ARRAYS if columns == 3 else Moments.of(np.arange(4.0 * columns).reshape(4, columns)).to_arrays()
@@ -60,111 +60,113 @@ class Scripted:
 
 
 def test_without_a_terminal_all_faults_are_collected_and_end_it_together() -> None:
-    scene = Scripted(corrects=False)
+    scenario = Scripted(corrects=False)
 
     async def script() -> None:
-        scene.fails("b", "X/rows.csv holds no rows")
-        await scene.said.until("X/rows.csv holds no rows. The server waits for the other clients first.")
-        scene.fails("a", "Y/labels.csv is empty")
-        scene.surveys("c")
+        scenario.fails("b", "X/rows.csv holds no rows")
+        await scenario.output.until("X/rows.csv holds no rows. The server waits for the other clients first.")
+        scenario.fails("a", "Y/labels.csv is empty")
+        scenario.surveys("c")
 
-    wrong = scene.refused(script)
+    wrong = scenario.refused(script)
     assert isinstance(wrong, InputError)
     assert wrong.code == "own-data.several"
     assert "data of 2 clients" in wrong.message
     assert "the data of b can't be used: X/rows.csv holds no rows. Put some there. The files are on b." in wrong.message
     assert "the data of a can't be used: Y/labels.csv is empty" in wrong.message
-    assert list(scene.client_wait.faults) == ["b", "a"]
+    assert list(scenario.client_wait.faults) == ["b", "a"]
 
 
 def test_at_a_terminal_faults_are_shown_and_corrected_files_are_waited_for() -> None:
-    scene = Scripted(corrects=True)
+    scenario = Scripted(corrects=True)
 
     async def script() -> None:
-        scene.surveys("c")
-        scene.fails("b")
-        scene.fails("a", "Y/labels.csv is empty")
-        await scene.said.until("Waiting for corrected files of b, a. After correcting them, press Enter at the client")
-        scene.surveys("a")
-        scene.fails("b", "Y/labels.csv has 199 rows")
-        await scene.said.until("Y/labels.csv has 199 rows")
-        scene.surveys("b")
+        scenario.surveys("c")
+        scenario.fails("b")
+        scenario.fails("a", "Y/labels.csv is empty")
+        await scenario.output.until(
+            "Waiting for corrected files of b, a. After correcting them, press Enter at the client"
+        )
+        scenario.surveys("a")
+        scenario.fails("b", "Y/labels.csv has 199 rows")
+        await scenario.output.until("Y/labels.csv has 199 rows")
+        scenario.surveys("b")
 
-    assert scene.run_script(script) == ["a", "b", "c"]
+    assert scenario.run_script(script) == ["a", "b", "c"]
     assert "the data of b can't be used: X/rows.csv holds no rows.\n  → Put some there. The files are on b." in (
-        scene.said.lines
+        scenario.output.lines
     )
 
 
 def test_a_client_that_is_started_again_is_asked_again_after_a_fault() -> None:
-    scene = Scripted(corrects=True)
+    scenario = Scripted(corrects=True)
 
     async def script() -> None:
-        scene.surveys("b")
-        scene.surveys("c")
-        scene.fails("a")
-        await scene.said.until("Waiting for corrected files of a.")
-        scene.cluster.sent.clear()
-        scene.cluster.join("a")
-        await scene.cluster.asked("a")
-        scene.surveys("a")
+        scenario.surveys("b")
+        scenario.surveys("c")
+        scenario.fails("a")
+        await scenario.output.until("Waiting for corrected files of a.")
+        scenario.cluster.sent.clear()
+        scenario.cluster.join("a")
+        await scenario.cluster.asked("a")
+        scenario.surveys("a")
 
-    assert scene.run_script(script) == ["a", "b", "c"]
+    assert scenario.run_script(script) == ["a", "b", "c"]
 
 
-def test_files_that_do_not_go_together_are_said_to_all_and_read_again() -> None:
-    scene = Scripted(corrects=True)
+def test_files_that_do_not_go_together_are_reported_to_all_and_read_again() -> None:
+    scenario = Scripted(corrects=True)
 
     async def script() -> None:
-        scene.surveys("a")
-        scene.surveys("b", columns=2)
-        scene.surveys("c")
-        await scene.said.until("b has rows of 2 columns, but a has rows of 3")
+        scenario.surveys("a")
+        scenario.surveys("b", columns=2)
+        scenario.surveys("c")
+        await scenario.output.until("b has rows of 2 columns, but a has rows of 3")
         for name in THREE:
-            assert any(name == told and "does not match" in text for told, text in scene.cluster.told)
-        scene.surveys("b")
+            assert any(name == reported and "does not match" in text for reported, text in scenario.cluster.messages)
+        scenario.surveys("b")
 
-    assert scene.run_script(script) == ["a", "b", "c"]
+    assert scenario.run_script(script) == ["a", "b", "c"]
 
 
 def test_enter_begins_without_those_whose_files_can_not_be_used() -> None:
-    scene = Scripted(corrects=True, early=EarlyStart(by_key=True))
+    scenario = Scripted(corrects=True, early=EarlyStart(by_key=True))
 
     async def script() -> None:
-        scene.surveys("a")
-        scene.fails("b")
-        scene.fails("c")
-        await scene.said.until("Press Enter to start with the 1 that is ready.")
-        scene.cluster.events.put_nowait(BeginNow())
+        scenario.surveys("a")
+        scenario.fails("b")
+        scenario.fails("c")
+        await scenario.output.until("Press Enter to start with the 1 that is ready.")
+        scenario.cluster.events.put_nowait(StartNow())
 
-    assert scene.run_script(script) == ["a"]
+    assert scenario.run_script(script) == ["a"]
 
 
 def test_a_client_that_never_tells_is_not_waited_for_beyond_the_deadline() -> None:
-    scene = Scripted(corrects=False, deadline=0.001)
+    scenario = Scripted(corrects=False, deadline=0.001)
 
     async def script() -> None:
-        scene.surveys("a")
-        scene.surveys("b")
+        scenario.surveys("a")
+        scenario.surveys("b")
 
-    wrong = scene.refused(script)
+    wrong = scenario.refused(script)
     # All three were given a millisecond; who told is not blamed, whatever was looked at first.
     assert "c has not reported the contents of its data for" in wrong.message
     assert wrong.code in ("survey.no-answer", "own-data.several")
 
 
 def test_one_that_tells_after_its_deadline_is_taken_where_that_is_waited_for() -> None:
-    scene = Scripted(corrects=True, deadline=0.001)
+    scenario = Scripted(corrects=True, deadline=0.001)
 
     async def script() -> None:
-        await scene.said.until("c has not reported the contents of its data for")
+        await scenario.output.until("c has not reported the contents of its data for")
         for name in THREE:
-            scene.surveys(name)
+            scenario.surveys(name)
 
-    assert scene.run_script(script) == ["a", "b", "c"]
+    assert scenario.run_script(script) == ["a", "b", "c"]
 
 
-def test_each_client_is_told_whether_its_own_files_kept_the_run_from_beginning() -> None:
+def test_each_client_learns_whether_its_data_kept_the_run_from_starting() -> None:
     faults = {
         "late": lanfit_error("survey.no-answer", client="late", waited="10 min"),
         "spoilt": lanfit_error("own-data.unusable", client="spoilt", error="there are no rows", hint="Put some there."),

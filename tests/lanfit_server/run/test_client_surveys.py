@@ -27,8 +27,8 @@ ORDER = Survey(MODEL, OWN, NO_BLOCK)
 
 def test_a_client_that_leaves_before_it_has_told_may_be_replaced_by_another() -> None:
     async def script() -> None:
-        cluster, said = FakeCluster("lab-1", "lab-2"), RecordingDisplay()
-        surveying = asyncio.create_task(ClientWait(cluster, said).survey(["lab-1", "lab-2"], ORDER))
+        cluster, output = FakeCluster("lab-1", "lab-2"), RecordingDisplay()
+        surveying = asyncio.create_task(ClientWait(cluster, output).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
         cluster.events.put_nowait(SurveyDone("lab-2", SURVEYED, ARRAYS))
         cluster.leave("lab-1", 0.0)
@@ -37,15 +37,15 @@ def test_a_client_that_leaves_before_it_has_told_may_be_replaced_by_another() ->
         cluster.events.put_nowait(SurveyDone("lab-0", SURVEYED, ARRAYS))
         _, owners = await surveying
         assert owners == ["lab-0", "lab-2"]
-        assert any("a note" in line for line in said.lines)
+        assert any("a note" in line for line in output.lines)
 
     run_script(script())
 
 
 def test_a_client_that_comes_again_before_it_has_told_is_asked_again() -> None:
     async def script() -> None:
-        cluster, said = FakeCluster("lab-1"), RecordingDisplay()
-        surveying = asyncio.create_task(ClientWait(cluster, said).survey(["lab-1"], ORDER))
+        cluster, output = FakeCluster("lab-1"), RecordingDisplay()
+        surveying = asyncio.create_task(ClientWait(cluster, output).survey(["lab-1"], ORDER))
         await cluster.asked("lab-1")
         cluster.sent.clear()
         cluster.join("lab-1")
@@ -56,17 +56,17 @@ def test_a_client_that_comes_again_before_it_has_told_is_asked_again() -> None:
     run_script(script())
 
 
-def test_what_several_clients_note_about_their_files_is_said_once() -> None:
+def test_what_several_clients_note_about_their_files_is_reported_once() -> None:
     async def script() -> None:
-        cluster, said = FakeCluster("lab-1", "lab-2"), RecordingDisplay()
-        surveying = asyncio.create_task(ClientWait(cluster, said).survey(["lab-1", "lab-2"], ORDER))
+        cluster, output = FakeCluster("lab-1", "lab-2"), RecordingDisplay()
+        surveying = asyncio.create_task(ClientWait(cluster, output).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
         for name, notes in (("lab-1", ("rows are read as 8×8",)), ("lab-2", ("rows are read as 8×8", "a gap"))):
-            told = msgspec.structs.replace(SURVEYED, notes=notes)
-            cluster.events.put_nowait(SurveyDone(name, told, ARRAYS))
+            reported = msgspec.structs.replace(SURVEYED, notes=notes)
+            cluster.events.put_nowait(SurveyDone(name, reported, ARRAYS))
         await surveying
-        assert "".join(said.lines).count("Note: rows are read as 8×8.") == 1
-        assert "".join(said.lines).count("Note: a gap.") == 1
+        assert "".join(output.lines).count("Note: rows are read as 8×8.") == 1
+        assert "".join(output.lines).count("Note: a gap.") == 1
 
     run_script(script())
 
@@ -87,9 +87,9 @@ def test_one_client_whose_files_can_not_be_used_ends_it_and_is_named() -> None:
 
 def test_a_client_that_breaks_the_protocol_while_it_reads_its_files_ends_the_start_with_the_reason() -> None:
     async def script() -> None:
-        cluster, said = FakeCluster("a"), RecordingDisplay()
+        cluster, output = FakeCluster("a"), RecordingDisplay()
         order = Survey(MODEL, OWN, NO_BLOCK)
-        asking = asyncio.create_task(ClientWait(cluster, said).survey(["a"], order))
+        asking = asyncio.create_task(ClientWait(cluster, output).survey(["a"], order))
         await cluster.asked("a")
         cluster.events.put_nowait(ClientLeft("a", "it sent nonsense", lost=True, broken=True))
         with pytest.raises(InputError, match="it sent nonsense") as error:

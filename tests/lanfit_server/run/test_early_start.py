@@ -14,15 +14,15 @@ from lanfit.errors import InputError, lanfit_error
 from lanfit.settings.fields import readable_duration
 from lanfit.settings.job import FIELDS, Job, make_job, to_toml
 from lanfit.settings.parts import PartRange
-from lanfit_server.clusters.events import BeginNow, PartsChosen, SurveyDone
+from lanfit_server.clusters.events import PartsChosen, StartNow, SurveyDone
 from lanfit_server.clusters.roster import Roster
 from lanfit_server.methods.registry import METHODS
 from lanfit_server.run.early_start import EarlyStart, announcement, with_fewer
-from lanfit_server.run.parts import Takers
+from lanfit_server.run.parts import PartsByClient
 from lanfit_server.run.wait_for_clients import ClientWait
 
 
-class ClientHeard(RecordingDisplay):
+class ClientSeen(RecordingDisplay):
     """What is said, and what is waited for."""
 
     def waiting(self, text: str) -> None:
@@ -33,25 +33,25 @@ class ClientHeard(RecordingDisplay):
             await asyncio.sleep(0)
 
 
-def gathered(
+def waited(
     cluster: FakeCluster,
     wanted: int,
     early: EarlyStart,
-    script: Callable[[ClientHeard], object],
-    takers: Takers | None = None,
+    script: Callable[[ClientSeen], object],
+    parts_by_client: PartsByClient | None = None,
 ) -> tuple[list[str], list[str]]:
     """Who is gathered, while a script is played, and what was said."""
-    said = ClientHeard()
+    output = ClientSeen()
 
     async def both() -> list[str]:
-        collecting = asyncio.create_task(ClientWait(cluster, said, takers, early).gather(wanted))
-        await script(said)  # type: ignore[misc]
+        collecting = asyncio.create_task(ClientWait(cluster, output, parts_by_client, early).wait(wanted))
+        await script(output)  # type: ignore[misc]
         return await collecting
 
-    return run_script(both()), said.lines
+    return run_script(both()), output.lines
 
 
-async def nothing(said: ClientHeard) -> None:
+async def nothing(output: ClientSeen) -> None:
     pass
 
 
@@ -61,74 +61,74 @@ async def nothing(said: ClientHeard) -> None:
 def test_enter_begins_with_those_who_came_and_the_waiting_line_names_it() -> None:
     cluster = FakeCluster("b", "a")
 
-    async def press(said: ClientHeard) -> None:
-        await said.until("Press Enter to start with the 2 that are ready")
-        cluster.events.put_nowait(BeginNow())
+    async def press(output: ClientSeen) -> None:
+        await output.until("Press Enter to start with the 2 that are ready")
+        cluster.events.put_nowait(StartNow())
 
-    owners, _ = gathered(cluster, 3, EarlyStart(by_key=True), press)
+    owners, _ = waited(cluster, 3, EarlyStart(by_key=True), press)
     assert owners == ["a", "b"]
 
 
-def test_enter_with_nobody_there_is_answered_and_the_wait_goes_on() -> None:
+def test_enter_with_nobody_there_is_answered_and_the_wait_continues() -> None:
     cluster = FakeCluster()
 
-    async def press(said: ClientHeard) -> None:
-        cluster.events.put_nowait(BeginNow())
-        await said.until("Training can't start yet: no client is ready, but at least 1 client must be.")
+    async def press(output: ClientSeen) -> None:
+        cluster.events.put_nowait(StartNow())
+        await output.until("Training can't start yet: no client is ready, but at least 1 client must be.")
         cluster.join("a")
-        await said.until("Press Enter to start with the 1 that is ready")
-        cluster.events.put_nowait(BeginNow())
+        await output.until("Press Enter to start with the 1 that is ready")
+        cluster.events.put_nowait(StartNow())
 
-    assert gathered(cluster, 2, EarlyStart(by_key=True), press)[0] == ["a"]
+    assert waited(cluster, 2, EarlyStart(by_key=True), press)[0] == ["a"]
 
 
 def test_enter_with_too_few_is_answered_and_pressed_again_when_enough_are_there() -> None:
     cluster = FakeCluster("a")
 
-    async def press(said: ClientHeard) -> None:
-        await said.until("As soon as 2 are ready, Enter starts without the others.")
-        cluster.events.put_nowait(BeginNow())
-        await said.until("Training can't start yet: 1 is ready, but at least 2 clients must be.")
+    async def press(output: ClientSeen) -> None:
+        await output.until("As soon as 2 are ready, Enter starts without the others.")
+        cluster.events.put_nowait(StartNow())
+        await output.until("Training can't start yet: 1 is ready, but at least 2 clients must be.")
         cluster.join("b")
-        await said.until("Press Enter")
-        cluster.events.put_nowait(BeginNow())
+        await output.until("Press Enter")
+        cluster.events.put_nowait(StartNow())
 
-    assert gathered(cluster, 5, EarlyStart(least=2, by_key=True), press)[0] == ["a", "b"]
+    assert waited(cluster, 5, EarlyStart(least=2, by_key=True), press)[0] == ["a", "b"]
 
 
-def test_clients_are_told_that_the_operator_may_begin_without_the_missing() -> None:
+def test_clients_are_notified_that_the_operator_may_begin_without_the_missing() -> None:
     cluster = FakeCluster("a")
 
-    async def press(said: ClientHeard) -> None:
-        await said.until("Press Enter")
-        cluster.events.put_nowait(BeginNow())
+    async def press(output: ClientSeen) -> None:
+        await output.until("Press Enter")
+        cluster.events.put_nowait(StartNow())
 
-    gathered(cluster, 2, EarlyStart(by_key=True), press)
+    waited(cluster, 2, EarlyStart(by_key=True), press)
     assert (
         "a",
         "1 of 2 clients are here; training starts when all are, or when the server's operator no longer waits "
         "for the others",
-    ) in cluster.told
+    ) in cluster.messages
 
 
 # --- --start-after ----------------------------------------------------------------------------------------------
 
 
 def test_after_its_time_it_begins_with_those_who_are_there() -> None:
-    assert gathered(FakeCluster("a"), 3, EarlyStart(after=0.001), nothing)[0] == ["a"]
+    assert waited(FakeCluster("a"), 3, EarlyStart(after=0.001), nothing)[0] == ["a"]
 
 
 def test_after_its_time_it_begins_as_soon_as_enough_are_there_and_says_so_once() -> None:
     cluster = FakeCluster("a")
 
-    async def come(said: ClientHeard) -> None:
-        await said.until("Training can't start yet: 1 is ready, but at least 2 clients must be.")
-        await said.until("The run starts as soon as 2 are ready.")
+    async def come(output: ClientSeen) -> None:
+        await output.until("Training can't start yet: 1 is ready, but at least 2 clients must be.")
+        await output.until("The run starts as soon as 2 are ready.")
         cluster.join("b")
 
-    owners, said = gathered(cluster, 4, EarlyStart(least=2, after=0.001), come)
+    owners, output = waited(cluster, 4, EarlyStart(least=2, after=0.001), come)
     assert owners == ["a", "b"]
-    assert sum("Training can't start yet" in line for line in said) == 1
+    assert sum("Training can't start yet" in line for line in output) == 1
 
 
 def test_the_time_that_is_left_stands_on_the_screen() -> None:
@@ -144,23 +144,23 @@ def test_the_time_that_is_left_stands_on_the_screen() -> None:
 
 def test_local_clients_are_always_waited_for() -> None:
     roster = Roster()
-    said: list[str] = []
+    output: list[str] = []
     early = EarlyStart.of(make_job({"clients": 3, "local": 2}), lambda clients: None)
     early.begin(0)
     early.press()
-    assert not early.begins(["lab-1", "local-1"], roster, said.append, 1)
-    assert said == ["Training can't start yet: local-2 on this machine is still starting."]
+    assert not early.begins(["lab-1", "local-1"], roster, output.append, 1)
+    assert output == ["Training can't start yet: local-2 on this machine is still starting."]
     early.press()
-    assert early.begins(["local-1", "local-2"], roster, said.append, 1)
+    assert early.begins(["local-1", "local-2"], roster, output.append, 1)
 
 
 def test_a_method_that_needs_more_clients_says_so_and_waits() -> None:
     job = make_job({"clients": 5, "method": "federated", "aggregation": "krum", "byzantine": 1, "start_after": 1})
-    early, said = EarlyStart.of(job, lambda n: METHODS["federated"].check(make_job({**KRUM, "clients": n}))), []
+    early, output = EarlyStart.of(job, lambda n: METHODS["federated"].check(make_job({**KRUM, "clients": n}))), []
     early.begin(0)
-    assert not early.begins(["a"], Roster(), said.append, 2)
-    assert "with 1 client aggregation by Krum" in said[0]
-    assert early.begins(list("abcde"), Roster(), said.append, 2)
+    assert not early.begins(["a"], Roster(), output.append, 2)
+    assert "with 1 client aggregation by Krum" in output[0]
+    assert early.begins(list("abcde"), Roster(), output.append, 2)
 
 
 KRUM = {"method": "federated", "aggregation": "krum", "byzantine": 1}
@@ -179,40 +179,40 @@ def test_without_a_word_all_are_waited_for() -> None:
 def test_of_parts_only_those_begin_who_have_taken_some() -> None:
     cluster = FakeCluster("a", "b")
 
-    async def press(said: ClientHeard) -> None:
+    async def press(output: ClientSeen) -> None:
         await cluster.asked("a", "b")
         cluster.events.put_nowait(PartsChosen("b", "b", PartRange(1, 2)))
-        await said.until("b trains on")
-        cluster.events.put_nowait(BeginNow())
+        await output.until("b trains on")
+        cluster.events.put_nowait(StartNow())
 
     cluster.rename = cluster.roster.rename  # type: ignore[attr-defined]
-    takers = Takers(4)
-    assert gathered(cluster, 3, EarlyStart(by_key=True), press, takers)[0] == ["b"]
-    assert takers.of_all(["b"]) == (PartRange(1, 2),)
+    parts_by_client = PartsByClient(4)
+    assert waited(cluster, 3, EarlyStart(by_key=True), press, parts_by_client)[0] == ["b"]
+    assert parts_by_client.of_all(["b"]) == (PartRange(1, 2),)
 
 
 def test_strangers_take_the_places_of_those_who_are_named_and_missing_before_it_begins_without_them() -> None:
     cluster = FakeCluster("a", "stranger")
     cluster.rename = cluster.roster.rename  # type: ignore[attr-defined]
-    takers = Takers(3, {"a": PartRange(1, 1), "b": PartRange(2, 2), "c": PartRange(3, 3)}, asks=False)
+    parts_by_client = PartsByClient(3, {"a": PartRange(1, 1), "b": PartRange(2, 2), "c": PartRange(3, 3)}, asks=False)
 
-    async def press(said: ClientHeard) -> None:
-        await said.until("Press Enter")
-        cluster.events.put_nowait(BeginNow())
+    async def press(output: ClientSeen) -> None:
+        await output.until("Press Enter")
+        cluster.events.put_nowait(StartNow())
 
-    owners, said = gathered(cluster, 3, EarlyStart(by_key=True), press, takers)
+    owners, output = waited(cluster, 3, EarlyStart(by_key=True), press, parts_by_client)
     assert owners == ["a", "b"]
-    assert "stranger takes the place of b, as b." in said
+    assert "stranger takes the place of b, as b." in output
 
 
 def test_who_does_not_tell_of_its_own_files_is_not_waited_for_either() -> None:
     async def script() -> None:
-        cluster, said = FakeCluster("lab-1", "lab-2"), RecordingDisplay()
+        cluster, output = FakeCluster("lab-1", "lab-2"), RecordingDisplay()
         early = EarlyStart(by_key=True)
-        surveying = asyncio.create_task(ClientWait(cluster, said, None, early).survey(["lab-1", "lab-2"], ORDER))
+        surveying = asyncio.create_task(ClientWait(cluster, output, None, early).survey(["lab-1", "lab-2"], ORDER))
         await cluster.asked("lab-1", "lab-2")
         cluster.events.put_nowait(SurveyDone("lab-2", SURVEYED, ARRAYS))
-        cluster.events.put_nowait(BeginNow())
+        cluster.events.put_nowait(StartNow())
         data, owners = await surveying
         assert owners == ["lab-2"]
         assert len(data.shards) == 1
@@ -231,11 +231,11 @@ def test_the_job_that_is_written_down_repeats_the_run_with_as_many() -> None:
 
 
 @pytest.mark.parametrize(("data", "late"), [("files", "take over"), ("client", "take part in the next run")])
-def test_it_is_said_who_begins_and_what_is_with_those_who_come_later(data: str, late: str) -> None:
+def test_it_is_reported_who_begins_and_what_is_with_those_who_come_later(data: str, late: str) -> None:
     job: Job = make_job({"clients": 3, "data": data})
-    told = announcement(job, ["a", "b"])
-    assert told.startswith("Starting with 2 of 3 clients: a, b. Clients that join later")
-    assert late in told
+    reported = announcement(job, ["a", "b"])
+    assert reported.startswith("Starting with 2 of 3 clients: a, b. Clients that join later")
+    assert late in reported
 
 
 def test_times_are_read_as_everywhere_and_no_minimum_is_above_all() -> None:

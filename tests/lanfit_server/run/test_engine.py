@@ -53,10 +53,10 @@ from lanfit_server.run.instructions import (
     EndRun,
     Instruction,
     Lease,
-    NoteClient,
-    NoteLeases,
     Pause,
     Persist,
+    RecordClient,
+    RecordLeases,
     RecordSettings,
     Resume,
     Stop,
@@ -112,7 +112,7 @@ def test_nothing_is_leased_before_it_is_written_down_whose_it_is() -> None:
     """A server may be killed between any two instructions: what follows a durable one may rely on it."""
     run = Run()
     assert kinds(run.done) == [
-        NoteClient, NoteClient, AssignShards, Persist, NoteClient, NoteClient, NoteLeases, Lease, Lease,
+        RecordClient, RecordClient, AssignShards, Persist, RecordClient, RecordClient, RecordLeases, Lease, Lease,
     ]  # fmt: skip
 
 
@@ -209,7 +209,7 @@ def test_a_client_that_does_not_take_part_can_not_be_stopped() -> None:
         run.happens(StopClient("lab-1"))
 
 
-def test_a_setting_that_a_method_can_not_change_is_refused_and_the_run_goes_on() -> None:
+def test_a_setting_that_a_method_can_not_change_is_refused_and_the_run_continues() -> None:
     table = TaskTable()
     method = Independent(fit_tasks(2, 0), table)
     engine = RunEngine(terms_of(OWNERS), method, table)
@@ -230,7 +230,7 @@ class RoundsRun:
         self.engine = RunEngine(terms_of(OWNERS, method="federated"), self.method, self.table)
         self.over = False
         self.recorded: dict[str, Any] = {}
-        self.told: list[events.Commanded] = []
+        self.messages: list[events.Commanded] = []
         self.leased: list[Task] = []
         self.offered: list[events.ResultDuplicate] = []
         self.now = 0.0
@@ -255,8 +255,8 @@ class RoundsRun:
                     self.happens(WorkDone(work, Stored(replace_field(record, stored=True), stop=False)))
                 case RecordSettings(values):
                     self.recorded |= values
-                case Emit(events.Commanded() as told):
-                    self.told.append(told)
+                case Emit(events.Commanded() as reported):
+                    self.messages.append(reported)
                 case Emit(events.ResultDuplicate() as offered):
                     self.offered.append(offered)
                 case Lease(assignment):
@@ -267,7 +267,7 @@ class RoundsRun:
             self.happens(ResultCommitted(name, "run-1", f"round-{number}-shard-{shard}", 0.1))
 
 
-def test_the_number_of_rounds_can_be_changed_while_they_go_on() -> None:
+def test_the_number_of_rounds_can_be_changed_during_a_run() -> None:
     run = RoundsRun(rounds=5)
     run.round(1)
     run.happens(Change("rounds", 2))
@@ -356,7 +356,7 @@ def test_a_group_begins_when_there_is_a_client_for_each_of_its_tasks() -> None:
     assert sorted(run.leases()) == [("lab-1", "step-1-shard-1"), ("spare", "step-1-shard-2")]
 
 
-def test_when_one_of_a_group_is_lost_the_others_stop_and_all_begin_anew() -> None:
+def test_when_one_of_a_group_is_lost_the_others_stop_and_all_begin_again() -> None:
     run = Run(group(0, 1))
     assert len(run.leases()) == 2
     run.happens(ClientLeft("lab-2", "gone", lost=True))
@@ -477,7 +477,7 @@ def test_whatever_happens_rounds_follow_each_other_and_come_to_an_end(happening:
 
 @settings(max_examples=400)
 @given(happenings("shard-1", "shard-2"), st.booleans())
-def test_whatever_happens_in_whatever_order_the_engine_goes_on_and_nobody_has_two_tasks(
+def test_whatever_happens_in_whatever_order_the_engine_continues_and_nobody_has_two_tasks(
     happening: list[tuple[Input, float]], bound: bool
 ) -> None:
     run = FitRun(bound=bound, timeouts=Timeouts(grace=60))
@@ -567,5 +567,5 @@ def test_a_task_tells_of_as_many_epochs_as_it_has_of_its_own() -> None:
     for name, task in (("lab-1", "shard-1"), ("lab-2", "shard-2")):
         for epoch in range(9):
             run.happens(EpochCompleted(name, "run-1", task, epoch, {"loss": 1.0}))
-    told = [(event.client, event.epoch, event.epochs) for event in run.events(events.EpochCompleted)]
-    assert told == [("lab-1", epoch, 7) for epoch in range(7)] + [("lab-2", epoch, 2) for epoch in range(2)]
+    reported = [(event.client, event.epoch, event.epochs) for event in run.events(events.EpochCompleted)]
+    assert reported == [("lab-1", epoch, 7) for epoch in range(7)] + [("lab-2", epoch, 2) for epoch in range(2)]

@@ -57,7 +57,7 @@ class Scripted:
         self.done = [each for each in self.done if not isinstance(each, Ask)]
         return found
 
-    def said(self) -> list[str]:
+    def output(self) -> list[str]:
         return [sentence(each.event) for each in self.done if isinstance(each, Emit)]
 
     def outcome(self) -> dict[str, float] | None:
@@ -103,7 +103,7 @@ def test_a_client_that_can_not_evaluate_is_named_and_left_out() -> None:
     scripted.done += scripted.evaluations.fail("a", "average", "its files are gone")
     scripted.answers("b", 2.0, "average")
     assert scripted.outcome() == {"b": 2.0}
-    assert scripted.said() == ["a could not evaluate average: its files are gone."]
+    assert scripted.output() == ["a could not evaluate average: its files are gone."]
 
 
 def test_a_client_that_breaks_the_protocol_with_its_answer_is_not_asked_again() -> None:
@@ -115,7 +115,7 @@ def test_a_client_that_breaks_the_protocol_with_its_answer_is_not_asked_again() 
     assert scripted.asked() == []
     scripted.answers("b", 2.0)
     assert scripted.outcome() == {"b": 2.0}
-    assert scripted.said() == ["a could not evaluate one: it sent nonsense."]
+    assert scripted.output() == ["a could not evaluate one: it sent nonsense."]
 
 
 def test_clients_that_a_resumed_run_expects_back_are_waited_for_however_short_the_deadline_is() -> None:
@@ -123,7 +123,7 @@ def test_clients_that_a_resumed_run_expects_back_are_waited_for_however_short_th
     scripted.gone["b"] = 0.0
     scripted.ask(grace=60)
     scripted.look(59)
-    assert not any("does not evaluate" in line for line in scripted.said())
+    assert not any("does not evaluate" in line for line in scripted.output())
     del scripted.gone["b"]
     scripted.done += scripted.evaluations.join("b")
     assert scripted.asked() == ["a", "b", "b"]
@@ -144,7 +144,7 @@ def test_a_lost_client_is_waited_for_once_and_not_for_every_model() -> None:
     scripted.asked()
     scripted.ask("two")
     assert scripted.asked() == ["a"]
-    assert scripted.said() == [
+    assert scripted.output() == [
         f"b does not evaluate {model}: it was away for longer than --deadline." for model in ("one", "two")
     ]
 
@@ -157,15 +157,15 @@ def test_a_client_that_never_answers_is_waited_for_until_the_deadline_and_once()
     assert scripted.outcome() is None
     scripted.look(2)
     assert scripted.outcome() == {"a": 1.0}
-    assert scripted.said()[-1] == "b does not evaluate one: it has not answered for 10 min."
+    assert scripted.output()[-1] == "b does not evaluate one: it has not answered for 10 min."
     scripted.asked()
     scripted.ask("two")
     assert scripted.asked() == ["a"]
-    assert scripted.said()[-1] == "b is not asked to evaluate two: it did not answer in time before."
+    assert scripted.output()[-1] == "b is not asked to evaluate two: it did not answer in time before."
 
 
 @pytest.mark.parametrize("how", ["it comes back", "it answers at last"])
-def test_one_that_is_heard_of_again_is_asked_again(how: str) -> None:
+def test_a_client_that_returns_is_asked_again(how: str) -> None:
     scripted = Scripted("b")
     scripted.ask(limit=1)
     scripted.look(2)
@@ -179,14 +179,14 @@ def test_one_that_is_heard_of_again_is_asked_again(how: str) -> None:
     assert scripted.asked() == ["b"]
 
 
-def test_what_is_waited_for_is_told_now_and_then() -> None:
+def test_what_is_waited_for_is_reported_now_and_then() -> None:
     scripted = Scripted("a", "b")
     scripted.ask(rows="validation")
     scripted.look(29)
-    assert scripted.said() == []
+    assert scripted.output() == []
     scripted.look(2)
     scripted.look(2)
-    assert scripted.said() == ["Waiting for a, b to evaluate one on their validation rows."]
+    assert scripted.output() == ["Waiting for a, b to evaluate one on their validation rows."]
 
 
 def test_the_next_evaluation_begins_when_the_last_one_is_over() -> None:
@@ -235,7 +235,7 @@ class Run:
             self.happens(WorkDone(each.work, {"loss": 0.5}))
 
 
-def test_what_else_happens_while_clients_evaluate_is_heard_at_once() -> None:
+def test_what_else_happens_while_clients_evaluate_is_received_at_once() -> None:
     """A run that waited for evaluations used to look at nothing else."""
     run = Run("a", "b")
     run.trained()

@@ -52,15 +52,15 @@ def test_who_says_nothing_of_a_job_is_asked(place: Path) -> None:
 
 @pytest.mark.parametrize("given", [{"epochs": 3}, {"host": "127.0.0.1", "model": "net.h5"}, {"clients": 2}])
 def test_a_job_begins_a_new_run_and_says_how_to_resume_the_other(place: Path, given: dict[str, Value]) -> None:
-    run, said = asked(place, given=given)
+    run, output = asked(place, given=given)
     assert run is None
-    assert said == "Run run-2 is unfinished; this is a new run. Resume that one with: lanfit server --resume run-2\n"
+    assert output == "Run run-2 is unfinished; this is a new run. Resume that one with: lanfit server --resume run-2\n"
 
 
 def test_yes_never_means_the_run_that_is_unfinished(place: Path) -> None:
-    run, said = asked(place, yes=True)
+    run, output = asked(place, yes=True)
     assert run is None
-    assert "this is a new run" in said
+    assert "this is a new run" in output
 
 
 def test_one_that_was_interrupted_is_offered_until_another_is_begun(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_run_that_has_ended_is_not_offered(tmp_path: Path, status: str) -> Non
     assert asked(tmp_path) == (None, "")
 
 
-def test_the_line_that_goes_on_with_a_run_works_from_where_one_is(
+def test_the_line_that_resumes_a_run_works_from_where_one_is(
     place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     workspace = Workspace(place)
@@ -95,7 +95,7 @@ def test_a_run_without_figures_shows_no_table_of_them_and_how_it_is_gone_on_with
     data = DataFacts("files", 12, 8, 1, 3, "none", None)
     summary = Summary(run="run-1", status="interrupted", method="fit", seed=0, metrics_from="server",
         model=ModelFacts("net.h5", 8), data=data, clients=(), final=None, seconds={"total": 3.2})  # fmt: skip
-    told = lines(summary, "logs/run-1", "model/collected/run-1", "lanfit server --resume run-1")
-    assert told[0] == "Run run-1: interrupted, 3.2 s."
-    assert "Measured" not in "\n".join(told)
-    assert told[-1] == "Resume it with: lanfit server --resume run-1"
+    reported = lines(summary, "logs/run-1", "model/collected/run-1", "lanfit server --resume run-1")
+    assert reported[0] == "Run run-1: interrupted, 3.2 s."
+    assert "Measured" not in "\n".join(reported)
+    assert reported[-1] == "Resume it with: lanfit server --resume run-1"

@@ -39,7 +39,7 @@ def example(kind: type[RunEvent]) -> RunEvent:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_what_is_said_of_an_event_is_whole_sentences(kind: type[RunEvent]) -> None:
+def test_what_is_reported_of_an_event_is_whole_sentences(kind: type[RunEvent]) -> None:
     for line in sentences(example(kind)):
         assert line.endswith(".") or ": loss 0.5" in line
         assert "None" not in line

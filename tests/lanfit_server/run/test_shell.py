@@ -22,13 +22,13 @@ from lanfit.errors import InputError
 from lanfit.settings.timeouts import Timeouts
 from lanfit.wire.messages import Cancel, Progress
 from lanfit_server.clusters.events import (
-    ClientHeard,
     ClientJoined,
     ClientLeft,
+    ClientSeen,
     ClientSilent,
     DuplicateResult,
     EpochCompleted,
-    OwnEvent,
+    InternalEvent,
     ResultCommitted,
     ResultOffered,
     TaskFailed,
@@ -64,7 +64,7 @@ class Run:
         self.cluster = FakeCluster(*clients)
         while not self.cluster.events.empty():
             self.cluster.events.get_nowait()  # as who gathers them does
-        self.said = RecordingDisplay()
+        self.output = RecordingDisplay()
         self.folder = folder
         place = Workspace(folder)
         self.ledger = Ledger(place.run_folder("run-1"))
@@ -85,10 +85,10 @@ class Run:
             owners, bound=deadline is not None, deadline=deadline or 600.0, copies=copies, timeouts=WAITS,
             epochs=record("run-1").epochs,
         )  # fmt: skip
-        narrator = Narrator(self.said, partial(joined, self.cluster))  # type: ignore[arg-type]
+        narrator = Narrator(self.output, partial(joined, self.cluster))  # type: ignore[arg-type]
         self.shell = Shell(
             run, RunEngine(terms, method, self.stats.table), method, self.cluster, dispatch, self.journal,  # type: ignore[arg-type]
-            self.said, (self.stats, self.journal, narrator), WAITS.heartbeat, lambda: self.now,
+            self.output, (self.stats, self.journal, narrator), WAITS.heartbeat, lambda: self.now,
         )  # fmt: skip
 
     @property
@@ -169,7 +169,7 @@ def test_who_is_silent_is_named_and_keeps_its_task(tmp_path: Path) -> None:
         async with at_work(tmp_path, ["lab-1"], ["lab-1", "spare"]) as run:
             run.cluster.events.put_nowait(ClientSilent("lab-1", 16.0))
             await run.looks()
-            assert "lab-1 has been silent for 16 s; after 60 s it is lost." in run.said.lines
+            assert "lab-1 has been silent for 16 s; after 60 s it is lost." in run.output.lines
             assert run.events("silent")[0]["client"] == "lab-1"
             assert run.leases() == [("lab-1", "shard-1", 1)]
 
@@ -179,26 +179,26 @@ def test_who_is_silent_is_named_and_keeps_its_task(tmp_path: Path) -> None:
 def test_a_client_tells_of_the_epochs_that_its_task_has_and_not_endlessly(tmp_path: Path) -> None:
     async def script() -> None:
         async with at_work(tmp_path, ["lab-1"], ["lab-1"]) as run:
-            told: list[int] = []
-            run.said.epoch = lambda *facts: told.append(facts[3])  # type: ignore[method-assign]
+            reported: list[int] = []
+            run.output.epoch = lambda *facts: reported.append(facts[3])  # type: ignore[method-assign]
             for epoch in [-1, 5, 2**62, *[0, 1] * 500]:
                 run.cluster.events.put_nowait(EpochCompleted("lab-1", "run-1", "shard-1", epoch, {"loss": 0.5}))
             await run.looks()
-            assert set(told) == {0, 1}
-            assert len(told) < MOST_EPOCH_EVENTS * record("run-1").epochs
+            assert set(reported) == {0, 1}
+            assert len(reported) < MOST_EPOCH_EVENTS * record("run-1").epochs
             history = (run.folder / "logs" / "run-1" / "clients" / "lab-1" / "history.csv").read_text()
             assert [line.partition(",")[0] for line in history.splitlines()] == ["epoch", "0", "1"]
 
     run_script(script())
 
 
-def test_who_was_silent_and_is_heard_of_again_is_said_to_be_back(tmp_path: Path) -> None:
+def test_a_silent_client_that_answers_again_is_reported_to_be_back(tmp_path: Path) -> None:
     async def script() -> None:
         async with at_work(tmp_path, ["lab-1"], ["lab-1"]) as run:
             run.cluster.events.put_nowait(ClientSilent("lab-1", 16.0))
-            run.cluster.events.put_nowait(ClientHeard("lab-1", 21.4))
+            run.cluster.events.put_nowait(ClientSeen("lab-1", 21.4))
             await run.looks()
-            assert "lab-1 is back after 21 s of silence." in run.said.lines
+            assert "lab-1 is back after 21 s of silence." in run.output.lines
             assert run.events("heard")[0]["seconds"] == 21.4
 
     run_script(script())
@@ -207,12 +207,12 @@ def test_who_was_silent_and_is_heard_of_again_is_said_to_be_back(tmp_path: Path)
 def test_the_display_knows_what_is_done_and_who_has_taken_over_what(tmp_path: Path) -> None:
     async def script() -> None:
         async with at_work(tmp_path, ["lab-1", "lab-2"], ["lab-1", "lab-2"]) as run:
-            assert run.said._facts == Facts("run-1", 0, 2, held=OWN, at_work=frozenset({"lab-1", "lab-2"}))
+            assert run.output._facts == Facts("run-1", 0, 2, held=OWN, at_work=frozenset({"lab-1", "lab-2"}))
             run.cluster.events.put_nowait(ResultCommitted("lab-1", "run-1", "shard-1", 1.0))
             run.cluster.leave("lab-2", run.now)
             await run.looks()
             held = {"lab-1": Held("lab-2")}
-            assert run.said._facts == Facts("run-1", 1, 2, held=held, at_work=frozenset({"lab-1"}))
+            assert run.output._facts == Facts("run-1", 1, 2, held=held, at_work=frozenset({"lab-1"}))
 
     run_script(script())
 
@@ -220,14 +220,14 @@ def test_the_display_knows_what_is_done_and_who_has_taken_over_what(tmp_path: Pa
 OWN = {"lab-1": Held(), "lab-2": Held()}
 
 
-def test_who_has_nothing_to_do_for_a_while_is_told_once_what_it_waits_for(tmp_path: Path) -> None:
+def test_an_idle_client_learns_once_what_it_waits_for(tmp_path: Path) -> None:
     async def script() -> None:
         async with at_work(tmp_path, ["lab-1"], ["lab-1", "spare"]) as run:
-            assert run.cluster.told == []
+            assert run.cluster.messages == []
             await run.passes(1.0)
-            assert run.cluster.told == [], "between two rounds nobody is told"
+            assert run.cluster.messages == [], "between two rounds nobody is told"
             await run.passes(8.0)
-            assert run.cluster.told == [("spare", "run run-1 continues with other clients; this one is on standby")]
+            assert run.cluster.messages == [("spare", "run run-1 continues with other clients; this one is on standby")]
 
     run_script(script())
 
@@ -288,12 +288,12 @@ def test_a_client_that_breaks_the_protocol_at_a_task_again_and_again_ends_the_ta
             assert run.table["shard-1"].state is State.GIVEN_UP
             assert run.table["shard-1"].failures == ["lab-1: it sent nonsense"] * 2
             assert len(run.leases()) == 2
-            assert any("it sent nonsense — it is given up" in line for line in run.said.lines)
+            assert any("it sent nonsense — it is given up" in line for line in run.output.lines)
 
     run_script(script())
 
 
-def test_a_stragglers_task_is_copied_and_who_is_second_is_told_to_stop(tmp_path: Path) -> None:
+def test_a_stragglers_task_is_copied_and_the_slower_client_is_stopped(tmp_path: Path) -> None:
     async def script() -> None:
         async with at_work(tmp_path, ["lab-1", "lab-2"], ["lab-1", "lab-2"]) as run:
             await run.passes(40)
@@ -305,7 +305,7 @@ def test_a_stragglers_task_is_copied_and_who_is_second_is_told_to_stop(tmp_path:
             assert run.leases()[2] == ("lab-1", "shard-2", 2)
             assert any(
                 "lab-1 also trains shard-2: lab-2 takes more than twice the median time." in line
-                for line in run.said.lines
+                for line in run.output.lines
             )
             run.cluster.events.put_nowait(ResultOffered("lab-1", "run-1", "shard-2"))
             await run.looks()
@@ -363,7 +363,7 @@ def test_a_server_that_stood_still_gives_every_lease_its_full_time_again(tmp_pat
             await run.looks()
             assert run.events("stood still")[0]["seconds"] == pytest.approx(3600, abs=1)
             assert run.cancels() == []
-            assert "The connection to lab-1 ended (it was pulled out); it is expected to reconnect." in run.said.lines
+            assert "The connection to lab-1 ended (it was pulled out); it is expected to reconnect." in run.output.lines
             run.cluster.join("lab-1")
             await run.looks()
             assert run.leases()[2:] == [("lab-1", "shard-1", 2)], "it has its own task again"
@@ -419,13 +419,13 @@ def test_who_alone_has_its_rows_is_waited_for_until_the_deadline_and_given_up_th
         async with at_work(tmp_path, ["lab-1", "lab-2"], ["lab-1", "lab-2"], deadline=120) as run:
             run.cluster.leave("lab-2", run.now, lost=True)
             await run.looks()
-            assert "no other client has its rows; waiting 120 s more for it (--deadline)" in run.said.lines[-1]
+            assert "no other client has its rows; waiting 120 s more for it (--deadline)" in run.output.lines[-1]
             await run.passes(116)
             assert run.table["shard-2"].state is State.WAITING
             await run.passes(8)
             assert run.table["shard-2"].state is State.GIVEN_UP
             reason = "lab-2 was away for longer than 120 s (--deadline), and only it has its rows"
-            assert run.said.lines[-1] == f"shard-2 is given up: {reason}."
+            assert run.output.lines[-1] == f"shard-2 is given up: {reason}."
             assert [(event["task"], event["client"]) for event in run.events("given up")] == [("shard-2", "lab-2")]
             assert run.leases() == [("lab-1", "shard-1", 1), ("lab-2", "shard-2", 1)], "nobody else was asked"
 
@@ -439,7 +439,7 @@ def test_a_command_that_comes_too_late_is_refused_and_nothing_of_the_run_is_left
         async with at_work(tmp_path, ["lab-1"], ["lab-1"]) as run:
             pass  # the run is cancelled
         late = run.shell.command(Pause())
-        run.cluster.events.put_nowait(OwnEvent(WorkDone(Work(), None)))
+        run.cluster.events.put_nowait(InternalEvent(WorkDone(Work(), None)))
         run.cluster.join("spare")
         await run.shell.close()
         with pytest.raises(InputError, match="run run-1 ended before the command took effect") as refused:

@@ -103,7 +103,7 @@ class Cluster(RuleBasedStateMachine):
             self.join(name)
 
     @rule(name=NAMES)
-    def crash_client(self, name: str) -> None:
+    def fail_client(self, name: str) -> None:
         """kill -9: what it was doing is gone, what lies in its outbox is not."""
         self.clients[name].work = None
         self.clients[name].link = None
@@ -190,7 +190,7 @@ class Cluster(RuleBasedStateMachine):
 
     @precondition(lambda self: self.server)
     @rule()
-    def crash_server(self) -> None:
+    def fail_server(self) -> None:
         self.kill_server()
 
     @precondition(lambda self: not self.server)
@@ -282,7 +282,7 @@ class Cluster(RuleBasedStateMachine):
             self.start_server()
         assert self.server is not None
         for name in CLIENTS:
-            self.crash_client(name)
+            self.fail_client(name)
         self.flying.clear()
         self.trap = ""
         self.server.disk.is_slow = False
@@ -305,7 +305,7 @@ class Cluster(RuleBasedStateMachine):
         assert self.server.is_over(), "the run does not end"
         assert not survivor.outbox, "a result stays in the outbox"
         for task in self.server.given_up():
-            assert self.server.is_hopeless(task), f"{task} was given up too early"
+            assert self.server.has_failed_too_often(task), f"{task} was given up too early"
 
 
 def check(machine: type[Cluster], programs: int, *, shrink: bool = True) -> None:

@@ -63,7 +63,7 @@ def test_a_changed_learning_rate_holds_from_the_next_round_on_and_job_toml_repea
     assert rounds(steered, "rate") == [0.05, 0.05, 0.01, 0.01]
     [event] = steered.commands
     assert (event.command, event.value, event.round) == ("set learning_rate", "0.01", 3)
-    assert "learning_rate is now 0.01 from round 3 on." in steered.said.lines
+    assert "learning_rate is now 0.01 from round 3 on." in steered.output.lines
     assert written(steered).changes == ("3:learning_rate=0.01",)
     usual = run_script(done(tmp_path / "usual", FEDERATED))
     assert usual.weights()[:2] == steered.weights()[:2]
@@ -72,7 +72,9 @@ def test_a_changed_learning_rate_holds_from_the_next_round_on_and_job_toml_repea
     assert repeated.weights() == steered.weights()
 
 
-def test_changed_epochs_hold_from_the_next_round_on_and_schedules_go_on_where_these_rounds_end(tmp_path: Path) -> None:
+def test_changed_epochs_hold_from_the_next_round_on_and_schedules_continue_where_these_rounds_end(
+    tmp_path: Path,
+) -> None:
     """More epochs than the job had: results of so many are taken, too."""
     changes = {"round-1-shard-2": Change("epochs", 5), "round-3-shard-1": Change("epochs", 1)}
     steered = run_script(done(tmp_path / "steered", FEDERATED, changes))
@@ -99,7 +101,7 @@ def test_a_change_holds_for_folds_in_progress_from_their_next_epoch_and_for_othe
     assert (second.begun, second.tasks) == (("shard-1-fold-2", "shard-2-fold-3"), ("shard-1-fold-3",))
     assert (
         "epochs is now 7 for 2 tasks from the next epoch on and for 1 task that no client has received yet."
-        in steered.said.lines
+        in steered.output.lines
     )
     # The clients of the other tasks had trained them before the change arrived.
     assert {"shard-1-fold-1@2:learning_rate=0.2", "shard-1-fold-2:epochs=7"} <= set(written(steered).changes or ())
@@ -124,7 +126,7 @@ def test_a_fit_is_changed_from_its_next_epoch_on_and_job_toml_repeats_it_to_the_
 
 
 @pytest.mark.parametrize(("wanted", "trained"), [(6, 6), (1, 1), (4, 4)], ids=["more", "fewer", "as before"])
-def test_the_epochs_of_a_fit_can_be_changed_while_it_goes_on(wanted: int, trained: int, tmp_path: Path) -> None:
+def test_the_epochs_of_a_fit_can_be_changed_while_it_continues(wanted: int, trained: int, tmp_path: Path) -> None:
     fit = job_of("fit", epochs=4)
     steered = run_script(done(tmp_path / "steered", fit, {"shard-2": Change("epochs", wanted)}))
     first, second = steered.run.ledger.results()
@@ -328,7 +330,7 @@ def test_a_later_command_replaces_what_an_earlier_one_said_of_the_same_rounds() 
     assert changes.most_epochs(2) == 5
 
 
-def test_a_program_that_changes_nothing_or_what_can_not_be_is_told() -> None:
+def test_a_program_that_changes_nothing_or_what_can_not_be_is_reported() -> None:
     """Nothing is sent when one of several settings can't be changed."""
     sent: list[Steer] = []
     cluster: Any = object.__new__(Cluster)
@@ -354,19 +356,19 @@ def test_a_program_that_changes_nothing_or_what_can_not_be_is_told() -> None:
 
 def test_a_run_that_can_not_follow_a_command_warns_the_program_whatever_it_shows() -> None:
     cluster: Any = object.__new__(Cluster)
-    told: Any = iter(
+    reported: Any = iter(
         [
             Notice("Epochs is not changed. Start another run.", True),
             Notice("a detail"),
             Finished(b""),
         ]
     )
-    cluster._connection = SimpleNamespace(send=lambda order: None, receive=lambda: next(told), close=lambda: None)
+    cluster._connection = SimpleNamespace(send=lambda order: None, receive=lambda: next(reported), close=lambda: None)
     cluster._following = None
     shown: list[str] = []
     watcher: Any = SimpleNamespace(begin=lambda: None, interrupted=lambda workspace: None)
     cluster.workspace = None
     progress: Any = SimpleNamespace(detail=shown.append, note=shown.append)
     with pytest.warns(UserWarning, match="is not changed"), pytest.raises(ValueError, match="Expecting"):
-        cluster._run(SimpleNamespace(hears_rounds=False), watcher, progress)
+        cluster._run(SimpleNamespace(follows_rounds=False), watcher, progress)
     assert shown == ["a detail"]

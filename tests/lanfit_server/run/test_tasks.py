@@ -270,10 +270,10 @@ def test_a_result_that_is_offered_and_does_not_come_is_found_whatever_its_client
     table.assign(["lab-1"], 0.0)
     table.offer("shard-1", "lab-1", 100.0)
     table.offer("shard-2", "lab-2", 100.0)  # it had the task before it was lost
-    says = {"lab-1": 1e9, "lab-2": 1e9}
+    reply_to = {"lab-1": 1e9, "lab-2": 1e9}
 
     def late(now: float, delivered: dict[str, float]) -> list[str]:
-        return [name for _, name in table.stalled(now, says, delivered, 600.0)]
+        return [name for _, name in table.stalled(now, reply_to, delivered, 600.0)]
 
     assert late(700.0, {}) == []
     assert late(701.0, {}) == ["lab-1", "lab-2"]

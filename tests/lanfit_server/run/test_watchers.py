@@ -74,7 +74,7 @@ def test_a_watcher_learns_of_the_queue_and_of_what_is_taken_back(place: Place) -
     place.watchers.append(watcher)
 
     async def script() -> None:
-        async with place.played() as session:
+        async with place.with_clients() as session:
             first, second = await session.submit(place.request()), await session.submit(place.request())
             await place.waits_for_clients()
             session.withdraw(second)

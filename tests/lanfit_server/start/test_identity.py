@@ -32,7 +32,7 @@ def mode(path: Path) -> int:
     return path.stat().st_mode & 0o777
 
 
-def test_two_workspaces_of_a_machine_show_one_fingerprint_and_keep_their_results_apart(
+def test_two_workspaces_of_a_machine_show_one_fingerprint_and_keep_separate_results(
     machine: Path, tmp_path: Path
 ) -> None:
     (one, note), (other, _) = load(tmp_path / "one"), load(tmp_path / "other")
@@ -64,7 +64,7 @@ def test_the_key_of_the_first_workspace_of_before_becomes_the_machines(machine: 
     assert load(tmp_path / "old") == (now, "")
 
 
-def test_the_machines_key_wins_over_one_of_before_but_not_the_ids_and_it_is_said_once(
+def test_the_machines_key_wins_over_one_of_before_but_not_the_ids_and_that_is_reported_once(
     machine: Path, tmp_path: Path
 ) -> None:
     shared, _ = load(tmp_path / "new")

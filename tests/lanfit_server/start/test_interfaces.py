@@ -13,7 +13,7 @@ LOOPBACK = Interface("lo", ("127.0.0.1", "::1"))
 DOCKER = Interface("docker0", ("172.17.0.1",), is_up=False)
 
 
-def told(*interfaces: Interface) -> list[str]:
+def reported(*interfaces: Interface) -> list[str]:
     return [candidate.address for candidate in ranked([LOOPBACK, *interfaces])]
 
 
@@ -73,7 +73,7 @@ def lan(*addresses: str, name: str = "eth0", gateway: bool = False) -> Interface
     ],
 )
 def test_the_address_that_clients_reach_comes_first(interfaces: list[Interface], expected: list[str]) -> None:
-    assert told(*interfaces) == expected
+    assert reported(*interfaces) == expected
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ INTERFACES = st.builds(
 
 
 @given(st.lists(INTERFACES, max_size=5))
-def test_something_is_told_wherever_there_is_more_than_loopback(interfaces: list[Interface]) -> None:
+def test_something_is_reported_wherever_there_is_more_than_loopback(interfaces: list[Interface]) -> None:
     here = {address for interface in interfaces for address in interface.addresses}
     useful = {each for each in here if not ipaddress.ip_address(each).is_loopback}
     useful -= {"0.0.0.0", "::"}
@@ -148,11 +148,11 @@ for each in ranked(interfaces_here()):
 """
 
 
-def told_at(machine: Machine) -> list[str]:
+def shown_at(machine: Machine) -> list[str]:
     return machine.python(TELL).splitlines()
 
 
-def test_every_address_that_is_told_is_of_this_machine() -> None:
+def test_every_address_that_is_reported_is_of_this_machine() -> None:
     import socket
 
     for candidate in ranked(interfaces_here()):
@@ -164,7 +164,7 @@ def test_a_machine_at_a_switch_without_a_gateway_tells_its_address_there(network
     machine = network.machine()
     machine.plug(network.switch(), "10.99.0.1/24")
     machine.interface("docker0", "172.17.0.1/16", kind="bridge")
-    assert told_at(machine)[0] == "10.99.0.1 (eth0)"  # the kernel takes a while to see that docker0 has no carrier
+    assert shown_at(machine)[0] == "10.99.0.1 (eth0)"  # the kernel takes a while to see that docker0 has no carrier
 
 
 def test_a_vpn_that_takes_everything_comes_after_the_lan(network: Network) -> None:
@@ -174,7 +174,7 @@ def test_a_vpn_that_takes_everything_comes_after_the_lan(network: Network) -> No
     machine.plug(network.switch(), "10.8.0.2/24", name="tun0")
     machine.route("0.0.0.0/1", "dev", "tun0")
     machine.route("128.0.0.0/1", "dev", "tun0")
-    assert told_at(machine) == ["10.99.0.1 (eth0)", "10.8.0.2 (tun0, a VPN)"]
+    assert shown_at(machine) == ["10.99.0.1 (eth0)", "10.8.0.2 (tun0, a VPN)"]
 
 
 def test_the_network_with_the_gateway_comes_before_the_one_without(network: Network) -> None:
@@ -182,16 +182,16 @@ def test_the_network_with_the_gateway_comes_before_the_one_without(network: Netw
     machine.plug(network.switch(), "10.99.0.1/24", name="eth0")
     machine.plug(network.switch(), "10.99.5.9/24", name="eth1")
     machine.default_route("10.99.5.1")
-    assert told_at(machine) == ["10.99.5.9 (eth1)", "10.99.0.1 (eth0)"]
+    assert shown_at(machine) == ["10.99.5.9 (eth1)", "10.99.0.1 (eth0)"]
 
 
 def test_a_machine_that_has_only_a_link_local_address_tells_it_with_its_zone(network: Network) -> None:
     machine = network.machine()
     machine.plug(network.switch())
-    [only] = told_at(machine)
+    [only] = shown_at(machine)
     assert only.startswith("fe80::")
     assert only.endswith("%eth0 (eth0)")
 
 
 def test_a_machine_without_a_network_tells_nothing(network: Network) -> None:
-    assert told_at(network.machine()) == []
+    assert shown_at(network.machine()) == []

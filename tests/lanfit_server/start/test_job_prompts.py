@@ -23,7 +23,7 @@ def asked(
     return {key: value for key, value in found.items() if value is not None}, talk.getvalue()
 
 
-def test_only_a_set_of_keras_is_asked_for_its_name_and_rows() -> None:
+def test_only_a_keras_dataset_needs_a_name_and_rows() -> None:
     found, talk = asked("3\nFashion-MNIST\n500\n")
     assert found == {"data": "keras", "dataset": "fashion_mnist", "samples": 500}
     questions = ["Data (1 files, 2 client, 3 keras) [files]: ", "Keras dataset: ", "How many rows [all]: "]

@@ -45,7 +45,7 @@ def test_an_empty_passphrase_is_too_easy_everywhere(host: str) -> None:
     assert too_easy("", host) == too_easy("  ", host) == "it is empty"
 
 
-def test_a_very_long_passphrase_is_judged_quickly() -> None:
+def test_a_very_long_passphrase_is_rated_quickly() -> None:
     assert too_easy("correct horse battery staple " * 1000, LAN) is None
 
 

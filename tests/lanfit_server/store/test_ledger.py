@@ -56,7 +56,7 @@ def test_a_commit_ends_the_leases_of_its_task_and_of_no_other(tmp_path: Path) ->
     ledger.close()
 
 
-def test_a_run_that_was_not_begun_is_no_run_to_go_on_with(tmp_path: Path) -> None:
+def test_a_run_that_was_not_begun_is_no_run_to_resume(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     Ledger(place.run_folder("run-2")).close()
     assert status_of(place, "run-2") == "not begun"
@@ -80,7 +80,7 @@ def full_disk() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_notes_wait_for_room_and_are_written_before_what_comes_next(tmp_path: Path) -> None:
+def test_notes_wait_for_space_and_are_written_before_what_comes_next(tmp_path: Path) -> None:
     ledger = ledger_in(tmp_path)
     with full_disk():
         with ledger.noting():

@@ -229,7 +229,7 @@ def test_a_desk_that_has_closed_its_ledgers_takes_what_was_on_its_way_and_what_c
     assert opened() == [], "descriptors would add up with the runs of a server"
     block = BlockFile.create(take.path, take.size)
     block.view[: take.size] = b"".join(bytes(buffer) for buffer in buffers(ARRAYS))
-    assert not store.is_known(result())
+    assert not store.is_duplicate(result())
     assert take.path.exists(), "what is on its way belongs to this server"
     store.close()
 

@@ -28,7 +28,7 @@ from lanfit_server.run import events
 from lanfit_server.run.resume import job_of_run
 from lanfit_server.ui.dashboard import earlier
 from lanfit_server.ui.dashboard.board import MOST_LINES, MOST_POINTS, MOST_SPANS, TEACHER, VIEWER, Board
-from lanfit_server.ui.dashboard.means import Means
+from lanfit_server.ui.dashboard.epoch_means import Means
 from lanfit_server.ui.dashboard.run_view import layers_of, rate_of
 from lanfit_server.ui.dashboard.runs import view_of_run
 from lanfit_server.ui.dashboard.series import Series
@@ -336,9 +336,9 @@ def test_a_tile_says_in_words_what_its_client_waits_for() -> None:
     fixture.roster.progress("lab-2", Progress("run-1", "shard-3", 2, 5, 7, 10, 0.5, 0.0, "paused"), fixture.now)
     paused = fixture.snapshot()["clients"]["lab-2"]
     assert (paused["state"], paused["says"], paused["batch"]) == ("waiting", "the operator paused the run", 7)
-    for trainers, says in ((1, "waits for the trainer"), (3, "waits for one of the 3 trainers")):
+    for trainers, reply_to in ((1, "waits for the trainer"), (3, "waits for one of the 3 trainers")):
         fixture.roster["lab-10"].queued_for = trainers
-        assert fixture.snapshot()["clients"]["lab-10"]["says"] == says
+        assert fixture.snapshot()["clients"]["lab-10"]["says"] == reply_to
 
 
 def test_a_simulated_client_says_that_it_waits_for_a_trainer(
@@ -349,14 +349,14 @@ def test_a_simulated_client_says_that_it_waits_for_a_trainer(
     board = Board(lambda: place.host.cluster.roster.members(), {})
     place.watchers.append(board)
 
-    def says() -> dict[str, str]:
+    def reply_to() -> dict[str, str]:
         board.flush(0.0)
         return {tile["says"]: tile["state"] for tile in board.snapshot(TEACHER)["clients"].values() if tile["task"]}
 
     async def script() -> None:
         async with place.simulation() as session:
             handle = await session.submit(place.request(epochs=2))
-            while len(found := says()) < 2 or "training" not in found.values():
+            while len(found := reply_to()) < 2 or "training" not in found.values():
                 await asyncio.sleep(0.002)
             assert found == {"": "training", "waits for the trainer": "waiting"}
             behaviour.go_on()

@@ -117,7 +117,7 @@ def test_a_new_file_never_takes_the_name_of_another(tmp_path: Path) -> None:
         ({"kind": "mlp", "values": {"data": "files"}}, "", "folder.missing"),
     ],
 )
-def test_what_can_not_be_built_is_told_beside_its_field(
+def test_what_can_not_be_built_is_reported_beside_its_field(
     tmp_path: Path, body: dict[str, Any], field: str, code: str | None
 ) -> None:
     workspace = Workspace(tmp_path)
@@ -183,7 +183,7 @@ def test_the_shape_of_files_is_found_without_a_model(tmp_path: Path, x: Any, y: 
     assert found == RowShape(shape.inputs, 7, shape.is_classes)
 
 
-def test_files_are_looked_at_in_another_process_and_what_is_wrong_is_told(tmp_path: Path) -> None:
+def test_files_are_looked_at_in_another_process_and_what_is_wrong_is_reported(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     for folder in (workspace.inputs, workspace.targets):
         folder.mkdir(parents=True)
@@ -231,8 +231,8 @@ for name in json.loads(sys.argv[2]):
                   list(model.input_shape[1:]), list(model.output_shape[1:])])
 print(json.dumps(found))
 """
-    told = plain_keras(code, workspace.models, json.dumps([each["file"] for each in built]))
-    found = json.loads(told.strip().splitlines()[-1])
+    reported = plain_keras(code, workspace.models, json.dumps([each["file"] for each in built]))
+    found = json.loads(reported.strip().splitlines()[-1])
     assert [each[0] for each in found] == [each["parameters"] for each in built]
     classes, numbers = "sparse_categorical_crossentropy", "mse"
     assert [each[1:7] for each in found] == [

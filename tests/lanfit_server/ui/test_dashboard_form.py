@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from lanfit.core.workspace import Workspace
 from lanfit.errors import InputError, lanfit_error
 from lanfit.settings.job import FIELDS, make_job
-from lanfit_server.models.handle import LoadedInput, LoadedOutput, Looked, Problem
+from lanfit_server.models.handle import Inspected, LoadedInput, LoadedOutput, Problem
 from lanfit_server.ui.dashboard.form import (
     DIGITS,
     GROUPS,
@@ -30,7 +30,7 @@ from lanfit_server.ui.dashboard.form import (
 )
 
 ONE = ((LoadedInput("x", (None, 3)),), (LoadedOutput("y", (None, 3)),))
-LOOKED = Looked(3, "sgd", "mean_squared_error", *ONE, FAKE_COMPILED)
+LOOKED = Inspected(3, "sgd", "mean_squared_error", *ONE, FAKE_COMPILED)
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
         yield made
 
 
-def checked(place: Place, looked: Looked | None = LOOKED, **values: object) -> Checked:
+def checked(place: Place, looked: Inspected | None = LOOKED, **values: object) -> Checked:
     found = check({**RIGHT, **values}, place.workspace, {}, {"host": "127.0.0.1", "port": 1}, lambda name: looked)
     assert (found.job is None) == bool(found.errors)
     return found
@@ -165,7 +165,7 @@ def test_the_sentences_are_those_of_the_prompts(place: Place) -> None:
     assert found["local"] == {"error": wrong.message, "hint": wrong.hint, "code": wrong.code}
 
 
-def test_all_that_is_wrong_is_told_at_once_in_any_order(place: Place) -> None:
+def test_all_that_is_wrong_is_reported_at_once_in_any_order(place: Place) -> None:
     wrong: dict[str, object] = {
         "epochs": "x",
         "local": 9,
@@ -208,7 +208,7 @@ def test_all_that_is_wrong_is_told_at_once_in_any_order(place: Place) -> None:
         ({"method": "federated", "aggregation": "krum", "byzantine": 5}, "aggregation", None),
     ],
 )
-def test_what_does_not_go_together_is_told_beside_one_of_the_fields(
+def test_what_does_not_go_together_is_reported_beside_one_of_the_fields(
     place: Place, values: dict[str, Any], key: str, code: str | None
 ) -> None:
     found = codes(checked(place, **values))
@@ -216,12 +216,12 @@ def test_what_does_not_go_together_is_told_beside_one_of_the_fields(
     assert code is None or found[key] == code
 
 
-def test_what_the_model_and_the_folders_say_is_told_too(place: Place) -> None:
-    bare = Looked(3, "", "", *ONE, "")
+def test_what_the_model_and_the_folders_say_is_reported_too(place: Place) -> None:
+    bare = Inspected(3, "", "", *ONE, "")
     assert codes(checked(place, bare)) == {"optimizer": "compile.incomplete", "loss": "compile.incomplete"}
     assert codes(checked(place, bare, optimizer="adam", loss="mse")) == {}
     custom = Problem("InputError", "the loss is of its own", "Choose another.", "compile.in-file")
-    odd = Looked(3, "sgd", "", *ONE, FAKE_COMPILED, {"loss": custom})
+    odd = Inspected(3, "sgd", "", *ONE, FAKE_COMPILED, {"loss": custom})
     assert codes(checked(place, odd)) == {"loss": "compile.in-file"}
     assert codes(checked(place, order="XX", loss="sparse_categorical_crossentropy")) == {
         "order": "targets.classes-with-xx"
@@ -232,8 +232,8 @@ def test_what_the_model_and_the_folders_say_is_told_too(place: Place) -> None:
     assert codes(checked(place, order="XX")) == {}, "no targets are needed"
 
 
-def test_a_model_file_that_can_not_be_read_is_told_beside_it(place: Place) -> None:
-    def refuse(name: str) -> Looked | None:
+def test_a_model_file_that_can_not_be_read_is_reported_next_to_it(place: Place) -> None:
+    def refuse(name: str) -> Inspected | None:
         raise lanfit_error("model.out-of-memory")
 
     found = check(RIGHT, place.workspace, {}, {}, refuse)

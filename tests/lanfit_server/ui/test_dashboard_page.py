@@ -353,7 +353,7 @@ def until_lines(page: Page, metric: str, count: int) -> None:
     plot(page, metric).and_(page.locator(f'[aria-label*=". {count} {"line" if count == 1 else "lines"}."]')).wait_for()
 
 
-def test_curves_grow_while_a_run_goes_on(open_page: OpenPage) -> None:
+def test_curves_grow_during_a_run(open_page: OpenPage) -> None:
     page, server = open_page(states.running(), "curves")
     until_lines(page, "Loss", 13)
     server.push(append={"/loss/validation/round": {"points": [[7, 0.0625]]}})

@@ -18,7 +18,7 @@ from test_dashboard_board import Reader
 
 from lanfit.errors import InputError
 from lanfit.settings.timeouts import Timeouts
-from lanfit_server.clusters.gate import GateKeeper
+from lanfit_server.clusters.gate import GateShell
 from lanfit_server.requests import State
 from lanfit_server.start.page_settings import PageSettings
 from lanfit_server.ui.dashboard.board import TEACHER
@@ -187,7 +187,7 @@ def test_a_run_is_steered_from_the_page(page: Served) -> None:
     # One client is stopped: it is told so, and its task waits.
     cluster = page.place.host.cluster
     assert page.teacher.post("/api/clients/lab-2/stop").status == 200
-    assert any(client == "lab-2" and "the operator stopped it" in text for client, text in cluster.told)
+    assert any(client == "lab-2" and "the operator stopped it" in text for client, text in cluster.messages)
     tile = page.teacher.get("/api/state").json["clients"]["lab-2"]
     assert "the operator stopped it" in tile["says"]
     again = page.teacher.post("/api/clients/lab-2/stop")
@@ -231,7 +231,7 @@ def test_a_body_that_is_not_an_object_is_refused(page: Served) -> None:
 
 
 def test_bans_are_shown_and_lifted(page: Served) -> None:
-    gate = GateKeeper(page.place.workspace.server_state / "gate.json")
+    gate = GateShell(page.place.workspace.server_state / "gate.json")
     page.place.host.bans, page.place.host.lift_ban = gate.bans, gate.lift
     for _ in range(3):
         gate.failed("192.0.2.7", b"c" * 16)

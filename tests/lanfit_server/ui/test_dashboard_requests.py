@@ -18,8 +18,8 @@ from lanfit.errors import lanfit_error
 from lanfit.settings.job import make_job
 from lanfit.wire.messages import Join
 from lanfit_server.clusters.roster import Member, Roster
-from lanfit_server.models.handle import LookAtModel
-from lanfit_server.replay.pairs import pair_of, remark
+from lanfit_server.models.handle import InspectModel
+from lanfit_server.replay.baseline_runs import pair_of, remark
 from lanfit_server.requests import RunRequest, State
 from lanfit_server.run.resume import job_of_run
 from lanfit_server.ui.dashboard.one_machine import job_of, takes
@@ -81,7 +81,7 @@ def test_two_tabs_that_start_at_once_both_queue_and_their_places_are_clear(place
     run_script(script())
 
 
-def test_what_is_wrong_starts_nothing_and_is_told_beside_its_field(place: Place) -> None:
+def test_what_is_wrong_starts_nothing_and_is_reported_beside_its_field(place: Place) -> None:
     async def script() -> None:
         async with place.simulation() as session, page_of(place, session) as page:
             wrong = {**RIGHT, "epochs": "x", "local": 9}
@@ -112,27 +112,31 @@ def test_a_request_that_is_none_is_refused(place: Place, body: bytes) -> None:
     run_script(script())
 
 
-def test_a_model_that_is_deleted_is_told_as_the_prompts_do_whenever_that_is_noticed(place: Place) -> None:
+def test_a_model_that_is_deleted_is_reported_as_the_prompts_do_whenever_that_is_noticed(place: Place) -> None:
     file = place.workspace.models / "net.keras"
 
     async def script() -> None:
-        async with place.played("lab-1") as session, page_of(place, session) as page:
+        async with place.with_clients("lab-1") as session, page_of(place, session) as page:
             first = await session.submit(place.request())
             await place.waits_for_clients()
             await page.post("/api/runs", {"values": RIGHT})
             [second] = session.queue()
             file.rename(file.with_name("other.keras"))
             answer = await page.post("/api/runs", {"values": RIGHT}, status=422)
-            told = lanfit_error("model.not-found", name="net.keras", folder="model", found="other.keras")
-            assert answer["fields"]["model"] == {"error": told.message, "hint": told.hint, "code": told.code}
+            reported = lanfit_error("model.not-found", name="net.keras", folder="model", found="other.keras")
+            assert answer["fields"]["model"] == {
+                "error": reported.message,
+                "hint": reported.hint,
+                "code": reported.code,
+            }
             session.interrupt(first)
             await second.reach(State.ENDED)
-            assert str(second.error) == told.message
+            assert str(second.error) == reported.message
 
     run_script(script())
 
 
-def test_a_full_disk_is_told_and_breaks_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported_and_breaks_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(workspace: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -156,7 +160,7 @@ def test_the_digits_are_copied_and_trained_on(place: Place) -> None:
         file.unlink()
 
     async def script() -> None:
-        async with place.played() as session, page_of(place, session) as page:
+        async with place.with_clients() as session, page_of(place, session) as page:
             await page.post("/api/runs", {"values": {**RIGHT, "data": "digits"}})
             for folder in (place.workspace.inputs, place.workspace.targets):
                 assert [file.name for file in folder.iterdir()] == ["digits.csv"]
@@ -171,7 +175,7 @@ def test_a_busy_model_process_delays_no_check(place: Place, monkeypatch: pytest.
     ask = place.models.ask
 
     async def busy(request: Any, answer: Any) -> Any:
-        if isinstance(request, LookAtModel):
+        if isinstance(request, InspectModel):
             await asyncio.Event().wait()
         return await ask(request, answer)
 
@@ -192,11 +196,11 @@ def test_a_model_is_looked_at_once_until_its_file_changes(place: Place) -> None:
         async with place.simulation() as session, page_of(place, session) as page:
             for _ in range(3):
                 await page.post("/api/check", {"values": RIGHT})
-            assert sum(isinstance(each, LookAtModel) for each in place.models.asked) == 1
+            assert sum(isinstance(each, InspectModel) for each in place.models.asked) == 1
             file.write_text("2.75")
             await page.post("/api/check", {"values": RIGHT})
-            assert sum(isinstance(each, LookAtModel) for each in place.models.asked) == 2
-            place.models.refuses[LookAtModel] = lanfit_error("model.out-of-memory")
+            assert sum(isinstance(each, InspectModel) for each in place.models.asked) == 2
+            place.models.refuses[InspectModel] = lanfit_error("model.out-of-memory")
             file.write_text("2.875")
             wrong = (await page.post("/api/check", {"values": RIGHT}))["fields"]
             assert wrong["model"]["code"] == "model.out-of-memory"
@@ -209,7 +213,7 @@ def test_a_model_is_looked_at_once_until_its_file_changes(place: Place) -> None:
 
 def test_a_run_that_waits_for_its_turn_can_be_withdrawn_once(place: Place) -> None:
     async def script() -> None:
-        async with place.played("lab-1") as session, page_of(place, session) as page:
+        async with place.with_clients("lab-1") as session, page_of(place, session) as page:
             await page.post("/api/runs", {"values": RIGHT})
             second = await page.post("/api/runs", {"values": RIGHT})
             [handle] = session.queue()
@@ -296,7 +300,7 @@ def test_both_runs_are_queued_and_know_each_other(place: Place, machine: str, wh
 
 def test_without_the_first_run_there_is_no_second(place: Place) -> None:
     async def script() -> None:
-        async with place.played("lab-1") as session, page_of(place, session) as page:
+        async with place.with_clients("lab-1") as session, page_of(place, session) as page:
             await page.post("/api/runs", {"values": RIGHT, "also_one_machine": True, "one_machine": "lab-1"})
             second = session.queue()[-1]
             await place.waits_for_clients()

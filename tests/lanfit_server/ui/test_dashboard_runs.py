@@ -44,7 +44,7 @@ async def trained(place: Place, session: Any, **values: Any) -> str:
 # --- the list and one run -----------------------------------------------------------------------------------------
 
 
-def test_the_list_has_every_run_and_says_which_goes_on(place: Place) -> None:
+def test_the_list_has_every_run_and_marks_those_in_progress(place: Place) -> None:
     async def script() -> None:
         rounds = RoundChannel()
         async with place.simulation() as session, page_of(place, session, {"keep_runs": 7}) as page:
@@ -123,7 +123,7 @@ def test_a_run_without_a_summary_has_the_curves_of_its_files(place: Place) -> No
     ],
     ids=["fit", "kfold", "federated", "federated without test rows"],
 )
-def test_a_finished_run_has_the_curves_that_it_had_while_it_went_on(place: Place, values: dict[str, Any]) -> None:
+def test_a_finished_run_has_the_curves_that_it_had_while_it_continued(place: Place, values: dict[str, Any]) -> None:
     board = Board(list, {"name": "lab"})
     place.watchers.append(board)
 
@@ -309,7 +309,7 @@ def test_a_file_of_another_run_is_not_given_out_under_the_name_of_this_one(place
 # --- deleting and resuming ----------------------------------------------------------------------------------------
 
 
-def test_a_run_is_deleted_with_its_models_if_that_is_confirmed_and_never_one_that_goes_on(place: Place) -> None:
+def test_a_run_is_deleted_with_its_models_if_that_is_confirmed_and_never_one_in_progress(place: Place) -> None:
     async def script() -> None:
         rounds = RoundChannel()
         async with place.simulation() as session, page_of(place, session) as page:

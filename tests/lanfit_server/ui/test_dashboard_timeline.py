@@ -18,9 +18,9 @@ from lanfit_server.ui.dashboard import timeline_view
 Span = tuple[str, str, float, float]
 
 
-def view_of(*told: tuple[float, RunEvent]) -> TimelineView:
+def view_of(*reported: tuple[float, RunEvent]) -> TimelineView:
     view = TimelineView()
-    for now, event in told:
+    for now, event in reported:
         view.update(event, 100.0 + now)
     return view
 
@@ -138,7 +138,7 @@ def test_rounds_show_what_clients_wait_for_and_what_the_server_does() -> None:
         events.TaskGivenUp("shard-1", "lab-1", "away"),
     ],
 )
-def test_a_task_that_was_lost_has_no_spans_of_its_lost_part_and_the_next_one_begins_anew(gone: RunEvent) -> None:
+def test_a_task_that_was_lost_has_no_spans_of_its_lost_part_and_the_next_one_begins_again(gone: RunEvent) -> None:
     view = view_of(BEGAN, joined(0), leased(0), (3, gone), leased(4), returned(6, 0.5, train=1.0))
     assert spans(view) == [
         ("lab-1", "wait", 3, 4),
@@ -199,7 +199,7 @@ class Board:
         self.spans += spans
 
 
-def test_a_board_is_told_of_each_span_once_and_of_each_run_anew() -> None:
+def test_a_board_gets_each_span_once_and_each_run_again() -> None:
     board = Board()
     for _ in range(2):
         timeline_view.began(board, None)

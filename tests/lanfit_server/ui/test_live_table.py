@@ -155,7 +155,7 @@ def test_last_seen_is_exact_only_where_it_matters() -> None:
     assert seen(last_seen=NOW - 8) == "now", "heartbeats come every few seconds"
     assert seen(last_seen=NOW - 20, silent=True) == "20 s ago"
     assert seen(last_seen=NOW - 300, state="lost") == "5 min ago"
-    assert seen(last_seen=NOW, state="lost", was_heard=False) == "not yet"
+    assert seen(last_seen=NOW, state="lost", has_connected=False) == "not yet"
 
 
 @pytest.mark.parametrize(

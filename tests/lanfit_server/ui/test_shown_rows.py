@@ -96,12 +96,12 @@ def test_clients_predict_the_same_rows_after_epochs(place: Place, leases: list[L
     for lease in leases:
         assert lease.shown is not None
         assert [(each.name, each.shape) for each in lease.shown.arrays] == [("x", (8, 3))]
-    told = [(each.model, each.fold, each.at) for each in looking.of(RowsPredicted) if not each.final]
+    reported = [(each.model, each.fold, each.at) for each in looking.of(RowsPredicted) if not each.final]
     folds = (1, 2) if method == "kfold" else (0,)
     for model in ("sim-001", "sim-002"):
         for fold in folds:
             # Those between may take too long for a backend as fast as this.
-            assert {1, 3} <= {at for name, of, at in told if (name, of) == (model, fold)} <= {1, 2, 3}
+            assert {1, 3} <= {at for name, of, at in reported if (name, of) == (model, fold)} <= {1, 2, 3}
     assert all(len(each.outputs) == 24 for each in looking.of(RowsPredicted))
     asked = [each.shown for each in place.models.asked if isinstance(each, Evaluate)]
     assert asked == [tuple(ids)] * len(leases)
@@ -187,11 +187,11 @@ GOOD = pack(np.array([0.5, 0.25]))
         ("evil", 0, GOOD, 2, False),
     ],
 )
-def test_what_a_client_predicts_is_shown_only_if_it_was_asked_for(
+def test_what_a_client_predicts_is_shown_only_if_it_was_requested(
     client: str, epoch: int, predictions: bytes, values: int, is_shown: bool
 ) -> None:
-    said = EpochCompleted(client, "run-1", "shard-1", epoch, {"loss": 1.0}, {}, predictions)
-    out = engine(values).handle(said, 1.0)
+    output = EpochCompleted(client, "run-1", "shard-1", epoch, {"loss": 1.0}, {}, predictions)
+    out = engine(values).handle(output, 1.0)
     shown = [each.event for each in out if isinstance(each, Emit) and isinstance(each.event, RowsPredicted)]
     assert shown == ([RowsPredicted("lab-1", epoch + 1, (0.5, 0.25))] if is_shown else [])
 

@@ -46,8 +46,8 @@ class KerasPlace(Place):
 
     @asynccontextmanager
     async def simulation(self) -> AsyncIterator[Session]:
-        self.models: Any = await ModelProcess.start(self.said.log)
-        self.host = Simulation(self.workspace, clients=2, pool=1, threads=1, backend="tensorflow", log=self.said.log)
+        self.models: Any = await ModelProcess.start(self.output.log)
+        self.host = Simulation(self.workspace, clients=2, pool=1, threads=1, backend="tensorflow", log=self.output.log)
         async with self._session() as session:
             await self.host.open()
             yield session

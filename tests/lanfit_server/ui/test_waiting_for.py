@@ -18,7 +18,7 @@ from lanfit_server.store.result_store import ResultStore
 from lanfit_server.ui.display import Display
 
 
-async def told_at_the_door(cluster: LanCluster, name: str) -> str:
+async def first_message(cluster: LanCluster, name: str) -> str:
     """What a client is told that joins now, and goes."""
     client, server = memory_links()
     serving = asyncio.create_task(cluster._serve(server, name.encode().ljust(16, b"0"), "127.0.0.1"))
@@ -34,11 +34,11 @@ async def told_at_the_door(cluster: LanCluster, name: str) -> str:
 def test_the_operator_is_answering_questions_only_until_clients_are_waited_for(tmp_path: Path) -> None:
     async def run_script() -> tuple[str, str]:
         cluster = LanCluster(ResultStore(Workspace(tmp_path), record("run-1").server_id))
-        before = await told_at_the_door(cluster, "early")
+        before = await first_message(cluster, "early")
         display = Display(Terminal(io.StringIO(), io.StringIO()))
-        collecting = asyncio.create_task(ClientWait(cluster, display).gather(2))
+        collecting = asyncio.create_task(ClientWait(cluster, display).wait(2))
         await asyncio.sleep(0)
-        later = await told_at_the_door(cluster, "late")
+        later = await first_message(cluster, "late")
         collecting.cancel()
         await asyncio.gather(collecting, return_exceptions=True)
         return before, later

@@ -30,7 +30,7 @@ HOSTILE = "\x1b]0;owned\x07\x1b[2J\x1b[31m\x9b1m\u202ecod.exe\u2028fake\nRun 7: 
 RAW = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u202e]")
 
 
-async def events_after(folder: Path, *said: Message) -> tuple[LanCluster, list[Event]]:
+async def events_after(folder: Path, *output: Message) -> tuple[LanCluster, list[Event]]:
     """What the server makes of a client that joins, says all this, and goes."""
     store = store_in(folder)
     ledger = store.opened("run-1").ledger
@@ -40,7 +40,7 @@ async def events_after(folder: Path, *said: Message) -> tuple[LanCluster, list[E
     client, server = memory_links()
     serving = asyncio.create_task(cluster._serve(server, b"0" * 16, "10.0.0.9"))
     await client.send(Join(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 1, 0, keras=HOSTILE))
-    for message in said:
+    for message in output:
         await client.send(message)
     await client.close("gone")
     await serving
@@ -79,14 +79,14 @@ def on_a_terminal(folder: Path, cluster: LanCluster, events: list[Event]) -> str
 
 
 def test_whatever_a_client_says_of_itself_its_work_and_its_end_steers_no_terminal_and_no_log(tmp_path: Path) -> None:
-    said = (
+    output = (
         Progress("run-1", "shard-1", 1, 1, 1, 1, 0.0, 0.0, HOSTILE),
         LogLines("run-1", (HOSTILE,)),
         Failed("run-1", "shard-1", HOSTILE, HOSTILE, (HOSTILE,)),
         Unsuitable(HOSTILE, HOSTILE),
         Leave(HOSTILE),
     )
-    cluster, events = asyncio.run(events_after(tmp_path, *said))
+    cluster, events = asyncio.run(events_after(tmp_path, *output))
     assert {type(event) for event in events} == {ClientJoined, Logged, TaskFailed, SurveyFailed, ClientLeft}
     shown = on_a_terminal(tmp_path, cluster, events)
     assert "cod.exe" in shown

@@ -109,8 +109,8 @@ def check_krum(updates: int, byzantine: int) -> None:
 def update_norm(start: Weights, update: Weights) -> float:
     """Return the L2 norm of `update - start` over all floating point arrays, in float64."""
     total = 0.0
-    for (apart,) in _apart(start, update):
-        total += _inner(apart, apart)
+    for (differences,) in _differences(start, update):
+        total += _inner(differences, differences)
     return math.sqrt(total)
 
 
@@ -121,7 +121,7 @@ def drift(start: Weights, mean: Weights, update: Weights) -> tuple[float, float]
     direction, because one of them is `start`.
     """
     own = common = usual = 0.0
-    for one, other in _apart(start, update, mean):
+    for one, other in _differences(start, update, mean):
         own += _inner(one, one)
         common += _inner(one, other)
         usual += _inner(other, other)
@@ -149,12 +149,12 @@ def _middle(start: Weights, updates: Sequence[Weights], cut: int) -> dict[str, A
             continue
         result[name] = np.empty(array.shape, array.dtype)
         flat = result[name].reshape(-1)
-        for part, values in _slices([update[name] for update in updates]):
+        for slice_, values in _slices([update[name] for update in updates]):
             # The values of a coordinate are contiguous: NumPy sorts such rows about ten times faster than columns. A
             # full sort instead of a partition makes the sum independent of the order of the updates.
             rows = np.ascontiguousarray(values.T)
             rows.sort(axis=1)
-            flat[part] = rows[:, cut : len(updates) - cut].mean(axis=1, dtype=np.float64).astype(array.dtype)
+            flat[slice_] = rows[:, cut : len(updates) - cut].mean(axis=1, dtype=np.float64).astype(array.dtype)
     return result
 
 
@@ -167,8 +167,8 @@ def _squared_distances(start: Weights, updates: Sequence[Weights]) -> NDArray[np
         for _, values in _slices([update[name] for update in updates]):
             numbers = values.astype(np.float64)
             for index in range(len(updates) - 1):
-                apart = numbers[index + 1 :] - numbers[index]
-                distances[index, index + 1 :] += np.einsum("us,us->u", apart, apart)
+                differences = numbers[index + 1 :] - numbers[index]
+                distances[index, index + 1 :] += np.einsum("us,us->u", differences, differences)
     return distances + distances.T
 
 
@@ -177,11 +177,11 @@ def _slices(arrays: Sequence[AnyArray]) -> Iterator[tuple[slice, AnyArray]]:
     flat = [array.reshape(-1) for array in arrays]
     size = max(1, CHUNK // len(flat))
     for begin in range(0, flat[0].size, size):
-        part = slice(begin, begin + size)
-        yield part, np.stack([array[part] for array in flat])
+        slice_ = slice(begin, begin + size)
+        yield slice_, np.stack([array[slice_] for array in flat])
 
 
-def _apart(start: Weights, *others: Weights) -> Iterator[list[NDArray[np.float64]]]:
+def _differences(start: Weights, *others: Weights) -> Iterator[list[NDArray[np.float64]]]:
     """Iterate over the differences from `start` in chunks, which reuse the same memory."""
     origin, *memory = np.empty((1 + len(others), CHUNK))
     for name, array in start.items():
@@ -190,10 +190,10 @@ def _apart(start: Weights, *others: Weights) -> Iterator[list[NDArray[np.float64
         for begun, *there in chunks(array, *(other[name] for other in others)):
             size = begun.size
             np.copyto(origin[:size], begun)
-            for apart, values in zip(memory, there, strict=True):
-                np.copyto(apart[:size], values)
-                apart[:size] -= origin[:size]
-            yield [apart[:size] for apart in memory]
+            for differences, values in zip(memory, there, strict=True):
+                np.copyto(differences[:size], values)
+                differences[:size] -= origin[:size]
+            yield [differences[:size] for differences in memory]
 
 
 def _inner(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

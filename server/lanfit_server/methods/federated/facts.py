@@ -27,12 +27,12 @@ def round_facts(run: OpenRun, records: Sequence[RoundRecord], model: Callable[[i
     return tuple(
         RoundFacts(
             round=record.number,
-            clients=tuple(client.owner for client in _counted(record)),
+            clients=tuple(client.owner for client in _accepted(record)),
             seconds=round(record.seconds.get("wall", 0.0), 4),
             overhead_seconds=round(record.seconds.get("overhead", 0.0), 4),
             metrics=record.metrics,
             model=run.workspace.relative(path) if (path := model(record.number)).exists() else None,
-            training=mean_figures([(client.rows, _last(client.history)) for client in _counted(record)]),
+            training=mean_figures([(client.rows, _last(client.history)) for client in _accepted(record)]),
             validation=validation_of(records, index),
             drift={
                 client.owner: {"norm": client.norm, "cosine": client.cosine}
@@ -49,7 +49,7 @@ def round_facts(run: OpenRun, records: Sequence[RoundRecord], model: Callable[[i
 def logs_of_round(record: RoundRecord, evaluated: Mapping[str, float]) -> dict[str, float]:
     """Return a round's line as in Keras: the mean over the clients for training, the evaluation with the prefix
     `val_`."""
-    training = mean_figures([(client.rows, _last(client.history)) for client in _counted(record)])
+    training = mean_figures([(client.rows, _last(client.history)) for client in _accepted(record)])
     return as_logs(training, evaluated)
 
 
@@ -71,7 +71,7 @@ def as_logs(training: Mapping[str, float], evaluated: Mapping[str, float]) -> di
     return {**trained, **{f"{VALIDATION}{name}": value for name, value in as_keras(evaluated).items()}}
 
 
-def _counted(record: RoundRecord) -> list[RoundClient]:
+def _accepted(record: RoundRecord) -> list[RoundClient]:
     return [client for client in record.clients if not client.left_out]
 
 

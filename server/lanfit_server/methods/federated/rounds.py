@@ -196,7 +196,7 @@ class Making:
     metrics: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     validation: dict[str, dict[str, float]] = field(default_factory=dict)
-    asking: list[AskClients] = field(default_factory=list)
+    pending_evaluations: list[AskClients] = field(default_factory=list)
     """The evaluations that are still to be requested."""
     asked_at: float = 0.0
 
@@ -348,8 +348,8 @@ class Rounds:
             return []
         if following := self._next(now):
             return following
-        if (asking := self._ask_about_the_last()) is not None:
-            return [asking]
+        if (evaluation := self._pending_evaluation()) is not None:
+            return [evaluation]
         self.is_over = True
         done = len(self.history)
         is_cut = (self._is_cut or self._ended_by_program) and 0 < done < self.schedule.rounds
@@ -366,15 +366,15 @@ class Rounds:
                 round_.closing = True
                 return [self._do(MeasureNorms([task.key for task in self._came(round_)]))]
         clients = self._clients(round_, round_.out)
-        counted = [client for client in clients if not client.left_out]
-        if len(counted) < max(1, self.schedule.minimum):
+        accepted = [client for client in clients if not client.left_out]
+        if len(accepted) < max(1, self.schedule.minimum):
             return self._fail(round_, clients)
         if len(self._making) >= MOST_IN_MAKING:
             round_.waiting_since = now if round_.waiting_since is None else round_.waiting_since
             return []
         round_.closing = True
         added = {task.key for task in round_.tasks[: round_.added]}
-        updates = tuple((client.task, client.rows) for client in counted if client.task not in added)
+        updates = tuple((client.task, client.rows) for client in accepted if client.task not in added)
         waited = now - round_.waiting_since if round_.waiting_since is not None else 0.0
         return [self._do(CloseRound(round_.number, clients, updates, round_.began, {"wait": waited}))]
 
@@ -473,10 +473,10 @@ class Rounds:
         making.metrics, making.seconds, making.asked_at = made.metrics, made.seconds, now
         model, everybody = f"round-{number}", range(len(self._setting.owners))
         if not made.metrics and self._asks_for_test:
-            making.asking.append(AskClients(model, "test", everybody, self._setting.deadline))
+            making.pending_evaluations.append(AskClients(model, "test", everybody, self._setting.deadline))
         if self.asks_at_once:
             shards = [client.shard for client in making.record.clients if client.trainer]
-            making.asking.append(self._ask_for_validation(number, shards))
+            making.pending_evaluations.append(self._ask_for_validation(number, shards))
         return self._go_on(making, now)
 
     def _ask_for_validation(self, number: int, shards: Sequence[int]) -> AskClients:
@@ -486,8 +486,8 @@ class Rounds:
 
     def _go_on(self, making: Making, now: float) -> Sequence[Instruction]:
         """Request the pending evaluations, or end the round."""
-        if making.asking and self.waits_for_clients:
-            return [making.asking[0]]
+        if making.pending_evaluations and self.waits_for_clients:
+            return [making.pending_evaluations[0]]
         spent = now - making.asked_at
         seconds = {**making.record.seconds, **making.seconds}
         seconds["evaluate"] = seconds.get("evaluate", 0.0) + spent
@@ -510,7 +510,7 @@ class Rounds:
             self.history.replace(record)
             return [self._do(WriteRecord(record))]
         assert making is not None
-        if making.asking.pop(0).rows == "test":
+        if making.pending_evaluations.pop(0).rows == "test":
             making.metrics = weighted(list(answers.values()), self._setting.max_weight)
         else:
             making.validation = by_client
@@ -541,7 +541,7 @@ class Rounds:
             return [*instructions, self._do(StepAgain(self._restoring[0]))]
         return [*instructions, *self._make_next()]
 
-    def _ask_about_the_last(self) -> Instruction | None:
+    def _pending_evaluation(self) -> Instruction | None:
         """Let clients evaluate the last weights on their validation rows, because no round follows that does it."""
         last = self.history.last
         if self._last_validated or not self.waits_for_clients or last is None or not self._setting.validation:

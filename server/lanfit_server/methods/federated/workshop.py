@@ -218,8 +218,8 @@ class RoundsWorkshop:
         """Apply the server optimizer, and record the participants. After a crash, the results are aggregated again."""
         await self._add(work.updates)
         began = time.perf_counter()
-        counted = sum(not client.left_out for client in work.clients)
-        self._given[work.number] = await self._compute(counted, self._weights.step)
+        accepted = sum(not client.left_out for client in work.clients)
+        self._given[work.number] = await self._compute(accepted, self._weights.step)
         aggregate = self._aggregating + time.perf_counter() - began
         self._aggregating = 0.0
         clients = [self._with_result(client) for client in work.clients]
@@ -253,8 +253,8 @@ class RoundsWorkshop:
         )
 
     async def _put(self, record: RoundRecord) -> None:
-        room = RetryWhenFull("A round can't be written down", self._log)
-        await room.for_(lambda: self._run.ledger.put_round(record), thread=False)
+        retry = RetryWhenFull("A round can't be written down", self._log)
+        await retry.for_(lambda: self._run.ledger.put_round(record), thread=False)
 
     # --- closed rounds -------------------------------------------------------------------------------------
 
@@ -263,15 +263,15 @@ class RoundsWorkshop:
         if work.after_leases:  # the next round has started: its clients have priority
             await self._dispatch.sent()
         number, began = work.record.number, time.perf_counter()
-        room = RetryWhenFull("A round's weights can't be written", self._log)
-        file = await room.for_(lambda: self._files.write(number, self._given[number]))
+        retry = RetryWhenFull("A round's weights can't be written", self._log)
+        file = await retry.for_(lambda: self._files.write(number, self._given[number]))
         failpoint("server.round-written")
         await self._models.ask(WriteModel(str(self._files.model(number)), file), Done)
         checkpoint, began = time.perf_counter() - began, time.perf_counter()
-        scored = await self._models.ask(Evaluate((file,), self._shown.rows), Metrics)
-        self._shown.on_seen(scored.seen, "", number)
+        evaluated = await self._models.ask(Evaluate((file,), self._shown.rows), Metrics)
+        self._shown.on_seen(evaluated.seen, "", number)
         self._made[f"round-{number}"] = file
-        return Made(scored.metrics, {"checkpoint": checkpoint, "evaluate": time.perf_counter() - began})
+        return Made(evaluated.metrics, {"checkpoint": checkpoint, "evaluate": time.perf_counter() - began})
 
     async def _store(self, work: StoreRound) -> Stored:
         """Record the metrics of a round; its results are not needed afterwards."""

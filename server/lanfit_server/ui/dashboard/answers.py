@@ -26,8 +26,8 @@ async def body_of(request: Request) -> dict[str, Any]:
     """
     try:
         return decode_json(await request.body() or b"{}", dict)
-    except ValueError as wrong:
-        raise lanfit_error("page.no-object", reason=wrong) from None
+    except ValueError as error:
+        raise lanfit_error("page.no-object", reason=error) from None
 
 
 def as_json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -38,7 +38,7 @@ from lanfit_server.run.events import (
     TaskLeased,
     WaitingForClient,
 )
-from lanfit_server.ui.dashboard.means import Means
+from lanfit_server.ui.dashboard.epoch_means import Means
 from lanfit_server.ui.dashboard.run_view import view_of
 from lanfit_server.ui.dashboard.series import Series
 from lanfit_server.ui.dashboard.tiles import tile_of
@@ -96,7 +96,7 @@ class Board(Watcher):
         self._ids: dict[RunHandle, int] = {}
         self._last_id = 0
         self._waiting = ""
-        self._said: deque[tuple[float, str]] = deque(maxlen=MOST_LINES)
+        self._logged: deque[tuple[float, str]] = deque(maxlen=MOST_LINES)
         self._log: deque[tuple[int, dict[str, Any]]] = deque(maxlen=MOST_LINES)
         self._runs_changed = 0
         self._encoded: dict[tuple[int | None, str], bytes] = {}
@@ -114,7 +114,7 @@ class Board(Watcher):
         self._series: dict[str, Series] = {}
         self._spans: deque[tuple[int, dict[str, Any]]] = deque(maxlen=MOST_SPANS)
         self._shown: dict[str, tuple[int, dict[str, Any], dict[str, tuple[int, Any]]]] = {}
-        self._told: dict[str, str] = {}
+        self._reasons: dict[str, str] = {}
         self._rows: dict[str, int] = {}
         self._metrics: dict[str, dict[str, float]] = {}
         self._means = Means(0)
@@ -282,9 +282,9 @@ class Board(Watcher):
                 for mean in self._means.done(event.owner, event.fold):
                     self.point("", *mean)
             case ClientJoined() | TaskLeased():
-                self._told.pop(event.client, None)
+                self._reasons.pop(event.client, None)
             case ClientLeft() | WaitingForClient() | TaskFailed() | TaskGivenUp():
-                self._told[event.client] = sentence(event).rstrip(".")
+                self._reasons[event.client] = sentence(event).rstrip(".")
             case Commanded():
                 self._commanded(event)
         for feed in self._feeds:
@@ -341,7 +341,7 @@ class Board(Watcher):
         self._waiting = text
 
     def on_log(self, text: str) -> None:
-        self._said.append((self._wall_clock(), text))  # a deque may be filled from any thread
+        self._logged.append((self._wall_clock(), text))  # a deque may be filled from any thread
 
     def sample(self) -> None:
         """Add what clients report within epochs to the curves; to be called about once a second."""
@@ -364,8 +364,8 @@ class Board(Watcher):
         Args:
             now: seconds on the monotonic clock.
         """
-        while self._said:
-            at, text = self._said.popleft()
+        while self._logged:
+            at, text = self._logged.popleft()
             self._note(text, at)
         members = self._members()
         self._show_tiles(members)
@@ -395,13 +395,13 @@ class Board(Watcher):
         is_waiting = current is not None and current.state == State.STARTING
         names = set()
         for member in members:
-            if not member.was_heard and not is_running:
+            if not member.has_connected and not is_running:
                 continue
             names.add(member.name)
             tile = tile_of(
                 member,
                 self._facts,
-                self._told,
+                self._reasons,
                 self._rows,
                 self._metrics,
                 is_running=is_running,
@@ -461,7 +461,7 @@ class Board(Watcher):
             **{name: self._for(role, name, value) for name, (_, value) in self._sections.items()},
             "run": None if self._run is None else {key: value for key, (_, value) in self._run.items()},
             "clients": {name: tile for name, (_, tile) in self._tiles.items() if tile is not None},
-            "series": {key: series.whole() for key, series in self._series.items()},
+            "series": {key: series.all_points() for key, series in self._series.items()},
             **{section: self._shown_since(section, -1) for section in ("samples", "confusion")},
             "timeline": [span for _, span in self._spans],
             "log": [line for _, line in self._log],

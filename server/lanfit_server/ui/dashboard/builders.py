@@ -21,11 +21,11 @@ from lanfit.settings.job import COMPILED
 from lanfit_server.data.row_shapes import RowShape, shape_of_files
 from lanfit_server.models.building import KERNELS, Blueprint
 from lanfit_server.models.handle import BuildModel, Built, ModelProcess
-from lanfit_server.models.keras_datasets import check_set
+from lanfit_server.models.keras_datasets import check_dataset
 from lanfit_server.ui.dashboard.form import DIGITS
 
 #: The rows of the datasets of Keras.
-SETS: Mapping[str, RowShape] = {
+SHAPES_OF_DATASETS: Mapping[str, RowShape] = {
     "mnist": RowShape((28, 28, 1), 10, is_classes=True),
     "fashion_mnist": RowShape((28, 28, 1), 10, is_classes=True),
     "cifar10": RowShape((32, 32, 3), 10, is_classes=True),
@@ -79,7 +79,7 @@ def described() -> list[dict[str, Any]]:
 
 def data_described() -> list[dict[str, Any]]:
     """Return the data whose shapes are known, for JSON."""
-    known = {DIGITS: OF_DIGITS, **SETS}
+    known = {DIGITS: OF_DIGITS, **SHAPES_OF_DATASETS}
     return [{"name": name, "input_shape": list(each.inputs), "outputs": each.outputs} for name, each in known.items()]
 
 
@@ -154,8 +154,8 @@ def parsed(kind: object, raw: Mapping[str, object]) -> dict[str, Any]:
             value = default
         try:
             found[key] = None if value is None else _PARSERS[key](str(value))
-        except InputError as wrong:
-            errors[key] = wrong
+        except InputError as error:
+            errors[key] = error
     if errors:
         raise WrongFields(errors)
     return found
@@ -187,10 +187,10 @@ def _shape_of_data(workspace: Workspace, job: Mapping[str, Value]) -> RowShape:
     if data == "keras":
         if not job.get("dataset"):
             raise lanfit_error("job.no-dataset")
-        name = check_set(str(job["dataset"]))
-        if name not in SETS:
+        name = check_dataset(str(job["dataset"]))
+        if name not in SHAPES_OF_DATASETS:
             raise lanfit_error("build.sequences", name=name)
-        return SETS[name]
+        return SHAPES_OF_DATASETS[name]
     return shape_of_files(workspace.inputs, workspace.targets)
 
 
@@ -266,10 +266,10 @@ async def build(body: Mapping[str, Any], workspace: Workspace, models: ModelProc
         rows = await in_thread(partial(chosen_shape, values, workspace, job))
         wanted = blueprint(str(kind), values, rows, job)
         name = file_name(str(kind), values, workspace)
-    except InputError as wrong:
-        if (key := _FIELD_OF.get(wrong.code)) is None:
+    except InputError as error:
+        if (key := _FIELD_OF.get(error.code)) is None:
             raise
-        raise WrongFields({key: wrong}) from wrong
+        raise WrongFields({key: error}) from error
     path = workspace.models / name
     path.parent.mkdir(parents=True, exist_ok=True)
     built = await models.ask(BuildModel(str(path), wanted), Built)

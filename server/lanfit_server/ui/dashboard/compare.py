@@ -18,8 +18,8 @@ from lanfit.core.loop import in_thread
 from lanfit.core.workspace import Workspace
 from lanfit.errors import lanfit_error
 from lanfit.settings.job import Job
+from lanfit_server.replay.baseline_runs import pair_of
 from lanfit_server.replay.comparison import Times, differences, figures_of, verdict
-from lanfit_server.replay.pairs import pair_of
 from lanfit_server.run.resume import job_of_run, summary_of
 from lanfit_server.store.summary import Summary
 from lanfit_server.ui.dashboard.answers import as_json

@@ -36,14 +36,14 @@ from lanfit.settings.job import (
     make_job,
 )
 from lanfit.settings.methods import METHODS, methods_with
-from lanfit.settings.partition import DEAL_OF, DEALS
+from lanfit.settings.partition import PARTITION_OF_FIELD, PARTITIONS
 from lanfit.settings.rounds import AGGREGATIONS, SERVER_OPTIMIZERS, STRATEGIES
 from lanfit_server.data.demo_data import check_digits
 from lanfit_server.data.model_source import ModelFile, compile_request
 from lanfit_server.methods import registry
-from lanfit_server.models.custom_files import files_of, kept
-from lanfit_server.models.handle import Looked
-from lanfit_server.models.keras_datasets import SETS, check_set
+from lanfit_server.models.custom_files import files_of, stored_names
+from lanfit_server.models.handle import Inspected
+from lanfit_server.models.keras_datasets import DATASETS, check_dataset
 from lanfit_server.models.model_folder import find_model, models_in
 from lanfit_server.start.job_checks import check_compiled, check_data, check_rows
 
@@ -125,7 +125,7 @@ _SHOWN_IF: Mapping[str, Mapping[str, list[str]]] = {
     **{key: {"strategy": list(s)} for key, s in SERVER_OPTIMIZERS.items()},
     "trim": {"aggregation": ["trimmed-mean"]},
     **{key: {"aggregation": ["krum"]} for key in ("byzantine", "krum_keep")},
-    **{key: {"deal": [deal]} for key, deal in DEAL_OF.items()},
+    **{key: {"deal": [partition]} for key, partition in PARTITION_OF_FIELD.items()},
 }
 #: The optimizers that come first.
 _USUAL = ("adam", "sgd", "rmsprop", "adamw")
@@ -153,7 +153,7 @@ def _choices(key: str) -> list[str] | None:
         "normalize_targets": lambda: list(NORMALIZER_CHOICES.values()),
         "order": lambda: list(ORDER_CHOICES.values()),
         "device": lambda: list(DEVICES),
-        "deal": lambda: list(DEALS),
+        "deal": lambda: list(PARTITIONS),
         "strategy": lambda: list(STRATEGIES),
         "aggregation": lambda: list(AGGREGATIONS),
         "keep": lambda: list(KEEPS),
@@ -161,7 +161,7 @@ def _choices(key: str) -> list[str] | None:
         "decimal": lambda: ["point", "comma"],
         "thousands": lambda: ["comma", "point", "space", "none"],
         "backend": lambda: list(backends.names()),
-        "dataset": lambda: list(SETS),
+        "dataset": lambda: list(DATASETS),
         "optimizer": lambda: [COMPILED, *_USUAL, *sorted(OPTIMIZER_NAMES.keys() - set(_USUAL))],
         "loss": lambda: [COMPILED, *sorted(set(LOSS_NAMES.values()))],
     }
@@ -275,8 +275,8 @@ def parsed(raw: Mapping[str, object]) -> Checked:
         else:
             try:
                 found.values[key] = _read(FIELDS[key], value)
-            except InputError as wrong:
-                found.put(key, wrong)
+            except InputError as error:
+                found.put(key, error)
     return found
 
 
@@ -284,10 +284,10 @@ def _read(each: Field, raw: object) -> Value:
     """Return the value of a field; its error does not repeat the name of the field next to it."""
     try:
         value = each.parse(text_of(raw))
-    except InputError as wrong:
-        raise type(wrong)(wrong.message, f"{wrong.hint} {each.help}".strip(), wrong.code) from None
+    except InputError as error:
+        raise type(error)(error.message, f"{error.hint} {each.help}".strip(), error.code) from None
     if each.key == "dataset":
-        return check_set(str(value))
+        return check_dataset(str(value))
     if each.key == "data":
         check_data(value)
     return value
@@ -317,7 +317,7 @@ def check(
     workspace: Workspace,
     defaults: Mapping[str, Value],
     fixed: Mapping[str, Value],
-    looked: Callable[[str], Looked | None] = lambda name: None,
+    looked: Callable[[str], Inspected | None] = lambda name: None,
 ) -> Checked:
     """Check a form: each field, then combinations of fields, then the model and the files.
 
@@ -372,16 +372,16 @@ def _check_custom(found: Checked, workspace: Workspace) -> None:
                 raise lanfit_error("custom.no-file", path=f"{workspace.relative(workspace.models)}/{name}")
         named = tuple(str(workspace.models / _model_name(text, workspace)) for text in given)
         found.custom = files_of(named, workspace)
-        found.values["custom_objects"] = kept(found.custom, workspace)
-    except LanfitError as wrong:
-        found.put("custom_objects", wrong)
+        found.values["custom_objects"] = stored_names(found.custom, workspace)
+    except LanfitError as error:
+        found.put("custom_objects", error)
 
 
 def _error_of(call: Callable[[], object]) -> LanfitError:
     try:
         call()
-    except LanfitError as wrong:
-        return wrong
+    except LanfitError as error:
+        return error
     raise AssertionError("it should be wrong")
 
 
@@ -393,9 +393,9 @@ def _job_of(found: Checked, fixed: Mapping[str, Value]) -> Job:
             job = make_job({**values, **fixed})
             registry.METHODS[job.method].check(job)
             return job
-        except LanfitError as wrong:
-            key = key_of(wrong)
-            found.put(key, wrong)
+        except LanfitError as error:
+            key = key_of(error)
+            found.put(key, error)
             # One contradiction may hide another.
             if key not in values:
                 return DEFAULTS
@@ -422,7 +422,7 @@ def key_of(wrong: LanfitError) -> str:
     return min(places)[2] if places else ""
 
 
-def _check_contents(found: Checked, job: Job, workspace: Workspace, looked: Callable[[str], Looked | None]) -> None:
+def _check_contents(found: Checked, job: Job, workspace: Workspace, looked: Callable[[str], Inspected | None]) -> None:
     """Check the contents of the model file and of the folders with data."""
     if found.uses_digits:
         _note(found, "data", partial(check_digits, workspace))
@@ -430,8 +430,8 @@ def _check_contents(found: Checked, job: Job, workspace: Workspace, looked: Call
     if "model" not in found.errors and not found.custom:
         try:
             facts = looked(str(found.values["model"]))
-        except LanfitError as wrong:
-            found.put("model", wrong)
+        except LanfitError as error:
+            found.put("model", error)
     for key in ("optimizer", "loss"):
         value = found.values.get(key, COMPILED)
         if key not in found.errors and (facts is not None or value != COMPILED):
@@ -443,23 +443,23 @@ def _check_contents(found: Checked, job: Job, workspace: Workspace, looked: Call
         chosen = compile_request(found.values)
         spec = read_spec(facts.compile) if facts.compile else None
         spec = override(spec, chosen.optimizer, chosen.loss, chosen.learning_rate, chosen.metrics)
-    except LanfitError as wrong:
-        found.put(key_of(wrong) or "model", wrong)
+    except LanfitError as error:
+        found.put(key_of(error) or "model", error)
         return
     if found.errors.keys() & {"data", "order", "inputs", "targets"}:
         return
     values = {**found.values, "data": DIGITS if found.uses_digits else job.data}
     try:
         check_rows(workspace, values, job.order, loss_name(spec), is_single=facts.is_single)
-    except LanfitError as wrong:
-        found.put("order" if wrong.code in _FIELD_OF else "data", wrong)
+    except LanfitError as error:
+        found.put("order" if error.code in _FIELD_OF else "data", error)
 
 
 def _note(found: Checked, key: str, call: Callable[[], object]) -> None:
     try:
         call()
-    except LanfitError as wrong:
-        found.put(key, wrong)
+    except LanfitError as error:
+        found.put(key, error)
 
 
 def model_file(checked: Checked, workspace: Workspace) -> ModelFile:

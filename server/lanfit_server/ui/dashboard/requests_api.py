@@ -22,9 +22,9 @@ from lanfit.core.system import refused
 from lanfit.errors import LanfitError, lanfit_error
 from lanfit.settings.fields import Value
 from lanfit_server.data.demo_data import add_digits
-from lanfit_server.models.handle import LookAtModel, Looked
+from lanfit_server.models.handle import Inspected, InspectModel
 from lanfit_server.models.model_folder import models_in
-from lanfit_server.replay import pairs
+from lanfit_server.replay import baseline_runs
 from lanfit_server.requests import RunHandle, RunRequest, State
 from lanfit_server.session import Session
 from lanfit_server.start.endpoint import Endpoint
@@ -69,7 +69,7 @@ class RequestRoutes:
         self._context = context
         self._workspace = context.workspace
         self._session = context.session
-        self._looks: dict[Path, tuple[object, asyncio.Task[Looked]]] = {}
+        self._looks: dict[Path, tuple[object, asyncio.Task[Inspected]]] = {}
         self._submissions = Submissions(context)
 
     # --- the form ----------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class RequestRoutes:
     async def _checked(self, values: Mapping[str, object]) -> Checked:
         looked = await self._look_at(values)
 
-        def found(name: str) -> Looked | None:
+        def found(name: str) -> Inspected | None:
             if isinstance(looked, LanfitError):
                 raise looked
             return looked
@@ -120,7 +120,7 @@ class RequestRoutes:
         host = self._context.host
         return {"host": host.host, "port": host.port} if isinstance(host, Endpoint) else {}
 
-    async def _look_at(self, values: Mapping[str, object]) -> Looked | LanfitError | None:
+    async def _look_at(self, values: Mapping[str, object]) -> Inspected | LanfitError | None:
         """Return the contents of the chosen model file, or its problem; None if that takes too long."""
         found = {path.name: path for path in await in_thread(lambda: models_in(self._workspace))}
         chosen = str(values.get("model") or self._context.defaults.get("model") or next(iter(found), ""))
@@ -136,11 +136,11 @@ class RequestRoutes:
         except OSError:  # it was removed at this moment, which the check reports
             return None
 
-    def _look(self, path: Path) -> asyncio.Task[Looked]:
+    def _look(self, path: Path) -> asyncio.Task[Inspected]:
         stat = path.stat()
         state = (stat.st_mtime_ns, stat.st_size)
         if path not in self._looks or self._looks[path][0] != state:
-            look = asyncio.create_task(self._session.models.ask(LookAtModel(str(path)), Looked))
+            look = asyncio.create_task(self._session.models.ask(InspectModel(str(path)), Inspected))
             look.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may never be fetched
             self._looks[path] = state, look
         return self._looks[path][1]
@@ -176,12 +176,12 @@ class RequestRoutes:
             pair = secrets.token_hex(4)
             machine = one_machine.check_machine(body.get("one_machine"), self._clients())
             alone = one_machine.job_of(job, machine, starts_clients=starts_clients)
-        remark = pairs.remark(pair) if pair else ""
+        remark = baseline_runs.remark(pair) if pair else ""
         first = RunRequest(job, model, remark=remark, enter_starts=True, corrects=True)
         handle = await self._submissions.submit(first)
         answer = self._submissions.described(handle)
         if alone is not None:
-            remark = pairs.remark(pair, alone=True)
+            remark = baseline_runs.remark(pair, alone=True)
             takes = one_machine.takes(machine, host.addresses if isinstance(host, Endpoint) else None)
             second = await self._submissions.submit(RunRequest(alone, model, remark=remark, takes=takes))
             self._submissions.start(_end_with(handle, second, self._session))

@@ -25,6 +25,7 @@ from lanfit.core.workspace import Workspace
 from lanfit.errors import LanfitError, lanfit_error
 from lanfit.settings.changes import Changes
 from lanfit.wire.figures import part_of
+from lanfit_server.replay.baseline_runs import pair_of
 from lanfit_server.replay.curves import (
     RATE,
     TRAINING,
@@ -34,7 +35,6 @@ from lanfit_server.replay.curves import (
     points_of_round,
     rate_of_round,
 )
-from lanfit_server.replay.pairs import pair_of
 from lanfit_server.replay.samples import samples_of_run
 from lanfit_server.replay.timeline import timeline_of_run
 from lanfit_server.report.sections import versions_of_run

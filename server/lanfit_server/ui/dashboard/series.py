@@ -81,5 +81,5 @@ class Series:
             return {"new": self.meta, "points": self.points()}
         return {"points": self.points(version)}
 
-    def whole(self) -> dict[str, Any]:
+    def all_points(self) -> dict[str, Any]:
         return {**self.meta, "points": self.points()}

@@ -154,8 +154,8 @@ class Page:
         for port in range(first, last + 1):
             try:
                 return bind(places, port)
-            except LanfitError as wrong:
-                if wrong.code != "listen.port-in-use":
+            except LanfitError as error:
+                if error.code != "listen.port-in-use":
                     raise
         raise lanfit_error("page.no-port", first=first, last=last, host=host)
 

@@ -44,11 +44,11 @@ class Publisher:
             self._board.sample()
 
     async def _flush(self) -> None:
-        told = self._board.seq
+        version = self._board.seq
         while self._readers:
             await asyncio.sleep(FLUSH_SECONDS)
             self.flush()
-            if told != (told := self._board.seq):  # polling flushes as well
+            if version != (version := self._board.seq):  # polling flushes as well
                 self._wake()
 
     def _wake(self) -> None:

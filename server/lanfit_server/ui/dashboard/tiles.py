@@ -29,7 +29,7 @@ STATES: Mapping[str, str] = {
 def tile_of(
     member: Member,
     facts: Facts,
-    told: Mapping[str, str],
+    reasons: Mapping[str, str],
     rows: Mapping[str, int],
     metrics: Mapping[str, Mapping[str, float]],
     *,
@@ -50,7 +50,9 @@ def tile_of(
     return {
         "name": member.name,
         "state": state,
-        "says": _says(member, facts, state, told.get(member.name, ""), is_running=is_running, is_waiting=is_waiting),
+        "says": _status(
+            member, facts, state, reasons.get(member.name, ""), is_running=is_running, is_waiting=is_waiting
+        ),
         "backend": member.backend,
         "device": member.device,
         "task": (held.owner or member.name) if held else "",
@@ -92,13 +94,13 @@ def _state(member: Member, facts: Facts, is_running: bool) -> str:
     return state
 
 
-def _says(member: Member, facts: Facts, state: str, told: str, *, is_running: bool, is_waiting: bool) -> str:
+def _status(member: Member, facts: Facts, state: str, reasons: str, *, is_running: bool, is_waiting: bool) -> str:
     if member.lacks:
         return f"gets no tasks: {member.lacks}"
     held = facts.held.get(member.name)
     match state:
         case "lost":
-            return told or ("said goodbye" if member.state == "left" else "the connection was lost")
+            return reasons or ("said goodbye" if member.state == "left" else "the connection was lost")
         case "silent":
             return "has not answered for a while; it keeps its task"
         case "receiving":
@@ -124,7 +126,7 @@ def _says(member: Member, facts: Facts, state: str, told: str, *, is_running: bo
         return f"waits for {several if member.queued_for > 1 else 'the trainer'}"
     if held:
         return "has a task and is about to start it"
-    return told or _waits_for(facts)
+    return reasons or _waits_for(facts)
 
 
 def _waits_for(facts: Facts) -> str:

@@ -78,9 +78,9 @@ class KerasBackend:
     def check_model(self, model: Model, server_keras: str) -> None:
         try:
             compile_model(build(model.architecture), read_spec(model.compile))
-        except LanfitError as wrong:
+        except LanfitError as error:
             here = self.versions[0]
-            raise lanfit_error("model.other-keras", here=here, there=server_keras, reason=wrong.message) from wrong
+            raise lanfit_error("model.other-keras", here=here, there=server_keras, reason=error.message) from error
 
     def check_batch(self, model: Model, weights: Mapping[str, AnyArray], batch: Samples) -> None:
         check_batch(model.architecture, model.compile, weights, batch)
@@ -112,8 +112,8 @@ class KerasBackend:
     def write_model(self, path: Path, model: Model, weights: Mapping[str, AnyArray]) -> None:
         try:
             write_model(path, model.architecture, model.compile, weights)
-        except (TypeError, ValueError) as wrong:  # of Keras
-            raise ValueError(first_line(wrong)) from wrong
+        except (TypeError, ValueError) as error:  # of Keras
+            raise ValueError(first_line(error)) from error
 
     # --- training ---------------------------------------------------------------------------------------------------
 

@@ -46,6 +46,6 @@ def bar_lines(
 
 def _line(head: str, share: float, parts: str, width: int) -> Line:
     """Return a progress bar between two texts, or only the texts if there is no space for it."""
-    room = width - len(head) - len(parts) - len(percent(share)) - 3 * len(GAP)
-    drawn = [bar(share, min(LONGEST_BAR, room))] if room >= 4 else []
+    free = width - len(head) - len(parts) - len(percent(share)) - 3 * len(GAP)
+    drawn = [bar(share, min(LONGEST_BAR, free))] if free >= 4 else []
     return cut(GAP.join([head, *drawn, f"{percent(share).strip():>4}", parts]), width), ""

@@ -16,8 +16,8 @@ from lanfit.core.workspace import Workspace
 from lanfit.errors import InputError
 from lanfit.settings.fields import Value
 from lanfit.wire.messages import TakeParts
-from lanfit_client.parts import PartsQuestions
-from lanfit_client.prompts import Questions
+from lanfit_client.parts import PartsPrompts
+from lanfit_client.prompts import Prompts
 from lanfit_client.store.state import ClientState
 
 
@@ -35,61 +35,61 @@ class Typed(io.StringIO):
         return self._line()
 
 
-class Asking(PartsQuestions):
+class Asking(PartsPrompts):
     """With the main thread that serves it."""
 
     def __init__(self, terminal: Terminal, given: Mapping[str, Value], settings: Mapping[str, Value]) -> None:
-        questions = Questions(terminal)
-        super().__init__(terminal, given, settings, "pc-17", questions)
-        self.serve = questions.serve
+        prompts = Prompts(terminal)
+        super().__init__(terminal, given, settings, "pc-17", prompts)
+        self.serve = prompts.serve
 
 
-def questions(answers: io.StringIO, **given: Value) -> tuple[Asking, io.StringIO]:
+def prompts(answers: io.StringIO, **given: Value) -> tuple[Asking, io.StringIO]:
     talk = io.StringIO()
     return Asking(Terminal(answers, talk), given, {}), talk
 
 
 def test_what_flags_say_is_not_asked() -> None:
-    asking, talk = questions(io.StringIO(), name="lab-1", parts="3-5")
-    assert asking.ask(12) == TakeParts("lab-1", 3, 5)
+    prompting, talk = prompts(io.StringIO(), name="lab-1", parts="3-5")
+    assert prompting.ask(12) == TakeParts("lab-1", 3, 5)
     assert talk.getvalue() == ""
 
 
 def test_the_rest_is_asked_and_an_empty_answer_keeps_the_name() -> None:
-    asking, talk = questions(io.StringIO("\n3 5\n"))
-    assert asking.ask(12) == TakeParts("pc-17", 3, 5)
+    prompting, talk = prompts(io.StringIO("\n3 5\n"))
+    assert prompting.ask(12) == TakeParts("pc-17", 3, 5)
     assert "12 parts" in talk.getvalue()
-    asking, _ = questions(io.StringIO("7\n"), name="lab-1")
-    assert asking.ask(12) == TakeParts("lab-1", 7, 7)
+    prompting, _ = prompts(io.StringIO("7\n"), name="lab-1")
+    assert prompting.ask(12) == TakeParts("lab-1", 7, 7)
 
 
 def test_a_line_of_the_settings_is_a_default() -> None:
     talk = io.StringIO()
-    asking = Asking(Terminal(io.StringIO("\n\n"), talk), {}, {"parts": "2-3"})
-    assert asking.ask(12) == TakeParts("pc-17", 2, 3)
+    prompting = Asking(Terminal(io.StringIO("\n\n"), talk), {}, {"parts": "2-3"})
+    assert prompting.ask(12) == TakeParts("pc-17", 2, 3)
     assert "[2-3]" in talk.getvalue()
 
 
 @pytest.mark.parametrize("given", [{"name": "a", "parts": "13"}, {"name": "a"}])
 def test_a_part_that_does_not_exist_is_refused(given: dict[str, Value]) -> None:
-    asking, _ = questions(io.StringIO("13\n"), **given)
+    prompting, _ = prompts(io.StringIO("13\n"), **given)
     with pytest.raises(InputError) as caught:
-        asking.ask(12)
+        prompting.ask(12)
     assert caught.value.code == "parts.none-such"
 
 
 def test_at_a_terminal_it_is_asked_again() -> None:
     lines = iter(["x\n", "0\n", "\n", "4\n"])
-    asking, talk = questions(Typed(lambda: next(lines)), name="a")
-    assert asking.ask(4) == TakeParts("a", 4, 4)
+    prompting, talk = prompts(Typed(lambda: next(lines)), name="a")
+    assert prompting.ask(4) == TakeParts("a", 4, 4)
     assert talk.getvalue().count("Parts to train on") == 4
     assert "there is no part 0: parts are numbered from 1 to 4" in talk.getvalue()
 
 
 def test_where_the_input_ends_question_and_flag_are_named() -> None:
-    asking, _ = questions(io.StringIO("lab-1\n"))
+    prompting, _ = prompts(io.StringIO("lab-1\n"))
     with pytest.raises(InputError) as caught:
-        asking.ask(4)
+        prompting.ask(4)
     assert "Parts to train on" in caught.value.message
     assert "--parts" in caught.value.message + caught.value.hint
 
@@ -103,40 +103,40 @@ def test_the_user_is_asked_in_the_main_thread_and_once_however_often_the_link_en
         link_ended.wait()
         return "2-3\n"
 
-    asking, _ = questions(Typed(line), name="a")
+    prompting, _ = prompts(Typed(line), name="a")
 
     async def agent() -> list[TakeParts]:
-        lost = asyncio.create_task(asking.answer(4))
+        lost = asyncio.create_task(prompting.answer(4))
         await asyncio.sleep(0)
         lost.cancel()
         await asyncio.gather(lost, return_exceptions=True)
         link_ended.set()
-        return [await asking.answer(4), await asking.answer(4)]
+        return [await prompting.answer(4), await prompting.answer(4)]
 
     with LoopThread() as loop:
-        assert asking.serve(loop.submit(agent())) == [TakeParts("a", 2, 3)] * 2
+        assert prompting.serve(loop.submit(agent())) == [TakeParts("a", 2, 3)] * 2
     assert threads == [threading.main_thread()]
 
 
-def test_the_next_run_asks_anew() -> None:
+def test_the_next_run_asks_again() -> None:
     lines = iter(["1\n", "2\n"])
-    asking, _ = questions(Typed(lambda: next(lines)), name="a")
+    prompting, _ = prompts(Typed(lambda: next(lines)), name="a")
 
     async def agent() -> list[TakeParts]:
-        first = await asking.answer(4)
-        asking.forget()
-        return [first, await asking.answer(4)]
+        first = await prompting.answer(4)
+        prompting.forget()
+        return [first, await prompting.answer(4)]
 
     with LoopThread() as loop:
-        assert asking.serve(loop.submit(agent())) == [TakeParts("a", 1, 1), TakeParts("a", 2, 2)]
+        assert prompting.serve(loop.submit(agent())) == [TakeParts("a", 1, 1), TakeParts("a", 2, 2)]
 
 
 def test_a_wrong_answer_ends_the_agent() -> None:
-    asking, _ = questions(io.StringIO("5\n"), name="a")
+    prompting, _ = prompts(io.StringIO("5\n"), name="a")
     with LoopThread() as loop:
-        work = loop.submit(asking.answer(4))
+        work = loop.submit(prompting.answer(4))
         with pytest.raises(InputError):
-            asking.serve(work)
+            prompting.serve(work)
         assert work.cancelled()
 
 
@@ -147,14 +147,14 @@ def test_a_run_that_ends_while_it_is_asked_needs_no_answer() -> None:
         over.set_result("the run is over")
         return "\n"
 
-    asking, talk = questions(Typed(line), name="a")
+    prompting, talk = prompts(Typed(line), name="a")
 
     async def agent() -> None:
-        await asking.answer(4)
+        await prompting.answer(4)
 
     with LoopThread() as loop:
         waiting = loop.submit(agent())
-        assert asking.serve(over) == "the run is over"
+        assert prompting.serve(over) == "the run is over"
         waiting.cancel()
     assert "press Enter" in talk.getvalue()
 

@@ -21,7 +21,7 @@ from lanfit.settings.timeouts import Timeouts
 from lanfit.wire.messages import Progress, Runtime
 from lanfit_client.agent import Agent, Server
 from lanfit_client.app import Client
-from lanfit_client.bar import bar_lines
+from lanfit_client.progress_bar import bar_lines
 from lanfit_client.store.state import ClientState
 
 NOW = 100.0
@@ -91,11 +91,11 @@ def test_where_no_bar_is_drawn_a_long_transfer_is_spoken_of_in_steps_and_a_short
     for done in range(0, 101, 5):
         fast.done = done
         assert fast.step(0.5) == ""
-    slow, said = Transfer(1_000_000, 0, 0.0), []
+    slow, output = Transfer(1_000_000, 0, 0.0), []
     for second in range(101):
         slow.done = 10_000 * second
-        said.append(slow.step(float(second)))
-    lines = [line for line in said if line]
+        output.append(slow.step(float(second)))
+    lines = [line for line in output if line]
     assert len(lines) == 9
     assert lines[0] == "10%, 100.0 kB of 1.0 MB, 1:30 left"
 
@@ -106,19 +106,19 @@ def test_losses_keep_the_digits_that_count() -> None:
     ]  # fmt: skip
 
 
-def agent_of(folder: Path, said: list[str], timeouts: Timeouts, **told: Any) -> Agent:
+def agent_of(folder: Path, output: list[str], timeouts: Timeouts, **reported: Any) -> Agent:
     state = ClientState.take(Workspace(folder))
     runtime = Runtime(default_backend(), "cpu", 1)
     return Agent(
-        Server("127.0.0.1", 1), state, Workspace(folder), "lab", runtime, said.append, timeouts=timeouts, **told
+        Server("127.0.0.1", 1), state, Workspace(folder), "lab", runtime, output.append, timeouts=timeouts, **reported
     )
 
 
-def test_a_silence_of_the_server_and_its_end_are_said_once(tmp_path: Path) -> None:
-    said: list[str] = []
+def test_a_silence_of_the_server_and_its_end_are_reported_once(tmp_path: Path) -> None:
+    output: list[str] = []
 
     async def script() -> None:
-        agent = agent_of(tmp_path, said, Timeouts(heartbeat=0.001, suspect=0.01, lost=60))
+        agent = agent_of(tmp_path, output, Timeouts(heartbeat=0.001, suspect=0.01, lost=60))
         silences = [0.0, 0.02, 16.0, 21.0, 0.0, 0.0, 0.0]
         link: Any = SimpleNamespace(closed=asyncio.Event())
 
@@ -136,15 +136,15 @@ def test_a_silence_of_the_server_and_its_end_are_said_once(tmp_path: Path) -> No
         agent._state.lock.release()
 
     asyncio.run(script())
-    assert said == [
+    assert output == [
         "Nothing was received from the server for 0 s. Work continues; after 60 s the client reconnects.",
         "The server is back after 21 s of silence.",
     ]
 
 
 def test_a_terminal_shows_the_bar_instead_of_a_line_an_epoch_and_others_the_lines(tmp_path: Path) -> None:
-    said: list[str] = []
-    agent = agent_of(tmp_path, said, Timeouts())
+    output: list[str] = []
+    agent = agent_of(tmp_path, output, Timeouts())
     agent.worker.progress = lambda: training()  # type: ignore[method-assign]
     with screen() as shown_on:
         terminal = Terminal(shown_on.keyboard, shown_on.stream)

@@ -17,7 +17,7 @@ from peer import arrays as result_arrays
 from peer import record, result
 
 from fuzzing.base import FINGERPRINT, ID, JSON, MSGPACK, Base, Chance, Targets, to_msgpack
-from fuzzing.engine import rearrange, spoil
+from fuzzing.engine import corrupt, rearrange
 from lanfit.core.durable import seal
 from lanfit.core.workspace import Workspace
 from lanfit.data.quantities import Reading
@@ -29,7 +29,7 @@ from lanfit_client.consent import Consents
 from lanfit_client.store.known_servers import KnownServers
 from lanfit_client.store.outbox import Entry, Outbox
 from lanfit_server.api.attach import _Events
-from lanfit_server.clusters.gate import GateKeeper
+from lanfit_server.clusters.gate import GateShell
 from lanfit_server.prepare_data import predict
 from lanfit_server.prepare_data.recipe import (
     Category,
@@ -79,7 +79,7 @@ class Kept(Base):
             value = rearrange(chance, codec.decode(data), codec.decode(other))
             data = to_msgpack(value) if self.packed else json.dumps(value, default=str).encode()
         if chance.random() < 0.5:
-            data = spoil(chance, data, other, MSGPACK if self.packed else JSON)
+            data = corrupt(chance, data, other, MSGPACK if self.packed else JSON)
         return seal(data) if self.packed and chance.random() < 0.7 else data
 
     def give(self, data: bytes) -> None:
@@ -115,7 +115,7 @@ def _read_known(path: Path) -> None:
 
 
 def _read_gate(path: Path) -> None:
-    gate = GateKeeper(path)
+    gate = GateShell(path)
     gate.bans()
     for address in ("10.0.0.2", "127.0.0.1", "fe80::1"):
         gate.admit(address, ID)
@@ -216,7 +216,7 @@ class Checkpoints(Base):
     def input(self, chance: Chance) -> bytes:
         import hashlib
 
-        changed = spoil(chance, self.made[:-32], self.made, MSGPACK)
+        changed = corrupt(chance, self.made[:-32], self.made, MSGPACK)
         return changed + (hashlib.sha256(changed).digest() if chance.random() < 0.8 else self.made[-32:])
 
     def give(self, data: bytes) -> None:
@@ -245,7 +245,7 @@ class Ledgers(Base):
         ledger = Ledger(self.run)
         ledger.open_run(record())
         ledger.add_tasks([OwnedTask(f"shard-{number}", f"lab-{number}", 1) for number in (1, 2)])
-        ledger.deal(["lab-1", "lab-2"])
+        ledger.assign_owners(["lab-1", "lab-2"])
         ledger.remember("lab-1", ID)
         ledger.lease("shard-1", 1, "lab-1")
         ledger.commit(StoredResult("shard-1", "lab-1", result(result_arrays())))
@@ -257,7 +257,7 @@ class Ledgers(Base):
 
     def input(self, chance: Chance) -> bytes:
         if chance.random() < 0.4:
-            return spoil(chance, self.made, self.made, (b"CREATE TABLE ", b"unfinished", bytes(100)))
+            return corrupt(chance, self.made, self.made, (b"CREATE TABLE ", b"unfinished", bytes(100)))
         with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
             database.deserialize(self.made)
             if chance.random() < 0.3:
@@ -272,7 +272,7 @@ class Ledgers(Base):
             if chance.random() < 0.5:
                 content = to_msgpack(rearrange(chance, msgspec.msgpack.decode(content)))
             else:
-                content = spoil(chance, content, content, MSGPACK)
+                content = corrupt(chance, content, content, MSGPACK)
             new: Any = chance.choice(
                 (seal(content), seal(content), content, old[:33] + content, content.decode("latin-1"), 5)
             )

@@ -58,8 +58,8 @@ def arrays(*specs: tuple[str, str, tuple[int, ...]]) -> bytes:
     return offer(block=BlockSpec("ab" * 32, (*(ArraySpec(*spec) for spec in specs), *rest)))
 
 
-def message(said: Message) -> bytes:
-    return encode_frame(Kind.CONTROL, msgspec.msgpack.encode(said))
+def message(output: Message) -> bytes:
+    return encode_frame(Kind.CONTROL, msgspec.msgpack.encode(output))
 
 
 def raw(**fields: Any) -> bytes:
@@ -74,7 +74,7 @@ def header(size: int, kind: int) -> bytes:
 KERNEL, BIAS = ("kernel", "float32", (3, 2)), ("bias", "float32", (2,))
 FETCH = {"type": "fetch", "block": NO_BLOCK, "stream": 0}
 MANY = {f"metric {n}": 0.5 for n in range(600)}
-SPOILT: dict[str, tuple[bytes, str]] = {
+CORRUPTED: dict[str, tuple[bytes, str]] = {
     # what arrays are said to be
     "an array of objects": (arrays(("kernel", "object", (3, 2)), BIAS), REFUSED),
     "an array of a dtype with code in it": (arrays(("kernel", "f4;import os", (3, 2)), BIAS), CUT),
@@ -180,10 +180,10 @@ def no_bug(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def what_becomes_of(client: Client, spoilt: bytes) -> str:
+async def what_becomes_of(client: Client, corrupted: bytes) -> str:
     """Send it, and then something that is answered: what comes before that is the answer to it."""
     probe = Offer(msgspec.structs.replace(FINE, task="no-such-task", block=BlockSpec("cd" * 32, ())))
-    client.link._wire.write([spoilt, message(probe)])
+    client.link._wire.write([corrupted, message(probe)])
     end = HARMLESS
     try:
         while True:
@@ -206,15 +206,15 @@ async def work(client: Client, *leases: Any) -> None:
             await client.do(await client.lease())
 
 
-@pytest.mark.parametrize(("spoilt", "end"), SPOILT.values(), ids=SPOILT)
-def test_what_no_client_sends_harms_nobody_else_and_not_the_run(spoilt: bytes, end: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("corrupted", "end"), CORRUPTED.values(), ids=CORRUPTED)
+def test_what_no_client_sends_harms_nobody_else_and_not_the_run(corrupted: bytes, end: str, tmp_path: Path) -> None:
     async def script() -> None:
         async with serving(tmp_path, 2, login=False) as (server, join):
             evil, honest = await join("lab-1"), await join("lab-2")
             server.begin()
             lease = await evil.lease()
             before = {path for path in tmp_path.rglob("*") if path.is_file()}
-            assert await what_becomes_of(evil, spoilt) == end
+            assert await what_becomes_of(evil, corrupted) == end
             made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
             assert {path.parent.name for path in made} <= {RUN, "results", "lab-1"}
             if end == CUT:

@@ -79,7 +79,7 @@ def _found_first(folder: Path, file: str, code: str) -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))}
 
 
-class Hold:
+class Breakpoint:
     """Processes with `environment` stand still at a place, one of those above.
 
     Args:

@@ -35,7 +35,7 @@ class Asked:
         return answer
 
 
-def test_a_typed_passphrase_is_not_shown_and_how_to_see_it_is_said() -> None:
+def test_a_typed_passphrase_is_not_shown_and_how_to_see_it_is_reported() -> None:
     with screen() as shown:
         asked = Asked(shown)
         shown.wait_for(r"Passphrase \[four random words\]: ")

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from breakpoints import shim
 from data_requests import data_request
 from error_cases import ErrorCase, Start, check
-from hold_points import shim
 from running import (
     PASSPHRASE,
     Place,
@@ -74,7 +74,7 @@ def final_of(place: Place, summary: Mapping[str, Any]) -> Path:
     return place.root / summary["final"]["model"]
 
 
-def test_fashion_mnist_is_asked_for_by_name_and_its_own_test_rows_measure(place: Place, tmp_path: Path) -> None:
+def test_fashion_mnist_is_requested_by_name_and_its_own_test_rows_measure(place: Place, tmp_path: Path) -> None:
     x, y = fashion_mnist(tmp_path / "keras")
     dense(
         place.root / "model" / "fashion.keras", (28, 28, 1), "layers.Flatten(), layers.Dense(10, 'softmax')",
@@ -87,8 +87,8 @@ def test_fashion_mnist_is_asked_for_by_name_and_its_own_test_rows_measure(place:
     with place.server("--local", 2, answers=answers, passphrase=None, environment=environment) as server:
         server.finish()
     asked = ["Loss", "Data (1 files", "Keras dataset: ", "How many rows [all]: ", "Normalizer", "Training method"]
-    assert not [question for question in asked if question not in server.said], server.said
-    positions = [server.said.index(question) for question in asked]
+    assert not [question for question in asked if question not in server.output], server.output
+    positions = [server.output.index(question) for question in asked]
     assert positions == sorted(positions)
     summary = place.summary()
     assert summary["status"] == "done"
@@ -158,9 +158,9 @@ def test_sequences_are_padded_on_the_server_and_reach_a_client_without_internet(
         with place.server(answers=answers, passphrase=None, environment=environment) as again:
             again.finish()
             worker.finish()
-            assert "Loading imdb" in again.said
-            assert "There is no live page: this server only collects" in again.said
-            assert "Live page: " not in again.said
+            assert "Loading imdb" in again.output
+            assert "There is no live page: this server only collects" in again.output
+            assert "Live page: " not in again.output
     summary = place.summary()
     assert summary["status"] == "done"
     assert summary["metrics_from"] == "server"
@@ -177,7 +177,7 @@ def test_an_autoencoder_trains_on_a_set_of_keras(place: Place, tmp_path: Path) -
     settings |= {"samples": 240, "epochs": 12}
     with place.server(*flags(free_port(), 1, **settings), environment=offline(tmp_path / "keras")) as server:
         server.finish()
-        assert "rows of 28×28 values are read as 784" in server.said
+        assert "rows of 28×28 values are read as 784" in server.output
     summary = place.summary()
     assert (summary["data"]["samples"], summary["data"]["test"]) == (240, 40)
     assert set(summary["final"]["metrics"]) == {"loss", "mae", "r2"}
@@ -262,9 +262,9 @@ def test_one_sigmoid_tells_two_words_apart(place: Place) -> None:
 def test_a_set_that_is_not_there_and_cannot_be_downloaded_says_what_to_put_where(place: Place, tmp_path: Path) -> None:
     home = tmp_path / "keras"
     environment = offline(home)
-    said = refused(place, *flags(free_port(), 2, dataset="mnist"), environment=environment)
-    assert "mnist can't be loaded" in said
-    assert f"tf-keras-datasets/mnist.npz to {home / 'datasets' / 'mnist.npz'}" in said
+    output = refused(place, *flags(free_port(), 2, dataset="mnist"), environment=environment)
+    assert "mnist can't be loaded" in output
+    assert f"tf-keras-datasets/mnist.npz to {home / 'datasets' / 'mnist.npz'}" in output
 
 
 def test_one_row_of_a_set_is_too_few(place: Place, tmp_path: Path, warm: WarmModels) -> None:
@@ -292,9 +292,9 @@ def test_one_row_of_a_set_is_too_few(place: Place, tmp_path: Path, warm: WarmMod
     ],
     ids=lambda value: ",".join(value) if isinstance(value, dict) else "",
 )
-def test_what_is_wrong_about_a_set_is_said_before_anything_is_waited_for(
+def test_what_is_wrong_about_a_set_is_reported_before_anything_is_waited_for(
     place: Place, tmp_path: Path, settings: dict[str, object], causes: list[str]
 ) -> None:
-    said = refused(place, *flags(free_port(), 2, **settings), environment=offline(tmp_path / "keras"))
+    output = refused(place, *flags(free_port(), 2, **settings), environment=offline(tmp_path / "keras"))
     for cause in causes:
-        assert cause in said
+        assert cause in output

@@ -29,11 +29,11 @@ class Item:
 
     def __init__(self, *errors: int) -> None:
         self.errors = list(errors)
-        self.heard = 0
+        self.received = 0
         self.failed: list[str] = []
 
     def on_answer(self, answer: Answer, ready: Ready) -> None:
-        self.heard += 1
+        self.received += 1
         if self.errors:
             code = self.errors.pop(0)
             raise OSError(code, "No space left on device" if code == errno.ENOSPC else "Input/output error", "a.block")
@@ -49,25 +49,25 @@ class Item:
         self.failed.append(error.message)
 
 
-def worker(folder: Path, said: list[str], keeping: CachePolicy | None = None) -> Worker:
+def worker(folder: Path, output: list[str], cache_policy: CachePolicy | None = None) -> Worker:
     place = Workspace(folder)
     sent: list[Message] = []
     runtime = Runtime("tensorflow", "cpu", 1)
     state = ClientState.take(place)
     state.lock.release()
-    return Worker(state, place, folder, runtime, frozenset(), sent.append, said.append, keeping or CachePolicy())
+    return Worker(state, place, folder, runtime, frozenset(), sent.append, output.append, cache_policy or CachePolicy())
 
 
 async def trained(ours: Worker, item: Item, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A trainer has done the item, and says so."""
 
-    async def no_order(number: int) -> Any:
+    async def no_message(number: int) -> Any:
         return None
 
     ours.trainer.ready = Ready("tensorflow", "cpu", 1, 0.0)
-    monkeypatch.setattr(ours.trainer, "do", no_order)
+    monkeypatch.setattr(ours.trainer, "do", no_message)
     ours._work = Work(item, None)  # type: ignore[arg-type]
-    ours.executor.begin(item, no_order)
+    ours.executor.begin(item, no_message)
     assert ours.executor.working is not None
     await ours.executor.working
     block = ArrayFile.write(folder / "a.block", {"w": np.ones(1)})
@@ -75,11 +75,11 @@ async def trained(ours: Worker, item: Item, folder: Path, monkeypatch: pytest.Mo
 
 
 def hand_in(folder: Path, item: Item, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    said: list[str] = []
+    output: list[str] = []
     monkeypatch.setattr(executor, "AGAIN_SECONDS", 0.0)
 
     async def go() -> None:
-        ours = worker(folder, said)
+        ours = worker(folder, output)
         await trained(ours, item, folder, monkeypatch)
         assert ours.executor.working is not None
         async with asyncio.timeout(60):
@@ -87,17 +87,17 @@ def hand_in(folder: Path, item: Item, monkeypatch: pytest.MonkeyPatch) -> list[s
         assert ours._work is None
 
     asyncio.run(go())
-    return said
+    return output
 
 
-def test_a_trainer_that_dies_while_its_result_waits_for_room_takes_nothing_with_it(
+def test_a_trainer_that_dies_while_its_result_waits_for_space_takes_nothing_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    item, said = Item(*[errno.ENOSPC] * 3), list[str]()
+    item, output = Item(*[errno.ENOSPC] * 3), list[str]()
     monkeypatch.setattr(executor, "AGAIN_SECONDS", 0.0)
 
     async def go() -> None:
-        ours = worker(tmp_path, said)
+        ours = worker(tmp_path, output)
         await trained(ours, item, tmp_path, monkeypatch)
         ours.executor._on_death(ChildDied("the trainer was killed by signal 9"), ["last words"])
         assert ours.executor.working is not None
@@ -105,11 +105,11 @@ def test_a_trainer_that_dies_while_its_result_waits_for_room_takes_nothing_with_
             await ours.executor.working
 
     asyncio.run(go())
-    assert (item.heard, item.failed) == (4, [])
-    assert [said[0], said[-1]] == ["The trainer was killed by signal 9.", "The result fits on the disk again."]
+    assert (item.received, item.failed) == (4, [])
+    assert [output[0], output[-1]] == ["The trainer was killed by signal 9.", "The result fits on the disk again."]
 
 
-def test_a_result_that_waits_for_room_is_let_go_when_something_else_is_wanted(
+def test_a_result_that_waits_for_space_is_let_go_when_something_else_is_wanted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item = Item(*[errno.ENOSPC] * 3)
@@ -123,21 +123,21 @@ def test_a_result_that_waits_for_room_is_let_go_when_something_else_is_wanted(
         assert ours.executor.working.cancelled()
 
     asyncio.run(go())
-    assert (item.heard, item.failed) == (1, [])
+    assert (item.received, item.failed) == (1, [])
 
 
-def test_a_result_that_there_is_no_room_for_is_tried_again_until_there_is_and_that_is_said(
+def test_a_result_that_there_is_no_space_for_is_tried_again_until_there_is_and_that_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item = Item(errno.ENOSPC, errno.ENOSPC, errno.ENOSPC)
-    said = hand_in(tmp_path, item, monkeypatch)
-    assert (item.heard, item.failed) == (4, [])
-    assert len(said) == 2
-    assert "No space left on device" in said[0]
-    assert said[1] == "The result fits on the disk again."
+    output = hand_in(tmp_path, item, monkeypatch)
+    assert (item.received, item.failed) == (4, [])
+    assert len(output) == 2
+    assert "No space left on device" in output[0]
+    assert output[1] == "The result fits on the disk again."
 
 
-def test_a_result_that_can_not_be_written_for_another_reason_is_told_to_the_server(
+def test_a_result_that_can_not_be_written_for_another_reason_is_reported_to_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     item = Item(errno.ENOSPC, errno.EIO)
@@ -147,7 +147,7 @@ def test_a_result_that_can_not_be_written_for_another_reason_is_told_to_the_serv
 
 
 @pytest.mark.parametrize(
-    ("keeping", "status", "stays"),
+    ("cache_policy", "status", "stays"),
     [
         (CachePolicy(), "done", False),
         (CachePolicy(), "partial", False),
@@ -156,9 +156,9 @@ def test_a_result_that_can_not_be_written_for_another_reason_is_told_to_the_serv
     ],
 )
 def test_what_was_received_goes_when_the_run_has_ended_unless_it_is_to_be_kept(
-    tmp_path: Path, keeping: CachePolicy, status: str, stays: bool
+    tmp_path: Path, cache_policy: CachePolicy, status: str, stays: bool
 ) -> None:
-    ours = worker(tmp_path, [], keeping)
+    ours = worker(tmp_path, [], cache_policy)
     block = tmp_path / "client" / "state" / "1" / "cache" / f"{'0' * 64}.block"
     ArrayFile.write(block, {"w": np.ones(1)})
     asyncio.run(ours.end_run("run-1", status))

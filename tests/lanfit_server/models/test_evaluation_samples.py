@@ -14,7 +14,7 @@ from lanfit.data.shown_rows import choose_rows, pack, shown_output, unpack
 from lanfit.data.split import NO_CLASS
 from lanfit.training.metrics import metrics
 from lanfit.wire.messages import MOST_SHOWN, Model, OutputSpec
-from lanfit_server.models.seen import MOST_OF_CELL, confusion, seen_of
+from lanfit_server.models.evaluation_samples import MOST_OF_CELL, confusion, seen_of
 
 RANDOM = np.random.RandomState(3)
 

@@ -14,7 +14,7 @@ from lanfit.settings.parts import PartRange
 from lanfit.wire.messages import AskParts, Join, Message, PartsTaken, TakeParts
 from lanfit_server.clusters.events import ClientJoined, PartsChosen
 from lanfit_server.clusters.roster import Roster
-from lanfit_server.run.parts import Takers, replace_parts
+from lanfit_server.run.parts import PartsByClient, replace_parts
 from lanfit_server.run.wait_for_clients import ClientWait
 
 
@@ -57,25 +57,31 @@ def test_a_name_can_be_taken_back_by_whose_it_was() -> None:
 # --- what a job says --------------------------------------------------------------------------------------------
 
 
-def test_only_a_job_that_deals_in_parts_asks() -> None:
-    assert Takers.wanted(make_job({})) is None
-    assert Takers.wanted(make_job({"parts_of": 4})) == Takers(4)
+def test_only_a_job_that_partitions_in_parts_asks() -> None:
+    assert PartsByClient.wanted(make_job({})) is None
+    assert PartsByClient.wanted(make_job({"parts_of": 4})) == PartsByClient(4)
 
 
 def test_who_is_in_the_job_file_and_who_is_local_is_not_asked() -> None:
     job = make_job({"parts_of": 6, "clients": 3, "local": 2, "parts": ("local-2:6", "lab-1:1-2")})
-    takers = Takers.wanted(job)
-    assert takers is not None
-    assert takers.assigned == {"local-1": PartRange(1, 2), "local-2": PartRange(6, 6), "lab-1": PartRange(1, 2)}
+    parts_by_client = PartsByClient.wanted(job)
+    assert parts_by_client is not None
+    assert parts_by_client.assigned == {
+        "local-1": PartRange(1, 2),
+        "local-2": PartRange(6, 6),
+        "lab-1": PartRange(1, 2),
+    }
 
 
 def test_the_job_that_is_written_down_asks_nobody_and_keeps_the_order() -> None:
-    takers = Takers(6, {"z": PartRange(1, 1)}, {"b": PartRange(2, 2), "a": PartRange(3, 6), "z": PartRange(1, 1)})
-    owners = takers.in_order(["a", "b", "z", "nobody"])
+    parts_by_client = PartsByClient(
+        6, {"z": PartRange(1, 1)}, {"b": PartRange(2, 2), "a": PartRange(3, 6), "z": PartRange(1, 1)}
+    )
+    owners = parts_by_client.in_order(["a", "b", "z", "nobody"])
     assert owners == ["z", "a", "b"]
-    job = replace_parts(make_job({"parts_of": 6, "clients": 3}), owners, takers.of_all(owners))
+    job = replace_parts(make_job({"parts_of": 6, "clients": 3}), owners, parts_by_client.of_all(owners))
     assert job.parts == ("z:1", "a:3-6", "b:2")
-    again = Takers.wanted(job)
+    again = PartsByClient.wanted(job)
     assert again is not None
     again.by = dict(again.assigned)
     assert again.in_order(["a", "b", "z"]) == owners
@@ -96,11 +102,11 @@ class Renaming(FakeCluster):
 
 
 def test_everybody_is_asked_whenever_it_joins_and_waited_for() -> None:
-    cluster, said = Renaming("pc-1"), RecordingDisplay()
-    takers = Takers(12)
+    cluster, output = Renaming("pc-1"), RecordingDisplay()
+    parts_by_client = PartsByClient(12)
 
     async def script() -> list[str]:
-        collecting = asyncio.create_task(ClientWait(cluster, said, takers).gather(2))
+        collecting = asyncio.create_task(ClientWait(cluster, output, parts_by_client).wait(2))
         await cluster.asked("pc-1")
         cluster.join("pc-2")
         await cluster.asked("pc-2")
@@ -113,37 +119,39 @@ def test_everybody_is_asked_whenever_it_joins_and_waited_for() -> None:
     assert run_script(script()) == ["alpha", "beta"]
     assert AskParts(12) in cluster.sent_to("pc-1")
     assert cluster.sent_to("alpha") == [PartsTaken("alpha", 3, 5, 12)]
-    assert takers.of_all(["alpha", "beta"]) == (PartRange(3, 5), PartRange(1, 3))
-    assert takers.notes(["alpha", "beta"])[0].startswith("part 3: chosen by alpha and beta")
-    assert "pc-2, now called alpha, trains on parts 3 to 5 of 12." in said.lines
+    assert parts_by_client.of_all(["alpha", "beta"]) == (PartRange(3, 5), PartRange(1, 3))
+    assert parts_by_client.notes(["alpha", "beta"])[0].startswith("part 3: chosen by alpha and beta")
+    assert "pc-2, now called alpha, trains on parts 3 to 5 of 12." in output.lines
 
 
-def test_who_is_assigned_parts_is_told_and_not_asked() -> None:
+def test_a_client_with_assigned_parts_is_notified_and_not_asked() -> None:
     cluster = Renaming("lab-1", "lab-2")
-    takers = Takers(4, {"lab-1": PartRange(1, 2), "lab-2": PartRange(3, 4)})
-    assert run_script(ClientWait(cluster, RecordingDisplay(), takers).gather(2)) == ["lab-1", "lab-2"]
+    parts_by_client = PartsByClient(4, {"lab-1": PartRange(1, 2), "lab-2": PartRange(3, 4)})
+    assert run_script(ClientWait(cluster, RecordingDisplay(), parts_by_client).wait(2)) == ["lab-1", "lab-2"]
     assert {type(message) for _, message in cluster.sent} == {PartsTaken}
 
 
 def test_who_is_not_in_the_job_file_takes_the_place_of_who_does_not_come() -> None:
-    cluster, said = Renaming("pc-9", "lab-2", "pc-10"), RecordingDisplay()
-    takers = Takers.wanted(make_job({"parts_of": 4, "clients": 3, "parts": ("lab-1:1", "lab-2:2-3", "lab-3:4")}))
-    assert takers is not None
-    owners = run_script(ClientWait(cluster, said, takers).gather(3))
+    cluster, output = Renaming("pc-9", "lab-2", "pc-10"), RecordingDisplay()
+    parts_by_client = PartsByClient.wanted(
+        make_job({"parts_of": 4, "clients": 3, "parts": ("lab-1:1", "lab-2:2-3", "lab-3:4")})
+    )
+    assert parts_by_client is not None
+    owners = run_script(ClientWait(cluster, output, parts_by_client).wait(3))
     assert owners == ["lab-1", "lab-2", "lab-3"]
-    assert takers.of_all(owners) == (PartRange(1, 1), PartRange(2, 3), PartRange(4, 4))
+    assert parts_by_client.of_all(owners) == (PartRange(1, 1), PartRange(2, 3), PartRange(4, 4))
     assert {type(message) for _, message in cluster.sent} == {PartsTaken}
-    assert "pc-9 takes the place of lab-1, as lab-1." in said.lines
+    assert "pc-9 takes the place of lab-1, as lab-1." in output.lines
 
 
 def test_who_is_named_comes_before_strangers_and_places_stay_in_order_when_a_name_is_not_free() -> None:
     cluster = Renaming("lab-1")
     cluster.leave("lab-1", 0.0)
-    takers = Takers.wanted(make_job({"parts_of": 2, "clients": 2, "parts": ("lab-1:1", "a:2")}))
-    assert takers is not None
+    parts_by_client = PartsByClient.wanted(make_job({"parts_of": 2, "clients": 2, "parts": ("lab-1:1", "a:2")}))
+    assert parts_by_client is not None
 
     async def script() -> list[str]:
-        collecting = asyncio.create_task(ClientWait(cluster, RecordingDisplay(), takers).gather(2))
+        collecting = asyncio.create_task(ClientWait(cluster, RecordingDisplay(), parts_by_client).wait(2))
         await asyncio.sleep(0)
         cluster.join("pc-1")
         await asyncio.sleep(0)
@@ -151,16 +159,16 @@ def test_who_is_named_comes_before_strangers_and_places_stay_in_order_when_a_nam
         return await collecting
 
     assert run_script(script()) == ["lab-1-2", "a"]
-    assert takers.by["a"] == PartRange(2, 2)
+    assert parts_by_client.by["a"] == PartRange(2, 2)
 
 
 def test_who_is_named_and_has_come_is_waited_for_until_it_has_been_greeted() -> None:
     cluster = Renaming()
-    takers = Takers.wanted(make_job({"parts_of": 2, "clients": 2, "parts": ("lab-1:1", "lab-2:2")}))
-    assert takers is not None
+    parts_by_client = PartsByClient.wanted(make_job({"parts_of": 2, "clients": 2, "parts": ("lab-1:1", "lab-2:2")}))
+    assert parts_by_client is not None
 
     async def script() -> list[str]:
-        collecting = asyncio.create_task(ClientWait(cluster, RecordingDisplay(), takers).gather(2))
+        collecting = asyncio.create_task(ClientWait(cluster, RecordingDisplay(), parts_by_client).wait(2))
         await asyncio.sleep(0)
         join(cluster.roster, b"lab-2", "lab-2")  # a server sends it what it is called before it says that it is here
         cluster.join("lab-1")
@@ -174,12 +182,12 @@ def test_who_is_named_and_has_come_is_waited_for_until_it_has_been_greeted() -> 
 
 
 def test_who_is_named_takes_nobody_elses_place_before_it_has_been_greeted() -> None:
-    cluster, said = Renaming(), RecordingDisplay()
-    takers = Takers.wanted(make_job({"parts_of": 2, "clients": 2, "parts": ("lab-1:1", "lab-2:2")}))
-    assert takers is not None
+    cluster, output = Renaming(), RecordingDisplay()
+    parts_by_client = PartsByClient.wanted(make_job({"parts_of": 2, "clients": 2, "parts": ("lab-1:1", "lab-2:2")}))
+    assert parts_by_client is not None
 
     async def script() -> list[str]:
-        collecting = asyncio.create_task(ClientWait(cluster, said, takers).gather(2))
+        collecting = asyncio.create_task(ClientWait(cluster, output, parts_by_client).wait(2))
         await asyncio.sleep(0)
         join(cluster.roster, b"lab-2", "lab-2")
         cluster.join("pc-9")
@@ -188,22 +196,22 @@ def test_who_is_named_takes_nobody_elses_place_before_it_has_been_greeted() -> N
         return await collecting
 
     assert run_script(script()) == ["lab-1", "lab-2"]
-    assert [line for line in said.lines if "takes the place" in line] == ["pc-9 takes the place of lab-1, as lab-1."]
+    assert [line for line in output.lines if "takes the place" in line] == ["pc-9 takes the place of lab-1, as lab-1."]
 
 
 def test_own_files_are_nobody_elses_so_that_strangers_are_asked() -> None:
     values = {"parts_of": 2, "clients": 1, "parts": ("lab-1:1",)}
     for data, asks in (("client", True), ("files", False)):
-        takers = Takers.wanted(make_job({**values, "data": data}))
-        assert takers is not None
-        assert takers.asks == asks
+        parts_by_client = PartsByClient.wanted(make_job({**values, "data": data}))
+        assert parts_by_client is not None
+        assert parts_by_client.asks == asks
 
 
 def test_who_comes_again_before_it_has_answered_is_asked_again_and_later_only_told() -> None:
     cluster = Renaming("pc-1")
 
     async def script() -> list[str]:
-        collecting = asyncio.create_task(ClientWait(cluster, RecordingDisplay(), Takers(4)).gather(2))
+        collecting = asyncio.create_task(ClientWait(cluster, RecordingDisplay(), PartsByClient(4)).wait(2))
         await cluster.asked("pc-1")
         before = len(cluster.sent_to("pc-1"))
         cluster.join("pc-1")
@@ -236,7 +244,7 @@ def test_parts_that_there_are_not_end_the_link(tmp_path, first: int, last: int) 
     run_script(script())
 
 
-def test_an_answer_to_nothing_ends_the_link_and_one_that_was_asked_for_is_an_event(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_an_answer_to_nothing_ends_the_link_and_one_that_was_requested_is_an_event(tmp_path) -> None:  # type: ignore[no-untyped-def]
     async def script() -> None:
         scenario = Scenario(tmp_path)
         async with scenario.client("lab-1") as link:

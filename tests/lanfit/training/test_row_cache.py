@@ -46,12 +46,12 @@ class Watched:
         self.placed.append(array)
         return array.copy()
 
-    def of(self, task: FitTask, arrays: dict[str, AnyArray], source: object = None, dealt: Any = None) -> Any:
+    def of(self, task: FitTask, arrays: dict[str, AnyArray], source: object = None, partitioned: Any = None) -> Any:
         def load() -> Shard:
             self.loaded += 1
             return Shard.of_block(task.model, arrays)
 
-        return self.kept.of(task, dealt or block_of(arrays), source, load)
+        return self.kept.of(task, partitioned or block_of(arrays), source, load)
 
 
 def test_the_next_round_on_the_same_shard_has_its_rows_already() -> None:
@@ -77,7 +77,7 @@ def test_the_next_round_on_the_same_shard_has_its_rows_already() -> None:
         ({"fold": Fold(1, 3, 0, 0.2)}, shard()),
     ],
 )
-def test_rows_that_differ_in_anything_are_made_anew(change: dict[str, Any], arrays: dict[str, AnyArray]) -> None:
+def test_rows_that_differ_in_anything_are_made_again(change: dict[str, Any], arrays: dict[str, AnyArray]) -> None:
     watched = Watched()
     first = watched.of(TASK, shard())
     task = msgspec.structs.replace(TASK, **change)
@@ -113,7 +113,7 @@ def test_what_was_kept_is_let_go_before_other_rows_are_loaded() -> None:
     held: list[object] = []
 
     def load() -> Shard:
-        held.append(kept._kept)
+        held.append(kept._cached)
         return Shard.of_block(MODEL, shard(1))
 
     kept.of(TASK, BlockSpec("f" * 64, ()), None, load)

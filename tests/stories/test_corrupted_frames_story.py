@@ -12,16 +12,16 @@ import psutil
 import pytest
 from invalid_frames import pour
 from running import fake_client, flags, free_port, port_of
-from tiny_place import TinyPlace
+from small_workspace import SmallWorkspace
 
 pytestmark = pytest.mark.story
 MIB = 1024 * 1024
 
 
 def test_a_flood_of_broken_frames_costs_no_memory_and_an_honest_run_beside_it_ends(
-    tiny_place: TinyPlace, tmp_path: Path
+    small_workspace: SmallWorkspace, tmp_path: Path
 ) -> None:
-    with tiny_place.server(*flags(free_port(), 1, model="classes.h5", batch_size=2)) as server:
+    with small_workspace.server(*flags(free_port(), 1, model="classes.h5", batch_size=2)) as server:
         port = port_of(server)
         server.expect("Waiting for 1 more")
         process = psutil.Process(server.process.pid)
@@ -34,5 +34,5 @@ def test_a_flood_of_broken_frames_costs_no_memory_and_an_honest_run_beside_it_en
             asyncio.run(pour(port, 50, 100, seed=2))
             server.finish()
             honest.finish()
-    assert tiny_place.summary()["status"] == "done"
-    assert "Traceback" not in server.said
+    assert small_workspace.summary()["status"] == "done"
+    assert "Traceback" not in server.output

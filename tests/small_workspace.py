@@ -18,7 +18,7 @@ Y = np.arange(ROWS) % 3
 TINY_JOB = {"model": "classes.h5", "clients": 1, "batch_size": 2}
 
 
-class TinyPlace(Place):
+class SmallWorkspace(Place):
     """A workspace with the tiny models and twelve rows that fit them."""
 
     def __init__(self, root: Path, models: Path) -> None:

@@ -16,20 +16,20 @@ from lanfit.data.text_labels import Labels
 from lanfit.errors import InputError
 from lanfit_server.models import keras_datasets
 from lanfit_server.models.keras_datasets import (
-    SETS,
-    KerasSet,
-    check_set,
-    load_set,
+    DATASETS,
+    KerasDataset,
+    check_dataset,
+    dataset_source,
+    load_dataset,
     pad_sequences,
     padded,
     parse_args,
-    set_source,
 )
 
 
 def source_of(found, target, input_shape):
     plain, notes = padded(found, input_shape)
-    return set_source(plain, target, notes)
+    return dataset_source(plain, target, notes)
 
 
 def request_of(**changes):
@@ -52,12 +52,12 @@ def ragged(lengths):
 
 
 def test_a_name_that_does_not_exist_gets_the_nearest():
-    assert check_set(" Fashion-MNIST ") == "fashion_mnist"
+    assert check_dataset(" Fashion-MNIST ") == "fashion_mnist"
     with pytest.raises(InputError, match=r'no Keras dataset "fashon_mnist" .did you mean .fashion_mnist') as caught:
-        check_set("fashon_mnist")
+        check_dataset("fashon_mnist")
     assert "boston_housing" in caught.value.hint
     with pytest.raises(InputError, match=r'no Keras dataset "xyzzy"$'):
-        check_set("xyzzy")
+        check_dataset("xyzzy")
 
 
 def loader(path="x.npz", num_words=None, skip_top=0, test_split=0.2, version="large", **kwargs):
@@ -99,11 +99,11 @@ def test_a_loader_without_arguments_says_so():
     assert caught.value.hint == "Its arguments are: none."
 
 
-def test_sequences_are_padded_to_the_models_input_and_it_is_said():
-    found = KerasSet("imdb", ragged([3, 1, 5, 0] * 5), np.arange(20) % 2, ragged([2, 9]), np.array([0, 1]))
+def test_sequences_are_padded_to_the_models_input_and_that_is_reported():
+    found = KerasDataset("imdb", ragged([3, 1, 5, 0] * 5), np.arange(20) % 2, ragged([2, 9]), np.array([0, 1]))
     source = source_of(found, Target.BINARY, (None, 4))
-    assert source.x[0].whole()[:4].tolist() == [[0, 1, 2, 3], [0, 0, 0, 1], [2, 3, 4, 5], [0, 0, 0, 0]]
-    assert source.x[1].whole().tolist() == [[0, 0, 1, 2], [6, 7, 8, 9]]
+    assert source.x[0].read_all()[:4].tolist() == [[0, 1, 2, 3], [0, 0, 0, 1], [2, 3, 4, 5], [0, 0, 0, 0]]
+    assert source.x[1].read_all().tolist() == [[0, 0, 1, 2], [6, 7, 8, 9]]
     assert source.notes == (
         "imdb: sequences are padded with zeros in front to 4 values, as keras.utils.pad_sequences does; 6 of 22 "
         "are longer and keep only their last 4 values",
@@ -114,7 +114,7 @@ def test_sequences_are_padded_to_the_models_input_and_it_is_said():
 
 
 def test_a_model_of_any_length_gets_the_longest_sequence():
-    found = KerasSet("imdb", ragged([3, 1]), np.array([0, 1]), ragged([7]), np.array([1]))
+    found = KerasDataset("imdb", ragged([3, 1]), np.array([0, 1]), ragged([7]), np.array([1]))
     assert source_of(found, Target.BINARY, (None, None)).x[0].shape == (2, 7)
     assert source_of(found, Target.BINARY, (None, 5, 2)).x[0].shape == (2, 10)
     with pytest.raises(InputError, match=r"sequences of up to 7 values, but the model takes rows of \?×2") as caught:
@@ -123,12 +123,12 @@ def test_a_model_of_any_length_gets_the_longest_sequence():
 
 
 def test_sequences_of_equal_length_which_keras_stacks_are_padded_too():
-    found = KerasSet("imdb", np.ones((4, 3), object), np.arange(4) % 2, np.ones((2, 3), object), np.arange(2))
-    assert source_of(found, Target.BINARY, (None, 5)).x[1].whole().tolist() == [[0, 0, 1, 1, 1]] * 2
+    found = KerasDataset("imdb", np.ones((4, 3), object), np.arange(4) % 2, np.ones((2, 3), object), np.arange(2))
+    assert source_of(found, Target.BINARY, (None, 5)).x[1].read_all().tolist() == [[0, 0, 1, 1, 1]] * 2
 
 
 def test_a_set_without_test_rows_lets_them_be_drawn():
-    found = KerasSet("boston_housing", np.ones((20, 13)), np.ones(20), np.ones((0, 13)), np.ones(0))
+    found = KerasDataset("boston_housing", np.ones((20, 13)), np.ones(20), np.ones((0, 13)), np.ones(0))
     source = source_of(found, Target.VALUES, (None, 13))
     prepared = prepare(request_of(input_shape=(None, 13), output_shape=(None, 1), target=Target.VALUES), source=source)
     assert prepared.test == 4
@@ -136,7 +136,7 @@ def test_a_set_without_test_rows_lets_them_be_drawn():
 
 def test_a_set_of_images_can_be_its_own_target():
     images = np.random.default_rng(0).integers(0, 256, (30, 28, 28), np.uint8)
-    found = KerasSet("mnist", images[:20], np.zeros(20), images[20:], np.zeros(10))
+    found = KerasDataset("mnist", images[:20], np.zeros(20), images[20:], np.zeros(10))
     prepared = prepare(
         request_of(output_shape=(None, 784), target=Target.INPUT, samples=15),
         source=source_of(found, Target.INPUT, (None, 28, 28)),
@@ -188,7 +188,7 @@ def write_fashion(cache):
 @pytest.mark.keras
 def test_fashion_mnist_comes_from_a_prepared_cache_through_keras_own_loader(cache):
     x, y = write_fashion(cache)
-    found = load_set("fashion_mnist")
+    found = load_dataset("fashion_mnist")
     np.testing.assert_array_equal(np.concatenate([found.x_train, found.x_test]), x)
     prepared = prepare(
         request_of(input_shape=(None, 28, 28, 1), samples=60),
@@ -215,15 +215,15 @@ def test_sequences_come_through_keras_and_are_padded_as_keras_pads(cache, any_ha
     if name == "imdb":
         parts = {"x_train": sequences[:40], "y_train": labels[:40], "x_test": sequences[40:], "y_test": labels[40:]}
     np.savez(cache / f"{name}.npz", **parts)
-    found = load_set(name, "num_words=12,skip_top=2")
+    found = load_dataset(name, "num_words=12,skip_top=2")
     (theirs, labels_theirs), (test, _) = getattr(keras.datasets, name).load_data(num_words=12, skip_top=2)
     source = source_of(found, Target.BINARY, (None, 9))
-    np.testing.assert_array_equal(source.x[0].whole(), keras.utils.pad_sequences(theirs, 9))
-    np.testing.assert_array_equal(source.x[1].whole(), keras.utils.pad_sequences(test, 9))
+    np.testing.assert_array_equal(source.x[0].read_all(), keras.utils.pad_sequences(theirs, 9))
+    np.testing.assert_array_equal(source.x[1].read_all(), keras.utils.pad_sequences(test, 9))
     [(first, *_)] = source.targets.values()
     assert isinstance(first, Labels)
     np.testing.assert_array_equal(first.values, labels_theirs)
-    assert source.x[0].whole().max() < 12
+    assert source.x[0].read_all().max() < 12
 
 
 @pytest.mark.keras
@@ -242,23 +242,23 @@ def test_padding_is_keras_own_default(lengths, length):
 )
 def test_housing_comes_through_keras_with_its_arguments(cache, any_hash, name, columns, args):
     np.savez(cache / f"{name}.npz", x=SMALL.normal(size=(700, columns)), y=SMALL.normal(size=700))
-    found = load_set(name, args)
+    found = load_dataset(name, args)
     assert (len(found.x_train), len(found.x_test)) == ((480, 120) if name == "california_housing" else (350, 350))
     if name == "california_housing":
         with pytest.raises(InputError, match=r"california_housing can't be loaded with version=tiny: .*small"):
-            load_set(name, "version=tiny")
+            load_dataset(name, "version=tiny")
 
 
 @pytest.mark.keras
 def test_mnist_comes_through_keras(cache, any_hash):
     x, y = SMALL.integers(0, 256, (50, 28, 28), np.uint8), np.arange(50, dtype=np.uint8) % 10
     np.savez(cache / "mnist.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
-    found = load_set("mnist")
+    found = load_dataset("mnist")
     np.testing.assert_array_equal(found.x_test, x[40:])
 
 
 @pytest.mark.keras
-@pytest.mark.parametrize("name", sorted(SETS))
+@pytest.mark.parametrize("name", sorted(DATASETS))
 def test_the_files_that_are_named_are_those_that_keras_asks_for(cache, monkeypatch, name):
     asked = []
 
@@ -267,9 +267,9 @@ def test_the_files_that_are_named_are_those_that_keras_asks_for(cache, monkeypat
         raise urllib.error.URLError("no internet")
 
     monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", record)
-    for file in SETS[name]:
+    for file in DATASETS[name]:
         with pytest.raises(InputError, match=f"{name} can't be loaded") as caught:
-            load_set(name)
+            load_dataset(name)
         assert asked.pop() == (file.url, str(cache / file.path))
         assert f"{file.url} to {cache / file.path}" in caught.value.hint
         (cache / file.path).parent.mkdir(exist_ok=True)
@@ -282,10 +282,10 @@ def test_a_file_cut_short_is_named_and_nothing_is_printed_to_stdout(cache, capsy
     path = cache / "fashion-mnist" / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match="fashion_mnist can't be loaded: ") as caught:
-        load_set("fashion_mnist")
+        load_dataset("fashion_mnist")
     assert "truncated" in caught.value.hint
     with pytest.raises(InputError):
-        load_set("mnist")
+        load_dataset("mnist")
     assert capsys.readouterr().out == ""
 
 
@@ -301,6 +301,6 @@ def test_a_download_does_not_wait_for_ever(cache, monkeypatch):
 
     monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", record)
     with pytest.raises(InputError):
-        load_set("mnist")
+        load_dataset("mnist")
     assert seen == [keras_datasets.TIMEOUT]
     assert socket.getdefaulttimeout() is None

@@ -9,8 +9,8 @@ import pytest
 from error_cases import assert_reported
 from namespaces import Machine, Network
 from running import Place, Program
+from small_workspace import TINY_JOB, SmallWorkspace
 from test_faults_links import be_patient_for
-from tiny_place import TINY_JOB, TinyPlace
 
 from lanfit.core.workspace import Workspace
 from lanfit_client.store.state import ClientState
@@ -18,7 +18,7 @@ from lanfit_client.store.state import ClientState
 pytestmark = pytest.mark.story
 
 
-def serve(machine: Machine, place: TinyPlace, **flags: object) -> Program:
+def serve(machine: Machine, place: SmallWorkspace, **flags: object) -> Program:
     """A server that is asked nothing, on all addresses and the usual port unless flags say otherwise."""
     given = {**TINY_JOB, "epochs": 1, **flags}
     words = [word for key, value in given.items() for word in ("--" + key.replace("_", "-"), value)]
@@ -36,23 +36,23 @@ def join(machine: Machine, line: str, folder: Path, name: str = "pc") -> Program
     return machine.program(command=f"{line} --name {name} --threads 1 --once", folder=folder)
 
 
-def test_a_lab_switch_without_a_gateway(network: Network, tiny_place: TinyPlace, tmp_path: Path) -> None:
+def test_a_lab_switch_without_a_gateway(network: Network, small_workspace: SmallWorkspace, tmp_path: Path) -> None:
     """A whole run."""
     switch, teacher, pc = network.switch(), network.machine(), network.machine()
     teacher.plug(switch, "10.99.0.1/24")
     pc.plug(switch, "10.99.0.11/24")
-    with serve(teacher, tiny_place) as server:
+    with serve(teacher, small_workspace) as server:
         line = line_of(server)
         assert line.startswith("lanfit client 10.99.0.1:8470 --fingerprint ")
         with join(pc, line, tmp_path / "pc") as client:
             server.expect(r"pc joined from 10\.99\.0\.11")
             client.finish()
             server.finish()
-    assert tiny_place.summary()["status"] == "done"
+    assert small_workspace.summary()["status"] == "done"
 
 
 def test_a_vpn_that_takes_everything_and_a_docker_bridge(
-    network: Network, tiny_place: TinyPlace, tmp_path: Path
+    network: Network, small_workspace: SmallWorkspace, tmp_path: Path
 ) -> None:
     switch, teacher, pc = network.switch(), network.machine(), network.machine()
     teacher.interface("docker0", "172.17.0.1/16", kind="bridge")
@@ -62,7 +62,7 @@ def test_a_vpn_that_takes_everything_and_a_docker_bridge(
     teacher.route("0.0.0.0/1", "dev", "tun0")
     teacher.route("128.0.0.0/1", "dev", "tun0")
     pc.plug(switch, "192.168.50.11/24")
-    with serve(teacher, tiny_place) as server:
+    with serve(teacher, small_workspace) as server:
         line = line_of(server)
         assert line.startswith("lanfit client 192.168.50.7:8470 ")
         server.expect(r"of this machine: 10\.8\.0\.2 \(tun0, a VPN\)")
@@ -70,11 +70,11 @@ def test_a_vpn_that_takes_everything_and_a_docker_bridge(
             client.expect(r"Joined 192\.168\.50\.7:8470 as pc\.")
 
 
-def test_a_room_that_has_only_ipv6(network: Network, tiny_place: TinyPlace, tmp_path: Path) -> None:
+def test_a_room_that_has_only_ipv6(network: Network, small_workspace: SmallWorkspace, tmp_path: Path) -> None:
     switch, teacher, pc = network.switch(), network.machine(), network.machine()
     teacher.plug(switch, "fd00::1/64")
     pc.plug(switch, "fd00::11/64")
-    with serve(teacher, tiny_place) as server:
+    with serve(teacher, small_workspace) as server:
         line = line_of(server)
         assert line.startswith("lanfit client [fd00::1]:8470 ")
         with join(pc, line, tmp_path / "pc") as client:
@@ -84,18 +84,20 @@ def test_a_room_that_has_only_ipv6(network: Network, tiny_place: TinyPlace, tmp_
 
 
 def test_clients_on_the_server_join_at_the_address_that_it_listens_on_and_say_when_they_cannot(
-    network: Network, tiny_place: TinyPlace
+    network: Network, small_workspace: SmallWorkspace
 ) -> None:
     teacher = network.machine()
     teacher.plug(network.switch(), "10.99.0.1/24")
     teacher.down("lo")  # what goes to an address of one's own goes through it
-    with serve(teacher, tiny_place, host="10.99.0.1", local=1) as server:
+    with serve(teacher, small_workspace, host="10.99.0.1", local=1) as server:
         server.expect(r"The local client local-1: .*10\.99\.0\.1:8470")
         teacher.up("lo")
         server.expect(r"local-1 joined from 10\.99\.0\.1")
 
 
-def test_the_cloned_state_of_one_client_on_two_pcs(network: Network, tiny_place: TinyPlace, tmp_path: Path) -> None:
+def test_the_cloned_state_of_one_client_on_two_pcs(
+    network: Network, small_workspace: SmallWorkspace, tmp_path: Path
+) -> None:
     """Both work, and each is told once. The second run: what they settled is settled."""
     switch, teacher = network.switch(), network.machine()
     teacher.plug(switch, "10.99.0.1/24")
@@ -107,7 +109,7 @@ def test_the_cloned_state_of_one_client_on_two_pcs(network: Network, tiny_place:
     image.lock.release()
     shutil.copytree(tmp_path / "pc-0", tmp_path / "pc-1")
     for is_first in (True, False):
-        with serve(teacher, tiny_place, clients=2) as server:
+        with serve(teacher, small_workspace, clients=2) as server:
             line = line_of(server)
             with join(pcs[0], line, tmp_path / "pc-0", "image") as one:
                 server.expect(r"image joined from 10\.99\.0\.10")
@@ -116,16 +118,18 @@ def test_the_cloned_state_of_one_client_on_two_pcs(network: Network, tiny_place:
                     for program in (one, two, server) if is_first else ():
                         program.finish()
                     two.expect("Joined .* as image-2")
-        assert server.said.count(" joined from ") == 2, "one was thrown out"
-        assert server.said.count("was copied, for example in a disk image") == is_first
-        assert two.said.count("now uses a new id") == is_first
-        assert "id of its own" not in one.said
-        assert [each.said.count("Joined ") for each in (one, two)] == [1, 1]
-    [summary] = tiny_place.runs[:1]
-    assert [each["status"] for each in tiny_place.summary(summary)["clients"]] == ["done", "done"]
+        assert server.output.count(" joined from ") == 2, "one was thrown out"
+        assert server.output.count("was copied, for example in a disk image") == is_first
+        assert two.output.count("now uses a new id") == is_first
+        assert "id of its own" not in one.output
+        assert [each.output.count("Joined ") for each in (one, two)] == [1, 1]
+    [summary] = small_workspace.runs[:1]
+    assert [each["status"] for each in small_workspace.summary(summary)["clients"]] == ["done", "done"]
 
 
-def test_a_firewall_that_rejects_as_firewalld_does(network: Network, tiny_place: TinyPlace, tmp_path: Path) -> None:
+def test_a_firewall_that_rejects_as_firewalld_does(
+    network: Network, small_workspace: SmallWorkspace, tmp_path: Path
+) -> None:
     router, teacher, pc = network.machine(), network.machine(), network.machine()
     teacher.connect(router, "10.99.7.1/24", port="eth1", to=("10.99.7.254/24",))
     teacher.default_route("10.99.7.254")
@@ -133,9 +137,9 @@ def test_a_firewall_that_rejects_as_firewalld_does(network: Network, tiny_place:
     pc.default_route("10.99.8.254")
     router.forward()
     router.route("prohibit", "10.99.7.1/32")
-    with serve(teacher, tiny_place) as server, join(pc, line_of(server), tmp_path / "pc") as client:
+    with serve(teacher, small_workspace) as server, join(pc, line_of(server), tmp_path / "pc") as client:
         client.expect("Retrying every")
-        assert_reported("connect.rejected", client.said)
+        assert_reported("connect.rejected", client.output)
         router.ip("route", "delete", "prohibit", "10.99.7.1/32")  # as one who lets the port through
         client.expect(r"Joined 10\.99\.7\.1:8470 as pc\.")
 
